@@ -1,0 +1,292 @@
+"""Every situation that a person can act on: a code, one sentence, a hint and an exit code.
+
+A class is a situation. Its base says who has to act: the person who typed the command, the author
+of a migration, the owner of the database, the machine, or an upstream server. Nothing here does I/O;
+the command line turns an error into one line (or one JSON object) and its exit code.
+
+Exit codes are the contract of scripts and of the systemd unit (`RestartPreventExitStatus=`):
+4 and 9 can pass by themselves and are retried, 2, 5, 6, 7 and 8 need a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Exit(IntEnum):
+    """The process exit codes. Where several hold at once, 6 wins over 8, and 8 over 3."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    DIFFERS = 3
+    LOCKED = 4
+    MIGRATION = 5
+    DAMAGED = 6
+    CONFIG = 7
+    REFUSED = 8
+    NO_BACKUP = 9
+
+
+class ProblemCode:
+    """The closed set of history problems that `resolve` and the folder reader can name."""
+
+    EDITED = "edited"
+    MISSING = "missing"
+    OUT_OF_ORDER = "out_of_order"
+    NEWER_DATABASE = "newer_database"
+    UNJOURNALED = "unjournaled"
+    DUPLICATE = "duplicate"
+    BAD_JOURNAL = "bad_journal"
+    BAD_ENCODING = "bad_encoding"
+    DIALECT = "dialect"
+    COLLISION = "collision"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One reason why a folder and a database do not fit together, as `db status --json` shows it."""
+
+    code: str
+    message: str
+    hint: str
+    tag: str | None = None
+
+
+class GatewayError(Exception):
+    """Something went wrong that a person can act on.
+
+    `message` is one sentence that says what is wrong and where; `hint` says what to do next; `data`
+    carries the same facts as values for logs and `--json`.
+    """
+
+    code: ClassVar[str] = "unexpected"
+    exit_code: ClassVar[Exit] = Exit.UNEXPECTED
+    default_hint: ClassVar[str] = "Run the command again with --log-level debug and report what it prints."
+
+    def __init__(self, message: str, *, hint: str | None = None, **data: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+        self.data = data
+
+    def as_json(self) -> dict[str, object]:
+        """Return the object that `--json` prints under the key `error`."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "exit_code": int(self.exit_code),
+        }
+
+
+# --- the person who typed the command -----------------------------------------------------------
+
+
+class UsageProblem(GatewayError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+    code = "usage"
+    exit_code = Exit.USAGE
+    default_hint = "See --help for what this command takes."
+
+
+class NotConfirmed(GatewayError):
+    """A destructive command was neither confirmed nor given --yes."""
+
+    code = "not_confirmed"
+    exit_code = Exit.USAGE
+    default_hint = "Run it again with --yes, or type the name that it asks for."
+
+
+class ConfigProblem(GatewayError):
+    """A configuration file, environment variable or option holds a value that cannot be used."""
+
+    code = "config"
+    exit_code = Exit.CONFIG
+    default_hint = "Correct the value and start again; `config show` lists every setting."
+
+
+class DatabasePathProblem(GatewayError):
+    """The database cannot be opened or created where the configuration says."""
+
+    code = "database_path"
+    exit_code = Exit.CONFIG
+    default_hint = "Create the folder or give another place with --database or DATABASE_PATH."
+
+
+class MigrationsFolderProblem(GatewayError):
+    """The migrations folder does not exist or cannot be read."""
+
+    code = "migrations_folder"
+    exit_code = Exit.CONFIG
+    default_hint = "Give the folder with --migrations, or create it with `db generate`."
+
+
+class PortInUse(GatewayError):
+    """Another process listens on the configured address."""
+
+    code = "port_in_use"
+    exit_code = Exit.CONFIG
+    default_hint = "Stop the other process or choose another port with --port."
+
+
+# --- another process ----------------------------------------------------------------------------
+
+
+class LockHeld(GatewayError):
+    """Another gateway or command holds this database's lock."""
+
+    code = "locked"
+    exit_code = Exit.LOCKED
+    default_hint = "Stop that process, or use `local-mcp-gateway reload` to apply changes in it."
+
+
+class DatabaseBusy(GatewayError):
+    """A program that does not know our lock is writing to the database."""
+
+    code = "busy"
+    exit_code = Exit.LOCKED
+    default_hint = "Close the program that has the database open, then start again."
+
+
+# --- the author of a migration ------------------------------------------------------------------
+
+
+class MigrationFailed(GatewayError):
+    """A statement of a migration failed; the database is unchanged."""
+
+    code = "migration_failed"
+    exit_code = Exit.MIGRATION
+    default_hint = "Correct the statement and start again; the database is as it was."
+
+
+class ForbiddenStatement(GatewayError):
+    """A migration holds a statement that the guard does not run; the database is unchanged."""
+
+    code = "forbidden_statement"
+    exit_code = Exit.MIGRATION
+    default_hint = "Take the statement out of the migration and start again."
+
+
+class VerificationFailed(GatewayError):
+    """The migrations ran, but the result lost rows, orphaned rows or differs from the rehearsal."""
+
+    code = "verification_failed"
+    exit_code = Exit.MIGRATION
+    default_hint = "Correct the migration; the database is as it was."
+
+
+class DoubleQuotedString(GatewayError):
+    """A migration holds a double-quoted name that SQLite would silently read as a text literal."""
+
+    code = "double_quoted_string"
+    exit_code = Exit.MIGRATION
+    default_hint = (
+        "Name an existing column, write the text in single quotes, or accept it with the line "
+        "`-- guard: accept double_quoted_strings`."
+    )
+
+
+# --- the owner of the database ------------------------------------------------------------------
+
+
+class NotADatabase(GatewayError):
+    """The file is not a SQLite database."""
+
+    code = "not_a_database"
+    exit_code = Exit.DAMAGED
+    default_hint = "Give another path with --database, or move this file away."
+
+
+class Damaged(GatewayError):
+    """The database file does not pass SQLite's integrity check."""
+
+    code = "damaged"
+    exit_code = Exit.DAMAGED
+    default_hint = "Restore the newest good backup with `db restore latest`."
+
+
+class HistoryRefused(GatewayError):
+    """The migrations folder and the database's ledger contradict each other."""
+
+    code = "history"
+    exit_code = Exit.REFUSED
+    default_hint = "See `db status` for each problem and the way to mend it."
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more: see `db status`)" if len(problems) > 1 else ""
+        super().__init__(first.message + more, hint=first.hint, problem=first.code, tag=first.tag)
+        self.problems = tuple(problems)
+
+
+class DriftRefused(GatewayError):
+    """The live schema was changed by hand, and the policy is not to migrate on top of that."""
+
+    code = "drift"
+    exit_code = Exit.REFUSED
+    default_hint = "See `db diff`; write the change as a migration, or set `[guard] drift = \"warn\"`."
+
+
+class HazardRefused(GatewayError):
+    """A pending migration deletes data, and the policy asks for it to be accepted in its first lines."""
+
+    code = "hazard"
+    exit_code = Exit.REFUSED
+    default_hint = "Accept it with the line `-- guard: accept deletes_data` in that migration."
+
+
+# --- the machine --------------------------------------------------------------------------------
+
+
+class NoRoom(GatewayError):
+    """There is not enough room on the disk for the backup and the rehearsal; nothing was touched."""
+
+    code = "no_room"
+    exit_code = Exit.NO_BACKUP
+    default_hint = "Free that much room, or prune old backups with `db backup prune`."
+
+
+class BackupFailed(GatewayError):
+    """The backup could not be written or did not verify; nothing was touched."""
+
+    code = "backup_failed"
+    exit_code = Exit.NO_BACKUP
+    default_hint = "Make the backup folder writable and start again."
+
+
+class DiskProblem(GatewayError):
+    """The disk refused a write, a flush or a read while the guard worked; the old database stands."""
+
+    code = "disk"
+    exit_code = Exit.NO_BACKUP
+    default_hint = "Free room or repair the disk, then start again."
+
+
+# --- an upstream server -------------------------------------------------------------------------
+
+
+class UpstreamProblem(GatewayError):
+    """An upstream MCP server could not be started or reached, or broke the protocol."""
+
+    code = "upstream"
+    exit_code = Exit.UNEXPECTED
+    default_hint = "Check the command or URL with `server show`, then try `server test`."
+
+
+class Interrupted(GatewayError):
+    """A signal asked the work to stop: it was rolled back and the lock released."""
+
+    code = "interrupted"
+    exit_code = Exit.OK
+    default_hint = "Start again when ready; the database is as it was."
+
+
+def situations() -> Iterator[type[GatewayError]]:
+    """Yield every situation, the root first, in the order of this file (the docs table)."""
+    yield GatewayError
+    yield from GatewayError.__subclasses__()
