@@ -1,0 +1,1 @@
+"""The gateway's own tables: their definition, the values read from them, and the queries."""

@@ -1,0 +1,192 @@
+"""The gateway's schema in SQLAlchemy Core: the source that `db generate` compares the folder with.
+
+Never imported by a running gateway (SQLAlchemy costs 0.2 s); the queries are plain portable SQL. A
+test replays `migrations/` and compares the result with these tables through SQLite itself.
+Times are integer milliseconds since 1970 (UTC); lists and maps are JSON text.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+
+
+def _server_key(*, primary_key: bool = False) -> Column[str]:
+    """Return the column that names a server; the row goes when the server is removed."""
+    return Column(
+        "mcp_server_id",
+        Text,
+        ForeignKey("mcp_servers.id", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=False,
+    )
+
+
+def _flag(name: str) -> Column[int]:
+    """Return a column that is 0 or 1 and starts as 1."""
+    return Column(
+        name, Integer, CheckConstraint(f"{name} IN (0, 1)"), nullable=False, server_default=text("1")
+    )
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, Integer, nullable=nullable)
+
+
+def _json(name: str, empty: str) -> Column[str]:
+    return Column(name, Text, nullable=False, server_default=text(f"'{empty}'"))
+
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("description", Text),
+    Column(
+        "prefix",
+        Text,
+        CheckConstraint("prefix IN ('auto', 'always', 'never')"),
+        nullable=False,
+        server_default=text("'auto'"),
+    ),
+    _time("created_at"),
+    _time("updated_at"),
+)
+
+mcp_servers = Table(
+    "mcp_servers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("kind", Text, CheckConstraint("kind IN ('stdio', 'http', 'sse')"), nullable=False),
+    Column("command", Text),
+    _json("args", "[]"),
+    _json("env", "{}"),
+    Column("cwd", Text),
+    Column("url", Text),
+    _json("headers", "{}"),
+    _flag("active"),
+    _time("created_at"),
+    _time("updated_at"),
+    CheckConstraint("(kind = 'stdio') = (command IS NOT NULL)"),
+    CheckConstraint("(kind <> 'stdio') = (url IS NOT NULL)"),
+)
+
+profile_mcp_servers = Table(
+    "profile_mcp_servers",
+    metadata,
+    Column(
+        "profile_id",
+        Text,
+        ForeignKey("profiles.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    _server_key(primary_key=True),
+    Column("position", Integer, nullable=False),
+    _flag("active"),
+    Index("profile_mcp_servers_by_server", "mcp_server_id"),
+)
+
+profile_mcp_server_tools = Table(
+    "profile_mcp_server_tools",
+    metadata,
+    Column("profile_id", Text, primary_key=True),
+    Column("mcp_server_id", Text, primary_key=True),
+    Column("tool_name", Text, primary_key=True),
+    _flag("enabled"),
+    Column("custom_name", Text),
+    Column("custom_description", Text),
+    _time("updated_at"),
+    ForeignKeyConstraint(
+        ["profile_id", "mcp_server_id"],
+        ["profile_mcp_servers.profile_id", "profile_mcp_servers.mcp_server_id"],
+        ondelete="CASCADE",
+    ),
+)
+
+mcp_server_catalog_cache = Table(
+    "mcp_server_catalog_cache",
+    metadata,
+    _server_key(primary_key=True),
+    Column(
+        "kind",
+        Text,
+        CheckConstraint(
+            "kind IN ('initialize', 'tools', 'resources', 'resource_templates', 'prompts')"
+        ),
+        primary_key=True,
+    ),
+    Column("body", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    _time("fetched_at"),
+)
+
+gateway_settings = Table(
+    "gateway_settings",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    _time("updated_at"),
+)
+
+oauth_client_registrations = Table(
+    "oauth_client_registrations",
+    metadata,
+    _server_key(primary_key=True),
+    Column("issuer", Text, primary_key=True),
+    Column("client_id", Text, nullable=False),
+    Column("sealed_client_secret", LargeBinary),
+    _json("metadata", "{}"),
+    _time("created_at"),
+)
+
+oauth_tokens = Table(
+    "oauth_tokens",
+    metadata,
+    _server_key(primary_key=True),
+    Column("sealed_access_token", LargeBinary, nullable=False),
+    Column("sealed_refresh_token", LargeBinary),
+    Column("token_type", Text, nullable=False, server_default=text("'Bearer'")),
+    Column("scope", Text),
+    _time("expires_at", nullable=True),
+    _time("updated_at"),
+)
+
+debug_logs = Table(
+    "debug_logs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _time("created_at"),
+    Column("profile", Text, nullable=False),
+    Column("server", Text),
+    Column("method", Text, nullable=False),
+    Column("target", Text),
+    Column(
+        "status",
+        Text,
+        CheckConstraint("status IN ('ok', 'error', 'cancelled', 'timeout')"),
+        nullable=False,
+    ),
+    Column("error", Text),
+    Column("duration_us", Integer, nullable=False),
+    Column("request_bytes", Integer, nullable=False),
+    Column("response_bytes", Integer, nullable=False),
+    Column("request", Text),
+    Column("response", Text),
+    Index("debug_logs_by_time", "created_at"),
+    Index("debug_logs_by_server", "server", "created_at"),
+)
