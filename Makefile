@@ -1,0 +1,48 @@
+# Every target sets up what it needs, inside this folder: .venv, and .venv-lint for the linter of
+# imports. PYTHON=python3.12 chooses the interpreter, ARGS=… is handed to the command behind a target.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+export PYTHON
+BIN := .venv/bin
+
+.PHONY: help setup run test lint fix docs bench faults check
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install the locked dependencies into .venv (does nothing when they are there)
+	@requirements/install .venv dev
+
+run: ## start the gateway in dev mode, with two demo servers (ARGS="--port 3002")
+	@requirements/install .venv demo
+	@$(BIN)/local-mcp-gateway serve --dev $(ARGS)
+
+test: setup ## run the tests (ARGS="tests/guard -k kill")
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## ruff, mypy --strict and the import rules
+	@requirements/install .venv-lint lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	PYTHONPATH=daemon .venv-lint/bin/lint-imports --no-cache
+
+fix: setup ## let ruff mend and format what it can
+	-$(BIN)/ruff check --fix --quiet
+	$(BIN)/ruff format
+
+docs: setup ## write the generated pages under docs/ anew
+	@$(BIN)/python docs/generate.py $(ARGS)
+
+bench: setup ## measure, short by default (ARGS="gateway --long")
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+faults: setup ## kill, starve and cut the power at every step (ARGS="--help")
+	@$(BIN)/python -m faults $(ARGS)
+
+check: lint ## all that CI runs: lint, tests with branch coverage, generated pages current
+	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
