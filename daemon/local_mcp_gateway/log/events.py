@@ -1,0 +1,126 @@
+"""The closed table of events: name → level and one sentence.
+
+It is the contract of whoever reads the log (DESIGN §4): the page in the docs is generated from it, and
+a test compares it with every `emit("…")` in the code. info is normal life, warning means that someone
+should look, error that someone must act. Keys carry their unit: `_ms`, `_s`, `bytes`, counts bare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """How loud an event is, and what it means."""
+
+    level: str
+    sentence: str
+
+
+EVENTS: dict[str, Event] = {
+    # the start, in this order
+    "service.starting": Event(
+        "info", "The process begins: version, database, migrations folder, address."
+    ),
+    "guard.waiting": Event(
+        "warning", "Another process holds the database's lock; this one waits for it."
+    ),
+    "guard.locked": Event("info", "The database's lock is ours until the process ends."),
+    "guard.checked": Event(
+        "info", "The database file was examined: new, cleanly stopped, or checked in full."
+    ),
+    "guard.resolved": Event(
+        "info", "The folder and the ledger were compared: what is applied, what is pending."
+    ),
+    "guard.drifted": Event("warning", "The live schema differs from what its migrations produce."),
+    "guard.hazard_found": Event(
+        "warning", "A pending migration can delete data or block old clients."
+    ),
+    "backup.created": Event("info", "A backup was written, flushed, read back and verified."),
+    "migration.rehearsed": Event(
+        "info", "The pending migrations ran on a copy of the data, and how long it took."
+    ),
+    "guard.verified": Event(
+        "info", "The migrated database kept its rows and keys and has the rehearsed schema."
+    ),
+    "migration.applied": Event(
+        "info", "A migration is committed and durable (one event for each)."
+    ),
+    "guard.ready": Event(
+        "info", "Canonical line of the guard: state, what was applied, duration of each phase."
+    ),
+    "guard.refused": Event(
+        "error", "The guard refuses to start: code, hint and exit code say why and what next."
+    ),
+    "gateway.listening": Event("info", "The gateway answers at this address."),
+    "service.ready": Event(
+        "info", "Canonical line of the start: everything is up; duration since the process began."
+    ),
+    # life
+    "upstream.connected": Event("info", "An upstream server answered its first request."),
+    "upstream.lost": Event(
+        "warning", "An upstream server died or hangs; it is retried after a pause."
+    ),
+    "upstream.stopped": Event(
+        "info", "An upstream server was stopped: idle, removed or at the gateway's stop."
+    ),
+    "upstream.wrote": Event("debug", "A line that a stdio upstream wrote to its stderr."),
+    "call.finished": Event(
+        "info", "Canonical line of one request: method, server, outcome, duration."
+    ),
+    "call.refused": Event(
+        "warning", "A request was refused at the door: foreign Host or Origin, missing token."
+    ),
+    "migration.hot_applied": Event("info", "A migration was applied while the gateway runs."),
+    "migration.hot_refused": Event(
+        "error", "A saved migration was refused; the gateway serves the old schema."
+    ),
+    "migration.rewound": Event(
+        "warning", "An applied migration was edited or deleted in dev and taken back."
+    ),
+    "schema.planned": Event("info", "The schema module changed: what `db generate` would write."),
+    "dev.watching": Event("info", "Dev mode watches these folders."),
+    "dev.reloaded": Event(
+        "info", "The program's code changed: the worker was restarted on the same socket."
+    ),
+    "dev.refused": Event(
+        "error", "The changed code does not start; the supervisor waits for the next save."
+    ),
+    "config.changed": Event("info", "A changed configuration was read."),
+    "config.refused": Event(
+        "error", "A changed configuration cannot be used; the old one stays in force."
+    ),
+    "server.changed": Event("info", "A server or profile was added, edited or removed."),
+    "control.listening": Event(
+        "debug", "Other commands can reach this process at its control socket."
+    ),
+    "control.answered": Event(
+        "debug", "A command asked over the control socket, and how long it took."
+    ),
+    "library.warned": Event("warning", "A library that we use logged a warning."),
+    "service.reloading": Event("info", "A reload was asked for by SIGHUP or `reload`."),
+    "service.reloaded": Event(
+        "info", "Canonical line of a reload: what changed, how long writers were paused."
+    ),
+    "service.refused": Event(
+        "error", "The service cannot start: code, hint and exit code say why and what next."
+    ),
+    "service.failed": Event(
+        "error", "Something unexpected ended the service; the traceback is in the event."
+    ),
+    "service.stopping": Event(
+        "info", "A stop was asked for; calls in flight may finish until the deadline."
+    ),
+    "service.stopped": Event(
+        "info", "Canonical line of the stop: drained, database closed; the lock goes next."
+    ),
+}
+
+
+def level_of(event: str) -> str:
+    """Return the event's level; an event that the table lacks is shown, as info, never lost."""
+    known = EVENTS.get(event)
+    return known.level if known else "info"

@@ -1,0 +1,71 @@
+"""Keep secrets out of the log: by the name of a key and by the look of a value. Pure.
+
+Arguments and results of calls are never passed to an Emit at all; this is the second net, for what
+slips into an error text, a URL or a command line. It would rather hide too much.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+HIDDEN = "[redacted]"
+
+_SECRET_KEY = re.compile(
+    r"authori[sz]ation|cookie|password|passwd|passphrase|secret|credential|bearer"
+    r"|(?:^|[_\-.])(?:token|pwd|api[_\-]?key|access[_\-]?key|private[_\-]?key|client[_\-]?key|auth)(?:$|[_\-.])"
+    r"|apikey|accesstoken|refreshtoken|token$",
+    re.IGNORECASE,
+)
+_NAMED = r"(?:[\w\-]*(?:token|secret|passw(?:or)?d|passphrase|api[_\-]?key|access[_\-]?key|credential)[\w\-]*)"
+_SECRET_TEXT = tuple(
+    (re.compile(pattern, re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        (r"\b(bearer|basic)\s+[A-Za-z0-9._~+/\-]{6,}=*", rf"\1 {HIDDEN}"),
+        # user:password@ in a URL
+        (r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)", HIDDEN),
+        # NAME=value, --name=value, ?name=value, "name": "value", name: value
+        (rf"(\b{_NAMED}[\"']?\s*[=:]\s*[\"']?)(?!\[redacted\])[^\s\"'&,;}}\])]+", rf"\1{HIDDEN}"),
+        # --name value
+        (rf"(--{_NAMED}\s+)(?!-|\[redacted\])\S+", rf"\1{HIDDEN}"),
+        # tokens that say by their prefix what they are: GitHub, OpenAI and Anthropic, Slack, AWS, Google, JWT
+        (
+            (
+                r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w\-]{16,}|sk-[\w\-]{16,}"
+                r"|xox[abeoprs]-[\w\-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w\-]{30,}"
+                r"|eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*)"
+            ),
+            HIDDEN,
+        ),
+    )
+)
+
+
+def is_secret_key(key: str) -> bool:
+    """Tell whether a field of this name holds a secret, whatever its value looks like."""
+    return _SECRET_KEY.search(key) is not None
+
+
+def redact_text(text: str) -> str:
+    """Return the text with everything that looks like a secret hidden."""
+    for pattern, replacement in _SECRET_TEXT:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def redact(value: object) -> object:
+    """Return the value with secrets hidden at any depth; numbers, booleans and None as they are."""
+    match value:
+        case str():
+            return redact_text(value)
+        case Mapping():
+            return {
+                str(key): HIDDEN if is_secret_key(str(key)) and item is not None else redact(item)
+                for key, item in value.items()
+            }
+        case list() | tuple() | set() | frozenset():
+            return [redact(item) for item in value]
+        case None | bool() | int() | float():
+            return value
+        case _:
+            return redact_text(str(value))

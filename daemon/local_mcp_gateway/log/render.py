@@ -1,0 +1,193 @@
+"""From an event to a line: structlog's processors, without structlog's global configuration.
+
+Three outputs: a console for people, JSON lines for programs, native entries for the journal. Times are
+UTC with microseconds; on the console, where somebody watches, local time of day.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from local_mcp_gateway.log.events import LEVELS, level_of
+from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
+from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor, WrappedLogger
+
+UTC_MICROSECONDS = "%Y-%m-%dT%H:%M:%S.%fZ"
+EventDict = MutableMapping[str, Any]
+
+
+def choose_format(format: str, stream: TextIO) -> str:
+    """Resolve `auto`: the journal if the stream leads there, a console for a terminal, else JSON."""
+    if format != "auto":
+        return format
+    if is_journal(stream):
+        return "journal"
+    return "console" if stream.isatty() else "json"
+
+
+def open_pipeline(
+    format: str, level: str, stream: TextIO
+) -> Callable[[str, dict[str, object]], None]:
+    """Return the function that renders one event; safe to call from any thread."""
+    least = LEVELS[level]
+    chosen = choose_format(format, stream)
+    logger = _journal_logger() if chosen == "journal" else _line_logger(chosen, stream)
+
+    def write(event: str, fields: dict[str, object]) -> None:
+        name = level_of(event)
+        if LEVELS[name] >= least:
+            getattr(logger, name)(event, **fields)
+
+    return write
+
+
+def _line_logger(format: str, stream: TextIO) -> Any:
+    structlog = _import_structlog()
+    if format == "console":
+        tail: list[Processor] = [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+            _shorten_time,
+            structlog.dev.ConsoleRenderer(columns=_columns(structlog.dev, stream), sort_keys=False),
+        ]
+    else:
+        tail = [
+            structlog.processors.TimeStamper(fmt=UTC_MICROSECONDS, utc=True),
+            _names_first,
+            structlog.processors.JSONRenderer(serializer=_as_json),
+        ]
+    return _wrap(structlog, _Lines(stream), tail)
+
+
+def _columns(dev: Any, stream: TextIO) -> list[Any]:
+    """Lay out a console line: time, mark, event, then the fields in the order of the call."""
+    coloured = stream.isatty() and not os.environ.get("NO_COLOR")
+    dim, bold, cyan, reset = (
+        ("\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[0m") if coloured else ("",) * 4
+    )
+
+    def column(value_style: str, show: Callable[[object], str], width: int = 0) -> Any:
+        return dev.KeyValueColumnFormatter(None, value_style, reset, show, width=width)
+
+    return [
+        dev.Column("timestamp", column(dim, str)),
+        dev.Column("level", lambda _, level: _MARKS[level][coloured]),
+        dev.Column("event", column(bold, str, width=20)),
+        dev.Column("", dev.KeyValueColumnFormatter(cyan, "", reset, _as_word)),
+    ]
+
+
+_MARKS = {
+    "debug": ("·", "\x1b[2m·\x1b[0m"),
+    "info": (" ", "\x1b[32m✓\x1b[0m"),
+    "warning": ("!", "\x1b[33m!\x1b[0m"),
+    "error": ("✗", "\x1b[31m✗\x1b[0m"),
+}
+
+
+def _as_word(value: object) -> str:
+    """Show a value on the console: text as it is unless it has blanks, mappings and lists as JSON."""
+    if isinstance(value, str):
+        return (
+            value
+            if value and not any(blank in value for blank in " \n\t=")
+            else json.dumps(value, ensure_ascii=False)
+        )
+    return _as_json(value) if isinstance(value, dict | list | tuple) else str(value)
+
+
+def _journal_logger() -> Any:
+    structlog = _import_structlog()
+    journal = Journal()
+
+    def send(_: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
+        event = event_dict.pop("event")
+        event_dict.pop("level", None)
+        text = " ".join([event, *(f"{key}={value}" for key, value in event_dict.items())])
+        if not journal.send(as_datagram(text, method, event, event_dict)) and method in (
+            "warning",
+            "error",
+        ):
+            # The journal is gone or full: what someone has to see still goes to stderr.
+            sys.stderr.write(text + "\n")
+        raise structlog.DropEvent
+
+    return _wrap(structlog, None, [send])
+
+
+def _wrap(structlog: Any, sink: object, tail: list[Processor]) -> Any:
+    return structlog.wrap_logger(
+        sink,
+        processors=[structlog.processors.add_log_level, _redact, *tail],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+        context_class=dict,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _redact(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    return {
+        key: HIDDEN if is_secret_key(key) and value is not None else redact(value)
+        for key, value in event_dict.items()
+    }
+
+
+def _shorten_time(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    event_dict["timestamp"] = event_dict["timestamp"][:-3]
+    return event_dict
+
+
+def _names_first(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    first = {key: event_dict.pop(key) for key in ("timestamp", "level", "event")}
+    return {**first, **event_dict}
+
+
+def _as_json(value: object, **_: object) -> str:
+    # ASCII only: U+2028 would split a line for some readers, and half a surrogate pair of a file name
+    # cannot be encoded at all.
+    return json.dumps(value, default=str)
+
+
+class _Lines:
+    """A line writer: one write call a line, so that lines of several threads never mix."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def msg(self, message: str) -> None:
+        with self._lock:
+            try:
+                self._stream.write(message + "\n")
+                self._stream.flush()
+            except (BrokenPipeError, ValueError):
+                # Whoever read our stderr has gone. That is no reason to stop guarding a database.
+                return
+
+    debug = info = warning = error = msg
+
+
+def _import_structlog() -> Any:
+    """Import structlog without letting it import rich.
+
+    structlog.dev and structlog.tracebacks import `rich` if it is installed, for tracebacks that we do
+    not use; that takes 130 of 250 ms here. It is not among our dependencies, but a developer's
+    environment has it. None in sys.modules makes the import fail at once, which structlog handles; the
+    entry is taken out again afterwards. Can go when structlog imports rich lazily.
+    """
+    if "structlog" not in sys.modules and "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment]
+        try:
+            import structlog
+        finally:
+            del sys.modules["rich"]
+    import structlog
+
+    return structlog

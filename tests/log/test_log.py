@@ -1,0 +1,249 @@
+"""The log as a program reads it: JSON lines, levels, redaction, journal entries, threads."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_mcp_gateway.log import configure, ignore, tee
+from local_mcp_gateway.log.events import EVENTS, LEVELS
+from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
+from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact, redact_text
+
+PACKAGE = Path(__file__).parents[2] / "daemon" / "local_mcp_gateway"
+
+
+def lines_of(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_an_event_is_one_json_line_with_time_level_and_name_first() -> None:
+    stream = io.StringIO()
+    configure("json", "info", stream)("guard.ready", state="current", durations_ms={"probe": 1.25})
+    (line,) = lines_of(stream)
+    assert list(line)[:3] == ["timestamp", "level", "event"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", str(line["timestamp"]))
+    assert line["event"] == "guard.ready"
+    assert line["level"] == "info"
+    assert line["durations_ms"] == {"probe": 1.25}
+
+
+def test_text_with_line_breaks_and_odd_values_stays_one_valid_line() -> None:
+    stream = io.StringIO()
+    configure("json", "info", stream)(
+        "guard.refused", message="a\nb \u2028 é", path=Path("/x"), odd=object()
+    )
+    (line,) = lines_of(stream)
+    assert line["message"] == "a\nb \u2028 é"
+    assert line["path"] == "/x"
+
+
+def test_events_below_the_level_are_not_written() -> None:
+    stream = io.StringIO()
+    emit = configure("json", "warning", stream)
+    emit("guard.ready")
+    emit("upstream.lost", server="time")
+    assert [line["event"] for line in lines_of(stream)] == ["upstream.lost"]
+
+
+def test_an_event_that_the_table_lacks_is_shown_all_the_same() -> None:
+    stream = io.StringIO()
+    configure("json", "info", stream)("something.unforeseen")
+    assert lines_of(stream)[0]["level"] == "info"
+
+
+def test_a_stream_that_is_no_terminal_gets_json_when_the_format_is_auto(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    stream = io.StringIO()
+    configure("auto", "info", stream)("guard.ready")
+    assert lines_of(stream)
+
+
+def test_the_console_shows_a_line_that_a_person_can_read() -> None:
+    stream = io.StringIO()
+    configure("console", "info", stream)("backup.created", path="/a b.db", bytes=12)
+    assert re.fullmatch(
+        r'\d\d:\d\d:\d\d\.\d{3}   backup\.created +path="/a b\.db" bytes=12\n', stream.getvalue()
+    )
+
+
+def test_secrets_never_reach_the_line() -> None:
+    stream = io.StringIO()
+    configure("json", "info", stream)(
+        "upstream.lost",
+        headers={"Authorization": "Bearer abcdef", "X-Trace": "1"},
+        reason="GET http://me:pw@host/?api_key=k1&x=1 failed: Bearer abcdefgh; TOKEN=abc",
+        command=["npx", "--api-key", "--github-token=ghx"],
+    )
+    (line,) = lines_of(stream)
+    assert line["headers"] == {"Authorization": HIDDEN, "X-Trace": "1"}
+    text = stream.getvalue()
+    for secret in ("abcdef", "me:pw", "k1", "abc", "ghx"):
+        assert secret not in text
+    assert "x=1" in text
+
+
+@given(
+    st.sampled_from(["ghp_", "github_pat_", "sk-", "sk-ant-", "xoxb-", "glpat-"]),
+    st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=20, max_size=40),
+    st.text(max_size=20),
+)
+def test_a_token_is_hidden_wherever_it_stands(prefix: str, body: str, around: str) -> None:
+    assert body not in redact_text(f"{around} {prefix}{body} {around}") or body in around
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+        ),
+    )
+)
+def test_redaction_keeps_the_shape_of_what_it_is_given(value: object) -> None:
+    assert json.dumps(redact(redact(value))) == json.dumps(redact(value))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "token",
+        "access_token",
+        "Authorization",
+        "client_secret",
+        "API-KEY",
+        "db_password",
+        "Set-Cookie",
+        "refreshToken",
+    ],
+)
+def test_a_field_named_like_a_secret_is_hidden(key: str) -> None:
+    assert is_secret_key(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["path", "tag", "tokens_found", "duration_ms", "author", "keys", "bytes", "progress"]
+)
+def test_a_field_with_a_harmless_name_is_shown(key: str) -> None:
+    assert not is_secret_key(key)
+
+
+def test_lines_of_many_threads_never_mix() -> None:
+    stream = io.StringIO()
+    emit = configure("json", "info", stream)
+    threads = [
+        threading.Thread(
+            target=lambda n=n: [emit("call.finished", n=n, text="x" * 200) for _ in range(50)]
+        )
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(lines_of(stream)) == 400
+
+
+def test_a_reader_that_has_gone_does_not_end_the_process() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", closefd=True) as stream:
+        configure("json", "info", stream)("guard.ready")
+        # What the pipe did not take is still in the buffer; the close below must not report it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)
+
+
+def test_tee_reports_to_every_target_in_order() -> None:
+    seen: list[tuple[str, str]] = []
+    both = tee(
+        lambda event, **_: seen.append(("a", event)),
+        ignore,
+        lambda event, **_: seen.append(("b", event)),
+    )
+    both("guard.ready")
+    assert seen == [("a", "guard.ready"), ("b", "guard.ready")]
+
+
+def test_a_journal_entry_carries_every_field_and_the_migration_by_name() -> None:
+    entry = as_datagram(
+        "text", "warning", "migration.applied", {"tag": "0003_x", "duration_ms": 1.5, "sql": "a\nb"}
+    )
+    assert (
+        b"MESSAGE=text\nPRIORITY=4\nSYSLOG_IDENTIFIER=local-mcp-gateway\nEVENT=migration.applied\n"
+        in entry
+    )
+    assert b"MIGRATION=0003_x\n" in entry
+    assert b"DURATION_MS=1.5\n" in entry
+    assert b"SQL\n\x03\0\0\0\0\0\0\0a\nb\n" in entry
+
+
+def test_a_journal_that_is_full_or_gone_never_blocks(tmp_path: Path) -> None:
+    path = str(tmp_path / "j")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
+        closing(Journal(path)) as journal,
+    ):
+        assert journal.send(b"MESSAGE=x\n") is False
+        receiver.bind(path)
+        assert journal.send(b"MESSAGE=x\n")
+        assert receiver.recv(100) == b"MESSAGE=x\n"
+        while journal.send(b"MESSAGE=full\n"):
+            pass
+
+
+def test_an_entry_too_large_for_a_datagram_travels_as_a_descriptor(tmp_path: Path) -> None:
+    path = str(tmp_path / "j")
+    entry = b"MESSAGE=" + b"x" * 2_000_000 + b"\n"
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
+        closing(Journal(path)) as journal,
+    ):
+        receiver.bind(path)
+        assert journal.send(entry)
+        _, descriptors, *_ = socket.recv_fds(receiver, 1, 1)
+        with os.fdopen(descriptors[0], "rb") as memory:
+            memory.seek(0)
+            assert memory.read() == entry
+
+
+def test_the_journal_is_known_by_the_identity_of_stderr_not_by_the_variable_alone() -> None:
+    with Path(os.devnull).open() as stream:
+        status = os.fstat(stream.fileno())
+        assert is_journal(stream, {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+        assert not is_journal(stream, {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino + 1}"})
+        assert not is_journal(stream, {})
+
+
+def test_importing_the_log_loads_no_renderer_and_rendering_loads_no_rich() -> None:
+    script = (
+        "import sys; from local_mcp_gateway.log import configure; emit = configure('json', 'info');"
+        "assert 'structlog' not in sys.modules; emit('guard.ready');"
+        "assert 'structlog' in sys.modules and 'rich' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_every_event_in_the_code_is_in_the_table_and_is_noun_past_verb() -> None:
+    used: dict[str, str] = {}
+    for file in set(PACKAGE.rglob("*.py")) - set((PACKAGE / "log").rglob("*.py")):
+        for name in re.findall(r"\bemit\(\s*\"([^\"]+)\"", file.read_text(encoding="utf-8")):
+            used.setdefault(name, file.name)
+    assert {name: where for name, where in used.items() if name not in EVENTS} == {}
+    for name, event in EVENTS.items():
+        assert re.fullmatch(r"[a-z]+\.[a-z_]+", name)
+        assert event.level in LEVELS
+        assert event.sentence.endswith(".")
