@@ -1,0 +1,85 @@
+"""What every command knows: its settings, where the database is, and how to report.
+
+Settings are read when a command first asks, so `--help` and completion never fail on a bad file.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway import config
+from local_mcp_gateway.errors import DatabasePathProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.log import Emit
+
+
+@dataclass
+class Invocation:
+    """One run of the command line: what `ctx.obj` holds."""
+
+    config_file: Path | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Read the settings; raises ConfigProblem."""
+        return config.load(self.config_file, options=self.options)
+
+    @cached_property
+    def database(self) -> Path:
+        """Return the database file that this command is about; it need not exist."""
+        return self.settings.database_path
+
+    @cached_property
+    def migrations(self) -> Path:
+        """Return the migrations folder that this command is about."""
+        return self.settings.migrations_folder
+
+    def prepare_folder(self) -> None:
+        """Create the data folder (0700), but only the default one: a typed path is never guessed at."""
+        if self.settings.database.path:
+            return
+        folder = self.database.parent
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabasePathProblem(
+                f"The data folder {folder} cannot be created: {error.strerror}."
+            ) from None
+
+    def emitter(self, *, default_level: str = "warning") -> Emit:
+        """Return the log of this command: warnings only unless asked, since results are on stdout."""
+        from local_mcp_gateway import log  # noqa: PLC0415  commands without a log do not pay for it
+
+        return log.configure(
+            self.settings.log.format, self.settings.log.level or default_level
+        )
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Set the event on SIGTERM and SIGINT, so that the guard rolls back and ends with exit 0.
+
+    Runs in the main thread; the previous handlers are put back.
+    """
+    import signal  # noqa: PLC0415  only for commands that do long work
+
+    stop = threading.Event()
+    previous = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

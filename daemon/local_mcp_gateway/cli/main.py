@@ -1,0 +1,120 @@
+"""The command `local-mcp-gateway`: global options, the table of commands, and how errors are said.
+
+Results go to stdout, everything else to stderr. An error that a person can act on is two lines (what
+is wrong; what to do) or, with `--json`, one object on stdout; no traceback reaches a user.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from local_mcp_gateway import __version__
+from local_mcp_gateway.cli.context import Invocation
+from local_mcp_gateway.cli.lazy import LazyGroup, Target
+from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
+
+COMMANDS = {
+    "serve": Target("serve:serve", "Guard the database, then serve every profile."),
+    "reload": Target("serve:reload", "Make the running gateway re-read its configuration and migrate."),
+    "db": Target("db:db", "The database: migrate, check, back up, restore."),
+    "server": Target("server:server", "The upstream MCP servers."),
+    "profile": Target("profile:profile", "The profiles that group servers for a client."),
+    "call": Target("server:call", "Call one tool and print what it answers."),
+    "stdio": Target("stdio:stdio", "Bridge a profile to a client that speaks stdio only."),
+    "startup": Target("startup:startup", "The last starts as a waterfall of phases."),
+    "logs": Target("logs:logs", "The gateway's log, rendered."),
+    "service": Target("service:service", "Install and control the systemd user service."),
+    "doctor": Target("doctor:doctor", "Check this machine and say what to do."),
+    "config": Target("config_commands:config", "Show, check and import settings."),
+}
+
+FORMATS = click.Choice(["auto", "console", "json", "journal"])
+LEVELS = click.Choice(["debug", "info", "warning", "error"])
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="local-mcp-gateway")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Configuration file.")
+@click.option("--database", type=click.Path(path_type=Path), help="Database file.")
+@click.option("--migrations", type=click.Path(path_type=Path), help="Migrations folder.")
+@click.option("--log-format", type=FORMATS, help="How the log is written.")
+@click.option("--log-level", type=LEVELS, help="Least level that is logged.")
+@click.pass_context
+def cli(
+    context: click.Context,
+    *,
+    config_file: Path | None,
+    database: Path | None,
+    migrations: Path | None,
+    log_format: str | None,
+    log_level: str | None,
+) -> None:
+    """Run all your MCP servers behind one guarded gateway.
+
+    Exit codes: 0 fine, 1 unexpected, 2 usage, 3 differs, 4 locked, 5 migration failed,
+    6 damaged, 7 configuration, 8 refused, 9 no backup possible.
+    """
+    given = {
+        "database.path": database,
+        "migrations.folder": migrations,
+        "log.format": log_format,
+        "log.level": log_level,
+    }
+    options = {path: str(value) for path, value in given.items() if value is not None}
+    context.obj = Invocation(config_file=config_file, options=options)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the code of the contract."""
+    as_json = "--json" in sys.argv
+    try:
+        # Without standalone mode click neither prints errors nor exits: both are said here, once.
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except GatewayError as error:
+        sys.exit(say(error, as_json=as_json))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(Exit.USAGE)
+    except click.UsageError as error:
+        context = error.ctx
+        where = context.command_path if context else "local-mcp-gateway"
+        problem = UsageProblem(error.format_message(), hint=f"See `{where} --help`.")
+        sys.exit(say(problem, as_json=as_json))
+    except click.ClickException as error:
+        sys.exit(say(UsageProblem(error.format_message()), as_json=as_json))
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(Exit.OK)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nothing is left to say, not even at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.OK)
+    except Exception as error:  # noqa: BLE001  the last door: no traceback reaches a user
+        if "debug" in sys.argv or os.environ.get("LMG_LOG__LEVEL") == "debug":
+            raise
+        unexpected = GatewayError(f"Unexpected {type(error).__name__}: {error}.")
+        sys.exit(say(unexpected, as_json=as_json))
+    sys.exit(code if isinstance(code, int) else Exit.OK)
+
+
+def say(error: GatewayError, *, as_json: bool) -> Exit:
+    """Print an error where its reader looks, and return the exit code that goes with it."""
+    if as_json:
+        import json  # noqa: PLC0415  only on the way to an error
+
+        click.echo(json.dumps({"error": error.as_json()}, indent=2))
+    else:
+        click.secho(error.message, fg="red" if error.exit_code else None, err=True)
+        if error.hint:
+            click.echo(f"→ {error.hint}", err=True)
+    return error.exit_code

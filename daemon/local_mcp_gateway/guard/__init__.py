@@ -1,0 +1,15 @@
+"""The migration guard: a database is opened only after it was backed up, rehearsed and verified.
+
+```python
+from local_mcp_gateway.guard import guarded
+
+with guarded("app.db", "migrations") as report:
+    serve("app.db")  # the lock is held until this block ends
+```
+"""
+
+from local_mcp_gateway.guard.guard import guarded
+from local_mcp_gateway.guard.policy import GuardPolicy
+from local_mcp_gateway.guard.report import GuardReport, Phases
+
+__all__ = ["GuardPolicy", "GuardReport", "Phases", "guarded"]

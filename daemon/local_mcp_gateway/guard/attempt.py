@@ -1,0 +1,48 @@
+"""What one guarded start knows: its inputs, whom it tells, and how long each phase took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import Interrupted
+from local_mcp_gateway.guard.policy import GuardPolicy
+from local_mcp_gateway.guard.report import Phases
+from local_mcp_gateway.log import ignore
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from local_mcp_gateway.log import Emit
+
+Progress = "Callable[[str, int, int], None]"
+"""`progress(phase, done, total)`: pages of a backup, statements of a rehearsal; called often."""
+
+
+def no_progress(phase: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at bringing a database to its newest schema; the caller holds the database's lock."""
+
+    database: Path
+    migrations: Path
+    policy: GuardPolicy = field(default_factory=GuardPolicy)
+    emit: Emit = ignore
+    progress: Callable[[str, int, int], None] = no_progress
+    stop: threading.Event | None = None
+    phases: Phases = field(default_factory=Phases)
+
+    @property
+    def backup_folder(self) -> Path:
+        """Return where this database's backups are."""
+        return self.policy.backup_folder or self.database.resolve().parent / "backups"
+
+    def checkpoint(self) -> None:
+        """Raise Interrupted when a signal asked to stop; called between phases, never after COMMIT."""
+        if self.stop is not None and self.stop.is_set():
+            raise Interrupted("Stopped by a signal before the migrations were committed.")

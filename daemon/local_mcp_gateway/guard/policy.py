@@ -1,0 +1,31 @@
+"""What the guard insists on: the two or three values of the settings that it needs, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class GuardPolicy:
+    """How careful one start is. The defaults are the careful ones."""
+
+    rehearse: Literal["always", "auto", "never"] = "always"
+    destructive: Literal["warn", "refuse"] = "warn"
+    drift: Literal["auto", "refuse", "warn"] = "auto"
+    """`auto` refuses when something is pending (the change by hand may be in its way), else warns."""
+    backup_folder: Path | None = None
+    """None: `backups` beside the database's real path."""
+    quick_check_limit_s: float = 10.0
+    allow_out_of_order: bool = False
+    to: str | None = None
+    """The tag that is the last one applied afterwards; None: all of the folder."""
+    journal_new_files: bool = False
+    """Dev only: a `.sql` without a journal entry is journaled after its rehearsal, before COMMIT."""
+    program_version: str = ""
+    functions: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    """SQL functions that migrations may call, by name; any number of arguments."""
