@@ -1,0 +1,69 @@
+"""Fixtures for every test. What they hand out is in `tests/harness.py`.
+
+- `place`: an empty home, a database path and an empty migrations folder under the test's own folder
+  (`tests.harness.Place`): `place.folder.add("users", "CREATE TABLE …")`, `place.migrate()`,
+  `place.run("db", "status", "--json").json()`, `place.query("SELECT …")`, `place.content()`,
+  `with place.serve() as gateway: gateway.wait_ready()`.
+- `run_cli`: `place.run`, when a test needs nothing else.
+- `gateway_process`: a gateway that serves `place`, ready, on a free port; killed afterwards.
+- `shipped`: a place whose migrations folder is a copy of the program's own.
+- `needs_strace`: skips where strace cannot be used.
+- `validate_json`: `validate_json("db-status", value)` checks a `--json` output against the schema in
+  `docs/schemas/`.
+
+Every test that starts processes does so through these, so none inherits the developer's own
+configuration, and none outlives its test.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import REPOSITORY, Finished, GatewayProcess, Place, new_place, strace_missing
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return new_place(tmp_path)
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Place:
+    shutil.copytree(REPOSITORY / "migrations", tmp_path / "migrations")
+    return new_place(tmp_path)
+
+
+@pytest.fixture
+def run_cli(place: Place) -> Callable[..., Finished]:
+    return place.run
+
+
+@pytest.fixture
+def gateway_process(shipped: Place) -> Iterator[GatewayProcess]:
+    with shipped.serve() as gateway:
+        yield gateway.wait_ready()
+
+
+@pytest.fixture(scope="session")
+def needs_strace() -> None:
+    if strace_missing():
+        pytest.skip("strace cannot be used here")
+
+
+@pytest.fixture(scope="session")
+def validate_json() -> Callable[[str, Any], None]:
+    import jsonschema
+
+    def validate(name: str, value: Any) -> None:
+        schema = json.loads((REPOSITORY / "docs" / "schemas" / f"{name}.json").read_text())
+        validator = jsonschema.Draft202012Validator(schema)
+        errors = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+        assert not errors, errors
+
+    return validate
