@@ -1,0 +1,121 @@
+"""The database while the gateway serves: one writer and a few readers on aiosqlite.
+
+Every connection is a thread, so the pool is small and fixed. Reads go to the readers, each write is
+one `BEGIN IMMEDIATE` transaction on the one writer; whoever wants to write waits for `_writing`.
+A cancelled aiosqlite `await` keeps running in its thread, so the end of a transaction is shielded:
+the next one never finds it open. Connections are only ever made in here, because one that is never
+closed keeps the process from exiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiosqlite
+import anyio
+
+from local_mcp_gateway.database.connect import SERVING_PRAGMAS
+
+READERS = 2
+Parameters = Iterable[object]
+
+
+class Database:
+    """The open database. Make one with `async with Database.open(path)`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writing = asyncio.Lock()
+        self._idle: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
+        self._writer: aiosqlite.Connection | None = None
+        self._connections = AsyncExitStack()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path) -> AsyncIterator[Database]:
+        """Open the connections; close all of them on the way out, whatever happens."""
+        database = cls(path)
+        try:
+            await database._connect()
+            yield database
+        finally:
+            await database._disconnect()
+
+    async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
+        """Return every row of one SELECT, as of the last COMMIT."""
+        reader = await self._idle.get()
+        try:
+            return list(await reader.execute_fetchall(sql, parameters))
+        finally:
+            self._idle.put_nowait(reader)
+
+    async def fetch_one(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
+        """Return the first row of one SELECT, or None."""
+        rows = await self.fetch_all(sql, parameters)
+        return rows[0] if rows else None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        """Hold the write lock from BEGIN IMMEDIATE to COMMIT; an exception rolls back."""
+        async with self._writing:
+            writer = self._writer
+            assert writer is not None, "the database is open"
+            try:
+                await writer.execute("BEGIN IMMEDIATE")
+                yield writer
+                with anyio.CancelScope(shield=True):
+                    await writer.execute("COMMIT")
+            finally:
+                with anyio.CancelScope(shield=True):
+                    if writer.in_transaction:
+                        await writer.rollback()
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Hold new writers back, after the running one, so that a migration can be applied.
+
+        The connections stay open: SQLite prepares a statement again when the schema has changed.
+        """
+        async with self._writing:
+            yield
+
+    @asynccontextmanager
+    async def closed_for(self) -> AsyncIterator[None]:
+        """Close every connection inside, so that the file itself may be replaced; open them again."""
+        async with self._writing:
+            await self._disconnect()
+            try:
+                yield
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._connect()
+
+    async def _connect(self) -> None:
+        connections = AsyncExitStack()
+        self._connections = connections
+        self._writer = await self._open_one(connections, readonly=False)
+        for _ in range(READERS):
+            self._idle.put_nowait(await self._open_one(connections, readonly=True))
+
+    async def _open_one(self, stack: AsyncExitStack, *, readonly: bool) -> aiosqlite.Connection:
+        connecting = aiosqlite.connect(self.path, isolation_level=None)
+        connection = await stack.enter_async_context(connecting)
+        connection.row_factory = sqlite3.Row
+        for pragma in SERVING_PRAGMAS:
+            await connection.execute(pragma)
+        if readonly:
+            await connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    async def _disconnect(self) -> None:
+        """Close all connections; a reader that is busy is waited for."""
+        with anyio.CancelScope(shield=True):
+            if self._writer is not None:
+                self._writer = None
+                for _ in range(READERS):
+                    await self._idle.get()
+            await self._connections.aclose()

@@ -1,0 +1,78 @@
+"""What the gateway remembers by itself: catalogs, settings, and the log of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.store.model import CallRecord, CatalogEntry, CatalogKind
+from local_mcp_gateway.store.queries import now_ms
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from local_mcp_gateway.database.serving import Database
+
+_CALL_COLUMNS = (
+    "created_at, profile, server, method, target, status, error, duration_us, request_bytes,"
+    " response_bytes, request, response"
+)
+
+
+async def load_catalogs(database: Database) -> tuple[CatalogEntry, ...]:
+    """Return every remembered list of every server."""
+    rows = await database.fetch_all(
+        "SELECT mcp_server_id, kind, body, hash, fetched_at FROM mcp_server_catalog_cache"
+    )
+    return tuple(CatalogEntry(row[0], CatalogKind(row[1]), row[2], row[3], row[4]) for row in rows)
+
+
+async def save_catalogs(database: Database, entries: Sequence[CatalogEntry]) -> None:
+    """Remember these lists; a server that was removed in the meantime is passed over."""
+    now = now_ms()
+    async with database.transaction() as writer:
+        await writer.executemany(
+            "INSERT INTO mcp_server_catalog_cache (mcp_server_id, kind, body, hash, fetched_at)"
+            " SELECT id, ?, ?, ?, ? FROM mcp_servers WHERE id = ?"
+            " ON CONFLICT (mcp_server_id, kind) DO UPDATE SET"
+            " body = excluded.body, hash = excluded.hash, fetched_at = excluded.fetched_at",
+            [(entry.kind.value, entry.body, entry.hash, now, entry.server_id) for entry in entries],
+        )
+
+
+async def get_setting(database: Database, key: str) -> str | None:
+    """Return one of the gateway's own settings, or None."""
+    row = await database.fetch_one("SELECT value FROM gateway_settings WHERE key = ?", (key,))
+    return None if row is None else str(row[0])
+
+
+async def set_setting(database: Database, key: str, value: str) -> None:
+    """Store one of the gateway's own settings."""
+    async with database.transaction() as writer:
+        await writer.execute(
+            "INSERT INTO gateway_settings (key, value, updated_at) VALUES (?, ?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
+            (key, value, now_ms()),
+        )
+
+
+async def save_calls(database: Database, calls: Sequence[CallRecord], *, keep: int) -> None:
+    """Append a batch to the log of calls and forget all but the newest `keep`."""
+    marks = ", ".join("?" * 12)
+    async with database.transaction() as writer:
+        await writer.executemany(
+            f"INSERT INTO debug_logs ({_CALL_COLUMNS}) VALUES ({marks})",
+            [astuple(call) for call in calls],
+        )
+        await writer.execute(
+            "DELETE FROM debug_logs WHERE id <= (SELECT max(id) FROM debug_logs) - ?", (keep,)
+        )
+
+
+async def list_calls(database: Database, *, limit: int) -> tuple[CallRecord, ...]:
+    """Return the newest calls, newest first."""
+    rows: list[sqlite3.Row] = await database.fetch_all(
+        f"SELECT {_CALL_COLUMNS} FROM debug_logs ORDER BY id DESC LIMIT ?", (limit,)
+    )
+    return tuple(CallRecord(*row) for row in rows)

@@ -1,0 +1,145 @@
+"""The values that the gateway keeps in its database, as frozen dataclasses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from local_mcp_gateway.errors import UsageProblem
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class ServerKind(StrEnum):
+    """How a server is reached."""
+
+    STDIO = "stdio"
+    HTTP = "http"
+    SSE = "sse"
+
+
+class Prefix(StrEnum):
+    """When a profile puts the server's name before a tool's or a prompt's name."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class CatalogKind(StrEnum):
+    """What is remembered of a server: the answer to its handshake, and its four lists."""
+
+    INITIALIZE = "initialize"
+    TOOLS = "tools"
+    RESOURCES = "resources"
+    RESOURCE_TEMPLATES = "resource_templates"
+    PROMPTS = "prompts"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerDefinition:
+    """One upstream server. `command`, `args`, `env`, `cwd` are stdio's; `url`, `headers` the others'."""
+
+    name: str
+    kind: ServerKind
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    active: bool = True
+    id: str = ""
+
+    def checked(self) -> ServerDefinition:
+        """Return itself, or say what a person has to correct."""
+        check_name("server", self.name)
+        if self.kind is ServerKind.STDIO and not self.command:
+            raise UsageProblem(f"The stdio server {self.name!r} has no command.", hint="Give one.")
+        if self.kind is not ServerKind.STDIO and not (self.url or "").startswith(
+            ("http://", "https://")
+        ):
+            raise UsageProblem(
+                f"The URL of server {self.name!r} is {self.url!r}.",
+                hint="Give a URL that starts with http:// or https://.",
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSetting:
+    """What a profile changes about one tool of one server."""
+
+    server: str
+    tool: str
+    enabled: bool = True
+    name: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A server's place in a profile."""
+
+    server: str
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileDefinition:
+    """A named selection of servers, in the order in which clients see their tools."""
+
+    name: str
+    description: str | None = None
+    prefix: Prefix = Prefix.AUTO
+    members: tuple[Member, ...] = ()
+    tools: tuple[ToolSetting, ...] = ()
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """Everything that decides what the gateway serves, read in one go."""
+
+    servers: tuple[ServerDefinition, ...] = ()
+    profiles: tuple[ProfileDefinition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """One remembered list of a server: `body` is JSON text, `fetched_at` integer milliseconds."""
+
+    server_id: str
+    kind: CatalogKind
+    body: str
+    hash: str
+    fetched_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One call through the gateway; payloads only when debug logging is on."""
+
+    created_at: int
+    profile: str
+    server: str | None
+    method: str
+    target: str | None
+    status: str
+    error: str | None
+    duration_us: int
+    request_bytes: int
+    response_bytes: int
+    request: str | None = None
+    response: str | None = None
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that could not stand in a URL or before a tool's name."""
+    if not NAME.fullmatch(name):
+        raise UsageProblem(
+            f"{name!r} cannot be the name of a {what}.",
+            hint="Use up to 64 letters, digits, dots, dashes and underscores; begin with no sign.",
+        )

@@ -1,0 +1,264 @@
+"""Read and write servers and profiles. Portable SQL; every write is one transaction."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.store.model import (
+    Definitions,
+    Member,
+    Prefix,
+    ProfileDefinition,
+    ServerDefinition,
+    ServerKind,
+    ToolSetting,
+    check_name,
+)
+
+if TYPE_CHECKING:
+    import aiosqlite
+
+    from local_mcp_gateway.database.serving import Database
+
+
+def now_ms() -> int:
+    """Return the time in integer milliseconds since 1970 (UTC)."""
+    return time.time_ns() // 1_000_000
+
+
+async def load_definitions(database: Database) -> Definitions:
+    """Return every server and every profile with its members, in order."""
+    return Definitions(await list_servers(database), await list_profiles(database))
+
+
+async def list_servers(database: Database) -> tuple[ServerDefinition, ...]:
+    """Return every server, by name."""
+    rows = await database.fetch_all("SELECT * FROM mcp_servers ORDER BY name")
+    return tuple(_server(row) for row in rows)
+
+
+async def get_server(database: Database, name: str) -> ServerDefinition:
+    """Return the server of that name."""
+    row = await database.fetch_one("SELECT * FROM mcp_servers WHERE name = ?", (name,))
+    if row is None:
+        raise UsageProblem(f"There is no server {name!r}.", hint="See `server list`.")
+    return _server(row)
+
+
+async def add_server(database: Database, server: ServerDefinition) -> ServerDefinition:
+    """Store a new server under a new id."""
+    server.checked()
+    now, identity = now_ms(), secrets.token_hex(8)
+    async with database.transaction() as writer:
+        if await _exists(writer, "mcp_servers", server.name):
+            raise UsageProblem(
+                f"There is a server {server.name!r} already.",
+                hint="Choose another name, or change it with `server edit`.",
+            )
+        await writer.execute(
+            "INSERT INTO mcp_servers (id, name, kind, command, args, env, cwd, url, headers, active,"
+            " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (identity, *_columns(server), now, now),
+        )
+    return await get_server(database, server.name)
+
+
+async def update_server(database: Database, name: str, server: ServerDefinition) -> None:
+    """Replace what is stored under `name`; the server keeps its id and its places in profiles."""
+    server.checked()
+    async with database.transaction() as writer:
+        if server.name != name and await _exists(writer, "mcp_servers", server.name):
+            raise UsageProblem(f"There is a server {server.name!r} already.")
+        cursor = await writer.execute(
+            "UPDATE mcp_servers SET name = ?, kind = ?, command = ?, args = ?, env = ?, cwd = ?,"
+            " url = ?, headers = ?, active = ?, updated_at = ? WHERE name = ?",
+            (*_columns(server), now_ms(), name),
+        )
+        _require(cursor, "server", name)
+
+
+async def remove_server(database: Database, name: str) -> None:
+    """Remove a server, its places in profiles, its remembered catalog and its tokens."""
+    async with database.transaction() as writer:
+        cursor = await writer.execute("DELETE FROM mcp_servers WHERE name = ?", (name,))
+        _require(cursor, "server", name)
+
+
+async def list_profiles(database: Database) -> tuple[ProfileDefinition, ...]:
+    """Return every profile by name, with its members in order and its tool settings."""
+    profiles = await database.fetch_all("SELECT * FROM profiles ORDER BY name")
+    members = await database.fetch_all(
+        "SELECT m.profile_id, s.name, m.active FROM profile_mcp_servers m"
+        " JOIN mcp_servers s ON s.id = m.mcp_server_id ORDER BY m.profile_id, m.position, s.name"
+    )
+    tools = await database.fetch_all(
+        "SELECT t.*, s.name FROM profile_mcp_server_tools t"
+        " JOIN mcp_servers s ON s.id = t.mcp_server_id ORDER BY s.name, t.tool_name"
+    )
+    return tuple(_profile(row, members, tools) for row in profiles)
+
+
+async def get_profile(database: Database, name: str) -> ProfileDefinition:
+    """Return the profile of that name."""
+    for profile in await list_profiles(database):
+        if profile.name == name:
+            return profile
+    raise UsageProblem(f"There is no profile {name!r}.", hint="See `profile list`.")
+
+
+async def add_profile(database: Database, profile: ProfileDefinition) -> ProfileDefinition:
+    """Store a new profile with its members."""
+    check_name("profile", profile.name)
+    now, identity = now_ms(), secrets.token_hex(8)
+    async with database.transaction() as writer:
+        if await _exists(writer, "profiles", profile.name):
+            raise UsageProblem(f"There is a profile {profile.name!r} already.")
+        await writer.execute(
+            "INSERT INTO profiles (id, name, description, prefix, created_at, updated_at)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (identity, profile.name, profile.description, profile.prefix, now, now),
+        )
+        await _set_members(writer, profile.name, profile.members)
+    return await get_profile(database, profile.name)
+
+
+async def update_profile(database: Database, name: str, profile: ProfileDefinition) -> None:
+    """Replace name, description, prefix policy and members; kept members keep their tool settings."""
+    check_name("profile", profile.name)
+    async with database.transaction() as writer:
+        if profile.name != name and await _exists(writer, "profiles", profile.name):
+            raise UsageProblem(f"There is a profile {profile.name!r} already.")
+        cursor = await writer.execute(
+            "UPDATE profiles SET name = ?, description = ?, prefix = ?, updated_at = ? WHERE name = ?",
+            (profile.name, profile.description, profile.prefix, now_ms(), name),
+        )
+        _require(cursor, "profile", name)
+        await _set_members(writer, profile.name, profile.members)
+
+
+async def remove_profile(database: Database, name: str) -> None:
+    """Remove a profile; its servers stay."""
+    async with database.transaction() as writer:
+        cursor = await writer.execute("DELETE FROM profiles WHERE name = ?", (name,))
+        _require(cursor, "profile", name)
+
+
+async def set_tool(database: Database, profile: str, setting: ToolSetting) -> None:
+    """Hide, rename or describe anew one tool of one server, for one profile."""
+    async with database.transaction() as writer:
+        cursor = await writer.execute(
+            "INSERT INTO profile_mcp_server_tools (profile_id, mcp_server_id, tool_name, enabled,"
+            " custom_name, custom_description, updated_at)"
+            " SELECT m.profile_id, m.mcp_server_id, ?, ?, ?, ?, ? FROM profile_mcp_servers m"
+            " JOIN profiles p ON p.id = m.profile_id JOIN mcp_servers s ON s.id = m.mcp_server_id"
+            " WHERE p.name = ? AND s.name = ?"
+            " ON CONFLICT (profile_id, mcp_server_id, tool_name) DO UPDATE SET"
+            " enabled = excluded.enabled, custom_name = excluded.custom_name,"
+            " custom_description = excluded.custom_description, updated_at = excluded.updated_at",
+            (
+                setting.tool,
+                int(setting.enabled),
+                setting.name,
+                setting.description,
+                now_ms(),
+                profile,
+                setting.server,
+            ),
+        )
+        if cursor.rowcount < 1:
+            raise UsageProblem(
+                f"Profile {profile!r} has no server {setting.server!r}.",
+                hint=f"See `profile show {profile}`.",
+            )
+
+
+async def _set_members(
+    writer: aiosqlite.Connection, profile: str, members: tuple[Member, ...]
+) -> None:
+    """Make `members` the profile's servers, in this order, without touching rows that stay."""
+    marks = ", ".join("?" * len(members))
+    await writer.execute(
+        "DELETE FROM profile_mcp_servers WHERE profile_id = (SELECT id FROM profiles WHERE name = ?)"
+        f" AND mcp_server_id NOT IN (SELECT id FROM mcp_servers WHERE name IN ({marks}))",
+        (profile, *(member.server for member in members)),
+    )
+    for position, member in enumerate(members):
+        cursor = await writer.execute(
+            "INSERT INTO profile_mcp_servers (profile_id, mcp_server_id, position, active)"
+            " SELECT p.id, s.id, ?, ? FROM profiles p, mcp_servers s WHERE p.name = ? AND s.name = ?"
+            " ON CONFLICT (profile_id, mcp_server_id) DO UPDATE SET"
+            " position = excluded.position, active = excluded.active",
+            (position, int(member.active), profile, member.server),
+        )
+        _require(cursor, "server", member.server)
+
+
+async def _exists(writer: aiosqlite.Connection, table: str, name: str) -> bool:
+    cursor = await writer.execute(f"SELECT 1 FROM {table} WHERE name = ?", (name,))
+    return await cursor.fetchone() is not None
+
+
+def _require(cursor: aiosqlite.Cursor, what: str, name: str) -> None:
+    if cursor.rowcount < 1:
+        raise UsageProblem(f"There is no {what} {name!r}.", hint=f"See `{what} list`.")
+
+
+def _columns(server: ServerDefinition) -> tuple[object, ...]:
+    return (
+        server.name,
+        server.kind.value,
+        server.command,
+        json.dumps(server.args),
+        json.dumps(dict(server.env)),
+        server.cwd,
+        server.url,
+        json.dumps(dict(server.headers)),
+        int(server.active),
+    )
+
+
+def _server(row: sqlite3.Row) -> ServerDefinition:
+    return ServerDefinition(
+        id=row["id"],
+        name=row["name"],
+        kind=ServerKind(row["kind"]),
+        command=row["command"],
+        args=tuple(json.loads(row["args"])),
+        env=json.loads(row["env"]),
+        cwd=row["cwd"],
+        url=row["url"],
+        headers=json.loads(row["headers"]),
+        active=bool(row["active"]),
+    )
+
+
+def _profile(
+    row: sqlite3.Row, members: list[sqlite3.Row], tools: list[sqlite3.Row]
+) -> ProfileDefinition:
+    return ProfileDefinition(
+        id=row["id"],
+        name=row["name"],
+        description=row["description"],
+        prefix=Prefix(row["prefix"]),
+        members=tuple(
+            Member(member["name"], bool(member["active"]))
+            for member in members
+            if member["profile_id"] == row["id"]
+        ),
+        tools=tuple(
+            ToolSetting(
+                tool["name"],
+                tool["tool_name"],
+                bool(tool["enabled"]),
+                tool["custom_name"],
+                tool["custom_description"],
+            )
+            for tool in tools
+            if tool["profile_id"] == row["id"]
+        ),
+    )
