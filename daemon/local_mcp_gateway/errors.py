@@ -102,6 +102,14 @@ class NotConfirmed(GatewayError):
     default_hint = "Run it again with --yes, or type the name that it asks for."
 
 
+class NoSuchBackup(GatewayError):
+    """No backup of this database has that name."""
+
+    code = "no_such_backup"
+    exit_code = Exit.USAGE
+    default_hint = "See `db backup list` for the names."
+
+
 class ConfigProblem(GatewayError):
     """A configuration file, environment variable or option holds a value that cannot be used."""
 
@@ -208,6 +216,22 @@ class Damaged(GatewayError):
     code = "damaged"
     exit_code = Exit.DAMAGED
     default_hint = "Restore the newest good backup with `db restore latest`."
+
+
+class BackupDamaged(GatewayError):
+    """A backup is not what it was when it was made: cut off, edited or corrupt."""
+
+    code = "backup_damaged"
+    exit_code = Exit.DAMAGED
+    default_hint = "Choose another one: `db backup verify` checks each of them."
+
+
+class BackupForeign(GatewayError):
+    """A backup belongs to another application or to a newer version of this one."""
+
+    code = "backup_foreign"
+    exit_code = Exit.REFUSED
+    default_hint = "Choose another one: `db backup list` shows those that fit."
 
 
 class HistoryRefused(GatewayError):

@@ -1,0 +1,180 @@
+"""Writing files so that a power cut leaves the old one or the new one: the calls and their order.
+
+temp (0600, O_EXCL, flock) → write → fsync → rename → fsync of the folder. A file that was renamed
+without the first fsync was 0 bytes after a power cut; a rename without the second was undone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.errors import (
+    BackupFailed,
+    Damaged,
+    DatabaseBusy,
+    DiskProblem,
+    GatewayError,
+    NoRoom,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+FICLONE = 0x40049409
+"""`ioctl` that shares a file's blocks with a new one (btrfs, XFS, bcachefs)."""
+COPY_CHUNK_BYTES = 64 << 20
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Create the backup folder (0700) if it is missing, durably; an existing one is left as it is."""
+    if folder.is_dir():
+        return
+    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    flush(folder.parent)
+
+
+@contextmanager
+def temporary_file(path: Path) -> Iterator[int]:
+    """Create an empty private file and yield its descriptor; unless it was renamed, it is removed.
+
+    The flock tells `leftovers.sweep` that its writer lives; SIGKILL frees it. SQLite's own locks on
+    the same file are of another kind and do not meet it.
+    """
+    clear(path)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        still_there = _is_same_file(descriptor, path)
+        os.close(descriptor)
+        if still_there:
+            remove(path)
+
+
+def clear(path: Path) -> None:
+    """Remove a left-over of the same name whose writer is gone; a living writer is an error."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DatabaseBusy(
+            f"Another command is writing {path} at this moment.",
+            hint="Wait until it has ended, then run this again.",
+        ) from None
+    finally:
+        os.close(descriptor)
+    remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file and what SQLite put beside it, as far as they exist."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def copy_bytes(source: Path, descriptor: int) -> str:
+    """Copy a file that has no writer into an empty one; return how: reflink, copy_file_range or read.
+
+    The first two stay inside the kernel and, where the file system can, share the blocks.
+    """
+    with source.open("rb", buffering=0) as original:
+        try:
+            fcntl.ioctl(descriptor, FICLONE, original.fileno())
+            return "reflink"
+        except OSError as error:
+            if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+                raise
+        try:
+            _copy_in_kernel(original.fileno(), descriptor)
+            return "copy_file_range"
+        except OSError as error:
+            if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+                raise
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.lseek(original.fileno(), 0, os.SEEK_SET)
+        while chunk := original.read(1 << 20):
+            write_all(descriptor, chunk)
+        return "read"
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write every byte; a single `write` may write fewer."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _copy_in_kernel(source: int, target: int) -> None:
+    left = os.fstat(source).st_size
+    while left > 0:
+        done = os.copy_file_range(source, target, min(left, COPY_CHUNK_BYTES))
+        if done == 0:  # some file systems answer 0 instead of an error: fall back to reading
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        left -= done
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    opened = os.fstat(descriptor)
+    return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+@contextmanager
+def named_failures(doing: str, path: Path) -> Iterator[None]:
+    """Turn what the operating system or SQLite says into a situation; `doing` completes "cannot …"."""
+    try:
+        yield
+    except OSError as error:
+        raise _of_system(error, doing, path) from error
+    except sqlite3.Error as error:
+        raise _of_sqlite(error, doing, path) from error
+
+
+def _of_system(error: OSError, doing: str, path: Path) -> GatewayError:
+    reason = f"Cannot {doing} {path}: {error.strerror or error}."
+    data: dict[str, Any] = {"path": str(path), "errno": error.errno}
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NoRoom(reason, **data)
+    if error.errno == errno.EIO:
+        return DiskProblem(reason, **data)
+    return BackupFailed(reason, **data)
+
+
+def _of_sqlite(error: sqlite3.Error, doing: str, path: Path) -> GatewayError:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    reason = f"Cannot {doing} {path}: {error}."
+    data: dict[str, Any] = {"path": str(path), "sqlite": name}
+    if name == "SQLITE_FULL":
+        return NoRoom(reason, **data)
+    if name.startswith("SQLITE_IOERR"):
+        return DiskProblem(reason, **data)
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return DatabaseBusy(reason, **data)
+    if name.startswith("SQLITE_CORRUPT") or name == "SQLITE_NOTADB":
+        return Damaged(reason, **data)
+    return BackupFailed(reason, **data)

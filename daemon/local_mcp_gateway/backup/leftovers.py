@@ -1,0 +1,99 @@
+"""Put away what a crash left beside a database and in its backup folder. Runs at every start."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.backup import names
+from local_mcp_gateway.backup.durable import flush, named_failures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def sweep(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
+    """Finish or remove what a killed command left; return the files that are gone.
+
+    The caller holds the database's lock. Only files whose names this package makes are touched, and
+    none whose writer lives (it holds a flock on it): `db backup create` works without the lock.
+    """
+    database = database.resolve()
+    backups = names.backup_folder(database, folder)
+    gone: list[Path] = []
+    with named_failures("put away what a crash left beside", database):
+        for path in _entries(backups, rf"\.{re.escape(database.stem)}-.*"):
+            gone += _settle(path)
+        for path in _entries(database.parent, rf"\.{re.escape(database.name)}\.tmp(-\w+)?"):
+            gone += _discard(path)
+        gone += _unlinked_twins(database)
+    return tuple(gone)
+
+
+def _entries(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield the files of a folder whose whole name matches; none if there is no folder."""
+    wanted = re.compile(pattern)
+    try:
+        entries = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    yield from (path for path in entries if wanted.fullmatch(path.name))
+
+
+def _settle(path: Path) -> list[Path]:
+    """Bring one left-over of the backup folder to its end."""
+    if path.name.endswith(".json" + names.DELISTED):
+        target = path.with_name(path.name[1:].removesuffix(".json" + names.DELISTED) + ".db")
+        target.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        return [target, path]
+    if path.name.endswith(".json" + names.TEMPORARY) and _is_abandoned(path):
+        manifest = path.with_name(path.name[1:].removesuffix(names.TEMPORARY))
+        if manifest.with_suffix(".db").exists() and not manifest.exists():
+            path.rename(manifest)  # it was flushed before its backup got its name
+            flush(manifest.parent)
+            return []
+    return _discard(path)
+
+
+def _discard(path: Path) -> list[Path]:
+    if not re.search(r"\.tmp(-wal|-shm|-journal)?$", path.name) or not _is_abandoned(path):
+        return []
+    path.unlink(missing_ok=True)
+    return [path]
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Tell whether the writer of a temporary file is gone; for `-wal` and the like, of its main file."""
+    main = path.with_name(re.sub(r"(\.tmp)-(wal|shm|journal)$", r"\1", path.name))
+    try:
+        descriptor = os.open(main, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _unlinked_twins(database: Path) -> list[Path]:
+    """Remove the second name that a restore gave the database, if it was killed before the swap."""
+    gone = []
+    try:
+        live = database.stat()
+    except FileNotFoundError:
+        return []
+    if live.st_nlink < 2:
+        return []
+    for path in names.asides(database):
+        found = path.stat()
+        if (found.st_dev, found.st_ino) == (live.st_dev, live.st_ino):
+            path.unlink()
+            gone.append(path)
+    return gone

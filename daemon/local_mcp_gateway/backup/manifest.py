@@ -1,0 +1,211 @@
+"""The manifest beside each backup: what is in it, and how to know that it is unchanged.
+
+A manifest is written after its backup is durable and is the only thing that lists it. It is read
+as input from outside: whatever is in the file, it becomes a `Backup` or a named reason why not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.backup import names
+from local_mcp_gateway.backup.durable import flush, temporary_file, write_all
+from local_mcp_gateway.errors import BackupForeign, NoSuchBackup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+APPLICATION = "local-mcp-gateway"
+FORMAT = 1
+LARGEST_MANIFEST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that was whole and checked when its manifest was written."""
+
+    path: Path
+    name: str
+    bytes: int
+    sha256: str
+    created_at: str
+    before: str | None
+    """The tag of the first migration that was pending then; None: made by hand."""
+    fingerprint: str
+    """Of the schema in it."""
+    applied: tuple[str, ...]
+    """Tags of the migrations in it, in order."""
+    program_version: str
+    verified: bool
+
+    @property
+    def manifest(self) -> Path:
+        """Return where its manifest is."""
+        return self.path.with_suffix(".json")
+
+    def as_json(self) -> dict[str, object]:
+        """Return what `db backup list --json` prints, paths as text."""
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "created_at": self.created_at,
+            "before": self.before,
+            "fingerprint": self.fingerprint,
+            "applied": list(self.applied),
+            "program_version": self.program_version,
+            "verified": self.verified,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A file in the backup folder that looks like a backup of this database and cannot be used."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a backup folder holds for one database, newest first."""
+
+    backups: tuple[Backup, ...]
+    unusable: tuple[Unusable, ...]
+
+
+def read_manifest(path: Path) -> Backup | Unusable:
+    """Read one manifest; its backup must be there with the size that it says. The hash is not read."""
+    try:
+        if path.stat().st_size > LARGEST_MANIFEST_BYTES:
+            return Unusable(path, "its manifest is too large to be one")
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        return Unusable(path, f"its manifest cannot be read ({error.strerror})")
+    except (ValueError, RecursionError):
+        return Unusable(path, "its manifest is not valid JSON (cut off or edited)")
+    if not isinstance(content, dict):
+        return Unusable(path, "its manifest is not a JSON object")
+    if content.get("application") != APPLICATION:
+        return Unusable(path, "its manifest was written by another application")
+    if content.get("format") != FORMAT:
+        return Unusable(
+            path, f"its manifest has format {content.get('format')!r}, of a newer version"
+        )
+    backup = _typed(path, content)
+    return backup if isinstance(backup, Unusable) else _present(backup)
+
+
+def _typed(path: Path, content: Mapping[str, object]) -> Backup | Unusable:
+    wanted: dict[str, type] = {
+        "bytes": int, "sha256": str, "created_at": str, "fingerprint": str, "applied": list,
+        "program_version": str, "verified": bool,
+    }  # fmt: skip
+    for key, kind in wanted.items():
+        if type(content.get(key)) is not kind:
+            return Unusable(path, f"its manifest has no usable `{key}`")
+    before, applied = content.get("before"), content["applied"]
+    if not (before is None or isinstance(before, str)):
+        return Unusable(path, "its manifest has no usable `before`")
+    assert isinstance(applied, list)
+    if not all(isinstance(tag, str) for tag in applied):
+        return Unusable(path, "its manifest has no usable `applied`")
+    values = {key: content[key] for key in wanted if key != "applied"}
+    file = path.with_suffix(".db")
+    return Backup(path=file, name=file.stem, before=before, applied=tuple(applied), **values)  # type: ignore[arg-type]  # checked above
+
+
+def _present(backup: Backup) -> Backup | Unusable:
+    try:
+        size = backup.path.stat().st_size
+    except OSError as error:
+        return Unusable(backup.path, f"the file cannot be read ({error.strerror})")
+    if size != backup.bytes:
+        return Unusable(
+            backup.path,
+            f"the file has {size} bytes instead of {backup.bytes} (cut off or replaced)",
+        )
+    return backup
+
+
+def look_through(database: Path, folder: Path | None = None) -> Listing:
+    """Read every manifest of this database; reads only, takes no lock, needs no database."""
+    ours_only = names.backup_pattern(database)
+    try:
+        entries = sorted(names.backup_folder(database, folder).iterdir())
+    except OSError:  # no folder yet, or none that we may read: nothing that could be listed
+        return Listing((), ())
+    ours = [path for path in entries if ours_only.fullmatch(path.stem)]
+    manifests = {path for path in ours if path.suffix == ".json"}
+    found = [read_manifest(path) for path in sorted(manifests)]
+    found += [
+        Unusable(path, "it has no manifest")
+        for path in ours
+        if path.suffix == ".db" and path.with_suffix(".json") not in manifests
+    ]
+    backups = [item for item in found if isinstance(item, Backup)]
+    backups.sort(key=lambda backup: (backup.created_at, backup.name), reverse=True)
+    return Listing(tuple(backups), tuple(item for item in found if isinstance(item, Unusable)))
+
+
+def list_backups(database: Path, folder: Path | None = None) -> tuple[Backup, ...]:
+    """Return the usable backups of a database, newest first; from manifests and sizes, unhashed."""
+    return look_through(database, folder).backups
+
+
+def find_backup(database: Path, name: str, folder: Path | None = None) -> Backup:
+    """Return the backup of that name (or file name, or path), or the newest for `latest`.
+
+    Raises NoSuchBackup, or BackupForeign for one that is there and cannot be used.
+    """
+    listing = look_through(database, folder)
+    if name == "latest":
+        if listing.backups:
+            return listing.backups[0]
+        raise NoSuchBackup(
+            f"There is no usable backup of {database}.", hint="See `db backup list`."
+        )
+    wanted = Path(name).name
+    for suffix in (".db", ".json"):
+        wanted = wanted.removesuffix(suffix)
+    if "/" in name:
+        found = read_manifest(Path(name).absolute().with_name(wanted + ".json"))
+        if isinstance(found, Backup):
+            return found
+        raise BackupForeign(f"The backup {name} cannot be used: {found.reason}.")
+    for backup in listing.backups:
+        if backup.name == wanted:
+            return backup
+    for unusable in listing.unusable:
+        if unusable.path.stem == wanted:
+            raise BackupForeign(f"The backup {wanted} cannot be used: {unusable.reason}.")
+    raise NoSuchBackup(f"There is no backup {name!r} of {database}.")
+
+
+def publish(backup: Backup, temporary: Path) -> None:
+    """Give a flushed backup and its manifest their names; after the return both are durable.
+
+    The manifest is written and flushed first. Killed before the first rename: nothing is listed.
+    Between the two renames: `leftovers.sweep` does the second. On an error neither name remains.
+    """
+    content = {"application": APPLICATION, "format": FORMAT, **backup.as_json()}
+    del content["path"]
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    prepared = names.temporary(backup.manifest)
+    with temporary_file(prepared) as descriptor:
+        write_all(descriptor, text.encode())
+        os.fsync(descriptor)
+        try:
+            temporary.rename(backup.path)
+            flush(backup.path.parent)
+            prepared.rename(backup.manifest)
+            flush(backup.path.parent)
+        except BaseException:
+            backup.manifest.unlink(missing_ok=True)
+            backup.path.unlink(missing_ok=True)
+            raise

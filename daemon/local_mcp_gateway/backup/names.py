@@ -1,0 +1,76 @@
+"""How files around a database are called; every name that is written is made here.
+
+Finished files have plain names. Everything that a crash may leave behind begins with a dot and the
+database's name and ends with one of three suffixes, so `leftovers` can tell it from a person's file.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+TEMPORARY = ".tmp"
+"""Being written (backup, manifest, staged database, scratch copy); its writer holds a flock on it."""
+DELISTED = ".pruned"
+"""A manifest taken off the list, whose backup is about to be removed."""
+SIDE_FILES = ("-wal", "-shm", "-journal")
+"""What SQLite puts beside a database file."""
+
+
+def backup_folder(database: Path, folder: Path | None = None) -> Path:
+    """Return where the backups of a database are: the given folder, or `backups` beside its real path."""
+    return folder if folder is not None else database.resolve().parent / "backups"
+
+
+def stamp(moment: datetime) -> str:
+    """Return a UTC stamp for file names that sorts by time, with milliseconds."""
+    moment = moment.astimezone(UTC)
+    return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def iso(moment: datetime) -> str:
+    """Return the moment as ISO 8601 UTC with milliseconds, as every `--json` shows times."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def backup_name(database: Path, moment: datetime, before: str | None) -> str:
+    """Return the name (no suffix) of a backup: `<database>-<stamp>[-before-<tag>]`."""
+    tag = "" if before is None else "-before-" + re.sub(r"[^\w.-]", "_", before)[:100]
+    return f"{database.resolve().stem}-{stamp(moment)}{tag}"
+
+
+def backup_pattern(database: Path) -> re.Pattern[str]:
+    """Return what the names of this database's backups look like; `app-two` is not one of `app`."""
+    return re.compile(re.escape(database.resolve().stem) + r"-\d{8}T\d{6}(\.\d+)?Z(-.*)?")
+
+
+def temporary(target: Path) -> Path:
+    """Return the name under which the target is written before it is renamed."""
+    return target.with_name(f".{target.name}{TEMPORARY}")
+
+
+def staged(database: Path) -> Path:
+    """Return the name of the file that is about to take the database's place."""
+    return temporary(database.resolve())
+
+
+def set_aside(database: Path, moment: datetime) -> Path:
+    """Return the dated name under which a replaced database is kept, beside the new one."""
+    real = database.resolve()
+    return real.with_name(f"{real.stem}.replaced-{stamp(moment)}{real.suffix}")
+
+
+def asides(database: Path) -> tuple[Path, ...]:
+    """Return the replaced databases that are kept beside this one, newest first."""
+    real = database.resolve()
+    pattern = re.compile(
+        re.escape(real.stem) + r"\.replaced-\d{8}T\d{6}\.\d{3}Z" + re.escape(real.suffix)
+    )
+    found = [path for path in real.parent.iterdir() if pattern.fullmatch(path.name)]
+    return tuple(sorted(found, reverse=True))
+
+
+def side_files(database: Path) -> tuple[Path, ...]:
+    """Return where SQLite's own files of a database are, whether they exist or not."""
+    return tuple(database.with_name(database.name + suffix) for suffix in SIDE_FILES)

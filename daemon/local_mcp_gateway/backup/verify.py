@@ -1,0 +1,143 @@
+"""Reading a database file back: its SHA-256 and SQLite's own check, side by side.
+
+Both release the interpreter's lock, so the hash runs in a second thread while SQLite reads. The file
+is opened `immutable`: no locks, no WAL or journal beside it, nothing written; so it must have no
+writer, which holds for a backup from the moment it is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
+
+from local_mcp_gateway.backup.durable import named_failures
+from local_mcp_gateway.errors import BackupDamaged, Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from local_mcp_gateway.backup.manifest import Backup
+
+HASH_CHUNK_BYTES = 1 << 20
+OPCODES_BETWEEN_LOOKS = 100_000
+"""How often a check looks whether it should stop: about every 10 ms."""
+
+
+def verify_backup(backup: Backup, *, stop: threading.Event | None = None) -> None:
+    """Check a backup in full: size, SHA-256 and `integrity_check`; raises BackupDamaged.
+
+    Reads only. Needs no lock: a listed backup is never written again.
+    """
+    with named_failures("read the backup", backup.path):
+        size = backup.path.stat().st_size
+        if size != backup.bytes:
+            raise BackupDamaged(
+                f"The backup {backup.name} has {size} bytes instead of {backup.bytes}: it was cut "
+                "off or replaced."
+            )
+        sha256 = checked_hash(backup.path, "integrity_check", stop=stop)
+    if sha256 != backup.sha256:
+        raise BackupDamaged(
+            f"The backup {backup.name} was changed after it was made (SHA-256 differs)."
+        )
+
+
+def checked_hash(
+    path: Path,
+    check: Literal["quick_check", "integrity_check"],
+    *,
+    flush: int | None = None,
+    stop: threading.Event | None = None,
+) -> str:
+    """Return the SHA-256 of a database file that passes the check; raises BackupDamaged.
+
+    `flush` is a descriptor of the file whose bytes are sent to the disk in the same time; they are
+    there when this returns.
+    """
+    jobs = [_Job(lambda: file_hash(path, stop=stop))]
+    if flush is not None:
+        jobs.append(_Job(lambda: os.fsync(flush)))
+    try:
+        problem = first_problem(path, check, stop=stop)
+    finally:
+        for job in jobs:
+            job.join()
+    results = [job.outcome() for job in jobs]
+    if problem is not None:
+        raise BackupDamaged(f"The file {path} does not pass SQLite's {check}: {problem}.")
+    return str(results[0])
+
+
+class _Job(threading.Thread):
+    """One function in a thread of its own, started at once; `outcome` returns or raises what it did."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self._result: object = None
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Run in the new thread."""
+        try:
+            self._result = self._work()
+        except BaseException as error:  # noqa: BLE001  raised again by outcome(), in the caller's thread
+            self._error = error
+
+    def outcome(self) -> object:
+        """Return the result, or raise the error, once the thread has ended."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def file_hash(path: Path, *, stop: threading.Event | None = None) -> str:
+    """Return the SHA-256 of a file in hex; raises Interrupted when asked to stop."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(HASH_CHUNK_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            if stop is not None and stop.is_set():
+                raise Interrupted("Stopped by a signal while a backup was read.")
+    return digest.hexdigest()
+
+
+def first_problem(
+    path: Path,
+    check: Literal["quick_check", "integrity_check"],
+    *,
+    stop: threading.Event | None = None,
+) -> str | None:
+    """Return the first thing that SQLite finds wrong in a file that has no writer; None if nothing."""
+    with closing(open_immutable(path)) as connection:
+        if stop is not None:
+            connection.set_progress_handler(lambda: int(stop.is_set()), OPCODES_BETWEEN_LOOKS)
+        try:
+            row = connection.execute(f"PRAGMA {check}(1)").fetchone()
+        except sqlite3.OperationalError as error:
+            if stop is not None and stop.is_set():
+                raise Interrupted("Stopped by a signal while a backup was checked.") from error
+            return str(error)
+        except sqlite3.DatabaseError as error:
+            return str(error)
+    found = str(row[0])
+    return None if found == "ok" else " ".join(found.split())
+
+
+def open_immutable(path: Path) -> sqlite3.Connection:
+    """Open a file that nothing writes to, reading only, without locks or files beside it."""
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro&immutable=1",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+    )
