@@ -1,0 +1,262 @@
+"""What can hurt in a set of pending statements, seen before anything runs.
+
+Found by comparing the schema before with the schema after (the replay of the folder), and by the
+few statements that say more than the schema: a DELETE, a rename, the drop inside of a rebuild. What
+a migration does to the rows that are really there is the rehearsal's finding, not ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.schema.facts import describe_column
+from local_mcp_gateway.schema.tokens import Token, quote, tokenize
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.schema.model import Schema, Table
+
+
+class HazardKind(StrEnum):
+    """The closed set of things to look at before a migration is applied."""
+
+    DELETES_DATA = "deletes_data"
+    NOT_NULL_WITHOUT_DEFAULT = "not_null_without_default"
+    ADDS_UNIQUE = "adds_unique"
+    ADDS_CHECK = "adds_check"
+    DROPS_INDEX = "drops_index"
+    REBUILD = "rebuild"
+    CHANGES_PRIMARY_KEY = "changes_primary_key"
+    NARROWS_TYPE = "narrows_type"
+    BREAKS_RUNNING_VERSION = "breaks_running_version"
+
+
+DELETING = frozenset({HazardKind.DELETES_DATA})
+"""The kinds that the policy `[guard] destructive` is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """One thing to look at: which kind, in which table, column or index, and what to do about it."""
+
+    kind: HazardKind
+    object: str
+    message: str
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the statements say by themselves; names are keys."""
+
+    renamed_tables: dict[str, str] = field(default_factory=dict)
+    """New name → name before, through any chain of renames."""
+    renamed_columns: dict[tuple[str, str], str] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+    deleted_from: set[str] = field(default_factory=set)
+
+
+def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tuple[Hazard, ...]:
+    """Return the hazards of statements that turn `before` into `after`; a new table has none."""
+    seen = _read(statements)
+    found: list[Hazard] = []
+    kept: set[str] = set()
+    for table in after.tables.values():
+        origin = seen.renamed_tables.get(table.key, table.key)
+        old = (
+            before.tables.get(table.key) if table.key in seen.dropped else before.tables.get(origin)
+        )
+        if old is not None:
+            kept.add(old.key)
+            found += _table(old, table, seen)
+            found += _keys(old, table, before, after)
+    found += _gone(before, after, kept, seen)
+    return tuple(dict.fromkeys(found))
+
+
+def _table(old: Table, new: Table, seen: _Seen) -> Iterator[Hazard]:
+    """Yield what happens to the columns of a table that is there before and after."""
+    if new.key in seen.dropped:
+        yield Hazard(
+            HazardKind.REBUILD,
+            quote(new.name),
+            f"The table {new.name} is written anew: for a large one this takes time and room on disk.",
+        )
+    if old.key != new.key:
+        yield Hazard(
+            HazardKind.BREAKS_RUNNING_VERSION,
+            quote(old.name),
+            f"{old.name} becomes {new.name}: a program version that still uses the old name fails.",
+        )
+    origins = {key: seen.renamed_columns.get((new.key, key), key) for key in new.columns}
+    for key, column in new.columns.items():
+        before = old.columns.get(origins[key])
+        place = f"{quote(new.name)}.{quote(column.name)}"
+        required = column.not_null and column.default is None and column.generated is None
+        if required and (before is None or not before.not_null) and not _is_rowid(new, key):
+            rows = (
+                "rows that are there have no value"
+                if before is None
+                else "rows with NULL in it fail"
+            )
+            yield Hazard(
+                HazardKind.NOT_NULL_WITHOUT_DEFAULT,
+                place,
+                f"{place} is NOT NULL without a default: {rows}. Give a default or fill it first.",
+            )
+        if before is not None and _narrower(before.type.normal, column.type.normal, old, new):
+            yield Hazard(
+                HazardKind.NARROWS_TYPE,
+                place,
+                f"{place} changes from `{describe_column(before)}` to `{describe_column(column)}`: "
+                "values of another type are converted or refused.",
+            )
+        if origins[key] != key:
+            yield _breaks(
+                f"{quote(old.name)}.{quote(origins[key])}", f"is renamed to {column.name}"
+            )
+    for key, column in old.columns.items():
+        if key not in origins.values() and column.generated is None:
+            place = f"{quote(old.name)}.{quote(column.name)}"
+            yield Hazard(
+                HazardKind.DELETES_DATA,
+                place,
+                f"{place} is dropped with every value in it. Keep the column, or copy it elsewhere first.",
+            )
+            yield _breaks(place, "is dropped")
+
+
+def _is_rowid(table: Table, column: str) -> bool:
+    key = table.primary_key
+    return key is not None and key.rowid and key.columns == (column,)
+
+
+def _keys(old: Table, new: Table, before: Schema, after: Schema) -> Iterator[Hazard]:
+    """Yield what happens to keys, constraints and indexes of a table that stays."""
+    name = quote(new.name)
+    if old.primary_key != new.primary_key:
+        yield Hazard(
+            HazardKind.CHANGES_PRIMARY_KEY,
+            name,
+            f"The primary key of {new.name} changes: rows with the same new key are refused, "
+            "and references to the old key dangle.",
+        )
+    had = {key.columns for key in old.uniques}
+    had |= {
+        tuple(p.sql.normal for p in i.parts)
+        for i in before.indexes_of(old.key)
+        if i.unique and not i.where
+    }
+    for columns in [key.columns for key in new.uniques] + [
+        tuple(p.sql.normal for p in i.parts)
+        for i in after.indexes_of(new.key)
+        if i.unique and i not in before.indexes_of(old.key)
+    ]:
+        if columns not in had:
+            yield Hazard(
+                HazardKind.ADDS_UNIQUE,
+                f"{name}({', '.join(columns)})",
+                f"{new.name}({', '.join(columns)}) becomes unique: the migration fails where two rows are equal.",
+            )
+    for check in new.checks - old.checks:
+        yield Hazard(
+            HazardKind.ADDS_CHECK,
+            name,
+            f"{new.name} gets CHECK ({check.expression.text}): the migration fails where a row violates it.",
+        )
+    kept = {(index.parts, index.where) for index in after.indexes_of(new.key)}
+    for index in before.indexes_of(old.key):
+        if index.key not in after.indexes and (index.parts, index.where) not in kept:
+            yield Hazard(
+                HazardKind.DROPS_INDEX,
+                quote(index.name),
+                f"The index {index.name} of {old.name} is dropped: queries that used it get slower.",
+            )
+
+
+def _gone(before: Schema, after: Schema, kept: set[str], seen: _Seen) -> Iterator[Hazard]:
+    """Yield what is no longer there at all, and the rows that statements delete by themselves."""
+    for table in before.tables.values():
+        if table.key not in kept:
+            yield _deletes(table.name, f"The table {table.name} is dropped with all its rows.")
+            yield _breaks(quote(table.name), "is dropped")
+    for code in before.virtual_tables.values():
+        if code.key not in after.virtual_tables and code.key not in seen.renamed_tables.values():
+            yield _deletes(
+                code.name, f"The virtual table {code.name} is dropped with what it holds."
+            )
+            yield _breaks(quote(code.name), "is dropped")
+    for code in before.views.values():
+        if code.key not in after.views:
+            yield _breaks(quote(code.name), "is dropped")
+    for key in seen.deleted_from:
+        if key in before.tables or key in before.virtual_tables:
+            yield _deletes(key, f"Rows of {key} are deleted by the migration itself.")
+
+
+def _deletes(name: str, message: str) -> Hazard:
+    return Hazard(HazardKind.DELETES_DATA, quote(name), message)
+
+
+def _breaks(place: str, what: str) -> Hazard:
+    return Hazard(
+        HazardKind.BREAKS_RUNNING_VERSION,
+        place,
+        f"{place} {what}: a program version that still uses it fails.",
+    )
+
+
+def _narrower(old: str, new: str, before: Table, after: Table) -> bool:
+    """Tell whether a type takes less than before, by the rules of affinity (datatype3 §3.1)."""
+    if after.strict and not before.strict:
+        return new not in ("any", "")
+    order = affinity(old), affinity(new)
+    return order[0] != order[1] and order[1] not in ("blob", "text")
+
+
+def affinity(declared: str) -> str:
+    """Return the affinity of a declared type (lower case), by the five rules in their order."""
+    if "int" in declared:
+        return "integer"
+    if any(part in declared for part in ("char", "clob", "text")):
+        return "text"
+    if "blob" in declared or not declared:
+        return "blob"
+    if any(part in declared for part in ("real", "floa", "doub")):
+        return "real"
+    return "numeric"
+
+
+def _read(statements: Sequence[str]) -> _Seen:
+    """Collect renames, drops and deletes, in order: a name that was dropped and taken again is a rebuild."""
+    seen = _Seen()
+    for statement in statements:
+        tokens: list[Token] = tokenize(statement)
+        words = [token[1] for token in tokens[:9]]
+        match words:
+            case ["drop", "table", "if", "exists", name, *_] | ["drop", "table", name, *_]:
+                seen.dropped.add(_key(name))
+            case ["delete", "from", name, *_]:
+                seen.deleted_from.add(_key(name))
+            case ["replace", "into", name, *_] | ["insert", "or", "replace", "into", name, *_]:
+                seen.deleted_from.add(_key(name))
+            case ["alter", "table", name, "rename", "to", new, *_]:
+                old = _key(name)
+                seen.renamed_tables[_key(new)] = seen.renamed_tables.pop(old, old)
+            case ["alter", "table", name, "rename", "column", old, "to", new, *_]:
+                _rename(seen, _key(name), _key(old), _key(new))
+            case ["alter", "table", name, "rename", old, "to", new, *_]:
+                _rename(seen, _key(name), _key(old), _key(new))
+            case _:
+                pass
+    return seen
+
+
+def _rename(seen: _Seen, table: str, old: str, new: str) -> None:
+    seen.renamed_columns[table, new] = seen.renamed_columns.pop((table, old), old)
+
+
+def _key(word: str) -> str:
+    """Return the key of a name token: what `tokenize` quoted again is bare here."""
+    return word[1:-1].replace('""', '"') if word.startswith('"') else word

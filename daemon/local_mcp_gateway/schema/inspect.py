@@ -1,0 +1,315 @@
+"""Read the schema out of an open database: four queries and the texts that SQLite keeps.
+
+PRAGMAs are the authority on columns, keys, indexes and foreign keys; what they do not carry comes
+from the text of CREATE TABLE (clauses). It runs at every start and inside the guard's transaction,
+so it only reads, and asks for the whole schema at once instead of table by table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.schema.clauses import TableClauses, read_table
+from local_mcp_gateway.schema.model import (
+    Code,
+    Column,
+    ForeignKey,
+    Index,
+    Key,
+    Part,
+    Schema,
+    Sql,
+    Table,
+)
+from local_mcp_gateway.schema.tokens import Token, closing, fold, normal, tokenize
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_NOT_OURS = re.compile(
+    r"sqlite_|_litestream_|libsql_|__drizzle_migrations$|__guard_", re.IGNORECASE
+)
+_SHADOWS = {
+    "fts3": ("_content", "_segments", "_segdir", "_docsize", "_stat"),
+    "fts4": ("_content", "_segments", "_segdir", "_docsize", "_stat"),
+    "fts5": ("_data", "_idx", "_content", "_docsize", "_config"),
+    "rtree": ("_node", "_parent", "_rowid"),
+    "rtree_i32": ("_node", "_parent", "_rowid"),
+    "geopoly": ("_node", "_parent", "_rowid"),
+}
+_TABLES = """FROM sqlite_schema AS m JOIN {pragma} AS p
+    WHERE m.type = 'table' AND m.sql NOT LIKE 'CREATE VIRTUAL%' AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"""
+_COLUMNS = (
+    'SELECT m.name, p.name, p.type, p."notnull", p.dflt_value, p.pk, p.hidden '
+    + _TABLES.format(pragma="pragma_table_xinfo(m.name)")
+)
+_INDEXES = (
+    'SELECT m.name, p.name, p."unique", p.origin, x.cid, x.name, x.desc, x.coll '
+    + _TABLES.format(
+        pragma="pragma_index_list(m.name) AS p JOIN pragma_index_xinfo(p.name)"
+    ).replace("AS p\n", "AS x\n")
+    + " AND x.key ORDER BY m.rowid, p.seq, x.seqno"
+)
+_FOREIGN_KEYS = (
+    'SELECT m.name, p.id, p."table", p."from", p."to", p.on_update, p.on_delete '
+    + _TABLES.format(pragma="pragma_foreign_key_list(m.name)")
+    + " ORDER BY m.rowid, p.id DESC, p.seq"
+)
+
+Row = Sequence[object]
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether an object belongs to the user's schema, by its name."""
+    return _NOT_OURS.match(name) is None
+
+
+def inspect(connection: sqlite3.Connection) -> Schema:
+    """Return the schema of an open database; a snapshot of one read transaction if the caller holds one."""
+    objects = _objects(connection)
+    columns = _by_table(connection.execute(_COLUMNS))
+    keys = _by_table(connection.execute(_INDEXES))
+    links = _by_table(connection.execute(_FOREIGN_KEYS))
+    primary = {
+        fold(name): tuple(fold(str(row[1])) for row in sorted(rows, key=_pk) if _pk(row))
+        for name, rows in columns.items()
+    }
+    schema = Schema({}, {}, {}, {}, {})
+    groups = {"view": schema.views, "trigger": schema.triggers, "virtual": schema.virtual_tables}
+    for kind, name, table, sql in objects:
+        key = fold(name)
+        if kind == "table":
+            clauses = read_table(sql)
+            schema.tables[key] = _table(
+                name, sql, clauses, columns[name], keys.get(name, ()), links.get(name, ()), primary
+            )
+        elif kind == "index":
+            if fold(table) in schema.tables:
+                schema.indexes[key] = _index(name, table, sql, keys[table])
+        else:
+            statement = Sql(normal(tokenize(sql)), sql)
+            groups[kind][key] = Code(
+                key, name, statement, fold(table) if kind == "trigger" else None
+            )
+    return schema
+
+
+def _objects(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
+    """Return (kind, name, table, sql) of everything that is ours; tables come before their indexes."""
+    rows = [
+        (kind, name, table, sql)
+        for kind, name, table, sql in connection.execute(
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
+        )
+        if is_ours(name) and is_ours(table)
+    ]
+    rows = [
+        (
+            "virtual" if kind == "table" and sql[:14].upper() == "CREATE VIRTUAL" else kind,
+            name,
+            table,
+            sql,
+        )
+        for kind, name, table, sql in rows
+    ]
+    shadows = {
+        fold(name + suffix)
+        for kind, name, _, sql in rows
+        if kind == "virtual"
+        for suffix in _SHADOWS.get(_module(sql), ())
+    }
+    rows = [row for row in rows if row[0] == "virtual" or fold(row[2]) not in shadows]
+    return sorted(rows, key=lambda row: row[0] == "index")
+
+
+def _module(sql: str) -> str:
+    words = [token[1] for token in tokenize(sql)[:8]]
+    return words[words.index("using") + 1] if "using" in words else ""
+
+
+def _by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    grouped: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[str(row[0])].append(row)
+    return grouped
+
+
+def _pk(row: Row) -> int:
+    place = row[5]
+    return place if isinstance(place, int) else 0
+
+
+def _table(
+    name: str,
+    sql: str,
+    clauses: TableClauses,
+    columns: Sequence[Row],
+    keys: Sequence[Row],
+    links: Sequence[Row],
+    primary: dict[str, tuple[str, ...]],
+) -> Table:
+    key = fold(name)
+    own: dict[str, list[Part]] = {}
+    origin: dict[str, object] = {}
+    for row in keys:
+        if row[3] != "c":
+            own.setdefault(str(row[1]), []).append(_part(row))
+            origin[str(row[1])] = row[3]
+    return Table(
+        key=key,
+        name=name,
+        columns={fold(str(row[1])): _column(row, clauses) for row in columns},
+        primary_key=_primary_key(
+            clauses, primary[key], [own[at] for at in own if origin[at] == "pk"]
+        ),
+        uniques=frozenset(
+            _unique(clauses, parts) for at, parts in own.items() if origin[at] == "u"
+        ),
+        checks=frozenset(clauses.checks),
+        foreign_keys=frozenset(_foreign_keys(clauses, links, primary)),
+        without_rowid=clauses.without_rowid,
+        strict=clauses.strict,
+        sql=sql,
+    )
+
+
+def _column(row: Row, clauses: TableClauses) -> Column:
+    _, name, declared, not_null, default, _, hidden = row
+    key = fold(str(name))
+    found = clauses.columns[key]
+    return Column(
+        key=key,
+        name=str(name),
+        type=_sql(str(declared)),
+        not_null=bool(not_null),
+        default=None if default is None else _default(str(default)),
+        collation=found.collation,
+        generated=found.generated,
+        stored=hidden == 3,
+        on_conflict=found.on_conflict,
+        sql=found.sql,
+    )
+
+
+@lru_cache(maxsize=256)
+def _sql(text: str) -> Sql:
+    return Sql(normal(tokenize(text)), text)
+
+
+def _default(text: str) -> Sql:
+    """Return a default; a lone name in it is a string to SQLite, unless it is one of five words."""
+    tokens: list[Token] = tokenize(text)
+    if len(tokens) == 1:
+        kind, word, _, _ = tokens[0]
+        if kind == "name":
+            return Sql("'" + text.strip()[1:-1].replace("'", "''") + "'", text)
+        if kind == "word" and not (
+            word.startswith("current_") or word in ("null", "true", "false")
+        ):
+            return Sql("'" + text.strip() + "'", text)
+    return Sql(normal(tokens), text)
+
+
+def _part(row: Row, expression: Sql | None = None) -> Part:
+    _, _, _, _, cid, column, descending, collation = row
+    is_column = cid != -2
+    if expression is None or is_column:
+        text = "rowid" if cid == -1 else str(column)
+        expression = Sql(fold(text), text)
+    return Part(expression, bool(descending), fold(str(collation)), is_column)
+
+
+def _primary_key(
+    clauses: TableClauses, columns: tuple[str, ...], indexed: list[list[Part]]
+) -> Key | None:
+    clause = clauses.primary
+    if clause is None:
+        return None
+    # Without an index behind it, it is the rowid; WITHOUT ROWID tables always have one.
+    parts = (
+        indexed[0]
+        if indexed
+        else [Part(Sql(column, column), False, "binary", True) for column in columns]
+    )
+    return Key(
+        tuple(parts),
+        clause.on_conflict,
+        rowid=not indexed,
+        autoincrement=clauses.autoincrement,
+        name=clause.name,
+    )
+
+
+def _unique(clauses: TableClauses, parts: list[Part]) -> Key:
+    columns = tuple(part.sql.normal for part in parts)
+    clause = next((key for key in clauses.keys if key.columns == columns), None)
+    return Key(
+        tuple(parts),
+        clause.on_conflict if clause else "abort",
+        name=clause.name if clause else None,
+    )
+
+
+def _foreign_keys(
+    clauses: TableClauses, rows: Sequence[Row], primary: dict[str, tuple[str, ...]]
+) -> Iterable[ForeignKey]:
+    """Yield the foreign keys; PRAGMA lists them backwards, so the rows come by falling id."""
+    grouped: dict[object, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[row[1]].append(row)
+    for (name, deferred), parts in zip(clauses.foreign_keys, grouped.values(), strict=True):
+        _, _, parent, _, to, on_update, on_delete = parts[0]
+        table = fold(str(parent))
+        yield ForeignKey(
+            columns=tuple(fold(str(row[3])) for row in parts),
+            table=table,
+            to=primary.get(table, ()) if to is None else tuple(fold(str(row[4])) for row in parts),
+            on_update=str(on_update),
+            on_delete=str(on_delete),
+            deferred=deferred,
+            name=name,
+        )
+
+
+def _index(name: str, table: str, sql: str, rows: Sequence[Row]) -> Index:
+    mine = [row for row in rows if row[1] == name]
+    tokens = tokenize(sql)
+    words = [token[1] if token[0] == "word" else "" for token in tokens]
+    opening = next(at for at, token in enumerate(tokens) if token[1] == "(")
+    end = closing(tokens, opening)
+    where = tokens[end + 2 :] if "where" in words[end:] else []
+    expressions = _expressions(sql, tokens[opening + 1 : end])
+    return Index(
+        key=fold(name),
+        name=name,
+        table=fold(table),
+        parts=tuple(_part(row, text) for row, text in zip(mine, expressions, strict=True)),
+        unique=bool(mine[0][2]),
+        where=Sql(normal(where), sql[where[0][2] : where[-1][3]]) if where else None,
+        sql=sql,
+    )
+
+
+def _expressions(sql: str, tokens: Sequence[Token]) -> list[Sql]:
+    """Split the list of an index at its commas; order and collation are left to the PRAGMA."""
+    parts: list[list[Token]] = [[]]
+    depth = 0
+    for token in tokens:
+        depth += (token[1] == "(") - (token[1] == ")")
+        if token[1] == "," and depth == 0:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return [_expression(sql, part) for part in parts]
+
+
+def _expression(sql: str, tokens: list[Token]) -> Sql:
+    if tokens[-1][0] == "word" and tokens[-1][1] in ("asc", "desc") and len(tokens) > 1:
+        tokens = tokens[:-1]
+    if len(tokens) > 2 and tokens[-2][0] == "word" and tokens[-2][1] == "collate":
+        tokens = tokens[:-2]
+    return Sql(normal(tokens), sql[tokens[0][2] : tokens[-1][3]])

@@ -1,0 +1,151 @@
+"""A schema as frozen values: what SQLite made of the SQL, not how somebody wrote it.
+
+Equality is behaviour: spelling, the names of constraints and the place of a constraint (beside its
+column or below) do not count. What was written is carried along in fields that do not compare, since
+the migrations that we write should keep a person's own wording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """A fragment of SQL: `normal` compares, `text` is what was written."""
+
+    normal: str
+    text: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `key` is its name as SQLite compares it, `sql` its whole definition as written."""
+
+    key: str
+    name: str = field(compare=False)
+    type: Sql
+    not_null: bool
+    default: Sql | None
+    collation: str
+    generated: Sql | None
+    stored: bool
+    on_conflict: str
+    """What a violated NOT NULL does: `abort` unless ON CONFLICT says otherwise."""
+    sql: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One column or expression of a key or an index."""
+
+    sql: Sql
+    descending: bool
+    collation: str
+    is_column: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A PRIMARY KEY or UNIQUE constraint."""
+
+    parts: tuple[Part, ...]
+    on_conflict: str
+    rowid: bool = False
+    """True for the INTEGER PRIMARY KEY that is the rowid itself."""
+    autoincrement: bool = False
+    name: str | None = field(default=None, compare=False)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the keys of its columns, in order."""
+        return tuple(part.sql.normal for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A CHECK constraint."""
+
+    expression: Sql
+    name: str | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key; `to` holds the parent's key columns also where it was written without them."""
+
+    columns: tuple[str, ...]
+    table: str
+    to: tuple[str, ...]
+    on_update: str
+    on_delete: str
+    deferred: bool
+    name: str | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An ordinary table. `columns` are in the table's own order, which equality does not see."""
+
+    key: str
+    name: str = field(compare=False)
+    columns: Mapping[str, Column]
+    primary_key: Key | None
+    uniques: frozenset[Key]
+    checks: frozenset[Check]
+    foreign_keys: frozenset[ForeignKey]
+    without_rowid: bool
+    strict: bool
+    sql: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index that somebody created; the ones behind PRIMARY KEY and UNIQUE belong to the table."""
+
+    key: str
+    name: str = field(compare=False)
+    table: str
+    parts: tuple[Part, ...]
+    unique: bool
+    where: Sql | None
+    sql: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A view, trigger or virtual table: the whole statement is what it is. `table` is a trigger's."""
+
+    key: str
+    name: str = field(compare=False)
+    statement: Sql
+    table: str | None = None
+
+    @property
+    def sql(self) -> str:
+        """Return the statement as written."""
+        return self.statement.text
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Everything in a database that a migration can change, by key, in the order of creation."""
+
+    tables: dict[str, Table] = field(default_factory=dict)
+    indexes: dict[str, Index] = field(default_factory=dict)
+    views: dict[str, Code] = field(default_factory=dict)
+    triggers: dict[str, Code] = field(default_factory=dict)
+    virtual_tables: dict[str, Code] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything in it."""
+        return bool(self.tables or self.views or self.virtual_tables)
+
+    def indexes_of(self, table: str) -> tuple[Index, ...]:
+        """Return the indexes of a table, in the order of creation."""
+        return tuple(index for index in self.indexes.values() if index.table == table)
+
+    def triggers_of(self, table: str) -> tuple[Code, ...]:
+        """Return the triggers on a table or view, in the order of creation."""
+        return tuple(trigger for trigger in self.triggers.values() if trigger.table == table)
