@@ -83,8 +83,8 @@ def _is_abandoned(path: Path) -> bool:
 
 
 def _unlinked_twins(database: Path) -> list[Path]:
-    """Remove the second name that a restore gave the database, if it was killed before the swap."""
-    gone = []
+    """Take back the second name that a restore gave the database, if it was killed before the swap."""
+    gone: list[Path] = []
     try:
         live = database.stat()
     except FileNotFoundError:
@@ -94,6 +94,9 @@ def _unlinked_twins(database: Path) -> list[Path]:
     for path in names.asides(database):
         found = path.stat()
         if (found.st_dev, found.st_ino) == (live.st_dev, live.st_ino):
+            for kept, side in zip(names.side_files(path), names.side_files(database), strict=True):
+                if kept.exists() and not side.exists():
+                    kept.rename(side)
             path.unlink()
             gone.append(path)
     return gone

@@ -1,0 +1,107 @@
+"""Put another file in a database's place: at every moment the path holds the old one or the new one.
+
+The danger is the old WAL: beside the new file SQLite would replay it into that. So the old database
+is first brought to one self-contained file (`journal_mode=DELETE`, which also fails while any other
+program has it open), and only then does one rename make the change.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from local_mcp_gateway.backup import names
+from local_mcp_gateway.backup.durable import (
+    PRIVATE_FILE,
+    copy_bytes,
+    flush,
+    named_failures,
+    remove,
+)
+from local_mcp_gateway.errors import Damaged, DatabaseBusy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BUSY_TIMEOUT_S = 5.0
+
+
+def swap(database: Path, new: Path, *, aside: Path | None) -> None:
+    """Put `new` (flushed, closed, same folder) at the database's path; durable on return.
+
+    The caller holds the database's lock. The old file is kept as `aside`, or is gone with None.
+    Killed at any point the path holds the old database or the new one; a second name that the old
+    one has by then is taken away by `leftovers.sweep`. Raises DatabaseBusy while another program
+    has the database open, before anything is changed.
+    """
+    real = database.resolve()
+    with named_failures("replace", real), _at_rest(real):
+        if aside is not None and real.exists():
+            _keep(real, aside)
+        for side in names.side_files(real):
+            side.unlink(missing_ok=True)
+        flush(real.parent)
+        new.rename(real)
+        flush(real.parent)
+
+
+@contextmanager
+def _at_rest(real: Path) -> Iterator[None]:
+    """Hold the old database alone, in one file; a damaged one is taken as it is."""
+    if not real.exists():
+        yield
+        return
+    connection = sqlite3.connect(
+        f"file:{quote(str(real))}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
+    )
+    try:
+        try:
+            with named_failures("take over", real):
+                _make_one_file(connection, real)
+        except Damaged:
+            # Nothing more can be taken out of it; `_keep` sets its WAL and journal aside with it.
+            pass
+        yield
+    finally:
+        with suppress(sqlite3.Error):
+            connection.close()
+
+
+def _make_one_file(connection: sqlite3.Connection, real: Path) -> None:
+    try:
+        mode = connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
+        if mode != "delete":
+            raise DatabaseBusy(f"Another program has {real} open.")
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise DatabaseBusy(f"Another program has {real} open.") from error
+        raise
+
+
+def _keep(real: Path, aside: Path) -> None:
+    """Give the old database a second name, and with it what is left of its WAL and journal."""
+    try:
+        os.link(real, aside)
+    except OSError:  # a file system without hard links: a copy does as well
+        descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+        try:
+            copy_bytes(real, descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    for side, kept in zip(names.side_files(real), names.side_files(aside), strict=True):
+        if not side.name.endswith("-shm") and side.exists():
+            side.rename(kept)
+
+
+def prune_asides(database: Path, keep: int) -> tuple[Path, ...]:
+    """Remove all but the newest replaced databases; return those removed."""
+    removed = names.asides(database)[max(keep, 0) :]
+    for path in removed:
+        remove(path)
+    return removed
