@@ -27,11 +27,11 @@ NOT_BENCHMARKS = {"__main__", "__init__", "table", "timing"}
 
 def names() -> list[str]:
     """Return the benchmarks of this folder: the modules that have a `measure`."""
-    found = []
-    for path in sorted(HERE.glob("*.py")):
-        if path.stem not in NOT_BENCHMARKS and "\ndef measure(" in path.read_text():
-            found.append(path.stem)
-    return found
+    return [
+        path.stem
+        for path in sorted(HERE.glob("*.py"))
+        if path.stem not in NOT_BENCHMARKS and "\ndef measure(" in path.read_text()
+    ]
 
 
 def main() -> int:

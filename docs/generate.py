@@ -1,0 +1,173 @@
+"""Write the pages that follow from the code: configuration, commands, log events, errors.
+
+`make docs` writes them; `--check` writes nothing and exits 1 when one is not what the code says. A
+test runs the check, so a new option, event or error cannot land without its line in the docs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from local_mcp_gateway import errors
+from local_mcp_gateway.cli.main import cli
+from local_mcp_gateway.config import Settings, keys
+from local_mcp_gateway.log.events import EVENTS
+
+DOCS = Path(__file__).parent
+WRITTEN = "<!-- Written by `make docs` from {source}; edit that instead. -->"
+
+
+def configuration() -> Iterator[str]:
+    """Yield the page of every setting."""
+    yield WRITTEN.format(source="daemon/local_mcp_gateway/config.py")
+    yield "# Configuration\n"
+    yield (
+        "Later wins: the defaults, `~/.config/local-mcp-gateway/gateway.toml` (or the file given with\n"
+        "`--config`), the environment (`DATABASE_PATH`, then `LMG_SECTION__KEY`), options on the command\n"
+        "line. Settings are read once, at the start and at a `reload`. An unknown key is an error that names\n"
+        "the nearest known one. `local-mcp-gateway config show` lists every setting in force and where it\n"
+        "came from; [config/gateway.toml](../config/gateway.toml) is this page as a file to copy.\n"
+    )
+    section = ""
+    for key in keys():
+        if key.section != section:
+            section = key.section
+            about = (type(getattr(Settings(), section)).__doc__ or "").strip()
+            yield f"\n## [{section}]\n\n{about}\n"
+            yield "| key | default | what it does | variable |\n| --- | --- | --- | --- |"
+        default = "{}" if isinstance(key.default, Mapping) else _toml(key.default)
+        words = " · ".join(f"`{word}`" for word in key.choices if word)
+        text = _cell(key.help) + (f" One of {words}." if words else "")
+        yield f"| `{key.name}` | `{default}` | {text} | `{key.environment}` |"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def command_line() -> Iterator[str]:
+    """Yield the page of every command: its own `--help`, so that both say the same."""
+    yield WRITTEN.format(source="the commands under daemon/local_mcp_gateway/cli/")
+    yield "# Commands\n"
+    yield (
+        "Results go to stdout, everything else to stderr. Global options stand before the command. With\n"
+        '`--json` an error is `{"error": {"code", "message", "hint", "exit_code"}}`; the form of every\n'
+        "`--json` output is a JSON schema under [schemas/](schemas/). Exit codes: [errors](errors.md).\n"
+    )
+    for path, command, context in _commands(cli, "local-mcp-gateway", None):
+        depth = "#" * min(2 + path.count(" "), 4)
+        yield f"\n{depth} {path}\n\n```text\n{_help(command, context)}\n```"
+
+
+def _help(command: click.Command, context: click.Context) -> str:
+    lines = command.get_help(context).splitlines()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _commands(
+    command: click.Command, path: str, parent: click.Context | None
+) -> Iterator[tuple[str, click.Command, click.Context]]:
+    context = click.Context(command, info_name=path.rsplit(" ", 1)[-1], parent=parent)
+    context.terminal_width = context.max_content_width = 100
+    context.help_option_names = ["-h", "--help"]
+    yield path, command, context
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None, name
+            if not below.hidden:
+                yield from _commands(below, f"{path} {name}", context)
+
+
+def log_events() -> Iterator[str]:
+    """Yield the page of every event of the log."""
+    yield WRITTEN.format(source="daemon/local_mcp_gateway/log/events.py")
+    yield "# Events of the log\n"
+    yield (
+        "The log goes to stderr: rendered for people on a terminal, JSON lines otherwise, native fields when\n"
+        "stderr is the systemd journal (`journalctl EVENT=guard.refused`). Every line is one of these events;\n"
+        "keys carry their units. info is normal life, warning means that someone should look, error that\n"
+        "someone must act. Arguments, results and secrets are never logged.\n"
+    )
+    yield "| event | level | what it says |\n| --- | --- | --- |"
+    for name, event in EVENTS.items():
+        yield f"| `{name}` | {event.level} | {_cell(event.sentence)} |"
+
+
+def situations() -> Iterator[str]:
+    """Yield the page of exit codes and of every error."""
+    yield WRITTEN.format(source="daemon/local_mcp_gateway/errors.py")
+    yield "# Errors and exit codes\n"
+    yield (
+        "An error says in one sentence what is wrong and where, and in a second what to do. Where several exit\n"
+        "codes would hold, 6 wins over 8, and 8 over 3. Under systemd 4, 9 and 1 are tried again with growing\n"
+        "pauses; 2, 5, 6, 7 and 8 need a person, so the service stays down and says why.\n"
+    )
+    yield "| exit | name | situations |\n| --- | --- | --- |"
+    every = list(errors.situations())
+    for code in errors.Exit:
+        named = ", ".join(f"`{error.code}`" for error in every if error.exit_code is code)
+        yield f"| {int(code)} | {code.name.lower()} | {named} |"
+    yield "\n## Every situation\n\n| code | exit | what it means | what to do |\n| --- | --- | --- | --- |"
+    for error in sorted(every, key=lambda error: error.code):
+        about = (error.__doc__ or "").strip().split("\n\n")[0]
+        yield f"| `{error.code}` | {int(error.exit_code)} | {_cell(about)} | {_cell(error.default_hint)} |"
+    codes = [value for name, value in vars(errors.ProblemCode).items() if name.isupper()]
+    yield "\n## Problems of a history (code `history`, exit 8)\n"
+    yield (
+        "`db status` lists all of them, each with the way to mend it: "
+        + ", ".join(f"`{code}`" for code in codes)
+        + ".\nWhat each one means: [how it works](how-it-works.md#what-is-refused-and-why)."
+    )
+
+
+PAGES: dict[str, Callable[[], Iterator[str]]] = {
+    "configuration.md": configuration,
+    "cli.md": command_line,
+    "log-events.md": log_events,
+    "errors.md": situations,
+}
+
+
+def page(name: str) -> str:
+    """Return a generated page as text."""
+    return "\n".join(PAGES[name]()).rstrip() + "\n"
+
+
+def outdated() -> list[str]:
+    """Return the names of the pages that are not what the code says."""
+    return [
+        name
+        for name in PAGES
+        if not (DOCS / name).exists() or (DOCS / name).read_text(encoding="utf-8") != page(name)
+    ]
+
+
+def main() -> int:
+    """Write or check the pages; return the exit code."""
+    parser = argparse.ArgumentParser(prog="make docs")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one is old")
+    given = parser.parse_args()
+    old = outdated()
+    for name in old:
+        if not given.check:
+            (DOCS / name).write_text(page(name), encoding="utf-8")
+        print(f"docs/{name} is {'old: run `make docs`' if given.check else 'written'}")
+    return 1 if given.check and old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
