@@ -44,13 +44,17 @@ SAME = {
     ),
     "a renamed column": (
         "CREATE TABLE t(b TEXT CHECK (b > 0)); CREATE INDEX i ON t(b) WHERE b > 1",
-        "CREATE TABLE t(a TEXT CHECK (a > 0)); CREATE INDEX i ON t(a) WHERE a > 1; "
-        "ALTER TABLE t RENAME a TO b",
+        (
+            "CREATE TABLE t(a TEXT CHECK (a > 0)); CREATE INDEX i ON t(a) WHERE a > 1; "
+            "ALTER TABLE t RENAME a TO b"
+        ),
     ),
     "a renamed table": (
         "CREATE TABLE t(a); CREATE TABLE c(a REFERENCES t(a)); CREATE VIEW v AS SELECT a FROM t",
-        "CREATE TABLE s(a); CREATE TABLE c(a REFERENCES s(a)); CREATE VIEW v AS SELECT a FROM s; "
-        "ALTER TABLE s RENAME TO t",
+        (
+            "CREATE TABLE s(a); CREATE TABLE c(a REFERENCES s(a)); CREATE VIEW v AS SELECT a FROM s; "
+            "ALTER TABLE s RENAME TO t"
+        ),
     ),
     "constraints beside the column or below": (
         PARENT + "CREATE TABLE t(a INT UNIQUE CHECK (a > 0) REFERENCES p(id) ON DELETE CASCADE)",
@@ -67,9 +71,11 @@ SAME = {
     ),
     "tables that are not ours": (
         "CREATE TABLE t(a)",
-        "CREATE TABLE t(a); CREATE TABLE __drizzle_migrations(id); CREATE TABLE __guard_history(x);"
-        "CREATE TABLE _litestream_seq(id); CREATE TABLE libsql_wasm(x); CREATE TABLE x(i INTEGER "
-        "PRIMARY KEY AUTOINCREMENT); DROP TABLE x",
+        (
+            "CREATE TABLE t(a); CREATE TABLE __drizzle_migrations(id); CREATE TABLE __guard_history(x);"
+            "CREATE TABLE _litestream_seq(id); CREATE TABLE libsql_wasm(x); CREATE TABLE x(i INTEGER "
+            "PRIMARY KEY AUTOINCREMENT); DROP TABLE x"
+        ),
     ),
 }
 

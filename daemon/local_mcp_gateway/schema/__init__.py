@@ -1,1 +1,11 @@
-"""The schema as a value: read out of SQLite, compared, and turned into the next migration."""
+"""The schema as a value: read out of SQLite, compared, and turned into the next migration.
+
+What every start needs stands here; hazards, plans and snapshots are imported where they are used.
+"""
+
+from local_mcp_gateway.schema.compare import Difference, compare
+from local_mcp_gateway.schema.fingerprint import fingerprint
+from local_mcp_gateway.schema.inspect import inspect
+from local_mcp_gateway.schema.model import Schema
+
+__all__ = ["Difference", "Schema", "compare", "fingerprint", "inspect"]
