@@ -1,0 +1,1 @@
+"""SQLite on one machine: connections, the lock beside the file, and whether the file is sound."""

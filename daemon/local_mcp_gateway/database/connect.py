@@ -1,0 +1,150 @@
+"""Connections, and the only place that sets what a connection is.
+
+Why these values: with DELETE + FULL (SQLite's default) and with WAL + NORMAL a committed transaction
+is undone by a power cut; WAL + FULL survives it. Foreign keys are off while migrations run, because a
+rebuild drops the old table and its children would go with it; the setting is a no-op inside a
+transaction, so it is made before BEGIN and read back.
+
+All connections are in `isolation_level=None`: Python must not begin or commit anything by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from local_mcp_gateway.database.faults import explained
+from local_mcp_gateway.errors import DatabasePathProblem
+
+BUSY_TIMEOUT_MS = 5_000
+SERVING_PRAGMAS = (
+    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+)
+"""For the connections that serve, in this order."""
+
+_DURABLE_SYNCHRONOUS = 2  # FULL
+_WAL_PAUSE_S = 0.02
+
+
+def open_migration(path: Path) -> sqlite3.Connection:
+    """Open (or create, 0600) the live database to be migrated: durable, foreign keys off.
+
+    The caller holds the `DatabaseLock`: switching to WAL returns BUSY without calling the busy
+    handler, so two starts would race here. An existing database may be switched to WAL by this.
+    """
+    if not path.exists():
+        _create_private(path)
+    with explained(path):
+        connection = _connect(f"{uri(path)}?mode=rw")
+        try:
+            _switch_to_wal(connection)
+            connection.execute("PRAGMA synchronous=FULL")
+            (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+            if synchronous < _DURABLE_SYNCHRONOUS:
+                raise DatabasePathProblem(f"{path} cannot be written durably (synchronous is {synchronous}).")
+            set_foreign_keys(connection, on=False)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open the database to read only; never creates it, never waits for a writer in WAL."""
+    if not path.exists():
+        raise DatabasePathProblem(f"There is no database at {path}.", path=str(path))
+    with explained(path):
+        try:
+            return open_checked(f"{uri(path)}?mode=ro")
+        except sqlite3.OperationalError as error:
+            # A hot journal or a WAL without its index needs a recovery that a read-only handle may
+            # not do. It is what any reader does at its first read, so it is let in, then only reads.
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+                raise
+            return open_checked(f"{uri(path)}?mode=rw")
+
+
+def open_scratch(path: Path | None = None) -> sqlite3.Connection:
+    """Open a copy that may be lost (or a database in memory): fast, foreign keys off."""
+    with explained(path or ":memory:"):
+        connection = _connect(":memory:" if path is None else f"{uri(path)}?mode=rw")
+        connection.execute("PRAGMA journal_mode=MEMORY")
+        connection.execute("PRAGMA synchronous=OFF")
+        set_foreign_keys(connection, on=False)
+    return connection
+
+
+def set_foreign_keys(connection: sqlite3.Connection, *, on: bool) -> None:
+    """Switch the enforcement of foreign keys, and read it back: inside a transaction it is ignored."""
+    connection.execute(f"PRAGMA foreign_keys={'ON' if on else 'OFF'}")
+    (actual,) = connection.execute("PRAGMA foreign_keys").fetchone()
+    if bool(actual) != on:
+        raise RuntimeError("PRAGMA foreign_keys was set inside a transaction, where it has no effect")
+
+
+def begin_immediate(connection: sqlite3.Connection, path: Path) -> None:
+    """Take SQLite's write lock, which also keeps out programs that do not know ours; waits 5 s."""
+    with explained(path):
+        connection.execute("BEGIN IMMEDIATE")
+
+
+def _connect(target: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        target,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,  # the guard works in a worker thread and is closed by another
+        cached_statements=16,  # a migration's statement is run once
+        uri=True,
+    )
+
+
+def open_checked(target: str) -> sqlite3.Connection:
+    """Connect and read the schema once: SQLite opens the file only at its first read."""
+    connection = _connect(target)
+    try:
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL, retrying while another program reads: this PRAGMA does not wait by itself."""
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while mode != "wal":
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            if mode != "wal":
+                raise DatabasePathProblem(
+                    "The database's file system does not support SQLite's write-ahead log.",
+                    hint="Put the database on a local disk.",
+                )
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(_WAL_PAUSE_S)
+
+
+def _create_private(path: Path) -> None:
+    """Create the empty file for its owner only; SQLite gives its journals the same mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except FileNotFoundError:
+        raise DatabasePathProblem(f"The folder {path.parent} of the database does not exist.") from None
+    except OSError as error:
+        raise DatabasePathProblem(f"{path} cannot be created: {error.strerror}.") from error
+
+
+def uri(path: Path) -> str:
+    return "file:" + quote(str(path.absolute()))

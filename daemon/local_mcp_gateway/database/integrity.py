@@ -1,0 +1,162 @@
+"""Whether the file is a sound SQLite database, as cheaply as that can be known.
+
+After a clean stop nothing but the header is read. Otherwise `quick_check` runs, within the time that
+the policy grants. Both run under the `DatabaseLock`; a crash is rolled back here, by SQLite, at the
+first read.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import stat as file_kind
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from local_mcp_gateway.database.connect import open_checked, uri
+from local_mcp_gateway.database.faults import explained
+from local_mcp_gateway.database.lock import stamp, stopped_before
+from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
+
+_MAGIC = b"SQLite format 3\x00"
+_HEADER_BYTES = 100
+_OPS_BETWEEN_LOOKS = 20_000
+# Broken rules of the data, not of the file: they stood before us and a migration may mend them.
+_NOT_DAMAGE = ("NULL value in ", "CHECK constraint failed in ")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is known about the file."""
+
+    state: Literal["new", "clean", "checked"]
+    bytes: int
+    page_count: int
+    change_counter: int
+    duration_ms: float
+    complete: bool = True
+    """False when the quick check was given up at its time limit, nothing found until then."""
+
+
+def probe(
+    database: Path,
+    *,
+    quick_check_limit_s: float = 10.0,
+    stop: threading.Event | None = None,
+    progress: Callable[[], None] | None = None,
+) -> Probe:
+    """Look at the file; raise NotADatabase, Damaged or DatabasePathProblem. The lock is held."""
+    begun = time.perf_counter()
+    header, size = _header(database)
+    if size == 0:
+        return Probe("new", 0, 0, 0, _since(begun))
+    page_size = int.from_bytes(header[16:18], "big")
+    counter = int.from_bytes(header[24:28], "big")
+    pages = int.from_bytes(header[28:32], "big")
+    page_size = 65_536 if page_size == 1 else page_size
+    now = stamp(database)
+    if now is not None and now == stopped_before(database):
+        if now["wal_size"] == 0 and size < pages * page_size:
+            raise Damaged(f"{database} is damaged: it is {size} bytes long, its header says {pages * page_size}.")
+        return Probe("clean", size, pages, counter, _since(begun))
+    with explained(database):
+        connection = open_checked(f"{uri(database)}?mode=rw")
+        try:
+            complete = quick_check(
+                connection, database, limit_s=quick_check_limit_s, stop=stop, progress=progress
+            )
+        finally:
+            connection.close()
+    return Probe("checked", size, pages, counter, _since(begun), complete)
+
+
+def quick_check(
+    connection: sqlite3.Connection,
+    database: Path | str = "The database",
+    *,
+    limit_s: float | None = None,
+    stop: threading.Event | None = None,
+    progress: Callable[[], None] | None = None,
+) -> bool:
+    """Raise Damaged unless SQLite finds the file sound; return False if the limit passed first."""
+    deadline = None if limit_s is None else time.monotonic() + limit_s
+    return _run_check(connection, "quick_check", database, deadline, stop, progress)
+
+
+def full_check(
+    connection: sqlite3.Connection,
+    database: Path | str = "The database",
+    *,
+    stop: threading.Event | None = None,
+    progress: Callable[[], None] | None = None,
+) -> None:
+    """Raise Damaged unless the file is sound and every index agrees with its table."""
+    _run_check(connection, "integrity_check", database, None, stop, progress)
+
+
+def _run_check(
+    connection: sqlite3.Connection,
+    pragma: str,
+    database: Path | str,
+    deadline: float | None,
+    stop: threading.Event | None,
+    progress: Callable[[], None] | None,
+) -> bool:
+    def look() -> int:
+        if progress is not None:
+            progress()
+        late = deadline is not None and time.monotonic() > deadline
+        return int(late or (stop is not None and stop.is_set()))
+
+    connection.set_progress_handler(look, _OPS_BETWEEN_LOOKS)
+    try:
+        with explained(database):
+            found = [row[0] for row in connection.execute(f"PRAGMA {pragma}(20)")]
+    except Exception as error:
+        cause = error.__cause__
+        interrupted = getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT
+        if interrupted and not (stop is not None and stop.is_set()):
+            return False
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+    # Out of memory while interrupted and the like are reported as rows, in words.
+    damage = [line for line in found if line != "ok" and not line.startswith(_NOT_DAMAGE)]
+    if damage:
+        first = " ".join(damage[0].split())
+        raise Damaged(f"{database} is damaged: {first}.", path=str(database), findings=damage)
+    return True
+
+
+def _header(database: Path) -> tuple[bytes, int]:
+    """Read the first 100 bytes and the size; refuse what cannot be a database before SQLite sees it."""
+    try:
+        status = database.stat()
+        if file_kind.S_ISDIR(status.st_mode):
+            raise DatabasePathProblem(f"{database} is a folder, not a database file.")
+        if not file_kind.S_ISREG(status.st_mode):
+            raise DatabasePathProblem(f"{database} is not a regular file.")
+        with database.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except FileNotFoundError:
+        if not database.parent.is_dir():
+            raise DatabasePathProblem(f"The folder {database.parent} of the database does not exist.") from None
+        return b"", 0
+    except PermissionError:
+        raise DatabasePathProblem(f"{database} cannot be read by this user.") from None
+    except NotADirectoryError:
+        raise DatabasePathProblem(f"{database.parent} is not a folder.") from None
+    except OSError as error:
+        raise DatabasePathProblem(f"{database} cannot be read: {error.strerror}.") from error
+    if status.st_size and not header.startswith(_MAGIC):
+        raise NotADatabase(f"{database} is not a SQLite database.", path=str(database))
+    if 0 < len(header) < _HEADER_BYTES:
+        raise Damaged(f"{database} is damaged: it ends within its header.", path=str(database))
+    return header, status.st_size
+
+
+def _since(begun: float) -> float:
+    return (time.perf_counter() - begun) * 1000

@@ -1,0 +1,246 @@
+"""One process a database: `flock` on a file beside the database's real path.
+
+The kernel frees a flock when its process dies, however it dies, and refuses a second open even in the
+same process. The lock file is never unlinked: a process that waits on a removed file would hold a lock
+that nobody else sees. It also holds who has the lock, as JSON, so that others can say it; and what the
+database looked like at the last clean stop, so that the next start can skip the integrity check.
+
+    {"holder": {"pid", "since", "command", "started"} | null,
+     "stopped": stamp | absent,          written at a clean stop
+     "stopped_before": stamp | absent}   what the present holder found; gone with it when it crashes
+
+Whoever only wants to know calls `read_holder`, which never calls flock: even a shared probe would make
+a starting `serve` fail.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld
+
+_FIRST_PAUSE_S = 0.005
+_LONGEST_PAUSE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds a lock."""
+
+    pid: int
+    since: str
+    """ISO 8601, UTC."""
+    command: str
+    started: int
+    """When the process started, in clock ticks since boot; 0 where that is unknown."""
+
+
+class DatabaseLock:
+    """Hold the database for this process from `with` to its end; release it last of all."""
+
+    def __init__(
+        self,
+        database: Path,
+        *,
+        timeout_s: float = 0.0,
+        on_wait: Callable[[Holder | None], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.database = Path(os.path.realpath(database))
+        self.path = lock_path(database)
+        self._timeout_s = timeout_s
+        self._on_wait = on_wait
+        self._stop = stop or threading.Event()
+        self._descriptor = -1
+        self._clean = False
+
+    def __enter__(self) -> DatabaseLock:
+        """Take the lock, waiting at most `timeout_s`; raise LockHeld, naming the holder."""
+        self._descriptor = _open_lock_file(self.path, self.database)
+        try:
+            self._acquire()
+            before = _read(self._descriptor).get("stopped")
+            _write(self._descriptor, {"holder": asdict(_myself()), "stopped_before": before})
+        except BaseException:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Say that nobody holds it, then let it go; a database that nobody touched stays clean."""
+        try:
+            now = stamp(self.database)
+            found = _read(self._descriptor).get("stopped_before")
+            untouched = now is not None and now == found
+            _write(self._descriptor, {"holder": None} | ({"stopped": now} if self._clean or untouched else {}))
+        finally:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def record_clean_stop(self) -> None:
+        """Promise that the database is sound and all of this process's connections to it are closed.
+
+        What the file looks like is written when the lock is released.
+        """
+        self._clean = True
+
+    def _acquire(self) -> None:
+        deadline = time.monotonic() + self._timeout_s
+        pause = _FIRST_PAUSE_S
+        told = False
+        while not _try_flock(self._descriptor):
+            if self._stop.is_set():
+                raise Interrupted("Stopped while waiting for the database's lock.")
+            holder = read_holder(self.database)
+            if time.monotonic() >= deadline:
+                raise LockHeld(_held_by(self.database, holder), **(asdict(holder) if holder else {}))
+            if self._on_wait and not told:
+                self._on_wait(holder)
+                told = True
+            self._stop.wait(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+def lock_path(database: Path) -> Path:
+    """Return the lock file: beside the real file, so that two names of it share one lock."""
+    return Path(os.path.realpath(database) + ".lock")
+
+
+def read_holder(database: Path) -> Holder | None:
+    """Return who holds the database's lock, without touching the lock; None if nobody alive does."""
+    try:
+        record = json.loads(lock_path(database).read_bytes() or b"{}").get("holder")
+        holder = Holder(**record) if record else None
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return holder if holder and _is_alive(holder) else None
+
+
+def stopped_before(database: Path) -> dict[str, int] | None:
+    """Return what the last clean stop recorded, as the present holder of the lock found it."""
+    try:
+        record = json.loads(lock_path(database).read_bytes() or b"{}").get("stopped_before")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def stamp(database: Path) -> dict[str, int] | None:
+    """Return what tells one state of the closed file from another; None where there is no file.
+
+    In WAL the change counter is not raised by every commit, so the sizes and times of the file and
+    of a write-ahead log that was left (by a reader who was the last to close) belong to it.
+    """
+    try:
+        status = os.stat(database)
+        with open(database, "rb") as file:
+            header = file.read(28)
+    except OSError:
+        return None
+    try:
+        log = os.stat(f"{database}-wal")
+    except OSError:
+        log = None
+    has_log = log is not None and log.st_size > 0
+    return {
+        "change_counter": int.from_bytes(header[24:28], "big"),
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "wal_size": log.st_size if log and has_log else 0,
+        "wal_mtime_ns": log.st_mtime_ns if log and has_log else 0,
+    }
+
+
+def _open_lock_file(path: Path, database: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        raise DatabasePathProblem(
+            f"The folder {database.parent} of the database does not exist.", path=str(database)
+        ) from None
+    except OSError as error:
+        raise DatabasePathProblem(
+            f"The lock file {path} cannot be opened: {error.strerror}.",
+            hint="Make the database's folder writable for this user, or give another with --database.",
+            path=str(database),
+        ) from error
+
+
+def _try_flock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR):
+            return False
+        raise
+    return True
+
+
+def _held_by(database: Path, holder: Holder | None) -> str:
+    if holder is None:
+        return f"{database} is locked by another process."
+    return f"{database} is locked by process {holder.pid} ({holder.command}) since {holder.since}."
+
+
+def _myself() -> Holder:
+    pid = os.getpid()
+    words = [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return Holder(pid=pid, since=since, command=" ".join(words)[:200], started=_started(pid) or 0)
+
+
+def _is_alive(holder: Holder) -> bool:
+    """Tell a living holder from a process that got its number later."""
+    started = _started(holder.pid)
+    if started is not None:
+        return not holder.started or started == holder.started
+    if sys.platform == "linux":
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _started(pid: int) -> int | None:
+    """Read field 22 of /proc/PID/stat; the name in field 2 may hold spaces and parentheses."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+    try:
+        record = json.loads(os.pread(descriptor, 65_536, 0) or b"{}")
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _write(descriptor: int, record: dict[str, Any]) -> None:
+    """Replace the content; a crash in between leaves no JSON, which reads as "unknown"."""
+    data = json.dumps(record).encode() + b"\n"
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, data, 0)

@@ -1,0 +1,170 @@
+"""What the probe says about files that are not what they should be."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.database.connect import (
+    begin_immediate,
+    open_migration,
+    open_reader,
+    open_scratch,
+    set_foreign_keys,
+)
+from local_mcp_gateway.database.integrity import full_check, probe
+from local_mcp_gateway.errors import (
+    Damaged,
+    DatabaseBusy,
+    DatabasePathProblem,
+    Interrupted,
+    NotADatabase,
+)
+
+
+def fill(database: Path, rows: int = 2000) -> None:
+    connection = open_migration(database)
+    connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, word TEXT)")
+    connection.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<?)"
+        " INSERT INTO t SELECT i, hex(randomblob(100)) FROM n",
+        (rows,),
+    )
+    connection.execute("CREATE INDEX w ON t(word)")
+    connection.close()
+
+
+def test_no_file_and_an_empty_file_are_new(tmp_path: Path) -> None:
+    assert probe(tmp_path / "a.db").state == "new"
+    (tmp_path / "a.db").touch()
+    assert probe(tmp_path / "a.db").state == "new"
+
+
+def test_a_text_file_is_not_a_database(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_text("hello, this is not a database at all\n" * 10)
+    with pytest.raises(NotADatabase, match=r"a\.db is not a SQLite database"):
+        probe(tmp_path / "a.db")
+    with pytest.raises(NotADatabase):
+        open_reader(tmp_path / "a.db")
+
+
+def test_a_folder_and_a_missing_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DatabasePathProblem, match="is a folder"):
+        probe(tmp_path)
+    with pytest.raises(DatabasePathProblem, match="does not exist"):
+        probe(tmp_path / "no" / "a.db")
+    with pytest.raises(DatabasePathProblem, match="does not exist"):
+        open_migration(tmp_path / "no" / "a.db")
+    with pytest.raises(DatabasePathProblem, match="no database"):
+        open_reader(tmp_path / "a.db")
+
+
+def test_a_file_cut_in_its_header_or_later_is_damaged(tmp_path: Path) -> None:
+    fill(tmp_path / "a.db")
+    whole = (tmp_path / "a.db").read_bytes()
+    for length in (50, 4096, len(whole) // 2):
+        (tmp_path / "cut.db").write_bytes(whole[:length])
+        with pytest.raises(Damaged):
+            probe(tmp_path / "cut.db")
+
+
+def test_an_overwritten_page_is_damage(tmp_path: Path) -> None:
+    fill(tmp_path / "a.db")
+    with (tmp_path / "a.db").open("r+b") as file:
+        file.seek(4096 * 5)
+        file.write(b"\xff" * 4096)
+    with pytest.raises(Damaged, match="damaged"):
+        probe(tmp_path / "a.db")
+
+
+def test_a_null_in_a_column_that_forbids_it_is_not_damage(tmp_path: Path) -> None:
+    connection = open_migration(tmp_path / "a.db")
+    connection.execute("CREATE TABLE t(a)")
+    connection.execute("INSERT INTO t VALUES (NULL)")
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute("UPDATE sqlite_schema SET sql='CREATE TABLE t(a NOT NULL)'")
+    connection.close()
+    assert probe(tmp_path / "a.db").state == "checked"
+
+
+def test_the_time_limit_of_the_quick_check_is_kept(tmp_path: Path) -> None:
+    fill(tmp_path / "a.db", 20_000)
+    assert probe(tmp_path / "a.db", quick_check_limit_s=0.0).complete is False
+    assert probe(tmp_path / "a.db").complete is True
+
+
+def test_a_stop_interrupts_the_check(tmp_path: Path) -> None:
+    fill(tmp_path / "a.db", 20_000)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        probe(tmp_path / "a.db", stop=stop)
+
+
+def test_an_index_that_disagrees_is_found_by_the_full_check(tmp_path: Path) -> None:
+    connection = open_scratch()
+    connection.execute("CREATE TABLE t(a)")
+    connection.execute("INSERT INTO t VALUES (1)")
+    full_check(connection)
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute(
+        "INSERT INTO sqlite_schema SELECT 'index','i','t',rootpage,'CREATE INDEX i ON t(a)' FROM sqlite_schema"
+    )
+    connection.execute("PRAGMA writable_schema=RESET")
+    with pytest.raises(Damaged):
+        full_check(connection)
+    connection.close()
+
+
+def test_the_migration_connection_is_durable_and_without_foreign_keys(tmp_path: Path) -> None:
+    connection = open_migration(tmp_path / "a.db")
+    values = [
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "foreign_keys")
+    ]
+    assert values == ["wal", 2, 0]
+    assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o600
+    connection.execute("BEGIN")
+    with pytest.raises(RuntimeError, match="inside a transaction"):
+        set_foreign_keys(connection, on=True)
+    connection.close()
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    fill(tmp_path / "a.db", 1)
+    reader = open_reader(tmp_path / "a.db")
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("DELETE FROM t")
+    reader.close()
+
+
+def test_a_reader_recovers_a_hot_journal_first(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    connection.execute("CREATE TABLE t(a)")
+    connection.execute("PRAGMA cache_size=1")
+    connection.execute("BEGIN")
+    connection.execute(
+        "INSERT INTO t SELECT randomblob(3000) FROM (WITH RECURSIVE n(i) AS"
+        " (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<50) SELECT i FROM n)"
+    )
+    for suffix in ("", "-journal"):  # what a kill leaves
+        (tmp_path / f"b.db{suffix}").write_bytes((tmp_path / f"a.db{suffix}").read_bytes())
+    connection.close()
+    reader = open_reader(tmp_path / "b.db")
+    assert reader.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    reader.close()
+
+
+def test_a_program_that_writes_is_told_as_busy(tmp_path: Path) -> None:
+    fill(tmp_path / "a.db", 1)
+    other = open_migration(tmp_path / "a.db")
+    other.execute("BEGIN IMMEDIATE")
+    mine = open_migration(tmp_path / "a.db")
+    mine.execute("PRAGMA busy_timeout=10")
+    with pytest.raises(DatabaseBusy, match="Another program"):
+        begin_immediate(mine, tmp_path / "a.db")
+    mine.close()
+    other.close()

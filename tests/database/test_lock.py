@@ -1,0 +1,175 @@
+"""The lock beside the database: one holder, named to the others, freed however it dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.database.integrity import probe
+from local_mcp_gateway.database.lock import DatabaseLock, Holder, lock_path, read_holder
+from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld
+
+HOLD = """
+import sys
+from pathlib import Path
+from local_mcp_gateway.database.lock import DatabaseLock
+with DatabaseLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_holder(database: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def end(process: subprocess.Popen[str], *, kill: bool = False) -> None:
+    if kill:
+        process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+
+
+def test_a_second_process_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    other = start_holder(database)
+    try:
+        with pytest.raises(LockHeld, match=f"process {other.pid}") as caught, DatabaseLock(database):
+            pass
+        assert caught.value.data["pid"] == other.pid
+    finally:
+        end(other)
+
+
+def test_a_killed_holder_frees_the_lock_and_is_nobody(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    other = start_holder(database)
+    end(other, kill=True)
+    assert read_holder(database) is None
+    with DatabaseLock(database):
+        holder = read_holder(database)
+        assert holder is not None
+        assert holder.pid == os.getpid()
+    assert read_holder(database) is None
+
+
+def test_the_same_process_cannot_take_it_twice(tmp_path: Path) -> None:
+    with DatabaseLock(tmp_path / "a.db"), pytest.raises(LockHeld), DatabaseLock(tmp_path / "a.db"):
+        pass
+
+
+def test_two_names_of_one_file_share_one_lock(tmp_path: Path) -> None:
+    (tmp_path / "real.db").touch()
+    (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
+    with (
+        DatabaseLock(tmp_path / "real.db"),
+        pytest.raises(LockHeld),
+        DatabaseLock(tmp_path / "link.db"),
+    ):
+        pass
+
+
+def test_a_waiting_start_gets_the_lock_when_the_holder_stops(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    other = start_holder(database)
+    waits: list[Holder | None] = []
+
+    def on_wait(holder: Holder | None) -> None:
+        waits.append(holder)
+        end(other)
+
+    with DatabaseLock(database, timeout_s=10, on_wait=on_wait):
+        assert [holder.pid for holder in waits if holder] == [other.pid]
+
+
+def test_a_stop_ends_the_waiting(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    stop = threading.Event()
+    with (
+        DatabaseLock(database),
+        pytest.raises(Interrupted),
+        DatabaseLock(database, timeout_s=60, on_wait=lambda _: stop.set(), stop=stop),
+    ):
+        pass
+
+
+def test_the_lock_file_is_private_and_stays(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    with DatabaseLock(database):
+        pass
+    assert lock_path(database).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatabasePathProblem, match="does not exist"), DatabaseLock(tmp_path / "no" / "a.db"):
+        pass
+
+
+def test_a_lock_file_with_rubbish_in_it_is_an_unknown_holder(tmp_path: Path) -> None:
+    lock_path(tmp_path / "a.db").write_text("{not json")
+    assert read_holder(tmp_path / "a.db") is None
+    with DatabaseLock(tmp_path / "a.db"):
+        pass
+
+
+def test_a_process_that_took_over_the_number_is_not_the_holder(tmp_path: Path) -> None:
+    record = {"pid": os.getpid(), "since": "2026-01-01T00:00:00Z", "command": "serve", "started": 1}
+    lock_path(tmp_path / "a.db").write_text(json.dumps({"holder": record}))
+    assert read_holder(tmp_path / "a.db") is None
+
+
+def make(database: Path) -> None:
+    connection = sqlite3.connect(database)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t(a)")
+    connection.commit()
+    connection.close()
+
+
+def test_after_a_clean_stop_only_the_header_is_read(tmp_path: Path) -> None:
+    database = tmp_path / "a.db"
+    make(database)
+    with DatabaseLock(database) as lock:
+        assert probe(database).state == "checked"
+        lock.record_clean_stop()
+    for _ in range(2):  # a start that is refused touches nothing, so the file stays clean
+        with DatabaseLock(database):
+            assert probe(database).state == "clean"
+
+
+def test_after_a_crash_the_file_is_checked_again(tmp_path: Path) -> None:
+    database = tmp_path / "a.db"
+    make(database)
+    with DatabaseLock(database) as lock:
+        lock.record_clean_stop()
+    end(start_holder(database), kill=True)
+    with DatabaseLock(database):
+        assert probe(database).state == "checked"
+
+
+def test_a_write_by_another_program_after_the_stop_is_noticed(tmp_path: Path) -> None:
+    database = tmp_path / "a.db"
+    make(database)
+    with DatabaseLock(database) as lock:
+        lock.record_clean_stop()
+    connection = sqlite3.connect(database)
+    connection.execute("INSERT INTO t VALUES (1)")
+    connection.commit()
+    connection.close()
+    with DatabaseLock(database):
+        assert probe(database).state == "checked"
