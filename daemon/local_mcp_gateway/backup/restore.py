@@ -14,7 +14,8 @@ from local_mcp_gateway.backup.durable import copy_bytes, named_failures, tempora
 from local_mcp_gateway.backup.room import MARGIN_BYTES, require_free
 from local_mcp_gateway.backup.swap import prune_asides, swap
 from local_mcp_gateway.backup.verify import checked_hash, first_problem, open_immutable
-from local_mcp_gateway.errors import BackupDamaged, BackupForeign, DiskProblem
+from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.errors import BackupDamaged, BackupForeign, DiskProblem, GatewayError
 
 if TYPE_CHECKING:
     import threading
@@ -120,7 +121,10 @@ def rows_lost(database: Path, backup: Backup) -> tuple[Fewer, ...] | None:
 
     Counts only: a row that was changed since counts the same.
     """
-    now = _row_counts(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True))
+    try:
+        now = _row_counts(open_reader(database.resolve()))
+    except GatewayError:
+        return None
     with named_failures("read the backup", backup.path):
         then = _row_counts(open_immutable(backup.path))
     if now is None or then is None:

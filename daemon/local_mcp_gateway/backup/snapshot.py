@@ -7,11 +7,10 @@ fsync of the folder → manifest, the same way. Until the last rename nothing is
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from local_mcp_gateway.backup import names
 from local_mcp_gateway.backup.durable import (
@@ -22,6 +21,7 @@ from local_mcp_gateway.backup.durable import (
 from local_mcp_gateway.backup.manifest import Backup, publish
 from local_mcp_gateway.backup.room import require_room
 from local_mcp_gateway.backup.verify import checked_hash
+from local_mcp_gateway.database.connect import open_checked, open_reader, uri
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, Interrupted
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 STEP_BYTES = 32 << 20
 """Copied between two looks at the deadline, the stop event and the progress bar."""
-BUSY_TIMEOUT_S = 5.0
 
 
 def create_backup(
@@ -140,13 +139,14 @@ def _read_back(
 
 
 def _open_source(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"file:{quote(str(database))}?mode=ro",
-        uri=True,
-        isolation_level=None,
-        timeout=BUSY_TIMEOUT_S,
-        check_same_thread=False,
-    )
+    """Open the live database for reading, and so that its close tidies up the WAL as any other's does.
+
+    A connection opened `mode=ro` would leave `-wal` and `-shm` behind when it is the only one.
+    """
+    with suppress(sqlite3.OperationalError):  # a file or folder that may not be written
+        if database.exists():
+            return open_checked(f"{uri(database)}?mode=rw")
+    return open_reader(database)
 
 
 def _open_target(target: Path) -> sqlite3.Connection:
