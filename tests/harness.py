@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 REPOSITORY = Path(__file__).parents[1]
 DEADLINE_S = 60.0
@@ -120,6 +120,7 @@ class GatewayProcess:
     """A running `serve`, its log read line by line by a thread of its own."""
 
     process: subprocess.Popen[str]
+    stderr: TextIO
     lines: list[str] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -130,8 +131,7 @@ class GatewayProcess:
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        for line in self.stderr:
             with self._changed:
                 self.lines.append(line.rstrip("\n"))
                 if event := as_event(line):
@@ -274,24 +274,38 @@ class Place:
         """Start `serve` on a free port with a JSON log; killed at the end if it still runs."""
         chosen = self.options if options is None else options
         log = ("--log-format", "json", "--log-level", "debug")
+        read_end, write_end = self._open_log()
         process = subprocess.Popen(
             [*prefix, *self.command, *chosen, *log, "serve", "--port", "0", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=write_end,
             text=True,
             env=clean_environment(self.home, **(env or {})),
             cwd=self.root,
             start_new_session=True,
         )
-        gateway = GatewayProcess(process)
-        try:
-            yield gateway
-        finally:
-            with_children(process)
-            gateway.wait()
-            assert process.stderr is not None
-            process.stderr.close()
+        os.close(write_end)
+        with os.fdopen(read_end) as stream:
+            gateway = GatewayProcess(process, stream)
+            try:
+                yield gateway
+            finally:
+                with_children(process)
+                gateway.wait()
+
+    @property
+    def log_pipe(self) -> Path:
+        """The path of the pipe that the log of `serve` goes through, for `strace -P`."""
+        return self.root / "log.pipe"
+
+    def _open_log(self) -> tuple[int, int]:
+        self.log_pipe.unlink(missing_ok=True)
+        os.mkfifo(self.log_pipe)
+        read_end = os.open(self.log_pipe, os.O_RDONLY | os.O_NONBLOCK)
+        write_end = os.open(self.log_pipe, os.O_WRONLY)
+        os.set_blocking(read_end, True)
+        return read_end, write_end
 
     def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Read from the database, as another program would."""
@@ -305,9 +319,17 @@ class Place:
             connection.execute(sql, parameters)
 
     def content(self) -> str:
-        """Return everything in the database as SQL text: equal text means nothing was changed."""
+        """Return schema, rows and ledger as SQL text: equal text means that nothing was changed.
+
+        Without `__guard_history`, which holds times of day.
+        """
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
-            return "\n".join(connection.iterdump())
+            return "\n".join(line for line in connection.iterdump() if "__guard_" not in line)
+
+    def copy(self, root: Path) -> Place:
+        """Return a copy of this place, which nobody may be using, under another root."""
+        shutil.copytree(self.root, root, dirs_exist_ok=True)
+        return Place(root, self.command)
 
 
 def new_place(root: Path, command: tuple[str, ...] = COMMAND) -> Place:

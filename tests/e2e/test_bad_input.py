@@ -1,0 +1,137 @@
+"""What a person can get wrong, each with a real process: one clear line, one hint, one exit code."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Finished, GatewayProcess, Place
+
+pytestmark = pytest.mark.e2e
+
+
+def without_roots_rights() -> Sequence[str]:
+    """Return a prefix under which root, too, is refused by a folder's mode."""
+    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+
+
+def refused(done: Finished, code: int, *words: str) -> None:
+    assert done.code == code, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def serve(place: Place, *arguments: str, **options: object) -> Finished:
+    """Run `serve` on a console, to the end that it should come to by itself."""
+    return place.run("--log-format", "console", "serve", "--port", "0", *arguments, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("command", [("db", "migrate"), ("serve", "--port", "0")])
+def test_a_database_in_a_folder_that_does_not_exist_is_said_with_its_path(
+    place: Place, command: tuple[str, ...]
+) -> None:
+    missing = place.root / "nowhere" / "gateway.db"
+    done = place.run("--database", missing, *command)
+    refused(done, 7, str(missing.parent), "→")
+    assert not missing.parent.exists()
+
+
+@pytest.mark.parametrize("command", [("db", "migrate"), ("serve", "--port", "0")])
+def test_a_folder_that_cannot_be_written_is_said_with_its_path(
+    place: Place, command: tuple[str, ...]
+) -> None:
+    place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
+    place.database.parent.chmod(0o500)
+    done = place.run(*command, prefix=without_roots_rights())
+    refused(done, 7, str(place.database.parent), "→")
+    assert list(place.database.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("db", "migrate"), ("db", "status"), ("serve", "--port", "0")])
+def test_a_file_that_is_not_sqlite_is_left_alone(place: Place, command: tuple[str, ...]) -> None:
+    letter = b"Dear database, I am a letter.\n" * 200
+    place.database.write_bytes(letter)
+    done = place.run(*command)
+    refused(done, 6, str(place.database), "→")
+    assert place.database.read_bytes() == letter
+
+
+def test_a_second_start_is_told_who_holds_the_lock_and_the_first_is_unharmed(
+    shipped: Place,
+) -> None:
+    with shipped.serve() as first:
+        first.wait_ready()
+        second = serve(shipped)
+        refused(second, 4, str(first.process.pid))
+        assert len([line for line in second.stderr.splitlines() if "lock" in line.lower()]) >= 1
+        assert alive(first)
+        assert first.stop() == 0
+    assert "guard.refused" not in first.names()
+
+
+def alive(gateway: GatewayProcess) -> bool:
+    """Tell whether a gateway answers on its port."""
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(
+            b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+        )
+        return connection.recv(64).startswith(b"HTTP/1.1 200")
+
+
+def test_a_migration_whose_third_statement_is_wrong_is_named_with_its_line(place: Place) -> None:
+    place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY, word TEXT)")
+    place.migrate()
+    place.write("INSERT INTO a (word) VALUES ('kept')")
+    before = place.content()
+    sql = "ALTER TABLE a ADD COLUMN x TEXT;\n\nUPDATE a SET x = 'changed';\nCREAT TABLE b (id);\n"
+    tag = place.folder.add("two", sql)
+    for done in (place.run("db", "migrate"), serve(place)):
+        refused(done, 5, tag, "line 4", "statement 3", "→")
+        assert place.content() == before
+    assert place.run("db", "status").code == 3
+
+
+@pytest.mark.parametrize("command", [("db", "status"), ("serve",)])
+def test_an_unknown_key_in_the_configuration_names_the_nearest_one(
+    place: Place, command: tuple[str, ...]
+) -> None:
+    file = place.root / "gateway.toml"
+    file.write_text("[gateway]\nprot = 3002\n")
+    done = place.run("--config", file, *command)
+    refused(done, 7, str(file), "gateway.prot", "gateway.port")
+    assert not place.database.exists()
+
+
+def test_a_port_in_use_is_said_with_its_number(shipped: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = shipped.run("serve", "--port", port)
+    refused(done, 7, port, "→")
+
+
+def test_an_upstream_command_that_does_not_exist_stops_nothing_else(shipped: Place) -> None:
+    assert shipped.run("db", "migrate").code == 0
+    added = shipped.run("server", "add", "ghost", "--command", "no-such-command-anywhere")
+    assert added.code == 0, added.stderr
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        assert alive(gateway)
+        tested = shipped.run("server", "test", "ghost")
+        refused(tested, 1, "no-such-command-anywhere")
+        assert alive(gateway)
+        assert gateway.stop() == 0
+
+
+def test_a_migrations_folder_that_does_not_exist_is_said_with_its_path(
+    place: Place, tmp_path: Path
+) -> None:
+    missing = tmp_path / "no-migrations"
+    done = place.run("--migrations", missing, "db", "migrate")
+    refused(done, 7, str(missing), "→")
+    assert not place.database.exists()

@@ -1,0 +1,108 @@
+"""The log of a start is a contract: every event, in its order, with what it carries."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness import Place
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_start_with_three_pending_migrations_tells_the_whole_story_in_order(place: Place) -> None:
+    place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY, word TEXT)")
+    place.migrate()
+    place.write("INSERT INTO a (word) VALUES ('kept')")
+    tags = [
+        place.folder.add("two", "ALTER TABLE a ADD COLUMN x TEXT"),
+        place.folder.add("three", "UPDATE a SET x = word", "CREATE INDEX a_x ON a (x)"),
+        place.folder.add("four", "CREATE TABLE b (id INTEGER PRIMARY KEY)"),
+    ]
+    with place.serve() as gateway:
+        gateway.wait_ready()
+        assert gateway.stop() == 0
+    told = [event for event in gateway.events if event["level"] != "debug"]
+    assert [event["event"] for event in told] == [
+        "service.starting",
+        "guard.locked",
+        "guard.checked",
+        "guard.resolved",
+        "backup.created",
+        "migration.rehearsed",
+        "guard.verified",
+        "migration.applied",
+        "migration.applied",
+        "migration.applied",
+        "guard.ready",
+        "gateway.listening",
+        "service.ready",
+        "service.stopping",
+        "service.stopped",
+    ]
+    by_name = {event["event"]: event for event in told}
+    assert by_name["service.starting"]["database"] == str(place.database)
+    assert by_name["guard.locked"]["pid"] == gateway.process.pid
+    assert by_name["guard.resolved"]["applied"] == 1
+    assert by_name["guard.resolved"]["pending"] == tags
+    (backup,) = place.backups
+    assert by_name["backup.created"]["path"] == str(backup)
+    assert by_name["backup.created"]["bytes"] == backup.stat().st_size
+    assert by_name["migration.rehearsed"]["migrations"] == tags
+    assert [event["tag"] for event in told if event["event"] == "migration.applied"] == tags
+    ready = by_name["guard.ready"]
+    assert (ready["state"], ready["applied"]) == ("migrated", 3)
+    for phase in (
+        "lock",
+        "probe",
+        "read",
+        "hold",
+        "backup",
+        "rehearse",
+        "apply",
+        "verify",
+        "commit",
+    ):
+        assert ready[f"{phase}_ms"] >= 0
+    assert by_name["service.ready"]["duration_ms"] > 0
+    times = [event["timestamp"] for event in gateway.events]
+    assert times == sorted(times)
+
+
+def test_a_start_with_nothing_pending_makes_no_backup(place: Place) -> None:
+    place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
+    place.migrate()
+    with place.serve() as gateway:
+        gateway.wait_ready()
+        assert gateway.stop() == 0
+    told = [event["event"] for event in gateway.events if event["level"] != "debug"]
+    assert told == [
+        "service.starting",
+        "guard.locked",
+        "guard.checked",
+        "guard.resolved",
+        "guard.ready",
+        "gateway.listening",
+        "service.ready",
+        "service.stopping",
+        "service.stopped",
+    ]
+    assert place.backups == []
+
+
+def test_a_log_that_is_no_terminal_is_one_json_object_a_line(place: Place) -> None:
+    place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
+    with place.serve() as gateway:
+        gateway.wait_ready()
+        gateway.stop()
+    assert len(gateway.lines) == len(gateway.events)
+
+
+def test_a_refusal_is_logged_with_its_code_its_hint_and_its_exit_code(place: Place) -> None:
+    tag = place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
+    place.migrate()
+    place.folder.write(tag, "CREATE TABLE a (id INTEGER PRIMARY KEY, edited TEXT)")
+    with place.serve() as gateway:
+        assert gateway.wait() == 8
+    event = gateway.wait_for("guard.refused")
+    assert (event["code"], event["exit_code"]) == ("history", 8)
+    assert event["hint"]
