@@ -102,6 +102,7 @@ EVENTS: dict[str, Event] = {
     ),
     "library.warned": Event("warning", "A library that we use logged a warning."),
     "service.reloading": Event("info", "A reload was asked for by SIGHUP or `reload`."),
+    "service.reload_refused": Event("error", "A reload was refused: the service goes on as it was."),
     "service.reloaded": Event(
         "info", "Canonical line of a reload: what changed, how long writers were paused."
     ),

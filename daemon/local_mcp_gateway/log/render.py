@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
@@ -55,7 +56,11 @@ def _line_logger(format: str, stream: TextIO) -> Any:
         tail: list[Processor] = [
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
             _shorten_time,
-            structlog.dev.ConsoleRenderer(columns=_columns(structlog.dev, stream), sort_keys=False),
+            _sentences_below(
+                structlog.dev.ConsoleRenderer(
+                    columns=_columns(structlog.dev, stream), sort_keys=False
+                )
+            ),
         ]
     else:
         tail = [
@@ -142,6 +147,23 @@ def _redact(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
 def _shorten_time(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
     event_dict["timestamp"] = event_dict["timestamp"][:-3]
     return event_dict
+
+
+def _sentences_below(renderer: Any) -> Processor:
+    """Give what is a sentence or a traceback lines of its own below the event's line."""
+
+    def render(logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
+        message, hint, traceback = (event_dict.pop(key, None) for key in _SENTENCES)
+        below = [message, f"→ {hint}" if hint else None, traceback]
+        line: str = renderer(logger, method, event_dict)
+        return "\n".join(
+            [line.rstrip(), *(textwrap.indent(str(text), "    ") for text in below if text)]
+        )
+
+    return render
+
+
+_SENTENCES = ("message", "hint", "traceback")
 
 
 def _names_first(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:

@@ -1,0 +1,52 @@
+"""How `server`, `profile` and `call` get their answer: from the daemon if one runs, else by themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.service.control import NoDaemon, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from local_mcp_gateway.cli.context import Invocation
+
+
+def answer_to(
+    invocation: Invocation, verb: str, *, timeout_s: float = 60.0, **arguments: Any
+) -> Any:
+    """Return the JSON value that `verb` answers with.
+
+    Without a daemon the database is guarded first, as at any start, under the exclusive lock.
+    """
+    try:
+        return ask(invocation.database, verb, arguments, timeout_s=timeout_s)
+    except NoDaemon:
+        from local_mcp_gateway.service import without
+
+        invocation.prepare_folder()
+        return without.answer(invocation.settings, verb, arguments, invocation.emitter())
+
+
+def pairs(values: Sequence[str], option: str, *, separators: str = "=") -> dict[str, str | None]:
+    """Read `KEY=VALUE` options; `KEY` alone, which takes a key out, becomes None."""
+    found: dict[str, str | None] = {}
+    for value in values:
+        at = min((i for i in (value.find(mark) for mark in separators) if i > 0), default=-1)
+        key = (value if at < 0 else value[:at]).strip()
+        if not key or value[:1] in separators:
+            raise UsageProblem(
+                f"{option} {value!r} has no name.", hint=f"Write {option} KEY=VALUE."
+            )
+        found[key] = None if at < 0 else value[at + 1 :].strip()
+    return found
+
+
+def complete_pairs(values: Sequence[str], option: str, *, separators: str = "=") -> dict[str, str]:
+    """Read `KEY=VALUE` options that all have a value."""
+    found = pairs(values, option, separators=separators)
+    for key, value in found.items():
+        if value is None:
+            raise UsageProblem(f"{option} {key} has no value.", hint=f"Write {option} {key}=VALUE.")
+    return {key: value for key, value in found.items() if value is not None}

@@ -1,0 +1,144 @@
+"""`profile …`: which servers a client sees, and in which order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli.asking import answer_to
+from local_mcp_gateway.cli.server import as_json_option, confirm
+from local_mcp_gateway.errors import Exit
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+
+PREFIXES = click.Choice(["auto", "always", "never"])
+
+
+@click.group()
+def profile() -> None:
+    """Group servers for a client: each profile is served at /mcp/NAME."""
+
+
+@profile.command()
+@click.argument("name")
+@click.argument("servers", nargs=-1)
+@click.option("--description", help="What it is for.")
+@click.option(
+    "--prefix", type=PREFIXES, help="Server name before tool names; auto: only when two clash."
+)
+@as_json_option
+@click.pass_obj
+def add(
+    invocation: Invocation,
+    *,
+    name: str,
+    servers: tuple[str, ...],
+    description: str | None,
+    prefix: str | None,
+    as_json: bool,
+) -> int:
+    """Add a profile with these servers, in this order."""
+    added = answer_to(
+        invocation, "profile.add",
+        name=name, servers=list(servers), description=description, prefix=prefix,
+    )  # fmt: skip
+    return _show(added, as_json=as_json)
+
+
+@profile.command("list")
+@as_json_option
+@click.pass_obj
+def list_(invocation: Invocation, *, as_json: bool) -> int:
+    """List every profile and its servers."""
+    profiles: list[dict[str, Any]] = answer_to(invocation, "profile.list")
+    if as_json:
+        render.print_json(profiles)
+    elif not profiles:
+        click.echo("There is no profile yet: `profile add NAME SERVER…`.")
+    else:
+        rows = [
+            (item["name"], ", ".join(_names(item)) or None, item["description"])
+            for item in profiles
+        ]
+        render.print_table(("NAME", "SERVERS", "DESCRIPTION"), rows)
+    return Exit.OK
+
+
+@profile.command()
+@click.argument("name")
+@as_json_option
+@click.pass_obj
+def show(invocation: Invocation, *, name: str, as_json: bool) -> int:
+    """Show one profile."""
+    return _show(answer_to(invocation, "profile.show", name=name), as_json=as_json)
+
+
+@profile.command()
+@click.argument("name")
+@click.option("--rename", metavar="NEW", help="Give it another name; its address changes too.")
+@click.option("--description", help="What it is for.")
+@click.option("--prefix", type=PREFIXES, help="Server name before tool names.")
+@click.option("--add", "added", multiple=True, metavar="SERVER", help="Put a server last.")
+@click.option("--remove", "removed", multiple=True, metavar="SERVER", help="Take a server out.")
+@click.option("--enable", multiple=True, metavar="SERVER", help="Serve this member again.")
+@click.option(
+    "--disable", multiple=True, metavar="SERVER", help="Keep this member, do not serve it."
+)
+@as_json_option
+@click.pass_obj
+def edit(
+    invocation: Invocation,
+    *,
+    name: str,
+    rename: str | None,
+    description: str | None,
+    prefix: str | None,
+    added: tuple[str, ...],
+    removed: tuple[str, ...],
+    enable: tuple[str, ...],
+    disable: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Change what is given and keep the rest; a running gateway takes it over at once."""
+    changed = answer_to(
+        invocation, "profile.edit",
+        name=name, rename=rename, description=description, prefix=prefix,
+        add=added, remove=removed, enable=enable, disable=disable,
+    )  # fmt: skip
+    return _show(changed, as_json=as_json)
+
+
+@profile.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+@click.pass_obj
+def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
+    """Remove a profile; its servers stay."""
+    confirm(f"Remove profile {name}, with its tool settings?", yes=yes)
+    done = answer_to(invocation, "profile.remove", name=name)
+    if as_json:
+        render.print_json(done)
+    else:
+        click.echo(f"Removed profile {name}.")
+    return Exit.OK
+
+
+def _show(profile: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        render.print_json(profile)
+        return Exit.OK
+    about = f": {profile['description']}" if profile["description"] else ""
+    click.echo(f"{profile['name']}{about}  (prefix {profile['prefix']})")
+    for name in _names(profile):
+        click.echo(f"  {name}")
+    return Exit.OK
+
+
+def _names(profile: dict[str, Any]) -> list[str]:
+    return [
+        server["name"] + ("" if server["active"] else " (off)") for server in profile["servers"]
+    ]

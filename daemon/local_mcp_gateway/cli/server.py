@@ -1,0 +1,233 @@
+"""`server …`: the upstream MCP servers."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli.asking import answer_to, complete_pairs, pairs
+from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+"""What follows `--` is the server's own command line, options included."""
+
+
+@click.group()
+def server() -> None:
+    """Add, show, try and remove the upstream MCP servers."""
+
+
+@server.command(context_settings=_PASS_ON)
+@click.argument("name")
+@click.option("--profile", help="Put it into this profile, which is made if it is not there.")
+@click.option(
+    "--env", "env", multiple=True, metavar="K=V", help="Environment variable of the command."
+)
+@click.option("--cwd", type=click.Path(path_type=Path), help="Folder that the command runs in.")
+@click.option("--url", help="Address of a server over HTTP, instead of a command.")
+@click.option(
+    "--header", "headers", multiple=True, metavar="K=V", help="Header sent with each request."
+)
+@click.option("--sse", is_flag=True, help="The URL speaks the older HTTP+SSE transport.")
+@as_json_option
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def add(
+    invocation: Invocation,
+    *,
+    name: str,
+    profile: str | None,
+    env: tuple[str, ...],
+    cwd: Path | None,
+    url: str | None,
+    headers: tuple[str, ...],
+    sse: bool,
+    as_json: bool,
+    command: tuple[str, ...],
+) -> int:
+    """Add a server: `server add NAME [OPTIONS] -- COMMAND ARGS…`, or with `--url URL`."""
+    command = _without_dashes(command)
+    if bool(command) == bool(url):
+        raise UsageProblem(
+            f"The server {name!r} needs a command or a URL, and not both.",
+            hint="`server add NAME -- COMMAND ARGS…` or `server add NAME --url URL`.",
+        )
+    added = answer_to(
+        invocation,
+        "server.add",
+        name=name,
+        profile=profile,
+        kind=None if not url else "sse" if sse else "http",
+        command=command[0] if command else None,
+        args=list(command[1:]),
+        env=complete_pairs(env, "--env"),
+        cwd=str(cwd.absolute()) if cwd else None,
+        url=url,
+        headers=complete_pairs(headers, "--header", separators="=:"),
+    )
+    where = f" in profile {profile}" if profile else ""
+    return _say(added, f"Added server {name}{where}.", as_json=as_json)
+
+
+@server.command("list")
+@as_json_option
+@click.pass_obj
+def list_(invocation: Invocation, *, as_json: bool) -> int:
+    """List every server and the profiles that it is in."""
+    servers: list[dict[str, Any]] = answer_to(invocation, "server.list")
+    if as_json:
+        render.print_json(servers)
+    elif not servers:
+        click.echo("There is no server yet: `server add NAME --profile P -- COMMAND ARGS…`.")
+    else:
+        render.print_table(
+            ("NAME", "KIND", "ON", "PROFILES", "WHERE"),
+            [
+                (
+                    item["name"],
+                    item["kind"],
+                    "yes" if item["active"] else "no",
+                    ", ".join(item["profiles"]) or None,
+                    _where(item),
+                )
+                for item in servers
+            ],
+        )
+    return Exit.OK
+
+
+@server.command()
+@click.argument("name")
+@click.option("--secrets", is_flag=True, help="Show the values of environment and headers.")
+@as_json_option
+@click.pass_obj
+def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> int:
+    """Show one server; values of environment and headers only with --secrets."""
+    found = answer_to(invocation, "server.show", name=name, secrets=secrets)
+    if as_json:
+        render.print_json(found)
+        return Exit.OK
+    for key in ("name", "kind", "active", "cwd"):
+        if found[key] is not None:
+            click.echo(f"{key:<8} {found[key]}")
+    click.echo(f"{'where':<8} {_where(found)}")
+    for key in ("env", "headers"):
+        for item, value in found[key].items():
+            click.echo(f"{key:<8} {item}={value}")
+    return Exit.OK
+
+
+@server.command(context_settings=_PASS_ON)
+@click.argument("name")
+@click.option("--rename", metavar="NEW", help="Give it another name.")
+@click.option(
+    "--env", multiple=True, metavar="K[=V]", help="Set a variable; without =V take it out."
+)
+@click.option("--cwd", type=click.Path(path_type=Path), help="Folder that the command runs in.")
+@click.option("--url", help="Another address.")
+@click.option(
+    "--header", "headers", multiple=True, metavar="K[=V]", help="Set or take out a header."
+)
+@click.option("--on/--off", "active", default=None, help="Serve it, or leave it out everywhere.")
+@as_json_option
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def edit(
+    invocation: Invocation,
+    *,
+    name: str,
+    rename: str | None,
+    env: tuple[str, ...],
+    cwd: Path | None,
+    url: str | None,
+    headers: tuple[str, ...],
+    active: bool | None,
+    as_json: bool,
+    command: tuple[str, ...],
+) -> int:
+    """Change what is given and keep the rest; a running gateway takes it over at once."""
+    command = _without_dashes(command)
+    changes: dict[str, Any] = {
+        "rename": rename,
+        "env": pairs(env, "--env"),
+        "headers": pairs(headers, "--header", separators="=:"),
+        "cwd": str(cwd.absolute()) if cwd else None,
+        "url": url,
+        "active": active,
+        "command": command[0] if command else None,
+        "args": list(command[1:]) if command else None,
+    }
+    changes = {key: value for key, value in changes.items() if value is not None}
+    return _say(
+        answer_to(invocation, "server.edit", name=name, **changes),
+        f"Changed server {rename or name}.",
+        as_json=as_json,
+    )
+
+
+@server.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+@click.pass_obj
+def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
+    """Remove a server from everywhere, with what is remembered of it."""
+    confirm(f"Remove server {name} from every profile, with its tokens and tool settings?", yes=yes)
+    done = answer_to(invocation, "server.remove", name=name)
+    return _say(done, f"Removed server {name}.", as_json=as_json)
+
+
+@server.command("import")
+@click.argument("file", type=click.File(encoding="utf-8"))
+@click.option("--profile", help="Put all of them into this profile.")
+@as_json_option
+@click.pass_obj
+def import_(invocation: Invocation, *, file: Any, profile: str | None, as_json: bool) -> int:
+    """Add the servers of an `mcpServers` JSON file (Claude, Cursor, VS Code); `-` reads stdin."""
+    try:
+        document = json.load(file)
+    except ValueError as error:
+        raise UsageProblem(f"{file.name} is no JSON: {error}.") from None
+    done = answer_to(invocation, "server.import", document=document, profile=profile)
+    if as_json:
+        render.print_json(done)
+        return Exit.OK
+    for name in done["added"]:
+        click.echo(f"added  {name}")
+    for name in done["kept"]:
+        click.echo(f"kept   {name}  (there was one of this name already)")
+    return Exit.OK
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal; elsewhere insist on --yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty() or not click.confirm(question, err=True):
+        raise NotConfirmed("Nothing was done: it was not confirmed.")
+
+
+def _say(value: object, sentence: str, *, as_json: bool) -> int:
+    if as_json:
+        render.print_json(value)
+    else:
+        click.echo(sentence)
+    return Exit.OK
+
+
+def _where(server: dict[str, Any]) -> str:
+    return server["url"] or shlex.join([server["command"], *server["args"]])
+
+
+def _without_dashes(command: tuple[str, ...]) -> tuple[str, ...]:
+    return command[1:] if command[:1] == ("--",) else command

@@ -1,0 +1,250 @@
+"""What `server` and `profile` do: the same functions inside the daemon and without one.
+
+Arguments and results are JSON values, since a command may ask over the control socket. Secrets in
+environment and headers are shown as `[redacted]` unless the caller asks for them by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.log.redact import HIDDEN
+from local_mcp_gateway.service.mcp_servers import definitions_in
+from local_mcp_gateway.store import queries
+from local_mcp_gateway.store.model import (
+    Member,
+    Prefix,
+    ProfileDefinition,
+    ServerDefinition,
+    ServerKind,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from local_mcp_gateway.database.serving import Database
+
+    Verb = Callable[[Database, dict[str, Any]], Awaitable[object]]
+
+
+async def add_server(database: Database, arguments: dict[str, Any]) -> object:
+    """Store a server, and put it last into a profile (which is made if it is not there)."""
+    profile = arguments.pop("profile", None)
+    added = await queries.add_server(database, server_from(arguments))
+    if profile:
+        await _join(database, profile, (added.name,))
+    return server_as_json(added)
+
+
+async def list_servers(database: Database, arguments: dict[str, Any]) -> object:
+    """Return every server, with the profiles that it is in."""
+    del arguments
+    definitions = await queries.load_definitions(database)
+    return [
+        {
+            **server_as_json(server),
+            "profiles": [
+                profile.name
+                for profile in definitions.profiles
+                if any(member.server == server.name for member in profile.members)
+            ],
+        }
+        for server in definitions.servers
+    ]
+
+
+async def show_server(database: Database, arguments: dict[str, Any]) -> object:
+    """Return one server."""
+    server = await queries.get_server(database, arguments["name"])
+    return server_as_json(server, secrets=bool(arguments.get("secrets")))
+
+
+async def edit_server(database: Database, arguments: dict[str, Any]) -> object:
+    """Change what is given; `env` and `headers` are merged, a null value takes one out."""
+    name = arguments.pop("name")
+    old = await queries.get_server(database, name)
+    new = _edited(old, arguments)
+    await queries.update_server(database, name, new)
+    return server_as_json(await queries.get_server(database, new.name))
+
+
+async def remove_server(database: Database, arguments: dict[str, Any]) -> object:
+    """Remove one server from everywhere."""
+    await queries.remove_server(database, arguments["name"])
+    return {"removed": arguments["name"]}
+
+
+async def import_servers(database: Database, arguments: dict[str, Any]) -> object:
+    """Store every server of an `mcpServers` document that is not there yet; name what was left out."""
+    found = definitions_in(arguments["document"])
+    present = {server.name for server in await queries.list_servers(database)}
+    new = [server for server in found if server.name not in present]
+    for server in new:
+        server.checked()
+    for server in new:
+        await queries.add_server(database, server)
+    if arguments.get("profile"):
+        await _join(database, arguments["profile"], tuple(server.name for server in found))
+    return {
+        "added": [server.name for server in new],
+        "kept": [server.name for server in found if server.name in present],
+        "profile": arguments.get("profile"),
+    }
+
+
+async def add_profile(database: Database, arguments: dict[str, Any]) -> object:
+    """Store a profile."""
+    profile = ProfileDefinition(
+        name=arguments["name"],
+        description=arguments.get("description"),
+        prefix=Prefix(arguments.get("prefix") or Prefix.AUTO),
+        members=tuple(Member(server) for server in arguments.get("servers", ())),
+    )
+    return profile_as_json(await queries.add_profile(database, profile))
+
+
+async def list_profiles(database: Database, arguments: dict[str, Any]) -> object:
+    """Return every profile."""
+    del arguments
+    return [profile_as_json(profile) for profile in await queries.list_profiles(database)]
+
+
+async def show_profile(database: Database, arguments: dict[str, Any]) -> object:
+    """Return one profile."""
+    return profile_as_json(await queries.get_profile(database, arguments["name"]))
+
+
+async def edit_profile(database: Database, arguments: dict[str, Any]) -> object:
+    """Rename, describe, add and take out servers, switch members on and off."""
+    old = await queries.get_profile(database, arguments["name"])
+    out = set(arguments.get("remove", ()))
+    off, on = set(arguments.get("disable", ())), set(arguments.get("enable", ()))
+    _require_members(old, out | off | on)
+    members = [member for member in old.members if member.server not in out]
+    names = [member.server for member in members]
+    members += [Member(name) for name in arguments.get("add", ()) if name not in names]
+    new = replace(
+        old,
+        name=arguments.get("rename") or old.name,
+        description=arguments.get("description") or old.description,
+        prefix=Prefix(arguments.get("prefix") or old.prefix),
+        members=tuple(
+            replace(
+                member, active=member.server in on or (member.active and member.server not in off)
+            )
+            for member in members
+        ),
+    )
+    await queries.update_profile(database, old.name, new)
+    return profile_as_json(await queries.get_profile(database, new.name))
+
+
+async def remove_profile(database: Database, arguments: dict[str, Any]) -> object:
+    """Remove one profile; its servers stay."""
+    await queries.remove_profile(database, arguments["name"])
+    return {"removed": arguments["name"]}
+
+
+VERBS: dict[str, Verb] = {
+    "server.add": add_server,
+    "server.list": list_servers,
+    "server.show": show_server,
+    "server.edit": edit_server,
+    "server.remove": remove_server,
+    "server.import": import_servers,
+    "profile.add": add_profile,
+    "profile.list": list_profiles,
+    "profile.show": show_profile,
+    "profile.edit": edit_profile,
+    "profile.remove": remove_profile,
+}
+READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
+"""Everything else changes what the gateway serves, so a running one reloads its definitions."""
+
+
+def server_from(values: Mapping[str, Any]) -> ServerDefinition:
+    """Return the definition that the command line or a document describes."""
+    return ServerDefinition(
+        name=values["name"],
+        kind=ServerKind(values.get("kind") or ("http" if values.get("url") else "stdio")),
+        command=values.get("command"),
+        args=tuple(values.get("args") or ()),
+        env=dict(values.get("env") or {}),
+        cwd=values.get("cwd"),
+        url=values.get("url"),
+        headers=dict(values.get("headers") or {}),
+        active=values.get("active", True),
+    )
+
+
+def server_as_json(server: ServerDefinition, *, secrets: bool = False) -> dict[str, object]:
+    """Return a server as `server show --json` prints it."""
+
+    def shown(values: Mapping[str, str]) -> dict[str, str]:
+        return dict(values) if secrets else dict.fromkeys(values, HIDDEN)
+
+    return {
+        "name": server.name,
+        "kind": server.kind.value,
+        "active": server.active,
+        "command": server.command,
+        "args": list(server.args),
+        "env": shown(server.env),
+        "cwd": server.cwd,
+        "url": server.url,
+        "headers": shown(server.headers),
+    }
+
+
+def profile_as_json(profile: ProfileDefinition) -> dict[str, object]:
+    """Return a profile as `profile show --json` prints it."""
+    return {
+        "name": profile.name,
+        "description": profile.description,
+        "prefix": profile.prefix.value,
+        "servers": [{"name": member.server, "active": member.active} for member in profile.members],
+    }
+
+
+async def _join(database: Database, profile: str, servers: tuple[str, ...]) -> None:
+    profiles = {known.name: known for known in await queries.list_profiles(database)}
+    if profile not in profiles:
+        new = ProfileDefinition(name=profile, members=tuple(Member(name) for name in servers))
+        await queries.add_profile(database, new)
+        return
+    old = profiles[profile]
+    names = {member.server for member in old.members}
+    added = tuple(Member(name) for name in servers if name not in names)
+    await queries.update_profile(database, profile, replace(old, members=old.members + added))
+
+
+def _edited(old: ServerDefinition, changes: Mapping[str, Any]) -> ServerDefinition:
+    new = replace(
+        old,
+        name=changes.get("rename") or old.name,
+        cwd=changes.get("cwd") or old.cwd,
+        active=changes.get("active", old.active),
+        env=_merged(old.env, changes.get("env", {})),
+        headers=_merged(old.headers, changes.get("headers", {})),
+    )
+    if changes.get("url"):
+        kind = ServerKind(changes.get("kind") or (old.kind if old.url else ServerKind.HTTP))
+        return replace(new, kind=kind, url=changes["url"], command=None, args=(), env={}, cwd=None)
+    if changes.get("command"):
+        command, args = changes["command"], tuple(changes.get("args", ()))
+        return replace(new, kind=ServerKind.STDIO, command=command, args=args, url=None, headers={})
+    return new
+
+
+def _merged(old: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in {**old, **changes}.items() if value is not None}
+
+
+def _require_members(profile: ProfileDefinition, names: set[str]) -> None:
+    for name in sorted(names - {member.server for member in profile.members}):
+        raise UsageProblem(
+            f"Profile {profile.name!r} has no server {name!r}.",
+            hint=f"See `profile show {profile.name}`.",
+        )

@@ -1,0 +1,170 @@
+"""The service between its start and its stop: database, gateway and HTTP, and what happens to them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.errors import GatewayError, UsageProblem
+from local_mcp_gateway.gateway.gateway import Gateway
+from local_mcp_gateway.gateway.options import GatewayOptions
+from local_mcp_gateway.log import tee
+from local_mcp_gateway.service import admin, control
+from local_mcp_gateway.service.clock import since_process_start_ms
+from local_mcp_gateway.service.http import LibraryWarnings, serving
+from local_mcp_gateway.service.listen import url_of
+from local_mcp_gateway.service.notify import watchdog_interval_s
+from local_mcp_gateway.service.refusal import fields_of
+from local_mcp_gateway.service.reload import reload
+from local_mcp_gateway.store import queries
+
+if TYPE_CHECKING:
+    import socket
+
+    from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.guard import GuardReport
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.service.notify import Notifier
+    from local_mcp_gateway.service.run import Serving
+    from local_mcp_gateway.service.signals import Signals
+
+
+class Life:
+    """One service that is up. Everything in here runs on the event loop."""
+
+    def __init__(self, plan: Serving, emit: Emit, notifier: Notifier, signals: Signals) -> None:
+        self.plan = plan
+        self.settings = plan.settings
+        self.notifier = notifier
+        self.signals = signals
+        self.emit = tee(emit, self._follow)
+        self.database: Database
+        self.gateway: Gateway
+        self._one_reload = anyio.Lock()
+        self._serving = False
+
+    async def serve(self, listener: socket.socket, report: GuardReport) -> None:
+        """Serve until a stop is asked for, then drain; on return everything opened here is closed."""
+        settings = self.settings
+        path = settings.database_path
+        with LibraryWarnings(self.emit):
+            async with (
+                Database.open(path) as self.database,
+                Gateway.open(self.database, gateway_options(settings), self.emit) as self.gateway,
+                anyio.create_task_group() as tasks,
+            ):
+                async with (
+                    serving(
+                        self.gateway.app,
+                        listener,
+                        drain_timeout_s=settings.gateway.drain_timeout_s,
+                        insisted=self.signals.insisted,
+                    ),
+                    control.answering(path, self.answer, self.emit),
+                ):
+                    self.emit("gateway.listening", url=url_of(listener) + "/mcp")
+                    tasks.start_soon(self._feed_watchdog)
+                    tasks.start_soon(self._reload_on_request)
+                    await self._ready(listener, report)
+                    await self.signals.stopped()
+                    began = time.perf_counter()
+                    self._serving = False
+                    self.emit("service.stopping", reason=self.signals.name)
+                    self.notifier.stopping("finishing calls in flight")
+                tasks.cancel_scope.cancel()
+        duration = round((time.perf_counter() - began) * 1000, 3)
+        self.emit("service.stopped", duration_ms=duration)
+
+    async def _ready(self, listener: socket.socket, report: GuardReport) -> None:
+        profiles = tuple(profile.name for profile in await queries.list_profiles(self.database))
+        self._serving = True
+        self.notifier.ready(self.summary())
+        self.emit(
+            "service.ready",
+            duration_ms=since_process_start_ms(),
+            guard=report.state,
+            applied=len(report.applied),
+            profiles=len(profiles),
+        )
+        if self.plan.greet:
+            self.plan.greet(url_of(listener), profiles)
+
+    def summary(self) -> str:
+        """Return the sentence that `systemctl status` shows while all is well."""
+        states = [server["state"] for server in self.gateway.status()["servers"].values()]
+        down = sum(state in ("lost", "failed", "backoff") for state in states)
+        return f"serving {len(states)} servers" + (f", {down} down" if down else "")
+
+    def _follow(self, event: str, /, **fields: object) -> None:
+        """Keep the status line true when upstreams come and go."""
+        del fields
+        if self._serving and event in ("upstream.connected", "upstream.lost", "service.reloaded"):
+            self.notifier.status(self.summary())
+
+    async def answer(self, verb: str, arguments: dict[str, Any]) -> object:
+        """Do what a command asks over the control socket."""
+        if verb == "reload":
+            return await self.reload()
+        if verb == "status":
+            return self.gateway.status()
+        if verb not in admin.VERBS:
+            raise UsageProblem(
+                f"The running gateway does not know {verb!r}.",
+                hint="It is of another version than this command: restart it.",
+            )
+        result = await admin.VERBS[verb](self.database, arguments)
+        if verb not in admin.READ_ONLY:
+            await self.gateway.reload()
+            self.emit("server.changed", verb=verb)
+        return result
+
+    async def reload(self) -> dict[str, object]:
+        """Re-read the configuration and apply what is pending; calls in flight go on."""
+        async with self._one_reload:
+            self.notifier.reloading()
+            self.emit("service.reloading")
+            try:
+                outcome = await reload(self.plan, self.settings, self.database, self.emit)
+                self.settings = outcome.settings
+                await self.gateway.reload()
+                self.emit("service.reloaded", **outcome.as_fields())
+                return outcome.as_fields()
+            except GatewayError as error:
+                self.emit("service.reload_refused", **fields_of(error))
+                raise
+            finally:
+                self.notifier.ready(self.summary())
+
+    async def _reload_on_request(self) -> None:
+        while True:
+            await self.signals.reload()
+            try:
+                await self.reload()
+            except GatewayError:
+                continue  # said in the log; the gateway goes on as it was
+
+    async def _feed_watchdog(self) -> None:
+        """Feed the watchdog from the loop itself: a loop that hangs starves it, as it should."""
+        interval_s = watchdog_interval_s()
+        while interval_s is not None:
+            self.notifier.alive()
+            await anyio.sleep(interval_s)
+
+
+def gateway_options(settings: Settings) -> GatewayOptions:
+    """Return the values that the gateway needs; it never sees Settings."""
+    return GatewayOptions(
+        default_profile=settings.gateway.default_profile,
+        allowed_hosts=settings.gateway.allowed_hosts,
+        allowed_origins=settings.gateway.allowed_origins,
+        connect_timeout_s=settings.upstream.connect_timeout_s,
+        call_timeout_s=settings.upstream.call_timeout_s,
+        list_timeout_s=settings.upstream.list_timeout_s,
+        idle_stop_s=settings.upstream.idle_stop_s,
+        backoff_max_s=settings.upstream.backoff_max_s,
+        max_message_bytes=settings.upstream.max_message_bytes,
+    )

@@ -1,0 +1,108 @@
+"""The listening socket: inherited from systemd or from the dev supervisor, else bound here.
+
+It is bound, and listens, before the guard runs. So a port in use is told before anything is touched,
+and a client that connects during a migration waits in the backlog and is served, not refused. The one
+exception: if the database's lock has a holder, that process probably has the port too, and what the
+person needs to hear is the lock's message (exit 4, which systemd retries); then the guard goes first.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import ConfigProblem, PortInUse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FIRST_INHERITED = 3
+BACKLOG = 2048
+
+
+def inherited(environment: Mapping[str, str] = os.environ) -> socket.socket | None:
+    """Return the socket that systemd opened for us (sd_listen_fds(3)), or None."""
+    if environment.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    if not environment.get("LISTEN_FDS", "0").isdecimal() or environment["LISTEN_FDS"] == "0":
+        return None
+    return adopt(FIRST_INHERITED)
+
+
+def adopt(descriptor: int) -> socket.socket:
+    """Return an inherited descriptor as a socket that our own children do not inherit."""
+    os.set_inheritable(descriptor, False)
+    listener = socket.socket(fileno=descriptor)
+    listener.setblocking(False)
+    return listener
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind and listen; raises PortInUse, naming the holder where that can be found out."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise ConfigProblem(
+            f"The address {host} cannot be resolved: {error.strerror}.",
+            hint="Use 127.0.0.1, or another address of this machine, with --host.",
+        ) from None
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # A restart may bind while connections of the last run are in TIME_WAIT.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _explain(host, port, error) from None
+    listener.setblocking(False)
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return `http://host:port` of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _explain(host: str, port: int, error: OSError) -> ConfigProblem | PortInUse:
+    if error.errno == errno.EADDRINUSE:
+        holder = who_listens(port)
+        by = f" by {holder}" if holder else ""
+        return PortInUse(f"Port {port} on {host} is in use{by}.", host=host, port=port)
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return ConfigProblem(
+        f"The gateway cannot listen on {host} port {port}: {reason}.",
+        hint="Use an address of this machine with --host and a port above 1023 with --port.",
+    )
+
+
+def who_listens(port: int) -> str | None:
+    """Return `name (pid N)` of the process that listens on a TCP port, if /proc lets us see it."""
+    inodes = {
+        fields[9]
+        for table in ("tcp", "tcp6")
+        for line in _lines(Path("/proc/net") / table)
+        if len(fields := line.split()) > 9
+        and fields[3] == "0A"  # TCP_LISTEN
+        and int(fields[1].rpartition(":")[2], 16) == port
+    }
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(str(entry.readlink()) in wanted for entry in (process / "fd").iterdir()):
+                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+        except OSError:
+            continue
+    return None
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()[1:]
+    except OSError:
+        return []

@@ -1,0 +1,67 @@
+"""The end of a service that did not want to end: said once, in the log and to systemd."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import (
+    ConfigProblem,
+    Exit,
+    GatewayError,
+    Interrupted,
+    PortInUse,
+    UpstreamProblem,
+)
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.service.notify import Notifier
+
+_ERRNO = {
+    Exit.LOCKED: errno.EBUSY,
+    Exit.MIGRATION: errno.EPROTO,
+    Exit.DAMAGED: errno.EIO,
+    Exit.CONFIG: errno.EINVAL,
+    Exit.REFUSED: errno.EPERM,
+    Exit.NO_BACKUP: errno.ENOSPC,
+}
+"""What `systemctl status` prints beside STATUS; the nearest of the numbers that systemd can name."""
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return what really happened: task groups wrap a single failure in a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def fields_of(error: GatewayError) -> dict[str, object]:
+    """Return the keys that every refusal has in the log."""
+    return {
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": int(error.exit_code),
+    }
+
+
+def say_end(error: BaseException, emit: Emit, notifier: Notifier) -> Exit:
+    """Say why the service ends, and return the exit code that goes with it."""
+    match error:
+        case Interrupted():
+            emit("service.stopped", reason=error.message)
+            notifier.stopping("stopped")
+            return Exit.OK
+        case GatewayError():
+            ours = isinstance(error, ConfigProblem | PortInUse | UpstreamProblem)
+            emit("service.refused" if ours else "guard.refused", **fields_of(error))
+            notifier.failed(error.message, _ERRNO.get(error.exit_code, errno.EIO))
+            return error.exit_code
+        case _:
+            text = "".join(traceback.format_exception(error))
+            message = f"Unexpected {type(error).__name__}: {error}"
+            emit("service.failed", message=message, traceback=text)
+            notifier.failed(message, errno.EIO)
+            return Exit.UNEXPECTED

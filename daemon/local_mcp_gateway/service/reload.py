@@ -1,0 +1,82 @@
+"""Apply changed settings and pending migrations to a running service, with no request lost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from local_mcp_gateway.guard import hot_apply
+from local_mcp_gateway.service.policy import guard_policy
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.service.run import Serving
+
+FIXED = ("gateway.host", "gateway.port", "database.path")
+"""Settings that only a restart can change: the socket and the lock are held by this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload did."""
+
+    settings: Settings
+    changed: tuple[str, ...]
+    needs_restart: tuple[str, ...]
+    applied: tuple[str, ...]
+    paused_ms: float
+
+    def as_fields(self) -> dict[str, object]:
+        """Return the keys of `service.reloaded` and of `reload --json`."""
+        return {
+            "changed": list(self.changed),
+            "needs_restart": list(self.needs_restart),
+            "applied": list(self.applied),
+            "paused_ms": self.paused_ms,
+        }
+
+
+async def reload(plan: Serving, old: Settings, database: Database, emit: Emit) -> Reloaded:
+    """Read the settings again and apply what is pending; raises with everything as it was.
+
+    Writers wait while the guard works, readers do not; no connection is closed.
+    """
+    new = plan.reread()
+    changed = changed_keys(old, new)
+    async with database.paused():
+        start = time.perf_counter()
+        report = await anyio.to_thread.run_sync(
+            partial(
+                hot_apply,
+                old.database_path,
+                new.migrations_folder,
+                policy=guard_policy(new, journal_new_files=plan.dev),
+                emit=emit,
+            )
+        )
+        paused_ms = round((time.perf_counter() - start) * 1000, 3)
+    return Reloaded(
+        settings=new,
+        changed=changed,
+        needs_restart=tuple(key for key in changed if key in FIXED),
+        applied=tuple(step.tag for step in report.applied),
+        paused_ms=paused_ms,
+    )
+
+
+def changed_keys(old: Settings, new: Settings) -> tuple[str, ...]:
+    """Return `section.key` of every setting whose value differs."""
+    before, after = asdict(old), asdict(new)
+    return tuple(
+        f"{section}.{key}"
+        for section in before
+        if section != "origins"
+        for key in before[section]
+        if before[section][key] != after[section][key]
+    )

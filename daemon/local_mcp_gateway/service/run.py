@@ -1,0 +1,163 @@
+"""The composition root: one service from its first event to the release of the lock.
+
+Lifetimes are nesting, read `run` from the outside in: socket ⊃ guard (the lock) ⊃ database ⊃ gateway
+⊃ HTTP ⊃ control socket. A signal ends the innermost wait, and leaving the blocks is the stop in the
+right order: requests drained, children gone, database closed, clean stop recorded, lock released last.
+
+The guard is plain blocking code, entered and left in a worker thread; a signal sets its stop event,
+upon which it rolls back. guard, gateway and database do not know of each other: they meet here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from local_mcp_gateway import __version__
+from local_mcp_gateway.database.lock import read_holder
+from local_mcp_gateway.errors import Exit, PortInUse
+from local_mcp_gateway.log import tee
+from local_mcp_gateway.service import listen
+from local_mcp_gateway.service.notify import EXTENSION_S, Notifier
+from local_mcp_gateway.service.policy import guard_policy
+from local_mcp_gateway.service.progress import StatusLine
+from local_mcp_gateway.service.refusal import cause_of, say_end
+from local_mcp_gateway.service.signals import Signals
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Callable
+
+    from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.guard import GuardReport
+    from local_mcp_gateway.log import Emit
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How this one run differs from what the settings say."""
+
+    settings: Settings
+    reread: Callable[[], Settings]
+    """Read the settings again, for a reload; raises ConfigProblem."""
+    lock_timeout_s: float = 0.0
+    dev: bool = False
+    socket_fd: int | None = None
+    """The listening socket that the dev supervisor holds."""
+    greet: Callable[[str, tuple[str, ...]], None] | None = None
+    """Called with the URL and the profiles when everything is up: dev mode's lines to paste."""
+
+
+def serve(serving: Serving, emit: Emit) -> Exit:
+    """Run the service until a signal ends it, and return the exit code. Main thread only.
+
+    Every error becomes an event, here and nowhere else, so that stderr stays one stream of events.
+    """
+    # The data folder is 0700 and everything written into it 0600, SQLite's own files included.
+    os.umask(0o077)
+    notifier = Notifier.from_environment()
+    status = StatusLine(notifier)
+    emit = tee(emit, status)
+    with Signals() as signals:
+        try:
+            anyio.run(partial(run, serving, emit, notifier, status, signals))
+        except Exception as error:  # noqa: BLE001  the last door of the service
+            return say_end(cause_of(error), emit, notifier)
+    return Exit.OK
+
+
+async def run(
+    serving: Serving, emit: Emit, notifier: Notifier, status: StatusLine, signals: Signals
+) -> None:
+    """Go through the story of a start, serve until the stop, and leave in the right order."""
+    from local_mcp_gateway.service.life import Life  # noqa: PLC0415  refusals need none of it
+
+    signals.attach()
+    settings = serving.settings
+    emit(
+        "service.starting",
+        version=__version__,
+        pid=os.getpid(),
+        database=str(settings.database_path),
+        migrations=str(settings.migrations_folder),
+        dev=serving.dev,
+        python=sys.version.split()[0],
+        sqlite=sqlite3.sqlite_version,
+    )
+    listener = _listener(serving)
+    try:
+        async with _guarding(serving, emit, notifier, status, signals) as report:
+            listener = listener or listen.bind(settings.gateway.host, settings.gateway.port)
+            life = Life(serving, emit, notifier, signals)
+            await life.serve(listener, report)
+    finally:
+        if listener is not None:
+            listener.close()
+
+
+def _listener(serving: Serving) -> socket.socket | None:
+    """Return the listening socket; None when only the lock's holder can free the port (see listen)."""
+    if serving.socket_fd is not None:
+        return listen.adopt(serving.socket_fd)
+    if activated := listen.inherited():
+        return activated
+    gateway = serving.settings.gateway
+    try:
+        return listen.bind(gateway.host, gateway.port)
+    except PortInUse:
+        if read_holder(serving.settings.database_path) is None:
+            raise
+        return None
+
+
+@asynccontextmanager
+async def _guarding(
+    serving: Serving, emit: Emit, notifier: Notifier, status: StatusLine, signals: Signals
+) -> AsyncIterator[GuardReport]:
+    """Hold the guard, which means the database's lock, around the block."""
+    from local_mcp_gateway.guard import guarded  # noqa: PLC0415
+
+    settings = serving.settings
+    _prepare_folder(settings)
+    guard = guarded(
+        settings.database_path,
+        settings.migrations_folder,
+        policy=guard_policy(settings, journal_new_files=serving.dev),
+        lock_timeout_s=serving.lock_timeout_s,
+        emit=emit,
+        progress=status.progress,
+        stop=signals.stop,
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_keep_extending, notifier)
+        report = await anyio.to_thread.run_sync(guard.__enter__)
+        tasks.cancel_scope.cancel()
+    try:
+        yield report
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(guard.__exit__, type(error), error, error.__traceback__)
+        raise
+    await anyio.to_thread.run_sync(guard.__exit__, None, None, None)
+
+
+async def _keep_extending(notifier: Notifier) -> None:
+    """Ask systemd for more time as long as the guard's thread runs: one statement may take minutes."""
+    while notifier:
+        notifier.working()
+        await anyio.sleep(EXTENSION_S / 3)
+
+
+def _prepare_folder(settings: Settings) -> None:
+    """Create the data folder (0700) if it is our own default or systemd's; a typed path is not ours."""
+    folder = settings.database_path.parent
+    if not settings.database.path:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)

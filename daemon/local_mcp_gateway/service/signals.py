@@ -1,0 +1,98 @@
+"""SIGTERM and SIGINT ask to stop, SIGHUP to reload: in one place, for the guard's thread and the loop.
+
+Installed before anything else happens, so that a stop during the guard is seen by its worker thread
+(`stop`, a threading.Event) and a stop while serving by the event loop (`stopped()`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+    from typing import Self
+
+STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+class Signals:
+    """What the outside asks of this process. A context manager of the main thread."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.name = ""
+        """The signal that asked to stop, for the log."""
+        self._asked = 0
+        self._reload_wanted = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed: asyncio.Event | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Take the signals over; the previous handlers come back at the end."""
+        for number in (*STOP, signal.SIGHUP):
+            self._previous[number] = signal.signal(number, self._received)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def attach(self) -> None:
+        """Let the running event loop see the signals, also those that came before."""
+        self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._changed.set()
+
+    async def stopped(self) -> None:
+        """Return when a stop was asked for."""
+        await self._until(self.stop.is_set)
+
+    async def insisted(self) -> None:
+        """Return when a stop was asked for a second time: whoever waits does not want to wait."""
+        await self._until(lambda: self._asked > 1)
+
+    async def reload(self) -> None:
+        """Return when a reload was asked for; requests that came meanwhile are one."""
+        await self._until(lambda: self._reload_wanted)
+        self._reload_wanted = False
+
+    def request_reload(self) -> None:
+        """Ask for a reload from inside, as SIGHUP does from outside."""
+        self._reload_wanted = True
+        self._wake()
+
+    def request_stop(self, name: str) -> None:
+        """Ask for a stop, as SIGTERM does."""
+        self.name = self.name or name
+        self._asked += 1
+        self.stop.set()
+        self._wake()
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if number == signal.SIGHUP:
+            self.request_reload()
+        else:
+            self.request_stop(signal.Signals(number).name)
+
+    def _wake(self) -> None:
+        # The handler runs between two bytecodes of the main thread; only this call may touch the loop.
+        if self._loop is not None and self._changed is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+    async def _until(self, condition: Any) -> None:
+        assert self._changed is not None, "attach() comes first"
+        while not condition():
+            self._changed.clear()
+            if not condition():
+                await self._changed.wait()

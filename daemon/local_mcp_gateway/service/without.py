@@ -1,0 +1,35 @@
+"""Do a daemon's work without a daemon: take the lock, guard the database, do it, leave."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.guard import guarded
+from local_mcp_gateway.service import admin
+from local_mcp_gateway.service.policy import guard_policy
+from local_mcp_gateway.service.refusal import cause_of
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.log import Emit
+
+
+def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit) -> Any:
+    """Return what the daemon would answer. Blocks; raises LockHeld while somebody else has the lock."""
+    guard = guarded(
+        settings.database_path, settings.migrations_folder, policy=guard_policy(settings), emit=emit
+    )
+    with guard:
+        try:
+            return anyio.run(partial(_answer, settings, verb, arguments))
+        except BaseExceptionGroup as group:
+            raise cause_of(group) from None
+
+
+async def _answer(settings: Settings, verb: str, arguments: dict[str, Any]) -> object:
+    async with Database.open(settings.database_path) as database:
+        return await admin.VERBS[verb](database, arguments)
