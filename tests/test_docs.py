@@ -1,0 +1,129 @@
+"""The docs say what the code does: generated pages are current, links lead somewhere, commands exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import jsonschema
+import pytest
+
+from local_mcp_gateway.cli.main import cli
+from tests.harness import REPOSITORY
+
+PAGES = sorted(
+    path
+    for path in [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]
+    if path.name != "CHANGELOG.md"
+)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def test_the_generated_pages_are_what_the_code_says() -> None:
+    check = [sys.executable, "docs/generate.py", "--check"]
+    done = subprocess.run(check, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_fits_on_two_screens() -> None:
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        where = (page.parent / file).resolve() if file else page
+        assert where.exists(), target
+        if anchor:
+            assert anchor in set(anchors(where.read_text())), target
+
+
+def anchors(text: str) -> Iterator[str]:
+    for heading in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for block in re.findall(r"```console\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            for line in block.splitlines():
+                match = re.match(r"\$ (?:\.venv/bin/)?(local-mcp-gateway [^#|>&]*)", line)
+                if match:
+                    yield name(page), match[1].strip().removesuffix(" 2")
+
+
+@pytest.mark.parametrize(("page", "line"), sorted(set(commands())))
+def test_every_command_in_the_docs_exists_with_its_options(page: str, line: str) -> None:
+    arguments = shlex.split(line)[1:]
+    if arguments in (["--version"], ["--help"]):
+        return
+    command: click.Command = cli
+    context: click.Context | None = None
+    while True:
+        context = command.make_context("x", arguments, parent=context, resilient_parsing=False)
+        if not isinstance(command, click.Group):
+            return
+        arguments = [*context._protected_args, *context.args]
+        assert arguments, f"{line}: which command?"
+        _, below, arguments = command.resolve_command(context, arguments)
+        assert below is not None
+        command = below
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    groups = [
+        project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"].values(),
+        *project["dependency-groups"].values(),
+    ]
+    wanted = {re.split(r"[<>=\[]", line)[0] for group in groups for line in group}
+    text = (REPOSITORY / "docs" / "dependencies.md").read_text()
+    assert set(re.findall(r"^\| `([^`]+)` \|", text, flags=re.MULTILINE)) == wanted
+
+
+def test_every_decision_is_in_the_index_and_fits_on_a_page() -> None:
+    folder = REPOSITORY / "docs" / "adr"
+    index = (folder / "README.md").read_text()
+    for page in sorted(folder.glob("0*.md")):
+        assert f"({page.name})" in index
+        assert len(page.read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize("lock", ["run", "demo", "dev", "lint"])
+def test_a_lock_file_carries_a_hash_for_everything_and_no_address(lock: str) -> None:
+    text = (REPOSITORY / "requirements" / f"{lock}.txt").read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    for entry in re.split(r"\n(?=[a-z])", text.strip()):
+        assert "==" in entry.splitlines()[0]
+        assert "--hash=sha256:" in entry
+
+
+def test_the_runtime_is_free_of_rich() -> None:
+    for lock in ("run", "demo", "dev"):
+        text = (REPOSITORY / "requirements" / f"{lock}.txt").read_text()
+        assert not re.search(r"^rich==", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "schema", sorted((REPOSITORY / "docs" / "schemas").glob("*.json")), ids=lambda path: path.stem
+)
+def test_a_schema_of_the_json_outputs_is_itself_valid(schema: Path) -> None:
+    value = json.loads(schema.read_text())
+    jsonschema.Draft202012Validator.check_schema(value)
+    assert value["title"]

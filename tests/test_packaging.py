@@ -1,0 +1,130 @@
+"""`pip install .` gives a command that works away from the repository, with everything inside."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.harness import REPOSITORY, Place, clean_environment, new_place
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of what git would clone, so that no build touches the working tree."""
+    copy = tmp_path_factory.mktemp("source")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=True,
+    ).stdout
+    for file in filter(None, listed.decode().split("\0")):
+        if (REPOSITORY / file).is_file():
+            (copy / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / file, copy / file)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    # Without an index: the build backend is in the lock, so a build fetches nothing.
+    subprocess.run([*pip, "--no-index", "--wheel-dir", folder, source], check=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_migrations_config_unit_and_examples(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in ("migrations", "config", "systemd", "examples"):
+        for file in (REPOSITORY / folder).rglob("*"):
+            if file.is_file() and file.suffix not in {".pyc", ""}:
+                relative = file.relative_to(REPOSITORY)
+                assert f"local_mcp_gateway/_bundled/{relative}" in names
+    assert "local_mcp_gateway/py.typed" in names
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
+
+
+@pytest.mark.e2e
+def test_the_installed_command_migrates_and_serves_with_what_the_wheel_brought(
+    wheel: Path, tmp_path: Path
+) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    pip = [
+        venv / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
+    run = REPOSITORY / "requirements" / "run.txt"
+    subprocess.run([*pip, "--require-hashes", "--requirement", run], check=True)
+    subprocess.run([*pip, "--no-deps", "--no-index", wheel], check=True)
+    command = (str(venv / "bin" / "local-mcp-gateway"),)
+    place = new_place(tmp_path, command)
+    version = place.run("--version", bare=True)
+    assert version.code == 0, version.stderr
+    assert "local-mcp-gateway" in version.stdout
+
+    data = place.home / ".local-mcp-gateway-data"
+    done = place.run("db", "migrate", bare=True)
+    assert done.code == 0, done.stderr
+    assert (data / "local-mcp-gateway.db").exists()
+    assert data.stat().st_mode & 0o777 == 0o700
+    for file in data.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file
+    status = place.run("db", "status", "--json", bare=True).json()
+    assert status["state"] == "current"
+    shipped = sorted(path.stem for path in (REPOSITORY / "migrations").glob("*.sql"))
+    assert [entry["tag"] for entry in status["applied"]] == [
+        tag for tag in shipped if not tag.endswith(".down")
+    ]
+    with place.serve(options=()) as gateway:
+        gateway.wait_ready()
+        assert gateway.stop() == 0
+    assert not list((venv / "lib").rglob("site-packages/rich"))
+
+
+def make(clone: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=clone,
+        env=clean_environment(home),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_make_alone_lists_its_targets_and_sets_nothing_up(source: Path, tmp_path: Path) -> None:
+    done = make(source, tmp_path)
+    assert done.returncode == 0
+    targets = ["help", "setup", "run", "test", "lint", "fix", "docs", "bench", "faults", "check"]
+    assert [line.split()[1] for line in done.stdout.splitlines()] == targets
+    assert not (source / ".venv").exists()
+
+
+def test_a_python_that_is_too_old_is_said_at_once(source: Path, tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = make(source, tmp_path, "setup", f"PYTHON={old}")
+    assert done.returncode != 0
+    assert "Python 3.11 or newer" in done.stderr
+
+
+def test_the_bundled_files_are_found_in_the_repository_too(place: Place) -> None:
+    code = "from local_mcp_gateway.bundled import bundled; print(bundled('migrations'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=place.root
+    )
+    assert Path(done.stdout.strip()) == REPOSITORY / "migrations"
+    assert any(Path(done.stdout.strip()).glob("*.sql"))
