@@ -40,6 +40,9 @@ EVENTS: dict[str, Event] = {
         "warning", "A pending migration can delete data or block old clients."
     ),
     "backup.created": Event("info", "A backup was written, flushed, read back and verified."),
+    "migration.executed": Event(
+        "debug", "A migration's statements ran, on the copy or inside the transaction."
+    ),
     "migration.rehearsed": Event(
         "info", "The pending migrations ran on a copy of the data, and how long it took."
     ),
@@ -81,6 +84,11 @@ EVENTS: dict[str, Event] = {
     "migration.rewound": Event(
         "warning", "An applied migration was edited or deleted in dev and taken back."
     ),
+    "database.restored": Event(
+        "warning", "The database was replaced by a backup; the old file is kept aside."
+    ),
+    "database.reset": Event("warning", "The database was made anew, after a backup."),
+    "database.seeded": Event("info", "A seed file was executed."),
     "schema.planned": Event("info", "The schema module changed: what `db generate` would write."),
     "dev.watching": Event("info", "Dev mode watches these folders."),
     "dev.reloaded": Event(
@@ -102,7 +110,9 @@ EVENTS: dict[str, Event] = {
     ),
     "library.warned": Event("warning", "A library that we use logged a warning."),
     "service.reloading": Event("info", "A reload was asked for by SIGHUP or `reload`."),
-    "service.reload_refused": Event("error", "A reload was refused: the service goes on as it was."),
+    "service.reload_refused": Event(
+        "error", "A reload was refused: the service goes on as it was."
+    ),
     "service.reloaded": Event(
         "info", "Canonical line of a reload: what changed, how long writers were paused."
     ),

@@ -1,0 +1,100 @@
+"""What systemd hears, on a real datagram socket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.service.notify import Notifier, watchdog_interval_s
+from local_mcp_gateway.service.progress import StatusLine
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.setblocking(False)
+        yield listener
+
+
+def received(manager: socket.socket) -> list[str]:
+    messages = []
+    while True:
+        try:
+            messages.append(manager.recv(4096).decode())
+        except BlockingIOError:
+            return messages
+
+
+def test_ready_and_its_status_are_one_message(manager: socket.socket) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        notifier.ready("serving 2 servers")
+    assert received(manager) == ["READY=1\nSTATUS=serving 2 servers"]
+
+
+def test_a_status_with_line_breaks_cannot_smuggle_in_a_field(manager: socket.socket) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        notifier.status("broken\nREADY=1")
+    assert received(manager) == ["STATUS=broken READY=1"]
+
+
+def test_an_abstract_address_works_too() -> None:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        closing(Notifier("@local-mcp-gateway-test-notify")) as notifier,
+    ):
+        manager.bind("\0local-mcp-gateway-test-notify")
+        notifier.alive()
+        assert manager.recv(100) == b"WATCHDOG=1"
+
+
+def test_without_a_manager_nothing_is_sent_and_nothing_fails() -> None:
+    notifier = Notifier.from_environment({})
+    assert not notifier
+    notifier.ready("fine")
+
+
+def test_a_manager_that_went_away_is_no_error(tmp_path: Path) -> None:
+    with closing(Notifier(str(tmp_path / "gone"))) as notifier:
+        notifier.ready("fine")
+
+
+def test_the_events_of_a_start_become_one_sentence_and_more_time(manager: socket.socket) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        status = StatusLine(notifier)
+        status("guard.waiting", pid=42)
+        status("call.finished")
+    assert received(manager) == [
+        "EXTEND_TIMEOUT_USEC=30000000",
+        "STATUS=waiting for the database's lock, held by process 42",
+    ]
+
+
+def test_progress_is_told_as_a_share_but_not_for_every_page(manager: socket.socket) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        status = StatusLine(notifier)
+        for done in range(1000):
+            status.progress("backup", done, 1000)
+    messages = received(manager)
+    assert messages[:2] == ["EXTEND_TIMEOUT_USEC=30000000", "STATUS=backing up, 0 %"]
+    assert len(messages) < 20
+
+
+@pytest.mark.parametrize(
+    ("environment", "interval_s"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "3000000"}, 1.5),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "nonsense"}, None),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, None),
+    ],
+)
+def test_the_watchdog_is_fed_twice_in_its_patience(
+    environment: dict[str, str], interval_s: float | None
+) -> None:
+    assert watchdog_interval_s(environment) == interval_s
