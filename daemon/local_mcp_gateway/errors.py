@@ -94,6 +94,13 @@ class UsageProblem(GatewayError):
     default_hint = "See --help for what this command takes."
 
 
+class SchemaProblem(UsageProblem):
+    """The schema that was asked for cannot be read, or SQLite refuses a statement of it."""
+
+    code = "schema"
+    default_hint = "Correct the schema and run the command again; nothing was written."
+
+
 class NotConfirmed(GatewayError):
     """A destructive command was neither confirmed nor given --yes."""
 
@@ -186,6 +193,14 @@ class VerificationFailed(GatewayError):
     code = "verification_failed"
     exit_code = Exit.MIGRATION
     default_hint = "Correct the migration; the database is as it was."
+
+
+class SeedFailed(GatewayError):
+    """A seed failed; the database is unchanged."""
+
+    code = "seed_failed"
+    exit_code = Exit.MIGRATION
+    default_hint = "Correct the seed and run it again; the database is as it was."
 
 
 class DoubleQuotedString(GatewayError):

@@ -25,7 +25,7 @@ from local_mcp_gateway.schema.model import (
     Sql,
     Table,
 )
-from local_mcp_gateway.schema.tokens import Token, closing, fold, normal, tokenize
+from local_mcp_gateway.schema.tokens import Token, closing, fold, literal, normal, tokenize, unquote
 
 if TYPE_CHECKING:
     import sqlite3
@@ -201,16 +201,16 @@ def _sql(text: str) -> Sql:
 
 
 def _default(text: str) -> Sql:
-    """Return a default; a lone name in it is a string to SQLite, unless it is one of five words."""
+    """Return a default; a lone name in it is a string to SQLite, unless it is one of six words."""
     tokens: list[Token] = tokenize(text)
     if len(tokens) == 1:
         kind, word, _, _ = tokens[0]
-        if kind == "name":
-            return Sql("'" + text.strip()[1:-1].replace("'", "''") + "'", text)
-        if kind == "word" and not (
-            word.startswith("current_") or word in ("null", "true", "false")
-        ):
-            return Sql("'" + text.strip() + "'", text)
+        plain = kind == "word" and not (
+            word.startswith("current_") or word in {"null", "true", "false"}
+        )
+        if plain or kind == "name":
+            value = literal(unquote(text.strip()))
+            return Sql(value, value)
     return Sql(normal(tokens), text)
 
 

@@ -1,0 +1,127 @@
+"""What has to be done to one table: nothing, a few ALTERs, or a rebuild. Pure.
+
+The rules are SQLite's ("ALTER TABLE" §4 to §7): a column can be added unless rows would need a value
+that is not a constant, a column can be dropped while no key, constraint or generated column uses it,
+and everything else about a table is in its CREATE statement for good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.schema.render import column_definition, is_constant
+from local_mcp_gateway.schema.tokens import fold, quote, tokenize, unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from local_mcp_gateway.schema.model import Check, Column, ForeignKey, Schema, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a table gets from old to new: `alters` if it can be altered, else (None) it is rebuilt."""
+
+    old: Table
+    new: Table
+    alters: tuple[str, ...] | None
+
+
+def table_changes(old: Schema, new: Schema, *, required: frozenset[tuple[str, str]]) -> list[Change]:
+    """Return the changes of all tables that both have, in the new order; unchanged ones are left out.
+
+    `required` are columns (table, column) that get a given value, which only a rebuild can write.
+    """
+    changes = []
+    for table in new.tables.values():
+        before = old.tables.get(table.key)
+        if before is None or before == table:
+            continue
+        filled = any(name == table.key for name, _ in required)
+        alters = None if filled else _alters(before, table, new)
+        changes.append(Change(before, table, alters))
+    return changes
+
+
+def _alters(old: Table, new: Table, schema: Schema) -> tuple[str, ...] | None:
+    """Return ALTER statements that do it, columns added before others are dropped, or None."""
+    if (old.without_rowid, old.strict) != (new.without_rowid, new.strict):
+        return None
+    if old.primary_key != new.primary_key or old.uniques != new.uniques:
+        return None
+    if any(old.columns[key] != new.columns[key] for key in old.columns.keys() & new.columns.keys()):
+        return None
+    added = [column for key, column in new.columns.items() if key not in old.columns]
+    dropped = [column for key, column in old.columns.items() if key not in new.columns]
+    keys = {name for key in (old.primary_key, *old.uniques) if key for name in key.columns}
+    if any(column.key in keys for column in dropped) or not all(map(_addable, added)):
+        return None
+    checks = _own_checks(new.checks - old.checks, added)
+    links = _own_links(new.foreign_keys - old.foreign_keys, added)
+    gone = {column.key for column in dropped}
+    if checks is None or links is None:
+        return None
+    if not all(words(check.expression.text) & gone for check in old.checks - new.checks):
+        return None
+    if not all(set(link.columns) & gone for link in old.foreign_keys - new.foreign_keys):
+        return None
+    name = quote(old.name)
+    return tuple(
+        f"ALTER TABLE {name} ADD COLUMN "
+        + column_definition(
+            column,
+            checks.get(column.key, ()),
+            links.get(column.key),
+            parent=_spelling(schema, links.get(column.key)),
+        )
+        for column in added
+    ) + tuple(f"ALTER TABLE {name} DROP COLUMN {quote(column.name)}" for column in _users_first(dropped))
+
+
+def _addable(column: Column) -> bool:
+    """Tell whether ADD COLUMN takes it on a table with rows (NOT NULL without default is the author's)."""
+    if column.generated is not None:
+        return not column.stored
+    return column.default is None or is_constant(column.default.text)
+
+
+def _own_checks(checks: Iterable[Check], added: list[Column]) -> dict[str, list[Check]] | None:
+    """Give each new CHECK to the last added column that it names; None if one names no added column."""
+    owned: dict[str, list[Check]] = {}
+    for check in sorted(checks, key=lambda check: check.expression.normal):
+        named = words(check.expression.text)
+        owner = next((column.key for column in reversed(added) if column.key in named), None)
+        if owner is None:
+            return None
+        owned.setdefault(owner, []).append(check)
+    return owned
+
+
+def _own_links(links: Iterable[ForeignKey], added: list[Column]) -> dict[str, ForeignKey] | None:
+    owned: dict[str, ForeignKey] = {}
+    names = {column.key for column in added}
+    for link in links:
+        if len(link.columns) != 1 or link.columns[0] not in names or link.columns[0] in owned:
+            return None
+        owned[link.columns[0]] = link
+    return owned
+
+
+def _spelling(schema: Schema, link: ForeignKey | None) -> str:
+    parent = schema.tables.get(link.table) if link else None
+    return parent.name if parent else ""
+
+
+def _users_first(columns: list[Column]) -> list[Column]:
+    """Order generated columns before what they are made of."""
+    return sorted(columns, key=lambda column: column.generated is None)
+
+
+def words(sql: str) -> set[str]:
+    """Return the keys of everything in a fragment that could be a name."""
+    return {
+        fold(unquote(sql[start:end]))
+        for kind, _, start, end in tokenize(sql)
+        if kind in {"word", "name"}
+    }

@@ -1,0 +1,68 @@
+"""The way back, derived from the same two schemas.
+
+What went up as a drop cannot come back with its values. A column that must have one gets a plain
+stand-in (empty text, zero), which the file says; where a stand-in could not be right (in a key, or as
+a reference), there is no derived way back and a person has to write it, or restore the backup.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.schema.hazards import affinity
+from local_mcp_gateway.schema.plan import Plan, make_plan
+from local_mcp_gateway.schema.renames import Renames
+from local_mcp_gateway.schema.tokens import fold, quote
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.schema.model import Column, Schema, Table
+
+_STAND_IN = {"text": "''", "blob": "x''", "integer": "0", "real": "0.0", "numeric": "0"}
+
+
+class NotDerivable(Exception):  # noqa: N818  a result, not an error: nobody did anything wrong
+    """There is no way back that could be right for every row; the message says why."""
+
+
+def missing_values(old: Schema, new: Schema, renames: Renames) -> list[tuple[Table, Column]]:
+    """Return the columns of `new` that rows of `old` have no value for and that must have one."""
+    origins = {fold(name): key for key, name in renames.tables.items()}
+    moved = {(table, fold(name)): key for (table, key), name in renames.columns.items()}
+    found = []
+    for table in new.tables.values():
+        before = old.tables.get(origins.get(table.key, table.key))
+        if before is None:
+            continue
+        for key, column in table.columns.items():
+            source = before.columns.get(moved.get((table.key, key), key))
+            bare = column.default is None or column.default.normal == "null"
+            needed = column.not_null and bare and column.generated is None
+            numbered = table.primary_key is not None and table.primary_key.rowid and key in table.primary_key.columns
+            if needed and not numbered and (source is None or not source.not_null):
+                found.append((table, column))
+    return found
+
+
+def derive_down(old: Schema, new: Schema, renames: Renames) -> Plan:
+    """Return the plan from `new` back to `old`; raises NotDerivable."""
+    back = renames.inverse()
+    fills = {
+        (table.key, column.key): _stand_in(old, table, column)
+        for table, column in missing_values(new, old, back)
+    }
+    return make_plan(new, old, renames=back, fills=fills)
+
+
+def _stand_in(schema: Schema, table: Table, column: Column) -> str:
+    place = f"{quote(table.name)}.{quote(column.name)}"
+    keys = [key.columns for key in (table.primary_key, *table.uniques) if key]
+    keys += [
+        tuple(part.sql.normal for part in index.parts)
+        for index in schema.indexes_of(table.key)
+        if index.unique
+    ]
+    if any(column.key in key for key in keys):
+        raise NotDerivable(f"the values of {place} are gone, and they have to be unique")
+    if any(column.key in link.columns for link in table.foreign_keys):
+        raise NotDerivable(f"the values of {place} are gone, and they have to name rows of another table")
+    return _STAND_IN[affinity(column.type.normal)]

@@ -1,0 +1,180 @@
+"""From one schema to another: the smallest safe list of statements, proven before it is shown.
+
+1. Renames that a person decided on run first, on an empty copy of the old schema in memory: SQLite
+   itself rewrites what refers to the old names.
+2. Each table then needs nothing, a few ALTERs, or a rebuild (`diff`); `order` puts all of it, and
+   what hangs on it, in order.
+3. The statements are run on the copy. The result must be the new schema. Where SQLite refuses an
+   ALTER, that table is rebuilt instead; where a view or trigger stands in the way, it is set aside.
+   So the rules in `diff` only choose; what is right is SQLite's judgement.
+
+The copy has no rows: what a plan means for rows is said by its hazards and found by the rehearsal.
+A plan carries the fingerprints of both schemas, so that one that is stale can be refused.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import SchemaProblem
+from local_mcp_gateway.schema import renames as renaming
+from local_mcp_gateway.schema.compare import Difference, compare
+from local_mcp_gateway.schema.diff import Change, table_changes
+from local_mcp_gateway.schema.fingerprint import fingerprint
+from local_mcp_gateway.schema.hazards import Hazard, hazards_of
+from local_mcp_gateway.schema.inspect import inspect
+from local_mcp_gateway.schema.order import in_order
+from local_mcp_gateway.schema.renames import Renames
+from local_mcp_gateway.schema.render import create, create_table, script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from local_mcp_gateway.schema.model import Schema
+
+_COPY = re.compile(r'INSERT INTO "?__new_')
+_BLAME = re.compile(r"error in (?:view|trigger) (.+?)(?: after [a-z ]+)?: ", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Statements without semicolons, what to look at before running them, and what they were made for."""
+
+    statements: tuple[str, ...]
+    hazards: tuple[Hazard, ...]
+    before: str
+    after: str
+
+    @property
+    def sql(self) -> str:
+        """Return the migration file's text."""
+        return script(self.statements) if self.statements else ""
+
+    @property
+    def rebuilds(self) -> int:
+        """Return the number of tables that are written anew."""
+        return sum(_COPY.match(statement) is not None for statement in self.statements)
+
+
+@dataclass(slots=True)
+class _Escalation:
+    """What a failed proof taught: tables to rebuild, views and triggers to set aside."""
+
+    rebuild: set[str] = field(default_factory=set)
+    aside: set[str] = field(default_factory=set)
+
+
+def schema_copy(schema: Schema) -> sqlite3.Connection:
+    """Return a new database in memory with this schema and no rows; the caller closes it."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in ("PRAGMA foreign_keys = OFF", "BEGIN"):
+        connection.execute(statement)
+    for text in creating(schema):
+        try:
+            connection.execute(text)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            raise SchemaProblem(f"SQLite refuses `{text.splitlines()[0]}`: {error}.") from None
+    connection.execute("COMMIT")
+    return connection
+
+
+def creating(schema: Schema) -> list[str]:
+    """Return the statements that make the schema in an empty database."""
+    return [
+        *map(create_table, schema.tables.values()),
+        *map(create, schema.indexes.values()),
+        *map(create, schema.virtual_tables.values()),
+        *map(create, schema.views.values()),
+        *map(create, schema.triggers.values()),
+    ]
+
+
+def make_plan(
+    old: Schema,
+    new: Schema,
+    *,
+    renames: Renames | None = None,
+    fills: Mapping[tuple[str, str], str] | None = None,
+) -> Plan:
+    """Return the plan from `old` to `new`, proven in memory; raises SchemaProblem where there is none.
+
+    `fills` are SQL values for columns, (table key, column key) → expression, that rows need and the
+    schema does not give.
+    """
+    decided = renames or Renames()
+    if not decided.tables and not decided.columns and not compare(old, new):
+        return Plan((), (), fingerprint(old), fingerprint(new))
+    work = schema_copy(old)
+    try:
+        first = renaming.statements(decided, old, new)
+        for statement in first:
+            work.execute(statement)
+        base = inspect(work) if first else old
+        rest = _proven(work, base, new, dict(fills or {}))
+    except sqlite3.Error as error:
+        raise SchemaProblem(f"SQLite refuses the change: {error}.") from None
+    finally:
+        work.close()
+    statements = (*first, *rest)
+    return Plan(statements, hazards_of(statements, old, new), fingerprint(old), fingerprint(new))
+
+
+def _proven(
+    work: sqlite3.Connection, base: Schema, new: Schema, fills: dict[tuple[str, str], str]
+) -> list[str]:
+    """Return statements that were seen to turn `base` into `new`."""
+    learnt = _Escalation()
+    for _ in range(2 + 2 * len(base.tables) + len(base.views) + len(base.triggers)):
+        changes = [
+            replace(change, alters=None) if change.old.key in learnt.rebuild else change
+            for change in table_changes(base, new, required=frozenset(fills))
+        ]
+        statements = in_order(base, new, changes, fills=fills, in_the_way=learnt.aside)
+        work.execute("SAVEPOINT proof")
+        failure = _run(work, statements)
+        left = () if failure else compare(new, inspect(work))
+        work.execute("ROLLBACK TO proof")
+        if failure is None and not left:
+            return statements
+        _learn(learnt, changes, failure, left)
+    raise SchemaProblem("No order of statements leads to that schema.")
+
+
+def _run(work: sqlite3.Connection, statements: Sequence[str]) -> tuple[str, sqlite3.Error] | None:
+    for statement in statements:
+        try:
+            work.execute(statement)
+        except sqlite3.Error as error:
+            return statement, error
+    return None
+
+
+def _learn(
+    learnt: _Escalation,
+    changes: Sequence[Change],
+    failure: tuple[str, sqlite3.Error] | None,
+    left: Sequence[Difference],
+) -> None:
+    """Take the next more careful way, or raise SchemaProblem when there is none."""
+    altered = [change for change in changes if change.alters is not None]
+    if failure is not None:
+        statement, error = failure
+        blamed = _BLAME.search(str(error))
+        if blamed and blamed[1].lower() not in learnt.aside:
+            learnt.aside.add(blamed[1].lower())
+            return
+        for change in altered:
+            if statement in (change.alters or ()):
+                learnt.rebuild.add(change.old.key)
+                return
+        first = statement.splitlines()[0]
+        raise SchemaProblem(f"SQLite refuses `{first}`: {error}.", statement=statement)
+    names = " ".join(difference.object for difference in left).lower()
+    guilty = {change.old.key for change in altered if change.old.key in names}
+    if not guilty:
+        raise SchemaProblem(f"The plan does not reach the schema: {left[0]}.")
+    learnt.rebuild |= guilty

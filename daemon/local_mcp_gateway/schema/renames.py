@@ -1,0 +1,148 @@
+"""Renames that somebody decided on; nothing here guesses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.schema.tokens import fold, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from local_mcp_gateway.schema.model import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Something that went and something that came: a rename, or a drop and an add."""
+
+    table: str | None
+    """The table (by its new name) of a column, None where whole tables are meant."""
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        """Return it as `--rename` takes it."""
+        dot = f"{self.table}." if self.table else ""
+        return f"{dot}{self.old}={dot}{self.new}"
+
+
+@dataclass(frozen=True, slots=True)
+class Renames:
+    """Decided renames: table key → new name, and (new table key, column key) → new column name."""
+
+    tables: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def inverse(self) -> Renames:
+        """Return the way back; column renames are then told by the table's old name."""
+        back = {fold(new): old for old, new in self.tables.items()}
+        return Renames(
+            dict(back),
+            {(fold(back.get(table, table)), fold(new)): old for (table, old), new in self.columns.items()},
+        )
+
+
+def candidates(old: Schema, new: Schema, renames: Renames) -> tuple[Candidate, ...]:
+    """Return every pair that could be a rename and is not decided yet, tables before columns."""
+    taken = {fold(name) for name in renames.tables.values()}
+    gone = [t for t in old.tables.values() if t.key not in new.tables and t.key not in renames.tables]
+    came = [t for t in new.tables.values() if t.key not in old.tables and t.key not in taken]
+    found = [
+        Candidate(None, a.name, b.name) for a in gone for b in came if a.columns.keys() & b.columns.keys()
+    ]
+    origin = {fold(new_name): key for key, new_name in renames.tables.items()}
+    for table in new.tables.values():
+        before = old.tables.get(origin.get(table.key, table.key))
+        if before is None:
+            continue
+        decided = {key for name, key in renames.columns if name == table.key}
+        reached = {fold(name) for (owner, _), name in renames.columns.items() if owner == table.key}
+        found += [
+            Candidate(table.name, a.name, b.name)
+            for a in before.columns.values()
+            if a.key not in table.columns and a.key not in decided and a.generated is None
+            for b in table.columns.values()
+            if b.key not in before.columns and b.key not in reached and b.generated is None
+        ]
+    return tuple(found)
+
+
+def parse_renames(texts: Sequence[str], old: Schema, new: Schema) -> Renames:
+    """Read `old=new` and `table.old=table.new`; raises UsageProblem for what does not exist.
+
+    The table of a column is told by its old or its new name.
+    """
+    tables: dict[str, str] = {}
+    for text in texts:
+        left, right = _split(text)
+        if "." not in left:
+            _must_be_there(text, left, old, "the schema before")
+            _must_be_there(text, right, new, "the schema to be")
+            tables[fold(left)] = right
+    columns: dict[tuple[str, str], str] = {}
+    for text in texts:
+        left, right = _split(text)
+        if "." not in left:
+            continue
+        table, _, column = left.rpartition(".")
+        _, _, target = right.rpartition(".")
+        origin = next((key for key, name in tables.items() if fold(name) == fold(table)), fold(table))
+        after = fold(tables.get(fold(table), table))
+        if origin not in old.tables or fold(column) not in old.tables[origin].columns:
+            raise _nothing(text, f"there is no column {column} in {table} before the change")
+        if after not in new.tables or fold(target) not in new.tables[after].columns:
+            raise _nothing(text, f"there is no column {target} in {table} after the change")
+        columns[after, fold(column)] = target
+    return Renames(tables, columns)
+
+
+def _split(text: str) -> tuple[str, str]:
+    left, mark, right = text.partition("=")
+    if not mark or not left or not right:
+        raise _nothing(text, "it has to look like table.old=table.new or old_table=new_table")
+    return left.strip(), right.strip()
+
+
+def _must_be_there(text: str, name: str, schema: Schema, where: str) -> None:
+    if fold(name) not in schema.tables:
+        raise _nothing(text, f"there is no table {name} in {where}")
+
+
+def _nothing(text: str, why: str) -> UsageProblem:
+    return UsageProblem(
+        f"--rename {text} names nothing: {why}.",
+        hint="Names are as in the schemas: --rename table.old=table.new, or --rename old_table=new_table.",
+    )
+
+
+def statements(renames: Renames, old: Schema, new: Schema) -> list[str]:
+    """Return the ALTERs; a name that is still taken by another rename is passed through a temporary one."""
+    names = {table.key: table.name for table in old.tables.values()}
+    moves = [(names[key], name) for key, name in renames.tables.items()]
+    found = [f"ALTER TABLE {quote(a)} RENAME TO {quote(b)}" for a, b in _order(moves)]
+    for table in dict.fromkeys(table for table, _ in renames.columns):
+        moved = [(column, name) for (owner, column), name in renames.columns.items() if owner == table]
+        found += [
+            f"ALTER TABLE {quote(new.tables[table].name)} RENAME COLUMN {quote(a)} TO {quote(b)}"
+            for a, b in _order(moved)
+        ]
+    return found
+
+
+def _order(moves: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Order renames so that each name is free when it is taken; a circle is opened with a temporary name."""
+    waiting, done = list(moves), []
+    while waiting:
+        taken = {fold(old) for old, _ in waiting}
+        free = next((move for move in waiting if fold(move[1]) not in taken - {fold(move[0])}), None)
+        if free is None:
+            old, new = waiting.pop(0)
+            done.append((old, f"__renamed_{old}"))
+            waiting.append((f"__renamed_{old}", new))
+        else:
+            waiting.remove(free)
+            done.append(free)
+    return done
