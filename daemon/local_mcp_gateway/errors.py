@@ -94,10 +94,11 @@ class UsageProblem(GatewayError):
     default_hint = "See --help for what this command takes."
 
 
-class SchemaProblem(UsageProblem):
+class SchemaProblem(GatewayError):
     """The schema that was asked for cannot be read, or SQLite refuses a statement of it."""
 
     code = "schema"
+    exit_code = Exit.USAGE
     default_hint = "Correct the schema and run the command again; nothing was written."
 
 
