@@ -35,7 +35,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     # Without an index: the build backend is in the lock, so a build fetches nothing.
-    subprocess.run([*pip, "--no-index", "--wheel-dir", folder, source], check=True)
+    subprocess.run([*pip, "--no-index", "--wheel-dir", str(folder), str(source)], check=True)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -56,18 +56,11 @@ def test_the_installed_command_migrates_and_serves_with_what_the_wheel_brought(
     wheel: Path, tmp_path: Path
 ) -> None:
     venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    pip = [
-        venv / "bin" / "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     run = REPOSITORY / "requirements" / "run.txt"
-    subprocess.run([*pip, "--require-hashes", "--requirement", run], check=True)
-    subprocess.run([*pip, "--no-deps", "--no-index", wheel], check=True)
+    subprocess.run([*pip, "--require-hashes", "--requirement", str(run)], check=True)
+    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True)
     command = (str(venv / "bin" / "local-mcp-gateway"),)
     place = new_place(tmp_path, command)
     version = place.run("--version", bare=True)

@@ -1,0 +1,154 @@
+"""How long a start takes: the guard in process, `db status`, `serve` to READY and to the first tool list.
+
+Each process is compared with a bare interpreter that imports what it cannot do without, run in turns
+with it: the ratio is what our own code costs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from benchmarks.table import Row, Size
+from benchmarks.timing import in_turns, process_ms
+
+REPOSITORY = Path(__file__).parents[1]
+ROUNDS = {Size.QUICK: 3, Size.SHORT: 11, Size.LONG: 41}
+STATUS_FLOOR = "import sqlite3, asyncio"
+SERVE_FLOOR = "import starlette, uvicorn, aiohttp, aiosqlite, structlog, msgspec"
+COMMAND = [sys.executable, "-m", "local_mcp_gateway"]
+
+
+def measure(size: Size) -> Iterable[Row]:
+    """Yield the start-up numbers of issue 2."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder) / "gateway.db"
+        env = {**os.environ, "HOME": folder, "DATABASE_PATH": str(database)}
+        subprocess.run([*COMMAND, "db", "migrate"], check=True, capture_output=True, env=env)
+        add_server(env, folder)
+        yield guard_in_process(database, 20 * ROUNDS[size])
+        yield from whole_processes(env, ROUNDS[size])
+
+
+def guard_in_process(database: Path, rounds: int) -> Row:
+    """Measure a guard that has nothing to do, beyond opening the file."""
+    from local_mcp_gateway.guard import guarded
+
+    def opened() -> float:
+        started = time.perf_counter()
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        return (time.perf_counter() - started) * 1000
+
+    def guarded_once() -> float:
+        started = time.perf_counter()
+        with guarded(database, REPOSITORY / "migrations"):
+            return (time.perf_counter() - started) * 1000
+
+    bare, guard = in_turns(rounds, opened, guarded_once)
+    note = f"{guard:.1f} ms, opening the file alone {bare:.1f} ms"
+    return Row(
+        "guard, nothing pending, beyond opening the file", guard - bare, "ms", at_most=15, note=note
+    )
+
+
+def whole_processes(env: dict[str, str], rounds: int) -> Iterable[Row]:
+    """Measure whole processes beside the bare imports."""
+    floor, status = in_turns(
+        rounds,
+        lambda: process_ms([sys.executable, "-c", STATUS_FLOOR], env),
+        lambda: process_ms([*COMMAND, "db", "status", "--json"], env),
+    )
+    note = f"{status:.0f} ms, `{STATUS_FLOOR}` {floor:.0f} ms"
+    yield Row("db status / bare imports", status / floor, "×", at_most=2.5, note=note)
+
+    starts: list[tuple[float, float]] = []
+
+    def serve() -> float:
+        starts.append(serve_ms(env))
+        return starts[-1][0]
+
+    floor, ready = in_turns(
+        rounds, lambda: process_ms([sys.executable, "-c", SERVE_FLOOR], env), serve
+    )
+    listed = statistics.median(listed for _, listed in starts[1:])
+    note = f"{ready:.0f} ms, `{SERVE_FLOOR}` {floor:.0f} ms"
+    yield Row("serve to READY / bare imports", ready / floor, "×", at_most=2, note=note)
+    note = f"{listed:.0f} ms, the list from the cache"
+    yield Row(
+        "serve to first tools/list / bare imports", listed / floor, "×", at_most=2.5, note=note
+    )
+
+
+def serve_ms(env: dict[str, str]) -> tuple[float, float]:
+    """Start a gateway, ask for its tools, stop it; return ms to READY and to the answer."""
+    started = time.perf_counter()
+    command = [*COMMAND, "--log-format", "json", "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stderr is not None
+        url = ""
+        for line in process.stderr:
+            event = json.loads(line)
+            if event["event"] == "gateway.listening":
+                url = event["url"].removesuffix("/").removesuffix("/mcp")
+            if event["event"] == "service.ready":
+                break
+        ready = (time.perf_counter() - started) * 1000
+        tools = list_tools(f"{url}/mcp")
+        listed = (time.perf_counter() - started) * 1000
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        assert process.wait(30) == 0
+    assert tools, "the catalog is empty"
+    return ready, listed
+
+
+def list_tools(url: str) -> list[str]:
+    """Ask as curl would: initialize, then tools/list, without the weight of a client library."""
+    session: dict[str, str] = {}
+
+    def post(method: str, **params: object) -> dict[str, object]:
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            **session,
+        }
+        request = urllib.request.Request(url, body, headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            if given := answer.headers.get("Mcp-Session-Id"):
+                session["Mcp-Session-Id"] = given
+            text = answer.read().decode()
+        lines = [
+            line.removeprefix("data:") for line in text.splitlines() if line.startswith("data:")
+        ]
+        result: dict[str, object] = json.loads(lines[-1] if lines else text)
+        return result
+
+    client = {"name": "benchmark", "version": "1"}
+    post("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=client)
+    session["Mcp-Protocol-Version"] = "2025-06-18"
+    answer = post("tools/list")["result"]
+    assert isinstance(answer, dict)
+    return [tool["name"] for tool in answer["tools"]]
+
+
+def add_server(env: dict[str, str], folder: str) -> None:
+    """Add one stdio server and let one gateway learn its catalog."""
+    command = shutil.which("mcp-server-time", path=f"{Path(sys.executable).parent}:{env['PATH']}")
+    assert command, "mcp-server-time is not installed: make setup"
+    add = [*COMMAND, "server", "add", "time", "--profile", "default", "--", command]
+    subprocess.run(add, check=True, capture_output=True, env=env, cwd=folder)
+    subprocess.run([*COMMAND, "server", "test", "time"], check=True, capture_output=True, env=env)
