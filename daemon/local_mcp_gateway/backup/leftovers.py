@@ -27,7 +27,7 @@ def sweep(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
     with named_failures("put away what a crash left beside", database):
         for path in _entries(backups, rf"\.{re.escape(database.stem)}-.*"):
             gone += _settle(path)
-        for path in _entries(database.parent, rf"\.{re.escape(database.name)}\.tmp(-\w+)?"):
+        for path in _entries(database.parent, rf"\.{re.escape(database.name)}\.tmp(-\w+|\.lock)?"):
             gone += _discard(path)
         gone += _unlinked_twins(database)
     return tuple(gone)
@@ -60,7 +60,7 @@ def _settle(path: Path) -> list[Path]:
 
 
 def _discard(path: Path) -> list[Path]:
-    if not re.search(r"\.tmp(-wal|-shm|-journal)?$", path.name) or not _is_abandoned(path):
+    if not re.search(r"\.tmp(-wal|-shm|-journal|\.lock)?$", path.name) or not _is_abandoned(path):
         return []
     path.unlink(missing_ok=True)
     return [path]
@@ -68,7 +68,7 @@ def _discard(path: Path) -> list[Path]:
 
 def _is_abandoned(path: Path) -> bool:
     """Tell whether the writer of a temporary file is gone; for `-wal` and the like, of its main file."""
-    main = path.with_name(re.sub(r"(\.tmp)-(wal|shm|journal)$", r"\1", path.name))
+    main = path.with_name(re.sub(r"(\.tmp)(-wal|-shm|-journal|\.lock)$", r"\1", path.name))
     try:
         descriptor = os.open(main, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

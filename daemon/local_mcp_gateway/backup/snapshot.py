@@ -135,6 +135,7 @@ def _read_back(
         raise BackupFailed(
             f"The backup of {database} is not sound: {error.message}",
             hint="`db check` tells whether the database itself is damaged; if it is not, the disk is.",
+            unsound=True,
         ) from error
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from local_mcp_gateway.cli import render
 from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.cli.progress import progress_bar
 from local_mcp_gateway.errors import Exit, HistoryRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from local_mcp_gateway.guard import GuardReport
 
 
@@ -44,7 +42,7 @@ def migrate(
 
     invocation.prepare_folder()
     policy = guard_policy(invocation.settings, to=to, allow_out_of_order=allow_out_of_order)
-    with stop_on_signals() as stop, _progress_bar() as progress:
+    with stop_on_signals() as stop, progress_bar() as progress:
         with guarded(
             invocation.database,
             invocation.migrations,
@@ -89,26 +87,3 @@ def _dry_run(invocation: Invocation, *, to: str | None, allow_out_of_order: bool
     if not seen.pending and not as_json:
         click.echo("Nothing pending.")
     return Exit.DIFFERS if seen.pending else Exit.OK
-
-
-class _progress_bar:  # noqa: N801  reads as a verb where it is used
-    """A bar on a terminal for phases that take long; nothing elsewhere."""
-
-    def __enter__(self) -> Callable[[str, int, int], None]:
-        self.shown = ""
-        self.wide = sys.stderr.isatty()
-        return self.update
-
-    def update(self, phase: str, done: int, total: int) -> None:
-        """Draw the bar again if the percentage changed."""
-        if not self.wide or total <= 0:
-            return
-        percent = 100 * done // total
-        line = f"\r{phase:<10} [{'#' * (percent // 4):<25}] {percent:3d} %"
-        if line != self.shown:
-            self.shown = line
-            click.echo(line, nl=False, err=True)
-
-    def __exit__(self, *_: object) -> None:
-        if self.shown:
-            click.echo("\r" + " " * len(self.shown) + "\r", nl=False, err=True)

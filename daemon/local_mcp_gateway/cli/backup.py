@@ -1,0 +1,200 @@
+"""`db backup`: make, list, verify and prune backups. None of them needs the gateway to stop."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.errors import Exit, GatewayError, Interrupted, NotConfirmed
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+
+    from local_mcp_gateway.backup import Backup, Listing
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.group()
+def backup() -> None:
+    """Backups of the database: `BEFORE` names the migration that each was made for."""
+
+
+@backup.command()
+@json_option
+@click.pass_obj
+def create(invocation: Invocation, *, as_json: bool) -> int:
+    """Back the database up now, also while a gateway runs.
+
+    The backup is flushed to the disk, read back and checked before it is listed.
+    """
+    from local_mcp_gateway import __version__
+    from local_mcp_gateway.cli.progress import progress_bar
+    from local_mcp_gateway.guard.backup import back_up_now
+
+    with stop_on_signals() as stop, progress_bar() as progress:
+        made = back_up_now(
+            invocation.database,
+            backup_folder=invocation.settings.backup_folder,
+            program_version=__version__,
+            emit=invocation.emitter(),
+            progress=lambda done, total: progress("backup", done, total),
+            stop=stop,
+        )
+    if as_json:
+        render.print_json(made.as_json())
+    else:
+        click.echo(f"{made.path}  {render.size(made.bytes)}")
+    return Exit.OK
+
+
+@backup.command("list")
+@json_option
+@click.pass_obj
+def list_(invocation: Invocation, *, as_json: bool) -> int:
+    """List the backups, newest first, and name the files that cannot be used."""
+    listing = _listing(invocation)
+    if as_json:
+        render.print_json(
+            {
+                "backups": [item.as_json() for item in listing.backups],
+                "unusable": [
+                    {"path": str(item.path), "reason": item.reason} for item in listing.unusable
+                ],
+            }
+        )
+        return Exit.OK
+    if listing.backups:
+        render.print_table(
+            ("NAME", "SIZE", "MADE", "BEFORE", "VERSION"),
+            [
+                (b.name, render.size(b.bytes), b.created_at, b.before, b.program_version)
+                for b in listing.backups
+            ],
+        )
+    else:
+        click.echo(f"No backups in {invocation.settings.backup_folder}.")
+    for item in listing.unusable:
+        click.secho(f"unusable {item.path}: {item.reason}", fg="yellow", err=True)
+    return Exit.OK
+
+
+@backup.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@json_option
+@click.pass_obj
+def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> int:
+    """Read backups back in full: size, SHA-256 and SQLite's integrity check; exit 6 if one fails.
+
+    Without a NAME all of them are read.
+    """
+    from local_mcp_gateway.backup import find_backup
+
+    folder = invocation.settings.backup_folder
+    if names:
+        chosen: Sequence[Backup] = [find_backup(invocation.database, n, folder) for n in names]
+        results: list[tuple[str, str | None]] = []
+    else:
+        listing = _listing(invocation)
+        chosen = listing.backups
+        results = [(item.path.name, item.reason) for item in listing.unusable]
+    with stop_on_signals() as stop:
+        for item in chosen:
+            results.append((item.name, _problem_of(item, stop)))
+    if as_json:
+        render.print_json([{"name": n, "ok": p is None, "problem": p} for n, p in results])
+    else:
+        for name, problem in results:
+            mark = "ok      " if problem is None else "damaged "
+            click.secho(f"{mark} {name}", fg=None if problem is None else "red")
+            if problem is not None:
+                click.echo(f"→ {problem}")
+        if not results:
+            click.echo(f"No backups in {folder}.")
+    return Exit.DAMAGED if any(problem for _, problem in results) else Exit.OK
+
+
+@backup.command()
+@click.option("--keep-last", type=click.IntRange(min=1), help="Newest backups that stay.")
+@click.option(
+    "--keep-daily-days", type=click.IntRange(min=0), help="Days of which one a day stays."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_obj
+def prune(
+    invocation: Invocation,
+    *,
+    keep_last: int | None,
+    keep_daily_days: int | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Remove backups that the policy does not keep.
+
+    The newest one and the one from before the newest migration always stay.
+    """
+    from local_mcp_gateway.backup.retention import Retention, retained
+    from local_mcp_gateway.backup.retention import prune as remove
+
+    settings = invocation.settings.backup
+    policy = Retention(
+        keep_last=settings.keep_last if keep_last is None else keep_last,
+        keep_daily_days=settings.keep_daily_days if keep_daily_days is None else keep_daily_days,
+    )
+    now = datetime.now(UTC)
+    backups = _listing(invocation).backups
+    kept = {item.name for item in retained(backups, policy, now)}
+    doomed = [item for item in backups if item.name not in kept]
+    if doomed and not dry_run:
+        _ask(doomed, yes=yes)
+        remove(backups, policy, now)
+    if as_json:
+        render.print_json(
+            {"removed": [] if dry_run else [item.name for item in doomed],
+             "would_remove": [item.name for item in doomed] if dry_run else [],
+             "kept": [item.name for item in backups if item.name in kept]}
+        )  # fmt: skip
+        return Exit.OK
+    for item in doomed:
+        click.echo(f"{'would remove' if dry_run else 'removed'}  {item.name}")
+    click.echo(f"{len(kept)} kept, {render.size(sum(item.bytes for item in doomed))} freed.")
+    return Exit.OK
+
+
+def _ask(doomed: Sequence[Backup], *, yes: bool) -> None:
+    import sys
+
+    if yes:
+        return
+    if sys.stdin.isatty():
+        for item in doomed:
+            click.echo(f"{item.name}  {render.size(item.bytes)}", err=True)
+        if click.confirm(f"Remove these {len(doomed)} backups?", err=True):
+            return
+    raise NotConfirmed("Nothing was removed: it was not confirmed.", hint="Give --yes.")
+
+
+def _listing(invocation: Invocation) -> Listing:
+    from local_mcp_gateway.backup import look_through
+
+    return look_through(invocation.database, invocation.settings.backup_folder)
+
+
+def _problem_of(backup: Backup, stop: threading.Event) -> str | None:
+    from local_mcp_gateway.backup import verify_backup
+
+    try:
+        verify_backup(backup, stop=stop)
+    except Interrupted:
+        raise
+    except GatewayError as error:
+        return error.message
+    return None

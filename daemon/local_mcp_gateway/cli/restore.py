@@ -1,0 +1,209 @@
+"""`db restore`, `db reset` and `db seed`: commands that replace what is in the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli.confirm import confirm_by_name
+from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.errors import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from local_mcp_gateway.backup import Backup
+
+lock_timeout_option = click.option(
+    "--lock-timeout",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Seconds to wait for another holder.",
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for the database's name.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.command()
+@click.argument("name", default="latest")
+@yes_option
+@lock_timeout_option
+@json_option
+@click.pass_obj
+def restore(
+    invocation: Invocation, *, name: str, yes: bool, lock_timeout: float, as_json: bool
+) -> int:
+    """Put a backup (NAME, a path, or the latest) in the database's place.
+
+    The backup is read back in full first; the present file is kept beside, under a dated name. What
+    was written since the backup is shown before you are asked.
+    """
+    from local_mcp_gateway import __version__
+    from local_mcp_gateway.backup import find_backup
+    from local_mcp_gateway.guard.restore import restore_guarded
+
+    settings = invocation.settings
+    backup = find_backup(invocation.database, name, settings.backup_folder)
+    refuse_while_held(invocation.database, lock_timeout)
+    confirm_by_name(invocation.database.name, list(_losses(invocation.database, backup)), yes=yes)
+    with stop_on_signals() as stop:
+        done = restore_guarded(
+            invocation.database,
+            invocation.migrations,
+            backup,
+            backup_folder=settings.backup_folder,
+            keep_aside=settings.backup.keep_aside,
+            program_version=__version__,
+            lock_timeout_s=lock_timeout,
+            emit=invocation.emitter(),
+            stop=stop,
+        )
+    if as_json:
+        aside = None if done.aside is None else str(done.aside)
+        render.print_json({"restored": backup.as_json(), "replaced": aside})
+    else:
+        click.echo(f"Restored {invocation.database} from {backup.name}.")
+        if done.aside is not None:
+            click.echo(f"The replaced file is {done.aside}")
+    return Exit.OK
+
+
+def _losses(database: Path, backup: Backup) -> Iterator[str]:
+    """Say what is in the database now and would not be after the restore."""
+    from contextlib import closing
+
+    from local_mcp_gateway.backup.restore import rows_lost
+    from local_mcp_gateway.database.connect import open_reader
+    from local_mcp_gateway.migrate.ledger import GUARD_TABLES, read_ledger
+
+    yield f"{database} will be replaced by its backup of {backup.created_at}."
+    if not database.exists():
+        return
+    changes = rows_lost(database, backup)
+    if changes is None:
+        yield "The present database cannot be read: what it holds since then is unknown."
+        return
+    with closing(open_reader(database)) as reader:
+        applied = [row.tag or row.hash for row in read_ledger(reader)]
+    for tag in applied:
+        if tag not in backup.applied:
+            yield f"Migration {tag} was applied since and will be pending again."
+    for change in changes:
+        if change.table in GUARD_TABLES:
+            continue
+        if change.rows_then is None:
+            yield f"Table {change.table} ({change.rows_now} rows) is not in the backup."
+        elif change.rows_now is None:
+            yield f"Table {change.table} ({change.rows_then} rows) comes back."
+        else:
+            yield f"Table {change.table}: {change.rows_now} rows now, {change.rows_then} then."
+
+
+def refuse_while_held(database: Path, lock_timeout_s: float) -> None:
+    """Raise LockHeld before anything is asked, if a process holds the lock and will not be waited for."""
+    from local_mcp_gateway.database.lock import DatabaseLock, read_holder
+
+    if lock_timeout_s == 0 and read_holder(database) is not None:
+        with DatabaseLock(database):  # raises, and says who it is
+            pass
+
+
+@click.command()
+@click.option("--seed", "with_seed", is_flag=True, help="Fill it with the demo seed.")
+@yes_option
+@lock_timeout_option
+@json_option
+@click.pass_obj
+def reset(
+    invocation: Invocation, *, with_seed: bool, yes: bool, lock_timeout: float, as_json: bool
+) -> int:
+    """Back the database up, then replace it by a fresh one with every migration applied."""
+    from local_mcp_gateway.guard.reset import reset_guarded
+    from local_mcp_gateway.service.policy import guard_policy
+
+    settings = invocation.settings
+    invocation.prepare_folder()
+    refuse_while_held(invocation.database, lock_timeout)
+    if invocation.database.exists():
+        hazards = [
+            f"Every row of {invocation.database} will be gone from it.",
+            f"A backup is made first, in {settings.backup_folder}.",
+        ]
+        confirm_by_name(invocation.database.name, hazards, yes=yes)
+    with stop_on_signals() as stop:
+        done = reset_guarded(
+            invocation.database,
+            invocation.migrations,
+            policy=guard_policy(settings),
+            backup_folder=settings.backup_folder,
+            keep_aside=settings.backup.keep_aside,
+            seeds=(demo_seed(),) if with_seed else (),
+            lock_timeout_s=lock_timeout,
+            emit=invocation.emitter(),
+            stop=stop,
+        )
+    kept = done.backup.name if done.backup else None
+    if as_json:
+        render.print_json(
+            {
+                "database": str(invocation.database),
+                "applied": [step.tag for step in done.report.applied],
+                "backup": kept,
+                "replaced": None if done.aside is None else str(done.aside),
+            }
+        )
+        return Exit.OK
+    click.echo(f"Reset {invocation.database}: {len(done.report.applied)} migrations applied.")
+    if kept:
+        click.echo(f"Take it back with `local-mcp-gateway db restore {kept}`.")
+    if done.aside is not None:
+        click.echo(f"The old file was too damaged for a backup; it is {done.aside}")
+    return Exit.OK
+
+
+@click.command()
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
+@lock_timeout_option
+@json_option
+@click.pass_obj
+def seed(
+    invocation: Invocation, *, files: tuple[Path, ...], lock_timeout: float, as_json: bool
+) -> int:
+    """Fill the database from seeds, all of them or none, after a backup.
+
+    A seed is a .sql file, or a .py file with a function `seed` that takes the connection.
+
+    Without a FILE the demo seed runs: two servers in the default profile. Running it again changes
+    nothing.
+    """
+    from local_mcp_gateway import __version__
+    from local_mcp_gateway.guard.seed import seed_guarded
+
+    chosen = files or (demo_seed(),)
+    with stop_on_signals() as stop:
+        backup = seed_guarded(
+            invocation.database,
+            chosen,
+            backup_folder=invocation.settings.backup_folder,
+            program_version=__version__,
+            lock_timeout_s=lock_timeout,
+            emit=invocation.emitter(),
+            stop=stop,
+        )
+    if as_json:
+        render.print_json({"seeded": [str(file) for file in chosen], "backup": backup.name})
+    else:
+        for file in chosen:
+            click.echo(f"Seeded from {file}")
+    return Exit.OK
+
+
+def demo_seed() -> Path:
+    """Return the seed that comes with the program."""
+    from local_mcp_gateway.bundled import bundled
+
+    return bundled("config/demo_seed.py")
