@@ -10,6 +10,11 @@ COMMANDS = {
     "status": Target("status:status", "Applied, pending, problems, drift, backups and the lock."),
     "migrate": Target("migrate:migrate", "Apply what is pending, guarded, without serving."),
     "history": Target("status:history", "What happened to this database, when, by which version."),
+    "rehearse": Target("rehearse:rehearse", "Try what is pending on a copy of real data."),
+    "backup": Target("backup:backup", "Make, list, verify and prune backups."),
+    "restore": Target("restore:restore", "Put a backup in the database's place."),
+    "reset": Target("restore:reset", "Start afresh with every migration applied, after a backup."),
+    "seed": Target("restore:seed", "Fill the database from .sql or .py files."),
 }
 
 
