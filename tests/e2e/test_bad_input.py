@@ -117,7 +117,9 @@ def test_a_port_in_use_is_said_with_its_number(shipped: Place) -> None:
 
 def test_an_upstream_command_that_does_not_exist_stops_nothing_else(shipped: Place) -> None:
     assert shipped.run("db", "migrate").code == 0
-    added = shipped.run("server", "add", "ghost", "--profile", "default", "--", "no-such-command-anywhere")
+    added = shipped.run(
+        "server", "add", "ghost", "--profile", "default", "--", "no-such-command-anywhere"
+    )
     assert added.code == 0, added.stderr
     with shipped.serve() as gateway:
         gateway.wait_ready()
