@@ -60,9 +60,7 @@ class Invocation:
         """Return the log of this command: warnings only unless asked, since results are on stdout."""
         from local_mcp_gateway import log  # noqa: PLC0415  commands without a log do not pay for it
 
-        return log.configure(
-            self.settings.log.format, self.settings.log.level or default_level
-        )
+        return log.configure(self.settings.log.format, self.settings.log.level or default_level)
 
 
 @contextmanager

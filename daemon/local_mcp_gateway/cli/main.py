@@ -20,7 +20,9 @@ from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
 COMMANDS = {
     "serve": Target("serve:serve", "Guard the database, then serve every profile."),
-    "reload": Target("serve:reload", "Make the running gateway re-read its configuration and migrate."),
+    "reload": Target(
+        "serve:reload", "Make the running gateway re-read its configuration and migrate."
+    ),
     "db": Target("db:db", "The database: migrate, check, back up, restore."),
     "server": Target("server:server", "The upstream MCP servers."),
     "profile": Target("profile:profile", "The profiles that group servers for a client."),
@@ -43,7 +45,9 @@ LEVELS = click.Choice(["debug", "info", "warning", "error"])
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="local-mcp-gateway")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Configuration file.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="Configuration file."
+)
 @click.option("--database", type=click.Path(path_type=Path), help="Database file.")
 @click.option("--migrations", type=click.Path(path_type=Path), help="Migrations folder.")
 @click.option("--log-format", type=FORMATS, help="How the log is written.")
@@ -99,7 +103,7 @@ def main() -> NoReturn:
         # The reader (head, less) has gone: nothing is left to say, not even at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)
-    except Exception as error:  # noqa: BLE001  the last door: no traceback reaches a user
+    except Exception as error:
         if "debug" in sys.argv or os.environ.get("LMG_LOG__LEVEL") == "debug":
             raise
         unexpected = GatewayError(f"Unexpected {type(error).__name__}: {error}.")

@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--to", metavar="TAG", help="Stop after this migration.")
 @click.option("--dry-run", is_flag=True, help="Say what would be applied; exit 3 if anything.")
-@click.option("--allow-out-of-order", is_flag=True, help="Apply migrations older than the newest applied.")
-@click.option("--lock-timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to wait for another holder.")
+@click.option(
+    "--allow-out-of-order", is_flag=True, help="Apply migrations older than the newest applied."
+)
+@click.option(
+    "--lock-timeout",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for another holder.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
 def migrate(
@@ -42,8 +50,10 @@ def migrate(
 
     invocation.prepare_folder()
     policy = guard_policy(invocation.settings, to=to, allow_out_of_order=allow_out_of_order)
-    with stop_on_signals() as stop, progress_bar() as progress:
-        with guarded(
+    with (
+        stop_on_signals() as stop,
+        progress_bar() as progress,
+        guarded(
             invocation.database,
             invocation.migrations,
             policy=policy,
@@ -51,8 +61,9 @@ def migrate(
             emit=invocation.emitter(),
             progress=progress,
             stop=stop,
-        ) as report:
-            pass
+        ) as report,
+    ):
+        pass
     _show(report, as_json=as_json)
     return Exit.OK
 
@@ -62,7 +73,9 @@ def _show(report: GuardReport, *, as_json: bool) -> None:
         render.print_json(report.as_json())
         return
     for step in report.applied:
-        click.echo(f"applied  {step.tag}  {step.statements} statements  {render.duration(step.duration_ms)}")
+        click.echo(
+            f"applied  {step.tag}  {render.count(step.statements, 'statement')}  {render.duration(step.duration_ms)}"
+        )
     if report.backup:
         click.echo(f"backup   {report.backup.path}  {render.size(report.backup.bytes)}")
     for difference in report.drift:
@@ -72,16 +85,22 @@ def _show(report: GuardReport, *, as_json: bool) -> None:
     click.echo(f"{what}: {report.database} ({total})")
 
 
-def _dry_run(invocation: Invocation, *, to: str | None, allow_out_of_order: bool, as_json: bool) -> int:
+def _dry_run(
+    invocation: Invocation, *, to: str | None, allow_out_of_order: bool, as_json: bool
+) -> int:
     from local_mcp_gateway.guard.status import look  # noqa: PLC0415
 
-    seen = look(invocation.database, invocation.migrations, allow_out_of_order=allow_out_of_order, to=to)
+    seen = look(
+        invocation.database, invocation.migrations, allow_out_of_order=allow_out_of_order, to=to
+    )
     if seen.problems:
         raise HistoryRefused(seen.problems)
     if as_json:
         render.print_json({"pending": [pending.as_json() for pending in seen.pending]})
     for pending in seen.pending if not as_json else ():
-        click.echo(f"pending  {pending.migration.tag}  {pending.statements} statements")
+        click.echo(
+            f"pending  {pending.migration.tag}  {render.count(pending.statements, 'statement')}"
+        )
         for hazard in pending.hazards:
             click.secho(f"         {hazard.kind}: {hazard.message}", fg="yellow")
     if not seen.pending and not as_json:

@@ -19,10 +19,17 @@ def print_json(value: object) -> None:
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under headers, columns as wide as their widest cell; None is shown as a dash."""
     cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
-    widths = [max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))]
-    click.secho("  ".join(name.ljust(width) for name, width in zip(headers, widths, strict=True)).rstrip(), bold=True)
+    widths = [
+        max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))
+    ]
+    click.secho(
+        "  ".join(name.ljust(width) for name, width in zip(headers, widths, strict=True)).rstrip(),
+        bold=True,
+    )
     for row in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def size(count: float) -> str:
@@ -36,4 +43,11 @@ def size(count: float) -> str:
 
 def duration(milliseconds: float) -> str:
     """Return a duration in ms below a second, in seconds above."""
+    if milliseconds < 1:
+        return "<1 ms"
     return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+def count(number: int, thing: str) -> str:
+    """Return "1 statement", "2 statements"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.context import Invocation
 from local_mcp_gateway.errors import Exit
 
 if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.cli.context import Invocation
     from local_mcp_gateway.database.lock import Holder
     from local_mcp_gateway.guard.status import Status
 
@@ -36,7 +36,12 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
             {
                 **seen.as_json(),
                 "backups": [
-                    {"name": b.name, "bytes": b.bytes, "created_at": b.created_at, "before": b.before}
+                    {
+                        "name": b.name,
+                        "bytes": b.bytes,
+                        "created_at": b.created_at,
+                        "before": b.before,
+                    }
                     for b in backups
                 ],
                 "lock": {
@@ -55,10 +60,18 @@ def _show(seen: Status, backups: tuple[Backup, ...], holder: Holder | None) -> N
     colour = {"current": "green", "new": "cyan", "pending": "yellow"}.get(seen.state, "red")
     click.echo(f"{seen.database}: {click.style(seen.state, fg=colour, bold=True)}")
     rows = [
-        ("applied", entry.tag, entry.applied_at, None if entry.duration_ms is None else render.duration(entry.duration_ms))
+        (
+            "applied",
+            entry.tag,
+            entry.applied_at,
+            None if entry.duration_ms is None else render.duration(entry.duration_ms),
+        )
         for entry in seen.applied
     ]
-    rows += [("pending", entry.migration.tag, None, f"{entry.statements} statements") for entry in seen.pending]
+    rows += [
+        ("pending", entry.migration.tag, None, render.count(entry.statements, "statement"))
+        for entry in seen.pending
+    ]
     if rows:
         render.print_table(("STATE", "MIGRATION", "APPLIED AT", ""), rows)
     for entry in seen.pending:
@@ -71,7 +84,9 @@ def _show(seen: Status, backups: tuple[Backup, ...], holder: Holder | None) -> N
         click.secho(f"drift    {difference.object}: {difference.kind}", fg="yellow")
     newest = f"{len(backups)}, newest {backups[0].name}" if backups else "none"
     click.echo(f"backups  {newest}")
-    click.echo(f"lock     held by process {holder.pid} since {holder.since}" if holder else "lock     free")
+    click.echo(
+        f"lock     held by process {holder.pid} since {holder.since}" if holder else "lock     free"
+    )
 
 
 @click.command()
@@ -83,12 +98,12 @@ def history(invocation: Invocation, *, as_json: bool) -> int:
 
     events = read_events(invocation.database)
     if as_json:
-        render.print_json([event.as_json() for event in events])
+        render.print_json([event._asdict() for event in events])
     elif not events:
         click.echo("Nothing has happened to this database yet.")
     else:
         render.print_table(
             ("WHEN", "WHAT", "MIGRATION", "VERSION", "BACKUP"),
-            [(e.at, e.outcome, e.tag, e.program_version, e.backup) for e in events],
+            [(e.applied_at, e.event, e.tag, e.program_version, e.backup) for e in events],
         )
     return Exit.OK

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.log import Emit
 
-Progress = "Callable[[str, int, int], None]"
-"""`progress(phase, done, total)`: pages of a backup, statements of a rehearsal; called often."""
-
 
 def no_progress(phase: str, done: int, total: int) -> None:
     """Show nothing."""
@@ -34,8 +31,12 @@ class Attempt:
     policy: GuardPolicy = field(default_factory=GuardPolicy)
     emit: Emit = ignore
     progress: Callable[[str, int, int], None] = no_progress
+    """`progress(phase, done, total)`: pages of a backup, migrations of a rehearsal; called often."""
     stop: threading.Event | None = None
     phases: Phases = field(default_factory=Phases)
+    serving: bool = False
+    """This process has the database open: then only SQLite may open its file, because closing any
+    other descriptor of it would drop the POSIX locks of those connections."""
 
     @property
     def backup_folder(self) -> Path:

@@ -17,46 +17,37 @@ transaction open behind it.
 from __future__ import annotations
 
 import os
-from contextlib import closing, contextmanager
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway import __version__
-from local_mcp_gateway.backup import create_backup, require_room, sweep
-from local_mcp_gateway.database.connect import open_migration, open_reader
-from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.database.lock import DatabaseLock
-from local_mcp_gateway.errors import HistoryRefused, VerificationFailed
 from local_mcp_gateway.guard.attempt import Attempt, no_progress
-from local_mcp_gateway.guard.drift import check_drift
+from local_mcp_gateway.guard.hold import back_up, commit, hold, settle
 from local_mcp_gateway.guard.policy import GuardPolicy
+from local_mcp_gateway.guard.read import check, read, read_again
 from local_mcp_gateway.guard.rehearse import rehearse
 from local_mcp_gateway.guard.report import GuardReport
+from local_mcp_gateway.guard.transact import apply_live
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.migrate.apply import apply_pending
-from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.ledger import read_ledger
-from local_mcp_gateway.migrate.resolve import Resolution, resolve
-from local_mcp_gateway.migrate.verify import survey, verify
-from local_mcp_gateway.schema import fingerprint, inspect
 
 if TYPE_CHECKING:
-    import sqlite3
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import TracebackType
 
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.guard.read import Plan
+    from local_mcp_gateway.guard.report import State
     from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.migrate.apply import Step
 
 
 class guarded:  # noqa: N801  reads as a verb where it is used: `with guarded(database, migrations)`
     """Bring a database to its newest schema, and keep every other guard out until the block ends.
 
-    Plain and blocking: an async program enters and leaves it in one worker thread. Raises a
-    GatewayError with the database as it was; nothing is left locked then. After a block that ended
-    without an exception the clean stop is recorded, so that the next start need not check the file.
+    Plain and blocking: an async program enters and leaves it in a worker thread. Raises a
+    GatewayError with the database as it was, and nothing is left locked then. After a block that
+    ended without an exception the clean stop is recorded: the next start need not check the file.
     """
 
     def __init__(
@@ -93,23 +84,56 @@ class guarded:  # noqa: N801  reads as a verb where it is used: `with guarded(da
         traceback: TracebackType | None,
     ) -> None:
         """Record the clean stop if it was one, and release the lock."""
-        if error is None:
-            self.lock.record_clean_stop()
-        self.lock.__exit__(kind, error, traceback)
+        try:
+            if error is None:
+                self.lock.record_clean_stop()
+        finally:
+            self.lock.__exit__(kind, error, traceback)
 
 
 def start(attempt: Attempt) -> GuardReport:
-    """Go through the whole story; the caller holds the lock file."""
-    fresh = check(attempt)
-    plan = read_and_resolve(attempt, fresh=fresh)
-    if not plan.pending:
-        return report(attempt, "current", plan)
-    with hold(attempt) as live:
-        plan = resolve_again(attempt, live)
-        backup = None if fresh else back_up(attempt, live, plan)
-        rehearsal = rehearse(attempt, backup, plan) if backup else None
-        steps = apply(attempt, live, plan, backup)
-        verify_as_rehearsed(attempt, live, steps, rehearsal)
-        commit(attempt, live)
-    settle(attempt)
-    return report(attempt, "created" if fresh else "migrated", plan, steps, backup)
+    """Go through the whole story; the caller holds the lock file.
+
+    A loop, because a `no-transaction` migration splits the pending set: each group is held, backed
+    up, rehearsed and committed by itself, and the whole rest is rehearsed before its first group.
+    """
+    fresh = not attempt.serving and check(attempt)
+    plan = read(attempt, fresh=fresh)
+    backup: Backup | None = None
+    applied: tuple[Step, ...] = ()
+    while plan.pending:
+        with hold(attempt, fresh=fresh) as live:
+            plan = read_again(attempt, live)
+            if not plan.pending:
+                break  # another program applied them between our look and our write lock
+            backup = None if fresh else back_up(attempt, plan)
+            rehearsal = rehearse(attempt, backup, plan) if backup else None
+            done = apply_live(attempt, live, plan, backup, rehearsal)
+            commit(attempt, live)
+        settle(attempt, done, backup)
+        applied += done.steps
+        plan = plan.after(done)
+    state: State = "current" if not applied else "created" if fresh else "migrated"
+    return ready(attempt, state=state, plan=plan, applied=applied, backup=backup)
+
+
+def ready(
+    attempt: Attempt,
+    *,
+    state: State,
+    plan: Plan,
+    applied: tuple[Step, ...],
+    backup: Backup | None,
+) -> GuardReport:
+    """Report the end: one canonical line with the duration of every phase."""
+    report = GuardReport(
+        attempt.database,
+        state,
+        applied,
+        backup,
+        plan.fingerprint,
+        plan.drift,
+        dict(attempt.phases.durations_ms),
+    )
+    attempt.emit("guard.ready", **report.as_fields())
+    return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from local_mcp_gateway.backup.manifest import Backup
+    from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.migrate.apply import Step
-    from local_mcp_gateway.schema.model import Difference
+    from local_mcp_gateway.schema import Difference
+
+
+State = Literal["created", "migrated", "current"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class GuardReport:
     """The end of a guarded start that succeeded: everything in it is durable."""
 
     database: Path
-    state: Literal["created", "migrated", "current"]
+    state: State
     applied: tuple[Step, ...]
     backup: Backup | None
     fingerprint: str
@@ -37,6 +40,21 @@ class GuardReport:
             "backup": str(self.backup.path) if self.backup else None,
             "duration_ms": round(sum(self.durations_ms.values()), 3),
             **{f"{phase}_ms": round(value, 3) for phase, value in self.durations_ms.items()},
+        }
+
+    def as_json(self) -> dict[str, object]:
+        """Return what `db migrate --json` prints."""
+        return {
+            "database": str(self.database),
+            "state": self.state,
+            "applied": [
+                {"tag": step.tag, "statements": step.statements, "duration_ms": step.duration_ms}
+                for step in self.applied
+            ],
+            "backup": str(self.backup.path) if self.backup else None,
+            "fingerprint": self.fingerprint or None,
+            "drift": [asdict(difference) for difference in self.drift],
+            "durations_ms": self.durations_ms,
         }
 
 
@@ -55,3 +73,7 @@ class Phases:
         finally:
             spent = (perf_counter() - start) * 1000
             self.durations_ms[phase] = self.durations_ms.get(phase, 0.0) + spent
+
+    def ms(self, phase: str) -> float:
+        """Return what a phase has taken so far, in milliseconds, for its log event."""
+        return round(self.durations_ms.get(phase, 0.0), 3)

@@ -1,0 +1,63 @@
+"""`startup`: the last starts as a waterfall."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.errors import Exit
+from local_mcp_gateway.service.record import read_starts
+from local_mcp_gateway.service.waterfall import phases_of, start_as_json
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+    from local_mcp_gateway.service.record import Start
+
+_COLOURS = {"ready": "green", "refused": "red", "failed": "red"}
+
+
+@click.command()
+@click.option("--last", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+              help="How many starts to show.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def startup(invocation: Invocation, *, last: int, as_json: bool) -> int:
+    """Show the last starts of this database: phases, what was applied, or why it was refused."""
+    starts = read_starts(invocation.database, last=last)
+    if as_json:
+        render.print_json({"starts": [start_as_json(start) for start in starts]})
+    elif not starts:
+        click.echo(f"No start of {invocation.database} is recorded yet.")
+    else:
+        for start in starts:
+            _show(start)
+    return Exit.OK
+
+
+def _show(start: Start) -> None:
+    facts = start_as_json(start)
+    total = float(str(facts["duration_ms"]))
+    outcome = click.style(start.outcome, fg=_COLOURS.get(start.outcome, "yellow"), bold=True)
+    when = start.started_at[:19].replace("T", " ")
+    click.echo(f"{when} UTC  {outcome} after {render.duration(total)}  (pid {start.pid})")
+    for phase in phases_of(start):
+        bar = click.style(phase.bar(total), fg="cyan")
+        click.echo(f"  {phase.name:<18} {bar} {phase.duration_ms:>9.1f} ms")
+    for event in start.events:
+        match event["event"]:
+            case "migration.applied":
+                click.echo(f"  applied   {event['tag']}")
+            case "backup.created":
+                click.echo(f"  backup    {event['path']}")
+            case "upstream.connected":
+                click.echo(
+                    f"  upstream  {event.get('server')} after {render.duration(event['ms'])}"
+                )
+            case "guard.refused" | "service.refused":
+                click.secho(f"  {event['message']}", fg="red")
+                click.echo(f"  → {event['hint']}")
+            case "service.failed":
+                click.secho(f"  {event.get('message')}", fg="red")
+    click.echo()

@@ -1,0 +1,117 @@
+"""Holding the live file: the write lock, the backup under it, COMMIT, and making sure that it lasts."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.backup import create_backup, require_room
+from local_mcp_gateway.database.connect import begin_immediate, open_migration, open_reader
+from local_mcp_gateway.database.faults import explained
+from local_mcp_gateway.database.integrity import quick_check
+from local_mcp_gateway.errors import Damaged, DiskProblem
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.guard.read import Plan
+    from local_mcp_gateway.guard.transact import Done
+
+
+@contextmanager
+def hold(attempt: Attempt, *, fresh: bool) -> Iterator[sqlite3.Connection]:
+    """Open the live file and hold SQLite's write lock; roll back whatever was not committed.
+
+    Room for the backup and its rehearsal is asked for first: then nothing has been touched.
+    """
+    if not fresh:
+        with attempt.phases.measured("hold"):
+            require_room(attempt.database, attempt.backup_folder)
+    with closing(open_migration(attempt.database)) as live:
+        with attempt.phases.measured("hold"):
+            begin_immediate(live, attempt.database)
+        try:
+            yield live
+        finally:
+            if live.in_transaction:
+                live.execute("ROLLBACK")
+
+
+def back_up(attempt: Attempt, plan: Plan) -> Backup:
+    """Back the live file up from a second connection, while the caller holds the write lock."""
+    with attempt.phases.measured("backup"):
+        backup = create_backup(
+            attempt.database,
+            folder=attempt.backup_folder,
+            before=plan.pending[0].tag,
+            fingerprint=plan.fingerprint,
+            applied=[entry.tag for entry in plan.resolution.applied],
+            program_version=attempt.policy.program_version,
+            progress=lambda done, total: attempt.progress("backup", done, total),
+            stop=attempt.stop,
+        )
+    attempt.emit(
+        "backup.created",
+        path=str(backup.path),
+        bytes=backup.bytes,
+        sha256=backup.sha256,
+        duration_ms=attempt.phases.ms("backup"),
+    )
+    attempt.checkpoint()
+    return backup
+
+
+def commit(attempt: Attempt, live: sqlite3.Connection) -> None:
+    """Make the transaction the database. From here on no signal stops the work."""
+    with attempt.phases.measured("commit"):
+        live.set_progress_handler(None, 0)
+        with explained(attempt.database):
+            live.execute("COMMIT")
+            # Readers may keep the log from being emptied; in WAL with FULL it is durable all the same.
+            live.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def settle(attempt: Attempt, done: Done, backup: Backup | None) -> None:
+    """Flush file and folder, and read the result back through a fresh connection.
+
+    SQLite hides an EIO of the folder's fsync, and a write that lied leaves a damaged file behind an
+    exit code of 0: both are looked for here, before anybody is told that it is done. The caller has
+    closed its connections, unless it is serving: then SQLite's own flush at COMMIT has to do.
+    """
+    with attempt.phases.measured("settle"):
+        try:
+            if not attempt.serving:
+                flush(attempt.database)
+            flush(attempt.database.resolve().parent)
+        except OSError as error:
+            raise DiskProblem(
+                f"The disk could not flush {attempt.database}: {error.strerror}.",
+                hint="The migration may not last: repair the disk, then see `db status`.",
+            ) from None
+        try:
+            with closing(open_reader(attempt.database)) as reader:
+                quick_check(reader, attempt.database, limit_s=attempt.policy.quick_check_limit_s)
+        except Damaged as error:
+            hint = f"Restore with `db restore {backup.name}`." if backup else error.hint
+            raise Damaged(error.message, hint=hint, **error.data) from None
+    for step in done.steps:
+        attempt.emit(
+            "migration.applied",
+            tag=step.tag,
+            statements=step.statements,
+            duration_ms=step.duration_ms,
+        )
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

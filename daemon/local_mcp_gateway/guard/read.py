@@ -1,0 +1,161 @@
+"""What is there and what is to do: the file examined, folder and ledger read, the plan resolved.
+
+Nothing here writes. The same plan is made twice: before the write lock, where most starts end because
+nothing is pending, and again under it, since only then no other program can change the answer.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.backup import sweep
+from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.database.integrity import probe
+from local_mcp_gateway.errors import DriftRefused, HistoryRefused, UsageProblem
+from local_mcp_gateway.guard.drift import find_drift
+from local_mcp_gateway.migrate.folder import NEW, read_folder
+from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.schema import fingerprint, inspect
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.guard.transact import Done
+    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.resolve import Resolution
+    from local_mcp_gateway.schema import Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one look at folder and database found to do."""
+
+    resolution: Resolution
+    pending: tuple[Migration, ...]
+    """What this attempt will apply, in order: all that is pending, or up to `--to`."""
+    new_files: frozenset[str]
+    """Dev only: the tags among `pending` that the journal does not know yet."""
+    stamped: bool
+    """The folder is in Drizzle's 1.x format, whose ledger has two columns more."""
+    fingerprint: str
+    drift: tuple[Difference, ...]
+
+    @property
+    def next_idx(self) -> int:
+        """Return the journal's next free `idx`."""
+        known = (*(entry.migration for entry in self.resolution.applied), *self.pending)
+        return 1 + max((migration.idx for migration in known), default=-1)
+
+    @property
+    def group(self) -> tuple[Migration, ...]:
+        """Return the first migrations of `pending` that are one transaction.
+
+        A `no-transaction` migration is a group by itself; without one, all are one group.
+        """
+        if self.pending[0].directives.no_transaction:
+            return self.pending[:1]
+        for number, migration in enumerate(self.pending):
+            if migration.directives.no_transaction:
+                return self.pending[:number]
+        return self.pending
+
+    def after(self, done: Done) -> Plan:
+        """Return the plan that is left when this transaction is committed."""
+        rest = self.pending[len(done.steps) :]
+        return replace(self, pending=rest, fingerprint=done.fingerprint, drift=())
+
+
+def check(attempt: Attempt) -> bool:
+    """Sweep a crash's left-overs and examine the file; return whether the database is new.
+
+    Raises NotADatabase, Damaged or DatabasePathProblem.
+    """
+    with attempt.phases.measured("probe"):
+        swept = sweep(attempt.database, attempt.backup_folder)
+        found = probe(
+            attempt.database,
+            quick_check_limit_s=attempt.policy.quick_check_limit_s,
+            stop=attempt.stop,
+        )
+    attempt.emit(
+        "guard.checked",
+        state=found.state,
+        bytes=found.bytes,
+        swept=len(swept),
+        duration_ms=attempt.phases.ms("probe"),
+    )
+    return found.state == "new"
+
+
+def read(attempt: Attempt, *, fresh: bool) -> Plan:
+    """Make the plan without a lock on the database; report it, and its drift if there is any."""
+    with attempt.phases.measured("read"):
+        if fresh:
+            plan = _plan(attempt, None)
+        else:
+            with closing(open_reader(attempt.database)) as reader:
+                plan = _plan(attempt, reader)
+    attempt.emit(
+        "guard.resolved",
+        applied=len(plan.resolution.applied),
+        pending=[migration.tag for migration in plan.pending],
+        duration_ms=attempt.phases.ms("read"),
+    )
+    if plan.drift:
+        attempt.emit(
+            "guard.drifted",
+            objects=[f"{difference.kind} {difference.object}" for difference in plan.drift],
+            hint="See `db diff`; write the change as a migration.",
+        )
+    attempt.checkpoint()
+    return plan
+
+
+def read_again(attempt: Attempt, live: sqlite3.Connection) -> Plan:
+    """Make the plan again; the caller holds SQLite's write lock on `live`."""
+    with attempt.phases.measured("read"):
+        return _plan(attempt, live)
+
+
+def _plan(attempt: Attempt, connection: sqlite3.Connection | None) -> Plan:
+    folder = read_folder(attempt.migrations, journal_new_files=attempt.policy.journal_new_files)
+    ledger = read_ledger(connection) if connection else ()
+    resolution = resolve(folder, ledger, allow_out_of_order=attempt.policy.allow_out_of_order)
+    if resolution.problems:
+        raise HistoryRefused(resolution.problems)
+    pending = up_to(resolution, attempt.policy.to)
+    found = inspect(connection) if connection else None
+    now = fingerprint(found) if found else ""
+    drift = find_drift(connection, resolution, found) if connection and found else ()
+    if drift and _refuses(attempt.policy.drift, pending=bool(pending)):
+        raise DriftRefused(
+            f"The schema of {attempt.database} was changed outside of its migrations: "
+            + "; ".join(str(difference) for difference in drift[:3])
+            + (f" and {len(drift) - 3} more." if len(drift) > 3 else "."),
+            drift=[str(difference) for difference in drift],
+        )
+    new_files = frozenset(migration.tag for migration in pending if migration.idx == NEW)
+    return Plan(resolution, pending, new_files, folder.stamped, now, drift)
+
+
+def up_to(resolution: Resolution, tag: str | None) -> tuple[Migration, ...]:
+    """Return the pending migrations up to and with `tag`; raises UsageProblem for an unknown one."""
+    if tag is None:
+        return resolution.pending
+    for number, migration in enumerate(resolution.pending, 1):
+        if migration.tag == tag:
+            return resolution.pending[:number]
+    if any(entry.tag == tag for entry in resolution.applied):
+        return ()
+    raise UsageProblem(
+        f"There is no migration `{tag}` in the folder.",
+        hint="`db status` lists the tags; give one of them to --to.",
+    )
+
+
+def _refuses(policy: str, *, pending: bool) -> bool:
+    return policy == "refuse" or (policy == "auto" and pending)

@@ -1,0 +1,160 @@
+"""The picture of a database beside its folder, for `db status`: no lock, no write, no check of pages."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.errors import Damaged, Exit, GatewayError, NotADatabase, Problem
+from local_mcp_gateway.guard.drift import find_drift
+from local_mcp_gateway.guard.read import up_to
+from local_mcp_gateway.migrate.folder import read_folder
+from local_mcp_gateway.migrate.history import read_history
+from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.replay import extend, replay
+from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.schema import inspect
+from local_mcp_gateway.schema.hazards import hazards_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.history import Recorded
+    from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
+    from local_mcp_gateway.schema import Difference
+    from local_mcp_gateway.schema.hazards import Hazard
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A migration that would be applied, with what is dangerous in it."""
+
+    migration: Migration
+    statements: int
+    hazards: tuple[Hazard, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """Return its entry in `pending`."""
+        return {
+            "tag": self.migration.tag,
+            "hash": self.migration.hash,
+            "statements": self.statements,
+            "hazards": [asdict(hazard) for hazard in self.hazards],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What there is, what would be done, and what stands in the way."""
+
+    database: Path
+    state: Literal["new", "current", "pending", "refused", "damaged"]
+    applied: tuple[AppliedMigration, ...] = ()
+    pending: tuple[Pending, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    drift: tuple[Difference, ...] = ()
+
+    @property
+    def exit_code(self) -> Exit:
+        """Return the exit code: 6 wins over 8, and 8 over 3."""
+        if self.state == "damaged":
+            return Exit.DAMAGED
+        if self.problems:
+            return Exit.REFUSED
+        return Exit.DIFFERS if self.pending or self.drift else Exit.OK
+
+    def as_json(self) -> dict[str, object]:
+        """Return the part of `db status --json` that is about the database and its folder."""
+        return {
+            "database": str(self.database),
+            "state": self.state,
+            "applied": [
+                {
+                    "tag": entry.tag,
+                    "hash": entry.hash,
+                    "created_at": entry.created_at,
+                    "applied_at": entry.applied_at,
+                    "duration_ms": entry.duration_ms,
+                }
+                for entry in self.applied
+            ],
+            "pending": [pending.as_json() for pending in self.pending],
+            "problems": [
+                {"code": p.code, "tag": p.tag, "message": p.message, "hint": p.hint}
+                for p in self.problems
+            ],
+            "drift": [asdict(difference) for difference in self.drift],
+        }
+
+
+def look(
+    database: Path, migrations: Path, *, to: str | None = None, allow_out_of_order: bool = False
+) -> Status:
+    """Look at a database and its folder; raises MigrationsFolderProblem or DatabasePathProblem.
+
+    A file that is damaged or no database is a state here, not an error: the rest is shown beside it.
+    """
+    folder = read_folder(migrations)
+    if not database.exists() or database.stat().st_size == 0:
+        resolution = resolve(folder, (), allow_out_of_order=allow_out_of_order)
+        return _status(database, "new", resolution, (), to)
+    try:
+        with closing(open_reader(database)) as reader:
+            resolution = resolve(folder, read_ledger(reader), allow_out_of_order=allow_out_of_order)
+            drift = find_drift(reader, resolution, inspect(reader))
+    except (Damaged, NotADatabase) as error:
+        problem = Problem(error.code, error.message, error.hint)
+        return Status(database, "damaged", problems=(problem,))
+    return _status(database, "pending" if resolution.pending else "current", resolution, drift, to)
+
+
+def _status(
+    database: Path,
+    state: Literal["new", "current", "pending"],
+    resolution: Resolution,
+    drift: tuple[Difference, ...],
+    to: str | None,
+) -> Status:
+    return Status(
+        database,
+        "refused" if resolution.problems else state,
+        resolution.applied,
+        _pending(resolution, up_to(resolution, to)),
+        resolution.problems,
+        drift,
+    )
+
+
+def _pending(resolution: Resolution, pending: tuple[Migration, ...]) -> tuple[Pending, ...]:
+    """Find the hazards of each pending migration on the schema that it will meet.
+
+    A chain that fails in the replay is shown without hazards: applying it will say what is wrong.
+    """
+    if not pending:
+        return ()
+    statements = {m.tag: [statement.text for statement in split(m.sql)] for m in pending}
+    done = tuple(entry.migration for entry in resolution.applied)
+    found: dict[str, tuple[Hazard, ...]] = {}
+    try:
+        with closing(replay(done)) as memory:
+            before = inspect(memory)
+            for migration in pending if done else ():  # a fresh database has nothing to lose
+                extend(memory, migration)
+                after = inspect(memory)
+                found[migration.tag] = hazards_of(statements[migration.tag], before, after)
+                before = after
+    except GatewayError:
+        pass
+    return tuple(Pending(m, len(statements[m.tag]), found.get(m.tag, ())) for m in pending)
+
+
+def read_events(database: Path) -> tuple[Recorded, ...]:
+    """Return the history of a database, oldest first; none for one that does not exist yet."""
+    if not database.exists():
+        return ()
+    with closing(open_reader(database)) as reader:
+        return read_history(reader)

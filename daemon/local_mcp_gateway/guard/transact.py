@@ -1,0 +1,135 @@
+"""One transaction of migrations: apply and verify. The rehearsal and the live run are this code.
+
+Nothing is begun or committed here: the caller decides, after it has looked at what comes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import VerificationFailed
+from local_mcp_gateway.migrate.apply import apply_pending
+from local_mcp_gateway.migrate.journal import Entry, write_journal
+from local_mcp_gateway.migrate.ledger import seal
+from local_mcp_gateway.migrate.untransacted import apply_untransacted
+from local_mcp_gateway.migrate.verify import survey, verify
+from local_mcp_gateway.schema import fingerprint, inspect
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.guard.read import Plan
+    from local_mcp_gateway.guard.rehearse import Rehearsal
+    from local_mcp_gateway.guard.report import Phases
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.folder import Migration
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What one transaction did; it may still be rolled back."""
+
+    steps: tuple[Step, ...]
+    fingerprint: str
+
+
+def transact(
+    attempt: Attempt,
+    connection: sqlite3.Connection,
+    group: Sequence[Migration],
+    *,
+    backup: Backup | None,
+    stamped: bool,
+    phases: Phases,
+    emit: Emit,
+) -> Done:
+    """Apply one group and verify it, inside the transaction that the caller has begun.
+
+    Raises MigrationFailed, ForbiddenStatement, VerificationFailed, DiskProblem or Interrupted.
+    """
+    with phases.measured("verify"):
+        before = survey(connection)
+    with phases.measured("apply"):
+        name = backup.name if backup else None
+        version = attempt.policy.program_version
+        if group[0].directives.no_transaction:
+            connection.execute(
+                "ROLLBACK"
+            )  # VACUUM refuses to run in one; its ledger row has its own
+            step = apply_untransacted(
+                connection,
+                group[0],
+                backup=name,
+                program_version=version,
+                stamped=stamped,
+                stop=attempt.stop,
+            )
+            steps: tuple[Step, ...] = (step,)
+            connection.execute("BEGIN IMMEDIATE")
+        else:
+            steps = apply_pending(
+                connection,
+                group,
+                backup=name,
+                program_version=version,
+                stamped=stamped,
+                emit=emit,
+                stop=attempt.stop,
+            )
+    with phases.measured("verify"):
+        verify(connection, before, steps)
+        now = fingerprint(inspect(connection))
+        seal(connection, now)
+    return Done(steps, now)
+
+
+def apply_live(
+    attempt: Attempt,
+    live: sqlite3.Connection,
+    plan: Plan,
+    backup: Backup | None,
+    rehearsal: Rehearsal | None,
+) -> Done:
+    """Apply the plan's next group to the live file; the result has to be the rehearsed one.
+
+    In dev the journal entries of new files are written here, just before the caller's COMMIT: a kill
+    between the two leaves a journaled migration that is pending, which the next start applies.
+    """
+    total = len(plan.group)
+
+    def executed(_event: str, /, **fields: object) -> None:
+        attempt.progress("apply", int(str(fields.get("number", 0))), total)
+
+    done = transact(
+        attempt,
+        live,
+        plan.group,
+        backup=backup,
+        stamped=plan.stamped,
+        phases=attempt.phases,
+        emit=executed,
+    )
+    with attempt.phases.measured("verify"):
+        expected = rehearsal.fingerprints.get(done.steps[-1].tag) if rehearsal else None
+        if expected is not None and expected != done.fingerprint:
+            raise VerificationFailed(
+                f"After {done.steps[-1].tag} the live schema differs from the rehearsed one.",
+                hint="The migration depends on something besides the data (time, chance): rewrite it.",
+            )
+        new = [migration for migration in plan.group if migration.tag in plan.new_files]
+        if new:
+            entries = [Entry(idx, m.tag, m.when) for idx, m in enumerate(new, plan.next_idx)]
+            write_journal(attempt.migrations, entries)
+    attempt.emit(
+        "guard.verified",
+        fingerprint=done.fingerprint,
+        rehearsed=rehearsal is not None,
+        duration_ms=attempt.phases.ms("verify"),
+    )
+    attempt.checkpoint()
+    return done
