@@ -1,0 +1,256 @@
+"""What the database says about its own past: Drizzle's ledger, and our history beside it.
+
+`__drizzle_migrations` is in Drizzle's own format to the byte, so that either tool can take over; rows
+that Drizzle wrote stay as they are. A ledger of Drizzle 1.x has two columns more (name, applied_at),
+which are read, and filled where they exist. What only we know is in `__guard_history`; nothing there
+is ever changed or removed, a mistake is mended by a further row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from local_mcp_gateway.migrate.folder import Migration
+
+LEDGER = "__drizzle_migrations"
+HISTORY = "__guard_history"
+GUARD_TABLES = frozenset({LEDGER, HISTORY})
+
+_CREATE_LEDGER = """
+			CREATE TABLE IF NOT EXISTS "__drizzle_migrations" (
+				id SERIAL PRIMARY KEY,
+				hash text NOT NULL,
+				created_at numeric
+			)
+		"""
+_CREATE_STAMPED_LEDGER = """
+CREATE TABLE IF NOT EXISTS "__drizzle_migrations" (
+	id INTEGER PRIMARY KEY,
+	hash text NOT NULL,
+	created_at numeric,
+	name text,
+	applied_at TEXT
+)"""
+_CREATE_HISTORY = """
+CREATE TABLE IF NOT EXISTS __guard_history (
+    id INTEGER PRIMARY KEY,
+    event TEXT NOT NULL,
+    tag TEXT,
+    hash TEXT,
+    created_at INTEGER,
+    applied_at TEXT NOT NULL,
+    duration_ms REAL,
+    backup TEXT,
+    program_version TEXT,
+    fingerprint TEXT,
+    previous_hash TEXT,
+    sql TEXT,
+    down TEXT
+)"""
+INSERT_HISTORY = (
+    "INSERT INTO __guard_history (event, tag, hash, created_at, applied_at, duration_ms, backup,"
+    " program_version, fingerprint, previous_hash, sql, down) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+
+
+class Applied(NamedTuple):
+    """One row of the ledger, with what the history knows about it."""
+
+    hash: str
+    created_at: int
+    tag: str | None = None
+    applied_at: str | None = None
+    duration_ms: float | None = None
+
+
+class Entry(NamedTuple):
+    """One migration to be recorded as applied."""
+
+    migration: Migration
+    duration_ms: float | None
+
+
+def read_ledger(connection: sqlite3.Connection) -> tuple[Applied, ...]:
+    """Return the ledger's rows in the order in which they were written; none where there is no ledger."""
+    tables = guard_tables(connection)
+    if LEDGER not in tables:
+        return ()
+    if HISTORY in tables:
+        details = {
+            (row[0], row[1]): row[2:]
+            for row in connection.execute(
+                "SELECT hash, created_at, tag, applied_at, duration_ms FROM __guard_history"
+                " WHERE event <> 'reverted' ORDER BY id"
+            )
+        }
+    else:
+        details = {}
+    extra = "name, applied_at" if _is_v1(connection) else "NULL, NULL"
+    nothing = (None, None, None)
+    found = []
+    for digest, created_at, name, applied_at in connection.execute(
+        f"SELECT hash, created_at, {extra} FROM __drizzle_migrations ORDER BY rowid"
+    ):
+        when = int(created_at or 0)
+        tag, at, spent = details.get((digest, when), nothing)
+        found.append(Applied(digest, when, name or tag, at or applied_at, spent))
+    return tuple(found)
+
+
+def ensure_ledger(connection: sqlite3.Connection, *, stamped: bool = False) -> None:
+    """Create the ledger and the history where they are missing; inside the caller's transaction.
+
+    `stamped`: a new ledger gets the columns of Drizzle 1.x, for a folder in its format.
+    """
+    connection.execute(_CREATE_STAMPED_LEDGER if stamped else _CREATE_LEDGER)
+    connection.execute(_CREATE_HISTORY)
+
+
+def record(
+    connection: sqlite3.Connection,
+    migration: Migration,
+    *,
+    duration_ms: float | None,
+    backup: str | None,
+    program_version: str,
+    fingerprint: str | None,
+    event: str = "applied",
+) -> None:
+    """Record one migration as applied; inside the caller's transaction."""
+    record_all(
+        connection,
+        [Entry(migration, duration_ms)],
+        backup=backup,
+        program_version=program_version,
+        fingerprint=fingerprint,
+        event=event,
+    )
+
+
+def record_all(
+    connection: sqlite3.Connection,
+    entries: Sequence[Entry],
+    *,
+    backup: str | None,
+    program_version: str,
+    fingerprint: str | None,
+    event: str = "applied",
+) -> None:
+    """Record migrations as applied, in order; the fingerprint is the schema's after the last one."""
+    now = now_iso()
+    if _is_v1(connection):
+        connection.executemany(
+            "INSERT INTO __drizzle_migrations (hash, created_at, name, applied_at) VALUES (?,?,?,?)",
+            [(m.hash, m.when, m.tag, now) for m, _ in entries],
+        )
+    else:
+        connection.executemany(
+            "INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?,?)",
+            [(m.hash, m.when) for m, _ in entries],
+        )
+    last = entries[-1].migration if entries else None
+    connection.executemany(
+        INSERT_HISTORY,
+        [
+            (
+                event,
+                m.tag,
+                m.hash,
+                m.when,
+                now,
+                spent,
+                backup,
+                program_version,
+                fingerprint if m is last else None,
+                None,
+                m.sql,
+                text_of(m.down),
+            )
+            for m, spent in entries
+        ],
+    )
+
+
+def seal(connection: sqlite3.Connection, fingerprint: str) -> None:
+    """Complete the newest row with the schema's fingerprint, which is known only after it.
+
+    Inside the transaction that wrote the row; a committed row is never changed.
+    """
+    connection.execute(
+        "UPDATE __guard_history SET fingerprint = ? WHERE id = (SELECT max(id) FROM __guard_history)",
+        (fingerprint,),
+    )
+
+
+def note_event(
+    connection: sqlite3.Connection,
+    event: str,
+    *,
+    program_version: str,
+    backup: str | None,
+    fingerprint: str | None,
+) -> None:
+    """Append what happened to the whole database, not to one migration: restored, reset, seeded."""
+    connection.execute(
+        INSERT_HISTORY,
+        (
+            event,
+            None,
+            None,
+            None,
+            now_iso(),
+            None,
+            backup,
+            program_version,
+            fingerprint,
+            None,
+            None,
+            None,
+        ),
+    )
+
+
+def last_fingerprint(connection: sqlite3.Connection) -> str | None:
+    """Return the schema's fingerprint after the last change that we made, if we made one."""
+    if HISTORY not in guard_tables(connection):
+        return None
+    row = connection.execute(
+        "SELECT fingerprint FROM __guard_history ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    return row[0] if row else None
+
+
+def now_iso() -> str:
+    """Return the present time, ISO 8601 UTC with milliseconds."""
+    seconds = time.time()
+    return (
+        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        + f".{int(seconds * 1000) % 1000:03d}Z"
+    )
+
+
+def guard_tables(connection: sqlite3.Connection) -> frozenset[str]:
+    """Return which of the two tables this database has."""
+    return frozenset(
+        name
+        for (name,) in connection.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN (?, ?)",
+            (LEDGER, HISTORY),
+        )
+    )
+
+
+def _is_v1(connection: sqlite3.Connection) -> bool:
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(__drizzle_migrations)")}
+    return {"name", "applied_at"} <= columns
+
+
+def text_of(path: Path | None) -> str | None:
+    """Return the text of the way back, to be kept in the history."""
+    return path.read_bytes().decode(errors="replace") if path else None

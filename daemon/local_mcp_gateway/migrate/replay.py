@@ -1,0 +1,57 @@
+"""What a folder makes of an empty database: the schema that there should be, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.database.connect import open_scratch
+from local_mcp_gateway.migrate.apply import Inspector, run, supervised
+
+if TYPE_CHECKING:
+    import sqlite3
+    import threading
+
+    from local_mcp_gateway.migrate.folder import Migration
+
+
+def replay(
+    migrations: Iterable[Migration],
+    *,
+    prepare: Callable[[sqlite3.Connection], None] | None = None,
+    inspect: Inspector | None = None,
+    stop: threading.Event | None = None,
+) -> sqlite3.Connection:
+    """Return a database in memory with these migrations applied; the caller closes it.
+
+    `prepare` registers what the migrations call. Files without a transaction change no schema and are
+    left out. Raises what applying them raises.
+    """
+    connection = open_scratch()
+    try:
+        if prepare is not None:
+            prepare(connection)
+        connection.execute("BEGIN")
+        with supervised(connection, stop) as authority:
+            for migration in migrations:
+                if not migration.directives.no_transaction:
+                    run(connection, migration, authority, inspect=inspect, stop=stop)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def extend(connection: sqlite3.Connection, migration: Migration) -> None:
+    """Apply one more migration to a replay; raises what applying it raises, rolled back."""
+    if migration.directives.no_transaction:
+        return
+    connection.execute("BEGIN")
+    try:
+        with supervised(connection) as authority:
+            run(connection, migration, authority)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
