@@ -49,7 +49,10 @@ def test_a_second_process_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     database = tmp_path / "app.db"
     other = start_holder(database)
     try:
-        with pytest.raises(LockHeld, match=f"process {other.pid}") as caught, DatabaseLock(database):
+        with (
+            pytest.raises(LockHeld, match=f"process {other.pid}") as caught,
+            DatabaseLock(database),
+        ):
             pass
         assert caught.value.data["pid"] == other.pid
     finally:
@@ -116,7 +119,10 @@ def test_the_lock_file_is_private_and_stays(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatabasePathProblem, match="does not exist"), DatabaseLock(tmp_path / "no" / "a.db"):
+    with (
+        pytest.raises(DatabasePathProblem, match="does not exist"),
+        DatabaseLock(tmp_path / "no" / "a.db"),
+    ):
         pass
 
 

@@ -28,7 +28,6 @@ SERVING_PRAGMAS = (
 )
 """For the connections that serve, in this order."""
 
-_DURABLE_SYNCHRONOUS = 2  # FULL
 _WAL_PAUSE_S = 0.02
 
 
@@ -45,9 +44,6 @@ def open_migration(path: Path) -> sqlite3.Connection:
         try:
             _switch_to_wal(connection)
             connection.execute("PRAGMA synchronous=FULL")
-            (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
-            if synchronous < _DURABLE_SYNCHRONOUS:
-                raise DatabasePathProblem(f"{path} cannot be written durably (synchronous is {synchronous}).")
             set_foreign_keys(connection, on=False)
         except BaseException:
             connection.close()
@@ -65,7 +61,10 @@ def open_reader(path: Path) -> sqlite3.Connection:
         except sqlite3.OperationalError as error:
             # A hot journal or a WAL without its index needs a recovery that a read-only handle may
             # not do. It is what any reader does at its first read, so it is let in, then only reads.
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            if error.sqlite_errorcode & 0xFF not in (
+                sqlite3.SQLITE_READONLY,
+                sqlite3.SQLITE_CANTOPEN,
+            ):
                 raise
             return open_checked(f"{uri(path)}?mode=rw")
 
@@ -85,7 +84,9 @@ def set_foreign_keys(connection: sqlite3.Connection, *, on: bool) -> None:
     connection.execute(f"PRAGMA foreign_keys={'ON' if on else 'OFF'}")
     (actual,) = connection.execute("PRAGMA foreign_keys").fetchone()
     if bool(actual) != on:
-        raise RuntimeError("PRAGMA foreign_keys was set inside a transaction, where it has no effect")
+        raise RuntimeError(
+            "PRAGMA foreign_keys was set inside a transaction, where it has no effect"
+        )
 
 
 def begin_immediate(connection: sqlite3.Connection, path: Path) -> None:
@@ -141,10 +142,13 @@ def _create_private(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except FileNotFoundError:
-        raise DatabasePathProblem(f"The folder {path.parent} of the database does not exist.") from None
+        raise DatabasePathProblem(
+            f"The folder {path.parent} of the database does not exist."
+        ) from None
     except OSError as error:
         raise DatabasePathProblem(f"{path} cannot be created: {error.strerror}.") from error
 
 
 def uri(path: Path) -> str:
+    """Return the file as a `file:` URI, to which `?mode=` is added."""
     return "file:" + quote(str(path.absolute()))

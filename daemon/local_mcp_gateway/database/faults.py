@@ -48,7 +48,9 @@ def as_problem(error: sqlite3.Error, database: Path | str) -> GatewayError | Non
             )
         case sqlite3.SQLITE_FULL:
             return DiskProblem(
-                f"The disk is full: {database} could not be written.", path=str(database), cause=name
+                f"The disk is full: {database} could not be written.",
+                path=str(database),
+                cause=name,
             )
         case sqlite3.SQLITE_IOERR:
             what = _IOERR_BY_NAME.get(name, "could not be read or written")

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import sqlite3
 import stat as file_kind
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway.database.connect import open_checked, uri
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.lock import stamp, stopped_before
 from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
+
+if TYPE_CHECKING:
+    import threading
 
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
@@ -60,7 +62,9 @@ def probe(
     now = stamp(database)
     if now is not None and now == stopped_before(database):
         if now["wal_size"] == 0 and size < pages * page_size:
-            raise Damaged(f"{database} is damaged: it is {size} bytes long, its header says {pages * page_size}.")
+            raise Damaged(
+                f"{database} is damaged: it is {size} bytes long, its header says {pages * page_size}."
+            )
         return Probe("clean", size, pages, counter, _since(begun))
     with explained(database):
         connection = open_checked(f"{uri(database)}?mode=rw")
@@ -143,7 +147,9 @@ def _header(database: Path) -> tuple[bytes, int]:
             header = file.read(_HEADER_BYTES)
     except FileNotFoundError:
         if not database.parent.is_dir():
-            raise DatabasePathProblem(f"The folder {database.parent} of the database does not exist.") from None
+            raise DatabasePathProblem(
+                f"The folder {database.parent} of the database does not exist."
+            ) from None
         return b"", 0
     except PermissionError:
         raise DatabasePathProblem(f"{database} cannot be read by this user.") from None

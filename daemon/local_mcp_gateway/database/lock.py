@@ -25,10 +25,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.05
@@ -65,7 +67,7 @@ class DatabaseLock:
         self._descriptor = -1
         self._clean = False
 
-    def __enter__(self) -> DatabaseLock:
+    def __enter__(self) -> Self:
         """Take the lock, waiting at most `timeout_s`; raise LockHeld, naming the holder."""
         self._descriptor = _open_lock_file(self.path, self.database)
         try:
@@ -89,7 +91,10 @@ class DatabaseLock:
             now = stamp(self.database)
             found = _read(self._descriptor).get("stopped_before")
             untouched = now is not None and now == found
-            _write(self._descriptor, {"holder": None} | ({"stopped": now} if self._clean or untouched else {}))
+            _write(
+                self._descriptor,
+                {"holder": None} | ({"stopped": now} if self._clean or untouched else {}),
+            )
         finally:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -110,7 +115,9 @@ class DatabaseLock:
                 raise Interrupted("Stopped while waiting for the database's lock.")
             holder = read_holder(self.database)
             if time.monotonic() >= deadline:
-                raise LockHeld(_held_by(self.database, holder), **(asdict(holder) if holder else {}))
+                raise LockHeld(
+                    _held_by(self.database, holder), **(asdict(holder) if holder else {})
+                )
             if self._on_wait and not told:
                 self._on_wait(holder)
                 told = True
@@ -149,13 +156,13 @@ def stamp(database: Path) -> dict[str, int] | None:
     of a write-ahead log that was left (by a reader who was the last to close) belong to it.
     """
     try:
-        status = os.stat(database)
-        with open(database, "rb") as file:
+        status = database.stat()
+        with database.open("rb") as file:
             header = file.read(28)
     except OSError:
         return None
     try:
-        log = os.stat(f"{database}-wal")
+        log = Path(f"{database}-wal").stat()
     except OSError:
         log = None
     has_log = log is not None and log.st_size > 0
@@ -201,7 +208,7 @@ def _held_by(database: Path, holder: Holder | None) -> str:
 
 def _myself() -> Holder:
     pid = os.getpid()
-    words = [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]
+    words = [Path(sys.argv[0] or "python").name, *sys.argv[1:]]
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return Holder(pid=pid, since=since, command=" ".join(words)[:200], started=_started(pid) or 0)
 
@@ -211,7 +218,7 @@ def _is_alive(holder: Holder) -> bool:
     started = _started(holder.pid)
     if started is not None:
         return not holder.started or started == holder.started
-    if sys.platform == "linux":
+    if Path("/proc/self/stat").exists():
         return False
     try:
         os.kill(holder.pid, 0)
@@ -225,8 +232,8 @@ def _is_alive(holder: Holder) -> bool:
 def _started(pid: int) -> int | None:
     """Read field 22 of /proc/PID/stat; the name in field 2 may hold spaces and parentheses."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(stat.rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
 

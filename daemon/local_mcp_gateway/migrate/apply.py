@@ -1,0 +1,197 @@
+"""Apply migrations, statement by statement, in the transaction that the caller has begun.
+
+Theory of operation. The caller has set the pragmas, taken the write lock with BEGIN IMMEDIATE and
+will COMMIT; here nothing begins or ends a transaction, and an authorizer keeps the migrations from
+doing it (`authority`). `executescript` is not used: it would commit first. Statements are cut by
+SQLite's rules (`statements`), each is run to its end, and the first error stops everything with its
+file, line and statement. Between migrations the connection is put back into its normal state, since
+some settings survive even a ROLLBACK. At the end the ledger's rows are written, in the same
+transaction: a kill at any moment leaves all of it or nothing.
+
+A stop is seen between statements and, by a progress handler, inside long ones.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import ForbiddenStatement, Interrupted
+from local_mcp_gateway.log import ignore
+from local_mcp_gateway.migrate.authority import Authority
+from local_mcp_gateway.migrate.blame import blame
+from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
+from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.migrate.tokens import first_words, renamed
+from local_mcp_gateway.migrate.transactions import without_own_transaction
+
+if TYPE_CHECKING:
+    import threading
+
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.statements import Statement
+
+Inspector = Callable[[sqlite3.Connection, "Migration", "Statement"], None]
+"""Called before each statement runs, on the schema that it will meet; may raise to refuse it."""
+
+_OPS_BETWEEN_LOOKS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One migration that was applied; nothing is durable before the caller's COMMIT."""
+
+    tag: str
+    statements: int
+    duration_ms: float
+    tables_deleted_from: frozenset[str]
+    """Tables that lost rows or were dropped on purpose, by the names they had at that moment."""
+    renames: tuple[tuple[str, str], ...] = ()
+    """(old, new) of each table that was renamed, in order."""
+
+
+def apply_pending(
+    connection: sqlite3.Connection,
+    pending: Sequence[Migration],
+    *,
+    backup: str | None,
+    program_version: str,
+    fingerprint: str | None = None,
+    stamped: bool = False,
+    inspect: Inspector | None = None,
+    emit: Emit = ignore,
+    stop: threading.Event | None = None,
+) -> tuple[Step, ...]:
+    """Apply `pending` in order and record each; the caller has begun the transaction and will end it.
+
+    `backup` and `fingerprint` (the schema's after the last one, where a rehearsal has found it) go to
+    the history. Raises MigrationFailed, ForbiddenStatement, DiskProblem or Interrupted; the caller
+    rolls back.
+    """
+    steps: list[Step] = []
+    with supervised(connection, stop) as authority:
+        for migration in pending:
+            steps.append(run(connection, migration, authority, inspect=inspect, stop=stop))
+            step = steps[-1]
+            emit(
+                "migration.executed",
+                tag=step.tag,
+                statements=step.statements,
+                duration_ms=step.duration_ms,
+                number=len(steps),
+                total=len(pending),
+            )
+        authority.off = True
+        ensure_ledger(connection, stamped=stamped)
+        record_all(
+            connection,
+            [Entry(m, step.duration_ms) for m, step in zip(pending, steps, strict=True)],
+            backup=backup,
+            program_version=program_version,
+            fingerprint=fingerprint,
+        )
+    return tuple(steps)
+
+
+@contextmanager
+def supervised(
+    connection: sqlite3.Connection, stop: threading.Event | None = None
+) -> Iterator[Authority]:
+    """Put the authorizer and the interruption in place, and take them away again."""
+    authority = Authority()
+    connection.set_authorizer(authority)
+    if stop is not None:
+        connection.set_progress_handler(stop.is_set, _OPS_BETWEEN_LOOKS)
+    try:
+        yield authority
+    finally:
+        connection.set_authorizer(None)
+        if stop is not None:
+            connection.set_progress_handler(None, 0)
+
+
+def run(
+    connection: sqlite3.Connection,
+    migration: Migration,
+    authority: Authority,
+    *,
+    inspect: Inspector | None = None,
+    stop: threading.Event | None = None,
+    down: str | None = None,
+) -> Step:
+    """Run the statements of one migration (or of its way back, given as text); records nothing."""
+    begun = perf_counter()
+    authority.start_migration()
+    _refuse_unknown_directives(migration)
+    renames: list[tuple[str, str]] = []
+    count = 0
+    execute = connection.execute
+    for statement in without_own_transaction(split(migration.sql if down is None else down)):
+        if stop is not None and stop.is_set():
+            raise Interrupted("Stopped by a signal; the migrations were rolled back.")
+        if inspect is not None:
+            inspect(connection, migration, statement)
+        authority.refusal = None
+        authority.replacing = _replaces(statement.text)
+        try:
+            for _ in execute(statement.text):
+                pass  # a SELECT or RETURNING has to be read to its end to have its effect
+        except sqlite3.Error as error:
+            raise blame(
+                error, migration, statement, authority.refusal, down=down is not None
+            ) from error
+        except ValueError as error:  # text that SQLite cannot be given at all
+            raise blame(sqlite3.ProgrammingError(str(error)), migration, statement, None) from error
+        count += 1
+        if authority.renaming:
+            authority.renaming = False
+            names = renamed(statement.text)
+            if names:
+                renames.append(names)
+    authority.off = True
+    restore_state(connection, authority)
+    authority.off = False
+    return Step(
+        tag=migration.tag,
+        statements=count,
+        duration_ms=round((perf_counter() - begun) * 1000, 3),
+        tables_deleted_from=frozenset(authority.deleted_from),
+        renames=tuple(renames),
+    )
+
+
+def restore_state(connection: sqlite3.Connection, authority: Authority) -> None:
+    """Put back what a migration changed of the connection: it would change what the next one means."""
+    if authority.touched_state:
+        for name in ("legacy_alter_table", "ignore_check_constraints", "recursive_triggers"):
+            connection.execute(f"PRAGMA {name}=OFF")
+            if connection.execute(f"PRAGMA {name}").fetchone()[0]:
+                raise RuntimeError(f"PRAGMA {name} could not be switched off again")
+        connection.execute("PRAGMA defer_foreign_keys=OFF")
+    if authority.made_temporary:
+        for kind, name in connection.execute(
+            "SELECT type, name FROM sqlite_temp_schema WHERE type IN ('trigger', 'view', 'table')"
+            " AND name NOT LIKE 'sqlite_%' ORDER BY type = 'table'"
+        ).fetchall():
+            quoted = name.replace('"', '""')
+            connection.execute(f'DROP {kind} IF EXISTS temp."{quoted}"')
+
+
+def _replaces(sql: str) -> bool:
+    """Tell `UPDATE OR REPLACE`, which removes the rows that stand in its way, from a plain UPDATE."""
+    return sql[:6].upper() == "UPDATE" and first_words(sql, 3) == ("UPDATE", "OR", "REPLACE")
+
+
+def _refuse_unknown_directives(migration: Migration) -> None:
+    directives = migration.directives
+    if directives.unknown:
+        raise ForbiddenStatement(
+            f"{migration.path.name} asks the guard for `{directives.unknown[0]}`, which it does not know.",
+            hint="It knows: no-transaction, foreign-keys=on, accept NAME.",
+            tag=migration.tag,
+        )

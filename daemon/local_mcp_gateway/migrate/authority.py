@@ -1,0 +1,142 @@
+"""What a migration may do: SQLite's authorizer, asked about every action of every statement.
+
+It refuses what would break the one transaction around the pending set (COMMIT, ATTACH …), what would
+falsify the ledger, and PRAGMAs outside a list. It also writes down from which tables rows were removed
+on purpose; triggers and the actions of foreign keys are reported like the statements themselves, so a
+table that is not in that list may not lose a row.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from local_mcp_gateway.migrate.ledger import GUARD_TABLES
+
+_READING = frozenset(
+    {
+        "table_info",
+        "table_xinfo",
+        "table_list",
+        "index_list",
+        "index_info",
+        "index_xinfo",
+        "foreign_key_list",
+        "foreign_key_check",
+        "integrity_check",
+        "quick_check",
+        "database_list",
+        "function_list",
+        "collation_list",
+        "compile_options",
+    }
+)
+_TRANSACTIONAL = frozenset({"user_version", "application_id", "defer_foreign_keys"})
+# Hints that change nothing in the file; a no-op inside a transaction (foreign_keys) is one of them.
+_HARMLESS = frozenset(
+    {"foreign_keys", "encoding", "optimize", "cache_size", "temp_store", "analysis_limit"}
+)
+# These survive a ROLLBACK and change what later statements mean: reset after each migration.
+_RESET = frozenset({"legacy_alter_table", "ignore_check_constraints", "recursive_triggers"})
+ALLOWED_PRAGMAS = _READING | _TRANSACTIONAL | _HARMLESS | _RESET
+
+_WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
+_ON_TABLE_FIRST = _WRITES | {
+    sqlite3.SQLITE_CREATE_TABLE,
+    sqlite3.SQLITE_DROP_TABLE,
+    sqlite3.SQLITE_CREATE_TEMP_TABLE,
+}
+_ON_TABLE_SECOND = frozenset(
+    {sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_CREATE_TRIGGER, sqlite3.SQLITE_ALTER_TABLE}
+)
+_TEMPORARY = frozenset(
+    {
+        sqlite3.SQLITE_CREATE_TEMP_TABLE,
+        sqlite3.SQLITE_CREATE_TEMP_INDEX,
+        sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+        sqlite3.SQLITE_CREATE_TEMP_VIEW,
+    }
+)
+_OK, _DENY = sqlite3.SQLITE_OK, sqlite3.SQLITE_DENY
+_READ, _SELECT, _FUNCTION = sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION
+_HARMLESS_ACTIONS = frozenset({_READ, _SELECT, sqlite3.SQLITE_RECURSIVE})
+
+
+class Authority:
+    """Watch one connection while migrations run on it; used as SQLite's authorizer callback."""
+
+    def __init__(self) -> None:
+        self.off = False
+        """True while the engine itself works (ledger rows, resets): nothing is refused or noted."""
+        self.refusal: str | None = None
+        """Why the last statement was not allowed, as the end of a sentence."""
+        self.deleted_from: set[str] = set()
+        """Tables that lost rows, or were dropped, on purpose; names as they were at that moment."""
+        self.renaming = False
+        self.replacing = False
+        """Set while an UPDATE OR REPLACE runs: its table may lose rows without a DELETE."""
+        self.touched_state = False
+        self.made_temporary = False
+
+    def start_migration(self) -> None:
+        """Forget what the previous migration did."""
+        self.deleted_from = set()
+        self.touched_state = self.made_temporary = self.renaming = False
+
+    def __call__(
+        self,
+        action: int,
+        first: str | None,
+        second: str | None,
+        schema: str | None,
+        _inside: str | None,
+    ) -> int:
+        """Decide about one action, before the statement runs. Must not raise."""
+        if action in _HARMLESS_ACTIONS or self.off:
+            return _OK
+        if action in _WRITES and first and first.startswith("sqlite_"):
+            return _OK  # DDL does this; a direct write fails by itself without writable_schema
+        reason = self._reason_to_refuse(action, first, second)
+        if reason:
+            self.refusal = reason
+            return _DENY
+        if action in (sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE):
+            if schema == "main" and first:
+                self.deleted_from.add(first)
+        elif self.replacing and action == sqlite3.SQLITE_UPDATE and first:
+            self.deleted_from.add(first)
+        elif action == sqlite3.SQLITE_ALTER_TABLE:
+            self.renaming = True
+        elif action in _TEMPORARY:
+            self.made_temporary = True
+        return _OK
+
+    def _reason_to_refuse(self, action: int, first: str | None, second: str | None) -> str | None:
+        if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT):
+            return (
+                "transaction control inside a migration would break the one transaction around it"
+            )
+        if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
+            return "a migration may not attach or detach another database"
+        if action == sqlite3.SQLITE_PRAGMA:
+            self.touched_state = True
+            return _reason_to_refuse_pragma(first or "")
+        table = (
+            first if action in _ON_TABLE_FIRST else second if action in _ON_TABLE_SECOND else None
+        )
+        if table is not None and table.lower() in GUARD_TABLES:
+            return f"{table} belongs to the migration guard, a migration may not change it"
+        if action == _FUNCTION and (second or "").lower() == "load_extension":
+            return "a migration may not load an extension"
+        return None
+
+
+def _reason_to_refuse_pragma(name: str) -> str | None:
+    lowered = name.lower()
+    if lowered in ALLOWED_PRAGMAS:
+        return None
+    if lowered in ("journal_mode", "page_size", "auto_vacuum"):
+        return (
+            f"PRAGMA {lowered} has no effect inside a transaction; put it into a file of its own with"
+            " the first line `-- guard: no-transaction`"
+        )
+    return f"PRAGMA {lowered} is not among those that a migration may use"

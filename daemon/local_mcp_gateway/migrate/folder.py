@@ -1,0 +1,275 @@
+"""Read a migrations folder: Drizzle's with a journal, or Drizzle's 1.x with one folder a migration.
+
+Nothing in a folder makes the reading fail: what is wrong becomes a `Problem`, and whoever applies
+refuses. Files are hashed as they are, byte for byte (BOM and CRLF included), as Drizzle does; so each
+is read at each start. That is why this loop opens files by descriptor and keeps plain values.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from local_mcp_gateway.errors import MigrationsFolderProblem, Problem, ProblemCode
+from local_mcp_gateway.migrate.directives import Directives, read_directives
+from local_mcp_gateway.migrate.journal import Entry, Journal, read_journal
+
+NEW = -1
+"""`idx` of a file that no journal lists yet (dev journals it once it was rehearsed)."""
+
+_CHUNK_BYTES = 1 << 20
+_STAMPED = re.compile(r"\d{14}_.+")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One migration as it stands in the folder."""
+
+    tag: str
+    idx: int
+    when: int
+    """Integer milliseconds since 1970, the ledger's `created_at`."""
+    hash: str
+    """sha256 of the file's bytes, hex."""
+    sql: str
+    file: str
+    down_file: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Return the file."""
+        return Path(self.file)
+
+    @property
+    def down(self) -> Path | None:
+        """Return the file with the way back, if there is one."""
+        return Path(self.down_file) if self.down_file else None
+
+    @property
+    def directives(self) -> Directives:
+        """Return what the file asks of the guard."""
+        return read_directives(self.sql)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A migrations folder, in the order in which its migrations are applied."""
+
+    path: Path
+    migrations: tuple[Migration, ...]
+    unjournaled: tuple[Path, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    absent: tuple[Entry, ...] = ()
+    """Journal entries whose file is not there; each has its problem."""
+    stamped: bool = False
+    """True for Drizzle's 1.x format: one folder a migration, no journal."""
+
+
+def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
+    """Read the folder; only a folder that is not there raises (MigrationsFolderProblem).
+
+    With `journal_new_files` a file that no journal lists is a migration at the end, with `idx` NEW
+    and the present time, instead of a refusal.
+    """
+    names, subfolders = _listing(path)
+    if "meta" not in subfolders or not (path / "meta" / "_journal.json").exists():
+        stamped = [name for name in subfolders if _STAMPED.fullmatch(name)]
+        if stamped:
+            return _read_stamped(path, sorted(stamped))
+        journal = Journal((), ())
+    else:
+        journal = read_journal(path)
+    migrations, absent, problems = _read_entries(path, journal.entries, names)
+    listed = {entry.tag + ".sql" for entry in journal.entries}
+    extra = sorted(
+        n for n in names if n.endswith(".sql") and n not in listed and not n.endswith(".down.sql")
+    )
+    if journal_new_files and not journal.problems:
+        new, _, more = _read_entries(path, _new_entries(extra, migrations), names)
+        return Folder(path, (*migrations, *new), (), (*journal.problems, *problems, *more), absent)
+    unjournaled = tuple(path / name for name in extra)
+    if journal.problems:  # what it lists is unknown, so nothing can be said about the rest
+        unjournaled = ()
+    return Folder(path, migrations, unjournaled, (*journal.problems, *problems), absent)
+
+
+def read_bytes(file: str) -> bytes:
+    """Read a whole file; a descriptor costs half of what a buffered file object does."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, _CHUNK_BYTES)
+        if len(data) == _CHUNK_BYTES:
+            parts = [data]
+            while parts[-1]:
+                parts.append(os.read(descriptor, _CHUNK_BYTES))
+            data = b"".join(parts)
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def _listing(path: Path) -> tuple[set[str], list[str]]:
+    names: set[str] = set()
+    subfolders: list[str] = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.endswith(".sql"):
+                    names.add(entry.name)
+                elif entry.is_dir():
+                    subfolders.append(entry.name)
+    except FileNotFoundError:
+        raise MigrationsFolderProblem(
+            f"There is no migrations folder {path}.", path=str(path)
+        ) from None
+    except NotADirectoryError:
+        raise MigrationsFolderProblem(
+            f"{path} is a file, not a migrations folder.", path=str(path)
+        ) from None
+    except OSError as error:
+        raise MigrationsFolderProblem(
+            f"The migrations folder {path} cannot be read: {error.strerror}.", path=str(path)
+        ) from error
+    return names, subfolders
+
+
+def _read_entries(
+    path: Path, entries: Iterable[Entry], names: set[str]
+) -> tuple[tuple[Migration, ...], tuple[Entry, ...], list[Problem]]:
+    """Read and hash the file of each entry; this loop is what a start with nothing pending costs."""
+    migrations: list[Migration] = []
+    absent: list[Entry] = []
+    problems: list[Problem] = []
+    prefix = f"{path}{os.sep}"
+    for entry in entries:
+        tag = entry.tag
+        name = tag + ".sql"
+        if name not in names:
+            absent.append(entry)
+            problems.append(_absent(tag, name))
+            continue
+        file = prefix + name
+        try:
+            data = read_bytes(file)
+            sql = data.decode()
+        except OSError as error:
+            problems.append(_unreadable(tag, name, error))
+            continue
+        except UnicodeDecodeError as error:
+            problems.append(_not_utf8(tag, name, error))
+            sql = ""
+        if "\0" in sql:
+            problems.append(_holds_nul(tag, name))
+        down = tag + ".down.sql"
+        migrations.append(
+            Migration(
+                tag,
+                entry.idx,
+                entry.when,
+                sha256(data).hexdigest(),
+                sql,
+                file,
+                prefix + down if down in names else None,
+            )
+        )
+    return tuple(migrations), tuple(absent), problems
+
+
+def _read_stamped(path: Path, folders: list[str]) -> Folder:
+    """Read Drizzle's 1.x format: `<YYYYMMDDHHMMSS>_<name>/migration.sql`, in the order of names."""
+    migrations: list[Migration] = []
+    problems: list[Problem] = []
+    for idx, tag in enumerate(folders):
+        file = path / tag / "migration.sql"
+        if not file.exists():
+            continue
+        when = _stamp_ms(tag)
+        if when is None:
+            problems.append(
+                Problem(
+                    ProblemCode.BAD_JOURNAL,
+                    f"The first 14 digits of {tag} are no date and time.",
+                    "Rename the folder to <YYYYMMDDHHMMSS>_<name>.",
+                    tag,
+                )
+            )
+            continue
+        data = read_bytes(str(file))
+        try:
+            sql = data.decode()
+        except UnicodeDecodeError as error:
+            problems.append(_not_utf8(tag, f"{tag}/migration.sql", error))
+            sql = ""
+        down = path / tag / "down.sql"
+        migrations.append(
+            Migration(
+                tag,
+                idx,
+                when,
+                sha256(data).hexdigest(),
+                sql,
+                str(file),
+                str(down) if down.exists() else None,
+            )
+        )
+    return Folder(path, tuple(migrations), (), tuple(problems), stamped=True)
+
+
+def _stamp_ms(tag: str) -> int | None:
+    import calendar  # noqa: PLC0415  only this format needs it
+
+    try:
+        return calendar.timegm(time.strptime(tag[:14], "%Y%m%d%H%M%S")) * 1000
+    except ValueError:
+        return None
+
+
+def _new_entries(names: list[str], migrations: tuple[Migration, ...]) -> list[Entry]:
+    """Give files that no journal lists a place at the end, each later than all before it."""
+    when = max([int(time.time() * 1000), *(migration.when + 1 for migration in migrations)])
+    return [
+        Entry(NEW, name.removesuffix(".sql"), when + offset) for offset, name in enumerate(names)
+    ]
+
+
+def _absent(tag: str, name: str) -> Problem:
+    return Problem(
+        ProblemCode.MISSING,
+        f"The journal lists {tag}, but {name} is not in the folder.",
+        f"Bring {name} back from version control, or take its entry out of meta/_journal.json"
+        " if no database has applied it.",
+        tag,
+    )
+
+
+def _unreadable(tag: str, name: str, error: OSError) -> Problem:
+    return Problem(
+        ProblemCode.MISSING,
+        f"{name} cannot be read: {error.strerror}.",
+        f"Make {name} readable for this user.",
+        tag,
+    )
+
+
+def _not_utf8(tag: str, name: str, error: UnicodeDecodeError) -> Problem:
+    line = error.object.count(b"\n", 0, error.start) + 1
+    return Problem(
+        ProblemCode.BAD_ENCODING,
+        f"{name} is not valid UTF-8: byte 0x{error.object[error.start]:02x} in line {line}.",
+        f"Save {name} as UTF-8.",
+        tag,
+    )
+
+
+def _holds_nul(tag: str, name: str) -> Problem:
+    return Problem(
+        ProblemCode.BAD_ENCODING,
+        f"{name} holds a zero byte, so it is no UTF-8 text.",
+        f"Save {name} as UTF-8 (it may be UTF-16).",
+        tag,
+    )

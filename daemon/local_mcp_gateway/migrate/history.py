@@ -1,0 +1,133 @@
+"""`__guard_history`: what happened to this database, when, and by which version; append-only.
+
+It keeps the text of each applied migration (and of its way back), so that an edited file can be
+compared with what really ran, and a migration can be taken back after its file is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from local_mcp_gateway.migrate.ledger import (
+    HISTORY,
+    INSERT_HISTORY,
+    guard_tables,
+    now_iso,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from local_mcp_gateway.migrate.folder import Migration
+
+
+class Recorded(NamedTuple):
+    """One row of the history, as `db history` shows it.
+
+    `event`: applied, adopted, trusted, edit_accepted, renumbered or reverted; and what happened to the
+    whole database: restored, reset, seeded.
+    """
+
+    event: str
+    tag: str | None
+    hash: str | None
+    created_at: int | None
+    applied_at: str
+    duration_ms: float | None
+    backup: str | None
+    program_version: str | None
+    fingerprint: str | None
+    previous_hash: str | None
+
+
+def note(
+    connection: sqlite3.Connection,
+    event: str,
+    migration: Migration,
+    *,
+    program_version: str,
+    duration_ms: float | None = None,
+    backup: str | None = None,
+    fingerprint: str | None = None,
+    previous_hash: str | None = None,
+) -> None:
+    """Append one row to the history; the ledger is the caller's."""
+    connection.execute(
+        INSERT_HISTORY,
+        (
+            event,
+            migration.tag,
+            migration.hash,
+            migration.when,
+            now_iso(),
+            duration_ms,
+            backup,
+            program_version,
+            fingerprint,
+            previous_hash,
+            migration.sql,
+            text_of(migration.down),
+        ),
+    )
+
+
+def forget(
+    connection: sqlite3.Connection,
+    migration: Migration,
+    *,
+    duration_ms: float | None,
+    backup: str | None,
+    program_version: str,
+    fingerprint: str | None,
+) -> None:
+    """Take a reverted migration out of the ledger and say so in the history."""
+    connection.execute(
+        "DELETE FROM __drizzle_migrations WHERE hash = ? AND created_at = ?",
+        (migration.hash, migration.when),
+    )
+    note(
+        connection,
+        "reverted",
+        migration,
+        duration_ms=duration_ms,
+        backup=backup,
+        program_version=program_version,
+        fingerprint=fingerprint,
+    )
+
+
+def read_history(connection: sqlite3.Connection) -> tuple[Recorded, ...]:
+    """Return everything that happened to this database, oldest first."""
+    if HISTORY not in guard_tables(connection):
+        return ()
+    return tuple(
+        Recorded(*row)
+        for row in connection.execute(
+            "SELECT event, tag, hash, created_at, applied_at, duration_ms, backup, program_version,"
+            " fingerprint, previous_hash FROM __guard_history ORDER BY id"
+        )
+    )
+
+
+def last_text(connection: sqlite3.Connection, digest: str) -> str | None:
+    """Return the text of an applied migration as it was when it was applied."""
+    if HISTORY not in guard_tables(connection):
+        return None
+    row = connection.execute(
+        "SELECT sql FROM __guard_history WHERE hash = ? AND sql IS NOT NULL ORDER BY id DESC",
+        (digest,),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def applied_downs(connection: sqlite3.Connection, tags: Iterable[str]) -> dict[str, str]:
+    """Return the way back as it was kept with each of these migrations, by tag."""
+    if HISTORY not in guard_tables(connection):
+        return {}
+    wanted = set(tags)
+    rows = connection.execute(
+        "SELECT tag, down FROM __guard_history WHERE down IS NOT NULL ORDER BY id"
+    )
+    return {tag: down for tag, down in rows if tag in wanted}

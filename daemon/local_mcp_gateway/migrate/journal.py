@@ -1,0 +1,139 @@
+"""`meta/_journal.json`, Drizzle's list of the migrations in their order."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from local_mcp_gateway.errors import Problem, ProblemCode
+
+# What Drizzle Kit writes for databases that speak SQLite.
+_DIALECTS = frozenset({"sqlite", "turso", "libsql", "d1"})
+
+
+class Entry(NamedTuple):
+    """One line of the journal. A tuple, since thousands are made at each start."""
+
+    idx: int
+    tag: str
+    when: int
+
+
+class Journal(NamedTuple):
+    """The journal's entries in their order, and what is wrong with it."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
+
+
+def read_journal(folder: Path) -> Journal:
+    """Read the journal of a folder that has one."""
+    try:
+        found = json.loads((folder / "meta" / "_journal.json").read_bytes())
+    except OSError as error:
+        return Journal((), (_malformed(f"cannot be read: {error.strerror}"),))
+    except ValueError as error:
+        return Journal((), (_malformed(f"is no JSON: {error}"),))
+    if not isinstance(found, dict) or not isinstance(found.get("entries"), list):
+        return Journal((), (_malformed("has no list `entries`"),))
+    dialect = found.get("dialect", "sqlite")
+    if dialect not in _DIALECTS:
+        return Journal((), (_wrong_dialect(folder, str(dialect)),))
+    entries: list[Entry] = []
+    for position, item in enumerate(found["entries"]):
+        wrong = _what_is_wrong(item)
+        if wrong:
+            return Journal((), (_malformed(f"has an entry {position} {wrong}"),))
+        entries.append(Entry(item.get("idx", position), item["tag"], int(item["when"])))
+    return Journal(tuple(entries), tuple(_repeated(entries)))
+
+
+def write_journal(folder: Path, added: Iterable[Entry]) -> None:
+    """Append entries to the journal: temporary file, fsync, rename, fsync of the folder.
+
+    Other keys and entries stay as they are. A crash leaves the old journal or the new one.
+    """
+    file = folder / "meta" / "_journal.json"
+    try:
+        journal = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        journal = {"version": "7", "dialect": "sqlite", "entries": []}
+    journal["entries"] += [
+        {
+            "idx": entry.idx,
+            "version": "6",
+            "when": entry.when,
+            "tag": entry.tag,
+            "breakpoints": True,
+        }
+        for entry in added
+    ]
+    file.parent.mkdir(exist_ok=True)
+    replace_durably(file, json.dumps(journal, indent=2, ensure_ascii=False).encode())
+
+
+def replace_durably(file: Path, data: bytes) -> None:
+    """Write a file so that a power cut leaves the old content or the new one, whole."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    descriptor = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _what_is_wrong(item: object) -> str | None:
+    """Say why an entry cannot be used; a tag is a file's name, so it may not lead out of the folder."""
+    if not isinstance(item, dict):
+        return "that is no object"
+    tag, when, idx = item.get("tag"), item.get("when"), item.get("idx", 0)
+    if not isinstance(tag, str) or not tag:
+        return "without a `tag`"
+    if "/" in tag or "\\" in tag or "\0" in tag or tag.startswith("."):
+        return f"whose tag {tag!r} is no file name"
+    if type(when) is not int and not (type(when) is float and when.is_integer()):
+        return f"({tag}) whose `when` is no number of milliseconds"
+    if type(idx) is not int:
+        return f"({tag}) whose `idx` is no number"
+    return None
+
+
+def _repeated(entries: list[Entry]) -> Iterable[Problem]:
+    tags = [entry.tag for entry in entries]
+    if len(set(tags)) == len(tags):
+        return
+    for tag in sorted({tag for tag in tags if tags.count(tag) > 1}):
+        yield Problem(
+            ProblemCode.DUPLICATE,
+            f"The journal lists {tag} more than once.",
+            "Take the second entry out of meta/_journal.json.",
+            tag,
+        )
+
+
+def _malformed(what: str) -> Problem:
+    return Problem(
+        ProblemCode.BAD_JOURNAL,
+        f"meta/_journal.json {what}.",
+        "Bring meta/_journal.json back from version control, and merge it by hand if two branches"
+        " changed it; `db check` looks at it again.",
+    )
+
+
+def _wrong_dialect(folder: Path, dialect: str) -> Problem:
+    return Problem(
+        ProblemCode.DIALECT,
+        f"{folder} is a folder of {dialect} migrations, and the database is SQLite.",
+        "Give the folder of the SQLite migrations with --migrations.",
+    )

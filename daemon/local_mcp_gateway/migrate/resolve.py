@@ -1,0 +1,248 @@
+"""What is pending, or why nothing may run: a pure function of the files and the ledger.
+
+Pending is the set difference between the two, never "newer than the newest": a high-water mark skips
+in silence whatever was merged late. A ledger row belongs to a file when the hash and the time agree;
+else when the hash alone does (the journal was rewritten); else, by the time or the tag, it is the same
+migration with another text: edited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import Problem, ProblemCode
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.migrate.ledger import Applied
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedMigration:
+    """A migration of the folder that this database has applied."""
+
+    migration: Migration
+    row: Applied
+
+    @property
+    def tag(self) -> str:
+        """Return its tag, as the folder has it now."""
+        return self.migration.tag
+
+    @property
+    def hash(self) -> str:
+        """Return the hash that the ledger holds."""
+        return self.row.hash
+
+    @property
+    def created_at(self) -> int:
+        """Return the ledger's integer milliseconds."""
+        return self.row.created_at
+
+    @property
+    def applied_at(self) -> str | None:
+        """Return when it was applied here; None where another tool did it."""
+        return self.row.applied_at
+
+    @property
+    def duration_ms(self) -> float | None:
+        """Return how long it took; None where another tool did it."""
+        return self.row.duration_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """An applied migration whose file has changed since."""
+
+    migration: Migration
+    row: Applied
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How a folder and a ledger fit together. With problems, nothing may be applied."""
+
+    applied: tuple[AppliedMigration, ...]
+    """In the folder's order."""
+    pending: tuple[Migration, ...]
+    """In the folder's order, which is the order to apply them in."""
+    problems: tuple[Problem, ...]
+    edited: tuple[Edited, ...] = ()
+
+
+def resolve(
+    folder: Folder, applied: Sequence[Applied], *, allow_out_of_order: bool = False
+) -> Resolution:
+    """Match the folder's migrations with the ledger's rows, and name everything that does not fit."""
+    matched, edited, strangers = _match(folder, applied)
+    done = tuple(AppliedMigration(m, matched[m.tag]) for m in folder.migrations if m.tag in matched)
+    changed = {entry.migration.tag for entry in edited}
+    pending = tuple(m for m in folder.migrations if m.tag not in matched and m.tag not in changed)
+    problems = list(folder.problems)
+    problems += [_edited(entry) for entry in edited]
+    problems += _unknown_rows(folder, strangers)
+    if pending:
+        problems += _repeated_numbers(folder, {m.tag for m in pending})
+        if not allow_out_of_order:
+            problems += _out_of_order(folder, pending, applied, matched)
+    problems += [_unjournaled(path.name, folder) for path in folder.unjournaled]
+    return Resolution(done, pending, tuple(problems), tuple(edited))
+
+
+def _match(
+    folder: Folder, applied: Sequence[Applied]
+) -> tuple[dict[str, Applied], list[Edited], list[Applied]]:
+    """Give each ledger row its migration: by hash and time, by hash, then by time or tag (edited)."""
+    exact = {(m.hash, m.when): m.tag for m in folder.migrations}
+    matched: dict[str, Applied] = {}
+    rest: list[Applied] = []
+    seen: set[tuple[str, int]] = set()
+    for row in applied:
+        key = row[:2]
+        if key in seen:
+            continue  # another tool's starts at the same time applied it more than once
+        seen.add(key)
+        tag = exact.get(key)
+        if tag is None:
+            rest.append(row)
+        else:
+            matched[tag] = row
+    if not rest:
+        return matched, [], []
+    left = [m for m in folder.migrations if m.tag not in matched]
+    rest = _take(left, rest, matched)
+    edited: list[Edited] = []
+    strangers: list[Applied] = []
+    for row in rest:
+        same = next((m for m in left if m.when == row.created_at or m.tag == row.tag), None)
+        if same is None:
+            strangers.append(row)
+        else:
+            left.remove(same)
+            edited.append(Edited(same, row))
+    return matched, edited, strangers
+
+
+def _take(left: list[Migration], rest: list[Applied], matched: dict[str, Applied]) -> list[Applied]:
+    """Match rows by their hash alone, in order; return those that found nobody."""
+    by_hash: dict[str, list[Migration]] = {}
+    for migration in left:
+        by_hash.setdefault(migration.hash, []).append(migration)
+    nobody: list[Applied] = []
+    for row in rest:
+        candidates = by_hash.get(row.hash)
+        if candidates:
+            migration = candidates.pop(0)
+            left.remove(migration)
+            matched[migration.tag] = row
+        else:
+            nobody.append(row)
+    return nobody
+
+
+def _unknown_rows(folder: Folder, rows: Iterable[Applied]) -> Iterable[Problem]:
+    """Name rows that have no file: deleted, or written by a newer version of the program."""
+    newest = max((m.when for m in folder.migrations), default=0)
+    absent = {entry.when for entry in folder.absent} | {entry.tag for entry in folder.absent}
+    for row in rows:
+        if row.created_at in absent or row.tag in absent:
+            continue  # the folder's own problem says it
+        name = row.tag or f"the migration with hash {row.hash[:12]}…"
+        if row.created_at > newest:
+            yield Problem(
+                ProblemCode.NEWER_DATABASE,
+                f"The database has applied {name}, which is newer than everything in {folder.path}.",
+                "Start the newer version of the program, or restore the backup from before it"
+                " (`db backup list`, then `db restore NAME`).",
+                row.tag,
+            )
+        else:
+            yield Problem(
+                ProblemCode.MISSING,
+                f"The database has applied {name}, which is not in {folder.path}.",
+                "Bring its file and its journal entry back from version control.",
+                row.tag,
+            )
+
+
+def _edited(entry: Edited) -> Problem:
+    tag, was, now = entry.migration.tag, entry.row.hash, entry.migration.hash
+    if entry.row.applied_at is None:
+        hint = (
+            f"Bring {tag}.sql back from version control; or, as another tool applied it and its old text"
+            " is not known here, take the files as they are with `db adopt --trust-files`."
+        )
+    else:
+        hint = (
+            f"Bring {tag}.sql back from version control and write the change as a new migration;"
+            f" or look at the difference and accept it with `db repair --accept-edited {tag}`."
+        )
+    return Problem(
+        ProblemCode.EDITED,
+        f"{tag}.sql was edited after it was applied: its hash was {was[:12]}… and is {now[:12]}….",
+        hint,
+        tag,
+    )
+
+
+def _out_of_order(
+    folder: Folder,
+    pending: Sequence[Migration],
+    applied: Sequence[Applied],
+    matched: dict[str, Applied],
+) -> Iterable[Problem]:
+    """Name pending migrations that stand before, or are dated before, one that is applied."""
+    if not applied:
+        return
+    newest = max(row.created_at for row in applied)
+    last = max((n for n, m in enumerate(folder.migrations) if m.tag in matched), default=-1)
+    place = {m.tag: n for n, m in enumerate(folder.migrations)}
+    for migration in pending:
+        if place[migration.tag] > last and migration.when > newest:
+            continue
+        after = folder.migrations[last].tag if last >= 0 else "the newest"
+        yield Problem(
+            ProblemCode.OUT_OF_ORDER,
+            f"{migration.tag} is pending, but it comes before {after}, which is applied already"
+            " (Drizzle would skip it in silence).",
+            "Read whether it still fits, then apply it with `db migrate --allow-out-of-order`,"
+            " or give it a place at the end with `db renumber`.",
+            migration.tag,
+        )
+
+
+def _repeated_numbers(folder: Folder, pending: set[str]) -> Iterable[Problem]:
+    """Name numbers that stand twice in the journal, as after a merge, while it can still be mended."""
+    if folder.stamped:
+        return
+    first: dict[object, str] = {}
+    for migration in folder.migrations:
+        number = migration.tag.partition("_")[0]
+        keys: list[object] = [migration.idx] if migration.idx >= 0 else []
+        if len(number) == 4 and number.isdigit():
+            keys.append(number)
+        for key in keys:
+            other = first.setdefault(key, migration.tag)
+            if other != migration.tag and pending & {other, migration.tag}:
+                yield Problem(
+                    ProblemCode.DUPLICATE,
+                    f"{other} and {migration.tag} have the same number, as after a merge of two branches.",
+                    "Give the later one a new number with `db renumber`.",
+                    migration.tag,
+                )
+                break
+
+
+def _unjournaled(name: str, folder: Folder) -> Problem:
+    plain = not folder.migrations and not folder.absent
+    return Problem(
+        ProblemCode.UNJOURNALED,
+        f"{name} is not listed in meta/_journal.json (Drizzle would skip it in silence).",
+        "Make the folder ours with `db adopt --format plain`."
+        if plain
+        else "Save it while `serve --dev` runs, which journals it after a rehearsal; or write its entry"
+        " with `db adopt --format journal`; or take the file away.",
+        name.removesuffix(".sql"),
+    )

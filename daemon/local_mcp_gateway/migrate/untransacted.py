@@ -1,0 +1,104 @@
+"""`-- guard: no-transaction`: the few statements that SQLite refuses inside a transaction.
+
+Such a file may hold VACUUM and the PRAGMAs below only: each can be run again after a kill, so a crash
+between them and their ledger row costs a repetition and nothing else. Everything else is refused
+before the first of them runs.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import ForbiddenStatement
+from local_mcp_gateway.migrate.apply import Step
+from local_mcp_gateway.migrate.blame import blame
+from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
+from local_mcp_gateway.migrate.statements import Statement, split
+from local_mcp_gateway.migrate.tokens import first_words
+
+if TYPE_CHECKING:
+    import threading
+
+    from local_mcp_gateway.migrate.folder import Migration
+
+PRAGMAS = frozenset({"JOURNAL_MODE", "PAGE_SIZE", "AUTO_VACUUM"})
+
+
+def apply_untransacted(
+    connection: sqlite3.Connection,
+    migration: Migration,
+    *,
+    backup: str | None,
+    program_version: str,
+    fingerprint: str | None = None,
+    stamped: bool = False,
+    stop: threading.Event | None = None,
+) -> Step:
+    """Run a `no-transaction` migration outside of one, then commit its ledger row by itself.
+
+    The connection is in no transaction, before and after. The journal is put back into WAL and FULL,
+    whatever the file did.
+    """
+    begun = perf_counter()
+    statements = checked_statements(migration)
+    if stop is not None:
+        connection.set_progress_handler(stop.is_set, 10_000)
+    try:
+        for statement in statements:
+            try:
+                connection.execute(statement.text).fetchall()
+            except sqlite3.Error as error:
+                raise blame(error, migration, statement, None) from error
+    finally:
+        connection.set_progress_handler(None, 0)
+        _back_to_durable(connection)
+    step = Step(
+        migration.tag, len(statements), round((perf_counter() - begun) * 1000, 3), frozenset()
+    )
+    connection.execute("BEGIN IMMEDIATE")
+    ensure_ledger(connection, stamped=stamped)
+    record_all(
+        connection,
+        [Entry(migration, step.duration_ms)],
+        backup=backup,
+        program_version=program_version,
+        fingerprint=fingerprint,
+    )
+    connection.execute("COMMIT")
+    return step
+
+
+def checked_statements(migration: Migration) -> list[Statement]:
+    """Return the file's statements; raise ForbiddenStatement unless all may run without transaction."""
+    found = list(split(migration.sql))
+    for statement in found:
+        words = first_words(statement.text, 4)
+        if words[:1] == ("VACUUM",) and "INTO" not in words:
+            continue
+        name = (
+            words[3]
+            if words[2:3] == (".",) and len(words) > 3
+            else words[1]
+            if len(words) > 1
+            else ""
+        )
+        if words[:1] == ("PRAGMA",) and name in PRAGMAS:
+            continue
+        raise ForbiddenStatement(
+            f"{migration.path.name}, line {statement.line}, statement {statement.number}: a file without"
+            " transaction may hold only VACUUM and PRAGMA journal_mode, page_size and auto_vacuum.",
+            hint="Move this statement into a migration of its own, without that first line.",
+            tag=migration.tag,
+            line=statement.line,
+            statement=statement.number,
+        )
+    return found
+
+
+def _back_to_durable(connection: sqlite3.Connection) -> None:
+    (file,) = [row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main"]
+    if file:
+        connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        connection.execute("PRAGMA synchronous=FULL")
