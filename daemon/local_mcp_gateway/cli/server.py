@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-_PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-"""What follows `--` is the server's own command line, options included."""
 
 
 @click.group()
@@ -27,7 +25,7 @@ def server() -> None:
     """Add, show, try and remove the upstream MCP servers."""
 
 
-@server.command(context_settings=_PASS_ON)
+@server.command()
 @click.argument("name")
 @click.option("--profile", help="Put it into this profile, which is made if it is not there.")
 @click.option(
@@ -127,7 +125,7 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
     return Exit.OK
 
 
-@server.command(context_settings=_PASS_ON)
+@server.command()
 @click.argument("name")
 @click.option("--rename", metavar="NEW", help="Give it another name.")
 @click.option(
