@@ -1,7 +1,7 @@
 """Connections, and the only place that sets what a connection is.
 
 Why these values: with DELETE + FULL (SQLite's default) and with WAL + NORMAL a committed transaction
-is undone by a power cut; WAL + FULL survives it. Foreign keys are off while migrations run, because a
+is undone by a power cut; WAL + FULL and anything + EXTRA survive it. Foreign keys are off while migrations run, because a
 rebuild drops the old table and its children would go with it; the setting is a no-op inside a
 transaction, so it is made before BEGIN and read back.
 
@@ -28,27 +28,39 @@ SERVING_PRAGMAS = (
 )
 """For the connections that serve, in this order."""
 
+_EXTRA = 3
 _WAL_PAUSE_S = 0.02
 
 
 def open_migration(path: Path) -> sqlite3.Connection:
-    """Open (or create, 0600) the live database to be migrated: durable, foreign keys off.
+    """Open (or create, 0600, in WAL) the live database to be migrated: durable, foreign keys off.
 
-    The caller holds the `DatabaseLock`: switching to WAL returns BUSY without calling the busy
-    handler, so two starts would race here. An existing database may be switched to WAL by this.
+    The journal mode of a database that exists is its owner's and stays as it is: nothing is written
+    before the migration's own transaction. EXTRA survives a power cut in every mode (in WAL it is
+    FULL). The caller holds the `DatabaseLock`: switching a new file to WAL would race otherwise.
     """
-    if not path.exists():
+    new = not path.exists() or path.stat().st_size == 0
+    if new:
         _create_private(path)
     with explained(path):
         connection = _connect(f"{uri(path)}?mode=rw")
         try:
-            _switch_to_wal(connection)
-            connection.execute("PRAGMA synchronous=FULL")
+            if new:
+                _switch_to_wal(connection)
+            make_durable(connection)
             set_foreign_keys(connection, on=False)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def make_durable(connection: sqlite3.Connection) -> None:
+    """Make COMMIT survive a power cut, and read the setting back; outside of a transaction."""
+    connection.execute("PRAGMA synchronous=EXTRA")
+    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+    if synchronous != _EXTRA:
+        raise RuntimeError(f"PRAGMA synchronous is {synchronous}, set inside a transaction")
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

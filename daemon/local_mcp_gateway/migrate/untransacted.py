@@ -11,6 +11,7 @@ import sqlite3
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.database.connect import make_durable
 from local_mcp_gateway.errors import ForbiddenStatement
 from local_mcp_gateway.migrate.apply import Step
 from local_mcp_gateway.migrate.blame import blame
@@ -38,8 +39,7 @@ def apply_untransacted(
 ) -> Step:
     """Run a `no-transaction` migration outside of one, then commit its ledger row by itself.
 
-    The connection is in no transaction, before and after. The journal is put back into WAL and FULL,
-    whatever the file did.
+    The connection is in no transaction, before and after. A journal mode that the file chose stays.
     """
     begun = perf_counter()
     statements = checked_statements(migration)
@@ -53,7 +53,7 @@ def apply_untransacted(
                 raise blame(error, migration, statement, None) from error
     finally:
         connection.set_progress_handler(None, 0)
-        _back_to_durable(connection)
+        make_durable(connection)
     step = Step(
         migration.tag, len(statements), round((perf_counter() - begun) * 1000, 3), frozenset()
     )
@@ -95,10 +95,3 @@ def checked_statements(migration: Migration) -> list[Statement]:
             statement=statement.number,
         )
     return found
-
-
-def _back_to_durable(connection: sqlite3.Connection) -> None:
-    (file,) = [row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main"]
-    if file:
-        connection.execute("PRAGMA journal_mode=WAL").fetchall()
-        connection.execute("PRAGMA synchronous=FULL")
