@@ -125,7 +125,7 @@ def test_the_migration_connection_is_durable_and_without_foreign_keys(tmp_path: 
         connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("journal_mode", "synchronous", "foreign_keys")
     ]
-    assert values == ["wal", 2, 0]
+    assert values == ["wal", 3, 0]
     assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o600
     connection.execute("BEGIN")
     with pytest.raises(RuntimeError, match="inside a transaction"):
