@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from local_mcp_gateway.database.serving import Database
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"

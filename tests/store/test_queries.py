@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.store import memory, queries
@@ -112,11 +113,13 @@ async def test_the_newest_catalog_of_a_server_is_remembered(database: Database) 
 
 
 async def test_the_call_log_keeps_the_newest(database: Database) -> None:
-    calls = [
-        CallRecord(i, "p", "s", "tools/call", f"t{i}", "ok", None, 5, 1, 2) for i in range(10)
-    ]
+    calls = [CallRecord(i, "p", "s", "tools/call", f"t{i}", "ok", None, 5, 1, 2) for i in range(10)]
     await memory.save_calls(database, calls, keep=3)
-    assert [call.target for call in await memory.list_calls(database, limit=9)] == ["t9", "t8", "t7"]
+    assert [call.target for call in await memory.list_calls(database, limit=9)] == [
+        "t9",
+        "t8",
+        "t7",
+    ]
 
 
 async def test_a_setting_is_replaced(database: Database) -> None:

@@ -6,11 +6,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from local_mcp_gateway.schema import compare, inspect
-from local_mcp_gateway.store.tables import metadata
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from local_mcp_gateway.schema import compare, inspect
+from local_mcp_gateway.store.tables import metadata
 from tests.store.conftest import create_database
 
 

@@ -78,10 +78,15 @@ class Database:
     async def paused(self) -> AsyncIterator[None]:
         """Hold new writers back, after the running one, so that a migration can be applied.
 
-        The connections stay open: SQLite prepares a statement again when the schema has changed.
+        The connections stay open, and read something afterwards: that is when SQLite notices that
+        the schema has changed. A statement that is prepared before may be judged by the old one.
         """
         async with self._writing:
-            yield
+            try:
+                yield
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._notice_schema()
 
     @asynccontextmanager
     async def closed_for(self) -> AsyncIterator[None]:
@@ -93,6 +98,14 @@ class Database:
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._connect()
+
+    async def _notice_schema(self) -> None:
+        assert self._writer is not None, "the database is open"
+        readers = [await self._idle.get() for _ in range(READERS)]
+        for connection in (self._writer, *readers):
+            await connection.execute_fetchall("SELECT count(*) FROM sqlite_master")
+        for reader in readers:
+            self._idle.put_nowait(reader)
 
     async def _connect(self) -> None:
         connections = AsyncExitStack()

@@ -38,7 +38,11 @@ def _server_key(*, primary_key: bool = False) -> Column[str]:
 def _flag(name: str) -> Column[int]:
     """Return a column that is 0 or 1 and starts as 1."""
     return Column(
-        name, Integer, CheckConstraint(f"{name} IN (0, 1)"), nullable=False, server_default=text("1")
+        name,
+        Integer,
+        CheckConstraint(f"{name} IN (0, 1)"),
+        nullable=False,
+        server_default=text("1"),
     )
 
 

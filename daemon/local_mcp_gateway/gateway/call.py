@@ -1,0 +1,86 @@
+"""One request on its way to an upstream server, and what may come back before its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from local_mcp_gateway.gateway.envelope import Answer, decode_members, edit, member
+
+
+class UpstreamLost(Exception):
+    """The connection ended, or could not be made; `unsent` when the server never saw the request."""
+
+    def __init__(self, reason: str, *, unsent: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.unsent = unsent
+
+
+class SessionLost(UpstreamLost):
+    """The server answered that it does not know our session: it never looked at the request."""
+
+    def __init__(self) -> None:
+        super().__init__("the server has lost its session", unsent=True)
+
+
+class Caller(Protocol):
+    """Who waits for the answer: takes what the server sends before it."""
+
+    capabilities: bytes
+
+    def notified(self, method: str, params: bytes) -> None:
+        """Take a notification that belongs to this call."""
+
+    async def asked(self, method: str, params: bytes) -> Answer:
+        """Answer a request that the server makes during this call."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A request to forward. `params` are bytes; the token is the client's own, as it wrote it."""
+
+    method: str
+    params: bytes
+    caller: Caller
+    modern: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    key: str | None = None
+    extend: Callable[[], None] = field(default=lambda: None)
+    token: bytes = b""
+
+    def prepared(self, token: bytes) -> bytes:
+        """Return the params with the client's progress token replaced by one that is ours alone."""
+        if b"progressToken" not in self.params:
+            return self.params
+        meta = member(self.params, "_meta")
+        self.token = member(meta, "progressToken") if meta else b""
+        if not self.token:
+            return self.params
+        return edit(self.params, {"_meta": edit(meta, {"progressToken": token})})
+
+    def notified(self, method: str, params: bytes) -> None:
+        """Hand a notification to the caller, with the caller's own progress token in it."""
+        self.extend()
+        if method == "notifications/progress":
+            if not self.token:
+                return
+            params = edit(params, {"progressToken": self.token})
+        self.caller.notified(method, params)
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Whom a connection tells about what belongs to no call. Called on the event loop."""
+
+    notified: Callable[[str, bytes], None]
+    asked: Callable[[str, bytes], Awaitable[Answer]]
+    wrote: Callable[[str], None]
+    """A line of a child's stderr."""
+
+
+def progress_token(params: bytes) -> bytes:
+    """Return the bytes of a progress notification's token."""
+    token = decode_members(params).get("progressToken")
+    return b"" if token is None else bytes(token)

@@ -1,0 +1,58 @@
+"""The log of calls: gathered in memory, written to the database in batches, off the message path."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.store.memory import save_calls
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.store.model import CallRecord
+
+MOST_WAITING: Final = 10_000
+BATCH_PAUSE_S: Final = 1.0
+
+
+class CallLog:
+    """Takes records without waiting; when the database is slow, the oldest unwritten ones go."""
+
+    def __init__(self, database: Database, emit: Emit, *, keep: int) -> None:
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self.seconds: Counter[tuple[str, str]] = Counter()
+        self._database = database
+        self._emit = emit
+        self._keep = keep
+        self._waiting: deque[CallRecord] = deque(maxlen=MOST_WAITING)
+        self._arrived = asyncio.Event()
+
+    def add(self, call: CallRecord) -> None:
+        """Take one finished call."""
+        server = call.server or ""
+        self.counts[server, call.method, call.status] += 1
+        self.seconds[server, call.method] += call.duration_us
+        self._waiting.append(call)
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Write batches until cancelled."""
+        while True:
+            await self._arrived.wait()
+            await asyncio.sleep(BATCH_PAUSE_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits. A database that refuses costs these records, not the calls."""
+        self._arrived.clear()
+        batch = tuple(self._waiting)
+        self._waiting.clear()
+        if not batch:
+            return
+        try:
+            await save_calls(self._database, batch, keep=self._keep)
+        except sqlite3.Error as error:
+            self._emit("upstream.wrote", server="", line=f"{len(batch)} call records lost: {error}")

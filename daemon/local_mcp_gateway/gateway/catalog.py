@@ -1,0 +1,168 @@
+"""What a profile shows: the union of its servers' lists, and the way back. Pure.
+
+Servers come in the profile's order. Under the policy `auto` the first server that has a name keeps
+it, and only later ones are prefixed: adding a server never renames a tool that a client already uses.
+`always` prefixes every name, `never` none: then the first one wins and later ones are hidden. A
+resource's URI is an address, so it is prefixed (`server+uri`) only where two servers have the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from local_mcp_gateway.gateway.envelope import edit, encode
+from local_mcp_gateway.store.model import CatalogKind, Prefix, ProfileDefinition, ToolSetting
+
+SEPARATOR: Final = "__"
+LISTS: Final = (
+    CatalogKind.TOOLS,
+    CatalogKind.RESOURCES,
+    CatalogKind.RESOURCE_TEMPLATES,
+    CatalogKind.PROMPTS,
+)
+KEYS: Final[Mapping[CatalogKind, str]] = {
+    CatalogKind.TOOLS: "name",
+    CatalogKind.RESOURCES: "uri",
+    CatalogKind.RESOURCE_TEMPLATES: "uriTemplate",
+    CatalogKind.PROMPTS: "name",
+}
+MEMBERS: Final[Mapping[CatalogKind, str]] = {
+    CatalogKind.TOOLS: "tools",
+    CatalogKind.RESOURCES: "resources",
+    CatalogKind.RESOURCE_TEMPLATES: "resourceTemplates",
+    CatalogKind.PROMPTS: "prompts",
+}
+
+
+class _Named(msgspec.Struct):
+    name: str = ""
+    uri: str = ""
+    uriTemplate: str = ""  # noqa: N815  the protocol's spelling
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One tool, resource, template or prompt: its key and its JSON as the server wrote it."""
+
+    key: str
+    raw: bytes
+
+
+Lists = Mapping[CatalogKind, Sequence[Item]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a name leads: the server, and what the server calls it."""
+
+    server: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one profile shows: a JSON result for each list method, and the routes behind it."""
+
+    results: Mapping[CatalogKind, bytes]
+    routes: Mapping[CatalogKind, Mapping[str, Route]]
+    templates: tuple[tuple[re.Pattern[str], Route], ...] = ()
+    hidden: tuple[str, ...] = ()
+    servers: tuple[str, ...] = field(default=())
+
+
+def items_of(kind: CatalogKind, body: bytes | str) -> tuple[Item, ...]:
+    """Read a remembered JSON array; an item without its key is passed over."""
+    key = KEYS[kind]
+    items = ((getattr(_decode_named(raw), key), bytes(raw)) for raw in _decode_list(body))
+    return tuple(Item(name, raw) for name, raw in items if name)
+
+
+def body_of(items: Iterable[Item]) -> bytes:
+    """Write items as a JSON array."""
+    return b"[" + b",".join(item.raw for item in items) + b"]"
+
+
+def hash_of(body: bytes) -> str:
+    """Return the fingerprint by which a changed list is noticed."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def union(profile: ProfileDefinition, catalogs: Mapping[str, Lists]) -> View:
+    """Return what `profile` shows, given the last known lists of each server by name."""
+    servers = tuple(member.server for member in profile.members if member.active)
+    settings = {(setting.server, setting.tool): setting for setting in profile.tools}
+    results: dict[CatalogKind, bytes] = {}
+    routes: dict[CatalogKind, dict[str, Route]] = {}
+    hidden: list[str] = []
+    for kind in LISTS:
+        shown: list[bytes] = []
+        routes[kind] = {}
+        for server in servers:
+            for item in catalogs.get(server, {}).get(kind, ()):
+                setting = settings.get((server, item.key)) if kind is CatalogKind.TOOLS else None
+                if setting is not None and not setting.enabled:
+                    continue
+                name = _exposed(profile.prefix, kind, server, item.key, setting, routes[kind])
+                if name is None:
+                    hidden.append(f"{server}:{item.key}")
+                    continue
+                routes[kind][name] = Route(server, item.key)
+                shown.append(_shown(kind, item, name, setting))
+        array = b"[" + b",".join(shown) + b"]"
+        results[kind] = b'{"' + MEMBERS[kind].encode() + b'":' + array + b"}"
+    patterns = tuple(
+        (template_pattern(name), route)
+        for name, route in routes[CatalogKind.RESOURCE_TEMPLATES].items()
+    )
+    return View(results, routes, patterns, tuple(hidden), servers)
+
+
+def _exposed(
+    policy: Prefix,
+    kind: CatalogKind,
+    server: str,
+    key: str,
+    setting: ToolSetting | None,
+    taken: Mapping[str, Route],
+) -> str | None:
+    """Return the name under which a client sees this item, or None when it cannot be shown."""
+    named = KEYS[kind] == "name"
+    name = setting.name if setting is not None and setting.name else key
+    prefixed = f"{server}{SEPARATOR}{name}" if named else f"{uri_prefix(server)}{key}"
+    if policy is Prefix.ALWAYS and named and not (setting and setting.name):
+        candidates = [prefixed]
+    elif policy is Prefix.NEVER:
+        candidates = [name]
+    else:
+        candidates = [name, prefixed]
+    return next((candidate for candidate in candidates if candidate not in taken), None)
+
+
+def _shown(kind: CatalogKind, item: Item, name: str, setting: ToolSetting | None) -> bytes:
+    changes: dict[str, bytes | None] = {}
+    if name != item.key:
+        changes[KEYS[kind]] = encode(name)
+    if setting is not None and setting.description is not None:
+        changes["description"] = encode(setting.description)
+    return edit(item.raw, changes) if changes else item.raw
+
+
+def uri_prefix(server: str) -> str:
+    """Return what stands before a clashing URI: a scheme may hold only letters, digits, + - and dot."""
+    return "s-" + re.sub(r"[^a-z0-9.-]", "-", server.lower()) + "+"
+
+
+def template_pattern(template: str) -> re.Pattern[str]:
+    """Return the pattern of the URIs that an RFC 6570 template can expand to."""
+    parts = re.split(r"(\{[^}]*\})", template)
+    return re.compile("".join(".*" if p[:1] == "{" else re.escape(p) for p in parts), re.DOTALL)

@@ -1,0 +1,130 @@
+"""The JSON-RPC envelope, and nothing inside it.
+
+A message is decoded to its envelope only: `id`, `params`, `result` and `error` stay the bytes that
+came in (`msgspec.Raw`) and go out unchanged. What the gateway does rewrite, it rewrites member by
+member with `edit`: every value that it does not replace keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+UPSTREAM_UNAVAILABLE: Final = -32001
+RESOURCE_NOT_FOUND: Final = -32002
+CANCELLED: Final = 0
+
+_RAW = msgspec.Raw(b"")
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """A request (`method`, `id`), a notification (`method`) or an answer (`id`, `result | error`).
+
+    An absent member is the empty `Raw`. The bytes are views into the message that was decoded.
+    """
+
+    jsonrpc: str = ""
+    id: msgspec.Raw = _RAW
+    method: str = ""
+    params: msgspec.Raw = _RAW
+    result: msgspec.Raw = _RAW
+    error: msgspec.Raw = _RAW
+
+    @property
+    def is_request(self) -> bool:
+        """Whether somebody waits for an answer to this."""
+        return bool(self.method) and len(self.id) > 0
+
+    @property
+    def is_notification(self) -> bool:
+        """Whether this is a call that nobody answers."""
+        return bool(self.method) and len(self.id) == 0
+
+
+class Target(msgspec.Struct, gc=False):
+    """The few members of `params` by which a message is routed."""
+
+    name: str | None = None
+    uri: str | None = None
+    meta: msgspec.Raw = msgspec.field(default=_RAW, name="_meta")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: the bytes of `result`, or of `error`."""
+
+    body: bytes | memoryview
+    failed: bool = False
+
+
+decode_envelope = msgspec.json.Decoder(Envelope).decode
+decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
+decode_target = msgspec.json.Decoder(Target).decode
+decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+decode_any = msgspec.json.Decoder().decode
+encode = msgspec.json.Encoder().encode
+
+
+def request(identity: bytes | memoryview, method: str, params: bytes | memoryview) -> bytes:
+    """Return the bytes of a request; `params` may be empty."""
+    return b"".join(
+        (b'{"jsonrpc":"2.0","id":', identity, b',"method":', encode(method), _params(params), b"}")
+    )
+
+
+def notification(method: str, params: bytes | memoryview = b"") -> bytes:
+    """Return the bytes of a notification."""
+    return b"".join((b'{"jsonrpc":"2.0","method":', encode(method), _params(params), b"}"))
+
+
+def response(identity: bytes | memoryview, answer: Answer) -> bytes:
+    """Return the bytes of the answer to the request `identity`."""
+    member = b',"error":' if answer.failed else b',"result":'
+    return b"".join((b'{"jsonrpc":"2.0","id":', identity or b"null", member, answer.body, b"}"))
+
+
+def _params(params: bytes | memoryview) -> bytes:
+    return b',"params":' + bytes(params) if params else b""
+
+
+def failure(code: int, message: str, data: object = None) -> Answer:
+    """Return an error answer of the gateway's own."""
+    error: dict[str, object] = {"code": code, "message": message}
+    if data is not None:
+        error["data"] = data
+    return Answer(encode(error), failed=True)
+
+
+def success(result: object) -> Answer:
+    """Return an answer of the gateway's own."""
+    return Answer(encode(result))
+
+
+def edit(raw: bytes | memoryview, changes: Mapping[str, bytes | None]) -> bytes:
+    """Return the JSON object `raw` with members replaced or added, or taken out where None.
+
+    The bytes of every other member stay as they are; only white space between members goes.
+    """
+    members: dict[str, Any] = decode_members(raw) if raw else {}
+    for key, value in changes.items():
+        if value is None:
+            members.pop(key, None)
+        else:
+            members[key] = msgspec.Raw(value)
+    return encode(members)
+
+
+def member(raw: bytes | memoryview, key: str) -> bytes:
+    """Return the bytes of one member of the JSON object `raw`, or nothing."""
+    if not raw:
+        return b""
+    value = decode_members(raw).get(key)
+    return b"" if value is None else bytes(value)

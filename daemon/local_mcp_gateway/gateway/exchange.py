@@ -1,0 +1,160 @@
+"""The answer to one POST: a JSON body, or a stream of events as soon as something precedes it.
+
+Nothing is sent until it is decided. The common case (an answer and nothing before it) is one JSON
+response without a task of its own. The first message that comes before the answer, or
+`keepalive_s` of silence, commits to a stream; from then on a writer task sends what `queue` holds.
+A client that leaves is noticed by a watcher, which starts late so that quick calls do not pay for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from local_mcp_gateway.gateway import envelope, sse
+from local_mcp_gateway.gateway.envelope import Answer, failure
+from local_mcp_gateway.gateway.sessions import LEVELS, Session, level_of
+
+Receive = Callable[[], Any]
+Send = Callable[[dict[str, Any]], Any]
+Headers = list[tuple[bytes, bytes]]
+
+WATCH_AFTER_S: Final = 0.05
+JSON_HEADER: Final = (b"content-type", b"application/json")
+STREAM_HEADERS: Final = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Exchange:
+    """One POST in progress; it is the `Caller` of the call that it makes."""
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        *,
+        session: Session | None,
+        capabilities: bytes,
+        log_level: str | None,
+        streams: bool,
+        keepalive_s: float,
+        headers: Headers,
+    ) -> None:
+        self.capabilities = capabilities
+        self.left = False
+        self._receive, self._send = receive, send
+        self._session = session
+        self._log_level = log_level
+        self._streams = streams
+        self._keepalive_s = keepalive_s
+        self._headers = headers
+        self._queue: asyncio.Queue[bytes | None] | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        self._timers = [loop.call_later(WATCH_AFTER_S, self._watch)]
+        if streams:
+            self._timers.append(loop.call_later(keepalive_s, self._commit))
+
+    def notified(self, method: str, params: bytes) -> None:
+        """Send a notification before the answer, or to the session's own stream if this cannot."""
+        if not self._wanted(method, params):
+            return
+        message = envelope.notification(method, params)
+        if self._streams:
+            self.push(message)
+        elif self._session is not None:
+            self._session.offer(message)
+
+    async def asked(self, method: str, params: bytes) -> Answer:
+        """Ask the client something while its call runs."""
+        if self._session is None:
+            return failure(envelope.METHOD_NOT_FOUND, f"This client cannot be asked {method}")
+        capability = method.partition("/")[0]
+        if not envelope.member(self.capabilities, capability):
+            return failure(envelope.METHOD_NOT_FOUND, f"The client does not support {capability}")
+        return await self._session.ask(
+            method, params, self.push if self._streams else self._session.offer
+        )
+
+    def push(self, message: bytes) -> None:
+        """Send a message before the answer; commits to a stream."""
+        self._commit()
+        assert self._queue is not None, "committed"
+        self._queue.put_nowait(sse.render(message))
+
+    def cancel(self) -> None:
+        """Cancel the call: its client wants no answer any more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def finish(self, body: bytes, status: int = 200) -> None:
+        """Send the answer and end the exchange."""
+        self._stop_watching()
+        if self._queue is None:
+            length = (b"content-length", b"%d" % len(body))
+            headers = [JSON_HEADER, length, *self._headers]
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": body})
+            return
+        self._queue.put_nowait(sse.render(body))
+        self._queue.put_nowait(None)
+        assert self._writer is not None, "committed"
+        await self._writer
+
+    async def abandon(self) -> None:
+        """End without an answer: nobody is there to read it."""
+        self._stop_watching()
+        tasks = [task for task in (self._writer, self._watcher) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _wanted(self, method: str, params: bytes) -> bool:
+        if method != "notifications/message":
+            return True
+        if self._session is not None:
+            return self._session.hears(method, params)
+        return self._log_level in LEVELS and level_of(params) >= LEVELS.index(self._log_level)
+
+    def _commit(self) -> None:
+        if self._queue is None:
+            self._queue = asyncio.Queue()
+            self._writer = asyncio.create_task(self._write(self._queue))
+
+    async def _write(self, queue: asyncio.Queue[bytes | None]) -> None:
+        headers = [*STREAM_HEADERS, *self._headers]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+        while True:
+            try:
+                async with asyncio.timeout(self._keepalive_s):
+                    chunk = await queue.get()
+            except TimeoutError:
+                chunk = sse.KEEPALIVE
+            last = chunk is None
+            await self._send(
+                {"type": "http.response.body", "body": chunk or b"", "more_body": not last}
+            )
+            if last:
+                return
+
+    def _watch(self) -> None:
+        self._watcher = asyncio.create_task(self._until_left())
+
+    async def _until_left(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+        self.cancel()
+
+    def _stop_watching(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()

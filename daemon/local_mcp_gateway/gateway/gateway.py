@@ -1,0 +1,175 @@
+"""The gateway as a whole: made from the definitions in the database, and changed with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from local_mcp_gateway.gateway.calls import CallLog
+from local_mcp_gateway.gateway.catalog import LISTS, body_of, hash_of, items_of
+from local_mcp_gateway.gateway.connection import Connection, Identity
+from local_mcp_gateway.gateway.envelope import encode
+from local_mcp_gateway.gateway.faces import Application, Faces
+from local_mcp_gateway.gateway.hub import Hub
+from local_mcp_gateway.gateway.upstream import Hooks, Upstream
+from local_mcp_gateway.gateway.upstream_stdio import StdioConnection
+from local_mcp_gateway.log import Emit, ignore
+from local_mcp_gateway.store.memory import load_catalogs, save_catalogs
+from local_mcp_gateway.store.model import CatalogEntry, CatalogKind, ServerDefinition, ServerKind
+from local_mcp_gateway.store.queries import load_definitions
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.gateway.call import Events
+    from local_mcp_gateway.gateway.options import GatewayOptions
+
+
+class Gateway:
+    """Owns every upstream's life. Make one with `async with Gateway.open(…)`."""
+
+    app: Application
+
+    def __init__(self, database: Database, options: GatewayOptions, emit: Emit) -> None:
+        self._database = database
+        self._options = options
+        self._emit = emit
+        self._calls = CallLog(database, emit, keep=options.keep_calls)
+        self._hub = Hub(options, self._calls, emit)
+        self._hooks = Hooks(self._listed, self._hub.events_of)
+        self._http: aiohttp.ClientSession | None = None
+        self._reloading = asyncio.Lock()
+        self.app = Faces(self._hub)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, database: Database, options: GatewayOptions, emit: Emit = ignore
+    ) -> AsyncIterator[Gateway]:
+        """Read the definitions and start every upstream's life; connect none yet.
+
+        On the way out everything that was started has ended: tasks, sessions, children and their trees.
+        """
+        gateway = cls(database, options, emit)
+        writing = asyncio.create_task(gateway._calls.run())
+        try:
+            await gateway.reload()
+            yield gateway
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+            await gateway._close()
+
+    async def reload(self) -> None:
+        """Read the definitions again: end what is gone or different, start what is new.
+
+        A server whose definition is the same goes on undisturbed, with its calls.
+        """
+        async with self._reloading:
+            definitions = await load_definitions(self._database)
+            registry = self._hub.registry
+            wanted = {server.name: server for server in definitions.servers if server.active}
+            ending = [
+                upstream
+                for name, upstream in registry.upstreams.items()
+                if wanted.get(name) != upstream.definition
+            ]
+            kept = {name: u for name, u in registry.upstreams.items() if u not in ending}
+            fresh = {
+                name: self._upstream(server) for name, server in wanted.items() if name not in kept
+            }
+            await self._remind(fresh)
+            before = {name: profile for name, profile in registry.profiles.items()}
+            registry.upstreams = {**kept, **fresh}
+            registry.profiles = {profile.name: profile for profile in definitions.profiles}
+            registry.forget_views()
+            for upstream in fresh.values():
+                upstream.start()
+            await asyncio.gather(*(upstream.stop() for upstream in ending))
+            self._announce(before, {upstream.name for upstream in ending} | fresh.keys())
+
+    def status(self) -> dict[str, Any]:
+        """Return how each server is: state, reason, next retry, number of tools."""
+        return self._hub.status()
+
+    async def check(self, definition: ServerDefinition) -> Identity:
+        """Connect to a server that need not be stored, shake hands, and leave it again."""
+        events = self._hub.events_of(self._upstream(definition))
+        connection = await self._open_connection(definition, events)
+        try:
+            return connection.identity
+        finally:
+            await connection.close()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _upstream(self, definition: ServerDefinition) -> Upstream:
+        return Upstream(definition, self._options, self._open_connection, self._hooks, self._emit)
+
+    async def _open_connection(self, definition: ServerDefinition, events: Events) -> Connection:
+        limit = self._options.max_message_bytes
+        if definition.kind is ServerKind.STDIO:
+            return await StdioConnection.open(definition, events, max_message_bytes=limit)
+        # aiohttp is the most expensive import of all, and a start does not need it
+        from local_mcp_gateway.gateway.upstream_http import HttpConnection, client_session
+
+        if self._http is None:
+            self._http = client_session()
+        return await HttpConnection.open(definition, self._http, events, max_message_bytes=limit)
+
+    async def _remind(self, fresh: dict[str, Upstream]) -> None:
+        """Give new upstreams what the database remembers of them."""
+        remembered: dict[str, dict[CatalogKind, str]] = {}
+        for entry in await load_catalogs(self._database):
+            remembered.setdefault(entry.server_id, {})[entry.kind] = entry.body
+        for upstream in fresh.values():
+            known = remembered.get(upstream.definition.id, {})
+            if CatalogKind.INITIALIZE not in known:
+                continue
+            identity = msgspec.json.decode(known[CatalogKind.INITIALIZE], type=Identity)
+            lists = {kind: items_of(kind, known.get(kind, "[]")) for kind in LISTS}
+            upstream.remember(identity, lists)
+
+    def _listed(self, upstream: Upstream, changed: frozenset[CatalogKind], announced: bool) -> None:
+        """Take the lists that an upstream has fetched: keep what changed, and tell the clients."""
+        registry = self._hub.registry
+        if registry.upstreams.get(upstream.name) is not upstream:
+            return
+        if changed:
+            registry.forget_views(registry.profiles_of(upstream.name))
+            self._hub.start(self._keep(upstream, changed))
+        if changed or announced:
+            self._hub.announce(upstream.name, changed or frozenset({CatalogKind.TOOLS}))
+
+    async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
+        identity = encode(upstream.identity)
+        bodies = {CatalogKind.INITIALIZE: identity}
+        bodies |= {kind: body_of((upstream.lists or {}).get(kind, ())) for kind in changed}
+        entries = [
+            CatalogEntry(upstream.definition.id, kind, body.decode(), hash_of(body))
+            for kind, body in bodies.items()
+        ]
+        await save_catalogs(self._database, entries)
+
+    def _announce(self, before: dict[str, Any], changed_servers: set[str]) -> None:
+        """After a reload: tell the clients whose profile shows something else now."""
+        registry = self._hub.registry
+        for name in changed_servers & registry.upstreams.keys():
+            self._hub.announce(name, frozenset(LISTS))
+        for profile in registry.profiles.values():
+            if before and before.get(profile.name) != profile:
+                for server in [member.server for member in profile.members][:1]:
+                    self._hub.announce(server, frozenset(LISTS))
+
+    async def _close(self) -> None:
+        await self._hub.close()
+        upstreams = self._hub.registry.upstreams.values()
+        await asyncio.gather(*(upstream.stop() for upstream in upstreams))
+        if self._http is not None:
+            await self._http.close()
+        await self._calls.flush()

@@ -1,0 +1,228 @@
+"""What the parts of the gateway share, and how messages of servers reach the clients."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from local_mcp_gateway.gateway import envelope, eras
+from local_mcp_gateway.gateway.access import Doorkeeper
+from local_mcp_gateway.gateway.call import Events
+from local_mcp_gateway.gateway.catalog import uri_prefix
+from local_mcp_gateway.gateway.connection import SILENT
+from local_mcp_gateway.gateway.envelope import Answer, Envelope, decode_any, edit, encode, failure
+from local_mcp_gateway.gateway.hello import initialize_result
+from local_mcp_gateway.gateway.registry import Registry
+from local_mcp_gateway.gateway.router import Request, Router
+from local_mcp_gateway.gateway.sessions import Session, Sessions
+from local_mcp_gateway.store.model import CallRecord, CatalogKind
+from local_mcp_gateway.store.queries import now_ms
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.calls import CallLog
+    from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.gateway.streams import Listener
+    from local_mcp_gateway.gateway.upstream import Upstream
+    from local_mcp_gateway.log import Emit
+
+LIST_CHANGED: Final = {
+    "notifications/tools/list_changed": (CatalogKind.TOOLS,),
+    "notifications/prompts/list_changed": (CatalogKind.PROMPTS,),
+    "notifications/resources/list_changed": (
+        CatalogKind.RESOURCES,
+        CatalogKind.RESOURCE_TEMPLATES,
+    ),
+}
+
+
+class Hub:
+    """The running gateway: everything that a request may need."""
+
+    def __init__(self, options: GatewayOptions, calls: CallLog, emit: Emit) -> None:
+        self.options = options
+        self.emit = emit
+        self.calls = calls
+        self.doorkeeper = Doorkeeper(options.allowed_hosts, options.allowed_origins)
+        self.registry = Registry(options.list_timeout_s)
+        self.sessions = Sessions()
+        self.listeners: set[Listener] = set()
+        self.router = Router(self.registry, self.sessions)
+        self.stopping = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def hello(self, session: Session) -> Answer:
+        """Answer `initialize`."""
+        members = self.registry.members(session.profile)
+        for upstream in members:
+            upstream.want()
+        return envelope.success(initialize_result(session.version, members))
+
+    def took(self, profile: str, session: Session | None, message: Envelope) -> None:
+        """Take a client's notification, or its answer to something it was asked."""
+        params = bytes(message.params)
+        if not message.method:
+            if session is not None:
+                session.answered(message)
+        elif message.method == "notifications/cancelled":
+            if session is not None:
+                session.cancel(params)
+        elif message.method not in {"notifications/initialized", "notifications/progress"}:
+            for upstream in self.registry.members(profile):
+                self.start(upstream.notify(message.method, params))
+
+    def finished(self, request: Request, answer: Answer | None, began_ns: int) -> None:
+        """Record one request that has ended, answered or not."""
+        duration_us = (time.perf_counter_ns() - began_ns) // 1000
+        status, error = "cancelled", None
+        if answer is not None:
+            status = "error" if answer.failed else "ok"
+            error = _error_text(answer) if answer.failed else None
+        shown = self.options.log_payloads
+        self.calls.add(
+            CallRecord(
+                now_ms(),
+                request.profile,
+                request.server,
+                request.method,
+                request.target,
+                status,
+                error,
+                duration_us,
+                len(request.params),
+                0 if answer is None else len(answer.body),
+                request.params.decode("utf-8", "replace") if shown else None,
+                bytes(answer.body).decode("utf-8", "replace") if shown and answer else None,
+            )
+        )
+        self.emit(
+            "call.finished",
+            method=request.method,
+            profile=request.profile,
+            server=request.server,
+            target=request.target,
+            status=status,
+            duration_ms=duration_us / 1000,
+        )
+
+    # --- servers --------------------------------------------------------------------------------
+
+    def events_of(self, upstream: Upstream) -> Events:
+        """Return whom the connections of this upstream tell."""
+        return Events(
+            notified=lambda method, params: self._notified(upstream, method, params),
+            asked=lambda method, params: self._asked(upstream, method, params),
+            wrote=lambda line: self.emit("upstream.wrote", server=upstream.name, line=line),
+        )
+
+    def announce(self, server: str, kinds: frozenset[CatalogKind]) -> None:
+        """Tell the clients of a server's profiles that lists have changed."""
+        for method, changed in LIST_CHANGED.items():
+            if kinds.intersection(changed):
+                self._broadcast(server, method, b"")
+
+    def _notified(self, upstream: Upstream, method: str, params: bytes) -> None:
+        if method in LIST_CHANGED:
+            upstream.changed()
+        elif method == "notifications/resources/updated":
+            self._updated(upstream.name, params)
+        elif method not in {"notifications/cancelled", "notifications/progress"}:
+            self._broadcast(upstream.name, method, params)
+
+    def _broadcast(self, server: str, method: str, params: bytes) -> None:
+        profiles = self.registry.profiles_of(server)
+        message = envelope.notification(method, params)
+        for session in self.sessions:
+            if session.profile in profiles and session.hears(method, params):
+                session.offer(message)
+        for listener in tuple(self.listeners):
+            if listener.profile in profiles:
+                listener.offer(method, params, None)
+
+    def _updated(self, server: str, params: bytes) -> None:
+        """Tell who has subscribed to this resource, under the URI that each of them knows."""
+        uri = decode_any(envelope.member(params, "uri") or b'""')
+        profiles = self.registry.profiles_of(server)
+        for known in (uri, uri_prefix(server) + uri):
+            told = edit(params, {"uri": encode(known)}) if known != uri else params
+            message = envelope.notification("notifications/resources/updated", told)
+            for session in self.sessions:
+                if session.profile in profiles and known in session.subscriptions:
+                    session.offer(message)
+            for listener in tuple(self.listeners):
+                if listener.profile in profiles:
+                    listener.offer("notifications/resources/updated", told, known)
+
+    async def _asked(self, upstream: Upstream, method: str, params: bytes) -> Answer:
+        """Answer a request that a server makes outside of any call."""
+        capability = method.partition("/")[0]
+        profiles = self.registry.profiles_of(upstream.name)
+        for session in self.sessions:
+            able = envelope.member(session.capabilities, capability)
+            if session.profile in profiles and session.streams and able:
+                return await session.ask(method, params, session.offer)
+        return failure(envelope.METHOD_NOT_FOUND, f"No client is there to answer {method}")
+
+    async def subscribe(self, profile: str, uris: tuple[str, ...]) -> tuple[str, ...]:
+        """Subscribe at the servers for a stateless client; return what may be given back."""
+        for uri in uris:
+            params = encode({"uri": uri})
+            await self.router.handle(Request(profile, "resources/subscribe", params, SILENT))
+        return uris
+
+    def unsubscribe_soon(self, profile: str, uris: tuple[str, ...]) -> None:
+        """Give up subscriptions that no client holds any more."""
+        for uri in uris:
+            params = encode({"uri": uri})
+            request = Request(profile, "resources/unsubscribe", params, SILENT)
+            self.start(self.router.handle(request))
+
+    # --- tasks ----------------------------------------------------------------------------------
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something beside; it ends with the gateway at the latest."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End streams, sessions and tasks."""
+        self.stopping = True
+        for listener in self.listeners:
+            listener.queue.put_nowait(None)
+        for session in self.sessions:
+            self.sessions.close(session)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def status(self) -> dict[str, Any]:
+        """Return how each server is, and how many clients there are."""
+        return {
+            "servers": dict(self._server_states()),
+            "profiles": sorted(self.registry.profiles),
+            "sessions": len(self.sessions),
+        }
+
+    def _server_states(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, upstream in sorted(self.registry.upstreams.items()):
+            lists = upstream.lists or {}
+            yield (
+                name,
+                {
+                    "state": upstream.state.value,
+                    "reason": upstream.reason,
+                    "retry_at": upstream.retry_at,
+                    "tools": len(lists[CatalogKind.TOOLS]) if lists else None,
+                    "protocol": upstream.identity.version if upstream.identity else None,
+                    "pid": upstream.pid,
+                },
+            )
+
+
+def _error_text(answer: Answer) -> str:
+    text = envelope.member(answer.body, "message").decode("utf-8", "replace")
+    return f"{eras.error_code(answer)} {text}"[:500]

@@ -1,0 +1,46 @@
+"""Cut a stream of bytes into lines, with a limit. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+END_BYTES: Final = 4096
+
+
+class Lines:
+    """Turn chunks into lines. A line beyond the limit is dropped; of it only both ends are kept.
+
+    `overflowed` holds those ends when the last `feed` came to the end of such a line, else None.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.overflowed: bytes | None = None
+        self._limit = limit_bytes
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self._head: bytes | None = None
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the lines that this chunk completes, without their line ends."""
+        self.overflowed = None
+        *complete, rest = chunk.split(b"\n")
+        for part in complete:
+            self._keep(part)
+            head, line = self._head, b"".join(self._parts)
+            self._parts, self._bytes, self._head = [], 0, None
+            if head is None:
+                yield line.removesuffix(b"\r")
+            else:
+                self.overflowed = head + line[-END_BYTES:]
+        if rest:
+            self._keep(rest)
+
+    def _keep(self, part: bytes) -> None:
+        self._parts.append(part)
+        self._bytes += len(part)
+        if self._head is not None:
+            self._parts = [b"".join(self._parts)[-END_BYTES:]]
+        elif self._bytes > self._limit:
+            whole = b"".join(self._parts)
+            self._head, self._parts = whole[:END_BYTES], [whole[-END_BYTES:]]

@@ -1,0 +1,68 @@
+"""All upstreams and profiles, and what each profile shows just now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.gateway.catalog import View, union
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.upstream import Upstream
+    from local_mcp_gateway.store.model import ProfileDefinition
+
+
+class Registry:
+    """The one place that knows who is there. Views are made when they are asked for, then kept."""
+
+    def __init__(self, list_timeout_s: float) -> None:
+        self.upstreams: dict[str, Upstream] = {}
+        self.profiles: Mapping[str, ProfileDefinition] = {}
+        self._list_timeout_s = list_timeout_s
+        self._views: dict[str, View] = {}
+
+    def members(self, profile: str) -> list[Upstream]:
+        """Return the active upstreams of a profile, in its order."""
+        return [
+            self.upstreams[member.server]
+            for member in self.profiles[profile].members
+            if member.active and member.server in self.upstreams
+        ]
+
+    def profiles_of(self, server: str) -> frozenset[str]:
+        """Return the names of the profiles that show this server."""
+        return frozenset(
+            profile.name
+            for profile in self.profiles.values()
+            if any(member.server == server and member.active for member in profile.members)
+        )
+
+    def view(self, profile: str) -> View:
+        """Return what the profile shows, from the last known lists."""
+        view = self._views.get(profile)
+        if view is None:
+            catalogs = {upstream.name: upstream.lists or {} for upstream in self.members(profile)}
+            view = self._views[profile] = union(self.profiles[profile], catalogs)
+        return view
+
+    async def settled_view(self, profile: str) -> View:
+        """Return what the profile shows, after waiting a while for servers that were never seen.
+
+        Servers whose lists are remembered are not waited for: they are connected behind.
+        """
+        members = self.members(profile)
+        for upstream in members:
+            upstream.want()
+        unknown = [upstream.known() for upstream in members if upstream.lists is None]
+        if unknown:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._list_timeout_s):
+                    await asyncio.gather(*unknown)
+        return self.view(profile)
+
+    def forget_views(self, profiles: frozenset[str] | None = None) -> None:
+        """Make the views of these profiles, or of all, anew when they are asked for next."""
+        for name in tuple(self._views) if profiles is None else profiles:
+            self._views.pop(name, None)

@@ -1,0 +1,166 @@
+"""The clients of the handshake era: what each said of itself, and what waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from local_mcp_gateway.gateway import envelope, eras
+from local_mcp_gateway.gateway.envelope import Answer, Envelope, decode_any
+
+LEVELS: Final = (
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+)
+KEPT_EVENTS: Final = 256
+"""Messages of the GET stream that are kept, for a client that comes back with Last-Event-ID."""
+IDLE_S: Final = 24 * 3600
+MOST_SESSIONS: Final = 10_000
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One client. `outbox` holds the newest messages of its GET stream, numbered."""
+
+    id: str
+    profile: str
+    version: str
+    capabilities: bytes = b"{}"
+    level: int = 0
+    last_seen: float = field(default_factory=time.monotonic)
+    subscriptions: set[str] = field(default_factory=set)
+    running: dict[bytes, Callable[[], None]] = field(default_factory=dict)
+    """Id of a request → what cancels it."""
+    asked: dict[bytes, asyncio.Future[Answer]] = field(default_factory=dict)
+    outbox: deque[tuple[int, bytes]] = field(default_factory=deque)
+    taken: int = 0
+    """Number of the newest message that a GET stream has taken."""
+    streams: int = 0
+    _numbered: int = 0
+    _asked: int = 0
+    _arrived: asyncio.Event | None = None
+
+    def offer(self, message: bytes) -> None:
+        """Put a message into the GET stream, or keep it until there is one."""
+        self._numbered += 1
+        self.outbox.append((self._numbered, message))
+        if len(self.outbox) > KEPT_EVENTS:
+            self.outbox.popleft()
+        if self._arrived is not None:
+            self._arrived.set()
+
+    def after(self, number: int) -> list[tuple[int, bytes]]:
+        """Return the kept messages that came after that number."""
+        return [entry for entry in self.outbox if entry[0] > number]
+
+    async def arrived(self) -> None:
+        """Return when there may be a new message."""
+        if self._arrived is None:
+            self._arrived = asyncio.Event()
+        await self._arrived.wait()
+        self._arrived.clear()
+
+    def hears(self, method: str, params: bytes) -> bool:
+        """Whether a log message is severe enough for this client; anything else always is."""
+        return method != "notifications/message" or level_of(params) >= self.level
+
+    async def ask(self, method: str, params: bytes, send: Callable[[bytes], None]) -> Answer:
+        """Send the client a request and wait for its answer; cancelling this cancels that."""
+        self._asked += 1
+        identity = b'"gateway-%d"' % self._asked
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.asked[identity] = future
+        try:
+            send(envelope.request(identity, method, params))
+            return await future
+        except asyncio.CancelledError:
+            send(
+                envelope.notification("notifications/cancelled", b'{"requestId":' + identity + b"}")
+            )
+            raise
+        finally:
+            self.asked.pop(identity, None)
+
+    def answered(self, message: Envelope) -> None:
+        """Take the client's answer to one of our requests; a stray one is let go."""
+        future = self.asked.get(bytes(message.id))
+        if future is not None and not future.done():
+            failed = len(message.error) > 0
+            future.set_result(Answer(bytes(message.error if failed else message.result), failed))
+
+    def cancel(self, params: bytes) -> None:
+        """Cancel the request that a `notifications/cancelled` names, if it still runs."""
+        identity = envelope.member(params, "requestId")
+        if (stop := self.running.get(identity)) is not None:
+            stop()
+
+    def end(self) -> None:
+        """Cancel what still runs for this client."""
+        for stop in list(self.running.values()):
+            stop()
+        for future in self.asked.values():
+            future.cancel()
+
+
+class Sessions:
+    """All sessions by id. The oldest idle ones go when there are too many."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(tuple(self._sessions.values()))
+
+    def open(self, profile: str, params: bytes) -> Session:
+        """Make the session of a client that says `initialize`."""
+        offered = decode_any(params) if params else {}
+        offered = offered if isinstance(offered, dict) else {}
+        version = eras.negotiate(offered.get("protocolVersion"))
+        capabilities = envelope.encode(offered.get("capabilities") or {})
+        session = Session(secrets.token_hex(16), profile, version, capabilities)
+        self._sessions[session.id] = session
+        if len(self._sessions) > MOST_SESSIONS:
+            self._forget_idle()
+        return session
+
+    def find(self, identity: str, profile: str) -> Session | None:
+        """Return the session of that id, if it belongs to that profile."""
+        session = self._sessions.get(identity)
+        if session is None or session.profile != profile:
+            return None
+        session.last_seen = time.monotonic()
+        return session
+
+    def close(self, session: Session) -> None:
+        """End a session: its client said goodbye."""
+        self._sessions.pop(session.id, None)
+        session.end()
+
+    def _forget_idle(self) -> None:
+        """Forget who has not been heard for a day; else the one that has been silent for longest."""
+        idle = [s for s in self if not s.streams and not s.running]
+        oldest = min(idle, key=lambda session: session.last_seen, default=None)
+        limit = time.monotonic() - IDLE_S
+        for session in idle:
+            if session.last_seen < limit or session is oldest:
+                self.close(session)
+
+
+def level_of(params: bytes) -> int:
+    """Return how severe a log message is: the place of its level in `LEVELS`."""
+    level = envelope.member(params, "level").decode("utf-8", "replace").strip('"')
+    return LEVELS.index(level) if level in LEVELS else len(LEVELS)

@@ -1,0 +1,97 @@
+"""Server-sent events, as MCP uses them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+KEEPALIVE: Final = b": keep-alive\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event; `data` is the joined data lines."""
+
+    data: bytes
+    event: bytes = b"message"
+    id: str | None = None
+    retry_ms: int | None = None
+
+
+class TooLarge(Exception):
+    """An event is larger than the limit."""
+
+
+class Parser:
+    """Turn chunks of a stream into events. Lines end with LF, CR LF or CR (HTML, "9.2.6")."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._rest: list[bytes] = []
+        self._rest_bytes = 0
+        self._data: list[bytes] = []
+        self._data_bytes = 0
+        self._event = b""
+        self._id: str | None = None
+        self._retry: int | None = None
+        self._skip_newline = False
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yield the events that this chunk completes."""
+        if self._skip_newline and chunk:
+            chunk = chunk[1:] if chunk[:1] == b"\n" else chunk
+            self._skip_newline = False
+        if b"\n" not in chunk and b"\r" not in chunk:
+            self._keep(chunk)
+            return
+        lines = (b"".join(self._rest) + chunk).splitlines(keepends=True)
+        self._rest, self._rest_bytes = [], 0
+        if not lines[-1].endswith((b"\n", b"\r")):
+            self._keep(lines.pop())
+        elif chunk.endswith(b"\r"):
+            self._skip_newline = True
+        for line in lines:
+            if (event := self._line(line.rstrip(b"\r\n"))) is not None:
+                yield event
+
+    def _keep(self, part: bytes) -> None:
+        self._rest.append(part)
+        self._rest_bytes += len(part)
+        if self._rest_bytes > self._limit:
+            raise TooLarge
+
+    def _line(self, line: bytes) -> Event | None:
+        if not line:
+            return self._dispatch()
+        field, _, value = line.partition(b":")
+        value = value[1:] if value[:1] == b" " else value
+        if field == b"data":
+            self._data.append(value)
+            self._data_bytes += len(value)
+            if self._data_bytes > self._limit:
+                raise TooLarge
+        elif field == b"event":
+            self._event = value
+        elif field == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+        elif field == b"retry" and value.isdigit():
+            self._retry = int(value)
+        return None
+
+    def _dispatch(self) -> Event | None:
+        data, event = self._data, self._event
+        self._data, self._data_bytes, self._event = [], 0, b""
+        if not data:
+            retry, self._retry = self._retry, None
+            return Event(b"", id=self._id, retry_ms=retry) if retry is not None else None
+        retry, self._retry = self._retry, None
+        return Event(b"\n".join(data), event or b"message", self._id, retry)
+
+
+def render(message: bytes, *, event: bytes = b"message", identity: str | None = None) -> bytes:
+    """Return a JSON message as one event; JSON that holds raw line ends becomes several data lines."""
+    head = b"" if identity is None else b"id: " + identity.encode() + b"\r\n"
+    if b"\n" in message or b"\r" in message:
+        message = b"\r\ndata: ".join(message.splitlines())
+    return b"".join((head, b"event: ", event, b"\r\ndata: ", message, b"\r\n\r\n"))

@@ -1,0 +1,141 @@
+"""Streams that outlive a request: a session's GET stream, and `subscriptions/listen`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from local_mcp_gateway.gateway import envelope, eras, sse
+from local_mcp_gateway.gateway.envelope import Envelope, edit, encode
+from local_mcp_gateway.gateway.exchange import STREAM_HEADERS, Headers, Receive, Send
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.hub import Hub
+    from local_mcp_gateway.gateway.sessions import Session
+
+MOST_WAITING: Final = 1024
+FLAGS: Final = {
+    "notifications/tools/list_changed": "toolsListChanged",
+    "notifications/prompts/list_changed": "promptsListChanged",
+    "notifications/resources/list_changed": "resourcesListChanged",
+}
+
+
+class Filter(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What a `subscriptions/listen` asks for."""
+
+    tools_list_changed: bool = False
+    prompts_list_changed: bool = False
+    resources_list_changed: bool = False
+    resource_subscriptions: tuple[str, ...] = ()
+
+
+class _Listen(msgspec.Struct):
+    notifications: Filter = msgspec.field(default_factory=Filter)
+
+
+class Listener:
+    """An open `subscriptions/listen` stream; a client that does not read is cut off."""
+
+    def __init__(self, profile: str, identity: bytes, wanted: Filter) -> None:
+        self.profile = profile
+        self._wanted = wanted
+        self._meta = encode({eras.SUBSCRIPTION_KEY: msgspec.Raw(identity)})
+        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(MOST_WAITING)
+
+    def offer(self, method: str, params: bytes, uri: str | None) -> None:
+        """Take a change notification, if the client asked for its kind."""
+        flag = FLAGS.get(method)
+        wanted = encode(self._wanted).find(flag.encode()) > 0 if flag else False
+        if wanted or (uri is not None and uri in self._wanted.resource_subscriptions):
+            self._put(envelope.notification(method, edit(params, {"_meta": self._meta})))
+
+    def acknowledge(self) -> None:
+        """Say first what will be delivered."""
+        body = encode({"_meta": msgspec.Raw(self._meta), "notifications": self._wanted})
+        self._put(envelope.notification("notifications/subscriptions/acknowledged", body))
+
+    def _put(self, message: bytes) -> None:
+        with suppress(asyncio.QueueFull):
+            self.queue.put_nowait(sse.render(message))
+
+
+async def listen(
+    hub: Hub, profile: str, message: Envelope, receive: Receive, send: Send, extra: Headers
+) -> None:
+    """Serve a `subscriptions/listen` request until its client leaves or the gateway stops."""
+    wanted = msgspec.json.decode(message.params, type=_Listen).notifications
+    listener = Listener(profile, bytes(message.id), wanted)
+    hub.listeners.add(listener)
+    uris = await hub.subscribe(profile, wanted.resource_subscriptions)
+    listener.acknowledge()
+    try:
+        await _stream(receive, send, extra, listener.queue.get, hub.options.keepalive_s)
+    finally:
+        hub.listeners.discard(listener)
+        hub.unsubscribe_soon(profile, uris)
+
+
+async def serve_stream(
+    hub: Hub, session: Session, last: str | None, receive: Receive, send: Send, extra: Headers
+) -> None:
+    """Serve the GET stream of a session; `Last-Event-ID` says where an earlier one broke off."""
+    if last is not None and last.isdigit():
+        session.taken = int(last)
+
+    async def following() -> bytes | None:
+        while not (waiting := session.after(session.taken)):
+            await session.arrived()
+        session.taken = waiting[-1][0]
+        return b"".join(sse.render(body, identity=str(number)) for number, body in waiting)
+
+    session.streams += 1
+    extra = [(b"mcp-session-id", session.id.encode()), *extra]
+    try:
+        await _stream(receive, send, extra, following, hub.options.keepalive_s)
+    finally:
+        session.streams -= 1
+
+
+async def _stream(
+    receive: Receive,
+    send: Send,
+    extra: Headers,
+    following: Callable[[], Any],
+    keepalive_s: float,
+) -> None:
+    """Send chunks until the client leaves, or `following` returns None."""
+    await send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *extra]})
+    await send({"type": "http.response.body", "body": b"", "more_body": True})
+    leaving = asyncio.create_task(_left(receive))
+    getting: asyncio.Task[bytes | None] | None = None
+    try:
+        while not leaving.done():
+            getting = getting or asyncio.create_task(following())
+            await asyncio.wait(
+                (leaving, getting), timeout=keepalive_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if leaving.done():
+                return
+            chunk: bytes | None = sse.KEEPALIVE
+            if getting.done():
+                chunk, getting = getting.result(), None
+            await send(
+                {"type": "http.response.body", "body": chunk or b"", "more_body": chunk is not None}
+            )
+            if chunk is None:
+                return
+    finally:
+        tasks = [task for task in (leaving, getting) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,299 @@
+"""One upstream server, one life: its own task connects, listens, backs off and connects again.
+
+    idle ──a call or a list wants it──▶ connecting ──handshake──▶ ready ──idle for long──▶ idle
+                  ▲                          │ fails                │ lost
+                  └──── pause, or a call ─── failed ◀───────────────┘
+
+Nothing outside waits for this task but a call to this very server, and that with a deadline. The last
+known lists stay in `lists` whatever happens. Pauses double up to `backoff_max_s`, with jitter, so that
+servers that died together do not come back together; a call cuts a pause short, once a second at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.gateway import envelope
+from local_mcp_gateway.gateway.call import Call, Events, UpstreamLost
+from local_mcp_gateway.gateway.envelope import Answer
+from local_mcp_gateway.gateway.listing import fetch_lists
+from local_mcp_gateway.store.model import ServerKind
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.catalog import Item
+    from local_mcp_gateway.gateway.connection import Connection, Identity
+    from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.store.model import CatalogKind, ServerDefinition
+
+FIRST_PAUSE_S: Final = 0.5
+LEAST_PAUSE_S: Final = 1.0
+SETTLE_S: Final = 0.05
+"""How long list_changed notifications are gathered before the lists are fetched again."""
+SAFE: Final = frozenset(
+    {"ping", "resources/read", "prompts/get", "completion/complete", "resources/subscribe"}
+)
+"""Methods that change nothing, so that one which got lost may be sent again."""
+
+Lists = dict["CatalogKind", tuple["Item", ...]]
+Open = Callable[["ServerDefinition", Events], Awaitable["Connection"]]
+
+
+class State(StrEnum):
+    """Where an upstream stands."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Whom an upstream tells, on the event loop: its identity and lists, and the server's messages."""
+
+    listed: Callable[[Upstream, frozenset[CatalogKind], bool], None]
+    events: Callable[[Upstream], Events]
+
+
+class Upstream:
+    """A server's life. `start` it once and `stop` it at the end."""
+
+    def __init__(
+        self,
+        definition: ServerDefinition,
+        options: GatewayOptions,
+        open_connection: Open,
+        hooks: Hooks,
+        emit: Emit,
+    ) -> None:
+        self.definition = definition
+        self.identity: Identity | None = None
+        self.lists: Lists | None = None
+        self.state = State.IDLE
+        self.reason: str | None = None
+        self.retry_at: float | None = None
+        self._options = options
+        self._open = open_connection
+        self._hooks = hooks
+        self._emit = emit
+        self._events = hooks.events(self)
+        self._connection: Connection | None = None
+        self._wanted = asyncio.Event()
+        self._stale = asyncio.Event()
+        self._announced = False
+        self._listed = asyncio.Event()
+        self._waiters: set[asyncio.Future[Connection]] = set()
+        self._in_flight = 0
+        self._last_used = time.monotonic()
+        self._life: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the server's name."""
+        return self.definition.name
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process id of a running child, else None."""
+        return getattr(self._connection, "pid", None)
+
+    def start(self) -> None:
+        """Begin the life; nothing is connected until something wants it."""
+        self._life = asyncio.create_task(self._live(), name=f"upstream {self.name}")
+
+    async def stop(self) -> None:
+        """End the connection and the child with all its tree; calls that wait fail."""
+        if self._life is not None:
+            self._life.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._life
+        self._reject("the server was removed or the gateway stops")
+
+    def want(self) -> None:
+        """Ask for a connection, without waiting for it."""
+        if self._connection is None and self.state is not State.FAILED:
+            self._wanted.set()
+
+    async def known(self) -> None:
+        """Return once the lists are known; ask for a connection if they are not. No deadline."""
+        if self.lists is None:
+            self._wanted.set()
+            await self._listed.wait()
+
+    def changed(self) -> None:
+        """Fetch the lists again soon: the server said that one changed."""
+        self._announced = True
+        self._stale.set()
+
+    async def call(self, call: Call) -> Answer:
+        """Forward a request. A request that the server never saw is sent once more."""
+        self._in_flight += 1
+        self._last_used = time.monotonic()
+        try:
+            try:
+                return await self._forward(call)
+            except UpstreamLost as lost:
+                if not (lost.unsent or call.method in SAFE):
+                    raise
+            return await self._forward(call)
+        except UpstreamLost as lost:
+            return self._unavailable(lost.reason)
+        except TimeoutError:
+            text = (
+                f"The server {self.name!r} did not answer within {self._options.call_timeout_s:g} s"
+            )
+            return envelope.failure(envelope.UPSTREAM_UNAVAILABLE, text, {"server": self.name})
+        finally:
+            self._in_flight -= 1
+            self._last_used = time.monotonic()
+
+    async def notify(self, method: str, params: bytes) -> None:
+        """Pass a notification on, if the server is there to take it."""
+        if self._connection is not None:
+            with suppress(UpstreamLost):
+                await self._connection.notify(method, params)
+
+    async def _forward(self, call: Call) -> Answer:
+        loop, patience = asyncio.get_running_loop(), self._options.call_timeout_s
+        connection = self._connection
+        if connection is None or connection.lost is not None:
+            connection = await self._connected()
+        async with asyncio.timeout(patience) as deadline:
+            call.extend = lambda: deadline.reschedule(loop.time() + patience)
+            return await connection.request(call)
+
+    async def _connected(self) -> Connection:
+        waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        self._wanted.set()
+        try:
+            return await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+    # --- the life -------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        failures = 0
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            began = time.monotonic()
+            reason = await self._one_connection()
+            if reason is None:
+                self.state, self.reason = State.IDLE, None
+                failures = 0
+                continue
+            lived_s = time.monotonic() - began
+            failures = 1 if self.state is State.READY and lived_s > 10 else failures + 1
+            await self._pause(reason, failures, began)
+
+    async def _one_connection(self) -> str | None:
+        """Connect and stay until the connection is lost. Return why, or None after an idle stop."""
+        self.state = State.CONNECTING
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_s):
+                connection = await self._open(self.definition, self._events)
+        except UpstreamLost as lost:
+            return lost.reason
+        except TimeoutError:
+            return f"it did not answer within {self._options.connect_timeout_s:g} s"
+        except Exception as error:  # noqa: BLE001  whatever one server does stays with that server
+            return f"{type(error).__name__}: {error}"
+        self._came_up(connection, began)
+        refreshing = asyncio.create_task(self._keep_lists(connection))
+        try:
+            return await self._until_lost_or_idle(connection)
+        finally:
+            self._connection = None
+            refreshing.cancel()
+            await asyncio.gather(refreshing, return_exceptions=True)
+            await connection.close()
+            self._emit("upstream.stopped", server=self.name)
+
+    def _came_up(self, connection: Connection, began: float) -> None:
+        self.state, self.reason, self.retry_at = State.READY, None, None
+        self.identity = connection.identity
+        self._connection = connection
+        self._last_used = time.monotonic()
+        self._stale.set()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(connection)
+        self._emit(
+            "upstream.connected",
+            server=self.name,
+            kind=self.definition.kind.value,
+            protocol=connection.identity.version,
+            duration_ms=round((time.perf_counter() - began) * 1000, 1),
+            pid=self.pid,
+        )
+
+    async def _until_lost_or_idle(self, connection: Connection) -> str | None:
+        limit = self._options.idle_stop_s
+        if limit <= 0 or self.definition.kind is not ServerKind.STDIO:
+            return await connection.wait_lost()
+        while True:
+            left_s = self._last_used + limit - time.monotonic()
+            if left_s <= 0 and not self._in_flight:
+                return None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(left_s, 1.0)):
+                    return await connection.wait_lost()
+
+    async def _pause(self, reason: str, failures: int, began: float) -> None:
+        """Wait before the next attempt; a call cuts the wait short."""
+        most = min(FIRST_PAUSE_S * 2 ** min(failures - 1, 16), self._options.backoff_max_s)
+        pause_s = random.uniform(most / 2, most)
+        self.state, self.reason, self.retry_at = State.FAILED, reason, time.time() + pause_s
+        self._reject(reason)
+        self._emit("upstream.lost", server=self.name, reason=reason, retry_s=round(pause_s, 2))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._wanted.wait()
+                await asyncio.sleep(max(0.0, began + LEAST_PAUSE_S - time.monotonic()))
+        self._wanted.set()
+
+    def _reject(self, reason: str) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(UpstreamLost(reason))
+
+    async def _keep_lists(self, connection: Connection) -> None:
+        """Fetch the lists now, and again whenever the server says that one changed."""
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            announced, self._announced = self._announced, False
+            try:
+                lists = await fetch_lists(connection, self._options.call_timeout_s)
+            except (UpstreamLost, TimeoutError) as error:
+                text = f"its lists could not be fetched: {str(error) or 'no answer in time'}"
+                self._emit("upstream.wrote", server=self.name, line=text)
+                await asyncio.sleep(1)
+                continue
+            before: Mapping[CatalogKind, tuple[Item, ...]] = self.lists or {}
+            self.lists = lists
+            self._listed.set()
+            changed = frozenset(kind for kind in lists if lists[kind] != before.get(kind))
+            self._hooks.listed(self, changed, announced)
+            await asyncio.sleep(SETTLE_S)
+
+    def remember(self, identity: Identity | None, lists: Lists) -> None:
+        """Take over what the database remembers of this server."""
+        self.identity, self.lists = identity, lists
+        self._listed.set()
+
+    def _unavailable(self, reason: str) -> Answer:
+        text = f"The server {self.name!r} is not available: {reason}"
+        data = {"server": self.name, "retry_at": self.retry_at}
+        return envelope.failure(envelope.UPSTREAM_UNAVAILABLE, text, data)

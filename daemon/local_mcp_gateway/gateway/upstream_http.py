@@ -1,0 +1,372 @@
+"""A server behind Streamable HTTP, in either era, on the pooled client session of the gateway.
+
+A stateless server gets each request as a POST of its own. With a handshake server there is one
+session for all clients, so ids are our own, and a GET stream brings what belongs to no call. A server
+that speaks both gets each request in the era of the client that makes it; its handshake session is
+then made by the first client that needs one. A 404 says that the session is gone: the server never
+looked at the request, so it is sent again once in a new session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import msgspec
+
+from local_mcp_gateway.gateway import envelope, eras
+from local_mcp_gateway.gateway.call import Call, Events, SessionLost, UpstreamLost
+from local_mcp_gateway.gateway.connection import (
+    INITIALIZE_PARAMS,
+    SILENT,
+    Identity,
+    identity_of_discover,
+    identity_of_initialize,
+)
+from local_mcp_gateway.gateway.envelope import Answer, Envelope
+from local_mcp_gateway.gateway.sse import Parser, TooLarge
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.store.model import ServerDefinition
+
+ACCEPT: Final = "application/json, text/event-stream"
+JSON: Final = "application/json"
+STREAM: Final = "text/event-stream"
+LISTEN: Final = b'{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}'
+
+
+def client_session() -> aiohttp.ClientSession:
+    """Return the pooled session: idle connections end before the usual server ends them (5 s)."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=True,
+    )
+
+
+class HttpConnection:
+    """A server that has answered its first request; `await HttpConnection.open(…)`."""
+
+    def __init__(
+        self,
+        definition: ServerDefinition,
+        http: aiohttp.ClientSession,
+        events: Events,
+        max_message_bytes: int,
+    ) -> None:
+        assert definition.url is not None, "an HTTP server has a URL"
+        self.identity = Identity()
+        self._url = definition.url
+        self._configured = dict(definition.headers)
+        self._http = http
+        self._events = events
+        self._limit = max_message_bytes
+        self._session: dict[str, str] | None = None
+        self._handshaking = asyncio.Lock()
+        self._stateless_only = False
+        self._next = 0
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._modern_headers = self._headers({"MCP-Protocol-Version": eras.NEWEST_MODERN})
+
+    @classmethod
+    async def open(
+        cls,
+        definition: ServerDefinition,
+        http: aiohttp.ClientSession,
+        events: Events,
+        *,
+        max_message_bytes: int,
+    ) -> HttpConnection:
+        """Find out which era the server speaks; the stateless one is asked for first."""
+        connection = cls(definition, http, events, max_message_bytes)
+        try:
+            discover = Call("server/discover", eras.to_modern(b""), SILENT, modern=True)
+            identity = identity_of_discover(await connection._post_modern(discover))
+            if identity is None:
+                await connection._handshake()
+            else:
+                connection.identity = identity
+                connection._start(connection._listen())
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    @property
+    def lost(self) -> str | None:
+        """Why the server is gone, or None while it answers."""
+        return self._lost.result() if self._lost.done() else None
+
+    async def wait_lost(self) -> str:
+        """Return the reason when the server is gone."""
+        return await asyncio.shield(self._lost)
+
+    async def request(self, call: Call) -> Answer:
+        """Forward one request, in the era of its client where the server speaks both."""
+        if self._lost.done():
+            raise UpstreamLost(self._lost.result(), unsent=True)
+        if self.identity.modern and (call.modern or call.caller is SILENT):
+            return await self._post_modern(call)
+        if self.identity.modern and not await self._speaks_handshake():
+            return await self._post_modern(call)
+        try:
+            return await self._post_session(call)
+        except SessionLost:
+            self._session = None
+            self._events.wrote("the session was lost and is made again")
+            await self._handshake()
+            return await self._post_session(call)
+
+    async def notify(self, method: str, params: bytes) -> None:
+        """Send one notification in our session; a stateless server takes none."""
+        if self._session is not None:
+            await self._post_only(envelope.notification(method, params))
+
+    async def close(self) -> None:
+        """End our session at the server, as far as it answers, and the tasks that listen."""
+        if not self._lost.done():
+            self._lost.set_result("it was stopped")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is not None and "Mcp-Session-Id" in self._session:
+            headers, self._session = self._session, None
+            with suppress(aiohttp.ClientError, TimeoutError, OSError):
+                async with asyncio.timeout(1), self._http.delete(self._url, headers=headers):
+                    pass
+
+    # --- the stateless era ----------------------------------------------------------------------
+
+    async def _post_modern(self, call: Call) -> Answer:
+        """Send one self-contained request; cancelling it closes the connection, which cancels it."""
+        self._next += 1
+        identity = b"%d" % self._next
+        params = call.prepared(identity)
+        if not call.modern:
+            params = eras.to_modern(params, capabilities=call.caller.capabilities)
+        headers = {**self._modern_headers, "Mcp-Method": call.method, **dict(call.headers)}
+        if call.key is not None:
+            headers["Mcp-Name"] = eras.encode_header(call.key)
+        body = envelope.request(identity, call.method, params)
+        async with self._posting(body, headers) as reply:
+            return await self._answer_of(reply, identity, call)
+
+    async def _listen(self) -> None:
+        """Hold the stream on which a stateless server says that its lists changed."""
+        caller = _Listener(self._events)
+        while not self._lost.done():
+            call = Call("subscriptions/listen", eras.to_modern(LISTEN), caller, modern=True)
+            with suppress(UpstreamLost):
+                answer = await self._post_modern(call)
+                if answer.failed:
+                    return
+            if not caller.heard:
+                return
+            caller.heard = False
+            await self._check()
+
+    # --- the handshake era ----------------------------------------------------------------------
+
+    async def _speaks_handshake(self) -> bool:
+        if self._session is None and not self._stateless_only:
+            try:
+                await self._handshake()
+            except UpstreamLost:
+                self._stateless_only = True
+        return self._session is not None
+
+    async def _handshake(self) -> None:
+        async with self._handshaking:
+            if self._session is not None:
+                return
+            body = envelope.request(b'"hello"', "initialize", INITIALIZE_PARAMS)
+            headers = self._headers({})
+            async with self._posting(body, headers) as reply:
+                answer = await self._answer_of(reply, b'"hello"', Call("initialize", b"", SILENT))
+                identity = identity_of_initialize(answer)
+                if (session := reply.headers.get("Mcp-Session-Id")) is not None:
+                    headers["Mcp-Session-Id"] = session
+            headers["MCP-Protocol-Version"] = identity.version
+            self._session = headers
+            if not self.identity.modern:
+                self.identity = identity
+            await self._post_only(envelope.notification("notifications/initialized"))
+            self._start(self._get_stream(headers))
+
+    async def _post_session(self, call: Call) -> Answer:
+        if self._session is None:
+            await self._handshake()
+        assert self._session is not None, "the handshake made a session"
+        self._next += 1
+        identity = b"%d" % self._next
+        params = call.prepared(identity)
+        if call.modern:
+            params = eras.to_handshake(params)
+        try:
+            body = envelope.request(identity, call.method, params)
+            async with self._posting(body, self._session) as reply:
+                return await self._answer_of(reply, identity, call)
+        except asyncio.CancelledError:
+            reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
+            self._start(self._post_only(envelope.notification("notifications/cancelled", reason)))
+            raise
+
+    async def _post_only(self, message: bytes) -> None:
+        """Post what nobody answers; a server that does not take it is found out by the next call."""
+        with suppress(UpstreamLost):
+            async with asyncio.timeout(30), self._posting(message, self._session or {}):
+                pass
+
+    async def _get_stream(self, headers: dict[str, str]) -> None:
+        """Hold the GET stream of our session while that lasts; a server need not offer one."""
+        last: str | None = None
+        while self._session is headers and not self._lost.done():
+            asked = {**headers, "Accept": STREAM}
+            if last is not None:
+                asked["Last-Event-ID"] = last
+            try:
+                async with self._http.get(self._url, headers=asked) as reply:
+                    if reply.status != 200 or not reply.content_type.startswith(STREAM):
+                        return
+                    parser = Parser(self._limit)
+                    async for chunk in reply.content.iter_any():
+                        for event in parser.feed(chunk):
+                            last = event.id or last
+                            self._streamed(event.data)
+            except (aiohttp.ClientError, OSError, TooLarge):
+                await self._check()
+
+    async def _check(self) -> None:
+        """After a stream broke: is the server still there? Lost when it does not take a connection."""
+        await asyncio.sleep(0.2)
+        try:
+            async with asyncio.timeout(10), self._http.get(self._url, headers={"Accept": JSON}):
+                return
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._lose(_reason(error))
+
+    def _streamed(self, data: bytes) -> None:
+        if not data:
+            return
+        with suppress(msgspec.DecodeError):
+            message = envelope.decode_envelope(data)
+            if message.is_request:
+                self._start(self._reply(message, None))
+            elif message.is_notification:
+                self._events.notified(message.method, bytes(message.params))
+
+    # --- both -----------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _posting(
+        self, body: bytes, headers: dict[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            async with self._http.post(self._url, data=body, headers=headers) as reply:
+                if reply.status == 404 and "Mcp-Session-Id" in headers:
+                    raise SessionLost
+                yield reply
+        except aiohttp.ClientConnectorError as error:
+            self._lose(_reason(error))
+            raise UpstreamLost(_reason(error), unsent=True) from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise UpstreamLost(_reason(error)) from None
+
+    async def _answer_of(
+        self, reply: aiohttp.ClientResponse, identity: bytes, call: Call
+    ) -> Answer:
+        if reply.content_type == STREAM:
+            return await self._answer_in_stream(reply, identity, call)
+        body = await reply.read()
+        try:
+            message = envelope.decode_envelope(body)
+        except msgspec.DecodeError:
+            message = Envelope()
+        if message.error or message.result:
+            return _answer(message)
+        if reply.status == 401:
+            raise UpstreamLost("it asks for authorization (HTTP 401)", unsent=True)
+        if reply.status >= 400:
+            raise UpstreamLost(f"it answered HTTP {reply.status}")
+        raise UpstreamLost("it answered with something that is no JSON-RPC")
+
+    async def _answer_in_stream(
+        self, reply: aiohttp.ClientResponse, identity: bytes, call: Call
+    ) -> Answer:
+        parser = Parser(self._limit)
+        try:
+            async for chunk in reply.content.iter_any():
+                for event in parser.feed(chunk):
+                    if not event.data:
+                        continue
+                    message = envelope.decode_envelope(event.data)
+                    if not message.method:
+                        if bytes(message.id) == identity:
+                            return _answer(message)
+                    elif message.is_request:
+                        self._start(self._reply(message, call))
+                    else:
+                        call.notified(message.method, bytes(message.params))
+        except TooLarge:
+            text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
+            return envelope.failure(envelope.INTERNAL_ERROR, text)
+        except msgspec.DecodeError:
+            raise UpstreamLost("it sent an event that is no JSON-RPC") from None
+        raise UpstreamLost("it ended its stream without an answer")
+
+    async def _reply(self, message: Envelope, call: Call | None) -> None:
+        """Answer a request of the server: by the client of `call`, or as the gateway can."""
+        method, params = message.method, bytes(message.params)
+        if method == "ping":
+            answer = envelope.success({})
+        elif call is not None:
+            answer = await call.caller.asked(method, params)
+        else:
+            answer = await self._events.asked(method, params)
+        await self._post_only(envelope.response(message.id, answer))
+
+    def _headers(self, extra: dict[str, str]) -> dict[str, str]:
+        return {"Accept": ACCEPT, "Content-Type": JSON, **extra, **self._configured}
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _lose(self, reason: str) -> None:
+        if not self._lost.done():
+            self._lost.set_result(reason)
+
+
+class _Listener:
+    """Takes the notifications of a `subscriptions/listen` stream."""
+
+    capabilities = b"{}"
+
+    def __init__(self, events: Events) -> None:
+        self.heard = False
+        self._events = events
+
+    def notified(self, method: str, params: bytes) -> None:
+        self.heard = True
+        if method != "notifications/subscriptions/acknowledged":
+            self._events.notified(method, params)
+
+    async def asked(self, method: str, params: bytes) -> Answer:
+        return await self._events.asked(method, params)
+
+
+def _answer(message: Envelope) -> Answer:
+    failed = len(message.error) > 0
+    return Answer(bytes(message.error if failed else message.result), failed)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or 'refused'}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,156 @@
+"""A gateway on a real port, real servers behind it, and the official client before it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import uvicorn
+
+from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.gateway.faces import Application
+from local_mcp_gateway.gateway.gateway import Gateway
+from local_mcp_gateway.gateway.options import GatewayOptions
+from local_mcp_gateway.store import queries
+from local_mcp_gateway.store.model import (
+    Member,
+    Prefix,
+    ProfileDefinition,
+    ServerDefinition,
+    ServerKind,
+)
+
+REPOSITORY = Path(__file__).parents[2]
+SERVERS = Path(__file__).parent / "servers"
+QUICK = GatewayOptions(list_timeout_s=20, connect_timeout_s=30, call_timeout_s=20, keepalive_s=5)
+
+
+@dataclass
+class Running:
+    """A served gateway, and everything that it has said so far."""
+
+    gateway: Gateway
+    database: Database
+    url: str
+    said: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    spoke: asyncio.Condition = field(default_factory=asyncio.Condition)
+    http: aiohttp.ClientSession = field(init=False)
+
+    def emit(self, event: str, /, **fields: Any) -> None:
+        self.said.append((event, fields))
+
+    async def heard(self, event: str, **wanted: Any) -> dict[str, Any]:
+        """Return once the gateway has said this."""
+        with anyio.fail_after(30):
+            while True:
+                for name, fields in self.said:
+                    if name == event and wanted.items() <= fields.items():
+                        return fields
+                await anyio.sleep(0.01)
+
+    async def post(
+        self, message: Any, *, path: str = "/mcp", **headers: str
+    ) -> aiohttp.ClientResponse:
+        """Post one message as curl would; the answer is read."""
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        accept = {"Accept": "application/json, text/event-stream"}
+        base = self.url.removesuffix("/mcp")
+        reply = await self.http.post(base + path, json=message, headers={**accept, **names})
+        await reply.read()
+        return reply
+
+
+def create_database(path: Path) -> Path:
+    """Replay this project's migrations into a new file."""
+    with closing(sqlite3.connect(path)) as connection:
+        for file in sorted((REPOSITORY / "migrations").glob("*.sql")):
+            if not file.name.endswith(".down.sql"):
+                connection.executescript(file.read_text())
+    return path
+
+
+@asynccontextmanager
+async def serve(app: Application) -> AsyncIterator[str]:
+    """Serve an ASGI application with uvicorn on a free port; yield its base URL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)  # type: ignore[arg-type]
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server.serve([listening]))
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listening.close()
+
+
+@asynccontextmanager
+async def gateway_of(
+    tmp_path: Path,
+    *servers: ServerDefinition,
+    options: GatewayOptions = QUICK,
+    prefix: Prefix = Prefix.AUTO,
+) -> AsyncIterator[Running]:
+    """Serve a gateway whose default profile holds these servers, in this order."""
+    path = tmp_path / "gateway.db"
+    if not path.exists():
+        create_database(path)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database.open(path))
+        known = {server.name for server in await queries.list_servers(database)}
+        for server in servers:
+            if server.name not in known:
+                await queries.add_server(database, server)
+        if not await queries.list_profiles(database):
+            members = tuple(Member(server.name) for server in servers)
+            profile = ProfileDefinition("default", prefix=prefix, members=members)
+            await queries.add_profile(database, profile)
+        said = Running.__new__(Running)
+        opened = Gateway.open(database, options, lambda e, /, **f: said.emit(e, **f))
+        gateway = await stack.enter_async_context(opened)
+        url = await stack.enter_async_context(serve(gateway.app))
+        Running.__init__(said, gateway, database, f"{url}/mcp")
+        said.http = await stack.enter_async_context(aiohttp.ClientSession())
+        yield said
+
+
+def stdio(name: str, script: str, *arguments: str, **changes: Any) -> ServerDefinition:
+    """Define one of the test servers as a child."""
+    arguments = (str(SERVERS / script), *arguments)
+    server = ServerDefinition(name, ServerKind.STDIO, command=sys.executable, args=arguments)
+    return replace(server, **changes)
+
+
+@asynccontextmanager
+async def process(
+    script: Path, *arguments: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """Run a server that prints its URL first; yield it and the URL; kill it afterwards."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert child.stdout is not None
+        with anyio.fail_after(30):
+            url = (await child.stdout.readline()).decode().strip()
+        assert url.startswith("http"), "the server printed its URL"
+        yield child, url
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+
+
+def http(name: str, url: str, **changes: Any) -> ServerDefinition:
+    """Define a server behind a URL."""
+    return replace(ServerDefinition(name, ServerKind.HTTP, url=url), **changes)
