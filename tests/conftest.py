@@ -6,7 +6,8 @@
   `with place.serve() as gateway: gateway.wait_ready()`.
 - `run_cli`: `place.run`, when a test needs nothing else.
 - `gateway_process`: a gateway that serves `place`, ready, on a free port; killed afterwards.
-- `shipped`: a place whose migrations folder is a copy of the program's own.
+- `shipped`: a place whose migrations folder is a copy of the program's own; to serve, a database
+  needs the gateway's own tables, so a test that serves adds its migrations to these.
 - `needs_strace`: skips where strace cannot be used.
 - `validate_json`: `validate_json("db-status", value)` checks a `--json` output against the schema in
   `docs/schemas/`.
@@ -18,7 +19,6 @@ configuration, and none outlives its test.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def shipped(tmp_path: Path) -> Place:
-    shutil.copytree(REPOSITORY / "migrations", tmp_path / "migrations")
-    return new_place(tmp_path)
+    return new_place(tmp_path, shipped=True)
 
 
 @pytest.fixture

@@ -332,9 +332,11 @@ class Place:
         return Place(root, self.command)
 
 
-def new_place(root: Path, command: tuple[str, ...] = COMMAND) -> Place:
-    """Make the folders of a place; the database is not there yet."""
+def new_place(root: Path, command: tuple[str, ...] = COMMAND, *, shipped: bool = False) -> Place:
+    """Make the folders of a place; `shipped` copies the gateway's own migrations. No database yet."""
     place = Place(root, command)
+    if shipped:
+        shutil.copytree(REPOSITORY / "migrations", root / "migrations")
     place.home.mkdir(parents=True, exist_ok=True)
     place.database.parent.mkdir(mode=0o700, exist_ok=True)
     MigrationFolder(root / "migrations")

@@ -44,7 +44,7 @@ class Prepared:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    place = new_place(tmp_path_factory.mktemp("prepared"))
+    place = new_place(tmp_path_factory.mktemp("prepared"), shipped=True)
     place.folder.add(
         "people",
         "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL)",

@@ -9,16 +9,18 @@ from tests.harness import Place
 pytestmark = pytest.mark.e2e
 
 
-def test_a_start_with_three_pending_migrations_tells_the_whole_story_in_order(place: Place) -> None:
-    place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY, word TEXT)")
-    place.migrate()
-    place.write("INSERT INTO a (word) VALUES ('kept')")
+def test_a_start_with_three_pending_migrations_tells_the_whole_story_in_order(
+    shipped: Place,
+) -> None:
+    shipped.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY, word TEXT)")
+    shipped.migrate()
+    shipped.write("INSERT INTO a (word) VALUES ('kept')")
     tags = [
-        place.folder.add("two", "ALTER TABLE a ADD COLUMN x TEXT"),
-        place.folder.add("three", "UPDATE a SET x = word", "CREATE INDEX a_x ON a (x)"),
-        place.folder.add("four", "CREATE TABLE b (id INTEGER PRIMARY KEY)"),
+        shipped.folder.add("two", "ALTER TABLE a ADD COLUMN x TEXT"),
+        shipped.folder.add("three", "UPDATE a SET x = word", "CREATE INDEX a_x ON a (x)"),
+        shipped.folder.add("four", "CREATE TABLE b (id INTEGER PRIMARY KEY)"),
     ]
-    with place.serve() as gateway:
+    with shipped.serve() as gateway:
         gateway.wait_ready()
         assert gateway.stop() == 0
     told = [event for event in gateway.events if event["level"] != "debug"]
@@ -40,11 +42,11 @@ def test_a_start_with_three_pending_migrations_tells_the_whole_story_in_order(pl
         "service.stopped",
     ]
     by_name = {event["event"]: event for event in told}
-    assert by_name["service.starting"]["database"] == str(place.database)
+    assert by_name["service.starting"]["database"] == str(shipped.database)
     assert by_name["guard.locked"]["pid"] == gateway.process.pid
-    assert by_name["guard.resolved"]["applied"] == 1
+    assert by_name["guard.resolved"]["applied"] == 4
     assert by_name["guard.resolved"]["pending"] == tags
-    (backup,) = place.backups
+    (backup,) = shipped.backups
     assert by_name["backup.created"]["path"] == str(backup)
     assert by_name["backup.created"]["bytes"] == backup.stat().st_size
     assert by_name["migration.rehearsed"]["migrations"] == tags
@@ -68,10 +70,10 @@ def test_a_start_with_three_pending_migrations_tells_the_whole_story_in_order(pl
     assert times == sorted(times)
 
 
-def test_a_start_with_nothing_pending_makes_no_backup(place: Place) -> None:
-    place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
-    place.migrate()
-    with place.serve() as gateway:
+def test_a_start_with_nothing_pending_makes_no_backup(shipped: Place) -> None:
+    shipped.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
+    shipped.migrate()
+    with shipped.serve() as gateway:
         gateway.wait_ready()
         assert gateway.stop() == 0
     told = [event["event"] for event in gateway.events if event["level"] != "debug"]
@@ -86,22 +88,22 @@ def test_a_start_with_nothing_pending_makes_no_backup(place: Place) -> None:
         "service.stopping",
         "service.stopped",
     ]
-    assert place.backups == []
+    assert shipped.backups == []
 
 
-def test_a_log_that_is_no_terminal_is_one_json_object_a_line(place: Place) -> None:
-    place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
-    with place.serve() as gateway:
+def test_a_log_that_is_no_terminal_is_one_json_object_a_line(shipped: Place) -> None:
+    shipped.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
+    with shipped.serve() as gateway:
         gateway.wait_ready()
         gateway.stop()
     assert len(gateway.lines) == len(gateway.events)
 
 
-def test_a_refusal_is_logged_with_its_code_its_hint_and_its_exit_code(place: Place) -> None:
-    tag = place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
-    place.migrate()
-    place.folder.write(tag, "CREATE TABLE a (id INTEGER PRIMARY KEY, edited TEXT)")
-    with place.serve() as gateway:
+def test_a_refusal_is_logged_with_its_code_its_hint_and_its_exit_code(shipped: Place) -> None:
+    tag = shipped.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
+    shipped.migrate()
+    shipped.folder.write(tag, "CREATE TABLE a (id INTEGER PRIMARY KEY, edited TEXT)")
+    with shipped.serve() as gateway:
         assert gateway.wait() == 8
     event = gateway.wait_for("guard.refused")
     assert (event["code"], event["exit_code"]) == ("history", 8)
