@@ -34,10 +34,14 @@ def _key(default: Any, help_text: str, *choices: str) -> Any:
 class GatewaySettings:
     """Where the gateway listens and whom it answers."""
 
-    host: str = _key("127.0.0.1", "Address to listen on. Tokens are required when it is not loopback.")
+    host: str = _key(
+        "127.0.0.1", "Address to listen on. Tokens are required when it is not loopback."
+    )
     port: int = _key(3001, "TCP port to listen on; 0 lets the system choose.")
     default_profile: str = _key("default", "Profile that is served at /mcp.")
-    allowed_hosts: tuple[str, ...] = _key((), "Further Host names that are answered besides loopback.")
+    allowed_hosts: tuple[str, ...] = _key(
+        (), "Further Host names that are answered besides loopback."
+    )
     allowed_origins: tuple[str, ...] = _key((), "Further browser Origins that are answered.")
     drain_timeout_s: float = _key(10.0, "Seconds that calls in flight may take at a stop.")
 
@@ -46,7 +50,9 @@ class GatewaySettings:
 class DatabaseSettings:
     """Where the database is."""
 
-    path: str = _key("", f"Database file. Empty: $STATE_DIRECTORY under systemd, else {DEFAULT_DATABASE}.")
+    path: str = _key(
+        "", f"Database file. Empty: $STATE_DIRECTORY under systemd, else {DEFAULT_DATABASE}."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,10 @@ class MigrationsSettings:
     folder: str = _key("", "Migrations folder. Empty: the one that came with the program.")
     functions: Mapping[str, str] = field(
         default_factory=dict,
-        metadata={"help": "SQL functions that migrations call: name = \"module:attribute\".", "choices": ()},
+        metadata={
+            "help": 'SQL functions that migrations call: name = "module:attribute".',
+            "choices": (),
+        },
     )
 
 
@@ -64,11 +73,23 @@ class MigrationsSettings:
 class GuardSettings:
     """What the migration guard insists on."""
 
-    rehearse: str = _key("always", "Rehearse pending migrations on a copy.", "always", "auto", "never")
+    rehearse: str = _key(
+        "always", "Rehearse pending migrations on a copy.", "always", "auto", "never"
+    )
     destructive: str = _key("warn", "Migrations that delete data.", "warn", "refuse")
-    drift: str = _key("auto", "A schema changed by hand. auto: refuse when something is pending, else warn.", "auto", "refuse", "warn")
-    quick_check_limit_s: float = _key(10.0, "Seconds that the quick check of a database that was not stopped cleanly may take.")
-    lock_timeout_s: float = _key(0.0, "Seconds that `serve` waits for another holder of the lock (db migrate: 30).")
+    drift: str = _key(
+        "auto",
+        "A schema changed by hand. auto: refuse when something is pending, else warn.",
+        "auto",
+        "refuse",
+        "warn",
+    )
+    quick_check_limit_s: float = _key(
+        10.0, "Seconds that the quick check of a database that was not stopped cleanly may take."
+    )
+    lock_timeout_s: float = _key(
+        0.0, "Seconds that `serve` waits for another holder of the lock (db migrate: 30)."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +106,43 @@ class BackupSettings:
 class LogSettings:
     """What is logged and how."""
 
-    format: str = _key("auto", "auto: console on a terminal, journal under systemd, else JSON.", "auto", "console", "json", "journal")
-    level: str = _key("", "Least level that is logged. Empty: info for serve, warning for other commands.", "", "debug", "info", "warning", "error")
+    format: str = _key(
+        "auto",
+        "auto: console on a terminal, journal under systemd, else JSON.",
+        "auto",
+        "console",
+        "json",
+        "journal",
+    )
+    level: str = _key(
+        "",
+        "Least level that is logged. Empty: info for serve, warning for other commands.",
+        "",
+        "debug",
+        "info",
+        "warning",
+        "error",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings:
     """How patient the gateway is with upstream servers."""
 
-    connect_timeout_s: float = _key(30.0, "Seconds for an upstream to start and answer its first request.")
+    connect_timeout_s: float = _key(
+        30.0, "Seconds for an upstream to start and answer its first request."
+    )
     call_timeout_s: float = _key(300.0, "Seconds for one call; progress notifications extend it.")
-    list_timeout_s: float = _key(10.0, "Seconds that a list waits for an upstream without a known catalog.")
-    idle_stop_s: float = _key(900.0, "Seconds without a call after which a stdio child is stopped; 0 never.")
+    list_timeout_s: float = _key(
+        10.0, "Seconds that a list waits for an upstream without a known catalog."
+    )
+    idle_stop_s: float = _key(
+        900.0, "Seconds without a call after which a stdio child is stopped; 0 never."
+    )
     backoff_max_s: float = _key(60.0, "Longest pause between attempts to reconnect.")
-    max_message_bytes: int = _key(67_108_864, "Largest single message of a stdio upstream, in bytes.")
+    max_message_bytes: int = _key(
+        67_108_864, "Largest single message of a stdio upstream, in bytes."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +277,9 @@ def _read_toml(file: Path) -> Mapping[str, object]:
             hint="Give an existing file with --config, or leave the option out.",
         ) from None
     except OSError as error:
-        raise ConfigProblem(f"The configuration file {file} cannot be read: {error.strerror}.") from None
+        raise ConfigProblem(
+            f"The configuration file {file} cannot be read: {error.strerror}."
+        ) from None
     except UnicodeDecodeError:
         raise ConfigProblem(f"The configuration file {file} is not UTF-8 text.") from None
     except tomllib.TOMLDecodeError as error:
@@ -287,7 +333,11 @@ def _convert(origin: str, key: Key, value: object) -> object:
     section = type(getattr(Settings(), key.section))
     wanted = get_type_hints(section)[key.name]
     if wanted is tuple[str, ...] or wanted == tuple[str, ...]:
-        value = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        value = (
+            [part.strip() for part in value.split(",") if part.strip()]
+            if isinstance(value, str)
+            else value
+        )
     try:
         converted: object = msgspec.convert(value, wanted, strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
@@ -298,11 +348,17 @@ def _convert(origin: str, key: Key, value: object) -> object:
         ) from None
     if key.choices and converted not in key.choices:
         words = ", ".join(repr(choice) for choice in key.choices if choice)
-        raise ConfigProblem(f"{origin}: `{key.path}` cannot be {value!r}.", hint=f"It takes {words}.", key=key.path)
+        raise ConfigProblem(
+            f"{origin}: `{key.path}` cannot be {value!r}.", hint=f"It takes {words}.", key=key.path
+        )
     if isinstance(converted, int | float) and not isinstance(converted, bool) and converted < 0:
         raise ConfigProblem(f"{origin}: `{key.path}` cannot be negative ({value}).", key=key.path)
     if key.path == "gateway.port" and isinstance(converted, int) and converted > 65535:
-        raise ConfigProblem(f"{origin}: `gateway.port` cannot be {converted}.", hint="Ports end at 65535.", key=key.path)
+        raise ConfigProblem(
+            f"{origin}: `gateway.port` cannot be {converted}.",
+            hint="Ports end at 65535.",
+            key=key.path,
+        )
     return converted
 
 

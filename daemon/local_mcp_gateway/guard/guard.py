@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.lock import Holder
     from local_mcp_gateway.guard.read import Plan
     from local_mcp_gateway.guard.report import State
     from local_mcp_gateway.log import Emit
@@ -64,7 +65,9 @@ class guarded:  # noqa: N801  reads as a verb where it is used: `with guarded(da
         self.attempt = Attempt(
             Path(database), Path(migrations), policy or GuardPolicy(), emit, progress, stop
         )
-        self.lock = DatabaseLock(self.attempt.database, timeout_s=lock_timeout_s, stop=stop)
+        self.lock = DatabaseLock(
+            self.attempt.database, timeout_s=lock_timeout_s, on_wait=self._tell_holder, stop=stop
+        )
 
     def __enter__(self) -> GuardReport:
         """Take the lock and run the story; return what was done."""
@@ -89,6 +92,13 @@ class guarded:  # noqa: N801  reads as a verb where it is used: `with guarded(da
                 self.lock.record_clean_stop()
         finally:
             self.lock.__exit__(kind, error, traceback)
+
+    def _tell_holder(self, holder: Holder | None) -> None:
+        """Say once for whom this process waits."""
+        facts = (
+            {"pid": holder.pid, "since": holder.since, "command": holder.command} if holder else {}
+        )
+        self.attempt.emit("guard.waiting", database=str(self.attempt.database), **facts)
 
 
 def start(attempt: Attempt) -> GuardReport:

@@ -1,0 +1,101 @@
+"""How the command line speaks: help without imports, errors in one place, the exit codes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.cli import db, main
+from local_mcp_gateway.cli.lazy import LazyGroup
+from tests.harness import REPOSITORY, Place
+
+TABLES = [main.COMMANDS, db.COMMANDS]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=["main", "db"])
+def test_every_command_of_the_table_can_be_imported(table: dict[str, object]) -> None:
+    group = LazyGroup(name="x", table=table)  # type: ignore[arg-type]
+    import click
+
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, name
+        assert command.help, f"{name} has no help"
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['local-mcp-gateway', 'db', '--help']\n"
+        "from local_mcp_gateway.cli.main import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'sqlite3', 'asyncio', 'structlog', 'msgspec', 'aiohttp', 'mcp', 'sqlalchemy'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"
+    assert "status" in done.stdout
+
+
+def test_status_imports_neither_asyncio_nor_structlog() -> None:
+    code = (
+        "import sys\n"
+        "import local_mcp_gateway.cli.status, local_mcp_gateway.guard.status\n"
+        "import local_mcp_gateway.backup, local_mcp_gateway.database.lock\n"
+        "heavy = {'asyncio', 'structlog', 'msgspec', 'anyio', 'sqlalchemy', 'aiosqlite'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_misspelt_command_names_the_nearest_one(place: Place) -> None:
+    done = place.run("db", "stauts")
+    assert done.code == 2
+    assert "Did you mean `status`?" in done.stderr
+
+
+def test_an_unknown_option_is_a_usage_error_without_a_traceback(place: Place) -> None:
+    done = place.run("db", "status", "--jsn")
+    assert done.code == 2
+    assert "--jsn" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_is_one_object_on_stdout_with_json(place: Place, tmp_path: Path) -> None:
+    done = place.run("--database", tmp_path / "no" / "x.db", "db", "migrate", "--json", bare=True)
+    assert done.code == 7
+    error = done.json()["error"]
+    assert error["code"] == "database_path"
+    assert error["exit_code"] == 7
+    assert error["hint"]
+
+
+def test_an_unknown_setting_names_the_file_and_the_nearest_key(
+    place: Place, tmp_path: Path
+) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text("[gateway]\nprot = 3002\n")
+    done = place.run("--config", config, "db", "status")
+    assert done.code == 7
+    assert f"{config}: there is no setting `gateway.prot`." in done.stderr
+    assert "Did you mean `gateway.port`?" in done.stderr
+
+
+def test_no_module_below_the_command_line_prints() -> None:
+    printing = [
+        f"{file}:{node.lineno}"
+        for file in (REPOSITORY / "daemon").rglob("*.py")
+        if "cli" not in file.parts
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
+    ]
+    assert printing == []

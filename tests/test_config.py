@@ -1,0 +1,98 @@
+"""Settings from every source, the later winning, and every mistake named."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.config import Settings, commented_defaults, keys, load
+from local_mcp_gateway.errors import ConfigProblem
+from tests.harness import REPOSITORY
+
+
+def test_without_any_source_the_defaults_hold() -> None:
+    assert load(environment={"HOME": "/nowhere"}) == Settings()
+
+
+def test_later_sources_win_and_each_value_knows_where_it_came_from(tmp_path: Path) -> None:
+    file, overlay = tmp_path / "gateway.toml", tmp_path / "dev.toml"
+    file.write_text("[gateway]\nport = 1\nhost = '::1'\n[guard]\nrehearse = 'auto'\n")
+    overlay.write_text("[gateway]\nport = 2\n")
+    settings = load(
+        file,
+        overlay=overlay,
+        environment={"LMG_GUARD__REHEARSE": "never", "DATABASE_PATH": "/a.db"},
+        options={"database.path": "/b.db"},
+    )
+    assert (settings.gateway.host, settings.gateway.port) == ("::1", 2)
+    assert settings.guard.rehearse == "never"
+    assert settings.database_path == Path("/b.db")
+    assert settings.origins == {
+        "gateway.host": str(file),
+        "gateway.port": str(overlay),
+        "guard.rehearse": "LMG_GUARD__REHEARSE",
+        "database.path": "command line",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[gateway]\nprot = 1\n", "there is no setting `gateway.prot`"),
+        ("[gateway]\nport = 'x'\n", "`gateway.port` cannot be 'x'"),
+        ("[gateway]\nport = 70000\n", "`gateway.port` cannot be 70000"),
+        ("[gateway]\nport = -1\n", "cannot be negative"),
+        ("[guard]\nrehearse = 'sometimes'\n", "`guard.rehearse` cannot be 'sometimes'"),
+        ("port = 1\n", "stands outside of a section"),
+        ("[gateway\n", "is not valid TOML"),
+        ("[gateway]\nport = true\n", "`gateway.port` cannot be True"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigProblem) as problem:
+        load(file, environment={})
+    assert message in problem.value.message
+    assert problem.value.message.startswith((str(file), "The configuration file"))
+    assert problem.value.hint
+
+
+def test_a_config_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigProblem, match="does not exist"):
+        load(tmp_path / "none.toml", environment={})
+
+
+def test_text_of_the_environment_becomes_the_type_of_the_key() -> None:
+    settings = load(
+        environment={
+            "LMG_GATEWAY__PORT": "0",
+            "LMG_DEV__RELOAD": "false",
+            "LMG_GATEWAY__ALLOWED_HOSTS": "a.example, b.example",
+            "LMG_UPSTREAM__CALL_TIMEOUT_S": "1.5",
+        }
+    )
+    assert settings.gateway.port == 0
+    assert settings.dev.reload is False
+    assert settings.gateway.allowed_hosts == ("a.example", "b.example")
+    assert settings.upstream.call_timeout_s == 1.5
+
+
+def test_the_shipped_file_is_the_list_of_all_defaults(tmp_path: Path) -> None:
+    shipped = (REPOSITORY / "config" / "gateway.toml").read_text()
+    assert shipped == commented_defaults()
+    active = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", shipped)
+    file = tmp_path / "all.toml"
+    file.write_text(active)
+    settings = load(file, environment={})
+    for key in keys():
+        assert getattr(getattr(settings, key.section), key.name) == key.default
+
+
+def test_under_systemd_the_database_is_in_the_state_directory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/gateway:/other")
+    assert load(environment={}).database_path == Path("/var/lib/gateway/local-mcp-gateway.db")
