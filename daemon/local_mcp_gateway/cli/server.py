@@ -54,7 +54,6 @@ def add(
     command: tuple[str, ...],
 ) -> int:
     """Add a server: `server add NAME [OPTIONS] -- COMMAND ARGS…`, or with `--url URL`."""
-    command = _without_dashes(command)
     if bool(command) == bool(url):
         raise UsageProblem(
             f"The server {name!r} needs a command or a URL, and not both.",
@@ -154,7 +153,6 @@ def edit(
     command: tuple[str, ...],
 ) -> int:
     """Change what is given and keep the rest; a running gateway takes it over at once."""
-    command = _without_dashes(command)
     changes: dict[str, Any] = {
         "rename": rename,
         "env": pairs(env, "--env"),
@@ -207,6 +205,64 @@ def import_(invocation: Invocation, *, file: Any, profile: str | None, as_json: 
     return Exit.OK
 
 
+@server.command()
+@click.argument("name")
+@as_json_option
+@click.pass_obj
+def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
+    """Connect to a server, shake hands and leave it again; exit 1 when it does not work."""
+    found = answer_to(invocation, "server.test", timeout_s=120, name=name)
+    who = found["answered_as"] or name
+    took = render.duration(found["duration_ms"])
+    can = ", ".join(found["capabilities"]) or "nothing"
+    sentence = f"{name} works: {who}, MCP {found['protocol']}, offers {can} ({took})."
+    return _say(found, sentence, as_json=as_json)
+
+
+@click.command()
+@click.argument("tool")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--profile", help="Profile to call it in.  [default: the only one, or `default`]")
+@click.option("--arguments", "document", metavar="JSON", help="All arguments as one JSON object.")
+@as_json_option
+@click.pass_obj
+def call(
+    invocation: Invocation,
+    *,
+    tool: str,
+    arguments: tuple[str, ...],
+    profile: str | None,
+    document: str | None,
+    as_json: bool,
+) -> int:
+    """Call one tool and print what it answers; a VALUE that is JSON is passed as such."""
+    given = _object(document) if document else {}
+    given |= {key: _value(text) for key, text in complete_pairs(arguments, "argument").items()}
+    result = answer_to(
+        invocation, "call", timeout_s=600, tool=tool, profile=profile, arguments=given
+    )
+    if as_json:
+        render.print_json(result)
+    else:
+        for part in result.get("content", ()):
+            click.echo(part["text"] if part.get("type") == "text" else json.dumps(part))
+    return Exit.UNEXPECTED if result.get("isError") else Exit.OK
+
+
+def _object(document: str) -> dict[str, Any]:
+    value = _value(document)
+    if not isinstance(value, dict):
+        raise UsageProblem(f"--arguments {document!r} is no JSON object.")
+    return value
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask on a terminal; elsewhere insist on --yes."""
     if yes:
@@ -225,7 +281,3 @@ def _say(value: object, sentence: str, *, as_json: bool) -> int:
 
 def _where(server: dict[str, Any]) -> str:
     return server["url"] or shlex.join([server["command"], *server["args"]])
-
-
-def _without_dashes(command: tuple[str, ...]) -> tuple[str, ...]:
-    return command[1:] if command[:1] == ("--",) else command

@@ -81,6 +81,9 @@ EVENTS: dict[str, Event] = {
     "migration.hot_refused": Event(
         "error", "A saved migration was refused; the gateway serves the old schema."
     ),
+    "migration.mended": Event(
+        "info", "The migrations folder fits the database again; nothing was to apply."
+    ),
     "migration.rewound": Event(
         "warning", "An applied migration was edited or deleted in dev and taken back."
     ),

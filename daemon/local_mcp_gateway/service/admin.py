@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.gateway.gateway import Gateway
 
     Verb = Callable[[Database, dict[str, Any]], Awaitable[object]]
 
@@ -162,6 +163,30 @@ VERBS: dict[str, Verb] = {
 }
 READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
 """Everything else changes what the gateway serves, so a running one reloads its definitions."""
+WITH_GATEWAY = {"server.test", "call"}
+"""These talk to upstream servers, so they need a gateway."""
+
+
+async def perform(
+    database: Database,
+    gateway: Gateway | None,
+    default_profile: str,
+    verb: str,
+    arguments: dict[str, Any],
+) -> object:
+    """Do what a command asks; raises a GatewayError that is meant for the person who asked."""
+    if verb in VERBS:
+        return await VERBS[verb](database, arguments)
+    if verb not in WITH_GATEWAY or gateway is None:
+        raise UsageProblem(
+            f"The running gateway does not know {verb!r}.",
+            hint="It is of another version than this command: restart it.",
+        )
+    from local_mcp_gateway.service.calling import call_tool, check_server
+
+    if verb == "server.test":
+        return await check_server(database, gateway, arguments["name"])
+    return await call_tool(database, gateway, default_profile, arguments)
 
 
 def server_from(values: Mapping[str, Any]) -> ServerDefinition:

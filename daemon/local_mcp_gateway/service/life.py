@@ -9,15 +9,15 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway.database.serving import Database
-from local_mcp_gateway.errors import GatewayError, UsageProblem
+from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.gateway.gateway import Gateway
-from local_mcp_gateway.gateway.options import GatewayOptions
 from local_mcp_gateway.log import tee
 from local_mcp_gateway.service import admin, control
 from local_mcp_gateway.service.clock import since_process_start_ms
 from local_mcp_gateway.service.http import LibraryWarnings, serving
 from local_mcp_gateway.service.listen import url_of
 from local_mcp_gateway.service.notify import watchdog_interval_s
+from local_mcp_gateway.service.policy import gateway_options
 from local_mcp_gateway.service.refusal import fields_of
 from local_mcp_gateway.service.reload import reload
 from local_mcp_gateway.store import queries
@@ -25,7 +25,6 @@ from local_mcp_gateway.store import queries
 if TYPE_CHECKING:
     import socket
 
-    from local_mcp_gateway.config import Settings
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.notify import Notifier
@@ -69,6 +68,8 @@ class Life:
                     self.emit("gateway.listening", url=url_of(listener) + "/mcp")
                     tasks.start_soon(self._feed_watchdog)
                     tasks.start_soon(self._reload_on_request)
+                    if self.plan.dev and settings.dev.hot_apply:
+                        tasks.start_soon(self._watch_migrations)
                     await self._ready(listener, report)
                     await self.signals.stopped()
                     began = time.perf_counter()
@@ -111,13 +112,10 @@ class Life:
             return await self.reload()
         if verb == "status":
             return self.gateway.status()
-        if verb not in admin.VERBS:
-            raise UsageProblem(
-                f"The running gateway does not know {verb!r}.",
-                hint="It is of another version than this command: restart it.",
-            )
-        result = await admin.VERBS[verb](self.database, arguments)
-        if verb not in admin.READ_ONLY:
+        result = await admin.perform(
+            self.database, self.gateway, self.settings.gateway.default_profile, verb, arguments
+        )
+        if verb in admin.VERBS and verb not in admin.READ_ONLY:
             await self.gateway.reload()
             self.emit("server.changed", verb=verb)
         return result
@@ -147,24 +145,14 @@ class Life:
             except GatewayError:
                 continue  # said in the log; the gateway goes on as it was
 
+    async def _watch_migrations(self) -> None:
+        from local_mcp_gateway.service.dev import HotApply
+
+        await HotApply(self.settings, self.database, self.emit, self.gateway.reload).watch()
+
     async def _feed_watchdog(self) -> None:
         """Feed the watchdog from the loop itself: a loop that hangs starves it, as it should."""
         interval_s = watchdog_interval_s()
         while interval_s is not None:
             self.notifier.alive()
             await anyio.sleep(interval_s)
-
-
-def gateway_options(settings: Settings) -> GatewayOptions:
-    """Return the values that the gateway needs; it never sees Settings."""
-    return GatewayOptions(
-        default_profile=settings.gateway.default_profile,
-        allowed_hosts=settings.gateway.allowed_hosts,
-        allowed_origins=settings.gateway.allowed_origins,
-        connect_timeout_s=settings.upstream.connect_timeout_s,
-        call_timeout_s=settings.upstream.call_timeout_s,
-        list_timeout_s=settings.upstream.list_timeout_s,
-        idle_stop_s=settings.upstream.idle_stop_s,
-        backoff_max_s=settings.upstream.backoff_max_s,
-        max_message_bytes=settings.upstream.max_message_bytes,
-    )

@@ -1,4 +1,4 @@
-"""The guard's policy as the settings and one command's options ask for it."""
+"""Settings as guard and gateway need them: they take values and never see Settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from local_mcp_gateway.guard.policy import GuardPolicy
 
 if TYPE_CHECKING:
     from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.gateway.options import GatewayOptions
 
 
 def guard_policy(
@@ -29,4 +30,21 @@ def guard_policy(
         to=to,
         journal_new_files=journal_new_files,
         program_version=__version__,
+    )
+
+
+def gateway_options(settings: Settings) -> GatewayOptions:
+    """Return the values that the gateway needs."""
+    from local_mcp_gateway.gateway.options import GatewayOptions
+
+    return GatewayOptions(
+        default_profile=settings.gateway.default_profile,
+        allowed_hosts=settings.gateway.allowed_hosts,
+        allowed_origins=settings.gateway.allowed_origins,
+        connect_timeout_s=settings.upstream.connect_timeout_s,
+        call_timeout_s=settings.upstream.call_timeout_s,
+        list_timeout_s=settings.upstream.list_timeout_s,
+        idle_stop_s=settings.upstream.idle_stop_s,
+        backoff_max_s=settings.upstream.backoff_max_s,
+        max_message_bytes=settings.upstream.max_message_bytes,
     )

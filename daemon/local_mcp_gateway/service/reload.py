@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from local_mcp_gateway.guard import hot_apply
 from local_mcp_gateway.service.policy import guard_policy
 
 if TYPE_CHECKING:
@@ -47,6 +46,8 @@ async def reload(plan: Serving, old: Settings, database: Database, emit: Emit) -
 
     Writers wait while the guard works, readers do not; no connection is closed.
     """
+    from local_mcp_gateway.guard.hot_apply import hot_apply
+
     new = plan.reread()
     changed = changed_keys(old, new)
     async with database.paused():

@@ -29,6 +29,7 @@ from local_mcp_gateway.service import listen
 from local_mcp_gateway.service.notify import EXTENSION_S, Notifier
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.progress import StatusLine
+from local_mcp_gateway.service.record import StartRecord
 from local_mcp_gateway.service.refusal import cause_of, say_end
 from local_mcp_gateway.service.signals import Signals
 
@@ -65,7 +66,7 @@ def serve(serving: Serving, emit: Emit) -> Exit:
     os.umask(0o077)
     notifier = Notifier.from_environment()
     status = StatusLine(notifier)
-    emit = tee(emit, status)
+    emit = tee(emit, status, StartRecord(serving.settings.database_path))
     with Signals() as signals:
         try:
             anyio.run(partial(run, serving, emit, notifier, status, signals))

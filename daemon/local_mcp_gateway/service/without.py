@@ -10,7 +10,7 @@ import anyio
 from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.guard import guarded
 from local_mcp_gateway.service import admin
-from local_mcp_gateway.service.policy import guard_policy
+from local_mcp_gateway.service.policy import gateway_options, guard_policy
 from local_mcp_gateway.service.refusal import cause_of
 
 if TYPE_CHECKING:
@@ -31,5 +31,11 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
 
 
 async def _answer(settings: Settings, verb: str, arguments: dict[str, Any]) -> object:
+    default = settings.gateway.default_profile
     async with Database.open(settings.database_path) as database:
-        return await admin.VERBS[verb](database, arguments)
+        if verb not in admin.WITH_GATEWAY:
+            return await admin.perform(database, None, default, verb, arguments)
+        from local_mcp_gateway.gateway.gateway import Gateway
+
+        async with Gateway.open(database, gateway_options(settings)) as gateway:
+            return await admin.perform(database, gateway, default, verb, arguments)
