@@ -328,24 +328,7 @@ def _unknown(origin: str, path: str, known: list[str]) -> ConfigProblem:
 
 def _convert(origin: str, key: Key, value: object) -> object:
     """Turn a raw value into the key's type; text from the environment is parsed, other types are strict."""
-    import msgspec  # noqa: PLC0415  only where a value is set at all
-
-    section = type(getattr(Settings(), key.section))
-    wanted = get_type_hints(section)[key.name]
-    if wanted is tuple[str, ...] or wanted == tuple[str, ...]:
-        value = (
-            [part.strip() for part in value.split(",") if part.strip()]
-            if isinstance(value, str)
-            else value
-        )
-    try:
-        converted: object = msgspec.convert(value, wanted, strict=not isinstance(value, str))
-    except msgspec.ValidationError as error:
-        raise ConfigProblem(
-            f"{origin}: `{key.path}` cannot be {value!r}: {error}.",
-            hint=f"It takes {key.type}, for example {key.default!r}.",
-            key=key.path,
-        ) from None
+    converted = value if type(value).__name__ == key.type else _parse(origin, key, value)
     if key.choices and converted not in key.choices:
         words = ", ".join(repr(choice) for choice in key.choices if choice)
         raise ConfigProblem(
@@ -359,6 +342,23 @@ def _convert(origin: str, key: Key, value: object) -> object:
             hint="Ports end at 65535.",
             key=key.path,
         )
+    return converted
+
+
+def _parse(origin: str, key: Key, value: object) -> object:
+    import msgspec  # noqa: PLC0415  text from the command line needs no parsing, so no parser
+
+    wanted = get_type_hints(type(getattr(Settings(), key.section)))[key.name]
+    if wanted == tuple[str, ...] and isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        converted: object = msgspec.convert(value, wanted, strict=not isinstance(value, str))
+    except msgspec.ValidationError as error:
+        raise ConfigProblem(
+            f"{origin}: `{key.path}` cannot be {value!r}: {error}.",
+            hint=f"It takes {key.type}, for example {key.default!r}.",
+            key=key.path,
+        ) from None
     return converted
 
 

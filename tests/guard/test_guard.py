@@ -266,7 +266,7 @@ def test_a_vacuum_runs_outside_of_the_transaction_between_two_others(migrated: P
 
 def test_a_file_without_a_journal_entry_is_journaled_only_in_dev(migrated: Place) -> None:
     migrated.folder.write("0001_new", "CREATE TABLE new (x)")
-    with pytest.raises(HistoryRefused, match="0001_new.sql is not listed"):
+    with pytest.raises(HistoryRefused, match=r"0001_new\.sql is not listed"):
         start(migrated)
     policy = GuardPolicy(journal_new_files=True)
     assert [step.tag for step in start(migrated, policy=policy).applied] == ["0001_new"]
