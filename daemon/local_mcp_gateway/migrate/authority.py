@@ -28,6 +28,7 @@ _READING = frozenset(
         "function_list",
         "collation_list",
         "compile_options",
+        "data_version",  # FTS5 asks for it in the middle of a statement
     }
 )
 _TRANSACTIONAL = frozenset({"user_version", "application_id", "defer_foreign_keys"})

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 BREAKPOINT = "--> statement-breakpoint"
 
 _STOP = re.compile(
-    r"""'[^']*(?:'|\Z)|"[^"]*(?:"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)|--[^\n]*|/\*.*?(?:\*/|\Z)|;""",
+    r"""'[^']*(?:'|\Z)|"[^"]*(?:"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)|-->[ ]statement-breakpoint|--[^\n]*|/\*.*?(?:\*/|\Z)|;""",
     re.DOTALL,
 )
 _LEADING = re.compile(r"(?:[ \t\n\f\r\ufeff]+|--[^\n]*|/\*.*?(?:\*/|\Z))*", re.DOTALL)

@@ -1,0 +1,375 @@
+"""Migrations run on a real database: all or nothing, and every failure says where."""
+
+from __future__ import annotations
+
+import resource
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.database.connect import open_migration
+from local_mcp_gateway.errors import (
+    DiskProblem,
+    ForbiddenStatement,
+    GatewayError,
+    Interrupted,
+    MigrationFailed,
+    VerificationFailed,
+)
+from local_mcp_gateway.migrate.apply import apply_pending
+from local_mcp_gateway.migrate.history import read_history
+from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.replay import replay
+from local_mcp_gateway.migrate.untransacted import apply_untransacted
+from tests.migrate.workshop import Workshop
+
+
+def failure(shop: Workshop, kind: type[GatewayError]) -> GatewayError:
+    before = shop.rows("SELECT * FROM sqlite_schema") if shop.database.exists() else []
+    with pytest.raises(kind) as caught:
+        shop.apply()
+    assert shop.rows("SELECT * FROM sqlite_schema") == before
+    return caught.value
+
+
+def test_a_chain_is_applied_and_recorded_in_drizzles_format(shop: Workshop) -> None:
+    shop.add(
+        "0000_a", "CREATE TABLE a(x);\n--> statement-breakpoint\nINSERT INTO a VALUES (1), (2);"
+    )
+    shop.add("0001_b", "ALTER TABLE a ADD y; UPDATE a SET y = x;")
+    steps, _ = shop.apply()
+    assert [(step.tag, step.statements) for step in steps] == [("0000_a", 2), ("0001_b", 2)]
+    assert shop.rows("SELECT * FROM a") == [(1, 1), (2, 2)]
+    folder = shop.read()
+    assert shop.rows("SELECT id, hash, created_at FROM __drizzle_migrations") == [
+        (None, m.hash, m.when) for m in folder.migrations
+    ]
+    connection = sqlite3.connect(shop.database)
+    assert [(row.tag, row.duration_ms) for row in read_ledger(connection)] == [
+        (step.tag, step.duration_ms) for step in steps
+    ]
+    assert [(row.event, row.program_version) for row in read_history(connection)] == [
+        ("applied", "1"),
+        ("applied", "1"),
+    ]
+    connection.close()
+    assert shop.resolve().pending == ()
+
+
+def test_an_error_names_file_line_statement_and_marks_the_token(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE a(x);")
+    shop.add(
+        "0001_b",
+        "-- one\nCREATE TABLE b(x);\n\nCREATE TABLE c(x);\nCREATE TABLE d(\n  x INTEGER,\n  y TEXT NOT NULL\n);\nCREATE TABEL e(x);",
+    )
+    error = failure(shop, MigrationFailed)
+    assert error.message == '0001_b.sql, line 9, statement 4: near "TABEL": syntax error.'
+    assert error.data["excerpt"] == "9 | CREATE TABEL e(x);\n  |        ^"
+    assert (error.data["line"], error.data["statement"], error.data["tag"]) == (9, 4, "0001_b")
+
+
+@pytest.mark.parametrize(
+    ("sql", "line", "caret"),
+    [
+        ("SELECT 1,\n  nope FROM sqlite_schema;", 2, "  |   ^"),
+        ("INSERT INTO missing VALUES (1);", 1, "  |             ^"),
+        ("CREATE TABLE a(x);\nCREATE TABLE a(y);", 2, "  |              ^"),
+        ("CREATE TABLE a(x);\nINSERT INTO a(x,\n\ty) VALUES (1,2);", 3, "  | \t^"),
+        ("SELECT nope + nope;", 1, None),
+        ("SELECT uuid_v4();", 1, "  |        ^"),
+    ],
+)
+def test_the_caret_stands_under_the_token_that_sqlite_names(
+    shop: Workshop, sql: str, line: int, caret: str | None
+) -> None:
+    shop.add("0000_a", sql)
+    error = failure(shop, MigrationFailed)
+    assert error.data["line"] == line
+    assert str(error.data["excerpt"]).partition("\n")[2] == (caret or "")
+
+
+def test_a_function_of_the_application_is_sent_to_the_configuration(shop: Workshop) -> None:
+    shop.add("0000_a", "SELECT uuid_v4();")
+    assert "[migrations.functions]" in failure(shop, MigrationFailed).hint
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("CREATE TABLE a(x); COMMIT; CREATE TABLE b(x)", "transaction control"),
+        ("ROLLBACK;", "transaction control"),
+        ("SAVEPOINT s;", "transaction control"),
+        ("ATTACH 'other.db' AS other;", "attach"),
+        ("DETACH main;", "detach"),
+        ("PRAGMA writable_schema=ON;", "writable_schema"),
+        ("PRAGMA journal_mode=DELETE;", "no-transaction"),
+        ("PRAGMA synchronous=OFF;", "synchronous"),
+        ("DELETE FROM __drizzle_migrations;", "belongs to the migration guard"),
+        ("CREATE TRIGGER t AFTER INSERT ON __guard_history BEGIN SELECT 1; END;", "guard"),
+        ("DROP TABLE __guard_history;", "guard"),
+        ("ALTER TABLE __drizzle_migrations RENAME TO x;", "guard"),
+    ],
+)
+def test_what_would_break_the_guard_is_refused_in_a_sentence(
+    shop: Workshop, sql: str, why: str
+) -> None:
+    shop.add("0000_first", "CREATE TABLE first(x);")
+    shop.apply()
+    shop.add("0001_a", f"CREATE TABLE ok(x);\n{sql}")
+    error = failure(shop, ForbiddenStatement)
+    assert error.message.startswith("0001_a.sql, line 2, statement ")
+    assert why in error.message
+
+
+def test_an_unknown_request_to_the_guard_is_refused(shop: Workshop) -> None:
+    shop.add("0000_a", "-- guard: no-transactions\nSELECT 1;")
+    assert "no-transactions" in failure(shop, ForbiddenStatement).message
+
+
+def test_the_connections_state_is_the_same_for_every_migration(shop: Workshop) -> None:
+    shop.add(
+        "0000_a",
+        "PRAGMA legacy_alter_table=ON; CREATE TEMP TABLE scratch(x); CREATE TABLE a(x); CREATE VIEW v AS SELECT x FROM a;",
+    )
+    shop.add("0001_b", "ALTER TABLE a RENAME TO b; CREATE TEMP TABLE scratch(x);")
+    shop.apply()
+    assert 'FROM "b"' in str(shop.rows("SELECT sql FROM sqlite_schema WHERE name='v'"))
+
+
+def test_a_file_with_its_own_transaction_runs_inside_ours(shop: Workshop) -> None:
+    shop.add("0000_a", "BEGIN TRANSACTION;\nCREATE TABLE a(x);\nCOMMIT;")
+    shop.add(
+        "0001_b",
+        "COMMIT;\nPRAGMA foreign_keys=OFF;\nBEGIN;\nCREATE TABLE b(x);\nCOMMIT;\nPRAGMA foreign_keys=ON;\nBEGIN;",
+    )
+    shop.apply()
+    shop.add("0002_c", "BEGIN; CREATE TABLE c(x); COMMIT; nonsense;")
+    failure(shop, MigrationFailed)
+    assert shop.rows("SELECT name FROM sqlite_schema WHERE name IN ('a','b','c')") == [
+        ("a",),
+        ("b",),
+    ]
+
+
+def test_rows_that_a_statement_returns_are_read_to_their_end(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE a(x); INSERT INTO a VALUES (1),(2),(3) RETURNING x;")
+    shop.apply()
+    assert shop.rows("SELECT count(*) FROM a") == [(3,)]
+
+
+PARENT_AND_CHILDREN = (
+    "CREATE TABLE parent(id INTEGER PRIMARY KEY, a);",
+    "CREATE TABLE child(id INTEGER PRIMARY KEY, p INTEGER REFERENCES parent(id) ON DELETE CASCADE);",
+    "INSERT INTO parent VALUES (1, 1), (2, 2);",
+    "INSERT INTO child VALUES (1, 1), (2, 1), (3, 2);",
+)
+REBUILD = """PRAGMA foreign_keys=OFF;--> statement-breakpoint
+CREATE TABLE `__new_parent` (`id` INTEGER PRIMARY KEY, `a` TEXT);--> statement-breakpoint
+INSERT INTO `__new_parent`("id", "a") SELECT "id", "a" FROM `parent`;--> statement-breakpoint
+DROP TABLE `parent`;--> statement-breakpoint
+ALTER TABLE `__new_parent` RENAME TO `parent`;--> statement-breakpoint
+PRAGMA foreign_keys=ON;"""
+
+
+def test_children_survive_the_rebuild_of_their_parent(shop: Workshop) -> None:
+    shop.add("0000_a", "\n".join(PARENT_AND_CHILDREN))
+    shop.apply()
+    shop.add("0001_b", REBUILD)
+    _, losses = shop.apply()
+    assert losses == ()
+    assert shop.rows("SELECT count(*) FROM child") == [(3,)]
+
+
+def test_a_rebuild_that_forgets_rows_is_reported_as_a_loss(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE t(x); INSERT INTO t VALUES (1),(2),(3);")
+    shop.apply()
+    shop.add(
+        "0001_b",
+        "CREATE TABLE n(x); INSERT INTO n SELECT x FROM t WHERE x>2; DROP TABLE t; ALTER TABLE n RENAME TO t;",
+    )
+    _, (loss,) = shop.apply()
+    assert (loss.table, loss.before, loss.after) == ("t", 3, 1)
+
+
+def test_the_rows_that_a_migration_orphans_are_named(shop: Workshop) -> None:
+    shop.add("0000_a", "\n".join(PARENT_AND_CHILDREN))
+    shop.apply()
+    shop.add("0001_b", "DELETE FROM parent WHERE id = 1;")
+    error = failure(shop, VerificationFailed)
+    assert error.message.startswith("2 rows of child (rowid 1, 2) would point to rows of parent")
+    assert "-- guard: foreign-keys=on" in error.hint
+
+
+def test_orphans_that_were_there_before_are_not_blamed(shop: Workshop) -> None:
+    shop.add("0000_a", "\n".join(PARENT_AND_CHILDREN))
+    shop.apply()
+    shop.execute("PRAGMA foreign_keys=OFF", "DELETE FROM parent WHERE id = 2")
+    shop.add("0001_b", "CREATE TABLE other(x);")
+    shop.apply()
+    shop.add("0002_c", "ALTER TABLE child RENAME TO kid;")
+    shop.apply()
+    shop.add("0003_d", "DELETE FROM parent WHERE id = 1;")
+    assert "2 rows of kid (rowid 1, 2)" in failure(shop, VerificationFailed).message
+
+
+def test_rows_that_vanish_without_a_delete_are_a_failure(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE t(a UNIQUE, b UNIQUE); INSERT INTO t VALUES (1, 2), (3, 4);")
+    shop.apply()
+    shop.add("0001_b", "INSERT OR REPLACE INTO t VALUES (1, 4);")
+    error = failure(shop, VerificationFailed)
+    assert "Table t had 2 rows and has 1" in error.message
+
+
+def test_rows_may_go_by_delete_by_trigger_and_by_update_or_replace(shop: Workshop) -> None:
+    shop.add(
+        "0000_a",
+        "CREATE TABLE t(a UNIQUE); INSERT INTO t VALUES (1), (2); CREATE TABLE log(x); INSERT INTO log VALUES (1);"
+        " CREATE TRIGGER tr AFTER UPDATE ON t BEGIN DELETE FROM log; END;",
+    )
+    shop.apply()
+    shop.add("0001_b", "UPDATE OR REPLACE t SET a = 2 WHERE a = 1;")
+    (step,), losses = shop.apply()
+    assert step.tables_deleted_from == {"t", "log"}
+    assert {loss.table for loss in losses} == {"t", "log"}
+
+
+def test_a_renamed_table_keeps_its_count(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE t(a); INSERT INTO t VALUES (1), (2);")
+    shop.apply()
+    shop.add(
+        "0001_b",
+        "ALTER TABLE t RENAME TO u; CREATE TABLE t(a); INSERT INTO t SELECT a FROM u; DROP TABLE u;",
+    )
+    _, losses = shop.apply()
+    assert losses == ()
+    shop.add("0002_c", "ALTER TABLE t RENAME TO w;")
+    _, losses = shop.apply()
+    assert losses == ()
+
+
+def test_a_full_text_table_may_be_filled_and_dropped(shop: Workshop) -> None:
+    shop.add(
+        "0000_a",
+        "CREATE VIRTUAL TABLE f USING fts5(x); INSERT INTO f VALUES ('hello world'), ('again');",
+    )
+    shop.apply()
+    shop.add("0001_b", "DELETE FROM f WHERE x = 'again'; INSERT INTO f(f) VALUES ('optimize');")
+    shop.apply()
+    shop.add("0002_c", "DROP TABLE f;")
+    shop.apply()
+
+
+def test_a_stop_is_seen_inside_a_long_statement(shop: Workshop) -> None:
+    shop.add(
+        "0000_a",
+        "CREATE TABLE a(x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) INSERT INTO a SELECT i FROM n WHERE i < 0;",
+    )
+    connection = open_migration(shop.database)
+    stop = threading.Event()
+    timer = threading.Timer(0.05, stop.set)
+    connection.execute("BEGIN IMMEDIATE")
+    timer.start()
+    with pytest.raises(Interrupted):
+        apply_pending(
+            connection, shop.read().migrations, backup=None, program_version="1", stop=stop
+        )
+    timer.join()
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+    assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    connection.close()
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from local_mcp_gateway.database.connect import open_migration
+from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.migrate.apply import apply_pending
+from local_mcp_gateway.migrate.folder import read_folder
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+connection = open_migration(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+connection.execute("PRAGMA cache_size=5")
+connection.execute("BEGIN IMMEDIATE")
+try:
+    apply_pending(connection, read_folder(Path(sys.argv[2])).migrations, backup=None, program_version="1")
+except GatewayError as error:
+    print(type(error).__name__, error.message)
+"""
+
+
+def test_a_disk_that_refuses_a_write_is_named_as_that(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE a(x);")
+    shop.add(
+        "0001_b",
+        "INSERT INTO a SELECT randomblob(4000) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<500) SELECT i FROM n);",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(shop.database), str(shop.path)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.startswith(
+        f"{DiskProblem.__name__} 0001_b.sql, line 1, statement 1: The disk"
+    )
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 300_000
+
+
+def test_a_file_without_transaction_may_vacuum(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE a(x);")
+    shop.apply()
+    shop.add(
+        "0001_b",
+        "-- guard: no-transaction\nPRAGMA journal_mode=DELETE;\nPRAGMA page_size=8192;\nVACUUM;",
+    )
+    connection = open_migration(shop.database)
+    step = apply_untransacted(
+        connection, shop.read().migrations[1], backup=None, program_version="1"
+    )
+    assert (step.tag, step.statements) == ("0001_b", 3)
+    assert connection.execute("PRAGMA page_size").fetchone() == (8192,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (3,)
+    connection.close()
+    assert shop.resolve().pending == ()
+
+
+def test_a_file_without_transaction_may_hold_nothing_else(shop: Workshop) -> None:
+    shop.add("0000_a", "-- guard: no-transaction\nVACUUM;\nCREATE TABLE a(x);")
+    connection = open_migration(shop.database)
+    with pytest.raises(ForbiddenStatement, match="line 3, statement 2"):
+        apply_untransacted(connection, shop.read().migrations[0], backup=None, program_version="1")
+    connection.close()
+
+
+def test_a_replay_has_the_schema_and_nothing_of_the_ledger(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE a(x);")
+    shop.add("0001_b", "-- guard: no-transaction\nVACUUM;")
+    connection = replay(shop.read().migrations)
+    assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("a",)]
+    assert not connection.in_transaction
+    connection.close()
+
+
+def test_a_database_of_drizzle_1_gets_its_names_too(tmp_path: Path) -> None:
+    connection = open_migration(tmp_path / "a.db")
+    shop = Workshop(tmp_path)
+    shop.add("20240101000000_a", "CREATE TABLE a(x);")
+    connection.execute("BEGIN IMMEDIATE")
+    apply_pending(
+        connection, shop.read().migrations, backup=None, program_version="1", stamped=True
+    )
+    connection.execute("COMMIT")
+    ((name, at),) = connection.execute(
+        "SELECT name, applied_at FROM __drizzle_migrations"
+    ).fetchall()
+    assert name == "20240101000000_a"
+    assert at is not None
+    connection.close()

@@ -1,0 +1,94 @@
+"""A folder and a database that the tests of the engine build in a line or two."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+from local_mcp_gateway.database.connect import open_migration
+from local_mcp_gateway.migrate.apply import Step, apply_pending
+from local_mcp_gateway.migrate.folder import Folder, read_folder
+from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.resolve import Resolution, resolve
+from local_mcp_gateway.migrate.verify import Loss, survey, verify
+
+FIRST_WHEN = 1_700_000_000_000
+
+
+class Workshop:
+    """A migrations folder beside a database, and the engine's steps on them without the guard."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / "migrations"
+        self.database = root / "app.db"
+        (self.path / "meta").mkdir(parents=True)
+        self.entries: list[dict[str, object]] = []
+        self.write_journal()
+
+    def add(
+        self, tag: str, sql: str | bytes, *, down: str | None = None, when: int | None = None
+    ) -> None:
+        data = sql if isinstance(sql, bytes) else sql.encode()
+        (self.path / f"{tag}.sql").write_bytes(data)
+        if down is not None:
+            (self.path / f"{tag}.down.sql").write_text(down)
+        idx = len(self.entries)
+        self.entries.append(
+            {
+                "idx": idx,
+                "version": "6",
+                "when": FIRST_WHEN + idx * 1000 if when is None else when,
+                "tag": tag,
+                "breakpoints": True,
+            }
+        )
+        self.write_journal()
+
+    def write_journal(self, **changes: object) -> None:
+        journal = {"version": "7", "dialect": "sqlite", "entries": self.entries} | changes
+        (self.path / "meta" / "_journal.json").write_text(json.dumps(journal))
+
+    def read(self) -> Folder:
+        return read_folder(self.path)
+
+    def resolve(self, *, allow_out_of_order: bool = False) -> Resolution:
+        connection = open_migration(self.database)
+        try:
+            return resolve(
+                self.read(), read_ledger(connection), allow_out_of_order=allow_out_of_order
+            )
+        finally:
+            connection.close()
+
+    def codes(self) -> list[str]:
+        return [problem.code for problem in self.resolve().problems]
+
+    def apply(
+        self, *, allow_out_of_order: bool = False
+    ) -> tuple[tuple[Step, ...], tuple[Loss, ...]]:
+        resolution = self.resolve(allow_out_of_order=allow_out_of_order)
+        assert resolution.problems == ()
+        connection = open_migration(self.database)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            before = survey(connection)
+            steps = apply_pending(connection, resolution.pending, backup=None, program_version="1")
+            losses = verify(connection, before, steps)
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+        return steps, losses
+
+    def execute(self, *statements: str) -> None:
+        connection = sqlite3.connect(self.database, isolation_level=None)
+        for statement in statements:
+            connection.execute(statement)
+        connection.close()
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        connection = sqlite3.connect(self.database)
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
