@@ -6,7 +6,7 @@ import asyncio
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,6 +57,30 @@ class Running:
                         return fields
                 await anyio.sleep(0.01)
 
+    async def heard_after(self, doing: Awaitable[Any], event: str, **wanted: Any) -> dict[str, Any]:
+        """Do something, and return once the gateway has said this."""
+        await doing
+        return await self.heard(event, **wanted)
+
+    async def kept(self, server: str) -> None:
+        """Return once the server's lists are in the database."""
+        with anyio.fail_after(30):
+            while not await self.database.fetch_all(
+                "SELECT 1 FROM mcp_server_catalog_cache c JOIN mcp_servers s"
+                " ON s.id = c.mcp_server_id WHERE s.name = ?",
+                (server,),
+            ):
+                await anyio.sleep(0.01)
+
+    async def in_flight(self, server: str) -> None:
+        """Return once a call to this server is on its way."""
+        with anyio.fail_after(30):
+            while True:
+                upstream = self.gateway._hub.registry.upstreams[server]
+                if getattr(upstream._connection, "_calls", None):
+                    return
+                await anyio.sleep(0.01)
+
     async def post(
         self, message: Any, *, path: str = "/mcp", **headers: str
     ) -> aiohttp.ClientResponse:
@@ -82,7 +106,7 @@ def create_database(path: Path) -> Path:
 async def serve(app: Application) -> AsyncIterator[str]:
     """Serve an ASGI application with uvicorn on a free port; yield its base URL."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)  # type: ignore[arg-type]
+    config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve([listening]))

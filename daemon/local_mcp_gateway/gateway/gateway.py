@@ -84,7 +84,7 @@ class Gateway:
                 name: self._upstream(server) for name, server in wanted.items() if name not in kept
             }
             await self._remind(fresh)
-            before = {name: profile for name, profile in registry.profiles.items()}
+            before = dict(registry.profiles)
             registry.upstreams = {**kept, **fresh}
             registry.profiles = {profile.name: profile for profile in definitions.profiles}
             registry.forget_views()

@@ -1,0 +1,141 @@
+"""A stdio server of the handshake era in plain Python, which does on demand what servers should not.
+
+`raw` answers with the exact line that it received, so that a test can compare bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+TOOLS = ["echo", "raw", "pid", "sleep", "progress", "die", "junk", "flood", "big", "ask", "grow", "fail", "log"]
+extra: list[str] = []
+pending: dict[str, Any] = {}
+cancelled: list[Any] = []
+lock = threading.Lock()
+
+
+def send(message: dict[str, Any] | str) -> None:
+    text = message if isinstance(message, str) else json.dumps(message)
+    with lock:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"content": [{"type": "text", "text": value}]}
+
+
+def notify(method: str, **params: Any) -> None:
+    send({"jsonrpc": "2.0", "method": method, "params": params})
+
+
+def call(line: str, message: dict[str, Any]) -> dict[str, Any] | None:
+    params = message["params"]
+    name, arguments = params["name"], params.get("arguments", {})
+    if name == "raw":
+        return text(line)
+    if name == "pid":
+        return text(str(os.getpid()))
+    if name == "die":
+        os._exit(3)
+    if name == "junk":
+        send("this is no JSON")
+        send('{"jsonrpc":"2.0","id":"nobody","result":{}}')
+    if name == "flood":
+        for _ in range(2000):
+            sys.stderr.write("x" * 500 + "\n")
+    if name == "big":
+        return text("x" * arguments["bytes"])
+    if name == "grow":
+        extra.append(arguments["name"])
+        notify("notifications/tools/list_changed")
+    if name == "log":
+        notify("notifications/message", level="warning", data="be careful")
+    if name == "progress":
+        for step in (1, 2):
+            token = params["_meta"]["progressToken"]
+            notify("notifications/progress", progressToken=token, progress=step, total=2)
+    if name == "fail":
+        return None
+    return text(json.dumps(arguments))
+
+
+def slow(line: str, message: dict[str, Any]) -> None:
+    """Serve what takes its time in a thread of its own."""
+    identity, params = message["id"], message["params"]
+    if params["name"] == "ask":
+        pending["ask"] = threading.Event()
+        send({"jsonrpc": "2.0", "id": "ask", **params["arguments"]})
+        pending["ask"].wait(20)
+        result = text(json.dumps(pending.pop("answer", None)))
+    else:
+        until = time.monotonic() + params["arguments"]["seconds"]
+        while time.monotonic() < until and identity not in cancelled:
+            time.sleep(0.01)
+        if identity in cancelled:
+            sys.stderr.write(f"cancelled {identity}\n")
+            sys.stderr.flush()
+            return
+        result = text("slept")
+    send({"jsonrpc": "2.0", "id": identity, "result": result})
+
+
+def answer(line: str, message: dict[str, Any]) -> None:
+    method, identity = message["method"], message["id"]
+    result: Any = {}
+    if method == "initialize":
+        result = {
+            "protocolVersion": message["params"]["protocolVersion"],
+            "capabilities": {"tools": {"listChanged": True}, "logging": {}},
+            "serverInfo": {"name": "plain", "version": "1"},
+            "unknown": True,
+        }
+    elif method == "tools/list":
+        tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS + extra]
+        result = {"tools": tools}
+    elif method == "tools/call" and message["params"]["name"] in {"sleep", "ask"}:
+        threading.Thread(target=slow, args=(line, message), daemon=True).start()
+        return
+    elif method == "tools/call":
+        result = call(line, message)
+    elif method not in {"ping", "logging/setLevel", "experimental/thing"}:
+        error = {"code": -32601, "message": f"no {method}"}
+        send({"jsonrpc": "2.0", "id": identity, "error": error})
+        return
+    if result is None:
+        error = {"code": -32050, "message": "failed", "data": {"why": [1, 2]}}
+        send({"jsonrpc": "2.0", "id": identity, "error": error})
+    else:
+        send({"jsonrpc": "2.0", "id": identity, "result": result})
+
+
+def main() -> None:
+    if "--ignore-term" in sys.argv:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if "--grandchild" in sys.argv:
+        grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        sys.stderr.write(f"grandchild {grandchild.pid}\n")
+        sys.stderr.flush()
+    if "--mute" in sys.argv:
+        time.sleep(600)
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "method" not in message:
+            pending["answer"] = message.get("result", message.get("error"))
+            pending["ask"].set()
+        elif "id" in message:
+            answer(line.rstrip("\n"), message)
+        elif message["method"] == "notifications/cancelled":
+            cancelled.append(message["params"]["requestId"])
+    if "--ignore-eof" in sys.argv:
+        time.sleep(600)
+
+
+main()

@@ -1,0 +1,90 @@
+"""A Streamable HTTP server of the handshake era on the standard library, with sessions.
+
+`hang` never answers. A process that is started again knows none of the old sessions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+sessions: set[str] = set()
+TOOLS = ["echo", "raw", "hang", "crash", "junk"]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/json")
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.reply(405)
+
+    def do_DELETE(self) -> None:
+        self.reply(200)
+
+    def do_POST(self) -> None:
+        line = self.rfile.read(int(self.headers["Content-Length"]))
+        message = json.loads(line)
+        method, identity = message.get("method"), message.get("id")
+        if method == "initialize":
+            session = secrets.token_hex(8)
+            sessions.add(session)
+            result: Any = {
+                "protocolVersion": message["params"]["protocolVersion"],
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "plain-http", "version": "1"},
+            }
+            self.reply(200, self.result(identity, result), Mcp_Session_Id=session)
+        elif self.headers["Mcp-Session-Id"] not in sessions:
+            status = 404 if self.headers["Mcp-Session-Id"] else 400
+            self.reply(status, b'{"error":"no such session"}')
+        elif identity is None:
+            self.reply(202)
+        elif method == "tools/list":
+            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
+            self.reply(200, self.result(identity, {"tools": tools}))
+        else:
+            self.call(identity, message["params"]["name"], line)
+
+    def call(self, identity: Any, name: str, line: bytes) -> None:
+        if name == "hang":
+            threading.Event().wait(600)
+        if name == "crash":
+            self.reply(500, b"Internal Server Error")
+            return
+        if name == "junk":
+            self.reply(200, b"<html>")
+            return
+        text = line.decode() if name == "raw" else "echo"
+        self.reply(200, self.result(identity, {"content": [{"type": "text", "text": text}]}))
+
+    @staticmethod
+    def result(identity: Any, result: Any) -> bytes:
+        return json.dumps({"jsonrpc": "2.0", "id": identity, "result": result}).encode()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    server = ThreadingHTTPServer(("127.0.0.1", parser.parse_args().port), Handler)
+    server.daemon_threads = True
+    print(f"http://127.0.0.1:{server.server_address[1]}/mcp", flush=True)
+    server.serve_forever()
+
+
+main()

@@ -1,0 +1,229 @@
+"""The HTTP face, as curl sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway.support import Running, gateway_of, stdio
+
+HELLO: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "id": 0,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "curl", "version": "8"},
+    },
+}
+MODERN = "2026-07-28"
+META = {
+    "io.modelcontextprotocol/protocolVersion": MODERN,
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
+def call(method: str, identity: Any = 1, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": identity, "method": method, "params": params}
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        yield running
+
+
+async def session(running: Running) -> dict[str, str]:
+    reply = await running.post(HELLO)
+    assert reply.status == 200
+    return {"mcp_session_id": reply.headers["mcp-session-id"]}
+
+
+async def test_initialize_opens_a_session_in_the_offered_version(running: Running) -> None:
+    reply = await running.post(HELLO)
+    result = (await reply.json())["result"]
+    assert reply.headers["mcp-session-id"]
+    assert result["protocolVersion"] == "2025-06-18"
+    assert result["serverInfo"]["name"] == "local-mcp-gateway"
+    unknown = {**HELLO, "params": {**HELLO["params"], "protocolVersion": "1999-01-01"}}
+    result = (await (await running.post(unknown)).json())["result"]
+    assert result["protocolVersion"] == "2025-11-25"
+
+
+async def test_an_answer_carries_the_id_exactly_as_the_client_wrote_it(running: Running) -> None:
+    headers = await session(running)
+    for identity in ("a-ü", 7, 1.5, "7"):
+        reply = await running.post(call("ping", identity), **headers)
+        assert await reply.json() == {"jsonrpc": "2.0", "id": identity, "result": {}}
+
+
+async def test_curl_may_call_without_a_session(running: Running) -> None:
+    reply = await running.post(call("tools/list"))
+    names = [tool["name"] for tool in (await reply.json())["result"]["tools"]]
+    assert names[:3] == ["echo", "raw", "pid"]
+
+
+async def test_a_session_that_is_unknown_or_ended_is_not_found(running: Running) -> None:
+    assert (await running.post(call("ping"), mcp_session_id="nobody")).status == 404
+    headers = await session(running)
+    identity = {"Mcp-Session-Id": headers["mcp_session_id"]}
+    async with running.http.delete(running.url, headers=identity) as reply:
+        assert reply.status == 200
+    assert (await running.post(call("ping"), **headers)).status == 404
+
+
+async def test_a_session_belongs_to_its_profile(running: Running) -> None:
+    headers = await session(running)
+    assert (await running.post(call("ping"), path="/mcp/default", **headers)).status == 200
+    assert (await running.post(call("ping"), path="/mcp/other", **headers)).status == 404
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/default", "/api/mcp/gateway", "/api/mcp/default"])
+async def test_every_path_shows_the_profile(running: Running, path: str) -> None:
+    reply = await running.post(call("ping"), path=path)
+    assert (await reply.json())["result"] == {}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "evil.example:3001"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"host": "127.0.0.1.evil.example"},
+    ],
+)
+async def test_a_foreign_host_or_origin_is_refused(
+    running: Running, headers: dict[str, str]
+) -> None:
+    reply = await running.post(call("ping"), **headers)
+    assert reply.status == 403
+    assert (await running.heard("call.refused"))["path"] == "/mcp"
+
+
+async def test_a_page_of_this_machine_is_answered_with_cors_headers(running: Running) -> None:
+    reply = await running.post(HELLO, origin="http://localhost:6274")
+    assert reply.headers["access-control-allow-origin"] == "http://localhost:6274"
+    assert "mcp-session-id" in reply.headers["access-control-expose-headers"]
+    async with running.http.options(
+        running.url, headers={"Origin": "http://localhost:6274"}
+    ) as preflight:
+        assert preflight.status == 204
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"{", -32700), (b"[]", -32600), (b'{"id":1}', -32600), (b"5", -32600), (b"", -32700)],
+)
+async def test_what_is_no_message_is_a_bad_request(
+    running: Running, body: bytes, code: int
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    async with running.http.post(running.url, data=body, headers=headers) as reply:
+        assert reply.status == 400
+        error = await reply.json()
+    assert (error["id"], error["error"]["code"]) == (None, code)
+
+
+async def test_an_unknown_protocol_version_is_a_bad_request(running: Running) -> None:
+    reply = await running.post(call("ping"), mcp_protocol_version="1999-01-01")
+    assert reply.status == 400
+
+
+async def test_notifications_and_answers_are_accepted(running: Running) -> None:
+    headers = await session(running)
+    message = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    assert (await running.post(message, **headers)).status == 202
+    assert (await running.post({"jsonrpc": "2.0", "id": 9, "result": {}}, **headers)).status == 202
+
+
+async def test_an_unknown_tool_is_an_error_of_the_client(running: Running) -> None:
+    error = (await (await running.post(call("tools/call", name="nope"))).json())["error"]
+    assert error == {"code": -32602, "message": "Unknown tool: nope"}
+    error = (await (await running.post(call("tools/call", name=5))).json())["error"]
+    assert error["code"] == -32602
+
+
+async def test_a_method_that_nobody_knows_goes_to_the_only_server(running: Running) -> None:
+    assert "result" in await (await running.post(call("experimental/thing", x=1))).json()
+    error = (await (await running.post(call("experimental/other"))).json())["error"]
+    assert error == {"code": -32601, "message": "no experimental/other"}
+
+
+async def test_health_says_how_each_server_is(running: Running) -> None:
+    base = running.url.removesuffix("/mcp")
+    async with running.http.get(base + "/health/live") as reply:
+        assert reply.status == 200
+    await running.post(call("tools/list"))
+    async with running.http.get(base + "/health/ready") as reply:
+        body = await reply.json()
+    assert body["servers"]["plain"]["state"] == "ready"
+    assert body["servers"]["plain"]["tools"] == 13
+
+
+# --- the stateless era --------------------------------------------------------------------------
+
+
+async def modern(running: Running, method: str, **params: Any) -> tuple[int, Any]:
+    name = params.get("name", params.get("uri"))
+    headers = {"mcp_protocol_version": MODERN, "mcp_method": method}
+    if name is not None:
+        headers["mcp_name"] = name
+    reply = await running.post(call(method, **params, _meta=META), **headers)
+    return reply.status, await reply.json()
+
+
+async def test_discover_names_the_stateless_versions(running: Running) -> None:
+    status, body = await modern(running, "server/discover")
+    assert status == 200
+    assert body["result"]["supportedVersions"] == [MODERN]
+    assert body["result"]["resultType"] == "complete"
+
+
+async def test_a_stateless_call_is_translated_for_a_handshake_server(running: Running) -> None:
+    status, body = await modern(running, "tools/call", name="raw", arguments={"a": 1})
+    assert status == 200
+    assert body["result"]["resultType"] == "complete"
+    received = json.loads(body["result"]["content"][0]["text"])
+    assert received["params"] == {"name": "raw", "arguments": {"a": 1}}
+
+
+async def test_a_stateless_list_says_how_long_it_may_be_kept(running: Running) -> None:
+    _, body = await modern(running, "tools/list")
+    assert body["result"]["resultType"] == "complete"
+    assert body["result"]["cacheScope"] == "private"
+    assert len(body["result"]["tools"]) == 13
+
+
+async def test_a_stateless_request_whose_headers_disagree_is_refused(running: Running) -> None:
+    message = call("tools/call", name="echo", _meta=META)
+    headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "raw"}
+    reply = await running.post(message, **headers)
+    assert (reply.status, (await reply.json())["error"]["code"]) == (400, -32020)
+    reply = await running.post(message, mcp_protocol_version=MODERN, mcp_method="tools/list")
+    assert (reply.status, (await reply.json())["error"]["code"]) == (400, -32020)
+
+
+async def test_a_stateless_request_without_its_envelope_is_refused(running: Running) -> None:
+    headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/list"}
+    reply = await running.post(call("tools/list"), **headers)
+    assert (reply.status, (await reply.json())["error"]["code"]) == (400, -32602)
+
+
+async def test_a_newer_stateless_version_is_told_what_is_served(running: Running) -> None:
+    meta = {**META, "io.modelcontextprotocol/protocolVersion": "2030-01-01"}
+    headers = {"mcp_protocol_version": "2030-01-01", "mcp_method": "tools/list"}
+    reply = await running.post(call("tools/list", _meta=meta), **headers)
+    error = (await reply.json())["error"]
+    assert (reply.status, error["code"], error["data"]["supported"]) == (400, -32022, [MODERN])
+
+
+async def test_an_unknown_stateless_method_is_not_found(running: Running) -> None:
+    status, body = await modern(running, "experimental/other")
+    assert (status, body["error"]["code"]) == (404, -32601)

@@ -1,0 +1,198 @@
+"""Servers die, hang and babble; the others, and the gateway, do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from local_mcp_gateway.gateway.options import GatewayOptions
+from local_mcp_gateway.store.model import ServerDefinition, ServerKind
+from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, process, stdio
+from tests.gateway.test_faces import call
+
+
+async def use(running: Running, tool: str, /, **arguments: Any) -> Any:
+    """Call a tool with curl's means; return the text of its result, or the error."""
+    body = await (await running.post(call("tools/call", name=tool, arguments=arguments))).json()
+    return body["error"] if "error" in body else body["result"]["content"][0]["text"]
+
+
+async def eventually(true: Callable[[], bool]) -> None:
+    with anyio.fail_after(15):
+        while not true():
+            await anyio.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_killed_child_fails_its_call_and_serves_the_next_one(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        first = int(await use(running, "pid"))
+        error = await use(running, "die")
+        assert error["code"] == -32001
+        assert "exited with code 3" in error["message"]
+        second = int(await use(running, "pid"))
+        assert second != first
+        os.kill(second, signal.SIGKILL)
+        await running.heard("upstream.lost", reason="it was ended by signal 9")
+        assert int(await use(running, "pid")) not in {first, second}
+
+
+async def test_a_dead_child_comes_back_without_a_call(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        pid = int(await use(running, "pid"))
+        os.kill(pid, signal.SIGKILL)
+        await eventually(
+            lambda: running.gateway.status()["servers"]["plain"]["pid"] not in {None, pid}
+        )
+
+
+async def test_a_frozen_server_does_not_disturb_another(tmp_path: Path) -> None:
+    options = replace(QUICK, call_timeout_s=1)
+    frozen, lively = stdio("frozen", "plain.py"), stdio("lively", "plain.py")
+    async with gateway_of(tmp_path, frozen, lively, options=options) as running:
+        await use(running, "pid")
+        pid = running.gateway.status()["servers"]["frozen"]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            stuck = asyncio.create_task(use(running, "echo"))
+            for _ in range(20):
+                assert await use(running, "lively__echo", n=1) == '{"n": 1}'
+            assert not stuck.done()
+            assert "did not answer within 1 s" in (await stuck)["message"]
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert await use(running, "echo", back=True) == '{"back": true}'
+
+
+async def test_a_command_that_does_not_exist_is_told_and_the_others_are_listed(
+    tmp_path: Path,
+) -> None:
+    ghost = ServerDefinition("ghost", ServerKind.STDIO, command="/no/such/command")
+    options = replace(QUICK, list_timeout_s=3)
+    async with gateway_of(tmp_path, ghost, stdio("plain", "plain.py"), options=options) as running:
+        lost = await running.heard_after(running.post(call("tools/list")), "upstream.lost")
+        assert lost["reason"] == "'/no/such/command' does not exist"
+        assert await use(running, "echo") == "{}"
+        status = running.gateway.status()["servers"]["ghost"]
+        assert (status["state"], status["tools"]) == ("failed", None)
+        assert status["retry_at"] > 0
+
+
+async def test_a_server_that_never_answers_costs_the_first_list_only_its_patience(
+    tmp_path: Path,
+) -> None:
+    options = replace(QUICK, list_timeout_s=0.5, connect_timeout_s=2)
+    mute = stdio("mute", "plain.py", "--mute")
+    async with gateway_of(tmp_path, stdio("plain", "plain.py"), mute, options=options) as running:
+        await running.heard_after(running.post(call("ping")), "call.finished")
+        body = await (await running.post(call("tools/list"))).json()
+        assert "tools" in body["result"]
+        lost = await running.heard("upstream.lost", server="mute")
+        assert lost["reason"] == "it did not answer within 2 s"
+
+
+async def test_junk_on_stdout_and_a_flood_on_stderr_are_let_go(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        assert await use(running, "junk", a=1) == '{"a": 1}'
+        assert "this is no JSON" in (await running.heard("upstream.wrote"))["line"]
+        assert await use(running, "flood", b=2) == '{"b": 2}'
+
+
+async def test_a_large_answer_passes_and_one_beyond_the_limit_is_an_error(tmp_path: Path) -> None:
+    options = replace(QUICK, max_message_bytes=12_000_000)
+    async with gateway_of(tmp_path, stdio("plain", "plain.py"), options=options) as running:
+        assert len(await use(running, "big", bytes=10 * 1024 * 1024)) == 10 * 1024 * 1024
+        assert (
+            "larger than 12000000 bytes" in (await use(running, "big", bytes=13_000_000))["message"]
+        )
+        assert await use(running, "echo") == "{}"
+
+
+async def test_a_child_that_ignores_everything_is_killed_with_its_grandchildren(
+    tmp_path: Path,
+) -> None:
+    stubborn = stdio("plain", "plain.py", "--ignore-term", "--ignore-eof", "--grandchild")
+    async with gateway_of(tmp_path, stubborn) as running:
+        child = int(await use(running, "pid"))
+        grandchild = int((await running.heard("upstream.wrote"))["line"].split()[1])
+        assert alive(child)
+        assert alive(grandchild)
+    assert not alive(child)
+    await eventually(lambda: not alive(grandchild))
+
+
+async def test_after_a_restart_the_last_known_tools_are_listed_without_the_server(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        known = await (await running.post(call("tools/list"))).json()
+        await running.kept("plain")
+    options = GatewayOptions(list_timeout_s=0.0)
+    async with gateway_of(tmp_path, options=options) as running:
+        assert await (await running.post(call("tools/list"))).json() == known
+        assert running.gateway.status()["servers"]["plain"]["state"] != "ready"
+
+
+async def test_a_server_that_was_restarted_and_forgot_its_sessions_is_used_on(
+    tmp_path: Path,
+) -> None:
+    async with process(SERVERS / "plain_http.py") as (child, url):
+        async with gateway_of(tmp_path, http("web", url)) as running:
+            assert await use(running, "echo") == "echo"
+            child.kill()
+            await child.wait()
+            assert (await use(running, "echo"))["code"] == -32001
+            port = url.split(":")[2].split("/")[0]
+            async with process(SERVERS / "plain_http.py", "--port", port):
+                assert await use(running, "echo") == "echo"
+
+
+async def test_a_server_that_lost_only_its_sessions_gets_a_new_one_and_the_call_again(
+    tmp_path: Path,
+) -> None:
+    async with process(SERVERS / "plain_http.py") as (child, url):
+        async with gateway_of(tmp_path, http("web", url)) as running:
+            assert await use(running, "echo") == "echo"
+            child.kill()
+            await child.wait()
+            port = url.split(":")[2].split("/")[0]
+            async with process(SERVERS / "plain_http.py", "--port", port):
+                assert await use(running, "echo") == "echo"
+
+
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [("crash", "it answered HTTP 500"), ("junk", "no JSON-RPC"), ("hang", "did not answer within")],
+)
+async def test_what_an_http_server_does_wrong_is_said(
+    tmp_path: Path, tool: str, words: str
+) -> None:
+    options = replace(QUICK, call_timeout_s=1)
+    async with process(SERVERS / "plain_http.py") as (_, url):
+        async with gateway_of(tmp_path, http("web", url), options=options) as running:
+            assert words in (await use(running, tool))["message"]
+            assert await use(running, "echo") == "echo"
+
+
+async def test_an_http_server_that_is_not_there_is_said(tmp_path: Path) -> None:
+    options = replace(QUICK, list_timeout_s=1)
+    async with gateway_of(
+        tmp_path, http("web", "http://127.0.0.1:9/mcp"), options=options
+    ) as running:
+        await running.post(call("tools/list"))
+        lost = await running.heard("upstream.lost", server="web")
+        assert "no connection to 127.0.0.1:9" in lost["reason"]

@@ -1,0 +1,163 @@
+"""What passes through the gateway arrives as it was sent, but for a closed list of members."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, types
+
+from local_mcp_gateway.gateway.sse import Parser
+from tests.gateway.support import SERVERS, Running, gateway_of, http, process, stdio
+from tests.gateway.test_faces import call, session
+
+ODD = '{"name":"raw","arguments":{ "f": 1.0,"e":1e3, "u":"\\u00e9\\/","é": [ ]}, "later": {"x" :null}}'
+
+
+async def test_params_and_results_keep_every_byte(tmp_path: Path) -> None:
+    async with process(SERVERS / "plain_http.py") as (_, url):
+        servers = stdio("plain", "plain.py"), http("web", url)
+        async with gateway_of(tmp_path, *servers) as running:
+            await running.post(call("tools/list"))
+            for name in ("raw", "web__raw"):
+                params = ODD.replace('"raw"', f'"{name}"')
+                body = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":' + params + "}"
+                headers = {"Content-Type": "application/json", "Accept": "application/json"}
+                async with running.http.post(
+                    running.url, data=body.encode(), headers=headers
+                ) as reply:
+                    answer = await reply.text()
+                text = json.loads(answer)["result"]["content"][0]["text"]
+                received = text[text.index('"params":') + 9 : -1]
+                if name == "raw":
+                    assert received == ODD
+                    expected = json.dumps({"content": [{"type": "text", "text": text}]})
+                    assert answer == '{"jsonrpc":"2.0","id":1,"result":' + expected + "}"
+                else:
+                    assert '{ "f": 1.0,"e":1e3, "u":"\\u00e9\\/","é": [ ]}' in received
+                    assert '{"x" :null}' in received
+
+
+async def test_an_error_passes_with_its_code_and_data(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        body = await (await running.post(call("tools/call", name="fail", arguments={}))).json()
+        assert body["error"] == {"code": -32050, "message": "failed", "data": {"why": [1, 2]}}
+
+
+async def events(running: Running, message: Any, **headers: str) -> list[Any]:
+    """Post a message; return every message of the stream that answers it."""
+    reply = await running.post(message, **headers)
+    assert reply.content_type == "text/event-stream"
+    return [json.loads(event.data) for event in Parser(10**6).feed(await reply.read())]
+
+
+@pytest.mark.parametrize("token", ["mine", 5])
+async def test_progress_comes_before_the_answer_with_the_clients_own_token(
+    tmp_path: Path, token: Any
+) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        meta = {"progressToken": token}
+        message = call("tools/call", name="progress", arguments={}, _meta=meta)
+        one, two, answer = await events(running, message)
+        assert one["params"] == {"progressToken": token, "progress": 1, "total": 2}
+        assert two["params"]["progress"] == 2
+        assert answer["result"]["content"]
+
+
+async def test_a_cancelled_call_is_cancelled_at_the_server(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        message = call("tools/call", 77, name="sleep", arguments={"seconds": 60})
+        sleeping = asyncio.create_task(running.post(message, **headers))
+        await running.in_flight("plain")
+        stop = {
+            "jsonrpc": "2.0",
+            "method": "notifications/cancelled",
+            "params": {"requestId": 77, "reason": "enough"},
+        }
+        assert (await running.post(stop, **headers)).status == 202
+        assert (await (await sleeping).json())["error"]["message"] == "Request cancelled"
+        assert (await running.heard("upstream.wrote"))["line"].startswith("cancelled ")
+
+
+async def test_a_client_that_leaves_cancels_its_call(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        message = call("tools/call", 77, name="sleep", arguments={"seconds": 60})
+        sleeping = asyncio.create_task(running.post(message))
+        await running.in_flight("plain")
+        sleeping.cancel()
+        assert (await running.heard("upstream.wrote"))["line"].startswith("cancelled ")
+        assert (await running.heard("call.finished", target="sleep"))["status"] == "cancelled"
+
+
+async def test_a_hundred_calls_at_once_are_never_crossed(tmp_path: Path) -> None:
+    async with process(SERVERS / "plain_http.py") as (_, url):
+        async with gateway_of(tmp_path, stdio("plain", "plain.py"), http("web", url)) as running:
+
+            async def one(number: int) -> None:
+                tool = "web__raw" if number % 2 else "raw"
+                message = call("tools/call", 1, name=tool, arguments={"n": number})
+                body = await (await running.post(message)).json()
+                received = json.loads(body["result"]["content"][0]["text"])
+                assert received["params"]["arguments"] == {"n": number}
+
+            await asyncio.gather(*(one(number) for number in range(100)))
+
+
+async def test_a_changed_list_is_announced_once_and_fetched_anew(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        await running.post(call("tools/list"))
+        await running.kept("plain")
+        heard: list[Any] = []
+        arrived = anyio.Event()
+
+        async def listen(message: Any) -> None:
+            heard.append(message)
+            if isinstance(message, types.ToolListChangedNotification):
+                arrived.set()
+
+        async with Client(running.url, mode="legacy", message_handler=listen) as client:
+            await client.call_tool("grow", {"name": "new_tool"})
+            with anyio.fail_after(10):
+                await arrived.wait()
+            assert "new_tool" in [tool.name for tool in (await client.list_tools()).tools]
+        assert len([m for m in heard if isinstance(m, types.ToolListChangedNotification)]) == 1
+
+
+async def test_a_log_message_of_a_call_reaches_its_client(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        message = call("tools/call", name="log", arguments={})
+        told, _ = await events(running, message, **await session(running))
+        assert told["method"] == "notifications/message"
+        assert told["params"] == {"level": "warning", "data": "be careful"}
+
+
+@pytest.mark.parametrize("level", ["error", "warning"])
+async def test_a_client_hears_only_what_is_severe_enough(tmp_path: Path, level: str) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        await running.post(call("logging/setLevel", level=level), **headers)
+        reply = await running.post(call("tools/call", name="log", arguments={}), **headers)
+        assert ("be careful" in await reply.text()) is (level == "warning")
+
+
+async def test_a_server_asks_the_client_whose_call_runs(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+
+        async def roots(_: Any) -> types.ListRootsResult:
+            return types.ListRootsResult(roots=[types.Root(uri="file:///home/me")])  # type: ignore[arg-type]
+
+        async with Client(running.url, mode="legacy", list_roots_callback=roots) as client:
+            answer = await client.call_tool("ask", {"method": "roots/list"})
+            assert "file:///home/me" in str(answer.content)
+
+
+async def test_a_client_is_not_asked_what_it_cannot_answer(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        async with Client(running.url, mode="legacy") as client:
+            answer = await client.call_tool("ask", {"method": "sampling/createMessage"})
+            assert "does not support sampling" in str(answer.content)
