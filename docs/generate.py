@@ -24,7 +24,7 @@ WRITTEN = "<!-- Written by `make docs` from {source}; edit that instead. -->"
 
 def configuration() -> Iterator[str]:
     """Yield the page of every setting."""
-    yield WRITTEN.format(source="daemon/local_mcp_gateway/config.py")
+    yield WRITTEN.format(source="daemon/local_mcp_gateway/config/settings.py")
     yield "# Configuration\n"
     yield (
         "Later wins: the defaults, `~/.config/local-mcp-gateway/gateway.toml` (or the file given with\n"
