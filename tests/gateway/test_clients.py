@@ -24,7 +24,7 @@ async def test_a_client_lists_and_calls_the_tools_of_both_servers(
     tmp_path: Path, notes_url: str, mode: str
 ) -> None:
     async with gateway_of(tmp_path, TIME, http("notes", notes_url)) as running:
-        async with Client(running.url, mode=mode) as client:  # type: ignore[arg-type]
+        async with Client(running.url, mode=mode) as client:
             tools = [tool.name for tool in (await client.list_tools()).tools]
             assert tools == [
                 "get_current_time",

@@ -148,7 +148,7 @@ async def test_a_client_hears_only_what_is_severe_enough(tmp_path: Path, level: 
 async def test_a_server_asks_the_client_whose_call_runs(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
 
-        async def roots(_: Any) -> types.ListRootsResult:
+        async def roots(context: Any) -> types.ListRootsResult:
             return types.ListRootsResult(roots=[types.Root(uri="file:///home/me")])  # type: ignore[arg-type]
 
         async with Client(running.url, mode="legacy", list_roots_callback=roots) as client:

@@ -57,7 +57,7 @@ class Silent:
 
     async def asked(self, method: str, params: bytes) -> Answer:
         """Refuse."""
-        return failure(-32601, f"Nobody is there to answer {method}")
+        return failure(-32601, f"Nobody is there to answer {method} ({len(params)} bytes)")
 
 
 SILENT: Final = Silent()

@@ -135,7 +135,9 @@ class Gateway:
             lists = {kind: items_of(kind, known.get(kind, "[]")) for kind in LISTS}
             upstream.remember(identity, lists)
 
-    def _listed(self, upstream: Upstream, changed: frozenset[CatalogKind], announced: bool) -> None:
+    def _listed(
+        self, upstream: Upstream, changed: frozenset[CatalogKind], *, announced: bool
+    ) -> None:
         """Take the lists that an upstream has fetched: keep what changed, and tell the clients."""
         registry = self._hub.registry
         if registry.upstreams.get(upstream.name) is not upstream:

@@ -65,7 +65,7 @@ class Router:
             return failure(INVALID_PARAMS, f"Invalid params: {error}")
         return eras.modern_result(answer) if request.modern else answer
 
-    async def _ping(self, request: Request) -> Answer:
+    async def _ping(self, _: Request) -> Answer:
         return envelope.success({})
 
     async def _discover(self, request: Request) -> Answer:

@@ -18,17 +18,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from local_mcp_gateway.gateway import envelope
 from local_mcp_gateway.gateway.call import Call, Events, UpstreamLost
-from local_mcp_gateway.gateway.envelope import Answer
 from local_mcp_gateway.gateway.listing import fetch_lists
 from local_mcp_gateway.store.model import ServerKind
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.catalog import Item
     from local_mcp_gateway.gateway.connection import Connection, Identity
+    from local_mcp_gateway.gateway.envelope import Answer
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.store.model import CatalogKind, ServerDefinition
@@ -55,11 +55,19 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+class Listed(Protocol):
+    """Takes the lists that an upstream has fetched; `announced` when the server said they changed."""
+
+    def __call__(
+        self, upstream: Upstream, changed: frozenset[CatalogKind], *, announced: bool
+    ) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """Whom an upstream tells, on the event loop: its identity and lists, and the server's messages."""
 
-    listed: Callable[[Upstream, frozenset[CatalogKind], bool], None]
+    listed: Listed
     events: Callable[[Upstream], Events]
 
 
@@ -285,7 +293,7 @@ class Upstream:
             self.lists = lists
             self._listed.set()
             changed = frozenset(kind for kind in lists if lists[kind] != before.get(kind))
-            self._hooks.listed(self, changed, announced)
+            self._hooks.listed(self, changed, announced=announced)
             await asyncio.sleep(SETTLE_S)
 
     def remember(self, identity: Identity | None, lists: Lists) -> None:

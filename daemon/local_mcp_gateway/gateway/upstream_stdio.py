@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from asyncio.subprocess import Process
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -31,6 +30,8 @@ from local_mcp_gateway.gateway.lines import Lines
 from local_mcp_gateway.gateway.process import end, spawn
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
     from local_mcp_gateway.store.model import ServerDefinition
 
 CHUNK_BYTES: Final = 256 * 1024

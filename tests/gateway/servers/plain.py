@@ -14,7 +14,21 @@ import threading
 import time
 from typing import Any
 
-TOOLS = ["echo", "raw", "pid", "sleep", "progress", "die", "junk", "flood", "big", "ask", "grow", "fail", "log"]
+TOOLS = [
+    "echo",
+    "raw",
+    "pid",
+    "sleep",
+    "progress",
+    "die",
+    "junk",
+    "flood",
+    "big",
+    "ask",
+    "grow",
+    "fail",
+    "log",
+]
 extra: list[str] = []
 pending: dict[str, Any] = {}
 cancelled: list[Any] = []
