@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from local_mcp_gateway.schema.model import Check, Sql
-from local_mcp_gateway.schema.tokens import Token, closing, fold, normal, tokenize, unquote
+from local_mcp_gateway.schema.tokens import Token, closing, fold, normal, tokenize, unqualified, unquote
 
 _STARTS = frozenset(
     [
@@ -80,8 +80,10 @@ class _Reader:
         self.at = 0
         self.end = len(self.tokens)
         self.found = TableClauses()
+        self.table = ""
 
     def read(self) -> TableClauses:
+        self.table = unquote(self.tokens[2][1])
         while self.tokens[self.at][1] != "(":
             self.at += 1
         self.end = closing(self.tokens, self.at)
@@ -128,7 +130,7 @@ class _Reader:
 
     def expression(self) -> Sql:
         inside = self.group()
-        return Sql(normal(inside), self.sql[inside[0][2] : inside[-1][3]])
+        return Sql(normal(unqualified(inside, self.table)), self.sql[inside[0][2] : inside[-1][3]])
 
     def conflict(self) -> str:
         if self.skip("on", "conflict"):

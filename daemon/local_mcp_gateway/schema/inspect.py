@@ -25,7 +25,7 @@ from local_mcp_gateway.schema.model import (
     Sql,
     Table,
 )
-from local_mcp_gateway.schema.tokens import Token, closing, fold, literal, normal, tokenize, unquote
+from local_mcp_gateway.schema.tokens import Token, closing, fold, literal, normal, tokenize, unqualified, unquote
 
 if TYPE_CHECKING:
     import sqlite3
@@ -282,14 +282,14 @@ def _index(name: str, table: str, sql: str, rows: Sequence[Row]) -> Index:
     opening = next(at for at, token in enumerate(tokens) if token[1] == "(")
     end = closing(tokens, opening)
     where = tokens[end + 2 :] if "where" in words[end:] else []
-    expressions = _expressions(sql, tokens[opening + 1 : end])
+    expressions = _expressions(sql, unqualified(tokens[opening + 1 : end], fold(table)))
     return Index(
         key=fold(name),
         name=name,
         table=fold(table),
         parts=tuple(_part(row, text) for row, text in zip(mine, expressions, strict=True)),
         unique=bool(mine[0][2]),
-        where=Sql(normal(where), sql[where[0][2] : where[-1][3]]) if where else None,
+        where=Sql(normal(unqualified(where, fold(table))), sql[where[0][2] : where[-1][3]]) if where else None,
         sql=sql,
     )
 

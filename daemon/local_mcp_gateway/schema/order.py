@@ -50,11 +50,11 @@ def in_order(
         *(f"DROP VIEW {quote(code.name)}" for code in reversed(views)),
         *_dropped_indexes(old, new, rebuilt | gone),
         *_dropped_virtual_tables(old, new),
-        *(create_table(table) for table in _parents_first(new, new.tables.keys() - old.tables.keys())),
+        *(create_table(table) for table in parents_first(new, new.tables.keys() - old.tables.keys())),
         *_changed_tables(old, new, changes, fills),
         *(
             f"DROP TABLE {quote(table.name)}"
-            for table in reversed(_parents_first(old, gone))
+            for table in reversed(parents_first(old, gone))
         ),
         *(
             create(index)
@@ -123,7 +123,8 @@ def _changed_tables(
     old: Schema, new: Schema, changes: Sequence[Change], fills: Mapping[tuple[str, str], str]
 ) -> Iterable[str]:
     indexed = {content_of(code) for code in (*old.virtual_tables.values(), *new.virtual_tables.values())}
-    for change in changes:
+    order = {table.key: at for at, table in enumerate(parents_first(new, new.tables.keys()))}
+    for change in sorted(changes, key=lambda change: order[change.new.key]):
         if change.alters is not None:
             yield from change.alters
             continue
@@ -176,7 +177,7 @@ def copied(old: Table, new: Table, fills: Mapping[tuple[str, str], str]) -> dict
     return values
 
 
-def _parents_first(schema: Schema, keys: Collection[str]) -> list[Table]:
+def parents_first(schema: Schema, keys: Collection[str]) -> list[Table]:
     """Order tables so that each comes after those that it references; circles keep their order."""
     ordered: dict[str, Table] = {}
 

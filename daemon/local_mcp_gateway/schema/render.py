@@ -17,11 +17,25 @@ if TYPE_CHECKING:
 
 
 def create_table(table: Table, name: str | None = None) -> str:
-    """Return the CREATE TABLE as written, under another name if one is given."""
-    sql = table.sql
-    kind, _, start, end = tokenize(sql)[2]
-    assert kind in {"word", "name", "string"}
-    return tidy(f"CREATE TABLE {quote(name or table.name)} {sql[end:].lstrip()}" if start else sql)
+    """Return the CREATE TABLE as written, under another name if one is given.
+
+    `sqlite_schema` always begins with CREATE TABLE and the name. A CHECK may say the table's own name
+    before a column: that has to follow.
+    """
+    tokens = tokenize(table.sql)
+    new = quote(name or table.name)
+    text, last = f"CREATE TABLE {new} ", tokens[2][3]
+    body = table.sql[last:]
+    if name is not None:
+        mark = quote(table.key)
+        own = [
+            (start - last, end - last)
+            for at, (_, word, start, end) in enumerate(tokens[3:-1], 3)
+            if word == mark and tokens[at + 1][1] == "."
+        ]
+        for start, end in reversed(own):
+            body = body[:start] + new + body[end:]
+    return tidy(text + body.lstrip())
 
 
 def create(thing: Index | Code) -> str:

@@ -99,6 +99,19 @@ def normal(tokens: Sequence[Token]) -> str:
     return " ".join([token[1] for token in tokens[first:last]])
 
 
+def unqualified(tokens: Sequence[Token], table: str) -> list[Token]:
+    """Leave out the table's own name before its columns: in a CHECK or an index it says nothing."""
+    mark = quote(table)
+    return [
+        token
+        for at, token in enumerate(tokens)
+        if not (
+            (token[1] == mark and at + 1 < len(tokens) and tokens[at + 1][1] == ".")
+            or (token[1] == "." and at > 0 and tokens[at - 1][1] == mark)
+        )
+    ]
+
+
 def closing(tokens: Sequence[Token], opening: int) -> int:
     """Return the position of the parenthesis that closes the one at `opening`."""
     depth = 0

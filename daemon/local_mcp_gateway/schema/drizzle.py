@@ -1,0 +1,258 @@
+"""Drizzle's snapshots: version 6 is written and read, version 7 (of Drizzle 1.x) is read.
+
+A snapshot cannot say everything that SQLite has (COLLATE, WITHOUT ROWID, STRICT, triggers, virtual
+tables, the order of an index, ON CONFLICT, deferred keys), so it is never what we plan from: that is
+the replay of the folder. It is written for `drizzle-kit generate`, which goes on from it.
+
+Reading turns it into the SQL that Drizzle would have written; SQLite does the rest.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from local_mcp_gateway.errors import SchemaProblem
+from local_mcp_gateway.schema.inspect import inspect
+from local_mcp_gateway.schema.render import is_constant
+from local_mcp_gateway.schema.tokens import quote, tokenize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from local_mcp_gateway.schema.model import Column, Index, Schema, Table
+
+Json = dict[str, Any]
+
+FIRST = "00000000-0000-0000-0000-000000000000"
+"""`prevId` of the first snapshot of a chain."""
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)")
+
+
+def write_snapshot(schema: Schema, previous: str = FIRST) -> Json:
+    """Return the version 6 snapshot of a schema, with a new id after `previous`."""
+    expressions = {
+        index.name: {
+            "columns": {part.sql.text: {"isExpression": True} for part in index.parts if not part.is_column}
+        }
+        for index in schema.indexes.values()
+        if any(not part.is_column for part in index.parts)
+    }
+    return {
+        "version": "6",
+        "dialect": "sqlite",
+        "id": str(uuid4()),
+        "prevId": previous,
+        "tables": {table.name: _table(schema, table) for table in schema.tables.values()},
+        "views": {
+            view.name: {
+                "columns": {},
+                "name": view.name,
+                "isExisting": False,
+                "definition": _definition(view.sql),
+            }
+            for view in schema.views.values()
+        },
+        "enums": {},
+        "_meta": {"schemas": {}, "tables": {}, "columns": {}},
+        "internal": {"indexes": expressions},
+    }
+
+
+def _table(schema: Schema, table: Table) -> Json:
+    key = table.primary_key
+    names = {column.key: column.name for column in table.columns.values()}
+    composite = [names[column] for column in key.columns] if key and len(key.parts) > 1 else []
+    pk_name = f"{table.name}_{'_'.join(composite)}_pk"
+    uniques = {
+        unique.name or f"{table.name}_{'_'.join(unique.columns)}_unique": [names[c] for c in unique.columns]
+        for unique in sorted(table.uniques, key=lambda unique: unique.columns)
+    }
+    checks = sorted(table.checks, key=lambda check: check.expression.normal)
+    return {
+        "name": table.name,
+        "columns": {c.name: _column(table, c, alone=not composite) for c in table.columns.values()},
+        "indexes": {index.name: _index(index, names) for index in schema.indexes_of(table.key)},
+        "foreignKeys": {link["name"]: link for link in _links(schema, table, names)},
+        "compositePrimaryKeys": {pk_name: {"columns": composite, "name": pk_name}} if composite else {},
+        "uniqueConstraints": {n: {"name": n, "columns": columns} for n, columns in uniques.items()},
+        "checkConstraints": {
+            name: {"name": name, "value": check.expression.text}
+            for name, check in (
+                (check.name or f"{table.name}_check{at}", check) for at, check in enumerate(checks, 1)
+            )
+        },
+    }
+
+
+def _column(table: Table, column: Column, *, alone: bool) -> Json:
+    key = table.primary_key
+    primary = alone and key is not None and key.columns == (column.key,)
+    found: Json = {
+        "name": column.name,
+        "type": column.type.text.lower(),
+        "primaryKey": primary,
+        "notNull": column.not_null or (primary and key is not None and key.rowid and key.autoincrement),
+        "autoincrement": primary and key is not None and key.autoincrement,
+    }
+    if column.default is not None:
+        found["default"] = _default(column.default.text)
+    if column.generated is not None:
+        kind = "stored" if column.stored else "virtual"
+        found["generated"] = {"as": f"({column.generated.text})", "type": kind}
+    return found
+
+
+def _default(text: str) -> str | int | float | bool:
+    """Return a default as Drizzle keeps it: numbers and booleans as such, the rest as SQL."""
+    if _NUMBER.fullmatch(text):
+        return float(text) if "." in text else int(text)
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    return text if is_constant(text) or text.upper().startswith("CURRENT_") else f"({text})"
+
+
+def _index(index: Index, names: Mapping[str, str]) -> Json:
+    columns = [names.get(p.sql.normal, p.sql.text) if p.is_column else p.sql.text for p in index.parts]
+    found: Json = {"name": index.name, "columns": columns, "isUnique": index.unique}
+    if index.where is not None:
+        found["where"] = index.where.text
+    return found
+
+
+def _links(schema: Schema, table: Table, names: Mapping[str, str]) -> Iterable[Json]:
+    for link in sorted(table.foreign_keys, key=lambda link: (link.columns, link.table)):
+        parent = schema.tables.get(link.table)
+        columns = [names[column] for column in link.columns]
+        to = [parent.columns[c].name if parent and c in parent.columns else c for c in link.to]
+        target = parent.name if parent else link.table
+        yield {
+            "name": f"{table.name}_{'_'.join(columns)}_{target}_{'_'.join(to)}_fk",
+            "tableFrom": table.name,
+            "tableTo": target,
+            "columnsFrom": columns,
+            "columnsTo": to,
+            "onDelete": link.on_delete.lower(),
+            "onUpdate": link.on_update.lower(),
+        }
+
+
+def _definition(sql: str) -> str:
+    """Return what stands after CREATE VIEW name AS."""
+    at = next(end for kind, word, _, end in tokenize(sql) if kind == "word" and word == "as")
+    return sql[at:].strip()
+
+
+def read_snapshot(snapshot: Json, name: str = "The snapshot") -> Schema:
+    """Return the schema that a snapshot of version 6 or 7 describes; raises SchemaProblem."""
+    version = str(snapshot.get("version"))
+    try:
+        if version == "6":
+            statements = list(_version_6(snapshot))
+        elif version == "7":
+            statements = list(_version_7(snapshot.get("ddl") or ()))
+        else:
+            raise SchemaProblem(
+                f"{name} is of version {version}.",
+                hint="Versions 6 and 7 are read; bring older ones up with `drizzle-kit up`.",
+            )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SchemaProblem(f"{name} is damaged: {error!r} is not as expected.") from None
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        for statement in statements:
+            connection.execute(statement)
+        return inspect(connection)
+    except sqlite3.Error as error:
+        raise SchemaProblem(f"{name} cannot be turned into a schema: {error}.") from None
+    finally:
+        connection.close()
+
+
+def _version_6(snapshot: Json) -> Iterable[str]:
+    internal = snapshot.get("internal") or {}
+    expressions = {
+        name: {text for text, said in (index.get("columns") or {}).items() if said.get("isExpression")}
+        for name, index in (internal.get("indexes") or {}).items()
+    }
+    for table in snapshot["tables"].values():
+        lines = [_column_sql(column) for column in table["columns"].values()]
+        lines += [f"PRIMARY KEY({_names(key['columns'])})" for key in table["compositePrimaryKeys"].values()]
+        lines += [_link_sql(link, link["columnsFrom"]) for link in table["foreignKeys"].values()]
+        lines += [
+            f"CONSTRAINT {quote(name)} UNIQUE({_names(unique['columns'])})"
+            for name, unique in (table.get("uniqueConstraints") or {}).items()
+        ]
+        lines += [
+            f"CONSTRAINT {quote(name)} CHECK({check['value']})"
+            for name, check in (table.get("checkConstraints") or {}).items()
+        ]
+        yield f"CREATE TABLE {quote(table['name'])} ({', '.join(lines)})"
+        for index in table["indexes"].values():
+            known = expressions.get(index["name"], set())
+            parts = [
+                text if text in known or text not in table["columns"] else quote(text)
+                for text in index["columns"]
+            ]
+            yield _index_sql(index, table["name"], parts)
+    for view in (snapshot.get("views") or {}).values():
+        if not view.get("isExisting"):
+            yield f"CREATE VIEW {quote(view['name'])} AS {view['definition']}"
+
+
+def _version_7(ddl: Sequence[Json]) -> Iterable[str]:
+    def of(kind: str, table: str | None = None) -> list[Json]:
+        return [e for e in ddl if e["entityType"] == kind and (table is None or e.get("table") == table)]
+
+    for table in of("tables"):
+        name = table["name"]
+        keys = of("pks", name)
+        alone = [key["columns"][0] for key in keys if len(key["columns"]) == 1]
+        lines = [
+            _column_sql({**column, "primaryKey": column["name"] in alone}) for column in of("columns", name)
+        ]
+        lines += [f"PRIMARY KEY({_names(key['columns'])})" for key in keys if len(key["columns"]) > 1]
+        lines += [_link_sql(link, link["columns"]) for link in of("fks", name)]
+        lines += [f"CONSTRAINT {quote(u['name'])} UNIQUE({_names(u['columns'])})" for u in of("uniques", name)]
+        lines += [f"CONSTRAINT {quote(c['name'])} CHECK({c['value']})" for c in of("checks", name)]
+        yield f"CREATE TABLE {quote(name)} ({', '.join(lines)})"
+    for index in of("indexes"):
+        parts = [c["value"] if c["isExpression"] else quote(c["value"]) for c in index["columns"]]
+        yield _index_sql(index, index["table"], parts)
+    for view in of("views"):
+        if not view.get("isExisting"):
+            yield f"CREATE VIEW {quote(view['name'])} AS {view['definition']}"
+
+
+def _column_sql(column: Json) -> str:
+    words = [quote(column["name"]), column["type"]]
+    if column.get("primaryKey"):
+        words.append("PRIMARY KEY" + (" AUTOINCREMENT" if column.get("autoincrement") else ""))
+    default = column.get("default")
+    if default is not None:
+        words.append(f"DEFAULT {str(default).lower() if isinstance(default, bool) else default}")
+    if column.get("generated"):
+        words.append(f"GENERATED ALWAYS AS {column['generated']['as']} {column['generated']['type']}")
+    if column.get("notNull"):
+        words.append("NOT NULL")
+    return " ".join(words)
+
+
+def _link_sql(link: Json, columns: Sequence[str]) -> str:
+    return (
+        f"FOREIGN KEY ({_names(columns)}) REFERENCES {quote(link['tableTo'])}({_names(link['columnsTo'])})"
+        f" ON UPDATE {link.get('onUpdate') or 'no action'} ON DELETE {link.get('onDelete') or 'no action'}"
+    )
+
+
+def _index_sql(index: Json, table: str, parts: Sequence[str]) -> str:
+    unique = "UNIQUE " if index["isUnique"] else ""
+    where = f" WHERE {index['where']}" if index.get("where") else ""
+    return f"CREATE {unique}INDEX {quote(index['name'])} ON {quote(table)} ({', '.join(parts)}){where}"
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ", ".join(map(quote, columns))
