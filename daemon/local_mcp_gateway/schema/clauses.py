@@ -11,7 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from local_mcp_gateway.schema.model import Check, Sql
-from local_mcp_gateway.schema.tokens import Token, closing, fold, normal, tokenize, unqualified, unquote
+from local_mcp_gateway.schema.tokens import (
+    Token,
+    closing,
+    fold,
+    normal,
+    tokenize,
+    unqualified,
+    unquote,
+)
 
 _STARTS = frozenset(
     [

@@ -28,7 +28,9 @@ class Change:
     alters: tuple[str, ...] | None
 
 
-def table_changes(old: Schema, new: Schema, *, required: frozenset[tuple[str, str]]) -> list[Change]:
+def table_changes(
+    old: Schema, new: Schema, *, required: frozenset[tuple[str, str]]
+) -> list[Change]:
     """Return the changes of all tables that both have, in the new order; unchanged ones are left out.
 
     `required` are columns (table, column) that get a given value, which only a rebuild can write.
@@ -76,7 +78,9 @@ def _alters(old: Table, new: Table, schema: Schema) -> tuple[str, ...] | None:
             parent=_spelling(schema, links.get(column.key)),
         )
         for column in added
-    ) + tuple(f"ALTER TABLE {name} DROP COLUMN {quote(column.name)}" for column in _users_first(dropped))
+    ) + tuple(
+        f"ALTER TABLE {name} DROP COLUMN {quote(column.name)}" for column in _users_first(dropped)
+    )
 
 
 def _addable(column: Column) -> bool:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.hazards import affinity
 from local_mcp_gateway.schema.plan import Plan, make_plan
-from local_mcp_gateway.schema.renames import Renames
 from local_mcp_gateway.schema.tokens import fold, quote
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.schema.renames import Renames
     from local_mcp_gateway.schema.model import Column, Schema, Table
 
 _STAND_IN = {"text": "''", "blob": "x''", "integer": "0", "real": "0.0", "numeric": "0"}
 
 
-class NotDerivable(Exception):  # noqa: N818  a result, not an error: nobody did anything wrong
+class NotDerivable(Exception):
     """There is no way back that could be right for every row; the message says why."""
 
 
@@ -37,7 +37,11 @@ def missing_values(old: Schema, new: Schema, renames: Renames) -> list[tuple[Tab
             source = before.columns.get(moved.get((table.key, key), key))
             bare = column.default is None or column.default.normal == "null"
             needed = column.not_null and bare and column.generated is None
-            numbered = table.primary_key is not None and table.primary_key.rowid and key in table.primary_key.columns
+            numbered = (
+                table.primary_key is not None
+                and table.primary_key.rowid
+                and key in table.primary_key.columns
+            )
             if needed and not numbered and (source is None or not source.not_null):
                 found.append((table, column))
     return found
@@ -64,5 +68,7 @@ def _stand_in(schema: Schema, table: Table, column: Column) -> str:
     if any(column.key in key for key in keys):
         raise NotDerivable(f"the values of {place} are gone, and they have to be unique")
     if any(column.key in link.columns for link in table.foreign_keys):
-        raise NotDerivable(f"the values of {place} are gone, and they have to name rows of another table")
+        raise NotDerivable(
+            f"the values of {place} are gone, and they have to name rows of another table"
+        )
     return _STAND_IN[affinity(column.type.normal)]

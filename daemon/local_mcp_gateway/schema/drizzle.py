@@ -36,7 +36,9 @@ def write_snapshot(schema: Schema, previous: str = FIRST) -> Json:
     """Return the version 6 snapshot of a schema, with a new id after `previous`."""
     expressions = {
         index.name: {
-            "columns": {part.sql.text: {"isExpression": True} for part in index.parts if not part.is_column}
+            "columns": {
+                part.sql.text: {"isExpression": True} for part in index.parts if not part.is_column
+            }
         }
         for index in schema.indexes.values()
         if any(not part.is_column for part in index.parts)
@@ -68,7 +70,9 @@ def _table(schema: Schema, table: Table) -> Json:
     composite = [names[column] for column in key.columns] if key and len(key.parts) > 1 else []
     pk_name = f"{table.name}_{'_'.join(composite)}_pk"
     uniques = {
-        unique.name or f"{table.name}_{'_'.join(unique.columns)}_unique": [names[c] for c in unique.columns]
+        unique.name or f"{table.name}_{'_'.join(unique.columns)}_unique": [
+            names[c] for c in unique.columns
+        ]
         for unique in sorted(table.uniques, key=lambda unique: unique.columns)
     }
     checks = sorted(table.checks, key=lambda check: check.expression.normal)
@@ -77,12 +81,15 @@ def _table(schema: Schema, table: Table) -> Json:
         "columns": {c.name: _column(table, c, alone=not composite) for c in table.columns.values()},
         "indexes": {index.name: _index(index, names) for index in schema.indexes_of(table.key)},
         "foreignKeys": {link["name"]: link for link in _links(schema, table, names)},
-        "compositePrimaryKeys": {pk_name: {"columns": composite, "name": pk_name}} if composite else {},
+        "compositePrimaryKeys": {pk_name: {"columns": composite, "name": pk_name}}
+        if composite
+        else {},
         "uniqueConstraints": {n: {"name": n, "columns": columns} for n, columns in uniques.items()},
         "checkConstraints": {
             name: {"name": name, "value": check.expression.text}
             for name, check in (
-                (check.name or f"{table.name}_check{at}", check) for at, check in enumerate(checks, 1)
+                (check.name or f"{table.name}_check{at}", check)
+                for at, check in enumerate(checks, 1)
             )
         },
     }
@@ -95,7 +102,8 @@ def _column(table: Table, column: Column, *, alone: bool) -> Json:
         "name": column.name,
         "type": column.type.text.lower(),
         "primaryKey": primary,
-        "notNull": column.not_null or (primary and key is not None and key.rowid and key.autoincrement),
+        "notNull": column.not_null
+        or (primary and key is not None and key.rowid and key.autoincrement),
         "autoincrement": primary and key is not None and key.autoincrement,
     }
     if column.default is not None:
@@ -116,7 +124,9 @@ def _default(text: str) -> str | int | float | bool:
 
 
 def _index(index: Index, names: Mapping[str, str]) -> Json:
-    columns = [names.get(p.sql.normal, p.sql.text) if p.is_column else p.sql.text for p in index.parts]
+    columns = [
+        names.get(p.sql.normal, p.sql.text) if p.is_column else p.sql.text for p in index.parts
+    ]
     found: Json = {"name": index.name, "columns": columns, "isUnique": index.unique}
     if index.where is not None:
         found["where"] = index.where.text
@@ -175,12 +185,17 @@ def read_snapshot(snapshot: Json, name: str = "The snapshot") -> Schema:
 def _version_6(snapshot: Json) -> Iterable[str]:
     internal = snapshot.get("internal") or {}
     expressions = {
-        name: {text for text, said in (index.get("columns") or {}).items() if said.get("isExpression")}
+        name: {
+            text for text, said in (index.get("columns") or {}).items() if said.get("isExpression")
+        }
         for name, index in (internal.get("indexes") or {}).items()
     }
     for table in snapshot["tables"].values():
         lines = [_column_sql(column) for column in table["columns"].values()]
-        lines += [f"PRIMARY KEY({_names(key['columns'])})" for key in table["compositePrimaryKeys"].values()]
+        lines += [
+            f"PRIMARY KEY({_names(key['columns'])})"
+            for key in table["compositePrimaryKeys"].values()
+        ]
         lines += [_link_sql(link, link["columnsFrom"]) for link in table["foreignKeys"].values()]
         lines += [
             f"CONSTRAINT {quote(name)} UNIQUE({_names(unique['columns'])})"
@@ -205,18 +220,26 @@ def _version_6(snapshot: Json) -> Iterable[str]:
 
 def _version_7(ddl: Sequence[Json]) -> Iterable[str]:
     def of(kind: str, table: str | None = None) -> list[Json]:
-        return [e for e in ddl if e["entityType"] == kind and (table is None or e.get("table") == table)]
+        return [
+            e for e in ddl if e["entityType"] == kind and (table is None or e.get("table") == table)
+        ]
 
     for table in of("tables"):
         name = table["name"]
         keys = of("pks", name)
         alone = [key["columns"][0] for key in keys if len(key["columns"]) == 1]
         lines = [
-            _column_sql({**column, "primaryKey": column["name"] in alone}) for column in of("columns", name)
+            _column_sql({**column, "primaryKey": column["name"] in alone})
+            for column in of("columns", name)
         ]
-        lines += [f"PRIMARY KEY({_names(key['columns'])})" for key in keys if len(key["columns"]) > 1]
+        lines += [
+            f"PRIMARY KEY({_names(key['columns'])})" for key in keys if len(key["columns"]) > 1
+        ]
         lines += [_link_sql(link, link["columns"]) for link in of("fks", name)]
-        lines += [f"CONSTRAINT {quote(u['name'])} UNIQUE({_names(u['columns'])})" for u in of("uniques", name)]
+        lines += [
+            f"CONSTRAINT {quote(u['name'])} UNIQUE({_names(u['columns'])})"
+            for u in of("uniques", name)
+        ]
         lines += [f"CONSTRAINT {quote(c['name'])} CHECK({c['value']})" for c in of("checks", name)]
         yield f"CREATE TABLE {quote(name)} ({', '.join(lines)})"
     for index in of("indexes"):
@@ -235,7 +258,9 @@ def _column_sql(column: Json) -> str:
     if default is not None:
         words.append(f"DEFAULT {str(default).lower() if isinstance(default, bool) else default}")
     if column.get("generated"):
-        words.append(f"GENERATED ALWAYS AS {column['generated']['as']} {column['generated']['type']}")
+        words.append(
+            f"GENERATED ALWAYS AS {column['generated']['as']} {column['generated']['type']}"
+        )
     if column.get("notNull"):
         words.append("NOT NULL")
     return " ".join(words)
@@ -251,7 +276,9 @@ def _link_sql(link: Json, columns: Sequence[str]) -> str:
 def _index_sql(index: Json, table: str, parts: Sequence[str]) -> str:
     unique = "UNIQUE " if index["isUnique"] else ""
     where = f" WHERE {index['where']}" if index.get("where") else ""
-    return f"CREATE {unique}INDEX {quote(index['name'])} ON {quote(table)} ({', '.join(parts)}){where}"
+    return (
+        f"CREATE {unique}INDEX {quote(index['name'])} ON {quote(table)} ({', '.join(parts)}){where}"
+    )
 
 
 def _names(columns: Sequence[str]) -> str:

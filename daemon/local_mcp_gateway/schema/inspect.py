@@ -25,7 +25,16 @@ from local_mcp_gateway.schema.model import (
     Sql,
     Table,
 )
-from local_mcp_gateway.schema.tokens import Token, closing, fold, literal, normal, tokenize, unqualified, unquote
+from local_mcp_gateway.schema.tokens import (
+    Token,
+    closing,
+    fold,
+    literal,
+    normal,
+    tokenize,
+    unqualified,
+    unquote,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -289,7 +298,9 @@ def _index(name: str, table: str, sql: str, rows: Sequence[Row]) -> Index:
         table=fold(table),
         parts=tuple(_part(row, text) for row, text in zip(mine, expressions, strict=True)),
         unique=bool(mine[0][2]),
-        where=Sql(normal(unqualified(where, fold(table))), sql[where[0][2] : where[-1][3]]) if where else None,
+        where=Sql(normal(unqualified(where, fold(table))), sql[where[0][2] : where[-1][3]])
+        if where
+        else None,
         sql=sql,
     )
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.schema.model import Code, Schema, Table
 
 
-
-
 def in_order(
     old: Schema,
     new: Schema,
@@ -34,15 +32,15 @@ def in_order(
     gone = {key for key in old.tables if key not in new.tables}
     aside = _dependents(old, rebuilt | gone if rebuilt else set()) | set(in_the_way)
     views = [
-        view
-        for view in old.views.values()
-        if view.key in aside or new.views.get(view.key) != view
+        view for view in old.views.values() if view.key in aside or new.views.get(view.key) != view
     ]
     lost_with = rebuilt | gone | {view.key for view in views}
     triggers = [
         trigger
         for trigger in old.triggers.values()
-        if trigger.key in aside or trigger.table in lost_with or new.triggers.get(trigger.key) != trigger
+        if trigger.key in aside
+        or trigger.table in lost_with
+        or new.triggers.get(trigger.key) != trigger
     ]
     dropped = {code.key for code in (*views, *triggers)}
     return [
@@ -50,12 +48,12 @@ def in_order(
         *(f"DROP VIEW {quote(code.name)}" for code in reversed(views)),
         *_dropped_indexes(old, new, rebuilt | gone),
         *_dropped_virtual_tables(old, new),
-        *(create_table(table) for table in parents_first(new, new.tables.keys() - old.tables.keys())),
-        *_changed_tables(old, new, changes, fills),
         *(
-            f"DROP TABLE {quote(table.name)}"
-            for table in reversed(parents_first(old, gone))
+            create_table(table)
+            for table in parents_first(new, new.tables.keys() - old.tables.keys())
         ),
+        *_changed_tables(old, new, changes, fills),
+        *(f"DROP TABLE {quote(table.name)}" for table in reversed(parents_first(old, gone))),
         *(
             create(index)
             for index in new.indexes.values()
@@ -122,7 +120,9 @@ def content_of(code: Code) -> str | None:
 def _changed_tables(
     old: Schema, new: Schema, changes: Sequence[Change], fills: Mapping[tuple[str, str], str]
 ) -> Iterable[str]:
-    indexed = {content_of(code) for code in (*old.virtual_tables.values(), *new.virtual_tables.values())}
+    indexed = {
+        content_of(code) for code in (*old.virtual_tables.values(), *new.virtual_tables.values())
+    }
     order = {table.key: at for at, table in enumerate(parents_first(new, new.tables.keys()))}
     for change in sorted(changes, key=lambda change: order[change.new.key]):
         if change.alters is not None:
@@ -133,7 +133,9 @@ def _changed_tables(
             change.new,
             _temporary(change.new, old, new),
             copied(change.old, change.new, fills),
-            keep_rowid=change.old.key in indexed and _hidden_rowid(change.old) and _hidden_rowid(change.new),
+            keep_rowid=change.old.key in indexed
+            and _hidden_rowid(change.old)
+            and _hidden_rowid(change.new),
         )
 
 
@@ -184,7 +186,11 @@ def parents_first(schema: Schema, keys: Collection[str]) -> list[Table]:
     def visit(table: Table, above: frozenset[str]) -> None:
         for link in sorted(table.foreign_keys, key=lambda link: link.table):
             parent = schema.tables.get(link.table)
-            if parent is not None and parent.key in keys and parent.key not in above | ordered.keys():
+            if (
+                parent is not None
+                and parent.key in keys
+                and parent.key not in above | ordered.keys()
+            ):
                 visit(parent, above | {parent.key})
         ordered.setdefault(table.key, table)
 

@@ -41,17 +41,25 @@ class Renames:
         back = {fold(new): old for old, new in self.tables.items()}
         return Renames(
             dict(back),
-            {(fold(back.get(table, table)), fold(new)): old for (table, old), new in self.columns.items()},
+            {
+                (fold(back.get(table, table)), fold(new)): old
+                for (table, old), new in self.columns.items()
+            },
         )
 
 
 def candidates(old: Schema, new: Schema, renames: Renames) -> tuple[Candidate, ...]:
     """Return every pair that could be a rename and is not decided yet, tables before columns."""
     taken = {fold(name) for name in renames.tables.values()}
-    gone = [t for t in old.tables.values() if t.key not in new.tables and t.key not in renames.tables]
+    gone = [
+        t for t in old.tables.values() if t.key not in new.tables and t.key not in renames.tables
+    ]
     came = [t for t in new.tables.values() if t.key not in old.tables and t.key not in taken]
     found = [
-        Candidate(None, a.name, b.name) for a in gone for b in came if a.columns.keys() & b.columns.keys()
+        Candidate(None, a.name, b.name)
+        for a in gone
+        for b in came
+        if a.columns.keys() & b.columns.keys()
     ]
     origin = {fold(new_name): key for key, new_name in renames.tables.items()}
     for table in new.tables.values():
@@ -89,7 +97,9 @@ def parse_renames(texts: Sequence[str], old: Schema, new: Schema) -> Renames:
             continue
         table, _, column = left.rpartition(".")
         _, _, target = right.rpartition(".")
-        origin = next((key for key, name in tables.items() if fold(name) == fold(table)), fold(table))
+        origin = next(
+            (key for key, name in tables.items() if fold(name) == fold(table)), fold(table)
+        )
         after = fold(tables.get(fold(table), table))
         if origin not in old.tables or fold(column) not in old.tables[origin].columns:
             raise _nothing(text, f"there is no column {column} in {table} before the change")
@@ -124,7 +134,9 @@ def statements(renames: Renames, old: Schema, new: Schema) -> list[str]:
     moves = [(names[key], name) for key, name in renames.tables.items()]
     found = [f"ALTER TABLE {quote(a)} RENAME TO {quote(b)}" for a, b in _order(moves)]
     for table in dict.fromkeys(table for table, _ in renames.columns):
-        moved = [(column, name) for (owner, column), name in renames.columns.items() if owner == table]
+        moved = [
+            (column, name) for (owner, column), name in renames.columns.items() if owner == table
+        ]
         found += [
             f"ALTER TABLE {quote(new.tables[table].name)} RENAME COLUMN {quote(a)} TO {quote(b)}"
             for a, b in _order(moved)
@@ -137,7 +149,9 @@ def _order(moves: list[tuple[str, str]]) -> list[tuple[str, str]]:
     waiting, done = list(moves), []
     while waiting:
         taken = {fold(old) for old, _ in waiting}
-        free = next((move for move in waiting if fold(move[1]) not in taken - {fold(move[0])}), None)
+        free = next(
+            (move for move in waiting if fold(move[1]) not in taken - {fold(move[0])}), None
+        )
         if free is None:
             old, new = waiting.pop(0)
             done.append((old, f"__renamed_{old}"))

@@ -52,12 +52,18 @@ def tidy(sql: str) -> str:
     lines = [line.rstrip() for line in sql.strip().splitlines()]
     indents = [len(line) - len(line.lstrip()) for line in lines[1:] if line]
     closing = len(lines[-1]) - len(lines[-1].lstrip())
-    shift = closing if lines[-1].lstrip().startswith(")") and min(indents, default=0) >= closing else 0
+    shift = (
+        closing if lines[-1].lstrip().startswith(")") and min(indents, default=0) >= closing else 0
+    )
     return "\n".join([lines[0], *(line[shift:] for line in lines[1:])])
 
 
 def column_definition(
-    column: Column, checks: Iterable[Check] = (), link: ForeignKey | None = None, *, parent: str = ""
+    column: Column,
+    checks: Iterable[Check] = (),
+    link: ForeignKey | None = None,
+    *,
+    parent: str = "",
 ) -> str:
     """Return a column for ALTER TABLE ADD COLUMN, with the constraints that are its own."""
     words = [quote(column.name)]

@@ -1,0 +1,111 @@
+"""Write a migration into the folder, and take the newest one out again.
+
+The journal is what makes a migration one, so it is written last and changed first: a crash leaves the
+old folder and perhaps a file that no journal lists, which every command names. Each file is written
+to a temporary one, flushed and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.migrate.folder import Folder, Migration
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written, or taken out."""
+
+    tag: str
+    files: tuple[Path, ...]
+
+
+def next_number(folder: Folder) -> int:
+    """Return the number of the next migration: one more than any in the folder, journaled or not."""
+    names = [migration.tag for migration in folder.migrations] + [
+        p.stem for p in folder.unjournaled
+    ]
+    names += [entry.tag for entry in folder.absent]
+    numbers = [int(name[:4]) for name in names if name[:4].isdecimal()]
+    return max(numbers, default=-1) + 1
+
+
+def write_migration(
+    folder: Folder,
+    name: str,
+    sql: str,
+    *,
+    down: str | None,
+    snapshot: dict[str, Any] | None,
+    when: int | None = None,
+) -> Written:
+    """Write `NNNN_name.sql`, its way back, its snapshot, then the journal entry; create the folder.
+
+    `when` is in milliseconds since 1970: now, but later than every entry before it.
+    """
+    number = next_number(folder)
+    tag = f"{number:04d}_{name}"
+    meta = folder.path / "meta"
+    meta.mkdir(parents=True, exist_ok=True)
+    files = [folder.path / f"{tag}.sql"]
+    if snapshot is not None:
+        files.insert(0, snapshot_file(folder.path, tag))
+        replace_durably(files[0], json.dumps(snapshot, indent=2, ensure_ascii=False).encode())
+    if down is not None:
+        files.insert(0, folder.path / f"{tag}.down.sql")
+        replace_durably(files[0], down.encode())
+    replace_durably(folder.path / f"{tag}.sql", sql.encode())
+    latest = max((migration.when for migration in folder.migrations), default=0)
+    stamp = max(int(time.time() * 1000) if when is None else when, latest + 1)
+    idx = max((migration.idx for migration in folder.migrations), default=-1) + 1
+    write_journal(folder.path, [Entry(idx, tag, stamp)])
+    return Written(tag, (*reversed(files), meta / "_journal.json"))
+
+
+def drop_migration(folder: Folder, migration: Migration) -> Written:
+    """Take the newest migration out: its journal entry, then its files; no database may have applied it."""
+    journal = folder.path / "meta" / "_journal.json"
+    content = json.loads(journal.read_bytes())
+    content["entries"] = [
+        entry for entry in content["entries"] if entry.get("tag") != migration.tag
+    ]
+    replace_durably(journal, json.dumps(content, indent=2, ensure_ascii=False).encode())
+    files = [migration.path, snapshot_file(folder.path, migration.tag)]
+    if migration.down is not None:
+        files.append(migration.down)
+    removed = [file for file in files if file.exists()]
+    for file in removed:
+        file.unlink()
+    _flush(folder.path)
+    _flush(journal.parent)
+    return Written(migration.tag, tuple(removed))
+
+
+def snapshot_file(folder: Path, tag: str) -> Path:
+    """Return where the snapshot of a migration is: Drizzle names it by the number alone."""
+    return folder / "meta" / f"{tag[:4]}_snapshot.json"
+
+
+def read_snapshot_file(folder: Path, tag: str) -> dict[str, Any] | None:
+    """Return a snapshot's JSON, or None where there is none or it is damaged."""
+    try:
+        found = json.loads(snapshot_file(folder, tag).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

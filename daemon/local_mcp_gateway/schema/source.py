@@ -1,0 +1,186 @@
+"""The schema that somebody asks for: a Python module with SQLAlchemy MetaData, or .sql files.
+
+Either way it is created in memory and read back, so that SQLite says what it means. A mistake in it
+is shown as the author's own line, not as a traceback of ours. SQLAlchemy is imported here only, when
+such a module is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sqlite3
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import SchemaProblem
+from local_mcp_gateway.schema.inspect import inspect
+from local_mcp_gateway.schema.tokens import tokenize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import ModuleType
+
+    from sqlalchemy import MetaData
+
+    from local_mcp_gateway.schema.model import Schema
+
+_SUGGESTION = "Correct it and run the command again; nothing was written."
+
+
+def read_sql(path: Path) -> Schema:
+    """Return the schema of a .sql file, or of all .sql files of a folder in the order of their names."""
+    files = sorted(path.glob("*.sql")) if path.is_dir() else [path]
+    if not files:
+        raise SchemaProblem(
+            f"There is no .sql file in {path}.", hint="Give a file or another folder."
+        )
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        for file in files:
+            _run(connection, file)
+        return inspect(connection)
+    finally:
+        connection.close()
+
+
+def _run(connection: sqlite3.Connection, file: Path) -> None:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SchemaProblem(f"{file} is not UTF-8 text.", hint="Save it as UTF-8.") from None
+    except OSError as error:
+        raise SchemaProblem(f"{file} cannot be read: {error.strerror}.") from None
+    for line, statement in _statements(text):
+        try:
+            connection.execute(statement)
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            first = statement.splitlines()[0][:80]
+            raise SchemaProblem(
+                f"{file}, line {line}: {error}: {first}", hint=_SUGGESTION
+            ) from None
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Cut at semicolons, but where SQLite says that the statement (a trigger) goes on."""
+    start: int | None = None
+    for _, word, begin, end in tokenize(text):
+        start = begin if start is None else start
+        if word == ";":
+            piece = text[start:end]
+            if piece != ";" and not sqlite3.complete_statement(piece):
+                continue
+            if piece != ";":
+                yield text.count("\n", 0, start) + 1, piece
+            start = None
+    if start is not None:
+        yield text.count("\n", 0, start) + 1, text[start:]
+
+
+def read_module(name: str) -> Schema:
+    """Return the schema of the MetaData in a module, told as a dotted name or as a .py file."""
+    module = _import(name)
+    found = _metadata(module)
+    if not found:
+        raise SchemaProblem(
+            f"There is no SQLAlchemy MetaData in {name}.",
+            hint="Give the module that defines it: `metadata = MetaData()`, or a declarative Base.",
+        )
+    tables = [table.name.lower() for metadata in found for table in metadata.tables.values()]
+    twice = sorted({table for table in tables if tables.count(table) > 1})
+    if twice:
+        raise SchemaProblem(
+            f"{name} defines the table {twice[0]} twice, in two MetaData.", hint=_SUGGESTION
+        )
+    return _create(name, found)
+
+
+def _create(name: str, found: Sequence[MetaData]) -> Schema:
+    from sqlalchemy import create_engine, exc  # noqa: PLC0415  0.2 s, only for Python schemas
+    from sqlalchemy.pool import StaticPool  # noqa: PLC0415
+
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    try:
+        for metadata in found:
+            metadata.create_all(engine)
+        return inspect(connection)
+    except exc.DBAPIError as error:
+        statement = " ".join(str(error.statement).split())[:120]
+        raise SchemaProblem(
+            f"{name}: SQLite says {error.orig}: {statement}", hint=_SUGGESTION
+        ) from None
+    except exc.SQLAlchemyError as error:
+        raise SchemaProblem(f"{name}: {_first_line(error)}", hint=_SUGGESTION) from None
+    finally:
+        engine.dispose()
+        connection.close()
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module; whatever it raises becomes one sentence with the author's own line."""
+    file = Path(name)
+    try:
+        if file.suffix != ".py":
+            sys.path.insert(0, str(Path.cwd()))
+            return importlib.import_module(name)
+        if not file.is_file():
+            raise SchemaProblem(f"There is no schema module {name}.", hint="Give an existing file.")
+        sys.path.insert(0, str(file.resolve().parent))
+        spec = importlib.util.spec_from_file_location(f"_schema_{file.stem}", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module.__name__] = module
+        spec.loader.exec_module(module)
+    except SchemaProblem:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name == name.split(".", maxsplit=1)[0]:
+            raise SchemaProblem(
+                f"There is no schema module {name}.",
+                hint="Give a dotted name, a .py file, a .sql file, a snapshot or a database with --schema.",
+            ) from None
+        raise SchemaProblem(_own_line(name, error), hint=_SUGGESTION) from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a module can raise anything
+        raise SchemaProblem(_own_line(name, error), hint=_SUGGESTION) from None
+    else:
+        return module
+    finally:
+        if sys.path[0] in {str(Path.cwd()), str(file.resolve().parent)}:
+            sys.path.pop(0)
+
+
+def _own_line(name: str, error: BaseException) -> str:
+    """Say where the author's code failed: the last frame that is no library's."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename
+        and not frame.filename.startswith(("<frozen", sys.base_prefix + "/lib"))
+        and frame.filename != __file__
+    ]
+    said = f"{type(error).__name__}: {_first_line(error)}"
+    if not frames:
+        return f"{name}: {said}"
+    return f"{frames[-1].filename}, line {frames[-1].lineno}: {said}: {frames[-1].line}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _metadata(module: ModuleType) -> list[MetaData]:
+    """Return the MetaData objects that a module holds, also those of declarative bases."""
+    from sqlalchemy import MetaData  # noqa: PLC0415  0.2 s, only for Python schemas
+
+    found: dict[int, MetaData] = {}
+    for value in vars(module).values():
+        candidate = value if isinstance(value, MetaData) else getattr(value, "metadata", None)
+        if isinstance(candidate, MetaData) and candidate.tables:
+            found.setdefault(id(candidate), candidate)
+    return list(found.values())
