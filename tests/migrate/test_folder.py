@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -133,7 +132,7 @@ def test_the_journal_is_extended_and_keeps_what_it_had(shop: Workshop) -> None:
         "tag": "0001_b",
         "breakpoints": True,
     }
-    assert os.listdir(shop.path / "meta") == ["_journal.json"]
+    assert [file.name for file in (shop.path / "meta").iterdir()] == ["_journal.json"]
 
 
 def test_a_drizzle_1_folder_is_read_in_the_order_of_its_stamps(tmp_path: Path) -> None:

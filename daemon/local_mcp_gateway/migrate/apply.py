@@ -103,7 +103,8 @@ def supervised(
     connection: sqlite3.Connection, stop: threading.Event | None = None
 ) -> Iterator[Authority]:
     """Put the authorizer and the interruption in place, and take them away again."""
-    authority = Authority()
+    (enforced,) = connection.execute("PRAGMA foreign_keys").fetchone()
+    authority = Authority(foreign_keys=bool(enforced))
     connection.set_authorizer(authority)
     if stop is not None:
         connection.set_progress_handler(stop.is_set, _OPS_BETWEEN_LOOKS)
@@ -136,8 +137,7 @@ def run(
             raise Interrupted("Stopped by a signal; the migrations were rolled back.")
         if inspect is not None:
             inspect(connection, migration, statement)
-        authority.refusal = None
-        authority.replacing = _replaces(statement.text)
+        authority.start_statement(replacing=_replaces(statement.text))
         try:
             for _ in execute(statement.text):
                 pass  # a SELECT or RETURNING has to be read to its end to have its effect

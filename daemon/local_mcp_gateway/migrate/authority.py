@@ -57,6 +57,11 @@ _TEMPORARY = frozenset(
         sqlite3.SQLITE_CREATE_TEMP_VIEW,
     }
 )
+_CASCADE = (
+    "dropping {dropped} with foreign keys on would delete the rows of {child} that belong to it; move the"
+    " rebuild into a file without `-- guard: foreign-keys=on`, or delete those rows first"
+)
+_REMOVES = frozenset({sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE})
 _OK, _DENY = sqlite3.SQLITE_OK, sqlite3.SQLITE_DENY
 _READ, _SELECT, _FUNCTION = sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION
 _HARMLESS_ACTIONS = frozenset({_READ, _SELECT, sqlite3.SQLITE_RECURSIVE})
@@ -65,18 +70,27 @@ _HARMLESS_ACTIONS = frozenset({_READ, _SELECT, sqlite3.SQLITE_RECURSIVE})
 class Authority:
     """Watch one connection while migrations run on it; used as SQLite's authorizer callback."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, foreign_keys: bool = False) -> None:
+        self.foreign_keys = foreign_keys
+        """Whether they are enforced here: then a DROP deletes first, with all actions on children."""
         self.off = False
         """True while the engine itself works (ledger rows, resets): nothing is refused or noted."""
         self.refusal: str | None = None
         """Why the last statement was not allowed, as the end of a sentence."""
         self.deleted_from: set[str] = set()
         """Tables that lost rows, or were dropped, on purpose; names as they were at that moment."""
+        self.dropping: str | None = None
+        """The table that the running statement drops, while foreign keys are on."""
         self.renaming = False
         self.replacing = False
         """Set while an UPDATE OR REPLACE runs: its table may lose rows without a DELETE."""
         self.touched_state = False
         self.made_temporary = False
+
+    def start_statement(self, *, replacing: bool) -> None:
+        """Forget what the previous statement did."""
+        self.refusal = self.dropping = None
+        self.replacing = replacing
 
     def start_migration(self) -> None:
         """Forget what the previous migration did."""
@@ -100,16 +114,23 @@ class Authority:
         if reason:
             self.refusal = reason
             return _DENY
-        if action in (sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE):
-            if schema == "main" and first:
-                self.deleted_from.add(first)
-        elif self.replacing and action == sqlite3.SQLITE_UPDATE and first:
+        self._note(action, first, schema)
+        return _DENY if self.refusal else _OK
+
+    def _note(self, action: int, first: str | None, schema: str | None) -> None:
+        """Write down what the action does to the rows of a table, or to the connection."""
+        if action in _REMOVES and first and schema == "main":
+            if action == sqlite3.SQLITE_DELETE and self.dropping not in (None, first):
+                self.refusal = _CASCADE.format(dropped=self.dropping, child=first)
+            elif action == sqlite3.SQLITE_DROP_TABLE and self.foreign_keys:
+                self.dropping = first
+            self.deleted_from.add(first)
+        elif action == sqlite3.SQLITE_UPDATE and self.replacing and first:
             self.deleted_from.add(first)
         elif action == sqlite3.SQLITE_ALTER_TABLE:
             self.renaming = True
         elif action in _TEMPORARY:
             self.made_temporary = True
-        return _OK
 
     def _reason_to_refuse(self, action: int, first: str | None, second: str | None) -> str | None:
         if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT):

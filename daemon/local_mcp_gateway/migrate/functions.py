@@ -1,0 +1,55 @@
+"""SQL functions of the application that migrations call, such as `uuid_v4()`.
+
+They come from the settings (`[migrations.functions]`, name = "package.module:function") or from the
+entry points of installed packages in the group `local_mcp_gateway.sql_functions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from local_mcp_gateway.errors import ConfigProblem
+
+if TYPE_CHECKING:
+    import sqlite3
+
+ENTRY_POINTS = "local_mcp_gateway.sql_functions"
+
+
+def load_functions(named: Mapping[str, str]) -> dict[str, Callable[..., object]]:
+    """Import the functions that the settings name; raises ConfigProblem for one that is not there."""
+    return {name: _load(name, target) for name, target in named.items()}
+
+
+def installed_functions() -> dict[str, Callable[..., object]]:
+    """Import the functions that installed packages offer. Reading their list takes milliseconds."""
+    from importlib.metadata import entry_points
+
+    return {point.name: point.load() for point in entry_points(group=ENTRY_POINTS)}
+
+
+def register(
+    connection: sqlite3.Connection, functions: Mapping[str, Callable[..., object]]
+) -> None:
+    """Make the functions callable in SQL on this connection, with any number of arguments."""
+    for name, function in functions.items():
+        connection.create_function(name, -1, cast("Any", function))
+
+
+def _load(name: str, target: str) -> Callable[..., object]:
+    from importlib import import_module
+
+    module, _, attribute = target.partition(":")
+    try:
+        found: object = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigProblem(
+            f"The SQL function {name} cannot be loaded from {target!r}: {error}.",
+            hint='Write it as `name = "package.module:function"`.',
+        ) from error
+    if not callable(found):
+        raise ConfigProblem(f"The SQL function {name}: {target!r} is not a function.")
+    return found
