@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -69,8 +70,7 @@ def test_the_events_of_a_start_become_one_sentence_and_more_time(manager: socket
         status("guard.waiting", pid=42)
         status("call.finished")
     assert received(manager) == [
-        "EXTEND_TIMEOUT_USEC=30000000",
-        "STATUS=waiting for the database's lock, held by process 42",
+        "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=waiting for the database's lock, held by process 42",
     ]
 
 
@@ -80,8 +80,21 @@ def test_progress_is_told_as_a_share_but_not_for_every_page(manager: socket.sock
         for done in range(1000):
             status.progress("backup", done, 1000)
     messages = received(manager)
-    assert messages[:2] == ["EXTEND_TIMEOUT_USEC=30000000", "STATUS=backing up, 0 %"]
+    assert messages[0] == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=backing up, 0 %"
     assert len(messages) < 20
+
+
+def test_a_full_queue_costs_a_status_but_never_ready(manager: socket.socket) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        for number in range(1000):
+            notifier.status(f"status {number}")
+        manager.setblocking(True)
+        reader = threading.Thread(target=lambda: [manager.recv(4096) for _ in range(3)])
+        reader.start()
+        notifier.ready("serving")
+        reader.join()
+        manager.setblocking(False)
+    assert received(manager)[-1] == "READY=1\nSTATUS=serving"
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.guard.hot_apply import hot_apply
 from local_mcp_gateway.service.policy import guard_policy
-from local_mcp_gateway.service.refusal import fields_of
+from local_mcp_gateway.service.refusal import as_told, fields_of
 from local_mcp_gateway.service.stable import Look, look, settled
 
 if TYPE_CHECKING:
@@ -28,10 +27,13 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.log import Emit
 
 QUIET_MS = 20
 """The watcher hands its changes over after this long without another one."""
+WAKE_MS = 100
+"""The watcher's thread cannot be cancelled: this is how long a stop may wait for it."""
 
 
 class HotApply:
@@ -58,7 +60,7 @@ class HotApply:
         from watchfiles import awatch
 
         self._emit("dev.watching", folders=[str(self._folder)])
-        async for _ in awatch(self._folder, step=QUIET_MS, debounce=200, recursive=True):
+        async for _ in awatch(self._folder, step=QUIET_MS, debounce=200, rust_timeout=WAKE_MS):
             while (now := await settled(self._folder)) != self._seen:
                 self._seen = now
                 await self._apply()
@@ -77,9 +79,9 @@ class HotApply:
                     )
                 )
                 paused_ms = round((time.perf_counter() - start) * 1000, 3)
-        except GatewayError as error:
-            self.problem = error
-            self._emit("migration.hot_refused", **fields_of(error))
+        except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
+            self.problem = as_told(error)
+            self._emit("migration.hot_refused", **fields_of(self.problem))
             return
         finally:
             # Our own write to the journal is part of the folder now, and no reason to wake again.

@@ -18,7 +18,7 @@ from local_mcp_gateway.service.http import LibraryWarnings, serving
 from local_mcp_gateway.service.listen import url_of
 from local_mcp_gateway.service.notify import watchdog_interval_s
 from local_mcp_gateway.service.policy import gateway_options
-from local_mcp_gateway.service.refusal import fields_of
+from local_mcp_gateway.service.refusal import as_told, fields_of
 from local_mcp_gateway.service.reload import reload
 from local_mcp_gateway.store import queries
 
@@ -131,9 +131,10 @@ class Life:
                 await self.gateway.reload()
                 self.emit("service.reloaded", **outcome.as_fields())
                 return outcome.as_fields()
-            except GatewayError as error:
-                self.emit("service.reload_refused", **fields_of(error))
-                raise
+            except Exception as error:
+                told = as_told(error)
+                self.emit("service.reload_refused", **fields_of(told))
+                raise told from error
             finally:
                 self.notifier.ready(self.summary())
 

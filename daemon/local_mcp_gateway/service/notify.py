@@ -1,5 +1,8 @@
 """Tell systemd how it goes: sd_notify's datagrams, without a library. No-op outside of systemd.
 
+A datagram that changes what systemd does (READY=1 and the like) waits for a manager whose queue is full;
+one that only informs is dropped then, the next will say it better.
+
 Sources: sd_notify(3); systemd.service(5) "TimeoutStartSec=", "WatchdogSec=".
 """
 
@@ -7,18 +10,21 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+INSIST_S = 2
+_INSIST = struct.pack("ll", INSIST_S, 0)
 EXTENSION_S = 30
 """How long systemd gives us after each EXTEND_TIMEOUT_USEC; it is sent far more often than that."""
 
 
 class Notifier:
-    """The connection to the service manager; safe to use from any thread, never blocks, never fails."""
+    """The connection to the service manager; safe to use from any thread, never fails."""
 
     def __init__(self, address: str = "") -> None:
         self._socket: socket.socket | None = None
@@ -26,7 +32,7 @@ class Notifier:
             # "@" marks the abstract namespace, whose names begin with a zero byte.
             self._address = "\0" + address[1:] if address.startswith("@") else address
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _INSIST)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Notifier:
@@ -37,15 +43,19 @@ class Notifier:
         """Tell whether a service manager listens at all."""
         return self._socket is not None
 
-    def send(self, **fields: str | int) -> None:
-        """Send the fields as one datagram."""
+    def send(self, *, insist: bool = False, **fields: str | int) -> None:
+        """Send the fields as one datagram; `insist` waits up to INSIST_S for room in the queue."""
         if self._socket is None:
             return
         text = "\n".join(f"{key}={_one_line(value)}" for key, value in fields.items())
-        try:
-            self._socket.sendto(text.encode("utf-8", "replace"), self._address)
-        except OSError:
-            # A manager that went away, or a full queue: no reason to stop serving.
+        waiting = (socket.MSG_DONTWAIT, 0) if insist else (socket.MSG_DONTWAIT,)
+        for flags in waiting:
+            try:
+                self._socket.sendto(text.encode("utf-8", "replace"), flags, self._address)
+            except BlockingIOError:
+                continue
+            except OSError:
+                pass  # a manager that went away is no reason to stop serving
             return
 
     def close(self) -> None:
@@ -57,25 +67,30 @@ class Notifier:
         """Set the line that `systemctl status` shows."""
         self.send(STATUS=text)
 
-    def working(self) -> None:
-        """Ask for more time, so that a long migration is never killed half-way."""
-        self.send(EXTEND_TIMEOUT_USEC=EXTENSION_S * 1_000_000)
+    def working(self, text: str = "") -> None:
+        """Ask for more time, so that a long migration is never killed half-way; say what is done."""
+        more_us = EXTENSION_S * 1_000_000
+        if text:
+            self.send(EXTEND_TIMEOUT_USEC=more_us, STATUS=text)
+        else:
+            self.send(EXTEND_TIMEOUT_USEC=more_us)
 
     def ready(self, text: str) -> None:
         """Say that the service is migrated and listens."""
-        self.send(READY=1, STATUS=text)
+        self.send(insist=True, READY=1, STATUS=text)
 
     def reloading(self) -> None:
         """Say that a reload began; READY=1 ends it. The time tells systemd which reload is meant."""
-        self.send(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000, STATUS="reloading")
+        now_us = time.monotonic_ns() // 1000
+        self.send(insist=True, RELOADING=1, MONOTONIC_USEC=now_us, STATUS="reloading")
 
     def stopping(self, text: str) -> None:
         """Say that the stop began."""
-        self.send(STOPPING=1, STATUS=text)
+        self.send(insist=True, STOPPING=1, STATUS=text)
 
     def failed(self, text: str, errno: int) -> None:
         """Leave the reason where `systemctl status` finds it after we have ended."""
-        self.send(STATUS=text, ERRNO=errno)
+        self.send(insist=True, STATUS=text, ERRNO=errno)
 
     def alive(self) -> None:
         """Feed the watchdog."""

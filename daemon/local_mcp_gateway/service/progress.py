@@ -44,8 +44,7 @@ class StatusLine:
         words = _WORDS.get(event)
         if words is None or not self._notifier:
             return
-        self._notifier.working()
-        self._notifier.status(words.format_map({"pid": "?", **fields}))
+        self._notifier.working(words.format_map({"pid": "?", **fields}))
 
     def progress(self, phase: str, done: int, total: int) -> None:
         """Show how far a phase is; `done` and `total` are in the phase's own unit."""
@@ -53,6 +52,5 @@ class StatusLine:
         if not self._notifier or now - self._last < LEAST_PAUSE_S:
             return
         self._last = now
-        self._notifier.working()
         share = f", {100 * done // total} %" if total > 0 else ""
-        self._notifier.status(f"{_PHASES.get(phase, phase)}{share}")
+        self._notifier.working(f"{_PHASES.get(phase, phase)}{share}")

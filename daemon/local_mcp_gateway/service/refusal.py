@@ -47,6 +47,13 @@ def fields_of(error: GatewayError) -> dict[str, object]:
     }
 
 
+def as_told(error: Exception) -> GatewayError:
+    """Return the error itself, or what a bug looks like to whoever reads the log."""
+    if isinstance(error, GatewayError):
+        return error
+    return GatewayError(f"Unexpected {type(error).__name__}: {error}.")
+
+
 def say_end(error: BaseException, emit: Emit, notifier: Notifier) -> Exit:
     """Say why the service ends, and return the exit code that goes with it."""
     match error:

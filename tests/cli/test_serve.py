@@ -1,0 +1,260 @@
+"""`serve` as a process: its start, its refusals, its stop, and what it leaves on the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.harness import Place, until
+
+ACTIVATE = shutil.which("systemd-socket-activate") or ""
+
+
+def get(url: str, **headers: str) -> int:
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_it_migrates_then_listens_then_is_ready_and_answers(shipped: Place) -> None:
+    with shipped.serve() as gateway:
+        ready = gateway.wait_for("service.ready")
+        assert get(gateway.url + "/health/live") == 200
+        assert get(gateway.url + "/health/ready") == 200
+        assert gateway.stop() == 0
+    assert ready["guard"] == "created"
+    told = [event["event"] for event in gateway.events if event["level"] != "debug"]
+    assert told[0] == "service.starting"
+    assert told[-4:] == [
+        "gateway.listening",
+        "service.ready",
+        "service.stopping",
+        "service.stopped",
+    ]
+    assert told.index("guard.ready") < told.index("gateway.listening")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_ends_it_with_zero_and_the_next_start_need_not_check_the_file(
+    shipped: Place, number: signal.Signals
+) -> None:
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        gateway.signal(number)
+        assert gateway.wait() == 0
+    assert gateway.wait_for("service.stopping")["reason"] == number.name
+    with shipped.serve() as again:
+        assert again.wait_for("guard.checked")["state"] == "clean"
+
+
+def test_after_a_kill_the_next_start_checks_the_file(shipped: Place) -> None:
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        gateway.kill()
+    with shipped.serve() as again:
+        assert again.wait_for("guard.checked")["state"] == "checked"
+        again.wait_ready()
+
+
+def test_what_it_writes_only_its_owner_can_read(shipped: Place) -> None:
+    os.umask(0o022)
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        folder = shipped.database.parent
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*")}
+    assert {name: mode for name, mode in modes.items() if mode != 0o600} == {}
+    assert f"{shipped.database.name}.sock" in modes
+
+
+def test_the_default_data_folder_is_made_for_its_owner_alone(shipped: Place) -> None:
+    with shipped.serve(options=()) as gateway:
+        gateway.wait_ready()
+        folder = shipped.home / ".local-mcp-gateway-data"
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert (folder / "local-mcp-gateway.db").exists()
+
+
+def test_under_systemd_the_database_is_in_the_state_directory(shipped: Place) -> None:
+    state = shipped.root / "state"
+    state.mkdir(mode=0o700)
+    with shipped.serve(options=(), env={"STATE_DIRECTORY": str(state)}) as gateway:
+        gateway.wait_ready()
+    assert (state / "local-mcp-gateway.db").exists()
+
+
+def test_a_second_start_on_the_same_port_hears_of_the_lock_not_of_the_port(shipped: Place) -> None:
+    with shipped.serve() as gateway:
+        port = gateway.url.rpartition(":")[2]
+        second = shipped.run("--log-format", "json", "serve", "--port", port)
+        assert second.code == 4
+        (refusal,) = [event for event in second.events() if event["level"] == "error"]
+        assert (refusal["event"], refusal["code"]) == ("guard.refused", "locked")
+        assert str(gateway.process.pid) in refusal["message"]
+        assert get(gateway.url + "/health/live") == 200
+
+
+def test_a_second_start_that_waits_takes_over_lock_and_port_when_the_first_stops(
+    shipped: Place,
+) -> None:
+    with shipped.serve() as first:
+        port = first.url.rpartition(":")[2]
+        with shipped.serve("--port", port, "--lock-timeout", "60") as second:
+            assert second.wait_for("guard.waiting")["pid"] == first.process.pid
+            assert first.stop() == 0
+            second.wait_ready()
+            assert second.url == first.url
+            assert get(second.url + "/health/live") == 200
+
+
+def test_a_port_in_use_is_told_before_the_database_is_touched(shipped: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = shipped.run("--log-format", "json", "serve", "--port", str(port))
+    assert done.code == 7
+    (refusal,) = [event for event in done.events() if event["level"] == "error"]
+    assert (refusal["event"], refusal["code"]) == ("service.refused", "port_in_use")
+    assert not shipped.database.exists()
+
+
+def test_a_refusal_is_one_stream_of_events_and_no_other_text(shipped: Place) -> None:
+    tag = shipped.folder.add("broken", "CREATE TABLE one (id INTEGER);", "CREAT TABLE two (id)")
+    done = shipped.run("--log-format", "json", "serve", "--port", "0")
+    assert done.code == 5
+    assert len(done.events()) == len(done.stderr.splitlines())
+    assert tag in done.events()[-1]["message"]
+
+
+def test_on_a_console_a_refusal_says_what_and_what_next_on_lines_of_their_own(place: Place) -> None:
+    place.database.write_text("this is a letter and no database\n" * 100)
+    done = place.run("--log-format", "console", "serve", "--port", "0")
+    assert done.code == 6
+    assert "\n    → " in done.stderr
+
+
+def test_systemd_hears_ready_only_once_it_serves(shipped: Place) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = str(shipped.root / "notify")
+        manager.bind(address)
+        manager.settimeout(60)
+        with shipped.serve(env={"NOTIFY_SOCKET": address}) as gateway:
+            heard = [manager.recv(4096).decode()]
+            while "READY=1" not in heard[-1]:
+                heard.append(manager.recv(4096).decode())
+            assert get(gateway.url + "/health/live") == 200
+            gateway.signal(signal.SIGTERM)
+            while "STOPPING=1" not in heard[-1]:
+                heard.append(manager.recv(4096).decode())
+            assert gateway.wait() == 0
+    assert heard[0] == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=starting"
+    assert "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=checking the database" in heard
+    assert any(message == "READY=1\nSTATUS=serving 0 servers" for message in heard)
+
+
+def test_systemd_hears_why_a_start_was_refused(place: Place) -> None:
+    place.database.write_text("this is a letter and no database\n" * 100)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = str(place.root / "notify")
+        manager.bind(address)
+        manager.settimeout(60)
+        done = place.run("serve", "--port", "0", env={"NOTIFY_SOCKET": address})
+        assert done.code == 6
+        last = ""
+        while "ERRNO=" not in last:
+            last = manager.recv(4096).decode()
+    assert str(place.database) in last
+
+
+def test_the_watchdog_is_fed_while_it_serves(shipped: Place) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = str(shipped.root / "notify")
+        manager.bind(address)
+        manager.settimeout(60)
+        environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "200000"}
+        with shipped.serve(env=environment):
+            fed = 0
+            while fed < 3:
+                fed += manager.recv(4096) == b"WATCHDOG=1"
+
+
+@pytest.mark.skipif(not ACTIVATE, reason="systemd-socket-activate is not installed")
+def test_a_socket_from_systemd_is_used_and_the_client_that_woke_it_is_served(
+    shipped: Place,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    prefix = (ACTIVATE, "-l", f"127.0.0.1:{port}", "-E", f"HOME={shipped.home}")
+    with shipped.serve(prefix=prefix) as gateway:
+        until(lambda: any("Listening on" in line for line in gateway.lines))
+        assert get(f"http://127.0.0.1:{port}/health/live") == 200
+        assert gateway.url == f"http://127.0.0.1:{port}"
+
+
+def test_reload_applies_what_is_pending_while_it_serves(shipped: Place) -> None:
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        tag = shipped.folder.add("late", "CREATE TABLE late (id INTEGER PRIMARY KEY)")
+        done = shipped.run("reload", "--json")
+        assert done.code == 0, done.stderr
+        assert done.json()["applied"] == [tag]
+        assert shipped.query("SELECT count(*) FROM late") == [(0,)]
+        assert gateway.wait_for("service.reloaded")["applied"] == [tag]
+
+
+def test_sighup_reloads_too_and_systemd_hears_of_it(shipped: Place) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = str(shipped.root / "notify")
+        manager.bind(address)
+        manager.settimeout(60)
+        with shipped.serve(env={"NOTIFY_SOCKET": address}) as gateway:
+            heard = [""]
+            while "READY=1" not in heard[-1]:
+                heard.append(manager.recv(4096).decode())
+            gateway.signal(signal.SIGHUP)
+            while not heard[-1].startswith("RELOADING=1\nMONOTONIC_USEC="):
+                heard.append(manager.recv(4096).decode())
+            while "READY=1" not in heard[-1]:
+                heard.append(manager.recv(4096).decode())
+            gateway.wait_for("service.reloaded")
+
+
+def test_a_reload_that_is_refused_leaves_the_gateway_as_it_was(shipped: Place) -> None:
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        shipped.folder.add("broken", "CREAT TABLE x (id)")
+        done = shipped.run("reload")
+        assert done.code == 5
+        assert "CREAT" in done.stderr
+        assert get(gateway.url + "/health/live") == 200
+        assert gateway.wait_for("service.reload_refused")["exit_code"] == 5
+
+
+def test_reload_without_a_gateway_says_so(shipped: Place) -> None:
+    done = shipped.run("reload")
+    assert done.code == 2
+    assert "No gateway is running" in done.stderr
+
+
+def test_dev_mode_prints_the_address_and_lines_to_paste(shipped: Place) -> None:
+    shipped.run("profile", "add", "demo")
+    printed = shipped.root / "printed"
+    to_file = ("sh", "-c", f'exec "$@" > {printed}', "sh")
+    with shipped.serve("--dev", prefix=to_file) as gateway:
+        gateway.wait_ready()
+        assert gateway.stop() == 0
+        address = f"{gateway.url}/mcp/demo"
+    lines = printed.read_text().splitlines()
+    assert any(line.split()[:1] == [address] for line in lines)
+    entry = json.loads(next(line for line in lines if line.strip().startswith("{")))
+    assert entry["mcpServers"]["local-gateway"]["url"] == address
