@@ -264,6 +264,14 @@ class HistoryRefused(GatewayError):
         self.problems = tuple(problems)
 
 
+class MigrationApplied(GatewayError):
+    """A migration that should be taken out of the folder was applied to the database."""
+
+    code = "applied"
+    exit_code = Exit.REFUSED
+    default_hint = "Go back with `db down`, or restore the backup from before it."
+
+
 class DriftRefused(GatewayError):
     """The live schema was changed by hand, and the policy is not to migrate on top of that."""
 

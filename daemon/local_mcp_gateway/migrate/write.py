@@ -58,7 +58,7 @@ def write_migration(
     files = [folder.path / f"{tag}.sql"]
     if snapshot is not None:
         files.insert(0, snapshot_file(folder.path, tag))
-        replace_durably(files[0], json.dumps(snapshot, indent=2, ensure_ascii=False).encode())
+        replace_durably(files[0], snapshot_bytes(snapshot))
     if down is not None:
         files.insert(0, folder.path / f"{tag}.down.sql")
         replace_durably(files[0], down.encode())
@@ -87,6 +87,11 @@ def drop_migration(folder: Folder, migration: Migration) -> Written:
     _flush(folder.path)
     _flush(journal.parent)
     return Written(migration.tag, tuple(removed))
+
+
+def snapshot_bytes(snapshot: dict[str, Any]) -> bytes:
+    """Return a snapshot as its file holds it."""
+    return json.dumps(snapshot, indent=2, ensure_ascii=False).encode()
 
 
 def snapshot_file(folder: Path, tag: str) -> Path:

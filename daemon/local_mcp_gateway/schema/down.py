@@ -14,8 +14,8 @@ from local_mcp_gateway.schema.plan import Plan, make_plan
 from local_mcp_gateway.schema.tokens import fold, quote
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.schema.renames import Renames
     from local_mcp_gateway.schema.model import Column, Schema, Table
+    from local_mcp_gateway.schema.renames import Renames
 
 _STAND_IN = {"text": "''", "blob": "x''", "integer": "0", "real": "0.0", "numeric": "0"}
 

@@ -13,10 +13,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.facts import describe_column
-from local_mcp_gateway.schema.tokens import Token, quote, tokenize
+from local_mcp_gateway.schema.tokens import Token, normal, quote, tokenize
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.schema.model import Schema, Table
+    from local_mcp_gateway.schema.model import Code, Column, Schema, Table
 
 
 class HazardKind(StrEnum):
@@ -55,6 +55,16 @@ class _Seen:
     renamed_columns: dict[tuple[str, str], str] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
     deleted_from: set[str] = field(default_factory=set)
+    copied: dict[str, str] = field(default_factory=dict)
+    """Table → the INSERT that fills it, normalised."""
+
+    def gives(self, table: str, column: str, *, new: bool) -> bool:
+        """Tell whether the copy into a rebuilt table writes a value where rows had none."""
+        statement = self.copied.get(self.renamed_tables.get(table, ""), "")
+        listed, _, select = statement.partition(" ) select ")
+        if new:
+            return column in listed.partition(" ( ")[2].split(" , ")
+        return f"coalesce ( {column} ," in select or f"ifnull ( {column} ," in select
 
 
 def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tuple[Hazard, ...]:
@@ -91,40 +101,44 @@ def _table(old: Table, new: Table, seen: _Seen) -> Iterator[Hazard]:
         )
     origins = {key: seen.renamed_columns.get((new.key, key), key) for key in new.columns}
     for key, column in new.columns.items():
-        before = old.columns.get(origins[key])
-        place = f"{quote(new.name)}.{quote(column.name)}"
-        required = column.not_null and column.default is None and column.generated is None
-        if required and (before is None or not before.not_null) and not _is_rowid(new, key):
-            rows = (
-                "rows that are there have no value"
-                if before is None
-                else "rows with NULL in it fail"
-            )
-            yield Hazard(
-                HazardKind.NOT_NULL_WITHOUT_DEFAULT,
-                place,
-                f"{place} is NOT NULL without a default: {rows}. Give a default or fill it first.",
-            )
-        if before is not None and _narrower(before.type.normal, column.type.normal, old, new):
-            yield Hazard(
-                HazardKind.NARROWS_TYPE,
-                place,
-                f"{place} changes from `{describe_column(before)}` to `{describe_column(column)}`: "
-                "values of another type are converted or refused.",
-            )
-        if origins[key] != key:
-            yield _breaks(
-                f"{quote(old.name)}.{quote(origins[key])}", f"is renamed to {column.name}"
-            )
+        yield from _column(old, new, column, old.columns.get(origins[key]), seen)
     for key, column in old.columns.items():
         if key not in origins.values() and column.generated is None:
             place = f"{quote(old.name)}.{quote(column.name)}"
             yield Hazard(
                 HazardKind.DELETES_DATA,
                 place,
-                f"{place} is dropped with every value in it. Keep the column, or copy it elsewhere first.",
+                f"{place} is dropped with every value in it. Keep it, or copy it elsewhere first.",
             )
             yield _breaks(place, "is dropped")
+
+
+def _column(
+    old: Table, new: Table, column: Column, before: Column | None, seen: _Seen
+) -> Iterator[Hazard]:
+    """Yield what happens to one column that is there afterwards; `before` is None for a new one."""
+    place = f"{quote(new.name)}.{quote(column.name)}"
+    required = column.not_null and column.default is None and column.generated is None
+    had_none = before is None or not before.not_null
+    given = seen.gives(new.key, quote(column.key), new=before is None)
+    if required and had_none and not given and not _is_rowid(new, column.key):
+        rows = "rows that are there have no value" if before is None else "rows with NULL fail"
+        yield Hazard(
+            HazardKind.NOT_NULL_WITHOUT_DEFAULT,
+            place,
+            f"{place} is NOT NULL without a default: {rows}. Give a default, or --fill it.",
+        )
+    if before is None:
+        return
+    if _narrower(before.type.normal, column.type.normal, old, new):
+        yield Hazard(
+            HazardKind.NARROWS_TYPE,
+            place,
+            f"{place} changes from `{describe_column(before)}` to `{describe_column(column)}`: "
+            "values of another type are converted or refused.",
+        )
+    if before.key != column.key:
+        yield _breaks(f"{quote(old.name)}.{quote(before.name)}", f"is renamed to {column.name}")
 
 
 def _is_rowid(table: Table, column: str) -> bool:
@@ -182,11 +196,13 @@ def _gone(before: Schema, after: Schema, kept: set[str], seen: _Seen) -> Iterato
             yield _deletes(table.name, f"The table {table.name} is dropped with all its rows.")
             yield _breaks(quote(table.name), "is dropped")
     for code in before.virtual_tables.values():
-        if code.key not in after.virtual_tables and code.key not in seen.renamed_tables.values():
+        gone = after.virtual_tables.get(code.key) != code and content_of(code) is None
+        if gone and code.key not in seen.renamed_tables.values():
             yield _deletes(
                 code.name, f"The virtual table {code.name} is dropped with what it holds."
             )
-            yield _breaks(quote(code.name), "is dropped")
+            if code.key not in after.virtual_tables:
+                yield _breaks(quote(code.name), "is dropped")
     for code in before.views.values():
         if code.key not in after.views:
             yield _breaks(quote(code.name), "is dropped")
@@ -215,6 +231,15 @@ def _narrower(old: str, new: str, before: Table, after: Table) -> bool:
     return order[0] != order[1] and order[1] not in ("blob", "text")
 
 
+def content_of(code: Code) -> str | None:
+    """Return the key of the table that a full-text index reads its content from, if it has one."""
+    tokens = code.statement.normal.split(" ")
+    for at in range(len(tokens) - 2):
+        if tokens[at] == "content" and tokens[at + 1] == "=":
+            return tokens[at + 2].strip("'\"").lower() or None
+    return None
+
+
 def affinity(declared: str) -> str:
     """Return the affinity of a declared type (lower case), by the five rules in their order."""
     if "int" in declared:
@@ -239,6 +264,8 @@ def _read(statements: Sequence[str]) -> _Seen:
                 seen.dropped.add(_key(name))
             case ["delete", "from", name, *_]:
                 seen.deleted_from.add(_key(name))
+            case ["insert", "into", name, "(", *_]:
+                seen.copied[_key(name)] = normal(tokens)
             case ["replace", "into", name, *_] | ["insert", "or", "replace", "into", name, *_]:
                 seen.deleted_from.add(_key(name))
             case ["alter", "table", name, "rename", "to", new, *_]:

@@ -14,11 +14,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.clauses import TableClauses, read_table
+from local_mcp_gateway.schema.indexes import read_index, read_part
 from local_mcp_gateway.schema.model import (
     Code,
     Column,
     ForeignKey,
-    Index,
     Key,
     Part,
     Schema,
@@ -27,12 +27,10 @@ from local_mcp_gateway.schema.model import (
 )
 from local_mcp_gateway.schema.tokens import (
     Token,
-    closing,
     fold,
     literal,
     normal,
     tokenize,
-    unqualified,
     unquote,
 )
 
@@ -98,7 +96,7 @@ def inspect(connection: sqlite3.Connection) -> Schema:
             )
         elif kind == "index":
             if fold(table) in schema.tables:
-                schema.indexes[key] = _index(name, table, sql, keys[table])
+                schema.indexes[key] = read_index(name, table, sql, keys[table])
         else:
             statement = Sql(normal(tokenize(sql)), sql)
             groups[kind][key] = Code(
@@ -166,7 +164,7 @@ def _table(
     origin: dict[str, object] = {}
     for row in keys:
         if row[3] != "c":
-            own.setdefault(str(row[1]), []).append(_part(row))
+            own.setdefault(str(row[1]), []).append(read_part(row))
             origin[str(row[1])] = row[3]
     return Table(
         key=key,
@@ -223,15 +221,6 @@ def _default(text: str) -> Sql:
     return Sql(normal(tokens), text)
 
 
-def _part(row: Row, expression: Sql | None = None) -> Part:
-    _, _, _, _, cid, column, descending, collation = row
-    is_column = cid != -2
-    if expression is None or is_column:
-        text = "rowid" if cid == -1 else str(column)
-        expression = Sql(fold(text), text)
-    return Part(expression, bool(descending), fold(str(collation)), is_column)
-
-
 def _primary_key(
     clauses: TableClauses, columns: tuple[str, ...], indexed: list[list[Part]]
 ) -> Key | None:
@@ -282,45 +271,3 @@ def _foreign_keys(
             deferred=deferred,
             name=name,
         )
-
-
-def _index(name: str, table: str, sql: str, rows: Sequence[Row]) -> Index:
-    mine = [row for row in rows if row[1] == name]
-    tokens = tokenize(sql)
-    words = [token[1] if token[0] == "word" else "" for token in tokens]
-    opening = next(at for at, token in enumerate(tokens) if token[1] == "(")
-    end = closing(tokens, opening)
-    where = tokens[end + 2 :] if "where" in words[end:] else []
-    expressions = _expressions(sql, unqualified(tokens[opening + 1 : end], fold(table)))
-    return Index(
-        key=fold(name),
-        name=name,
-        table=fold(table),
-        parts=tuple(_part(row, text) for row, text in zip(mine, expressions, strict=True)),
-        unique=bool(mine[0][2]),
-        where=Sql(normal(unqualified(where, fold(table))), sql[where[0][2] : where[-1][3]])
-        if where
-        else None,
-        sql=sql,
-    )
-
-
-def _expressions(sql: str, tokens: Sequence[Token]) -> list[Sql]:
-    """Split the list of an index at its commas; order and collation are left to the PRAGMA."""
-    parts: list[list[Token]] = [[]]
-    depth = 0
-    for token in tokens:
-        depth += (token[1] == "(") - (token[1] == ")")
-        if token[1] == "," and depth == 0:
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return [_expression(sql, part) for part in parts]
-
-
-def _expression(sql: str, tokens: list[Token]) -> Sql:
-    if tokens[-1][0] == "word" and tokens[-1][1] in ("asc", "desc") and len(tokens) > 1:
-        tokens = tokens[:-1]
-    if len(tokens) > 2 and tokens[-2][0] == "word" and tokens[-2][1] == "collate":
-        tokens = tokens[:-2]
-    return Sql(normal(tokens), sql[tokens[0][2] : tokens[-1][3]])

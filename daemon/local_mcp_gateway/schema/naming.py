@@ -47,6 +47,7 @@ def _changes(old: Schema, new: Schema, renames: Renames) -> list[str]:
         for t in old.tables.values()
         if t.key not in new.tables and t.key not in renames.tables
     ]
+    {table for table, _ in renames.columns} | moved.keys()
     fresh = {table.key for table in new.tables.values() if table.key not in old.tables}
     for table in new.tables.values():
         before = old.tables.get(moved.get(table.key, table.key))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.diff import Change, words
+from local_mcp_gateway.schema.hazards import content_of
 from local_mcp_gateway.schema.render import create, create_table, rebuild
 from local_mcp_gateway.schema.tokens import quote
 
@@ -106,15 +107,6 @@ def _created_virtual_tables(old: Schema, new: Schema) -> Iterable[str]:
         yield create(code)
         if content_of(code) in old.tables:
             yield f"INSERT INTO {quote(code.name)} ({quote(code.name)}) VALUES ('rebuild')"
-
-
-def content_of(code: Code) -> str | None:
-    """Return the key of the table that a full-text index reads its content from, if it has one."""
-    tokens = code.statement.normal.split(" ")
-    for at in range(len(tokens) - 2):
-        if tokens[at] == "content" and tokens[at + 1] == "=":
-            return tokens[at + 2].strip("'\"").lower() or None
-    return None
 
 
 def _changed_tables(

@@ -36,6 +36,13 @@ class Renames:
     tables: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
+    def with_(self, chosen: Candidate) -> Renames:
+        """Return these and one more."""
+        if chosen.table is None:
+            return Renames({**self.tables, fold(chosen.old): chosen.new}, self.columns)
+        place = (fold(chosen.table), fold(chosen.old))
+        return Renames(self.tables, {**self.columns, place: chosen.new})
+
     def inverse(self) -> Renames:
         """Return the way back; column renames are then told by the table's old name."""
         back = {fold(new): old for old, new in self.tables.items()}

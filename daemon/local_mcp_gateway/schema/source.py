@@ -122,35 +122,36 @@ def _create(name: str, found: Sequence[MetaData]) -> Schema:
 def _import(name: str) -> ModuleType:
     """Import a module; whatever it raises becomes one sentence with the author's own line."""
     file = Path(name)
+    is_file = file.suffix == ".py"
+    if is_file and not file.is_file():
+        raise SchemaProblem(f"There is no schema module {name}.", hint="Give an existing file.")
+    beside = str(file.resolve().parent if is_file else Path.cwd())
+    sys.path.insert(0, beside)
     try:
-        if file.suffix != ".py":
-            sys.path.insert(0, str(Path.cwd()))
-            return importlib.import_module(name)
-        if not file.is_file():
-            raise SchemaProblem(f"There is no schema module {name}.", hint="Give an existing file.")
-        sys.path.insert(0, str(file.resolve().parent))
-        spec = importlib.util.spec_from_file_location(f"_schema_{file.stem}", file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module.__name__] = module
-        spec.loader.exec_module(module)
-    except SchemaProblem:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name == name.split(".", maxsplit=1)[0]:
+        return _load(file) if is_file else importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a module can raise anything
+        absent = (
+            isinstance(error, ModuleNotFoundError) and error.name == name.split(".", maxsplit=1)[0]
+        )
+        if absent:
             raise SchemaProblem(
                 f"There is no schema module {name}.",
                 hint="Give a dotted name, a .py file, a .sql file, a snapshot or a database with --schema.",
             ) from None
         raise SchemaProblem(_own_line(name, error), hint=_SUGGESTION) from None
-    except (Exception, SystemExit) as error:  # noqa: BLE001  a module can raise anything
-        raise SchemaProblem(_own_line(name, error), hint=_SUGGESTION) from None
-    else:
-        return module
     finally:
-        if sys.path[0] in {str(Path.cwd()), str(file.resolve().parent)}:
-            sys.path.pop(0)
+        if beside in sys.path:
+            sys.path.remove(beside)
+
+
+def _load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"_schema_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # declarative classes look their own module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def _own_line(name: str, error: BaseException) -> str:

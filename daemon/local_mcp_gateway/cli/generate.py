@@ -1,0 +1,280 @@
+"""`db generate` and `db drop`: the next migration from a changed schema, and taking it back."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli.schema_sources import DEFAULT_SCHEMA, load_schema
+from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from local_mcp_gateway.cli.context import Invocation
+    from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.migrate.generate import Draft
+    from local_mcp_gateway.migrate.write import Written
+    from local_mcp_gateway.schema import Schema
+    from local_mcp_gateway.schema.renames import Candidate, Renames
+
+
+@click.command()
+@click.option("--name", help="Name of the migration; without it, one that says what it does.")
+@click.option("--empty", is_flag=True, help="Write an empty migration to fill in by hand.")
+@click.option(
+    "--rename",
+    "renames",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="A rename: table.old=table.new, or old_table=new_table. Can be repeated.",
+)
+@click.option("--no-renames", is_flag=True, help="Take every possible rename as a drop and an add.")
+@click.option(
+    "--fill",
+    "fills",
+    multiple=True,
+    metavar="TABLE.COLUMN=SQL",
+    help="The value for rows that are there, of a column that must have one. Can be repeated.",
+)
+@click.option(
+    "--schema", default=DEFAULT_SCHEMA, show_default=True, help="The schema that is wanted."
+)
+@click.option("--check", is_flag=True, help="Write nothing; exit 3 if a migration is missing.")
+@click.option("--yes", is_flag=True, help="Write a migration that deletes data without asking.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def generate(
+    invocation: Invocation,
+    *,
+    name: str | None,
+    empty: bool,
+    renames: tuple[str, ...],
+    no_renames: bool,
+    fills: tuple[str, ...],
+    schema: str,
+    check: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Write the next migration: SQL, the way back, snapshot and journal entry.
+
+    The schema is a Python module with SQLAlchemy MetaData, a .sql file or folder, a snapshot or a
+    database. Nothing changed: exit 0, nothing written. Renames are never guessed: on a terminal they
+    are asked for, elsewhere they have to be given (exit 2).
+    """
+    from local_mcp_gateway.migrate import generate as flow  # noqa: PLC0415  --help does not pay for it
+    from local_mcp_gateway.schema import compare  # noqa: PLC0415
+    from local_mcp_gateway.schema.naming import slug  # noqa: PLC0415
+    from local_mcp_gateway.schema.renames import parse_renames  # noqa: PLC0415
+
+    folder = flow.open_folder(invocation.migrations)
+    base = flow.schema_of(folder)
+    if empty:
+        return _report(_write_empty(folder, base, slug(name or "custom")), None, as_json=as_json)
+    target = load_schema(invocation, schema)
+    decided = parse_renames(renames, base, target)
+    differences = compare(target, base)
+    if not differences and not renames:
+        _say_nothing_to_do(folder, as_json=as_json)
+        return Exit.OK
+    if check:
+        return _say_missing([str(difference) for difference in differences], as_json=as_json)
+    decided = _decide(base, target, decided, no_renames=no_renames, as_json=as_json)
+    made = flow.draft(
+        base,
+        target,
+        decided,
+        _parse_fills(fills, target),
+        name=slug(name) if name else None,
+        first=not folder.migrations,
+    )
+    _confirm(made, yes=yes, as_json=as_json)
+    for tag in flow.mend_snapshots(folder):
+        click.echo(f"The snapshot of {tag} was written again from the migrations.", err=True)
+    return _report(flow.write(folder, made), made, as_json=as_json)
+
+
+def _write_empty(folder: Folder, base: Schema, name: str) -> Written:
+    from local_mcp_gateway.migrate.generate import last_id, mend_snapshots  # noqa: PLC0415
+    from local_mcp_gateway.migrate.write import write_migration  # noqa: PLC0415
+    from local_mcp_gateway.schema.drizzle import write_snapshot  # noqa: PLC0415
+
+    mend_snapshots(folder)
+    text = "-- Write SQL here. Statements may be separated by `--> statement-breakpoint`.\n"
+    return write_migration(
+        folder, name, text, down=None, snapshot=write_snapshot(base, last_id(folder))
+    )
+
+
+def _say_nothing_to_do(folder: Folder, *, as_json: bool) -> None:
+    if as_json:
+        render.print_json({"tag": None, "files": [], "statements": [], "hazards": []})
+    else:
+        click.echo(f"Nothing to do: {folder.path} already makes this schema.")
+
+
+def _say_missing(differences: Sequence[str], *, as_json: bool) -> int:
+    if as_json:
+        render.print_json({"missing": list(differences)})
+    else:
+        click.echo("A migration is missing:")
+        for difference in differences:
+            click.echo(f"  {difference}")
+        click.echo("→ Write it with `db generate`.", err=True)
+    return Exit.DIFFERS
+
+
+def _decide(
+    base: Schema, target: Schema, decided: Renames, *, no_renames: bool, as_json: bool
+) -> Renames:
+    """Have every possible rename decided: by options, or by asking on a terminal."""
+    from local_mcp_gateway.schema.renames import candidates  # noqa: PLC0415
+
+    open_questions = candidates(base, target, decided)
+    if no_renames or not open_questions:
+        return decided
+    if as_json or not sys.stdin.isatty():
+        raise UsageProblem(
+            "Renamed, or dropped and added? " + ", ".join(map(str, open_questions[:8])) + ".",
+            hint="Say it with --rename for those that are renames, and --no-renames for the rest.",
+            candidates=[str(candidate) for candidate in open_questions],
+        )
+    dropped: set[tuple[str | None, str]] = set()
+    while open_questions:
+        first = open_questions[0]
+        choices = [c for c in open_questions if (c.table, c.old) == (first.table, first.old)]
+        chosen = _ask(choices)
+        if chosen is None:
+            dropped.add((first.table, first.old))
+        else:
+            decided = decided.with_(chosen)
+        open_questions = tuple(
+            c for c in candidates(base, target, decided) if (c.table, c.old) not in dropped
+        )
+    return decided
+
+
+def _ask(choices: Sequence[Candidate]) -> Candidate | None:
+    """Ask what became of one table or column; None if it is dropped."""
+    thing = (
+        f"column {choices[0].table}.{choices[0].old}"
+        if choices[0].table
+        else f"table {choices[0].old}"
+    )
+    click.echo(f"The {thing} is gone. What became of it?", err=True)
+    click.echo("  0  it is dropped, with its data", err=True)
+    for number, choice in enumerate(choices, 1):
+        click.echo(f"  {number}  it is now {choice.new}", err=True)
+    number = click.prompt("Number", type=click.IntRange(0, len(choices)), err=True)
+    return choices[number - 1] if number else None
+
+
+def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], str]:
+    from local_mcp_gateway.schema.tokens import fold  # noqa: PLC0415
+
+    fills: dict[tuple[str, str], str] = {}
+    for text in texts:
+        place, mark, expression = text.partition("=")
+        table, dot, column = place.rpartition(".")
+        known = target.tables.get(fold(table))
+        if not mark or not dot or known is None or fold(column) not in known.columns:
+            raise UsageProblem(
+                f"--fill {text} names no column of the schema.",
+                hint="It looks like --fill users.age=0 or --fill \"users.kind='x'\".",
+            )
+        fills[fold(table), fold(column)] = expression
+    return fills
+
+
+def _confirm(made: Draft, *, yes: bool, as_json: bool) -> None:
+    """Show the hazards; ask before a migration is written that deletes data."""
+    for hazard in made.plan.hazards:
+        click.secho(f"! {hazard.message}", fg="yellow", err=True)
+    if made.no_down:
+        click.echo(f"There is no derived way back: {made.no_down}.", err=True)
+    if not made.deletes or yes:
+        return
+    if as_json or not sys.stdin.isatty() or not click.confirm("Write it?", default=False, err=True):
+        raise NotConfirmed(
+            "Nothing was written: the migration deletes data.",
+            hint="Run it again with --yes, or with --rename if it is a rename.",
+        )
+
+
+def _report(written: Written, made: Draft | None, *, as_json: bool) -> int:
+    if as_json:
+        render.print_json(
+            {
+                "tag": written.tag,
+                "files": [str(file) for file in written.files],
+                "statements": list(made.plan.statements) if made else [],
+                "hazards": [asdict(hazard) for hazard in made.plan.hazards] if made else [],
+            }
+        )
+        return Exit.OK
+    for file in written.files:
+        click.echo(str(file))
+    if made:
+        click.echo()
+        for statement in made.plan.statements:
+            click.echo(f"{statement};")
+    return Exit.OK
+
+
+@click.command()
+@click.argument("tag", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -> int:
+    """Take back the newest migration: files, snapshot and journal entry.
+
+    Refused when the database at hand has applied it (exit 8).
+    """
+    from local_mcp_gateway.cli.confirm import confirm_by_name  # noqa: PLC0415
+    from local_mcp_gateway.migrate.folder import read_folder  # noqa: PLC0415
+    from local_mcp_gateway.migrate.write import drop_migration  # noqa: PLC0415
+
+    folder = read_folder(invocation.migrations)
+    if not folder.migrations or folder.stamped:
+        raise UsageProblem(
+            f"There is no migration to drop in {folder.path}.", hint="See `db status`."
+        )
+    newest = folder.migrations[-1]
+    if tag not in {None, newest.tag}:
+        raise UsageProblem(
+            f"Only the newest migration can be dropped, and that is {newest.tag}.",
+            hint=f"Run `db drop {newest.tag}` first.",
+        )
+    _refuse_if_applied(invocation, newest)
+    confirm_by_name(newest.tag, [f"{newest.path} will be deleted."], yes=yes)
+    dropped = drop_migration(folder, newest)
+    if as_json:
+        render.print_json({"tag": dropped.tag, "files": [str(file) for file in dropped.files]})
+    else:
+        click.echo(f"Dropped {dropped.tag}: {', '.join(file.name for file in dropped.files)}.")
+    return Exit.OK
+
+
+def _refuse_if_applied(invocation: Invocation, migration: Migration) -> None:
+    from local_mcp_gateway.database.connect import open_reader  # noqa: PLC0415
+    from local_mcp_gateway.errors import MigrationApplied  # noqa: PLC0415
+    from local_mcp_gateway.migrate.ledger import read_ledger  # noqa: PLC0415
+
+    database = invocation.database
+    if not database.exists() or database.stat().st_size == 0:
+        return
+    with closing(open_reader(database)) as connection:
+        applied = read_ledger(connection)
+    if any(row.hash == migration.hash or row.created_at == migration.when for row in applied):
+        raise MigrationApplied(
+            f"{database} has applied {migration.tag}.",
+            hint="Go back with `db down --steps 1`, or restore the backup from before it, then drop it.",
+            tag=migration.tag,
+        )

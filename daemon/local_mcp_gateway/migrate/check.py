@@ -1,0 +1,163 @@
+"""A folder looked at for `db check`: what CI should refuse, found without any database.
+
+Journal against files is the reader's; here are numbers used twice, the chain of snapshots, each
+snapshot against the replay (as far as a snapshot can say it), each way back tried in memory, and the
+hazards of every migration.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.errors import GatewayError, Problem, ProblemCode, SchemaProblem
+from local_mcp_gateway.migrate.replay import extend, replay
+from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.migrate.write import read_snapshot_file, snapshot_file
+from local_mcp_gateway.schema import Schema, compare, inspect
+from local_mcp_gateway.schema.drizzle import FIRST, read_snapshot, write_snapshot
+from local_mcp_gateway.schema.hazards import Hazard, hazards_of
+from local_mcp_gateway.schema.plan import schema_copy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from local_mcp_gateway.migrate.folder import Folder, Migration
+
+SNAPSHOT = "snapshot"
+DOWN = "down"
+FAILS = "fails"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found; `warnings` are for a person to look at, `problems` have to be mended."""
+
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    hazards: tuple[tuple[str, Hazard], ...]
+    """(tag, hazard) of every migration after the first."""
+
+
+def check_folder(folder: Folder) -> Checked:
+    """Look at a folder as it stands; nothing raises for what is in it."""
+    problems = [*folder.problems, *_unjournaled(folder), *_numbers(folder)]
+    warnings: list[Problem] = []
+    hazards: list[tuple[str, Hazard]] = []
+    if not folder.stamped:
+        warnings += _chain(folder)
+    before = Schema()
+    with closing(replay(())) as connection:
+        for at, migration in enumerate(folder.migrations):
+            try:
+                extend(connection, migration)
+            except GatewayError as error:
+                problems.append(Problem(FAILS, error.message, error.hint, migration.tag))
+                break
+            after = inspect(connection)
+            statements = [statement.text for statement in split(migration.sql)]
+            if at:
+                hazards += [
+                    (migration.tag, hazard) for hazard in hazards_of(statements, before, after)
+                ]
+            if not folder.stamped:
+                warnings += _snapshot(folder, migration, after)
+            warnings += _way_back(migration, before, after)
+            before = after
+    return Checked(tuple(problems), tuple(warnings), tuple(hazards))
+
+
+def _unjournaled(folder: Folder) -> Iterator[Problem]:
+    for file in folder.unjournaled:
+        yield Problem(
+            ProblemCode.UNJOURNALED,
+            f"{file.name} is in the folder, but no journal entry lists it.",
+            "Add it to meta/_journal.json, or take it out of the folder.",
+            file.stem,
+        )
+
+
+def _numbers(folder: Folder) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for migration in folder.migrations:
+        number = migration.tag[:4]
+        if folder.stamped or not number.isdecimal():
+            continue
+        if number in first:
+            yield Problem(
+                ProblemCode.COLLISION,
+                f"{first[number]} and {migration.tag} have the same number: two branches added one each.",
+                "Give the one that no database has applied the next number with `db renumber`.",
+                migration.tag,
+            )
+        first.setdefault(number, migration.tag)
+
+
+def _chain(folder: Folder) -> Iterator[Problem]:
+    """Check that each snapshot names the one before it; a folder without any has no chain to check."""
+    previous: tuple[str, dict[str, Any] | None] | None = None
+    for migration in folder.migrations:
+        snapshot = read_snapshot_file(folder.path, migration.tag)
+        name = snapshot_file(folder.path, migration.tag).name
+        if snapshot is None and snapshot_file(folder.path, migration.tag).exists():
+            yield _said(migration, f"meta/{name} is damaged.")
+        elif snapshot is not None and (previous is None or previous[1] is not None):
+            expected = FIRST if previous is None or previous[1] is None else previous[1].get("id")
+            if snapshot.get("prevId") != expected:
+                before = "the first" if previous is None else f"that of {previous[0]}"
+                yield _said(
+                    migration, f"meta/{name} does not follow {before}: its prevId is another."
+                )
+        previous = migration.tag, snapshot
+
+
+def _snapshot(folder: Folder, migration: Migration, after: Schema) -> Iterator[Problem]:
+    """Compare a snapshot with the replay, both seen through what a snapshot can say."""
+    snapshot = read_snapshot_file(folder.path, migration.tag)
+    if snapshot is None:
+        return
+    name = f"meta/{snapshot_file(folder.path, migration.tag).name}"
+    try:
+        found = read_snapshot(snapshot, name)
+        said = read_snapshot(write_snapshot(after), name)
+    except SchemaProblem as error:
+        yield _said(migration, error.message)
+        return
+    differences = compare(said, found)
+    if differences:
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        yield _said(migration, f"{name} is not what the migrations make: {differences[0]}{more}.")
+
+
+def _said(migration: Migration, message: str) -> Problem:
+    return Problem(
+        SNAPSHOT,
+        message,
+        "Delete that file: `db generate` writes it again from the migrations. Only Drizzle reads it.",
+        migration.tag,
+    )
+
+
+def _way_back(migration: Migration, before: Schema, after: Schema) -> Iterator[Problem]:
+    """Try the way back on an empty copy of the schema after the migration."""
+    if migration.down is None:
+        return
+    hint = f"Correct {migration.down.name}, or delete it: then a restore is the way back."
+    try:
+        connection = schema_copy(after)
+    except SchemaProblem:
+        return
+    with closing(connection):
+        for statement in split(migration.down.read_text(encoding="utf-8")):
+            try:
+                connection.execute(statement.text)
+            except Exception as error:  # noqa: BLE001  whatever SQLite says about a person's SQL
+                message = f"{migration.down.name}, line {statement.line}: {error}."
+                yield Problem(DOWN, message, hint, migration.tag)
+                return
+        left = compare(before, inspect(connection))
+    if left:
+        yield Problem(
+            DOWN, f"{migration.down.name} does not lead back: {left[0]}.", hint, migration.tag
+        )

@@ -1,0 +1,174 @@
+"""From a schema that is wanted to the next migration of a folder.
+
+What the folder makes now is found by replaying it; snapshots are never trusted for that, since they
+cannot say everything. Where one is missing or damaged it is written again from the replay, so that
+Drizzle finds a whole chain.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Problem, ProblemCode
+from local_mcp_gateway.migrate.folder import Folder, read_folder
+from local_mcp_gateway.migrate.journal import replace_durably
+from local_mcp_gateway.migrate.replay import extend, replay
+from local_mcp_gateway.migrate.write import (
+    Written,
+    read_snapshot_file,
+    snapshot_bytes,
+    snapshot_file,
+    write_migration,
+)
+from local_mcp_gateway.schema import Schema, inspect
+from local_mcp_gateway.schema.down import NotDerivable, derive_down
+from local_mcp_gateway.schema.drizzle import FIRST, write_snapshot
+from local_mcp_gateway.schema.hazards import DELETING
+from local_mcp_gateway.schema.naming import name_of
+from local_mcp_gateway.schema.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from local_mcp_gateway.schema.renames import Renames
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A migration that is not written yet."""
+
+    name: str
+    plan: Plan
+    down: Plan | None
+    no_down: str | None
+    """Why there is no derived way back, where there is none."""
+    target: Schema
+
+    @property
+    def deletes(self) -> bool:
+        """Tell whether it deletes data, so that somebody has to agree first."""
+        return any(hazard.kind in DELETING for hazard in self.plan.hazards)
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Return the kinds that a `-- guard: accept` line of the file has to name."""
+        return tuple(
+            sorted({hazard.kind.value for hazard in self.plan.hazards if hazard.kind in DELETING})
+        )
+
+
+def open_folder(path: Path) -> Folder:
+    """Read a folder to add to; one that does not exist is empty. Raises HistoryRefused for a broken one."""
+    try:
+        folder = read_folder(path)
+    except MigrationsFolderProblem:
+        if path.exists():
+            raise
+        return Folder(path, ())
+    if folder.stamped:
+        raise MigrationsFolderProblem(
+            f"{path} is in Drizzle's 1.x format, which is read but not written.",
+            hint="Take it over with `db adopt`, or go on with drizzle-kit.",
+        )
+    if folder.problems:
+        raise HistoryRefused(folder.problems)
+    if folder.unjournaled:
+        name = folder.unjournaled[0].name
+        raise HistoryRefused(
+            [
+                Problem(
+                    ProblemCode.UNJOURNALED,
+                    f"{name} is in the folder, but no journal entry lists it.",
+                    "Add it to meta/_journal.json or take it out, then generate again.",
+                    folder.unjournaled[0].stem,
+                )
+            ]
+        )
+    return folder
+
+
+def schema_of(folder: Folder, *, to: str | None = None) -> Schema:
+    """Return the schema that a folder makes of an empty database, up to and with `to`."""
+    tags = [migration.tag for migration in folder.migrations]
+    last = len(tags) if to is None else tags.index(to) + 1
+    with closing(replay(folder.migrations[:last])) as connection:
+        return inspect(connection)
+
+
+def draft(
+    base: Schema,
+    target: Schema,
+    renames: Renames,
+    fills: Mapping[tuple[str, str], str],
+    *,
+    name: str | None,
+    first: bool,
+) -> Draft:
+    """Plan the next migration and its way back; raises SchemaProblem."""
+    plan = make_plan(base, target, renames=renames, fills=fills)
+    down, why = None, None
+    if not first:
+        try:
+            down = derive_down(base, target, renames)
+        except NotDerivable as reason:
+            why = str(reason)
+    named = name or ("initial" if first else name_of(base, target, renames))
+    return Draft(named, plan, down, why, target)
+
+
+def write(folder: Folder, made: Draft) -> Written:
+    """Write a draft as the folder's next migration; the deletions in it have been agreed to."""
+    header = "".join(f"-- guard: accept {kind}\n" for kind in made.accepted)
+    down = None
+    if made.down is not None:
+        lost = any(hazard.kind in DELETING for hazard in made.plan.hazards)
+        note = "-- What the migration deleted does not come back; `db restore` has the backup.\n"
+        accept = "".join(
+            f"-- guard: accept {kind}\n"
+            for kind in sorted({h.kind.value for h in made.down.hazards if h.kind in DELETING})
+        )
+        down = accept + (note if lost else "") + made.down.sql
+    snapshot = write_snapshot(made.target, last_id(folder))
+    return write_migration(folder, made.name, header + made.plan.sql, down=down, snapshot=snapshot)
+
+
+def last_id(folder: Folder) -> str:
+    """Return the id of the newest snapshot, which the next one names as its predecessor."""
+    if not folder.migrations:
+        return FIRST
+    found = read_snapshot_file(folder.path, folder.migrations[-1].tag) or {}
+    return str(found.get("id", FIRST))
+
+
+def mend_snapshots(folder: Folder) -> tuple[str, ...]:
+    """Write every snapshot that is missing or damaged from the replay; return their tags.
+
+    A mended one takes the id that its successor names, so the chain is whole again.
+    """
+    kept = {m.tag: _usable(folder, m.tag) for m in folder.migrations}
+    if all(kept.values()):
+        return ()
+    mended = []
+    previous = FIRST
+    tags = [migration.tag for migration in folder.migrations]
+    with closing(replay(())) as connection:
+        for at, migration in enumerate(folder.migrations):
+            extend(connection, migration)
+            snapshot = kept[migration.tag]
+            if snapshot is None:
+                after = kept[tags[at + 1]] if at + 1 < len(tags) else None
+                snapshot = write_snapshot(inspect(connection), previous)
+                snapshot["id"] = str(after["prevId"]) if after else str(uuid4())
+                replace_durably(snapshot_file(folder.path, migration.tag), snapshot_bytes(snapshot))
+                mended.append(migration.tag)
+            previous = str(snapshot["id"])
+    return tuple(mended)
+
+
+def _usable(folder: Folder, tag: str) -> dict[str, Any] | None:
+    found = read_snapshot_file(folder.path, tag)
+    return found if found and {"id", "prevId", "tables"} <= found.keys() else None
