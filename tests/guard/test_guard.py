@@ -15,6 +15,7 @@ from local_mcp_gateway.errors import (
     DatabaseBusy,
     DatabasePathProblem,
     DriftRefused,
+    HazardRefused,
     HistoryRefused,
     Interrupted,
     LockHeld,
@@ -343,3 +344,66 @@ def test_a_missing_folder_of_the_database_is_named(place: Place, tmp_path: Path)
         guarded(tmp_path / "nowhere" / "a.db", place.folder.path),
     ):
         pass
+
+
+def test_rows_that_a_migration_deletes_are_told_with_their_number_and_the_backup(
+    migrated: Place,
+) -> None:
+    migrated.folder.add("purge", "DELETE FROM users WHERE name = 'ada'")
+    heard = Heard()
+    report = start(migrated, emit=heard)
+    hazard = heard.of("guard.hazard_found")
+    assert (hazard["tag"], hazard["kind"], hazard["object"]) == (
+        "0001_purge",
+        "deletes_data",
+        "users",
+    )
+    assert hazard["message"] == "Table users goes from 2 rows to 1."
+    assert report.backup is not None
+    assert hazard["backup"] == str(report.backup.path)
+
+
+def test_a_policy_that_refuses_losses_wants_them_accepted_in_the_file(migrated: Place) -> None:
+    refuse = GuardPolicy(destructive="refuse", rehearse="never")
+    before = migrated.content()
+    tag = migrated.folder.add("drop", "ALTER TABLE users DROP COLUMN name")
+    with pytest.raises(HazardRefused, match=f"{tag} is not accepted"):
+        start(migrated, policy=refuse)
+    assert migrated.content() == before
+    migrated.folder.write(tag, "-- guard: accept deletes_data\nALTER TABLE users DROP COLUMN name")
+    assert start(migrated, policy=refuse).state == "migrated"
+
+
+def test_a_new_database_has_nothing_to_lose_and_is_never_asked(place: Place) -> None:
+    place.folder.add("t", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)", "DELETE FROM t")
+    place.folder.add("drop", "DROP TABLE t")
+    assert start(place, policy=GuardPolicy(destructive="refuse")).state == "created"
+
+
+@pytest.mark.parametrize(
+    ("rehearse", "sql", "rehearsed"),
+    [
+        ("always", "CREATE TABLE more (x)", True),
+        ("auto", "CREATE TABLE more (x)", False),
+        ("auto", "ALTER TABLE users ADD COLUMN mail TEXT", False),
+        ("auto", "ALTER TABLE users ADD COLUMN mail TEXT CHECK (mail <> '')", True),
+        ("auto", "CREATE TABLE more AS SELECT * FROM users", True),
+        ("auto", "CREATE UNIQUE INDEX by_name ON users (name)", True),
+        ("never", "CREATE UNIQUE INDEX by_name ON users (name)", False),
+    ],
+)
+def test_the_policy_says_what_is_rehearsed(
+    migrated: Place, rehearse: Any, sql: str, *, rehearsed: bool
+) -> None:
+    migrated.folder.add("more", sql)
+    heard = Heard()
+    assert start(migrated, policy=GuardPolicy(rehearse=rehearse), emit=heard).state == "migrated"
+    assert ("migration.rehearsed" in heard.names()) is rehearsed
+
+
+def test_functions_of_the_application_can_be_called(migrated: Place) -> None:
+    migrated.folder.add("shout", "UPDATE users SET name = shout(name)")
+    with pytest.raises(MigrationFailed, match="no such function: shout"):
+        start(migrated)
+    start(migrated, policy=GuardPolicy(functions={"shout": str.upper}))
+    assert migrated.query("SELECT name FROM users ORDER BY id") == [("ADA",), ("GRACE",)]

@@ -28,7 +28,8 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     from local_mcp_gateway.database.lock import read_holder  # noqa: PLC0415
     from local_mcp_gateway.guard.status import look  # noqa: PLC0415
 
-    seen = look(invocation.database, invocation.migrations)
+    functions = invocation.settings.migrations.functions
+    seen = look(invocation.database, invocation.migrations, functions=functions)
     backups = list_backups(invocation.database, invocation.settings.backup_folder)
     holder = read_holder(invocation.database)
     if as_json:

@@ -9,8 +9,10 @@ from local_mcp_gateway.errors import Interrupted
 from local_mcp_gateway.guard.policy import GuardPolicy
 from local_mcp_gateway.guard.report import Phases
 from local_mcp_gateway.log import ignore
+from local_mcp_gateway.migrate.functions import prepare
 
 if TYPE_CHECKING:
+    import sqlite3
     import threading
     from collections.abc import Callable
     from pathlib import Path
@@ -42,6 +44,10 @@ class Attempt:
     def backup_folder(self) -> Path:
         """Return where this database's backups are."""
         return self.policy.backup_folder or self.database.resolve().parent / "backups"
+
+    def prepare(self, connection: sqlite3.Connection) -> None:
+        """Register the SQL functions that migrations may call; raises ConfigProblem."""
+        prepare(connection, self.policy.functions)
 
     def checkpoint(self) -> None:
         """Raise Interrupted when a signal asked to stop; called between phases, never after COMMIT."""

@@ -9,22 +9,34 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.errors import MigrationFailed
 from local_mcp_gateway.migrate.ledger import last_fingerprint
 from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.schema import compare, fingerprint, inspect
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
 
     from local_mcp_gateway.migrate.resolve import Resolution
     from local_mcp_gateway.schema import Difference, Schema
 
 
 def find_drift(
-    connection: sqlite3.Connection, resolution: Resolution, found: Schema
+    connection: sqlite3.Connection,
+    resolution: Resolution,
+    found: Schema,
+    prepare: Callable[[sqlite3.Connection], None] | None = None,
 ) -> tuple[Difference, ...]:
-    """Return what differs from the replay of the applied migrations; none for an unmigrated database."""
+    """Return what differs from the replay of the applied migrations; none for an unmigrated database.
+
+    `prepare` registers the SQL functions that the migrations call.
+    """
     if not resolution.applied or last_fingerprint(connection) == fingerprint(found):
         return ()
-    with closing(replay(entry.migration for entry in resolution.applied)) as expected:
-        return compare(inspect(expected), found)
+    applied = (entry.migration for entry in resolution.applied)
+    try:
+        with closing(replay(applied, prepare=prepare)) as expected:
+            return compare(inspect(expected), found)
+    except MigrationFailed:
+        return ()  # applied out of order, say: an empty database says nothing about this one

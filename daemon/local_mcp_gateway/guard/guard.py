@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.guard.attempt import Attempt, no_progress
+from local_mcp_gateway.guard.hazards import face_hazards
 from local_mcp_gateway.guard.hold import back_up, commit, hold, settle
 from local_mcp_gateway.guard.policy import GuardPolicy
 from local_mcp_gateway.guard.read import check, read, read_again
-from local_mcp_gateway.guard.rehearse import rehearse
+from local_mcp_gateway.guard.rehearse import is_due, rehearse
 from local_mcp_gateway.guard.report import GuardReport
 from local_mcp_gateway.guard.transact import apply_live
 from local_mcp_gateway.log import ignore
+from local_mcp_gateway.migrate.groups import wants_foreign_keys
 
 if TYPE_CHECKING:
     import threading
@@ -112,12 +114,18 @@ def start(attempt: Attempt) -> GuardReport:
     backup: Backup | None = None
     applied: tuple[Step, ...] = ()
     while plan.pending:
-        with hold(attempt, fresh=fresh) as live:
+        with hold(attempt, plan, fresh=fresh) as live:
+            asked = wants_foreign_keys(plan.group)
             plan = read_again(attempt, live)
             if not plan.pending:
                 break  # another program applied them between our look and our write lock
+            if wants_foreign_keys(plan.group) != asked:
+                continue  # it applied some of them: what is next needs another setting before BEGIN
             backup = None if fresh else back_up(attempt, plan)
-            rehearsal = rehearse(attempt, backup, plan) if backup else None
+            rehearsal = None
+            if backup and is_due(attempt, plan):
+                rehearsal = rehearse(attempt, backup, plan)
+                face_hazards(attempt, plan, rehearsal, backup)
             done = apply_live(attempt, live, plan, backup, rehearsal)
             commit(attempt, live)
         settle(attempt, done, backup)

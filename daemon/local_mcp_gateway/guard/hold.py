@@ -7,10 +7,16 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import create_backup, require_room
-from local_mcp_gateway.database.connect import begin_immediate, open_migration, open_reader
+from local_mcp_gateway.database.connect import (
+    begin_immediate,
+    open_migration,
+    open_reader,
+    set_foreign_keys,
+)
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.integrity import quick_check
 from local_mcp_gateway.errors import Damaged, DiskProblem
+from local_mcp_gateway.migrate.groups import wants_foreign_keys
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,8 +30,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def hold(attempt: Attempt, *, fresh: bool) -> Iterator[sqlite3.Connection]:
+def hold(attempt: Attempt, plan: Plan, *, fresh: bool) -> Iterator[sqlite3.Connection]:
     """Open the live file and hold SQLite's write lock; roll back whatever was not committed.
+
+    Foreign keys are set as the plan's next group asks for it: inside a transaction it is too late.
 
     Room for the backup and its rehearsal is asked for first: then nothing has been touched.
     """
@@ -33,7 +41,9 @@ def hold(attempt: Attempt, *, fresh: bool) -> Iterator[sqlite3.Connection]:
         with attempt.phases.measured("hold"):
             require_room(attempt.database, attempt.backup_folder)
     with closing(open_migration(attempt.database)) as live:
+        attempt.prepare(live)
         with attempt.phases.measured("hold"):
+            set_foreign_keys(live, on=wants_foreign_keys(plan.group))
             begin_immediate(live, attempt.database)
         try:
             yield live

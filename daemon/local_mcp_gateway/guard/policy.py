@@ -27,5 +27,5 @@ class GuardPolicy:
     journal_new_files: bool = False
     """Dev only: a `.sql` without a journal entry is journaled after its rehearsal, before COMMIT."""
     program_version: str = ""
-    functions: Mapping[str, Callable[..., object]] = field(default_factory=dict)
-    """SQL functions that migrations may call, by name; any number of arguments."""
+    functions: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
+    """SQL functions that migrations may call, by name: callables, or "package.module:function"."""

@@ -16,6 +16,7 @@ from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.errors import DriftRefused, HistoryRefused, UsageProblem
 from local_mcp_gateway.guard.drift import find_drift
 from local_mcp_gateway.migrate.folder import NEW, read_folder
+from local_mcp_gateway.migrate.groups import first_group
 from local_mcp_gateway.migrate.ledger import read_ledger
 from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.schema import fingerprint, inspect
@@ -52,16 +53,8 @@ class Plan:
 
     @property
     def group(self) -> tuple[Migration, ...]:
-        """Return the first migrations of `pending` that are one transaction.
-
-        A `no-transaction` migration is a group by itself; without one, all are one group.
-        """
-        if self.pending[0].directives.no_transaction:
-            return self.pending[:1]
-        for number, migration in enumerate(self.pending):
-            if migration.directives.no_transaction:
-                return self.pending[:number]
-        return self.pending
+        """Return the first migrations of `pending` that are committed together."""
+        return first_group(self.pending)
 
     def after(self, done: Done) -> Plan:
         """Return the plan that is left when this transaction is committed."""
@@ -130,7 +123,9 @@ def _plan(attempt: Attempt, connection: sqlite3.Connection | None) -> Plan:
     pending = up_to(resolution, attempt.policy.to)
     found = inspect(connection) if connection else None
     now = fingerprint(found) if found else ""
-    drift = find_drift(connection, resolution, found) if connection and found else ()
+    drift = (
+        find_drift(connection, resolution, found, attempt.prepare) if connection and found else ()
+    )
     if drift and _refuses(attempt.policy.drift, pending=bool(pending)):
         raise DriftRefused(
             f"The schema of {attempt.database} was changed outside of its migrations: "

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import scratch_copy
-from local_mcp_gateway.database.connect import begin_immediate, open_scratch
+from local_mcp_gateway.database.connect import begin_immediate, open_scratch, set_foreign_keys
+from local_mcp_gateway.guard.harmless import cannot_fail_on_data
+from local_mcp_gateway.guard.hazards import Found, HazardWatch
 from local_mcp_gateway.guard.report import Phases
 from local_mcp_gateway.guard.transact import transact
+from local_mcp_gateway.migrate.groups import wants_foreign_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.guard.read import Plan
+    from local_mcp_gateway.guard.transact import Done
     from local_mcp_gateway.migrate.apply import Step
 
 
@@ -28,7 +32,20 @@ class Rehearsal:
     steps: tuple[Step, ...]
     fingerprints: Mapping[str, str]
     """The tag that ends a transaction → the schema's fingerprint after it."""
+    hazards: tuple[Found, ...]
     duration_ms: float
+
+
+def is_due(attempt: Attempt, plan: Plan) -> bool:
+    """Tell whether the policy wants this plan rehearsed.
+
+    `auto` leaves out what cannot fail on data; a policy that refuses hazards has to know them first.
+    """
+    if attempt.policy.rehearse == "always" or attempt.policy.destructive == "refuse":
+        return True
+    return attempt.policy.rehearse == "auto" and not all(
+        cannot_fail_on_data(migration.sql) for migration in plan.pending
+    )
 
 
 def rehearse(attempt: Attempt, backup: Backup, plan: Plan) -> Rehearsal:
@@ -36,41 +53,55 @@ def rehearse(attempt: Attempt, backup: Backup, plan: Plan) -> Rehearsal:
 
     Raises what the live run would raise; the live file is untouched.
     """
-    begun = perf_counter()
-    steps: list[Step] = []
-    fingerprints: dict[str, str] = {}
-    total = len(plan.pending)
+    with attempt.phases.measured("rehearse"), scratch_copy(backup) as copy:
+        rehearsal = rehearse_on(attempt, copy, plan)
+    attempt.emit(
+        "migration.rehearsed",
+        migrations=[step.tag for step in rehearsal.steps],
+        statements=sum(step.statements for step in rehearsal.steps),
+        hazards=len(rehearsal.hazards),
+        duration_ms=round(rehearsal.duration_ms, 3),
+    )
+    attempt.checkpoint()
+    return rehearsal
 
-    def executed(_event: str, /, **_fields: object) -> None:
-        attempt.progress("rehearse", len(steps) + 1, total)
 
-    with (
-        attempt.phases.measured("rehearse"),
-        scratch_copy(backup) as copy,
-        closing(open_scratch(copy)) as scratch,
-    ):
+def rehearse_on(attempt: Attempt, copy: Path, plan: Plan) -> Rehearsal:
+    """Apply everything pending to this file, which nobody else uses and which may be lost."""
+    phases = Phases()  # the rehearsal is one phase of the start; its inner ones are not the start's
+    done: list[Done] = []
+    with phases.measured("all"), closing(open_scratch(copy)) as scratch:
+        attempt.prepare(scratch)
+        watch = HazardWatch(scratch)
+        executed = 0
+
+        def count(_event: str, /, **_fields: object) -> None:
+            nonlocal executed
+            executed += 1
+            watch.after_migration()
+            attempt.progress("rehearse", executed, len(plan.pending))
+
         rest = plan
         while rest.pending:
+            set_foreign_keys(scratch, on=wants_foreign_keys(rest.group))
             begin_immediate(scratch, copy)
-            done = transact(
+            one = transact(
                 attempt,
                 scratch,
                 rest.group,
                 backup=None,
                 stamped=plan.stamped,
-                phases=Phases(),  # the rehearsal is one phase; its inner ones are not the start's
-                emit=executed,
+                phases=phases,
+                watch=watch.before_statement,
+                emit=count,
             )
             scratch.execute("COMMIT")
-            steps += done.steps
-            fingerprints[done.steps[-1].tag] = done.fingerprint
-            rest = rest.after(done)
-    spent = (perf_counter() - begun) * 1000
-    attempt.emit(
-        "migration.rehearsed",
-        migrations=[step.tag for step in steps],
-        statements=sum(step.statements for step in steps),
-        duration_ms=round(spent, 3),
+            watch.rows_lost(one.losses, one.steps)
+            done.append(one)
+            rest = rest.after(one)
+    return Rehearsal(
+        steps=tuple(step for one in done for step in one.steps),
+        fingerprints={one.steps[-1].tag: one.fingerprint for one in done},
+        hazards=tuple(watch.found),
+        duration_ms=phases.durations_ms["all"],
     )
-    attempt.checkpoint()
-    return Rehearsal(tuple(steps), fingerprints, spent)

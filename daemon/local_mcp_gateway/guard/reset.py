@@ -7,7 +7,7 @@ the finished new one, and a migration that fails leaves the old one.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -67,14 +67,15 @@ def reset_guarded(
         staged = names.staged(real)
         remove(staged)
         try:
-            with guarded(staged, migrations, policy=policy, stop=stop) as report:
-                _finish(staged, backup, policy, seeds)
             with named_failures("put a fresh database at", real):
+                with guarded(staged, migrations, policy=policy, stop=stop) as report:
+                    _finish(staged, backup, policy, seeds)
                 flush(staged)
                 swap(real, staged, aside=aside)
         finally:
-            remove(staged)
-            lock_path(staged).unlink(missing_ok=True)
+            with suppress(OSError):  # the next start's sweep tries again
+                remove(staged)
+                lock_path(staged).unlink(missing_ok=True)
         prune_asides(real, max(keep_aside, 1))
         lock.record_clean_stop()
     emit("database.reset", database=str(database), backup=backup.name if backup else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway.database.connect import open_reader
@@ -11,6 +12,7 @@ from local_mcp_gateway.errors import Damaged, Exit, GatewayError, NotADatabase, 
 from local_mcp_gateway.guard.drift import find_drift
 from local_mcp_gateway.guard.read import up_to
 from local_mcp_gateway.migrate.folder import read_folder
+from local_mcp_gateway.migrate.functions import prepare
 from local_mcp_gateway.migrate.history import read_history
 from local_mcp_gateway.migrate.ledger import read_ledger
 from local_mcp_gateway.migrate.replay import extend, replay
@@ -20,6 +22,7 @@ from local_mcp_gateway.schema import inspect
 from local_mcp_gateway.schema.hazards import hazards_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.migrate.folder import Migration
@@ -92,7 +95,12 @@ class Status:
 
 
 def look(
-    database: Path, migrations: Path, *, to: str | None = None, allow_out_of_order: bool = False
+    database: Path,
+    migrations: Path,
+    *,
+    to: str | None = None,
+    allow_out_of_order: bool = False,
+    functions: Mapping[str, Callable[..., object] | str] = MappingProxyType({}),
 ) -> Status:
     """Look at a database and its folder; raises MigrationsFolderProblem or DatabasePathProblem.
 
@@ -105,7 +113,12 @@ def look(
     try:
         with closing(open_reader(database)) as reader:
             resolution = resolve(folder, read_ledger(reader), allow_out_of_order=allow_out_of_order)
-            drift = find_drift(reader, resolution, inspect(reader))
+            drift = find_drift(
+                reader,
+                resolution,
+                inspect(reader),
+                lambda connection: prepare(connection, functions),
+            )
     except (Damaged, NotADatabase) as error:
         problem = Problem(error.code, error.message, error.hint)
         return Status(database, "damaged", problems=(problem,))

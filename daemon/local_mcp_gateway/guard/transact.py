@@ -12,6 +12,7 @@ from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.journal import Entry, write_journal
 from local_mcp_gateway.migrate.ledger import seal
+from local_mcp_gateway.migrate.quotes import refuse_double_quoted
 from local_mcp_gateway.migrate.untransacted import apply_untransacted
 from local_mcp_gateway.migrate.verify import survey, verify
 from local_mcp_gateway.schema import fingerprint, inspect
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard.rehearse import Rehearsal
     from local_mcp_gateway.guard.report import Phases
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.apply import Inspector, Step
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.verify import Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Done:
 
     steps: tuple[Step, ...]
     fingerprint: str
+    losses: tuple[Loss, ...]
+    """Tables with fewer rows than before, by statements that say so."""
 
 
 def transact(
@@ -46,6 +50,7 @@ def transact(
     backup: Backup | None,
     stamped: bool,
     phases: Phases,
+    watch: Inspector | None,
     emit: Emit,
 ) -> Done:
     """Apply one group and verify it, inside the transaction that the caller has begun.
@@ -58,9 +63,8 @@ def transact(
         name = backup.name if backup else None
         version = attempt.policy.program_version
         if group[0].directives.no_transaction:
-            connection.execute(
-                "ROLLBACK"
-            )  # VACUUM refuses to run in one; its ledger row has its own
+            # VACUUM refuses to run in a transaction; the ledger row is committed by itself.
+            connection.execute("ROLLBACK")
             step = apply_untransacted(
                 connection,
                 group[0],
@@ -78,14 +82,15 @@ def transact(
                 backup=name,
                 program_version=version,
                 stamped=stamped,
+                inspect=watch,
                 emit=emit,
                 stop=attempt.stop,
             )
     with phases.measured("verify"):
-        verify(connection, before, steps)
+        losses = verify(connection, before, steps)
         now = fingerprint(inspect(connection))
         seal(connection, now)
-    return Done(steps, now)
+    return Done(steps, now, losses)
 
 
 def apply_live(
@@ -112,6 +117,7 @@ def apply_live(
         backup=backup,
         stamped=plan.stamped,
         phases=attempt.phases,
+        watch=None if rehearsal else refuse_double_quoted,
         emit=executed,
     )
     with attempt.phases.measured("verify"):

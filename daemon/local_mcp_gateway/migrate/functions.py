@@ -37,6 +37,18 @@ def register(
         connection.create_function(name, -1, cast("Any", function))
 
 
+def prepare(
+    connection: sqlite3.Connection, given: Mapping[str, Callable[..., object] | str]
+) -> None:
+    """Register what migrations may call: given callables, given "package.module:function", installed.
+
+    Raises ConfigProblem for a name that cannot be imported.
+    """
+    named = {name: found for name, found in given.items() if isinstance(found, str)}
+    ready = {name: found for name, found in given.items() if not isinstance(found, str)}
+    register(connection, {**installed_functions(), **load_functions(named), **ready})
+
+
 def _load(name: str, target: str) -> Callable[..., object]:
     from importlib import import_module
 

@@ -25,6 +25,7 @@ def guard_policy(
         destructive=settings.guard.destructive,  # type: ignore[arg-type]
         drift=settings.guard.drift,  # type: ignore[arg-type]
         backup_folder=settings.backup_folder,
+        functions=settings.migrations.functions,
         quick_check_limit_s=settings.guard.quick_check_limit_s,
         allow_out_of_order=allow_out_of_order,
         to=to,

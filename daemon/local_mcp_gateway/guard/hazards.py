@@ -1,0 +1,112 @@
+"""What a rehearsal saw go: hazards of the pending migrations, told, and refused where the policy says.
+
+Two sources. The statements: a dropped column, a narrower type, a new UNIQUE; judged on the schema that
+each migration really met. The rows: tables that have fewer of them after the rehearsal than before.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import HazardRefused
+from local_mcp_gateway.migrate.quotes import refuse_double_quoted
+from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.schema import inspect
+from local_mcp_gateway.schema.hazards import DELETING, Hazard, HazardKind, hazards_of
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.guard.read import Plan
+    from local_mcp_gateway.guard.rehearse import Rehearsal
+    from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.statements import Statement
+    from local_mcp_gateway.migrate.verify import Loss
+    from local_mcp_gateway.schema import Schema
+
+# Only what changes something that exists can lose it; inspecting costs, so the rest is not looked at.
+_CHANGES = re.compile(r"\b(?:ALTER|DROP|DELETE|REPLACE|UPDATE|UNIQUE)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A hazard, and the migration that brings it."""
+
+    tag: str
+    hazard: Hazard
+
+
+class HazardWatch:
+    """Looks at the schema before and after each migration of a rehearsal that may lose something."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.found: list[Found] = []
+        self._connection = connection
+        self._migration: Migration | None = None
+        self._before: Schema | None = None
+
+    def before_statement(
+        self, connection: sqlite3.Connection, migration: Migration, statement: Statement
+    ) -> None:
+        """Refuse text that would be taken for a string, and remember the schema of a new migration."""
+        refuse_double_quoted(connection, migration, statement)
+        if migration is not self._migration:
+            self._migration = migration
+            self._before = inspect(connection) if _CHANGES.search(migration.sql) else None
+
+    def after_migration(self) -> None:
+        """Judge the migration that has just run."""
+        if self._migration is None or self._before is None:
+            return
+        statements = [statement.text for statement in split(self._migration.sql)]
+        hazards = hazards_of(statements, self._before, inspect(self._connection))
+        self.found += [Found(self._migration.tag, hazard) for hazard in hazards]
+        self._before = None
+
+    def rows_lost(self, losses: tuple[Loss, ...], steps: tuple[Step, ...]) -> None:
+        """Add what one transaction's count of rows found; the number replaces the mere possibility."""
+        for loss in losses:
+            tag = next(
+                (s.tag for s in steps if loss.table in {t.lower() for t in s.tables_deleted_from}),
+                steps[-1].tag,
+            )
+            message = f"Table {loss.table} goes from {loss.before} rows to {loss.after}."
+            told = Found(tag, Hazard(HazardKind.DELETES_DATA, loss.table, message))
+            self.found = [
+                found
+                for found in self.found
+                if (found.hazard.kind, found.hazard.object) != (told.hazard.kind, loss.table)
+            ]
+            self.found.append(told)
+
+
+def face_hazards(attempt: Attempt, plan: Plan, rehearsal: Rehearsal, backup: Backup) -> None:
+    """Tell each hazard and where the backup is; raise HazardRefused if the policy wants it accepted."""
+    for found in rehearsal.hazards:
+        attempt.emit(
+            "guard.hazard_found",
+            tag=found.tag,
+            kind=str(found.hazard.kind),
+            object=found.hazard.object,
+            message=found.hazard.message,
+            backup=str(backup.path),
+        )
+    if attempt.policy.destructive != "refuse":
+        return
+    accepting = {m.tag: m.directives.accept for m in plan.pending}
+    for found in rehearsal.hazards:
+        kind = found.hazard.kind
+        if kind in DELETING and str(kind) not in accepting.get(found.tag, ()):
+            raise HazardRefused(
+                f"{found.tag} is not accepted: {found.hazard.message}",
+                hint=f"Read {found.tag}.sql; if the loss is meant, put `-- guard: accept {kind}`"
+                " into its first line.",
+                tag=found.tag,
+                kind=str(kind),
+                object=found.hazard.object,
+            )
