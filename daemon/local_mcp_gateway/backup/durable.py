@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import (
@@ -66,7 +66,8 @@ def temporary_file(path: Path) -> Iterator[int]:
         still_there = _is_same_file(descriptor, path)
         os.close(descriptor)
         if still_there:
-            remove(path)
+            with suppress(OSError):  # the next start's sweep tries again
+                remove(path)
 
 
 def clear(path: Path) -> None:

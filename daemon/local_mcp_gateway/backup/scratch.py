@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import names
@@ -33,4 +33,5 @@ def scratch_copy(backup: Backup) -> Iterator[Path]:
         yield path
     finally:
         copied.__exit__(None, None, None)
-        remove(path)
+        with suppress(OSError):
+            remove(path)

@@ -39,9 +39,11 @@ def swap(database: Path, new: Path, *, aside: Path | None) -> None:
     has the database open, before anything is changed.
     """
     real = database.resolve()
-    with named_failures("replace", real), _at_rest(real):
+    with named_failures("replace", real), _at_rest(real) as sound:
         if aside is not None and real.exists():
             _keep(real, aside)
+            if not sound:
+                _keep_side_files(real, aside)
         for side in names.side_files(real):
             side.unlink(missing_ok=True)
         flush(real.parent)
@@ -50,10 +52,10 @@ def swap(database: Path, new: Path, *, aside: Path | None) -> None:
 
 
 @contextmanager
-def _at_rest(real: Path) -> Iterator[None]:
-    """Hold the old database alone, in one file; a damaged one is taken as it is."""
+def _at_rest(real: Path) -> Iterator[bool]:
+    """Hold the old database alone; yield whether it is one sound file now, or damaged as it was."""
     if not real.exists():
-        yield
+        yield True
         return
     connection = sqlite3.connect(
         f"file:{quote(str(real))}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
@@ -62,10 +64,10 @@ def _at_rest(real: Path) -> Iterator[None]:
         try:
             with named_failures("take over", real):
                 _make_one_file(connection, real)
+            sound = True
         except Damaged:
-            # Nothing more can be taken out of it; `_keep` sets its WAL and journal aside with it.
-            pass
-        yield
+            sound = False
+        yield sound
     finally:
         with suppress(sqlite3.Error):
             connection.close()
@@ -84,7 +86,7 @@ def _make_one_file(connection: sqlite3.Connection, real: Path) -> None:
 
 
 def _keep(real: Path, aside: Path) -> None:
-    """Give the old database a second name, and with it what is left of its WAL and journal."""
+    """Give the old database a second name."""
     try:
         os.link(real, aside)
     except OSError:  # a file system without hard links: a copy does as well
@@ -94,6 +96,13 @@ def _keep(real: Path, aside: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _keep_side_files(real: Path, aside: Path) -> None:
+    """Set the WAL and journal of a damaged database aside with it: they may hold what it does not.
+
+    Of a sound one they hold nothing any more, even where SQLite could not remove them.
+    """
     for side, kept in zip(names.side_files(real), names.side_files(aside), strict=True):
         if not side.name.endswith("-shm") and side.exists():
             side.rename(kept)

@@ -1,0 +1,99 @@
+"""Guards that are broken on purpose, so that the laboratory shows that it can fail.
+
+`python -m faults.broken VARIATION …` runs the program with one variation built in. Used by nothing
+else. `clock-back` is no broken guard: the clock is set back under a right one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def no_backup_fsync() -> None:
+    """Flush neither a backup nor the folder that it is in."""
+    flush = os.fsync
+
+    def skip(descriptor: int) -> None:
+        if "/backups" not in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            flush(descriptor)
+
+    os.fsync = skip  # type: ignore[assignment]
+
+
+def commit_each() -> None:
+    """Commit after each migration instead of after the last."""
+    from local_mcp_gateway.guard import transact
+    from local_mcp_gateway.migrate.apply import apply_pending
+
+    def apply_one_by_one(connection: Any, pending: Sequence[Any], **values: Any) -> Any:
+        steps: tuple[Any, ...] = ()
+        for migration in pending:
+            steps += tuple(apply_pending(connection, (migration,), **values))
+            connection.execute("COMMIT")
+            connection.execute("BEGIN IMMEDIATE")
+        return steps
+
+    transact.apply_pending = apply_one_by_one  # type: ignore[attr-defined]
+
+
+def ledger_outside() -> None:
+    """Write the ledger's rows in a second transaction, after the first is committed."""
+    from local_mcp_gateway.guard import guard, hold
+    from local_mcp_gateway.migrate import apply, ledger
+
+    late: list[Callable[[], None]] = []
+
+    def record_later(*arguments: Any, **values: Any) -> None:
+        late.append(lambda: ledger.record_all(*arguments, **values))
+
+    apply.record_all = record_later  # type: ignore[attr-defined]
+    commit = hold.commit
+
+    def commit_then_record(attempt: Any, live: Any) -> None:
+        commit(attempt, live)
+        live.execute("BEGIN IMMEDIATE")
+        late[-1]()
+        live.execute("COMMIT")
+
+    guard.commit = commit_then_record  # type: ignore[attr-defined]
+
+
+def clock_back() -> None:
+    """Set the clock to 2001 for everything that asks Python for the time."""
+    shift_s = 25 * 365 * 86400
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() - shift_s
+    time.time_ns = lambda: now_ns() - shift_s * 10**9
+    import datetime as dt
+
+    class Earlier(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Earlier:
+            return cls.fromtimestamp(time.time(), tz)
+
+    dt.datetime = Earlier  # type: ignore[misc]
+
+
+VARIATIONS: dict[str, Callable[[], None]] = {
+    "no-backup-fsync": no_backup_fsync,
+    "commit-each": commit_each,
+    "ledger-outside": ledger_outside,
+    "clock-back": clock_back,
+}
+
+
+def program(variation: str) -> tuple[str, ...]:
+    """Return the command line that runs the program with the variation."""
+    return (sys.executable, "-m", "faults.broken", variation)
+
+
+if __name__ == "__main__":
+    VARIATIONS[sys.argv.pop(1)]()
+    from local_mcp_gateway.cli.main import main
+
+    main()

@@ -1,0 +1,90 @@
+"""A real power cut: an ext4 image on a loop device that is shut down without flushing its log.
+
+What was not fsynced is then really gone. Needs root and loop devices.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+EXT4_IOC_SHUTDOWN = 0x8004587D
+NO_LOG_FLUSH = 2
+SIZE_MIB = 48
+
+
+def available(work: Path) -> str | None:
+    """Return why there can be no power cut here, or None."""
+    if os.geteuid() != 0:
+        return "mounting needs root"
+    for tool in ("mkfs.ext4", "mount", "umount"):
+        if shutil.which(tool) is None:
+            return f"{tool} is not installed"
+    try:
+        with Disk(work / "probe"):
+            return None
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"no loop device can be mounted ({error})"
+
+
+class Disk:
+    """A mounted ext4 image, from `with` to its end."""
+
+    def __init__(self, root: Path) -> None:
+        self.image = root.with_suffix(".img")
+        self.mount_point = root
+
+    def __enter__(self) -> Self:
+        self.mount_point.mkdir(parents=True, exist_ok=True)
+        self.image.unlink(missing_ok=True)
+        with self.image.open("wb") as file:
+            file.truncate(SIZE_MIB << 20)
+        _run(
+            "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(self.image)
+        )
+        self._mount()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _run("umount", str(self.mount_point))
+        self.image.unlink()
+
+    def _mount(self) -> None:
+        # Nothing is written back by itself between a kill and the cut that follows it.
+        _run("mount", "-o", "loop,commit=300", str(self.image), str(self.mount_point))
+
+    def settle(self) -> None:
+        """Make everything that is there now survive the next cut."""
+        descriptor = os.open(self.mount_point, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _run("sync", "-f", str(self.mount_point))
+
+    def cut(self) -> None:
+        """Cut the power, and switch on again: what is there now is what was really on the disk."""
+        descriptor = os.open(self.mount_point, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+        finally:
+            os.close(descriptor)
+        _run("umount", str(self.mount_point))
+        self._mount()
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)

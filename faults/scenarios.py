@@ -1,0 +1,97 @@
+"""What is run under faults, on which database, and which contents are right afterwards."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from faults.world import World, content, must, new_world, old_world, run, served_world
+
+JOURNAL_MODES = ("DELETE", "WAL")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of the program, and the database that it starts from."""
+
+    name: str
+    arguments: tuple[str, ...]
+    make: Callable[[Path, str], World]
+    serves: bool = False
+
+
+COMMANDS = (
+    Command("migrate", ("db", "migrate"), old_world),
+    Command("serve", ("serve", "--port", "0"), served_world, serves=True),
+    Command("restore", ("db", "restore", "latest", "--yes"), new_world),
+    Command("reset", ("db", "reset", "--yes"), new_world),
+    Command("down", ("db", "down", "--steps", "1", "--yes"), new_world),
+    Command("backup", ("db", "backup", "create"), new_world),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A command on a database in one journal mode, with everything that may be true afterwards."""
+
+    command: Command
+    mode: str
+    template: World
+    old: str
+    new: str
+    """Content right after the command."""
+    settled: dict[str, str]
+    """Content after the command (old or new) → content after the next start."""
+    tidy: frozenset[str]
+    """Names of files that a run without faults, and the start after it, leave."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.command.name}/{self.mode}"
+
+
+def prepare(command: Command, mode: str, work: Path) -> Scenario:
+    """Build the template and run everything once without faults, to know what is right."""
+    template = command.make(work / f"{command.name}-{mode}-template", mode)
+    old_copy = template.copy_to(work / "old")
+    old = content(old_copy.database)
+    must(old_copy, "db", "migrate")
+    from_old = content(old_copy.database)
+    new_copy = template.copy_to(work / "new")
+    if command.serves:
+        from faults.inject import serve_once
+
+        serve_once(new_copy)
+    else:
+        must(new_copy, *command.arguments)
+    new = content(new_copy.database)
+    names = file_names(new_copy)
+    must(new_copy, "db", "migrate")
+    from_new = content(new_copy.database)
+    tidy = names | file_names(new_copy) | file_names(old_copy) | file_names(template)
+    for copy in (old_copy, new_copy):
+        shutil.rmtree(copy.root)
+    return Scenario(command, mode, template, old, new, {old: from_old, new: from_new}, tidy)
+
+
+def exists(command: Command, work: Path) -> bool:
+    """Tell whether the program has this command (yet)."""
+    world = World(work / "none")
+    world.root.mkdir(parents=True, exist_ok=True)
+    words = command.arguments[:1] if command.serves else command.arguments[:2]
+    return run(world, *words, "--help").returncode == 0
+
+
+def file_names(world: World) -> frozenset[str]:
+    """Return the relative names of all files of the data folder, without their stamps."""
+    found = set()
+    for path in world.data.rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file():
+                name = str(path.relative_to(world.data))
+                found.add(re.sub(r"\d{8}T\d{6}\.\d{3}Z", "<stamp>", name))
+    return frozenset(found)

@@ -1,0 +1,193 @@
+"""The databases that the laboratory breaks: one with rebuilds, cascades and data still to come."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+DEADLINE_S = 120.0
+
+FIRST = """
+CREATE TABLE parents (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+--> statement-breakpoint
+CREATE TABLE children (
+    id INTEGER PRIMARY KEY,
+    parent_id INTEGER NOT NULL REFERENCES parents (id) ON DELETE CASCADE,
+    name TEXT NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX children_by_parent ON children (parent_id);
+--> statement-breakpoint
+CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT NOT NULL);
+--> statement-breakpoint
+CREATE TABLE seen (note_id INTEGER NOT NULL);
+--> statement-breakpoint
+CREATE TRIGGER notes_seen AFTER INSERT ON notes BEGIN INSERT INTO seen VALUES (new.id); END;
+"""
+REBUILD = """
+CREATE TABLE parents_new (id INTEGER PRIMARY KEY, name TEXT NOT NULL CHECK (name <> ''), rank INTEGER DEFAULT 0);
+--> statement-breakpoint
+INSERT INTO parents_new (id, name) SELECT id, name FROM parents;
+--> statement-breakpoint
+DROP TABLE parents;
+--> statement-breakpoint
+ALTER TABLE parents_new RENAME TO parents;
+"""
+GROW = """
+ALTER TABLE notes ADD COLUMN length INTEGER;
+--> statement-breakpoint
+UPDATE notes SET length = length(body);
+--> statement-breakpoint
+CREATE INDEX notes_by_length ON notes (length);
+"""
+GROW_DOWN = """
+DROP INDEX notes_by_length;
+--> statement-breakpoint
+ALTER TABLE notes DROP COLUMN length;
+"""
+PENDING = (("rebuild_parents", REBUILD, None), ("grow_notes", GROW, GROW_DOWN))
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A data folder, a migrations folder and an empty home."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def database(self) -> Path:
+        return self.data / "gateway.db"
+
+    @property
+    def migrations(self) -> Path:
+        return self.root / "migrations"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return (
+            "--database", str(self.database), "--migrations", str(self.migrations),
+            "--log-format", "json", "--log-level", "debug",
+        )  # fmt: skip
+
+    def copy_to(self, root: Path) -> World:
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(self.root, root)
+        return World(root)
+
+    def add(self, name: str, sql: str, down: str | None = None) -> str:
+        """Add a migration and its journal entry."""
+        file = self.migrations / "meta" / "_journal.json"
+        entries = json.loads(file.read_text())["entries"] if file.exists() else []
+        tag = f"{len(entries):04d}_{name}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (self.migrations / f"{tag}.sql").write_text(sql)
+        if down:
+            (self.migrations / f"{tag}.down.sql").write_text(down)
+        entries.append(
+            {"idx": len(entries), "version": "6", "when": 1_900_000_000_000 + len(entries),
+             "tag": tag, "breakpoints": True}
+        )  # fmt: skip
+        file.write_text(json.dumps({"version": "7", "dialect": "sqlite", "entries": entries}))
+        return tag
+
+
+def environment(world: World) -> dict[str, str]:
+    """Return an environment in which nothing but the command line configures the program."""
+    kept = {k: v for k, v in os.environ.items() if k in {"PATH", "LANG", "PYTHONPATH"}}
+    return {**kept, "HOME": str(world.root), "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
+
+
+def run(
+    world: World, *arguments: str, prefix: tuple[str, ...] = (), program: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the program in this world to its end."""
+    command = program or (sys.executable, "-m", "local_mcp_gateway")
+    return subprocess.run(
+        [*prefix, *command, *world.options, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(world),
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+def must(world: World, *arguments: str) -> None:
+    """Run a command that has to succeed: the laboratory cannot start from a broken state."""
+    done = run(world, *arguments)
+    if done.returncode != 0:
+        raise RuntimeError(f"{arguments} failed with {done.returncode}: {done.stderr}")
+
+
+def served_world(root: Path, journal_mode: str) -> World:
+    """Make the same on top of the program's own schema, without which it does not serve."""
+    return old_world(root, journal_mode, shipped=True)
+
+
+def old_world(root: Path, journal_mode: str, *, rows: int = 60, shipped: bool = False) -> World:
+    """Make a database with the first migration and rows; the others are pending."""
+    world = World(root)
+    world.data.mkdir(mode=0o700, parents=True)
+    if shipped:
+        shutil.copytree(REPOSITORY / "migrations", world.migrations)
+    world.add("first", FIRST)
+    must(world, "db", "migrate")
+    with closing(sqlite3.connect(world.database, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        for n in range(1, rows + 1):
+            connection.execute("INSERT INTO parents VALUES (?, ?)", (n, f"parent {n}"))
+            connection.execute("INSERT INTO children VALUES (?, ?, ?)", (n * 2, n, "a"))
+            connection.execute("INSERT INTO children VALUES (?, ?, ?)", (n * 2 + 1, n, "b"))
+            connection.execute("INSERT INTO notes VALUES (?, ?)", (n, f"note {n} " * 40))
+        connection.execute("COMMIT")
+        connection.execute(f"PRAGMA journal_mode={journal_mode}").fetchall()
+    for name, sql, down in PENDING:
+        world.add(name, sql, down)
+    return world
+
+
+def new_world(root: Path, journal_mode: str) -> World:
+    """Make a database with everything applied, a backup from before, and rows written since."""
+    world = old_world(root, journal_mode)
+    must(world, "db", "migrate")
+    with closing(sqlite3.connect(world.database, isolation_level=None)) as connection:
+        connection.execute(
+            "INSERT INTO notes (id, body, length) VALUES (1000, 'written since', 13)"
+        )
+        connection.execute(f"PRAGMA journal_mode={journal_mode}").fetchall()
+    return world
+
+
+def content(database: Path) -> str:
+    """Return a digest of schema, rows, ledger and history (without times); equal means the same.
+
+    Opens the file for writing, as the next program would: what SQLite has to recover, it recovers.
+    """
+    with closing(sqlite3.connect(f"file:{database}?mode=rw", uri=True)) as connection:
+        parts = [
+            line
+            for line in connection.iterdump()
+            if "__guard_history" not in line and "sqlite_sequence" not in line
+        ]
+        has_history = connection.execute(
+            "SELECT 1 FROM sqlite_schema WHERE name = '__guard_history'"
+        ).fetchone()
+        if has_history:
+            events = connection.execute("SELECT event, tag FROM __guard_history ORDER BY id")
+            parts += [f"{event} {tag}" for event, tag in events]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
