@@ -15,7 +15,7 @@ setup: ## install the locked dependencies into .venv (does nothing when they are
 
 run: ## start the gateway in dev mode, with two demo servers (ARGS="--port 3002")
 	@requirements/install .venv demo
-	@$(BIN)/local-mcp-gateway serve --dev $(ARGS)
+	@$(BIN)/python examples/run_demo.py $(ARGS)
 
 test: setup ## run the tests (ARGS="tests/guard -k kill")
 	@$(BIN)/python -m pytest $(ARGS)
