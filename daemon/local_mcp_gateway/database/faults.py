@@ -6,6 +6,7 @@ constraint, a missing table) are not named here: whoever ran the statement knows
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,11 +68,28 @@ def as_problem(error: sqlite3.Error, database: Path | str) -> GatewayError | Non
             return None
 
 
+def of_system(error: OSError, database: Path | str) -> GatewayError | None:
+    """Return the situation behind an error of the operating system, if it is the machine's."""
+    where = error.filename or database
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskProblem(f"The disk is full: {where} could not be written.", errno=error.errno)
+    if error.errno == errno.EIO:
+        return DiskProblem(f"The disk reported an error at {where}.", errno=error.errno)
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return DatabasePathProblem(f"{where} cannot be written by this user: {error.strerror}.")
+    return None
+
+
 @contextmanager
 def explained(database: Path | str) -> Iterator[None]:
-    """Turn what SQLite raises inside into the situation behind it, where there is one."""
+    """Turn what SQLite or the system raises inside into the situation behind it, if there is one."""
     try:
         yield
+    except OSError as error:
+        problem = of_system(error, database)
+        if problem is None:
+            raise
+        raise problem from error
     except sqlite3.Error as error:
         problem = as_problem(error, database)
         if problem is None:

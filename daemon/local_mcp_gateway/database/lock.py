@@ -23,10 +23,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld
 
 if TYPE_CHECKING:
@@ -73,7 +75,8 @@ class DatabaseLock:
         try:
             self._acquire()
             before = _read(self._descriptor).get("stopped")
-            _write(self._descriptor, {"holder": asdict(_myself()), "stopped_before": before})
+            with explained(self.path):
+                _write(self._descriptor, {"holder": asdict(_myself()), "stopped_before": before})
         except BaseException:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -86,15 +89,20 @@ class DatabaseLock:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Say that nobody holds it, then let it go; a database that nobody touched stays clean."""
+        """Say that nobody holds it, then let it go; a database that nobody touched stays clean.
+
+        A disk that refuses the few bytes does not matter: the lock goes with the descriptor, and
+        without the record the next start checks the file.
+        """
         try:
-            now = stamp(self.database)
-            found = _read(self._descriptor).get("stopped_before")
-            untouched = now is not None and now == found
-            _write(
-                self._descriptor,
-                {"holder": None} | ({"stopped": now} if self._clean or untouched else {}),
-            )
+            with suppress(OSError):
+                now = stamp(self.database)
+                found = _read(self._descriptor).get("stopped_before")
+                untouched = now is not None and now == found
+                _write(
+                    self._descriptor,
+                    {"holder": None} | ({"stopped": now} if self._clean or untouched else {}),
+                )
         finally:
             os.close(self._descriptor)
             self._descriptor = -1

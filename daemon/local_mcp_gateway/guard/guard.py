@@ -20,6 +20,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.guard.attempt import Attempt, no_progress
 from local_mcp_gateway.guard.hazards import face_hazards
@@ -77,7 +78,8 @@ class guarded:  # noqa: N801  reads as a verb where it is used: `with guarded(da
             self.lock.__enter__()
         try:
             self.attempt.emit("guard.locked", database=str(self.attempt.database), pid=os.getpid())
-            return start(self.attempt)
+            with explained(self.attempt.database):
+                return start(self.attempt)
         except BaseException:
             self.lock.__exit__(None, None, None)
             raise

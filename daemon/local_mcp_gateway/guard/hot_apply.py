@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.guard.attempt import Attempt, no_progress
 from local_mcp_gateway.guard.guard import start
 from local_mcp_gateway.log import ignore
@@ -36,4 +37,5 @@ def hot_apply(
     on and see the old schema until COMMIT. Runs in a worker thread. Raises as `guarded` does, with
     the database as it was.
     """
-    return start(Attempt(database, migrations, policy, emit, progress, stop, serving=True))
+    with explained(database):
+        return start(Attempt(database, migrations, policy, emit, progress, stop, serving=True))
