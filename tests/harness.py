@@ -131,12 +131,14 @@ class GatewayProcess:
         self._reader.start()
 
     def _read(self) -> None:
-        for line in self.stderr:
-            with self._changed:
-                self.lines.append(line.rstrip("\n"))
-                if event := as_event(line):
-                    self.events.append(event)
-                self._changed.notify_all()
+        # The reader closes the stream: closing it under a read would wait for that read.
+        with self.stderr:
+            for line in self.stderr:
+                with self._changed:
+                    self.lines.append(line.rstrip("\n"))
+                    if event := as_event(line):
+                        self.events.append(event)
+                    self._changed.notify_all()
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -185,6 +187,7 @@ class GatewayProcess:
         """Wait for the end and for the last line of the log; return the exit code."""
         code = self.process.wait(deadline_s)
         self._reader.join(deadline_s)
+        assert not self._reader.is_alive(), "somebody still holds the pipe of the log"
         return code
 
     def stop(self) -> int:
@@ -286,13 +289,12 @@ class Place:
             start_new_session=True,
         )
         os.close(write_end)
-        with os.fdopen(read_end) as stream:
-            gateway = GatewayProcess(process, stream)
-            try:
-                yield gateway
-            finally:
-                with_children(process)
-                gateway.wait()
+        gateway = GatewayProcess(process, os.fdopen(read_end))
+        try:
+            yield gateway
+        finally:
+            with_children(process)
+            gateway.wait()
 
     @property
     def log_pipe(self) -> Path:
