@@ -272,6 +272,22 @@ class MigrationApplied(GatewayError):
     default_hint = "Go back with `db down`, or restore the backup from before it."
 
 
+class NoWayBack(GatewayError):
+    """A migration that should be taken back has no `.down.sql`, in the folder or in the history."""
+
+    code = "no_way_back"
+    exit_code = Exit.REFUSED
+    default_hint = "Write its `.down.sql`, or restore the backup from before it."
+
+
+class NotAdopted(GatewayError):
+    """No point of the migrations folder gives exactly the schema that this database has."""
+
+    code = "not_adopted"
+    exit_code = Exit.REFUSED
+    default_hint = "See `db diff`; bring the folder or the schema to where they meet, then try again."
+
+
 class DriftRefused(GatewayError):
     """The live schema was changed by hand, and the policy is not to migrate on top of that."""
 

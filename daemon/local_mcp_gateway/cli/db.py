@@ -15,6 +15,7 @@ COMMANDS = {
     "diff": Target("schema:diff", "Compare schema, database, snapshot or folder with another."),
     "check": Target("schema:check", "Check folder and database against each other, for CI."),
     "rehearse": Target("rehearse:rehearse", "Try what is pending on a copy of real data."),
+    "down": Target("down:down", "Take migrations back, guarded the same way."),
     "backup": Target("backup:backup", "Make, list, verify and prune backups."),
     "restore": Target("restore:restore", "Put a backup in the database's place."),
     "reset": Target("restore:reset", "Start afresh with every migration applied, after a backup."),

@@ -81,6 +81,7 @@ EVENTS: dict[str, Event] = {
     "migration.hot_refused": Event(
         "error", "A saved migration was refused; the gateway serves the old schema."
     ),
+    "migration.reverted": Event("info", "A migration was taken back; committed and durable."),
     "migration.mended": Event(
         "info", "The migrations folder fits the database again; nothing was to apply."
     ),

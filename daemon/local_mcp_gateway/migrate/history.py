@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.resolve import AppliedMigration
 
 
 class Recorded(NamedTuple):
@@ -75,26 +76,24 @@ def note(
 
 def forget(
     connection: sqlite3.Connection,
-    migration: Migration,
+    applied: AppliedMigration,
     *,
     duration_ms: float | None,
     backup: str | None,
     program_version: str,
-    fingerprint: str | None,
 ) -> None:
     """Take a reverted migration out of the ledger and say so in the history."""
     connection.execute(
         "DELETE FROM __drizzle_migrations WHERE hash = ? AND created_at = ?",
-        (migration.hash, migration.when),
+        (applied.hash, applied.created_at),
     )
     note(
         connection,
         "reverted",
-        migration,
+        applied.migration,
         duration_ms=duration_ms,
         backup=backup,
         program_version=program_version,
-        fingerprint=fingerprint,
     )
 
 

@@ -1,0 +1,238 @@
+"""The way back, guarded like the way forward: lock → hold → backup → rehearse → revert → verify.
+
+What has to come out is known beforehand: the schema that the remaining migrations make of an empty
+database. Anything else is refused and rolled back. Where no way back exists, the restore that would
+do it is offered with what it would cost, never done.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.backup import create_backup, list_backups, require_room, scratch_copy, sweep
+from local_mcp_gateway.backup.restore import rows_lost
+from local_mcp_gateway.database.connect import (
+    begin_immediate,
+    open_migration,
+    open_reader,
+    open_scratch,
+)
+from local_mcp_gateway.database.integrity import probe
+from local_mcp_gateway.database.lock import DatabaseLock
+from local_mcp_gateway.errors import (
+    DriftRefused,
+    HistoryRefused,
+    NoWayBack,
+    ProblemCode,
+    UsageProblem,
+    VerificationFailed,
+)
+from local_mcp_gateway.guard.drift import find_drift
+from local_mcp_gateway.guard.hold import commit, settle
+from local_mcp_gateway.guard.transact import Done
+from local_mcp_gateway.migrate.down import WayBack, plan_down, revert, ways_back
+from local_mcp_gateway.migrate.folder import read_folder
+from local_mcp_gateway.migrate.history import applied_downs
+from local_mcp_gateway.migrate.ledger import GUARD_TABLES, ensure_ledger, read_ledger, seal
+from local_mcp_gateway.migrate.replay import replay
+from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.migrate.verify import survey, verify
+from local_mcp_gateway.schema import compare, fingerprint, inspect
+from local_mcp_gateway.schema.hazards import Hazard, hazards_of
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
+    from local_mcp_gateway.schema import Schema
+
+# What is pending, or stands beside the journal, has nothing to do with going back.
+_HARMLESS = frozenset({ProblemCode.OUT_OF_ORDER, ProblemCode.UNJOURNALED, ProblemCode.DUPLICATE})
+
+
+@dataclass(frozen=True, slots=True)
+class DownPlan:
+    """What going back would do."""
+
+    resolution: Resolution
+    ways: tuple[WayBack, ...]
+    """Newest first."""
+    expected: Schema
+    """Of the migrations that remain."""
+    found: Schema
+    hazards: tuple[Hazard, ...]
+
+
+def plan_way_back(
+    attempt: Attempt, connection: sqlite3.Connection, *, steps: int | None, to: str | None
+) -> DownPlan:
+    """Work out the way back; raises HistoryRefused, DriftRefused, NoWayBack or UsageProblem."""
+    resolution = resolve(read_folder(attempt.migrations), read_ledger(connection))
+    problems = [problem for problem in resolution.problems if problem.code not in _HARMLESS]
+    if problems:
+        raise HistoryRefused(problems)
+    chain = plan_down(resolution.applied, steps=steps, to=to)
+    ways, missing = ways_back(chain, applied_downs(connection, [entry.tag for entry in chain]))
+    if missing:
+        raise _no_way_back(attempt, missing, chain)
+    found = inspect(connection)
+    drift = find_drift(connection, resolution, found)
+    if drift and attempt.policy.drift != "warn":
+        raise DriftRefused(
+            f"The schema of {attempt.database} was changed outside of its migrations: {drift[0]}.",
+            drift=[str(difference) for difference in drift],
+        )
+    remaining = resolution.applied[: len(resolution.applied) - len(chain)]
+    with closing(
+        replay((entry.migration for entry in remaining), prepare=attempt.prepare)
+    ) as memory:
+        expected = inspect(memory)
+    statements = [statement.text for way in ways for statement in split(way.sql)]
+    return DownPlan(resolution, ways, expected, found, hazards_of(statements, found, expected))
+
+
+def look_back(attempt: Attempt, *, steps: int | None, to: str | None) -> DownPlan:
+    """Plan the way back without any lock, to show it before it is confirmed."""
+    with closing(open_reader(attempt.database)) as reader:
+        return plan_way_back(attempt, reader, steps=steps, to=to)
+
+
+def go_back(
+    attempt: Attempt, *, steps: int | None, to: str | None, lock_timeout_s: float = 0.0
+) -> tuple[Done, Backup | None]:
+    """Take migrations back, all or nothing; raises with the database as it was."""
+    with DatabaseLock(attempt.database, timeout_s=lock_timeout_s, stop=attempt.stop) as lock:
+        sweep(attempt.database, attempt.backup_folder)
+        if (
+            probe(attempt.database, quick_check_limit_s=attempt.policy.quick_check_limit_s).state
+            == "new"
+        ):
+            raise UsageProblem(
+                f"{attempt.database} has no applied migrations.", hint="See `db status`."
+            )
+        done, backup = _held(attempt, steps=steps, to=to)
+        lock.record_clean_stop()
+    return done, backup
+
+
+def _held(attempt: Attempt, *, steps: int | None, to: str | None) -> tuple[Done, Backup | None]:
+    require_room(attempt.database, attempt.backup_folder)
+    with closing(open_migration(attempt.database)) as live:
+        attempt.prepare(live)
+        begin_immediate(live, attempt.database)
+        try:
+            plan = plan_way_back(attempt, live, steps=steps, to=to)
+            if not plan.ways:
+                return Done((), fingerprint(plan.found), ()), None
+            backup = _back_up(attempt, plan)
+            with scratch_copy(backup) as copy, closing(open_scratch(copy)) as scratch:
+                attempt.prepare(scratch)
+                begin_immediate(scratch, copy)
+                _revert(attempt, scratch, plan, backup)
+            attempt.checkpoint()
+            done = _revert(attempt, live, plan, backup)
+            attempt.checkpoint()
+            commit(attempt, live)
+        finally:
+            if live.in_transaction:
+                live.execute("ROLLBACK")
+    settle(attempt, Done((), done.fingerprint, ()), backup)
+    for step in done.steps:
+        attempt.emit(
+            "migration.reverted",
+            tag=step.tag,
+            statements=step.statements,
+            duration_ms=step.duration_ms,
+        )
+    return done, backup
+
+
+def _back_up(attempt: Attempt, plan: DownPlan) -> Backup:
+    newest = plan.ways[0].applied.tag
+    return create_backup(
+        attempt.database,
+        folder=attempt.backup_folder,
+        before=f"down-{newest}",
+        fingerprint=fingerprint(plan.found),
+        applied=[entry.tag for entry in plan.resolution.applied],
+        program_version=attempt.policy.program_version,
+        progress=lambda done, total: attempt.progress("backup", done, total),
+        stop=attempt.stop,
+    )
+
+
+def _revert(
+    attempt: Attempt, connection: sqlite3.Connection, plan: DownPlan, backup: Backup
+) -> Done:
+    """Run the ways back and verify them, inside the caller's transaction."""
+    before = survey(connection)
+    ensure_ledger(connection)
+    steps = revert(
+        connection,
+        plan.ways,
+        backup=backup.name,
+        program_version=attempt.policy.program_version,
+        stop=attempt.stop,
+    )
+    losses = verify(connection, before, steps)
+    now = inspect(connection)
+    differences = compare(plan.expected, now)
+    if differences:
+        raise VerificationFailed(
+            f"After the way back of {steps[-1].tag} the schema is not what it was before it:"
+            f" {differences[0]}"
+            + (f" (and {len(differences) - 1} more)." if len(differences) > 1 else "."),
+            hint=f"Correct {steps[-1].tag}.down.sql; the database is as it was.",
+            differences=[str(difference) for difference in differences],
+        )
+    found = fingerprint(now)
+    seal(connection, found)
+    return Done(steps, found, losses)
+
+
+def _no_way_back(
+    attempt: Attempt, missing: tuple[str, ...], chain: tuple[AppliedMigration, ...]
+) -> NoWayBack:
+    """Name what is missing, and offer the newest backup from before all that is to be taken back."""
+    tags = {entry.tag for entry in chain}
+    backup = next(
+        (
+            found
+            for found in list_backups(attempt.database, attempt.backup_folder)
+            if not tags & set(found.applied)
+        ),
+        None,
+    )
+    hint = f"Write {missing[0]}.down.sql"
+    if backup is None:
+        hint += "; there is no backup from before it."
+    else:
+        cost = _cost(attempt, backup)
+        hint += f", or restore the backup from before it: `db restore {backup.name}`{cost}."
+    return NoWayBack(
+        f"{missing[0]} has no way back: there is no {missing[0]}.down.sql, in the folder or in the history.",
+        hint=hint,
+        tags=list(missing),
+        backup=backup.name if backup else None,
+    )
+
+
+def _cost(attempt: Attempt, backup: Backup) -> str:
+    """Say which rows a restore would lose; what was changed in place cannot be counted."""
+    changes = rows_lost(attempt.database, backup)
+    if changes is None:
+        return ""
+    lost = [
+        f"{change.table} {change.rows_now - (change.rows_then or 0)}"
+        for change in changes
+        if change.table not in GUARD_TABLES and (change.rows_now or 0) > (change.rows_then or 0)
+        if change.rows_now is not None
+    ]
+    if not lost:
+        return " (no rows were added since; changes to rows are not counted)"
+    return f" (rows added since would be lost: {', '.join(lost)}; and changes made since)"

@@ -1,0 +1,108 @@
+"""The way back: which migrations, by which text, and running it in the caller's transaction.
+
+The text is the migration's `.down.sql`, or the one that the history kept when the migration was
+applied: then it works after the file is gone. A migration that changes no schema by its nature
+(`no-transaction`) needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.migrate.apply import run, supervised
+from local_mcp_gateway.migrate.history import forget
+
+if TYPE_CHECKING:
+    import sqlite3
+    import threading
+
+    from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.resolve import AppliedMigration
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """A migration to take back, and the SQL that does it."""
+
+    applied: AppliedMigration
+    sql: str
+
+    @property
+    def migration(self) -> Migration:
+        """Return the migration that is taken back."""
+        return self.applied.migration
+
+
+def plan_down(
+    applied: Sequence[AppliedMigration], *, steps: int | None = None, to: str | None = None
+) -> tuple[AppliedMigration, ...]:
+    """Return what is to be taken back, newest first; `to` is the tag that stays the last one applied.
+
+    Raises UsageProblem for a tag that is not applied, or more steps than there are.
+    """
+    if to is not None:
+        tags = [entry.tag for entry in applied]
+        if to not in tags:
+            raise UsageProblem(
+                f"{to} is not applied, so nothing can go back to it.", hint="See `db status`."
+            )
+        return tuple(reversed(applied[tags.index(to) + 1 :]))
+    count = 1 if steps is None else steps
+    if count > len(applied):
+        raise UsageProblem(
+            f"There are {len(applied)} applied migrations, so {count} cannot be taken back.",
+            hint="See `db status`.",
+        )
+    return tuple(reversed(applied[len(applied) - count :]))
+
+
+def ways_back(
+    chain: Sequence[AppliedMigration], kept: Mapping[str, str]
+) -> tuple[tuple[WayBack, ...], tuple[str, ...]]:
+    """Return the ways back, and the tags that have none. `kept` are the texts in the history, by tag."""
+    found: list[WayBack] = []
+    missing: list[str] = []
+    for entry in chain:
+        down = entry.migration.down
+        if down is not None:
+            found.append(WayBack(entry, down.read_bytes().decode()))
+        elif entry.tag in kept:
+            found.append(WayBack(entry, kept[entry.tag]))
+        elif entry.migration.directives.no_transaction:
+            found.append(WayBack(entry, ""))
+        else:
+            missing.append(entry.tag)
+    return tuple(found), tuple(missing)
+
+
+def revert(
+    connection: sqlite3.Connection,
+    ways: Sequence[WayBack],
+    *,
+    backup: str | None,
+    program_version: str,
+    stop: threading.Event | None = None,
+) -> tuple[Step, ...]:
+    """Run the ways back in order and take the migrations out of the ledger; the caller commits.
+
+    Raises what applying a migration raises, naming the `.down.sql` file.
+    """
+    steps: list[Step] = []
+    with supervised(connection, stop) as authority:
+        for way in ways:
+            step = run(connection, way.migration, authority, stop=stop, down=way.sql)
+            authority.off = True
+            forget(
+                connection,
+                way.applied,
+                duration_ms=step.duration_ms,
+                backup=backup,
+                program_version=program_version,
+            )
+            authority.off = False
+            steps.append(step)
+    return tuple(steps)

@@ -1,0 +1,105 @@
+"""The way back: the schema is what it was, or nothing happened."""
+
+from __future__ import annotations
+
+import pytest
+
+from local_mcp_gateway.errors import (
+    MigrationFailed,
+    NoWayBack,
+    UsageProblem,
+    VerificationFailed,
+)
+from local_mcp_gateway.guard import guarded
+from local_mcp_gateway.guard.attempt import Attempt
+from local_mcp_gateway.guard.down import go_back
+from tests.harness import Place
+
+
+def migrate(place: Place) -> None:
+    with guarded(place.database, place.folder.path):
+        pass
+
+
+def back(place: Place, *, steps: int | None = None, to: str | None = None) -> list[str]:
+    done, _ = go_back(Attempt(place.database, place.folder.path), steps=steps, to=to)
+    return [step.tag for step in done.steps]
+
+
+@pytest.fixture
+def three(place: Place) -> Place:
+    place.folder.add("a", "CREATE TABLE a(x);", down="DROP TABLE a;")
+    place.folder.add("b", "CREATE TABLE b(x); CREATE INDEX i ON b(x);", down="DROP TABLE b;")
+    place.folder.add("c", "ALTER TABLE a ADD y;", down="ALTER TABLE a DROP COLUMN y;")
+    migrate(place)
+    return place
+
+
+def tables(place: Place) -> list[str]:
+    return [
+        str(name)
+        for (name,) in place.query(
+            "SELECT name FROM sqlite_schema WHERE type='table' AND name NOT LIKE '\\_\\_%' ESCAPE '\\' ORDER BY 1"
+        )
+    ]
+
+
+def test_one_step_takes_the_newest_back_and_it_can_be_applied_again(three: Place) -> None:
+    assert back(three) == ["0002_c"]
+    assert three.query("SELECT name FROM pragma_table_info('a')") == [("x",)]
+    assert three.query("SELECT count(*) FROM __drizzle_migrations") == [(2,)]
+    assert three.query("SELECT event, tag FROM __guard_history ORDER BY id DESC LIMIT 1") == [
+        ("reverted", "0002_c")
+    ]
+    migrate(three)
+    assert three.query("SELECT name FROM pragma_table_info('a')") == [("x",), ("y",)]
+
+
+def test_to_names_the_migration_that_stays(three: Place) -> None:
+    assert back(three, to="0000_a") == ["0002_c", "0001_b"]
+    assert tables(three) == ["a"]
+
+
+def test_every_step_can_be_taken_back(three: Place) -> None:
+    assert back(three, steps=3) == ["0002_c", "0001_b", "0000_a"]
+    assert tables(three) == []
+
+
+def test_a_tag_that_is_not_applied_and_too_many_steps_are_usage(three: Place) -> None:
+    with pytest.raises(UsageProblem, match="0009_z is not applied"):
+        back(three, to="0009_z")
+    with pytest.raises(UsageProblem, match="3 applied"):
+        back(three, steps=4)
+
+
+def test_the_kept_text_is_used_when_the_down_file_is_gone(three: Place) -> None:
+    (three.folder.path / "0002_c.down.sql").unlink()
+    assert back(three) == ["0002_c"]
+
+
+def test_a_way_back_that_fails_changes_nothing_and_names_the_file(three: Place) -> None:
+    (three.folder.path / "0001_b.down.sql").write_text("DROP INDEX i;\nDROP TABLE nope;")
+    before = three.content()
+    with pytest.raises(MigrationFailed, match=r"0001_b.down.sql, line 2, statement 2"):
+        back(three, steps=2)
+    assert three.content() == before
+
+
+def test_a_way_back_that_leads_elsewhere_is_refused(three: Place) -> None:
+    (three.folder.path / "0002_c.down.sql").write_text("CREATE TABLE rest(x);")
+    before = three.content()
+    with pytest.raises(VerificationFailed, match="is not what it was"):
+        back(three)
+    assert three.content() == before
+
+
+def test_without_a_way_back_the_exact_restore_and_its_cost_are_offered(three: Place) -> None:
+    three.folder.add("d", "CREATE TABLE d(x);")
+    migrate(three)
+    three.write("INSERT INTO a(x) VALUES (1), (2)")
+    before = three.content()
+    with pytest.raises(NoWayBack) as caught:
+        back(three)
+    backup = caught.value.data["backup"]
+    assert f"`db restore {backup}` (rows added since would be lost: a 2; and" in caught.value.hint
+    assert three.content() == before
