@@ -1,0 +1,165 @@
+"""`server`, `profile` and `call`, with a daemon and without one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness import REPOSITORY, Place
+
+TIME = (sys.executable, "-m", "mcp_server_time", "--local-timezone", "UTC")
+
+
+@pytest.fixture(params=["with a daemon", "without one"])
+def either(request: pytest.FixtureRequest, shipped: Place) -> Iterator[Place]:
+    if request.param == "without one":
+        yield shipped
+        return
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        yield shipped
+
+
+def test_a_server_is_added_listed_shown_edited_and_removed(either: Place) -> None:
+    added = either.run("server", "add", "time", "--profile", "demo", "--env", "TZ=UTC", "--", *TIME)
+    assert added.code == 0, added.stderr
+    (listed,) = either.run("server", "list", "--json").json()
+    assert (listed["name"], listed["kind"], listed["profiles"]) == ("time", "stdio", ["demo"])
+    assert [listed["command"], *listed["args"]] == list(TIME)
+
+    assert (
+        either.run(
+            "server", "edit", "time", "--rename", "clock", "--env", "A=1", "--env", "TZ"
+        ).code
+        == 0
+    )
+    shown = either.run("server", "show", "clock", "--secrets", "--json").json()
+    assert shown["env"] == {"A": "1"}
+    assert [shown["command"], *shown["args"]] == list(TIME)
+
+    assert either.run("server", "remove", "clock", "--yes").code == 0
+    assert either.run("server", "list", "--json").json() == []
+    assert either.run("profile", "show", "demo", "--json").json()["servers"] == []
+
+
+def test_options_of_the_server_itself_are_not_ours(shipped: Place) -> None:
+    added = shipped.run("server", "add", "x", "--json", "--", "uvx", "--help", "--profile", "p")
+    assert added.json()["command"] == "uvx"
+    assert added.json()["args"] == ["--help", "--profile", "p"]
+
+
+def test_a_server_over_http_keeps_its_headers_secret_until_asked(shipped: Place) -> None:
+    url = "https://example.test/mcp"
+    shipped.run("server", "add", "far", "--url", url, "--header", "Authorization: Bearer abc")
+    shown = shipped.run("server", "show", "far", "--json").json()
+    assert (shown["kind"], shown["url"]) == ("http", url)
+    assert shown["headers"] == {"Authorization": "[redacted]"}
+    secret = shipped.run("server", "show", "far", "--secrets", "--json").json()
+    assert secret["headers"] == {"Authorization": "Bearer abc"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("add", "x"), "needs a command or a URL"),
+        (("add", "x", "--url", "http://h/mcp", "--", "cmd"), "needs a command or a URL"),
+        (("add", "x", "--url", "ftp://h"), "ftp://h"),
+        (("add", "a b", "--", "cmd"), "'a b'"),
+        (("add", "x", "--env", "=1", "--", "cmd"), "has no name"),
+        (("add", "x", "--env", "A", "--", "cmd"), "has no value"),
+        (("show", "nobody"), "no server 'nobody'"),
+        (("remove", "nobody"), "not confirmed"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_hint(
+    shipped: Place, arguments: tuple[str, ...], said: str
+) -> None:
+    done = shipped.run("server", *arguments)
+    assert done.code == 2
+    assert said in done.stderr
+    assert "→" in done.stderr
+
+
+def test_an_mcp_servers_file_is_imported_once_and_again_without_harm(either: Place) -> None:
+    demo = REPOSITORY / "examples" / "demo.json"
+    first = either.run("server", "import", demo, "--profile", "demo", "--json")
+    assert first.json() == {"added": ["time", "notes"], "kept": [], "profile": "demo"}
+    again = either.run("server", "import", demo, "--profile", "demo", "--json")
+    assert again.json() == {"added": [], "kept": ["time", "notes"], "profile": "demo"}
+    members = either.run("profile", "show", "demo", "--json").json()["servers"]
+    assert [member["name"] for member in members] == ["time", "notes"]
+
+
+def test_a_file_with_one_bad_server_imports_nothing(shipped: Place) -> None:
+    document = {"mcpServers": {"good": {"command": "x"}, "bad": {"type": "pigeon"}}}
+    done = shipped.run("server", "import", "-", stdin=json.dumps(document))
+    assert done.code == 2
+    assert "pigeon" in done.stderr
+    assert shipped.run("server", "list", "--json").json() == []
+
+
+def test_profiles_order_switch_and_lose_their_servers(either: Place) -> None:
+    for name in ("a", "b", "c"):
+        either.run("server", "add", name, "--", "cmd")
+    assert either.run("profile", "add", "work", "b", "a", "--description", "for work").code == 0
+    assert (
+        either.run("profile", "edit", "work", "--add", "c", "--disable", "a", "--remove", "b").code
+        == 0
+    )
+    shown = either.run("profile", "show", "work", "--json").json()
+    assert shown["description"] == "for work"
+    assert shown["servers"] == [{"name": "a", "active": False}, {"name": "c", "active": True}]
+    assert either.run("profile", "edit", "work", "--remove", "zzz").code == 2
+    assert either.run("profile", "add", "broken", "nobody").code == 2
+    assert either.run("profile", "remove", "work", "--yes").code == 0
+    assert either.run("profile", "list", "--json").json() == []
+
+
+def test_a_server_can_be_tried_and_its_tool_called(either: Place) -> None:
+    either.run("server", "add", "time", "--profile", "demo", "--", *TIME)
+    tried = either.run("server", "test", "time", "--json")
+    assert tried.code == 0, tried.stderr
+    assert "tools" in tried.json()["capabilities"]
+    called = either.run("call", "get_current_time", "timezone=UTC")
+    assert called.code == 0, called.stderr
+    assert json.loads(called.stdout)["timezone"] == "UTC"
+
+
+def test_a_command_that_does_not_exist_is_said_by_test_with_exit_1(either: Place) -> None:
+    either.run("server", "add", "ghost", "--", "no-such-command-anywhere")
+    tried = either.run("server", "test", "ghost")
+    assert tried.code == 1
+    assert "no-such-command-anywhere" in tried.stderr
+
+
+def test_a_tool_that_fails_or_is_not_there_exits_with_1(shipped: Place) -> None:
+    shipped.run("server", "add", "time", "--profile", "demo", "--", *TIME)
+    assert shipped.run("call", "get_current_time", "timezone=Nowhere/City").code == 1
+    missing = shipped.run("call", "no_such_tool")
+    assert missing.code == 1
+    assert "no_such_tool" in missing.stderr + missing.stdout
+
+
+def test_a_change_is_served_at_once_by_the_running_gateway(shipped: Place) -> None:
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        shipped.run("server", "add", "time", "--profile", "demo", "--", *TIME)
+        gateway.wait_for("server.changed")
+        assert (
+            shipped.run("call", "get_current_time", "timezone=UTC", "--profile", "demo").code == 0
+        )
+        assert gateway.wait_for("call.finished")["status"] == "ok"
+
+
+def test_while_another_process_holds_the_lock_without_answering_a_command_says_who(
+    shipped: Place,
+) -> None:
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        shipped.database.with_name(shipped.database.name + ".sock").unlink()
+        done = shipped.run("server", "list")
+        assert done.code == 4
+        assert str(gateway.process.pid) in done.stderr
