@@ -63,7 +63,7 @@ def create_backup(
             raise BackupFailed(f"The backup {path} exists already.", hint="Run it again.")
         temporary = names.temporary(path)
         with temporary_file(temporary) as descriptor:
-            _copy_online(database, temporary, progress, _Patience(deadline_s, stop))
+            copy_online(database, temporary, progress, deadline_s=deadline_s, stop=stop)
             sha256 = _read_back(database, temporary, descriptor, stop)
             backup = Backup(
                 path=path,
@@ -100,17 +100,20 @@ class _Patience:
             )
 
 
-def _copy_online(
+def copy_online(
     database: Path,
     target: Path,
     progress: Callable[[int, int], None] | None,
-    patience: _Patience,
+    *,
+    deadline_s: float | None = None,
+    stop: threading.Event | None = None,
 ) -> None:
-    """Copy every page of one moment into the target, which is flushed and checked by the caller.
+    """Copy every page of one moment into the target, which the caller flushes and checks, or not.
 
     The source is held in one read transaction for all steps: without it a step ends its own, and a
     writer between two steps makes SQLite start again from the first page (2,543 times, once).
     """
+    patience = _Patience(deadline_s, stop)
 
     def between_steps(_status: int, remaining: int, total: int) -> None:
         patience.check(database)

@@ -1,0 +1,98 @@
+"""`db rehearse`: what is pending, on a copy of real data, with its time, rows and room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.errors import Exit
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.guard.trial import Trial
+
+
+@click.command()
+@click.option(
+    "--on",
+    "source",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A copy of a production database; without it this database.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> int:
+    """Run the pending migrations on a copy of real data; the file itself is only read.
+
+    Shows the time of each migration, the rows of each table before and after, the hazards that came
+    true and the free room that the real run takes. Exit 5 if it would fail. Takes no lock.
+    """
+    from local_mcp_gateway.cli.progress import progress_bar
+    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.guard.trial import try_on_copy
+    from local_mcp_gateway.service.policy import guard_policy
+
+    with stop_on_signals() as stop, progress_bar() as progress:
+        attempt = Attempt(
+            invocation.database,
+            invocation.migrations,
+            guard_policy(invocation.settings),
+            progress=progress,
+            stop=stop,
+        )
+        trial = try_on_copy(attempt, source.absolute() if source else invocation.database)
+    if as_json:
+        render.print_json(as_object(trial))
+    else:
+        _show(trial)
+    return Exit.OK
+
+
+def as_object(trial: Trial) -> dict[str, object]:
+    """Return what `--json` prints."""
+    steps = trial.rehearsal.steps if trial.rehearsal else ()
+    hazards = trial.rehearsal.hazards if trial.rehearsal else ()
+    return {
+        "source": str(trial.source),
+        "migrations": [
+            {"tag": s.tag, "statements": s.statements, "duration_ms": round(s.duration_ms, 3)}
+            for s in steps
+        ],
+        "tables": [
+            {"table": t.table, "rows_before": t.before, "rows_after": t.after} for t in trial.tables
+        ],
+        "hazards": [
+            {
+                "tag": found.tag,
+                "kind": str(found.hazard.kind),
+                "object": found.hazard.object,
+                "message": found.hazard.message,
+            }
+            for found in hazards
+        ],
+        "duration_ms": round(trial.rehearsal.duration_ms, 3) if trial.rehearsal else 0.0,
+        "bytes_before": trial.bytes_before,
+        "bytes_after": trial.bytes_after,
+        "bytes_needed": trial.bytes_needed,
+    }
+
+
+def _show(trial: Trial) -> None:
+    if trial.rehearsal is None:
+        click.echo("Nothing pending.")
+        return
+    for step in trial.rehearsal.steps:
+        click.echo(f"fine     {step.tag}  {render.duration(step.duration_ms)}")
+    for found in trial.rehearsal.hazards:
+        click.secho(f"hazard   {found.tag}: {found.hazard.message}", fg="yellow")
+    render.print_table(
+        ("TABLE", "ROWS BEFORE", "ROWS AFTER"), [(t.table, t.before, t.after) for t in trial.tables]
+    )
+    click.echo(
+        f"{render.size(trial.bytes_before)} before, {render.size(trial.bytes_after)} after; the real "
+        f"run needs {render.size(trial.bytes_needed)} free. {trial.source} was only read."
+    )

@@ -1,0 +1,90 @@
+"""A rehearsal by itself: what is pending, tried on a copy of real data, with numbers to plan by."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.backup import names, require_room, room_needed
+from local_mcp_gateway.backup.durable import make_folder, named_failures, temporary_file
+from local_mcp_gateway.backup.snapshot import copy_online
+from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.guard.read import read
+from local_mcp_gateway.guard.rehearse import rehearse_on
+from local_mcp_gateway.migrate.verify import survey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.guard.rehearse import Rehearsal
+
+
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """How many rows a table has; None: it is not there."""
+
+    table: str
+    before: int | None
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What the pending migrations did to a copy of `source`, which was only read."""
+
+    source: Path
+    rehearsal: Rehearsal | None
+    """None: nothing is pending."""
+    tables: tuple[TableRows, ...]
+    bytes_before: int
+    bytes_after: int
+
+    @property
+    def bytes_needed(self) -> int:
+        """Return the free room that a guarded start with these migrations takes at its peak.
+
+        The backup, the rehearsed copy as it ends, and a log of the live file that may hold all of it.
+        """
+        return room_needed(self.source) + self.bytes_after
+
+
+def try_on_copy(attempt: Attempt, source: Path) -> Trial:
+    """Copy `source` (online, so it may be in use) and run what is pending on the copy.
+
+    Takes no lock; the copy is in the backup folder and gone afterwards. Raises what a guarded start
+    would raise.
+    """
+    folder = attempt.backup_folder
+    require_room(source, folder, rehearsed=False)
+    with named_failures("write a copy for the rehearsal into", folder):
+        make_folder(folder)
+        stem = attempt.database.resolve().stem
+        path = names.temporary(folder / f"{stem}-trial-{os.getpid()}.db")
+        with temporary_file(path):
+            copy_online(
+                source,
+                path,
+                lambda done, total: attempt.progress("copy", done, total),
+                stop=attempt.stop,
+            )
+            return _run(attempt, source, path)
+
+
+def _run(attempt: Attempt, source: Path, copy: Path) -> Trial:
+    on_copy = replace(attempt, database=copy)
+    before, bytes_before = _rows(copy), copy.stat().st_size
+    plan = read(on_copy, fresh=False)
+    if not plan.pending:
+        return Trial(source, None, (), bytes_before, bytes_before)
+    rehearsal = rehearse_on(on_copy, copy, plan)
+    after = _rows(copy)
+    tables = [TableRows(t, before.get(t), after.get(t)) for t in sorted({*before, *after})]
+    return Trial(source, rehearsal, tuple(tables), bytes_before, copy.stat().st_size)
+
+
+def _rows(database: Path) -> dict[str, int]:
+    with closing(open_reader(database)) as reader:
+        return dict(survey(reader).rows)
