@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.gateway.support import Running, gateway_of, stdio
+from tests.gateway.support import QUICK, Running, gateway_of, stdio
 
 HELLO: dict[str, Any] = {
     "jsonrpc": "2.0",
@@ -75,6 +76,23 @@ async def test_a_session_that_is_unknown_or_ended_is_not_found(running: Running)
     async with running.http.delete(running.url, headers=identity) as reply:
         assert reply.status == 200
     assert (await running.post(call("ping"), **headers)).status == 404
+
+
+async def test_the_only_profile_needs_no_name(tmp_path: Path) -> None:
+    named = replace(QUICK, default_profile="elsewhere")
+    async with gateway_of(tmp_path, stdio("plain", "plain.py"), options=named) as running:
+        api = running.url.replace("/mcp", "/api/mcp/gateway")
+        for url in (running.url, f"{running.url}/default", api):
+            async with running.http.post(url, json=call("ping")) as reply:
+                assert await reply.json() == {"jsonrpc": "2.0", "id": 1, "result": {}}
+
+
+async def test_a_mistyped_profile_is_told_which_there_are(running: Running) -> None:
+    root = running.url.rpartition("/mcp")[0]
+    async with running.http.post(f"{root}/mcp/wrok", json=call("ping")) as reply:
+        assert reply.status == 404
+        message = (await reply.json())["error"]["message"]
+    assert message.startswith("Nothing is served at /mcp/wrok; there is /mcp/")
 
 
 async def test_a_session_belongs_to_its_profile(running: Running) -> None:

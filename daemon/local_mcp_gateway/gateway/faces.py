@@ -62,7 +62,7 @@ class Faces:
         if path.startswith("/health/"):
             await self._health(path, send)
         elif (profile := self._profile(path)) is None:
-            await _plain(send, 404, failure(INVALID_REQUEST, f"Nothing is served at {path}"), extra)
+            await _plain(send, 404, failure(INVALID_REQUEST, self._not_here(path)), extra)
         elif scope["method"] == "POST":
             await self._post(profile, headers, receive, send, extra)
         elif scope["method"] == "OPTIONS":
@@ -80,8 +80,18 @@ class Faces:
             return None
         api = path.startswith("/api/")
         default = len(parts) == 1 or not parts[1] or (api and parts[1] == "gateway")
+        profiles = self._hub.registry.profiles
         name = self._hub.options.default_profile if default else parts[1]
-        return name if name in self._hub.registry.profiles else None
+        if default and name not in profiles and len(profiles) == 1:
+            return next(iter(profiles))  # the only one there is needs no name
+        return name if name in profiles else None
+
+    def _not_here(self, path: str) -> str:
+        """Say what is served instead: a mistyped profile is the usual cause."""
+        names = sorted(self._hub.registry.profiles)
+        if not names:
+            return f"Nothing is served at {path}: there is no profile yet; add one with `server add`"
+        return f"Nothing is served at {path}; there is " + ", ".join(f"/mcp/{n}" for n in names)
 
     async def _health(self, path: str, send: Send) -> None:
         if path == "/health/live":
