@@ -25,10 +25,10 @@ def test_a_restore_brings_the_rows_back_and_keeps_the_replaced_file(
         connection.execute("DELETE FROM notes WHERE id > 10")
         connection.commit()
     done = restore(database, backup)
-    assert rows(database) == 500
     assert done.aside is not None
-    assert rows(done.aside) == 10
     assert files(database) == {"app.db", done.aside.name}
+    assert rows(database) == 500
+    assert rows(done.aside) == 10
     assert database.stat().st_mode & 0o777 == 0o600
 
 

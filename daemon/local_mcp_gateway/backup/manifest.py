@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import names
 from local_mcp_gateway.backup.durable import flush, temporary_file, write_all
-from local_mcp_gateway.errors import BackupForeign, NoSuchBackup
+from local_mcp_gateway.errors import BackupForeign, DiskProblem, NoSuchBackup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,6 +200,8 @@ def publish(backup: Backup, temporary: Path) -> None:
     with temporary_file(prepared) as descriptor:
         write_all(descriptor, text.encode())
         os.fsync(descriptor)
+        if os.pread(descriptor, len(text.encode()) + 1, 0) != text.encode():
+            raise DiskProblem(f"The manifest {prepared} does not read back as written.")
         try:
             temporary.rename(backup.path)
             flush(backup.path.parent)

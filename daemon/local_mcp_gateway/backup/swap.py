@@ -1,8 +1,9 @@
 """Put another file in a database's place: at every moment the path holds the old one or the new one.
 
 The danger is the old WAL: beside the new file SQLite would replay it into that. So the old database
-is first brought to one self-contained file (`journal_mode=DELETE`, which also fails while any other
-program has it open), and only then does one rename make the change.
+is first locked against every other program and its WAL written back into it, and only then does one
+rename make the change. (`journal_mode=DELETE` would do both too, but it writes the header under a
+journal, which a kill leaves behind.)
 """
 
 from __future__ import annotations
@@ -74,15 +75,18 @@ def _at_rest(real: Path) -> Iterator[bool]:
 
 
 def _make_one_file(connection: sqlite3.Connection, real: Path) -> None:
+    """Lock every other program out until the connection is closed, and empty the WAL."""
     try:
-        mode = connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
-        if mode != "delete":
-            raise DatabaseBusy(f"Another program has {real} open.")
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
         connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("ROLLBACK")
+        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     except sqlite3.OperationalError as error:
         if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise DatabaseBusy(f"Another program has {real} open.") from error
         raise
+    if busy:
+        raise DatabaseBusy(f"Another program has {real} open.")
 
 
 def _keep(real: Path, aside: Path) -> None:
