@@ -106,7 +106,7 @@ def test_servers_and_profiles_have_their_forms(shipped: Place, validate_json: Va
     assert shipped.run("db", "migrate").code == 0
     said("server add", "web", "--url http://127.0.0.1:9/mcp --header X-Key=secret")
     said("server add", "clock --profile daily -- mcp-server-time --local-timezone UTC")
-    assert [server["name"] for server in said("server list")] == ["web", "clock"]
+    assert [server["name"] for server in said("server list")] == ["clock", "web"]
     assert "secret" not in json.dumps(said("server show", "web"))
     said("server edit", "web --off")
     said("profile add", "work web clock")
@@ -118,3 +118,61 @@ def test_servers_and_profiles_have_their_forms(shipped: Place, validate_json: Va
     file.write_text(json.dumps({"mcpServers": {"time": {"command": "mcp-server-time"}}}))
     said("server import", str(file))
     said("server remove", "web --yes")
+
+
+def test_looking_at_folder_and_database_has_its_forms(
+    place: Place, said: Callable[..., Any]
+) -> None:
+    place.folder.add(
+        "one",
+        "CREATE TABLE a (id INTEGER PRIMARY KEY, word TEXT)",
+        down="DROP TABLE a",
+    )
+    said("db check", code=3)
+    place.migrate()
+    place.folder.add("two", "ALTER TABLE a ADD COLUMN x TEXT", down="ALTER TABLE a DROP COLUMN x")
+    said("db rehearse")
+    assert said("db migrate")["backup"]
+    said("db diff")
+    place.write("CREATE TABLE by_hand (id INTEGER)")
+    assert said("db diff", code=3)["differences"] != []
+    place.write("DROP TABLE by_hand")
+    assert [step["tag"] for step in said("db down", "--steps", "1", "--yes")["reverted"]] == [
+        "0001_two"
+    ]
+
+
+def test_generating_has_its_forms(place: Place, said: Callable[..., Any]) -> None:
+    schema = place.root / "schema.sql"
+    schema.write_text("CREATE TABLE a (id INTEGER PRIMARY KEY, word TEXT);\n")
+    assert said("db generate", "--schema", schema, "--check", code=3)["missing"]
+    assert said("db generate", "--schema", schema)["tag"]
+    assert said("db generate", "--schema", schema)["tag"] is None
+    said("db generate", "--empty", "--name", "more")
+    said("db drop", "--yes")
+
+
+def test_restoring_resetting_and_seeding_have_their_forms(
+    shipped: Place, validate_json: Validate
+) -> None:
+    def said(name: str, *arguments: str) -> None:
+        done = shipped.run(*name.split(), *arguments, "--json")
+        assert done.code == 0, done.stderr + done.stdout
+        validate_json(name.replace(" ", "-"), done.json())
+
+    shipped.migrate()
+    said("db backup create")
+    said("db seed")
+    said("db restore", "latest", "--yes")
+    said("db reset", "--yes")
+
+
+def test_a_start_has_its_form_afterwards(shipped: Place, validate_json: Validate) -> None:
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        reloaded = shipped.run("reload", "--json")
+        validate_json("reload", reloaded.json())
+        assert gateway.stop() == 0
+    started = shipped.run("startup", "--json")
+    validate_json("startup", started.json())
+    assert started.json()["starts"][-1]["outcome"] == "ready"
