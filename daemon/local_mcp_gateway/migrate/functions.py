@@ -6,9 +6,9 @@ entry points of installed packages in the group `local_mcp_gateway.sql_functions
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from local_mcp_gateway.errors import ConfigProblem
@@ -39,20 +39,12 @@ def installed_functions() -> dict[str, Callable[..., object]]:
 
 def _offers(folder: str) -> bool:
     """Tell whether a package in this folder of the import path offers functions."""
+    wanted = ENTRY_POINTS.encode()
     try:
-        names = [
-            name for name in os.listdir(folder or ".") if name.endswith((".dist-info", ".egg-info"))
-        ]
+        found = Path(folder).glob("*-info/entry_points.txt")
+        return any(wanted in file.read_bytes() for file in found)
     except OSError:
         return False
-    for name in names:
-        try:
-            with open(f"{folder or '.'}/{name}/entry_points.txt", "rb") as file:
-                if ENTRY_POINTS.encode() in file.read():
-                    return True
-        except OSError:
-            continue
-    return False
 
 
 def register(
