@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from local_mcp_gateway.migrate.folder import Migration
-    from local_mcp_gateway.migrate.resolve import AppliedMigration
+    from local_mcp_gateway.migrate.resolve import AppliedMigration, Edited
 
 
 class Recorded(NamedTuple):
@@ -95,6 +95,18 @@ def forget(
         backup=backup,
         program_version=program_version,
     )
+
+
+def accept(
+    connection: sqlite3.Connection, edited: Edited, *, event: str, program_version: str
+) -> None:
+    """Take an edited file's hash into the ledger, and its text and the old hash into the history."""
+    row, migration = edited.row, edited.migration
+    connection.execute(
+        "UPDATE __drizzle_migrations SET hash = ?, created_at = ? WHERE hash = ? AND created_at = ?",
+        (migration.hash, migration.when, row.hash, row.created_at),
+    )
+    note(connection, event, migration, program_version=program_version, previous_hash=row.hash)
 
 
 def read_history(connection: sqlite3.Connection) -> tuple[Recorded, ...]:

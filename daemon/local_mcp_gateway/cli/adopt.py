@@ -1,0 +1,196 @@
+"""`db adopt`, `db repair`, `db renumber`: take over a database or a folder, mend its history on purpose."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli.confirm import confirm_by_name
+from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.cli.restore import (
+    json_option,
+    lock_timeout_option,
+    refuse_while_held,
+    yes_option,
+)
+from local_mcp_gateway.errors import DatabasePathProblem, Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from local_mcp_gateway.guard.attempt import Attempt
+
+
+@click.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["auto", "plain", "journal", "updown", "dbmate", "goose"]),
+    help="Make a plain folder ours first: what its files look like.",
+)
+@click.option("--trust-files", is_flag=True, help="Take edited files as what was applied.")
+@yes_option
+@lock_timeout_option
+@json_option
+@click.pass_obj
+def adopt(
+    invocation: Invocation,
+    *,
+    form: str | None,
+    trust_files: bool,
+    yes: bool,
+    lock_timeout: float,
+    as_json: bool,
+) -> int:
+    """Take over a folder or a database that another tool (or nobody) kept.
+
+    With --format the folder becomes ours: journal written, ups and downs apart, originals kept in
+    meta/adopted. A database without a ledger is compared with the folder: what gives exactly its schema
+    is marked as applied. With --trust-files the edited files of a taken-over database are accepted.
+    """
+    if form is None and not _has_content(invocation):
+        raise DatabasePathProblem(f"There is no database at {invocation.database} to adopt.")
+    refuse_while_held(invocation.database, lock_timeout)
+    result: dict[str, Sequence[str]] = {"journaled": [], "adopted": [], "trusted": []}
+    if form is not None:
+        result["journaled"] = _convert(invocation, form)
+    if _has_content(invocation):
+        what, tags = _take_over(
+            invocation,
+            trust=trust_files,
+            only_if_new=form is not None,
+            yes=yes,
+            timeout_s=lock_timeout,
+        )
+        result[what] = tags
+    if as_json:
+        render.print_json(result)
+        return Exit.OK
+    for done, of in result.items():
+        for tag in of:
+            click.echo(f"{done}  {tag}")
+    if not any(result.values()):
+        click.echo("Nothing to adopt.")
+    return Exit.OK
+
+
+def _take_over(
+    invocation: Invocation, *, trust: bool, only_if_new: bool, yes: bool, timeout_s: float
+) -> tuple[str, tuple[str, ...]]:
+    """Mend the ledger; return what was done, as a word, and the tags."""
+    from local_mcp_gateway.guard import mend
+
+    def confirm(told: Sequence[str]) -> None:
+        confirm_by_name(invocation.database.name, told, yes=yes)
+
+    with _attempt(invocation) as attempt, mend.held(attempt, timeout_s) as live:
+        if trust:
+            return "trusted", mend.trust_files(attempt, live, confirm)
+        if only_if_new and mend.has_ledger(live):
+            return "adopted", ()
+        return "adopted", mend.adopt_database(attempt, live, confirm)
+
+
+@click.command()
+@click.option("--accept-edited", "tag", metavar="TAG", required=True, help="The edited migration.")
+@yes_option
+@lock_timeout_option
+@json_option
+@click.pass_obj
+def repair(
+    invocation: Invocation, *, tag: str, yes: bool, lock_timeout: float, as_json: bool
+) -> int:
+    """Accept the edit of an applied migration, after showing what changed; recorded in the history."""
+    from local_mcp_gateway.guard import mend
+    from local_mcp_gateway.migrate.history import last_text
+
+    if not _has_content(invocation):
+        raise DatabasePathProblem(f"There is no database at {invocation.database}.")
+    with _attempt(invocation) as attempt, mend.held(attempt, lock_timeout) as live:
+        entry = mend.find_edited(attempt, live, tag)
+        difference = _difference(tag, last_text(live, entry.row.hash), entry.migration.sql)
+        confirm_by_name(invocation.database.name, difference, yes=yes)
+        mend.accept_edited(attempt, live, entry)
+    if as_json:
+        render.print_json(
+            {"tag": tag, "previous_hash": entry.row.hash, "hash": entry.migration.hash}
+        )
+    else:
+        click.echo(f"accepted  {tag}")
+    return Exit.OK
+
+
+@click.command()
+@lock_timeout_option
+@json_option
+@click.pass_obj
+def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> int:
+    """Give pending migrations with a taken number, or an early date, a place at the end."""
+    from local_mcp_gateway.guard import mend
+    from local_mcp_gateway.migrate.folder import read_folder
+    from local_mcp_gateway.migrate.renumber import carry_out, plan_renumber
+    from local_mcp_gateway.migrate.resolve import resolve
+
+    folder = read_folder(invocation.migrations)
+    now_ms = int(time.time() * 1000)
+    if _has_content(invocation):
+        with _attempt(invocation) as attempt, mend.held(attempt, lock_timeout) as live:
+            moves = plan_renumber(folder, mend.resolution(attempt, live), now_ms=now_ms)
+            carry_out(folder.path, moves)
+    else:
+        moves = plan_renumber(folder, resolve(folder, ()), now_ms=now_ms)
+        carry_out(folder.path, moves)
+    if as_json:
+        render.print_json({"moved": [{"from": m.migration.tag, "to": m.tag} for m in moves]})
+        return Exit.OK
+    for move in moves:
+        click.echo(f"renumbered  {move.migration.tag} → {move.tag}")
+    if not moves:
+        click.echo("Nothing to renumber.")
+    return Exit.OK
+
+
+@contextmanager
+def _attempt(invocation: Invocation) -> Iterator[Attempt]:
+    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.service.policy import guard_policy
+
+    with stop_on_signals() as stop:
+        yield Attempt(
+            invocation.database,
+            invocation.migrations,
+            guard_policy(invocation.settings),
+            invocation.emitter(),
+            stop=stop,
+        )
+
+
+def _convert(invocation: Invocation, form: str) -> list[str]:
+    from local_mcp_gateway.migrate.plain import Format, convert, detect
+
+    chosen = detect(invocation.migrations) if form == "auto" else Format(form)
+    entries = convert(invocation.migrations, chosen, now_ms=int(time.time() * 1000))
+    return [entry.tag for entry in entries]
+
+
+def _has_content(invocation: Invocation) -> bool:
+    return invocation.database.exists() and invocation.database.stat().st_size > 0
+
+
+def _difference(tag: str, old: str | None, new: str) -> list[str]:
+    """Return a unified difference, line by line; a text that nobody kept cannot be shown."""
+    from difflib import unified_diff
+
+    if old is None:
+        return [
+            f"The text of {tag} as it was applied is not known here; this is what it is now:",
+            new,
+        ]
+    lines = unified_diff(
+        old.splitlines(), new.splitlines(), f"{tag} as applied", f"{tag} as it is now", lineterm=""
+    )
+    return list(lines) or [f"Only line ends or spaces at the end of {tag} differ."]

@@ -1,0 +1,116 @@
+"""Which point of a folder a database is at, when no ledger says it: replay and compare.
+
+The folder is replayed on an empty database, one migration after another, and the schema compared
+after each. Only where the number of objects agrees is it inspected, so a long folder stays cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.migrate.replay import extend, replay
+from local_mcp_gateway.schema import compare, inspect
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.schema import Difference
+
+# Tables in which other tools keep their own history: part of no migration.
+FOREIGN_LEDGERS = frozenset(
+    {
+        "schema_migrations",
+        "goose_db_version",
+        "gorp_migrations",
+        "alembic_version",
+        "knex_migrations",
+        "knex_migrations_lock",
+        "_sqlx_migrations",
+        "refinery_schema_history",
+        "_prisma_migrations",
+        "django_migrations",
+        "_yoyo_migration",
+        "_yoyo_log",
+        "_yoyo_version",
+        "yoyo_lock",
+        "migrations",
+        "_sqlite_migrations",
+        "flyway_schema_history",
+        "__migrations__",
+        "d1_migrations",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where a database stands in a folder."""
+
+    count: int | None
+    """How many migrations its schema has; None: no point gives exactly this schema."""
+    earliest: int | None
+    """The first count that gives the same schema: what lies between changes only data."""
+    differences: tuple[Difference, ...]
+    """From the nearest point, where there is none."""
+    nearest: int
+
+
+def find_point(
+    migrations: Sequence[Migration],
+    live: sqlite3.Connection,
+    *,
+    prepare: Callable[[sqlite3.Connection], None] | None = None,
+) -> Point:
+    """Return how many of the migrations the live schema is the result of; reads only.
+
+    Raises what replaying the folder raises.
+    """
+    found = inspect(live)
+    wanted = _size(live)
+    matches: list[int] = []
+    nearest, distance = 0, wanted
+    with closing(replay((), prepare=prepare)) as memory:
+        for count in range(len(migrations) + 1):
+            if count:
+                extend(memory, migrations[count - 1])
+            away = abs(_size(memory) - wanted)
+            if away <= distance:
+                nearest, distance = count, away
+            if away == 0 and not _foreign_removed(compare(inspect(memory), found)):
+                matches.append(count)
+    if matches:
+        return Point(matches[-1], _run_start(matches), (), matches[-1])
+    with closing(replay(migrations[:nearest], prepare=prepare)) as memory:
+        differences = _foreign_removed(compare(inspect(memory), found))
+    return Point(None, None, differences, nearest)
+
+
+def _run_start(matches: list[int]) -> int:
+    """Return the first of the counts that lead to the last one without a gap."""
+    start = matches[-1]
+    while start - 1 in matches:
+        start -= 1
+    return start
+
+
+def _size(connection: sqlite3.Connection) -> int:
+    """Count the named objects, without the tables in which tools keep their history."""
+    names = ", ".join(f"'{name}'" for name in FOREIGN_LEDGERS)
+    (count,) = connection.execute(
+        "SELECT count(*) FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        " AND name NOT LIKE '\\_litestream\\_%' ESCAPE '\\' AND name NOT LIKE 'libsql\\_%' ESCAPE '\\'"
+        f" AND tbl_name NOT IN ('__drizzle_migrations', '__guard_history', {names})"
+    ).fetchone()
+    return int(count)
+
+
+def _foreign_removed(differences: Sequence[Difference]) -> tuple[Difference, ...]:
+    return tuple(
+        difference
+        for difference in differences
+        if difference.object.split(".")[0].strip('"`[]').lower() not in FOREIGN_LEDGERS
+    )

@@ -1,0 +1,194 @@
+"""Plain migration folders of other tools, made ours in place: a journal, and ups apart from downs.
+
+    plain    NNNN_name.sql                       the files stay as they are
+    journal  ours, with files beside the journal  their entries are written
+    updown   name.up.sql, name.down.sql          golang-migrate and others
+    dbmate   -- migrate:up … -- migrate:down
+    goose    -- +goose Up … -- +goose Down
+
+What is replaced is kept in `meta/adopted/`. The journal is written last, so a crash in between leaves
+a folder that is still refused as unjournaled, and the same command does it again.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import ForbiddenStatement, UsageProblem
+from local_mcp_gateway.migrate.folder import Migration, read_folder
+from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
+from local_mcp_gateway.migrate.untransacted import checked_statements
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_UP = {
+    "dbmate": re.compile(r"^--[ \t]*migrate:up\b(?P<options>[^\n]*)", re.MULTILINE),
+    "goose": re.compile(
+        r"^--[ \t]*\+goose[ \t]+up\b(?P<options>[^\n]*)", re.MULTILINE | re.IGNORECASE
+    ),
+}
+_DOWN = {
+    "dbmate": re.compile(r"^--[ \t]*migrate:down\b[^\n]*", re.MULTILINE),
+    "goose": re.compile(r"^--[ \t]*\+goose[ \t]+down\b[^\n]*", re.MULTILINE | re.IGNORECASE),
+}
+_NO_TRANSACTION = re.compile(
+    r"transaction:[ \t]*false|\+goose[ \t]+no[ \t]+transaction", re.IGNORECASE
+)
+_NUMBER = re.compile(r"[Vv]?(\d+)")
+_EARLIEST_MS = 946_684_800_000  # the year 2000: a smaller number is a count, not a time
+
+
+class Format(StrEnum):
+    """What a folder looks like before it is ours."""
+
+    PLAIN = "plain"
+    JOURNAL = "journal"
+    UPDOWN = "updown"
+    DBMATE = "dbmate"
+    GOOSE = "goose"
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A migration as it will stand in the folder; None where its file stays as it is."""
+
+    tag: str
+    source: str
+    up: bytes | None
+    down: bytes | None = None
+
+
+def detect(path: Path) -> Format:
+    """Return what the folder looks like, by its names and its files' marks."""
+    if (path / "meta" / "_journal.json").exists():
+        return Format.JOURNAL
+    files = _files(path)
+    if any(file.name.endswith(".up.sql") for file in files):
+        return Format.UPDOWN
+    for name, pattern in _UP.items():
+        if any(pattern.search(file.read_bytes().decode(errors="replace")) for file in files):
+            return Format(name)
+    return Format.PLAIN
+
+
+def convert(path: Path, form: Format, *, now_ms: int) -> tuple[Entry, ...]:
+    """Make the folder ours; return the journal entries that were written.
+
+    Raises UsageProblem for a folder that is ours already or has nothing to convert.
+    """
+    folder = read_folder(path)
+    if form is not Format.JOURNAL and (folder.migrations or folder.problems):
+        raise UsageProblem(
+            f"{path} has a journal already.",
+            hint="Use `db adopt --format journal` to write the entries of files that it does not list.",
+        )
+    known = folder.migrations
+    extra = {file.name for file in folder.unjournaled}
+    files = [file for file in _files(path) if form is not Format.JOURNAL or file.name in extra]
+    if not files:
+        raise UsageProblem(
+            f"There are no files in {path} that would need it.", hint="See `db status`."
+        )
+    new = sorted((_read(file, form) for file in files), key=lambda file: _order(file.tag))
+    entries = tuple(_entries(new, known, now_ms))
+    for file in new:
+        _place(path, file)
+    write_journal(path, entries)
+    return entries
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in path.glob("*.sql") if not file.name.endswith(".down.sql")]
+
+
+def _read(file: Path, form: Format) -> NewFile:
+    if form is Format.UPDOWN and file.name.endswith(".up.sql"):
+        return NewFile(file.name.removesuffix(".up.sql"), file.name, file.read_bytes())
+    if form not in (Format.DBMATE, Format.GOOSE):
+        return NewFile(file.stem, file.name, None)
+    text = file.read_bytes().decode(errors="surrogateescape")
+    up, down = _UP[form].search(text), _DOWN[form].search(text)
+    if up is None:
+        return NewFile(file.stem, file.name, None)
+    if down is None:
+        forward, backward = text[up.end() :], None
+    elif down.start() > up.start():
+        forward, backward = text[up.end() : down.start()], text[down.end() :]
+    else:
+        forward, backward = text[up.end() :], text[down.end() : up.start()]
+    forward = forward.strip("\r\n") + "\n"
+    if _NO_TRANSACTION.search(text[: up.end()]) and _may_leave_transaction(file, forward):
+        forward = "-- guard: no-transaction\n" + forward
+    return NewFile(
+        file.stem,
+        file.name,
+        forward.encode(errors="surrogateescape"),
+        (backward.strip("\r\n") + "\n").encode(errors="surrogateescape")
+        if backward and backward.strip()
+        else None,
+    )
+
+
+def _may_leave_transaction(file: Path, sql: str) -> bool:
+    """Tell whether all of it is what we run without a transaction; else it runs inside ours."""
+    try:
+        return bool(checked_statements(Migration(file.stem, 0, 0, "", sql, str(file))))
+    except ForbiddenStatement:
+        return False
+
+
+def _order(tag: str) -> tuple[int, int, str]:
+    match = _NUMBER.match(tag)
+    return (0, int(match.group(1)), tag) if match else (1, 0, tag)
+
+
+def _entries(new: list[NewFile], known: tuple[Migration, ...], now_ms: int) -> list[Entry]:
+    """Date each file: by the time in its name where there is one, later than the one before it."""
+    idx = 1 + max((migration.idx for migration in known), default=-1)
+    newest = max((migration.when for migration in known), default=0)
+    entries = []
+    base = now_ms - len(new)
+    for offset, file in enumerate(new):
+        when = max(_time_in(file.tag) or base + offset, newest + 1)
+        entries.append(Entry(idx + offset, file.tag, when))
+        newest = when
+    return entries
+
+
+def _time_in(tag: str) -> int | None:
+    """Read `20240131120000` or milliseconds since 1970 from the beginning of a name."""
+    match = _NUMBER.match(tag)
+    if match is None:
+        return None
+    digits = match.group(1)
+    if len(digits) == 13 and int(digits) > _EARLIEST_MS:
+        return int(digits)
+    if len(digits) == 14:
+        import calendar
+        import time
+
+        try:
+            return calendar.timegm(time.strptime(digits, "%Y%m%d%H%M%S")) * 1000
+        except ValueError:
+            return None
+    return None
+
+
+def _place(path: Path, file: NewFile) -> None:
+    """Write the files of one migration; the original is kept first."""
+    if file.up is None:
+        return
+    kept = path / "meta" / "adopted"
+    kept.mkdir(parents=True, exist_ok=True)
+    original = path / file.source
+    if not (kept / file.source).exists():
+        replace_durably(kept / file.source, original.read_bytes())
+    if file.down is not None:
+        replace_durably(path / f"{file.tag}.down.sql", file.down)
+    replace_durably(path / f"{file.tag}.sql", file.up)
+    if file.source != f"{file.tag}.sql":
+        original.unlink()

@@ -1,0 +1,166 @@
+"""Taking over and mending, by the command line: every mend is shown, confirmed and recorded."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from tests.harness import Place
+
+LEDGER = 'CREATE TABLE "__drizzle_migrations" (id SERIAL PRIMARY KEY, hash text NOT NULL, created_at numeric)'
+
+
+def codes(place: Place) -> list[str]:
+    return [problem["code"] for problem in place.run("db", "status", "--json").json()["problems"]]
+
+
+def as_drizzle_left_it(place: Place) -> None:
+    """A database with the folder applied and Drizzle's ledger, no history of ours."""
+    connection = sqlite3.connect(place.database)
+    connection.execute(LEDGER)
+    for entry in place.folder.journal():
+        connection.executescript((place.folder.path / f"{entry['tag']}.sql").read_text())
+        connection.execute(
+            "INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?, ?)",
+            (place.folder.hash_of(entry["tag"]), entry["when"]),
+        )
+    connection.commit()
+    connection.close()
+
+
+def test_a_drizzle_database_is_current_without_any_word(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a(x);")
+    as_drizzle_left_it(place)
+    before = place.content()
+    assert place.run("db", "status", "--json").json()["state"] == "current"
+    assert place.run("db", "migrate").code == 0
+    assert place.content() == before
+
+
+def test_files_edited_long_ago_are_refused_and_then_trusted(place: Place) -> None:
+    tag = place.folder.add("a", "CREATE TABLE a(x);")
+    as_drizzle_left_it(place)
+    place.folder.write(tag, "CREATE TABLE a(x); -- tidied up")
+    refused = place.run("db", "migrate")
+    assert refused.code == 8
+    assert "db adopt --trust-files" in refused.stderr
+    assert place.run("db", "adopt", "--trust-files").code == 2  # nobody confirmed
+    assert place.run("db", "adopt", "--trust-files", "--yes", "--json").json()["trusted"] == [tag]
+    assert place.run("db", "migrate").code == 0
+    assert place.query("SELECT event, previous_hash IS NOT NULL FROM __guard_history") == [
+        ("trusted", 1)
+    ]
+
+
+def test_a_database_without_a_ledger_is_adopted_where_its_schema_is(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a(x);")
+    place.folder.add("b", "CREATE TABLE b(x);")
+    place.folder.add("c", "CREATE TABLE c(x);")
+    connection = sqlite3.connect(place.database)
+    connection.executescript(
+        "CREATE TABLE b(x); CREATE TABLE a(x); CREATE TABLE schema_migrations(version);"
+    )
+    connection.close()
+    done = place.run("db", "adopt", "--yes", "--json")
+    assert done.json()["adopted"] == ["0000_a", "0001_b"]
+    assert place.run("db", "migrate").code == 0
+    assert place.query("SELECT event FROM __guard_history") == [
+        ("adopted",),
+        ("adopted",),
+        ("applied",),
+    ]
+    again = place.run("db", "adopt", "--yes")
+    assert again.code == 2
+    assert "has a ledger already" in again.stderr
+
+
+def test_a_schema_that_no_point_gives_is_refused_with_the_difference(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a(x);")
+    connection = sqlite3.connect(place.database)
+    connection.executescript("CREATE TABLE a(x, extra);")
+    connection.close()
+    refused = place.run("db", "adopt", "--yes")
+    assert refused.code == 8
+    assert "extra" in refused.stderr
+    assert place.query("SELECT count(*) FROM sqlite_schema") == [(1,)]
+
+
+def test_a_dbmate_folder_and_its_database_are_taken_over_in_one_go(place: Place) -> None:
+    folder = place.folder
+    folder.journal_file.unlink()
+    folder.write(
+        "20240101000000_a", "-- migrate:up\nCREATE TABLE a(x);\n-- migrate:down\nDROP TABLE a;\n"
+    )
+    connection = sqlite3.connect(place.database)
+    connection.executescript("CREATE TABLE a(x); CREATE TABLE schema_migrations(version);")
+    connection.close()
+    done = place.run("db", "adopt", "--format", "auto", "--yes", "--json").json()
+    assert done == {
+        "journaled": ["20240101000000_a"],
+        "adopted": ["20240101000000_a"],
+        "trusted": [],
+    }
+    assert place.run("db", "status", "--json").json()["state"] == "current"
+
+
+def test_an_accepted_edit_shows_the_difference_and_is_recorded(place: Place) -> None:
+    tag = place.folder.add("a", "CREATE TABLE a(x);")
+    assert place.migrate().code == 0
+    place.folder.write(tag, "CREATE TABLE a(x);\n-- a comment\n")
+    assert codes(place) == ["edited"]
+    asked = place.run("db", "repair", "--accept-edited", tag)
+    assert asked.code == 2
+    assert "+-- a comment" in asked.stderr
+    assert codes(place) == ["edited"]
+    assert place.run("db", "repair", "--accept-edited", tag, "--yes").code == 0
+    assert place.run("db", "status", "--json").json()["state"] == "current"
+    assert place.query("SELECT event, tag FROM __guard_history ORDER BY id") == [
+        ("applied", tag),
+        ("edit_accepted", tag),
+    ]
+    assert place.run("db", "repair", "--accept-edited", tag, "--yes").code == 2
+
+
+def test_two_branches_with_one_number_are_renumbered(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a(x);")
+    place.folder.add("mine", "CREATE TABLE mine(x);", down="DROP TABLE mine;")
+    assert place.migrate().code == 0
+    entries = place.folder.journal()
+    place.folder.write("0001_theirs", "CREATE TABLE theirs(x);")
+    place.folder.write("0001_theirs.down", "DROP TABLE theirs;")
+    entries.append({**entries[1], "tag": "0001_theirs", "when": entries[1]["when"] - 1})
+    place.folder.write_journal(entries)
+    assert set(codes(place)) == {"duplicate", "out_of_order"}
+    done = place.run("db", "renumber", "--json").json()
+    assert done == {"moved": [{"from": "0001_theirs", "to": "0002_theirs"}]}
+    assert not (place.folder.path / "0001_theirs.sql").exists()
+    assert (place.folder.path / "0002_theirs.down.sql").read_text() == "DROP TABLE theirs;"
+    assert place.migrate().code == 0
+    assert place.query("SELECT count(*) FROM theirs") == [(0,)]
+    journal = json.loads(place.folder.journal_file.read_text())
+    assert [entry["idx"] for entry in journal["entries"]] == [0, 1, 2]
+
+
+def test_renumbering_without_a_database_moves_the_later_one(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a(x);")
+    entries = place.folder.journal()
+    place.folder.write("0000_b", "CREATE TABLE b(x);")
+    place.folder.write_journal(
+        [*entries, {**entries[0], "tag": "0000_b", "when": entries[0]["when"] + 1}]
+    )
+    assert place.run("db", "renumber", "--json").json() == {
+        "moved": [{"from": "0000_b", "to": "0001_b"}]
+    }
+    assert place.migrate().code == 0
+
+
+def test_down_asks_first_and_takes_back(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a(x);", down="DROP TABLE a;")
+    assert place.migrate().code == 0
+    asked = place.run("db", "down")
+    assert asked.code == 2
+    assert "0000_a will be taken back" in asked.stderr
+    done = place.run("db", "down", "--yes", "--json")
+    assert [entry["tag"] for entry in done.json()["reverted"]] == ["0000_a"]
+    assert place.run("db", "status", "--json").json()["state"] == "pending"
+    assert place.run("db", "down", "--to", "x", "--steps", "1").code == 2
