@@ -86,21 +86,22 @@ def test_a_schema_that_no_point_gives_is_refused_with_the_difference(place: Plac
 
 
 def test_a_dbmate_folder_and_its_database_are_taken_over_in_one_go(place: Place) -> None:
-    folder = place.folder
-    folder.journal_file.unlink()
-    folder.write(
-        "20240101000000_a", "-- migrate:up\nCREATE TABLE a(x);\n-- migrate:down\nDROP TABLE a;\n"
+    folder = place.root / "dbmate"
+    folder.mkdir()
+    (folder / "20240101000000_a.sql").write_text(
+        "-- migrate:up\nCREATE TABLE a(x);\n-- migrate:down\nDROP TABLE a;\n"
     )
     connection = sqlite3.connect(place.database)
     connection.executescript("CREATE TABLE a(x); CREATE TABLE schema_migrations(version);")
     connection.close()
-    done = place.run("db", "adopt", "--format", "auto", "--yes", "--json").json()
+    there = ("--migrations", str(folder), "db")
+    done = place.run(*there, "adopt", "--format", "auto", "--yes", "--json").json()
     assert done == {
         "journaled": ["20240101000000_a"],
         "adopted": ["20240101000000_a"],
         "trusted": [],
     }
-    assert place.run("db", "status", "--json").json()["state"] == "current"
+    assert place.run(*there, "status", "--json").json()["state"] == "current"
 
 
 def test_an_accepted_edit_shows_the_difference_and_is_recorded(place: Place) -> None:
