@@ -1,0 +1,447 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_mcp_gateway.database.lock import DatabaseLock
+from tests.harness import Place
+
+NOTES = "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)"
+
+
+@pytest.fixture
+def kept(place: Place) -> Place:
+    """A place with two migrations applied, a row, and the backup from before the second."""
+    place.folder.add("notes", NOTES)
+    place.migrate()
+    place.write("INSERT INTO notes VALUES (1, 'kept')")
+    place.folder.add("pinned", "ALTER TABLE notes ADD COLUMN pinned INTEGER")
+    place.migrate()
+    return place
+
+
+def backups(place: Place) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = place.run("db", "backup", "list", "--json").json()["backups"]
+    return found
+
+
+def data_files(place: Place) -> set[str]:
+    """Name the files beside the database, without those of a WAL that a reading test left."""
+    found = {path.name for path in place.database.parent.iterdir() if path.is_file()}
+    return {name for name in found if not name.endswith(("-wal", "-shm"))}
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk needs root")
+
+
+# --- backup --------------------------------------------------------------------------------------
+
+
+def test_a_migration_leaves_a_backup_that_is_listed_with_what_it_was_made_for(kept: Place) -> None:
+    (backup,) = backups(kept)
+    assert backup["before"] == "0001_pinned"
+    assert backup["applied"] == ["0000_notes"]
+    table = kept.run("db", "backup", "list")
+    assert backup["name"] in table.stdout
+
+
+def test_create_makes_a_backup_that_verify_reads_back(kept: Place) -> None:
+    made = kept.run("db", "backup", "create", "--json").json()
+    assert made["before"] is None
+    assert made["applied"] == ["0000_notes", "0001_pinned"]
+    assert Path(made["path"]).stat().st_mode & 0o777 == 0o600
+    results = kept.run("db", "backup", "verify", "--json")
+    assert results.code == 0
+    assert [result["ok"] for result in results.json()] == [True, True]
+
+
+def test_create_works_while_another_program_is_writing(kept: Place) -> None:
+    with closing(sqlite3.connect(kept.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM notes")
+        made = kept.run("db", "backup", "create", "--json").json()
+        other.execute("ROLLBACK")
+    with closing(sqlite3.connect(made["path"])) as copy:
+        assert copy.execute("SELECT count(*) FROM notes").fetchone() == (1,)
+
+
+def test_create_leaves_nothing_beside_the_database(kept: Place) -> None:
+    assert kept.run("db", "backup", "create").code == 0
+    found = {path.name for path in kept.database.parent.iterdir() if path.is_file()}
+    assert found == {"gateway.db", "gateway.db.lock"}
+
+
+def test_create_without_a_database_says_where_there_is_none(place: Place) -> None:
+    done = place.run("db", "backup", "create", "--json")
+    assert done.code == 7
+    assert str(place.database) in done.json()["error"]["message"]
+
+
+def test_list_names_what_cannot_be_used_and_still_exits_0(kept: Place) -> None:
+    (backup,) = backups(kept)
+    Path(backup["path"]).with_suffix(".json").write_text('{"applica')
+    done = kept.run("db", "backup", "list", "--json")
+    assert done.code == 0
+    assert done.json()["backups"] == []
+    (unusable,) = done.json()["unusable"]
+    assert "not valid JSON" in unusable["reason"]
+
+
+@pytest.mark.parametrize("harm", ["cut off", "edited"])
+def test_verify_names_a_harmed_backup_and_exits_6(kept: Place, harm: str) -> None:
+    (backup,) = backups(kept)
+    with Path(backup["path"]).open("rb+") as file:
+        if harm == "cut off":
+            file.truncate(backup["bytes"] - 100)
+        else:
+            file.seek(backup["bytes"] - 100)
+            file.write(b"edited")
+    done = kept.run("db", "backup", "verify", "--json")
+    assert done.code == 6
+    (result,) = done.json()
+    assert result["ok"] is False
+    assert "Traceback" not in done.stderr
+
+
+def test_verify_of_an_unknown_name_is_a_usage_error(kept: Place) -> None:
+    done = kept.run("db", "backup", "verify", "yesterday")
+    assert done.code == 2
+    assert "There is no backup 'yesterday'" in done.stderr
+
+
+def test_prune_asks_first_and_keeps_the_one_from_before_the_newest_migration(kept: Place) -> None:
+    (before,) = backups(kept)
+    for _ in range(3):
+        assert kept.run("db", "backup", "create").code == 0
+    options = ("db", "backup", "prune", "--keep-last", "1", "--keep-daily-days", "0")
+    assert kept.run(*options).code == 2
+    assert len(backups(kept)) == 4
+    assert len(kept.run(*options, "--dry-run", "--json").json()["would_remove"]) == 2
+    assert kept.run(*options, "--yes").code == 0
+    assert [b["name"] for b in backups(kept)][-1] == before["name"]
+    assert len(backups(kept)) == 2
+
+
+@pytest.mark.root
+@needs_root
+def test_a_backup_folder_on_a_full_disk_exits_9_and_says_how_much_is_missing(
+    kept: Place, tmp_path: Path
+) -> None:
+    folder = tmp_path / "full"
+    with small_disk(folder, "16k"):
+        env = {"LMG_BACKUP__FOLDER": str(folder)}
+        done = kept.run("db", "backup", "create", env=env)
+        assert done.code == 9
+        assert "are missing" in done.stderr
+        kept.folder.add("more", "ALTER TABLE notes ADD COLUMN more TEXT")
+        before = kept.content()
+        assert kept.run("db", "migrate", env=env).code == 9
+        assert kept.content() == before
+        assert list(folder.iterdir()) == []
+
+
+@pytest.mark.root
+@needs_root
+def test_a_backup_folder_on_a_read_only_disk_exits_9(kept: Place, tmp_path: Path) -> None:
+    folder = tmp_path / "readonly"
+    with small_disk(folder, "1m"):
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        done = kept.run("db", "backup", "create", env={"LMG_BACKUP__FOLDER": str(folder)})
+        assert done.code == 9
+        assert "Read-only file system" in done.stderr
+
+
+def test_every_json_output_is_what_the_docs_promise(
+    kept: Place, tmp_path: Path, validate_json: Callable[[str, Any], None]
+) -> None:
+    seed = tmp_path / "seed.sql"
+    seed.write_text("INSERT INTO notes (text) VALUES ('seeded')")
+    kept.folder.add("more", "ALTER TABLE notes ADD COLUMN more TEXT")
+    for schema, *arguments in (
+        ("db-backup-create", "db", "backup", "create"),
+        ("db-backup-list", "db", "backup", "list"),
+        ("db-backup-verify", "db", "backup", "verify"),
+        ("db-backup-prune", "db", "backup", "prune", "--yes"),
+        ("db-rehearse", "db", "rehearse"),
+        ("db-restore", "db", "restore", "--yes"),
+        ("db-seed", "db", "seed", str(seed)),
+        ("db-reset", "db", "reset", "--yes"),
+    ):
+        done = kept.run(*arguments, "--json")
+        assert done.code == 0, done.stderr
+        validate_json(schema, done.json())
+
+
+# --- restore -------------------------------------------------------------------------------------
+
+
+def test_restore_brings_the_rows_back_keeps_the_old_file_and_records_it(kept: Place) -> None:
+    kept.write("DELETE FROM notes")
+    (backup,) = backups(kept)
+    done = kept.run("db", "restore", "latest", "--yes", "--json")
+    assert done.code == 0
+    assert kept.query("SELECT id, text FROM notes") == [(1, "kept")]
+    replaced = Path(done.json()["replaced"])
+    with closing(sqlite3.connect(replaced)) as old:
+        assert old.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+    assert kept.query("SELECT event, backup FROM __guard_history ORDER BY id DESC LIMIT 1") == [
+        ("restored", backup["name"])
+    ]
+
+
+def test_restore_says_what_would_be_lost_and_wants_the_name_typed(kept: Place) -> None:
+    kept.write("INSERT INTO notes VALUES (2, 'new', 1)")
+    before = kept.content()
+    done = kept.run("db", "restore", stdin="no\n")
+    assert done.code == 2
+    assert "Migration 0001_pinned was applied since" in done.stderr
+    assert "Table notes: 2 rows now, 1 then." in done.stderr
+    assert kept.content() == before
+    assert kept.run("db", "restore", stdin="gateway.db\n").code == 0
+    assert kept.query("SELECT count(*) FROM notes") == [(1,)]
+
+
+def test_a_restored_database_is_migrated_again_by_the_next_start(kept: Place) -> None:
+    assert kept.run("db", "restore", "--yes").code == 0
+    assert kept.run("db", "status", "--json").json()["state"] == "pending"
+    kept.migrate()
+    assert kept.run("db", "status", "--json").json()["state"] == "current"
+
+
+@pytest.mark.parametrize("harm", ["cut off", "edited", "other application", "newer format"])
+def test_a_backup_that_cannot_be_trusted_is_refused_and_nothing_is_touched(
+    kept: Place, harm: str
+) -> None:
+    (backup,) = backups(kept)
+    file = Path(backup["path"])
+    manifest = file.with_suffix(".json")
+    values = json.loads(manifest.read_text())
+    match harm:
+        case "cut off":
+            file.write_bytes(file.read_bytes()[:-4096])
+        case "edited":
+            file.write_bytes(file.read_bytes()[:-10] + b"x" * 10)
+        case "other application":
+            manifest.write_text(json.dumps({**values, "application": "somebody"}))
+        case _:
+            manifest.write_text(json.dumps({**values, "format": 99}))
+    before = kept.content()
+    done = kept.run("db", "restore", backup["name"], "--yes")
+    assert done.code == (6 if harm == "edited" else 8)
+    assert len(done.stderr.strip().splitlines()) <= 5
+    assert kept.content() == before
+    assert not [name for name in data_files(kept) if "replaced" in name]
+
+
+def test_a_backup_of_a_newer_version_is_refused(kept: Place) -> None:
+    made = kept.run("db", "backup", "create", "--json").json()
+    (kept.folder.path / "0001_pinned.sql").unlink()
+    kept.folder.write_journal(kept.folder.journal()[:1])
+    done = kept.run("db", "restore", made["name"], "--yes")
+    assert done.code == 8
+    assert "0001_pinned" in done.stderr
+    assert "newer version" in done.stderr
+
+
+def test_restore_while_the_lock_is_held_exits_4_before_it_asks_anything(kept: Place) -> None:
+    before = kept.content()
+    with DatabaseLock(kept.database):
+        done = kept.run("db", "restore", "latest")
+    assert done.code == 4
+    assert str(os.getpid()) in done.stderr
+    assert "Type" not in done.stderr
+    assert kept.content() == before
+
+
+def test_restore_while_another_program_has_the_database_open_exits_4(kept: Place) -> None:
+    with closing(sqlite3.connect(kept.database, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("INSERT INTO notes VALUES (7, 'of another program', 0)")
+        done = kept.run("db", "restore", "latest", "--yes")
+        assert done.code == 4
+        assert "Another program has" in done.stderr
+        assert other.execute("SELECT count(*) FROM notes").fetchone() == (2,)
+
+
+def test_a_damaged_database_is_refused_with_the_command_that_restores_it(kept: Place) -> None:
+    (backup,) = backups(kept)
+    content = bytearray(kept.database.read_bytes())
+    content[4096:4200] = b"\xff" * 104
+    kept.database.write_bytes(content)
+    refused = kept.run("db", "migrate")
+    assert refused.code == 6
+    assert "db restore" in refused.stderr
+    assert kept.run("db", "restore", backup["name"], "--yes").code == 0
+    assert kept.query("SELECT id, text FROM notes") == [(1, "kept")]
+
+
+def test_restore_without_any_backup_says_so(place: Place) -> None:
+    place.folder.add("notes", NOTES)
+    place.migrate()
+    done = place.run("db", "restore", "--yes", "--json")
+    assert done.code == 2
+    assert done.json()["error"]["code"] == "no_such_backup"
+
+
+# --- reset and seed ------------------------------------------------------------------------------
+
+
+def test_reset_leaves_a_fresh_database_and_a_backup_of_the_old_one(kept: Place) -> None:
+    done = kept.run("db", "reset", "--yes", "--json")
+    assert done.code == 0
+    assert done.json()["applied"] == ["0000_notes", "0001_pinned"]
+    assert kept.query("SELECT count(*) FROM notes") == [(0,)]
+    assert kept.run("db", "restore", done.json()["backup"], "--yes").code == 0
+    assert kept.query("SELECT text FROM notes") == [("kept",)]
+
+
+def test_reset_wants_the_name_typed(kept: Place) -> None:
+    assert kept.run("db", "reset").code == 2
+    assert kept.query("SELECT count(*) FROM notes") == [(1,)]
+    assert kept.run("db", "reset", stdin="gateway.db\n").code == 0
+    assert kept.query("SELECT count(*) FROM notes") == [(0,)]
+
+
+def test_reset_with_a_broken_migration_leaves_the_old_database(kept: Place) -> None:
+    kept.folder.add("broken", "CREATE TABLE fine (a);\nCREATE TABL broken (a);")
+    before = kept.content()
+    done = kept.run("db", "reset", "--yes")
+    assert done.code == 5
+    assert kept.content() == before
+    assert data_files(kept) == {"gateway.db", "gateway.db.lock"}
+
+
+def test_reset_while_the_lock_is_held_exits_4(kept: Place) -> None:
+    with DatabaseLock(kept.database):
+        assert kept.run("db", "reset", "--yes").code == 4
+    assert kept.query("SELECT count(*) FROM notes") == [(1,)]
+
+
+def test_reset_of_a_damaged_database_keeps_its_file(kept: Place) -> None:
+    kept.database.write_bytes(b"this is no database at all" * 300)
+    done = kept.run("db", "reset", "--yes", "--json")
+    assert done.code == 0
+    assert done.json()["backup"] is None
+    assert Path(done.json()["replaced"]).read_bytes().startswith(b"this is no database")
+    assert kept.query("SELECT count(*) FROM notes") == [(0,)]
+
+
+def test_the_demo_seed_can_be_run_again_and_changes_nothing(shipped: Place) -> None:
+    assert shipped.run("db", "reset", "--seed", "--yes").code == 0
+    servers = shipped.query("SELECT * FROM mcp_servers ORDER BY name")
+    assert len(servers) == 2
+    assert shipped.run("db", "seed").code == 0
+    assert shipped.query("SELECT * FROM mcp_servers ORDER BY name") == servers
+    assert shipped.query("SELECT count(*) FROM profile_mcp_servers") == [(2,)]
+
+
+def test_seeds_of_sql_and_python_are_one_transaction(kept: Place, tmp_path: Path) -> None:
+    first = tmp_path / "first.sql"
+    first.write_text("INSERT INTO notes (id, text) VALUES (10, 'from; sql');")
+    second = tmp_path / "second.py"
+    second.write_text(
+        "def seed(connection):\n    connection.execute('INSERT INTO gone VALUES (1)')\n"
+    )
+    done = kept.run("db", "seed", first, second)
+    assert done.code == 5
+    assert "no such table: gone" in done.stderr
+    assert kept.query("SELECT count(*) FROM notes") == [(1,)]
+    second.write_text(
+        "def seed(connection):\n    connection.execute(\"INSERT INTO notes VALUES (11, 'py', 1)\")\n"
+    )
+    assert kept.run("db", "seed", first, second).code == 0
+    assert kept.query("SELECT id FROM notes ORDER BY id") == [(1,), (10,), (11,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("INSERT INTO notes VALUES (2, 'a', 1);\nCOMMIT;", "line 2"),
+        (
+            "INSERT INTO notes VALUES (2, 'a', 1);\n\nINSERT INTO notes VALUES (3, NULL, 1);",
+            "line 3",
+        ),
+        ("SELEC 1;", "syntax error"),
+    ],
+)
+def test_a_seed_that_fails_names_the_line_and_leaves_the_database(
+    kept: Place, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "bad.sql"
+    file.write_text(text)
+    before = kept.content()
+    done = kept.run("db", "seed", file)
+    assert done.code == 5
+    assert said in done.stderr
+    assert kept.content() == before
+
+
+def test_a_seed_that_is_not_there_is_a_usage_error(kept: Place) -> None:
+    assert kept.run("db", "seed", "nowhere.sql").code == 2
+    assert kept.run("db", "seed", kept.folder.journal_file).code == 2
+
+
+# --- rehearse ------------------------------------------------------------------------------------
+
+
+def test_rehearse_reports_rows_and_hazards_and_leaves_the_file_alone(kept: Place) -> None:
+    kept.folder.add("clean", "DELETE FROM notes WHERE id = 1")
+    before = kept.content()
+    found = kept.run("db", "rehearse", "--json").json()
+    assert [m["tag"] for m in found["migrations"]] == ["0002_clean"]
+    assert found["tables"] == [{"table": "notes", "rows_before": 1, "rows_after": 0}]
+    assert [h["kind"] for h in found["hazards"]] == ["deletes_data"]
+    assert found["bytes_needed"] > found["bytes_before"]
+    assert kept.content() == before
+    assert data_files(kept) == {"gateway.db", "gateway.db.lock"}
+    assert len(kept.backups) == 1
+
+
+def test_rehearse_on_a_production_copy_fails_as_the_real_run_would(
+    kept: Place, tmp_path: Path
+) -> None:
+    production = tmp_path / "production.db"
+    production.write_bytes(kept.database.read_bytes())
+    with closing(sqlite3.connect(production)) as connection:
+        connection.execute("INSERT INTO notes VALUES (2, 'kept', 1)")
+        connection.commit()
+    kept.folder.add("unique", "CREATE UNIQUE INDEX notes_by_text ON notes (text)")
+    assert kept.run("db", "rehearse").code == 0
+    done = kept.run("db", "rehearse", "--on", production)
+    assert done.code == 5
+    assert "0002_unique" in done.stderr
+    assert list((kept.database.parent / "backups").glob(".*")) == []
+
+
+# --- signals -------------------------------------------------------------------------------------
+
+
+def test_a_backup_killed_midway_is_swept_by_the_next_start(kept: Place, needs_strace: None) -> None:
+    kill = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync",
+            "-e", "inject=fsync:signal=KILL:when=1")  # fmt: skip
+    done = kept.run("db", "backup", "create", prefix=kill)
+    assert done.code in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    folder = kept.database.parent / "backups"
+    assert [path.name for path in folder.glob(".*")] != []
+    kept.migrate()
+    assert [path.name for path in folder.glob(".*")] == []
+    assert len(backups(kept)) == 1
