@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from local_mcp_gateway.backup import list_backups
+from local_mcp_gateway.backup.retention import Retention
 from local_mcp_gateway.errors import (
     DatabaseBusy,
     DatabasePathProblem,
@@ -407,3 +408,13 @@ def test_functions_of_the_application_can_be_called(migrated: Place) -> None:
         start(migrated)
     start(migrated, policy=GuardPolicy(functions={"shout": str.upper}))
     assert migrated.query("SELECT name FROM users ORDER BY id") == [("ADA",), ("GRACE",)]
+
+
+def test_old_backups_are_removed_after_a_migration_that_made_another(migrated: Place) -> None:
+    keep_two = GuardPolicy(retention=Retention(keep_last=2, keep_daily_days=0))
+    for number in range(5):
+        migrated.folder.add(f"t{number}", f"CREATE TABLE t{number} (x)")
+        heard = Heard()
+        start(migrated, policy=keep_two, emit=heard)
+    assert [backup.before for backup in list_backups(migrated.database)] == ["0005_t4", "0004_t3"]
+    assert len(heard.of("backup.pruned")["names"]) == 1

@@ -24,7 +24,7 @@ from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.guard.attempt import Attempt, no_progress
 from local_mcp_gateway.guard.hazards import face_hazards
-from local_mcp_gateway.guard.hold import back_up, commit, hold, settle
+from local_mcp_gateway.guard.hold import back_up, commit, hold, settle, thin_out
 from local_mcp_gateway.guard.policy import GuardPolicy
 from local_mcp_gateway.guard.read import check, read, read_again
 from local_mcp_gateway.guard.rehearse import is_due, rehearse
@@ -133,6 +133,8 @@ def start(attempt: Attempt) -> GuardReport:
         settle(attempt, done, backup)
         applied += done.steps
         plan = plan.after(done)
+    if backup:
+        thin_out(attempt)
     state: State = "current" if not applied else "created" if fresh else "migrated"
     return ready(attempt, state=state, plan=plan, applied=applied, backup=backup)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import create_backup, require_room
+from local_mcp_gateway.backup import create_backup, list_backups, require_room
+from local_mcp_gateway.backup.retention import prune
 from local_mcp_gateway.database.connect import (
     begin_immediate,
     open_migration,
@@ -15,7 +17,7 @@ from local_mcp_gateway.database.connect import (
 )
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.integrity import quick_check
-from local_mcp_gateway.errors import Damaged, DiskProblem
+from local_mcp_gateway.errors import Damaged, DiskProblem, GatewayError
 from local_mcp_gateway.migrate.groups import wants_foreign_keys
 
 if TYPE_CHECKING:
@@ -115,6 +117,25 @@ def settle(attempt: Attempt, done: Done, backup: Backup | None) -> None:
             tag=step.tag,
             statements=step.statements,
             duration_ms=step.duration_ms,
+        )
+
+
+def thin_out(attempt: Attempt) -> None:
+    """Remove the backups that the policy no longer keeps; a failure is told and stops nothing."""
+    if attempt.policy.retention is None:
+        return
+    with attempt.phases.measured("prune"):
+        try:
+            backups = list_backups(attempt.database, attempt.backup_folder)
+            removed = prune(backups, attempt.policy.retention, datetime.now(UTC))
+        except GatewayError as error:
+            attempt.emit("backup.prune_failed", message=error.message, hint=error.hint)
+            return
+    if removed:
+        attempt.emit(
+            "backup.pruned",
+            names=[backup.name for backup in removed],
+            bytes=sum(backup.bytes for backup in removed),
         )
 
 

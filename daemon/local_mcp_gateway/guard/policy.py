@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from local_mcp_gateway.backup.retention import Retention
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -20,6 +22,8 @@ class GuardPolicy:
     """`auto` refuses when something is pending (the change by hand may be in its way), else warns."""
     backup_folder: Path | None = None
     """None: `backups` beside the database's real path."""
+    retention: Retention | None = field(default_factory=Retention)
+    """Which backups stay after a migration has made another one; None keeps all."""
     quick_check_limit_s: float = 10.0
     allow_out_of_order: bool = False
     to: str | None = None

@@ -43,6 +43,10 @@ EVENTS: dict[str, Event] = {
     "migration.executed": Event(
         "debug", "A migration's statements ran, on the copy or inside the transaction."
     ),
+    "backup.pruned": Event("info", "Backups that the retention policy no longer keeps are gone."),
+    "backup.prune_failed": Event(
+        "warning", "Old backups could not be removed; nothing else is affected."
+    ),
     "migration.rehearsed": Event(
         "info", "The pending migrations ran on a copy of the data, and how long it took."
     ),

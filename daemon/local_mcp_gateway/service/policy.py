@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway import __version__
+from local_mcp_gateway.backup.retention import Retention
 from local_mcp_gateway.guard.policy import GuardPolicy
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def guard_policy(
         destructive=settings.guard.destructive,  # type: ignore[arg-type]
         drift=settings.guard.drift,  # type: ignore[arg-type]
         backup_folder=settings.backup_folder,
+        retention=Retention(settings.backup.keep_last, settings.backup.keep_daily_days),
         functions=settings.migrations.functions,
         quick_check_limit_s=settings.guard.quick_check_limit_s,
         allow_out_of_order=allow_out_of_order,
