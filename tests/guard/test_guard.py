@@ -418,3 +418,13 @@ def test_old_backups_are_removed_after_a_migration_that_made_another(migrated: P
         start(migrated, policy=keep_two, emit=heard)
     assert [backup.before for backup in list_backups(migrated.database)] == ["0005_t4", "0004_t3"]
     assert len(heard.of("backup.pruned")["names"]) == 1
+
+
+def test_a_database_that_no_ledger_describes_is_sent_to_adopt(place: Place) -> None:
+    place.write("CREATE TABLE users (id INTEGER PRIMARY KEY)")
+    before = place.content()
+    place.folder.add("users", "CREATE TABLE users (id INTEGER PRIMARY KEY)")
+    with pytest.raises(MigrationFailed, match="already exists") as failed:
+        start(place)
+    assert "db adopt" in failed.value.hint
+    assert place.content() == before

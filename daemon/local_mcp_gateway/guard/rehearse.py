@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import scratch_copy
 from local_mcp_gateway.database.connect import begin_immediate, open_scratch, set_foreign_keys
+from local_mcp_gateway.errors import MigrationFailed
 from local_mcp_gateway.guard.harmless import cannot_fail_on_data
 from local_mcp_gateway.guard.hazards import Found, HazardWatch
 from local_mcp_gateway.guard.report import Phases
@@ -54,7 +55,15 @@ def rehearse(attempt: Attempt, backup: Backup, plan: Plan) -> Rehearsal:
     Raises what the live run would raise; the live file is untouched.
     """
     with attempt.phases.measured("rehearse"), scratch_copy(backup) as copy:
-        rehearsal = rehearse_on(attempt, copy, plan)
+        try:
+            rehearsal = rehearse_on(attempt, copy, plan)
+        except MigrationFailed as error:
+            if not plan.resolution.applied and "already exists" in error.message:
+                error.hint = (
+                    "This database has tables but no record of migrations:"
+                    " take it over with `db adopt`, which finds out how far it is."
+                )
+            raise
     attempt.emit(
         "migration.rehearsed",
         migrations=[step.tag for step in rehearsal.steps],
