@@ -150,6 +150,14 @@ class PortInUse(GatewayError):
     default_hint = "Stop the other process or choose another port with --port."
 
 
+class NoServiceManager(GatewayError):
+    """systemd's user manager is not there or does not do what it was asked."""
+
+    code = "no_service_manager"
+    exit_code = Exit.CONFIG
+    default_hint = "Log in on this machine itself, or run `serve` under another supervisor."
+
+
 # --- another process ----------------------------------------------------------------------------
 
 

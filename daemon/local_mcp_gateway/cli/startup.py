@@ -32,11 +32,12 @@ def startup(invocation: Invocation, *, last: int, as_json: bool) -> int:
         click.echo(f"No start of {invocation.database} is recorded yet.")
     else:
         for start in starts:
-            _show(start)
+            show_start(start)
     return Exit.OK
 
 
-def _show(start: Start) -> None:
+def show_start(start: Start) -> None:
+    """Print one start as bars."""
     facts = start_as_json(start)
     total = float(str(facts["duration_ms"]))
     outcome = click.style(start.outcome, fg=_COLOURS.get(start.outcome, "yellow"), bold=True)

@@ -7,6 +7,7 @@ socket that is already bound, and a drain with a deadline. Checked against uvico
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from local_mcp_gateway.log import Emit
+
+
+ARRIVAL_S = 0.5
+"""Most that a stop waits for the first request of a connection that was accepted already."""
 
 
 @asynccontextmanager
@@ -59,8 +64,28 @@ async def serving(
                 server.should_exit = True
                 async with anyio.create_task_group() as stopping:
                     stopping.start_soon(_force, server, insisted)
+                    await _let_arrive(server)
                     await server.shutdown(sockets=[listener])
                     stopping.cancel_scope.cancel()
+
+
+async def _let_arrive(server: uvicorn.Server) -> None:
+    """Accept no more, but give connections that were just accepted time to send their request.
+
+    uvicorn's shutdown closes every connection without a request in flight, which resets a client that
+    connected a moment ago. With a socket that systemd holds, those not accepted yet are not lost: they
+    wait for the next process.
+    """
+    loop = asyncio.get_running_loop()
+    for listening in server.servers:
+        # Not close(): asyncio then drops connections whose accept is still on its way through the loop.
+        for sock in listening.sockets:
+            loop.remove_reader(sock.fileno())
+    await anyio.sleep(0.01)
+    with anyio.move_on_after(ARRIVAL_S):
+        # `cycle` is the request of a connection, the last one when it is idle, None before the first.
+        while any(c.cycle is None for c in server.server_state.connections):  # type: ignore[union-attr]
+            await anyio.sleep(0.005)
 
 
 async def _force(server: uvicorn.Server, insisted: Callable[[], Awaitable[None]]) -> None:

@@ -1,0 +1,169 @@
+"""`service …`: the gateway as a systemd user service."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli.startup import show_start
+from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager
+from local_mcp_gateway.service import manager, units
+from local_mcp_gateway.service.record import read_starts
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+
+
+@click.group()
+def service() -> None:
+    """Run the gateway as your own systemd service: at login, or at boot with --linger."""
+
+
+@service.command()
+@click.option(
+    "--socket",
+    "with_socket",
+    is_flag=True,
+    help="Let systemd hold the port: no client is ever refused.",
+)
+@click.option("--linger", is_flag=True, help="Start at boot, not only at login.")
+@click.pass_obj
+def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
+    """Write the unit for this installation, start it, and show its start.
+
+    Doing it again changes nothing unless the program, its place or its options have changed.
+    """
+    installation = _installation(invocation)
+    folder = units.unit_folder()
+    invocation.prepare_folder()
+    done = {
+        units.SERVICE: units.write_unit(units.SERVICE, units.service_text(installation), folder)
+    }
+    if with_socket:
+        text = units.socket_text(installation)
+        done[units.SOCKET] = units.write_unit(units.SOCKET, text, folder)
+    for name, what in done.items():
+        click.echo(f"{what:<10} {folder / name}")
+    manager.systemctl("daemon-reload")
+    if linger:
+        manager.enable_linger()
+        click.echo("lingering  starts at boot")
+    started = _start(with_socket=with_socket, changed=set(done.values()) != {"unchanged"})
+    for start in read_starts(invocation.database, last=1) if started else ():
+        show_start(start)
+    facts = manager.properties(units.SERVICE)
+    if facts.get("ActiveState") not in ("active", "reloading"):
+        raise _why(invocation, facts)
+    click.echo(f"{facts['StatusText'] or 'running'}; see `service status` and `logs`.")
+    return Exit.OK
+
+
+@service.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def status(invocation: Invocation, *, as_json: bool) -> int:
+    """Say whether the service is installed, whether it runs, and why not; exit 3 if it does not."""
+    facts = manager.properties(units.SERVICE)
+    path = facts.get("FragmentPath") or None
+    written_by = units.version_in(Path(path).read_text(encoding="utf-8")) if path else None
+    shown = {
+        "installed": bool(path),
+        "unit": path,
+        "written_by": written_by,
+        "enabled": facts.get("UnitFileState") == "enabled",
+        "state": facts.get("ActiveState"),
+        "status": facts.get("StatusText") or None,
+        "pid": int(facts.get("MainPID") or 0) or None,
+        "restarts": int(facts.get("NRestarts") or 0),
+        "exit_code": int(facts.get("ExecMainStatus") or 0),
+        "socket": manager.properties(units.SOCKET).get("ActiveState") == "active",
+        "linger": manager.lingers(),
+        "database": str(invocation.database),
+    }
+    if as_json:
+        render.print_json(shown)
+    else:
+        for key, value in shown.items():
+            click.echo(f"{key:<11} {_said(value)}")
+        if not path:
+            click.echo("Install it with `service install`.")
+    return Exit.OK if shown["state"] == "active" else Exit.DIFFERS
+
+
+@service.command()
+@click.pass_obj
+def uninstall(invocation: Invocation) -> int:
+    """Stop the service and remove its units; the database and its backups stay."""
+    folder = units.unit_folder()
+    present = [name for name in (units.SOCKET, units.SERVICE) if (folder / name).exists()]
+    for name in present:
+        manager.systemctl("disable", "--now", name)
+        (folder / name).unlink()
+        click.echo(f"removed    {folder / name}")
+    if present:
+        manager.systemctl("daemon-reload")
+    click.echo(f"kept       {invocation.database} and its backups")
+    return Exit.OK
+
+
+def _said(value: object) -> str:
+    if value is None:
+        return "–"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def _installation(invocation: Invocation) -> units.Installation:
+    settings = invocation.settings
+    options = [f"--database={invocation.database}"]
+    if invocation.config_file:
+        options.insert(0, f"--config={invocation.config_file.absolute()}")
+    if settings.migrations.folder:
+        options.append(f"--migrations={invocation.migrations}")
+    host = settings.gateway.host
+    return units.Installation(
+        command=units.this_command(),
+        options=tuple(options),
+        writable=(invocation.database.parent, settings.backup_folder),
+        path=os.environ.get("PATH", os.defpath),
+        address=f"[{host}]:{settings.gateway.port}"
+        if ":" in host
+        else f"{host}:{settings.gateway.port}",
+        systemd=manager.version(),
+    )
+
+
+def _start(*, with_socket: bool, changed: bool) -> bool:
+    """Enable and start what was installed; return whether the service was (re)started by this."""
+    before = manager.properties(units.SERVICE)
+    running = before.get("ActiveState") == "active"
+    try:
+        if with_socket and running and changed:
+            # The port has to change hands: the service gives it up before systemd takes it.
+            manager.systemctl("stop", units.SERVICE)
+        if with_socket:
+            manager.systemctl("enable", "--now", units.SOCKET)
+        manager.systemctl("enable", units.SERVICE)
+        manager.systemctl("reset-failed", units.SERVICE)
+        manager.systemctl("restart" if running and changed else "start", units.SERVICE)
+    except NoServiceManager:
+        if manager.properties(units.SERVICE).get("LoadState") != "loaded":
+            raise
+    return not running or changed
+
+
+def _why(invocation: Invocation, facts: dict[str, str]) -> GatewayError:
+    """Return the refusal of the start that failed, as the daemon itself told it."""
+    for start in reversed(read_starts(invocation.database, last=1)):
+        refusal = start.find("guard.refused") or start.find("service.refused")
+        if refusal:
+            from local_mcp_gateway.service.control import relayed
+
+            return relayed(refusal)
+    said = facts.get("StatusText") or facts.get("Result") or "unknown"
+    return NoServiceManager(
+        f"The service did not start: {said}.", hint="See `logs` for its last words."
+    )

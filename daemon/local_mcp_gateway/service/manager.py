@@ -1,0 +1,71 @@
+"""systemd's user manager, asked through systemctl."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import NoServiceManager
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+START_TIMEOUT_S = 24 * 3600
+"""A migration may take long; systemd itself ends a start that makes no progress."""
+_PROPERTIES = (
+    "LoadState", "ActiveState", "SubState", "StatusText", "StatusErrno", "MainPID", "NRestarts",
+    "Result", "ExecMainStatus", "UnitFileState", "FragmentPath", "ActiveEnterTimestamp",
+)  # fmt: skip
+
+
+def version() -> int:
+    """Return systemd's version; raises NoServiceManager where there is no systemd."""
+    text = _run(("systemctl", "--version")).stdout
+    words = text.split()
+    return int(words[1]) if len(words) > 1 and words[1].isdecimal() else 0
+
+
+def systemctl(*arguments: str) -> None:
+    """Run `systemctl --user …`; raises NoServiceManager with systemd's own words."""
+    done = _run(("systemctl", "--user", "--no-ask-password", *arguments))
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise NoServiceManager(f"`systemctl --user {' '.join(arguments)}` failed: {said}")
+
+
+def properties(unit: str) -> dict[str, str]:
+    """Return what systemd knows of a unit; it need not exist."""
+    done = _run(("systemctl", "--user", "show", unit, "--property", ",".join(_PROPERTIES)))
+    if done.returncode:
+        raise NoServiceManager(
+            f"systemd's user manager does not answer: {' '.join(done.stderr.split())}"
+        )
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def lingers() -> bool | None:
+    """Tell whether the user's services run without a login; None if that cannot be found out."""
+    try:
+        done = _run(("loginctl", "show-user", "--property", "Linger", "--value"))
+    except NoServiceManager:
+        return None
+    return done.stdout.strip() == "yes" if done.returncode == 0 else None
+
+
+def enable_linger() -> None:
+    """Let the user's services start at boot and outlive the last logout."""
+    done = _run(("loginctl", "enable-linger"))
+    if done.returncode:
+        raise NoServiceManager(
+            f"Lingering cannot be enabled: {' '.join(done.stderr.split())}",
+            hint="Ask an administrator for `loginctl enable-linger USER`.",
+        )
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=START_TIMEOUT_S
+        )
+    except FileNotFoundError:
+        raise NoServiceManager(f"`{command[0]}` is not installed here.") from None

@@ -1,0 +1,145 @@
+"""A real systemd user manager with a journal, in namespaces of its own, for one test module.
+
+Needs root, Debian's systemd and dbus-user-session; elsewhere the tests skip with the reason. The
+recipe: new mount and PID namespaces, a tmpfs on /run with /run/systemd/system (without which
+`systemd --user` exits 1 in silence), a journald, the cgroup of user@UID.service, then the manager.
+It runs as the user of the test, because that user's interpreter has to be readable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.harness import DEADLINE_S, Finished, until
+
+MANAGER = "/lib/systemd/systemd"
+JOURNALD = "/lib/systemd/systemd-journald"
+SCRIPT = r"""
+set -eu
+uid=$(id -u)
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/systemd/system /run/user/$uid /run/log/journal /run/lock
+chmod 700 /run/user/$uid
+@JOURNALD@ &
+for base in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+    [ -e $base/cgroup.procs ] || continue
+    scope=$base/user.slice/user-$uid.slice/user@$uid.service/init.scope
+    mkdir -p $scope && echo $$ > $scope/cgroup.procs || true
+done
+export XDG_RUNTIME_DIR=/run/user/$uid
+# Not by exec: as the namespace's process 1 it would take itself for the system's manager.
+@MANAGER@ --user --log-target=null &
+wait
+"""
+
+
+def missing() -> str:
+    """Return why no user manager can be run here, or nothing."""
+    if os.geteuid() != 0:
+        return "a user manager in a namespace needs root"
+    needed = [MANAGER, JOURNALD, "unshare", "nsenter", "systemctl", "dbus-daemon"]
+    absent = [name for name in needed if shutil.which(name) is None]
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    tried = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "true"], check=False, capture_output=True
+    )
+    return "" if tried.returncode == 0 else "namespaces are not allowed here"
+
+
+@dataclass(frozen=True, slots=True)
+class UserManager:
+    """A running user manager."""
+
+    inside: int
+    """The process to enter the namespaces of."""
+    environment: dict[str, str]
+
+    def run(self, *command: str, check: bool = True) -> Finished:
+        """Run a command as the user would, beside the manager."""
+        done = subprocess.run(
+            ["nsenter", "-t", str(self.inside), "--mount", "--pid", "--", *command],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE_S * 2,
+        )
+        finished = Finished(done.returncode, done.stdout, done.stderr)
+        assert not check or done.returncode == 0, (command, finished)
+        return finished
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command beside the manager."""
+        return subprocess.Popen(
+            ["nsenter", "-t", str(self.inside), "--mount", "--pid", "--", *command],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def show(self, unit: str, *properties: str) -> dict[str, str]:
+        """Return properties of a unit."""
+        text = self.run("systemctl", "--user", "show", unit, "-p", ",".join(properties)).stdout
+        return dict(line.split("=", 1) for line in text.splitlines())
+
+    def entries(self, *matches: str) -> list[dict[str, Any]]:
+        """Return the journal's entries with these fields."""
+        self.run("journalctl", "--sync", check=False)
+        text = self.run("journalctl", "-o", "json", "--no-pager", *matches, check=False).stdout
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+@contextmanager
+def user_manager(home: Path) -> Iterator[UserManager]:
+    """Run a user manager whose home is `home`; everything it started is gone afterwards."""
+    script = SCRIPT.replace("@JOURNALD@", JOURNALD).replace("@MANAGER@", MANAGER)
+    uid = os.getuid()
+    environment = {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "XDG_RUNTIME_DIR": f"/run/user/{uid}",
+        "NO_COLOR": "1",
+    }
+    namespaces = subprocess.Popen(
+        [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            "sh",
+            "-c",
+            script,
+        ],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        children = Path(f"/proc/{namespaces.pid}/task/{namespaces.pid}/children")
+        until(lambda: bool(children.read_text().split()))
+        manager = UserManager(int(children.read_text().split()[0]), environment)
+        until(
+            lambda: (
+                "running"
+                in manager.run("systemctl", "--user", "is-system-running", check=False).stdout
+            )
+        )
+        yield manager
+    finally:
+        # The namespace's first process takes all others with it.
+        os.killpg(namespaces.pid, signal.SIGKILL)
+        namespaces.wait()
