@@ -106,6 +106,7 @@ def create_database(path: Path) -> Path:
 async def serve(app: Application) -> AsyncIterator[str]:
     """Serve an ASGI application with uvicorn on a free port; yield its base URL."""
     listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

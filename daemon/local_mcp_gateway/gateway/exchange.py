@@ -20,7 +20,7 @@ Receive = Callable[[], Any]
 Send = Callable[[dict[str, Any]], Any]
 Headers = list[tuple[bytes, bytes]]
 
-WATCH_AFTER_S: Final = 0.05
+WATCH_AFTER_S: Final = 0.25
 JSON_HEADER: Final = (b"content-type", b"application/json")
 STREAM_HEADERS: Final = [
     (b"content-type", b"text/event-stream"),

@@ -1,0 +1,61 @@
+"""A gateway alone, without guard and service: `FOLDER KIND:NAME:URL-OR-COMMAND…`."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import socket
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import uvicorn
+from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.gateway.gateway import Gateway
+from local_mcp_gateway.gateway.options import GatewayOptions
+from local_mcp_gateway.store import queries
+from local_mcp_gateway.store.model import (
+    Member,
+    ProfileDefinition,
+    ServerDefinition,
+    ServerKind,
+)
+
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
+
+
+def definition(text: str) -> ServerDefinition:
+    kind, name, rest = text.split(":", 2)
+    if kind == "stdio":
+        command, *args = shlex.split(rest)
+        return ServerDefinition(name, ServerKind.STDIO, command=command, args=tuple(args))
+    return ServerDefinition(name, ServerKind(kind), url=rest)
+
+
+async def main(folder: Path, servers: list[ServerDefinition]) -> None:
+    path = folder / "gateway.db"
+    fresh = not path.exists()
+    if fresh:
+        with closing(sqlite3.connect(path)) as connection:
+            for file in sorted(MIGRATIONS.glob("*.sql")):
+                if not file.name.endswith(".down.sql"):
+                    connection.executescript(file.read_text())
+    async with Database.open(path) as database:
+        if fresh:
+            for server in servers:
+                await queries.add_server(database, server)
+            members = tuple(Member(server.name) for server in servers)
+            await queries.add_profile(database, ProfileDefinition("default", members=members))
+        async with Gateway.open(database, GatewayOptions()) as gateway:
+            listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does not see TCP here
+            print(f"http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
+            config = uvicorn.Config(
+                gateway.app, log_level="warning", access_log=False, lifespan="off"
+            )
+            await uvicorn.Server(config).serve([listening])
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), [definition(text) for text in sys.argv[2:]]))
