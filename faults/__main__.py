@@ -24,11 +24,23 @@ SAMPLE_POINTS = 72
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
+    in_own_mount_namespace()
     work = Path(tempfile.mkdtemp(prefix="faults-", dir=options.work))
     try:
         return experiment(options, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def in_own_mount_namespace() -> None:
+    """Start this process again where no other program's namespace can hold on to our mounts.
+
+    A copy of a mount in somebody else's namespace would keep a disk alive whose power was cut.
+    """
+    if os.geteuid() == 0 and shutil.which("unshare") and "FAULTS_OWN_MOUNTS" not in os.environ:
+        os.environ["FAULTS_OWN_MOUNTS"] = "1"
+        command = [sys.executable, "-m", "faults", *sys.argv[1:]]
+        os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", *command])
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

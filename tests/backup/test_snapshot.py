@@ -194,6 +194,19 @@ def test_every_byte_is_flushed_before_its_name_appears(
     ]  # fmt: skip
 
 
+def test_a_clock_that_was_set_back_does_not_make_the_newest_backup_the_oldest(
+    database: Path, back_up: Callable[..., Backup]
+) -> None:
+    first = back_up()
+    for file in (first.path, first.manifest):
+        file.rename(file.with_name(file.name.replace("app-20", "app-29", 1)))
+    manifest = next((database.parent / "backups").glob("*.json"))
+    text = manifest.read_text().replace('"created_at": "20', '"created_at": "29')
+    manifest.write_text(text)
+    second = back_up()
+    assert list_backups(database)[0] == second
+
+
 def test_a_manifest_is_plain_json_that_another_tool_can_read(backup: Backup) -> None:
     content = json.loads(backup.manifest.read_text())
     assert content["application"] == "local-mcp-gateway"

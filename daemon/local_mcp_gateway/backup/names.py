@@ -7,7 +7,7 @@ database's name and ends with one of three suffixes, so `leftovers` can tell it 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 TEMPORARY = ".tmp"
@@ -42,7 +42,28 @@ def backup_name(database: Path, moment: datetime, before: str | None) -> str:
 
 def backup_pattern(database: Path) -> re.Pattern[str]:
     """Return what the names of this database's backups look like; `app-two` is not one of `app`."""
-    return re.compile(re.escape(database.resolve().stem) + r"-\d{8}T\d{6}(\.\d+)?Z(-.*)?")
+    return re.compile(
+        re.escape(database.resolve().stem) + r"-(?P<stamp>\d{8}T\d{6}(\.\d+)?Z)(-.*)?"
+    )
+
+
+def next_moment(database: Path, folder: Path, now: datetime) -> datetime:
+    """Return the moment to name the next backup by: now, or just after the newest if that is later.
+
+    So a clock that was set back does not make the newest backup look like the oldest.
+    """
+    ours = backup_pattern(database)
+    names = (ours.fullmatch(path.stem) for path in folder.iterdir())
+    stamps = [found["stamp"] for found in names if found]
+    newest = max(map(_moment, stamps), default=None)
+    return now if newest is None else max(now, newest + timedelta(milliseconds=1))
+
+
+def _moment(stamp: str) -> datetime:
+    try:
+        return datetime.fromisoformat(stamp)
+    except ValueError:  # a person's own name that only looks like a stamp
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def temporary(target: Path) -> Path:

@@ -57,7 +57,7 @@ def create_backup(
     require_room(database, folder, rehearsed=False)
     with named_failures("write a backup into", folder):
         make_folder(folder)
-        moment = datetime.now(UTC)
+        moment = names.next_moment(database, folder, datetime.now(UTC))
         path = folder / f"{names.backup_name(database, moment, before)}.db"
         if path.exists():
             raise BackupFailed(f"The backup {path} exists already.", hint="Run it again.")
