@@ -77,7 +77,9 @@ class Load:
             await self.call()
 
     async def call(self) -> None:
-        async with self._http.post(self._url, data=CALL % next(self._ids), headers=self._headers) as reply:
+        async with self._http.post(
+            self._url, data=CALL % next(self._ids), headers=self._headers
+        ) as reply:
             body = await reply.read()
             assert b"hello" in body, body
 
@@ -159,7 +161,9 @@ def measure(size: Size) -> Iterable[Row]:
     yield Row("added p50, gateway / floor", added["gateway"] / added["floor"], "×", at_most=1.25)
     yield Row("added p50, gateway / SDK", added["gateway"] / added["sdk"], "×", at_most=1)
     note = ", ".join(f"{name} {calls:.0f}/s" for name, calls in rate.items())
-    yield Row("calls/s at 32, gateway / floor", rate["gateway"] / rate["floor"], "×", None, 0.8, note)
+    yield Row(
+        "calls/s at 32, gateway / floor", rate["gateway"] / rate["floor"], "×", None, 0.8, note
+    )
     yield Row("calls/s at 32, gateway / SDK", rate["gateway"] / rate["sdk"], "×", at_least=4)
     note = ", ".join(f"{name} {used:.2f} ms" for name, used in cpu.items())
     yield Row("CPU a call, gateway / floor", cpu["gateway"] / cpu["floor"], "×", 1.25, None, note)

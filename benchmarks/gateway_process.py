@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import uvicorn
+
 from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.gateway.options import GatewayOptions
@@ -49,7 +50,9 @@ async def main(folder: Path, servers: list[ServerDefinition]) -> None:
             await queries.add_profile(database, ProfileDefinition("default", members=members))
         async with Gateway.open(database, GatewayOptions()) as gateway:
             listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does not see TCP here
+            listening.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            )  # asyncio does not see TCP here
             print(f"http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
             config = uvicorn.Config(
                 gateway.app, log_level="warning", access_log=False, lifespan="off"

@@ -90,7 +90,9 @@ class Faces:
         """Say what is served instead: a mistyped profile is the usual cause."""
         names = sorted(self._hub.registry.profiles)
         if not names:
-            return f"Nothing is served at {path}: there is no profile yet; add one with `server add`"
+            return (
+                f"Nothing is served at {path}: there is no profile yet; add one with `server add`"
+            )
         return f"Nothing is served at {path}; there is " + ", ".join(f"/mcp/{n}" for n in names)
 
     async def _health(self, path: str, send: Send) -> None:

@@ -1,0 +1,25 @@
+"""`stdio`: a bridge for clients that can only start a command."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+
+
+@click.command
+@click.option("--profile", metavar="NAME", help="Profile to show; the default one if not given.")
+@click.option("--url", help="Where the gateway listens, if not where its settings say.")
+@click.pass_obj
+def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
+    """Bridge a profile of the running gateway to a client that speaks stdio only."""
+    from local_mcp_gateway.gateway.bridge import Bridge
+
+    gateway = invocation.settings.gateway
+    base = (url or f"http://{gateway.host}:{gateway.port}").rstrip("/").removesuffix("/mcp")
+    path = "/mcp" if profile is None else f"/mcp/{profile}"
+    Bridge(base + path, sys.stdout).run(sys.stdin)

@@ -1,0 +1,234 @@
+"""Speak stdio to a client and HTTP to the running gateway.
+
+Threads and the standard library only: a client starts this for each of its sessions, so it has to be
+there at once. One thread reads stdin; each request has a thread that posts it and writes what comes
+back, line by line, under one lock. When the gateway was restarted in between, its session is made
+anew with the client's own `initialize`, and the request is sent again: the client notices nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import IO, Any, Final
+from urllib.parse import urlsplit
+
+VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
+NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+ACCEPT: Final = "application/json, text/event-stream"
+PATIENCE_S: Final = 10.0
+"""How long a gateway that is not there (it may be restarting) is waited for."""
+
+
+class Bridge:
+    """One client on stdin and stdout."""
+
+    def __init__(self, url: str, output: IO[str], token: str | None = None) -> None:
+        parts = urlsplit(url)
+        self._host, self._port, self._path = parts.hostname or "", parts.port or 80, parts.path
+        self._output = output
+        self._authorization = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._writing = threading.Lock()
+        self._opening = threading.Lock()
+        self._hello: bytes | None = None
+        self._session: dict[str, str] = {}
+        self._open: dict[str, http.client.HTTPConnection] = {}
+        self._working: set[threading.Thread] = set()
+
+    def run(self, lines: Iterable[str]) -> None:
+        """Serve until stdin ends, then wait for the answers that are still due."""
+        for line in lines:
+            if not line.strip():
+                continue
+            try:
+                message = json.loads(line)
+            except ValueError:
+                self._write_error(None, -32700, "Parse error")
+                continue
+            self._take(line.strip().encode(), message if isinstance(message, dict) else {})
+        for thread in tuple(self._working):
+            thread.join()
+        if self._session:
+            with suppress(OSError, http.client.HTTPException):
+                self._request("DELETE", b"", self._session).close()
+
+    def _take(self, body: bytes, message: Mapping[str, Any]) -> None:
+        method, identity = message.get("method"), message.get("id")
+        if method == "initialize":
+            self._initialize(body, identity)
+        elif method is not None and identity is not None:
+            listening = method == "subscriptions/listen"
+            self._start(self._call, body, message, wait=not listening)
+        elif method == "notifications/cancelled" and self._hang_up(message):
+            return
+        else:
+            with suppress(OSError, http.client.HTTPException):
+                self._request("POST", body, self._headers(message)).close()
+            if method == "notifications/initialized":
+                self._start(self._listen, wait=False)
+
+    def _start(self, work: Any, *arguments: Any, wait: bool) -> None:
+        def run() -> None:
+            try:
+                work(*arguments)
+            finally:
+                self._working.discard(thread)
+
+        thread = threading.Thread(target=run, daemon=True)
+        if wait:
+            self._working.add(thread)
+        thread.start()
+
+    # --- to the gateway -------------------------------------------------------------------------
+
+    def _initialize(self, body: bytes, identity: Any) -> None:
+        self._hello = body
+        try:
+            self._write(self._shake_hands())
+        except (OSError, http.client.HTTPException) as error:
+            self._write_error(identity, -32001, f"The gateway does not answer: {error}")
+
+    def _shake_hands(self) -> str:
+        assert self._hello is not None, "the client has said initialize"
+        with _patiently(lambda: self._request("POST", self._hello or b"", {})) as reply:
+            text = reply.read().decode()
+            session = reply.headers["Mcp-Session-Id"]
+        version = json.loads(text).get("result", {}).get("protocolVersion", "")
+        self._session = {"Mcp-Session-Id": session or "", "MCP-Protocol-Version": version}
+        return text
+
+    def _call(self, body: bytes, message: Mapping[str, Any]) -> None:
+        identity = message["id"]
+        key = json.dumps(identity)
+        try:
+            session = self._session
+            reply = _patiently(lambda: self._request("POST", body, self._headers(message), key))
+            if reply.status == 404 and session and self._hello is not None:
+                reply.close()
+                self._renew(session)
+                reply = self._request("POST", body, self._headers(message), key)
+            with reply:
+                for text in _messages(reply):
+                    self._write(text)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if key in self._open:
+                self._write_error(identity, -32001, f"The gateway does not answer: {error}")
+        finally:
+            self._open.pop(key, None)
+
+    def _renew(self, old: Mapping[str, str]) -> None:
+        """Make the session anew, once for all requests that found it gone."""
+        with self._opening:
+            if self._session is not old:
+                return
+            self._shake_hands()
+        ready = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
+        self._request("POST", ready, self._session).close()
+        self._start(self._listen, wait=False)
+
+    def _listen(self) -> None:
+        """Pass on what the gateway says by itself, as long as this session lasts."""
+        session, last = self._session, ""
+        while session is self._session:
+            headers = {**session, "Accept": "text/event-stream"}
+            if last:
+                headers["Last-Event-ID"] = last
+            with suppress(OSError, http.client.HTTPException):
+                with self._request("GET", b"", headers) as reply:
+                    if reply.status != 200:
+                        return
+                    for number, text in _events(reply):
+                        last = number or last
+                        self._write(text)
+            time.sleep(0.5)
+
+    def _hang_up(self, message: Mapping[str, Any]) -> bool:
+        """In the stateless era a request is cancelled by closing its connection."""
+        if self._session:
+            return False
+        key = json.dumps(message.get("params", {}).get("requestId"))
+        connection = self._open.pop(key, None)
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(2)
+        return True
+
+    def _headers(self, message: Mapping[str, Any]) -> dict[str, str]:
+        params = message.get("params")
+        meta = params.get("_meta") if isinstance(params, dict) else None
+        version = meta.get(VERSION_KEY) if isinstance(meta, dict) else None
+        if not isinstance(version, str):
+            return self._session
+        headers = {"MCP-Protocol-Version": version, "Mcp-Method": message["method"]}
+        name = (params or {}).get(NAMED.get(message["method"], ""))
+        if isinstance(name, str):
+            headers["Mcp-Name"] = _header(name)
+        return headers
+
+    def _request(
+        self, method: str, body: bytes, headers: Mapping[str, str], key: str | None = None
+    ) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection(self._host, self._port)
+        if key is not None:
+            self._open[key] = connection
+        sent = {"Content-Type": "application/json", "Accept": ACCEPT, "Connection": "close"}
+        connection.request(method, self._path, body, {**sent, **self._authorization, **headers})
+        return connection.getresponse()
+
+    # --- to the client --------------------------------------------------------------------------
+
+    def _write(self, text: str) -> None:
+        with self._writing:
+            self._output.write(text + "\n")
+            self._output.flush()
+
+    def _write_error(self, identity: Any, code: int, text: str) -> None:
+        error = {"code": code, "message": text}
+        self._write(json.dumps({"jsonrpc": "2.0", "id": identity, "error": error}))
+
+
+def _patiently(request: Any) -> http.client.HTTPResponse:
+    """Make a request; a gateway that takes no connection is asked again for a while."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            reply: http.client.HTTPResponse = request()
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return reply
+
+
+def _messages(reply: http.client.HTTPResponse) -> Iterator[str]:
+    if (reply.headers["Content-Type"] or "").startswith("text/event-stream"):
+        for _, text in _events(reply):
+            yield text
+    elif text := reply.read().decode().replace("\n", " "):
+        yield text
+
+
+def _events(reply: http.client.HTTPResponse) -> Iterator[tuple[str, str]]:
+    """Yield id and data of each event; a JSON text may be spread over several data lines."""
+    number, data = "", []
+    for raw in reply:
+        line = raw.decode().rstrip("\r\n")
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif line.startswith("id:"):
+            number = line[3:].strip()
+        elif not line and data:
+            yield number, " ".join(data)
+            number, data = "", []
+
+
+def _header(value: str) -> str:
+    if value.isascii() and value.isprintable() and value == value.strip():
+        return value
+    return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
