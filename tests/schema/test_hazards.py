@@ -95,7 +95,7 @@ def test_a_rebuild_that_leaves_a_column_out_deletes_its_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "old, new, kind, place",
+    ("old", "new", "kind", "place"),
     [
         ("name TEXT", "name TEXT NOT NULL", "not_null_without_default", "p.name"),
         ("name TEXT", "name TEXT UNIQUE", "adds_unique", "p(name)"),

@@ -47,11 +47,11 @@ def _table(found: dict[Fact, str], table: Table) -> None:
         found["column", f"{name}.{quote(column.key)}"] = describe_column(column)
     if table.primary_key is not None:
         found["primary_key", name] = _key(table.primary_key)
-    for unique in table.uniques:
+    for unique in sorted(table.uniques, key=lambda unique: unique.columns):
         found["unique", f"{name}{_parts(unique.parts)}"] = _key(unique)
-    for check in table.checks:
+    for check in sorted(table.checks, key=lambda check: check.expression.normal):
         found["check", f"{name} ({check.expression.normal})"] = "check"
-    for link in table.foreign_keys:
+    for link in sorted(table.foreign_keys, key=lambda link: (link.columns, link.table)):
         found["foreign_key", f"{name}{_link(link)}"] = _actions(link)
 
 

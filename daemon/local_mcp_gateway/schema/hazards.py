@@ -8,12 +8,13 @@ a migration does to the rows that are really there is the rehearsal's finding, n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.facts import describe_column
-from local_mcp_gateway.schema.tokens import Token, normal, quote, tokenize
+from local_mcp_gateway.schema.seen import Seen, read
+from local_mcp_gateway.schema.tokens import quote
 
 if TYPE_CHECKING:
     from local_mcp_gateway.schema.model import Code, Column, Schema, Table
@@ -46,46 +47,22 @@ class Hazard:
     message: str
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What the statements say by themselves; names are keys."""
-
-    renamed_tables: dict[str, str] = field(default_factory=dict)
-    """New name → name before, through any chain of renames."""
-    renamed_columns: dict[tuple[str, str], str] = field(default_factory=dict)
-    dropped: set[str] = field(default_factory=set)
-    deleted_from: set[str] = field(default_factory=set)
-    copied: dict[str, str] = field(default_factory=dict)
-    """Table → the INSERT that fills it, normalised."""
-
-    def gives(self, table: str, column: str, *, new: bool) -> bool:
-        """Tell whether the copy into a rebuilt table writes a value where rows had none."""
-        statement = self.copied.get(self.renamed_tables.get(table, ""), "")
-        listed, _, select = statement.partition(" ) select ")
-        if new:
-            return column in listed.partition(" ( ")[2].split(" , ")
-        return f"coalesce ( {column} ," in select or f"ifnull ( {column} ," in select
-
-
 def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tuple[Hazard, ...]:
     """Return the hazards of statements that turn `before` into `after`; a new table has none."""
-    seen = _read(statements)
+    seen = read(statements)
     found: list[Hazard] = []
     kept: set[str] = set()
     for table in after.tables.values():
-        origin = seen.renamed_tables.get(table.key, table.key)
-        old = (
-            before.tables.get(table.key) if table.key in seen.dropped else before.tables.get(origin)
-        )
+        old = before.tables.get(seen.origin(table.key))
         if old is not None:
             kept.add(old.key)
             found += _table(old, table, seen)
-            found += _keys(old, table, before, after)
+            found += _keys(old, table, before, after, seen)
     found += _gone(before, after, kept, seen)
     return tuple(dict.fromkeys(found))
 
 
-def _table(old: Table, new: Table, seen: _Seen) -> Iterator[Hazard]:
+def _table(old: Table, new: Table, seen: Seen) -> Iterator[Hazard]:
     """Yield what happens to the columns of a table that is there before and after."""
     if new.key in seen.dropped:
         yield Hazard(
@@ -114,7 +91,7 @@ def _table(old: Table, new: Table, seen: _Seen) -> Iterator[Hazard]:
 
 
 def _column(
-    old: Table, new: Table, column: Column, before: Column | None, seen: _Seen
+    old: Table, new: Table, column: Column, before: Column | None, seen: Seen
 ) -> Iterator[Hazard]:
     """Yield what happens to one column that is there afterwards; `before` is None for a new one."""
     place = f"{quote(new.name)}.{quote(column.name)}"
@@ -146,39 +123,40 @@ def _is_rowid(table: Table, column: str) -> bool:
     return key is not None and key.rowid and key.columns == (column,)
 
 
-def _keys(old: Table, new: Table, before: Schema, after: Schema) -> Iterator[Hazard]:
+def _keys(old: Table, new: Table, before: Schema, after: Schema, seen: Seen) -> Iterator[Hazard]:
     """Yield what happens to keys, constraints and indexes of a table that stays."""
     name = quote(new.name)
-    if old.primary_key != new.primary_key:
+    if _primary(old, new.key, seen) != _primary(new, "", seen):
         yield Hazard(
             HazardKind.CHANGES_PRIMARY_KEY,
             name,
             f"The primary key of {new.name} changes: rows with the same new key are refused, "
             "and references to the old key dangle.",
         )
-    had = {key.columns for key in old.uniques}
-    had |= {
-        tuple(p.sql.normal for p in i.parts)
-        for i in before.indexes_of(old.key)
-        if i.unique and not i.where
-    }
-    for columns in [key.columns for key in new.uniques] + [
-        tuple(p.sql.normal for p in i.parts)
-        for i in after.indexes_of(new.key)
-        if i.unique and i not in before.indexes_of(old.key)
-    ]:
-        if columns not in had:
+    empty = {c.key for k, c in new.columns.items() if k not in old.columns and c.default is None}
+    had = {tuple((seen.now(new.key, n), c) for n, c in key) for key in _unique_keys(before, old)}
+    for key in _unique_keys(after, new):
+        columns = [column for column, _ in key]
+        without = {c for c in empty if not seen.gives(new.key, quote(c), new=True)}
+        if key not in had and not without & set(columns):
+            place = f"{name}({', '.join(columns)})"
             yield Hazard(
                 HazardKind.ADDS_UNIQUE,
-                f"{name}({', '.join(columns)})",
-                f"{new.name}({', '.join(columns)}) becomes unique: the migration fails where two rows are equal.",
+                place,
+                f"{place} becomes unique: the migration fails where two rows are equal.",
             )
-    for check in new.checks - old.checks:
-        yield Hazard(
-            HazardKind.ADDS_CHECK,
-            name,
-            f"{new.name} gets CHECK ({check.expression.text}): the migration fails where a row violates it.",
-        )
+    was = {seen.now(new.key, check.expression.normal) for check in old.checks}
+    fresh = {quote(key) for key in new.columns if key not in old.columns} | {"("}
+    for check in sorted(new.checks, key=lambda check: check.expression.normal):
+        named = {
+            word for word in check.expression.normal.split(" ") if word.strip('"') in new.columns
+        }
+        if check.expression.normal not in was and not named <= fresh:
+            yield Hazard(
+                HazardKind.ADDS_CHECK,
+                name,
+                f"{name} gets CHECK ({check.expression.text}): the migration fails where a row violates it.",
+            )
     kept = {(index.parts, index.where) for index in after.indexes_of(new.key)}
     for index in before.indexes_of(old.key):
         if index.key not in after.indexes and (index.parts, index.where) not in kept:
@@ -189,7 +167,23 @@ def _keys(old: Table, new: Table, before: Schema, after: Schema) -> Iterator[Haz
             )
 
 
-def _gone(before: Schema, after: Schema, kept: set[str], seen: _Seen) -> Iterator[Hazard]:
+def _primary(table: Table, renamed: str, seen: Seen) -> tuple[tuple[str, ...], bool] | None:
+    key = table.primary_key
+    if key is None:
+        return None
+    return tuple(seen.now(renamed, column) for column in key.columns), key.rowid
+
+
+def _unique_keys(schema: Schema, table: Table) -> list[tuple[tuple[str, str], ...]]:
+    """Return the (column, collation) lists that are unique over all rows, constraints before indexes."""
+    parts = [key.parts for key in sorted(table.uniques, key=lambda key: key.columns)]
+    parts += [
+        index.parts for index in schema.indexes_of(table.key) if index.unique and not index.where
+    ]
+    return [tuple((part.sql.normal, part.collation) for part in key) for key in parts]
+
+
+def _gone(before: Schema, after: Schema, kept: set[str], seen: Seen) -> Iterator[Hazard]:
     """Yield what is no longer there at all, and the rows that statements delete by themselves."""
     for table in before.tables.values():
         if table.key not in kept:
@@ -251,39 +245,3 @@ def affinity(declared: str) -> str:
     if any(part in declared for part in ("real", "floa", "doub")):
         return "real"
     return "numeric"
-
-
-def _read(statements: Sequence[str]) -> _Seen:
-    """Collect renames, drops and deletes, in order: a name that was dropped and taken again is a rebuild."""
-    seen = _Seen()
-    for statement in statements:
-        tokens: list[Token] = tokenize(statement)
-        words = [token[1] for token in tokens[:9]]
-        match words:
-            case ["drop", "table", "if", "exists", name, *_] | ["drop", "table", name, *_]:
-                seen.dropped.add(_key(name))
-            case ["delete", "from", name, *_]:
-                seen.deleted_from.add(_key(name))
-            case ["insert", "into", name, "(", *_]:
-                seen.copied[_key(name)] = normal(tokens)
-            case ["replace", "into", name, *_] | ["insert", "or", "replace", "into", name, *_]:
-                seen.deleted_from.add(_key(name))
-            case ["alter", "table", name, "rename", "to", new, *_]:
-                old = _key(name)
-                seen.renamed_tables[_key(new)] = seen.renamed_tables.pop(old, old)
-            case ["alter", "table", name, "rename", "column", old, "to", new, *_]:
-                _rename(seen, _key(name), _key(old), _key(new))
-            case ["alter", "table", name, "rename", old, "to", new, *_]:
-                _rename(seen, _key(name), _key(old), _key(new))
-            case _:
-                pass
-    return seen
-
-
-def _rename(seen: _Seen, table: str, old: str, new: str) -> None:
-    seen.renamed_columns[table, new] = seen.renamed_columns.pop((table, old), old)
-
-
-def _key(word: str) -> str:
-    """Return the key of a name token: what `tokenize` quoted again is bare here."""
-    return word[1:-1].replace('""', '"') if word.startswith('"') else word

@@ -22,6 +22,7 @@ def read_part(row: Sequence[object], expression: Sql | None = None) -> Part:
 
 
 def read_index(name: str, table: str, sql: str, rows: Sequence[Sequence[object]]) -> Index:
+    """Return an index that somebody created, from its text and its rows of index_xinfo."""
     mine = [row for row in rows if row[1] == name]
     tokens = tokenize(sql)
     words = [token[1] if token[0] == "word" else "" for token in tokens]

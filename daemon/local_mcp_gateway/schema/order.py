@@ -45,7 +45,11 @@ def in_order(
     ]
     dropped = {code.key for code in (*views, *triggers)}
     return [
-        *(f"DROP TRIGGER {quote(code.name)}" for code in triggers if code.table not in lost_with),
+        *(
+            f"DROP TRIGGER {quote(code.name)}"
+            for code in triggers
+            if code.key in aside or code.table not in lost_with
+        ),
         *(f"DROP VIEW {quote(code.name)}" for code in reversed(views)),
         *_dropped_indexes(old, new, rebuilt | gone),
         *_dropped_virtual_tables(old, new),
@@ -82,7 +86,7 @@ def _dependents(schema: Schema, tables: Collection[str]) -> set[str]:
         found |= more
         names |= more
     for trigger in schema.triggers.values():
-        if names and words(trigger.sql) & names:
+        if words(trigger.sql) & (names - {trigger.table or ""}):
             found.add(trigger.key)
     return found
 

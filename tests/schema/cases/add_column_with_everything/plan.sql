@@ -1,0 +1,3 @@
+ALTER TABLE mcp_servers ADD COLUMN kind TEXT COLLATE NOCASE NOT NULL DEFAULT 'http' CHECK (kind IN ('http', 'stdio'));
+ALTER TABLE mcp_servers ADD COLUMN profile_id TEXT REFERENCES profiles(id) ON DELETE SET NULL;
+ALTER TABLE mcp_servers ADD COLUMN shout TEXT GENERATED ALWAYS AS (upper(name)) VIRTUAL;

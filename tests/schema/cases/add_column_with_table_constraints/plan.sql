@@ -1,0 +1,2 @@
+ALTER TABLE mcp_servers ADD COLUMN profile_id TEXT REFERENCES profiles(id);
+ALTER TABLE mcp_servers ADD COLUMN rank INTEGER DEFAULT 0 CHECK (rank >= 0);

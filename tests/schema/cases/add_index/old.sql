@@ -1,0 +1,5 @@
+CREATE TABLE mcp_servers (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,
+  url TEXT
+);

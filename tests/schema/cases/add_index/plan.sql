@@ -1,0 +1,1 @@
+CREATE INDEX mcp_servers_name ON mcp_servers(name);

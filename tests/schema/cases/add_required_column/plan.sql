@@ -1,0 +1,2 @@
+-- not_null_without_default: mcp_servers.owner
+ALTER TABLE mcp_servers ADD COLUMN owner TEXT NOT NULL;

@@ -1,0 +1,7 @@
+-- fill: mcp_servers.owner='nobody'
+CREATE TABLE mcp_servers (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,
+  url TEXT,
+  owner TEXT NOT NULL
+);

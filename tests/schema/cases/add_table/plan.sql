@@ -1,0 +1,4 @@
+CREATE TABLE profiles (
+  id TEXT PRIMARY KEY NOT NULL,
+  server_id TEXT REFERENCES mcp_servers(id) ON DELETE CASCADE
+);

@@ -1,0 +1,11 @@
+-- rebuild: mcp_servers
+-- adds_unique: mcp_servers(slug)
+CREATE TABLE __new_mcp_servers (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,
+  url TEXT,
+  slug TEXT UNIQUE
+);
+INSERT INTO __new_mcp_servers (id, name, url) SELECT id, name, url FROM mcp_servers;
+DROP TABLE mcp_servers;
+ALTER TABLE __new_mcp_servers RENAME TO mcp_servers;

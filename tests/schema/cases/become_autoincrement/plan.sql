@@ -1,0 +1,7 @@
+-- rebuild: t
+CREATE TABLE __new_t (
+  id INTEGER PRIMARY KEY AUTOINCREMENT
+);
+INSERT INTO __new_t (id) SELECT id FROM t;
+DROP TABLE t;
+ALTER TABLE __new_t RENAME TO t;

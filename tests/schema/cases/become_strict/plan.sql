@@ -1,0 +1,12 @@
+-- rebuild: mcp_servers
+-- narrows_type: mcp_servers.id
+-- narrows_type: mcp_servers.name
+-- narrows_type: mcp_servers.url
+CREATE TABLE __new_mcp_servers (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,
+  url TEXT
+) STRICT;
+INSERT INTO __new_mcp_servers (id, name, url) SELECT id, name, url FROM mcp_servers;
+DROP TABLE mcp_servers;
+ALTER TABLE __new_mcp_servers RENAME TO mcp_servers;

@@ -1,0 +1,9 @@
+-- rebuild: mcp_servers
+CREATE TABLE __new_mcp_servers (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,
+  url TEXT
+) WITHOUT ROWID;
+INSERT INTO __new_mcp_servers (id, name, url) SELECT id, name, url FROM mcp_servers;
+DROP TABLE mcp_servers;
+ALTER TABLE __new_mcp_servers RENAME TO mcp_servers;

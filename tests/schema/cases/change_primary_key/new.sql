@@ -1,0 +1,6 @@
+CREATE TABLE mcp_servers (
+  id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  url TEXT,
+  PRIMARY KEY (id, name)
+);

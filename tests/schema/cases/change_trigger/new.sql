@@ -1,0 +1,6 @@
+CREATE TABLE mcp_servers (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,
+  url TEXT
+);
+CREATE TRIGGER t AFTER INSERT ON mcp_servers WHEN new.name > '' BEGIN SELECT 2; END;

@@ -1,0 +1,3 @@
+CREATE TABLE left_over (
+  id INTEGER PRIMARY KEY
+);

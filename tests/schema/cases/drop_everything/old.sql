@@ -1,0 +1,11 @@
+CREATE TABLE profiles (
+  id TEXT PRIMARY KEY NOT NULL
+);
+CREATE TABLE mcp_servers (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,
+  url TEXT
+);
+CREATE INDEX i ON mcp_servers(url);
+CREATE VIEW v AS SELECT id FROM profiles;
+CREATE VIRTUAL TABLE f USING fts5(a);

@@ -1,0 +1,12 @@
+CREATE TABLE profiles (
+  id TEXT PRIMARY KEY NOT NULL
+);
+CREATE TABLE notes (
+  id INTEGER PRIMARY KEY,
+  profile_id TEXT REFERENCES profiles(id) ON DELETE CASCADE
+);
+CREATE TABLE mcp_servers (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,
+  url TEXT
+);

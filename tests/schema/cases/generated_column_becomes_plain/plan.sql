@@ -1,0 +1,8 @@
+-- rebuild: t
+CREATE TABLE __new_t (
+  a INTEGER,
+  b INTEGER
+);
+INSERT INTO __new_t (a, b) SELECT a, b FROM t;
+DROP TABLE t;
+ALTER TABLE __new_t RENAME TO t;

@@ -1,0 +1,8 @@
+-- rebuild: t
+CREATE TABLE __new_t (
+  a INTEGER,
+  b INTEGER AS (a + 2)
+);
+INSERT INTO __new_t (a) SELECT a FROM t;
+DROP TABLE t;
+ALTER TABLE __new_t RENAME TO t;

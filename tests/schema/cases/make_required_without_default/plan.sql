@@ -1,0 +1,10 @@
+-- rebuild: mcp_servers
+-- not_null_without_default: mcp_servers.url
+CREATE TABLE __new_mcp_servers (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,
+  url TEXT NOT NULL
+);
+INSERT INTO __new_mcp_servers (id, name, url) SELECT id, name, url FROM mcp_servers;
+DROP TABLE mcp_servers;
+ALTER TABLE __new_mcp_servers RENAME TO mcp_servers;

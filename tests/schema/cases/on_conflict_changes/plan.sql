@@ -1,0 +1,7 @@
+-- rebuild: t
+CREATE TABLE __new_t (
+  a TEXT UNIQUE ON CONFLICT IGNORE
+);
+INSERT INTO __new_t (a) SELECT a FROM t;
+DROP TABLE t;
+ALTER TABLE __new_t RENAME TO t;

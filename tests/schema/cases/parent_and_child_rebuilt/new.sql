@@ -1,0 +1,8 @@
+CREATE TABLE profiles (
+  id TEXT PRIMARY KEY NOT NULL,
+  CHECK (id <> '')
+);
+CREATE TABLE notes (
+  id INTEGER PRIMARY KEY,
+  profile_id TEXT NOT NULL REFERENCES profiles(id) ON DELETE CASCADE
+);

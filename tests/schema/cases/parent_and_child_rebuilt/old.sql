@@ -1,0 +1,7 @@
+CREATE TABLE profiles (
+  id TEXT PRIMARY KEY NOT NULL
+);
+CREATE TABLE notes (
+  id INTEGER PRIMARY KEY,
+  profile_id TEXT REFERENCES profiles(id) ON DELETE CASCADE
+);

@@ -1,0 +1,13 @@
+-- rebuild: servers
+-- breaks_running_version: mcp_servers
+-- breaks_running_version: mcp_servers.url
+ALTER TABLE mcp_servers RENAME TO servers;
+ALTER TABLE servers RENAME COLUMN url TO address;
+CREATE TABLE __new_servers (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,
+  address TEXT NOT NULL DEFAULT ''
+);
+INSERT INTO __new_servers (id, name, address) SELECT id, name, coalesce(address, '') FROM servers;
+DROP TABLE servers;
+ALTER TABLE __new_servers RENAME TO servers;

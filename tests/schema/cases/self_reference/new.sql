@@ -1,0 +1,5 @@
+CREATE TABLE tree (
+  id INTEGER PRIMARY KEY,
+  parent INTEGER REFERENCES tree(id) ON DELETE CASCADE,
+  CHECK (id <> parent)
+);

@@ -1,0 +1,231 @@
+"""Schema pairs made by Hypothesis: a schema from a small vocabulary, then a few edits to it.
+
+Edits, rather than two schemas from nothing, because that is what people do, and because names that
+both have are what makes a plan difficult.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from local_mcp_gateway.schema import Schema, inspect
+
+NAMES = ("alpha", "Beta", "order", "delta x")
+COLUMNS = ("a", "B", "select", "d d", "e")
+TYPES = ("TEXT", "INTEGER", "REAL", "BLOB", "VARCHAR(20)", "")
+DEFAULTS = (
+    "",
+    "",
+    "DEFAULT 1",
+    "DEFAULT 'x'",
+    "DEFAULT -2.5",
+    "DEFAULT (1 + 2)",
+    "DEFAULT CURRENT_TIMESTAMP",
+)
+
+
+@dataclass(frozen=True)
+class C:
+    """A column."""
+
+    name: str
+    type: str = "TEXT"
+    not_null: bool = False
+    default: str = ""
+    unique: bool = False
+    nocase: bool = False
+    check: bool = False
+    parent: str = ""
+    generated: str = ""
+
+    def sql(self) -> str:
+        q = quoted(self.name)
+        if self.generated:
+            return f"{q} {self.type} AS (coalesce({quoted('id')}, 0) + 1) {self.generated}"
+        words = [q, self.type, "NOT NULL" if self.not_null else "", self.default]
+        words += ["UNIQUE" if self.unique else "", "COLLATE NOCASE" if self.nocase else ""]
+        words += [f"CHECK ({q} IS NULL OR length({q}) < 99)" if self.check else ""]
+        words += [f"REFERENCES {quoted(self.parent)}(id) ON DELETE CASCADE" if self.parent else ""]
+        return " ".join(word for word in words if word)
+
+
+@dataclass(frozen=True)
+class T:
+    """A table; its key is `id`."""
+
+    name: str
+    columns: tuple[C, ...]
+    key: str = "INTEGER PRIMARY KEY"
+    strict: bool = False
+    without_rowid: bool = False
+    pair_unique: bool = False
+    indexes: frozenset[tuple[str, str]] = frozenset()
+
+    def sql(self) -> str:
+        columns = self.columns
+        if self.strict:
+            columns = tuple(
+                replace(c, type=c.type if c.type in TYPES[:4] else "ANY") for c in columns
+            )
+        lines = [f"id {self.key}", *(column.sql() for column in columns)]
+        plain = [c for c in columns if not c.generated]
+        if self.pair_unique and len(plain) > 1:
+            lines.append(f"UNIQUE ({quoted(plain[0].name)}, {quoted(plain[1].name)})")
+        without = self.without_rowid and "AUTOINCREMENT" not in self.key
+        options = ", ".join(o for o in ("STRICT" * self.strict, "WITHOUT ROWID" * without) if o)
+        return f"CREATE TABLE {quoted(self.name)} (\n  " + ",\n  ".join(lines) + f"\n) {options}"
+
+
+@dataclass(frozen=True)
+class S:
+    """A schema."""
+
+    tables: tuple[T, ...]
+    views: frozenset[str] = frozenset()
+    triggers: frozenset[str] = frozenset()
+
+    def sql(self) -> list[str]:
+        found = [table.sql() for table in self.tables]
+        for table in self.tables:
+            names = {column.name for column in table.columns}
+            for column, kind in sorted(table.indexes):
+                if column in names:
+                    found.append(index_sql(table.name, column, kind))
+        tables = [table.name for table in self.tables]
+        found += [
+            f"CREATE VIEW {quoted('v ' + name)} AS SELECT id FROM {quoted(name)}"
+            for name in sorted(self.views)
+            if name in tables
+        ]
+        found += [
+            f"CREATE TRIGGER {quoted('t ' + name)} AFTER DELETE ON {quoted(tables[0])} "
+            f"BEGIN DELETE FROM {quoted(name)} WHERE id = old.id; END"
+            for name in sorted(self.triggers)
+            if name in tables and name != tables[0]
+        ]
+        return found
+
+    def schema(self) -> Schema:
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        try:
+            for statement in self.sql():
+                connection.execute(statement)
+            return inspect(connection)
+        finally:
+            connection.close()
+
+
+def index_sql(table: str, column: str, kind: str) -> str:
+    q = quoted(column)
+    name = quoted(f"{table} {column} {kind}")
+    body = {
+        "plain": q,
+        "desc": f"{q} DESC",
+        "lower": f"lower({q})",
+        "part": f"id) WHERE ({q} IS NOT NULL",
+    }[kind]
+    return f"CREATE INDEX {name} ON {quoted(table)} ({body})"
+
+
+def quoted(name: str) -> str:
+    return '"' + name + '"'
+
+
+@st.composite
+def columns(draw: Any, tables: tuple[str, ...]) -> C:
+    column = C(
+        draw(st.sampled_from(COLUMNS)),
+        draw(st.sampled_from(TYPES)),
+        not_null=draw(st.booleans()),
+        default=draw(st.sampled_from(DEFAULTS)),
+        unique=draw(st.sampled_from((False, False, False, True))),
+        nocase=draw(st.sampled_from((False, False, True))),
+        check=draw(st.sampled_from((False, False, True))),
+        parent=draw(st.sampled_from(("", "", "", *tables))),
+        generated=draw(st.sampled_from(("", "", "", "", "STORED", "VIRTUAL"))),
+    )
+    return replace(column, type="INTEGER") if column.generated or column.parent else column
+
+
+@st.composite
+def tables(draw: Any, name: str) -> T:
+    made = draw(
+        st.lists(columns(NAMES[:2]), min_size=1, max_size=4, unique_by=lambda c: c.name.lower())
+    )
+    if all(column.generated for column in made):
+        made = [replace(made[0], generated=""), *made[1:]]
+    kinds = st.tuples(st.sampled_from(COLUMNS), st.sampled_from(("plain", "desc", "lower", "part")))
+    return T(
+        name,
+        tuple(made),
+        draw(
+            st.sampled_from(
+                (
+                    "INTEGER PRIMARY KEY",
+                    "INTEGER PRIMARY KEY AUTOINCREMENT",
+                    "TEXT PRIMARY KEY NOT NULL",
+                )
+            )
+        ),
+        strict=draw(st.sampled_from((False, False, True))),
+        without_rowid=draw(st.sampled_from((False, False, True))),
+        pair_unique=draw(st.sampled_from((False, False, True))),
+        indexes=draw(st.frozensets(kinds, max_size=3)),
+    )
+
+
+@st.composite
+def schemas(draw: Any) -> S:
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
+    return S(
+        tuple(draw(tables(name)) for name in names),
+        draw(st.frozensets(st.sampled_from(NAMES), max_size=3)),
+        draw(st.frozensets(st.sampled_from(NAMES), max_size=3)),
+    )
+
+
+@st.composite
+def pairs(draw: Any) -> tuple[S, S]:
+    """Return a schema and an edited one."""
+    old: S = draw(schemas())
+    kept = [
+        draw(_edited(table))
+        for table in old.tables
+        if draw(st.sampled_from((True,) * 5 + (False,)))
+    ]
+    free = [name for name in NAMES if name not in {table.name for table in kept}]
+    if free and (not kept or draw(st.booleans())):
+        kept.append(draw(tables(free[0])))
+    views = draw(st.sampled_from((old.views, frozenset(NAMES), frozenset[str]())))
+    triggers = draw(st.sampled_from((old.triggers, frozenset(NAMES), frozenset[str]())))
+    return old, S(tuple(kept), views, triggers)
+
+
+@st.composite
+def _edited(draw: Any, table: T) -> T:
+    for _ in range(draw(st.integers(0, 3))):
+        kind = draw(st.sampled_from(("add", "drop", "column", "indexes", "options")))
+        if kind == "add":
+            added = draw(columns(NAMES[:2]))
+            if added.name.lower() not in {column.name.lower() for column in table.columns}:
+                table = replace(table, columns=(*table.columns, added))
+        elif kind == "drop" and len(table.columns) > 1:
+            at = draw(st.integers(0, len(table.columns) - 1))
+            table = replace(table, columns=table.columns[:at] + table.columns[at + 1 :])
+        elif kind == "column":
+            at = draw(st.integers(0, len(table.columns) - 1))
+            other = replace(draw(columns(NAMES[:2])), name=table.columns[at].name)
+            table = replace(table, columns=(*table.columns[:at], other, *table.columns[at + 1 :]))
+        elif kind == "indexes":
+            table = replace(table, indexes=draw(tables(table.name)).indexes)
+        elif kind == "options":
+            other_table = draw(tables(table.name))
+            table = replace(other_table, columns=table.columns, indexes=table.indexes)
+    if all(column.generated for column in table.columns):
+        first = replace(table.columns[0], generated="")
+        table = replace(table, columns=(first, *table.columns[1:]))
+    return table
