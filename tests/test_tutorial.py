@@ -122,10 +122,11 @@ class Reader:
 
         def read() -> None:
             assert process.stdout is not None
-            for line in process.stdout:
-                said.append(line)
-                if pattern(step.expected).fullmatch("".join(said)):
-                    enough.set()
+            with process.stdout:
+                for line in process.stdout:
+                    said.append(line)
+                    if pattern(step.expected).fullmatch("".join(said)):
+                        enough.set()
             enough.set()
 
         threading.Thread(target=read, daemon=True).start()
@@ -155,6 +156,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     folder = tmp_path / "tutorial"
     folder.mkdir()
     env = clean_environment(tmp_path / "home")
+    (tmp_path / "home" / "local-mcp-gateway").symlink_to(REPOSITORY)
+    env["LMG_GATEWAY__PORT"] = "0"  # the page says 3001; a test takes what is free
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     person = Reader(folder, env)
     try:
