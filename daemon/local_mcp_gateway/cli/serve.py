@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from local_mcp_gateway.cli import render
-from local_mcp_gateway.errors import Exit, UsageProblem
+from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
+    from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.log import Emit
 
 
 @click.command()
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     help="Seconds to wait for another holder of the database.",
 )  # fmt: skip
 @click.option("--socket-fd", type=int, hidden=True, help="The dev supervisor's socket.")
+@click.option("--again", is_flag=True, hidden=True, help="This worker replaces another one.")
 @click.pass_obj
 def serve(
     invocation: Invocation,
@@ -32,29 +36,53 @@ def serve(
     dev: bool,
     lock_timeout: float | None,
     socket_fd: int | None,
+    again: bool,
 ) -> int:
     """Guard the database, then serve every profile until a signal.
 
     Clients connect to http://127.0.0.1:3001/mcp or /mcp/PROFILE. A start that is refused says why and
     exits with a code of its own; the database is then as it was.
     """
-    from local_mcp_gateway.service.greeting import greet
-    from local_mcp_gateway.service.run import Serving
-    from local_mcp_gateway.service.run import serve as run_service
-
     given = {"gateway.host": host, "gateway.port": port}
     options = {key: value for key, value in given.items() if value is not None}
     invocation = replace(invocation, options={**invocation.options, **options})
     settings = invocation.settings
+    emit = invocation.emitter(default_level="info")
+    if dev and settings.dev.reload and socket_fd is None:
+        code = _supervised(settings, emit)
+        if code is not None:
+            return code
+    from local_mcp_gateway.service.greeting import greet
+    from local_mcp_gateway.service.run import Serving
+    from local_mcp_gateway.service.run import serve as run_service
+
+    if socket_fd is not None:
+        from local_mcp_gateway.service.supervisor import end_with_parent
+
+        end_with_parent()
     serving = Serving(
         settings=settings,
         reread=lambda: replace(invocation).settings,
         lock_timeout_s=settings.guard.lock_timeout_s if lock_timeout is None else lock_timeout,
         dev=dev,
         socket_fd=socket_fd,
-        greet=greet if dev else None,
+        config_file=invocation.config_file and invocation.config_file.absolute(),
+        greet=greet if dev and not again else None,
     )
-    return run_service(serving, invocation.emitter(default_level="info"))
+    return run_service(serving, emit)
+
+
+def _supervised(settings: Settings, emit: Emit) -> int | None:
+    """Run workers on a socket that outlives them; None when this process has to serve by itself."""
+    from local_mcp_gateway.service.listen import bind, inherited
+    from local_mcp_gateway.service.supervisor import Supervisor
+
+    try:
+        listener = inherited() or bind(settings.gateway.host, settings.gateway.port)
+    except GatewayError:
+        return None  # told by the start itself, which knows who holds the lock
+    with listener:
+        return Supervisor(sys.argv[1:], listener, emit).run()
 
 
 @click.command()

@@ -23,7 +23,8 @@ from local_mcp_gateway.service.refusal import as_told, fields_of
 from local_mcp_gateway.service.stable import Look, look, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database.serving import Database
@@ -100,3 +101,20 @@ class HotApply:
             self._emit("migration.mended", message="The migrations folder fits the database again.")
         if report.applied:
             await self._applied()
+
+
+async def saves_of(file: Path) -> AsyncIterator[None]:
+    """Yield after each save of one file (absolute); an editor's rename over it counts as one."""
+    from watchfiles import awatch
+
+    name = file.name
+    async for changes in awatch(
+        file.parent,
+        watch_filter=lambda _, path: path.rpartition("/")[2] == name,
+        step=QUIET_MS,
+        debounce=200,
+        rust_timeout=WAKE_MS,
+        recursive=False,
+    ):
+        if changes:
+            yield

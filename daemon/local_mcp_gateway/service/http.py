@@ -84,7 +84,8 @@ async def _let_arrive(server: uvicorn.Server) -> None:
     await anyio.sleep(0.01)
     with anyio.move_on_after(ARRIVAL_S):
         # `cycle` is the request of a connection, the last one when it is idle, None before the first.
-        while any(c.cycle is None for c in server.server_state.connections):  # type: ignore[union-attr]
+        # uvicorn has no event for it, hence the loop.
+        while any(c.cycle is None for c in server.server_state.connections):  # type: ignore[union-attr]  # noqa: ASYNC110
             await anyio.sleep(0.005)
 
 

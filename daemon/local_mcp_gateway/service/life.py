@@ -24,6 +24,7 @@ from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:
     import socket
+    from pathlib import Path
 
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
@@ -70,6 +71,8 @@ class Life:
                     tasks.start_soon(self._reload_on_request)
                     if self.plan.dev and settings.dev.hot_apply:
                         tasks.start_soon(self._watch_migrations)
+                    if self.plan.dev and self.plan.config_file:
+                        tasks.start_soon(self._watch_config, self.plan.config_file)
                     await self._ready(listener, report)
                     await self.signals.stopped()
                     began = time.perf_counter()
@@ -150,6 +153,12 @@ class Life:
         from local_mcp_gateway.service.dev import HotApply
 
         await HotApply(self.settings, self.database, self.emit, self.gateway.reload).watch()
+
+    async def _watch_config(self, file: Path) -> None:
+        from local_mcp_gateway.service.dev import saves_of
+
+        async for _ in saves_of(file):
+            self.signals.request_reload()
 
     async def _feed_watchdog(self) -> None:
         """Feed the watchdog from the loop itself: a loop that hangs starves it, as it should."""

@@ -36,6 +36,7 @@ from local_mcp_gateway.service.signals import Signals
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.guard import GuardReport
@@ -53,6 +54,8 @@ class Serving:
     dev: bool = False
     socket_fd: int | None = None
     """The listening socket that the dev supervisor holds."""
+    config_file: Path | None = None
+    """The file that dev mode watches: a save of it is a reload."""
     greet: Callable[[str, tuple[str, ...]], None] | None = None
     """Called with the URL and the profiles when everything is up: dev mode's lines to paste."""
 
