@@ -63,11 +63,17 @@ def make_durable(connection: sqlite3.Connection) -> None:
         raise RuntimeError(f"PRAGMA synchronous is {synchronous}, set inside a transaction")
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """Open the database to read only; never creates it, never waits for a writer in WAL."""
+def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
+    """Open the database to read only; never creates it, never waits for a writer in WAL.
+
+    A caller that holds the `DatabaseLock` says `locked`: its handle may write, so that closing it takes
+    SQLite's `-wal` and `-shm` files away; a read-only handle has to leave them.
+    """
     if not path.exists():
         raise DatabasePathProblem(f"There is no database at {path}.", path=str(path))
     with explained(path):
+        if locked:
+            return open_checked(f"{uri(path)}?mode=rw")
         try:
             return open_checked(f"{uri(path)}?mode=ro")
         except sqlite3.OperationalError as error:

@@ -106,7 +106,7 @@ def settle(attempt: Attempt, done: Done, backup: Backup | None) -> None:
                 hint="The migration may not last: repair the disk, then see `db status`.",
             ) from None
         try:
-            with closing(open_reader(attempt.database)) as reader:
+            with closing(open_reader(attempt.database, locked=True)) as reader:
                 quick_check(reader, attempt.database, limit_s=attempt.policy.quick_check_limit_s)
         except Damaged as error:
             hint = f"Restore with `db restore {backup.name}`." if backup else error.hint

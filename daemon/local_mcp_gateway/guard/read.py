@@ -90,7 +90,7 @@ def read(attempt: Attempt, *, fresh: bool) -> Plan:
         if fresh:
             plan = _plan(attempt, None)
         else:
-            with closing(open_reader(attempt.database)) as reader:
+            with closing(open_reader(attempt.database, locked=True)) as reader:
                 plan = _plan(attempt, reader)
     attempt.emit(
         "guard.resolved",

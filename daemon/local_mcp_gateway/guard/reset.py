@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.backup import names, sweep
 from local_mcp_gateway.backup.durable import flush, named_failures, remove
 from local_mcp_gateway.backup.swap import prune_asides, swap
-from local_mcp_gateway.database.connect import begin_immediate, open_migration, set_foreign_keys
+from local_mcp_gateway.database.connect import (
+    begin_immediate,
+    open_migration,
+    open_reader,
+    set_foreign_keys,
+)
+from local_mcp_gateway.database.integrity import quick_check
 from local_mcp_gateway.database.lock import DatabaseLock, lock_path
 from local_mcp_gateway.errors import BackupFailed, Damaged, NotADatabase
 from local_mcp_gateway.guard.backup import back_up_now
@@ -100,11 +106,23 @@ def _saved(
             emit=emit,
             stop=stop,
         )
-    except (Damaged, NotADatabase, BackupFailed) as error:
-        if isinstance(error, BackupFailed) and not error.data.get("unsound"):
+    except (Damaged, NotADatabase):
+        return None, names.set_aside(real, datetime.now(UTC))
+    except BackupFailed as error:
+        if not (error.data.get("unsound") and _is_damaged(real)):
             raise
         return None, names.set_aside(real, datetime.now(UTC))
     return backup, None
+
+
+def _is_damaged(real: Path) -> bool:
+    """Tell whether it is the database that is not sound, and not only the backup that was made of it."""
+    try:
+        with closing(open_reader(real)) as reader:
+            quick_check(reader, real)
+    except (Damaged, NotADatabase):
+        return True
+    return False
 
 
 def _finish(
