@@ -29,8 +29,8 @@ async def test_a_client_on_stdio_uses_the_gateway(tmp_path: Path, mode: Any) -> 
         parameters = StdioServerParameters(command=command, args=args, env={"HOME": str(tmp_path)})
         steps: list[float] = []
 
-        async def progress(step: float, total: float | None, message: str | None) -> None:
-            steps.append(step)
+        async def progress(progress: float, total: float | None, message: str | None) -> None:
+            steps.append(progress)
 
         async with Client(parameters, mode=mode) as client:
             assert len((await client.list_tools()).tools) == 13

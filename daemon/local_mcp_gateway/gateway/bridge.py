@@ -138,13 +138,15 @@ class Bridge:
             headers = {**session, "Accept": "text/event-stream"}
             if last:
                 headers["Last-Event-ID"] = last
-            with suppress(OSError, http.client.HTTPException):
-                with self._request("GET", b"", headers) as reply:
-                    if reply.status != 200:
-                        return
-                    for number, text in _events(reply):
-                        last = number or last
-                        self._write(text)
+            with (
+                suppress(OSError, http.client.HTTPException),
+                self._request("GET", b"", headers) as reply,
+            ):
+                if reply.status != 200:
+                    return
+                for number, text in _events(reply):
+                    last = number or last
+                    self._write(text)
             time.sleep(0.5)
 
     def _hang_up(self, message: Mapping[str, Any]) -> bool:

@@ -60,7 +60,8 @@ class Listed(Protocol):
 
     def __call__(
         self, upstream: Upstream, changed: frozenset[CatalogKind], *, announced: bool
-    ) -> None: ...
+    ) -> None:
+        """Take them."""
 
 
 @dataclass(frozen=True, slots=True)
