@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,23 @@ def test_a_start_has_its_form_afterwards(shipped: Place, validate_json: Validate
     started = shipped.run("startup", "--json")
     validate_json("startup", started.json())
     assert started.json()["starts"][-1]["outcome"] == "ready"
+
+
+def test_mending_a_history_has_its_forms(place: Place, said: Callable[..., Any]) -> None:
+    one = place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
+    place.write("CREATE TABLE a (id INTEGER PRIMARY KEY)")
+    assert said("db adopt", "--yes")["adopted"] == [one]
+    place.folder.write(one, "CREATE TABLE a (id INTEGER PRIMARY KEY) -- edited")
+    assert said("db repair", "--accept-edited", one, "--yes")["tag"] == one
+    assert said("db renumber")["moved"] == []
+
+
+def test_trying_a_server_has_its_forms(shipped: Place, validate_json: Validate) -> None:
+    clock = ("--", sys.executable, "-m", "mcp_server_time", "--local-timezone", "UTC")
+    assert shipped.run("server", "add", "clock", "--profile", "work", *clock).code == 0
+    tested = shipped.run("server", "test", "clock", "--json")
+    assert tested.code == 0, tested.stderr
+    validate_json("server-test", tested.json())
+    called = shipped.run("call", "get_current_time", "timezone=UTC", "--json")
+    assert called.code == 0, called.stderr
+    validate_json("call", called.json())
