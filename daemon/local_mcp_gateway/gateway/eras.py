@@ -67,6 +67,16 @@ NAMED: Final[Mapping[str, str]] = {
     "resources/read": "uri",
 }
 """Method → the member of `params` that the header `Mcp-Name` repeats."""
+CACHEABLE: Final = frozenset(
+    {
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+    }
+)
+"""Methods whose result says in the stateless era how long it may be kept."""
 
 
 class ErrorCode(msgspec.Struct):
@@ -180,20 +190,16 @@ def to_modern(params: bytes | memoryview, *, capabilities: bytes = b"{}") -> byt
     return edit(params, {"_meta": meta})
 
 
-def modern_result(answer: Answer) -> Answer:
-    """Name the type of a result that comes from a handshake server."""
-    if answer.failed or b'"resultType"' in bytes(answer.body):
-        return answer
-    body = bytes(answer.body).strip()
-    rest = body[1:].lstrip()
-    comma = b"" if rest == b"}" else b","
-    return Answer(b'{"resultType":"complete"' + comma + rest)
-
-
-def modern_list(answer: Answer) -> Answer:
-    """Add what a stateless list result must say besides: its type and how long it may be kept."""
+def modern_result(answer: Answer, method: str) -> Answer:
+    """Add what a result must say besides in the stateless era, where it comes from a handshake server."""
     body = bytes(answer.body)
-    return Answer(b'{"resultType":"complete","ttlMs":0,"cacheScope":"private",' + body[1:])
+    if answer.failed or b'"resultType"' in body:
+        return answer
+    added = b'"resultType":"complete"'
+    if method in CACHEABLE and b'"ttlMs"' not in body:
+        added += b',"ttlMs":0,"cacheScope":"private"'
+    rest = body.lstrip()[1:].lstrip()
+    return Answer(b"{" + added + (b"" if rest.startswith(b"}") else b",") + rest)
 
 
 def status_of(answer: Answer) -> int:

@@ -63,7 +63,7 @@ class Router:
             answer = await handler(self, request)
         except msgspec.DecodeError as error:
             return failure(INVALID_PARAMS, f"Invalid params: {error}")
-        return eras.modern_result(answer) if request.modern else answer
+        return eras.modern_result(answer, request.method) if request.modern else answer
 
     async def _ping(self, _: Request) -> Answer:
         return envelope.success({})
@@ -73,8 +73,7 @@ class Router:
 
     async def _list(self, request: Request) -> Answer:
         view = await self._registry.settled_view(request.profile)
-        answer = Answer(view.results[LIST_METHODS[request.method]])
-        return eras.modern_list(answer) if request.modern else answer
+        return Answer(view.results[LIST_METHODS[request.method]])
 
     async def _call_tool(self, request: Request) -> Answer:
         return await self._by_name(request, CatalogKind.TOOLS, "tool")
