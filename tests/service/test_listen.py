@@ -33,11 +33,18 @@ def test_a_client_that_connects_before_anybody_accepts_waits_instead_of_being_re
             assert accepted.recv(5) == b"hello"
 
 
-@pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
+@pytest.mark.parametrize("host", ["127.0.0.300", "no-such-host.invalid"])
 def test_an_address_that_is_not_ours_is_a_configuration_problem(host: str) -> None:
     with pytest.raises(ConfigProblem) as caught:
         listen.bind(host, 0)
     assert host in caught.value.message
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "203.0.113.1"])
+def test_an_address_that_others_can_reach_is_refused(host: str) -> None:
+    with pytest.raises(ConfigProblem, match="listens on loopback only") as caught:
+        listen.bind(host, 0)
+    assert "ssh" in caught.value.hint
 
 
 def test_the_url_of_an_ipv6_socket_has_brackets() -> None:

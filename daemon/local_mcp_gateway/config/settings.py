@@ -26,7 +26,7 @@ class GatewaySettings:
     """Where the gateway listens and whom it answers."""
 
     host: str = _key(
-        "127.0.0.1", "Address to listen on. Tokens are required when it is not loopback."
+        "127.0.0.1", "Address to listen on; loopback only, since clients do not sign in yet."
     )
     port: int = _key(3001, "TCP port to listen on; 0 lets the system choose.")
     default_profile: str = _key("default", "Profile that is served at /mcp.")

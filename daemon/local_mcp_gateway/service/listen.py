@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,10 @@ def adopt(descriptor: int) -> socket.socket:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Bind and listen; raises PortInUse, naming the holder where that can be found out."""
+    """Bind and listen on a loopback address: without tokens, nobody else may be let in.
+
+    Raises ConfigProblem for another address, and PortInUse, naming the holder where it can be found.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
@@ -50,6 +54,13 @@ def bind(host: str, port: int) -> socket.socket:
             hint="Use 127.0.0.1, or another address of this machine, with --host.",
         ) from None
     family, kind, protocol, _, address = found[0]
+    if not ip_address(str(address[0]).partition("%")[0]).is_loopback:
+        raise ConfigProblem(
+            f"The gateway listens on loopback only, and {host} is {address[0]}: everybody who can"
+            " reach that address could use your servers.",
+            hint="Use 127.0.0.1; reach it from elsewhere through SSH (`ssh -L 3001:127.0.0.1:3001`).",
+            host=host,
+        )
     listener = socket.socket(family, kind, protocol)
     try:
         # A restart may bind while connections of the last run are in TIME_WAIT.
