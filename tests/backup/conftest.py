@@ -51,5 +51,5 @@ def live(database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def rows(path: Path) -> int:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as connection:
         return int(connection.execute("SELECT count(*) FROM notes").fetchone()[0])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from local_mcp_gateway.backup import Backup, list_backups, scratch_copy, sweep
@@ -82,3 +84,13 @@ def test_a_replaced_database_is_not_a_left_over(database: Path) -> None:
     aside = database.with_name("app.replaced-20260101T000000.000Z.db")
     aside.write_bytes(database.read_bytes())
     assert sweep(database) == ()
+
+
+def test_a_rollback_journal_that_is_not_hot_is_put_away(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+    journal = database.with_name("app.db-journal")
+    journal.write_bytes(bytes(512))  # as a kill before its first flush leaves it
+    assert sweep(database) == (journal,)
+    assert not journal.exists()
+    assert rows(database) == 500

@@ -5,11 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import names
 from local_mcp_gateway.backup.durable import flush, named_failures
+from local_mcp_gateway.database.connect import begin_immediate, open_migration
+from local_mcp_gateway.errors import GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +34,7 @@ def sweep(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
         for path in _entries(database.parent, rf"\.{re.escape(database.name)}\.tmp(-\w+|\.lock)?"):
             gone += _discard(path)
         gone += _unlinked_twins(database)
+        gone += _cold_journal(database)
     return tuple(gone)
 
 
@@ -100,3 +105,21 @@ def _unlinked_twins(database: Path) -> list[Path]:
             path.unlink()
             gone.append(path)
     return gone
+
+
+def _cold_journal(database: Path) -> list[Path]:
+    """Put away a rollback journal that SQLite does not need and would not remove by reading.
+
+    A kill just before the journal was flushed leaves one that is not hot: readers ignore it, and the
+    next write to a rollback-mode database takes it away. So something is written: what is there. What
+    is wrong with the file otherwise, the probe will say.
+    """
+    journal = names.side_files(database)[2]
+    if not journal.exists() or not database.exists():
+        return []
+    with suppress(GatewayError, sqlite3.Error), closing(open_migration(database)) as live:
+        begin_immediate(live, database)  # rolls back what a hot journal asks for
+        (version,) = live.execute("PRAGMA user_version").fetchone()
+        live.execute(f"PRAGMA user_version={version}")
+        live.execute("COMMIT")
+    return [] if journal.exists() else [journal]

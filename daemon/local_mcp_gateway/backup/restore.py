@@ -83,10 +83,13 @@ def _stage(
             f"The backup {backup.name} was changed after it was made (SHA-256 differs)."
         )
     with closing(sqlite3.connect(staged, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE")
+        # A close hides the errors of a checkpoint; a commit with a journal does not.
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
         connection.execute("BEGIN IMMEDIATE")
         annotate(connection)
         connection.execute("COMMIT")
+        connection.execute(f"PRAGMA journal_mode={mode}").fetchall()
     os.fsync(descriptor)
     problem = first_problem(staged, "quick_check", stop=stop)
     if problem is not None:

@@ -113,8 +113,13 @@ def _keep_side_files(real: Path, aside: Path) -> None:
 
 
 def prune_asides(database: Path, keep: int) -> tuple[Path, ...]:
-    """Remove all but the newest replaced databases; return those removed."""
-    removed = names.asides(database)[max(keep, 0) :]
-    for path in removed:
-        remove(path)
-    return removed
+    """Remove all but the newest replaced databases; return those removed.
+
+    Runs after a swap that succeeded: what cannot be removed now is tried again after the next one.
+    """
+    removed = []
+    with suppress(OSError):
+        for path in names.asides(database)[max(keep, 0) :]:
+            remove(path)
+            removed.append(path)
+    return tuple(removed)

@@ -6,7 +6,6 @@ the finished new one, and a migration that fails leaves the old one.
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from local_mcp_gateway.database.connect import (
 )
 from local_mcp_gateway.database.integrity import quick_check
 from local_mcp_gateway.database.lock import DatabaseLock, lock_path
-from local_mcp_gateway.errors import BackupFailed, Damaged, NotADatabase
+from local_mcp_gateway.errors import BackupFailed, Damaged, DiskProblem, NotADatabase
 from local_mcp_gateway.guard.backup import back_up_now
 from local_mcp_gateway.guard.guard import guarded
 from local_mcp_gateway.guard.seed import plant, require_files
@@ -144,5 +143,6 @@ def _finish(
         if seeds:
             plant(fresh, seeds, program_version=policy.program_version, backup=saved)
         fresh.execute("COMMIT")
-    with closing(sqlite3.connect(staged, isolation_level=None)) as fresh:
-        fresh.execute("PRAGMA journal_mode=DELETE").fetchall()
+        (busy, *_) = fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy or any(side.exists() for side in names.side_files(staged)):
+        raise DiskProblem(f"The fresh database {staged} could not be brought into one file.")
