@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from faults.scenarios import Scenario
 
 
+LEAST_POINTS = 60
+"""As many are run however small the budget is."""
+
+
 @dataclass
 class Findings:
     """What a run has seen so far; filled by several threads."""
@@ -135,7 +139,8 @@ def work_through(
 
         def drain(worker: Worker) -> None:
             for point in taken(queue, findings.lock):
-                if end is not None and time.monotonic() > end:
+                over = end is not None and time.monotonic() > end
+                if over and findings.total >= LEAST_POINTS:
                     return
                 if until_failure and findings.failures:
                     return
