@@ -35,7 +35,8 @@ def in_order(
     views = [
         view for view in old.views.values() if view.key in aside or new.views.get(view.key) != view
     ]
-    lost_with = rebuilt | gone | {view.key for view in views}
+    set_aside = {view.key for view in views}
+    lost_with = rebuilt | gone | set_aside
     triggers = [
         trigger
         for trigger in old.triggers.values()
@@ -48,7 +49,7 @@ def in_order(
         *(
             f"DROP TRIGGER {quote(code.name)}"
             for code in triggers
-            if code.key in aside or code.table not in lost_with
+            if code.table not in lost_with or (code.key in aside and code.table not in set_aside)
         ),
         *(f"DROP VIEW {quote(code.name)}" for code in reversed(views)),
         *_dropped_indexes(old, new, rebuilt | gone),

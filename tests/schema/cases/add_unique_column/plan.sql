@@ -1,5 +1,4 @@
 -- rebuild: mcp_servers
--- adds_unique: mcp_servers(slug)
 CREATE TABLE __new_mcp_servers (
   id TEXT PRIMARY KEY NOT NULL,
   name TEXT NOT NULL,
