@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.log import configure, ignore, tee
 from local_mcp_gateway.log.events import EVENTS, LEVELS
+from local_mcp_gateway.log.file import LogFile
 from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
 from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact, redact_text
+from local_mcp_gateway.log.unblocked import Unblocked
 
 PACKAGE = Path(__file__).parents[2] / "daemon" / "local_mcp_gateway"
 
@@ -247,3 +249,52 @@ def test_every_event_in_the_code_is_in_the_table_and_is_noun_past_verb() -> None
         assert re.fullmatch(r"[a-z]+\.[a-z_]+", name)
         assert event.level in LEVELS
         assert event.sentence.endswith(".")
+
+
+def test_a_reader_that_does_not_read_never_blocks_who_reports() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        unblocked = Unblocked(configure("json", "info", stream), most_waiting=100)
+        unblocked.start()
+        for number in range(5_000):
+            unblocked("call.finished", n=number, text="x" * 200)
+        with os.fdopen(reading, encoding="utf-8") as reader:
+            lines: list[dict[str, object]] = []
+            thread = threading.Thread(target=lambda: lines.extend(map(json.loads, reader)))
+            thread.start()
+            unblocked.stop()
+            unblocked("service.stopped")
+            stream.close()
+            thread.join()
+    kept = [int(str(line["n"])) for line in lines if line["event"] == "call.finished"]
+    (dropped,) = [line["count"] for line in lines if line["event"] == "log.dropped"]
+    assert kept == sorted(kept)
+    assert len(kept) + int(str(dropped)) == 5_000
+    assert lines[-1]["event"] == "service.stopped"
+
+
+def test_an_event_that_waited_is_shown_with_the_time_when_it_happened() -> None:
+    stream = io.StringIO()
+    configure("json", "info", stream)("guard.ready", _at=1_800_000_000.25)
+    assert lines_of(stream)[0]["timestamp"] == "2027-01-15T08:00:00.250000Z"
+    assert "_at" not in lines_of(stream)[0]
+
+
+def test_a_log_file_is_rotated_and_holds_no_secret(tmp_path: Path) -> None:
+    path = tmp_path / "x.log.jsonl"
+    log = LogFile(path, "info", most_bytes=1000)
+    for number in range(30):
+        log("call.finished", n=number, token="abc")
+    log("control.answered", verb="below the level")
+    kept = [
+        json.loads(line)
+        for part in ("x.log.jsonl.1", "x.log.jsonl")
+        for line in (tmp_path / part).read_text().splitlines()
+    ]
+    assert [line["n"] for line in kept] == list(range(kept[0]["n"], 30))
+    assert {line["token"] for line in kept} == {HIDDEN}
+    assert path.stat().st_size < 1200
+
+
+def test_a_log_file_on_a_disk_that_refuses_is_no_error(tmp_path: Path) -> None:
+    LogFile(tmp_path / "nowhere" / "x.log.jsonl", "info")("guard.ready")

@@ -116,6 +116,9 @@ EVENTS: dict[str, Event] = {
     "control.answered": Event(
         "debug", "A command asked over the control socket, and how long it took."
     ),
+    "log.dropped": Event(
+        "warning", "The reader of the log was too slow: this many events were not kept."
+    ),
     "library.warned": Event("warning", "A library that we use logged a warning."),
     "service.reloading": Event("info", "A reload was asked for by SIGHUP or `reload`."),
     "service.reload_refused": Event(

@@ -11,7 +11,9 @@ import os
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from local_mcp_gateway.log.events import LEVELS, level_of
@@ -21,8 +23,12 @@ from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact
 if TYPE_CHECKING:
     from structlog.typing import Processor, WrappedLogger
 
+AT = "_at"
+"""A field that is never shown: when the event happened, in seconds since 1970."""
 UTC_MICROSECONDS = "%Y-%m-%dT%H:%M:%S.%fZ"
 EventDict = MutableMapping[str, Any]
+Write = Callable[..., None]
+"""`write(event, fields, level=None)`; the level is the table's unless it comes out of a file."""
 
 
 def choose_format(format: str, stream: TextIO) -> str:
@@ -34,16 +40,14 @@ def choose_format(format: str, stream: TextIO) -> str:
     return "console" if stream.isatty() else "json"
 
 
-def open_pipeline(
-    format: str, level: str, stream: TextIO
-) -> Callable[[str, dict[str, object]], None]:
+def open_pipeline(format: str, level: str, stream: TextIO) -> Write:
     """Return the function that renders one event; safe to call from any thread."""
     least = LEVELS[level]
     chosen = choose_format(format, stream)
     logger = _journal_logger() if chosen == "journal" else _line_logger(chosen, stream)
 
-    def write(event: str, fields: dict[str, object]) -> None:
-        name = level_of(event)
+    def write(event: str, fields: dict[str, object], known_level: str | None = None) -> None:
+        name = known_level or level_of(event)
         if LEVELS[name] >= least:
             getattr(logger, name)(event, **fields)
 
@@ -54,8 +58,7 @@ def _line_logger(format: str, stream: TextIO) -> Any:
     structlog = _import_structlog()
     if format == "console":
         tail: list[Processor] = [
-            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
-            _shorten_time,
+            _time_of_day,
             _sentences_below(
                 structlog.dev.ConsoleRenderer(
                     columns=_columns(structlog.dev, stream), sort_keys=False
@@ -64,7 +67,7 @@ def _line_logger(format: str, stream: TextIO) -> Any:
         ]
     else:
         tail = [
-            structlog.processors.TimeStamper(fmt=UTC_MICROSECONDS, utc=True),
+            _utc_time,
             _names_first,
             structlog.processors.JSONRenderer(serializer=_as_json),
         ]
@@ -115,6 +118,7 @@ def _journal_logger() -> Any:
     def send(_: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
         event = event_dict.pop("event")
         event_dict.pop("level", None)
+        event_dict.pop(AT, None)  # the journal has a time of its own
         text = " ".join([event, *(f"{key}={value}" for key, value in event_dict.items())])
         if not journal.send(as_datagram(text, method, event, event_dict)) and method in (
             "warning",
@@ -144,8 +148,19 @@ def _redact(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
     }
 
 
-def _shorten_time(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    event_dict["timestamp"] = event_dict["timestamp"][:-3]
+def _happened(event_dict: EventDict) -> datetime:
+    """Return when the event happened: now, unless it waited in a queue or comes out of a file."""
+    return datetime.fromtimestamp(event_dict.pop(AT, None) or time.time(), UTC)
+
+
+def _time_of_day(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    happened = _happened(event_dict).astimezone()
+    event_dict["timestamp"] = happened.strftime("%H:%M:%S.%f")[:-3]
+    return event_dict
+
+
+def _utc_time(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    event_dict["timestamp"] = _happened(event_dict).strftime(UTC_MICROSECONDS)
     return event_dict
 
 

@@ -24,6 +24,7 @@ from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from pathlib import Path
 
     from local_mcp_gateway.guard import GuardReport
@@ -36,7 +37,15 @@ if TYPE_CHECKING:
 class Life:
     """One service that is up. Everything in here runs on the event loop."""
 
-    def __init__(self, plan: Serving, emit: Emit, notifier: Notifier, signals: Signals) -> None:
+    def __init__(
+        self,
+        plan: Serving,
+        emit: Emit,
+        notifier: Notifier,
+        signals: Signals,
+        up: Callable[[], None],
+    ) -> None:
+        self._up = up
         self.plan = plan
         self.settings = plan.settings
         self.notifier = notifier
@@ -94,6 +103,7 @@ class Life:
             applied=len(report.applied),
             profiles=len(profiles),
         )
+        self._up()
         if self.plan.greet:
             self.plan.greet(url_of(listener), profiles)
 

@@ -25,7 +25,11 @@ from local_mcp_gateway import __version__
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import Exit, PortInUse
 from local_mcp_gateway.log import tee
+from local_mcp_gateway.log.file import LogFile
+from local_mcp_gateway.log.journal import is_journal
+from local_mcp_gateway.log.unblocked import Unblocked
 from local_mcp_gateway.service import listen
+from local_mcp_gateway.service.history import log_path
 from local_mcp_gateway.service.notify import EXTENSION_S, Notifier
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.progress import StatusLine
@@ -69,17 +73,27 @@ def serve(serving: Serving, emit: Emit) -> Exit:
     os.umask(0o077)
     notifier = Notifier.from_environment()
     status = StatusLine(notifier)
-    emit = tee(emit, status, StartRecord(serving.settings.database_path))
+    settings = serving.settings
+    unblocked = Unblocked(emit)
+    # The diary comes before stderr: what somebody has seen is written down.
+    emit = tee(StartRecord(settings.database_path), unblocked, status)
+    if not is_journal(sys.stderr):
+        emit = tee(LogFile(log_path(settings.database_path), settings.log.level or "info"), emit)
     with Signals() as signals:
         try:
-            anyio.run(partial(run, serving, emit, notifier, status, signals))
+            anyio.run(partial(run, serving, emit, notifier, status, signals, unblocked))
         except Exception as error:  # noqa: BLE001  the last door of the service
             return say_end(cause_of(error), emit, notifier)
     return Exit.OK
 
 
 async def run(
-    serving: Serving, emit: Emit, notifier: Notifier, status: StatusLine, signals: Signals
+    serving: Serving,
+    emit: Emit,
+    notifier: Notifier,
+    status: StatusLine,
+    signals: Signals,
+    unblocked: Unblocked,
 ) -> None:
     """Go through the story of a start, serve until the stop, and leave in the right order."""
     from local_mcp_gateway.service.life import Life  # noqa: PLC0415  refusals need none of it
@@ -100,8 +114,11 @@ async def run(
     try:
         async with _guarding(serving, emit, notifier, status, signals) as report:
             listener = listener or listen.bind(settings.gateway.host, settings.gateway.port)
-            life = Life(serving, emit, notifier, signals)
-            await life.serve(listener, report)
+            life = Life(serving, emit, notifier, signals, unblocked.start)
+            try:
+                await life.serve(listener, report)
+            finally:
+                await anyio.to_thread.run_sync(unblocked.stop)
     finally:
         if listener is not None:
             listener.close()

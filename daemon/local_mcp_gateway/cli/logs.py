@@ -1,0 +1,101 @@
+"""`logs`: the gateway's log, rendered."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from local_mcp_gateway.errors import Exit
+from local_mcp_gateway.service import history
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from local_mcp_gateway.cli.context import Invocation
+
+LEVELS = click.Choice(["debug", "info", "warning", "error"])
+SOURCES = click.Choice(["auto", "journal", "file"])
+
+
+@click.command()
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is logged from now on.")
+@click.option(
+    "--lines",
+    "-n",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    help="How many of the last events to show.",
+)
+@click.option("--level", type=LEVELS, default="debug", help="Least level to show.")
+@click.option("--event", default="*", metavar="GLOB", help="Only these events: 'guard.*'.")
+@click.option("--since", metavar="TIME", help="Only newer ones: 10m, 2h, 1d or 2026-01-31T12:00.")
+@click.option(
+    "--from",
+    "source",
+    type=SOURCES,
+    default="auto",
+    help="Where to look.  [default: the journal if it knows us, else the file]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines, for jq.")
+@click.pass_obj
+def logs(
+    invocation: Invocation,
+    *,
+    follow: bool,
+    lines: int,
+    level: str,
+    event: str,
+    since: str | None,
+    source: str,
+    as_json: bool,
+) -> int:
+    """Show what the gateway logged, oldest first."""
+    after = history.parse_since(since, datetime.now(UTC)) if since else None
+    wanted = history.Wanted(level, event, after)
+    journal = source == "journal" or (source == "auto" and history.has_journal())
+    show = _printer(as_json=as_json)
+    past = (
+        history.from_journal(follow=False, lines=None)
+        if journal
+        else history.from_file(invocation.database)
+    )
+    for line in deque(filter(wanted.has, past), maxlen=lines):
+        show(line)
+    if follow:
+        _follow(invocation, wanted, show, journal=journal)
+    return Exit.OK
+
+
+def _follow(
+    invocation: Invocation,
+    wanted: history.Wanted,
+    show: Callable[[history.Line], None],
+    *,
+    journal: bool,
+) -> None:
+    coming: Iterator[history.Line] = (
+        history.from_journal(follow=True, lines=0)
+        if journal
+        else history.follow_file(invocation.database)
+    )
+    try:
+        for line in filter(wanted.has, coming):
+            show(line)
+    except KeyboardInterrupt:
+        return
+
+
+def _printer(*, as_json: bool) -> Callable[[history.Line], None]:
+    from local_mcp_gateway.log.render import AT, open_pipeline
+
+    write = open_pipeline("json" if as_json else "console", "debug", sys.stdout)
+
+    def show(line: history.Line) -> None:
+        write(line.event, {**line.fields, AT: line.at.timestamp()}, line.level)
+
+    return show
