@@ -16,7 +16,7 @@ from local_mcp_gateway.backup.manifest import (
 from local_mcp_gateway.backup.room import require_room, room_needed
 from local_mcp_gateway.backup.scratch import scratch_copy
 from local_mcp_gateway.backup.snapshot import create_backup
-from local_mcp_gateway.backup.verify import verify_backup
+from local_mcp_gateway.backup.verify import newest_good, verify_backup
 
 __all__ = [
     "Backup",
@@ -25,6 +25,7 @@ __all__ = [
     "find_backup",
     "list_backups",
     "look_through",
+    "newest_good",
     "require_room",
     "room_needed",
     "scratch_copy",

@@ -11,15 +11,15 @@ import hashlib
 import os
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from local_mcp_gateway.backup.durable import named_failures
-from local_mcp_gateway.errors import BackupDamaged, Interrupted
+from local_mcp_gateway.errors import BackupDamaged, BackupFailed, DiskProblem, Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from local_mcp_gateway.backup.manifest import Backup
@@ -46,6 +46,15 @@ def verify_backup(backup: Backup, *, stop: threading.Event | None = None) -> Non
         raise BackupDamaged(
             f"The backup {backup.name} was changed after it was made (SHA-256 differs)."
         )
+
+
+def newest_good(backups: Iterable[Backup], *, stop: threading.Event | None = None) -> Backup | None:
+    """Return the first of the backups (newest first, as listed) that verifies in full."""
+    for backup in backups:
+        with suppress(BackupDamaged, BackupFailed, DiskProblem):
+            verify_backup(backup, stop=stop)
+            return backup
+    return None
 
 
 def checked_hash(

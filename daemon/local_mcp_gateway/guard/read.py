@@ -6,14 +6,15 @@ nothing is pending, and again under it, since only then no other program can cha
 
 from __future__ import annotations
 
+import shlex
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import sweep
+from local_mcp_gateway.backup import list_backups, newest_good, sweep
 from local_mcp_gateway.database.connect import open_reader
 from local_mcp_gateway.database.integrity import probe
-from local_mcp_gateway.errors import DriftRefused, HistoryRefused, UsageProblem
+from local_mcp_gateway.errors import Damaged, DriftRefused, HistoryRefused, UsageProblem
 from local_mcp_gateway.guard.drift import find_drift
 from local_mcp_gateway.migrate.folder import NEW, read_folder
 from local_mcp_gateway.migrate.groups import first_group
@@ -69,11 +70,14 @@ def check(attempt: Attempt) -> bool:
     """
     with attempt.phases.measured("probe"):
         swept = sweep(attempt.database, attempt.backup_folder)
-        found = probe(
-            attempt.database,
-            quick_check_limit_s=attempt.policy.quick_check_limit_s,
-            stop=attempt.stop,
-        )
+        try:
+            found = probe(
+                attempt.database,
+                quick_check_limit_s=attempt.policy.quick_check_limit_s,
+                stop=attempt.stop,
+            )
+        except Damaged as error:
+            raise Damaged(error.message, hint=_way_back(attempt), **error.data) from None
     attempt.emit(
         "guard.checked",
         state=found.state,
@@ -82,6 +86,18 @@ def check(attempt: Attempt) -> bool:
         duration_ms=attempt.phases.ms("probe"),
     )
     return found.state == "new"
+
+
+def _way_back(attempt: Attempt) -> str:
+    """Return the exact command that restores the newest backup that still verifies."""
+    listed = list_backups(attempt.database, attempt.backup_folder)
+    good = newest_good(listed, stop=attempt.stop)
+    if good is None:
+        return f"There is no good backup in {attempt.backup_folder}; put a copy of your own in its place."
+    command = f"local-mcp-gateway --database {shlex.quote(str(attempt.database))}"
+    return (
+        f"Restore the newest good backup, of {good.created_at}: `{command} db restore {good.name}`."
+    )
 
 
 def read(attempt: Attempt, *, fresh: bool) -> Plan:

@@ -70,9 +70,9 @@ def reset_guarded(
         sweep(database, backup_folder)
         backup, aside = _saved(real, backup_folder, policy, emit, stop)
         staged = names.staged(real)
-        remove(staged)
         try:
             with named_failures("put a fresh database at", real):
+                remove(staged)
                 with guarded(staged, migrations, policy=policy, stop=stop) as report:
                     _finish(staged, backup, policy, seeds)
                 flush(staged)
