@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import list_backups, newest_good, sweep
+from local_mcp_gateway.bundled import bundled
 from local_mcp_gateway.database.connect import open_reader
 from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.errors import Damaged, DriftRefused, HistoryRefused, UsageProblem
@@ -94,10 +95,11 @@ def _way_back(attempt: Attempt) -> str:
     good = newest_good(listed, stop=attempt.stop)
     if good is None:
         return f"There is no good backup in {attempt.backup_folder}; put a copy of your own in its place."
-    command = f"local-mcp-gateway --database {shlex.quote(str(attempt.database))}"
-    return (
-        f"Restore the newest good backup, of {good.created_at}: `{command} db restore {good.name}`."
-    )
+    words = ["local-mcp-gateway", "--database", str(attempt.database)]
+    if attempt.migrations != bundled("migrations"):
+        words += ["--migrations", str(attempt.migrations)]
+    command = shlex.join([*words, "db", "restore", good.name])
+    return f"Restore the newest good backup, of {good.created_at}: `{command}`."
 
 
 def read(attempt: Attempt, *, fresh: bool) -> Plan:
