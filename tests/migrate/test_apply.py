@@ -163,10 +163,16 @@ def test_rows_that_a_statement_returns_are_read_to_their_end(shop: Workshop) -> 
 
 PARENT_AND_CHILDREN = (
     "CREATE TABLE parent(id INTEGER PRIMARY KEY, a);",
-    "CREATE TABLE child(id INTEGER PRIMARY KEY, p INTEGER REFERENCES parent(id) ON DELETE CASCADE);",
+    "CREATE TABLE child(id INTEGER PRIMARY KEY, p INTEGER REFERENCES parent(id) {action});",
     "INSERT INTO parent VALUES (1, 1), (2, 2);",
     "INSERT INTO child VALUES (1, 1), (2, 1), (3, 2);",
 )
+
+
+def family(action: str = "") -> str:
+    return "\n".join(PARENT_AND_CHILDREN).format(action=action)
+
+
 REBUILD = """PRAGMA foreign_keys=OFF;--> statement-breakpoint
 CREATE TABLE `__new_parent` (`id` INTEGER PRIMARY KEY, `a` TEXT);--> statement-breakpoint
 INSERT INTO `__new_parent`("id", "a") SELECT "id", "a" FROM `parent`;--> statement-breakpoint
@@ -176,7 +182,7 @@ PRAGMA foreign_keys=ON;"""
 
 
 def test_children_survive_the_rebuild_of_their_parent(shop: Workshop) -> None:
-    shop.add("0000_a", "\n".join(PARENT_AND_CHILDREN))
+    shop.add("0000_a", family("ON DELETE CASCADE"))
     shop.apply()
     shop.add("0001_b", REBUILD)
     _, losses = shop.apply()
@@ -196,7 +202,7 @@ def test_a_rebuild_that_forgets_rows_is_reported_as_a_loss(shop: Workshop) -> No
 
 
 def test_the_rows_that_a_migration_orphans_are_named(shop: Workshop) -> None:
-    shop.add("0000_a", "\n".join(PARENT_AND_CHILDREN))
+    shop.add("0000_a", family())
     shop.apply()
     shop.add("0001_b", "DELETE FROM parent WHERE id = 1;")
     error = failure(shop, VerificationFailed)
@@ -205,7 +211,7 @@ def test_the_rows_that_a_migration_orphans_are_named(shop: Workshop) -> None:
 
 
 def test_orphans_that_were_there_before_are_not_blamed(shop: Workshop) -> None:
-    shop.add("0000_a", "\n".join(PARENT_AND_CHILDREN))
+    shop.add("0000_a", family())
     shop.apply()
     shop.execute("PRAGMA foreign_keys=OFF", "DELETE FROM parent WHERE id = 2")
     shop.add("0001_b", "CREATE TABLE other(x);")

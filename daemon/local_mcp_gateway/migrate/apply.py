@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import ForbiddenStatement, Interrupted
 from local_mcp_gateway.log import ignore
+from local_mcp_gateway.migrate.actions import orphans_before, take_actions
 from local_mcp_gateway.migrate.authority import Authority
 from local_mcp_gateway.migrate.blame import blame
 from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
@@ -131,8 +132,12 @@ def run(
     _refuse_unknown_directives(migration)
     renames: list[tuple[str, str]] = []
     count = 0
+    sql = migration.sql if down is None else down
+    authority.off = True
+    before = None if authority.foreign_keys else orphans_before(connection, sql)
+    authority.off = False
     execute = connection.execute
-    for statement in without_own_transaction(split(migration.sql if down is None else down)):
+    for statement in without_own_transaction(split(sql)):
         if stop is not None and stop.is_set():
             raise Interrupted("Stopped by a signal; the migrations were rolled back.")
         if inspect is not None:
@@ -153,6 +158,8 @@ def run(
             names = renamed(statement.text)
             if names:
                 renames.append(names)
+    if before is not None and authority.deleted_from - authority.dropped:
+        take_actions(connection, before, authority.deleted_from - authority.dropped)
     authority.off = True
     restore_state(connection, authority)
     authority.off = False

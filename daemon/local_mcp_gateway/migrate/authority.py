@@ -79,6 +79,8 @@ class Authority:
         """Why the last statement was not allowed, as the end of a sentence."""
         self.deleted_from: set[str] = set()
         """Tables that lost rows, or were dropped, on purpose; names as they were at that moment."""
+        self.dropped: set[str] = set()
+        """Those of them that were dropped, as a rebuild does with the old table."""
         self.dropping: str | None = None
         """The table that the running statement drops, while foreign keys are on."""
         self.renaming = False
@@ -95,6 +97,7 @@ class Authority:
     def start_migration(self) -> None:
         """Forget what the previous migration did."""
         self.deleted_from = set()
+        self.dropped = set()
         self.touched_state = self.made_temporary = self.renaming = False
 
     def __call__(
@@ -122,8 +125,9 @@ class Authority:
         if action in _REMOVES and first and schema == "main":
             if action == sqlite3.SQLITE_DELETE and self.dropping not in (None, first):
                 self.refusal = _CASCADE.format(dropped=self.dropping, child=first)
-            elif action == sqlite3.SQLITE_DROP_TABLE and self.foreign_keys:
-                self.dropping = first
+            elif action == sqlite3.SQLITE_DROP_TABLE:
+                self.dropped.add(first)
+                self.dropping = first if self.foreign_keys else None
             self.deleted_from.add(first)
         elif action == sqlite3.SQLITE_UPDATE and self.replacing and first:
             self.deleted_from.add(first)

@@ -1,0 +1,135 @@
+"""Real migration folders end where any engine ends, or are refused for the right reason."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.database.connect import open_scratch
+from local_mcp_gateway.errors import HistoryRefused, MigrationFailed, VerificationFailed
+from local_mcp_gateway.guard import guarded
+from local_mcp_gateway.migrate.apply import apply_pending
+from local_mcp_gateway.migrate.folder import Migration, read_folder
+from local_mcp_gateway.migrate.plain import Format, convert
+from local_mcp_gateway.migrate.verify import survey, verify
+from local_mcp_gateway.schema import inspect
+from tests.corpus.folders import (
+    FOLDERS,
+    RealFolder,
+    as_migrations,
+    fetched_base,
+    ledger_hash,
+    schema_hash,
+)
+from tests.schema.seeding import seed
+
+pytestmark = pytest.mark.corpus
+
+APPLICABLE = [folder for folder in FOLDERS if folder.schema]
+REFUSED = [folder for folder in FOLDERS if folder.refusal]
+INCOMPLETE = [folder for folder in FOLDERS if folder.left_out]
+
+
+def named(folders: list[RealFolder]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("folder", folders, ids=lambda folder: folder.name)
+
+
+def ours(folder: RealFolder, fetched: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The folder, ours by now, and the database that its application starts from."""
+    migrations = as_migrations(folder, fetched, tmp_path / "migrations")
+    if not (migrations / "meta").exists():
+        convert(migrations, Format.PLAIN, now_ms=1)
+    database = tmp_path / "app.db"
+    fetched_base(fetched, database)
+    return database, migrations
+
+
+@named(APPLICABLE)
+def test_a_real_folder_ends_with_the_schema_and_the_ledger_that_are_known(
+    folder: RealFolder, fetched: Path, tmp_path: Path, count: Callable[[str, RealFolder], None]
+) -> None:
+    database, migrations = ours(folder, fetched, tmp_path)
+    with guarded(database, migrations) as report:
+        assert len(report.applied) == len(read_folder(migrations).migrations)
+    assert schema_hash(database) == folder.schema
+    if folder.ledger:
+        assert ledger_hash(database) == folder.ledger
+    with guarded(database, migrations) as report:
+        assert report.state == "current"
+    count("applied", folder)
+
+
+@named(REFUSED)
+def test_a_folder_for_another_database_is_refused_before_anything_is_written(
+    folder: RealFolder, fetched: Path, tmp_path: Path, count: Callable[[str, RealFolder], None]
+) -> None:
+    database, migrations = ours(folder, fetched, tmp_path)
+    with pytest.raises(HistoryRefused) as caught, guarded(database, migrations):
+        pass
+    assert caught.value.problems[0].code == folder.refusal
+    assert not database.exists()
+    count("refused", folder)
+
+
+@named(INCOMPLETE)
+def test_a_folder_whose_base_is_missing_fails_and_leaves_nothing(
+    folder: RealFolder, fetched: Path, tmp_path: Path
+) -> None:
+    migrations = as_migrations(folder, fetched, tmp_path / "migrations", whole=True)
+    convert(migrations, Format.PLAIN, now_ms=1)
+    database = tmp_path / "app.db"
+    with pytest.raises(MigrationFailed, match="no such table"), guarded(database, migrations):
+        pass
+    connection = sqlite3.connect(database)
+    assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    connection.close()
+
+
+@named(APPLICABLE)
+def test_no_row_is_lost_that_the_migration_does_not_delete(
+    folder: RealFolder, fetched: Path, tmp_path: Path
+) -> None:
+    """Rows in every table before each step; a step that our made-up rows do not fit runs without."""
+    database, migrations = ours(folder, fetched, tmp_path)
+    database.touch()
+    connection = open_scratch(database)
+    misfits: list[str] = []
+    lost: list[tuple[str, str]] = []
+    for migration in read_folder(migrations).migrations:
+        seed(connection, inspect(connection))
+        try:
+            lost += step(connection, migration)
+        except (MigrationFailed, VerificationFailed):
+            misfits.append(migration.tag)
+            empty(connection)
+            step(connection, migration)
+    connection.close()
+    assert (misfits, lost) == (list(folder.misfits), list(folder.loses))
+    assert schema_hash(database) == folder.schema
+
+
+def step(connection: sqlite3.Connection, migration: Migration) -> list[tuple[str, str]]:
+    """Apply one migration; return the tables that are still there with fewer rows."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        before = survey(connection)
+        steps = apply_pending(connection, [migration], backup=None, program_version="1")
+        losses = verify(connection, before, steps)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    still = set(inspect(connection).tables)
+    return [(migration.tag, loss.table) for loss in losses if loss.table in still]
+
+
+def empty(connection: sqlite3.Connection) -> None:
+    tables = connection.execute(
+        "SELECT name FROM pragma_table_list WHERE schema='main' AND type='table'"
+        " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_\\_%' ESCAPE '\\'"
+    ).fetchall()
+    for (name,) in tables:
+        connection.execute(f'DELETE FROM "{name}"')
