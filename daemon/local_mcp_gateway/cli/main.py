@@ -33,6 +33,7 @@ COMMANDS = {
     "service": Target("service:service", "Install and control the systemd user service."),
     "doctor": Target("doctor:doctor", "Check this machine and say what to do."),
     "config": Target("config_commands:config", "Show, check and import settings."),
+    "completion": Target("completion:completion", "Print the completion script of a shell."),
 }
 
 FORMATS = click.Choice(["auto", "console", "json", "journal"])

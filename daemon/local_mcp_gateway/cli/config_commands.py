@@ -1,0 +1,111 @@
+"""`config …`: what is set, where it came from, and what a file would set."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from local_mcp_gateway import config as settings_of
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.errors import ConfigProblem, Exit
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+
+
+@click.group()
+def config() -> None:
+    """Show, check and import settings."""
+
+
+@config.command()
+@click.option("--changed", is_flag=True, help="Only what is not the default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def show(invocation: Invocation, *, changed: bool, as_json: bool) -> int:
+    """Show every setting, its value and where that came from."""
+    settings = invocation.settings
+    rows = [
+        {
+            "key": key.path,
+            "value": getattr(getattr(settings, key.section), key.name),
+            "default": key.default,
+            "from": settings.origins.get(key.path, "default"),
+            "environment": key.environment,
+            "help": key.help,
+        }
+        for key in settings_of.keys()  # noqa: SIM118  the module's list, not a dictionary's
+        if not changed or key.path in settings.origins
+    ]
+    if as_json:
+        render.print_json({"settings": [_plain(row) for row in rows]})
+    else:
+        shown = [(row["key"], json.dumps(_plain(row["value"])), row["from"]) for row in rows]
+        render.print_table(("KEY", "VALUE", "FROM"), shown)
+        click.echo()
+        click.echo(f"database    {settings.database_path}")
+        click.echo(f"migrations  {settings.migrations_folder}")
+        click.echo(f"backups     {settings.backup_folder}")
+    return Exit.OK
+
+
+@config.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
+    """Check FILE, or what is in force: unknown keys, wrong types, values that are none."""
+    settings = settings_of.load(file, environment={}) if file else invocation.settings
+    set_here = sorted(settings.origins)
+    if as_json:
+        render.print_json({"file": str(file) if file else None, "set": set_here})
+    else:
+        click.echo(f"{file or 'The configuration'} is fine: {len(set_here)} settings.")
+    return Exit.OK
+
+
+@config.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def import_(*, file: Path, as_json: bool) -> int:
+    """Read a drizzle.config.ts and print the gateway.toml that says the same."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigProblem(f"{file} cannot be read: {error}.") from None
+    found = drizzle_settings(text, file.absolute().parent)
+    if not found:
+        raise ConfigProblem(
+            f"{file} sets neither `out` nor `dbCredentials.url` as plain text.",
+            hint="Write them into gateway.toml by hand: migrations.folder and database.path.",
+        )
+    if as_json:
+        render.print_json(found)
+        return Exit.OK
+    if "schema" in found:
+        click.echo(f"# schema: {found.pop('schema')} (for `db generate --schema`)")
+    for section, name in (path.split(".") for path in sorted(found)):
+        click.echo(f"[{section}]\n{name} = {json.dumps(found[f'{section}.{name}'])}")
+    return Exit.OK
+
+
+def drizzle_settings(text: str, folder: Path) -> dict[str, str]:
+    """Return what a drizzle.config.ts says as our settings; paths in it are relative to `folder`."""
+    text = re.sub(r"/\*.*?\*/|(?<!:)//[^\n]*", "", text, flags=re.DOTALL)
+    found = {}
+    for key, ours in (("out", "migrations.folder"), ("url", "database.path"), ("schema", "schema")):
+        match = re.search(rf"""\b{key}\s*:\s*(["'`])([^"'`$]+)\1""", text)
+        if match:
+            value = match[2].removeprefix("file:")
+            found[ours] = str((folder / value).resolve())
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value

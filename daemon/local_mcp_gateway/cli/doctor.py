@@ -1,0 +1,34 @@
+"""`doctor`: what is wrong, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.errors import Exit
+from local_mcp_gateway.service.doctor import examine
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+
+_MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "problem": ("✗", "red")}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def doctor(invocation: Invocation, *, as_json: bool) -> int:
+    """Check machine, database, backups, service and servers; exit 3 when there is a problem."""
+    findings = []
+    for finding in examine(invocation.settings):
+        findings.append(finding)
+        if not as_json:
+            mark, colour = _MARKS[finding.state]
+            click.echo(f"{click.style(mark, fg=colour)} {finding.check:<11} {finding.message}")
+            if finding.hint:
+                click.echo(f"{'':<14}→ {finding.hint}")
+    if as_json:
+        render.print_json({"findings": [finding.as_json() for finding in findings]})
+    return Exit.DIFFERS if any(finding.state == "problem" for finding in findings) else Exit.OK

@@ -1,0 +1,282 @@
+"""What is wrong with this machine and this installation, and what to do about it.
+
+Every check is a function from the settings to one or more findings; none takes the database's lock,
+none changes anything but a file of its own that it removes again. A check that fails by itself is a
+finding, not a crash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from local_mcp_gateway import __version__
+from local_mcp_gateway.backup import list_backups, room_needed
+from local_mcp_gateway.database.connect import open_reader, open_scratch
+from local_mcp_gateway.database.lock import read_holder
+from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.guard.status import look
+from local_mcp_gateway.service import manager, units
+from local_mcp_gateway.service.listen import who_listens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from local_mcp_gateway.config import Settings
+
+OLD_BACKUP_DAYS = 30
+_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "afs", "glusterfs"}
+"""File systems on which locks or shared memory of SQLite's WAL are not to be relied on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one check."""
+
+    check: str
+    state: Literal["ok", "note", "problem"]
+    message: str
+    hint: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """Return the finding as `doctor --json` prints it."""
+        return asdict(self)
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Yield the findings of every check, in the order in which a start would meet them."""
+    for check in _CHECKS:
+        name = check.__name__.strip("_")
+        try:
+            yield from check(settings)
+        except GatewayError as error:
+            yield Finding(name, "problem", error.message, error.hint)
+        except OSError as error:
+            yield Finding(name, "problem", f"It cannot be looked at: {error}.")
+
+
+def _python(_: Settings) -> Iterator[Finding]:
+    yield Finding(
+        "python", "ok", f"Python {sys.version.split()[0]}, Local MCP Gateway {__version__}."
+    )
+
+
+def _sqlite(_: Settings) -> Iterator[Finding]:
+    with closing(open_scratch()) as connection:
+        version = str(connection.execute("SELECT sqlite_version()").fetchone()[0])
+        options = {str(row[0]) for row in connection.execute("PRAGMA compile_options")}
+    if tuple(map(int, version.split("."))) < (3, 35):
+        yield Finding("sqlite", "problem", f"SQLite {version} is too old.", "Use 3.35 or newer.")
+        return
+    if "THREADSAFE=0" in options:
+        hint = "Use a Python whose SQLite was built with threads."
+        yield Finding("sqlite", "problem", f"SQLite {version} was built without threads.", hint)
+        return
+    foreign = "foreign keys" if "OMIT_FOREIGN_KEY" not in options else "no foreign keys"
+    yield Finding("sqlite", "ok", f"SQLite {version}, with threads and {foreign}.")
+
+
+def _clock(settings: Settings) -> Iterator[Finding]:
+    newest = max(
+        (b.created_at for b in list_backups(settings.database_path, settings.backup_folder)),
+        default="",
+    )
+    now = datetime.now(UTC)
+    if newest and datetime.fromisoformat(newest) > now:
+        hint = "Set the clock; new migrations would otherwise sort before old ones."
+        yield Finding("clock", "problem", f"The newest backup is from the future: {newest}.", hint)
+    else:
+        yield Finding("clock", "ok", f"{now:%Y-%m-%d %H:%M} UTC.")
+
+
+def _folder(settings: Settings) -> Iterator[Finding]:
+    folder = settings.database_path.parent
+    if not folder.exists():
+        what = (
+            "will be created at the first start" if not settings.database.path else "does not exist"
+        )
+        state: Literal["note", "problem"] = "note" if not settings.database.path else "problem"
+        yield Finding("folder", state, f"{folder} {what}.", "" if state == "note" else "Create it.")
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield Finding("folder", "problem", f"{folder} cannot be written.", f"chmod u+rwx {folder}")
+        return
+    open_to_others = [
+        path
+        for path in (folder, *folder.glob(settings.database_path.name + "*"))
+        if stat.S_IMODE(path.stat().st_mode) & 0o077
+    ]
+    if open_to_others:
+        names = ", ".join(str(path) for path in open_to_others[:3])
+        hint = f"chmod 700 {folder}; chmod 600 {settings.database_path}*"
+        yield Finding("folder", "note", f"Others than you may read {names}.", hint)
+    else:
+        yield Finding("folder", "ok", f"{folder} is yours alone and can be written.")
+
+
+def _filesystem(settings: Settings) -> Iterator[Finding]:
+    folder = _existing(settings.database_path.parent)
+    kind = _filesystem_of(folder)
+    if kind in _REMOTE:
+        hint = "Put the database on a local disk: --database, or DATABASE_PATH."
+        yield Finding("filesystem", "problem", f"{folder} is on {kind}, over the network.", hint)
+        return
+    if os.access(folder, os.W_OK) and not _locks(folder):
+        hint = "Put the database on a file system with locks."
+        yield Finding("filesystem", "problem", f"{folder} ({kind}) has no working locks.", hint)
+        return
+    yield Finding("filesystem", "ok", f"{kind}, with working locks.")
+
+
+def _room(settings: Settings) -> Iterator[Finding]:
+    folder = _existing(settings.backup_folder)
+    free, needed = shutil.disk_usage(folder).free, room_needed(settings.database_path)
+    sizes = f"{free >> 20} MiB free, a guarded migration needs {max(1, needed >> 20)} MiB."
+    if free < needed:
+        yield Finding("room", "problem", sizes, "Free room, or prune with `db backup prune`.")
+    else:
+        yield Finding("room", "ok", sizes)
+
+
+def _lock(settings: Settings) -> Iterator[Finding]:
+    holder = read_holder(settings.database_path)
+    if holder is None:
+        yield Finding("lock", "ok", "Nobody holds the database.")
+    else:
+        yield Finding(
+            "lock", "ok", f"Held by process {holder.pid} since {holder.since}: {holder.command}."
+        )
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    seen = look(settings.database_path, settings.migrations_folder)
+    for problem in seen.problems:
+        yield Finding("database", "problem", problem.message, problem.hint)
+    if seen.drift:
+        names = ", ".join(difference.object for difference in seen.drift[:3])
+        yield Finding(
+            "database", "note", f"Its schema was changed by hand: {names}.", "See `db diff`."
+        )
+    if seen.pending:
+        hint = "The next start applies them; `db rehearse` tries them now."
+        yield Finding("database", "note", f"{len(seen.pending)} migrations are pending.", hint)
+    if not (seen.problems or seen.drift or seen.pending):
+        yield Finding("database", "ok", f"{seen.state}, {len(seen.applied)} migrations applied.")
+
+
+def _backups(settings: Settings) -> Iterator[Finding]:
+    backups = list_backups(settings.database_path, settings.backup_folder)
+    if not backups:
+        yield Finding("backups", "note", "There is none yet.", "`db backup create` makes one.")
+        return
+    age = datetime.now(UTC) - datetime.fromisoformat(backups[0].created_at)
+    said = f"{len(backups)}, the newest {age.days} days old."
+    if age.days > OLD_BACKUP_DAYS:
+        yield Finding("backups", "note", said, "`db backup create` makes one.")
+    else:
+        yield Finding("backups", "ok", said)
+
+
+def _port(settings: Settings) -> Iterator[Finding]:
+    port = settings.gateway.port
+    listener = who_listens(port) if port else None
+    holder = read_holder(settings.database_path)
+    ours = holder is not None and listener is not None and f"(pid {holder.pid})" in listener
+    if listener is None or ours:
+        yield Finding("port", "ok", f"{port} is {'served by this gateway' if ours else 'free'}.")
+    else:
+        hint = "Stop that process, or choose another port: --port, or gateway.port."
+        yield Finding("port", "note", f"{port} is in use by {listener}.", hint)
+
+
+def _service(_: Settings) -> Iterator[Finding]:
+    try:
+        facts = manager.properties(units.SERVICE)
+    except GatewayError:
+        yield Finding("service", "note", "There is no systemd user manager here.")
+        return
+    path = facts.get("FragmentPath")
+    if not path:
+        yield Finding(
+            "service", "note", "The service is not installed.", "`service install` does it."
+        )
+        return
+    written = units.version_in(Path(path).read_text(encoding="utf-8"))
+    if written not in (None, __version__):
+        hint = "`service install` updates it."
+        yield Finding("service", "note", f"The unit was written by version {written}.", hint)
+    if facts["ActiveState"] == "failed":
+        yield Finding(
+            "service", "problem", f"The service failed: {facts['StatusText']}", "See `startup`."
+        )
+    elif manager.lingers() is False:
+        hint = "`service install --linger` lets it start at boot."
+        yield Finding(
+            "service", "note", f"{facts['ActiveState']}, only while you are logged in.", hint
+        )
+    else:
+        yield Finding("service", "ok", f"{facts['ActiveState']}: {facts['StatusText']}")
+
+
+def _upstreams(settings: Settings) -> Iterator[Finding]:
+    if not settings.database_path.exists():
+        return
+    with closing(open_reader(settings.database_path)) as reader:
+        known = reader.execute("SELECT 1 FROM sqlite_schema WHERE name = 'mcp_servers'").fetchone()
+        sql = "SELECT name, command FROM mcp_servers WHERE kind = 'stdio' AND active = 1"
+        commands = [(str(row[0]), str(row[1])) for row in reader.execute(sql)] if known else []
+    missing = [(name, command) for name, command in commands if shutil.which(command) is None]
+    for name, command in missing:
+        hint = f"Install it, or give its full path: `server edit {name} -- PATH …`."
+        yield Finding(
+            "upstreams", "problem", f"{name}: the command {command!r} is not found.", hint
+        )
+    if not missing:
+        yield Finding(
+            "upstreams", "ok", f"The commands of all {len(commands)} stdio servers exist."
+        )
+
+
+_CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _python, _sqlite, _folder, _filesystem, _room, _lock, _database, _backups, _clock, _port,
+    _service, _upstreams,
+)  # fmt: skip
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _filesystem_of(folder: Path) -> str:
+    """Return the type of the file system that holds a folder: the longest mount point above it."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    above = [
+        (mount[1], mount[2])
+        for mount in mounts
+        if folder.resolve().is_relative_to(mount[1].replace("\\040", " "))
+    ]
+    return max(above, key=lambda mount: len(mount[0]), default=("", "unknown"))[1]
+
+
+def _locks(folder: Path) -> bool:
+    """Tell whether flock keeps a second open of one file out, as the guard relies on."""
+    with (
+        tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as first,
+        Path(first.name).open() as second,
+    ):
+        fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,133 @@
+"""`doctor`, `config` and `completion`, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.harness import Place
+
+
+def findings(place: Place) -> dict[str, dict[str, Any]]:
+    done = place.run("doctor", "--json")
+    assert done.code in {0, 3}, done.stderr
+    return {finding["check"]: finding for finding in done.json()["findings"]}
+
+
+def test_a_fresh_machine_has_no_problem(shipped: Place) -> None:
+    assert shipped.run("db", "migrate").code == 0
+    shipped.database.parent.chmod(0o700)
+    found = findings(shipped)
+    assert {name for name, finding in found.items() if finding["state"] == "problem"} == set()
+    assert list(found)[:5] == ["python", "sqlite", "folder", "filesystem", "room"]
+    assert found["database"]["message"] == "current, 3 migrations applied."
+
+
+def test_before_the_first_start_nothing_is_a_problem_either(shipped: Place) -> None:
+    assert shipped.run("doctor", "--json", bare=True).code == 0
+
+
+def test_an_upstream_command_that_is_not_there_is_named_with_what_to_do(shipped: Place) -> None:
+    shipped.run("server", "add", "ghost", "--", "no-such-command-anywhere")
+    done = shipped.run("doctor")
+    assert done.code == 3
+    assert "ghost: the command 'no-such-command-anywhere' is not found." in done.stdout
+    assert "→ Install it" in done.stdout
+
+
+def test_history_that_does_not_fit_is_a_problem_with_its_hint(shipped: Place) -> None:
+    shipped.run("db", "migrate")
+    shipped.folder.write("0002_add_debug_logs", "CREATE TABLE other (id INTEGER)")
+    finding = findings(shipped)["database"]
+    assert finding["state"] == "problem"
+    assert finding["hint"]
+
+
+def test_files_that_others_may_read_are_noted_with_the_command_that_mends_it(
+    shipped: Place,
+) -> None:
+    shipped.run("db", "migrate")
+    shipped.database.chmod(0o644)
+    finding = findings(shipped)["folder"]
+    assert finding["state"] == "note"
+    assert "chmod 600" in finding["hint"]
+
+
+def test_a_port_in_use_is_noted_with_its_holder_but_not_when_it_is_ours(shipped: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = shipped.run("doctor", "--json", env={"LMG_GATEWAY__PORT": port})
+        found = {finding["check"]: finding for finding in done.json()["findings"]}
+        assert "is in use by" in found["port"]["message"]
+    with shipped.serve() as gateway:
+        port = gateway.url.rpartition(":")[2]
+        done = shipped.run("doctor", "--json", env={"LMG_GATEWAY__PORT": port})
+        found = {finding["check"]: finding for finding in done.json()["findings"]}
+        assert found["port"]["state"] == "ok"
+        assert str(gateway.process.pid) in found["lock"]["message"]
+
+
+def test_doctor_never_takes_the_lock_of_a_running_gateway(shipped: Place) -> None:
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        assert findings(shipped)["database"]["state"] == "ok"
+        assert gateway.stop() == 0
+
+
+def test_every_setting_is_shown_with_where_it_came_from(place: Place) -> None:
+    file = place.root / "gateway.toml"
+    file.write_text("[gateway]\nport = 4000\n")
+    done = place.run("--config", file, "config", "show", "--json", env={"LMG_LOG__LEVEL": "debug"})
+    shown = {item["key"]: item for item in done.json()["settings"]}
+    assert (shown["gateway.port"]["value"], shown["gateway.port"]["from"]) == (4000, str(file))
+    assert shown["log.level"]["from"] == "LMG_LOG__LEVEL"
+    assert shown["gateway.host"]["from"] == "default"
+    changed = place.run("--config", file, "config", "show", "--changed", bare=True)
+    assert "gateway.port" in changed.stdout
+    assert "gateway.host" not in changed.stdout
+
+
+def test_a_file_is_checked_without_being_used(place: Place) -> None:
+    file = place.root / "new.toml"
+    file.write_text("[gateway]\nport = 4000\n")
+    assert place.run("config", "check", file, "--json").json()["set"] == ["gateway.port"]
+    file.write_text("[gateway]\nprot = 4000\n")
+    done = place.run("config", "check", file)
+    assert done.code == 7
+    assert "gateway.port" in done.stderr
+
+
+def test_a_drizzle_configuration_becomes_ours(place: Place) -> None:
+    file = place.root / "drizzle.config.ts"
+    file.write_text(
+        'import { defineConfig } from "drizzle-kit";\n'
+        "export default defineConfig({\n"
+        '  dialect: "sqlite", // url: "wrong.db"\n'
+        '  schema: "./src/schema.ts",\n'
+        "  out: './drizzle',\n"
+        '  dbCredentials: { url: "file:./data/app.db" },\n'
+        "});\n"
+    )
+    done = place.run("config", "import", file)
+    assert f"[database]\npath = {json.dumps(str(place.root / 'data/app.db'))}" in done.stdout
+    assert f"[migrations]\nfolder = {json.dumps(str(place.root / 'drizzle'))}" in done.stdout
+    toml = place.root / "gateway.toml"
+    toml.write_text(done.stdout)
+    assert place.run("config", "check", toml).code == 0
+
+
+def test_a_shell_is_taught_the_commands(place: Place) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert "_LOCAL_MCP_GATEWAY_COMPLETE" in place.run("completion", shell).stdout
+    asked = {
+        "_LOCAL_MCP_GATEWAY_COMPLETE": "bash_complete",
+        "COMP_WORDS": "x ser",
+        "COMP_CWORD": "1",
+    }
+    command = str(Path(sys.executable).with_name("local-mcp-gateway"))
+    done = subprocess.run([command], env=asked, capture_output=True, text=True, check=False)
+    assert {"plain,serve", "plain,server", "plain,service"} <= set(done.stdout.split())
