@@ -20,6 +20,7 @@ from local_mcp_gateway.database.connect import (
     open_scratch,
 )
 from local_mcp_gateway.database.integrity import probe
+from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.errors import (
     DriftRefused,
@@ -106,7 +107,10 @@ def go_back(
     attempt: Attempt, *, steps: int | None, to: str | None, lock_timeout_s: float = 0.0
 ) -> tuple[Done, Backup | None]:
     """Take migrations back, all or nothing; raises with the database as it was."""
-    with DatabaseLock(attempt.database, timeout_s=lock_timeout_s, stop=attempt.stop) as lock:
+    with (
+        DatabaseLock(attempt.database, timeout_s=lock_timeout_s, stop=attempt.stop) as lock,
+        explained(attempt.database),
+    ):
         sweep(attempt.database, attempt.backup_folder)
         if (
             probe(attempt.database, quick_check_limit_s=attempt.policy.quick_check_limit_s).state
