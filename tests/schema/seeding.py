@@ -6,7 +6,7 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.hazards import affinity
+from local_mcp_gateway.schema.affinity import affinity
 from local_mcp_gateway.schema.order import parents_first
 from local_mcp_gateway.schema.tokens import quote
 

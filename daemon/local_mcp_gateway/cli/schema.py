@@ -117,7 +117,7 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
     code = _exit_code(
         damaged=damage is not None or seen.state == "damaged",
         refused=bool(problems),
-        differs=bool(found.warnings or seen.drift or seen.pending),
+        differs=bool(found.warnings or seen.drift or (seen.pending and seen.state != "new")),
     )
     if as_json:
         render.print_json(

@@ -7,10 +7,10 @@ and everything else about a table is in its CREATE statement for good.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.schema.affinity import default_fits
 from local_mcp_gateway.schema.render import column_definition, is_constant
 from local_mcp_gateway.schema.tokens import fold, quote, tokenize, unquote
 
@@ -86,16 +86,6 @@ def _alters(old: Table, new: Table, schema: Schema) -> tuple[str, ...] | None:
     )
 
 
-_WHOLE = re.compile(r"[+-]?\d+")
-_STRICT_LITERALS = {
-    "int": _WHOLE,
-    "integer": _WHOLE,
-    "real": re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?", re.IGNORECASE),
-    "text": re.compile(r"'.*'", re.DOTALL),
-    "blob": re.compile(r"x'.*'", re.IGNORECASE),
-}
-
-
 def _addable(column: Column, *, strict: bool) -> bool:
     """Tell whether ADD COLUMN takes it on a table with rows (NOT NULL without default is the author's).
 
@@ -106,10 +96,7 @@ def _addable(column: Column, *, strict: bool) -> bool:
         return not column.stored
     if column.default is None:
         return True
-    literal = _STRICT_LITERALS.get(column.type.normal) if strict else None
-    if literal is not None and not literal.fullmatch(column.default.text):
-        return column.default.normal == "null"
-    return is_constant(column.default.text)
+    return is_constant(column.default.text) and (not strict or default_fits(column))
 
 
 def _own_checks(checks: Iterable[Check], added: list[Column]) -> dict[str, list[Check]] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.hazards import affinity
+from local_mcp_gateway.schema.affinity import affinity
 from local_mcp_gateway.schema.plan import Plan, make_plan
 from local_mcp_gateway.schema.tokens import fold, quote
 

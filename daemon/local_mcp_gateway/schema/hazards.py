@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.schema.affinity import affinity, default_fits
 from local_mcp_gateway.schema.facts import describe_column
 from local_mcp_gateway.schema.seen import Seen, read
 from local_mcp_gateway.schema.tokens import quote
@@ -106,6 +107,12 @@ def _column(
             f"{place} is NOT NULL without a default: {rows}. Give a default, or --fill it.",
         )
     if before is None:
+        if new.strict and not default_fits(column):
+            yield Hazard(
+                HazardKind.NARROWS_TYPE,
+                place,
+                f"{place} has a default that is not of its type: the STRICT table refuses it in every row.",
+            )
         return
     if _narrower(before.type.normal, column.type.normal, old, new):
         yield Hazard(
@@ -219,8 +226,8 @@ def _breaks(place: str, what: str) -> Hazard:
 
 def _narrower(old: str, new: str, before: Table, after: Table) -> bool:
     """Tell whether a type takes less than before, by the rules of affinity (datatype3 §3.1)."""
-    if after.strict and not before.strict:
-        return new not in ("any", "")
+    if after.strict and (old != new or not before.strict):
+        return new != "any"
     order = affinity(old), affinity(new)
     return order[0] != order[1] and order[1] not in ("blob", "text")
 
@@ -232,16 +239,3 @@ def content_of(code: Code) -> str | None:
         if tokens[at] == "content" and tokens[at + 1] == "=":
             return tokens[at + 2].strip("'\"").lower() or None
     return None
-
-
-def affinity(declared: str) -> str:
-    """Return the affinity of a declared type (lower case), by the five rules in their order."""
-    if "int" in declared:
-        return "integer"
-    if any(part in declared for part in ("char", "clob", "text")):
-        return "text"
-    if "blob" in declared or not declared:
-        return "blob"
-    if any(part in declared for part in ("real", "floa", "doub")):
-        return "real"
-    return "numeric"

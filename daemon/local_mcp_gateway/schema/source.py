@@ -162,7 +162,7 @@ def _own_line(name: str, error: BaseException) -> str:
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if "site-packages" not in frame.filename
-        and not frame.filename.startswith(("<frozen", sys.base_prefix + "/lib"))
+        and not frame.filename.startswith(("<", sys.base_prefix + "/lib"))
         and frame.filename != __file__
     ]
     said = f"{type(error).__name__}: {_first_line(error)}"

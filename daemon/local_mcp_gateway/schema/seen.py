@@ -1,0 +1,83 @@
+"""What a migration's statements say by themselves, beyond the two schemas: renames, drops, deletes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.schema.tokens import Token, normal, quote, tokenize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the statements say by themselves; names are keys."""
+
+    renamed_tables: dict[str, str] = field(default_factory=dict)
+    """New name → name before, through any chain of renames."""
+    renamed_columns: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(table, new name) → name before."""
+    dropped: dict[str, str] = field(default_factory=dict)
+    """Table that was dropped → the name that it had before any rename."""
+    deleted_from: set[str] = field(default_factory=set)
+    copied: dict[str, str] = field(default_factory=dict)
+    """Table → the INSERT that fills it, normalised."""
+
+    def gives(self, table: str, column: str, *, new: bool) -> bool:
+        """Tell whether the copy into a rebuilt table writes a value where rows had none."""
+        statement = self.copied.get(self.renamed_tables.get(table, ""), "")
+        listed, _, select = statement.partition(" ) select ")
+        if new:
+            return column in listed.partition(" ( ")[2].split(" , ")
+        return f"coalesce ( {column} ," in select or f"ifnull ( {column} ," in select
+
+    def origin(self, table: str) -> str:
+        """Return the name before of the table that has this name now."""
+        return self.dropped.get(table) or self.renamed_tables.get(table, table)
+
+    def now(self, table: str, text: str) -> str:
+        """Write a normalised fragment of the table before with the names of columns afterwards."""
+        moved = {
+            quote(old): quote(new)
+            for (owner, new), old in self.renamed_columns.items()
+            if owner == table
+        }
+        return " ".join(moved.get(word, word) for word in text.split(" ")) if moved else text
+
+
+def read(statements: Sequence[str]) -> Seen:
+    """Collect renames, drops and deletes, in order: a name that was dropped and taken again is a rebuild."""
+    seen = Seen()
+    for statement in statements:
+        tokens: list[Token] = tokenize(statement)
+        words = [token[1] for token in tokens[:9]]
+        match words:
+            case ["drop", "table", "if", "exists", name, *_] | ["drop", "table", name, *_]:
+                seen.dropped[_key(name)] = seen.renamed_tables.pop(_key(name), _key(name))
+            case ["delete", "from", name, *_]:
+                seen.deleted_from.add(_key(name))
+            case ["insert", "into", name, "(", *_]:
+                seen.copied[_key(name)] = normal(tokens)
+            case ["replace", "into", name, *_] | ["insert", "or", "replace", "into", name, *_]:
+                seen.deleted_from.add(_key(name))
+            case ["alter", "table", name, "rename", "to", new, *_]:
+                old = _key(name)
+                seen.renamed_tables[_key(new)] = seen.renamed_tables.pop(old, old)
+            case ["alter", "table", name, "rename", "column", old, "to", new, *_]:
+                _rename(seen, _key(name), _key(old), _key(new))
+            case ["alter", "table", name, "rename", old, "to", new, *_]:
+                _rename(seen, _key(name), _key(old), _key(new))
+            case _:
+                pass
+    return seen
+
+
+def _rename(seen: Seen, table: str, old: str, new: str) -> None:
+    seen.renamed_columns[table, new] = seen.renamed_columns.pop((table, old), old)
+
+
+def _key(word: str) -> str:
+    """Return the key of a name token: what `tokenize` quoted again is bare here."""
+    return word[1:-1].replace('""', '"') if word.startswith('"') else word

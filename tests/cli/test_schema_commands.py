@@ -1,0 +1,422 @@
+"""`db generate`, `diff`, `check` and `drop`, by the command line on real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import DEADLINE_S, Finished, Place, clean_environment
+
+SERVERS = "CREATE TABLE mcp_servers (\n  id TEXT PRIMARY KEY NOT NULL,\n  name TEXT NOT NULL\n);\n"
+DESCRIBED = SERVERS.replace("NOT NULL\n)", "NOT NULL,\n  description TEXT\n)")
+Validate = Callable[[str, Any], None]
+
+
+def schema(place: Place, sql: str) -> Path:
+    file = place.root / "schema.sql"
+    file.write_text(sql)
+    return file
+
+
+def generate(place: Place, sql: str, *options: str) -> Finished:
+    return place.run("db", "generate", "--schema", schema(place, sql), *options)
+
+
+def files(place: Place) -> dict[str, str]:
+    folder = place.folder.path
+    return {
+        str(f.relative_to(folder)): f.read_text() for f in sorted(folder.rglob("*")) if f.is_file()
+    }
+
+
+# --- generate -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "sql"),
+    [
+        (
+            DESCRIBED,
+            "add_mcp_servers_description",
+            "ALTER TABLE mcp_servers ADD COLUMN description TEXT;\n",
+        ),
+        (
+            SERVERS + "CREATE TABLE tags (\n  name TEXT PRIMARY KEY NOT NULL\n);",
+            "create_tags",
+            "CREATE TABLE tags (\n  name TEXT PRIMARY KEY NOT NULL\n);\n",
+        ),
+        (
+            SERVERS + "CREATE INDEX mcp_servers_name ON mcp_servers(name);",
+            "add_mcp_servers_name",
+            "CREATE INDEX mcp_servers_name ON mcp_servers(name);\n",
+        ),
+    ],
+)
+def test_the_three_examples_of_the_manual_come_out_as_there(
+    place: Place, changed: str, name: str, sql: str
+) -> None:
+    assert generate(place, SERVERS).code == 0
+    assert generate(place, changed).code == 0
+    assert (place.folder.path / f"0001_{name}.sql").read_text() == sql
+    assert place.run("db", "migrate").code == 0
+    assert place.run("db", "check").code == 0
+
+
+def test_it_writes_migration_way_back_snapshot_and_journal(
+    place: Place, validate_json: Validate
+) -> None:
+    generate(place, SERVERS)
+    made = generate(place, DESCRIBED, "--json")
+    validate_json("db-generate", made.json())
+    assert made.json()["tag"] == "0001_add_mcp_servers_description"
+    assert list(files(place)) == [
+        "0000_initial.sql",
+        "0001_add_mcp_servers_description.down.sql",
+        "0001_add_mcp_servers_description.sql",
+        "meta/0000_snapshot.json",
+        "meta/0001_snapshot.json",
+        "meta/_journal.json",
+    ]
+    first, second = (json.loads(files(place)[f"meta/000{n}_snapshot.json"]) for n in (0, 1))
+    assert second["prevId"] == first["id"]
+    assert [entry["idx"] for entry in place.folder.journal()] == [0, 1]
+
+
+def test_nothing_changed_writes_nothing(place: Place) -> None:
+    generate(place, SERVERS)
+    before = files(place)
+    again = generate(
+        place, "create table `mcp_servers`(ID text not null primary key, name TEXT not null)"
+    )
+    assert (again.code, files(place)) == (0, before)
+    assert "Nothing to do" in again.stdout
+
+
+def test_check_says_what_is_missing_and_writes_nothing(
+    place: Place, validate_json: Validate
+) -> None:
+    generate(place, SERVERS)
+    before = files(place)
+    assert generate(place, SERVERS, "--check").code == 0
+    missing = generate(place, DESCRIBED, "--check", "--json")
+    validate_json("db-generate", missing.json())
+    assert (missing.code, files(place)) == (3, before)
+    assert missing.json() == {"missing": ["column mcp_servers.description is missing: text"]}
+
+
+def test_the_programs_own_folder_is_up_to_date_with_its_schema(place: Place) -> None:
+    assert place.run("db", "generate", "--check", bare=True).code == 0
+
+
+def test_a_way_back_leads_back_with_the_rows(place: Place) -> None:
+    generate(place, SERVERS)
+    place.migrate()
+    place.write("INSERT INTO mcp_servers VALUES ('1', 'one')")
+    before = place.query("SELECT * FROM mcp_servers")
+    generate(
+        place, DESCRIBED.replace("name TEXT NOT NULL", "name TEXT NOT NULL CHECK (name <> '')")
+    )
+    place.migrate()
+    assert place.run("db", "down", "--steps", "1", "--yes").code == 0
+    assert place.query("SELECT * FROM mcp_servers") == before
+
+
+def test_a_rename_is_never_guessed(place: Place) -> None:
+    generate(place, SERVERS)
+    before = files(place)
+    renamed = SERVERS.replace("name", "title")
+    asked = generate(place, renamed)
+    assert (asked.code, files(place)) == (2, before)
+    assert "mcp_servers.name=mcp_servers.title" in asked.stderr
+    assert generate(place, renamed, "--rename", "mcp_servers.name=mcp_servers.title").code == 0
+    assert (
+        files(place)["0001_rename_mcp_servers_name_to_title.sql"]
+        == "ALTER TABLE mcp_servers RENAME COLUMN name TO title;\n"
+    )
+
+
+def test_without_renames_a_candidate_is_a_drop_and_an_add_and_has_to_be_agreed_to(
+    place: Place,
+) -> None:
+    generate(place, SERVERS)
+    before = files(place)
+    renamed = SERVERS.replace("name TEXT NOT NULL", "title TEXT")
+    refused = generate(place, renamed, "--no-renames")
+    assert (refused.code, files(place)) == (2, before)
+    assert "mcp_servers.name is dropped with every value in it" in refused.stderr
+    assert generate(place, renamed, "--no-renames", "--yes", "--name", "Drop it!").code == 0
+    assert files(place)["0001_drop_it.sql"].startswith("-- guard: accept deletes_data\nALTER TABLE")
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ("1\n", "ALTER TABLE mcp_servers RENAME COLUMN name TO title;\n"),
+        (
+            "0\ny\n",
+            (
+                "-- guard: accept deletes_data\n"
+                "ALTER TABLE mcp_servers ADD COLUMN title TEXT NOT NULL;--> statement-breakpoint\n"
+                "ALTER TABLE mcp_servers DROP COLUMN name;\n"
+            ),
+        ),
+    ],
+)
+def test_on_a_terminal_it_asks_what_became_of_a_column(
+    place: Place, answers: str, expected: str
+) -> None:
+    generate(place, SERVERS)
+    file = schema(place, SERVERS.replace("name", "title"))
+    primary, secondary = pty.openpty()
+    os.write(primary, answers.encode())
+    done = subprocess.run(
+        [*place.command, *place.options, "db", "generate", "--schema", str(file), "--name", "x"],
+        stdin=secondary,
+        capture_output=True,
+        text=True,
+        env=clean_environment(place.home),
+        cwd=place.root,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    os.close(primary)
+    os.close(secondary)
+    assert done.returncode == 0, done.stderr
+    assert "What became of it?" in done.stderr
+    assert files(place)["0001_x.sql"] == expected
+
+
+def test_a_required_column_is_filled_where_a_value_is_given(place: Place) -> None:
+    generate(place, SERVERS)
+    place.migrate()
+    place.write("INSERT INTO mcp_servers VALUES ('1', 'one')")
+    owned = SERVERS.replace("NOT NULL\n)", "NOT NULL,\n  owner TEXT NOT NULL\n)")
+    assert generate(place, owned, "--fill", "mcp_servers.owner='me'").code == 0
+    place.migrate()
+    assert place.query("SELECT * FROM mcp_servers") == [("1", "one", "me")]
+
+
+def test_an_empty_migration_is_there_to_be_written_by_hand(place: Place) -> None:
+    generate(place, SERVERS)
+    assert place.run("db", "generate", "--empty", "--name", "fill in").code == 0
+    assert "0001_fill_in.sql" in files(place)
+    assert place.run("db", "migrate").code == 0
+
+
+def test_a_damaged_snapshot_is_written_again_from_the_replay_and_said_so(place: Place) -> None:
+    generate(place, SERVERS)
+    (place.folder.path / "meta" / "0000_snapshot.json").write_text("{")
+    mended = generate(place, DESCRIBED)
+    assert mended.code == 0
+    assert "snapshot of 0000_initial was written again" in mended.stderr
+    assert place.run("db", "check").code == 0
+
+
+@pytest.mark.parametrize(
+    ("rename", "why"),
+    [
+        ("mcp_servers.nope=mcp_servers.name", "no column nope in mcp_servers before"),
+        ("mcp_servers.name=mcp_servers.nope", "no column nope in mcp_servers after"),
+        ("nope=other", "no table nope"),
+        ("nonsense", "has to look like"),
+    ],
+)
+def test_a_rename_of_what_does_not_exist_is_refused(place: Place, rename: str, why: str) -> None:
+    generate(place, SERVERS)
+    refused = generate(place, DESCRIBED, "--rename", rename)
+    assert refused.code == 2
+    assert why in refused.stderr
+
+
+# --- bad schemas --------------------------------------------------------------------------------
+
+BAD_MODULES = {
+    "an import that fails": (
+        "import nonsense_that_is_not_there\n",
+        "bad.py, line 1: ModuleNotFoundError",
+    ),
+    "a name that is not defined": (
+        "x = 1\ny = z\n",
+        "bad.py, line 2: NameError: name 'z' is not defined: y = z",
+    ),
+    "a syntax error": ("x = 1\ndef\n", "bad.py, line 2: "),
+    "no metadata": ("x = 1\n", "no SQLAlchemy MetaData"),
+    "a table twice": (
+        (
+            "from sqlalchemy import *\nm = MetaData()\nTable('t', m, Column('a', Text))\n"
+            "Table('t', m, Column('a', Text))\n"
+        ),
+        "bad.py, line 4: InvalidRequestError: Table 't' is already defined",
+    ),
+    "a table twice in two metadata": (
+        (
+            "from sqlalchemy import *\nm, n = MetaData(), MetaData()\nTable('t', m, Column('a', Text))\n"
+            "Table('T', n, Column('a', Text))\n"
+        ),
+        "the table t twice",
+    ),
+    "an expression that SQLite refuses": (
+        "from sqlalchemy import *\nm = MetaData()\nTable('t', m, Column('a', Text), CheckConstraint('a >> >'))\n",
+        "SQLite says near",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MODULES)
+def test_a_bad_schema_module_is_told_by_its_authors_own_line(place: Place, case: str) -> None:
+    text, said = BAD_MODULES[case]
+    (place.root / "bad.py").write_text(text)
+    refused = place.run("db", "generate", "--schema", "bad.py")
+    assert refused.code == 2
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_bad_sql_file_is_told_with_its_line(place: Place) -> None:
+    refused = generate(place, SERVERS + "\n-- a comment;\nCREATE TABLE mcp_servers(x);\n")
+    assert refused.code == 2
+    assert "schema.sql, line 7: table mcp_servers already exists" in refused.stderr
+
+
+def test_a_folder_with_a_file_that_no_journal_lists_is_not_added_to(place: Place) -> None:
+    generate(place, SERVERS)
+    place.folder.write("0001_mine", "CREATE TABLE x(a);")
+    before = files(place)
+    refused = generate(place, DESCRIBED)
+    assert (refused.code, files(place)) == (8, before)
+
+
+# --- drop ---------------------------------------------------------------------------------------
+
+
+def test_drop_takes_the_newest_back_and_generate_makes_it_again(
+    place: Place, validate_json: Validate
+) -> None:
+    generate(place, SERVERS)
+    before = files(place)
+    generate(place, DESCRIBED)
+    dropped = place.run("db", "drop", "--yes", "--json")
+    validate_json("db-drop", dropped.json())
+    assert (dropped.code, files(place)) == (0, before)
+    assert generate(place, DESCRIBED).code == 0
+
+
+def test_drop_is_refused_once_the_database_has_applied_it(place: Place) -> None:
+    generate(place, SERVERS)
+    place.migrate()
+    before = files(place)
+    assert place.run("db", "drop", "--yes").code == 8
+    assert place.run("db", "drop", "0007_other", "--yes").code == 2
+    assert files(place) == before
+
+
+# --- diff ---------------------------------------------------------------------------------------
+
+
+def test_diff_says_what_was_changed_by_hand_and_the_sql_back(
+    place: Place, validate_json: Validate
+) -> None:
+    generate(place, SERVERS)
+    place.migrate()
+    assert place.run("db", "diff").code == 0
+    place.write("ALTER TABLE mcp_servers ADD COLUMN mine TEXT")
+    differs = place.run("db", "diff")
+    assert differs.code == 3
+    assert differs.stdout == "ALTER TABLE mcp_servers DROP COLUMN mine;\n"
+    as_json = place.run("db", "diff", "--json").json()
+    validate_json("db-diff", as_json)
+    assert as_json["differences"] == [
+        {"kind": "column", "object": "mcp_servers.mine", "expected": None, "found": "text"}
+    ]
+    table = place.run("db", "diff", "--format", "table").stdout
+    assert "mcp_servers.mine" in table
+
+
+def test_diff_reads_every_kind_of_source(place: Place) -> None:
+    generate(place, SERVERS)
+    generate(place, DESCRIBED)
+    place.migrate()
+    (place.root / "module.py").write_text(
+        "from sqlalchemy import *\nmetadata = MetaData()\n"
+        "Table('mcp_servers', metadata, Column('id', Text, primary_key=True),"
+        " Column('name', Text, nullable=False), Column('description', Text))\n"
+    )
+    folder = place.folder.path
+    described = [
+        str(schema(place, DESCRIBED)),
+        str(place.database),
+        str(folder),
+        f"{folder}@0001_add_mcp_servers_description",
+        str(folder / "meta" / "0001_snapshot.json"),
+        "module.py",
+        "migrations",
+        "database",
+    ]
+    for source in described:
+        assert place.run("db", "diff", "--from", source, "--to", described[0]).code == 0, source
+    older = place.run("db", "diff", "--from", f"{folder}@0000_initial", "--to", described[0])
+    assert older.stdout == "ALTER TABLE mcp_servers ADD COLUMN description TEXT;\n"
+    assert older.code == 3
+
+
+@pytest.mark.parametrize(
+    "source", ["nothing.db", "nothing.sql", "no_such_module", "README.txt", "migrations@nope"]
+)
+def test_a_source_that_is_nothing_is_said_plainly(place: Place, source: str) -> None:
+    (place.root / "README.txt").write_text("hello")
+    refused = place.run("db", "diff", "--from", source)
+    assert refused.code == 2
+    assert "→" in refused.stderr
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+def test_check_finds_what_is_wrong_with_a_folder(place: Place, validate_json: Validate) -> None:
+    generate(place, SERVERS)
+    generate(place, DESCRIBED)
+    fine = place.run("db", "check", "--json")
+    validate_json("db-check", fine.json())
+    assert (fine.code, fine.json()["warnings"]) == (0, [])
+    down = place.folder.path / "0001_add_mcp_servers_description.down.sql"
+    down.write_text("ALTER TABLE mcp_servers DROP COLUMN name;")
+    snapshot = place.folder.path / "meta" / "0001_snapshot.json"
+    snapshot.write_text(snapshot.read_text().replace('"description"', '"describing"'))
+    found = place.run("db", "check", "--json")
+    validate_json("db-check", found.json())
+    assert found.code == 3
+    assert [problem["code"] for problem in found.json()["warnings"]] == ["snapshot", "down"]
+
+
+def test_check_names_two_branches_with_the_same_number(place: Place) -> None:
+    generate(place, SERVERS)
+    entries = place.folder.journal()
+    for name in ("0001_one", "0001_two"):
+        place.folder.write(name, f"CREATE TABLE {name[5:]}(a);")
+        entries.append(
+            {**entries[0], "idx": len(entries), "tag": name, "when": entries[-1]["when"] + 1}
+        )
+    place.folder.write_journal(entries)
+    found = place.run("db", "check", "--json")
+    assert found.code == 8
+    assert "collision" in [problem["code"] for problem in found.json()["problems"]]
+
+
+def test_check_names_drift_and_damage(place: Place) -> None:
+    generate(place, SERVERS)
+    place.migrate()
+    place.write("CREATE TABLE mine(x)")
+    assert place.run("db", "check").code == 3
+    assert "table mine should not be there" in place.run("db", "check").stdout
+    size = place.database.stat().st_size
+    with place.database.open("r+b") as file:
+        file.seek(size - 4096)
+        file.write(b"\x55" * 4096)
+    assert place.run("db", "check").code == 6
