@@ -19,8 +19,8 @@ from local_mcp_gateway.database.connect import (
     open_reader,
     open_scratch,
 )
-from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.database.faults import explained
+from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.errors import (
     DriftRefused,
