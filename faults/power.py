@@ -10,6 +10,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 EXT4_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
 SIZE_MIB = 48
+UNMOUNT_TRIES = 100
 
 
 def available(work: Path) -> str | None:
@@ -59,8 +61,17 @@ class Disk:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _run("umount", str(self.mount_point))
+        self._unmount()
         self.image.unlink()
+
+    def _unmount(self) -> None:
+        """Unmount as soon as the last of the killed processes has let go of its files."""
+        for _ in range(UNMOUNT_TRIES):
+            done = subprocess.run(["umount", str(self.mount_point)], check=False, capture_output=True)
+            if done.returncode == 0:
+                return
+            time.sleep(0.1)
+        raise OSError(f"{self.mount_point} is still in use: {done.stderr!r}")
 
     def _mount(self) -> None:
         # Nothing is written back by itself between a kill and the cut that follows it.
@@ -82,7 +93,7 @@ class Disk:
             fcntl.ioctl(descriptor, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
         finally:
             os.close(descriptor)
-        _run("umount", str(self.mount_point))
+        self._unmount()
         self._mount()
 
 
