@@ -28,7 +28,13 @@ class SessionLost(UpstreamLost):
 class Caller(Protocol):
     """Who waits for the answer: takes what the server sends before it."""
 
-    capabilities: bytes
+    @property
+    def capabilities(self) -> bytes:
+        """Return what the client has said that it can, as JSON."""
+
+    @property
+    def log_level(self) -> str | None:
+        """Return the least severe level of log messages that the client wants, or None."""
 
     def notified(self, method: str, params: bytes) -> None:
         """Take a notification that belongs to this call."""

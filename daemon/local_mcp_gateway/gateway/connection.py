@@ -51,6 +51,7 @@ class Silent:
     """The caller of the gateway's own requests: nobody is asked, and nothing is passed on."""
 
     capabilities: bytes = b"{}"
+    log_level: str | None = None
 
     def notified(self, method: str, params: bytes) -> None:
         """Let it go."""

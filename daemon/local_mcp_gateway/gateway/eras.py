@@ -67,6 +67,16 @@ NAMED: Final[Mapping[str, str]] = {
     "resources/read": "uri",
 }
 """Method → the member of `params` that the header `Mcp-Name` repeats."""
+REMOVED: Final = frozenset(
+    {
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+    }
+)
+"""Methods of the handshake era that the stateless one does not have."""
 CACHEABLE: Final = frozenset(
     {
         "tools/list",
@@ -177,7 +187,9 @@ def to_handshake(params: bytes | memoryview) -> bytes:
     return edit(params, {"_meta": None if left == b"{}" else left})
 
 
-def to_modern(params: bytes | memoryview, *, capabilities: bytes = b"{}") -> bytes:
+def to_modern(
+    params: bytes | memoryview, capabilities: bytes = b"{}", log_level: str | None = None
+) -> bytes:
     """Put a stateless envelope of the gateway's own around `params`."""
     meta = edit(
         _meta(params),
@@ -185,6 +197,7 @@ def to_modern(params: bytes | memoryview, *, capabilities: bytes = b"{}") -> byt
             VERSION_KEY: encode(NEWEST_MODERN),
             CLIENT_KEY: _GATEWAY_INFO_JSON,
             CAPABILITIES_KEY: capabilities,
+            LOG_LEVEL_KEY: None if log_level is None else encode(log_level),
         },
     )
     return edit(params, {"_meta": meta})

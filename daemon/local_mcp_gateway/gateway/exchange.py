@@ -49,17 +49,22 @@ class Exchange:
         self._receive, self._send = receive, send
         self._session = session
         self._log_level = log_level
+        self._task = asyncio.current_task()
         self._streams = streams
         self._keepalive_s = keepalive_s
         self._headers = headers
         self._queue: asyncio.Queue[bytes | None] | None = None
         self._writer: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         self._timers = [loop.call_later(WATCH_AFTER_S, self._watch)]
         if streams:
             self._timers.append(loop.call_later(keepalive_s, self._commit))
+
+    @property
+    def log_level(self) -> str | None:
+        """Return the least severe level of log messages that the client wants."""
+        return self._log_level if self._session is None else LEVELS[self._session.level]
 
     def notified(self, method: str, params: bytes) -> None:
         """Send a notification before the answer, or to the session's own stream if this cannot."""
@@ -118,9 +123,8 @@ class Exchange:
     def _wanted(self, method: str, params: bytes) -> bool:
         if method != "notifications/message":
             return True
-        if self._session is not None:
-            return self._session.hears(method, params)
-        return self._log_level in LEVELS and level_of(params) >= LEVELS.index(self._log_level)
+        level = self.log_level
+        return level in LEVELS and level_of(params) >= LEVELS.index(level)
 
     def _commit(self) -> None:
         if self._queue is None:

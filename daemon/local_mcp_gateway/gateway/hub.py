@@ -191,6 +191,7 @@ class Hub:
     async def close(self) -> None:
         """End streams, sessions and tasks."""
         self.stopping = True
+        self.router.parking.close()
         for listener in self.listeners:
             listener.queue.put_nowait(None)
         for session in self.sessions:

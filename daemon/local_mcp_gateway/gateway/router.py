@@ -27,8 +27,9 @@ from local_mcp_gateway.gateway.envelope import (
     member,
 )
 from local_mcp_gateway.gateway.hello import discover_result
+from local_mcp_gateway.gateway.rounds import Parking, ask_until_complete
 from local_mcp_gateway.gateway.sessions import LEVELS, Session, Sessions
-from local_mcp_gateway.store.model import CatalogKind
+from local_mcp_gateway.store.model import CatalogKind, Prefix
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.registry import Registry
@@ -55,9 +56,12 @@ class Router:
     def __init__(self, registry: Registry, sessions: Sessions) -> None:
         self._registry = registry
         self._sessions = sessions
+        self.parking = Parking()
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request, in the era in which it was made."""
+        if request.modern and request.method in eras.REMOVED:
+            return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
         handler = METHODS.get(request.method, Router._other)
         try:
             answer = await handler(self, request)
@@ -89,13 +93,23 @@ class Router:
         route = self._registry.view(request.profile).routes[kind].get(name)
         if route is None:
             view = await self._registry.settled_view(request.profile)
-            route = view.routes[kind].get(name)
+            route = view.routes[kind].get(name) or self._only_server(request, kind, name)
         if route is None:
             return failure(INVALID_PARAMS, f"Unknown {what}: {name}")
         params = request.params
         if route.key != name:
             params = edit(params, {"name": encode(route.key)})
         return await self._forward(request, route, params)
+
+    def _only_server(self, request: Request, kind: CatalogKind, name: str) -> Route | None:
+        """Let the only server of a profile judge a name that it has not listed (yet)."""
+        profile = self._registry.profiles[request.profile]
+        members = self._registry.members(request.profile)
+        if len(members) != 1 or profile.prefix is Prefix.ALWAYS:
+            return None
+        listed = (members[0].lists or {}).get(kind, ())
+        hidden = any(item.key == name for item in listed)
+        return None if hidden else Route(members[0].name, name)
 
     async def _by_uri(self, request: Request) -> Answer:
         uri = decode_target(request.params).uri if request.params else None
@@ -200,7 +214,23 @@ class Router:
             )
         request.server = route.server
         key = route.key if request.method in eras.NAMED else None
-        return await upstream.call(self._call(request, params, key))
+        modern_server = upstream.identity is not None and upstream.identity.modern
+
+        async def forward(caller: Caller, params: bytes = params) -> Answer:
+            call = Call(request.method, params, caller, request.modern, request.headers, key)
+            return await upstream.call(call)
+
+        if request.modern and not modern_server:
+            if self.parking.resumes(params):
+                return await self.parking.resume(params, request.caller)
+            return await self.parking.begin(request.caller, forward)
+        answer = await forward(request.caller)
+        if request.modern or not modern_server:
+            return answer
+        caller = request.caller
+        return await ask_until_complete(
+            answer, params, caller.asked, lambda again: forward(caller, again)
+        )
 
     def _call(self, request: Request, params: bytes, key: str | None = None) -> Call:
         return Call(request.method, params, request.caller, request.modern, request.headers, key)

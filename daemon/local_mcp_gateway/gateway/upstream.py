@@ -260,11 +260,16 @@ class Upstream:
                     return await connection.wait_lost()
 
     async def _pause(self, reason: str, failures: int, began: float) -> None:
-        """Wait before the next attempt; a call cuts the wait short."""
+        """Wait before the next attempt; a call cuts the wait short.
+
+        Calls that waited for an attempt that failed fail with it. Those that came while a lost
+        connection was being cleared away wait for the next one.
+        """
+        if self.state is State.CONNECTING:
+            self._reject(reason)
         most = min(FIRST_PAUSE_S * 2 ** min(failures - 1, 16), self._options.backoff_max_s)
         pause_s = random.uniform(most / 2, most)
         self.state, self.reason, self.retry_at = State.FAILED, reason, time.time() + pause_s
-        self._reject(reason)
         self._emit("upstream.lost", server=self.name, reason=reason, retry_s=round(pause_s, 2))
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):

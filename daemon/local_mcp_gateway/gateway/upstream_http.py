@@ -148,7 +148,7 @@ class HttpConnection:
         identity = b"%d" % self._next
         params = call.prepared(identity)
         if not call.modern:
-            params = eras.to_modern(params, capabilities=call.caller.capabilities)
+            params = eras.to_modern(params, call.caller.capabilities, call.caller.log_level)
         headers = {**self._modern_headers, "Mcp-Method": call.method, **dict(call.headers)}
         if call.key is not None:
             headers["Mcp-Name"] = eras.encode_header(call.key)
@@ -347,6 +347,7 @@ class _Listener:
     """Takes the notifications of a `subscriptions/listen` stream."""
 
     capabilities = b"{}"
+    log_level: str | None = None
 
     def __init__(self, events: Events) -> None:
         self.heard = False

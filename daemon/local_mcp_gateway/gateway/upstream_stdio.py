@@ -91,7 +91,7 @@ class StdioConnection:
         params = call.prepared(identity)
         if self.identity.modern != call.modern:
             params = (
-                eras.to_modern(params, capabilities=call.caller.capabilities)
+                eras.to_modern(params, call.caller.capabilities, call.caller.log_level)
                 if self.identity.modern
                 else eras.to_handshake(params)
             )

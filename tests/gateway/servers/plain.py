@@ -117,6 +117,10 @@ def answer(line: str, message: dict[str, Any]) -> None:
     elif method == "tools/call" and message["params"]["name"] in {"sleep", "ask"}:
         threading.Thread(target=slow, args=(line, message), daemon=True).start()
         return
+    elif method == "tools/call" and message["params"]["name"] not in TOOLS + extra:
+        error = {"code": -32602, "message": f"Unknown tool: {message['params']['name']}"}
+        send({"jsonrpc": "2.0", "id": identity, "error": error})
+        return
     elif method == "tools/call":
         result = call(line, message)
     elif method not in {"ping", "logging/setLevel", "experimental/thing"}:
