@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import uvicorn
 
+from local_mcp_gateway.service.drain import Drainable
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,8 +41,9 @@ async def serving(
 
     `insisted` returns when somebody does not want to wait for the deadline.
     """
+    drainable = Drainable(app)
     config = uvicorn.Config(
-        app,
+        drainable,
         loop="none",
         interface="asgi3",
         lifespan="off",
@@ -64,6 +67,7 @@ async def serving(
                 server.should_exit = True
                 async with anyio.create_task_group() as stopping:
                     stopping.start_soon(_force, server, insisted)
+                    drainable.drain()
                     await _let_arrive(server)
                     await server.shutdown(sockets=[listener])
                     stopping.cancel_scope.cancel()

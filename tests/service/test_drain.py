@@ -1,0 +1,119 @@
+"""The stop: what is in flight may finish, what only waits is ended, children are gone."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import GatewayProcess, Place, until
+
+SERVER = Path(__file__).with_name("waiting_server.py")
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A gateway with one call that does not return before `go`."""
+
+    place: Place
+    gateway: GatewayProcess
+    outcome: list[Any]
+    client: threading.Thread
+
+    def go(self) -> None:
+        (self.place.root / "go").touch()
+
+
+def post(url: str, method: str, params: dict[str, Any]) -> HTTPResponse:
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    response = urllib.request.urlopen(request, timeout=60)
+    assert isinstance(response, HTTPResponse)
+    return response
+
+
+def result_of(text: str) -> Any:
+    """Return the result in a JSON answer or in the last event of a stream."""
+    lines = [line.removeprefix("data:") for line in text.splitlines() if line.startswith("data:")]
+    return json.loads(lines[-1] if lines else text)["result"]
+
+
+@pytest.fixture
+def in_flight(shipped: Place) -> Iterator[InFlight]:
+    command = (sys.executable, str(SERVER), str(shipped.root))
+    shipped.run("server", "add", "waiting", "--profile", "p", "--", *command)
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        outcome: list[Any] = []
+
+        def call() -> None:
+            try:
+                with post(
+                    gateway.url + "/mcp/p", "tools/call", {"name": "hold", "arguments": {}}
+                ) as r:
+                    outcome.append(result_of(r.read().decode()))
+            except (OSError, HTTPException) as error:
+                outcome.append(error)
+
+        client = threading.Thread(target=call)
+        client.start()
+        until((shipped.root / "held").exists)
+        yield InFlight(shipped, gateway, outcome, client)
+        client.join()
+
+
+def test_a_call_in_flight_finishes_and_is_answered_before_the_process_ends(
+    in_flight: InFlight,
+) -> None:
+    in_flight.gateway.signal(signal.SIGTERM)
+    in_flight.gateway.wait_for("service.stopping")
+    in_flight.go()
+    assert in_flight.gateway.wait() == 0
+    in_flight.client.join()
+    assert in_flight.outcome == [{"content": [{"type": "text", "text": "went"}]}]
+
+
+def test_whoever_asks_a_second_time_does_not_wait_for_the_call(in_flight: InFlight) -> None:
+    in_flight.gateway.signal(signal.SIGTERM)
+    in_flight.gateway.wait_for("service.stopping")
+    in_flight.gateway.signal(signal.SIGTERM)
+    assert in_flight.gateway.wait() == 0
+    in_flight.client.join()
+    assert isinstance(in_flight.outcome[0], OSError | HTTPException)
+
+
+def test_the_servers_that_it_started_are_gone_with_it(in_flight: InFlight) -> None:
+    connected = in_flight.gateway.wait_for("upstream.connected")
+    assert Path(f"/proc/{connected['pid']}").exists()
+    in_flight.go()
+    assert in_flight.gateway.stop() == 0
+    assert not Path(f"/proc/{connected['pid']}").exists()
+
+
+def test_a_stream_that_only_waits_does_not_hold_the_stop(shipped: Place) -> None:
+    shipped.run("profile", "add", "p")
+    with shipped.serve(env={"LMG_GATEWAY__DRAIN_TIMEOUT_S": "3600"}) as gateway:
+        url = gateway.wait_ready().url + "/mcp/p"
+        hello = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        }
+        with post(url, "initialize", hello) as response:
+            session = response.headers["mcp-session-id"]
+        headers = {"Accept": "text/event-stream", "mcp-session-id": session}
+        request = urllib.request.Request(url, headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as stream:
+            assert gateway.stop() == 0
+            assert stream.read() == b""
+    assert "library.warned" not in gateway.names()
