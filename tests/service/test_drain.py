@@ -42,10 +42,10 @@ def post(url: str, method: str, params: dict[str, Any]) -> HTTPResponse:
     return response
 
 
-def result_of(text: str) -> Any:
-    """Return the result in a JSON answer or in the last event of a stream."""
+def answer_in(text: str) -> Any:
+    """Return the JSON answer, or the one in the last event of a stream."""
     lines = [line.removeprefix("data:") for line in text.splitlines() if line.startswith("data:")]
-    return json.loads(lines[-1] if lines else text)["result"]
+    return json.loads(lines[-1] if lines else text)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def in_flight(shipped: Place) -> Iterator[InFlight]:
                 with post(
                     gateway.url + "/mcp/p", "tools/call", {"name": "hold", "arguments": {}}
                 ) as r:
-                    outcome.append(result_of(r.read().decode()))
+                    outcome.append(answer_in(r.read().decode()))
             except (OSError, HTTPException) as error:
                 outcome.append(error)
 
@@ -80,7 +80,7 @@ def test_a_call_in_flight_finishes_and_is_answered_before_the_process_ends(
     in_flight.go()
     assert in_flight.gateway.wait() == 0
     in_flight.client.join()
-    assert in_flight.outcome == [{"content": [{"type": "text", "text": "went"}]}]
+    assert in_flight.outcome[0]["result"] == {"content": [{"type": "text", "text": "went"}]}
 
 
 def test_whoever_asks_a_second_time_does_not_wait_for_the_call(in_flight: InFlight) -> None:
@@ -89,7 +89,8 @@ def test_whoever_asks_a_second_time_does_not_wait_for_the_call(in_flight: InFlig
     in_flight.gateway.signal(signal.SIGTERM)
     assert in_flight.gateway.wait() == 0
     in_flight.client.join()
-    assert isinstance(in_flight.outcome[0], OSError | HTTPException)
+    (told,) = in_flight.outcome
+    assert isinstance(told, OSError | HTTPException) or "error" in told
 
 
 def test_the_servers_that_it_started_are_gone_with_it(in_flight: InFlight) -> None:
