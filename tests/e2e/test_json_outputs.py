@@ -197,3 +197,28 @@ def test_trying_a_server_has_its_forms(shipped: Place, validate_json: Validate) 
     called = shipped.run("call", "get_current_time", "timezone=UTC", "--json")
     assert called.code == 0, called.stderr
     validate_json("call", called.json())
+
+
+def test_looking_after_it_has_its_forms(shipped: Place, validate_json: Validate) -> None:
+    file = shipped.root / "drizzle.config.ts"
+    file.write_text(
+        "export default { schema: './s.ts', out: './drizzle', dbCredentials: { url: 'a.db' } };"
+    )
+    for name, arguments in (
+        ("config show", ()),
+        ("config check", ()),
+        ("config import", (str(file),)),
+        ("doctor", ()),
+    ):
+        done = shipped.run(*name.split(), *arguments, "--json")
+        assert done.code in {0, 3}, done.stderr
+        validate_json(name.replace(" ", "-"), done.json())
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        gateway.stop()
+    lines = shipped.run("logs", "--json", "--from", "file")
+    assert lines.code == 0, lines.stderr
+    events = [json.loads(line) for line in lines.stdout.splitlines()]
+    assert "service.ready" in [event["event"] for event in events]
+    for event in events:
+        validate_json("logs", event)
