@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from mcp import Client, types
+from pydantic import FileUrl
 
 from tests.gateway.support import SERVERS, gateway_of, http, process, stdio
 from tests.gateway.test_faces import META, MODERN, call
 
 
 async def roots(context: Any) -> types.ListRootsResult:
-    return types.ListRootsResult(roots=[types.Root(uri="file:///home/me")])
+    return types.ListRootsResult(roots=[types.Root(uri=FileUrl("file:///home/me"))])
 
 
 async def name(context: Any, params: Any) -> types.ElicitResult:

@@ -233,6 +233,7 @@ class Upstream:
         self.state, self.reason, self.retry_at = State.READY, None, None
         self.identity = connection.identity
         self._connection = connection
+        self._wanted.clear()
         self._last_used = time.monotonic()
         self._stale.set()
         for waiter in self._waiters:

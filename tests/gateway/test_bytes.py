@@ -1,0 +1,98 @@
+"""The pure cores: lines, events and envelopes, cut at every place."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_mcp_gateway.gateway import envelope, eras
+from local_mcp_gateway.gateway.envelope import Answer
+from local_mcp_gateway.gateway.lines import Lines
+from local_mcp_gateway.gateway.sse import Parser, TooLarge, render
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)
+)
+
+
+def cut(whole: bytes, size: int) -> list[bytes]:
+    return [whole[start : start + size] for start in range(0, len(whole), size)]
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\r\n"))), st.integers(1, 9))
+def test_lines_come_out_as_they_went_in(texts: list[str], size: int) -> None:
+    lines = Lines(10**6)
+    whole = "".join(text + "\r\n" for text in texts).encode()
+    found = [line.decode() for chunk in cut(whole, size) for line in lines.feed(chunk)]
+    assert found == texts
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100, 10**6])
+def test_a_line_beyond_the_limit_leaves_both_its_ends(size: int) -> None:
+    lines, found, ends = Lines(5000), [], []
+    whole = b"a\n" + b'{"id":7,' + b"x" * 20_000 + b',"id":8}\n' + b"b\n"
+    for chunk in cut(whole, size):
+        found += list(lines.feed(chunk))
+        ends += [lines.overflowed] if lines.overflowed else []
+    assert found == [b"a", b"b"]
+    assert len(ends) == 1
+    assert ends[0].startswith(b'{"id":7,')
+    assert ends[0].endswith(b',"id":8}')
+
+
+@given(st.lists(JSON), st.sampled_from(["\n", "\r\n", "\r"]), st.integers(1, 9))
+def test_events_come_out_as_they_went_in(values: list[Any], end: str, size: int) -> None:
+    parser = Parser(10**6)
+    texts = [json.dumps(value) for value in values]
+    whole = ": hi" + end + "".join(f"data: {text}{end}{end}" for text in texts)
+    found = [e.data.decode() for chunk in cut(whole.encode(), size) for e in parser.feed(chunk)]
+    assert found == texts
+
+
+def test_an_event_says_what_it_is() -> None:
+    (event,) = Parser(100).feed(b"event: endpoint\nid: 5\nretry: 30\ndata: a\ndata: b\n\n")
+    assert (event.event, event.id, event.retry_ms, event.data) == (b"endpoint", "5", 30, b"a\nb")
+    with pytest.raises(TooLarge):
+        list(Parser(10).feed(b"data: " + b"x" * 50))
+
+
+def test_pretty_printed_json_stays_json_in_an_event() -> None:
+    (event,) = Parser(100).feed(render(b'{\n "a": 1\r\n}', identity="3"))
+    assert json.loads(event.data) == {"a": 1}
+    assert event.id == "3"
+
+
+@given(st.dictionaries(st.text(), JSON), st.text(), JSON)
+def test_an_edit_changes_one_member_and_no_other(
+    members: dict[str, Any], key: str, value: Any
+) -> None:
+    edited = envelope.edit(json.dumps(members).encode(), {key: json.dumps(value).encode()})
+    assert json.loads(edited) == {**members, key: value}
+    assert json.loads(envelope.edit(edited, {key: None})) == {
+        name: old for name, old in members.items() if name != key
+    }
+
+
+@given(st.dictionaries(st.sampled_from("abc"), JSON))
+def test_the_stateless_envelope_comes_off_as_it_went_on(params: dict[str, Any]) -> None:
+    wrapped = eras.to_modern(json.dumps(params).encode())
+    assert json.loads(wrapped)["_meta"][eras.VERSION_KEY] == "2026-07-28"
+    assert json.loads(eras.to_handshake(wrapped)) == params
+
+
+@pytest.mark.parametrize("body", [b"{}", b"{ }", b' {"a":1}', b'{"content":[],"_meta":{}}'])
+def test_a_result_learns_its_type(body: bytes) -> None:
+    told = json.loads(bytes(eras.modern_result(Answer(body), "resources/read").body))
+    extra = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+    assert told == {**json.loads(body), **extra}
+
+
+@given(st.text())
+def test_any_name_survives_a_header(name: str) -> None:
+    header = eras.encode_header(name)
+    assert header.isascii()
+    assert eras.decode_header(header) == name

@@ -1,0 +1,100 @@
+"""The union of lists, as a pure function."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_mcp_gateway.gateway.catalog import (
+    Item,
+    Route,
+    View,
+    body_of,
+    items_of,
+    template_pattern,
+    union,
+    uri_prefix,
+)
+from local_mcp_gateway.store.model import CatalogKind, Member, Prefix, ProfileDefinition
+
+TOOLS, RESOURCES = CatalogKind.TOOLS, CatalogKind.RESOURCES
+NAMES = st.text("abc_", min_size=1, max_size=3)
+SERVERS = st.dictionaries(NAMES, st.lists(NAMES, unique=True, max_size=4), max_size=4)
+
+
+def tool(name: str) -> Item:
+    return Item(name, json.dumps({"name": name, "x": 1}).encode())
+
+
+def view(prefix: Prefix, servers: dict[str, list[str]]) -> View:
+    profile = ProfileDefinition("p", prefix=prefix, members=tuple(map(Member, servers)))
+    return union(profile, {name: {TOOLS: [*map(tool, tools)]} for name, tools in servers.items()})
+
+
+def shown(result: View) -> list[str]:
+    return [tool["name"] for tool in json.loads(result.results[TOOLS])["tools"]]
+
+
+def test_only_a_clash_is_prefixed_and_the_first_server_keeps_its_name() -> None:
+    result = view(Prefix.AUTO, {"a": ["x", "y"], "b": ["x", "z"]})
+    assert shown(result) == ["x", "y", "b__x", "z"]
+    assert result.routes[TOOLS]["b__x"] == Route("b", "x")
+
+
+def test_always_prefixes_all_and_never_hides_the_later_ones() -> None:
+    servers = {"a": ["x"], "b": ["x"]}
+    assert shown(view(Prefix.ALWAYS, servers)) == ["a__x", "b__x"]
+    never = view(Prefix.NEVER, servers)
+    assert (shown(never), never.hidden) == (["x"], ("b:x",))
+
+
+def test_an_item_that_is_not_renamed_keeps_its_bytes() -> None:
+    raw = b'{ "name" : "x", "later": 1.0e5, "u": "\\u00e9" }'
+    profile = ProfileDefinition("p", members=(Member("a"),))
+    result = union(profile, {"a": {TOOLS: items_of(TOOLS, b"[" + raw + b"]")}})
+    assert result.results[TOOLS] == b'{"tools":[' + raw + b"]}"
+
+
+def test_the_same_resource_of_two_servers_gets_an_address_of_its_own() -> None:
+    item = Item("file:///a", b'{"uri":"file:///a","name":"a"}')
+    profile = ProfileDefinition("p", members=(Member("a"), Member("My_B")))
+    result = union(profile, {"a": {RESOURCES: [item]}, "My_B": {RESOURCES: [item]}})
+    assert list(result.routes[RESOURCES]) == ["file:///a", "s-my-b+file:///a"]
+    assert uri_prefix("My_B") == "s-my-b+"
+
+
+@given(SERVERS, st.sampled_from(Prefix))
+def test_every_shown_name_is_unique_and_leads_back(
+    servers: dict[str, list[str]], prefix: Prefix
+) -> None:
+    result = view(prefix, servers)
+    names = shown(result)
+    assert len(names) == len(set(names)) == len(result.routes[TOOLS])
+    for name in names:
+        route = result.routes[TOOLS][name]
+        assert route.key in servers[route.server]
+        assert name in {route.key, f"{route.server}__{route.key}"}
+
+
+@given(SERVERS, NAMES, st.lists(NAMES, unique=True, max_size=4))
+def test_adding_a_server_at_the_end_never_renames_a_tool(
+    servers: dict[str, list[str]], name: str, tools: list[str]
+) -> None:
+    if name in servers:
+        return
+    before, after = view(Prefix.AUTO, servers), view(Prefix.AUTO, {**servers, name: tools})
+    assert before.routes[TOOLS].items() <= after.routes[TOOLS].items()
+
+
+def test_templates_match_what_they_expand_to() -> None:
+    assert template_pattern("note://{id}/x").fullmatch("note://a%20b/x")
+    assert template_pattern("file:///{+path}").fullmatch("file:///a/b")
+    assert not template_pattern("note://{id}/x").fullmatch("note://a/y")
+
+
+def test_a_list_survives_the_database() -> None:
+    items = items_of(TOOLS, b'[{"name":"a"},{"nameless":1},{"name":"b","x":[ ]}]')
+    assert [item.key for item in items] == ["a", "b"]
+    assert items_of(TOOLS, body_of(items)) == items

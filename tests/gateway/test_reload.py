@@ -1,0 +1,120 @@
+"""Definitions change in the database while the gateway serves."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from local_mcp_gateway.store import memory, queries
+from local_mcp_gateway.store.model import Member, Prefix, ProfileDefinition, ToolSetting
+from tests.gateway.support import QUICK, Running, gateway_of, stdio
+from tests.gateway.test_faces import call
+from tests.gateway.test_faults import alive, use
+
+PLAIN = stdio("plain", "plain.py")
+
+
+async def names(running: Running, path: str = "/mcp") -> list[str]:
+    body = await (await running.post(call("tools/list"), path=path)).json()
+    return [tool["name"] for tool in body["result"]["tools"]]
+
+
+async def add(running: Running, name: str, **changes: Any) -> None:
+    await queries.add_server(running.database, replace(PLAIN, name=name, **changes))
+    profile = await queries.get_profile(running.database, "default")
+    members = (*profile.members, Member(name))
+    await queries.update_profile(running.database, "default", replace(profile, members=members))
+    await running.gateway.reload()
+
+
+async def test_a_server_that_is_added_is_served_and_the_others_keep_running(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        pid = await use(running, "pid")
+        await add(running, "second")
+        assert "second__echo" in await names(running)
+        assert await use(running, "second__echo", x=1) == '{"x": 1}'
+        assert await use(running, "pid") == pid
+
+
+async def test_a_server_that_is_removed_ends_with_its_tools(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        await add(running, "second")
+        pid = int(await use(running, "second__pid"))
+        await queries.remove_server(running.database, "second")
+        await running.gateway.reload()
+        assert not alive(pid)
+        assert "second__echo" not in await names(running)
+        assert "second" not in running.gateway.status()["servers"]
+
+
+async def test_a_server_that_is_edited_is_replaced_without_a_leak(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        before = int(await use(running, "pid"))
+        sleeping = asyncio.create_task(use(running, "sleep", seconds=30))
+        await running.in_flight("plain")
+        await queries.update_server(running.database, "plain", replace(PLAIN, env={"X": "1"}))
+        await running.gateway.reload()
+        assert (await sleeping)["code"] == -32001
+        assert not alive(before)
+        assert int(await use(running, "pid")) != before
+
+
+async def test_a_reload_that_changes_nothing_disturbs_nothing(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        pid = await use(running, "pid")
+        for _ in range(3):
+            await running.gateway.reload()
+        assert await use(running, "pid") == pid
+
+
+async def test_a_profile_hides_renames_and_describes_tools(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        await use(running, "echo")
+        for setting in (
+            ToolSetting("plain", "die", enabled=False),
+            ToolSetting("plain", "echo", name="say", description="Say it again."),
+        ):
+            await queries.set_tool(running.database, "default", setting)
+        await running.gateway.reload()
+        shown = await names(running)
+        assert "say" in shown
+        assert not {"die", "echo"} & set(shown)
+        assert await use(running, "say", a=1) == '{"a": 1}'
+        assert (await use(running, "die"))["message"] == "Unknown tool: die"
+        assert (await use(running, "echo"))["message"] == "Unknown tool: echo"
+
+
+async def test_profiles_show_what_they_hold_in_their_own_way(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        always = ProfileDefinition("always", prefix=Prefix.ALWAYS, members=(Member("plain"),))
+        await queries.add_profile(running.database, always)
+        await queries.add_profile(running.database, ProfileDefinition("empty"))
+        await running.gateway.reload()
+        assert (await names(running, "/mcp/always"))[0] == "plain__echo"
+        assert await names(running, "/mcp/empty") == []
+        assert (await names(running))[0] == "echo"
+
+
+async def test_an_idle_child_is_stopped_and_started_by_the_next_call(tmp_path: Path) -> None:
+    options = replace(QUICK, idle_stop_s=1)
+    async with gateway_of(tmp_path, PLAIN, options=options) as running:
+        pid = int(await use(running, "pid"))
+        await running.heard("upstream.stopped", server="plain")
+        assert not alive(pid)
+        assert running.gateway.status()["servers"]["plain"]["state"] == "idle"
+        assert int(await use(running, "pid")) != pid
+
+
+async def test_calls_are_written_to_the_database_without_their_payloads(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        await use(running, "echo", secret="s3cret")
+        await use(running, "fail")
+        await running.gateway._calls.flush()
+        failed, ok = await memory.list_calls(running.database, limit=2)
+        assert (ok.server, ok.method, ok.target, ok.status) == ("plain", "tools/call", "echo", "ok")
+        assert (failed.status, failed.error) == ("error", '-32050 "failed"')
+        assert ok.duration_us > 0
+        assert ok.request is None
+        assert ok.response is None
