@@ -61,7 +61,7 @@ def commands() -> Iterator[tuple[str, str]]:
     for page in PAGES:
         for block in re.findall(r"```console\n(.*?)```", page.read_text(), flags=re.DOTALL):
             for line in block.splitlines():
-                match = re.match(r"\$ (?:\.venv/bin/)?(local-mcp-gateway [^#|>&]*)", line)
+                match = re.match(r"\$ (?:\.venv/bin/)?(local-mcp-gateway [^#|>&;]*)", line)
                 if match:
                     yield name(page), match[1].strip().removesuffix(" 2")
 
