@@ -406,10 +406,16 @@ def test_a_seed_that_is_not_there_is_a_usage_error(kept: Place) -> None:
 
 
 def test_rehearse_reports_rows_and_hazards_and_leaves_the_file_alone(kept: Place) -> None:
-    kept.folder.add("clean", "DELETE FROM notes WHERE id = 1")
+    kept.folder.add("more", "INSERT INTO notes (text) VALUES ('more')")
+    kept.folder.add("clean", "DELETE FROM notes")
     before = kept.content()
     found = kept.run("db", "rehearse", "--json").json()
-    assert [m["tag"] for m in found["migrations"]] == ["0002_clean"]
+    one = {"table": "notes", "rows_before": 1, "rows_after": 2}
+    none = {"table": "notes", "rows_before": 2, "rows_after": 0}
+    assert [(m["tag"], m["tables"]) for m in found["migrations"]] == [
+        ("0002_more", [one]),
+        ("0003_clean", [none]),
+    ]
     assert found["tables"] == [{"table": "notes", "rows_before": 1, "rows_after": 0}]
     assert [h["kind"] for h in found["hazards"]] == ["deletes_data"]
     assert found["bytes_needed"] > found["bytes_before"]

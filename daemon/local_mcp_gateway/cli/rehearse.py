@@ -12,7 +12,9 @@ from local_mcp_gateway.cli.context import Invocation, stop_on_signals
 from local_mcp_gateway.errors import Exit
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.guard.trial import Trial
+    from collections.abc import Sequence
+
+    from local_mcp_gateway.guard.trial import TableRows, Trial
 
 
 @click.command()
@@ -59,12 +61,15 @@ def as_object(trial: Trial) -> dict[str, object]:
     return {
         "source": str(trial.source),
         "migrations": [
-            {"tag": s.tag, "statements": s.statements, "duration_ms": round(s.duration_ms, 3)}
+            {
+                "tag": s.tag,
+                "statements": s.statements,
+                "duration_ms": round(s.duration_ms, 3),
+                "tables": _rows(trial.changed.get(s.tag, ())),
+            }
             for s in steps
         ],
-        "tables": [
-            {"table": t.table, "rows_before": t.before, "rows_after": t.after} for t in trial.tables
-        ],
+        "tables": _rows(trial.tables),
         "hazards": [
             {
                 "tag": found.tag,
@@ -81,12 +86,19 @@ def as_object(trial: Trial) -> dict[str, object]:
     }
 
 
+def _rows(tables: Sequence[TableRows]) -> list[dict[str, object]]:
+    return [{"table": t.table, "rows_before": t.before, "rows_after": t.after} for t in tables]
+
+
 def _show(trial: Trial) -> None:
     if trial.rehearsal is None:
         click.echo("Nothing pending.")
         return
     for step in trial.rehearsal.steps:
-        click.echo(f"fine     {step.tag}  {render.duration(step.duration_ms)}")
+        rows = "".join(
+            f"  {t.table}: {t.before} → {t.after} rows" for t in trial.changed.get(step.tag, ())
+        )
+        click.echo(f"fine     {step.tag}  {render.duration(step.duration_ms)}{rows}")
     for found in trial.rehearsal.hazards:
         click.secho(f"hazard   {found.tag}: {found.hazard.message}", fg="yellow")
     render.print_table(

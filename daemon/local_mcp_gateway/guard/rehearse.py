@@ -16,7 +16,8 @@ from local_mcp_gateway.guard.transact import transact
 from local_mcp_gateway.migrate.groups import wants_foreign_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import sqlite3
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
@@ -75,8 +76,17 @@ def rehearse(attempt: Attempt, backup: Backup, plan: Plan) -> Rehearsal:
     return rehearsal
 
 
-def rehearse_on(attempt: Attempt, copy: Path, plan: Plan) -> Rehearsal:
-    """Apply everything pending to this file, which nobody else uses and which may be lost."""
+def rehearse_on(
+    attempt: Attempt,
+    copy: Path,
+    plan: Plan,
+    *,
+    after_each: Callable[[sqlite3.Connection, str], None] = lambda _connection, _tag: None,
+) -> Rehearsal:
+    """Apply everything pending to this file, which nobody else uses and which may be lost.
+
+    `after_each` sees the copy after each migration, inside its transaction.
+    """
     phases = Phases()  # the rehearsal is one phase of the start; its inner ones are not the start's
     done: list[Done] = []
     with phases.measured("all"), closing(open_scratch(copy)) as scratch:
@@ -84,10 +94,11 @@ def rehearse_on(attempt: Attempt, copy: Path, plan: Plan) -> Rehearsal:
         watch = HazardWatch(scratch)
         executed = 0
 
-        def count(_event: str, /, **_fields: object) -> None:
+        def count(_event: str, /, **fields: object) -> None:
             nonlocal executed
             executed += 1
             watch.after_migration()
+            after_each(scratch, str(fields["tag"]))
             attempt.progress("rehearse", executed, len(plan.pending))
 
         rest = plan
@@ -105,6 +116,8 @@ def rehearse_on(attempt: Attempt, copy: Path, plan: Plan) -> Rehearsal:
                 emit=count,
             )
             scratch.execute("COMMIT")
+            if rest.group[0].directives.no_transaction:
+                after_each(scratch, one.steps[-1].tag)
             watch.rows_lost(one.losses, one.steps)
             done.append(one)
             rest = rest.after(one)

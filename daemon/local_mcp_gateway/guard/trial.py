@@ -16,6 +16,8 @@ from local_mcp_gateway.guard.rehearse import rehearse_on
 from local_mcp_gateway.migrate.verify import survey
 
 if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
     from pathlib import Path
 
     from local_mcp_gateway.guard.attempt import Attempt
@@ -39,6 +41,9 @@ class Trial:
     rehearsal: Rehearsal | None
     """None: nothing is pending."""
     tables: tuple[TableRows, ...]
+    """Every table, before the first and after the last migration."""
+    changed: Mapping[str, tuple[TableRows, ...]]
+    """Tag → the tables whose number of rows this migration changed."""
     bytes_before: int
     bytes_after: int
 
@@ -75,16 +80,25 @@ def try_on_copy(attempt: Attempt, source: Path) -> Trial:
 
 def _run(attempt: Attempt, source: Path, copy: Path) -> Trial:
     on_copy = replace(attempt, database=copy)
-    before, bytes_before = _rows(copy), copy.stat().st_size
+    with closing(open_reader(copy)) as reader:
+        before = dict(survey(reader).rows)
+    size = copy.stat().st_size
     plan = read(on_copy, fresh=False)
     if not plan.pending:
-        return Trial(source, None, (), bytes_before, bytes_before)
-    rehearsal = rehearse_on(on_copy, copy, plan)
-    after = _rows(copy)
-    tables = [TableRows(t, before.get(t), after.get(t)) for t in sorted({*before, *after})]
-    return Trial(source, rehearsal, tuple(tables), bytes_before, copy.stat().st_size)
+        return Trial(source, None, (), {}, size, size)
+    seen = [before]
+    changed: dict[str, tuple[TableRows, ...]] = {}
+
+    def count(connection: sqlite3.Connection, tag: str) -> None:
+        seen.append(dict(survey(connection).rows))
+        changed[tag] = tuple(
+            rows for rows in _compared(seen[-2], seen[-1]) if rows.before != rows.after
+        )
+
+    rehearsal = rehearse_on(on_copy, copy, plan, after_each=count)
+    tables = _compared(before, seen[-1])
+    return Trial(source, rehearsal, tables, changed, size, copy.stat().st_size)
 
 
-def _rows(database: Path) -> dict[str, int]:
-    with closing(open_reader(database)) as reader:
-        return dict(survey(reader).rows)
+def _compared(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[TableRows, ...]:
+    return tuple(TableRows(t, before.get(t), after.get(t)) for t in sorted({*before, *after}))
