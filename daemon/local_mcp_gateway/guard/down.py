@@ -36,9 +36,10 @@ from local_mcp_gateway.guard.transact import Done
 from local_mcp_gateway.migrate.down import WayBack, plan_down, revert, ways_back
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.history import applied_downs
-from local_mcp_gateway.migrate.ledger import GUARD_TABLES, ensure_ledger, read_ledger, seal
+from local_mcp_gateway.migrate.ledger import GUARD_TABLES, ensure_ledger, read_ledger
 from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.migrate.seals import seal
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.migrate.verify import survey, verify
 from local_mcp_gateway.schema import compare, fingerprint, inspect
@@ -122,6 +123,17 @@ def go_back(
         done, backup = _held(attempt, steps=steps, to=to)
         lock.record_clean_stop()
     return done, backup
+
+
+def go_back_held(
+    attempt: Attempt, *, steps: int | None, to: str | None
+) -> tuple[Done, Backup | None]:
+    """Take migrations back while this process holds the lock already; its connections are closed.
+
+    Dev mode's rewind. Raises as `go_back` does, with the database as it was.
+    """
+    with explained(attempt.database):
+        return _held(attempt, steps=steps, to=to)
 
 
 def _held(attempt: Attempt, *, steps: int | None, to: str | None) -> tuple[Done, Backup | None]:

@@ -10,8 +10,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import MigrationFailed
-from local_mcp_gateway.migrate.ledger import last_fingerprint
 from local_mcp_gateway.migrate.replay import replay
+from local_mcp_gateway.migrate.seals import last_fingerprint
 from local_mcp_gateway.schema import compare, fingerprint, inspect
 
 if TYPE_CHECKING:

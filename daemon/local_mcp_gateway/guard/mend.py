@@ -20,8 +20,9 @@ from local_mcp_gateway.guard.hold import commit
 from local_mcp_gateway.migrate.adopt import find_point
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.history import accept
-from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, read_ledger, record_all, seal
+from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, read_ledger, record_all
 from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.migrate.seals import seal
 from local_mcp_gateway.schema import fingerprint, inspect
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from local_mcp_gateway.errors import Damaged, DriftRefused, HistoryRefused, Usag
 from local_mcp_gateway.guard.drift import find_drift
 from local_mcp_gateway.migrate.folder import NEW, read_folder
 from local_mcp_gateway.migrate.groups import first_group
-from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.live import resolve_live
 from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.migrate.seals import sealed_fingerprint
 from local_mcp_gateway.schema import fingerprint, inspect
 
 if TYPE_CHECKING:
@@ -134,16 +135,22 @@ def read_again(attempt: Attempt, live: sqlite3.Connection) -> Plan:
 
 def _plan(attempt: Attempt, connection: sqlite3.Connection | None) -> Plan:
     folder = read_folder(attempt.migrations, journal_new_files=attempt.policy.journal_new_files)
-    ledger = read_ledger(connection) if connection else ()
-    resolution = resolve(folder, ledger, allow_out_of_order=attempt.policy.allow_out_of_order)
+    allow = attempt.policy.allow_out_of_order
+    if connection is None:
+        resolution = resolve(folder, (), allow_out_of_order=allow)
+    else:
+        resolution = resolve_live(folder, connection, allow_out_of_order=allow)
     if resolution.problems:
         raise HistoryRefused(resolution.problems)
     pending = up_to(resolution, attempt.policy.to)
-    found = inspect(connection) if connection else None
-    now = fingerprint(found) if found else ""
-    drift = (
-        find_drift(connection, resolution, found, attempt.prepare) if connection and found else ()
-    )
+    now = ""
+    drift: tuple[Difference, ...] = ()
+    if connection is not None:
+        now = sealed_fingerprint(connection) or ""
+        if not now:  # somebody else changed the schema, or nobody has recorded it yet
+            found = inspect(connection)
+            now = fingerprint(found)
+            drift = find_drift(connection, resolution, found, attempt.prepare)
     if drift and _refuses(attempt.policy.drift, pending=bool(pending)):
         raise DriftRefused(
             f"The schema of {attempt.database} was changed outside of its migrations: "

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.journal import Entry, write_journal
-from local_mcp_gateway.migrate.ledger import seal
 from local_mcp_gateway.migrate.quotes import refuse_double_quoted
+from local_mcp_gateway.migrate.seals import seal
 from local_mcp_gateway.migrate.untransacted import apply_untransacted
 from local_mcp_gateway.migrate.verify import survey, verify
 from local_mcp_gateway.schema import fingerprint, inspect

@@ -13,8 +13,8 @@ from local_mcp_gateway.migrate.ledger import (
     HISTORY,
     INSERT_HISTORY,
     guard_tables,
+    history_row,
     now_iso,
-    text_of,
 )
 
 if TYPE_CHECKING:
@@ -51,27 +51,19 @@ def note(
     program_version: str,
     duration_ms: float | None = None,
     backup: str | None = None,
-    fingerprint: str | None = None,
     previous_hash: str | None = None,
 ) -> None:
     """Append one row to the history; the ledger is the caller's."""
-    connection.execute(
-        INSERT_HISTORY,
-        (
-            event,
-            migration.tag,
-            migration.hash,
-            migration.when,
-            now_iso(),
-            duration_ms,
-            backup,
-            program_version,
-            fingerprint,
-            previous_hash,
-            migration.sql,
-            text_of(migration.down),
-        ),
+    row = history_row(
+        event,
+        migration,
+        now=now_iso(),
+        duration_ms=duration_ms,
+        backup=backup,
+        program_version=program_version,
+        previous_hash=previous_hash,
     )
+    connection.execute(INSERT_HISTORY, row)
 
 
 def forget(

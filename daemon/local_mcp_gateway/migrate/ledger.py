@@ -8,14 +8,15 @@ is ever changed or removed, a mistake is mended by a further row.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    import sqlite3
+from local_mcp_gateway.migrate.seals import schema_version
 
+if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
 
 LEDGER = "__drizzle_migrations"
@@ -50,12 +51,14 @@ CREATE TABLE IF NOT EXISTS __guard_history (
     program_version TEXT,
     fingerprint TEXT,
     previous_hash TEXT,
+    schema_version INTEGER,
     sql TEXT,
     down TEXT
 )"""
 INSERT_HISTORY = (
     "INSERT INTO __guard_history (event, tag, hash, created_at, applied_at, duration_ms, backup,"
-    " program_version, fingerprint, previous_hash, sql, down) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+    " program_version, fingerprint, previous_hash, schema_version, sql, down)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 
 
@@ -76,8 +79,13 @@ class Entry(NamedTuple):
     duration_ms: float | None
 
 
-def read_ledger(connection: sqlite3.Connection) -> tuple[Applied, ...]:
-    """Return the ledger's rows in the order in which they were written; none where there is no ledger."""
+def read_ledger(connection: sqlite3.Connection, *, brief: bool = False) -> tuple[Applied, ...]:
+    """Return the ledger's rows in the order in which they were written; none where there is no ledger.
+
+    `brief` leaves out what the history knows (tag, applied_at, duration): a third of the time.
+    """
+    if brief:
+        return _read_brief(connection)
     tables = guard_tables(connection)
     if LEDGER not in tables:
         return ()
@@ -110,6 +118,9 @@ def ensure_ledger(connection: sqlite3.Connection, *, stamped: bool = False) -> N
     """
     connection.execute(_CREATE_STAMPED_LEDGER if stamped else _CREATE_LEDGER)
     connection.execute(_CREATE_HISTORY)
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(__guard_history)")}
+    if "schema_version" not in columns:  # of a database that an early version made
+        connection.execute("ALTER TABLE __guard_history ADD COLUMN schema_version INTEGER")
 
 
 def record(
@@ -155,36 +166,22 @@ def record_all(
             [(m.hash, m.when) for m, _ in entries],
         )
     last = entries[-1].migration if entries else None
+    version = schema_version(connection) if fingerprint else None
     connection.executemany(
         INSERT_HISTORY,
         [
-            (
+            history_row(
                 event,
-                m.tag,
-                m.hash,
-                m.when,
-                now,
-                spent,
-                backup,
-                program_version,
-                fingerprint if m is last else None,
-                None,
-                m.sql,
-                text_of(m.down),
+                m,
+                now=now,
+                duration_ms=spent,
+                backup=backup,
+                program_version=program_version,
+                fingerprint=fingerprint if m is last else None,
+                version=version if m is last else None,
             )
             for m, spent in entries
         ],
-    )
-
-
-def seal(connection: sqlite3.Connection, fingerprint: str) -> None:
-    """Complete the newest row with the schema's fingerprint, which is known only after it.
-
-    Inside the transaction that wrote the row; a committed row is never changed.
-    """
-    connection.execute(
-        "UPDATE __guard_history SET fingerprint = ? WHERE id = (SELECT max(id) FROM __guard_history)",
-        (fingerprint,),
     )
 
 
@@ -197,33 +194,50 @@ def note_event(
     fingerprint: str | None,
 ) -> None:
     """Append what happened to the whole database, not to one migration: restored, reset, seeded."""
-    connection.execute(
-        INSERT_HISTORY,
-        (
-            event,
-            None,
-            None,
-            None,
-            now_iso(),
-            None,
-            backup,
-            program_version,
-            fingerprint,
-            None,
-            None,
-            None,
-        ),
+    row = history_row(
+        event,
+        None,
+        now=now_iso(),
+        backup=backup,
+        program_version=program_version,
+        fingerprint=fingerprint,
+        version=schema_version(connection) if fingerprint else None,
     )
+    connection.execute(INSERT_HISTORY, row)
 
 
-def last_fingerprint(connection: sqlite3.Connection) -> str | None:
-    """Return the schema's fingerprint after the last change that we made, if we made one."""
-    if HISTORY not in guard_tables(connection):
-        return None
-    row = connection.execute(
-        "SELECT fingerprint FROM __guard_history ORDER BY id DESC LIMIT 1"
-    ).fetchone()
-    return row[0] if row else None
+def history_row(
+    event: str,
+    migration: Migration | None,
+    *,
+    now: str,
+    program_version: str,
+    duration_ms: float | None = None,
+    backup: str | None = None,
+    fingerprint: str | None = None,
+    version: int | None = None,
+    previous_hash: str | None = None,
+) -> tuple[object, ...]:
+    """Return the values for INSERT_HISTORY."""
+    about: tuple[object, ...] = (None, None, None)
+    texts: tuple[object, ...] = (None, None)
+    if migration is not None:
+        about = (migration.tag, migration.hash, migration.when)
+        texts = (migration.sql, _text(migration.down))
+    facts = (now, duration_ms, backup, program_version, fingerprint, previous_hash, version)
+    return (event, *about, *facts, *texts)
+
+
+def _read_brief(connection: sqlite3.Connection) -> tuple[Applied, ...]:
+    try:
+        rows = connection.execute(
+            "SELECT hash, created_at FROM __drizzle_migrations ORDER BY rowid"
+        ).fetchall()
+    except sqlite3.OperationalError:
+        if LEDGER in guard_tables(connection):
+            raise
+        return ()
+    return tuple([Applied(digest, int(when or 0)) for digest, when in rows])
 
 
 def now_iso() -> str:
@@ -251,6 +265,6 @@ def _is_v1(connection: sqlite3.Connection) -> bool:
     return {"name", "applied_at"} <= columns
 
 
-def text_of(path: Path | None) -> str | None:
+def _text(path: Path | None) -> str | None:
     """Return the text of the way back, to be kept in the history."""
     return path.read_bytes().decode(errors="replace") if path else None
