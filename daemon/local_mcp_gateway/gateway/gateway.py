@@ -17,6 +17,7 @@ from local_mcp_gateway.gateway.faces import Application, Faces
 from local_mcp_gateway.gateway.hub import Hub
 from local_mcp_gateway.gateway.upstream import Hooks, Upstream
 from local_mcp_gateway.gateway.upstream_stdio import StdioConnection
+from local_mcp_gateway.gateway.warden import Warden
 from local_mcp_gateway.log import Emit, ignore
 from local_mcp_gateway.store.memory import load_catalogs, save_catalogs
 from local_mcp_gateway.store.model import CatalogEntry, CatalogKind, ServerDefinition, ServerKind
@@ -43,6 +44,7 @@ class Gateway:
         self._hub = Hub(options, self._calls, emit)
         self._hooks = Hooks(self._listed, self._hub.events_of)
         self._http: aiohttp.ClientSession | None = None
+        self._warden = Warden()
         self._reloading = asyncio.Lock()
         self.app = Faces(self._hub)
 
@@ -114,13 +116,21 @@ class Gateway:
     async def _open_connection(self, definition: ServerDefinition, events: Events) -> Connection:
         limit = self._options.max_message_bytes
         if definition.kind is ServerKind.STDIO:
-            return await StdioConnection.open(definition, events, max_message_bytes=limit)
+            return await StdioConnection.open(
+                definition, events, self._warden, max_message_bytes=limit
+            )
         # aiohttp is the most expensive import of all, and a start does not need it
         from local_mcp_gateway.gateway.upstream_http import HttpConnection, client_session
 
         if self._http is None:
             self._http = client_session()
-        return await HttpConnection.open(definition, self._http, events, max_message_bytes=limit)
+        if definition.kind is ServerKind.HTTP:
+            return await HttpConnection.open(
+                definition, self._http, events, max_message_bytes=limit
+            )
+        from local_mcp_gateway.gateway.upstream_sse import SseConnection
+
+        return await SseConnection.open(definition, self._http, events, max_message_bytes=limit)
 
     async def _remind(self, fresh: dict[str, Upstream]) -> None:
         """Give new upstreams what the database remembers of them."""
@@ -172,6 +182,7 @@ class Gateway:
         await self._hub.close()
         upstreams = self._hub.registry.upstreams.values()
         await asyncio.gather(*(upstream.stop() for upstream in upstreams))
+        await self._warden.close()
         if self._http is not None:
             await self._http.close()
         await self._calls.flush()

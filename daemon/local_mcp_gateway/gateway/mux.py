@@ -1,0 +1,196 @@
+"""One stream of messages that many clients share: ids of our own, and answers that find their way back.
+
+What a stdio child and a legacy SSE server have in common: everything comes back on one stream, in any
+order. Whoever reads that stream hands each message to `received`, which never waits for a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from local_mcp_gateway.gateway import envelope, eras
+from local_mcp_gateway.gateway.call import Call, Events, UpstreamLost, progress_token
+from local_mcp_gateway.gateway.connection import (
+    INITIALIZE_PARAMS,
+    LOST_CODES,
+    SILENT,
+    Identity,
+    identity_of_discover,
+    identity_of_initialize,
+)
+from local_mcp_gateway.gateway.envelope import Answer
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.envelope import Envelope
+
+_OWN_ID: Final = re.compile(rb'"id"\s*:\s*(\d+)')
+
+
+class Mux(ABC):
+    """The calls in flight on one stream."""
+
+    def __init__(self, events: Events, max_message_bytes: int) -> None:
+        self.identity = Identity()
+        self._events = events
+        self._limit = max_message_bytes
+        self._calls: dict[int, tuple[asyncio.Future[Answer], Call]] = {}
+        self._next = 0
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @abstractmethod
+    async def send(self, message: bytes) -> None:
+        """Write one message to the server. Raises UpstreamLost."""
+
+    @property
+    def lost(self) -> str | None:
+        """Why the stream ended, or None while it lasts."""
+        return self._lost.result() if self._lost.done() else None
+
+    async def wait_lost(self) -> str:
+        """Return the reason when the stream has ended."""
+        return await asyncio.shield(self._lost)
+
+    async def request(self, call: Call) -> Answer:
+        """Send a request under an id of our own and wait for its answer."""
+        if self._lost.done():
+            raise UpstreamLost(self._lost.result(), unsent=True)
+        self._next += 1
+        number = self._next
+        identity = b"%d" % number
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._calls[number] = future, call
+        params = self._translated(call, call.prepared(identity))
+        try:
+            await self.send(envelope.request(identity, call.method, params))
+            return await future
+        except asyncio.CancelledError:
+            if number in self._calls and not self._lost.done() and call.method != "initialize":
+                reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
+                self._start_sending(envelope.notification("notifications/cancelled", reason))
+            raise
+        finally:
+            self._calls.pop(number, None)
+
+    async def notify(self, method: str, params: bytes) -> None:
+        """Send one notification."""
+        await self.send(envelope.notification(method, params))
+
+    async def handshake(self) -> None:
+        """Say `initialize`; a server that knows only the stateless era is asked what it speaks.
+
+        A server that speaks both is used in the handshake era: there it can ask its client something
+        in the middle of a call, which the gateway translates for stateless clients.
+        """
+        answer = await self.request(Call("initialize", INITIALIZE_PARAMS, SILENT))
+        if answer.failed and eras.error_code(answer) in LOST_CODES:
+            discover = Call("server/discover", eras.to_modern(b""), SILENT)
+            identity = identity_of_discover(await self.request(discover))
+            if identity is not None:
+                self.identity = identity
+                return
+        self.identity = identity_of_initialize(answer)
+        await self.notify("notifications/initialized", b"")
+
+    def received(self, line: bytes) -> None:
+        """Take one message of the server; what is no message is told and let go."""
+        if not line or line.isspace():
+            return
+        try:
+            message = envelope.decode_envelope(line)
+        except msgspec.DecodeError:
+            self._events.wrote("stdout, not JSON-RPC: " + line[:200].decode("utf-8", "replace"))
+            return
+        if not message.method:
+            self._answered(message)
+        elif message.is_request:
+            self.start(self._answer(message))
+        else:
+            self._notified(message.method, bytes(message.params))
+
+    def dropped(self, ends: bytes) -> None:
+        """Fail the call whose id stands in what is left of a message that was too large."""
+        found = _OWN_ID.search(ends)
+        waiting = self._calls.pop(int(found[1]), None) if found else None
+        if waiting is not None and not waiting[0].done():
+            text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
+            waiting[0].set_result(envelope.failure(envelope.INTERNAL_ERROR, text))
+        self._events.wrote(f"stdout: a message larger than {self._limit} bytes was dropped")
+
+    def lose(self, reason: str) -> None:
+        """End the stream for good: every call that waits fails."""
+        if not self._lost.done():
+            self._lost.set_result(reason)
+        for future, _ in self._calls.values():
+            if not future.done():
+                future.set_exception(UpstreamLost(reason))
+
+    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run something beside, until `end_tasks`."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def end_tasks(self) -> None:
+        """Cancel what runs beside, and wait for it."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _translated(self, call: Call, params: bytes) -> bytes:
+        if self.identity.modern == call.modern:
+            return params
+        if self.identity.modern:
+            return eras.to_modern(params, call.caller.capabilities, call.caller.log_level)
+        return eras.to_handshake(params)
+
+    def _answered(self, message: Envelope) -> None:
+        identity = bytes(message.id)
+        waiting = self._calls.pop(int(identity), None) if identity.isdigit() else None
+        if waiting is None or waiting[0].done():
+            return
+        failed = len(message.error) > 0
+        waiting[0].set_result(Answer(bytes(message.error if failed else message.result), failed))
+
+    def _notified(self, method: str, params: bytes) -> None:
+        if method == "notifications/progress":
+            token = progress_token(params)
+            if token.isdigit() and (waiting := self._calls.get(int(token))):
+                waiting[1].notified(method, params)
+        elif method == "notifications/message" and len(callers := self._callers()) == 1:
+            callers[0].notified(method, params)
+        else:
+            self._events.notified(method, params)
+
+    async def _answer(self, message: Envelope) -> None:
+        """Pass a request of the server to the newest call's client: the stream does not say which."""
+        method, params = message.method, bytes(message.params)
+        callers = self._callers()
+        if method == "ping":
+            answer = envelope.success({})
+        elif callers:
+            answer = await callers[-1].caller.asked(method, params)
+        else:
+            answer = await self._events.asked(method, params)
+        await self._send_if_alive(envelope.response(message.id, answer))
+
+    def _callers(self) -> list[Call]:
+        """Return the calls that a client waits for, oldest first."""
+        return [call for _, call in self._calls.values() if call.caller is not SILENT]
+
+    def _start_sending(self, message: bytes) -> None:
+        self.start(self._send_if_alive(message))
+
+    async def _send_if_alive(self, message: bytes) -> None:
+        with suppress(UpstreamLost):
+            if not self._lost.done():
+                await self.send(message)
