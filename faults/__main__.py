@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -37,10 +38,12 @@ def in_own_mount_namespace() -> None:
 
     A copy of a mount in somebody else's namespace would keep a disk alive whose power was cut.
     """
-    if os.geteuid() == 0 and shutil.which("unshare") and "FAULTS_OWN_MOUNTS" not in os.environ:
+    if os.geteuid() != 0 or not shutil.which("unshare") or "FAULTS_OWN_MOUNTS" in os.environ:
+        return
+    apart = ["unshare", "--mount", "--propagation", "private"]
+    if subprocess.run([*apart, "true"], check=False, capture_output=True).returncode == 0:
         os.environ["FAULTS_OWN_MOUNTS"] = "1"
-        command = [sys.executable, "-m", "faults", *sys.argv[1:]]
-        os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", *command])
+        os.execvp("unshare", [*apart, sys.executable, "-m", "faults", *sys.argv[1:]])
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -86,7 +89,11 @@ def experiment(options: argparse.Namespace, work: Path) -> int:
     findings = work_through(
         scenarios, chosen, work, jobs=options.jobs, budget_s=options.budget, tell=tell
     )
-    if not options.no_disks and os.geteuid() == 0:
+    if options.no_disks or (no_mounts := disks.unavailable(work)):
+        print(
+            f"no full or read-only disks: {no_mounts if not options.no_disks else 'not asked for'}"
+        )
+    else:
         odd_disks(scenarios, work, findings, few=options.sample)
     plain_runs(scenarios, work, findings, cuts=not no_power)
     caught = {} if options.no_broken else catch_broken(scenarios, work, options, bool(no_power))

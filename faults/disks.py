@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,17 @@ def tmpfs(where: Path, kib: int) -> Iterator[Path]:
         yield where
     finally:
         subprocess.run(["umount", "-l", str(where)], check=True)
+
+
+def unavailable(work: Path) -> str | None:
+    """Return why no small disk can be made here, or None."""
+    if os.geteuid() != 0:
+        return "mounting needs root"
+    try:
+        with tmpfs(work / "probe-disk", 64):
+            return None
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"no tmpfs can be mounted ({error})"
 
 
 def full_disk(scenario: Scenario, spare_kib: int, work: Path) -> tuple[str, list[str]]:

@@ -67,7 +67,9 @@ class Disk:
     def _unmount(self) -> None:
         """Unmount as soon as the last of the killed processes has let go of its files."""
         for _ in range(UNMOUNT_TRIES):
-            done = subprocess.run(["umount", str(self.mount_point)], check=False, capture_output=True)
+            done = subprocess.run(
+                ["umount", str(self.mount_point)], check=False, capture_output=True
+            )
             if done.returncode == 0:
                 return
             time.sleep(0.1)
