@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness import GatewayProcess, Place
+from tests.harness import GatewayProcess, Place, until
 
 
 @pytest.fixture
@@ -92,6 +92,113 @@ def test_several_files_at_once_are_applied_together_and_in_order(
     place.folder.write("0004_two", "ALTER TABLE one ADD COLUMN body TEXT;")
     gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0004_two")
     assert place.query("SELECT id, body FROM one") == []
+
+
+ONE = "CREATE TABLE one (id INTEGER PRIMARY KEY, body TEXT);"
+
+
+def applied(gateway: GatewayProcess, tag: str, times: int = 1) -> None:
+    """Wait until a tag was applied live for so many times."""
+    until(lambda: count(gateway, tag) >= times or gateway.process.poll() is not None)
+    assert count(gateway, tag) >= times, gateway.lines
+
+
+def count(gateway: GatewayProcess, tag: str) -> int:
+    told = [event for event in gateway.events if event["event"] == "migration.hot_applied"]
+    return sum(event["tag"] == tag for event in told)
+
+
+def test_an_edited_migration_goes_back_to_its_backup_and_the_console_says_what_was_lost(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.folder.write("0003_one", ONE)
+    applied(gateway, "0003_one")
+    place.write("INSERT INTO one (body) VALUES ('written since')")
+    place.folder.write("0003_one", ONE.replace("body", "text"))
+    rewound = gateway.wait_for("migration.rewound")
+    assert rewound["migrations"] == ["0003_one"]
+    assert rewound["by"].startswith("backup ")
+    assert rewound["message"] == "Rows written since are gone: one: 1."
+    applied(gateway, "0003_one", 2)
+    assert place.query("SELECT text FROM one") == []
+    assert [entry["tag"] for entry in place.folder.journal()][3:] == ["0003_one"]
+    assert alive(gateway)
+
+
+def test_an_edited_migration_with_a_down_keeps_the_rows_of_every_other_table(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.folder.write("0003_one.down", "DROP TABLE one;")
+    place.folder.write("0003_one", ONE)
+    applied(gateway, "0003_one")
+    assert place.run("profile", "add", "written-since").code == 0
+    place.folder.write("0003_one", ONE.replace("body", "text"))
+    assert gateway.wait_for("migration.rewound")["by"] == "down"
+    applied(gateway, "0003_one", 2)
+    assert place.query("SELECT name FROM profiles") == [("written-since",)]
+    assert place.query("SELECT text FROM one") == []
+
+
+def test_a_deleted_newest_file_is_taken_back_and_leaves_the_journal(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    path = place.folder.write("0003_one", ONE)
+    applied(gateway, "0003_one")
+    path.unlink()
+    gateway.wait_for("migration.rewound")
+    until(lambda: len(place.folder.journal()) == 3)
+    assert place.query("SELECT name FROM sqlite_schema WHERE name = 'one'") == []
+    assert alive(gateway)
+
+
+def test_an_edit_that_is_broken_takes_nothing_back_and_is_mended_by_the_next_save(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.folder.write("0003_one", ONE)
+    applied(gateway, "0003_one")
+    place.write("INSERT INTO one (body) VALUES ('kept')")
+    place.folder.write("0003_one", "CREAT TABLE one (id);")
+    gateway.wait_for("migration.hot_refused")
+    assert place.query("SELECT body FROM one") == [("kept",)]
+    place.folder.write("0003_one", ONE)
+    gateway.wait_for("dev.mended")
+    assert "migration.rewound" not in gateway.names()
+
+
+def test_another_branch_is_checked_out_and_ends_in_its_own_schema(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    folder = place.folder
+    common = folder.journal_file.read_bytes()
+    mine, theirs = folder.write("0003_mine", ONE), "0003_theirs"
+    folder.write("0004_more", "ALTER TABLE one ADD COLUMN more TEXT;")
+    applied(gateway, "0004_more")
+    mine.unlink()
+    (folder.path / "0004_more.sql").unlink()
+    folder.write(theirs, "CREATE TABLE theirs (id INTEGER PRIMARY KEY);")
+    folder.journal_file.write_bytes(common)
+    applied(gateway, theirs)
+    names = {name for (name,) in place.query("SELECT name FROM sqlite_schema")}
+    assert "theirs" in names
+    assert "one" not in names
+    assert place.run("db", "status", "--json").json()["state"] == "current"
+
+
+def test_a_journal_that_is_no_json_is_told_and_takes_nothing_back(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    before, journal = place.content(), place.folder.journal_file.read_bytes()
+    place.folder.journal_file.write_text("<<<<<<< HEAD")
+    assert "_journal.json" in gateway.wait_for("migration.hot_refused")["message"]
+    assert place.content() == before
+    place.folder.journal_file.write_bytes(journal)
+    gateway.wait_for("dev.mended")
 
 
 def test_a_production_start_leaves_saved_files_alone(shipped: Place) -> None:

@@ -87,7 +87,7 @@ EVENTS: dict[str, Event] = {
     ),
     "migration.reverted": Event("info", "A migration was taken back; committed and durable."),
     "migration.mended": Event(
-        "info", "The migrations folder fits the database again; nothing was to apply."
+        "warning", "An edited migration was accepted as it is now, on purpose."
     ),
     "migration.rewound": Event(
         "warning", "An applied migration was edited or deleted in dev and taken back."
@@ -101,6 +101,9 @@ EVENTS: dict[str, Event] = {
     "dev.watching": Event("info", "Dev mode watches these folders."),
     "dev.reloaded": Event(
         "info", "The program's code changed: the worker was restarted on the same socket."
+    ),
+    "dev.mended": Event(
+        "info", "The migrations folder fits the database again; nothing was to apply."
     ),
     "dev.refused": Event(
         "error", "The changed code does not start; the supervisor waits for the next save."

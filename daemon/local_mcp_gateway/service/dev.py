@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from local_mcp_gateway.errors import HistoryRefused
 from local_mcp_gateway.guard.hot_apply import hot_apply
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.refusal import as_told, fields_of
+from local_mcp_gateway.service.rewind import rewind, shadow_of, to_take_back, try_in_memory
 from local_mcp_gateway.service.stable import Look, look, settled
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database.serving import Database
     from local_mcp_gateway.errors import GatewayError
+    from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
 
 QUIET_MS = 20
@@ -52,9 +55,16 @@ class HotApply:
         self._emit = emit
         self._applied = applied
         self._folder = settings.migrations_folder
+        self._policy = guard_policy(settings, journal_new_files=True)
         self._seen: Look = look(self._folder)
+        self._shadow = shadow_of(self._folder)
         self.problem: GatewayError | None = None
         """Why the folder as it is now cannot be applied; None when all is well."""
+
+    @property
+    def _known(self) -> frozenset[str]:
+        """Return the files whose absence is probably a save that is not finished."""
+        return frozenset(f"{tag}.sql" for tag in self._shadow.tags) if self._shadow else frozenset()
 
     async def watch(self) -> None:
         """Apply what is saved, until cancelled."""
@@ -62,32 +72,22 @@ class HotApply:
 
         self._emit("dev.watching", folders=[str(self._folder)])
         async for _ in awatch(self._folder, step=QUIET_MS, debounce=200, rust_timeout=WAKE_MS):
-            while (now := await settled(self._folder)) != self._seen:
+            while (now := await settled(self._folder, self._known)) != self._seen:
                 self._seen = now
                 await self._apply()
 
     async def _apply(self) -> None:
         try:
-            async with self._database.paused():
-                start = time.perf_counter()
-                report = await anyio.to_thread.run_sync(
-                    partial(
-                        hot_apply,
-                        self._settings.database_path,
-                        self._folder,
-                        policy=guard_policy(self._settings, journal_new_files=True),
-                        emit=self._emit,
-                    )
-                )
-                paused_ms = round((time.perf_counter() - start) * 1000, 3)
+            report, paused_ms = await self._bring_up()
         except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
             self.problem = as_told(error)
             self._emit("migration.hot_refused", **fields_of(self.problem))
             return
         finally:
-            # Our own write to the journal is part of the folder now, and no reason to wake again.
+            # Our own writes to the journal are part of the folder now, and no reason to wake again.
             self._seen = look(self._folder)
         mended, self.problem = self.problem, None
+        self._shadow = shadow_of(self._folder) or self._shadow
         for step in report.applied:
             self._emit(
                 "migration.hot_applied",
@@ -98,9 +98,64 @@ class HotApply:
                 backup=str(report.backup.path) if report.backup else None,
             )
         if mended and not report.applied:
-            self._emit("migration.mended", message="The migrations folder fits the database again.")
-        if report.applied:
-            await self._applied()
+            self._emit("dev.mended")
+        await self._applied()
+
+    async def _bring_up(self) -> tuple[GuardReport, float]:
+        """Apply the folder, after taking back what it no longer says."""
+        try:
+            return await self._hot_apply()
+        except HistoryRefused:
+            if not await self._take_back():
+                raise
+        return await self._hot_apply()
+
+    async def _hot_apply(self) -> tuple[GuardReport, float]:
+        async with self._database.paused():
+            start = time.perf_counter()
+            report = await anyio.to_thread.run_sync(
+                partial(
+                    hot_apply,
+                    self._settings.database_path,
+                    self._folder,
+                    policy=self._policy,
+                    emit=self._emit,
+                )
+            )
+            return report, round((time.perf_counter() - start) * 1000, 3)
+
+    async def _take_back(self) -> bool:
+        """Rewind to where folder and database agree; False when that would not mend it."""
+        shadow = self._shadow
+        if shadow is None:
+            return False
+        tags = await anyio.to_thread.run_sync(to_take_back, shadow, self._folder)
+        if not tags:
+            return False
+        # A folder that cannot be applied to an empty database is no reason to take anything back.
+        await anyio.to_thread.run_sync(try_in_memory, self._folder, self._policy)
+        async with self._database.closed_for():
+            done = await anyio.to_thread.run_sync(
+                partial(
+                    rewind,
+                    self._settings.database_path,
+                    self._folder,
+                    shadow,
+                    tags,
+                    policy=self._policy,
+                    keep_aside=self._settings.backup.keep_aside,
+                    emit=self._emit,
+                )
+            )
+        self._shadow = shadow.without(tags)
+        lost = ", ".join(done.lost)
+        self._emit(
+            "migration.rewound",
+            migrations=list(done.tags),
+            by=done.by,
+            message=f"Rows written since are gone: {lost}." if lost else None,
+        )
+        return True
 
 
 async def saves_of(file: Path) -> AsyncIterator[None]:

@@ -49,15 +49,17 @@ def look(folder: Path) -> Look:
     return Look(tuple(files), tuple(unfinished))
 
 
-async def settled(folder: Path) -> Look:
-    """Return the folder once nobody is writing to it any more."""
+async def settled(folder: Path, known: frozenset[str] = frozenset()) -> Look:
+    """Return the folder once nobody is writing to it any more; `known` are files that were there."""
     before = look(folder)
     waited_s = 0.0
     while True:
         await anyio.sleep(PAUSE_S)
         waited_s += PAUSE_S
         now = look(folder)
-        if now == before and (not now.unfinished or waited_s >= PATIENCE_S):
+        # A file that is gone may be one that an editor is just about to put back.
+        growing = now.unfinished or known - {name for name, _ in now.files}
+        if now == before and (not growing or waited_s >= PATIENCE_S):
             return now
         if now != before:
             waited_s = 0.0
