@@ -25,6 +25,7 @@ from local_mcp_gateway.gateway.envelope import (
 )
 from local_mcp_gateway.gateway.exchange import JSON_HEADER, Exchange, Headers, Receive, Send
 from local_mcp_gateway.gateway.router import Request
+from local_mcp_gateway.gateway.sse_face import serve_sse, take
 from local_mcp_gateway.gateway.streams import listen, serve_stream
 
 if TYPE_CHECKING:
@@ -61,8 +62,16 @@ class Faces:
         path: str = scope["path"]
         if path.startswith("/health/"):
             await self._health(path, send)
+        elif path.startswith("/messages/") and scope["method"] == "POST":
+            await self._message(path, receive, send, extra)
         elif (profile := self._profile(path)) is None:
             await _plain(send, 404, failure(INVALID_REQUEST, self._not_here(path)), extra)
+        elif path.startswith("/sse"):
+            root: str = scope.get("root_path", "")
+            if scope["method"] == "GET":
+                await serve_sse(self._hub, profile, root, receive, send, extra)
+            else:
+                await _empty(send, 405, [(b"allow", b"GET"), *extra])
         elif scope["method"] == "POST":
             await self._post(profile, headers, receive, send, extra)
         elif scope["method"] == "OPTIONS":
@@ -76,7 +85,7 @@ class Faces:
 
     def _profile(self, path: str) -> str | None:
         parts = path.strip("/").removeprefix("api/").split("/")
-        if parts[0] != "mcp" or len(parts) > 2:
+        if parts[0] not in {"mcp", "sse"} or len(parts) > 2:
             return None
         api = path.startswith("/api/")
         default = len(parts) == 1 or not parts[1] or (api and parts[1] == "gateway")
@@ -103,6 +112,17 @@ class Faces:
         else:
             await _empty(send, 404, [])
 
+    async def _message(self, path: str, receive: Receive, send: Send, extra: Headers) -> None:
+        """Take what a client of the legacy SSE face posts."""
+        session = self._hub.sessions.of_stream(path.removeprefix("/messages/"))
+        if session is None:
+            await _plain(send, 404, failure(INVALID_REQUEST, "Session not found"), extra)
+            return
+        message = await self._decoded(receive, send, extra)
+        if message is not None:
+            await _empty(send, 202, extra)
+            take(self._hub, session, message)
+
     # --- POST -----------------------------------------------------------------------------------
 
     async def _post(
@@ -113,18 +133,8 @@ class Faces:
         send: Send,
         extra: Headers,
     ) -> None:
-        try:
-            body = await _read(receive, self._hub.options.max_request_bytes)
-            message = decode_envelope(body)
-        except TooLarge:
-            await _plain(send, 413, failure(INVALID_REQUEST, "The request is too large"), extra)
-            return
-        except msgspec.ValidationError:
-            text = "Body must be a single JSON-RPC request, notification or response object"
-            await _plain(send, 400, failure(INVALID_REQUEST, text), extra)
-            return
-        except msgspec.DecodeError:
-            await _plain(send, 400, failure(PARSE_ERROR, "Parse error"), extra)
+        message = await self._decoded(receive, send, extra)
+        if message is None:
             return
         if (fault := _fault(headers, message)) is not None:
             await _plain(send, fault[0], fault[1], extra)
@@ -132,6 +142,19 @@ class Faces:
             await self._post_modern(profile, headers, message, receive, send, extra)
         else:
             await self._post_handshake(profile, headers, message, receive, send, extra)
+
+    async def _decoded(self, receive: Receive, send: Send, extra: Headers) -> Envelope | None:
+        """Read and decode the body; what cannot be decoded is answered here."""
+        try:
+            return decode_envelope(await _read(receive, self._hub.options.max_request_bytes))
+        except TooLarge:
+            await _plain(send, 413, failure(INVALID_REQUEST, "The request is too large"), extra)
+        except msgspec.ValidationError:
+            text = "Body must be a single JSON-RPC request, notification or response object"
+            await _plain(send, 400, failure(INVALID_REQUEST, text), extra)
+        except msgspec.DecodeError:
+            await _plain(send, 400, failure(PARSE_ERROR, "Parse error"), extra)
+        return None
 
     async def _post_modern(
         self,

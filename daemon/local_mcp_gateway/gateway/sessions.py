@@ -35,7 +35,7 @@ class Session:
 
     id: str
     profile: str
-    version: str
+    version: str = eras.NEWEST_HANDSHAKE
     capabilities: bytes = b"{}"
     level: int = 0
     last_seen: float = field(default_factory=time.monotonic)
@@ -50,6 +50,13 @@ class Session:
     _numbered: int = 0
     _asked: int = 0
     _arrived: asyncio.Event | None = None
+
+    def introduce(self, params: bytes) -> None:
+        """Take what the client says of itself in `initialize`."""
+        offered = decode_any(params) if params else {}
+        offered = offered if isinstance(offered, dict) else {}
+        self.version = eras.negotiate(offered.get("protocolVersion"))
+        self.capabilities = envelope.encode(offered.get("capabilities") or {})
 
     def offer(self, message: bytes) -> None:
         """Put a message into the GET stream, or keep it until there is one."""
@@ -127,11 +134,8 @@ class Sessions:
 
     def open(self, profile: str, params: bytes) -> Session:
         """Make the session of a client that says `initialize`."""
-        offered = decode_any(params) if params else {}
-        offered = offered if isinstance(offered, dict) else {}
-        version = eras.negotiate(offered.get("protocolVersion"))
-        capabilities = envelope.encode(offered.get("capabilities") or {})
-        session = Session(secrets.token_hex(16), profile, version, capabilities)
+        session = Session(secrets.token_hex(16), profile)
+        session.introduce(params)
         self._sessions[session.id] = session
         if len(self._sessions) > MOST_SESSIONS:
             self._forget_idle()
@@ -144,6 +148,10 @@ class Sessions:
             return None
         session.last_seen = time.monotonic()
         return session
+
+    def of_stream(self, identity: str) -> Session | None:
+        """Return the session of that id, whatever its profile: a legacy client posts to it."""
+        return self._sessions.get(identity)
 
     def close(self, session: Session) -> None:
         """End a session: its client said goodbye."""

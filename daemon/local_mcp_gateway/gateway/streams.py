@@ -74,7 +74,7 @@ async def listen(
     uris = await hub.subscribe(profile, wanted.resource_subscriptions)
     listener.acknowledge()
     try:
-        await _stream(receive, send, extra, listener.queue.get, hub.options.keepalive_s)
+        await stream(receive, send, extra, listener.queue.get, hub.options.keepalive_s)
     finally:
         hub.listeners.discard(listener)
         hub.unsubscribe_soon(profile, uris)
@@ -96,12 +96,12 @@ async def serve_stream(
     session.streams += 1
     extra = [(b"mcp-session-id", session.id.encode()), *extra]
     try:
-        await _stream(receive, send, extra, following, hub.options.keepalive_s)
+        await stream(receive, send, extra, following, hub.options.keepalive_s)
     finally:
         session.streams -= 1
 
 
-async def _stream(
+async def stream(
     receive: Receive,
     send: Send,
     extra: Headers,

@@ -1,0 +1,106 @@
+"""The face of 2024-11-05: everything comes down one stream, each message goes up as a POST.
+
+`GET /sse` (or `/sse/NAME`) opens the stream, whose first event names where to post. The session lives
+as long as its stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.gateway import envelope, sse
+from local_mcp_gateway.gateway.envelope import Answer, failure, response
+from local_mcp_gateway.gateway.router import Request
+from local_mcp_gateway.gateway.sessions import LEVELS
+from local_mcp_gateway.gateway.streams import stream
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.envelope import Envelope
+    from local_mcp_gateway.gateway.exchange import Headers, Receive, Send
+    from local_mcp_gateway.gateway.hub import Hub
+    from local_mcp_gateway.gateway.sessions import Session
+
+
+class StreamCaller:
+    """The caller whose every message goes to its session's stream."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @property
+    def capabilities(self) -> bytes:
+        """Return what the client has said that it can."""
+        return self._session.capabilities
+
+    @property
+    def log_level(self) -> str | None:
+        """Return the level that the client has set."""
+        return LEVELS[self._session.level]
+
+    def notified(self, method: str, params: bytes) -> None:
+        """Put it into the stream."""
+        if self._session.hears(method, params):
+            self._session.offer(envelope.notification(method, params))
+
+    async def asked(self, method: str, params: bytes) -> Answer:
+        """Ask through the stream."""
+        capability = method.partition("/")[0]
+        if not envelope.member(self.capabilities, capability):
+            return failure(envelope.METHOD_NOT_FOUND, f"The client does not support {capability}")
+        return await self._session.ask(method, params, self._session.offer)
+
+
+async def serve_sse(
+    hub: Hub, profile: str, root: str, receive: Receive, send: Send, extra: Headers
+) -> None:
+    """Serve the stream of one client until it leaves."""
+    session = hub.sessions.open(profile, b"")
+    session.streams = 1
+    endpoint = f"{root}/messages/{session.id}".encode()
+    first: list[bytes] = [sse.render(endpoint, event=b"endpoint")]
+
+    async def following() -> bytes | None:
+        if first:
+            return first.pop()
+        while not (waiting := session.after(session.taken)):
+            await session.arrived()
+        session.taken = waiting[-1][0]
+        return b"".join(sse.render(body) for _, body in waiting)
+
+    try:
+        await stream(receive, send, extra, following, hub.options.keepalive_s)
+    finally:
+        hub.sessions.close(session)
+
+
+def take(hub: Hub, session: Session, message: Envelope) -> None:
+    """Take a posted message; what it is answered with goes to the stream."""
+    if message.method == "initialize" and message.is_request:
+        session.introduce(bytes(message.params))
+        session.offer(response(message.id, hub.hello(session)))
+    elif message.is_request:
+        params = bytes(message.params)
+        request = Request(session.profile, message.method, params, StreamCaller(session), session)
+        hub.start(_run(hub, session, request, bytes(message.id)))
+    else:
+        hub.took(session.profile, session, message)
+
+
+async def _run(hub: Hub, session: Session, request: Request, identity: bytes) -> None:
+    began = time.perf_counter_ns()
+    task = asyncio.current_task()
+    assert task is not None, "the hub runs this in a task"
+    answer: Answer | None = None
+
+    def cancel() -> None:
+        task.cancel()
+
+    session.running[identity] = cancel
+    try:
+        answer = await hub.router.handle(request)
+        session.offer(response(identity, answer))
+    finally:
+        session.running.pop(identity, None)
+        hub.finished(request, answer, began)

@@ -1,0 +1,44 @@
+"""A gateway that was killed with SIGKILL leaves nobody behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.gateway.support import REPOSITORY, SERVERS
+from tests.gateway.test_faces import call
+from tests.gateway.test_faults import alive, eventually
+
+
+def post(url: str, message: dict[str, Any]) -> Any:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(message).encode(), headers)
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return json.load(reply)
+
+
+async def test_the_children_and_grandchildren_of_a_killed_gateway_are_ended(tmp_path: Path) -> None:
+    script = f"{sys.executable} {SERVERS / 'plain.py'} --ignore-eof --ignore-term --grandchild"
+    command = [sys.executable, "-m", "benchmarks.gateway_process", str(tmp_path)]
+    gateway = subprocess.Popen(
+        [*command, f"stdio:plain:{script}"], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+    with gateway:
+        assert gateway.stdout is not None
+        url = gateway.stdout.readline().strip()
+        message = call("tools/call", name="pid", arguments={})
+        answer = await asyncio.to_thread(post, url, message)
+        child = int(answer["result"]["content"][0]["text"])
+        family = [
+            child,
+            *map(int, Path(f"/proc/{child}/task/{child}/children").read_text().split()),
+        ]
+        assert len(family) == 2
+        assert all(alive(pid) for pid in family)
+        gateway.kill()
+    await eventually(lambda: not any(alive(pid) for pid in family))
