@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 SERVERS = (
-    ("time", "stdio", sys.executable, ("-m", "mcp_server_time"), None),
+    ("time", "stdio", sys.executable, ("-m", "mcp_server_time", "--local-timezone", "UTC"), None),
     ("notes", "http", None, (), "http://127.0.0.1:3002/mcp"),
 )
 

@@ -273,6 +273,20 @@ def test_restore_while_the_lock_is_held_exits_4_before_it_asks_anything(kept: Pl
     assert kept.content() == before
 
 
+def test_while_a_gateway_serves_backups_are_made_and_everything_that_replaces_is_refused(
+    shipped: Place,
+) -> None:
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        assert shipped.run("db", "backup", "create").code == 0
+        for command in (("restore", "latest", "--yes"), ("reset", "--yes"), ("seed",)):
+            done = shipped.run("db", *command)
+            assert done.code == 4, command
+            assert str(gateway.process.pid) in done.stderr
+        assert gateway.stop() == 0
+    assert shipped.run("db", "restore", "latest", "--yes").code == 0
+
+
 def test_restore_while_another_program_has_the_database_open_exits_4(kept: Place) -> None:
     with closing(sqlite3.connect(kept.database, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode=WAL")
