@@ -267,9 +267,10 @@ def test_a_reader_that_does_not_read_never_blocks_who_reports() -> None:
             stream.close()
             thread.join()
     kept = [int(str(line["n"])) for line in lines if line["event"] == "call.finished"]
-    (dropped,) = [line["count"] for line in lines if line["event"] == "log.dropped"]
+    dropped = [int(str(line["count"])) for line in lines if line["event"] == "log.dropped"]
     assert kept == sorted(kept)
-    assert len(kept) + int(str(dropped)) == 5_000
+    assert dropped
+    assert len(kept) + sum(dropped) == 5_000
     assert lines[-1]["event"] == "service.stopped"
 
 
