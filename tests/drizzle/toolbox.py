@@ -1,0 +1,56 @@
+"""Running drizzle's own code on a folder and a database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ZERO = ("drizzle-orm@0.45.4", "drizzle-kit@0.31.11", "@libsql/client@0.18.0")
+ONE = ("drizzle-orm@1.0.0-rc.5", "@libsql/client@0.18.0")
+
+_MIGRATE = """
+import { createClient } from '@libsql/client';
+import { drizzle } from 'drizzle-orm/libsql';
+import { migrate } from 'drizzle-orm/libsql/migrator';
+const client = createClient({ url: 'file:' + process.argv[2] });
+await migrate(drizzle({ client }), { migrationsFolder: process.argv[3] });
+client.close();
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Toolbox:
+    """A folder with drizzle in its node_modules."""
+
+    folder: Path
+
+    def migrate(self, database: Path, migrations: Path) -> None:
+        """Run drizzle-orm's `migrate()`; raises with what it printed."""
+        script = self.folder / "migrate.mjs"
+        script.write_text(_MIGRATE)
+        self._run("node", str(script), str(database), str(migrations))
+
+    def check(self, migrations: Path) -> str:
+        """Run `drizzle-kit check` on a folder and return what it said; raises if it found something."""
+        kit = self.folder / "node_modules" / ".bin" / "drizzle-kit"
+        return self._run(
+            str(kit),
+            "check",
+            "--dialect=sqlite",
+            f"--out={os.path.relpath(migrations, self.folder)}",
+        )
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={**os.environ, "NO_COLOR": "1"},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
