@@ -132,38 +132,32 @@ def _is_rowid(table: Table, column: str) -> bool:
 
 def _keys(old: Table, new: Table, before: Schema, after: Schema, seen: Seen) -> Iterator[Hazard]:
     """Yield what happens to keys, constraints and indexes of a table that stays."""
-    name = quote(new.name)
     if _primary(old, new.key, seen) != _primary(new, "", seen):
         yield Hazard(
             HazardKind.CHANGES_PRIMARY_KEY,
-            name,
+            quote(new.name),
             f"The primary key of {new.name} changes: rows with the same new key are refused, "
             "and references to the old key dangle.",
         )
-    empty = {c.key for k, c in new.columns.items() if k not in old.columns and c.default is None}
+    empty = {
+        key
+        for key, column in new.columns.items()
+        if key not in old.columns
+        and column.default is None
+        and not seen.gives(new.key, quote(key), new=True)
+    }
     had = {tuple((seen.now(new.key, n), c) for n, c in key) for key in _unique_keys(before, old)}
     for key in _unique_keys(after, new):
         columns = [column for column, _ in key]
-        without = {c for c in empty if not seen.gives(new.key, quote(c), new=True)}
-        if key not in had and not without & set(columns):
-            place = f"{name}({', '.join(columns)})"
+        if key not in had and not empty & set(columns):
+            place = f"{quote(new.name)}({', '.join(columns)})"
             yield Hazard(
                 HazardKind.ADDS_UNIQUE,
                 place,
                 f"{place} becomes unique: the migration fails where two rows are equal.",
             )
-    was = {seen.now(new.key, check.expression.normal) for check in old.checks}
-    fresh = {quote(key) for key in new.columns if key not in old.columns} | {"("}
-    for check in sorted(new.checks, key=lambda check: check.expression.normal):
-        named = {
-            word for word in check.expression.normal.split(" ") if word.strip('"') in new.columns
-        }
-        if check.expression.normal not in was and not named <= fresh:
-            yield Hazard(
-                HazardKind.ADDS_CHECK,
-                name,
-                f"{name} gets CHECK ({check.expression.text}): the migration fails where a row violates it.",
-            )
+    yield from _checks(old, new, seen)
+    yield from _references(old, new, seen, empty)
     kept = {(index.parts, index.where) for index in after.indexes_of(new.key)}
     for index in before.indexes_of(old.key):
         if index.key not in after.indexes and (index.parts, index.where) not in kept:
@@ -172,6 +166,40 @@ def _keys(old: Table, new: Table, before: Schema, after: Schema, seen: Seen) -> 
                 quote(index.name),
                 f"The index {index.name} of {old.name} is dropped: queries that used it get slower.",
             )
+
+
+def _checks(old: Table, new: Table, seen: Seen) -> Iterator[Hazard]:
+    """Yield each new CHECK over columns that rows have values in."""
+    name = quote(new.name)
+    was = {seen.now(new.key, check.expression.normal) for check in old.checks}
+    fresh = {key for key in new.columns if key not in old.columns}
+    for check in sorted(new.checks, key=lambda check: check.expression.normal):
+        named = {word.strip('"') for word in check.expression.normal.split(" ")}
+        if check.expression.normal not in was and not named & new.columns.keys() <= fresh:
+            yield Hazard(
+                HazardKind.ADDS_CHECK,
+                name,
+                f"{name} gets CHECK ({check.expression.text}): the migration fails where a row violates it.",
+            )
+
+
+def _references(old: Table, new: Table, seen: Seen, empty: set[str]) -> Iterator[Hazard]:
+    """Yield each new foreign key of columns that rows have values in."""
+    had = {(_moved(link.columns, new, seen), link.table) for link in old.foreign_keys}
+    for link in sorted(new.foreign_keys, key=lambda link: link.columns):
+        parents = {link.table, seen.renamed_tables.get(link.table, link.table)}
+        if empty & set(link.columns) or any((link.columns, parent) in had for parent in parents):
+            continue
+        place = f"{quote(new.name)}({', '.join(link.columns)})"
+        yield Hazard(
+            HazardKind.ADDS_CHECK,
+            place,
+            f"{place} has to name rows of {link.table}: the migration fails where one does not.",
+        )
+
+
+def _moved(columns: tuple[str, ...], new: Table, seen: Seen) -> tuple[str, ...]:
+    return tuple(seen.now(new.key, column) for column in columns)
 
 
 def _primary(table: Table, renamed: str, seen: Seen) -> tuple[tuple[str, ...], bool] | None:

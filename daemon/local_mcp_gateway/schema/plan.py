@@ -4,7 +4,7 @@
    itself rewrites what refers to the old names.
 2. Each table then needs nothing, a few ALTERs, or a rebuild (`diff`); `order` puts all of it, and
    what hangs on it, in order.
-3. The statements are run on the copy. The result must be the new schema. Where SQLite refuses an
+3. The statements are run on the copy (of the part that the change concerns). The result must be the new schema. Where SQLite refuses an
    ALTER, that table is rebuilt instead; where a view or trigger stands in the way, it is set aside.
    So the rules in `diff` only choose; what is right is SQLite's judgement.
 
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.schema import renames as renaming
 from local_mcp_gateway.schema.compare import Difference, compare
+from local_mcp_gateway.schema.concern import concerned
 from local_mcp_gateway.schema.diff import Change, table_changes
 from local_mcp_gateway.schema.fingerprint import fingerprint
 from local_mcp_gateway.schema.hazards import Hazard, hazards_of
@@ -105,22 +106,24 @@ def make_plan(
     `fills` are SQL values for columns, (table key, column key) → expression, that rows need and the
     schema does not give.
     """
-    decided = renames or Renames()
-    if not decided.tables and not decided.columns and not compare(old, new):
+    decided, values = renames or Renames(), dict(fills or {})
+    if not decided.tables and not decided.columns and old == new:
         return Plan((), (), fingerprint(old), fingerprint(new))
-    work = schema_copy(old)
+    before, after = concerned(old, new, decided, values)
+    work = schema_copy(before)
     try:
-        first = renaming.statements(decided, old, new)
+        first = renaming.statements(decided, before, after)
         for statement in first:
             work.execute(statement)
-        base = inspect(work) if first else old
-        rest = _proven(work, base, new, dict(fills or {}))
+        base = inspect(work) if first else before
+        rest = _proven(work, base, after, values)
     except sqlite3.Error as error:
         raise SchemaProblem(f"SQLite refuses the change: {error}.") from None
     finally:
         work.close()
     statements = (*first, *rest)
-    return Plan(statements, hazards_of(statements, old, new), fingerprint(old), fingerprint(new))
+    hazards = hazards_of(statements, before, after)
+    return Plan(statements, hazards, fingerprint(old), fingerprint(new))
 
 
 def _proven(

@@ -1,4 +1,5 @@
 -- rebuild: mcp_servers
+-- adds_check: mcp_servers(profile_id)
 CREATE TABLE __new_mcp_servers (
   id TEXT PRIMARY KEY NOT NULL,
   name TEXT NOT NULL,

@@ -1,5 +1,7 @@
 -- rebuild: a
+-- adds_check: a(b)
 -- rebuild: b
+-- adds_check: b(a)
 CREATE TABLE __new_b (
   id INTEGER PRIMARY KEY,
   a INTEGER REFERENCES a(id)
