@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
 
-QUIET_MS = 20
+QUIET_MS = 5
 """The watcher hands its changes over after this long without another one."""
 WAKE_MS = 100
 """The watcher's thread cannot be cancelled: this is how long a stop may wait for it."""

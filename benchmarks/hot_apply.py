@@ -1,0 +1,58 @@
+"""Dev mode: a migration is saved → applied → writers go on, measured from the file's close.
+
+One gateway, many saves in turn, each with its backup and its rehearsal. The end is the event
+`migration.hot_applied`, which is written once writers have resumed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from benchmarks.table import Row, Size
+from tests.harness import REPOSITORY, new_place
+
+SAVES = {Size.QUICK: 3, Size.SHORT: 20, Size.LONG: 100}
+
+
+def measure(size: Size) -> Iterable[Row]:
+    times = sorted(saves(SAVES[size]))
+    p95 = times[min(len(times) - 1, int(len(times) * 0.95))]
+    note = f"{len(times)} saves, each backed up and rehearsed"
+    yield Row(
+        "dev: save to applied, median", statistics.median(times), "ms", at_most=150, note=note
+    )
+    yield Row("dev: save to applied, p95", p95, "ms", at_most=400)
+
+
+def saves(count: int) -> list[float]:
+    """Save that many migrations into a running gateway's folder; return milliseconds for each."""
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        shutil.copytree(REPOSITORY / "migrations", root / "migrations")
+        place = new_place(root)
+        with place.serve("--dev") as gateway:
+            gateway.wait_for("dev.watching")
+            gateway.wait_ready()
+            for number in range(3, count + 3):
+                tag = f"{number:04d}_saved"
+                path = place.folder.path / f"{tag}.sql"
+                path.write_text(
+                    f"CREATE TABLE saved_{number} (id INTEGER PRIMARY KEY, body TEXT);\n"
+                )
+                closed = time.perf_counter()
+                gateway.wait_for("migration.hot_applied", where=partial(is_of, tag))
+                times.append((time.perf_counter() - closed) * 1000)
+            gateway.stop()
+    return times
+
+
+def is_of(tag: str, event: dict[str, object]) -> bool:
+    """Tell whether an event is about this migration."""
+    return event["tag"] == tag
