@@ -9,6 +9,7 @@ definition stands; the rest is PRAGMA's business (inspect).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from local_mcp_gateway.schema.model import Check, Sql
 from local_mcp_gateway.schema.tokens import (
@@ -74,8 +75,12 @@ class TableClauses:
     strict: bool = False
 
 
+@lru_cache(maxsize=1024)
 def read_table(sql: str) -> TableClauses:
-    """Collect the clauses of a CREATE TABLE statement as sqlite_schema holds it."""
+    """Collect the clauses of a CREATE TABLE statement as sqlite_schema holds it.
+
+    Remembered, since one start or one diff reads the same tables several times; do not change it.
+    """
     return _Reader(sql).read()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.model import Index, Part, Sql
@@ -10,37 +11,61 @@ from local_mcp_gateway.schema.tokens import Token, closing, fold, normal, tokeni
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_ROWID = -1
+_EXPRESSION = -2
+"""`cid` in index_xinfo, where it is no column."""
+
 
 def read_part(row: Sequence[object], expression: Sql | None = None) -> Part:
     """Return one column or expression of a key, from its row of index_xinfo."""
-    _, _, _, _, cid, column, descending, collation = row
-    is_column = cid != -2
+    cid, column, descending, collation = row[4:8]
+    is_column = cid != _EXPRESSION
     if expression is None or is_column:
-        text = "rowid" if cid == -1 else str(column)
-        expression = Sql(fold(text), text)
-    return Part(expression, bool(descending), fold(str(collation)), is_column)
+        expression = _column_name("rowid" if cid == _ROWID else str(column))
+    return Part(expression, bool(descending), _folded(str(collation)), is_column)
 
 
 def read_index(name: str, table: str, sql: str, rows: Sequence[Sequence[object]]) -> Index:
-    """Return an index that somebody created, from its text and its rows of index_xinfo."""
+    """Return an index that somebody created, from its text and its rows of index_xinfo.
+
+    The text is only looked into for expressions and WHERE: most indexes have neither.
+    """
     mine = [row for row in rows if row[1] == name]
-    tokens = tokenize(sql)
-    words = [token[1] if token[0] == "word" else "" for token in tokens]
-    opening = next(at for at, token in enumerate(tokens) if token[1] == "(")
-    end = closing(tokens, opening)
-    where = tokens[end + 2 :] if "where" in words[end:] else []
-    expressions = _expressions(sql, unqualified(tokens[opening + 1 : end], fold(table)))
+    expressions: Sequence[Sql | None] = [None] * len(mine)
+    where = None
+    if mine[0][8] or any(row[4] == _EXPRESSION for row in mine):
+        expressions, where = _read_text(sql, fold(table))
     return Index(
         key=fold(name),
         name=name,
         table=fold(table),
         parts=tuple(read_part(row, text) for row, text in zip(mine, expressions, strict=True)),
         unique=bool(mine[0][2]),
-        where=Sql(normal(unqualified(where, fold(table))), sql[where[0][2] : where[-1][3]])
-        if where
-        else None,
+        where=where,
         sql=sql,
     )
+
+
+@lru_cache(maxsize=512)
+def _column_name(text: str) -> Sql:
+    return Sql(fold(text), text)
+
+
+@lru_cache(maxsize=64)
+def _folded(collation: str) -> str:
+    return fold(collation)
+
+
+def _read_text(sql: str, table: str) -> tuple[list[Sql], Sql | None]:
+    """Return the parts of an index as written, and what stands after WHERE."""
+    tokens = tokenize(sql)
+    opening = next(at for at, token in enumerate(tokens) if token[1] == "(")
+    end = closing(tokens, opening)
+    parts = _expressions(sql, unqualified(tokens[opening + 1 : end], table))
+    where = tokens[end + 2 :]
+    if not where:
+        return parts, None
+    return parts, Sql(normal(unqualified(where, table)), sql[where[0][2] : where[-1][3]])
 
 
 def _expressions(sql: str, tokens: Sequence[Token]) -> list[Sql]:

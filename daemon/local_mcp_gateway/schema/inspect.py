@@ -55,7 +55,7 @@ _COLUMNS = (
     + _TABLES.format(pragma="pragma_table_xinfo(m.name)")
 )
 _INDEXES = (
-    'SELECT m.name, p.name, p."unique", p.origin, x.cid, x.name, x.desc, x.coll '
+    'SELECT m.name, p.name, p."unique", p.origin, x.cid, x.name, x.desc, x.coll, p.partial '
     + _TABLES.format(
         pragma="pragma_index_list(m.name) AS p JOIN pragma_index_xinfo(p.name)"
     ).replace("AS p\n", "AS x\n")
@@ -207,6 +207,7 @@ def _sql(text: str) -> Sql:
     return Sql(normal(tokenize(text)), text)
 
 
+@lru_cache(maxsize=512)
 def _default(text: str) -> Sql:
     """Return a default; a lone name in it is a string to SQLite, unless it is one of six words."""
     tokens: list[Token] = tokenize(text)
