@@ -43,9 +43,13 @@ class Clone:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return the environment of a person who has never heard of us, with this test's Python."""
-    base = Path(sys.base_prefix) / "bin"
-    return clean_environment(home, PYTHON=str(base / f"python3.{sys.version_info.minor}"))
+    """Return the environment of a person who has never heard of us, with this test's Python.
+
+    pip's cache of downloads is shared: what is tested is ours, not the speed of a network.
+    """
+    python = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
+    cache = os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip"))
+    return clean_environment(home, PYTHON=str(python), PIP_CACHE_DIR=cache)
 
 
 @pytest.fixture(scope="module")
