@@ -77,7 +77,8 @@ class Running:
         with anyio.fail_after(30):
             while True:
                 upstream = self.gateway._hub.registry.upstreams[server]
-                if getattr(upstream._connection, "_calls", None):
+                calls = getattr(upstream._connection, "_calls", {}).values()
+                if any(call.method == "tools/call" for _, call in calls):
                     return
                 await anyio.sleep(0.01)
 

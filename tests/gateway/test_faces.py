@@ -245,3 +245,14 @@ async def test_a_newer_stateless_version_is_told_what_is_served(running: Running
 async def test_an_unknown_stateless_method_is_not_found(running: Running) -> None:
     status, body = await modern(running, "experimental/other")
     assert (status, body["error"]["code"]) == (404, -32601)
+
+
+async def test_metrics_count_calls_by_server_and_outcome(running: Running) -> None:
+    await running.post(call("tools/call", name="echo", arguments={}))
+    await running.post(call("tools/call", name="fail", arguments={}))
+    async with running.http.get(running.url.replace("/mcp", "/metrics")) as reply:
+        lines = (await reply.text()).splitlines()
+    labels = 'server="plain",method="tools/call"'
+    assert f'local_mcp_gateway_calls_total{{{labels},status="ok"}} 1' in lines
+    assert f'local_mcp_gateway_calls_total{{{labels},status="error"}} 1' in lines
+    assert 'local_mcp_gateway_upstream_ready{server="plain"} 1' in lines

@@ -36,7 +36,7 @@ async def test_a_legacy_client_lists_calls_hears_and_is_asked(tmp_path: Path) ->
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         async with (
             sse_client(running.url.replace("/mcp", "/sse")) as streams,
-            ClientSession(*streams, list_roots_callback=roots) as client,
+            ClientSession(streams[0], streams[1], list_roots_callback=roots) as client,
         ):
             with anyio.fail_after(20):
                 assert (await client.initialize()).server_info.name == "local-mcp-gateway"

@@ -23,7 +23,7 @@ class CallLog:
 
     def __init__(self, database: Database, emit: Emit, *, keep: int) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
-        self.seconds: Counter[tuple[str, str]] = Counter()
+        self.microseconds: Counter[tuple[str, str]] = Counter()
         self._database = database
         self._emit = emit
         self._keep = keep
@@ -34,7 +34,7 @@ class CallLog:
         """Take one finished call."""
         server = call.server or ""
         self.counts[server, call.method, call.status] += 1
-        self.seconds[server, call.method] += call.duration_us
+        self.microseconds[server, call.method] += call.duration_us
         self._waiting.append(call)
         self._arrived.set()
 

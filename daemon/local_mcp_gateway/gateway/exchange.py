@@ -9,19 +9,16 @@ A client that leaves is noticed by a watcher, which starts late so that quick ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway import envelope, sse
 from local_mcp_gateway.gateway.envelope import Answer, failure
 from local_mcp_gateway.gateway.sessions import LEVELS, Session, level_of
 
-Receive = Callable[[], Any]
-Send = Callable[[dict[str, Any]], Any]
-Headers = list[tuple[bytes, bytes]]
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.visit import Visit
 
 WATCH_AFTER_S: Final = 0.25
-JSON_HEADER: Final = (b"content-type", b"application/json")
 STREAM_HEADERS: Final = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -34,31 +31,27 @@ class Exchange:
 
     def __init__(
         self,
-        receive: Receive,
-        send: Send,
+        visit: Visit,
         *,
         session: Session | None,
         capabilities: bytes,
         log_level: str | None,
-        streams: bool,
         keepalive_s: float,
-        headers: Headers,
     ) -> None:
         self.capabilities = capabilities
         self.left = False
-        self._receive, self._send = receive, send
+        self._visit = visit
         self._session = session
         self._log_level = log_level
         self._task = asyncio.current_task()
-        self._streams = streams
+        self._streams = visit.streams
         self._keepalive_s = keepalive_s
-        self._headers = headers
         self._queue: asyncio.Queue[bytes | None] | None = None
         self._writer: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
         self._timers = [loop.call_later(WATCH_AFTER_S, self._watch)]
-        if streams:
+        if self._streams:
             self._timers.append(loop.call_later(keepalive_s, self._commit))
 
     @property
@@ -102,10 +95,7 @@ class Exchange:
         """Send the answer and end the exchange."""
         self._stop_watching()
         if self._queue is None:
-            length = (b"content-length", b"%d" % len(body))
-            headers = [JSON_HEADER, length, *self._headers]
-            await self._send({"type": "http.response.start", "status": status, "headers": headers})
-            await self._send({"type": "http.response.body", "body": body})
+            await self._visit.reply(status, body)
             return
         self._queue.put_nowait(sse.render(body))
         self._queue.put_nowait(None)
@@ -132,9 +122,10 @@ class Exchange:
             self._writer = asyncio.create_task(self._write(self._queue))
 
     async def _write(self, queue: asyncio.Queue[bytes | None]) -> None:
-        headers = [*STREAM_HEADERS, *self._headers]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+        send = self._visit.send
+        headers = [*STREAM_HEADERS, *self._visit.extra]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
         while True:
             try:
                 async with asyncio.timeout(self._keepalive_s):
@@ -142,9 +133,7 @@ class Exchange:
             except TimeoutError:
                 chunk = sse.KEEPALIVE
             last = chunk is None
-            await self._send(
-                {"type": "http.response.body", "body": chunk or b"", "more_body": not last}
-            )
+            await send({"type": "http.response.body", "body": chunk or b"", "more_body": not last})
             if last:
                 return
 
@@ -152,7 +141,7 @@ class Exchange:
         self._watcher = asyncio.create_task(self._until_left())
 
     async def _until_left(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self._visit.receive())["type"] != "http.disconnect":
             pass
         self.left = True
         self.cancel()

@@ -1,4 +1,4 @@
-"""What clients reach over HTTP: Streamable HTTP in both eras, and health.
+"""What clients reach over HTTP: Streamable HTTP in both eras, legacy SSE, health and metrics.
 
 `/mcp` and `/api/mcp/gateway` show the default profile, `/mcp/NAME` and `/api/mcp/NAME` that one. This
 is a bare ASGI application: between a client and its upstream stands nothing but what is in here.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway import envelope, eras
+from local_mcp_gateway.gateway import envelope, eras, metrics
 from local_mcp_gateway.gateway.envelope import (
     INVALID_REQUEST,
     PARSE_ERROR,
@@ -23,21 +23,18 @@ from local_mcp_gateway.gateway.envelope import (
     failure,
     response,
 )
-from local_mcp_gateway.gateway.exchange import JSON_HEADER, Exchange, Headers, Receive, Send
+from local_mcp_gateway.gateway.exchange import Exchange
 from local_mcp_gateway.gateway.router import Request
 from local_mcp_gateway.gateway.sse_face import serve_sse, take
 from local_mcp_gateway.gateway.streams import listen, serve_stream
+from local_mcp_gateway.gateway.visit import Receive, Scope, Send, TooLarge, Visit
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.hub import Hub
     from local_mcp_gateway.gateway.sessions import Session
 
-Scope = Mapping[str, Any]
 FORWARDED: Final = "mcp-param-"
-
-
-class TooLarge(Exception):
-    """The request's body is larger than `max_request_bytes`."""
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Faces:
@@ -50,38 +47,59 @@ class Faces:
         """Serve one HTTP request."""
         if scope["type"] != "http":
             return
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        if (why := self._hub.doorkeeper.refusal(headers)) is not None:
-            self._hub.emit("call.refused", reason=why, path=scope["path"])
-            await _plain(send, 403, failure(INVALID_REQUEST, why))
-            return
-        origin = headers.get("origin")
-        extra: Headers = [] if origin is None else _cors(origin)
-        path: str = scope["path"]
-        if path.startswith("/health/"):
-            await self._health(path, send)
-        elif path.startswith("/messages/") and scope["method"] == "POST":
-            await self._message(path, receive, send, extra)
-        elif (profile := self._profile(path)) is None:
-            await _plain(send, 404, failure(INVALID_REQUEST, self._not_here(path)), extra)
-        elif path.startswith("/sse"):
-            root: str = scope.get("root_path", "")
-            if scope["method"] == "GET":
-                await serve_sse(self._hub, profile, root, receive, send, extra)
-            else:
-                await _empty(send, 405, [(b"allow", b"GET"), *extra])
-        elif scope["method"] == "POST":
-            await self._post(profile, headers, receive, send, extra)
-        elif scope["method"] == "OPTIONS":
-            await _empty(send, 204, extra)
-        elif headers.get("mcp-protocol-version") in eras.MODERN:
-            await _empty(send, 405, [(b"allow", b"POST"), *extra])
-        elif scope["method"] in {"GET", "DELETE"}:
-            await self._session_only(scope["method"], profile, headers, receive, send, extra)
+        visit = Visit.of(scope, receive, send)
+        if (why := self._hub.doorkeeper.refusal(visit.headers)) is not None:
+            self._hub.emit("call.refused", reason=why, path=visit.path)
+            visit.extra = []
+            await visit.plain(403, failure(INVALID_REQUEST, why))
+        elif visit.method == "OPTIONS":
+            await visit.empty(204)
+        elif visit.path.startswith(("/mcp", "/api/mcp")):
+            await self._mcp(visit)
+        elif visit.path.startswith(("/sse", "/messages/")):
+            await self._legacy(visit, scope.get("root_path", ""))
         else:
-            await _empty(send, 405, [(b"allow", b"GET, POST, DELETE"), *extra])
+            await self._own(visit)
+
+    async def _mcp(self, visit: Visit) -> None:
+        profile = self._profile(visit.path)
+        if profile is None:
+            await visit.plain(404, failure(INVALID_REQUEST, self._not_here(visit.path)))
+        elif visit.method == "POST":
+            await self._post(profile, visit)
+        elif visit.headers.get("mcp-protocol-version") in eras.MODERN:
+            await visit.not_allowed(b"POST")
+        elif visit.method in {"GET", "DELETE"}:
+            await self._session_only(profile, visit)
+        else:
+            await visit.not_allowed(b"GET, POST, DELETE")
+
+    async def _legacy(self, visit: Visit, root: str) -> None:
+        """Serve the transport of 2024-11-05: a stream to GET, and messages to POST."""
+        if visit.path.startswith("/messages/") and visit.method == "POST":
+            session = self._hub.sessions.of_stream(visit.path.removeprefix("/messages/"))
+            if session is None:
+                await visit.plain(404, failure(INVALID_REQUEST, "Session not found"))
+            elif (message := await self._decoded(visit)) is not None:
+                await visit.empty(202)
+                take(self._hub, session, message)
+        elif (profile := self._profile(visit.path)) is None:
+            await visit.plain(404, failure(INVALID_REQUEST, self._not_here(visit.path)))
+        elif visit.method == "GET":
+            await serve_sse(self._hub, profile, root, visit)
+        else:
+            await visit.not_allowed(b"GET")
+
+    async def _own(self, visit: Visit) -> None:
+        if visit.path == "/health/live":
+            await visit.plain(200, envelope.success({"status": "alive"}))
+        elif visit.path == "/health/ready":
+            await visit.plain(200, envelope.success({"status": "ready", **self._hub.status()}))
+        elif visit.path == "/metrics":
+            calls = self._hub.calls
+            await visit.text(metrics.render(calls.counts, calls.microseconds, self._hub.status()))
+        else:
+            await visit.plain(404, failure(INVALID_REQUEST, self._not_here(visit.path)))
 
     def _profile(self, path: str) -> str | None:
         parts = path.strip("/").removeprefix("api/").split("/")
@@ -104,137 +122,81 @@ class Faces:
             )
         return f"Nothing is served at {path}; there is " + ", ".join(f"/mcp/{n}" for n in names)
 
-    async def _health(self, path: str, send: Send) -> None:
-        if path == "/health/live":
-            await _plain(send, 200, envelope.success({"status": "alive"}))
-        elif path == "/health/ready":
-            await _plain(send, 200, envelope.success({"status": "ready", **self._hub.status()}))
-        else:
-            await _empty(send, 404, [])
-
-    async def _message(self, path: str, receive: Receive, send: Send, extra: Headers) -> None:
-        """Take what a client of the legacy SSE face posts."""
-        session = self._hub.sessions.of_stream(path.removeprefix("/messages/"))
-        if session is None:
-            await _plain(send, 404, failure(INVALID_REQUEST, "Session not found"), extra)
-            return
-        message = await self._decoded(receive, send, extra)
-        if message is not None:
-            await _empty(send, 202, extra)
-            take(self._hub, session, message)
-
     # --- POST -----------------------------------------------------------------------------------
 
-    async def _post(
-        self,
-        profile: str,
-        headers: Mapping[str, str],
-        receive: Receive,
-        send: Send,
-        extra: Headers,
-    ) -> None:
-        message = await self._decoded(receive, send, extra)
-        if message is None:
-            return
-        if (fault := _fault(headers, message)) is not None:
-            await _plain(send, fault[0], fault[1], extra)
-        elif eras.is_modern(headers, message):
-            await self._post_modern(profile, headers, message, receive, send, extra)
-        else:
-            await self._post_handshake(profile, headers, message, receive, send, extra)
-
-    async def _decoded(self, receive: Receive, send: Send, extra: Headers) -> Envelope | None:
+    async def _decoded(self, visit: Visit) -> Envelope | None:
         """Read and decode the body; what cannot be decoded is answered here."""
         try:
-            return decode_envelope(await _read(receive, self._hub.options.max_request_bytes))
+            return decode_envelope(await visit.body(self._hub.options.max_request_bytes))
         except TooLarge:
-            await _plain(send, 413, failure(INVALID_REQUEST, "The request is too large"), extra)
+            await visit.plain(413, failure(INVALID_REQUEST, "The request is too large"))
         except msgspec.ValidationError:
             text = "Body must be a single JSON-RPC request, notification or response object"
-            await _plain(send, 400, failure(INVALID_REQUEST, text), extra)
+            await visit.plain(400, failure(INVALID_REQUEST, text))
         except msgspec.DecodeError:
-            await _plain(send, 400, failure(PARSE_ERROR, "Parse error"), extra)
+            await visit.plain(400, failure(PARSE_ERROR, "Parse error"))
         return None
 
-    async def _post_modern(
-        self,
-        profile: str,
-        headers: Mapping[str, str],
-        message: Envelope,
-        receive: Receive,
-        send: Send,
-        extra: Headers,
-    ) -> None:
-        if not message.is_request:
-            await _empty(send, 202, extra)
+    async def _post(self, profile: str, visit: Visit) -> None:
+        message = await self._decoded(visit)
+        if message is None:
             return
-        opened = eras.open_envelope(headers, message)
+        if (fault := _fault(visit.headers, message)) is not None:
+            await visit.plain(*fault)
+        elif eras.is_modern(visit.headers, message):
+            await self._post_modern(profile, message, visit)
+        else:
+            await self._post_handshake(profile, message, visit)
+
+    async def _post_modern(self, profile: str, message: Envelope, visit: Visit) -> None:
+        if not message.is_request:
+            await visit.empty(202)
+            return
+        opened = eras.open_envelope(visit.headers, message)
         if isinstance(opened, Answer):
-            await _reply(send, eras.status_of(opened), response(message.id, opened), extra)
+            await visit.reply(eras.status_of(opened), response(message.id, opened))
             return
         if message.method == "subscriptions/listen":
-            await listen(self._hub, profile, message, receive, send, extra)
+            await listen(self._hub, profile, message, visit)
             return
         exchange = Exchange(
-            receive,
-            send,
+            visit,
             session=None,
             capabilities=opened.capabilities,
             log_level=opened.log_level,
-            streams="text/event-stream" in headers.get("accept", ""),
             keepalive_s=self._hub.options.keepalive_s,
-            headers=extra,
         )
-        forwarded = tuple((k, v) for k, v in headers.items() if k.startswith(FORWARDED))
-        request = Request(
-            profile, message.method, bytes(message.params), exchange, None, True, forwarded
-        )
+        forwarded = tuple((k, v) for k, v in visit.headers.items() if k.startswith(FORWARDED))
+        params = bytes(message.params)
+        request = Request(profile, message.method, params, exchange, None, True, forwarded)
         await self._run(request, message, exchange)
 
-    async def _post_handshake(
-        self,
-        profile: str,
-        headers: Mapping[str, str],
-        message: Envelope,
-        receive: Receive,
-        send: Send,
-        extra: Headers,
-    ) -> None:
-        identity = headers.get("mcp-session-id")
+    async def _post_handshake(self, profile: str, message: Envelope, visit: Visit) -> None:
+        identity = visit.headers.get("mcp-session-id")
         session = None if identity is None else self._hub.sessions.find(identity, profile)
         if identity is not None and session is None:
             answer = failure(envelope.UPSTREAM_UNAVAILABLE, "Session not found")
-            await _reply(send, 404, response(message.id, answer), extra)
+            await visit.reply(404, response(message.id, answer))
         elif message.method == "initialize" and message.is_request:
             session = self._hub.sessions.open(profile, bytes(message.params))
             answer = self._hub.hello(session)
-            extra = [(b"mcp-session-id", session.id.encode()), *extra]
-            await _reply(send, 200, response(message.id, answer), extra)
+            visit.extra = [(b"mcp-session-id", session.id.encode()), *visit.extra]
+            await visit.reply(200, response(message.id, answer))
         elif message.is_request:
-            await self._call(profile, headers, message, session, receive, send, extra)
+            await self._call(profile, message, session, visit)
         else:
             self._hub.took(profile, session, message)
-            await _empty(send, 202, extra)
+            await visit.empty(202)
 
     async def _call(
-        self,
-        profile: str,
-        headers: Mapping[str, str],
-        message: Envelope,
-        session: Session | None,
-        receive: Receive,
-        send: Send,
-        extra: Headers,
+        self, profile: str, message: Envelope, session: Session | None, visit: Visit
     ) -> None:
         exchange = Exchange(
-            receive,
-            send,
+            visit,
             session=session,
             capabilities=b"{}" if session is None else session.capabilities,
             log_level="debug",
-            streams="text/event-stream" in headers.get("accept", ""),
             keepalive_s=self._hub.options.keepalive_s,
-            headers=extra,
         )
         request = Request(profile, message.method, bytes(message.params), exchange, session)
         await self._run(request, message, exchange)
@@ -268,32 +230,20 @@ class Faces:
 
     # --- GET and DELETE -------------------------------------------------------------------------
 
-    async def _session_only(
-        self,
-        method: str,
-        profile: str,
-        headers: Mapping[str, str],
-        receive: Receive,
-        send: Send,
-        extra: Headers,
-    ) -> None:
-        identity = headers.get("mcp-session-id")
+    async def _session_only(self, profile: str, visit: Visit) -> None:
+        identity = visit.headers.get("mcp-session-id")
+        session = None if identity is None else self._hub.sessions.find(identity, profile)
         if identity is None:
-            status, text = (405, "GET and DELETE need a session")
-            await _plain(send, status, failure(INVALID_REQUEST, text), extra)
-            return
-        session = self._hub.sessions.find(identity, profile)
-        if session is None:
-            answer = failure(envelope.UPSTREAM_UNAVAILABLE, "Session not found")
-            await _plain(send, 404, answer, extra)
-        elif method == "DELETE":
+            await visit.plain(405, failure(INVALID_REQUEST, "GET and DELETE need a session"))
+        elif session is None:
+            await visit.plain(404, failure(envelope.UPSTREAM_UNAVAILABLE, "Session not found"))
+        elif visit.method == "DELETE":
             self._hub.sessions.close(session)
-            await _empty(send, 200, extra)
-        elif "text/event-stream" not in headers.get("accept", ""):
-            await _plain(send, 406, failure(INVALID_REQUEST, "Accept text/event-stream"), extra)
+            await visit.empty(200)
+        elif not visit.streams:
+            await visit.plain(406, failure(INVALID_REQUEST, "Accept text/event-stream"))
         else:
-            last = headers.get("last-event-id")
-            await serve_stream(self._hub, session, last, receive, send, extra)
+            await serve_stream(self._hub, session, visit)
 
 
 def _fault(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] | None:
@@ -308,52 +258,3 @@ def _fault(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] 
         served = ", ".join((*eras.HANDSHAKE, *eras.MODERN))
         return 400, failure(INVALID_REQUEST, f"Unsupported protocol version {version}: {served}")
     return None
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        if len(body) > limit:
-            raise TooLarge
-        return body
-    parts = [body]
-    size = len(body)
-    while message.get("more_body"):
-        message = await receive()
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            raise TooLarge
-    return b"".join(parts)
-
-
-def _cors(origin: str) -> Headers:
-    return [
-        (b"access-control-allow-origin", origin.encode("latin-1")),
-        (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
-        (b"access-control-allow-headers", b"*, authorization"),
-        (b"access-control-expose-headers", b"mcp-session-id, www-authenticate"),
-        (b"vary", b"origin"),
-    ]
-
-
-async def _plain(send: Send, status: int, answer: Answer, extra: Headers | None = None) -> None:
-    """Answer what has no id: an error envelope, or a bare result."""
-    body = response(b"null", answer) if answer.failed else bytes(answer.body)
-    await _reply(send, status, body, extra or [])
-
-
-async def _reply(send: Send, status: int, body: bytes, extra: Headers) -> None:
-    headers = [JSON_HEADER, (b"content-length", b"%d" % len(body)), *extra]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _empty(send: Send, status: int, extra: Headers) -> None:
-    headers = extra if status == 204 else [(b"content-length", b"0"), *extra]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
-
-
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]

@@ -120,7 +120,8 @@ class Gateway:
                 definition, events, self._warden, max_message_bytes=limit
             )
         # aiohttp is the most expensive import of all, and a start does not need it
-        from local_mcp_gateway.gateway.upstream_http import HttpConnection, client_session
+        from local_mcp_gateway.gateway.http_wire import client_session
+        from local_mcp_gateway.gateway.upstream_http import HttpConnection
 
         if self._http is None:
             self._http = client_session()

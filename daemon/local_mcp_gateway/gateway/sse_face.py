@@ -18,9 +18,9 @@ from local_mcp_gateway.gateway.streams import stream
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.envelope import Envelope
-    from local_mcp_gateway.gateway.exchange import Headers, Receive, Send
     from local_mcp_gateway.gateway.hub import Hub
     from local_mcp_gateway.gateway.sessions import Session
+    from local_mcp_gateway.gateway.visit import Visit
 
 
 class StreamCaller:
@@ -52,9 +52,7 @@ class StreamCaller:
         return await self._session.ask(method, params, self._session.offer)
 
 
-async def serve_sse(
-    hub: Hub, profile: str, root: str, receive: Receive, send: Send, extra: Headers
-) -> None:
+async def serve_sse(hub: Hub, profile: str, root: str, visit: Visit) -> None:
     """Serve the stream of one client until it leaves."""
     session = hub.sessions.open(profile, b"")
     session.streams = 1
@@ -70,7 +68,7 @@ async def serve_sse(
         return b"".join(sse.render(body) for _, body in waiting)
 
     try:
-        await stream(receive, send, extra, following, hub.options.keepalive_s)
+        await stream(visit, following, hub.options.keepalive_s)
     finally:
         hub.sessions.close(session)
 

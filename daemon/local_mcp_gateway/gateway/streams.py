@@ -11,11 +11,12 @@ import msgspec
 
 from local_mcp_gateway.gateway import envelope, eras, sse
 from local_mcp_gateway.gateway.envelope import Envelope, edit, encode
-from local_mcp_gateway.gateway.exchange import STREAM_HEADERS, Headers, Receive, Send
+from local_mcp_gateway.gateway.exchange import STREAM_HEADERS
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.hub import Hub
     from local_mcp_gateway.gateway.sessions import Session
+    from local_mcp_gateway.gateway.visit import Visit
 
 MOST_WAITING: Final = 1024
 FLAGS: Final = {
@@ -64,9 +65,7 @@ class Listener:
             self.queue.put_nowait(sse.render(message))
 
 
-async def listen(
-    hub: Hub, profile: str, message: Envelope, receive: Receive, send: Send, extra: Headers
-) -> None:
+async def listen(hub: Hub, profile: str, message: Envelope, visit: Visit) -> None:
     """Serve a `subscriptions/listen` request until its client leaves or the gateway stops."""
     wanted = msgspec.json.decode(message.params, type=_Listen).notifications
     listener = Listener(profile, bytes(message.id), wanted)
@@ -74,16 +73,15 @@ async def listen(
     uris = await hub.subscribe(profile, wanted.resource_subscriptions)
     listener.acknowledge()
     try:
-        await stream(receive, send, extra, listener.queue.get, hub.options.keepalive_s)
+        await stream(visit, listener.queue.get, hub.options.keepalive_s)
     finally:
         hub.listeners.discard(listener)
         hub.unsubscribe_soon(profile, uris)
 
 
-async def serve_stream(
-    hub: Hub, session: Session, last: str | None, receive: Receive, send: Send, extra: Headers
-) -> None:
+async def serve_stream(hub: Hub, session: Session, visit: Visit) -> None:
     """Serve the GET stream of a session; `Last-Event-ID` says where an earlier one broke off."""
+    last = visit.headers.get("last-event-id")
     if last is not None and last.isdigit():
         session.taken = int(last)
 
@@ -94,24 +92,19 @@ async def serve_stream(
         return b"".join(sse.render(body, identity=str(number)) for number, body in waiting)
 
     session.streams += 1
-    extra = [(b"mcp-session-id", session.id.encode()), *extra]
+    visit.extra = [(b"mcp-session-id", session.id.encode()), *visit.extra]
     try:
-        await stream(receive, send, extra, following, hub.options.keepalive_s)
+        await stream(visit, following, hub.options.keepalive_s)
     finally:
         session.streams -= 1
 
 
-async def stream(
-    receive: Receive,
-    send: Send,
-    extra: Headers,
-    following: Callable[[], Any],
-    keepalive_s: float,
-) -> None:
+async def stream(visit: Visit, following: Callable[[], Any], keepalive_s: float) -> None:
     """Send chunks until the client leaves, or `following` returns None."""
-    await send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *extra]})
+    send, headers = visit.send, [*STREAM_HEADERS, *visit.extra]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
-    leaving = asyncio.create_task(_left(receive))
+    leaving = asyncio.create_task(_left(visit))
     getting: asyncio.Task[bytes | None] | None = None
     try:
         while not leaving.done():
@@ -136,6 +129,6 @@ async def stream(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
+async def _left(visit: Visit) -> None:
+    while (await visit.receive())["type"] != "http.disconnect":
         pass

@@ -10,8 +10,8 @@ looked at the request, so it is sent again once in a new session.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -26,26 +26,16 @@ from local_mcp_gateway.gateway.connection import (
     identity_of_discover,
     identity_of_initialize,
 )
-from local_mcp_gateway.gateway.envelope import Answer, Envelope
+from local_mcp_gateway.gateway.http_wire import STREAM, HttpWire, reason_of
 from local_mcp_gateway.gateway.sse import Parser, TooLarge
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.envelope import Answer, Envelope
     from local_mcp_gateway.store.model import ServerDefinition
 
 ACCEPT: Final = "application/json, text/event-stream"
 JSON: Final = "application/json"
-STREAM: Final = "text/event-stream"
 LISTEN: Final = b'{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}'
-
-
-def client_session() -> aiohttp.ClientSession:
-    """Return the pooled session: idle connections end before the usual server ends them (5 s)."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=True,
-    )
 
 
 class HttpConnection:
@@ -63,6 +53,7 @@ class HttpConnection:
         self._url = definition.url
         self._configured = dict(definition.headers)
         self._http = http
+        self._wire = HttpWire(self._url, http, max_message_bytes, self._lose, self._requested)
         self._events = events
         self._limit = max_message_bytes
         self._session: dict[str, str] | None = None
@@ -153,8 +144,8 @@ class HttpConnection:
         if call.key is not None:
             headers["Mcp-Name"] = eras.encode_header(call.key)
         body = envelope.request(identity, call.method, params)
-        async with self._posting(body, headers) as reply:
-            return await self._answer_of(reply, identity, call)
+        async with self._wire.posting(body, headers) as reply:
+            return await self._wire.answer_of(reply, identity, call)
 
     async def _listen(self) -> None:
         """Hold the stream on which a stateless server says that its lists changed."""
@@ -186,8 +177,10 @@ class HttpConnection:
                 return
             body = envelope.request(b'"hello"', "initialize", INITIALIZE_PARAMS)
             headers = self._headers({})
-            async with self._posting(body, headers) as reply:
-                answer = await self._answer_of(reply, b'"hello"', Call("initialize", b"", SILENT))
+            async with self._wire.posting(body, headers) as reply:
+                answer = await self._wire.answer_of(
+                    reply, b'"hello"', Call("initialize", b"", SILENT)
+                )
                 identity = identity_of_initialize(answer)
                 if (session := reply.headers.get("Mcp-Session-Id")) is not None:
                     headers["Mcp-Session-Id"] = session
@@ -209,8 +202,8 @@ class HttpConnection:
             params = eras.to_handshake(params)
         try:
             body = envelope.request(identity, call.method, params)
-            async with self._posting(body, self._session) as reply:
-                return await self._answer_of(reply, identity, call)
+            async with self._wire.posting(body, self._session) as reply:
+                return await self._wire.answer_of(reply, identity, call)
         except asyncio.CancelledError:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
             self._start(self._post_only(envelope.notification("notifications/cancelled", reason)))
@@ -219,7 +212,7 @@ class HttpConnection:
     async def _post_only(self, message: bytes) -> None:
         """Post what nobody answers; a server that does not take it is found out by the next call."""
         with suppress(UpstreamLost):
-            async with asyncio.timeout(30), self._posting(message, self._session or {}):
+            async with asyncio.timeout(30), self._wire.posting(message, self._session or {}):
                 pass
 
     async def _get_stream(self, headers: dict[str, str]) -> None:
@@ -248,7 +241,7 @@ class HttpConnection:
             async with asyncio.timeout(10), self._http.get(self._url, headers={"Accept": JSON}):
                 return
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self._lose(_reason(error))
+            self._lose(reason_of(error))
 
     def _streamed(self, data: bytes) -> None:
         if not data:
@@ -262,62 +255,8 @@ class HttpConnection:
 
     # --- both -----------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _posting(
-        self, body: bytes, headers: dict[str, str]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        try:
-            async with self._http.post(self._url, data=body, headers=headers) as reply:
-                if reply.status == 404 and "Mcp-Session-Id" in headers:
-                    raise SessionLost
-                yield reply
-        except aiohttp.ClientConnectorError as error:
-            self._lose(_reason(error))
-            raise UpstreamLost(_reason(error), unsent=True) from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise UpstreamLost(_reason(error)) from None
-
-    async def _answer_of(
-        self, reply: aiohttp.ClientResponse, identity: bytes, call: Call
-    ) -> Answer:
-        if reply.content_type == STREAM:
-            return await self._answer_in_stream(reply, identity, call)
-        body = await reply.read()
-        try:
-            message = envelope.decode_envelope(body)
-        except msgspec.DecodeError:
-            message = Envelope()
-        if message.error or message.result:
-            return _answer(message)
-        if reply.status == 401:
-            raise UpstreamLost("it asks for authorization (HTTP 401)", unsent=True)
-        if reply.status >= 400:
-            raise UpstreamLost(f"it answered HTTP {reply.status}")
-        raise UpstreamLost("it answered with something that is no JSON-RPC")
-
-    async def _answer_in_stream(
-        self, reply: aiohttp.ClientResponse, identity: bytes, call: Call
-    ) -> Answer:
-        parser = Parser(self._limit)
-        try:
-            async for chunk in reply.content.iter_any():
-                for event in parser.feed(chunk):
-                    if not event.data:
-                        continue
-                    message = envelope.decode_envelope(event.data)
-                    if not message.method:
-                        if bytes(message.id) == identity:
-                            return _answer(message)
-                    elif message.is_request:
-                        self._start(self._reply(message, call))
-                    else:
-                        call.notified(message.method, bytes(message.params))
-        except TooLarge:
-            text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
-            return envelope.failure(envelope.INTERNAL_ERROR, text)
-        except msgspec.DecodeError:
-            raise UpstreamLost("it sent an event that is no JSON-RPC") from None
-        raise UpstreamLost("it ended its stream without an answer")
+    def _requested(self, message: Envelope, call: Call) -> None:
+        self._start(self._reply(message, call))
 
     async def _reply(self, message: Envelope, call: Call | None) -> None:
         """Answer a request of the server: by the client of `call`, or as the gateway can."""
@@ -360,14 +299,3 @@ class _Listener:
 
     async def asked(self, method: str, params: bytes) -> Answer:
         return await self._events.asked(method, params)
-
-
-def _answer(message: Envelope) -> Answer:
-    failed = len(message.error) > 0
-    return Answer(bytes(message.error if failed else message.result), failed)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or 'refused'}"
-    return str(error) or type(error).__name__

@@ -1,0 +1,114 @@
+"""One POST to an HTTP server, and its answer: JSON, or a stream with messages before it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from local_mcp_gateway.gateway import envelope
+from local_mcp_gateway.gateway.call import Call, SessionLost, UpstreamLost
+from local_mcp_gateway.gateway.envelope import Answer, Envelope
+from local_mcp_gateway.gateway.sse import Parser, TooLarge
+
+STREAM: Final = "text/event-stream"
+
+
+def client_session() -> aiohttp.ClientSession:
+    """Return the pooled session: idle connections end before the usual server ends them (5 s)."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=True,
+    )
+
+
+class HttpWire:
+    """Where one server is, and how it is spoken to."""
+
+    def __init__(
+        self,
+        url: str,
+        http: aiohttp.ClientSession,
+        max_message_bytes: int,
+        unreachable: Callable[[str], None],
+        requested: Callable[[Envelope, Call], None],
+    ) -> None:
+        self._url = url
+        self._http = http
+        self._limit = max_message_bytes
+        self._unreachable = unreachable
+        self._requested = requested
+
+    @asynccontextmanager
+    async def posting(
+        self, body: bytes, headers: dict[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Post and yield the reply. Raises SessionLost and UpstreamLost."""
+        try:
+            async with self._http.post(self._url, data=body, headers=headers) as reply:
+                if reply.status == 404 and "Mcp-Session-Id" in headers:
+                    raise SessionLost
+                yield reply
+        except aiohttp.ClientConnectorError as error:
+            self._unreachable(reason_of(error))
+            raise UpstreamLost(reason_of(error), unsent=True) from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise UpstreamLost(reason_of(error)) from None
+
+    async def answer_of(self, reply: aiohttp.ClientResponse, identity: bytes, call: Call) -> Answer:
+        """Read the answer to `identity`, handing on what comes before it."""
+        if reply.content_type == STREAM:
+            return await self._answer_in_stream(reply, identity, call)
+        body = await reply.read()
+        try:
+            message = envelope.decode_envelope(body)
+        except msgspec.DecodeError:
+            message = Envelope()
+        if message.error or message.result:
+            return _answer(message)
+        if reply.status == 401:
+            raise UpstreamLost("it asks for authorization (HTTP 401)", unsent=True)
+        if reply.status >= 400:
+            raise UpstreamLost(f"it answered HTTP {reply.status}")
+        raise UpstreamLost("it answered with something that is no JSON-RPC")
+
+    async def _answer_in_stream(
+        self, reply: aiohttp.ClientResponse, identity: bytes, call: Call
+    ) -> Answer:
+        parser = Parser(self._limit)
+        try:
+            async for chunk in reply.content.iter_any():
+                for event in parser.feed(chunk):
+                    if not event.data:
+                        continue
+                    message = envelope.decode_envelope(event.data)
+                    if not message.method:
+                        if bytes(message.id) == identity:
+                            return _answer(message)
+                    elif message.is_request:
+                        self._requested(message, call)
+                    else:
+                        call.notified(message.method, bytes(message.params))
+        except TooLarge:
+            text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
+            return envelope.failure(envelope.INTERNAL_ERROR, text)
+        except msgspec.DecodeError:
+            raise UpstreamLost("it sent an event that is no JSON-RPC") from None
+        raise UpstreamLost("it ended its stream without an answer")
+
+
+def _answer(message: Envelope) -> Answer:
+    failed = len(message.error) > 0
+    return Answer(bytes(message.error if failed else message.result), failed)
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in words what went wrong with a connection."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or 'refused'}"
+    return str(error) or type(error).__name__
