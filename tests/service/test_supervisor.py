@@ -49,7 +49,12 @@ class Edited:
 
 
 @pytest.fixture
-def edited(tmp_path: Path) -> Iterator[Edited]:
+def serve_options() -> tuple[str, ...]:
+    return ()
+
+
+@pytest.fixture
+def edited(tmp_path: Path, serve_options: tuple[str, ...]) -> Iterator[Edited]:
     source = tmp_path / "source"
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "daemon", source / "daemon", ignore=skip)
@@ -57,7 +62,7 @@ def edited(tmp_path: Path) -> Iterator[Edited]:
     MigrationFolder(tmp_path / "migrations")
     place = new_place(tmp_path, (sys.executable, "-m", "local_mcp_gateway"))
     environment = {"PYTHONPATH": str(source / "daemon"), "PYTHONDONTWRITEBYTECODE": "1"}
-    with place.serve("--dev", env=environment) as gateway:
+    with place.serve("--dev", *serve_options, env=environment) as gateway:
         gateway.wait_ready()
         yield Edited(place, gateway, source / "daemon" / "local_mcp_gateway")
 
@@ -124,6 +129,27 @@ def test_a_killed_supervisor_takes_its_worker_with_it(edited: Edited) -> None:
     edited.gateway.signal(signal.SIGKILL)
     edited.gateway.wait_for("service.stopped")
     until(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def change_schema(edited: Edited) -> None:
+    name = "store/tables.py"
+    column = 'debug_logs.append_column(Column("colour", Text))'
+    edited.save(name, (edited.package / name).read_text() + f"\n{column}\n")
+
+
+def test_a_changed_schema_module_shows_what_migration_is_missing(edited: Edited) -> None:
+    change_schema(edited)
+    planned = edited.gateway.wait_for("schema.planned")
+    assert "colour" in str(planned["missing"])
+    assert len(edited.place.folder.journal()) == 3
+
+
+@pytest.mark.parametrize("serve_options", [("--auto-generate",)])
+def test_with_auto_generate_the_migration_is_written_and_applied(edited: Edited) -> None:
+    change_schema(edited)
+    tag = edited.gateway.wait_for("schema.generated")["tag"]
+    edited.gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == tag)
+    assert edited.place.query("SELECT colour FROM debug_logs") == []
 
 
 def test_a_saved_configuration_is_a_reload(shipped: Place) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     "--lock-timeout", type=click.FloatRange(min=0), metavar="S",
     help="Seconds to wait for another holder of the database.",
 )  # fmt: skip
+@click.option(
+    "--auto-generate", is_flag=True, help="In dev: write the migration of a changed schema."
+)
 @click.option("--socket-fd", type=int, hidden=True, help="The dev supervisor's socket.")
 @click.option("--again", is_flag=True, hidden=True, help="This worker replaces another one.")
 @click.pass_obj
@@ -35,6 +38,7 @@ def serve(
     port: int | None,
     dev: bool,
     lock_timeout: float | None,
+    auto_generate: bool,
     socket_fd: int | None,
     again: bool,
 ) -> int:
@@ -43,7 +47,11 @@ def serve(
     Clients connect to http://127.0.0.1:3001/mcp or /mcp/PROFILE. A start that is refused says why and
     exits with a code of its own; the database is then as it was.
     """
-    given = {"gateway.host": host, "gateway.port": port}
+    given = {
+        "gateway.host": host,
+        "gateway.port": port,
+        "dev.auto_generate": auto_generate or None,
+    }
     options = {key: value for key, value in given.items() if value is not None}
     invocation = replace(invocation, options={**invocation.options, **options})
     settings = invocation.settings
@@ -82,7 +90,12 @@ def _supervised(settings: Settings, emit: Emit) -> int | None:
     except GatewayError:
         return None  # told by the start itself, which knows who holds the lock
     with listener:
-        return Supervisor(sys.argv[1:], listener, emit).run()
+        given = sys.argv[1:]
+        at = given.index("serve")
+        supervisor = Supervisor(
+            given[:at], given[at:], listener, emit, auto_generate=settings.dev.auto_generate
+        )
+        return supervisor.run()
 
 
 @click.command()

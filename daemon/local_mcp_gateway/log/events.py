@@ -98,6 +98,10 @@ EVENTS: dict[str, Event] = {
     "database.reset": Event("warning", "The database was made anew, after a backup."),
     "database.seeded": Event("info", "A seed file was executed."),
     "schema.planned": Event("info", "The schema module changed: what `db generate` would write."),
+    "schema.generated": Event("info", "The schema module changed: its migration was written."),
+    "schema.refused": Event(
+        "warning", "The schema module changed, and no migration can be made of it."
+    ),
     "dev.watching": Event("info", "Dev mode watches these folders."),
     "dev.reloaded": Event(
         "info", "The program's code changed: the worker was restarted on the same socket."

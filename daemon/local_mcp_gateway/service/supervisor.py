@@ -17,11 +17,13 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import Exit
+from local_mcp_gateway.service.schema_change import SCHEMA_MODULE, tell_plan
 
 if TYPE_CHECKING:
     import socket
@@ -57,8 +59,19 @@ class Asked:
 class Supervisor:
     """Runs one worker at a time until a signal or the worker's own end."""
 
-    def __init__(self, arguments: Sequence[str], listener: socket.socket, emit: Emit) -> None:
+    def __init__(
+        self,
+        options: Sequence[str],
+        arguments: Sequence[str],
+        listener: socket.socket,
+        emit: Emit,
+        *,
+        auto_generate: bool = False,
+    ) -> None:
+        """Take the command line in its two halves: global options, and `serve` with its own."""
+        self._options = tuple(options)
         self._arguments = tuple(arguments)
+        self._auto_generate = auto_generate
         self._listener = listener
         self._emit = emit
         self._queue: SimpleQueue[Changed | Ended | Asked] = SimpleQueue()
@@ -97,7 +110,7 @@ class Supervisor:
     def _start(self) -> None:
         descriptor = self._listener.fileno()
         again = ("--again",) if self._restarts else ()
-        command = (sys.executable, "-m", "local_mcp_gateway", *self._arguments)
+        command = (sys.executable, "-m", "local_mcp_gateway", *self._options, *self._arguments)
         # A session of its own: Ctrl+C in the terminal reaches us, and we ask the worker once.
         worker = subprocess.Popen(
             [*command, "--socket-fd", str(descriptor), *again],
@@ -142,6 +155,11 @@ class Supervisor:
         self._start()
         shown = [str(file.relative_to(PACKAGE)) for file in files if file.is_relative_to(PACKAGE)]
         self._emit("dev.reloaded", files=shown, restarts=self._restarts)
+        if SCHEMA_MODULE in files:
+            plan = partial(
+                tell_plan, self._options, auto_generate=self._auto_generate, emit=self._emit
+            )
+            threading.Thread(target=plan, daemon=True).start()
 
     def _tell_worker(self, number: int) -> None:
         if self._worker is not None:
