@@ -203,6 +203,20 @@ def test_a_required_column_is_filled_where_a_value_is_given(place: Place) -> Non
     assert place.query("SELECT * FROM mcp_servers") == [("1", "one", "me")]
 
 
+def test_a_rebuild_says_what_it_costs_on_the_database_at_hand(place: Place) -> None:
+    generate(place, SERVERS)
+    place.migrate()
+    place.write(
+        "INSERT INTO mcp_servers WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000) "
+        "SELECT i, hex(zeroblob(500)) FROM n"
+    )
+    checked = generate(place, SERVERS.replace("name TEXT NOT NULL", "name TEXT NOT NULL UNIQUE"))
+    assert (
+        "2,000 rows, about 2.0 MB, less than a second and as much room on disk again"
+        in checked.stderr
+    )
+
+
 def test_an_empty_migration_is_there_to_be_written_by_hand(place: Place) -> None:
     generate(place, SERVERS)
     assert place.run("db", "generate", "--empty", "--name", "fill in").code == 0
@@ -420,3 +434,8 @@ def test_check_names_drift_and_damage(place: Place) -> None:
         file.seek(size - 4096)
         file.write(b"\x55" * 4096)
     assert place.run("db", "check").code == 6
+
+
+def test_the_programs_own_folder_has_nothing_to_mend(place: Place) -> None:
+    found = place.run("--database", place.database, "db", "check", "--json", bare=True)
+    assert (found.code, found.json()["problems"], found.json()["warnings"]) == (0, [], [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -94,6 +94,7 @@ def generate(
         name=slug(name) if name else None,
         first=not folder.migrations,
     )
+    made = _weighed(invocation, made)
     _confirm(made, yes=yes, as_json=as_json)
     for tag in flow.mend_snapshots(folder):
         click.echo(f"The snapshot of {tag} was written again from the migrations.", err=True)
@@ -190,6 +191,19 @@ def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], 
             )
         fills[fold(table), fold(column)] = expression
     return fills
+
+
+def _weighed(invocation: Invocation, made: Draft) -> Draft:
+    """Say what a rebuild costs on the database at hand, if there is one."""
+    from local_mcp_gateway.database.connect import open_reader  # noqa: PLC0415
+    from local_mcp_gateway.schema.weight import weigh  # noqa: PLC0415
+
+    database = invocation.database
+    if not made.plan.rebuilds or not database.is_file() or database.stat().st_size == 0:
+        return made
+    with closing(open_reader(database)) as connection:
+        hazards = weigh(made.plan.hazards, connection)
+    return replace(made, plan=replace(made.plan, hazards=hazards))
 
 
 def _confirm(made: Draft, *, yes: bool, as_json: bool) -> None:
