@@ -59,7 +59,7 @@ def test_the_installed_command_migrates_and_serves_with_what_the_wheel_brought(
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     run = REPOSITORY / "requirements" / "run.txt"
-    subprocess.run([*pip, "--require-hashes", "--requirement", str(run)], check=True)
+    subprocess.run([*pip, "--no-deps", "--require-hashes", "--requirement", str(run)], check=True)
     subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True)
     command = (str(venv / "bin" / "local-mcp-gateway"),)
     place = new_place(tmp_path, command)
