@@ -19,7 +19,7 @@ async def lifespan(_: Any) -> AsyncIterator[Client]:
         yield client
 
 
-async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
+async def list_tools(context: Any, params: Any) -> types.ListToolsResult:  # noqa: ARG001  the SDK passes both
     client: Client = context.lifespan_context
     return await client.list_tools()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from local_mcp_gateway.store.model import (
 )
 
 if TYPE_CHECKING:
+    import sqlite3
     import aiosqlite
 
     from local_mcp_gateway.database.serving import Database
