@@ -65,7 +65,9 @@ class GatewayError(Exception):
 
     code: ClassVar[str] = "unexpected"
     exit_code: ClassVar[Exit] = Exit.UNEXPECTED
-    default_hint: ClassVar[str] = "Run the command again with --log-level debug and report what it prints."
+    default_hint: ClassVar[str] = (
+        "Run the command again with --log-level debug and report what it prints."
+    )
 
     def __init__(self, message: str, *, hint: str | None = None, **data: object) -> None:
         super().__init__(message)
@@ -293,7 +295,9 @@ class NotAdopted(GatewayError):
 
     code = "not_adopted"
     exit_code = Exit.REFUSED
-    default_hint = "See `db diff`; bring the folder or the schema to where they meet, then try again."
+    default_hint = (
+        "See `db diff`; bring the folder or the schema to where they meet, then try again."
+    )
 
 
 class DriftRefused(GatewayError):
@@ -301,7 +305,9 @@ class DriftRefused(GatewayError):
 
     code = "drift"
     exit_code = Exit.REFUSED
-    default_hint = "See `db diff`; write the change as a migration, or set `[guard] drift = \"warn\"`."
+    default_hint = (
+        'See `db diff`; write the change as a migration, or set `[guard] drift = "warn"`.'
+    )
 
 
 class HazardRefused(GatewayError):

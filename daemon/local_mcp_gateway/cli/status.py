@@ -60,7 +60,9 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
 def _show(seen: Status, backups: tuple[Backup, ...], holder: Holder | None) -> None:
     colour = {"current": "green", "new": "cyan", "pending": "yellow"}.get(seen.state, "red")
     state = click.style(seen.state, fg=colour, bold=True)
-    click.echo(f"{seen.database}: {state}, {len(seen.applied)} applied, {len(seen.pending)} pending")
+    click.echo(
+        f"{seen.database}: {state}, {len(seen.applied)} applied, {len(seen.pending)} pending"
+    )
     rows = [
         (
             "applied",

@@ -21,6 +21,7 @@ from local_mcp_gateway.store.model import (
 
 if TYPE_CHECKING:
     import sqlite3
+
     import aiosqlite
 
     from local_mcp_gateway.database.serving import Database
