@@ -25,9 +25,10 @@ from local_mcp_gateway.database.lock import DatabaseLock, lock_path
 from local_mcp_gateway.errors import BackupFailed, Damaged, DiskProblem, NotADatabase
 from local_mcp_gateway.guard.backup import back_up_now
 from local_mcp_gateway.guard.guard import guarded
-from local_mcp_gateway.guard.seed import plant, require_files
+from local_mcp_gateway.guard.seed import plant
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
+from local_mcp_gateway.migrate.seeds import require_files
 from local_mcp_gateway.schema import fingerprint, inspect
 
 if TYPE_CHECKING:
