@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -145,7 +146,10 @@ def work_through(
                 if until_failure and findings.failures:
                     return
                 scenario = scenarios[point.scenario]
-                outcome = run_point(scenario, point, worker, program)
+                try:
+                    outcome = run_point(scenario, point, worker, program)
+                except (OSError, shutil.Error, subprocess.SubprocessError) as error:
+                    outcome = (False, 0, [f"the laboratory itself failed: {error!r}"])
                 with findings.lock:
                     note(findings, point, outcome, tell)
             shutil.rmtree(worker.work / "w", ignore_errors=True)
