@@ -97,6 +97,23 @@ def test_the_address_and_the_lines_to_paste_are_printed(clone: Clone) -> None:
     assert '"mcpServers"' in said
 
 
+def test_the_commands_of_the_readme_work_beside_it(clone: Clone) -> None:
+    text = (clone.path / "README.md").read_text()
+    block = text.split("in a second terminal:")[1].split("```")[1]
+    commands = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+    assert len(commands) >= 3
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=clone.path,
+            env=environment(clone.home),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
 def test_what_it_keeps_is_its_owners_alone(clone: Clone) -> None:
     assert clone.data.stat().st_mode & 0o777 == 0o700
     for file in clone.data.rglob("*"):
