@@ -139,6 +139,25 @@ def test_every_kind_of_index_has_its_own_fingerprint() -> None:
     assert len(prints) == 2 * len(INDEXES)
 
 
+def test_double_quotes_are_a_string_where_no_column_has_that_name() -> None:
+    try:
+        upper = schema_of('CREATE TABLE t(a TEXT CHECK (a <> "Nobody"))')
+    except sqlite3.OperationalError:
+        pytest.skip("this SQLite reads double quotes as names only")
+    assert compare(upper, schema_of("CREATE TABLE t(a TEXT CHECK (a <> 'Nobody'))")) == ()
+    assert compare(upper, schema_of("CREATE TABLE t(a TEXT CHECK (a <> 'nobody'))"))
+
+
+def test_a_column_with_its_tables_name_before_it_is_the_column() -> None:
+    one = schema_of("CREATE TABLE t(a CHECK (t.a > 0)); CREATE INDEX i ON t(a) WHERE t.a > 1")
+    assert (
+        compare(
+            one, schema_of("CREATE TABLE t(a CHECK (a > 0)); CREATE INDEX i ON t(a) WHERE a > 1")
+        )
+        == ()
+    )
+
+
 def test_a_strict_table_differs_from_one_that_is_not() -> None:
     if sqlite3.sqlite_version_info < (3, 37):
         pytest.skip("STRICT needs SQLite 3.37")

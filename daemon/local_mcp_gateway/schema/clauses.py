@@ -16,9 +16,9 @@ from local_mcp_gateway.schema.tokens import (
     Token,
     closing,
     fold,
+    meant,
     normal,
     tokenize,
-    unqualified,
     unquote,
 )
 
@@ -94,6 +94,8 @@ class _Reader:
         self.end = len(self.tokens)
         self.found = TableClauses()
         self.table = ""
+        self.checks: list[tuple[list[Token], str | None]] = []
+        self.generated: list[tuple[ColumnClauses, list[Token]]] = []
 
     def read(self) -> TableClauses:
         self.table = unquote(self.tokens[2][1])
@@ -108,6 +110,9 @@ class _Reader:
                 self.at += 1
             else:
                 self.column()
+        self.found.checks = [Check(self.expression(inside), name) for inside, name in self.checks]
+        for clauses, inside in self.generated:
+            clauses.generated = self.expression(inside)
         rest = [token[1] for token in self.tokens[self.end + 1 :]]
         self.found.without_rowid = "rowid" in rest
         self.found.strict = "strict" in rest
@@ -141,9 +146,11 @@ class _Reader:
         self.at = closing(self.tokens, opening) + 1
         return self.tokens[opening + 1 : self.at - 1]
 
-    def expression(self) -> Sql:
-        inside = self.group()
-        return Sql(normal(unqualified(inside, self.table)), self.sql[inside[0][2] : inside[-1][3]])
+    def expression(self, inside: list[Token]) -> Sql:
+        """Return an expression; only after the last column, since it may name any of them."""
+        columns = {*self.found.columns, "rowid", "oid", "_rowid_"}
+        read = meant(inside, self.sql, self.table, columns)
+        return Sql(normal(read), self.sql[inside[0][2] : inside[-1][3]])
 
     def conflict(self) -> str:
         if self.skip("on", "conflict"):
@@ -170,7 +177,7 @@ class _Reader:
         word = self.word()
         self.at += 1
         if word == "check":
-            self.found.checks.append(Check(self.expression(), name))
+            self.checks.append((self.group(), name))
             self.conflict()
         elif word in ("primary", "unique"):
             self.key(word, column, name)
@@ -244,5 +251,5 @@ class _Reader:
         elif word == "null":
             self.conflict()
         elif word == "as":
-            clauses.generated = self.expression()
+            self.generated.append((clauses, self.group()))
             _ = self.skip("stored") or self.skip("virtual")

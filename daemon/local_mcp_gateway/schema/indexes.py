@@ -6,10 +6,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.model import Index, Part, Sql
-from local_mcp_gateway.schema.tokens import Token, closing, fold, normal, tokenize, unqualified
+from local_mcp_gateway.schema.tokens import Token, closing, fold, meant, normal, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from local_mcp_gateway.schema.model import Table
 
 _ROWID = -1
 _EXPRESSION = -2
@@ -25,7 +27,7 @@ def read_part(row: Sequence[object], expression: Sql | None = None) -> Part:
     return Part(expression, bool(descending), _folded(str(collation)), is_column)
 
 
-def read_index(name: str, table: str, sql: str, rows: Sequence[Sequence[object]]) -> Index:
+def read_index(name: str, table: Table, sql: str, rows: Sequence[Sequence[object]]) -> Index:
     """Return an index that somebody created, from its text and its rows of index_xinfo.
 
     The text is only looked into for expressions and WHERE: most indexes have neither.
@@ -34,11 +36,11 @@ def read_index(name: str, table: str, sql: str, rows: Sequence[Sequence[object]]
     expressions: Sequence[Sql | None] = [None] * len(mine)
     where = None
     if mine[0][8] or any(row[4] == _EXPRESSION for row in mine):
-        expressions, where = _read_text(sql, fold(table))
+        expressions, where = _read_text(sql, table)
     return Index(
         key=fold(name),
         name=name,
-        table=fold(table),
+        table=table.key,
         parts=tuple(read_part(row, text) for row, text in zip(mine, expressions, strict=True)),
         unique=bool(mine[0][2]),
         where=where,
@@ -56,16 +58,17 @@ def _folded(collation: str) -> str:
     return fold(collation)
 
 
-def _read_text(sql: str, table: str) -> tuple[list[Sql], Sql | None]:
+def _read_text(sql: str, table: Table) -> tuple[list[Sql], Sql | None]:
     """Return the parts of an index as written, and what stands after WHERE."""
     tokens = tokenize(sql)
     opening = next(at for at, token in enumerate(tokens) if token[1] == "(")
     end = closing(tokens, opening)
-    parts = _expressions(sql, unqualified(tokens[opening + 1 : end], table))
-    where = tokens[end + 2 :]
+    columns = {*table.columns, "rowid", "oid", "_rowid_"}
+    parts = _expressions(sql, meant(tokens[opening + 1 : end], sql, table.key, columns))
+    where = meant(tokens[end + 2 :], sql, table.key, columns)
     if not where:
         return parts, None
-    return parts, Sql(normal(unqualified(where, table)), sql[where[0][2] : where[-1][3]])
+    return parts, Sql(normal(where), sql[where[0][2] : where[-1][3]])
 
 
 def _expressions(sql: str, tokens: Sequence[Token]) -> list[Sql]:

@@ -96,7 +96,8 @@ def inspect(connection: sqlite3.Connection) -> Schema:
             )
         elif kind == "index":
             if fold(table) in schema.tables:
-                schema.indexes[key] = read_index(name, table, sql, keys[table])
+                owner = schema.tables[fold(table)]
+                schema.indexes[key] = read_index(name, owner, sql, keys[table])
         else:
             statement = Sql(normal(tokenize(sql)), sql)
             groups[kind][key] = Code(

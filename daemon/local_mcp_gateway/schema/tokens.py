@@ -9,7 +9,7 @@ text as written. Tuples and one regular expression, because this runs at every s
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 Token = tuple[str, str, int, int]
 
@@ -99,17 +99,24 @@ def normal(tokens: Sequence[Token]) -> str:
     return " ".join([token[1] for token in tokens[first:last]])
 
 
-def unqualified(tokens: Sequence[Token], table: str) -> list[Token]:
-    """Leave out the table's own name before its columns: in a CHECK or an index it says nothing."""
+def meant(tokens: Sequence[Token], sql: str, table: str, columns: Container[str]) -> list[Token]:
+    """Return the tokens of an expression over one table as SQLite reads them.
+
+    The table's own name before a column says nothing. And `"x"` is a string where no column has that
+    name: the misfeature that Debian's SQLite still has (sqlite.org/quirks §8).
+    """
     mark = quote(table)
-    return [
-        token
-        for at, token in enumerate(tokens)
-        if not (
-            (token[1] == mark and at + 1 < len(tokens) and tokens[at + 1][1] == ".")
-            or (token[1] == "." and at > 0 and tokens[at - 1][1] == mark)
-        )
-    ]
+    found: list[Token] = []
+    for at, token in enumerate(tokens):
+        kind, text, start, end = token
+        if text == mark and at + 1 < len(tokens) and tokens[at + 1][1] == ".":
+            continue
+        if text == "." and at > 0 and tokens[at - 1][1] == mark:
+            continue
+        if kind == "name" and sql[start] == '"' and fold(unquote(sql[start:end])) not in columns:
+            token = ("string", literal(unquote(sql[start:end])), start, end)  # noqa: PLW2901
+        found.append(token)
+    return found
 
 
 def closing(tokens: Sequence[Token], opening: int) -> int:
