@@ -1,0 +1,119 @@
+"""Writing migrations into a folder, and taking them out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem
+from local_mcp_gateway.migrate.check import check_folder
+from local_mcp_gateway.migrate.folder import read_folder
+from local_mcp_gateway.migrate.generate import draft, mend_snapshots, open_folder, schema_of, write
+from local_mcp_gateway.migrate.write import drop_migration, next_number, write_migration
+from local_mcp_gateway.schema import compare
+from local_mcp_gateway.schema.renames import Renames
+from local_mcp_gateway.schema.source import read_sql
+
+
+def add(path: Path, sql: str, tmp_path: Path) -> str:
+    file = tmp_path / "schema.sql"
+    file.write_text(sql)
+    folder = open_folder(path)
+    made = draft(
+        schema_of(folder), read_sql(file), Renames(), {}, name=None, first=not folder.migrations
+    )
+    return write(folder, made).tag
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "migrations"
+
+
+def test_a_folder_that_does_not_exist_is_created(path: Path, tmp_path: Path) -> None:
+    assert add(path, "CREATE TABLE t(a);", tmp_path) == "0000_initial"
+    assert read_folder(path).problems == ()
+
+
+def test_nothing_half_written_is_left_beside_the_files(path: Path, tmp_path: Path) -> None:
+    add(path, "CREATE TABLE t(a);", tmp_path)
+    assert not [file for file in path.rglob("*") if ".tmp" in file.name]
+
+
+def test_each_migration_is_later_than_the_one_before_whatever_the_clock_says(path: Path) -> None:
+    write_migration(open_folder(path), "a", "SELECT 1;", down=None, snapshot=None, when=5_000)
+    write_migration(open_folder(path), "b", "SELECT 1;", down=None, snapshot=None, when=4_000)
+    assert [migration.when for migration in read_folder(path).migrations] == [5_000, 5_001]
+
+
+def test_the_next_number_is_above_every_file_there_is(path: Path) -> None:
+    write_migration(open_folder(path), "a", "SELECT 1;", down=None, snapshot=None)
+    (path / "0041_other_branch.sql").write_text("SELECT 1;")
+    assert next_number(read_folder(path)) == 42
+
+
+def test_what_was_dropped_leaves_no_trace(path: Path, tmp_path: Path) -> None:
+    add(path, "CREATE TABLE t(a);", tmp_path)
+    before = {file.name: file.read_bytes() for file in path.rglob("*.*")}
+    add(path, "CREATE TABLE t(a, b);", tmp_path)
+    folder = read_folder(path)
+    drop_migration(folder, folder.migrations[-1])
+    assert {file.name: file.read_bytes() for file in path.rglob("*.*")} == before
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(path: Path) -> None:
+    path.write_text("")
+    with pytest.raises(MigrationsFolderProblem):
+        open_folder(path)
+
+
+def test_a_folder_in_drizzles_newer_format_is_not_written_to(path: Path) -> None:
+    (path / "20260101000000_a").mkdir(parents=True)
+    (path / "20260101000000_a" / "migration.sql").write_text("CREATE TABLE t(a);")
+    with pytest.raises(MigrationsFolderProblem, match=r"1\.x"):
+        open_folder(path)
+
+
+def test_a_folder_with_problems_is_refused(path: Path, tmp_path: Path) -> None:
+    add(path, "CREATE TABLE t(a);", tmp_path)
+    (path / "0000_initial.sql").unlink()
+    with pytest.raises(HistoryRefused):
+        open_folder(path)
+
+
+def test_snapshots_are_mended_so_that_the_chain_is_whole(path: Path, tmp_path: Path) -> None:
+    for columns in ("a", "a, b", "a, b, c", "a, b, c, d"):
+        add(path, f"CREATE TABLE t({columns});", tmp_path)
+    (path / "meta" / "0001_snapshot.json").unlink()
+    (path / "meta" / "0003_snapshot.json").write_text("{")
+    folder = open_folder(path)
+    assert mend_snapshots(folder) == ("0001_add_t_b", "0003_add_t_d")
+    assert mend_snapshots(folder) == ()
+    chain = [json.loads((path / "meta" / f"000{n}_snapshot.json").read_text()) for n in range(4)]
+    assert [s["prevId"] for s in chain[1:]] == [s["id"] for s in chain[:-1]]
+    assert check_folder(folder).warnings == ()
+
+
+def test_check_says_which_migration_fails(path: Path, tmp_path: Path) -> None:
+    add(path, "CREATE TABLE t(a);", tmp_path)
+    write_migration(open_folder(path), "bad", "CREATE TABLE t(a);", down=None, snapshot=None)
+    found = check_folder(read_folder(path))
+    assert [(p.code, p.tag) for p in found.problems] == [("fails", "0001_bad")]
+
+
+def test_check_says_when_a_chain_of_snapshots_is_broken(path: Path, tmp_path: Path) -> None:
+    add(path, "CREATE TABLE t(a);", tmp_path)
+    add(path, "CREATE TABLE t(a, b);", tmp_path)
+    file = path / "meta" / "0001_snapshot.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "prevId": "another"}))
+    [warning] = check_folder(read_folder(path)).warnings
+    assert "does not follow that of 0000_initial" in warning.message
+
+
+def test_the_schema_at_a_tag_is_what_the_folder_made_then(path: Path, tmp_path: Path) -> None:
+    add(path, "CREATE TABLE t(a);", tmp_path)
+    add(path, "CREATE TABLE t(a, b);", tmp_path)
+    folder = open_folder(path)
+    assert len(compare(schema_of(folder), schema_of(folder, to="0000_initial"))) == 1
