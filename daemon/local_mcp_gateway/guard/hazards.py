@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import HazardRefused
+from local_mcp_gateway.guard.harmless import cannot_fail_on_data
 from local_mcp_gateway.migrate.quotes import refuse_double_quoted
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.schema import inspect
@@ -29,8 +30,14 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.verify import Loss
     from local_mcp_gateway.schema import Schema
 
-# Only what changes something that exists can lose it; inspecting costs, so the rest is not looked at.
-_CHANGES = re.compile(r"\b(?:ALTER|DROP|DELETE|REPLACE|UPDATE|UNIQUE)\b", re.IGNORECASE)
+# Only what takes away or narrows can lose something. Inspecting a large schema costs, so a migration
+# that only creates and adds is not looked at: a thousand of those would take a minute.
+_TAKES_AWAY = re.compile(
+    r"(?:^|;|breakpoint)\s*(?:DROP|DELETE|REPLACE|UPDATE)\b"
+    r"|\bALTER\s+TABLE\b[^;]*\b(?:DROP|RENAME)\b"
+    r"|\bCREATE\s+UNIQUE\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class HazardWatch:
         self._connection = connection
         self._migration: Migration | None = None
         self._before: Schema | None = None
+        self._known: Schema | None = None
+        """The schema after the previous migration, where that was looked at."""
 
     def before_statement(
         self, connection: sqlite3.Connection, migration: Migration, statement: Statement
@@ -57,14 +66,18 @@ class HazardWatch:
         refuse_double_quoted(connection, migration, statement)
         if migration is not self._migration:
             self._migration = migration
-            self._before = inspect(connection) if _CHANGES.search(migration.sql) else None
+            self._before = None
+            if _TAKES_AWAY.search(migration.sql) and not cannot_fail_on_data(migration.sql):
+                self._before = self._known or inspect(connection)
+            self._known = None
 
     def after_migration(self) -> None:
         """Judge the migration that has just run."""
         if self._migration is None or self._before is None:
             return
         statements = [statement.text for statement in split(self._migration.sql)]
-        hazards = hazards_of(statements, self._before, inspect(self._connection))
+        self._known = inspect(self._connection)
+        hazards = hazards_of(statements, self._before, self._known)
         self.found += [Found(self._migration.tag, hazard) for hazard in hazards]
         self._before = None
 
