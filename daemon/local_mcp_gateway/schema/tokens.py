@@ -120,7 +120,7 @@ def meant(tokens: Sequence[Token], sql: str, table: str, columns: Container[str]
 
 
 def closing(tokens: Sequence[Token], opening: int) -> int:
-    """Return the position of the parenthesis that closes the one at `opening`."""
+    """Return the position of the parenthesis that closes the one at `opening`; the end if none does."""
     depth = 0
     for position in range(opening, len(tokens)):
         text = tokens[position][1]
@@ -130,4 +130,4 @@ def closing(tokens: Sequence[Token], opening: int) -> int:
             depth -= 1
             if depth == 0:
                 return position
-    return len(tokens) - 1
+    return len(tokens)
