@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import create_backup, list_backups, require_room
 from local_mcp_gateway.backup.retention import prune
+from local_mcp_gateway.backup.room import database_bytes
 from local_mcp_gateway.database.connect import (
     begin_immediate,
     open_migration,
@@ -16,7 +17,7 @@ from local_mcp_gateway.database.connect import (
     set_foreign_keys,
 )
 from local_mcp_gateway.database.faults import explained
-from local_mcp_gateway.database.integrity import quick_check
+from local_mcp_gateway.database.integrity import full_check, quick_check
 from local_mcp_gateway.errors import Damaged, DiskProblem, GatewayError
 from local_mcp_gateway.migrate.groups import wants_foreign_keys
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.guard.read import Plan
     from local_mcp_gateway.guard.transact import Done
+
+THOROUGH_BYTES = 64 << 20
+"""Up to this size the result is checked in full (a third of a second): a page that was never written
+can be a whole, older one, and then only its disagreement with an index shows it."""
 
 
 @contextmanager
@@ -107,7 +112,11 @@ def settle(attempt: Attempt, done: Done, backup: Backup | None) -> None:
             ) from None
         try:
             with closing(open_reader(attempt.database, locked=True)) as reader:
-                quick_check(reader, attempt.database, limit_s=attempt.policy.quick_check_limit_s)
+                if database_bytes(attempt.database) <= THOROUGH_BYTES:
+                    full_check(reader, attempt.database)
+                else:
+                    limit_s = attempt.policy.quick_check_limit_s
+                    quick_check(reader, attempt.database, limit_s=limit_s)
         except Damaged as error:
             hint = f"Restore with `db restore {backup.name}`." if backup else error.hint
             raise Damaged(error.message, hint=hint, **error.data) from None
