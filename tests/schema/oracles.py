@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema import Schema, compare, inspect
 from local_mcp_gateway.schema.affinity import affinity
 from local_mcp_gateway.schema.down import NotDerivable, derive_down, missing_values
-from local_mcp_gateway.schema.hazards import HazardKind
+from local_mcp_gateway.schema.hazards import DELETING, HazardKind
 from local_mcp_gateway.schema.plan import Plan, make_plan, schema_copy
 from local_mcp_gateway.schema.renames import Renames
 from local_mcp_gateway.schema.tokens import quote
 from tests.schema import seeding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from local_mcp_gateway.schema.model import Column, Table
 
@@ -29,6 +30,8 @@ STRICTER = {
 }
 """Kinds that SQLite may refuse on rows that exist; a refusal is right then, and must change nothing."""
 
+Reference = tuple[str, str, tuple[str, ...]]
+"""Child, parent, and the child's columns."""
 Rows = dict[str, list[dict[str, object]]]
 
 
@@ -54,7 +57,7 @@ def judge(old: Schema, new: Schema, renames: Renames | None = None) -> Verdict:
     for table in seeding.seed(live, old):
         verdict.notes.add(f"unseeded {table}")
     before = _rows(live, old)
-    damaged = live.execute("PRAGMA foreign_key_check").fetchall()
+    damaged = _dangling(live)
     refusal = _apply(live, plan)
     if refusal is not None:
         if not fills and not {hazard.kind for hazard in plan.hazards} & STRICTER:
@@ -65,7 +68,7 @@ def judge(old: Schema, new: Schema, renames: Renames | None = None) -> Verdict:
         verdict.notes.add(f"refused on rows: {refusal}")
         live.close()
         live = schema_copy(old)
-        before, damaged = _rows(live, old), []
+        before, damaged = _rows(live, old), _dangling(live)
         refusal = _apply(live, plan)
         if refusal is not None:
             verdict.failures["b"] = refusal
@@ -76,10 +79,16 @@ def judge(old: Schema, new: Schema, renames: Renames | None = None) -> Verdict:
     if again := make_plan(found, new).statements:
         verdict.failures["c"] = again[0]
     _same_rows(verdict, "d", before, _rows(live, found), old, found, decided)
-    _clean(verdict, live, damaged, found)
-    _way_back(verdict, live, old, new, decided, damaged)
+    _clean(verdict, live, damaged, _deleted(plan))
+    _way_back(verdict, live, old, new, decided)
     live.close()
     return verdict
+
+
+def _deleted(plan: Plan) -> set[str]:
+    """Return the tables that the plan deletes from, as its hazards say."""
+    deleting = (hazard for hazard in plan.hazards if hazard.kind in DELETING)
+    return {hazard.object.partition(".")[0].strip('"').lower() for hazard in deleting}
 
 
 def _apply(live: sqlite3.Connection, plan: Plan) -> str | None:
@@ -101,7 +110,6 @@ def _way_back(
     old: Schema,
     new: Schema,
     renames: Renames,
-    damaged: Sequence[object],
 ) -> None:
     """(e): down leads back to A, with the rows of what both have."""
     try:
@@ -109,7 +117,7 @@ def _way_back(
     except NotDerivable as why:
         verdict.notes.add(f"no down: {why}")
         return
-    before = _rows(live, new)
+    before, damaged = _rows(live, new), _dangling(live)
     refusal = _apply(live, down)
     if refusal is not None:
         if not {hazard.kind for hazard in down.hazards} & STRICTER:
@@ -118,7 +126,7 @@ def _way_back(
         verdict.notes.add(f"down refused on rows: {refusal}")
         for table in new.tables.values():
             live.execute(f"DELETE FROM {quote(table.name)}")
-        before = _rows(live, new)
+        before, damaged = _rows(live, new), _dangling(live)
         refusal = _apply(live, down)
         if refusal is not None:
             verdict.failures["e"] = f"down refused: {refusal}"
@@ -127,28 +135,47 @@ def _way_back(
     if left := compare(old, found):
         verdict.failures["e"] = str(left[0])
     _same_rows(verdict, "e", before, _rows(live, found), new, found, renames.inverse())
-    _clean(verdict, live, damaged, found)
+    _clean(verdict, live, damaged, _deleted(down))
 
 
 def _clean(
-    verdict: Verdict, live: sqlite3.Connection, damaged: Sequence[object], schema: Schema
+    verdict: Verdict, live: sqlite3.Connection, before: Counter[Reference], deleted: set[str]
 ) -> None:
-    """(f): the file is whole, and no reference dangles that did not before."""
+    """(f): the file is whole, and no reference dangles that both schemas have and that held before.
+
+    Where the values of a parent were deleted on purpose, its children dangle on purpose.
+    """
     [(result,)] = live.execute("PRAGMA integrity_check(1)").fetchall()
     if result != "ok":
         verdict.failures["f"] = result
-    try:
-        dangling = live.execute("PRAGMA foreign_key_check").fetchall()
-    except sqlite3.OperationalError as error:  # a parent without a key: the target itself is broken
-        verdict.notes.add(f"foreign_key_check: {error}")
-        return
-    new = [row for row in dangling if row not in damaged]
-    if new and not verdict.notes & {"parents dropped"}:
-        known = {(str(r[0]).lower(), str(r[2]).lower()) for r in new}
-        if all(parent not in schema.tables for _, parent in known):
-            verdict.notes.add("parents dropped")
+    for reference, count in _dangling(live).items():
+        if count <= before[reference]:
+            continue
+        table, parent, columns = reference
+        if reference not in before or parent in deleted:
+            verdict.notes.add("new references do not hold for made-up rows")
         else:
-            verdict.notes.add(f"new references do not hold for made-up rows: {min(known)}")
+            verdict.failures["f"] = f"{table}({', '.join(columns)}) → {parent} dangles"
+
+
+def _dangling(live: sqlite3.Connection) -> Counter[Reference]:
+    """Count the dangling rows of each reference; zero is counted too, to tell known from new."""
+    links = {
+        (table.key, link.table, link.columns): 0
+        for table in inspect(live).tables.values()
+        for link in table.foreign_keys
+    }
+    found: Counter[Reference] = Counter(links)
+    for table in {table for table, _, _ in links}:
+        listed: dict[int, list[str]] = {}
+        for row in live.execute(f"PRAGMA foreign_key_list({quote(table)})"):
+            listed.setdefault(row[0], []).append(row[3].lower())
+        try:
+            for _, _, parent, number in live.execute(f"PRAGMA foreign_key_check({quote(table)})"):
+                found[table, parent.lower(), tuple(listed[number])] += 1
+        except sqlite3.OperationalError:  # the parent has no such key: the schema itself is broken
+            continue
+    return found
 
 
 def _rows(connection: sqlite3.Connection, schema: Schema) -> Rows:
