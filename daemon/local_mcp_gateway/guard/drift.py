@@ -10,9 +10,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import MigrationFailed
-from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.migrate.seals import last_fingerprint
-from local_mcp_gateway.schema import compare, fingerprint, inspect
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,6 +30,9 @@ def find_drift(
 
     `prepare` registers the SQL functions that the migrations call.
     """
+    from local_mcp_gateway.migrate.replay import replay
+    from local_mcp_gateway.schema import compare, fingerprint, inspect
+
     if not resolution.applied or last_fingerprint(connection) == fingerprint(found):
         return ()
     applied = (entry.migration for entry in resolution.applied)

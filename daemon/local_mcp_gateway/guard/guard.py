@@ -23,15 +23,10 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.guard.attempt import Attempt, no_progress
-from local_mcp_gateway.guard.hazards import face_hazards
-from local_mcp_gateway.guard.hold import back_up, commit, hold, settle, thin_out
 from local_mcp_gateway.guard.policy import GuardPolicy
 from local_mcp_gateway.guard.read import check, read, read_again
-from local_mcp_gateway.guard.rehearse import is_due, rehearse
 from local_mcp_gateway.guard.report import GuardReport
-from local_mcp_gateway.guard.transact import apply_live
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.migrate.groups import wants_foreign_keys
 
 if TYPE_CHECKING:
     import threading
@@ -115,26 +110,28 @@ def start(attempt: Attempt) -> GuardReport:
     plan = read(attempt, fresh=fresh)
     backup: Backup | None = None
     applied: tuple[Step, ...] = ()
+    if plan.pending:
+        from local_mcp_gateway.guard import steps  # most starts end here and do not pay for it
     while plan.pending:
-        with hold(attempt, plan, fresh=fresh) as live:
-            asked = wants_foreign_keys(plan.group)
+        with steps.hold(attempt, plan, fresh=fresh) as live:
+            asked = steps.wants_foreign_keys(plan.group)
             plan = read_again(attempt, live)
             if not plan.pending:
                 break  # another program applied them between our look and our write lock
-            if wants_foreign_keys(plan.group) != asked:
+            if steps.wants_foreign_keys(plan.group) != asked:
                 continue  # it applied some of them: what is next needs another setting before BEGIN
-            backup = None if fresh else back_up(attempt, plan)
+            backup = None if fresh else steps.back_up(attempt, plan)
             rehearsal = None
-            if backup and is_due(attempt, plan):
-                rehearsal = rehearse(attempt, backup, plan)
-                face_hazards(attempt, plan, rehearsal, backup)
-            done = apply_live(attempt, live, plan, backup, rehearsal)
-            commit(attempt, live)
-        settle(attempt, done, backup)
+            if backup and steps.is_due(attempt, plan):
+                rehearsal = steps.rehearse(attempt, backup, plan)
+                steps.face_hazards(attempt, plan, rehearsal, backup)
+            done = steps.apply_live(attempt, live, plan, backup, rehearsal)
+            steps.commit(attempt, live)
+        steps.settle(attempt, done, backup)
         applied += done.steps
         plan = plan.after(done)
     if backup:
-        thin_out(attempt)
+        steps.thin_out(attempt)
     state: State = "current" if not applied else "created" if fresh else "migrated"
     return ready(attempt, state=state, plan=plan, applied=applied, backup=backup)
 

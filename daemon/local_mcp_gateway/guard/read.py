@@ -22,7 +22,6 @@ from local_mcp_gateway.migrate.groups import first_group
 from local_mcp_gateway.migrate.live import resolve_live
 from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.migrate.seals import sealed_fingerprint
-from local_mcp_gateway.schema import fingerprint, inspect
 
 if TYPE_CHECKING:
     import sqlite3
@@ -147,7 +146,10 @@ def _plan(attempt: Attempt, connection: sqlite3.Connection | None) -> Plan:
     drift: tuple[Difference, ...] = ()
     if connection is not None:
         now = sealed_fingerprint(connection) or ""
-        if not now:  # somebody else changed the schema, or nobody has recorded it yet
+        if not now:
+            from local_mcp_gateway.schema import fingerprint, inspect
+
+            # somebody else changed the schema, or nobody has recorded it yet
             found = inspect(connection)
             now = fingerprint(found)
             drift = find_drift(connection, resolution, found, attempt.prepare)

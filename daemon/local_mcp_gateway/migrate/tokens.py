@@ -9,19 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 # In SQLite a quote is doubled to stand inside quotes, `[` ends at the first `]`, and a comment or
 # string that is never closed reaches to the end of the text.
-_TOKEN = re.compile(
-    r"""(?P<space>[ \t\n\f\r]+|--[^\n]*|/\*.*?(?:\*/|\Z))
+_GRAMMAR = r"""(?P<space>[ \t\n\f\r]+|--[^\n]*|/\*.*?(?:\*/|\Z))
       | (?P<string>[xX]?'(?:[^']|'')*(?:'|\Z))
       | (?P<double>"(?:[^"]|"")*(?:"|\Z))
       | (?P<name>`(?:[^`]|``)*(?:`|\Z) | \[[^\]]*(?:\]|\Z))
       | (?P<word>[A-Za-z_\x80-\U0010ffff$][\w$]*)
       | (?P<number>[0-9][\w.]*)
-      | (?P<sign>.)""",
-    re.DOTALL | re.VERBOSE,
-)
+      | (?P<sign>.)"""
 _QUOTES = {'"': '"', "`": "`", "[": "]"}
 
 
@@ -49,9 +47,15 @@ class Token:
         return self.text.upper()
 
 
+@cache
+def _pattern() -> re.Pattern[str]:
+    """Compile at the first use: it costs milliseconds, and most starts look into no statement."""
+    return re.compile(_GRAMMAR, re.DOTALL | re.VERBOSE)
+
+
 def tokens(sql: str) -> Iterator[Token]:
     """Yield the tokens of one statement, in order."""
-    for match in _TOKEN.finditer(sql):
+    for match in _pattern().finditer(sql):
         kind = match.lastgroup
         if kind != "space" and kind is not None:
             yield Token(kind, match.group(), match.start())
@@ -69,6 +73,8 @@ def first_words(sql: str, count: int) -> tuple[str, ...]:
 
 def renamed(sql: str) -> tuple[str, str] | None:
     """Return (old, new) of `ALTER TABLE old RENAME TO new`, else None."""
+    if "RENAME" not in sql.upper():
+        return None
     found = list(tokens(sql))
     words = [token.upper for token in found]
     if words[:2] != ["ALTER", "TABLE"]:
