@@ -148,11 +148,13 @@ def _clean(
     [(result,)] = live.execute("PRAGMA integrity_check(1)").fetchall()
     if result != "ok":
         verdict.failures["f"] = result
+    tables = inspect(live).tables
     for reference, count in _dangling(live).items():
         if count <= before[reference]:
             continue
         table, parent, columns = reference
-        if reference not in before or parent in deleted:
+        nowhere = parent not in tables  # the schema references a table that it does not have
+        if nowhere or reference not in before or parent in deleted:
             verdict.notes.add("new references do not hold for made-up rows")
         else:
             verdict.failures["f"] = f"{table}({', '.join(columns)}) → {parent} dangles"
