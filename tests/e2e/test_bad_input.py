@@ -139,3 +139,9 @@ def test_a_migrations_folder_that_does_not_exist_is_said_with_its_path(
     done = place.run("--migrations", missing, "db", "migrate")
     refused(done, 7, str(missing))
     assert not place.database.exists()
+
+
+def test_serving_a_database_that_is_not_the_gateways_is_refused_in_a_sentence(place: Place) -> None:
+    place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
+    refused(serve(place), 7, "mcp_servers", str(place.folder.path))
+    assert place.run("db", "status").code == 0

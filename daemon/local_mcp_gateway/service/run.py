@@ -31,6 +31,7 @@ from local_mcp_gateway.log.unblocked import Unblocked
 from local_mcp_gateway.service import listen
 from local_mcp_gateway.service.history import log_path
 from local_mcp_gateway.service.notify import EXTENSION_S, Notifier
+from local_mcp_gateway.service.own_tables import require_own_tables
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.progress import StatusLine
 from local_mcp_gateway.service.record import StartRecord
@@ -113,6 +114,7 @@ async def run(
     listener = _listener(serving)
     try:
         async with _guarding(serving, emit, notifier, status, signals) as report:
+            require_own_tables(settings.database_path, settings.migrations_folder)
             listener = listener or listen.bind(settings.gateway.host, settings.gateway.port)
             life = Life(serving, emit, notifier, signals, unblocked.start)
             try:
