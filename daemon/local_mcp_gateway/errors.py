@@ -70,6 +70,8 @@ class GatewayError(Exception):
     )
 
     def __init__(self, message: str, *, hint: str | None = None, **data: object) -> None:
+        # What a library or another program said comes without a full stop; here it ends a sentence.
+        message = message if message.endswith((".", "?", "!")) else f"{message}."
         super().__init__(message)
         self.message = message
         self.hint = self.default_hint if hint is None else hint

@@ -59,7 +59,7 @@ def _run(connection: sqlite3.Connection, file: Path) -> None:
         except (sqlite3.Error, sqlite3.Warning) as error:
             first = statement.splitlines()[0][:80]
             raise SchemaProblem(
-                f"{file}, line {line}: {error}: {first}", hint=_SUGGESTION
+                f"{file}, line {line}: {error} in `{first}`.", hint=_SUGGESTION
             ) from None
 
 
