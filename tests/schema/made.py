@@ -229,3 +229,35 @@ def _edited(draw: Any, table: T) -> T:
         first = replace(table.columns[0], generated="")
         table = replace(table, columns=(first, *table.columns[1:]))
     return table
+
+
+@st.composite
+def renamed_pairs(draw: Any) -> tuple[S, S, list[str]]:
+    """Return a schema, an edited one in which some of what both have has a new name, and the renames."""
+    old, new = draw(pairs())
+    said: list[str] = []
+    before = {table.name: table for table in old.tables}
+    names: dict[str, str] = {}
+    made = []
+    for number, table in enumerate(new.tables):
+        if table.name in before and draw(st.booleans()):
+            names[table.name] = f"New {number}"
+            said.append(f"{table.name}={names[table.name]}")
+    for table in new.tables:
+        name = names.get(table.name, table.name)
+        kept = (
+            {c.name.lower() for c in before[table.name].columns} if table.name in before else set()
+        )
+        moved = {
+            column.name: f"to {column.name}"
+            for column in table.columns
+            if column.name.lower() in kept and draw(st.booleans())
+        }
+        said += [f"{name}.{a}={name}.{b}" for a, b in moved.items()]
+        columns = tuple(
+            replace(c, name=moved.get(c.name, c.name), parent=names.get(c.parent, c.parent))
+            for c in table.columns
+        )
+        indexes = frozenset((moved.get(column, column), kind) for column, kind in table.indexes)
+        made.append(replace(table, name=name, columns=columns, indexes=indexes))
+    return old, replace(new, tables=tuple(made)), said

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 
 from local_mcp_gateway.schema import compare, fingerprint
 from local_mcp_gateway.schema.plan import make_plan, schema_copy
-from tests.schema.made import S, pairs, schemas
+from local_mcp_gateway.schema.renames import parse_renames
+from tests.schema.made import S, pairs, renamed_pairs, schemas
 from tests.schema.oracles import judge
 
 pytestmark = pytest.mark.skipif(
@@ -19,10 +21,10 @@ pytestmark = pytest.mark.skipif(
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
-def judged(pair: tuple[S, S]) -> None:
-    old, new = pair
-    note("\n".join([*old.sql(), "---", *new.sql()]))
-    verdict = judge(old.schema(), new.schema())
+def judged(old: S, new: S, renames: Sequence[str] = ()) -> None:
+    note("\n".join([*old.sql(), "---", *new.sql(), "---", *renames]))
+    before, after = old.schema(), new.schema()
+    verdict = judge(before, after, parse_renames(renames, before, after))
     note(verdict.plan.sql if verdict.plan else "no plan")
     note(str(verdict.notes))
     assert verdict.failures == {}
@@ -31,14 +33,27 @@ def judged(pair: tuple[S, S]) -> None:
 @given(pairs())
 @settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=SLOW)
 def test_a_sample_of_made_pairs_passes_every_oracle(pair: tuple[S, S]) -> None:
-    judged(pair)
+    judged(*pair)
 
 
 @pytest.mark.nightly
 @given(pairs())
 @settings(max_examples=5_000, deadline=None, suppress_health_check=SLOW)
 def test_five_thousand_made_pairs_pass_every_oracle(pair: tuple[S, S]) -> None:
-    judged(pair)
+    judged(*pair)
+
+
+@given(renamed_pairs())
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=SLOW)
+def test_a_sample_of_made_renames_passes_every_oracle(made: tuple[S, S, list[str]]) -> None:
+    judged(*made)
+
+
+@pytest.mark.nightly
+@given(renamed_pairs())
+@settings(max_examples=2_000, deadline=None, suppress_health_check=SLOW)
+def test_two_thousand_made_renames_pass_every_oracle(made: tuple[S, S, list[str]]) -> None:
+    judged(*made)
 
 
 @given(schemas())
