@@ -37,7 +37,7 @@ def saves(count: int) -> list[float]:
         root = Path(folder)
         shutil.copytree(REPOSITORY / "migrations", root / "migrations")
         place = new_place(root)
-        with place.serve("--dev") as gateway:
+        with place.serve("--dev", env={"LMG_DEV__RELOAD": "false"}) as gateway:
             gateway.wait_for("dev.watching")
             gateway.wait_ready()
             for number in range(3, count + 3):

@@ -83,6 +83,28 @@ def test_the_console_shows_a_line_that_a_person_can_read() -> None:
     )
 
 
+def test_a_console_line_fits_a_hundred_columns_and_loses_nothing() -> None:
+    stream = io.StringIO()
+    fields = {f"phase_{number}_ms": number * 1.5 for number in range(20)}
+    configure("console", "info", stream)("guard.ready", hash="ab" * 32, gone=None, **fields)
+    lines = stream.getvalue().splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    assert all(line.startswith("    ") for line in lines[1:])
+    text = stream.getvalue()
+    assert all(f"{key}={value:g}" in text for key, value in fields.items())
+    assert "hash=abababababab…" in text
+    assert "gone" not in text
+
+
+def test_one_use_of_an_event_may_be_quieter_than_the_table_says() -> None:
+    stream = io.StringIO()
+    emit = configure("json", "info", stream)
+    emit("guard.ready", _level="debug")
+    emit("guard.ready", _level="warning")
+    assert [line["level"] for line in lines_of(stream)] == ["warning"]
+    assert "_level" not in lines_of(stream)[0]
+
+
 def test_secrets_never_reach_the_line() -> None:
     stream = io.StringIO()
     configure("json", "info", stream)(

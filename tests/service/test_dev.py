@@ -12,7 +12,7 @@ from tests.harness import GatewayProcess, Place, until
 
 @pytest.fixture
 def dev(shipped: Place) -> Iterator[tuple[Place, GatewayProcess]]:
-    with shipped.serve("--dev") as gateway:
+    with shipped.serve("--dev", env={"LMG_DEV__RELOAD": "false"}) as gateway:
         gateway.wait_for("dev.watching")
         gateway.wait_ready()
         yield shipped, gateway

@@ -156,7 +156,8 @@ def test_a_saved_configuration_is_a_reload(shipped: Place) -> None:
     config = shipped.root / "gateway.toml"
     config.write_text("[gateway]\ndrain_timeout_s = 1.0\n")
     options = ("--config", str(config), *shipped.options)
-    with shipped.serve("--dev", options=options) as gateway:
+    quiet = {"LMG_DEV__RELOAD": "false"}
+    with shipped.serve("--dev", options=options, env=quiet) as gateway:
         gateway.wait_ready()
         config.write_text("[gateway]\ndrain_timeout_s = 2.0\n")
         reloaded = gateway.wait_for("service.reloaded")

@@ -79,7 +79,7 @@ def test_install_starts_it_shows_the_start_and_uninstall_keeps_the_data(
     assert "ready after" in done.stdout
     state = installed.state()
     assert (state["ActiveState"], state["SubState"]) == ("active", "running")
-    assert state["StatusText"] == "serving 0 servers"
+    assert state["StatusText"] == "serving 0 profiles, 0 servers"
     assert installed.get("/health/live") == 200
 
     again = installed.run("service", "install")

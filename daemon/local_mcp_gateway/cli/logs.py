@@ -91,7 +91,8 @@ def _follow(
 
 
 def _printer(*, as_json: bool) -> Callable[[history.Line], None]:
-    from local_mcp_gateway.log.render import AT, open_pipeline
+    from local_mcp_gateway.log import AT
+    from local_mcp_gateway.log.render import open_pipeline
 
     write = open_pipeline("json" if as_json else "console", "debug", sys.stdout)
 

@@ -17,6 +17,11 @@ from typing import TextIO
 Emit = Callable[..., None]
 """`emit("noun.past_verb", key_unit=value, …)`: how layers below `service` report, without a logger."""
 
+AT = "_at"
+"""A field that is never shown: when the event happened, in seconds since 1970, if not now."""
+LEVEL = "_level"
+"""A field that is never shown: another level than the table's, for one use of an event."""
+
 
 def ignore(event: str, /, **fields: object) -> None:
     """Report to nobody."""
@@ -44,6 +49,10 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> Emit:
     def emit(event: str, /, **fields: object) -> None:
         nonlocal pipeline
         if pipeline is None:
+            from local_mcp_gateway.log.events import LEVELS, level_of
+
+            if LEVELS[str(fields.get(LEVEL) or level_of(event))] < LEVELS[level or "info"]:
+                return  # nothing to write yet, so nothing to load for it
             from local_mcp_gateway.log.render import open_pipeline
 
             pipeline = open_pipeline(format, level or "info", stream or sys.stderr)

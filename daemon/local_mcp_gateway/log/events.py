@@ -74,6 +74,9 @@ EVENTS: dict[str, Event] = {
     "upstream.stopped": Event(
         "info", "An upstream server was stopped: idle, removed or at the gateway's stop."
     ),
+    "catalog.altered": Event(
+        "warning", "Tools that were known before now have another description or schema."
+    ),
     "upstream.wrote": Event("debug", "A line that a stdio upstream wrote to its stderr."),
     "call.finished": Event(
         "info", "Canonical line of one request: method, server, outcome, duration."

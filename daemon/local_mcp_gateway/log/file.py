@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.log import LEVEL
 from local_mcp_gateway.log.events import LEVELS, level_of
 from local_mcp_gateway.log.redact import redact
 
@@ -31,7 +32,7 @@ class LogFile:
 
     def __call__(self, event: str, /, **fields: object) -> None:
         """Append one event."""
-        level = level_of(event)
+        level = str(fields.pop(LEVEL, None) or level_of(event))
         if LEVELS[level] < self._least:
             return
         now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

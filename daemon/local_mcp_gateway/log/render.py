@@ -7,15 +7,15 @@ UTC with microseconds; on the console, where somebody watches, local time of day
 from __future__ import annotations
 
 import json
-import os
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from local_mcp_gateway.log import AT, LEVEL
+from local_mcp_gateway.log.console import console_renderer
 from local_mcp_gateway.log.events import LEVELS, level_of
 from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
 from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact
@@ -23,8 +23,6 @@ from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact
 if TYPE_CHECKING:
     from structlog.typing import Processor, WrappedLogger
 
-AT = "_at"
-"""A field that is never shown: when the event happened, in seconds since 1970."""
 UTC_MICROSECONDS = "%Y-%m-%dT%H:%M:%S.%fZ"
 EventDict = MutableMapping[str, Any]
 Write = Callable[..., None]
@@ -47,7 +45,8 @@ def open_pipeline(format: str, level: str, stream: TextIO) -> Write:
     logger = _journal_logger() if chosen == "journal" else _line_logger(chosen, stream)
 
     def write(event: str, fields: dict[str, object], known_level: str | None = None) -> None:
-        name = known_level or level_of(event)
+        given = fields.pop(LEVEL, None)
+        name = str(given) if given else known_level or level_of(event)
         if LEVELS[name] >= least:
             getattr(logger, name)(event, **fields)
 
@@ -59,11 +58,7 @@ def _line_logger(format: str, stream: TextIO) -> Any:
     if format == "console":
         tail: list[Processor] = [
             _time_of_day,
-            _sentences_below(
-                structlog.dev.ConsoleRenderer(
-                    columns=_columns(structlog.dev, stream), sort_keys=False
-                )
-            ),
+            console_renderer(stream),
         ]
     else:
         tail = [
@@ -72,43 +67,6 @@ def _line_logger(format: str, stream: TextIO) -> Any:
             structlog.processors.JSONRenderer(serializer=_as_json),
         ]
     return _wrap(structlog, _Lines(stream), tail)
-
-
-def _columns(dev: Any, stream: TextIO) -> list[Any]:
-    """Lay out a console line: time, mark, event, then the fields in the order of the call."""
-    coloured = stream.isatty() and not os.environ.get("NO_COLOR")
-    dim, bold, cyan, reset = (
-        ("\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[0m") if coloured else ("",) * 4
-    )
-
-    def column(value_style: str, show: Callable[[object], str], width: int = 0) -> Any:
-        return dev.KeyValueColumnFormatter(None, value_style, reset, show, width=width)
-
-    return [
-        dev.Column("timestamp", column(dim, str)),
-        dev.Column("level", lambda _, level: _MARKS[level][coloured]),
-        dev.Column("event", column(bold, str, width=20)),
-        dev.Column("", dev.KeyValueColumnFormatter(cyan, "", reset, _as_word)),
-    ]
-
-
-_MARKS = {
-    "debug": ("·", "\x1b[2m·\x1b[0m"),
-    "info": (" ", "\x1b[32m✓\x1b[0m"),
-    "warning": ("!", "\x1b[33m!\x1b[0m"),
-    "error": ("✗", "\x1b[31m✗\x1b[0m"),
-}
-
-
-def _as_word(value: object) -> str:
-    """Show a value on the console: text as it is unless it has blanks, mappings and lists as JSON."""
-    if isinstance(value, str):
-        return (
-            value
-            if value and not any(blank in value for blank in " \n\t=")
-            else json.dumps(value, ensure_ascii=False)
-        )
-    return _as_json(value) if isinstance(value, dict | list | tuple) else str(value)
 
 
 def _journal_logger() -> Any:
@@ -162,23 +120,6 @@ def _time_of_day(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
 def _utc_time(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
     event_dict["timestamp"] = _happened(event_dict).strftime(UTC_MICROSECONDS)
     return event_dict
-
-
-def _sentences_below(renderer: Any) -> Processor:
-    """Give what is a sentence or a traceback lines of its own below the event's line."""
-
-    def render(logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
-        message, hint, traceback = (event_dict.pop(key, None) for key in _SENTENCES)
-        below = [message, f"→ {hint}" if hint else None, traceback]
-        line: str = renderer(logger, method, event_dict)
-        return "\n".join(
-            [line.rstrip(), *(textwrap.indent(str(text), "    ") for text in below if text)]
-        )
-
-    return render
-
-
-_SENTENCES = ("message", "hint", "traceback")
 
 
 def _names_first(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:

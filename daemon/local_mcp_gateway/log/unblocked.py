@@ -12,13 +12,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.log import AT
+
 if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
 
 MOST_WAITING = 10_000
 FLUSH_S = 2.0
-AT = "_at"
-"""The same field as in render: when the event happened, since it may wait here."""
 
 
 class Unblocked:

@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from local_mcp_gateway.errors import HistoryRefused
 from local_mcp_gateway.guard.hot_apply import hot_apply
+from local_mcp_gateway.log import LEVEL
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.refusal import as_told, fields_of
 from local_mcp_gateway.service.rewind import rewind, shadow_of, to_take_back, try_in_memory
@@ -119,10 +120,14 @@ class HotApply:
                     self._settings.database_path,
                     self._folder,
                     policy=self._policy,
-                    emit=self._emit,
+                    emit=self._tell_details,
                 )
             )
             return report, round((time.perf_counter() - start) * 1000, 3)
+
+    def _tell_details(self, event: str, /, **fields: object) -> None:
+        """Report what the guard does, but quietly: a save is one line on the console."""
+        self._emit(event, **fields, **{LEVEL: "debug"})
 
     async def _take_back(self) -> bool:
         """Rewind to where folder and database agree; False when that would not mend it."""
@@ -144,7 +149,7 @@ class HotApply:
                     tags,
                     policy=self._policy,
                     keep_aside=self._settings.backup.keep_aside,
-                    emit=self._emit,
+                    emit=self._tell_details,
                 )
             )
         self._shadow = shadow.without(tags)

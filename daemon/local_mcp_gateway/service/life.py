@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.signals import Signals
 
 
+_CHANGES_STATUS = {"upstream.connected", "upstream.lost", "server.changed", "service.reloaded"}
+
+
 class Life:
     """One service that is up. Everything in here runs on the event loop."""
 
@@ -109,14 +112,16 @@ class Life:
 
     def summary(self) -> str:
         """Return the sentence that `systemctl status` shows while all is well."""
-        states = [server["state"] for server in self.gateway.status()["servers"].values()]
-        down = sum(state in ("lost", "failed", "backoff") for state in states)
-        return f"serving {len(states)} servers" + (f", {down} down" if down else "")
+        status = self.gateway.status()
+        states = [server["state"] for server in status["servers"].values()]
+        down = states.count("failed")
+        counted = [_count(len(status["profiles"]), "profile"), _count(len(states), "server")]
+        return f"serving {', '.join(counted)}" + (f", {down} down" if down else "")
 
     def _follow(self, event: str, /, **fields: object) -> None:
         """Keep the status line true when upstreams come and go."""
         del fields
-        if self._serving and event in ("upstream.connected", "upstream.lost", "service.reloaded"):
+        if self._serving and event in _CHANGES_STATUS:
             self.notifier.status(self.summary())
 
     async def answer(self, verb: str, arguments: dict[str, Any]) -> object:
@@ -176,3 +181,7 @@ class Life:
         while interval_s is not None:
             self.notifier.alive()
             await anyio.sleep(interval_s)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

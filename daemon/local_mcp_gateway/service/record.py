@@ -49,7 +49,7 @@ class StartRecord:
             return
         self._over = self._over or event in _ENDS
         line = {"start": self._id, "ms": since_process_start_ms(), "event": event}
-        kept: Any = redact(fields)
+        kept: Any = redact({key: value for key, value in fields.items() if key[0] != "_"})
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**kept, **line}, default=str) + "\n")

@@ -1,0 +1,181 @@
+"""Record, as text, what a person sees: the service in a real user manager, and work in dev mode.
+
+    python docs/recordings/make.py            # as root: the user manager runs in namespaces of its own
+
+Writes service.md and dev-mode.md beside this file. Times and process ids differ from run to run, so
+these pages are recorded by hand, not checked.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+
+from local_mcp_gateway.log import AT  # noqa: E402
+from local_mcp_gateway.log.render import open_pipeline  # noqa: E402
+from tests.harness import GatewayProcess, MigrationFolder, Place, new_place  # noqa: E402
+from tests.service.user_manager import UserManager, user_manager  # noqa: E402
+
+COMMAND = str(Path(sys.executable).with_name("local-mcp-gateway"))
+UNIT = "local-mcp-gateway"
+HIDDEN_EVENTS = {"control.answered", "control.listening", "migration.executed"}
+
+
+class Page:
+    """A page of commands and what they printed, with this machine's paths taken out."""
+
+    def __init__(self, title: str, intro: str, hidden: dict[str, str]) -> None:
+        self._lines = [f"# {title}", "", intro, ""]
+        self._hidden = hidden
+
+    def say(self, sentence: str) -> None:
+        self._lines += [sentence, ""]
+
+    def block(self, *texts: str) -> None:
+        text = "\n".join(text.rstrip() for text in texts if text.strip())
+        for path, shown in self._hidden.items():
+            text = text.replace(path, shown)
+        self._lines += ["```console", text, "```", ""]
+
+    def write(self, name: str) -> None:
+        (HERE / name).write_text("\n".join(self._lines).rstrip() + "\n")
+
+
+# --- the service --------------------------------------------------------------------------------
+
+
+def record_service() -> None:
+    with tempfile.TemporaryDirectory(dir="/home", prefix="recording-") as place:
+        home = Path(place)
+        shutil.copytree(ROOT / "migrations", home / "migrations")
+        config = home / ".config" / "local-mcp-gateway"
+        config.mkdir(parents=True)
+        (config / "gateway.toml").write_text(f'[migrations]\nfolder = "{home}/migrations"\n')
+        hidden = {COMMAND: UNIT, str(home): "~", str(ROOT): "~/local-mcp-gateway"}
+        intro = "Recorded in a real systemd user manager (252), by `docs/recordings/make.py`."
+        page = Page("The service, from install to refusal", intro, hidden)
+        with user_manager(home) as manager:
+            operate(page, manager, MigrationFolder(home / "migrations"))
+        page.write("service.md")
+
+
+def operate(page: Page, manager: UserManager, folder: MigrationFolder) -> None:
+    def show(*command: str) -> None:
+        done = manager.run(*command, check=False)
+        code = f"(exit code {done.code})" if done.code else ""
+        page.block(f"$ {' '.join(command)}", done.stdout, done.stderr, code)
+
+    def systemctl(verb: str) -> None:
+        show("systemctl", "--user", verb, UNIT)
+
+    page.say("Install it: the unit is written, started and waited for, and its start is shown.")
+    show(COMMAND, "service", "install")
+    show("systemctl", "--user", "show", UNIT, "-p", "ActiveState,SubState,StatusText,NRestarts")
+    page.say("A migration is added, and the running service told. No request is lost.")
+    tag = folder.add("add_tags", "CREATE TABLE tags (id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
+    systemctl("reload")
+    page.say("In the journal every event is an entry with fields of its own.")
+    manager.run("journalctl", "--sync", check=False)
+    show("journalctl", f"MIGRATION={tag}", "-o", "cat", "--no-pager")
+    page.say("A broken one: the reload fails, and the service goes on as it was.")
+    broken = folder.add(
+        "words", "CREATE TABLE words (id INTEGER PRIMARY KEY)", "CREAT INDEX w ON words (id)"
+    )
+    show(COMMAND, "reload")
+    page.say("A restart is refused: it is not tried in a loop, and the status has the reason.")
+    systemctl("restart")
+    show(
+        "systemctl", "--user", "show", UNIT, "-p", "ActiveState,StatusText,NRestarts,ExecMainStatus"
+    )
+    show(COMMAND, "startup")
+    page.say("Mended, and up again.")
+    folder.write(broken, "CREATE TABLE words (id INTEGER PRIMARY KEY);\n")
+    systemctl("restart")
+    show(COMMAND, "startup")
+    show(COMMAND, "service", "uninstall")
+
+
+# --- dev mode -----------------------------------------------------------------------------------
+
+
+def record_dev_mode() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        shutil.copytree(ROOT / "migrations", root / "migrations")
+        place = new_place(root)
+        hidden = {str(root / "data"): "~/data", str(root): "~/project"}
+        intro = (
+            "What `serve --dev` says while migrations are worked on; by `docs/recordings/make.py`."
+        )
+        page = Page("Work in dev mode", intro, hidden)
+        with place.serve("--dev", env={"LMG_DEV__RELOAD": "false"}) as gateway:
+            work(page, place, gateway)
+        page.say("The start of that session, afterwards:")
+        page.block("$ local-mcp-gateway startup", place.run("startup").stdout)
+        page.write("dev-mode.md")
+
+
+def work(page: Page, place: Place, gateway: GatewayProcess) -> None:
+    told = 0
+
+    def until(name: str) -> None:
+        """Show every line up to the next event of this name."""
+        nonlocal told
+        gateway.wait_for(name, after=told)
+        upto = next(n for n, e in enumerate(gateway.events[told:], told) if e["event"] == name) + 1
+        page.block(*(line for event in gateway.events[told:upto] if (line := rendered(event))))
+        told = upto
+
+    folder = place.folder
+    page.say("The start.")
+    until("service.ready")
+    page.say("`0003_notes.sql` is saved: backed up, rehearsed, applied; the gateway never stops.")
+    path = folder.write("0003_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);\n")
+    until("migration.hot_applied")
+    page.say("`0004_words.sql` is saved with a typo in its second statement.")
+    words = "CREATE TABLE words (id INTEGER PRIMARY KEY);\n\nCREAT INDEX words_id ON words (id);\n"
+    folder.write("0004_words", words)
+    until("migration.hot_refused")
+    page.say("The typo is mended.")
+    folder.write("0004_words", words.replace("CREAT ", "CREATE "))
+    until("migration.hot_applied")
+    page.say(
+        "A row is written into `notes`, then `0003_notes.sql` is edited, though it was applied."
+    )
+    place.write("INSERT INTO notes (body) VALUES ('written by hand')")
+    folder.write("0003_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT);\n")
+    until("migration.rewound")
+    until("migration.hot_applied")
+    page.say("`0004_words.sql` is deleted.")
+    (folder.path / "0004_words.sql").unlink()
+    until("migration.rewound")
+    page.say("Another branch is checked out: `0003_notes` is gone, `0003_labels` is there.")
+    entries = [entry for entry in folder.journal() if entry["tag"] != "0003_notes"]
+    path.unlink()
+    folder.write("0003_labels", "CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT);\n")
+    folder.write_journal(entries)
+    until("migration.hot_applied")
+
+
+def rendered(event: dict[str, object]) -> str:
+    """Return an event as the console shows it."""
+    if event["event"] in HIDDEN_EVENTS:
+        return ""
+    at = datetime.fromisoformat(str(event["timestamp"])).timestamp()
+    fields = {k: v for k, v in event.items() if k not in ("timestamp", "level", "event")}
+    stream = io.StringIO()
+    open_pipeline("console", "info", stream)(event["event"], {**fields, AT: at}, event["level"])
+    return stream.getvalue()
+
+
+if __name__ == "__main__":
+    record_dev_mode()
+    record_service()
