@@ -25,7 +25,7 @@ from benchmarks.table import Row, Size
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = {Size.QUICK: 1, Size.SHORT: 3, Size.LONG: 7}
-CALLS = {Size.QUICK: 100, Size.SHORT: 400, Size.LONG: 2000}
+CALLS = {Size.QUICK: 100, Size.SHORT: 150, Size.LONG: 1500}
 CONNECTIONS = 32
 HELLO = {
     "jsonrpc": "2.0",

@@ -128,6 +128,14 @@ async def test_a_changed_list_is_announced_once_and_fetched_anew(tmp_path: Path)
         assert len([m for m in heard if isinstance(m, types.ToolListChangedNotification)]) == 1
 
 
+async def test_a_tool_that_says_something_else_than_before_is_told(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        await running.post(call("tools/call", name="grow", arguments={"name": "harmless"}))
+        await running.post(call("tools/call", name="grow", arguments={"name": "changed"}))
+        told = await running.heard("catalog.altered")
+        assert told == {"server": "plain", "tools": ["echo"]}
+
+
 async def test_a_log_message_of_a_call_reaches_its_client(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         message = call("tools/call", name="log", arguments={})

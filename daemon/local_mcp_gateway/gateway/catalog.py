@@ -97,6 +97,16 @@ def hash_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
+def altered(before: Iterable[Item], after: Iterable[Item]) -> tuple[str, ...]:
+    """Return the keys of items that are still there but say something else than before.
+
+    A tool that a person has approved and that changes its description later may be an attack on the
+    model that reads it ("tool poisoning"): so this is told, once for each change.
+    """
+    known = {item.key: item.raw for item in before}
+    return tuple(item.key for item in after if known.get(item.key, item.raw) != item.raw)
+
+
 def union(profile: ProfileDefinition, catalogs: Mapping[str, Lists]) -> View:
     """Return what `profile` shows, given the last known lists of each server by name."""
     servers = tuple(member.server for member in profile.members if member.active)

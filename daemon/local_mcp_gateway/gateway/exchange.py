@@ -50,9 +50,7 @@ class Exchange:
         self._writer: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
-        self._timers = [loop.call_later(WATCH_AFTER_S, self._watch)]
-        if self._streams:
-            self._timers.append(loop.call_later(keepalive_s, self._commit))
+        self._timer = loop.call_later(WATCH_AFTER_S, self._watch)
 
     @property
     def log_level(self) -> str | None:
@@ -139,6 +137,9 @@ class Exchange:
 
     def _watch(self) -> None:
         self._watcher = asyncio.create_task(self._until_left())
+        if self._streams:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._keepalive_s, self._commit)
 
     async def _until_left(self) -> None:
         while (await self._visit.receive())["type"] != "http.disconnect":
@@ -147,7 +148,6 @@ class Exchange:
         self.cancel()
 
     def _stop_watching(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()

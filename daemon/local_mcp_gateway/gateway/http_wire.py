@@ -8,6 +8,7 @@ from typing import Final
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from local_mcp_gateway.gateway import envelope
 from local_mcp_gateway.gateway.call import Call, SessionLost, UpstreamLost
@@ -38,7 +39,7 @@ class HttpWire:
         unreachable: Callable[[str], None],
         requested: Callable[[Envelope, Call], None],
     ) -> None:
-        self._url = url
+        self._url = URL(url)
         self._http = http
         self._limit = max_message_bytes
         self._unreachable = unreachable

@@ -118,6 +118,15 @@ class Hub:
             wrote=lambda line: self.emit("upstream.wrote", server=upstream.name, line=line),
         )
 
+    def connected(self, upstream: Upstream) -> None:
+        """Subscribe again, at a server that came back, to what clients still watch."""
+        watched = {
+            (session.profile, uri) for session in self.sessions for uri in session.subscriptions
+        } | {(known.profile, uri) for known in self.listeners for uri in known.subscriptions}
+        for profile, uri in watched:
+            if profile in self.registry.profiles_of(upstream.name):
+                self.start(self.router.subscribe_again(upstream, profile, uri))
+
     def announce(self, server: str, kinds: frozenset[CatalogKind]) -> None:
         """Tell the clients of a server's profiles that lists have changed."""
         for method, changed in LIST_CHANGED.items():

@@ -15,6 +15,7 @@ import msgspec
 from local_mcp_gateway.gateway import envelope, eras
 from local_mcp_gateway.gateway.call import Call, Caller
 from local_mcp_gateway.gateway.catalog import Route, View, uri_prefix
+from local_mcp_gateway.gateway.connection import SILENT
 from local_mcp_gateway.gateway.envelope import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
@@ -33,6 +34,7 @@ from local_mcp_gateway.store.model import CatalogKind, Prefix
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.registry import Registry
+    from local_mcp_gateway.gateway.upstream import Upstream
 
 
 @dataclass(slots=True, eq=False)
@@ -149,6 +151,13 @@ class Router:
             and upstream.identity is not None
             and "resources" in upstream.identity.capabilities
         ]
+
+    async def subscribe_again(self, upstream: Upstream, profile: str, uri: str) -> None:
+        """Subscribe at this server to a URI of this profile, if it leads there."""
+        for route in self._uri_routes(self._registry.view(profile), uri)[:1]:
+            if route.server == upstream.name:
+                params = encode({"uri": route.key})
+                await upstream.call(Call("resources/subscribe", params, SILENT))
 
     def _others_want(self, request: Request, uri: str) -> bool:
         """Whether another client of the profile is subscribed: then the server must go on telling."""

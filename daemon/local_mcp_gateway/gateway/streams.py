@@ -55,6 +55,11 @@ class Listener:
         if wanted or (uri is not None and uri in self._wanted.resource_subscriptions):
             self._put(envelope.notification(method, edit(params, {"_meta": self._meta})))
 
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """Return the URIs that the client watches."""
+        return self._wanted.resource_subscriptions
+
     def acknowledge(self) -> None:
         """Say first what will be delivered."""
         body = encode({"_meta": msgspec.Raw(self._meta), "notifications": self._wanted})
@@ -69,9 +74,9 @@ async def listen(hub: Hub, profile: str, message: Envelope, visit: Visit) -> Non
     """Serve a `subscriptions/listen` request until its client leaves or the gateway stops."""
     wanted = msgspec.json.decode(message.params, type=_Listen).notifications
     listener = Listener(profile, bytes(message.id), wanted)
+    listener.acknowledge()
     hub.listeners.add(listener)
     uris = await hub.subscribe(profile, wanted.resource_subscriptions)
-    listener.acknowledge()
     try:
         await stream(visit, listener.queue.get, hub.options.keepalive_s)
     finally:

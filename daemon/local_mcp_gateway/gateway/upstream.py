@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from local_mcp_gateway.gateway import envelope
 from local_mcp_gateway.gateway.call import Call, Events, UpstreamLost
+from local_mcp_gateway.gateway.catalog import altered
 from local_mcp_gateway.gateway.listing import fetch_lists
-from local_mcp_gateway.store.model import ServerKind
+from local_mcp_gateway.store.model import CatalogKind, ServerKind
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.catalog import Item
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.envelope import Answer
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.store.model import CatalogKind, ServerDefinition
+    from local_mcp_gateway.store.model import ServerDefinition
 
 FIRST_PAUSE_S: Final = 0.5
 LEAST_PAUSE_S: Final = 1.0
@@ -69,6 +70,7 @@ class Hooks:
     """Whom an upstream tells, on the event loop: its identity and lists, and the server's messages."""
 
     listed: Listed
+    connected: Callable[[Upstream], None]
     events: Callable[[Upstream], Events]
 
 
@@ -239,6 +241,7 @@ class Upstream:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(connection)
+        self._hooks.connected(self)
         self._emit(
             "upstream.connected",
             server=self.name,
@@ -299,6 +302,8 @@ class Upstream:
             before: Mapping[CatalogKind, tuple[Item, ...]] = self.lists or {}
             self.lists = lists
             self._listed.set()
+            if names := altered(before.get(CatalogKind.TOOLS, ()), lists[CatalogKind.TOOLS]):
+                self._emit("catalog.altered", server=self.name, tools=list(names))
             changed = frozenset(kind for kind in lists if lists[kind] != before.get(kind))
             self._hooks.listed(self, changed, announced=announced)
             await asyncio.sleep(SETTLE_S)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.store.model import CallRecord, CatalogEntry, CatalogKind
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.database.serving import Database
 
-_call_values = attrgetter(*(field.name for field in fields(CallRecord)))
 _CALL_COLUMNS = (
     "created_at, profile, server, method, target, status, error, duration_us, request_bytes,"
     " response_bytes, request, response"
@@ -65,7 +62,7 @@ async def save_calls(database: Database, calls: Sequence[CallRecord], *, keep: i
     async with database.transaction() as writer:
         await writer.executemany(
             f"INSERT INTO debug_logs ({_CALL_COLUMNS}) VALUES ({marks})",
-            [_call_values(call) for call in calls],
+            calls,
         )
         await writer.execute(
             "DELETE FROM debug_logs WHERE id <= (SELECT max(id) FROM debug_logs) - ?", (keep,)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from local_mcp_gateway.errors import UsageProblem
 
@@ -118,9 +119,11 @@ class CatalogEntry:
     fetched_at: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """One call through the gateway; payloads only when debug logging is on."""
+class CallRecord(NamedTuple):
+    """One call through the gateway; payloads only when debug logging is on.
+
+    A tuple, because one is made for each call, and goes to the database as it is.
+    """
 
     created_at: int
     profile: str

@@ -1,0 +1,156 @@
+"""Streams that outlive a request: the GET stream of a session, and `subscriptions/listen`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from local_mcp_gateway.gateway.sse import Event, Parser
+from local_mcp_gateway.store.model import ServerDefinition
+from tests.gateway.support import Running, gateway_of, stdio
+from tests.gateway.test_faces import META, MODERN, call, session
+from tests.gateway.test_faults import use
+
+WATCHED = stdio("watched", "watched.py")
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
+
+class Stream:
+    """Reads events one by one."""
+
+    def __init__(self, reply: Any) -> None:
+        self.reply = reply
+        self._parser = Parser(10**6)
+        self._events: list[Event] = []
+
+    async def next(self) -> tuple[str | None, Any]:
+        with anyio.fail_after(15):
+            while not self._events:
+                chunk = await self.reply.content.readany()
+                assert chunk, "the stream has ended"
+                self._events += [event for event in self._parser.feed(chunk) if event.data]
+        event = self._events.pop(0)
+        message = json.loads(event.data)
+        if message["method"].endswith("list_changed"):  # the server was met for the first time
+            return await self.next()
+        return event.id, message
+
+
+@asynccontextmanager
+async def opened(running: Running, headers: dict[str, str], **more: str) -> AsyncIterator[Stream]:
+    named = {"Mcp-Session-Id": headers["mcp_session_id"], "Accept": "text/event-stream", **more}
+    async with running.http.get(running.url, headers=named) as reply:
+        assert reply.status == 200
+        yield Stream(reply)
+
+
+async def change(running: Running) -> None:
+    assert await use(running, "change") == "watch://it"
+
+
+async def subscribe(running: Running, headers: dict[str, str]) -> None:
+    reply = await running.post(call("resources/subscribe", uri="watch://it"), **headers)
+    assert (await reply.json())["result"] == {}
+
+
+async def test_a_subscribed_client_hears_of_the_change_and_another_does_not(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, WATCHED) as running:
+        one, other = await session(running), await session(running)
+        await subscribe(running, one)
+        async with opened(running, one) as stream, opened(running, other) as deaf:
+            await change(running)
+            _, message = await stream.next()
+            assert message["method"] == "notifications/resources/updated"
+            assert message["params"] == {"uri": "watch://it"}
+            await subscribe(running, other)
+            await change(running)
+            assert (await deaf.next())[1]["params"] == {"uri": "watch://it"}
+
+
+async def test_a_broken_stream_goes_on_after_the_last_event(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, WATCHED) as running:
+        headers = await session(running)
+        await subscribe(running, headers)
+        async with opened(running, headers) as stream:
+            await change(running)
+            first, _ = await stream.next()
+            await change(running)
+            await stream.next()
+        await change(running)
+        async with opened(running, headers, **{"Last-Event-ID": first or ""}) as stream:
+            second, third = await stream.next(), await stream.next()
+            assert [int(second[0] or 0), int(third[0] or 0)] == [
+                int(first or 0) + 1,
+                int(first or 0) + 2,
+            ]
+
+
+async def test_what_came_before_the_stream_was_opened_is_not_lost(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, WATCHED) as running:
+        headers = await session(running)
+        await subscribe(running, headers)
+        await change(running)
+        async with opened(running, headers) as stream:
+            assert (await stream.next())[1]["params"] == {"uri": "watch://it"}
+
+
+async def test_the_server_is_left_only_when_the_last_subscriber_has_left(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, WATCHED) as running:
+        one, other = await session(running), await session(running)
+        for headers in (one, other):
+            await subscribe(running, headers)
+        for headers, left in ((one, "watch://it"), (other, "")):
+            await running.post(call("resources/unsubscribe", uri="watch://it"), **headers)
+            assert await use(running, "who") == left
+
+
+async def test_a_child_that_was_started_again_is_subscribed_again(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, WATCHED) as running:
+        headers = await session(running)
+        await subscribe(running, headers)
+        await use(running, "die")
+        with anyio.fail_after(15):
+            while await use(running, "who") != "watch://it":
+                await anyio.sleep(0.05)
+
+
+async def test_a_stateless_client_listens_for_what_it_names(tmp_path: Path) -> None:
+    wanted = {"resourceSubscriptions": ["watch://it"], "toolsListChanged": True}
+    message = call("subscriptions/listen", "mine", notifications=wanted, _meta=META)
+    headers = {"MCP-Protocol-Version": MODERN, "Mcp-Method": "subscriptions/listen", **ACCEPT}
+    async with gateway_of(tmp_path, WATCHED) as running:
+        async with running.http.post(running.url, json=message, headers=headers) as reply:
+            stream = Stream(reply)
+            _, acknowledged = await stream.next()
+            assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
+            assert acknowledged["params"]["notifications"] == wanted
+            await change(running)
+            _, updated = await stream.next()
+            assert updated["params"]["uri"] == "watch://it"
+            meta = updated["params"]["_meta"]
+            assert meta == {"io.modelcontextprotocol/subscriptionId": "mine"}
+        with anyio.fail_after(15):
+            while await use(running, "who"):
+                await anyio.sleep(0.05)
+
+
+async def test_a_clashing_resource_is_read_and_watched_under_its_own_address(
+    tmp_path: Path,
+) -> None:
+    second: ServerDefinition = stdio("second", "watched.py")
+    async with gateway_of(tmp_path, WATCHED, second) as running:
+        body = await (await running.post(call("resources/list"))).json()
+        own = "s-second+watch://it"
+        assert [r["uri"] for r in body["result"]["resources"]] == ["watch://it", own]
+        read = await (await running.post(call("resources/read", uri=own))).json()
+        assert read["result"]["contents"] == [{"uri": own, "text": "0"}]
+        headers = await session(running)
+        await running.post(call("resources/subscribe", uri=own), **headers)
+        async with opened(running, headers) as stream:
+            await use(running, "second__change")
+            assert (await stream.next())[1]["params"] == {"uri": own}
