@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -82,6 +84,22 @@ def test_our_own_write_to_the_journal_does_not_wake_the_watcher(
     place.folder.write("0004_two", "CREATE TABLE two (id INTEGER PRIMARY KEY);")
     gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0004_two")
     assert gateway.names().count("guard.resolved") == 3
+
+
+def test_what_is_saved_while_another_file_is_applied_is_never_missed(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    for number in range(3, 15):
+        tag = f"{number:04d}_quick"
+        place.folder.write(tag, "CREAT TABLE oops (id);")
+        gateway.wait_for("migration.hot_refused", where=partial(about, tag))
+        place.folder.write(tag, f"CREATE TABLE quick_{number} (id INTEGER PRIMARY KEY);")
+        gateway.wait_for("migration.hot_applied", where=partial(about, tag))
+
+
+def about(tag: str, event: dict[str, Any]) -> bool:
+    return tag in (event.get("tag"), str(event.get("message")).partition(".sql")[0])
 
 
 def test_several_files_at_once_are_applied_together_and_in_order(

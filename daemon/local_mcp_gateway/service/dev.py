@@ -75,9 +75,9 @@ class HotApply:
         async for _ in awatch(self._folder, step=QUIET_MS, debounce=200, rust_timeout=WAKE_MS):
             while (now := await settled(self._folder, self._known)) != self._seen:
                 self._seen = now
-                await self._apply()
+                await self._apply(now)
 
-    async def _apply(self) -> None:
+    async def _apply(self, seen: Look) -> None:
         try:
             report, paused_ms = await self._bring_up()
         except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
@@ -85,8 +85,7 @@ class HotApply:
             self._emit("migration.hot_refused", **fields_of(self.problem))
             return
         finally:
-            # Our own writes to the journal are part of the folder now, and no reason to wake again.
-            self._seen = look(self._folder)
+            self._seen = seen.with_journal_of(self._folder)
         mended, self.problem = self.problem, None
         self._shadow = shadow_of(self._folder) or self._shadow
         for step in report.applied:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PAUSE_S = 0.025
 """Between two looks. An editor's write and its rename are microseconds apart, a copy of many files ms."""
+JOURNAL = "meta/_journal.json"
 PATIENCE_S = 1.0
 """How long a file may stay empty or end inside a statement before it is taken at its word."""
 
@@ -31,14 +32,21 @@ class Look:
     unfinished: tuple[str, ...]
     """Files that are empty or whose last statement has no end yet."""
 
+    def with_journal_of(self, folder: Path) -> Look:
+        """Return this look with the journal as it is now: what we wrote is no news to us.
+
+        Only the journal: a file that was saved while another one was applied has to be news.
+        """
+        others = tuple(file for file in self.files if file[0] != JOURNAL)
+        journal = tuple(file for file in look(folder).files if file[0] == JOURNAL)
+        return replace(self, files=tuple(sorted((*others, *journal))))
+
 
 def look(folder: Path) -> Look:
     """Read every file that decides what is applied: `*.sql` and the journal."""
     files: list[tuple[str, str]] = []
     unfinished: list[str] = []
-    for path in sorted(
-        [*folder.glob("*.sql"), *folder.glob("*/*.sql"), folder / "meta/_journal.json"]
-    ):
+    for path in sorted([*folder.glob("*.sql"), *folder.glob("*/*.sql"), folder / JOURNAL]):
         try:
             content = path.read_bytes()
         except OSError:
@@ -46,7 +54,7 @@ def look(folder: Path) -> Look:
         files.append((str(path.relative_to(folder)), hashlib.sha256(content).hexdigest()))
         if path.suffix == ".sql" and not _is_whole(content):
             unfinished.append(path.name)
-    return Look(tuple(files), tuple(unfinished))
+    return Look(tuple(sorted(files)), tuple(unfinished))
 
 
 async def settled(folder: Path, known: frozenset[str] = frozenset()) -> Look:
