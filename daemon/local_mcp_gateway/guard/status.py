@@ -15,20 +15,19 @@ from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.functions import prepare
 from local_mcp_gateway.migrate.history import read_history
 from local_mcp_gateway.migrate.ledger import read_ledger
-from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.migrate.seals import sealed_fingerprint
 from local_mcp_gateway.migrate.statements import split
-from local_mcp_gateway.schema import inspect
-from local_mcp_gateway.schema.hazards import hazards_of
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.history import Recorded
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
-    from local_mcp_gateway.schema import Difference
+    from local_mcp_gateway.schema import Difference, Schema
     from local_mcp_gateway.schema.hazards import Hazard
 
 
@@ -113,16 +112,27 @@ def look(
     try:
         with closing(open_reader(database)) as reader:
             resolution = resolve(folder, read_ledger(reader), allow_out_of_order=allow_out_of_order)
-            drift = find_drift(
-                reader,
-                resolution,
-                inspect(reader),
-                lambda connection: prepare(connection, functions),
-            )
+            drift = () if sealed_fingerprint(reader) else _drift(reader, resolution, functions)
     except (Damaged, NotADatabase) as error:
         problem = Problem(error.code, error.message, error.hint)
         return Status(database, "damaged", problems=(problem,))
     return _status(database, "pending" if resolution.pending else "current", resolution, drift, to)
+
+
+def _drift(
+    reader: sqlite3.Connection,
+    resolution: Resolution,
+    functions: Mapping[str, Callable[..., object] | str],
+) -> tuple[Difference, ...]:
+    """Compare the schema with the replay: somebody else changed it, or nobody has recorded it yet."""
+    from local_mcp_gateway.schema import inspect
+
+    return find_drift(
+        reader,
+        resolution,
+        inspect(reader),
+        lambda connection: prepare(connection, functions),
+    )
 
 
 def _status(
@@ -149,13 +159,23 @@ def _pending(resolution: Resolution, pending: tuple[Migration, ...]) -> tuple[Pe
     """
     if not pending:
         return ()
+    from local_mcp_gateway.guard.harmless import cannot_fail_on_data
+    from local_mcp_gateway.migrate.replay import extend, replay
+    from local_mcp_gateway.schema import inspect
+    from local_mcp_gateway.schema.hazards import hazards_of
+
     statements = {m.tag: [statement.text for statement in split(m.sql)] for m in pending}
     done = tuple(entry.migration for entry in resolution.applied)
     found: dict[str, tuple[Hazard, ...]] = {}
     try:
         with closing(replay(done)) as memory:
-            before = inspect(memory)
+            before: Schema | None = None
             for migration in pending if done else ():  # a fresh database has nothing to lose
+                if cannot_fail_on_data(migration.sql):
+                    extend(memory, migration)
+                    before = None
+                    continue
+                before = before or inspect(memory)
                 extend(memory, migration)
                 after = inspect(memory)
                 found[migration.tag] = hazards_of(statements[migration.tag], before, after)
