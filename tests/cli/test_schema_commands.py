@@ -436,6 +436,17 @@ def test_check_names_drift_and_damage(place: Place) -> None:
     assert place.run("db", "check").code == 6
 
 
+def test_check_weighs_what_is_pending_on_the_rows_that_are_there(place: Place) -> None:
+    generate(place, SERVERS)
+    place.migrate()
+    place.write("INSERT INTO mcp_servers VALUES ('1', 'one')")
+    generate(place, SERVERS.replace("name TEXT NOT NULL", "name TEXT NOT NULL UNIQUE"))
+    found = place.run("db", "check")
+    assert found.code == 3
+    assert "Pending: The table mcp_servers is written anew: 1 rows" in found.stdout
+    assert "becomes unique" in found.stdout
+
+
 def test_the_programs_own_folder_has_nothing_to_mend(place: Place) -> None:
     found = place.run("--database", place.database, "db", "check", "--json", bare=True)
     assert (found.code, found.json()["problems"], found.json()["warnings"]) == (0, [], [])

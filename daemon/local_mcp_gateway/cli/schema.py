@@ -14,9 +14,11 @@ from local_mcp_gateway.cli.schema_sources import load_schema
 from local_mcp_gateway.errors import Exit, GatewayError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.migrate.check import Checked
     from local_mcp_gateway.schema import Difference
+    from local_mcp_gateway.schema.hazards import Hazard
 
 _SOURCES = (
     "a database, .sql, .py or snapshot file, FOLDER@TAG, a module, or database|migrations|schema"
@@ -117,8 +119,10 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
     code = _exit_code(
         damaged=damage is not None or seen.state == "damaged",
         refused=bool(problems),
-        differs=bool(found.warnings or seen.drift or (seen.pending and seen.state != "new")),
+        differs=bool(found.warnings or seen.drift or (seen.pending and _exists(invocation))),
     )
+    pending = {entry.migration.tag for entry in seen.pending} if _exists(invocation) else set()
+    hazards = _weighed(invocation, found.hazards, pending)
     if as_json:
         render.print_json(
             {
@@ -126,14 +130,37 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
                 "migrations": str(invocation.migrations),
                 "problems": [asdict(problem) for problem in problems],
                 "warnings": [asdict(problem) for problem in found.warnings],
-                "hazards": [{"tag": tag, **asdict(hazard)} for tag, hazard in found.hazards],
+                "hazards": [{"tag": tag, **asdict(hazard)} for tag, hazard in hazards],
                 "pending": [pending.migration.tag for pending in seen.pending],
                 "drift": [asdict(difference) for difference in seen.drift],
             }
         )
     else:
-        _show_check(problems, found, seen.drift, [p.migration.tag for p in seen.pending])
+        waiting = [hazard for tag, hazard in hazards if tag in pending]
+        _show_check(problems, found.warnings, seen.drift, waiting)
     return code
+
+
+def _exists(invocation: Invocation) -> bool:
+    """Tell whether there is a database; one that is not there yet has nothing to lose and nothing to miss."""
+    database = invocation.database
+    return database.is_file() and database.stat().st_size > 0
+
+
+def _weighed(
+    invocation: Invocation, hazards: Sequence[tuple[str, Hazard]], pending: Collection[str]
+) -> list[tuple[str, Hazard]]:
+    """Say what the rebuilds of pending migrations cost on this database; nothing is lost in a new one."""
+    from local_mcp_gateway.database.connect import open_reader  # noqa: PLC0415
+    from local_mcp_gateway.schema.weight import weigh  # noqa: PLC0415
+
+    if not pending:
+        return list(hazards)
+    with closing(open_reader(invocation.database)) as connection:
+        return [
+            (tag, weigh([hazard], connection)[0] if tag in pending else hazard)
+            for tag, hazard in hazards
+        ]
 
 
 def _damage(invocation: Invocation) -> Problem | None:
@@ -142,7 +169,7 @@ def _damage(invocation: Invocation) -> Problem | None:
     from local_mcp_gateway.database.integrity import full_check  # noqa: PLC0415
 
     database = invocation.database
-    if not database.exists() or database.stat().st_size == 0:
+    if not _exists(invocation):
         return None
     try:
         with closing(open_reader(database)) as connection:
@@ -163,18 +190,18 @@ def _exit_code(*, damaged: bool, refused: bool, differs: bool) -> Exit:
 
 
 def _show_check(
-    problems: list[Problem], found: Checked, drift: tuple[Difference, ...], pending: list[str]
+    problems: Sequence[Problem],
+    warnings: Sequence[Problem],
+    drift: Sequence[Difference],
+    waiting: Sequence[Hazard],
 ) -> None:
-    for problem in problems:
-        click.secho(problem.message, fg="red")
-        click.echo(f"→ {problem.hint}")
-    for problem in found.warnings:
-        click.secho(problem.message, fg="yellow")
-        click.echo(f"→ {problem.hint}")
+    for colour, found in (("red", problems), ("yellow", warnings)):
+        for problem in found:
+            click.secho(problem.message, fg=colour)
+            click.echo(f"→ {problem.hint}")
     for difference in drift:
         click.secho(f"Changed by hand: {difference}.", fg="yellow")
-    waiting = [hazard for tag, hazard in found.hazards if tag in pending]
     for hazard in waiting:
         click.secho(f"Pending: {hazard.message}", fg="yellow")
-    if not (problems or found.warnings or drift):
+    if not (problems or warnings or drift):
         click.secho("Folder and database are fine.", fg="green")
