@@ -57,7 +57,7 @@ def judge(old: Schema, new: Schema, renames: Renames | None = None) -> Verdict:
     for table in seeding.seed(live, old):
         verdict.notes.add(f"unseeded {table}")
     before = _rows(live, old)
-    damaged = _dangling(live)
+    damaged = _dangling(live, old)
     refusal = _apply(live, plan)
     if refusal is not None:
         if not fills and not {hazard.kind for hazard in plan.hazards} & STRICTER:
@@ -68,7 +68,7 @@ def judge(old: Schema, new: Schema, renames: Renames | None = None) -> Verdict:
         verdict.notes.add(f"refused on rows: {refusal}")
         live.close()
         live = schema_copy(old)
-        before, damaged = _rows(live, old), _dangling(live)
+        before, damaged = _rows(live, old), _dangling(live, old)
         refusal = _apply(live, plan)
         if refusal is not None:
             verdict.failures["b"] = refusal
@@ -79,7 +79,7 @@ def judge(old: Schema, new: Schema, renames: Renames | None = None) -> Verdict:
     if again := make_plan(found, new).statements:
         verdict.failures["c"] = again[0]
     _same_rows(verdict, "d", before, _rows(live, found), old, found, decided)
-    _clean(verdict, live, damaged, _deleted(plan))
+    _clean(verdict, live, found, damaged, _deleted(plan))
     _way_back(verdict, live, old, new, decided)
     live.close()
     return verdict
@@ -117,7 +117,7 @@ def _way_back(
     except NotDerivable as why:
         verdict.notes.add(f"no down: {why}")
         return
-    before, damaged = _rows(live, new), _dangling(live)
+    before, damaged = _rows(live, new), _dangling(live, new)
     refusal = _apply(live, down)
     if refusal is not None:
         if not {hazard.kind for hazard in down.hazards} & STRICTER:
@@ -126,7 +126,7 @@ def _way_back(
         verdict.notes.add(f"down refused on rows: {refusal}")
         for table in new.tables.values():
             live.execute(f"DELETE FROM {quote(table.name)}")
-        before, damaged = _rows(live, new), _dangling(live)
+        before, damaged = _rows(live, new), _dangling(live, new)
         refusal = _apply(live, down)
         if refusal is not None:
             verdict.failures["e"] = f"down refused: {refusal}"
@@ -135,11 +135,15 @@ def _way_back(
     if left := compare(old, found):
         verdict.failures["e"] = str(left[0])
     _same_rows(verdict, "e", before, _rows(live, found), new, found, renames.inverse())
-    _clean(verdict, live, damaged, _deleted(down))
+    _clean(verdict, live, found, damaged, _deleted(down))
 
 
 def _clean(
-    verdict: Verdict, live: sqlite3.Connection, before: Counter[Reference], deleted: set[str]
+    verdict: Verdict,
+    live: sqlite3.Connection,
+    schema: Schema,
+    before: Counter[Reference],
+    deleted: set[str],
 ) -> None:
     """(f): the file is whole, and no reference dangles that both schemas have and that held before.
 
@@ -148,23 +152,22 @@ def _clean(
     [(result,)] = live.execute("PRAGMA integrity_check(1)").fetchall()
     if result != "ok":
         verdict.failures["f"] = result
-    tables = inspect(live).tables
-    for reference, count in _dangling(live).items():
+    for reference, count in _dangling(live, schema).items():
         if count <= before[reference]:
             continue
         table, parent, columns = reference
-        nowhere = parent not in tables  # the schema references a table that it does not have
+        nowhere = parent not in schema.tables  # the schema references a table that it does not have
         if nowhere or reference not in before or parent in deleted:
             verdict.notes.add("new references do not hold for made-up rows")
         else:
             verdict.failures["f"] = f"{table}({', '.join(columns)}) → {parent} dangles"
 
 
-def _dangling(live: sqlite3.Connection) -> Counter[Reference]:
+def _dangling(live: sqlite3.Connection, schema: Schema) -> Counter[Reference]:
     """Count the dangling rows of each reference; zero is counted too, to tell known from new."""
     links = {
         (table.key, link.table, link.columns): 0
-        for table in inspect(live).tables.values()
+        for table in schema.tables.values()
         for link in table.foreign_keys
     }
     found: Counter[Reference] = Counter(links)
