@@ -107,6 +107,8 @@ def _column(
             f"{place} is NOT NULL without a default: {rows}. Give a default, or --fill it.",
         )
     if before is None:
+        if required:
+            yield _breaks(place, "must have a value", "that inserts without it")
         if new.strict and not default_fits(column):
             yield Hazard(
                 HazardKind.NARROWS_TYPE,
@@ -244,11 +246,9 @@ def _deletes(name: str, message: str) -> Hazard:
     return Hazard(HazardKind.DELETES_DATA, quote(name), message)
 
 
-def _breaks(place: str, what: str) -> Hazard:
+def _breaks(place: str, what: str, who: str = "that still uses it") -> Hazard:
     return Hazard(
-        HazardKind.BREAKS_RUNNING_VERSION,
-        place,
-        f"{place} {what}: a program version that still uses it fails.",
+        HazardKind.BREAKS_RUNNING_VERSION, place, f"{place} {what}: a program version {who} fails."
     )
 
 

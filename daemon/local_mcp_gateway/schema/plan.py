@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.schema import renames as renaming
-from local_mcp_gateway.schema.compare import Difference, compare
+from local_mcp_gateway.schema.compare import compare
 from local_mcp_gateway.schema.concern import concerned
 from local_mcp_gateway.schema.diff import Change, table_changes
 from local_mcp_gateway.schema.fingerprint import fingerprint
@@ -30,6 +30,7 @@ from local_mcp_gateway.schema.inspect import inspect
 from local_mcp_gateway.schema.order import in_order
 from local_mcp_gateway.schema.renames import Renames
 from local_mcp_gateway.schema.render import create, create_table, script
+from local_mcp_gateway.schema.tokens import fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,11 +140,11 @@ def _proven(
         statements = in_order(base, new, changes, fills=fills, in_the_way=learnt.aside)
         work.execute("SAVEPOINT proof")
         failure = _run(work, statements)
-        left = () if failure else compare(new, inspect(work))
+        found = base if failure else inspect(work)
         work.execute("ROLLBACK TO proof")
-        if failure is None and not left:
+        if failure is None and found == new:
             return statements
-        _learn(learnt, changes, failure, left)
+        _learn(learnt, changes, failure, new, found)
     raise SchemaProblem("No order of statements leads to that schema.")
 
 
@@ -160,24 +161,25 @@ def _learn(
     learnt: _Escalation,
     changes: Sequence[Change],
     failure: tuple[str, sqlite3.Error] | None,
-    left: Sequence[Difference],
+    new: Schema,
+    found: Schema,
 ) -> None:
     """Take the next more careful way, or raise SchemaProblem when there is none."""
     altered = [change for change in changes if change.alters is not None]
-    if failure is not None:
-        statement, error = failure
-        blamed = _BLAME.search(str(error))
-        if blamed and blamed[1].lower() not in learnt.aside:
-            learnt.aside.add(blamed[1].lower())
+    if failure is None:
+        guilty = {c.old.key for c in altered if found.tables.get(c.new.key) != c.new}
+        if not guilty:
+            raise SchemaProblem(f"The plan does not reach the schema: {compare(new, found)[0]}.")
+        learnt.rebuild |= guilty
+        return
+    statement, error = failure
+    blamed = _BLAME.search(str(error))
+    if blamed and fold(blamed[1]) not in learnt.aside:
+        learnt.aside.add(fold(blamed[1]))
+        return
+    for change in altered:
+        if statement in (change.alters or ()):
+            learnt.rebuild.add(change.old.key)
             return
-        for change in altered:
-            if statement in (change.alters or ()):
-                learnt.rebuild.add(change.old.key)
-                return
-        first = statement.splitlines()[0]
-        raise SchemaProblem(f"SQLite refuses `{first}`: {error}.", statement=statement)
-    names = " ".join(difference.object for difference in left).lower()
-    guilty = {change.old.key for change in altered if change.old.key in names}
-    if not guilty:
-        raise SchemaProblem(f"The plan does not reach the schema: {left[0]}.")
-    learnt.rebuild |= guilty
+    first = statement.splitlines()[0]
+    raise SchemaProblem(f"SQLite refuses `{first}`: {error}.", statement=statement)

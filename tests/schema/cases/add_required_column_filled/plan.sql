@@ -1,4 +1,5 @@
 -- rebuild: mcp_servers
+-- breaks_running_version: mcp_servers.owner
 CREATE TABLE __new_mcp_servers (
   id TEXT PRIMARY KEY NOT NULL,
   name TEXT NOT NULL,
