@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -141,6 +142,23 @@ def test_a_tool_that_fails_or_is_not_there_exits_with_1(shipped: Place) -> None:
     missing = shipped.run("call", "no_such_tool")
     assert missing.code == 1
     assert "no_such_tool" in missing.stderr + missing.stdout
+
+
+def test_a_list_tells_how_each_server_is_if_a_gateway_runs(
+    shipped: Place, validate_json: Callable[[str, Any], None]
+) -> None:
+    shipped.run("server", "add", "ghost", "--profile", "p", "--", "no-such-command-anywhere")
+    resting = shipped.run("server", "list", "--json").json()
+    assert resting[0]["live"] is None
+    validate_json("server-list", resting)
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        shipped.run("call", "anything", "--profile", "p")
+        gateway.wait_for("upstream.lost")
+        (ghost,) = shipped.run("server", "list", "--json").json()
+        assert "no-such-command-anywhere" in ghost["live"]["reason"]
+        assert ghost["live"]["state"] in {"failed", "connecting"}
+        validate_json("server-show", shipped.run("server", "show", "ghost", "--json").json())
 
 
 def test_a_change_is_served_at_once_by_the_running_gateway(shipped: Place) -> None:

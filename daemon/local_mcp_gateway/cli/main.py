@@ -26,7 +26,7 @@ COMMANDS = {
     "db": Target("db:db", "The database: migrate, check, back up, restore."),
     "server": Target("server:server", "The upstream MCP servers."),
     "profile": Target("profile:profile", "The profiles that group servers for a client."),
-    "call": Target("server:call", "Call one tool and print what it answers."),
+    "call": Target("call:call", "Call one tool and print what it answers."),
     "stdio": Target("stdio:stdio", "Bridge a profile to a client that speaks stdio only."),
     "startup": Target("startup:startup", "The last starts as a waterfall of phases."),
     "logs": Target("logs:logs", "The gateway's log, rendered."),

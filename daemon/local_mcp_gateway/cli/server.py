@@ -88,12 +88,13 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
         click.echo("There is no server yet: `server add NAME --profile P -- COMMAND ARGS…`.")
     else:
         render.print_table(
-            ("NAME", "KIND", "ON", "PROFILES", "WHERE"),
+            ("NAME", "KIND", "STATE", "TOOLS", "PROFILES", "WHERE"),
             [
                 (
                     item["name"],
                     item["kind"],
-                    "yes" if item["active"] else "no",
+                    _state(item),
+                    item["live"] and item["live"]["tools"],
                     ", ".join(item["profiles"]) or None,
                     _where(item),
                 )
@@ -121,6 +122,9 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
     for key in ("env", "headers"):
         for item, value in found[key].items():
             click.echo(f"{key:<8} {item}={value}")
+    for key, value in (found["live"] or {}).items():
+        if value is not None:
+            click.echo(f"{key:<8} {value}")
     return Exit.OK
 
 
@@ -219,50 +223,6 @@ def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
     return _say(found, sentence, as_json=as_json)
 
 
-@click.command()
-@click.argument("tool")
-@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--profile", help="Profile to call it in.  [default: the only one, or `default`]")
-@click.option("--arguments", "document", metavar="JSON", help="All arguments as one JSON object.")
-@as_json_option
-@click.pass_obj
-def call(
-    invocation: Invocation,
-    *,
-    tool: str,
-    arguments: tuple[str, ...],
-    profile: str | None,
-    document: str | None,
-    as_json: bool,
-) -> int:
-    """Call one tool and print what it answers; a VALUE that is JSON is passed as such."""
-    given = _object(document) if document else {}
-    given |= {key: _value(text) for key, text in complete_pairs(arguments, "argument").items()}
-    result = answer_to(
-        invocation, "call", timeout_s=600, tool=tool, profile=profile, arguments=given
-    )
-    if as_json:
-        render.print_json(result)
-    else:
-        for part in result.get("content", ()):
-            click.echo(part["text"] if part.get("type") == "text" else json.dumps(part))
-    return Exit.UNEXPECTED if result.get("isError") else Exit.OK
-
-
-def _object(document: str) -> dict[str, Any]:
-    value = _value(document)
-    if not isinstance(value, dict):
-        raise UsageProblem(f"--arguments {document!r} is no JSON object.")
-    return value
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def confirm(question: str, *, yes: bool) -> None:
     """Ask on a terminal; elsewhere insist on --yes."""
     if yes:
@@ -277,6 +237,17 @@ def _say(value: object, sentence: str, *, as_json: bool) -> int:
     else:
         click.echo(sentence)
     return Exit.OK
+
+
+def _state(server: dict[str, Any]) -> str | None:
+    """Return how a server is, with the reason when it is down; None when no gateway runs."""
+    if not server["active"]:
+        return "off"
+    live = server["live"]
+    if live is None:
+        return None
+    reason = str(live["reason"] or "")
+    return f"{live['state']}: {reason[:40]}" if live["state"] == "failed" else str(live["state"])
 
 
 def _where(server: dict[str, Any]) -> str:

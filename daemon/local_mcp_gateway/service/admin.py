@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.log.redact import HIDDEN
+from local_mcp_gateway.log.redact import HIDDEN, redact
 from local_mcp_gateway.service.mcp_servers import definitions_in
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
@@ -163,6 +163,8 @@ VERBS: dict[str, Verb] = {
 }
 READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
 """Everything else changes what the gateway serves, so a running one reloads its definitions."""
+_LIVE = {"server.list", "server.show"}
+"""These tell how a server is, too, if a gateway runs."""
 WITH_GATEWAY = {"server.test", "call"}
 """These talk to upstream servers, so they need a gateway."""
 
@@ -176,7 +178,13 @@ async def perform(
 ) -> object:
     """Do what a command asks; raises a GatewayError that is meant for the person who asked."""
     if verb in VERBS:
-        return await VERBS[verb](database, arguments)
+        answer = await VERBS[verb](database, arguments)
+        if verb in _LIVE:
+            shown: list[Any] = answer if isinstance(answer, list) else [answer]
+            states = gateway.status()["servers"] if gateway else {}
+            for server in shown:
+                server["live"] = redact(states.get(server["name"]))
+        return answer
     if verb not in WITH_GATEWAY or gateway is None:
         raise UsageProblem(
             f"The running gateway does not know {verb!r}.",
