@@ -22,6 +22,7 @@ from pathlib import Path
 
 from benchmarks.table import Row, Size
 from benchmarks.timing import in_turns, process_ms
+from tests.drizzle.toolbox import Toolbox
 
 ROUNDS = {Size.QUICK: 1, Size.SHORT: 3, Size.LONG: 15}
 FLOOR = """
@@ -52,6 +53,7 @@ def measure(size: Size) -> Iterable[Row]:
         yield applied_on_rows(work, folder, rounds)
         yield nothing_pending(work, folder, rounds, 1000)
         yield status(work, folder, rounds)
+        yield from beside_drizzle(work, folder, rounds)
         if size is Size.LONG:
             many = write_folder(work / "five-thousand", 5000)
             yield nothing_pending(work, many, rounds, 5000)
@@ -165,6 +167,65 @@ def status(work: Path, folder: Path, rounds: int) -> Row:
     database = work / "1000.db"
     times = [process_ms(ours(database, folder, "status", "--json")) for _ in range(rounds)]
     return Row("db status, 1,000 applied", statistics.median(times), "ms")
+
+
+def beside_drizzle(work: Path, folder: Path, rounds: int) -> Iterable[Row]:
+    """Measure whole processes beside drizzle-orm and drizzle-kit, where the tests have fetched them."""
+    place = Path(__file__).parents[1] / ".pytest_cache" / "d" / "drizzle-0"
+    if not (place / "complete").exists():
+        return  # `make test ARGS=tests/drizzle` fetches them
+    drizzle = Toolbox(place)
+    drizzle.migrate(work / "theirs.db", folder)
+
+    def timed(run: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        run()
+        return (time.perf_counter() - started) * 1000
+
+    def fresh() -> float:
+        with tempfile.TemporaryDirectory(dir=work) as name:
+            return timed(lambda: drizzle.migrate(Path(name) / "x.db", folder))
+
+    theirs, mine = in_turns(
+        rounds,
+        fresh,
+        lambda: afresh(work, lambda database: ours(database, folder, "migrate"), None),
+    )
+    note = f"{mine:.0f} ms, drizzle-orm {theirs:.0f} ms"
+    yield Row("1,000 pending, new database / drizzle-orm", mine / theirs, "×", at_most=1, note=note)
+    theirs, mine = in_turns(
+        rounds * 3,
+        lambda: timed(lambda: drizzle.migrate(work / "theirs.db", folder)),
+        lambda: process_ms(ours(work / "1000.db", folder, "migrate")),
+    )
+    note = f"{mine:.0f} ms, drizzle-orm {theirs:.0f} ms"
+    yield Row("nothing pending, process / drizzle-orm", mine / theirs, "×", at_most=0.5, note=note)
+    write_snapshots(folder)
+    theirs, mine = in_turns(
+        rounds * 3,
+        lambda: timed(lambda: drizzle.check(folder)),
+        lambda: process_ms(ours(work / "1000.db", folder, "status", "--json")),
+    )
+    note = f"{mine:.0f} ms, drizzle-kit check {theirs:.0f} ms"
+    yield Row("db status, 1,000 / drizzle-kit check", mine / theirs, "×", at_most=1 / 3, note=note)
+
+
+def write_snapshots(folder: Path) -> None:
+    """Write the least chain of snapshots that `drizzle-kit check` reads."""
+    before = "00000000-0000-0000-0000-000000000000"
+    for number in range(len(list(folder.glob("*.sql")))):
+        identity = f"00000000-0000-0000-0000-{number + 1:012d}"
+        snapshot = {"version": "6", "dialect": "sqlite", "id": identity, "prevId": before}
+        empty: dict[str, object] = {
+            "tables": {},
+            "views": {},
+            "enums": {},
+            "internal": {"indexes": {}},
+        }
+        meta: dict[str, object] = {"_meta": {"schemas": {}, "tables": {}, "columns": {}}}
+        file = folder / "meta" / f"{number:04d}_snapshot.json"
+        file.write_text(json.dumps({**snapshot, **empty, **meta}))
+        before = identity
 
 
 def memory(work: Path, folder: Path) -> Row:
