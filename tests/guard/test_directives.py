@@ -1,0 +1,92 @@
+"""What a file asks of the guard in its first lines, from the lock to the last flush."""
+
+from __future__ import annotations
+
+import pytest
+
+from local_mcp_gateway.errors import DoubleQuotedString, ForbiddenStatement, VerificationFailed
+from local_mcp_gateway.guard import GuardPolicy, guarded
+from tests.harness import Place
+
+FAMILY = (
+    "CREATE TABLE parent(id INTEGER PRIMARY KEY, name TEXT);"
+    "CREATE TABLE child(id INTEGER PRIMARY KEY, p REFERENCES parent(id) ON DELETE CASCADE);"
+    "INSERT INTO parent VALUES (1, 'a'), (2, 'b'); INSERT INTO child VALUES (1, 1), (2, 2);"
+)
+
+
+def migrate(place: Place, policy: GuardPolicy | None = None) -> list[str]:
+    with guarded(place.database, place.folder.path, policy=policy) as report:
+        return [step.tag for step in report.applied]
+
+
+@pytest.fixture
+def family(place: Place) -> Place:
+    place.folder.add("family", FAMILY)
+    migrate(place)
+    return place
+
+
+def test_each_kind_of_file_gets_the_transaction_that_it_needs(family: Place) -> None:
+    family.folder.add("plain", "CREATE TABLE x(a);")
+    family.folder.add("vacuum", "-- guard: no-transaction\nVACUUM;")
+    family.folder.add("keys", "-- guard: foreign-keys=on\nDELETE FROM parent WHERE id = 1;")
+    family.folder.add(
+        "rebuild",
+        "CREATE TABLE n(id INTEGER PRIMARY KEY); INSERT INTO n SELECT id FROM parent;",
+        "DROP TABLE parent; ALTER TABLE n RENAME TO parent;",
+    )
+    assert migrate(family) == ["0001_plain", "0002_vacuum", "0003_keys", "0004_rebuild"]
+    assert family.query("SELECT id FROM child") == [(2,)]
+    assert family.query("SELECT count(*) FROM __drizzle_migrations") == [(5,)]
+
+
+def test_a_later_group_that_fails_in_the_rehearsal_leaves_the_first_unapplied(
+    family: Place,
+) -> None:
+    family.folder.add("plain", "CREATE TABLE x(a);")
+    family.folder.add("vacuum", "-- guard: no-transaction\nVACUUM;")
+    family.folder.add("wrong", "DROP TABLE parent;")
+    before = family.content()
+    with pytest.raises(VerificationFailed, match="2 rows of child"):
+        migrate(family)
+    assert family.content() == before
+
+
+def test_a_rebuild_among_enforced_keys_is_refused(family: Place) -> None:
+    family.folder.add("wrong", "-- guard: foreign-keys=on\nDROP TABLE parent;")
+    with pytest.raises(ForbiddenStatement, match="would delete the rows of child"):
+        migrate(family)
+    assert family.query("SELECT count(*) FROM child") == [(2,)]
+
+
+def test_text_in_double_quotes_is_refused_until_it_is_accepted(family: Place) -> None:
+    sql = 'UPDATE parent SET name = "nobody";'
+    tag = family.folder.add("quotes", sql)
+    with pytest.raises(DoubleQuotedString, match='"nobody" is no column'):
+        migrate(family)
+    family.folder.write(tag, "-- guard: accept double_quoted_strings\n" + sql)
+    assert migrate(family) == [tag]
+    assert family.query("SELECT DISTINCT name FROM parent") == [("nobody",)]
+
+
+def test_text_in_double_quotes_is_found_on_a_new_database_too(place: Place) -> None:
+    place.folder.add("a", 'CREATE TABLE a(x); INSERT INTO a VALUES ("text");')
+    with pytest.raises(DoubleQuotedString):
+        migrate(place)
+
+
+def test_functions_of_the_application_are_there_in_rehearsal_and_replay(place: Place) -> None:
+    policy = GuardPolicy(functions={"twice": "tests.guard.test_directives:twice"})
+    place.folder.add("a", "CREATE TABLE a(x); INSERT INTO a VALUES (twice(2));")
+    migrate(place, policy)
+    place.folder.add("b", "UPDATE a SET x = twice(x);")
+    migrate(place, policy)
+    place.write("CREATE INDEX by_hand ON a(x)")
+    with guarded(place.database, place.folder.path, policy=policy) as report:
+        assert [difference.object for difference in report.drift] == ["by_hand"]
+    assert place.query("SELECT x FROM a") == [(8,)]
+
+
+def twice(value: int) -> int:
+    return value * 2
