@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 export PYTHON
 BIN := .venv/bin
 
-.PHONY: help setup run test lint fix docs bench faults check
+.PHONY: help setup run test lint fix docs bench faults soak check
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: setup ## measure, short by default (ARGS="gateway --long")
 
 faults: setup ## kill, starve and cut the power at every step (ARGS="--help")
 	@$(BIN)/python -m faults $(ARGS)
+
+soak: setup ## many clients while servers are killed at random (ARGS="--minutes 30")
+	@$(BIN)/python -m tests.gateway.soak $(ARGS)
 
 check: lint ## all that CI runs: lint, tests with branch coverage, generated pages current
 	@$(BIN)/python docs/generate.py --check
