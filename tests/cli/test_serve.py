@@ -159,7 +159,7 @@ def test_systemd_hears_ready_only_once_it_serves(shipped: Place) -> None:
             assert gateway.wait() == 0
     assert heard[0] == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=starting"
     assert "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=checking the database" in heard
-    assert any(message == "READY=1\nSTATUS=serving 0 servers" for message in heard)
+    assert any(message == "READY=1\nSTATUS=serving 0 profiles, 0 servers" for message in heard)
 
 
 def test_systemd_hears_why_a_start_was_refused(place: Place) -> None:

@@ -147,6 +147,18 @@ def test_reload_applies_a_pending_migration_and_fails_when_it_is_refused(
     assert installed.get("/health/live") == 200
 
 
+def test_the_journal_is_shown_again_as_events(installed: Installed) -> None:
+    installed.run("service", "install")
+    installed.manager.entries("EVENT=service.ready")
+    shown = installed.run("logs", "--from", "journal", "--json").stdout.splitlines()
+    events = [json.loads(line) for line in shown]
+    names = [event["event"] for event in events]
+    assert names[names.index("service.starting") :][:2] == ["service.starting", "guard.locked"]
+    ready = next(event for event in events if event["event"] == "guard.ready")
+    assert (ready["state"], ready["applied"]) == ("created", 3)
+    assert not (installed.home / "data" / "gateway.db.log.jsonl").exists()
+
+
 def test_a_loop_that_hangs_is_found_by_the_watchdog_and_restarted(installed: Installed) -> None:
     installed.run("service", "install")
     limit(installed, "WatchdogSec=1", "RestartSec=0.1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.log.events import LEVELS
+from local_mcp_gateway.log.journal import IDENTIFIER
 from local_mcp_gateway.service.units import SERVICE
 
 if TYPE_CHECKING:
@@ -116,7 +118,10 @@ def parse_line(raw: str) -> Line | None:
 
 def from_journal(*, follow: bool, lines: int | None) -> Iterator[Line]:
     """Yield the unit's entries in the journal; ends by itself unless it follows."""
-    command = ["journalctl", "--user", "--user-unit", SERVICE, "-o", "json", "--no-pager"]
+    # What this user's gateway said, and what the user's manager said about the unit.
+    user = f"_UID={os.getuid()}"
+    command = ["journalctl", "-o", "json", "--no-pager"]
+    command += [user, f"SYSLOG_IDENTIFIER={IDENTIFIER}", "+", user, f"USER_UNIT={SERVICE}"]
     command += ["--follow"] if follow else []
     command += ["--lines", str(lines)] if lines is not None else []
     with subprocess.Popen(
