@@ -6,6 +6,7 @@ import errno
 import traceback
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.database.faults import of_system
 from local_mcp_gateway.errors import (
     ConfigProblem,
     Exit,
@@ -31,9 +32,11 @@ _ERRNO = {
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Return what really happened: task groups wrap a single failure in a group."""
+    """Return what really happened: out of the task groups' wrapping, and a disk's error by its name."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, OSError):
+        return of_system(error, "a file beside the database") or error
     return error
 
 
