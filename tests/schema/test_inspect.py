@@ -65,6 +65,10 @@ SAME = {
         "CREATE TABLE t(a TEXT DEFAULT 'x')",
         'CREATE TABLE t(a TEXT DEFAULT "x")',
     ),
+    "not null on what is the rowid": (
+        "CREATE TABLE t(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE t(id INTEGER NOT NULL, PRIMARY KEY (id))",
+    ),
     "an index as written": (
         "CREATE TABLE t(a TEXT); CREATE INDEX i ON t(a)",
         'CREATE TABLE t(a TEXT); create index if not exists I on "t" (a ASC)',

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.affinity import affinity
+from local_mcp_gateway.schema.hazards import is_rowid
 from local_mcp_gateway.schema.plan import Plan, make_plan
 from local_mcp_gateway.schema.tokens import fold, quote
 
@@ -37,12 +38,8 @@ def missing_values(old: Schema, new: Schema, renames: Renames) -> list[tuple[Tab
             source = before.columns.get(moved.get((table.key, key), key))
             bare = column.default is None or column.default.normal == "null"
             needed = column.not_null and bare and column.generated is None
-            numbered = (
-                table.primary_key is not None
-                and table.primary_key.rowid
-                and key in table.primary_key.columns
-            )
-            if needed and not numbered and (source is None or not source.not_null):
+            has = source is not None and (source.not_null or is_rowid(before, source.key))
+            if needed and not has and not is_rowid(table, key):
                 found.append((table, column))
     return found
 

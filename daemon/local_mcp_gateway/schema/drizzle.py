@@ -102,8 +102,7 @@ def _column(table: Table, column: Column, *, alone: bool) -> Json:
         "name": column.name,
         "type": column.type.text.lower(),
         "primaryKey": primary,
-        "notNull": column.not_null
-        or (primary and key is not None and key.rowid and key.autoincrement),
+        "notNull": column.not_null or (primary and key is not None and key.rowid),
         "autoincrement": primary and key is not None and key.autoincrement,
     }
     if column.default is not None:

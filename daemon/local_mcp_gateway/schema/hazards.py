@@ -97,9 +97,9 @@ def _column(
     """Yield what happens to one column that is there afterwards; `before` is None for a new one."""
     place = f"{quote(new.name)}.{quote(column.name)}"
     required = column.not_null and column.default is None and column.generated is None
-    had_none = before is None or not before.not_null
+    had_none = before is None or not (before.not_null or is_rowid(old, before.key))
     given = seen.gives(new.key, quote(column.key), new=before is None)
-    if required and had_none and not given and not _is_rowid(new, column.key):
+    if required and had_none and not given and not is_rowid(new, column.key):
         rows = "rows that are there have no value" if before is None else "rows with NULL fail"
         yield Hazard(
             HazardKind.NOT_NULL_WITHOUT_DEFAULT,
@@ -127,7 +127,8 @@ def _column(
         yield _breaks(f"{quote(old.name)}.{quote(before.name)}", f"is renamed to {column.name}")
 
 
-def _is_rowid(table: Table, column: str) -> bool:
+def is_rowid(table: Table, column: str) -> bool:
+    """Tell whether a column is the rowid itself, which is never NULL."""
     key = table.primary_key
     return key is not None and key.rowid and key.columns == (column,)
 

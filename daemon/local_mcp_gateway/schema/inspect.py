@@ -167,13 +167,13 @@ def _table(
         if row[3] != "c":
             own.setdefault(str(row[1]), []).append(read_part(row))
             origin[str(row[1])] = row[3]
+    primary_key = _primary_key(clauses, primary[key], [own[at] for at in own if origin[at] == "pk"])
+    rowid = primary_key.columns[0] if primary_key and primary_key.rowid else None
     return Table(
         key=key,
         name=name,
-        columns={fold(str(row[1])): _column(row, clauses) for row in columns},
-        primary_key=_primary_key(
-            clauses, primary[key], [own[at] for at in own if origin[at] == "pk"]
-        ),
+        columns={fold(str(row[1])): _column(row, clauses, rowid) for row in columns},
+        primary_key=primary_key,
         uniques=frozenset(
             _unique(clauses, parts) for at, parts in own.items() if origin[at] == "u"
         ),
@@ -185,7 +185,8 @@ def _table(
     )
 
 
-def _column(row: Row, clauses: TableClauses) -> Column:
+def _column(row: Row, clauses: TableClauses, rowid: str | None) -> Column:
+    """Return one column; NOT NULL says nothing about the one that is the rowid."""
     _, name, declared, not_null, default, _, hidden = row
     key = fold(str(name))
     found = clauses.columns[key]
@@ -193,7 +194,7 @@ def _column(row: Row, clauses: TableClauses) -> Column:
         key=key,
         name=str(name),
         type=_sql(str(declared)),
-        not_null=bool(not_null),
+        not_null=bool(not_null) and key != rowid,
         default=None if default is None else _default(str(default)),
         collation=found.collation,
         generated=found.generated,
