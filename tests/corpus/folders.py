@@ -6,6 +6,7 @@ What is fetched is kept in pytest's cache and never committed.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -252,7 +253,16 @@ class NotFetched(Exception):
 
 
 def fetch(folder: RealFolder, cache: Path) -> Path:
-    """Return the folder as its package has it, fetched once; raises NotFetched."""
+    """Return the folder as its package has it, fetched once; raises NotFetched.
+
+    Test processes that run beside each other share the cache: one fetches, the others wait.
+    """
+    with (cache / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _fetch(folder, cache)
+
+
+def _fetch(folder: RealFolder, cache: Path) -> Path:
     place = cache / folder.name
     if place.is_dir() and tree_hash(place) == folder.tree:
         return place
