@@ -212,6 +212,18 @@ def test_reload_applies_what_is_pending_while_it_serves(shipped: Place) -> None:
         assert gateway.wait_for("service.reloaded")["applied"] == [tag]
 
 
+def test_reload_says_which_changed_settings_wait_for_a_restart(shipped: Place) -> None:
+    config = shipped.root / "gateway.toml"
+    config.write_text("[backup]\nkeep_last = 5\n")
+    options = ("--config", str(config), *shipped.options)
+    with shipped.serve(options=options) as gateway:
+        gateway.wait_ready()
+        config.write_text("[backup]\nkeep_last = 6\n[upstream]\ncall_timeout_s = 5.0\n")
+        done = shipped.run("reload", "--json").json()
+    assert done["changed"] == ["backup.keep_last", "upstream.call_timeout_s"]
+    assert done["needs_restart"] == ["upstream.call_timeout_s"]
+
+
 def test_sighup_reloads_too_and_systemd_hears_of_it(shipped: Place) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         address = str(shipped.root / "notify")

@@ -162,6 +162,7 @@ def test_a_saved_configuration_is_a_reload(shipped: Place) -> None:
         config.write_text("[gateway]\ndrain_timeout_s = 2.0\n")
         reloaded = gateway.wait_for("service.reloaded")
         assert reloaded["changed"] == ["gateway.drain_timeout_s"]
+        assert reloaded["needs_restart"] == ["gateway.drain_timeout_s"]
         config.write_text("[gateway]\ndrain_timeot_s = 2.0\n")
         refused = gateway.wait_for("service.reload_refused")
         assert "gateway.drain_timeout_s" in refused["hint"]

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.run import Serving
 
-FIXED = ("gateway.host", "gateway.port", "database.path")
-"""Settings that only a restart can change: the socket and the lock are held by this process."""
+LIVE = ("guard.", "backup.", "migrations.")
+"""Settings that a reload puts in force at once. The others were handed out at the start: they are named
+in `needs_restart`, since a setting that silently does nothing is worse than one that is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ async def reload(plan: Serving, old: Settings, database: Database, emit: Emit) -
     return Reloaded(
         settings=new,
         changed=changed,
-        needs_restart=tuple(key for key in changed if key in FIXED),
+        needs_restart=tuple(key for key in changed if not key.startswith(LIVE)),
         applied=tuple(step.tag for step in report.applied),
         paused_ms=paused_ms,
     )
