@@ -120,6 +120,18 @@ def file_hash(path: Path, *, stop: threading.Event | None = None) -> str:
     return digest.hexdigest()
 
 
+def digest(connection: sqlite3.Connection) -> str:
+    """Return a SHA-256 of schema and rows, to tell whether a small database reads back as written.
+
+    A write that only claimed to have happened may leave an older page in its place, which is whole
+    and which no check of the file's structure can find.
+    """
+    found = hashlib.sha256()
+    for line in connection.iterdump():
+        found.update(line.encode(errors="surrogatepass"))
+    return found.hexdigest()
+
+
 def first_problem(
     path: Path,
     check: Literal["quick_check", "integrity_check"],

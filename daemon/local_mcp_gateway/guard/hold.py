@@ -20,6 +20,7 @@ from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.integrity import full_check, quick_check
 from local_mcp_gateway.errors import Damaged, DiskProblem, GatewayError
 from local_mcp_gateway.migrate.groups import wants_foreign_keys
+from local_mcp_gateway.schema import fingerprint, inspect
 
 if TYPE_CHECKING:
     import sqlite3
@@ -112,11 +113,7 @@ def settle(attempt: Attempt, done: Done, backup: Backup | None) -> None:
             ) from None
         try:
             with closing(open_reader(attempt.database, locked=True)) as reader:
-                if database_bytes(attempt.database) <= THOROUGH_BYTES:
-                    full_check(reader, attempt.database)
-                else:
-                    limit_s = attempt.policy.quick_check_limit_s
-                    quick_check(reader, attempt.database, limit_s=limit_s)
+                _require_as_written(attempt, reader, done)
         except Damaged as error:
             hint = f"Restore with `db restore {backup.name}`." if backup else error.hint
             raise Damaged(error.message, hint=hint, **error.data) from None
@@ -127,6 +124,17 @@ def settle(attempt: Attempt, done: Done, backup: Backup | None) -> None:
             statements=step.statements,
             duration_ms=step.duration_ms,
         )
+
+
+def _require_as_written(attempt: Attempt, reader: sqlite3.Connection, done: Done) -> None:
+    """Raise Damaged unless the file is sound and its schema is the one that was committed."""
+    if database_bytes(attempt.database) <= THOROUGH_BYTES:
+        full_check(reader, attempt.database)
+    else:
+        quick_check(reader, attempt.database, limit_s=attempt.policy.quick_check_limit_s)
+    if fingerprint(inspect(reader)) != done.fingerprint:
+        # An older first page is a whole database too: of the schema from before.
+        raise Damaged(f"{attempt.database} does not read back as written: a write was lost.")
 
 
 def thin_out(attempt: Attempt) -> None:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.backup import names, sweep
 from local_mcp_gateway.backup.durable import flush, named_failures, remove
 from local_mcp_gateway.backup.swap import prune_asides, swap
+from local_mcp_gateway.backup.verify import digest, open_immutable
 from local_mcp_gateway.database.connect import (
     begin_immediate,
     open_migration,
     open_reader,
     set_foreign_keys,
 )
-from local_mcp_gateway.database.integrity import quick_check
+from local_mcp_gateway.database.integrity import full_check, quick_check
 from local_mcp_gateway.database.lock import DatabaseLock, lock_path
 from local_mcp_gateway.errors import BackupFailed, Damaged, DiskProblem, NotADatabase
 from local_mcp_gateway.guard.backup import back_up_now
@@ -143,7 +144,12 @@ def _finish(
         )
         if seeds:
             plant(fresh, seeds, program_version=policy.program_version, backup=saved)
+        written = digest(fresh)
         fresh.execute("COMMIT")
         (busy, *_) = fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy or any(side.exists() for side in names.side_files(staged)):
         raise DiskProblem(f"The fresh database {staged} could not be brought into one file.")
+    with closing(open_immutable(staged)) as reader:
+        full_check(reader, staged)
+        if digest(reader) != written:
+            raise DiskProblem(f"The fresh database {staged} does not read back as written.")
