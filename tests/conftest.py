@@ -66,3 +66,26 @@ def validate_json() -> Callable[[str, Any], None]:
         assert not errors, errors
 
     return validate
+
+
+COUNTED = pytest.StashKey[dict[str, set[str]]]()
+"""What `tests/corpus` did with how many real folders: a line under the test run."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add up what the workers of `-n 2` counted."""
+    counted = node.config.stash.setdefault(COUNTED, {})
+    for what, names in getattr(node, "workeroutput", {}).get("corpus", {}).items():
+        counted.setdefault(what, set()).update(names)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    counted = config.stash.get(COUNTED, {})
+    if counted:
+        from tests.corpus.folders import FOLDERS
+
+        said = ", ".join(f"{len(names)} {what}" for what, names in counted.items())
+        terminalreporter.write_line(f"real migration folders: {said}, of {len(FOLDERS)}")

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import COUNTED
 from tests.corpus.folders import FOLDERS, NotFetched, RealFolder, fetch
-
-COUNTED = pytest.StashKey[dict[str, set[str]]]()
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +42,9 @@ def fetched(folder: RealFolder, cache: Path, count: Callable[[str, RealFolder], 
     return found
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    counted = config.stash.get(COUNTED, {})
-    if counted:
-        said = ", ".join(f"{len(names)} {what}" for what, names in counted.items())
-        terminalreporter.write_line(f"real migration folders: {said}, of {len(FOLDERS)}")
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the counts of a worker (`-n 2`) to the process that shows them."""
+    counted = session.config.stash.get(COUNTED, {})
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["corpus"] = {what: sorted(names) for what, names in counted.items()}
