@@ -86,6 +86,13 @@ def test_the_default_data_folder_is_made_for_its_owner_alone(shipped: Place) -> 
         assert (folder / "local-mcp-gateway.db").exists()
 
 
+def test_a_home_that_cannot_hold_the_data_folder_is_said_with_its_path(shipped: Place) -> None:
+    (shipped.home / ".local-mcp-gateway-data").write_text("in the way")
+    done = shipped.run("--log-format", "json", "serve", "--port", "0", bare=True)
+    assert done.code == 7
+    assert str(shipped.home / ".local-mcp-gateway-data") in done.events()[-1]["message"]
+
+
 def test_under_systemd_the_database_is_in_the_state_directory(shipped: Place) -> None:
     state = shipped.root / "state"
     state.mkdir(mode=0o700)

@@ -23,7 +23,7 @@ import anyio.to_thread
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.database.lock import read_holder
-from local_mcp_gateway.errors import Exit, PortInUse
+from local_mcp_gateway.errors import DatabasePathProblem, Exit, PortInUse
 from local_mcp_gateway.log import tee
 from local_mcp_gateway.log.file import LogFile
 from local_mcp_gateway.log.journal import is_journal
@@ -181,6 +181,12 @@ async def _keep_extending(notifier: Notifier) -> None:
 
 def _prepare_folder(settings: Settings) -> None:
     """Create the data folder (0700) if it is our own default or systemd's; a typed path is not ours."""
+    if settings.database.path:
+        return
     folder = settings.database_path.parent
-    if not settings.database.path:
+    try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabasePathProblem(
+            f"The data folder {folder} cannot be created: {error.strerror}."
+        ) from None
