@@ -379,3 +379,42 @@ def test_a_database_of_drizzle_1_gets_its_names_too(tmp_path: Path) -> None:
     assert name == "20240101000000_a"
     assert at is not None
     connection.close()
+
+
+@pytest.mark.parametrize(
+    "module", ["fts3(x)", "fts4(x)", "fts5(x)", "rtree(id, low, high)", "rtree_i32(id, low, high)"]
+)
+def test_the_modules_of_sqlite_may_ask_what_they_need(shop: Workshop, module: str) -> None:
+    shop.add("0000_a", f"CREATE VIRTUAL TABLE f USING {module};")
+    shop.apply()
+    shop.add("0001_b", "ALTER TABLE f RENAME TO g;")
+    shop.apply()
+    shop.add("0002_c", "DROP TABLE g;")
+    shop.apply()
+    assert shop.rows("SELECT name FROM sqlite_schema WHERE name LIKE 'f%' OR name LIKE 'g%'") == []
+
+
+def test_a_mark_at_the_beginning_and_windows_line_ends_are_taken_as_they_are(
+    shop: Workshop,
+) -> None:
+    text = b"\xef\xbb\xbf-- guard: accept x\r\nCREATE TABLE a(\r\n  x\r\n);\r\n--> statement-breakpoint\r\nCREATE TABEL b(x);\r\n"
+    shop.add("0000_a", text)
+    error = failure(shop, MigrationFailed)
+    assert error.data["line"] == 6
+    assert shop.read().migrations[0].directives.accept == {"x"}
+    shop.entries.clear()
+    shop.add("0000_a", text.replace(b"TABEL", b"TABLE"))
+    shop.apply()
+    assert shop.resolve().pending == ()
+
+
+def test_sequences_and_statistics_may_be_written(shop: Workshop) -> None:
+    shop.add(
+        "0000_a",
+        "CREATE TABLE a(id INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO a VALUES (5);"
+        "UPDATE sqlite_sequence SET seq = 9; ANALYZE; DELETE FROM sqlite_stat1; PRAGMA user_version = 3;",
+    )
+    shop.apply()
+    shop.execute("INSERT INTO a DEFAULT VALUES")
+    assert shop.rows("SELECT max(id) FROM a") == [(10,)]
+    assert shop.rows("PRAGMA user_version") == [(3,)]

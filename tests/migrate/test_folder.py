@@ -145,3 +145,11 @@ def test_a_drizzle_1_folder_is_read_in_the_order_of_its_stamps(tmp_path: Path) -
     assert folder.migrations[0].when == 1_704_164_645_000
     assert folder.migrations[0].down == tmp_path / "20240102030405_a" / "down.sql"
     assert folder.stamped
+
+
+def test_a_drizzle_1_migration_beside_a_journal_is_not_passed_over(shop: Workshop) -> None:
+    shop.add("0000_a", "SELECT 1;")
+    (shop.path / "20240102030405_b").mkdir()
+    (shop.path / "20240102030405_b" / "migration.sql").write_text("SELECT 2;")
+    assert shop.read().unjournaled == (shop.path / "20240102030405_b" / "migration.sql",)
+    assert shop.codes() == ["unjournaled"]

@@ -38,6 +38,19 @@ _HARMLESS = frozenset(
 )
 # These survive a ROLLBACK and change what later statements mean: reset after each migration.
 _RESET = frozenset({"legacy_alter_table", "ignore_check_constraints", "recursive_triggers"})
+# To be read, not set; FTS3 asks for the page size while it creates a table.
+_READABLE = frozenset(
+    {
+        "journal_mode",
+        "page_size",
+        "auto_vacuum",
+        "page_count",
+        "freelist_count",
+        "max_page_count",
+        "schema_version",
+        "synchronous",
+    }
+)
 ALLOWED_PRAGMAS = _READING | _TRANSACTIONAL | _HARMLESS | _RESET
 
 _WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
@@ -145,7 +158,7 @@ class Authority:
             return "a migration may not attach or detach another database"
         if action == sqlite3.SQLITE_PRAGMA:
             self.touched_state = True
-            return _reason_to_refuse_pragma(first or "")
+            return _reason_to_refuse_pragma((first or "").lower(), second)
         table = (
             first if action in _ON_TABLE_FIRST else second if action in _ON_TABLE_SECOND else None
         )
@@ -156,13 +169,12 @@ class Authority:
         return None
 
 
-def _reason_to_refuse_pragma(name: str) -> str | None:
-    lowered = name.lower()
-    if lowered in ALLOWED_PRAGMAS:
+def _reason_to_refuse_pragma(name: str, value: str | None) -> str | None:
+    if name in ALLOWED_PRAGMAS or (value is None and name in _READABLE):
         return None
-    if lowered in ("journal_mode", "page_size", "auto_vacuum"):
+    if name in ("journal_mode", "page_size", "auto_vacuum"):
         return (
-            f"PRAGMA {lowered} has no effect inside a transaction; put it into a file of its own with"
+            f"PRAGMA {name} has no effect inside a transaction; put it into a file of its own with"
             " the first line `-- guard: no-transaction`"
         )
-    return f"PRAGMA {lowered} is not among those that a migration may use"
+    return f"PRAGMA {name} is not among those that a migration may use"

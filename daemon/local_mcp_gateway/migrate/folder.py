@@ -93,10 +93,22 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
     if journal_new_files and not journal.problems:
         new, _, more = _read_entries(path, _new_entries(extra, migrations), names)
         return Folder(path, (*migrations, *new), (), (*journal.problems, *problems, *more), absent)
-    unjournaled = tuple(path / name for name in extra)
+    unjournaled = (
+        *(path / name for name in extra),
+        *(path / name / "migration.sql" for name in _stamped_beside(path, subfolders)),
+    )
     if journal.problems:  # what it lists is unknown, so nothing can be said about the rest
         unjournaled = ()
     return Folder(path, migrations, unjournaled, (*journal.problems, *problems), absent)
+
+
+def _stamped_beside(path: Path, subfolders: list[str]) -> list[str]:
+    """Return folders of Drizzle's 1.x format beside a journal, which would be passed over otherwise."""
+    return sorted(
+        name
+        for name in subfolders
+        if _STAMPED.fullmatch(name) and (path / name / "migration.sql").exists()
+    )
 
 
 def read_bytes(file: str) -> bytes:

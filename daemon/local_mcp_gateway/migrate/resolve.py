@@ -89,7 +89,9 @@ def resolve(
         problems += _repeated_numbers(folder, {m.tag for m in pending})
         if not allow_out_of_order:
             problems += _out_of_order(folder, pending, applied, matched)
-    problems += [_unjournaled(path.name, folder) for path in folder.unjournaled]
+    problems += [
+        _unjournaled(str(path.relative_to(folder.path)), folder) for path in folder.unjournaled
+    ]
     return Resolution(done, pending, tuple(problems), tuple(edited))
 
 
