@@ -78,6 +78,26 @@ async def test_a_frozen_server_does_not_disturb_another(tmp_path: Path) -> None:
         assert await use(running, "echo", back=True) == '{"back": true}'
 
 
+async def test_a_child_that_answers_nothing_any_more_is_replaced(tmp_path: Path) -> None:
+    options = replace(QUICK, call_timeout_s=1)
+    async with gateway_of(tmp_path, stdio("plain", "plain.py"), options=options) as running:
+        pid = int(await use(running, "pid"))
+        os.kill(pid, signal.SIGSTOP)
+        assert "did not answer within 1 s" in (await use(running, "echo"))["message"]
+        lost = await running.heard("upstream.lost", server="plain")
+        assert "it does not answer" in lost["reason"]
+        assert int(await use(running, "pid")) != pid
+        assert not alive(pid)
+
+
+async def test_the_last_lines_of_stderr_are_kept_for_the_status(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        await use(running, "flood")
+        with anyio.fail_after(10):
+            while running.gateway.status()["servers"]["plain"]["wrote"] != ["x" * 500] * 20:
+                await anyio.sleep(0.01)
+
+
 async def test_a_command_that_does_not_exist_is_told_and_the_others_are_listed(
     tmp_path: Path,
 ) -> None:
@@ -176,12 +196,18 @@ async def test_a_server_that_lost_only_its_sessions_gets_a_new_one_and_the_call_
 
 @pytest.mark.parametrize(
     ("tool", "words"),
-    [("crash", "it answered HTTP 500"), ("junk", "no JSON-RPC"), ("hang", "did not answer within")],
+    [
+        ("crash", "it answered HTTP 500"),
+        ("junk", "no JSON-RPC"),
+        ("hang", "did not answer within"),
+        ("redirect", "it redirects to http://127.0.0.1:9/elsewhere"),
+        ("big", "larger than 100000 bytes"),
+    ],
 )
 async def test_what_an_http_server_does_wrong_is_said(
     tmp_path: Path, tool: str, words: str
 ) -> None:
-    options = replace(QUICK, call_timeout_s=1)
+    options = replace(QUICK, call_timeout_s=1, max_message_bytes=100_000)
     async with process(SERVERS / "plain_http.py") as (_, url):
         async with gateway_of(tmp_path, http("web", url), options=options) as running:
             assert words in (await use(running, tool))["message"]

@@ -42,6 +42,9 @@ class Connection(Protocol):
     async def wait_lost(self) -> str:
         """Return the reason when the connection has ended."""
 
+    def lose(self, reason: str) -> None:
+        """Give the connection up: every call that waits fails."""
+
     async def close(self) -> None:
         """End the connection and what it owns; may be called twice."""
 

@@ -51,7 +51,11 @@ class HttpWire:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Post and yield the reply. Raises SessionLost and UpstreamLost."""
         try:
-            async with self._http.post(self._url, data=body, headers=headers) as reply:
+            posting = self._http.post(self._url, data=body, headers=headers, allow_redirects=False)
+            async with posting as reply:
+                if 300 <= reply.status < 400:
+                    where = reply.headers.get("Location", "nowhere")
+                    raise UpstreamLost(f"it redirects to {where}: give that URL, if you trust it")
                 if reply.status == 404 and "Mcp-Session-Id" in headers:
                     raise SessionLost
                 yield reply
@@ -65,7 +69,9 @@ class HttpWire:
         """Read the answer to `identity`, handing on what comes before it."""
         if reply.content_type == STREAM:
             return await self._answer_in_stream(reply, identity, call)
-        body = await reply.read()
+        body = await self._body(reply)
+        if body is None:
+            return self._too_large()
         try:
             message = envelope.decode_envelope(body)
         except msgspec.DecodeError:
@@ -77,6 +83,23 @@ class HttpWire:
         if reply.status >= 400:
             raise UpstreamLost(f"it answered HTTP {reply.status}")
         raise UpstreamLost("it answered with something that is no JSON-RPC")
+
+    async def _body(self, reply: aiohttp.ClientResponse) -> bytes | None:
+        """Read a body up to the limit; None when it is larger."""
+        if reply.content_length is not None and reply.content_length <= self._limit:
+            return await reply.read()
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in reply.content.iter_any():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > self._limit:
+                return None
+        return b"".join(parts)
+
+    def _too_large(self) -> Answer:
+        text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
+        return envelope.failure(envelope.INTERNAL_ERROR, text)
 
     async def _answer_in_stream(
         self, reply: aiohttp.ClientResponse, identity: bytes, call: Call
@@ -96,8 +119,7 @@ class HttpWire:
                     else:
                         call.notified(message.method, bytes(message.params))
         except TooLarge:
-            text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
-            return envelope.failure(envelope.INTERNAL_ERROR, text)
+            return self._too_large()
         except msgspec.DecodeError:
             raise UpstreamLost("it sent an event that is no JSON-RPC") from None
         raise UpstreamLost("it ended its stream without an answer")

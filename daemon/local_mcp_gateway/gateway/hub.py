@@ -115,8 +115,12 @@ class Hub:
         return Events(
             notified=lambda method, params: self._notified(upstream, method, params),
             asked=lambda method, params: self._asked(upstream, method, params),
-            wrote=lambda line: self.emit("upstream.wrote", server=upstream.name, line=line),
+            wrote=lambda line: self._wrote(upstream, line),
         )
+
+    def _wrote(self, upstream: Upstream, line: str) -> None:
+        upstream.wrote.append(line)
+        self.emit("upstream.wrote", server=upstream.name, line=line)
 
     def connected(self, upstream: Upstream) -> None:
         """Subscribe again, at a server that came back, to what clients still watch."""
@@ -229,6 +233,7 @@ class Hub:
                     "tools": len(lists[CatalogKind.TOOLS]) if lists else None,
                     "protocol": upstream.identity.version if upstream.identity else None,
                     "pid": upstream.pid,
+                    "wrote": list(upstream.wrote),
                 },
             )
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from local_mcp_gateway.gateway import envelope
 from local_mcp_gateway.gateway.call import Call, Events, UpstreamLost
 from local_mcp_gateway.gateway.catalog import altered
+from local_mcp_gateway.gateway.connection import SILENT
 from local_mcp_gateway.gateway.listing import fetch_lists
 from local_mcp_gateway.store.model import CatalogKind, ServerKind
 
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.store.model import ServerDefinition
 
+KEPT_LINES: Final = 20
+"""Lines that a server wrote last, kept for `server show`."""
+PONG_S: Final = 5.0
+"""How long a server that let a call time out may take to answer a ping."""
 FIRST_PAUSE_S: Final = 0.5
 LEAST_PAUSE_S: Final = 1.0
 SETTLE_S: Final = 0.05
@@ -91,6 +97,7 @@ class Upstream:
         self.state = State.IDLE
         self.reason: str | None = None
         self.retry_at: float | None = None
+        self.wrote: deque[str] = deque(maxlen=KEPT_LINES)
         self._options = options
         self._open = open_connection
         self._hooks = hooks
@@ -105,6 +112,7 @@ class Upstream:
         self._in_flight = 0
         self._last_used = time.monotonic()
         self._life: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -122,10 +130,10 @@ class Upstream:
 
     async def stop(self) -> None:
         """End the connection and the child with all its tree; calls that wait fail."""
-        if self._life is not None:
-            self._life.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._life
+        tasks = [task for task in (self._life, self._checking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._reject("the server was removed or the gateway stops")
 
     def want(self) -> None:
@@ -158,6 +166,7 @@ class Upstream:
         except UpstreamLost as lost:
             return self._unavailable(lost.reason)
         except TimeoutError:
+            self._suspect()
             text = (
                 f"The server {self.name!r} did not answer within {self._options.call_timeout_s:g} s"
             )
@@ -165,6 +174,26 @@ class Upstream:
         finally:
             self._in_flight -= 1
             self._last_used = time.monotonic()
+
+    def _suspect(self) -> None:
+        """After a call that timed out: end a child that does not even answer a ping."""
+        connection = self._connection
+        if connection is not None and self._checking is None:
+            self._checking = asyncio.create_task(self._check(connection))
+
+    async def _check(self, connection: Connection) -> None:
+        patience_s = min(PONG_S, self._options.call_timeout_s)
+        try:
+            async with asyncio.timeout(patience_s):
+                await connection.request(Call("ping", b"", SILENT))
+        except TimeoutError:
+            connection.lose(
+                f"it does not answer: a call timed out, and a ping after {patience_s:g} s"
+            )
+        except UpstreamLost:
+            pass
+        finally:
+            self._checking = None
 
     async def notify(self, method: str, params: bytes) -> None:
         """Pass a notification on, if the server is there to take it."""
@@ -274,6 +303,8 @@ class Upstream:
         most = min(FIRST_PAUSE_S * 2 ** min(failures - 1, 16), self._options.backoff_max_s)
         pause_s = random.uniform(most / 2, most)
         self.state, self.reason, self.retry_at = State.FAILED, reason, time.time() + pause_s
+        # Nobody waits for the lists of a server that is down: they come when it does.
+        self._listed.set()
         self._emit("upstream.lost", server=self.name, reason=reason, retry_s=round(pause_s, 2))
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):

@@ -53,7 +53,7 @@ class HttpConnection:
         self._url = definition.url
         self._configured = dict(definition.headers)
         self._http = http
-        self._wire = HttpWire(self._url, http, max_message_bytes, self._lose, self._requested)
+        self._wire = HttpWire(self._url, http, max_message_bytes, self.lose, self._requested)
         self._events = events
         self._limit = max_message_bytes
         self._session: dict[str, str] | None = None
@@ -223,7 +223,7 @@ class HttpConnection:
             if last is not None:
                 asked["Last-Event-ID"] = last
             try:
-                async with self._http.get(self._url, headers=asked) as reply:
+                async with self._http.get(self._url, headers=asked, allow_redirects=False) as reply:
                     if reply.status != 200 or not reply.content_type.startswith(STREAM):
                         return
                     parser = Parser(self._limit)
@@ -241,7 +241,7 @@ class HttpConnection:
             async with asyncio.timeout(10), self._http.get(self._url, headers={"Accept": JSON}):
                 return
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self._lose(reason_of(error))
+            self.lose(reason_of(error))
 
     def _streamed(self, data: bytes) -> None:
         if not data:
@@ -277,7 +277,8 @@ class HttpConnection:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _lose(self, reason: str) -> None:
+    def lose(self, reason: str) -> None:
+        """Give the server up; it is met anew by the next call."""
         if not self._lost.done():
             self._lost.set_result(reason)
 

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 sessions: set[str] = set()
-TOOLS = ["echo", "raw", "hang", "crash", "junk"]
+TOOLS = ["echo", "raw", "hang", "crash", "junk", "redirect", "big"]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -66,6 +66,13 @@ class Handler(BaseHTTPRequestHandler):
             threading.Event().wait(600)
         if name == "crash":
             self.reply(500, b"Internal Server Error")
+            return
+        if name == "redirect":
+            self.reply(307, Location="http://127.0.0.1:9/elsewhere")
+            return
+        if name == "big":
+            content = [{"type": "text", "text": "x" * 200_000}]
+            self.reply(200, self.result(identity, {"content": content}))
             return
         if name == "junk":
             self.reply(200, b"<html>")
