@@ -256,3 +256,18 @@ async def test_metrics_count_calls_by_server_and_outcome(running: Running) -> No
     assert f'local_mcp_gateway_calls_total{{{labels},status="ok"}} 1' in lines
     assert f'local_mcp_gateway_calls_total{{{labels},status="error"}} 1' in lines
     assert 'local_mcp_gateway_upstream_ready{server="plain"} 1' in lines
+
+
+async def test_a_batch_is_answered_as_one_where_the_revision_has_batches(running: Running) -> None:
+    params = {**HELLO["params"], "protocolVersion": "2025-03-26"}
+    hello = await running.post({**HELLO, "params": params})
+    headers = {"mcp_session_id": hello.headers["mcp-session-id"]}
+    note = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    echo = call("tools/call", "two", name="echo", arguments={"a": 1})
+    reply = await running.post([call("ping", 1), note, echo], **headers)
+    answers = {answer["id"]: answer["result"] for answer in await reply.json()}
+    assert answers[1] == {}
+    assert answers["two"]["content"][0]["text"] == '{"a": 1}'
+    assert (await running.post([note], **headers)).status == 202
+    newer = await running.post([call("ping", 1)], **await session(running))
+    assert newer.status == 400

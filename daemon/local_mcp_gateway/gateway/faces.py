@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from local_mcp_gateway.gateway import envelope, eras, metrics
+from local_mcp_gateway.gateway.batch import is_batch, serve_batch
 from local_mcp_gateway.gateway.envelope import (
     INVALID_REQUEST,
     PARSE_ERROR,
@@ -124,10 +125,14 @@ class Faces:
 
     # --- POST -----------------------------------------------------------------------------------
 
-    async def _decoded(self, visit: Visit) -> Envelope | None:
-        """Read and decode the body; what cannot be decoded is answered here."""
+    async def _decoded(self, visit: Visit, profile: str | None = None) -> Envelope | None:
+        """Read and decode the body; a batch, and what cannot be decoded, is answered here."""
         try:
-            return decode_envelope(await visit.body(self._hub.options.max_request_bytes))
+            body = await visit.body(self._hub.options.max_request_bytes)
+            if profile is not None and is_batch(body):
+                await serve_batch(self._hub, profile, body, visit)
+                return None
+            return decode_envelope(body)
         except TooLarge:
             await visit.plain(413, failure(INVALID_REQUEST, "The request is too large"))
         except msgspec.ValidationError:
@@ -138,7 +143,7 @@ class Faces:
         return None
 
     async def _post(self, profile: str, visit: Visit) -> None:
-        message = await self._decoded(visit)
+        message = await self._decoded(visit, profile)
         if message is None:
             return
         if (fault := _fault(visit.headers, message)) is not None:

@@ -17,6 +17,7 @@ from local_mcp_gateway.gateway.sessions import LEVELS
 from local_mcp_gateway.gateway.streams import stream
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.call import Caller
     from local_mcp_gateway.gateway.envelope import Envelope
     from local_mcp_gateway.gateway.hub import Hub
     from local_mcp_gateway.gateway.sessions import Session
@@ -79,26 +80,34 @@ def take(hub: Hub, session: Session, message: Envelope) -> None:
         session.introduce(bytes(message.params))
         session.offer(response(message.id, hub.hello(session)))
     elif message.is_request:
-        params = bytes(message.params)
-        request = Request(session.profile, message.method, params, StreamCaller(session), session)
-        hub.start(_run(hub, session, request, bytes(message.id)))
+        hub.start(_answer_in_stream(hub, session, message))
     else:
         hub.took(session.profile, session, message)
 
 
-async def _run(hub: Hub, session: Session, request: Request, identity: bytes) -> None:
+async def _answer_in_stream(hub: Hub, session: Session, message: Envelope) -> None:
+    answer = await answer_to(hub, session, message, StreamCaller(session))
+    session.offer(response(message.id, answer))
+
+
+async def answer_to(hub: Hub, session: Session, message: Envelope, caller: Caller) -> Answer:
+    """Handle one request of a session in a task of its own, so that the client can cancel it."""
     began = time.perf_counter_ns()
-    task = asyncio.current_task()
-    assert task is not None, "the hub runs this in a task"
+    request = Request(session.profile, message.method, bytes(message.params), caller, session)
+    handling = asyncio.ensure_future(hub.router.handle(request))
+    identity = bytes(message.id)
     answer: Answer | None = None
 
     def cancel() -> None:
-        task.cancel()
+        handling.cancel()
 
     session.running[identity] = cancel
     try:
-        answer = await hub.router.handle(request)
-        session.offer(response(identity, answer))
+        await asyncio.wait((handling,))
+        if not handling.cancelled():
+            answer = handling.result()
     finally:
+        handling.cancel()
         session.running.pop(identity, None)
         hub.finished(request, answer, began)
+    return answer or failure(envelope.CANCELLED, "Request cancelled")
