@@ -123,8 +123,9 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
         for item, value in found[key].items():
             click.echo(f"{key:<8} {item}={value}")
     for key, value in (found["live"] or {}).items():
-        if value is not None:
-            click.echo(f"{key:<8} {value}")
+        for shown in value if isinstance(value, list) else [value]:
+            if shown is not None:
+                click.echo(f"{key:<8} {shown}")
     return Exit.OK
 
 
