@@ -447,6 +447,18 @@ def test_check_weighs_what_is_pending_on_the_rows_that_are_there(place: Place) -
     assert "becomes unique" in found.stdout
 
 
+def test_the_functions_of_the_application_are_there_for_every_replay(place: Place) -> None:
+    config = place.root / "gateway.toml"
+    config.write_text('[migrations.functions]\nlast_part = "posixpath:basename"\n')
+    place.folder.add("a", "CREATE TABLE t(a TEXT); INSERT INTO t VALUES (last_part('x/y'));")
+    options = ("--config", str(config), "db")
+    wanted = schema(place, "CREATE TABLE t(a TEXT, b TEXT);")
+    assert place.run(*options, "generate", "--schema", wanted).code == 0
+    assert place.run(*options, "check").code == 0
+    assert place.run(*options, "diff", "--from", "migrations", "--to", wanted).code == 0
+    assert place.run("db", "check").code == 8  # without them
+
+
 def test_the_programs_own_folder_has_nothing_to_mend(place: Place) -> None:
     found = place.run("--database", place.database, "db", "check", "--json", bare=True)
     assert (found.code, found.json()["problems"], found.json()["warnings"]) == (0, [], [])

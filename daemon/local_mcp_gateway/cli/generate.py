@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.schema_sources import DEFAULT_SCHEMA, load_schema
+from local_mcp_gateway.cli.schema_sources import DEFAULT_SCHEMA, load_schema, prepare
 from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
 
 if TYPE_CHECKING:
@@ -74,8 +74,10 @@ def generate(
     from local_mcp_gateway.schema.renames import parse_renames  # noqa: PLC0415
 
     folder = flow.open_folder(invocation.migrations)
-    base = flow.schema_of(folder)
+    ready = prepare(invocation)
+    base = flow.schema_of(folder, prepare=ready)
     if empty:
+        flow.mend_snapshots(folder, prepare=ready)
         return _report(_write_empty(folder, base, slug(name or "custom")), None, as_json=as_json)
     target = load_schema(invocation, schema)
     decided = parse_renames(renames, base, target)
@@ -96,17 +98,16 @@ def generate(
     )
     made = _weighed(invocation, made)
     _confirm(made, yes=yes, as_json=as_json)
-    for tag in flow.mend_snapshots(folder):
+    for tag in flow.mend_snapshots(folder, prepare=ready):
         click.echo(f"The snapshot of {tag} was written again from the migrations.", err=True)
     return _report(flow.write(folder, made), made, as_json=as_json)
 
 
 def _write_empty(folder: Folder, base: Schema, name: str) -> Written:
-    from local_mcp_gateway.migrate.generate import last_id, mend_snapshots  # noqa: PLC0415
+    from local_mcp_gateway.migrate.generate import last_id  # noqa: PLC0415
     from local_mcp_gateway.migrate.write import write_migration  # noqa: PLC0415
     from local_mcp_gateway.schema.drizzle import write_snapshot  # noqa: PLC0415
 
-    mend_snapshots(folder)
     text = "-- Write SQL here. Statements may be separated by `--> statement-breakpoint`.\n"
     return write_migration(
         folder, name, text, down=None, snapshot=write_snapshot(base, last_id(folder))

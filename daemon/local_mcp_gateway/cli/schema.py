@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.schema_sources import load_schema
+from local_mcp_gateway.cli.schema_sources import load_schema, prepare
 from local_mcp_gateway.errors import Exit, GatewayError, Problem
 
 if TYPE_CHECKING:
@@ -106,8 +106,9 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
     from local_mcp_gateway.migrate.check import check_folder  # noqa: PLC0415
     from local_mcp_gateway.migrate.folder import read_folder  # noqa: PLC0415
 
-    found = check_folder(read_folder(invocation.migrations))
-    seen = look(invocation.database, invocation.migrations)
+    found = check_folder(read_folder(invocation.migrations), prepare=prepare(invocation))
+    functions = invocation.settings.migrations.functions
+    seen = look(invocation.database, invocation.migrations, functions=functions)
     known = {(problem.code, problem.tag) for problem in found.problems}
     problems = [
         *found.problems,

@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.errors import SchemaProblem, UsageProblem
 
 if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
     from local_mcp_gateway.cli.context import Invocation
     from local_mcp_gateway.schema import Schema
 
 DEFAULT_SCHEMA = "local_mcp_gateway.store.tables"
 WORDS = "`database`, `migrations`, `schema`"
+
+
+def prepare(invocation: Invocation) -> Callable[[sqlite3.Connection], None]:
+    """Return what registers the SQL functions that migrations may call (`[migrations.functions]`)."""
+    from local_mcp_gateway.migrate import functions  # noqa: PLC0415  --help does not pay for it
+
+    named = invocation.settings.migrations.functions
+    return lambda connection: functions.prepare(connection, named)
 
 
 def load_schema(invocation: Invocation, text: str) -> Schema:
@@ -25,18 +36,18 @@ def load_schema(invocation: Invocation, text: str) -> Schema:
     if text == "database":
         return _database(invocation.database)
     if text == "migrations":
-        return _folder(invocation.migrations, None)
+        return _folder(invocation, invocation.migrations, None)
     if text == "schema":
         return load_schema(invocation, DEFAULT_SCHEMA)
     name, at, tag = text.rpartition("@")
     if at and Path(name).is_dir():
-        return _folder(Path(name), tag)
+        return _folder(invocation, Path(name), tag)
     if at and name == "migrations":
-        return _folder(invocation.migrations, tag)
+        return _folder(invocation, invocation.migrations, tag)
     path = Path(text)
     if path.is_dir():
         if (path / "meta" / "_journal.json").exists() or not any(path.glob("*.sql")):
-            return _folder(path, None)
+            return _folder(invocation, path, None)
         return _sql(path)
     if path.is_file():
         return _file(path)
@@ -98,7 +109,7 @@ def _database(path: Path) -> Schema:
         return inspect(connection)
 
 
-def _folder(path: Path, tag: str | None) -> Schema:
+def _folder(invocation: Invocation, path: Path, tag: str | None) -> Schema:
     from local_mcp_gateway.errors import HistoryRefused  # noqa: PLC0415
     from local_mcp_gateway.migrate.folder import read_folder  # noqa: PLC0415
     from local_mcp_gateway.migrate.generate import schema_of  # noqa: PLC0415
@@ -110,4 +121,4 @@ def _folder(path: Path, tag: str | None) -> Schema:
         raise UsageProblem(
             f"There is no migration `{tag}` in {path}.", hint="`db status` lists the tags."
         )
-    return schema_of(folder, to=tag)
+    return schema_of(folder, to=tag, prepare=prepare(invocation))

@@ -21,7 +21,8 @@ from local_mcp_gateway.schema.hazards import Hazard, hazards_of
 from local_mcp_gateway.schema.plan import schema_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import sqlite3
+    from collections.abc import Callable, Iterator
 
     from local_mcp_gateway.migrate.folder import Folder, Migration
 
@@ -40,7 +41,9 @@ class Checked:
     """(tag, hazard) of every migration after the first."""
 
 
-def check_folder(folder: Folder) -> Checked:
+def check_folder(
+    folder: Folder, *, prepare: Callable[[sqlite3.Connection], None] | None = None
+) -> Checked:
     """Look at a folder as it stands; nothing raises for what is in it."""
     problems = [*folder.problems, *_unjournaled(folder), *_numbers(folder)]
     warnings: list[Problem] = []
@@ -48,7 +51,7 @@ def check_folder(folder: Folder) -> Checked:
     if not folder.stamped:
         warnings += _chain(folder)
     before = Schema()
-    with closing(replay(())) as connection:
+    with closing(replay((), prepare=prepare)) as connection:
         for at, migration in enumerate(folder.migrations):
             try:
                 extend(connection, migration)
@@ -63,7 +66,7 @@ def check_folder(folder: Folder) -> Checked:
                 ]
             if not folder.stamped:
                 warnings += _snapshot(folder, migration, after)
-            warnings += _way_back(migration, before, after)
+            warnings += _way_back(migration, before, after, prepare)
             before = after
     return Checked(tuple(problems), tuple(warnings), tuple(hazards))
 
@@ -139,7 +142,12 @@ def _said(migration: Migration, message: str) -> Problem:
     )
 
 
-def _way_back(migration: Migration, before: Schema, after: Schema) -> Iterator[Problem]:
+def _way_back(
+    migration: Migration,
+    before: Schema,
+    after: Schema,
+    prepare: Callable[[sqlite3.Connection], None] | None,
+) -> Iterator[Problem]:
     """Try the way back on an empty copy of the schema after the migration."""
     if migration.down is None:
         return
@@ -149,6 +157,8 @@ def _way_back(migration: Migration, before: Schema, after: Schema) -> Iterator[P
     except SchemaProblem:
         return
     with closing(connection):
+        if prepare is not None:
+            prepare(connection)
         for statement in split(migration.down.read_text(encoding="utf-8")):
             try:
                 connection.execute(statement.text)

@@ -31,7 +31,8 @@ from local_mcp_gateway.schema.naming import name_of
 from local_mcp_gateway.schema.plan import Plan, make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import sqlite3
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.schema.renames import Renames
@@ -91,11 +92,19 @@ def open_folder(path: Path) -> Folder:
     return folder
 
 
-def schema_of(folder: Folder, *, to: str | None = None) -> Schema:
-    """Return the schema that a folder makes of an empty database, up to and with `to`."""
+def schema_of(
+    folder: Folder,
+    *,
+    to: str | None = None,
+    prepare: Callable[[sqlite3.Connection], None] | None = None,
+) -> Schema:
+    """Return the schema that a folder makes of an empty database, up to and with `to`.
+
+    `prepare` registers the SQL functions that the migrations call.
+    """
     tags = [migration.tag for migration in folder.migrations]
     last = len(tags) if to is None else tags.index(to) + 1
-    with closing(replay(folder.migrations[:last])) as connection:
+    with closing(replay(folder.migrations[:last], prepare=prepare)) as connection:
         return inspect(connection)
 
 
@@ -144,7 +153,9 @@ def last_id(folder: Folder) -> str:
     return str(found.get("id", FIRST))
 
 
-def mend_snapshots(folder: Folder) -> tuple[str, ...]:
+def mend_snapshots(
+    folder: Folder, *, prepare: Callable[[sqlite3.Connection], None] | None = None
+) -> tuple[str, ...]:
     """Write every snapshot that is missing or damaged from the replay; return their tags.
 
     A mended one takes the id that its successor names, so the chain is whole again.
@@ -155,7 +166,7 @@ def mend_snapshots(folder: Folder) -> tuple[str, ...]:
     mended = []
     previous = FIRST
     tags = [migration.tag for migration in folder.migrations]
-    with closing(replay(())) as connection:
+    with closing(replay((), prepare=prepare)) as connection:
         for at, migration in enumerate(folder.migrations):
             extend(connection, migration)
             snapshot = kept[migration.tag]
