@@ -13,7 +13,7 @@ import anyio
 from local_mcp_gateway.gateway.sse import Event, Parser
 from local_mcp_gateway.store.model import ServerDefinition
 from tests.gateway.support import Running, gateway_of, stdio
-from tests.gateway.test_faces import META, MODERN, call, session
+from tests.gateway.test_faces import HELLO, META, MODERN, call, session
 from tests.gateway.test_faults import use
 
 WATCHED = stdio("watched", "watched.py")
@@ -36,7 +36,9 @@ class Stream:
                 self._events += [event for event in self._parser.feed(chunk) if event.data]
         event = self._events.pop(0)
         message = json.loads(event.data)
-        if message["method"].endswith("list_changed"):  # the server was met for the first time
+        if message.get("method", "").endswith(
+            "list_changed"
+        ):  # the server was met for the first time
             return await self.next()
         return event.id, message
 
@@ -154,3 +156,42 @@ async def test_a_clashing_resource_is_read_and_watched_under_its_own_address(
         async with opened(running, headers) as stream:
             await use(running, "second__change")
             assert (await stream.next())[1]["params"] == {"uri": own}
+
+
+def sleep(seconds: float) -> dict[str, Any]:
+    meta = {"progressToken": "t"}
+    return call("tools/call", 5, name="sleep", arguments={"seconds": seconds, "say": 1}, _meta=meta)
+
+
+@asynccontextmanager
+async def posted(running: Running, headers: dict[str, str], message: Any) -> AsyncIterator[Stream]:
+    named = {"Mcp-Session-Id": headers["mcp_session_id"], **ACCEPT}
+    async with running.http.post(running.url, json=message, headers=named) as reply:
+        yield Stream(reply)
+
+
+async def test_a_broken_answer_is_read_to_its_end_on_another_stream(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        async with posted(running, headers, sleep(2)) as stream:
+            last, first = await stream.next()
+            assert first["params"]["progress"] == 1
+        async with opened(running, headers, **{"Last-Event-ID": last or ""}) as stream:
+            _, second = await stream.next()
+            assert second["params"]["progress"] == 9
+            _, answer = await stream.next()
+            assert (answer["id"], answer["result"]["content"][0]["text"]) == (5, "slept")
+            assert await stream.reply.content.read() == b""
+        async with opened(running, headers, **{"Last-Event-ID": last or ""}) as stream:
+            assert (await stream.next())[1]["params"]["progress"] == 9
+
+
+async def test_only_new_clients_get_an_empty_event_to_come_back_with(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        for version, primed in (("2025-06-18", False), ("2025-11-25", True)):
+            params = {**HELLO["params"], "protocolVersion": version}
+            hello = await running.post({**HELLO, "params": params})
+            headers = {"mcp_session_id": hello.headers["mcp-session-id"]}
+            body = await (await running.post(sleep(0), **headers)).text()
+            assert body.startswith("id: p1.0\r\ndata: \r\n\r\n") is primed
+            assert "id: p1.1\r\n" in body

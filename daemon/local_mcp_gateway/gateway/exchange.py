@@ -4,6 +4,7 @@ Nothing is sent until it is decided. The common case (an answer and nothing befo
 response without a task of its own. The first message that comes before the answer, or
 `keepalive_s` of silence, commits to a stream; from then on a writer task sends what `queue` holds.
 A client that leaves is noticed by a watcher, which starts late so that quick calls do not pay for it.
+It cancels the call, unless a stream had begun that the client may come back to (`Replay`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from local_mcp_gateway.gateway.envelope import Answer, failure
 from local_mcp_gateway.gateway.sessions import LEVELS, Session, level_of
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.replay import Replay
     from local_mcp_gateway.gateway.visit import Visit
 
 WATCH_AFTER_S: Final = 0.25
+PRIMED_SINCE: Final = "2025-11-25"
+"""The first revision whose clients take an empty event that only has an id."""
 STREAM_HEADERS: Final = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -46,6 +50,7 @@ class Exchange:
         self._task = asyncio.current_task()
         self._streams = visit.streams
         self._keepalive_s = keepalive_s
+        self._replay: Replay | None = None
         self._queue: asyncio.Queue[bytes | None] | None = None
         self._writer: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -82,7 +87,7 @@ class Exchange:
         """Send a message before the answer; commits to a stream."""
         self._commit()
         assert self._queue is not None, "committed"
-        self._queue.put_nowait(sse.render(message))
+        self._queue.put_nowait(self._event(message))
 
     def cancel(self) -> None:
         """Cancel the call: its client wants no answer any more."""
@@ -95,14 +100,18 @@ class Exchange:
         if self._queue is None:
             await self._visit.reply(status, body)
             return
-        self._queue.put_nowait(sse.render(body))
+        self._queue.put_nowait(self._event(body))
         self._queue.put_nowait(None)
+        if self._replay is not None:
+            self._replay.end()
         assert self._writer is not None, "committed"
         await self._writer
 
     async def abandon(self) -> None:
         """End without an answer: nobody is there to read it."""
         self._stop_watching()
+        if self._replay is not None:
+            self._replay.end()
         tasks = [task for task in (self._writer, self._watcher) if task is not None]
         for task in tasks:
             task.cancel()
@@ -117,6 +126,10 @@ class Exchange:
     def _commit(self) -> None:
         if self._queue is None:
             self._queue = asyncio.Queue()
+            if self._session is not None:
+                self._replay = self._session.replay()
+                if self._session.version >= PRIMED_SINCE:
+                    self._queue.put_nowait(self._replay.priming())
             self._writer = asyncio.create_task(self._write(self._queue))
 
     async def _write(self, queue: asyncio.Queue[bytes | None]) -> None:
@@ -144,8 +157,17 @@ class Exchange:
     async def _until_left(self) -> None:
         while (await self._visit.receive())["type"] != "http.disconnect":
             pass
+        if self._replay is not None:
+            self._replay.left(self._give_up)
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
         self.left = True
         self.cancel()
+
+    def _event(self, message: bytes) -> bytes:
+        return sse.render(message) if self._replay is None else self._replay.add(message)
 
     def _stop_watching(self) -> None:
         self._timer.cancel()

@@ -12,6 +12,7 @@ from typing import Final
 
 from local_mcp_gateway.gateway import envelope, eras
 from local_mcp_gateway.gateway.envelope import Answer, Envelope, decode_any
+from local_mcp_gateway.gateway.replay import Replay, Replays
 
 LEVELS: Final = (
     "debug",
@@ -44,6 +45,8 @@ class Session:
     """Id of a request → what cancels it."""
     asked: dict[bytes, asyncio.Future[Answer]] = field(default_factory=dict)
     outbox: deque[tuple[int, bytes]] = field(default_factory=deque)
+    replays: Replays | None = None
+    """Streams of this session's POSTs, made with the first."""
     taken: int = 0
     """Number of the newest message that a GET stream has taken."""
     streams: int = 0
@@ -57,6 +60,12 @@ class Session:
         offered = offered if isinstance(offered, dict) else {}
         self.version = eras.negotiate(offered.get("protocolVersion"))
         self.capabilities = envelope.encode(offered.get("capabilities") or {})
+
+    def replay(self) -> Replay:
+        """Begin to keep a stream that answers a POST."""
+        if self.replays is None:
+            self.replays = Replays()
+        return self.replays.open()
 
     def offer(self, message: bytes) -> None:
         """Put a message into the GET stream, or keep it until there is one."""

@@ -15,6 +15,7 @@ from local_mcp_gateway.gateway.exchange import STREAM_HEADERS
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.hub import Hub
+    from local_mcp_gateway.gateway.replay import Replay
     from local_mcp_gateway.gateway.sessions import Session
     from local_mcp_gateway.gateway.visit import Visit
 
@@ -86,8 +87,11 @@ async def listen(hub: Hub, profile: str, message: Envelope, visit: Visit) -> Non
 
 async def serve_stream(hub: Hub, session: Session, visit: Visit) -> None:
     """Serve the GET stream of a session; `Last-Event-ID` says where an earlier one broke off."""
-    last = visit.headers.get("last-event-id")
-    if last is not None and last.isdigit():
+    last = visit.headers.get("last-event-id", "")
+    if session.replays is not None and (found := session.replays.find(last)) is not None:
+        await _resume(hub, session, *found, visit)
+        return
+    if last.isdigit():
         session.taken = int(last)
 
     async def following() -> bytes | None:
@@ -102,6 +106,25 @@ async def serve_stream(hub: Hub, session: Session, visit: Visit) -> None:
         await stream(visit, following, hub.options.keepalive_s)
     finally:
         session.streams -= 1
+
+
+async def _resume(hub: Hub, session: Session, replay: Replay, number: int, visit: Visit) -> None:
+    """Serve the rest of a stream that answered a POST, up to its answer."""
+
+    async def following() -> bytes | None:
+        nonlocal number
+        found = await replay.after(number)
+        if found is None:
+            return None
+        number = found[0]
+        return found[1]
+
+    replay.came_back()
+    visit.extra = [(b"mcp-session-id", session.id.encode()), *visit.extra]
+    try:
+        await stream(visit, following, hub.options.keepalive_s)
+    finally:
+        replay.left_again()
 
 
 async def stream(visit: Visit, following: Callable[[], Any], keepalive_s: float) -> None:

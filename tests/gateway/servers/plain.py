@@ -90,6 +90,10 @@ def slow(line: str, message: dict[str, Any]) -> None:
         pending["ask"].wait(20)
         result = text(json.dumps(pending.pop("answer", None)))
     else:
+        if params["arguments"].get("say"):
+            notify(
+                "notifications/progress", progressToken=params["_meta"]["progressToken"], progress=1
+            )
         until = time.monotonic() + params["arguments"]["seconds"]
         while time.monotonic() < until and identity not in cancelled:
             time.sleep(0.01)
@@ -97,6 +101,10 @@ def slow(line: str, message: dict[str, Any]) -> None:
             sys.stderr.write(f"cancelled {identity}\n")
             sys.stderr.flush()
             return
+        if params["arguments"].get("say"):
+            notify(
+                "notifications/progress", progressToken=params["_meta"]["progressToken"], progress=9
+            )
         result = text("slept")
     send({"jsonrpc": "2.0", "id": identity, "result": result})
 
