@@ -117,7 +117,9 @@ def apply_live(
         backup=backup,
         stamped=plan.stamped,
         phases=attempt.phases,
-        watch=None if rehearsal else refuse_double_quoted,
+        # A new database has no rows to copy text into; and the folder may be old, its files applied
+        # elsewhere, where mending one would read as an edit.
+        watch=None if rehearsal or backup is None else refuse_double_quoted,
         emit=executed,
     )
     with attempt.phases.measured("verify"):
