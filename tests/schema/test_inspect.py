@@ -65,6 +65,20 @@ SAME = {
         "CREATE TABLE t(a TEXT DEFAULT 'x')",
         'CREATE TABLE t(a TEXT DEFAULT "x")',
     ),
+    "clauses that say nothing": (
+        PARENT + "CREATE TABLE t(a INT REFERENCES p(id) ON DELETE NO ACTION, b INT DEFAULT -1)",
+        PARENT
+        + "CREATE TABLE t(a INT NULL REFERENCES p MATCH FULL ON UPDATE NO ACTION NOT DEFERRABLE"
+        " INITIALLY DEFERRED, b INT CONSTRAINT n NULL ON CONFLICT ABORT DEFAULT - 1)",
+    ),
+    "deferrable but immediate": (
+        PARENT + "CREATE TABLE t(a INT REFERENCES p(id))",
+        PARENT + "CREATE TABLE t(a INT REFERENCES p(id) DEFERRABLE INITIALLY IMMEDIATE)",
+    ),
+    "deferred, said elsewhere": (
+        PARENT + "CREATE TABLE t(a INT NOT NULL REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)",
+        PARENT + "CREATE TABLE t(a INT REFERENCES p(id) NOT NULL DEFERRABLE INITIALLY DEFERRED)",
+    ),
     "not null on what is the rowid": (
         "CREATE TABLE t(id INTEGER PRIMARY KEY)",
         "CREATE TABLE t(id INTEGER NOT NULL, PRIMARY KEY (id))",

@@ -41,6 +41,29 @@ def test_where_sqlite_refuses_the_alter_the_table_is_rebuilt() -> None:
     assert plan.rebuilds == 1
 
 
+def test_a_column_is_added_with_all_that_belongs_to_it() -> None:
+    new = T.replace(
+        "a TEXT",
+        "a TEXT, b TEXT COLLATE RTRIM NOT NULL ON CONFLICT IGNORE DEFAULT 'x', "
+        "c INT REFERENCES t(id) ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED, "
+        "d CONSTRAINT positive CHECK (d > 0)",
+    )
+    assert make_plan(schema_of(T), schema_of(new)).statements == (
+        "ALTER TABLE t ADD COLUMN b TEXT COLLATE RTRIM NOT NULL ON CONFLICT IGNORE DEFAULT 'x'",
+        "ALTER TABLE t ADD COLUMN c INT REFERENCES t(id) ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED",
+        "ALTER TABLE t ADD COLUMN d CONSTRAINT positive CHECK (d > 0)",
+    )
+
+
+def test_a_table_without_a_common_column_keeps_its_number_of_rows() -> None:
+    plan = make_plan(schema_of("CREATE TABLE t(a)"), schema_of("CREATE TABLE t(b UNIQUE, c)"))
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as live:
+        live.executescript("CREATE TABLE t(a); INSERT INTO t VALUES (1), (2)")
+        for statement in plan.statements:
+            live.execute(statement)
+        assert live.execute("SELECT count(*) FROM t").fetchall() == [(2,)]
+
+
 def test_a_view_that_is_broken_before_does_not_stand_in_the_way() -> None:
     broken = "CREATE VIEW v AS SELECT x FROM gone;"
     plan = make_plan(
