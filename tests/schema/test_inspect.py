@@ -227,3 +227,19 @@ def test_an_object_changed_by_hand_is_named_with_both_sides() -> None:
         "int",
     )
     assert str(found) == "column t.a is `int` where `text` is expected"
+
+
+def test_a_virtual_table_of_a_module_that_is_not_loaded_is_read_with_its_shadows() -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(
+        "CREATE TABLE v_chunks(x); CREATE TABLE v_vector_chunks00(x); CREATE TABLE v_mine(x)"
+    )
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute(
+        "INSERT INTO sqlite_schema VALUES ('table', 'v', 'v', 0, "
+        "'CREATE VIRTUAL TABLE v USING vec0(embedding float[3])')"
+    )
+    schema = inspect(connection)
+    connection.close()
+    assert list(schema.virtual_tables) == ["v"]
+    assert list(schema.tables) == ["v_mine"]

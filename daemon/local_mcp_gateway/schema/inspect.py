@@ -47,6 +47,18 @@ _SHADOWS = {
     "rtree": ("_node", "_parent", "_rowid"),
     "rtree_i32": ("_node", "_parent", "_rowid"),
     "geopoly": ("_node", "_parent", "_rowid"),
+    "spellfix1": ("_vocab",),
+    "vec0": (
+        "_chunks",
+        "_rowids",
+        "_info",
+        "_auxiliary",
+        *(
+            f"_{kind}{number:02}"
+            for kind in ("vector_chunks", "metadatachunks", "metadatatext")
+            for number in range(16)
+        ),
+    ),
 }
 _TABLES = """FROM sqlite_schema AS m JOIN {pragma} AS p
     WHERE m.type = 'table' AND m.sql NOT LIKE 'CREATE VIRTUAL%' AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"""
