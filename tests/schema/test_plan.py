@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -85,6 +86,21 @@ def test_a_left_over_of_an_interrupted_rebuild_is_not_in_the_way() -> None:
     left = "CREATE TABLE __new_t(x);"
     plan = make_plan(schema_of(T + left), schema_of(T.replace("a TEXT", "a TEXT UNIQUE") + left))
     assert plan.statements[0].startswith("CREATE TABLE __new_t_ (")
+
+
+def test_a_virtual_table_that_stays_needs_no_module() -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(T)
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "INSERT INTO sqlite_schema VALUES ('table', 'v', 'v', 0, 'CREATE VIRTUAL TABLE v USING vec0(e)')"
+        )
+        old = inspect(connection)
+    new = schema_of(T.replace("a TEXT", "b TEXT, c INT UNIQUE"))
+    new = replace(new, virtual_tables=old.virtual_tables)
+    plan = make_plan(old, new, renames=Renames(columns={("t", "a"): "b"}))
+    assert plan.rebuilds == 1
+    assert "vec0" not in plan.sql
 
 
 def test_a_fill_that_sqlite_refuses_is_said() -> None:

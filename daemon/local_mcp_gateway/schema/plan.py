@@ -33,7 +33,7 @@ from local_mcp_gateway.schema.render import create, create_table, script
 from local_mcp_gateway.schema.tokens import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from local_mcp_gateway.schema.model import Schema
 
@@ -69,15 +69,21 @@ class _Escalation:
     aside: set[str] = field(default_factory=set)
 
 
-def schema_copy(schema: Schema) -> sqlite3.Connection:
-    """Return a new database in memory with this schema and no rows; the caller closes it."""
+def schema_copy(schema: Schema, *, may_lack: Collection[str] = ()) -> sqlite3.Connection:
+    """Return a new database in memory with this schema and no rows; the caller closes it.
+
+    Virtual tables of `may_lack` are left out where their module is not here.
+    """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     for statement in ("PRAGMA foreign_keys = OFF", "BEGIN"):
         connection.execute(statement)
+    optional = {create(schema.virtual_tables[key]) for key in may_lack}
     for text in creating(schema):
         try:
             connection.execute(text)
         except sqlite3.OperationalError as error:
+            if text in optional and "no such module" in str(error):
+                continue
             connection.close()
             raise SchemaProblem(f"SQLite refuses `{text.splitlines()[0]}`: {error}.") from None
     connection.execute("COMMIT")
@@ -111,13 +117,14 @@ def make_plan(
     if not decided.tables and not decided.columns and old == new:
         return Plan((), (), fingerprint(old), fingerprint(new))
     before, after = concerned(old, new, decided, values)
-    work = schema_copy(before)
+    kept = {k for k, code in before.virtual_tables.items() if after.virtual_tables.get(k) == code}
+    work = schema_copy(before, may_lack=kept)
     try:
         first = renaming.statements(decided, before, after)
         for statement in first:
             work.execute(statement)
-        base = inspect(work) if first else before
-        rest = _proven(work, base, after, values)
+        base = _seen(work, before, kept) if first else before
+        rest = _proven(work, base, after, values, kept)
     except sqlite3.Error as error:
         raise SchemaProblem(f"SQLite refuses the change: {error}.") from None
     finally:
@@ -127,8 +134,21 @@ def make_plan(
     return Plan(statements, hazards, fingerprint(old), fingerprint(new))
 
 
+def _seen(work: sqlite3.Connection, before: Schema, kept: Collection[str]) -> Schema:
+    """Return the schema that the copy has now; virtual tables that stay count as there in any case."""
+    found = inspect(work)
+    if not kept:
+        return found
+    staying = {key: before.virtual_tables[key] for key in kept}
+    return replace(found, virtual_tables={**found.virtual_tables, **staying})
+
+
 def _proven(
-    work: sqlite3.Connection, base: Schema, new: Schema, fills: dict[tuple[str, str], str]
+    work: sqlite3.Connection,
+    base: Schema,
+    new: Schema,
+    fills: dict[tuple[str, str], str],
+    kept: Collection[str],
 ) -> list[str]:
     """Return statements that were seen to turn `base` into `new`."""
     learnt = _Escalation()
@@ -140,7 +160,7 @@ def _proven(
         statements = in_order(base, new, changes, fills=fills, in_the_way=learnt.aside)
         work.execute("SAVEPOINT proof")
         failure = _run(work, statements)
-        found = base if failure else inspect(work)
+        found = base if failure else _seen(work, base, kept)
         work.execute("ROLLBACK TO proof")
         if failure is None and found == new:
             return statements
