@@ -43,7 +43,7 @@ def commit_each() -> None:
 
 def ledger_outside() -> None:
     """Write the ledger's rows in a second transaction, after the first is committed."""
-    from local_mcp_gateway.guard import guard, hold
+    from local_mcp_gateway.guard import hold, steps
     from local_mcp_gateway.migrate import apply, ledger
 
     late: list[Callable[[], None]] = []
@@ -60,7 +60,7 @@ def ledger_outside() -> None:
         late[-1]()
         live.execute("COMMIT")
 
-    guard.commit = commit_then_record  # type: ignore[attr-defined]
+    steps.commit = commit_then_record
 
 
 def clock_back() -> None:

@@ -18,6 +18,7 @@ from local_mcp_gateway.database.connect import (
 )
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.integrity import full_check, quick_check
+from local_mcp_gateway.database.pages import pages
 from local_mcp_gateway.errors import Damaged, DiskProblem, GatewayError
 from local_mcp_gateway.migrate.groups import wants_foreign_keys
 from local_mcp_gateway.schema import fingerprint, inspect
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.pages import Pages
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.guard.read import Plan
     from local_mcp_gateway.guard.transact import Done
 
+COMPARED_BYTES = 16 << 20
+"""Up to this size every page is compared with what was committed (some 50 ms)."""
 THOROUGH_BYTES = 64 << 20
 """Up to this size the result is checked in full (a third of a second): a page that was never written
 can be a whole, older one, and then only its disagreement with an index shows it."""
@@ -89,9 +93,26 @@ def commit(attempt: Attempt, live: sqlite3.Connection) -> None:
     with attempt.phases.measured("commit"):
         live.set_progress_handler(None, 0)
         with explained(attempt.database):
+            small = database_bytes(attempt.database) <= COMPARED_BYTES
+            written = pages(live) if small else None
             live.execute("COMMIT")
             # Readers may keep the log from being emptied; in WAL with FULL it is durable all the same.
             live.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if written is not None:
+                _require_pages(attempt, live, written)
+
+
+def _require_pages(attempt: Attempt, live: sqlite3.Connection, written: Pages) -> None:
+    """Raise Damaged unless a fresh connection reads the pages that were committed.
+
+    A write that only claimed to have happened may leave an older page in its place, which no check of
+    the file's structure can find. If another program has written since, nothing can be said.
+    """
+    with closing(open_reader(attempt.database, locked=True)) as reader:
+        found = pages(reader)
+    (version,) = live.execute("PRAGMA data_version").fetchone()
+    if found and found.content != written.content and version == written.version:
+        raise Damaged(f"{attempt.database} does not read back as written: a write was lost.")
 
 
 def settle(attempt: Attempt, done: Done, backup: Backup | None) -> None:
