@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -16,6 +18,8 @@ from local_mcp_gateway.gateway.envelope import Answer, Envelope
 from local_mcp_gateway.gateway.sse import Parser, TooLarge
 
 STREAM: Final = "text/event-stream"
+MOST_RESUMES: Final = 20
+"""How often one answer's stream is taken up again; a call's own deadline comes on top."""
 
 
 def client_session() -> aiohttp.ClientSession:
@@ -65,10 +69,19 @@ class HttpWire:
         except (aiohttp.ClientError, ConnectionError) as error:
             raise UpstreamLost(reason_of(error)) from None
 
-    async def answer_of(self, reply: aiohttp.ClientResponse, identity: bytes, call: Call) -> Answer:
-        """Read the answer to `identity`, handing on what comes before it."""
+    async def answer_of(
+        self,
+        reply: aiohttp.ClientResponse,
+        identity: bytes,
+        call: Call,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Read the answer to `identity`, handing on what comes before it.
+
+        With the `headers` of a session, a stream that breaks is taken up again (Last-Event-ID).
+        """
         if reply.content_type == STREAM:
-            return await self._answer_in_stream(reply, identity, call)
+            return await self._answer_in_stream(reply, identity, call, headers)
         body = await self._body(reply)
         if body is None:
             return self._too_large()
@@ -102,27 +115,68 @@ class HttpWire:
         return envelope.failure(envelope.INTERNAL_ERROR, text)
 
     async def _answer_in_stream(
-        self, reply: aiohttp.ClientResponse, identity: bytes, call: Call
+        self,
+        reply: aiohttp.ClientResponse,
+        identity: bytes,
+        call: Call,
+        headers: Mapping[str, str] | None,
     ) -> Answer:
-        parser = Parser(self._limit)
+        """Read a stream up to the answer; take it up again where it broke, if it can be."""
+        place = _Place()
         try:
-            async for chunk in reply.content.iter_any():
-                for event in parser.feed(chunk):
-                    if not event.data:
-                        continue
-                    message = envelope.decode_envelope(event.data)
-                    if not message.method:
-                        if bytes(message.id) == identity:
-                            return _answer(message)
-                    elif message.is_request:
-                        self._requested(message, call)
-                    else:
-                        call.notified(message.method, bytes(message.params))
+            answer = await self._read_events(reply, identity, call, place)
+            for _ in range(MOST_RESUMES):
+                if answer is not None or place.last is None or headers is None:
+                    break
+                await asyncio.sleep(place.retry_ms / 1000)
+                asked = {**headers, "Accept": STREAM, "Last-Event-ID": place.last}
+                async with self._http.get(self._url, headers=asked, allow_redirects=False) as again:
+                    if again.status != 200 or again.content_type != STREAM:
+                        break
+                    answer = await self._read_events(again, identity, call, place)
         except TooLarge:
             return self._too_large()
         except msgspec.DecodeError:
             raise UpstreamLost("it sent an event that is no JSON-RPC") from None
-        raise UpstreamLost("it ended its stream without an answer")
+        if answer is None:
+            raise UpstreamLost("it ended its stream without an answer")
+        return answer
+
+    async def _read_events(
+        self, reply: aiohttp.ClientResponse, identity: bytes, call: Call, place: _Place
+    ) -> Answer | None:
+        """Read events up to the answer; None when the stream ends or breaks before."""
+        parser = Parser(self._limit)
+        try:
+            async for chunk in reply.content.iter_any():
+                for event in parser.feed(chunk):
+                    place.last = event.id or place.last
+                    place.retry_ms = event.retry_ms or place.retry_ms
+                    answer = self._event(event.data, identity, call) if event.data else None
+                    if answer is not None:
+                        return answer
+        except aiohttp.ClientPayloadError:
+            if place.last is None:
+                raise
+        return None
+
+    def _event(self, data: bytes, identity: bytes, call: Call) -> Answer | None:
+        message = envelope.decode_envelope(data)
+        if not message.method:
+            return _answer(message) if bytes(message.id) == identity else None
+        if message.is_request:
+            self._requested(message, call)
+        else:
+            call.notified(message.method, bytes(message.params))
+        return None
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where in a stream we are, and how long to wait before taking it up again."""
+
+    last: str | None = None
+    retry_ms: int = 1000
 
 
 def _answer(message: Envelope) -> Answer:

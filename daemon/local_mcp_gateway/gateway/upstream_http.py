@@ -202,8 +202,9 @@ class HttpConnection:
             params = eras.to_handshake(params)
         try:
             body = envelope.request(identity, call.method, params)
-            async with self._wire.posting(body, self._session) as reply:
-                return await self._wire.answer_of(reply, identity, call)
+            session = self._session
+            async with self._wire.posting(body, session) as reply:
+                return await self._wire.answer_of(reply, identity, call, session)
         except asyncio.CancelledError:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
             self._start(self._post_only(envelope.notification("notifications/cancelled", reason)))
