@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     "--auto-generate", is_flag=True, help="In dev: write the migration of a changed schema."
 )
 @click.option("--socket-fd", type=int, hidden=True, help="The dev supervisor's socket.")
+@click.option("--supervisor", type=int, hidden=True, help="The dev supervisor's process.")
 @click.option("--again", is_flag=True, hidden=True, help="This worker replaces another one.")
 @click.pass_obj
 def serve(
@@ -40,6 +41,7 @@ def serve(
     lock_timeout: float | None,
     auto_generate: bool,
     socket_fd: int | None,
+    supervisor: int | None,
     again: bool,
 ) -> int:
     """Guard the database, then serve every profile until a signal.
@@ -64,10 +66,10 @@ def serve(
     from local_mcp_gateway.service.run import Serving
     from local_mcp_gateway.service.run import serve as run_service
 
-    if socket_fd is not None:
-        from local_mcp_gateway.service.supervisor import end_with_parent
+    if supervisor is not None:
+        from local_mcp_gateway.service.supervisor import end_with
 
-        end_with_parent()
+        end_with(supervisor)
     serving = Serving(
         settings=settings,
         reread=lambda: replace(invocation).settings,
@@ -92,10 +94,8 @@ def _supervised(settings: Settings, emit: Emit) -> int | None:
     with listener:
         given = sys.argv[1:]
         at = given.index("serve")
-        supervisor = Supervisor(
-            given[:at], given[at:], listener, emit, auto_generate=settings.dev.auto_generate
-        )
-        return supervisor.run()
+        auto_generate = settings.dev.auto_generate
+        return Supervisor(given[:at], given[at:], listener, emit, auto_generate=auto_generate).run()
 
 
 @click.command()

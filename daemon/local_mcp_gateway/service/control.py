@@ -87,11 +87,17 @@ async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator
     import asyncio  # noqa: PLC0415  the client's side of this module runs without a loop
 
     path = socket_path(database)
-    path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with _address(path) as address:
-        listener.bind(address)
-    path.chmod(0o600)
+    try:
+        path.unlink(missing_ok=True)
+        with _address(path) as address:
+            listener.bind(address)
+        path.chmod(0o600)
+    except OSError as error:
+        listener.close()
+        raise DiskProblem(
+            f"The control socket {path} cannot be made: {error.strerror}."
+        ) from error
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, ValueError):
@@ -107,7 +113,8 @@ async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator
         yield
     finally:
         server.close()
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # the next gateway replaces it
+            path.unlink(missing_ok=True)
 
 
 async def _reply(line: bytes, answer: Answer, emit: Emit) -> dict[str, object]:

@@ -11,6 +11,7 @@ next save is waited for.
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -113,7 +114,7 @@ class Supervisor:
         command = (sys.executable, "-m", "local_mcp_gateway", *self._options, *self._arguments)
         # A session of its own: Ctrl+C in the terminal reaches us, and we ask the worker once.
         worker = subprocess.Popen(
-            [*command, "--socket-fd", str(descriptor), *again],
+            [*command, "--socket-fd", str(descriptor), "--supervisor", str(os.getpid()), *again],
             pass_fds=[descriptor],
             start_new_session=True,
         )
@@ -191,6 +192,11 @@ def syntax_fault(file: Path) -> str | None:
     return None
 
 
-def end_with_parent() -> None:
-    """In the worker: ask the kernel for a SIGTERM when the supervisor is gone, however it went."""
+def end_with(supervisor: int) -> None:
+    """In the worker: ask the kernel for a SIGTERM when the supervisor is gone, however it went.
+
+    One that went before the kernel was asked is noticed by the parent that we have instead.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
+    if os.getppid() != supervisor:
+        sys.exit(Exit.OK)
