@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.errors import Exit, GatewayError, LockHeld
+from local_mcp_gateway.errors import DiskProblem, Exit, GatewayError, LockHeld
 
 if TYPE_CHECKING:
     import asyncio
@@ -95,9 +95,7 @@ async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator
         path.chmod(0o600)
     except OSError as error:
         listener.close()
-        raise DiskProblem(
-            f"The control socket {path} cannot be made: {error.strerror}."
-        ) from error
+        raise DiskProblem(f"The control socket {path} cannot be made: {error.strerror}.") from error
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, ValueError):
