@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+_SILENCE_S = 0.3
 PACKAGES = ("drizzle-kit@0.31.11", "drizzle-orm@0.45.4")
 
 _GENERATE = """
@@ -66,24 +67,27 @@ def installed(cache: Path) -> Path:
 
 def on_a_terminal(command: list[str], cwd: Path, *, deadline_s: float = 120.0) -> tuple[int, str]:
     """Run a command on a terminal of its own and press Enter whenever it is silent."""
-    pid, terminal = pty.fork()
-    if pid == 0:  # pragma: no cover  the child
-        os.chdir(cwd)
-        os.execvp(command[0], command)
+    terminal, its_side = pty.openpty()
+    process = subprocess.Popen(
+        command, cwd=cwd, stdin=its_side, stdout=its_side, stderr=its_side, start_new_session=True
+    )
+    os.close(its_side)
     said = b""
     silences = 0
-    while silences < deadline_s / 0.3:
-        if select.select([terminal], [], [], 0.3)[0]:
+    while silences < deadline_s / _SILENCE_S:
+        if select.select([terminal], [], [], _SILENCE_S)[0]:
             try:
                 said += os.read(terminal, 65536)
-            except OSError:  # the child has closed its side
+            except OSError:  # the command has closed its side
                 break
         else:
             silences += 1
             os.write(terminal, b"\r")
-    _, status = os.waitpid(pid, 0)
+    if process.poll() is None and silences >= deadline_s / _SILENCE_S:
+        process.kill()
+    code = process.wait()
     os.close(terminal)
-    return os.waitstatus_to_exitcode(status), said.decode("utf-8", "replace")
+    return code, said.decode("utf-8", "replace")
 
 
 def migrations_between(
