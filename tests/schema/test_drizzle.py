@@ -193,7 +193,4 @@ def test_we_never_rebuild_more_tables_than_drizzle_on_the_same_snapshots(
 
 @pytest.mark.drizzle
 def test_the_terminal_for_drizzle_ends_with_the_command() -> None:
-    assert (
-        on_a_terminal(["node", "-e", "process.exit(process.stdin.isTTY ? 3 : 4)"], Path.cwd())[0]
-        == 3
-    )
+    assert on_a_terminal(["node", "-e", "process.exit(process.stdin.isTTY ? 3 : 4)"], kit)[0] == 3
