@@ -192,5 +192,5 @@ def test_we_never_rebuild_more_tables_than_drizzle_on_the_same_snapshots(
 
 
 @pytest.mark.drizzle
-def test_the_terminal_for_drizzle_ends_with_the_command() -> None:
+def test_the_terminal_for_drizzle_ends_with_the_command(kit: Path) -> None:
     assert on_a_terminal(["node", "-e", "process.exit(process.stdin.isTTY ? 3 : 4)"], kit)[0] == 3
