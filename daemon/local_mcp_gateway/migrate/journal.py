@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,10 @@ from local_mcp_gateway.errors import Problem, ProblemCode
 
 # What Drizzle Kit writes for databases that speak SQLite.
 _DIALECTS = frozenset({"sqlite", "turso", "libsql", "d1"})
+
+
+# A tag is a file's name in the folder: what is empty, leads out of it or is hidden is none.
+_NO_NAME = re.compile(r"\A\.|\A\Z|[/\\\0]")
 
 
 class Entry(NamedTuple):
@@ -44,10 +49,19 @@ def read_journal(folder: Path) -> Journal:
         return Journal((), (_wrong_dialect(folder, str(dialect)),))
     entries: list[Entry] = []
     for position, item in enumerate(found["entries"]):
-        wrong = _what_is_wrong(item)
-        if wrong:
-            return Journal((), (_malformed(f"has an entry {position} {wrong}"),))
-        entries.append(Entry(item.get("idx", position), item["tag"], int(item["when"])))
+        try:
+            entry = Entry(item.get("idx", position), item["tag"], item["when"])
+            sound = (
+                type(entry.idx) is type(entry.when) is int and _NO_NAME.search(entry.tag) is None
+            )
+        except (AttributeError, KeyError, TypeError):
+            sound = False
+        if not sound:  # look again, slowly: a date may be a float, and the words say what is wrong
+            wrong = _what_is_wrong(item)
+            if wrong:
+                return Journal((), (_malformed(f"has an entry {position} {wrong}"),))
+            entry = Entry(item.get("idx", position), item["tag"], int(item["when"]))
+        entries.append(entry)
     return Journal(tuple(entries), tuple(_repeated(entries)))
 
 
@@ -100,7 +114,7 @@ def _what_is_wrong(item: object) -> str | None:
     tag, when, idx = item.get("tag"), item.get("when"), item.get("idx", 0)
     if not isinstance(tag, str) or not tag:
         return "without a `tag`"
-    if "/" in tag or "\\" in tag or "\0" in tag or tag.startswith("."):
+    if _NO_NAME.search(tag):
         return f"whose tag {tag!r} is no file name"
     if type(when) is not int and not (type(when) is float and when.is_integer()):
         return f"({tag}) whose `when` is no number of milliseconds"

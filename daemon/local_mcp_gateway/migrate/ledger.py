@@ -231,13 +231,14 @@ def history_row(
 def _read_brief(connection: sqlite3.Connection) -> tuple[Applied, ...]:
     try:
         rows = connection.execute(
-            "SELECT hash, created_at FROM __drizzle_migrations ORDER BY rowid"
+            "SELECT hash, CAST(coalesce(created_at, 0) AS INTEGER), NULL, NULL, NULL"
+            " FROM __drizzle_migrations ORDER BY rowid"
         ).fetchall()
     except sqlite3.OperationalError:
         if LEDGER in guard_tables(connection):
             raise
         return ()
-    return tuple([Applied(digest, int(when or 0)) for digest, when in rows])
+    return tuple(map(Applied._make, rows))
 
 
 def now_iso() -> str:

@@ -76,7 +76,7 @@ def resolve(
 ) -> Resolution:
     """Match the folder's migrations with the ledger's rows, and name everything that does not fit."""
     if _is_current(folder, applied):
-        pairs = map(AppliedMigration, folder.migrations, applied)
+        pairs = map(AppliedMigration._make, zip(folder.migrations, applied, strict=True))
         return Resolution(tuple(pairs), (), ())
     matched, edited, strangers = _match(folder, applied)
     done = tuple(AppliedMigration(m, matched[m.tag]) for m in folder.migrations if m.tag in matched)
