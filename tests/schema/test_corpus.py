@@ -11,7 +11,7 @@ import pytest
 from local_mcp_gateway.errors import SchemaProblem
 from tests.corpus.folders import FOLDERS, NotFetched, fetch
 from tests.schema.corpus_states import CHANGING, pairs
-from tests.schema.oracles import Verdict, judge
+from tests.schema.oracles import Verdict, judge, totals
 
 pytestmark = pytest.mark.corpus
 
@@ -46,6 +46,8 @@ def judged(folder: Path) -> dict[str, Verdict]:
 def passes(folder: Path, fixed: int) -> None:
     verdicts = judged(folder)
     failed = {step: verdict.failures for step, verdict in verdicts.items() if verdict.failures}
+    said = f"{folder.name}: {totals(verdicts)} (fixed denominator {fixed})"
+    print(said, failed or "")  # noqa: T201  the numbers are the result: `pytest -s -m corpus`
     assert len(verdicts) >= fixed
     assert failed == {}
 
