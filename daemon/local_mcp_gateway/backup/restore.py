@@ -15,6 +15,7 @@ from local_mcp_gateway.backup.room import MARGIN_BYTES, require_free
 from local_mcp_gateway.backup.swap import prune_asides, swap
 from local_mcp_gateway.backup.verify import checked_hash, first_problem, open_immutable
 from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.database.pages import COMPARED_BYTES, pages
 from local_mcp_gateway.errors import BackupDamaged, BackupForeign, DiskProblem, GatewayError
 
 if TYPE_CHECKING:
@@ -88,12 +89,17 @@ def _stage(
         connection.execute("PRAGMA journal_mode=DELETE").fetchall()
         connection.execute("BEGIN IMMEDIATE")
         annotate(connection)
+        written = pages(connection) if size <= COMPARED_BYTES else None
         connection.execute("COMMIT")
         connection.execute(f"PRAGMA journal_mode={mode}").fetchall()
     os.fsync(descriptor)
     problem = first_problem(staged, "quick_check", stop=stop)
     if problem is not None:
         raise DiskProblem(f"The copy of the backup does not read back as written: {problem}.")
+    with closing(open_immutable(staged)) as reader:
+        found = pages(reader) if written else None
+    if written and found and found.content != written.content:
+        raise DiskProblem("The copy of the backup does not read back as written: a write was lost.")
 
 
 def require_known(backup: Backup, known_tags: Collection[str]) -> None:

@@ -18,7 +18,7 @@ from local_mcp_gateway.database.connect import (
 )
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.integrity import full_check, quick_check
-from local_mcp_gateway.database.pages import pages
+from local_mcp_gateway.database.pages import COMPARED_BYTES, pages
 from local_mcp_gateway.errors import Damaged, DiskProblem, GatewayError
 from local_mcp_gateway.migrate.groups import wants_foreign_keys
 from local_mcp_gateway.schema import fingerprint, inspect
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard.read import Plan
     from local_mcp_gateway.guard.transact import Done
 
-COMPARED_BYTES = 16 << 20
-"""Up to this size every page is compared with what was committed (some 50 ms)."""
 THOROUGH_BYTES = 64 << 20
 """Up to this size the result is checked in full (a third of a second): a page that was never written
 can be a whole, older one, and then only its disagreement with an index shows it."""
