@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 HIDDEN = "[redacted]"
+SHORT = 64
+"""Characters up to which a text is worth remembering."""
 
 _SECRET_KEY = re.compile(
     r"authori[sz]ation|cookie|password|passwd|passphrase|secret|credential|bearer"
@@ -41,6 +44,7 @@ _SECRET_TEXT = tuple(
 )
 
 
+@lru_cache(maxsize=1024)
 def is_secret_key(key: str) -> bool:
     """Tell whether a field of this name holds a secret, whatever its value looks like."""
     return _SECRET_KEY.search(key) is not None
@@ -48,6 +52,16 @@ def is_secret_key(key: str) -> bool:
 
 def redact_text(text: str) -> str:
     """Return the text with everything that looks like a secret hidden."""
+    return _redact_short(text) if len(text) <= SHORT else _redact_any(text)
+
+
+@lru_cache(maxsize=1024)
+def _redact_short(text: str) -> str:
+    """Remember short texts: each call's line says the same server, tool and method again."""
+    return _redact_any(text)
+
+
+def _redact_any(text: str) -> str:
     for pattern, replacement in _SECRET_TEXT:
         text = pattern.sub(replacement, text)
     return text
