@@ -79,16 +79,19 @@ def judge(old: Schema, new: Schema, renames: Renames | None = None) -> Verdict:
     if again := make_plan(found, new).statements:
         verdict.failures["c"] = again[0]
     _same_rows(verdict, "d", before, _rows(live, found), old, found, decided)
-    _clean(verdict, live, found, damaged, _deleted(plan))
+    _clean(verdict, live, found, damaged, _told(plan))
     _way_back(verdict, live, old, new, decided)
     live.close()
     return verdict
 
 
-def _deleted(plan: Plan) -> set[str]:
-    """Return the tables that the plan deletes from, as its hazards say."""
+def _told(plan: Plan) -> set[str]:
+    """Return the tables that the plan deletes from, and the references that rows may violate, as it says."""
+    checked = {
+        h.object.replace('"', "").lower() for h in plan.hazards if h.kind is HazardKind.ADDS_CHECK
+    }
     deleting = (hazard for hazard in plan.hazards if hazard.kind in DELETING)
-    return {hazard.object.partition(".")[0].strip('"').lower() for hazard in deleting}
+    return checked | {hazard.object.partition(".")[0].strip('"').lower() for hazard in deleting}
 
 
 def _apply(live: sqlite3.Connection, plan: Plan) -> str | None:
@@ -135,7 +138,7 @@ def _way_back(
     if left := compare(old, found):
         verdict.failures["e"] = str(left[0])
     _same_rows(verdict, "e", before, _rows(live, found), new, found, renames.inverse())
-    _clean(verdict, live, found, damaged, _deleted(down))
+    _clean(verdict, live, found, damaged, _told(down))
 
 
 def _clean(
@@ -157,7 +160,8 @@ def _clean(
             continue
         table, parent, columns = reference
         nowhere = parent not in schema.tables  # the schema references a table that it does not have
-        if nowhere or reference not in before or parent in deleted:
+        place = f"{table}({', '.join(columns)})"
+        if nowhere or place in deleted or reference not in before or parent in deleted:
             verdict.notes.add("new references do not hold for made-up rows")
         else:
             verdict.failures["f"] = f"{table}({', '.join(columns)}) → {parent} dangles"

@@ -191,14 +191,31 @@ def _references(old: Table, new: Table, seen: Seen, empty: set[str]) -> Iterator
     had = {(_moved(link.columns, new, seen), link.table) for link in old.foreign_keys}
     for link in sorted(new.foreign_keys, key=lambda link: link.columns):
         parents = {link.table, seen.renamed_tables.get(link.table, link.table)}
-        if empty & set(link.columns) or any((link.columns, parent) in had for parent in parents):
-            continue
         place = f"{quote(new.name)}({', '.join(link.columns)})"
+        if any((link.columns, parent) in had for parent in parents):
+            if any(_takes_default(old, new, column) for column in link.columns):
+                yield Hazard(
+                    HazardKind.ADDS_CHECK,
+                    place,
+                    f"Rows with NULL in {place} get its default: the migration fails where that names "
+                    f"no row of {link.table}.",
+                )
+            continue
+        if empty & set(link.columns):
+            continue
         yield Hazard(
             HazardKind.ADDS_CHECK,
             place,
             f"{place} has to name rows of {link.table}: the migration fails where one does not.",
         )
+
+
+def _takes_default(old: Table, new: Table, column: str) -> bool:
+    """Tell whether a rebuild writes the default of a column into rows that have NULL."""
+    before, after = old.columns.get(column), new.columns[column]
+    return (
+        before is not None and after.not_null and not before.not_null and after.default is not None
+    )
 
 
 def _moved(columns: tuple[str, ...], new: Table, seen: Seen) -> tuple[str, ...]:

@@ -1,0 +1,7 @@
+CREATE TABLE profiles (
+  id INTEGER PRIMARY KEY
+);
+CREATE TABLE notes (
+  id INTEGER PRIMARY KEY,
+  profile_id INTEGER NOT NULL DEFAULT 1 REFERENCES profiles(id)
+);
