@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from local_mcp_gateway.gateway.envelope import Answer, decode_members, edit, member
+
+SAFE: Final = frozenset(
+    {"ping", "resources/read", "prompts/get", "completion/complete", "resources/subscribe"}
+)
+"""Methods that change nothing, so that one which got lost may be sent again."""
 
 
 class UpstreamLost(Exception):

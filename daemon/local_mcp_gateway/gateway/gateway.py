@@ -14,8 +14,9 @@ from local_mcp_gateway.gateway.catalog import LISTS, body_of, hash_of, items_of
 from local_mcp_gateway.gateway.connection import Connection, Identity
 from local_mcp_gateway.gateway.envelope import encode
 from local_mcp_gateway.gateway.faces import Application, Faces
+from local_mcp_gateway.gateway.hooks import Hooks
 from local_mcp_gateway.gateway.hub import Hub
-from local_mcp_gateway.gateway.upstream import Hooks, Upstream
+from local_mcp_gateway.gateway.upstream import Upstream
 from local_mcp_gateway.gateway.upstream_stdio import StdioConnection
 from local_mcp_gateway.gateway.warden import Warden
 from local_mcp_gateway.log import Emit, ignore

@@ -15,16 +15,15 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway import envelope
-from local_mcp_gateway.gateway.call import Call, Events, UpstreamLost
+from local_mcp_gateway.gateway.call import SAFE, Call, UpstreamLost
 from local_mcp_gateway.gateway.catalog import altered
 from local_mcp_gateway.gateway.connection import SILENT
+from local_mcp_gateway.gateway.hooks import Hooks, Open, State, Waiters
 from local_mcp_gateway.gateway.listing import fetch_lists
 from local_mcp_gateway.store.model import CatalogKind, ServerKind
 
@@ -44,40 +43,8 @@ FIRST_PAUSE_S: Final = 0.5
 LEAST_PAUSE_S: Final = 1.0
 SETTLE_S: Final = 0.05
 """How long list_changed notifications are gathered before the lists are fetched again."""
-SAFE: Final = frozenset(
-    {"ping", "resources/read", "prompts/get", "completion/complete", "resources/subscribe"}
-)
-"""Methods that change nothing, so that one which got lost may be sent again."""
 
 Lists = dict["CatalogKind", tuple["Item", ...]]
-Open = Callable[["ServerDefinition", Events], Awaitable["Connection"]]
-
-
-class State(StrEnum):
-    """Where an upstream stands."""
-
-    IDLE = "idle"
-    CONNECTING = "connecting"
-    READY = "ready"
-    FAILED = "failed"
-
-
-class Listed(Protocol):
-    """Takes the lists that an upstream has fetched; `announced` when the server said they changed."""
-
-    def __call__(
-        self, upstream: Upstream, changed: frozenset[CatalogKind], *, announced: bool
-    ) -> None:
-        """Take them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """Whom an upstream tells, on the event loop: its identity and lists, and the server's messages."""
-
-    listed: Listed
-    connected: Callable[[Upstream], None]
-    events: Callable[[Upstream], Events]
 
 
 class Upstream:
@@ -108,7 +75,7 @@ class Upstream:
         self._stale = asyncio.Event()
         self._announced = False
         self._listed = asyncio.Event()
-        self._waiters: set[asyncio.Future[Connection]] = set()
+        self._waiters = Waiters()
         self._in_flight = 0
         self._last_used = time.monotonic()
         self._life: asyncio.Task[None] | None = None
@@ -134,7 +101,7 @@ class Upstream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._reject("the server was removed or the gateway stops")
+        self._waiters.reject("the server was removed or the gateway stops")
 
     def want(self) -> None:
         """Ask for a connection, without waiting for it."""
@@ -211,13 +178,8 @@ class Upstream:
             return await connection.request(call)
 
     async def _connected(self) -> Connection:
-        waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
         self._wanted.set()
-        try:
-            return await waiter
-        finally:
-            self._waiters.discard(waiter)
+        return await self._waiters.wait()
 
     # --- the life -------------------------------------------------------------------------------
 
@@ -267,9 +229,7 @@ class Upstream:
         self._wanted.clear()
         self._last_used = time.monotonic()
         self._stale.set()
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(connection)
+        self._waiters.resolve(connection)
         self._hooks.connected(self)
         self._emit(
             "upstream.connected",
@@ -299,7 +259,7 @@ class Upstream:
         connection was being cleared away wait for the next one.
         """
         if self.state is State.CONNECTING:
-            self._reject(reason)
+            self._waiters.reject(reason)
         most = min(FIRST_PAUSE_S * 2 ** min(failures - 1, 16), self._options.backoff_max_s)
         pause_s = random.uniform(most / 2, most)
         self.state, self.reason, self.retry_at = State.FAILED, reason, time.time() + pause_s
@@ -311,11 +271,6 @@ class Upstream:
                 await self._wanted.wait()
                 await asyncio.sleep(max(0.0, began + LEAST_PAUSE_S - time.monotonic()))
         self._wanted.set()
-
-    def _reject(self, reason: str) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_exception(UpstreamLost(reason))
 
     async def _keep_lists(self, connection: Connection) -> None:
         """Fetch the lists now, and again whenever the server says that one changed."""

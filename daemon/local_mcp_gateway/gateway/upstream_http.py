@@ -26,7 +26,7 @@ from local_mcp_gateway.gateway.connection import (
     identity_of_discover,
     identity_of_initialize,
 )
-from local_mcp_gateway.gateway.http_wire import STREAM, HttpWire, reason_of
+from local_mcp_gateway.gateway.http_wire import STREAM, HttpWire, Listener, reason_of
 from local_mcp_gateway.gateway.sse import Parser, TooLarge
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class HttpConnection:
 
     async def _listen(self) -> None:
         """Hold the stream on which a stateless server says that its lists changed."""
-        caller = _Listener(self._events)
+        caller = Listener(self._events)
         while not self._lost.done():
             call = Call("subscriptions/listen", eras.to_modern(LISTEN), caller, modern=True)
             with suppress(UpstreamLost):
@@ -282,22 +282,3 @@ class HttpConnection:
         """Give the server up; it is met anew by the next call."""
         if not self._lost.done():
             self._lost.set_result(reason)
-
-
-class _Listener:
-    """Takes the notifications of a `subscriptions/listen` stream."""
-
-    capabilities = b"{}"
-    log_level: str | None = None
-
-    def __init__(self, events: Events) -> None:
-        self.heard = False
-        self._events = events
-
-    def notified(self, method: str, params: bytes) -> None:
-        self.heard = True
-        if method != "notifications/subscriptions/acknowledged":
-            self._events.notified(method, params)
-
-    async def asked(self, method: str, params: bytes) -> Answer:
-        return await self._events.asked(method, params)

@@ -1,0 +1,73 @@
+"""What an upstream's life is told, and whom it tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from local_mcp_gateway.gateway.call import Events, UpstreamLost
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.connection import Connection
+    from local_mcp_gateway.gateway.upstream import Upstream
+    from local_mcp_gateway.store.model import CatalogKind, ServerDefinition
+
+Open = Callable[["ServerDefinition", Events], Awaitable["Connection"]]
+
+
+class State(StrEnum):
+    """Where an upstream stands."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class Listed(Protocol):
+    """Takes the lists that an upstream has fetched; `announced` when the server said they changed."""
+
+    def __call__(
+        self, upstream: Upstream, changed: frozenset[CatalogKind], *, announced: bool
+    ) -> None:
+        """Take them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Whom an upstream tells, on the event loop: its identity and lists, and the server's messages."""
+
+    listed: Listed
+    connected: Callable[[Upstream], None]
+    events: Callable[[Upstream], Events]
+
+
+class Waiters:
+    """The calls that wait for a connection."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[Connection]] = set()
+
+    async def wait(self) -> Connection:
+        """Return the next connection that is made; raise when the attempt for it fails."""
+        waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        try:
+            return await waiter
+        finally:
+            self._waiting.discard(waiter)
+
+    def resolve(self, connection: Connection) -> None:
+        """Hand the connection to all who wait."""
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(connection)
+
+    def reject(self, reason: str) -> None:
+        """Tell all who wait that there is none."""
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(UpstreamLost(reason))
