@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,7 +24,6 @@ def load_functions(named: Mapping[str, str]) -> dict[str, Callable[..., object]]
     return {name: _load(name, target) for name, target in named.items()}
 
 
-@cache
 def installed_functions() -> dict[str, Callable[..., object]]:
     """Import the functions that installed packages offer.
 
