@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from local_mcp_gateway.gateway.call import Events, UpstreamLost
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstream import Upstream
     from local_mcp_gateway.store.model import CatalogKind, ServerDefinition
 
+FIRST_PAUSE_S: Final = 0.5
 Open = Callable[["ServerDefinition", Events], Awaitable["Connection"]]
 
 
@@ -71,3 +73,9 @@ class Waiters:
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(UpstreamLost(reason))
+
+
+def backoff_s(failures: int, most_s: float) -> float:
+    """Return how long to pause after that many failures in a row: doubling, with jitter."""
+    pause_s = min(FIRST_PAUSE_S * 2 ** min(failures - 1, 16), most_s)
+    return random.uniform(pause_s / 2, pause_s)

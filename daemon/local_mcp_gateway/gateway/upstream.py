@@ -12,7 +12,6 @@ servers that died together do not come back together; a call cuts a pause short,
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from local_mcp_gateway.gateway import envelope
 from local_mcp_gateway.gateway.call import SAFE, Call, UpstreamLost
 from local_mcp_gateway.gateway.catalog import altered
 from local_mcp_gateway.gateway.connection import SILENT
-from local_mcp_gateway.gateway.hooks import Hooks, Open, State, Waiters
+from local_mcp_gateway.gateway.hooks import Hooks, Open, State, Waiters, backoff_s
 from local_mcp_gateway.gateway.listing import fetch_lists
 from local_mcp_gateway.store.model import CatalogKind, ServerKind
 
@@ -39,7 +38,6 @@ KEPT_LINES: Final = 20
 """Lines that a server wrote last, kept for `server show`."""
 PONG_S: Final = 5.0
 """How long a server that let a call time out may take to answer a ping."""
-FIRST_PAUSE_S: Final = 0.5
 LEAST_PAUSE_S: Final = 1.0
 SETTLE_S: Final = 0.05
 """How long list_changed notifications are gathered before the lists are fetched again."""
@@ -144,9 +142,8 @@ class Upstream:
 
     def _suspect(self) -> None:
         """After a call that timed out: end a child that does not even answer a ping."""
-        connection = self._connection
-        if connection is not None and self._checking is None:
-            self._checking = asyncio.create_task(self._check(connection))
+        if self._connection is not None and self._checking is None:
+            self._checking = asyncio.create_task(self._check(self._connection))
 
     async def _check(self, connection: Connection) -> None:
         patience_s = min(PONG_S, self._options.call_timeout_s)
@@ -154,9 +151,7 @@ class Upstream:
             async with asyncio.timeout(patience_s):
                 await connection.request(Call("ping", b"", SILENT))
         except TimeoutError:
-            connection.lose(
-                f"it does not answer: a call timed out, and a ping after {patience_s:g} s"
-            )
+            connection.lose(f"it does not answer, nor to a ping within {patience_s:g} s")
         except UpstreamLost:
             pass
         finally:
@@ -260,8 +255,7 @@ class Upstream:
         """
         if self.state is State.CONNECTING:
             self._waiters.reject(reason)
-        most = min(FIRST_PAUSE_S * 2 ** min(failures - 1, 16), self._options.backoff_max_s)
-        pause_s = random.uniform(most / 2, most)
+        pause_s = backoff_s(failures, self._options.backoff_max_s)
         self.state, self.reason, self.retry_at = State.FAILED, reason, time.time() + pause_s
         # Nobody waits for the lists of a server that is down: they come when it does.
         self._listed.set()
