@@ -186,6 +186,7 @@ FOLDERS = (
         r"\.sqlite\.sql$",
         "220bf007d5b1e69b680e48c156c0d9b11b87dd13ac605c94b2ad2ce4659fdfbe",
         schema="97c3bf3ef07c75e70a4fe94c59b98d2e0a44bdb5790564166b2c516a800f5f7c",
+        misfits=("00009-segment-collection-not-null.sqlite",),
     ),
     RealFolder(
         "chromadb-metadb",
