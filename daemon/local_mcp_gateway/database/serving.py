@@ -19,6 +19,7 @@ import aiosqlite
 import anyio
 
 from local_mcp_gateway.database.connect import SERVING_PRAGMAS
+from local_mcp_gateway.database.faults import explained
 
 READERS = 2
 Parameters = Iterable[object]
@@ -110,9 +111,16 @@ class Database:
     async def _connect(self) -> None:
         connections = AsyncExitStack()
         self._connections = connections
-        self._writer = await self._open_one(connections, readonly=False)
-        for _ in range(READERS):
-            self._idle.put_nowait(await self._open_one(connections, readonly=True))
+        try:
+            with explained(self.path):
+                self._writer = await self._open_one(connections, readonly=False)
+                for _ in range(READERS):
+                    self._idle.put_nowait(await self._open_one(connections, readonly=True))
+        except BaseException:
+            # A connection that is never closed keeps the process from exiting.
+            with anyio.CancelScope(shield=True):
+                await connections.aclose()
+            raise
 
     async def _open_one(self, stack: AsyncExitStack, *, readonly: bool) -> aiosqlite.Connection:
         connecting = aiosqlite.connect(self.path, isolation_level=None)
