@@ -127,3 +127,17 @@ def test_history_tells_what_happened(users: Place) -> None:
     users.migrate()
     (event,) = users.run("db", "history", "--json").json()
     assert (event["event"], event["tag"]) == ("applied", "0000_users")
+
+
+def test_status_weighs_a_pending_rebuild_by_the_rows_that_are_there(users: Place) -> None:
+    users.migrate()
+    users.write("INSERT INTO users (name) VALUES ('ada'), ('grace'), ('linus')")
+    users.folder.add(
+        "rebuild",
+        "CREATE TABLE __new_users (id INTEGER PRIMARY KEY, name TEXT NOT NULL)",
+        "INSERT INTO __new_users SELECT id, name FROM users",
+        "DROP TABLE users",
+        "ALTER TABLE __new_users RENAME TO users",
+    )
+    (pending,) = users.run("db", "status", "--json").json()["pending"]
+    assert any("3 rows" in hazard["message"] for hazard in pending["hazards"]), pending

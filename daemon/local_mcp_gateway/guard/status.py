@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.schema import Difference, Schema
     from local_mcp_gateway.schema.hazards import Hazard
 
+    Register = Callable[[sqlite3.Connection], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -106,56 +108,56 @@ def look(
     A file that is damaged or no database is a state here, not an error: the rest is shown beside it.
     """
     folder = read_folder(migrations)
+
+    def register(connection: sqlite3.Connection) -> None:
+        prepare(connection, functions)
+
     if not database.exists() or database.stat().st_size == 0:
         resolution = resolve(folder, (), allow_out_of_order=allow_out_of_order)
-        return _status(database, "new", resolution, (), to)
+        found = _pending(resolution, up_to(resolution, to), None, register)
+        return Status(
+            database,
+            "refused" if resolution.problems else "new",
+            pending=found,
+            problems=resolution.problems,
+        )
     try:
         with closing(open_reader(database)) as reader:
             resolution = resolve(folder, read_ledger(reader), allow_out_of_order=allow_out_of_order)
-            drift = () if sealed_fingerprint(reader) else _drift(reader, resolution, functions)
+            drift = () if sealed_fingerprint(reader) else _drift(reader, resolution, register)
+            found = _pending(resolution, up_to(resolution, to), reader, register)
     except (Damaged, NotADatabase) as error:
         problem = Problem(error.code, error.message, error.hint)
         return Status(database, "damaged", problems=(problem,))
-    return _status(database, "pending" if resolution.pending else "current", resolution, drift, to)
-
-
-def _drift(
-    reader: sqlite3.Connection,
-    resolution: Resolution,
-    functions: Mapping[str, Callable[..., object] | str],
-) -> tuple[Difference, ...]:
-    """Compare the schema with the replay: somebody else changed it, or nobody has recorded it yet."""
-    from local_mcp_gateway.schema import inspect
-
-    return find_drift(
-        reader,
-        resolution,
-        inspect(reader),
-        lambda connection: prepare(connection, functions),
-    )
-
-
-def _status(
-    database: Path,
-    state: Literal["new", "current", "pending"],
-    resolution: Resolution,
-    drift: tuple[Difference, ...],
-    to: str | None,
-) -> Status:
     return Status(
         database,
-        "refused" if resolution.problems else state,
+        "refused" if resolution.problems else "pending" if resolution.pending else "current",
         resolution.applied,
-        _pending(resolution, up_to(resolution, to)),
+        found,
         resolution.problems,
         drift,
     )
 
 
-def _pending(resolution: Resolution, pending: tuple[Migration, ...]) -> tuple[Pending, ...]:
+def _drift(
+    reader: sqlite3.Connection, resolution: Resolution, register: Register
+) -> tuple[Difference, ...]:
+    """Compare the schema with the replay: somebody else changed it, or nobody has recorded it yet."""
+    from local_mcp_gateway.schema import inspect
+
+    return find_drift(reader, resolution, inspect(reader), register)
+
+
+def _pending(
+    resolution: Resolution,
+    pending: tuple[Migration, ...],
+    reader: sqlite3.Connection | None,
+    register: Register,
+) -> tuple[Pending, ...]:
     """Find the hazards of each pending migration on the schema that it will meet.
 
-    A chain that fails in the replay is shown without hazards: applying it will say what is wrong.
+    A rebuild is weighed by the rows that `reader` sees. A chain that fails in the replay is shown
+    without hazards: applying it will say what is wrong.
     """
     if not pending:
         return ()
@@ -163,12 +165,13 @@ def _pending(resolution: Resolution, pending: tuple[Migration, ...]) -> tuple[Pe
     from local_mcp_gateway.migrate.replay import extend, replay
     from local_mcp_gateway.schema import inspect
     from local_mcp_gateway.schema.hazards import hazards_of
+    from local_mcp_gateway.schema.weight import weigh
 
     statements = {m.tag: [statement.text for statement in split(m.sql)] for m in pending}
     done = tuple(entry.migration for entry in resolution.applied)
     found: dict[str, tuple[Hazard, ...]] = {}
     try:
-        with closing(replay(done)) as memory:
+        with closing(replay(done, prepare=register)) as memory:
             before: Schema | None = None
             for migration in pending if done else ():  # a fresh database has nothing to lose
                 if cannot_fail_on_data(migration.sql):
@@ -178,7 +181,8 @@ def _pending(resolution: Resolution, pending: tuple[Migration, ...]) -> tuple[Pe
                 before = before or inspect(memory)
                 extend(memory, migration)
                 after = inspect(memory)
-                found[migration.tag] = hazards_of(statements[migration.tag], before, after)
+                hazards = hazards_of(statements[migration.tag], before, after)
+                found[migration.tag] = weigh(hazards, reader) if reader else hazards
                 before = after
     except GatewayError:
         pass
