@@ -116,7 +116,8 @@ def test_profiles_order_switch_and_lose_their_servers(either: Place) -> None:
     assert either.run("profile", "edit", "work", "--remove", "zzz").code == 2
     assert either.run("profile", "add", "broken", "nobody").code == 2
     assert either.run("profile", "remove", "work", "--yes").code == 0
-    assert either.run("profile", "list", "--json").json() == []
+    left = either.run("profile", "list", "--json").json()
+    assert [profile["name"] for profile in left] == ["default"]
 
 
 def test_a_server_can_be_tried_and_its_tool_called(either: Place) -> None:
@@ -181,3 +182,9 @@ def test_while_another_process_holds_the_lock_without_answering_a_command_says_w
         done = shipped.run("server", "list")
         assert done.code == 4
         assert str(gateway.process.pid) in done.stderr
+
+
+def test_a_server_without_a_profile_is_served_at_mcp(either: Place) -> None:
+    assert "served at /mcp" in either.run("server", "add", "first", "--", "true").stdout
+    shown = either.run("profile", "show", "default", "--json").json()
+    assert [member["name"] for member in shown["servers"]] == ["first"]

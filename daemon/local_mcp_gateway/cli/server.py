@@ -27,7 +27,7 @@ def server() -> None:
 
 @server.command()
 @click.argument("name")
-@click.option("--profile", help="Put it into this profile, which is made if it is not there.")
+@click.option("--profile", help="Put it into this profile, made if it is not there [default: what /mcp serves].")
 @click.option(
     "--env", "env", multiple=True, metavar="K=V", help="Environment variable of the command."
 )
@@ -72,7 +72,7 @@ def add(
         url=url,
         headers=complete_pairs(headers, "--header", separators="=:"),
     )
-    where = f" in profile {profile}" if profile else ""
+    where = f" in profile {profile}" if profile else ", served at /mcp"
     return _say(added, f"Added server {name}{where}.", as_json=as_json)
 
 
@@ -85,7 +85,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
     if as_json:
         render.print_json(servers)
     elif not servers:
-        click.echo("There is no server yet: `server add NAME --profile P -- COMMAND ARGS…`.")
+        click.echo("There is no server yet: `server add NAME -- COMMAND ARGS…`.")
     else:
         render.print_table(
             ("NAME", "KIND", "STATE", "TOOLS", "PROFILES", "WHERE"),
@@ -190,7 +190,7 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
 
 @server.command("import")
 @click.argument("file", type=click.File(encoding="utf-8"))
-@click.option("--profile", help="Put all of them into this profile.")
+@click.option("--profile", help="Put all of them into this profile [default: what /mcp serves].")
 @as_json_option
 @click.pass_obj
 def import_(invocation: Invocation, *, file: Any, profile: str | None, as_json: bool) -> int:

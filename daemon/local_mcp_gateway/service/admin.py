@@ -165,6 +165,8 @@ READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
 """Everything else changes what the gateway serves, so a running one reloads its definitions."""
 _LIVE = {"server.list", "server.show"}
 """These tell how a server is, too, if a gateway runs."""
+_JOINING = {"server.add", "server.import"}
+"""A server that is in no profile is served nowhere, so these need one."""
 WITH_GATEWAY = {"server.test", "call"}
 """These talk to upstream servers, so they need a gateway."""
 
@@ -178,6 +180,8 @@ async def perform(
 ) -> object:
     """Do what a command asks; raises a GatewayError that is meant for the person who asked."""
     if verb in VERBS:
+        if verb in _JOINING and arguments.get("profile") is None:
+            arguments["profile"] = await _profile_at_mcp(database, default_profile)
         answer = await VERBS[verb](database, arguments)
         if verb in _LIVE:
             shown: list[Any] = answer if isinstance(answer, list) else [answer]
@@ -239,6 +243,12 @@ def profile_as_json(profile: ProfileDefinition) -> dict[str, object]:
         "prefix": profile.prefix.value,
         "servers": [{"name": member.server, "active": member.active} for member in profile.members],
     }
+
+
+async def _profile_at_mcp(database: Database, default: str) -> str:
+    """Return the profile that `/mcp` serves: the default one, or the only one that there is."""
+    names = [profile.name for profile in await queries.list_profiles(database)]
+    return names[0] if default not in names and len(names) == 1 else default
 
 
 async def _join(database: Database, profile: str, servers: tuple[str, ...]) -> None:

@@ -25,7 +25,7 @@ def greeting(url: str, profiles: tuple[str, ...]) -> str:
         *(
             []
             if paths
-            else ["    There is no profile yet: `server add NAME --profile P -- COMMAND`."]
+            else ["    There is no profile yet: `server add NAME -- COMMAND ARGS…`."]
         ),
         "",
         "  Claude Code:",
