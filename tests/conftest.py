@@ -18,7 +18,9 @@ configuration, and none outlives its test.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,12 @@ from typing import Any
 import pytest
 
 from tests.harness import REPOSITORY, Finished, GatewayProcess, Place, new_place, strace_missing
+
+# A shell that starts the tests in the background has SIGINT ignored, and every process that they start
+# would inherit that: Ctrl+C could not be tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
