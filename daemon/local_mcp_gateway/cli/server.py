@@ -27,7 +27,10 @@ def server() -> None:
 
 @server.command()
 @click.argument("name")
-@click.option("--profile", help="Put it into this profile, made if it is not there [default: what /mcp serves].")
+@click.option(
+    "--profile",
+    help="Put it into this profile, made if it is not there [default: what /mcp serves].",
+)
 @click.option(
     "--env", "env", multiple=True, metavar="K=V", help="Environment variable of the command."
 )

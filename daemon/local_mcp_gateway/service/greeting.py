@@ -22,11 +22,7 @@ def greeting(url: str, profiles: tuple[str, ...]) -> str:
         "  Local MCP Gateway is up. Press Ctrl+C to stop.",
         "",
         *(f"    {url + path:<44} {what}" for path, what in paths.items()),
-        *(
-            []
-            if paths
-            else ["    There is no profile yet: `server add NAME -- COMMAND ARGS…`."]
-        ),
+        *([] if paths else ["    There is no profile yet: `server add NAME -- COMMAND ARGS…`."]),
         "",
         "  Claude Code:",
         f"    claude mcp add --transport http local-gateway {first}",
