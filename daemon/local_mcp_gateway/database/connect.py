@@ -20,6 +20,8 @@ from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.errors import DatabasePathProblem
 
 BUSY_TIMEOUT_MS = 5_000
+SQLITE_VERSION = sqlite3.sqlite_version
+"""For the log: what the interpreter brought along."""
 SERVING_PRAGMAS = (
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode=WAL",

@@ -21,6 +21,8 @@ import anyio
 from local_mcp_gateway.database.connect import SERVING_PRAGMAS
 from local_mcp_gateway.database.faults import explained
 
+Error = sqlite3.Error
+"""What a statement raises, for callers that must not know which engine this is."""
 READERS = 2
 Parameters = Iterable[object]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
+from local_mcp_gateway.database.serving import Error
 from local_mcp_gateway.store.memory import save_calls
 
 if TYPE_CHECKING:
@@ -54,5 +54,5 @@ class CallLog:
             return
         try:
             await save_calls(self._database, batch, keep=self._keep)
-        except sqlite3.Error as error:
+        except Error as error:
             self._emit("upstream.wrote", server="", line=f"{len(batch)} call records lost: {error}")

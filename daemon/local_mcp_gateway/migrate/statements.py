@@ -35,6 +35,11 @@ class Statement(NamedTuple):
     """Which statement of the file it is, from 1; empty and comment-only pieces do not count."""
 
 
+def is_complete(sql: str) -> bool:
+    """Tell whether the text ends where a statement ends, by SQLite's own rules."""
+    return sqlite3.complete_statement(sql)
+
+
 def split(sql: str) -> Iterator[Statement]:
     """Yield the statements of a file in order; pieces without a token are left out."""
     may_hold_trigger = "trigger" in sql.lower()

@@ -11,7 +11,6 @@ upon which it rolls back. guard, gateway and database do not know of each other:
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway import __version__
+from local_mcp_gateway.database.connect import SQLITE_VERSION
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, PortInUse
 from local_mcp_gateway.log import tee
@@ -109,7 +109,7 @@ async def run(
         migrations=str(settings.migrations_folder),
         dev=serving.dev,
         python=sys.version.split()[0],
-        sqlite=sqlite3.sqlite_version,
+        sqlite=SQLITE_VERSION,
     )
     listener = _listener(serving)
     try:

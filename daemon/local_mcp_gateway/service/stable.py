@@ -8,11 +8,12 @@ same bytes, and a file whose last statement is not finished gets longer to grow.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
+
+from local_mcp_gateway.migrate.statements import is_complete
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,4 +81,4 @@ def _is_whole(content: bytes) -> bool:
         return False
     # A last statement needs no semicolon; complete_statement is false for it. A file that was cut
     # looks the same, so it only waits longer; after that SQLite itself is the judge.
-    return sqlite3.complete_statement(text) or text.endswith("--> statement-breakpoint")
+    return is_complete(text) or text.endswith("--> statement-breakpoint")
