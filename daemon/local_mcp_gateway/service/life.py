@@ -98,7 +98,6 @@ class Life:
     async def _ready(self, listener: socket.socket, report: GuardReport) -> None:
         profiles = tuple(profile.name for profile in await queries.list_profiles(self.database))
         self._serving = True
-        self.notifier.ready(self.summary())
         self.emit(
             "service.ready",
             duration_ms=since_process_start_ms(),
@@ -107,6 +106,8 @@ class Life:
             profiles=len(profiles),
         )
         self._up()
+        # Last: whoever waits for READY (`service install`) reads the record of this start next.
+        self.notifier.ready(self.summary())
         if self.plan.greet:
             self.plan.greet(url_of(listener), profiles)
 
