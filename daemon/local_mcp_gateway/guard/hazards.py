@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import HazardRefused
-from local_mcp_gateway.guard.harmless import cannot_fail_on_data
 from local_mcp_gateway.migrate.quotes import refuse_double_quoted
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.schema import inspect
@@ -67,7 +66,7 @@ class HazardWatch:
         if migration is not self._migration:
             self._migration = migration
             self._before = None
-            if _TAKES_AWAY.search(migration.sql) and not cannot_fail_on_data(migration.sql):
+            if _TAKES_AWAY.search(migration.sql):
                 self._before = self._known or inspect(connection)
             self._known = None
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import create_backup, list_backups, require_room
+from local_mcp_gateway.backup.durable import flush
 from local_mcp_gateway.backup.retention import prune
 from local_mcp_gateway.backup.room import database_bytes
 from local_mcp_gateway.database.connect import (
@@ -27,7 +27,6 @@ from local_mcp_gateway.schema import fingerprint, inspect
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
-    from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.pages import Pages
@@ -181,12 +180,3 @@ def thin_out(attempt: Attempt) -> None:
             names=[backup.name for backup in removed],
             bytes=sum(backup.bytes for backup in removed),
         )
-
-
-def flush(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's entries, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
