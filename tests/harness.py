@@ -170,6 +170,14 @@ class GatewayProcess:
         self.wait_for("service.ready")
         return self
 
+    def serves(self) -> bool:
+        """Wait until it serves or has ended; tell which."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: "service.ready" in self.names() or self._ended, DEADLINE_S
+            )
+            return "service.ready" in self.names()
+
     @property
     def url(self) -> str:
         """Return `http://127.0.0.1:PORT`, as logged."""
