@@ -63,8 +63,8 @@ def serve(
         if code is not None:
             return code
     from local_mcp_gateway.service.greeting import greet
-    from local_mcp_gateway.service.run import Serving
     from local_mcp_gateway.service.run import serve as run_service
+    from local_mcp_gateway.service.serving import Serving
 
     if supervisor is not None:
         from local_mcp_gateway.service.supervisor import end_with

@@ -32,7 +32,7 @@ from local_mcp_gateway.errors import (
 )
 from local_mcp_gateway.guard.drift import find_drift
 from local_mcp_gateway.guard.hold import commit, settle
-from local_mcp_gateway.guard.transact import Done
+from local_mcp_gateway.guard.values import Done
 from local_mcp_gateway.migrate.down import WayBack, plan_down, revert, ways_back
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.history import applied_downs

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.lock import Holder
-    from local_mcp_gateway.guard.read import Plan
     from local_mcp_gateway.guard.report import State
+    from local_mcp_gateway.guard.values import Plan
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate.apply import Step
 

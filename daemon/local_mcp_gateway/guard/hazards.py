@@ -7,10 +7,10 @@ each migration really met. The rows: tables that have fewer of them after the re
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import HazardRefused
+from local_mcp_gateway.guard.values import Found
 from local_mcp_gateway.migrate.quotes import refuse_double_quoted
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.schema import inspect
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.read import Plan
-    from local_mcp_gateway.guard.rehearse import Rehearsal
+    from local_mcp_gateway.guard.values import Plan, Rehearsal
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.statements import Statement
@@ -37,14 +36,6 @@ _TAKES_AWAY = re.compile(
     r"|\bCREATE\s+UNIQUE\b",
     re.IGNORECASE | re.MULTILINE,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A hazard, and the migration that brings it."""
-
-    tag: str
-    hazard: Hazard
 
 
 class HazardWatch:

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.pages import Pages
     from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.read import Plan
-    from local_mcp_gateway.guard.transact import Done
+    from local_mcp_gateway.guard.values import Done, Plan
 
 THOROUGH_BYTES = 64 << 20
 """Up to this size the result is checked in full (a third of a second): a page that was never written

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 from contextlib import closing
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import list_backups, newest_good, sweep
@@ -17,8 +16,8 @@ from local_mcp_gateway.database.connect import open_reader
 from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.errors import Damaged, DriftRefused, HistoryRefused, UsageProblem
 from local_mcp_gateway.guard.drift import find_drift
+from local_mcp_gateway.guard.values import Plan
 from local_mcp_gateway.migrate.folder import NEW, read_folder
-from local_mcp_gateway.migrate.groups import first_group
 from local_mcp_gateway.migrate.live import resolve_live
 from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.migrate.seals import sealed_fingerprint
@@ -27,41 +26,9 @@ if TYPE_CHECKING:
     import sqlite3
 
     from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.transact import Done
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.resolve import Resolution
     from local_mcp_gateway.schema import Difference
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one look at folder and database found to do."""
-
-    resolution: Resolution
-    pending: tuple[Migration, ...]
-    """What this attempt will apply, in order: all that is pending, or up to `--to`."""
-    new_files: frozenset[str]
-    """Dev only: the tags among `pending` that the journal does not know yet."""
-    stamped: bool
-    """The folder is in Drizzle's 1.x format, whose ledger has two columns more."""
-    fingerprint: str
-    drift: tuple[Difference, ...]
-
-    @property
-    def next_idx(self) -> int:
-        """Return the journal's next free `idx`."""
-        known = (*(entry.migration for entry in self.resolution.applied), *self.pending)
-        return 1 + max((migration.idx for migration in known), default=-1)
-
-    @property
-    def group(self) -> tuple[Migration, ...]:
-        """Return the first migrations of `pending` that are committed together."""
-        return first_group(self.pending)
-
-    def after(self, done: Done) -> Plan:
-        """Return the plan that is left when this transaction is committed."""
-        rest = self.pending[len(done.steps) :]
-        return replace(self, pending=rest, fingerprint=done.fingerprint, drift=())
 
 
 def check(attempt: Attempt) -> bool:

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import scratch_copy
 from local_mcp_gateway.database.connect import begin_immediate, open_scratch, set_foreign_keys
 from local_mcp_gateway.errors import MigrationFailed
 from local_mcp_gateway.guard.harmless import cannot_fail_on_data
-from local_mcp_gateway.guard.hazards import Found, HazardWatch
+from local_mcp_gateway.guard.hazards import HazardWatch
 from local_mcp_gateway.guard.report import Phases
 from local_mcp_gateway.guard.transact import transact
+from local_mcp_gateway.guard.values import Rehearsal
 from local_mcp_gateway.migrate.groups import wants_foreign_keys
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.read import Plan
-    from local_mcp_gateway.guard.transact import Done
-    from local_mcp_gateway.migrate.apply import Step
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """What the pending chain did to a copy."""
-
-    steps: tuple[Step, ...]
-    fingerprints: Mapping[str, str]
-    """The tag that ends a transaction → the schema's fingerprint after it."""
-    hazards: tuple[Found, ...]
-    duration_ms: float
+    from local_mcp_gateway.guard.values import Done, Plan
 
 
 def is_due(attempt: Attempt, plan: Plan) -> bool:

@@ -5,10 +5,10 @@ Nothing is begun or committed here: the caller decides, after it has looked at w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import VerificationFailed
+from local_mcp_gateway.guard.values import Done
 from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.journal import Entry, write_journal
 from local_mcp_gateway.migrate.quotes import refuse_double_quoted
@@ -23,23 +23,11 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.read import Plan
-    from local_mcp_gateway.guard.rehearse import Rehearsal
     from local_mcp_gateway.guard.report import Phases
+    from local_mcp_gateway.guard.values import Plan, Rehearsal
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate.apply import Inspector, Step
     from local_mcp_gateway.migrate.folder import Migration
-    from local_mcp_gateway.migrate.verify import Loss
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What one transaction did; it may still be rolled back."""
-
-    steps: tuple[Step, ...]
-    fingerprint: str
-    losses: tuple[Loss, ...]
-    """Tables with fewer rows than before, by statements that say so."""
 
 
 def transact(

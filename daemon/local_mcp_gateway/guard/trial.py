@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.rehearse import Rehearsal
+    from local_mcp_gateway.guard.values import Rehearsal
 
 
 @dataclass(frozen=True, slots=True)

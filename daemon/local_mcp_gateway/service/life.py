@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.notify import Notifier
-    from local_mcp_gateway.service.run import Serving
+    from local_mcp_gateway.service.serving import Serving
     from local_mcp_gateway.service.signals import Signals
 
 

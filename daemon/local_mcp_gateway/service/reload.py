@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database.serving import Database
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.service.run import Serving
+    from local_mcp_gateway.service.serving import Serving
 
 LIVE = ("guard.", "backup.", "migrations.")
 """Settings that a reload puts in force at once. The others were handed out at the start: they are named

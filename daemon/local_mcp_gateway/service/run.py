@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -40,29 +39,12 @@ from local_mcp_gateway.service.signals import Signals
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
+    from collections.abc import AsyncIterator
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """How this one run differs from what the settings say."""
-
-    settings: Settings
-    reread: Callable[[], Settings]
-    """Read the settings again, for a reload; raises ConfigProblem."""
-    lock_timeout_s: float = 0.0
-    dev: bool = False
-    socket_fd: int | None = None
-    """The listening socket that the dev supervisor holds."""
-    config_file: Path | None = None
-    """The file that dev mode watches: a save of it is a reload."""
-    greet: Callable[[str, tuple[str, ...]], None] | None = None
-    """Called with the URL and the profiles when everything is up: dev mode's lines to paste."""
+    from local_mcp_gateway.service.serving import Serving
 
 
 def serve(serving: Serving, emit: Emit) -> Exit:
