@@ -71,6 +71,14 @@ def test_a_port_in_use_is_noted_with_its_holder_but_not_when_it_is_ours(shipped:
         assert str(gateway.process.pid) in found["lock"]["message"]
 
 
+def test_the_port_is_ours_too_when_the_dev_supervisor_holds_its_socket(shipped: Place) -> None:
+    with shipped.serve("--dev") as gateway:
+        port = gateway.wait_ready().url.rpartition(":")[2]
+        done = shipped.run("doctor", "--json", env={"LMG_GATEWAY__PORT": port})
+        found = {finding["check"]: finding for finding in done.json()["findings"]}
+        assert found["port"]["message"] == f"{port} is served by this gateway."
+
+
 def test_doctor_never_takes_the_lock_of_a_running_gateway(shipped: Place) -> None:
     with shipped.serve() as gateway:
         gateway.wait_ready()

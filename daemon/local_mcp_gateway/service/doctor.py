@@ -26,7 +26,7 @@ from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.guard.status import look
 from local_mcp_gateway.service import manager, units
-from local_mcp_gateway.service.listen import who_listens
+from local_mcp_gateway.service.listen import listeners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -188,14 +188,16 @@ def _backups(settings: Settings) -> Iterator[Finding]:
 
 def _port(settings: Settings) -> Iterator[Finding]:
     port = settings.gateway.port
-    listener = who_listens(port) if port else None
+    found = listeners(port) if port else {}
     holder = read_holder(settings.database_path)
-    ours = holder is not None and listener is not None and f"(pid {holder.pid})" in listener
-    if listener is None or ours:
-        yield Finding("port", "ok", f"{port} is {'served by this gateway' if ours else 'free'}.")
-    else:
+    if holder is not None and holder.pid in found:
+        yield Finding("port", "ok", f"{port} is served by this gateway.")
+    elif found:
+        who = ", ".join(f"{name} (pid {pid})" for pid, name in found.items())
         hint = "Stop that process, or choose another port: --port, or gateway.port."
-        yield Finding("port", "note", f"{port} is in use by {listener}.", hint)
+        yield Finding("port", "note", f"{port} is in use by {who}.", hint)
+    else:
+        yield Finding("port", "ok", f"{port} is free.")
 
 
 def _service(_: Settings) -> Iterator[Finding]:

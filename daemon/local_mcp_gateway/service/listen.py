@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,8 +83,7 @@ def url_of(listener: socket.socket) -> str:
 
 def _explain(host: str, port: int, error: OSError) -> ConfigProblem | PortInUse:
     if error.errno == errno.EADDRINUSE:
-        holder = who_listens(port)
-        by = f" by {holder}" if holder else ""
+        by = next((f" by {name} (pid {pid})" for pid, name in listeners(port).items()), "")
         return PortInUse(f"Port {port} on {host} is in use{by}.", host=host, port=port)
     reason = os.strerror(error.errno) if error.errno else str(error)
     return ConfigProblem(
@@ -92,8 +92,11 @@ def _explain(host: str, port: int, error: OSError) -> ConfigProblem | PortInUse:
     )
 
 
-def who_listens(port: int) -> str | None:
-    """Return `name (pid N)` of the process that listens on a TCP port, if /proc lets us see it."""
+def listeners(port: int) -> dict[int, str]:
+    """Return pid and name of the processes that listen on a TCP port, as far as /proc shows them.
+
+    They may be several: a supervisor or systemd holds the same socket as the gateway that serves on it.
+    """
     inodes = {
         fields[9]
         for table in ("tcp", "tcp6")
@@ -103,13 +106,12 @@ def who_listens(port: int) -> str | None:
         and int(fields[1].rpartition(":")[2], 16) == port
     }
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
+    found = {}
+    for process in Path("/proc").glob("[0-9]*") if wanted else ():
+        with suppress(OSError):
             if any(str(entry.readlink()) in wanted for entry in (process / "fd").iterdir()):
-                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
-        except OSError:
-            continue
-    return None
+                found[int(process.name)] = (process / "comm").read_text().strip()
+    return found
 
 
 def _lines(file: Path) -> list[str]:
