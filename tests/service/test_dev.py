@@ -137,7 +137,7 @@ def test_an_edited_migration_goes_back_to_its_backup_and_the_console_says_what_w
     rewound = gateway.wait_for("migration.rewound")
     assert rewound["migrations"] == ["0003_one"]
     assert rewound["by"].startswith("backup ")
-    assert rewound["message"] == "Rows written since are gone: one: 1."
+    assert rewound["message"] == "Lost: one: 1 row gone."
     applied(gateway, "0003_one", 2)
     assert place.query("SELECT text FROM one") == []
     assert [entry["tag"] for entry in place.folder.journal()][3:] == ["0003_one"]
@@ -217,6 +217,25 @@ def test_a_journal_that_is_no_json_is_told_and_takes_nothing_back(
     assert place.content() == before
     place.folder.journal_file.write_bytes(journal)
     gateway.wait_for("dev.mended")
+
+
+def test_a_start_takes_back_what_was_edited_while_it_was_off(shipped: Place) -> None:
+    quiet = {"LMG_DEV__RELOAD": "false"}
+    with shipped.serve("--dev", env=quiet) as gateway:
+        gateway.wait_for("dev.watching")
+        shipped.folder.write("0003_one", ONE)
+        applied(gateway, "0003_one")
+        gateway.stop()
+    shipped.write("INSERT INTO one (body) VALUES ('written since')")
+    shipped.folder.write("0003_one", ONE.replace("body", "text"))
+    with shipped.serve("--dev", env=quiet) as gateway:
+        gateway.wait_ready()
+        assert gateway.wait_for("migration.rewound")["message"] == "Lost: one: 1 row gone."
+        assert gateway.wait_for("migration.applied")["tag"] == "0003_one"
+        gateway.stop()
+    shown = shipped.run("startup").stdout
+    assert "rewound   0003_one, by backup" in shown
+    assert "Lost: one: 1 row gone." in shown
 
 
 def test_a_production_start_leaves_saved_files_alone(shipped: Place) -> None:

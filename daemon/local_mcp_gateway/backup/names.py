@@ -16,6 +16,8 @@ DELISTED = ".pruned"
 """A manifest taken off the list, whose backup is about to be removed."""
 SIDE_FILES = ("-wal", "-shm", "-journal")
 """What SQLite puts beside a database file."""
+DEFAULT_KEEP_ASIDE = 3
+"""How many replaced databases stay beside the one in use."""
 
 
 def backup_folder(database: Path, folder: Path | None = None) -> Path:

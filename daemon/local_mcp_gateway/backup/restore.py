@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup.manifest import Backup
 
-DEFAULT_KEEP_ASIDE = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Restored:
@@ -42,7 +40,7 @@ def restore(
     backup: Backup,
     *,
     annotate: Callable[[sqlite3.Connection], None] = lambda _: None,
-    keep_aside: int = DEFAULT_KEEP_ASIDE,
+    keep_aside: int = names.DEFAULT_KEEP_ASIDE,
     stop: threading.Event | None = None,
 ) -> Restored:
     """Replace the database by the backup, durably; the caller holds the database's lock.

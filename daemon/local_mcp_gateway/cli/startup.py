@@ -50,6 +50,9 @@ def show_start(start: Start) -> None:
         match event["event"]:
             case "migration.applied":
                 click.echo(f"  applied   {event['tag']}")
+            case "migration.rewound":
+                click.echo(f"  rewound   {', '.join(event['migrations'])}, by {event['by']}")
+                click.echo(f"            {event['message']}")
             case "backup.created":
                 click.echo(f"  backup    {event['path']}")
             case "upstream.connected":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import create_backup, list_backups, require_room, scratch_copy, sweep
@@ -47,6 +48,7 @@ from local_mcp_gateway.schema.hazards import Hazard, hazards_of
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.guard.attempt import Attempt
@@ -75,6 +77,17 @@ def plan_way_back(
 ) -> DownPlan:
     """Work out the way back; raises HistoryRefused, DriftRefused, NoWayBack or UsageProblem."""
     resolution = resolve(read_folder(attempt.migrations), read_ledger(connection))
+    return _plan(attempt, connection, resolution, steps=steps, to=to)
+
+
+def _plan(
+    attempt: Attempt,
+    connection: sqlite3.Connection,
+    resolution: Resolution,
+    *,
+    steps: int | None,
+    to: str | None,
+) -> DownPlan:
     problems = [problem for problem in resolution.problems if problem.code not in _HARMLESS]
     if problems:
         raise HistoryRefused(problems)
@@ -120,29 +133,46 @@ def go_back(
             raise UsageProblem(
                 f"{attempt.database} has no applied migrations.", hint="See `db status`."
             )
-        done, backup = _held(attempt, steps=steps, to=to)
+        done, backup = _held(attempt, partial(plan_way_back, attempt, steps=steps, to=to))
         lock.record_clean_stop()
     return done, backup
 
 
 def go_back_held(
-    attempt: Attempt, *, steps: int | None, to: str | None
+    attempt: Attempt, history: Resolution, *, steps: int
 ) -> tuple[Done, Backup | None]:
     """Take migrations back while this process holds the lock already; its connections are closed.
 
-    Dev mode's rewind. Raises as `go_back` does, with the database as it was.
+    Dev mode's rewind, whose folder says something else by now: `history` is what was applied. Raises
+    as `go_back` does, with the database as it was.
     """
+
+    def plan(live: sqlite3.Connection) -> DownPlan:
+        return _plan(attempt, live, history, steps=steps, to=None)
+
     with explained(attempt.database):
-        return _held(attempt, steps=steps, to=to)
+        return _held(attempt, plan)
 
 
-def _held(attempt: Attempt, *, steps: int | None, to: str | None) -> tuple[Done, Backup | None]:
+def go_back_on_copy(attempt: Attempt, history: Resolution, *, steps: int) -> None:
+    """Do the same to `attempt.database`, a copy that may be lost."""
+    copy = attempt.database
+    with closing(open_scratch(copy)) as scratch:
+        attempt.prepare(scratch)
+        begin_immediate(scratch, copy)
+        _revert(attempt, scratch, _plan(attempt, scratch, history, steps=steps, to=None), None)
+        scratch.execute("COMMIT")
+
+
+def _held(
+    attempt: Attempt, look: Callable[[sqlite3.Connection], DownPlan]
+) -> tuple[Done, Backup | None]:
     require_room(attempt.database, attempt.backup_folder)
     with closing(open_migration(attempt.database)) as live:
         attempt.prepare(live)
         begin_immediate(live, attempt.database)
         try:
-            plan = plan_way_back(attempt, live, steps=steps, to=to)
+            plan = look(live)
             if not plan.ways:
                 return Done((), fingerprint(plan.found), ()), None
             backup = _back_up(attempt, plan)
@@ -183,7 +213,7 @@ def _back_up(attempt: Attempt, plan: DownPlan) -> Backup:
 
 
 def _revert(
-    attempt: Attempt, connection: sqlite3.Connection, plan: DownPlan, backup: Backup
+    attempt: Attempt, connection: sqlite3.Connection, plan: DownPlan, backup: Backup | None
 ) -> Done:
     """Run the ways back and verify them, inside the caller's transaction."""
     before = survey(connection)
@@ -191,7 +221,7 @@ def _revert(
     steps = revert(
         connection,
         plan.ways,
-        backup=backup.name,
+        backup=backup.name if backup else None,
         program_version=attempt.policy.program_version,
         stop=attempt.stop,
     )

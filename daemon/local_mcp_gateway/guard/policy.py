@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from local_mcp_gateway.backup.names import DEFAULT_KEEP_ASIDE
 from local_mcp_gateway.backup.retention import Retention
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ class GuardPolicy:
     allow_out_of_order: bool = False
     to: str | None = None
     """The tag that is the last one applied afterwards; None: all of the folder."""
-    journal_new_files: bool = False
-    """Dev only: a `.sql` without a journal entry is journaled after its rehearsal, before COMMIT."""
+    dev: bool = False
+    """A `.sql` without a journal entry is journaled after its rehearsal, before COMMIT; and a start
+    takes back what was edited after it was applied, and what dev mode applied and the folder lacks."""
+    keep_aside: int = DEFAULT_KEEP_ASIDE
+    """How many databases that dev mode replaced by their backup stay beside the new one."""
     program_version: str = ""
     functions: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
     """SQL functions that migrations may call, by name: callables, or "package.module:function"."""

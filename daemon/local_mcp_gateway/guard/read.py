@@ -100,7 +100,7 @@ def read_again(attempt: Attempt, live: sqlite3.Connection) -> Plan:
 
 
 def _plan(attempt: Attempt, connection: sqlite3.Connection | None) -> Plan:
-    folder = read_folder(attempt.migrations, journal_new_files=attempt.policy.journal_new_files)
+    folder = read_folder(attempt.migrations, journal_new_files=attempt.policy.dev)
     allow = attempt.policy.allow_out_of_order
     if connection is None:
         resolution = resolve(folder, (), allow_out_of_order=allow)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import sweep
@@ -37,22 +38,17 @@ def restore_guarded(
     A backup with migrations that the folder does not know is refused before anything is written:
     the next start would refuse it.
     """
-
-    def annotate(connection: sqlite3.Connection) -> None:
-        ensure_ledger(connection)
-        note_event(
-            connection,
-            "restored",
-            backup=backup.name,
-            program_version=program_version,
-            fingerprint=backup.fingerprint,
-        )
-
     with DatabaseLock(database, timeout_s=lock_timeout_s, stop=stop) as lock:
         sweep(database, backup_folder)
         known = read_folder(migrations).migrations
         require_known(backup, {word for item in known for word in (item.tag, item.hash)})
-        done = restore(database, backup, annotate=annotate, keep_aside=keep_aside, stop=stop)
+        done = restore(
+            database,
+            backup,
+            annotate=partial(note_restore, backup=backup, program_version=program_version),
+            keep_aside=keep_aside,
+            stop=stop,
+        )
         lock.record_clean_stop()
     emit(
         "database.restored",
@@ -61,3 +57,15 @@ def restore_guarded(
         replaced=None if done.aside is None else str(done.aside),
     )
     return done
+
+
+def note_restore(connection: sqlite3.Connection, *, backup: Backup, program_version: str) -> None:
+    """Write into the history of the database that comes back that it came back."""
+    ensure_ledger(connection)
+    note_event(
+        connection,
+        "restored",
+        backup=backup.name,
+        program_version=program_version,
+        fingerprint=backup.fingerprint,
+    )

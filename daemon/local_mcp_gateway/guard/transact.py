@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.guard.values import Done
 from local_mcp_gateway.migrate.apply import apply_pending
+from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.journal import Entry, write_journal
 from local_mcp_gateway.migrate.quotes import refuse_double_quoted
 from local_mcp_gateway.migrate.seals import seal
@@ -47,6 +48,7 @@ def transact(
     """
     with phases.measured("verify"):
         before = survey(connection)
+    event = APPLIED_IN_DEV if attempt.policy.dev else "applied"
     with phases.measured("apply"):
         name = backup.name if backup else None
         version = attempt.policy.program_version
@@ -58,6 +60,7 @@ def transact(
                 group[0],
                 backup=name,
                 program_version=version,
+                event=event,
                 stamped=stamped,
                 stop=attempt.stop,
             )
@@ -69,6 +72,7 @@ def transact(
                 group,
                 backup=name,
                 program_version=version,
+                event=event,
                 stamped=stamped,
                 inspect=watch,
                 emit=emit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from local_mcp_gateway.migrate.verify import survey
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.guard.attempt import Attempt
@@ -62,6 +62,13 @@ def try_on_copy(attempt: Attempt, source: Path) -> Trial:
     Takes no lock; the copy is in the backup folder and gone afterwards. Raises what a guarded start
     would raise.
     """
+    with copy_of(attempt, source) as on_copy:
+        return _run(on_copy, source)
+
+
+@contextmanager
+def copy_of(attempt: Attempt, source: Path) -> Iterator[Attempt]:
+    """Copy `source` into the backup folder and yield the same attempt on the copy; then it is gone."""
     folder = attempt.backup_folder
     require_room(source, folder, rehearsed=False)
     with named_failures("write a copy for the rehearsal into", folder):
@@ -75,11 +82,11 @@ def try_on_copy(attempt: Attempt, source: Path) -> Trial:
                 lambda done, total: attempt.progress("copy", done, total),
                 stop=attempt.stop,
             )
-            return _run(attempt, source, path)
+            yield replace(attempt, database=path)
 
 
-def _run(attempt: Attempt, source: Path, copy: Path) -> Trial:
-    on_copy = replace(attempt, database=copy)
+def _run(on_copy: Attempt, source: Path) -> Trial:
+    copy = on_copy.database
     with closing(open_reader(copy)) as reader:
         before = dict(survey(reader).rows)
     size = copy.stat().st_size

@@ -93,7 +93,8 @@ EVENTS: dict[str, Event] = {
         "warning", "An edited migration was accepted as it is now, on purpose."
     ),
     "migration.rewound": Event(
-        "warning", "An applied migration was edited or deleted in dev and taken back."
+        "warning",
+        "In dev an applied migration was edited or deleted and is taken back; says what is lost.",
     ),
     "database.restored": Event(
         "warning", "The database was replaced by a backup; the old file is kept aside."

@@ -63,6 +63,7 @@ def apply_pending(
     backup: str | None,
     program_version: str,
     fingerprint: str | None = None,
+    event: str = "applied",
     stamped: bool = False,
     inspect: Inspector | None = None,
     emit: Emit = ignore,
@@ -95,6 +96,7 @@ def apply_pending(
             backup=backup,
             program_version=program_version,
             fingerprint=fingerprint,
+            event=event,
         )
     return tuple(steps)
 

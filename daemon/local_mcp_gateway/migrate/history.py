@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Edited
 
+APPLIED_IN_DEV = "applied_in_dev"
+"""What dev mode applied, dev mode may take back, also at a start."""
+
 
 class Recorded(NamedTuple):
     """One row of the history, as `db history` shows it.
 
-    `event`: applied, adopted, trusted, edit_accepted, renumbered or reverted; and what happened to the
+    `event`: applied, applied_in_dev, adopted, trusted, edit_accepted, renumbered or reverted; and what happened to the
     whole database: restored, reset, seeded.
     """
 
@@ -123,6 +126,24 @@ def last_text(connection: sqlite3.Connection, digest: str) -> str | None:
         (digest,),
     ).fetchone()
     return row[0] if row else None
+
+
+class Kept(NamedTuple):
+    """What the history kept of one migration as it was applied."""
+
+    sql: str
+    in_dev: bool
+
+
+def kept_texts(connection: sqlite3.Connection) -> dict[tuple[str, int], Kept]:
+    """Return what was kept of each applied migration, by hash and time."""
+    if HISTORY not in guard_tables(connection):
+        return {}
+    rows = connection.execute(
+        "SELECT hash, created_at, sql, event FROM __guard_history"
+        " WHERE sql IS NOT NULL AND event <> 'reverted' ORDER BY id"
+    )
+    return {(row[0], row[1]): Kept(row[2], row[3] == APPLIED_IN_DEV) for row in rows}
 
 
 def applied_downs(connection: sqlite3.Connection, tags: Iterable[str]) -> dict[str, str]:

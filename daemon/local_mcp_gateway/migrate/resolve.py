@@ -78,7 +78,7 @@ def resolve(
     if _is_current(folder, applied):
         pairs = map(AppliedMigration._make, zip(folder.migrations, applied, strict=True))
         return Resolution(tuple(pairs), (), ())
-    matched, edited, strangers = _match(folder, applied)
+    matched, edited, strangers = match(folder, applied)
     done = tuple(AppliedMigration(m, matched[m.tag]) for m in folder.migrations if m.tag in matched)
     changed = {entry.migration.tag for entry in edited}
     pending = tuple(m for m in folder.migrations if m.tag not in matched and m.tag not in changed)
@@ -105,7 +105,7 @@ def _is_current(folder: Folder, applied: Sequence[Applied]) -> bool:
     )
 
 
-def _match(
+def match(
     folder: Folder, applied: Sequence[Applied]
 ) -> tuple[dict[str, Applied], list[Edited], list[Applied]]:
     """Give each ledger row its migration: by hash and time, by hash, then by time or tag (edited)."""

@@ -34,6 +34,7 @@ def apply_untransacted(
     backup: str | None,
     program_version: str,
     fingerprint: str | None = None,
+    event: str = "applied",
     stamped: bool = False,
     stop: threading.Event | None = None,
 ) -> Step:
@@ -65,6 +66,7 @@ def apply_untransacted(
         backup=backup,
         program_version=program_version,
         fingerprint=fingerprint,
+        event=event,
     )
     connection.execute("COMMIT")
     return step

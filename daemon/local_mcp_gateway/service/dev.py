@@ -18,12 +18,12 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway.errors import HistoryRefused
+from local_mcp_gateway.guard.attempt import Attempt
 from local_mcp_gateway.guard.hot_apply import hot_apply
 from local_mcp_gateway.log import LEVEL
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.refusal import as_told, fields_of
-from local_mcp_gateway.service.rewind import rewind, shadow_of, to_take_back, try_in_memory
-from local_mcp_gateway.service.stable import Look, look, settled
+from local_mcp_gateway.service.stable import JOURNAL, Look, look, settled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -56,16 +56,15 @@ class HotApply:
         self._emit = emit
         self._applied = applied
         self._folder = settings.migrations_folder
-        self._policy = guard_policy(settings, journal_new_files=True)
+        self._policy = guard_policy(settings, dev=True)
         self._seen: Look = look(self._folder)
-        self._shadow = shadow_of(self._folder)
         self.problem: GatewayError | None = None
         """Why the folder as it is now cannot be applied; None when all is well."""
 
     @property
     def _known(self) -> frozenset[str]:
         """Return the files whose absence is probably a save that is not finished."""
-        return frozenset(f"{tag}.sql" for tag in self._shadow.tags) if self._shadow else frozenset()
+        return frozenset(name for name, _ in self._seen.files if name != JOURNAL)
 
     async def watch(self) -> None:
         """Apply what is saved, until cancelled."""
@@ -87,7 +86,6 @@ class HotApply:
         finally:
             self._seen = seen.with_journal_of(self._folder)
         mended, self.problem = self.problem, None
-        self._shadow = shadow_of(self._folder) or self._shadow
         for step in report.applied:
             self._emit(
                 "migration.hot_applied",
@@ -130,35 +128,17 @@ class HotApply:
 
     async def _take_back(self) -> bool:
         """Rewind to where folder and database agree; False when that would not mend it."""
-        shadow = self._shadow
-        if shadow is None:
-            return False
-        tags = await anyio.to_thread.run_sync(to_take_back, shadow, self._folder)
-        if not tags:
-            return False
-        # A folder that cannot be applied to an empty database is no reason to take anything back.
-        await anyio.to_thread.run_sync(try_in_memory, self._folder, self._policy)
-        async with self._database.closed_for():
-            done = await anyio.to_thread.run_sync(
-                partial(
-                    rewind,
-                    self._settings.database_path,
-                    self._folder,
-                    shadow,
-                    tags,
-                    policy=self._policy,
-                    keep_aside=self._settings.backup.keep_aside,
-                    emit=self._tell_details,
-                )
-            )
-        self._shadow = shadow.without(tags)
-        lost = ", ".join(done.lost)
-        self._emit(
-            "migration.rewound",
-            migrations=list(done.tags),
-            by=done.by,
-            message=f"Rows written since are gone: {lost}." if lost else None,
+        from local_mcp_gateway.guard.rewind import find_course, rewind
+
+        attempt = Attempt(
+            self._settings.database_path, self._folder, self._policy, self._tell_details
         )
+        course = await anyio.to_thread.run_sync(partial(find_course, attempt, at_start=False))
+        if course is None:
+            return False
+        async with self._database.closed_for():
+            done = await anyio.to_thread.run_sync(rewind, attempt, course)
+        self._emit("migration.rewound", **done.as_fields())
         return True
 
 

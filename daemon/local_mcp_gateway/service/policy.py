@@ -18,7 +18,7 @@ def guard_policy(
     *,
     to: str | None = None,
     allow_out_of_order: bool = False,
-    journal_new_files: bool = False,
+    dev: bool = False,
 ) -> GuardPolicy:
     """Return what the settings and one command's options ask of the guard."""
     return GuardPolicy(
@@ -31,7 +31,8 @@ def guard_policy(
         quick_check_limit_s=settings.guard.quick_check_limit_s,
         allow_out_of_order=allow_out_of_order,
         to=to,
-        journal_new_files=journal_new_files,
+        dev=dev,
+        keep_aside=settings.backup.keep_aside,
         program_version=__version__,
     )
 

@@ -58,7 +58,7 @@ async def reload(plan: Serving, old: Settings, database: Database, emit: Emit) -
                 hot_apply,
                 old.database_path,
                 new.migrations_folder,
-                policy=guard_policy(new, journal_new_files=plan.dev),
+                policy=guard_policy(new, dev=plan.dev),
                 emit=emit,
             )
         )

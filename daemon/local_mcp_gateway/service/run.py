@@ -135,7 +135,7 @@ async def _guarding(
     guard = guarded(
         settings.database_path,
         settings.migrations_folder,
-        policy=guard_policy(settings, journal_new_files=serving.dev),
+        policy=guard_policy(settings, dev=serving.dev),
         lock_timeout_s=serving.lock_timeout_s,
         emit=emit,
         progress=status.progress,

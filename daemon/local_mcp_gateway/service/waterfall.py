@@ -13,6 +13,7 @@ _PHASES = {
     "guard.waiting": "settings",
     "guard.locked": "lock",
     "guard.checked": "check",
+    "migration.rewound": "rewind",
     "guard.resolved": "resolve",
     "backup.created": "backup",
     "migration.rehearsed": "rehearse",

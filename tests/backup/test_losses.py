@@ -1,0 +1,84 @@
+"""What one database holds and the one that takes its place does not, by row."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.backup.losses import losses
+
+
+@pytest.fixture
+def now(tmp_path: Path) -> Path:
+    return tmp_path / "now.db"
+
+
+@pytest.fixture
+def then(tmp_path: Path) -> Path:
+    return tmp_path / "then.db"
+
+
+def made(path: Path, *statements: str) -> Path:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    return path
+
+
+def said(now: Path, then: Path) -> list[str]:
+    return [str(loss) for loss in losses(now, then)]
+
+
+NOTES = "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT)"
+
+
+def test_rows_that_are_the_same_are_no_loss(now: Path, then: Path) -> None:
+    rows = (NOTES, "INSERT INTO notes VALUES (1, 'a'), (2, NULL)")
+    assert said(made(now, *rows), made(then, *rows)) == []
+
+
+def test_added_changed_and_deleted_rows_are_told_apart(now: Path, then: Path) -> None:
+    made(now, NOTES, "INSERT INTO notes VALUES (1, 'A'), (2, 'b'), (4, 'new'), (5, 'new')")
+    made(then, NOTES, "INSERT INTO notes VALUES (1, 'a'), (2, 'b'), (3, 'c')")
+    assert said(now, then) == ["notes: 2 rows gone, 1 change of rows undone, 1 deleted row back"]
+
+
+def test_a_table_that_will_not_be_there_loses_every_row(now: Path, then: Path) -> None:
+    made(now, NOTES, "INSERT INTO notes VALUES (1, 'a')", "CREATE TABLE empty (x)")
+    assert said(now, made(then, "CREATE TABLE other (x)")) == ["notes: 1 row gone"]
+
+
+def test_values_of_a_column_that_will_not_be_there_are_counted(now: Path, then: Path) -> None:
+    made(now, NOTES, "ALTER TABLE notes ADD COLUMN colour", "INSERT INTO notes VALUES (1, 'a', 3)")
+    made(then, NOTES, "INSERT INTO notes VALUES (1, 'a')")
+    assert said(now, then) == ["notes: 1 value of colour gone"]
+
+
+def test_a_change_of_case_is_a_change_whatever_the_collation(now: Path, then: Path) -> None:
+    table = "CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT COLLATE NOCASE)"
+    made(now, table, "INSERT INTO t VALUES (1, 'A')")
+    made(then, table, "INSERT INTO t VALUES (1, 'a')")
+    assert said(now, then) == ["t: 1 change of rows undone"]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "CREATE TABLE t (a TEXT, b INTEGER, c, PRIMARY KEY (a, b)) WITHOUT ROWID",
+        "CREATE TABLE t (a TEXT, b INTEGER, c)",
+        "CREATE TABLE t (rowid TEXT, _rowid_ INTEGER, oid)",
+        'CREATE TABLE "t" ("a ""b" TEXT, "select", c)',
+    ],
+)
+def test_every_kind_of_table_is_compared(now: Path, then: Path, table: str) -> None:
+    made(now, table, "INSERT INTO t VALUES ('x', 1, 1), ('y', 2, 2)")
+    made(then, table, "INSERT INTO t VALUES ('x', 1, 1)")
+    assert said(now, then) == ["t: 1 row gone"]
+
+
+def test_a_full_text_index_is_one_table_and_not_its_parts(now: Path, then: Path) -> None:
+    made(now, "CREATE VIRTUAL TABLE f USING fts5 (x)", "INSERT INTO f VALUES ('word')")
+    assert said(now, made(then, "CREATE VIRTUAL TABLE f USING fts5 (x)")) == ["f: 1 row gone"]

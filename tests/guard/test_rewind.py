@@ -1,0 +1,215 @@
+"""A dev start on a folder that changed while the gateway was off; a production start refuses it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from local_mcp_gateway.backup import list_backups
+from local_mcp_gateway.backup.names import asides
+from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.errors import HistoryRefused, MigrationFailed, NoWayBack
+from local_mcp_gateway.guard import GuardPolicy, GuardReport, guarded
+from local_mcp_gateway.migrate.history import read_history
+from tests.harness import Place
+
+USERS = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)"
+NOTES = "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);"
+
+
+class Told:
+    """An Emit that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def __call__(self, event: str, /, **fields: object) -> None:
+        self.events.append((event, fields))
+
+    def rewound(self) -> dict[str, Any]:
+        (found,) = [fields for event, fields in self.events if event == "migration.rewound"]
+        return found
+
+
+def start(place: Place, told: Told | None = None, *, dev: bool = True) -> GuardReport:
+    policy = GuardPolicy(dev=dev)
+    with guarded(place.database, place.folder.path, policy=policy, emit=told or Told()) as report:
+        return report
+
+
+@pytest.fixture
+def worked(place: Place) -> Place:
+    """Return a place where dev mode has applied a first migration, and then `0001_notes`."""
+    place.folder.add("users", USERS)
+    start(place)
+    place.folder.write("0001_notes", NOTES)
+    start(place)
+    return place
+
+
+def test_an_edited_file_is_rewound_and_replayed_and_the_lost_rows_are_told(worked: Place) -> None:
+    worked.write("INSERT INTO notes (body) VALUES ('lost')")
+    worked.write("INSERT INTO users (name) VALUES ('lost too')")
+    worked.folder.write("0001_notes", NOTES.replace("body", "text"))
+    told = Told()
+    report = start(worked, told)
+    assert [step.tag for step in report.applied] == ["0001_notes"]
+    assert worked.query("SELECT text FROM notes") == []
+    found = told.rewound()
+    assert found["migrations"] == ["0001_notes"]
+    assert found["by"].startswith("backup ")
+    assert found["message"] == "Lost: notes: 1 row gone; users: 1 row gone."
+
+
+def test_the_replaced_database_is_kept_with_every_row(worked: Place) -> None:
+    worked.write("INSERT INTO notes (body) VALUES ('kept aside')")
+    worked.folder.write("0001_notes", NOTES.replace("body", "text"))
+    told = Told()
+    start(worked, told)
+    (aside,) = asides(worked.database)
+    assert told.rewound()["replaced"] == str(aside)
+    with closing(open_reader(aside)) as reader:
+        assert reader.execute("SELECT body FROM notes").fetchall() == [("kept aside",)]
+
+
+def test_a_way_back_keeps_the_rows_of_other_tables_and_a_backup_is_made_first(
+    place: Place,
+) -> None:
+    place.folder.add("users", USERS)
+    start(place)
+    place.folder.add("notes", NOTES, down="DROP TABLE notes;")
+    start(place)
+    place.write("INSERT INTO users (name) VALUES ('kept')")
+    place.write("INSERT INTO notes (body) VALUES ('lost')")
+    place.folder.write("0001_notes", NOTES.replace("body", "text"))
+    told = Told()
+    start(place, told)
+    assert place.query("SELECT name FROM users") == [("kept",)]
+    assert told.rewound()["by"] == "down"
+    assert told.rewound()["message"] == "Lost: notes: 1 row gone."
+    backup = next(b for b in list_backups(place.database) if b.before == "down-0001_notes")
+    with closing(open_reader(backup.path)) as reader:
+        assert reader.execute("SELECT body FROM notes").fetchall() == [("lost",)]
+
+
+def test_rows_that_the_migration_itself_changed_are_no_loss(place: Place) -> None:
+    place.folder.add("users", USERS, "INSERT INTO users (name) VALUES ('a')")
+    start(place)
+    sql = "UPDATE users SET name = upper(name);"
+    place.folder.add("upper", sql)
+    start(place)
+    place.folder.write("0001_upper", f"{sql}\n-- edited\n")
+    told = Told()
+    start(place, told)
+    assert told.rewound()["message"] == "No row was lost."
+    assert place.query("SELECT name FROM users") == [("A",)]
+
+
+def test_a_broken_edit_takes_nothing_back(worked: Place) -> None:
+    worked.write("INSERT INTO notes (body) VALUES ('kept')")
+    before, journal = worked.content(), worked.folder.journal()
+    worked.folder.write("0001_notes", "CREAT TABLE notes (id);")
+    with pytest.raises(MigrationFailed, match="0001_notes"):
+        start(worked)
+    assert (worked.content(), worked.folder.journal()) == (before, journal)
+
+
+def test_an_edit_that_fails_only_on_the_rows_that_are_there_takes_nothing_back(
+    place: Place,
+) -> None:
+    place.folder.add("users", USERS)
+    start(place)
+    place.write("INSERT INTO users (name) VALUES ('twin'), ('twin')")
+    place.folder.add("by_name", "CREATE INDEX by_name ON users (name);")
+    start(place)
+    before = place.content()
+    place.folder.write("0001_by_name", "CREATE UNIQUE INDEX by_name ON users (name);")
+    with pytest.raises(MigrationFailed, match="UNIQUE"):
+        start(place)
+    assert place.content() == before
+    assert asides(place.database) == ()
+
+
+def test_a_production_start_refuses_what_a_dev_start_rewinds(worked: Place) -> None:
+    before = worked.content()
+    worked.folder.write("0001_notes", NOTES.replace("body", "text"))
+    with pytest.raises(HistoryRefused, match="edited after it was applied"):
+        start(worked, dev=False)
+    assert worked.content() == before
+
+
+def test_another_branch_is_taken_up_at_a_start(worked: Place) -> None:
+    entries = worked.folder.journal()[:1]
+    (worked.folder.path / "0001_notes.sql").unlink()
+    worked.folder.write("0001_labels", "CREATE TABLE labels (id INTEGER PRIMARY KEY);")
+    worked.folder.write_journal(entries)
+    told = Told()
+    assert [step.tag for step in start(worked, told).applied] == ["0001_labels"]
+    assert told.rewound()["migrations"] == ["0001_notes"]
+
+
+def test_a_deleted_file_is_taken_back_and_leaves_the_journal(worked: Place) -> None:
+    (worked.folder.path / "0001_notes.sql").unlink()
+    assert start(worked).state == "current"
+    assert [entry["tag"] for entry in worked.folder.journal()] == ["0000_users"]
+    assert worked.query("SELECT name FROM sqlite_schema WHERE name = 'notes'") == []
+
+
+def test_an_older_checkout_does_not_take_back_what_production_applied(place: Place) -> None:
+    place.folder.add("users", USERS)
+    start(place, dev=False)
+    place.folder.add("notes", NOTES)
+    start(place, dev=False)
+    before = place.content()
+    (place.folder.path / "0001_notes.sql").unlink()
+    place.folder.write_journal(place.folder.journal()[:1])
+    with pytest.raises(HistoryRefused, match="newer than everything"):
+        start(place)
+    assert place.content() == before
+
+
+def test_an_edited_file_is_rewound_whoever_applied_it(place: Place) -> None:
+    place.folder.add("users", USERS)
+    start(place, dev=False)
+    place.folder.add("notes", NOTES)
+    start(place, dev=False)
+    place.folder.write("0001_notes", NOTES.replace("body", "text"))
+    start(place)
+    assert place.query("SELECT text FROM notes") == []
+
+
+def test_a_first_migration_without_a_way_back_is_refused_with_what_to_do(place: Place) -> None:
+    place.folder.add("users", USERS)
+    start(place)
+    place.folder.write("0000_users", USERS.replace("name", "title"))
+    with pytest.raises(NoWayBack, match="neither a way back nor a backup") as caught:
+        start(place)
+    assert "db reset" in str(caught.value.hint)
+
+
+def test_a_backup_that_holds_the_old_text_is_not_the_one_to_go_back_to(worked: Place) -> None:
+    """0002's backup has 0001 as it was before the edit: only its tag is right."""
+    worked.folder.add("more", "CREATE TABLE more (id INTEGER PRIMARY KEY);")
+    start(worked)
+    worked.folder.write("0001_notes", NOTES.replace("body", "text"))
+    start(worked)
+    newest = list_backups(worked.database)[0]
+    assert newest.before == "0001_notes"
+    newest.path.unlink()
+    worked.folder.write("0002_more", "CREATE TABLE more (id INTEGER PRIMARY KEY, x);")
+    start(worked)
+    assert worked.query("SELECT text, x FROM notes, more") == []
+
+
+def test_the_rewind_is_in_the_history(worked: Place) -> None:
+    worked.folder.write("0001_notes", NOTES.replace("body", "text"))
+    start(worked)
+    with closing(open_reader(worked.database)) as reader:
+        events = [(row.event, row.tag) for row in read_history(reader)]
+    assert events == [
+        ("applied_in_dev", "0000_users"),
+        ("restored", None),
+        ("applied_in_dev", "0001_notes"),
+    ]
