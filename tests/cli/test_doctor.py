@@ -24,7 +24,7 @@ def test_a_fresh_machine_has_no_problem(shipped: Place) -> None:
     found = findings(shipped)
     assert {name for name, finding in found.items() if finding["state"] == "problem"} == set()
     assert list(found)[:5] == ["python", "sqlite", "folder", "filesystem", "room"]
-    assert found["database"]["message"] == "current, 3 migrations applied."
+    assert found["database"]["message"] == "current, 4 migrations applied."
 
 
 def test_before_the_first_start_nothing_is_a_problem_either(shipped: Place) -> None:

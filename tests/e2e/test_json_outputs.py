@@ -110,6 +110,7 @@ def test_servers_and_profiles_have_their_forms(shipped: Place, validate_json: Va
     assert [server["name"] for server in said("server list")] == ["clock", "web"]
     assert "secret" not in json.dumps(said("server show", "web"))
     said("server edit", "web --off")
+    assert said("server approve", "web --yes") == {"approved": []}
     said("profile add", "work web clock")
     said("profile list")
     said("profile show", "work")

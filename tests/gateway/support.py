@@ -6,7 +6,7 @@ import asyncio
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.gateway.faces import Application
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.gateway.options import GatewayOptions
+from local_mcp_gateway.gateway.visit import Receive, Scope, Send
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
     Member,
@@ -38,49 +39,72 @@ QUICK = GatewayOptions(list_timeout_s=20, connect_timeout_s=30, call_timeout_s=2
 class Running:
     """A served gateway, and everything that it has said so far."""
 
-    gateway: Gateway
-    database: Database
-    url: str
+    gateway: Gateway = field(init=False)
+    database: Database = field(init=False)
+    url: str = field(init=False)
     said: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    spoke: asyncio.Condition = field(default_factory=asyncio.Condition)
+    stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, and replaced by a new one, whenever the gateway says something or has ended a request."""
     http: aiohttp.ClientSession = field(init=False)
 
     def emit(self, event: str, /, **fields: Any) -> None:
         self.said.append((event, fields))
+        self.stir()
+
+    def stir(self) -> None:
+        self.stirred.set()
+        self.stirred = asyncio.Event()
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Return once this is so. It is asked again whenever the gateway stirs."""
+        with anyio.fail_after(30):
+            while not true():
+                await self.stirred.wait()
+
+    def find(self, event: str, **wanted: Any) -> dict[str, Any] | None:
+        """Return what the gateway has said of this event, if it has."""
+        for name, fields in self.said:
+            if name == event and wanted.items() <= fields.items():
+                return fields
+        return None
 
     async def heard(self, event: str, **wanted: Any) -> dict[str, Any]:
         """Return once the gateway has said this."""
-        with anyio.fail_after(30):
-            while True:
-                for name, fields in self.said:
-                    if name == event and wanted.items() <= fields.items():
-                        return fields
-                await anyio.sleep(0.01)
+        await self.until(lambda: self.find(event, **wanted))
+        found = self.find(event, **wanted)
+        assert found is not None
+        return found
+
+    async def wrote(self, start: str) -> str:
+        """Return the line that a server wrote to its stderr, once there is one that begins so."""
+
+        def line() -> str | None:
+            lines = [f["line"] for name, f in self.said if name == "upstream.wrote"]
+            return next((line for line in lines if line.startswith(start)), None)
+
+        await self.until(line)
+        found = line()
+        assert found is not None
+        return found
 
     async def heard_after(self, doing: Awaitable[Any], event: str, **wanted: Any) -> dict[str, Any]:
         """Do something, and return once the gateway has said this."""
         await doing
         return await self.heard(event, **wanted)
 
-    async def kept(self, server: str) -> None:
-        """Return once the server's lists are in the database."""
-        with anyio.fail_after(30):
-            while not await self.database.fetch_all(
-                "SELECT 1 FROM mcp_server_catalog_cache c JOIN mcp_servers s"
-                " ON s.id = c.mcp_server_id WHERE s.name = ?",
-                (server,),
-            ):
-                await anyio.sleep(0.01)
-
-    async def in_flight(self, server: str) -> None:
-        """Return once a call to this server is on its way."""
+    async def kept(self, server: str, text: str = "") -> None:
+        """Return once the server's lists are in the database, with this text among them."""
         with anyio.fail_after(30):
             while True:
-                upstream = self.gateway._hub.registry.upstreams[server]
-                calls = getattr(upstream._connection, "_calls", {}).values()
-                if any(call.method == "tools/call" for _, call in calls):
+                stirred = self.stirred
+                bodies = await self.database.fetch_all(
+                    "SELECT c.body FROM mcp_server_catalog_cache c JOIN mcp_servers s"
+                    " ON s.id = c.mcp_server_id WHERE s.name = ?",
+                    (server,),
+                )
+                if any(text in body for (body,) in bodies):
                     return
-                await anyio.sleep(0.01)
+                await stirred.wait()
 
     async def post(
         self, message: Any, *, path: str = "/mcp", **headers: str
@@ -141,13 +165,19 @@ async def gateway_of(
             members = tuple(Member(server.name) for server in servers)
             profile = ProfileDefinition("default", prefix=prefix, members=members)
             await queries.add_profile(database, profile)
-        said = Running.__new__(Running)
-        opened = Gateway.open(database, options, lambda e, /, **f: said.emit(e, **f))
-        gateway = await stack.enter_async_context(opened)
-        url = await stack.enter_async_context(serve(gateway.app))
-        Running.__init__(said, gateway, database, f"{url}/mcp")
-        said.http = await stack.enter_async_context(aiohttp.ClientSession())
-        yield said
+        running = Running()
+        gateway = await stack.enter_async_context(Gateway.open(database, options, running.emit))
+
+        async def stirring(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await gateway.app(scope, receive, send)
+            finally:
+                running.stir()
+
+        url = await stack.enter_async_context(serve(stirring))
+        running.gateway, running.database, running.url = gateway, database, f"{url}/mcp"
+        running.http = await stack.enter_async_context(aiohttp.ClientSession())
+        yield running
 
 
 def stdio(name: str, script: str, *arguments: str, **changes: Any) -> ServerDefinition:

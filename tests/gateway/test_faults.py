@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,21 @@ async def use(running: Running, tool: str, /, **arguments: Any) -> Any:
     return body["error"] if "error" in body else body["result"]["content"][0]["text"]
 
 
-async def eventually(true: Callable[[], bool]) -> None:
-    with anyio.fail_after(15):
-        while not true():
-            await anyio.sleep(0.01)
+async def gone(pid: int) -> None:
+    """Return once a process, which need not be our child, has ended."""
+    ended = asyncio.Event()
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        with anyio.fail_after(30):
+            await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def alive(pid: int) -> bool:
@@ -55,7 +65,7 @@ async def test_a_dead_child_comes_back_without_a_call(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         pid = int(await use(running, "pid"))
         os.kill(pid, signal.SIGKILL)
-        await eventually(
+        await running.until(
             lambda: running.gateway.status()["servers"]["plain"]["pid"] not in {None, pid}
         )
 
@@ -93,9 +103,8 @@ async def test_a_child_that_answers_nothing_any_more_is_replaced(tmp_path: Path)
 async def test_the_last_lines_of_stderr_are_kept_for_the_status(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         await use(running, "flood")
-        with anyio.fail_after(10):
-            while running.gateway.status()["servers"]["plain"]["wrote"] != ["x" * 500] * 20:
-                await anyio.sleep(0.01)
+        kept = ["x" * 500] * 20
+        await running.until(lambda: running.gateway.status()["servers"]["plain"]["wrote"] == kept)
 
 
 async def test_a_command_that_does_not_exist_is_told_and_the_others_are_listed(
@@ -152,7 +161,7 @@ async def test_a_child_that_ignores_everything_is_killed_with_its_grandchildren(
         assert alive(child)
         assert alive(grandchild)
     assert not alive(child)
-    await eventually(lambda: not alive(grandchild))
+    await gone(grandchild)
 
 
 async def test_after_a_restart_the_last_known_tools_are_listed_without_the_server(

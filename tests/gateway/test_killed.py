@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.gateway.support import REPOSITORY, SERVERS
 from tests.gateway.test_faces import call
-from tests.gateway.test_faults import alive, eventually
+from tests.gateway.test_faults import alive, gone
 
 
 def post(url: str, message: dict[str, Any]) -> Any:
@@ -41,4 +41,5 @@ async def test_the_children_and_grandchildren_of_a_killed_gateway_are_ended(tmp_
         assert len(family) == 2
         assert all(alive(pid) for pid in family)
         gateway.kill()
-    await eventually(lambda: not any(alive(pid) for pid in family))
+    for pid in family:
+        await gone(pid)

@@ -53,7 +53,7 @@ async def test_a_server_that_is_edited_is_replaced_without_a_leak(tmp_path: Path
     async with gateway_of(tmp_path, PLAIN) as running:
         before = int(await use(running, "pid"))
         sleeping = asyncio.create_task(use(running, "sleep", seconds=30))
-        await running.in_flight("plain")
+        await running.wrote("sleeping ")
         await queries.update_server(running.database, "plain", replace(PLAIN, env={"X": "1"}))
         await running.gateway.reload()
         assert (await sleeping)["code"] == -32001

@@ -29,11 +29,11 @@ def test_a_saved_migration_is_journaled_backed_up_and_applied_without_a_restart(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0003_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);")
+    place.folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);")
     applied = gateway.wait_for("migration.hot_applied")
-    assert applied["tag"] == "0003_notes"
+    assert applied["tag"] == "0004_notes"
     assert place.query("SELECT count(*) FROM notes") == [(0,)]
-    assert place.folder.journal()[-1]["tag"] == "0003_notes"
+    assert place.folder.journal()[-1]["tag"] == "0004_notes"
     assert [str(backup) for backup in place.backups] == [applied["backup"]]
     assert alive(gateway)
 
@@ -43,19 +43,19 @@ def test_a_broken_migration_is_refused_with_its_line_and_the_gateway_serves_on(
 ) -> None:
     place, gateway = dev
     before = place.content()
-    place.folder.write("0003_notes", "CREATE TABLE notes (id INTEGER);\n\nCREAT TABLE more (id);\n")
+    place.folder.write("0004_notes", "CREATE TABLE notes (id INTEGER);\n\nCREAT TABLE more (id);\n")
     refused = gateway.wait_for("migration.hot_refused")
-    assert "0003_notes" in refused["message"]
+    assert "0004_notes" in refused["message"]
     assert "line 3" in refused["message"]
     assert "statement 2" in refused["message"]
     assert place.content() == before
-    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0002_add_debug_logs"
+    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0003_add_approved_tools"
     assert alive(gateway)
 
     place.folder.write(
-        "0003_notes", "CREATE TABLE notes (id INTEGER);\n\nCREATE TABLE more (id);\n"
+        "0004_notes", "CREATE TABLE notes (id INTEGER);\n\nCREATE TABLE more (id);\n"
     )
-    assert gateway.wait_for("migration.hot_applied")["tag"] == "0003_notes"
+    assert gateway.wait_for("migration.hot_applied")["tag"] == "0004_notes"
     assert place.query("SELECT count(*) FROM more") == [(0,)]
 
 
@@ -63,7 +63,7 @@ def test_a_file_that_is_written_in_pieces_is_applied_once_and_whole(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    path = place.folder.path / "0003_pieces.sql"
+    path = place.folder.path / "0004_pieces.sql"
     with path.open("w") as file:
         for number in range(50):
             file.write(f"CREATE TABLE piece_{number} (id INTEGER PRIMARY KEY, ")
@@ -79,10 +79,10 @@ def test_our_own_write_to_the_journal_does_not_wake_the_watcher(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0003_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
+    place.folder.write("0004_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
     gateway.wait_for("migration.hot_applied")
-    place.folder.write("0004_two", "CREATE TABLE two (id INTEGER PRIMARY KEY);")
-    gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0004_two")
+    place.folder.write("0005_two", "CREATE TABLE two (id INTEGER PRIMARY KEY);")
+    gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0005_two")
     assert gateway.names().count("guard.resolved") == 3
 
 
@@ -90,7 +90,7 @@ def test_what_is_saved_while_another_file_is_applied_is_never_missed(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    for number in range(3, 15):
+    for number in range(4, 15):
         tag = f"{number:04d}_quick"
         place.folder.write(tag, "CREAT TABLE oops (id);")
         gateway.wait_for("migration.hot_refused", where=partial(about, tag))
@@ -106,9 +106,9 @@ def test_several_files_at_once_are_applied_together_and_in_order(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0003_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
-    place.folder.write("0004_two", "ALTER TABLE one ADD COLUMN body TEXT;")
-    gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0004_two")
+    place.folder.write("0004_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
+    place.folder.write("0005_two", "ALTER TABLE one ADD COLUMN body TEXT;")
+    gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0005_two")
     assert place.query("SELECT id, body FROM one") == []
 
 
@@ -130,17 +130,17 @@ def test_an_edited_migration_goes_back_to_its_backup_and_the_console_says_what_w
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0003_one", ONE)
-    applied(gateway, "0003_one")
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
     place.write("INSERT INTO one (body) VALUES ('written since')")
-    place.folder.write("0003_one", ONE.replace("body", "text"))
+    place.folder.write("0004_one", ONE.replace("body", "text"))
     rewound = gateway.wait_for("migration.rewound")
-    assert rewound["migrations"] == ["0003_one"]
+    assert rewound["migrations"] == ["0004_one"]
     assert rewound["by"].startswith("backup ")
     assert rewound["message"] == "Lost: one: 1 row gone."
-    applied(gateway, "0003_one", 2)
+    applied(gateway, "0004_one", 2)
     assert place.query("SELECT text FROM one") == []
-    assert [entry["tag"] for entry in place.folder.journal()][3:] == ["0003_one"]
+    assert [entry["tag"] for entry in place.folder.journal()][4:] == ["0004_one"]
     assert alive(gateway)
 
 
@@ -148,13 +148,13 @@ def test_an_edited_migration_with_a_down_keeps_the_rows_of_every_other_table(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0003_one.down", "DROP TABLE one;")
-    place.folder.write("0003_one", ONE)
-    applied(gateway, "0003_one")
+    place.folder.write("0004_one.down", "DROP TABLE one;")
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
     assert place.run("profile", "add", "written-since").code == 0
-    place.folder.write("0003_one", ONE.replace("body", "text"))
+    place.folder.write("0004_one", ONE.replace("body", "text"))
     assert gateway.wait_for("migration.rewound")["by"] == "down"
-    applied(gateway, "0003_one", 2)
+    applied(gateway, "0004_one", 2)
     assert place.query("SELECT name FROM profiles") == [("written-since",)]
     assert place.query("SELECT text FROM one") == []
 
@@ -163,11 +163,11 @@ def test_a_deleted_newest_file_is_taken_back_and_leaves_the_journal(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    path = place.folder.write("0003_one", ONE)
-    applied(gateway, "0003_one")
+    path = place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
     path.unlink()
     gateway.wait_for("migration.rewound")
-    until(lambda: len(place.folder.journal()) == 3)
+    until(lambda: len(place.folder.journal()) == 4)
     assert place.query("SELECT name FROM sqlite_schema WHERE name = 'one'") == []
     assert alive(gateway)
 
@@ -176,13 +176,13 @@ def test_an_edit_that_is_broken_takes_nothing_back_and_is_mended_by_the_next_sav
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0003_one", ONE)
-    applied(gateway, "0003_one")
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
     place.write("INSERT INTO one (body) VALUES ('kept')")
-    place.folder.write("0003_one", "CREAT TABLE one (id);")
+    place.folder.write("0004_one", "CREAT TABLE one (id);")
     gateway.wait_for("migration.hot_refused")
     assert place.query("SELECT body FROM one") == [("kept",)]
-    place.folder.write("0003_one", ONE)
+    place.folder.write("0004_one", ONE)
     gateway.wait_for("dev.mended")
     assert "migration.rewound" not in gateway.names()
 
@@ -193,11 +193,11 @@ def test_another_branch_is_checked_out_and_ends_in_its_own_schema(
     place, gateway = dev
     folder = place.folder
     common = folder.journal_file.read_bytes()
-    mine, theirs = folder.write("0003_mine", ONE), "0003_theirs"
-    folder.write("0004_more", "ALTER TABLE one ADD COLUMN more TEXT;")
-    applied(gateway, "0004_more")
+    mine, theirs = folder.write("0004_mine", ONE), "0004_theirs"
+    folder.write("0005_more", "ALTER TABLE one ADD COLUMN more TEXT;")
+    applied(gateway, "0005_more")
     mine.unlink()
-    (folder.path / "0004_more.sql").unlink()
+    (folder.path / "0005_more.sql").unlink()
     folder.write(theirs, "CREATE TABLE theirs (id INTEGER PRIMARY KEY);")
     folder.journal_file.write_bytes(common)
     applied(gateway, theirs)
@@ -241,7 +241,7 @@ def test_a_start_takes_back_what_was_edited_while_it_was_off(shipped: Place) -> 
 def test_a_production_start_leaves_saved_files_alone(shipped: Place) -> None:
     with shipped.serve() as gateway:
         gateway.wait_ready()
-        shipped.folder.write("0003_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY);")
+        shipped.folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY);")
         assert shipped.run("reload").code == 8
         assert "dev.watching" not in gateway.names()
         assert shipped.query("SELECT name FROM sqlite_schema WHERE name = 'notes'") == []

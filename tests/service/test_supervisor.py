@@ -141,7 +141,7 @@ def test_a_changed_schema_module_shows_what_migration_is_missing(edited: Edited)
     change_schema(edited)
     planned = edited.gateway.wait_for("schema.planned")
     assert "colour" in str(planned["missing"])
-    assert len(edited.place.folder.journal()) == 3
+    assert len(edited.place.folder.journal()) == 4
 
 
 @pytest.mark.parametrize("serve_options", [("--auto-generate",)])

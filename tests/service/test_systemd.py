@@ -162,7 +162,7 @@ def test_the_journal_is_shown_again_as_events(installed: Installed) -> None:
     names = [event["event"] for event in events]
     assert names[names.index("service.starting") :][:2] == ["service.starting", "guard.locked"]
     ready = next(event for event in events if event["event"] == "guard.ready")
-    assert (ready["state"], ready["applied"]) == ("created", 3)
+    assert (ready["state"], ready["applied"]) == ("created", 4)
     assert not (installed.home / "data" / "gateway.db.log.jsonl").exists()
 
 

@@ -18,7 +18,8 @@ def create_database(path: Path) -> Path:
     """Replay every migration file into a new database."""
     with closing(sqlite3.connect(path)) as connection:
         for file in sorted(MIGRATIONS.glob("*.sql")):
-            connection.executescript(file.read_text())
+            if not file.name.endswith(".down.sql"):
+                connection.executescript(file.read_text())
     return path
 
 

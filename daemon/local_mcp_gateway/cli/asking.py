@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.errors import UsageProblem
+import click
+
+from local_mcp_gateway.errors import NotConfirmed, UsageProblem
 from local_mcp_gateway.service.control import NoDaemon, ask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from local_mcp_gateway.cli.context import Invocation
+
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 def answer_to(
@@ -27,6 +33,14 @@ def answer_to(
 
         invocation.prepare_folder()
         return without.answer(invocation.settings, verb, arguments, invocation.emitter())
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal; elsewhere insist on --yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty() or not click.confirm(question, err=True):
+        raise NotConfirmed("Nothing was done: it was not confirmed.")
 
 
 def pairs(values: Sequence[str], option: str, *, separators: str = "=") -> dict[str, str | None]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.asking import answer_to, complete_pairs
-from local_mcp_gateway.cli.server import as_json_option
+from local_mcp_gateway.cli.asking import answer_to, as_json_option, complete_pairs
 from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:

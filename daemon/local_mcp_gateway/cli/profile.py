@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.asking import answer_to
-from local_mcp_gateway.cli.server import as_json_option, confirm
+from local_mcp_gateway.cli.asking import answer_to, as_json_option, confirm
 from local_mcp_gateway.errors import Exit
 
 if TYPE_CHECKING:

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.asking import answer_to, complete_pairs, pairs
-from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
+from local_mcp_gateway.cli.approve import approve, show_change
+from local_mcp_gateway.cli.asking import (
+    answer_to,
+    as_json_option,
+    complete_pairs,
+    confirm,
+    pairs,
+)
+from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
-
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 @click.group()
 def server() -> None:
     """Add, show, try and remove the upstream MCP servers."""
+
+
+server.add_command(approve)
 
 
 @server.command()
@@ -129,6 +136,8 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
         for shown in value if isinstance(value, list) else [value]:
             if shown is not None:
                 click.echo(f"{key:<8} {shown}")
+    for tool in found["altered"]:
+        show_change(tool)
     return Exit.OK
 
 
@@ -225,14 +234,6 @@ def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
     can = ", ".join(found["capabilities"]) or "nothing"
     sentence = f"{name} works: {who}, MCP {found['protocol']}, offers {can} ({took})."
     return _say(found, sentence, as_json=as_json)
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask on a terminal; elsewhere insist on --yes."""
-    if yes:
-        return
-    if not sys.stdin.isatty() or not click.confirm(question, err=True):
-        raise NotConfirmed("Nothing was done: it was not confirmed.")
 
 
 def _say(value: object, sentence: str, *, as_json: bool) -> int:

@@ -131,6 +131,12 @@ class UpstreamSettings:
         900.0, "Seconds without a call after which a stdio child is stopped; 0 never."
     )
     backoff_max_s: float = _key(60.0, "Longest pause between attempts to reconnect.")
+    altered_tools: str = _key(
+        "warn",
+        "A known tool whose description or schema changes. hold: nobody sees it until `server approve`.",
+        "warn",
+        "hold",
+    )
     max_message_bytes: int = _key(
         67_108_864, "Largest single message of a stdio upstream, in bytes."
     )

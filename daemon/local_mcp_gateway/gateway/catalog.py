@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -97,18 +98,15 @@ def hash_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def altered(before: Iterable[Item], after: Iterable[Item]) -> tuple[str, ...]:
-    """Return the keys of items that are still there but say something else than before.
+def union(
+    profile: ProfileDefinition,
+    catalogs: Mapping[str, Lists],
+    held: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> View:
+    """Return what `profile` shows, given the last known lists of each server by name.
 
-    A tool that a person has approved and that changes its description later may be an attack on the
-    model that reads it ("tool poisoning"): so this is told, once for each change.
+    A tool that is `held` back is not listed, but keeps its name: no other server's tool may take it.
     """
-    known = {item.key: item.raw for item in before}
-    return tuple(item.key for item in after if known.get(item.key, item.raw) != item.raw)
-
-
-def union(profile: ProfileDefinition, catalogs: Mapping[str, Lists]) -> View:
-    """Return what `profile` shows, given the last known lists of each server by name."""
     servers = tuple(member.server for member in profile.members if member.active)
     settings = {(setting.server, setting.tool): setting for setting in profile.tools}
     results: dict[CatalogKind, bytes] = {}
@@ -127,7 +125,8 @@ def union(profile: ProfileDefinition, catalogs: Mapping[str, Lists]) -> View:
                     hidden.append(f"{server}:{item.key}")
                     continue
                 routes[kind][name] = Route(server, item.key)
-                shown.append(_shown(kind, item, name, setting))
+                if kind is not CatalogKind.TOOLS or item.key not in held.get(server, ()):
+                    shown.append(_shown(kind, item, name, setting))
         array = b"[" + b",".join(shown) + b"]"
         results[kind] = b'{"' + MEMBERS[kind].encode() + b'":' + array + b"}"
     patterns = tuple(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from local_mcp_gateway.database.serving import Error
 from local_mcp_gateway.gateway.calls import CallLog
 from local_mcp_gateway.gateway.catalog import LISTS, body_of, hash_of, items_of
 from local_mcp_gateway.gateway.connection import Connection, Identity
@@ -20,7 +21,7 @@ from local_mcp_gateway.gateway.upstream import Upstream
 from local_mcp_gateway.gateway.upstream_stdio import StdioConnection
 from local_mcp_gateway.gateway.warden import Warden
 from local_mcp_gateway.log import Emit, ignore
-from local_mcp_gateway.store.memory import load_catalogs, save_catalogs
+from local_mcp_gateway.store.memory import load_approved, load_catalogs, save_catalogs
 from local_mcp_gateway.store.model import CatalogEntry, CatalogKind, ServerDefinition, ServerKind
 from local_mcp_gateway.store.queries import load_definitions
 
@@ -86,7 +87,8 @@ class Gateway:
             fresh = {
                 name: self._upstream(server) for name, server in wanted.items() if name not in kept
             }
-            await self._remind(fresh)
+            approved = await self._approved()
+            await self._remind(fresh, approved)
             before = dict(registry.profiles)
             registry.upstreams = {**kept, **fresh}
             registry.profiles = {profile.name: profile for profile in definitions.profiles}
@@ -94,7 +96,12 @@ class Gateway:
             for upstream in fresh.values():
                 upstream.start()
             await asyncio.gather(*(upstream.stop() for upstream in ending))
-            self._announce(before, {upstream.name for upstream in ending} | fresh.keys())
+            released = {
+                name
+                for name, u in kept.items()
+                if u.shelf.approve(approved.get(u.definition.id, {}))
+            }
+            self._announce(before, {upstream.name for upstream in ending} | fresh.keys() | released)
 
     def status(self) -> dict[str, Any]:
         """Return how each server is: state, reason, next retry, number of tools."""
@@ -134,7 +141,16 @@ class Gateway:
 
         return await SseConnection.open(definition, self._http, events, max_message_bytes=limit)
 
-    async def _remind(self, fresh: dict[str, Upstream]) -> None:
+    async def _approved(self) -> dict[str, dict[str, bytes]]:
+        stored = await load_approved(self._database)
+        return {
+            server: {name: body.encode() for name, body in tools.items()}
+            for server, tools in stored.items()
+        }
+
+    async def _remind(
+        self, fresh: dict[str, Upstream], approved: Mapping[str, Mapping[str, bytes]]
+    ) -> None:
         """Give new upstreams what the database remembers of them."""
         remembered: dict[str, dict[CatalogKind, str]] = {}
         for entry in await load_catalogs(self._database):
@@ -142,10 +158,10 @@ class Gateway:
         for upstream in fresh.values():
             known = remembered.get(upstream.definition.id, {})
             if CatalogKind.INITIALIZE not in known:
-                continue
+                continue  # it was never seen, so nothing of it was approved
             identity = msgspec.json.decode(known[CatalogKind.INITIALIZE], type=Identity)
             lists = {kind: items_of(kind, known.get(kind, "[]")) for kind in LISTS}
-            upstream.remember(identity, lists)
+            upstream.remember(identity, lists, approved.get(upstream.definition.id, {}))
 
     def _listed(
         self, upstream: Upstream, changed: frozenset[CatalogKind], *, announced: bool
@@ -156,6 +172,7 @@ class Gateway:
             return
         if changed:
             registry.forget_views(registry.profiles_of(upstream.name))
+        if changed or upstream.shelf.unsaved:
             self._hub.start(self._keep(upstream, changed))
         if changed or announced:
             self._hub.announce(upstream.name, changed or frozenset({CatalogKind.TOOLS}))
@@ -163,12 +180,21 @@ class Gateway:
     async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
         identity = encode(upstream.identity)
         bodies = {CatalogKind.INITIALIZE: identity}
-        bodies |= {kind: body_of((upstream.lists or {}).get(kind, ())) for kind in changed}
+        bodies |= {kind: body_of((upstream.shelf.lists or {}).get(kind, ())) for kind in changed}
         entries = [
             CatalogEntry(upstream.definition.id, kind, body.decode(), hash_of(body))
             for kind, body in bodies.items()
         ]
-        await save_catalogs(self._database, entries)
+        shelf = upstream.shelf
+        unsaved, shelf.unsaved = shelf.unsaved, set()
+        tools = [(upstream.definition.id, name, shelf.approved[name].decode()) for name in unsaved]
+        try:
+            await save_catalogs(self._database, entries, tools)
+        except Error as error:
+            shelf.unsaved |= unsaved
+            self._emit("catalog.unsaved", server=upstream.name, message=str(error))
+        else:
+            self._emit("catalog.saved", server=upstream.name, lists=sorted(changed))
 
     def _announce(self, before: dict[str, Any], changed_servers: set[str]) -> None:
         """After a reload: tell the clients whose profile shows something else now."""

@@ -223,7 +223,7 @@ class Hub:
 
     def _server_states(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, upstream in sorted(self.registry.upstreams.items()):
-            lists = upstream.lists or {}
+            lists = upstream.shelf.lists or {}
             yield (
                 name,
                 {
@@ -231,6 +231,7 @@ class Hub:
                     "reason": upstream.reason,
                     "retry_at": upstream.retry_at,
                     "tools": len(lists[CatalogKind.TOOLS]) if lists else None,
+                    "held": sorted(upstream.shelf.held),
                     "protocol": upstream.identity.version if upstream.identity else None,
                     "pid": upstream.pid,
                     "wrote": list(upstream.wrote),

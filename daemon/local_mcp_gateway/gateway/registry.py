@@ -43,8 +43,10 @@ class Registry:
         """Return what the profile shows, from the last known lists."""
         view = self._views.get(profile)
         if view is None:
-            catalogs = {upstream.name: upstream.lists or {} for upstream in self.members(profile)}
-            view = self._views[profile] = union(self.profiles[profile], catalogs)
+            members = self.members(profile)
+            catalogs = {upstream.name: upstream.shelf.lists or {} for upstream in members}
+            held = {upstream.name: upstream.shelf.held for upstream in members}
+            view = self._views[profile] = union(self.profiles[profile], catalogs, held)
         return view
 
     async def settled_view(self, profile: str) -> View:
@@ -55,7 +57,7 @@ class Registry:
         members = self.members(profile)
         for upstream in members:
             upstream.want()
-        unknown = [upstream.known() for upstream in members if upstream.lists is None]
+        unknown = [upstream.known() for upstream in members if upstream.shelf.lists is None]
         if unknown:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._list_timeout_s):

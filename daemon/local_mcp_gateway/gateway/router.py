@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from local_mcp_gateway.gateway import envelope, eras
+from local_mcp_gateway.gateway.approval import HELD, refusal
 from local_mcp_gateway.gateway.call import Call, Caller
 from local_mcp_gateway.gateway.catalog import Route, View, uri_prefix
 from local_mcp_gateway.gateway.connection import SILENT
@@ -98,10 +99,18 @@ class Router:
             route = view.routes[kind].get(name) or self._only_server(request, kind, name)
         if route is None:
             return failure(INVALID_PARAMS, f"Unknown {what}: {name}")
+        if kind is CatalogKind.TOOLS and self._holds(route):
+            request.server = route.server
+            data = {"server": route.server, "tool": route.key}
+            return failure(HELD, refusal(route.server, route.key), data)
         params = request.params
         if route.key != name:
             params = edit(params, {"name": encode(route.key)})
         return await self._forward(request, route, params)
+
+    def _holds(self, route: Route) -> bool:
+        upstream = self._registry.upstreams.get(route.server)
+        return upstream is not None and route.key in upstream.shelf.held
 
     def _only_server(self, request: Request, kind: CatalogKind, name: str) -> Route | None:
         """Let the only server of a profile judge a name that it has not listed (yet)."""
@@ -109,7 +118,7 @@ class Router:
         members = self._registry.members(request.profile)
         if len(members) != 1 or profile.prefix is Prefix.ALWAYS:
             return None
-        listed = (members[0].lists or {}).get(kind, ())
+        listed = (members[0].shelf.lists or {}).get(kind, ())
         hidden = any(item.key == name for item in listed)
         return None if hidden else Route(members[0].name, name)
 

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway import envelope
 from local_mcp_gateway.gateway.call import SAFE, Call, UpstreamLost
-from local_mcp_gateway.gateway.catalog import altered
 from local_mcp_gateway.gateway.connection import SILENT
 from local_mcp_gateway.gateway.hooks import Hooks, Open, State, Waiters, backoff_s
 from local_mcp_gateway.gateway.listing import fetch_lists
-from local_mcp_gateway.store.model import CatalogKind, ServerKind
+from local_mcp_gateway.gateway.shelf import Shelf
+from local_mcp_gateway.store.model import ServerKind
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.catalog import Item
     from local_mcp_gateway.gateway.connection import Connection, Identity
     from local_mcp_gateway.gateway.envelope import Answer
     from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.gateway.shelf import Lists
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.store.model import ServerDefinition
 
@@ -41,8 +41,6 @@ PONG_S: Final = 5.0
 LEAST_PAUSE_S: Final = 1.0
 SETTLE_S: Final = 0.05
 """How long list_changed notifications are gathered before the lists are fetched again."""
-
-Lists = dict["CatalogKind", tuple["Item", ...]]
 
 
 class Upstream:
@@ -58,7 +56,7 @@ class Upstream:
     ) -> None:
         self.definition = definition
         self.identity: Identity | None = None
-        self.lists: Lists | None = None
+        self.shelf = Shelf(hold=options.hold_altered_tools)
         self.state = State.IDLE
         self.reason: str | None = None
         self.retry_at: float | None = None
@@ -108,7 +106,7 @@ class Upstream:
 
     async def known(self) -> None:
         """Return once the lists are known; ask for a connection if they are not. No deadline."""
-        if self.lists is None:
+        if self.shelf.lists is None:
             self._wanted.set()
             await self._listed.wait()
 
@@ -279,19 +277,22 @@ class Upstream:
                 self._emit("upstream.wrote", server=self.name, line=text)
                 await asyncio.sleep(1)
                 continue
-            before: Mapping[CatalogKind, tuple[Item, ...]] = self.lists or {}
-            self.lists = lists
+            news = self.shelf.take(lists)
             self._listed.set()
-            if names := altered(before.get(CatalogKind.TOOLS, ()), lists[CatalogKind.TOOLS]):
-                self._emit("catalog.altered", server=self.name, tools=list(names))
-            changed = frozenset(kind for kind in lists if lists[kind] != before.get(kind))
-            self._hooks.listed(self, changed, announced=announced)
+            self._warn(news.altered)
+            self._hooks.listed(self, news.changed, announced=announced)
             await asyncio.sleep(SETTLE_S)
 
-    def remember(self, identity: Identity | None, lists: Lists) -> None:
+    def remember(self, identity: Identity, lists: Lists, approved: Mapping[str, bytes]) -> None:
         """Take over what the database remembers of this server."""
-        self.identity, self.lists = identity, lists
+        self.identity = identity
+        self._warn(self.shelf.remember(lists, approved))
         self._listed.set()
+
+    def _warn(self, altered: tuple[str, ...]) -> None:
+        if altered:
+            held = not self.shelf.held.isdisjoint(altered)
+            self._emit("catalog.altered", server=self.name, tools=list(altered), held=held)
 
     def _unavailable(self, reason: str) -> Answer:
         text = f"The server {self.name!r} is not available: {reason}"

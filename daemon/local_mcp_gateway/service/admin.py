@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.log.redact import HIDDEN, redact
+from local_mcp_gateway.service.approving import altered_tools, approve_tools
 from local_mcp_gateway.service.mcp_servers import definitions_in
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
@@ -59,7 +60,8 @@ async def list_servers(database: Database, arguments: dict[str, Any]) -> object:
 async def show_server(database: Database, arguments: dict[str, Any]) -> object:
     """Return one server."""
     server = await queries.get_server(database, arguments["name"])
-    return server_as_json(server, secrets=bool(arguments.get("secrets")))
+    shown = server_as_json(server, secrets=bool(arguments.get("secrets")))
+    return {**shown, "altered": await altered_tools(database, server.id)}
 
 
 async def edit_server(database: Database, arguments: dict[str, Any]) -> object:
@@ -154,6 +156,7 @@ VERBS: dict[str, Verb] = {
     "server.show": show_server,
     "server.edit": edit_server,
     "server.remove": remove_server,
+    "server.approve": approve_tools,
     "server.import": import_servers,
     "profile.add": add_profile,
     "profile.list": list_profiles,

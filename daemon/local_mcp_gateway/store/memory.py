@@ -27,8 +27,33 @@ async def load_catalogs(database: Database) -> tuple[CatalogEntry, ...]:
     return tuple(CatalogEntry(row[0], CatalogKind(row[1]), row[2], row[3], row[4]) for row in rows)
 
 
-async def save_catalogs(database: Database, entries: Sequence[CatalogEntry]) -> None:
-    """Remember these lists; a server that was removed in the meantime is passed over."""
+async def get_catalog(database: Database, server_id: str, kind: CatalogKind) -> str | None:
+    """Return one remembered list of a server, as JSON text."""
+    row = await database.fetch_one(
+        "SELECT body FROM mcp_server_catalog_cache WHERE mcp_server_id = ? AND kind = ?",
+        (server_id, kind.value),
+    )
+    return None if row is None else str(row[0])
+
+
+async def load_approved(database: Database) -> dict[str, dict[str, str]]:
+    """Return the JSON of every tool as it was approved, by server id and name."""
+    rows = await database.fetch_all("SELECT mcp_server_id, tool_name, body FROM approved_tools")
+    found: dict[str, dict[str, str]] = {}
+    for server_id, name, body in rows:
+        found.setdefault(server_id, {})[name] = body
+    return found
+
+
+async def save_catalogs(
+    database: Database,
+    entries: Sequence[CatalogEntry],
+    approved: Sequence[tuple[str, str, str]] = (),
+) -> None:
+    """Remember these lists, and tools (server id, name, JSON) that count as approved with them.
+
+    A server that was removed in the meantime is passed over.
+    """
     now = now_ms()
     async with database.transaction() as writer:
         await writer.executemany(
@@ -37,6 +62,13 @@ async def save_catalogs(database: Database, entries: Sequence[CatalogEntry]) -> 
             " ON CONFLICT (mcp_server_id, kind) DO UPDATE SET"
             " body = excluded.body, hash = excluded.hash, fetched_at = excluded.fetched_at",
             [(entry.kind.value, entry.body, entry.hash, now, entry.server_id) for entry in entries],
+        )
+        await writer.executemany(
+            "INSERT INTO approved_tools (mcp_server_id, tool_name, body, approved_at)"
+            " SELECT id, ?, ?, ? FROM mcp_servers WHERE id = ?"
+            " ON CONFLICT (mcp_server_id, tool_name) DO UPDATE SET"
+            " body = excluded.body, approved_at = excluded.approved_at",
+            [(name, body, now, server_id) for server_id, name, body in approved],
         )
 
 

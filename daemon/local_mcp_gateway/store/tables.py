@@ -139,6 +139,15 @@ mcp_server_catalog_cache = Table(
     _time("fetched_at"),
 )
 
+approved_tools = Table(
+    "approved_tools",
+    metadata,
+    _server_key(primary_key=True),
+    Column("tool_name", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+    _time("approved_at"),
+)
+
 gateway_settings = Table(
     "gateway_settings",
     metadata,

@@ -33,8 +33,10 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any]:
         return {"contents": [{"uri": params["uri"], "text": str(count)}]}
     if method == "resources/subscribe":
         subscribed.add(params["uri"])
+        print("subscribed", *sorted(subscribed), file=sys.stderr, flush=True)
     if method == "resources/unsubscribe":
         subscribed.discard(params["uri"])
+        print("still subscribed", *sorted(subscribed), file=sys.stderr, flush=True)
     if method == "tools/call" and params["name"] == "die":
         sys.exit(1)
     if method == "tools/call" and params["name"] == "change":

@@ -1,0 +1,60 @@
+"""Tools that are not described as they were when they were approved: show them, and approve them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.store import memory, queries
+from local_mcp_gateway.store.model import CatalogKind
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.database.serving import Database
+
+
+async def altered_tools(database: Database, server_id: str) -> list[dict[str, Any]]:
+    """Return each tool of a server that differs from what was approved: before and after."""
+    return [
+        {"tool": name, "approved": json.loads(before), "offered": json.loads(after)}
+        for name, (before, after) in (await _altered(database, server_id)).items()
+    ]
+
+
+async def approve_tools(database: Database, arguments: dict[str, Any]) -> object:
+    """Approve tools as they are offered now: the given ones, or all.
+
+    `tools` maps a name to what the person has looked at: a tool that changed once more since then is
+    refused, and so is one that is not altered.
+    """
+    name = arguments["name"]
+    server = await queries.get_server(database, name)
+    altered = await _altered(database, server.id)
+    seen: dict[str, Any] = arguments["tools"]
+    for tool, looked_at in seen.items():
+        if tool not in altered:
+            raise UsageProblem(
+                f"The tool {tool!r} of server {name!r} is not waiting for an approval.",
+                hint=f"See `server show {name}`.",
+            )
+        if json.loads(altered[tool][1]) != looked_at:
+            raise UsageProblem(
+                f"The tool {tool!r} of server {name!r} has changed once more.",
+                hint=f"Look at it again: `server approve {name} {tool}`.",
+            )
+    approved = [(server.id, tool, altered[tool][1]) for tool in seen]
+    await memory.save_catalogs(database, (), approved)
+    return {"approved": list(seen)}
+
+
+async def _altered(database: Database, server_id: str) -> dict[str, tuple[str, str]]:
+    from local_mcp_gateway.gateway.approval import differs
+    from local_mcp_gateway.gateway.catalog import items_of
+
+    approved = (await memory.load_approved(database)).get(server_id, {})
+    offered = await memory.get_catalog(database, server_id, CatalogKind.TOOLS)
+    return {
+        item.key: (approved[item.key], item.raw.decode())
+        for item in items_of(CatalogKind.TOOLS, offered or "[]")
+        if item.key in approved and differs(approved[item.key].encode(), item.raw)
+    }

@@ -1,0 +1,2 @@
+-- guard: accept deletes_data
+DROP TABLE approved_tools;
