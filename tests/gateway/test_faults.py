@@ -210,7 +210,6 @@ async def test_a_server_that_lost_only_its_sessions_gets_a_new_one_and_the_call_
         ("junk", "no JSON-RPC"),
         ("hang", "did not answer within"),
         ("redirect", "it redirects to http://127.0.0.1:9/elsewhere"),
-        ("big", "larger than 100000 bytes"),
     ],
 )
 async def test_what_an_http_server_does_wrong_is_said(

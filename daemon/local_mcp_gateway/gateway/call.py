@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from local_mcp_gateway.gateway.envelope import Answer, decode_members, edit, member
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.large import LargeAnswer, Relay
 
 SAFE: Final = frozenset(
     {"ping", "resources/read", "prompts/get", "completion/complete", "resources/subscribe"}
@@ -47,6 +50,10 @@ class Caller(Protocol):
     async def asked(self, method: str, params: bytes) -> Answer:
         """Answer a request that the server makes during this call."""
 
+    @property
+    def relay(self) -> Relay | None:
+        """Return what takes an answer that is too large to be held, or None when it must be held."""
+
 
 @dataclass(slots=True, eq=False)
 class Call:
@@ -60,16 +67,30 @@ class Call:
     key: str | None = None
     extend: Callable[[], None] = field(default=lambda: None)
     token: bytes = b""
+    identity: bytes = b""
+    """The id under which it was sent last."""
+    served_modern: bool = False
+    """Whether it was sent in the stateless era."""
+    whole: bool = False
+    """Whether the answer has to be held, because something in it is rewritten."""
+    begun: bool = False
+    """Whether a part of the answer has reached the client, so that there is no second attempt."""
 
-    def prepared(self, token: bytes) -> bytes:
-        """Return the params with the client's progress token replaced by one that is ours alone."""
+    async def relayed(self, large: LargeAnswer, relay: Relay) -> Answer:
+        """Hand over an answer that is not held."""
+        self.begun = True
+        return Answer(b"", relayed_bytes=await relay(large))
+
+    def prepared(self, identity: bytes) -> bytes:
+        """Return the params for a request of that id, which takes the place of the progress token."""
+        self.identity = identity
         if b"progressToken" not in self.params:
             return self.params
         meta = member(self.params, "_meta")
         self.token = member(meta, "progressToken") if meta else b""
         if not self.token:
             return self.params
-        return edit(self.params, {"_meta": edit(meta, {"progressToken": token})})
+        return edit(self.params, {"_meta": edit(meta, {"progressToken": identity})})
 
     def notified(self, method: str, params: bytes) -> None:
         """Hand a notification to the caller, with the caller's own progress token in it."""

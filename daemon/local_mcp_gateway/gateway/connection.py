@@ -55,6 +55,7 @@ class Silent:
 
     capabilities: bytes = b"{}"
     log_level: str | None = None
+    relay: None = None
 
     def notified(self, method: str, params: bytes) -> None:
         """Let it go."""

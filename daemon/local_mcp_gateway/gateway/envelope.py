@@ -59,10 +59,11 @@ class Target(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: the bytes of `result`, or of `error`."""
+    """What came back: the bytes of `result`, or of `error`; nothing of what was relayed already."""
 
     body: bytes | memoryview
     failed: bool = False
+    relayed_bytes: int = 0
 
 
 decode_envelope = msgspec.json.Decoder(Envelope).decode

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -95,6 +96,7 @@ class ErrorCode(msgspec.Struct):
     code: int = 0
 
 
+_COMPLETE: Final = re.compile(rb'"resultType"\s*:\s*"complete"')
 _decode_code = msgspec.json.Decoder(ErrorCode).decode
 
 
@@ -206,13 +208,28 @@ def to_modern(
 def modern_result(answer: Answer, method: str) -> Answer:
     """Add what a result must say besides in the stateless era, where it comes from a handshake server."""
     body = bytes(answer.body)
-    if answer.failed or b'"resultType"' in body:
+    if answer.failed or answer.relayed_bytes:
         return answer
-    added = b'"resultType":"complete"'
-    if method in CACHEABLE and b'"ttlMs"' not in body:
-        added += b',"ttlMs":0,"cacheScope":"private"'
+    added = modern_members(body, method)
     rest = body.lstrip()[1:].lstrip()
-    return Answer(b"{" + added + (b"" if rest.startswith(b"}") else b",") + rest)
+    if not added:
+        return answer
+    return Answer(b"{" + (added[:-1] if rest.startswith(b"}") else added) + rest)
+
+
+def modern_members(result: bytes, method: str) -> bytes:
+    """Return the members that a result lacks in the stateless era, each with its comma."""
+    if b'"resultType"' in result:
+        return b""
+    added = b'"resultType":"complete",'
+    if method in CACHEABLE and b'"ttlMs"' not in result:
+        added += b'"ttlMs":0,"cacheScope":"private",'
+    return added
+
+
+def is_complete(start: bytes) -> bool:
+    """Whether the beginning of a stateless answer says that nothing more is asked for."""
+    return _COMPLETE.search(start) is not None and b'"input_required"' not in start
 
 
 def status_of(answer: Answer) -> int:

@@ -5,6 +5,7 @@ response without a task of its own. The first message that comes before the answ
 `keepalive_s` of silence, commits to a stream; from then on a writer task sends what `queue` holds.
 A client that leaves is noticed by a watcher, which starts late so that quick calls do not pay for it.
 It cancels the call, unless a stream had begun that the client may come back to (`Replay`).
+An answer that is too large to be held is relayed, in either form, as fast as the client reads it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway import envelope, sse
-from local_mcp_gateway.gateway.envelope import Answer, failure
+from local_mcp_gateway.gateway.envelope import Answer, failure, response
 from local_mcp_gateway.gateway.sessions import LEVELS, Session, level_of
+from local_mcp_gateway.gateway.visit import JSON_HEADER
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.large import LargeAnswer
     from local_mcp_gateway.gateway.replay import Replay
     from local_mcp_gateway.gateway.visit import Visit
 
@@ -36,6 +39,7 @@ class Exchange:
     def __init__(
         self,
         visit: Visit,
+        identity: bytes,
         *,
         session: Session | None,
         capabilities: bytes,
@@ -45,12 +49,14 @@ class Exchange:
         self.capabilities = capabilities
         self.left = False
         self._visit = visit
+        self._identity = identity
         self._session = session
         self._log_level = log_level
         self._task = asyncio.current_task()
         self._streams = visit.streams
         self._keepalive_s = keepalive_s
         self._replay: Replay | None = None
+        self._relaying = False
         self._queue: asyncio.Queue[bytes | None] | None = None
         self._writer: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -85,9 +91,34 @@ class Exchange:
 
     def push(self, message: bytes) -> None:
         """Send a message before the answer; commits to a stream."""
+        if self._relaying:
+            return  # the answer is on its way, and nothing comes after it
         self._commit()
         assert self._queue is not None, "committed"
         self._queue.put_nowait(self._event(message))
+
+    async def relay(self, large: LargeAnswer) -> int:
+        """Send an answer as it comes; return its size. It is not kept for who comes back.
+
+        If it breaks off, so does the response: then `finish` has nothing more to say.
+        """
+        self._relaying = True
+        self._timer.cancel()
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._until_left())
+        size = 0
+        if self._queue is None:
+            headers = [JSON_HEADER, *self._visit.extra]
+            await self._visit.send(
+                {"type": "http.response.start", "status": 200, "headers": headers}
+            )
+        else:
+            self._queue.put_nowait(self._opening())
+        async for part in large.parts(self._identity):
+            size += len(part)
+            await self._pass(part)
+        await self._passed()
+        return size
 
     def cancel(self) -> None:
         """Cancel the call: its client wants no answer any more."""
@@ -97,6 +128,9 @@ class Exchange:
     async def finish(self, body: bytes, status: int = 200) -> None:
         """Send the answer and end the exchange."""
         self._stop_watching()
+        if self._relaying:
+            await self.abandon()
+            return
         if self._queue is None:
             await self._visit.reply(status, body)
             return
@@ -123,6 +157,30 @@ class Exchange:
         level = self.log_level
         return level in LEVELS and level_of(params) >= LEVELS.index(level)
 
+    def _opening(self) -> bytes:
+        """Begin the event of a large answer; who comes back for it later is told that it is gone."""
+        if self._replay is None:
+            return sse.opening()
+        text = "The answer was too large to be kept for a client that comes back: ask again"
+        gone = response(self._identity, failure(envelope.INTERNAL_ERROR, text))
+        return sse.opening(self._replay.keep(gone))
+
+    async def _pass(self, part: bytes) -> None:
+        if self._queue is None:
+            await self._visit.send({"type": "http.response.body", "body": part, "more_body": True})
+        else:
+            self._queue.put_nowait(sse.continued(part))
+            await self._queue.join()
+
+    async def _passed(self) -> None:
+        if self._queue is None:
+            await self._visit.send({"type": "http.response.body", "body": b""})
+        else:
+            assert self._writer is not None, "committed"
+            self._queue.put_nowait(sse.END)
+            self._queue.put_nowait(None)
+            await self._writer
+
     def _commit(self) -> None:
         if self._queue is None:
             self._queue = asyncio.Queue()
@@ -139,12 +197,17 @@ class Exchange:
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         while True:
             try:
-                async with asyncio.timeout(self._keepalive_s):
+                async with asyncio.timeout(None if self._relaying else self._keepalive_s):
                     chunk = await queue.get()
             except TimeoutError:
-                chunk = sse.KEEPALIVE
+                if not self._relaying:
+                    await send(
+                        {"type": "http.response.body", "body": sse.KEEPALIVE, "more_body": True}
+                    )
+                continue
             last = chunk is None
             await send({"type": "http.response.body", "body": chunk or b"", "more_body": not last})
+            queue.task_done()
             if last:
                 return
 
@@ -157,7 +220,7 @@ class Exchange:
     async def _until_left(self) -> None:
         while (await self._visit.receive())["type"] != "http.disconnect":
             pass
-        if self._replay is not None:
+        if self._replay is not None and not self._relaying:
             self._replay.left(self._give_up)
         else:
             self._give_up()

@@ -166,6 +166,7 @@ class Faces:
             return
         exchange = Exchange(
             visit,
+            bytes(message.id),
             session=None,
             capabilities=opened.capabilities,
             log_level=opened.log_level,
@@ -198,6 +199,7 @@ class Faces:
     ) -> None:
         exchange = Exchange(
             visit,
+            bytes(message.id),
             session=session,
             capabilities=b"{}" if session is None else session.capabilities,
             log_level="debug",

@@ -15,6 +15,8 @@ from yarl import URL
 from local_mcp_gateway.gateway import envelope
 from local_mcp_gateway.gateway.call import Call, Events, SessionLost, UpstreamLost
 from local_mcp_gateway.gateway.envelope import Answer, Envelope
+from local_mcp_gateway.gateway.large import HELD_BYTES
+from local_mcp_gateway.gateway.relaying import relayed, rest_of_event
 from local_mcp_gateway.gateway.sse import Parser, TooLarge
 
 STREAM: Final = "text/event-stream"
@@ -46,6 +48,7 @@ class HttpWire:
         self._url = URL(url)
         self._http = http
         self._limit = max_message_bytes
+        self._held = min(HELD_BYTES, max_message_bytes)
         self._unreachable = unreachable
         self._requested = requested
 
@@ -72,19 +75,18 @@ class HttpWire:
     async def answer_of(
         self,
         reply: aiohttp.ClientResponse,
-        identity: bytes,
         call: Call,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Read the answer to `identity`, handing on what comes before it.
+        """Read the answer to `call`, handing on what comes before it, or all of it if it is large.
 
         With the `headers` of a session, a stream that breaks is taken up again (Last-Event-ID).
         """
         if reply.content_type == STREAM:
-            return await self._answer_in_stream(reply, identity, call, headers)
-        body = await self._body(reply)
-        if body is None:
-            return self._too_large()
+            return await self._answer_in_stream(reply, call, headers)
+        body = await self._body(reply, call)
+        if isinstance(body, Answer):
+            return body
         try:
             message = envelope.decode_envelope(body)
         except msgspec.DecodeError:
@@ -97,34 +99,37 @@ class HttpWire:
             raise UpstreamLost(f"it answered HTTP {reply.status}")
         raise UpstreamLost("it answered with something that is no JSON-RPC")
 
-    async def _body(self, reply: aiohttp.ClientResponse) -> bytes | None:
-        """Read a body up to the limit; None when it is larger."""
-        if reply.content_length is not None and reply.content_length <= self._limit:
+    async def _body(self, reply: aiohttp.ClientResponse, call: Call) -> bytes | Answer:
+        """Read a body; one that is large is relayed, or refused where it has to be held and cannot be."""
+        length = reply.content_length
+        if length is not None and length <= self._held:
             return await reply.read()
-        parts: list[bytes] = []
-        size = 0
-        async for chunk in reply.content.iter_any():
-            parts.append(chunk)
+        # Without a length or chunks, the end of a body cannot be told from a connection that broke.
+        bounded = length is not None or "Transfer-Encoding" in reply.headers
+        held, size, tried = [], 0, not bounded or reply.status != 200
+        chunks = reply.content.iter_any()
+        async for chunk in chunks:
+            held.append(chunk)
             size += len(chunk)
+            if size > self._held and not tried:
+                tried = True
+                if (answer := await relayed(b"".join(held), chunks, call)) is not None:
+                    return answer
             if size > self._limit:
-                return None
-        return b"".join(parts)
+                return self._too_large()
+        return b"".join(held)
 
     def _too_large(self) -> Answer:
         text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
         return envelope.failure(envelope.INTERNAL_ERROR, text)
 
     async def _answer_in_stream(
-        self,
-        reply: aiohttp.ClientResponse,
-        identity: bytes,
-        call: Call,
-        headers: Mapping[str, str] | None,
+        self, reply: aiohttp.ClientResponse, call: Call, headers: Mapping[str, str] | None
     ) -> Answer:
         """Read a stream up to the answer; take it up again where it broke, if it can be."""
         place = _Place()
         try:
-            answer = await self._read_events(reply, identity, call, place)
+            answer = await self._read_events(reply, call, place)
             for _ in range(MOST_RESUMES):
                 if answer is not None or place.last is None or headers is None:
                     break
@@ -133,7 +138,7 @@ class HttpWire:
                 async with self._http.get(self._url, headers=asked, allow_redirects=False) as again:
                     if again.status != 200 or again.content_type != STREAM:
                         break
-                    answer = await self._read_events(again, identity, call, place)
+                    answer = await self._read_events(again, call, place)
         except TooLarge:
             return self._too_large()
         except msgspec.DecodeError:
@@ -143,27 +148,34 @@ class HttpWire:
         return answer
 
     async def _read_events(
-        self, reply: aiohttp.ClientResponse, identity: bytes, call: Call, place: _Place
+        self, reply: aiohttp.ClientResponse, call: Call, place: _Place
     ) -> Answer | None:
         """Read events up to the answer; None when the stream ends or breaks before."""
-        parser = Parser(self._limit)
+        parser, tried = Parser(self._limit + HELD_BYTES), False
+        chunks = reply.content.iter_any()
         try:
-            async for chunk in reply.content.iter_any():
+            async for chunk in chunks:
                 for event in parser.feed(chunk):
+                    tried = False
                     place.last = event.id or place.last
                     place.retry_ms = event.retry_ms or place.retry_ms
-                    answer = self._event(event.data, identity, call) if event.data else None
+                    answer = self._event(event.data, call) if event.data else None
                     if answer is not None:
                         return answer
+                if parser.waiting_bytes > self._held and not tried:
+                    tried = True
+                    rest = rest_of_event(parser, chunks)
+                    if (answer := await relayed(parser.begun, rest, call)) is not None:
+                        return answer
         except aiohttp.ClientPayloadError:
-            if place.last is None:
+            if place.last is None or call.begun:
                 raise
         return None
 
-    def _event(self, data: bytes, identity: bytes, call: Call) -> Answer | None:
+    def _event(self, data: bytes, call: Call) -> Answer | None:
         message = envelope.decode_envelope(data)
         if not message.method:
-            return _answer(message) if bytes(message.id) == identity else None
+            return _answer(message) if bytes(message.id) == call.identity else None
         if message.is_request:
             self._requested(message, call)
         else:
@@ -196,6 +208,7 @@ class Listener:
 
     capabilities = b"{}"
     log_level: str | None = None
+    relay = None
 
     def __init__(self, events: Events) -> None:
         self.heard = False

@@ -93,7 +93,7 @@ class Hub:
                 error,
                 duration_us,
                 len(request.params),
-                0 if answer is None else len(answer.body),
+                0 if answer is None else answer.relayed_bytes or len(answer.body),
                 request.params.decode("utf-8", "replace") if shown else None,
                 bytes(answer.body).decode("utf-8", "replace") if shown and answer else None,
             )

@@ -33,11 +33,16 @@ class Replay:
 
     def add(self, message: bytes) -> bytes:
         """Keep a message under the next number and return it as an event."""
+        self.keep(message)
+        return self._events[-1][1]
+
+    def keep(self, message: bytes) -> str:
+        """Keep a message under the next number without sending it; return its id."""
         self._numbered += 1
-        event = sse.render(message, identity=f"{self.name}.{self._numbered}")
-        self._events.append((self._numbered, event))
+        identity = f"{self.name}.{self._numbered}"
+        self._events.append((self._numbered, sse.render(message, identity=identity)))
         self._arrived.set()
-        return event
+        return identity
 
     def priming(self) -> bytes:
         """Return the empty event that gives a client an id to come back with (2025-11-25)."""

@@ -27,6 +27,7 @@ from local_mcp_gateway.gateway.envelope import (
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.call import Caller
+    from local_mcp_gateway.gateway.large import Relay
 
 PARKED_S: Final = 600.0
 """How long a parked call waits for its client to come back."""
@@ -55,6 +56,7 @@ class Parked:
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
         self.asking: dict[str, tuple[str, bytes, asyncio.Future[Answer]]] = {}
+        self.attended = True
         self.arrived = asyncio.Event()
         self.task: asyncio.Task[Answer] | None = None
         self._numbered = 0
@@ -68,6 +70,11 @@ class Parked:
     def log_level(self) -> str | None:
         """Return the level that the client has asked for."""
         return self.caller.log_level
+
+    @property
+    def relay(self) -> Relay | None:
+        """Return what takes a large answer, while a round is going on."""
+        return self.caller.relay if self.attended else None
 
     def notified(self, method: str, params: bytes) -> None:
         """Hand it to the round that is going on."""
@@ -114,7 +121,7 @@ class Parking:
         parked = self._parked.pop(self._token(params) or "", None)
         if parked is None:
             return failure(INVALID_PARAMS, "The requestState is unknown or has expired")
-        parked.caller = caller
+        parked.caller, parked.attended = caller, True
         responses = member(params, "inputResponses")
         for key, (_, _, future) in tuple(parked.asking.items()):
             if (response := member(responses, key)) and not future.done():
@@ -140,7 +147,7 @@ class Parking:
         token = PREFIX + secrets.token_hex(16)
         while len(self._parked) >= MOST_PARKED:
             self._leave(next(iter(self._parked)))
-        self._parked[token] = parked
+        self._parked[token], parked.attended = parked, False
         asyncio.get_running_loop().call_later(PARKED_S, self._leave, token)
         requests = {
             key: {"method": method, "params": msgspec.Raw(params or b"{}")}

@@ -136,7 +136,7 @@ class Router:
         for route in routes:
             changed = route.key != uri
             params = edit(request.params, {"uri": encode(route.key)}) if changed else request.params
-            answer = await self._forward(request, route, params)
+            answer = await self._forward(request, route, params, whole=changed)
             if not answer.failed:
                 self._note_subscription(request)
                 return _with_uri(answer, route.key, uri) if changed else answer
@@ -224,7 +224,9 @@ class Router:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
         return await self._forward(request, route, request.params)
 
-    async def _forward(self, request: Request, route: Route, params: bytes) -> Answer:
+    async def _forward(
+        self, request: Request, route: Route, params: bytes, *, whole: bool = False
+    ) -> Answer:
         upstream = self._registry.upstreams.get(route.server)
         if upstream is None:
             return failure(
@@ -236,6 +238,7 @@ class Router:
 
         async def forward(caller: Caller, params: bytes = params) -> Answer:
             call = Call(request.method, params, caller, request.modern, request.headers, key)
+            call.whole = whole
             return await upstream.call(call)
 
         if request.modern and not modern_server:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 KEEPALIVE: Final = b": keep-alive\r\n\r\n"
+END: Final = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,38 @@ class Parser:
         self._id: str | None = None
         self._retry: int | None = None
         self._skip_newline = False
+        self._passing = False
+
+    @property
+    def begun(self) -> bytes:
+        """Return the data of the event that is under way, if its last line so far is data."""
+        line = b"".join(self._rest)
+        data = [*self._data, line[5:].removeprefix(b" ")]
+        return b"\n".join(data) if line.startswith(b"data:") else b""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Return how long the line is that has not ended yet."""
+        return self._rest_bytes
+
+    def hand_over(self) -> None:
+        """Forget the data that `begun` has shown: `pass_on` takes the rest."""
+        self._rest, self._rest_bytes, self._passing = [], 0, True
+        self._data, self._data_bytes = [], 0
+
+    def pass_on(self, chunk: bytes) -> tuple[bytes, bool]:
+        """Return the data in this chunk of an event that was handed over, and whether it ends there."""
+        part = b""
+        if self._passing:
+            ends = [at for at in (chunk.find(b"\n"), chunk.find(b"\r")) if at >= 0]
+            if not ends:
+                return chunk, False
+            part, chunk = chunk[: min(ends)], chunk[min(ends) :]
+            self._passing = False
+            self._keep(b"data:")
+        for event in self.feed(chunk):
+            return part + event.data, True
+        return part, False
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events that this chunk completes."""
@@ -91,7 +124,19 @@ class Parser:
 
 def render(message: bytes, *, event: bytes = b"message", identity: str | None = None) -> bytes:
     """Return a JSON message as one event; JSON that holds raw line ends becomes several data lines."""
-    head = b"" if identity is None else b"id: " + identity.encode() + b"\r\n"
     if b"\n" in message or b"\r" in message:
         message = b"\r\ndata: ".join(message.splitlines())
-    return b"".join((head, b"event: ", event, b"\r\ndata: ", message, b"\r\n\r\n"))
+    return b"".join((opening(identity, event), message, END))
+
+
+def opening(identity: str | None = None, event: bytes = b"message") -> bytes:
+    """Return what stands before the message in its event."""
+    head = b"" if identity is None else b"id: " + identity.encode() + b"\r\n"
+    return b"".join((head, b"event: ", event, b"\r\ndata: "))
+
+
+def continued(part: bytes) -> bytes:
+    """Return a part of a JSON message as it stands in an event: line ends in it begin data lines."""
+    if b"\n" in part or b"\r" in part:
+        part = part.replace(b"\r", b"").replace(b"\n", b"\r\ndata: ")
+    return part

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 class StreamCaller:
-    """The caller whose every message goes to its session's stream."""
+    """The caller whose every message goes to its session's stream, whole."""
+
+    relay = None
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -123,7 +123,7 @@ class Upstream:
             try:
                 return await self._forward(call)
             except UpstreamLost as lost:
-                if not (lost.unsent or call.method in SAFE):
+                if call.begun or not (lost.unsent or call.method in SAFE):
                     raise
             return await self._forward(call)
         except UpstreamLost as lost:

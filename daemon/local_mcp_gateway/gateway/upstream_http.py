@@ -138,6 +138,7 @@ class HttpConnection:
         self._next += 1
         identity = b"%d" % self._next
         params = call.prepared(identity)
+        call.served_modern = True
         if not call.modern:
             params = eras.to_modern(params, call.caller.capabilities, call.caller.log_level)
         headers = {**self._modern_headers, "Mcp-Method": call.method, **dict(call.headers)}
@@ -145,7 +146,7 @@ class HttpConnection:
             headers["Mcp-Name"] = eras.encode_header(call.key)
         body = envelope.request(identity, call.method, params)
         async with self._wire.posting(body, headers) as reply:
-            return await self._wire.answer_of(reply, identity, call)
+            return await self._wire.answer_of(reply, call)
 
     async def _listen(self) -> None:
         """Hold the stream on which a stateless server says that its lists changed."""
@@ -175,12 +176,12 @@ class HttpConnection:
         async with self._handshaking:
             if self._session is not None:
                 return
-            body = envelope.request(b'"hello"', "initialize", INITIALIZE_PARAMS)
+            hello = Call("initialize", INITIALIZE_PARAMS, SILENT)
+            params = hello.prepared(b'"hello"')
+            body = envelope.request(hello.identity, hello.method, params)
             headers = self._headers({})
             async with self._wire.posting(body, headers) as reply:
-                answer = await self._wire.answer_of(
-                    reply, b'"hello"', Call("initialize", b"", SILENT)
-                )
+                answer = await self._wire.answer_of(reply, hello)
                 identity = identity_of_initialize(answer)
                 if (session := reply.headers.get("Mcp-Session-Id")) is not None:
                     headers["Mcp-Session-Id"] = session
@@ -198,13 +199,14 @@ class HttpConnection:
         self._next += 1
         identity = b"%d" % self._next
         params = call.prepared(identity)
+        call.served_modern = False
         if call.modern:
             params = eras.to_handshake(params)
         try:
             body = envelope.request(identity, call.method, params)
             session = self._session
             async with self._wire.posting(body, session) as reply:
-                return await self._wire.answer_of(reply, identity, call, session)
+                return await self._wire.answer_of(reply, call, session)
         except asyncio.CancelledError:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
             self._start(self._post_only(envelope.notification("notifications/cancelled", reason)))

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 sessions: set[str] = set()
-TOOLS = ["echo", "raw", "hang", "crash", "junk", "redirect", "big"]
+TOOLS = ["echo", "raw", "hang", "crash", "junk", "redirect"]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -69,10 +69,6 @@ class Handler(BaseHTTPRequestHandler):
             return
         if name == "redirect":
             self.reply(307, Location="http://127.0.0.1:9/elsewhere")
-            return
-        if name == "big":
-            content = [{"type": "text", "text": "x" * 200_000}]
-            self.reply(200, self.result(identity, {"content": content}))
             return
         if name == "junk":
             self.reply(200, b"<html>")
