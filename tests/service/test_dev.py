@@ -223,18 +223,18 @@ def test_a_start_takes_back_what_was_edited_while_it_was_off(shipped: Place) -> 
     quiet = {"LMG_DEV__RELOAD": "false"}
     with shipped.serve("--dev", env=quiet) as gateway:
         gateway.wait_for("dev.watching")
-        shipped.folder.write("0003_one", ONE)
-        applied(gateway, "0003_one")
+        shipped.folder.write("0004_one", ONE)
+        applied(gateway, "0004_one")
         gateway.stop()
     shipped.write("INSERT INTO one (body) VALUES ('written since')")
-    shipped.folder.write("0003_one", ONE.replace("body", "text"))
+    shipped.folder.write("0004_one", ONE.replace("body", "text"))
     with shipped.serve("--dev", env=quiet) as gateway:
         gateway.wait_ready()
         assert gateway.wait_for("migration.rewound")["message"] == "Lost: one: 1 row gone."
-        assert gateway.wait_for("migration.applied")["tag"] == "0003_one"
+        assert gateway.wait_for("migration.applied")["tag"] == "0004_one"
         gateway.stop()
     shown = shipped.run("startup").stdout
-    assert "rewound   0003_one, by backup" in shown
+    assert "rewound   0004_one, by backup" in shown
     assert "Lost: one: 1 row gone." in shown
 
 
