@@ -10,15 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from faults import broken, disks, power
+from faults import disks, power
+from faults.findings import Findings, as_json, show
 from faults.inject import Point, count_calls, execute
-from faults.lab import Findings, Worker, cut_after_success, work_through
+from faults.lab import Run, Worker, cut_after_success
 from faults.oracle import judge
 from faults.plan import ACTIONS, points, spread
-from faults.scenarios import COMMANDS, JOURNAL_MODES, Scenario, exists, prepare
+from faults.scenarios import COMMANDS, JOURNAL_MODES, Scenario, prepare
 
 SAMPLE_POINTS = 72
 
@@ -76,73 +77,66 @@ def experiment(options: argparse.Namespace, work: Path) -> int:
     actions = [a for a in options.action or ACTIONS if not (a == "power" and no_power)]
     if no_power:
         print(f"no power cuts: {no_power}")
-    scenarios = prepared(options, work)
-    chosen: list[Point] = []
-    for scenario in scenarios.values():
-        counts = count_calls(scenario, work)
-        kept = {k: v for k, v in counts.items() if not options.syscall or k in options.syscall}
-        found = list(points(scenario.name, kept, actions))
-        chosen += [p for p in found if options.number in (None, p.number)]
-        print(f"{scenario.name}: {sum(kept.values())} calls, {len(found)} points  {kept}")
+    findings = Findings()
+    with Worker(work / "first") as worker:
+        scenarios = {s.name: s for s in prepared(options, worker)}
+        chosen: list[Point] = []
+        for scenario in scenarios.values():
+            counts = count_calls(scenario, work, worker.warm)
+            kept = {k: v for k, v in counts.items() if not options.syscall or k in options.syscall}
+            found = list(points(scenario.name, kept, actions))
+            chosen += [p for p in found if options.number in (None, p.number)]
+            tell(f"{scenario.name}: {sum(kept.values())} calls, {len(found)} points  {kept}")
+        if not options.no_disks:
+            odd_disks(scenarios.values(), worker, findings, few=options.sample)
+        plain_runs(scenarios.values(), worker, findings, cuts=not no_power)
     wanted = SAMPLE_POINTS if options.sample else options.points
-    chosen = spread(chosen, wanted, options.seed)
-    findings = work_through(
-        scenarios, chosen, work, jobs=options.jobs, budget_s=options.budget, tell=tell
-    )
-    if options.no_disks or (no_mounts := disks.unavailable(work)):
-        print(
-            f"no full or read-only disks: {no_mounts if not options.no_disks else 'not asked for'}"
-        )
-    else:
-        odd_disks(scenarios, work, findings, few=options.sample)
-    plain_runs(scenarios, work, findings, cuts=not no_power)
-    caught = {} if options.no_broken else catch_broken(scenarios, work, options, bool(no_power))
+    run = Run(scenarios, work, options.jobs)
+    run.work_through(spread(chosen, wanted, options.seed), findings, tell, options.budget)
+    caught = {} if options.no_broken else catch_broken(run, options.seed, cuts=not no_power)
     show(findings, caught, time.monotonic() - began)
     if options.json:
         options.json.write_text(json.dumps(as_json(findings, caught), indent=1))
     return 1 if findings.failures or not all(caught.values()) else 0
 
 
-def prepared(options: argparse.Namespace, work: Path) -> dict[str, Scenario]:
-    scenarios = {}
+def prepared(options: argparse.Namespace, worker: Worker) -> Iterator[Scenario]:
     for command in COMMANDS:
         if options.command and command.name not in options.command:
             continue
-        if not exists(command, work):
-            print(f"{command.name}: the program does not have this command")
-            continue
         for mode in options.mode or JOURNAL_MODES:
-            scenario = prepare(command, mode, work)
-            scenarios[scenario.name] = scenario
-    return scenarios
+            yield prepare(command, mode, worker.work, worker.warm)
 
 
-def odd_disks(scenarios: dict[str, Scenario], work: Path, findings: Findings, *, few: bool) -> None:
+def odd_disks(
+    scenarios: Iterable[Scenario], worker: Worker, findings: Findings, *, few: bool
+) -> None:
     """Full disks in ten sizes and read-only disks, one process each."""
-    for scenario in scenarios.values():
+    if reason := disks.unavailable(worker.work):
+        print(f"no full or read-only disks: {reason}")
+        return
+    for scenario in scenarios:
         if few and scenario.command.name != "migrate":
             continue
         for kib in disks.STEPS_KIB:
-            key, wrong = disks.full_disk(scenario, kib, work)
+            key, wrong = disks.full_disk(scenario, kib, worker.work, worker.warm)
             take(findings, scenario, "full disk", key, wrong)
-        key, wrong = disks.read_only(scenario, work)
+        key, wrong = disks.read_only(scenario, worker.work, worker.warm)
         take(findings, scenario, "read-only disk", key, wrong)
 
 
 def plain_runs(
-    scenarios: dict[str, Scenario], work: Path, findings: Findings, *, cuts: bool
+    scenarios: Iterable[Scenario], worker: Worker, findings: Findings, *, cuts: bool
 ) -> None:
     """Run without an injected call: with the clock set back, and the power cut after success."""
-    worker = Worker(work / "plain")
-    with worker.stack:
-        for scenario in scenarios.values():
-            world = scenario.template.copy_to(worker.work / "w")
-            code, _ = execute(scenario, world, program=broken.program("clock-back"))
-            wrong = judge(scenario, world, code, worker.work / "aside")
-            take(findings, scenario, "clock back", f"{scenario.name} clock back", wrong)
-            if cuts:
-                wrong = cut_after_success(scenario, worker)
-                take(findings, scenario, "cut after", f"{scenario.name} cut after", wrong)
+    for scenario in scenarios:
+        world = scenario.template.copy_to(worker.work / "w")
+        done = execute(scenario.command, world, worker.warm, variation="clock-back")
+        wrong = judge(scenario, world, done.exit_code, worker.work / "aside")
+        take(findings, scenario, "clock back", f"{scenario.name} clock back", wrong)
+        if cuts:
+            wrong = cut_after_success(scenario, worker)
+            take(findings, scenario, "cut after", f"{scenario.name} cut after", wrong)
 
 
 def take(findings: Findings, scenario: Scenario, action: str, key: str, wrong: list[str]) -> None:
@@ -152,64 +146,24 @@ def take(findings: Findings, scenario: Scenario, action: str, key: str, wrong: l
         tell(f"FAILED {key}: {sentence}")
 
 
-def catch_broken(
-    scenarios: dict[str, Scenario],
-    work: Path,
-    options: argparse.Namespace,
-    no_power: bool,  # noqa: FBT001
-) -> dict[str, str]:
+def catch_broken(run: Run, seed: int, *, cuts: bool) -> dict[str, str]:
     """Run the broken guards until each is caught; the value is the finding, empty if there is none."""
-    scenario = scenarios.get("migrate/WAL")
+    scenario = run.scenarios.get("migrate/WAL")
     if scenario is None:
         return {}
-    counts = count_calls(scenario, work)
-    kills = list(points(scenario.name, counts, ["kill"]))
-    cuts = list(points(scenario.name, counts, ["power"]))
-    trials = {"commit-each": kills, "ledger-outside": kills}
-    if not no_power:
-        trials["no-backup-fsync"] = cuts
+    with Worker(run.work / "count", scenario.modules) as worker:
+        counts = count_calls(scenario, worker.work, worker.warm)
+    trials = {"commit-each": "kill", "ledger-outside": "kill"}
+    if cuts:
+        trials["no-backup-fsync"] = "power"
     caught = {}
-    for variation, tries in trials.items():
-        found = work_through(
-            scenarios,
-            spread(tries, None, options.seed),
-            work / variation,
-            jobs=options.jobs,
-            budget_s=600,
-            tell=lambda _: None,
-            program=broken.program(variation),
-            until_failure=True,
-        )
-        caught[variation] = found.failures[0] if found.failures else ""
+    for variation, action in trials.items():
+        findings = Findings()
+        tries = spread(list(points(scenario.name, counts, [action])), None, seed)
+        run.work_through(tries, findings, lambda _: None, variation=variation)
+        caught[variation] = findings.failures[0] if findings.failures else ""
         tell(f"broken guard {variation}: {caught[variation] or 'NOT CAUGHT'}")
     return caught
-
-
-def show(findings: Findings, caught: dict[str, str], spent_s: float) -> None:
-    """Print the table: scenario by action, points seen."""
-    actions = [*ACTIONS, "cut after", "clock back", "full disk", "read-only disk"]
-    used = [a for a in actions if any(key[1] == a for key in findings.seen)]
-    print("\n| command / journal mode | " + " | ".join(used) + " |")
-    print("|---|" + "---:|" * len(used))
-    for name in sorted({key[0] for key in findings.seen}):
-        print(f"| {name} | " + " | ".join(str(findings.seen[name, a]) for a in used) + " |")
-    print(f"\n{findings.total} distinct points seen in the trace, {len(findings.failures)} failures, "
-          f"{findings.unseen} not reached, {spent_s:.0f} s")  # fmt: skip
-    for variation, finding in caught.items():
-        print(f"broken guard {variation}: {'caught: ' + finding if finding else 'NOT CAUGHT'}")
-    for failure in findings.failures[:50]:
-        print(f"FAILED {failure}")
-
-
-def as_json(findings: Findings, caught: dict[str, str]) -> dict[str, object]:
-    return {
-        "points": findings.total,
-        "unseen": findings.unseen,
-        "failures": findings.failures,
-        "seen": {f"{name} {action}": n for (name, action), n in sorted(findings.seen.items())},
-        "exits": {f"{action} {code}": n for (action, code), n in sorted(findings.exits.items())},
-        "broken": caught,
-    }
 
 
 def tell(text: str) -> None:

@@ -1,13 +1,12 @@
 """Guards that are broken on purpose, so that the laboratory shows that it can fail.
 
-`python -m faults.broken VARIATION …` runs the program with one variation built in. Used by nothing
-else. `clock-back` is no broken guard: the clock is set back under a right one.
+Each is called in the process that then runs the program; nothing else uses them. `clock-back` is no
+broken guard: the clock is set back under a right one.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -85,15 +84,3 @@ VARIATIONS: dict[str, Callable[[], None]] = {
     "ledger-outside": ledger_outside,
     "clock-back": clock_back,
 }
-
-
-def program(variation: str) -> tuple[str, ...]:
-    """Return the command line that runs the program with the variation."""
-    return (sys.executable, "-m", "faults.broken", variation)
-
-
-if __name__ == "__main__":
-    VARIATIONS[sys.argv.pop(1)]()
-    from local_mcp_gateway.cli.main import main
-
-    main()

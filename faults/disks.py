@@ -15,6 +15,7 @@ from faults.world import content
 
 if TYPE_CHECKING:
     from faults.scenarios import Scenario
+    from faults.warm import Warm
 
 STEPS_KIB = (4, 24, 64, 128, 200, 256, 320, 400, 560, 800)
 """Room left on the disk besides the database: from almost none to enough."""
@@ -41,7 +42,7 @@ def unavailable(work: Path) -> str | None:
         return f"no tmpfs can be mounted ({error})"
 
 
-def full_disk(scenario: Scenario, spare_kib: int, work: Path) -> tuple[str, list[str]]:
+def full_disk(scenario: Scenario, spare_kib: int, work: Path, warm: Warm) -> tuple[str, list[str]]:
     """Run with this much room; whatever happened, the same start succeeds once there is room."""
     used = sum(
         -(-p.stat().st_size // 4096) * 4 for p in scenario.template.root.rglob("*") if p.is_file()
@@ -49,23 +50,23 @@ def full_disk(scenario: Scenario, spare_kib: int, work: Path) -> tuple[str, list
     folders = sum(4 for p in scenario.template.root.rglob("*") if p.is_dir())
     with tmpfs(work / "small", used + folders + spare_kib) as mounted:
         world = scenario.template.copy_to(mounted / "w")
-        code, log = execute(scenario, world)
+        done = execute(scenario.command, world, warm)
         subprocess.run(["mount", "-o", "remount,size=64m", str(mounted)], check=True)
-        wrong = judge(scenario, world, code, work / "aside")
-    if code not in (0, 9):
-        wrong.append(f"exit {code} on a full disk: {log[-300:]}")
+        wrong = judge(scenario, world, done.exit_code, work / "aside")
+    if done.exit_code not in (0, 9):
+        wrong.append(f"exit {done.exit_code} on a full disk: {done.stderr[-300:]}")
     return f"{scenario.name} {spare_kib} KiB free", wrong
 
 
-def read_only(scenario: Scenario, work: Path) -> tuple[str, list[str]]:
+def read_only(scenario: Scenario, work: Path, warm: Warm) -> tuple[str, list[str]]:
     """Run on a disk that may only be read: refused, nothing changed, and fine once it may."""
     with tmpfs(work / "readonly", 65536) as mounted:
         world = scenario.template.copy_to(mounted / "w")
         subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
-        code, log = execute(scenario, world)
+        done = execute(scenario.command, world, warm)
         subprocess.run(["mount", "-o", "remount,rw", str(mounted)], check=True)
         wrong = [] if content(world.database) == scenario.old else ["the database was changed"]
-        wrong += judge(scenario, world, code, work / "aside")
-    if code not in (4, 6, 7, 9):
-        wrong.append(f"exit {code} on a read-only disk: {log[-300:]}")
+        wrong += judge(scenario, world, done.exit_code, work / "aside")
+    if done.exit_code not in (4, 6, 7, 9):
+        wrong.append(f"exit {done.exit_code} on a read-only disk: {done.stderr[-300:]}")
     return f"{scenario.name} read-only", wrong

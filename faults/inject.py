@@ -6,13 +6,17 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from faults.scenarios import Scenario
-from faults.world import DEADLINE_S, REPOSITORY, World, environment
+if TYPE_CHECKING:
+    from faults.scenarios import Command, Scenario
+    from faults.warm import Ended, Warm
+    from faults.world import World
 
 SYSCALLS = (
     "write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "ftruncate", "link", "mkdir",
@@ -23,7 +27,6 @@ OPENS = "openat"
 """Only for permission lost midway; of all opens only those of the data folder's own files count."""
 OPENED = ("data", "data/backups", "data/gateway.db", "data/gateway.db-wal", "data/gateway.db-shm",
           "data/gateway.db-journal", "data/gateway.db.lock")  # fmt: skip
-PROGRAM = (sys.executable, "-m", "local_mcp_gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,79 +52,68 @@ class Outcome:
     seen: bool
     """The trace shows that the fault took place."""
     stderr: str
-    trace: str
 
 
-def strace(output: Path, syscall: str, *more: str) -> tuple[str, ...]:
-    """Return the prefix that traces one kind of call.
-
-    With a seccomp filter all other calls run at full speed, but strace 6.1 then never delivers the
-    signal of an injection: so kills are run without it, at three times the cost.
-    """
-    quick = () if any("signal=KILL" in word for word in more) else ("--seccomp-bpf",)
-    return ("strace", "-f", *quick, "-q", "-y", "-o", str(output),
-            "-e", f"trace={syscall}", *more)  # fmt: skip
+def traced(output: Path, syscall: str, *more: str) -> tuple[str, ...]:
+    """Return the command that traces one kind of call in a process and its threads, but for its pid."""
+    return ("strace", "-f", "-y", "-o", str(output), "-e", f"trace={syscall}", *more, "-p")
 
 
 def execute(
-    scenario: Scenario,
+    command: Command,
     world: World,
-    prefix: tuple[str, ...] = (),
-    program: tuple[str, ...] = PROGRAM,
+    warm: Warm,
+    *,
+    tracer: tuple[str, ...] = (),
+    variation: str | None = None,
     stop_by: signal.Signals = signal.SIGTERM,
-) -> tuple[int, str]:
-    """Run the scenario's command; a gateway is stopped by that signal as soon as it is ready."""
-    process = subprocess.Popen(
-        [*prefix, *program, *world.options, *scenario.command.arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(world),
-        cwd=REPOSITORY,
-        start_new_session=True,
-    )
-    lines: list[str] = []
-    watchdog = threading.Timer(DEADLINE_S, os.killpg, (process.pid, signal.SIGKILL))
-    watchdog.start()
-    try:
-        assert process.stderr is not None
-        pid = 0
-        for line in process.stderr:
-            lines.append(line)
-            if found := re.search(r'"guard.locked".*"pid": (\d+)', line):
-                pid = int(found[1])
-            if scenario.command.serves and '"service.ready"' in line and pid:
+    modules: Path | None = None,
+) -> Ended:
+    """Run the command; a gateway is stopped by that signal as soon as it is ready."""
+
+    def hear(pid: int, line: str) -> None:
+        if command.serves and '"service.ready"' in line:
+            with suppress(ProcessLookupError):
                 os.kill(pid, stop_by)
-        code = process.wait()
-    finally:
-        watchdog.cancel()
-        process.stderr.close()  # type: ignore[union-attr]
-    return code, "".join(lines)
+
+    return warm.run(
+        world,
+        *command.arguments,
+        tracer=lambda pid: attached(tracer, pid) if tracer else nullcontext(),
+        hear=hear,
+        variation=variation,
+        modules=modules,
+    )
 
 
-def serve_once(world: World) -> None:
-    """Serve until ready and stop: the run without faults."""
-    from faults.scenarios import COMMANDS
+@contextmanager
+def attached(tracer: tuple[str, ...], pid: int) -> Iterator[None]:
+    """Attach strace, and wait at the end until it has written its trace."""
+    with subprocess.Popen([*tracer, str(pid)], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        if "attached" not in said:
+            os.kill(pid, signal.SIGKILL)
+            raise RuntimeError(f"strace cannot attach: {said}")
+        # It tells of every thread: what it says has to be read, or it would stop.
+        reader = threading.Thread(target=process.stderr.read)
+        reader.start()
+        yield
+        process.wait()
+        reader.join()
 
-    command = next(command for command in COMMANDS if command.serves)
-    bare = Scenario(command, "", world, "", "", {}, frozenset())
-    code, log = execute(bare, world)
-    if code != 0:
-        raise RuntimeError(f"serve failed with {code}: {log}")
 
-
-def count_calls(scenario: Scenario, work: Path) -> dict[str, int]:
+def count_calls(scenario: Scenario, work: Path, warm: Warm) -> dict[str, int]:
     """Count the calls of each kind in a run without faults."""
     world = scenario.template.copy_to(work / "count")
     trace = work / "count.trace"
-    code, log = execute(scenario, world, strace(trace, ",".join(SYSCALLS)))
-    if code != 0:
-        raise RuntimeError(f"{scenario.name} under strace failed with {code}: {log}")
+    done = execute(scenario.command, world, warm, tracer=traced(trace, ",".join(SYSCALLS)))
+    if done.exit_code != 0:
+        raise RuntimeError(f"{scenario.name} under strace failed: {done}")
     text = trace.read_text()
     counts = {name: len(re.findall(rf"^\d+ +{name}\(", text, re.MULTILINE)) for name in SYSCALLS}
     world = scenario.template.copy_to(work / "count")
-    execute(scenario, world, strace(trace, OPENS, *only_data(world)))
+    execute(scenario.command, world, warm, tracer=traced(trace, OPENS, *only_data(world)))
     counts[OPENS] = len(re.findall(rf"^\d+ +{OPENS}\(", trace.read_text(), re.MULTILINE))
     return counts
 
@@ -131,8 +123,14 @@ def only_data(world: World) -> tuple[str, ...]:
     return tuple(word for name in OPENED for word in ("-P", str(world.root / name)))
 
 
-def inject(scenario: Scenario, point: Point, world: World, work: Path,
-           program: tuple[str, ...] = PROGRAM) -> Outcome:  # fmt: skip
+def inject(
+    scenario: Scenario,
+    point: Point,
+    world: World,
+    work: Path,
+    warm: Warm,
+    variation: str | None = None,
+) -> Outcome:
     """Run the command with the fault; apply what a torn write left, if that is the fault."""
     trace = work / "trace"
     trace.unlink(missing_ok=True)
@@ -150,13 +148,13 @@ def inject(scenario: Scenario, point: Point, world: World, work: Path,
     if point.syscall == OPENS:
         more = only_data(world)
     rule = f"inject={point.syscall}:{action}:when={point.number}"
-    prefix = strace(trace, point.syscall, *more, "-e", rule)
-    code, log = execute(scenario, world, prefix, program)
+    tracer = traced(trace, point.syscall, *more, "-e", rule)
+    done = execute(scenario.command, world, warm, tracer=tracer, variation=variation)
     text = trace.read_text() if trace.exists() else ""
     seen = "killed by SIGKILL" in text if "KILL" in action else "(INJECTED)" in text
     if point.action.startswith("torn"):
         seen = seen and tear(text, point)
-    return Outcome(code, seen, log, text)
+    return Outcome(done.exit_code, seen, done.stderr)
 
 
 def tear(trace: str, point: Point) -> bool:

@@ -5,78 +5,78 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from faults import power
-from faults.inject import PROGRAM, Point, execute, inject
+from faults.inject import Point, execute, inject
 from faults.oracle import backups_wrong, judge
-from faults.world import World, run
+from faults.warm import Warm
 
 if TYPE_CHECKING:
-    from faults.scenarios import Scenario
+    from types import TracebackType
 
+    from faults.findings import Findings
+    from faults.scenarios import Scenario
+    from faults.world import World
 
 LEAST_POINTS = 60
 """As many are run however small the budget is."""
 
 
-@dataclass
-class Findings:
-    """What a run has seen so far; filled by several threads."""
-
-    seen: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(scenario, action) → points whose fault is in the trace."""
-    unseen: int = 0
-    failures: list[str] = field(default_factory=list)
-    exits: Counter[tuple[str, int]] = field(default_factory=Counter)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def total(self) -> int:
-        return sum(self.seen.values())
-
-
 class Worker:
-    """One thread's own folders (and its own disk for power cuts)."""
+    """One thread's own folder, its loaded program and, for power cuts, its own disk."""
 
-    def __init__(self, work: Path) -> None:
-        self.work = work
-        self.disk: power.Disk | None = None
-        self.stack = ExitStack()
+    def __init__(self, work: Path, modules: Iterable[str] = ()) -> None:
         work.mkdir(parents=True, exist_ok=True)
+        self.work = work
+        self.modules = modules
+        self.warm = Warm()
+        self.disk: power.Disk | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.warm)
+        self.warm.load(self.modules)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
 
     def disk_ready(self) -> power.Disk:
         if self.disk is None:
-            self.disk = self.stack.enter_context(power.Disk(self.work / "disk"))
+            self.disk = self._stack.enter_context(power.Disk(self.work / "disk"))
         return self.disk
 
 
 def run_point(
-    scenario: Scenario, point: Point, worker: Worker, program: tuple[str, ...] = PROGRAM
+    scenario: Scenario, point: Point, worker: Worker, variation: str | None = None
 ) -> tuple[bool, int, list[str]]:
     """Run one point in fresh folders; return whether the fault was seen, the exit code, what is wrong."""
     if point.action == "power":
         disk = worker.disk_ready()
         world = scenario.template.copy_to(disk.mount_point / "w")
         disk.settle()
-        outcome = inject(scenario, point, world, worker.work, program)
+        outcome = inject(scenario, point, world, worker.work, worker.warm, variation)
         disk.cut()
     else:
         world = scenario.template.copy_to(worker.work / "w")
-        outcome = inject(scenario, point, world, worker.work, program)
+        outcome = inject(scenario, point, world, worker.work, worker.warm, variation)
     if not outcome.seen and point.action != "power":
         return False, outcome.exit_code, []
     killed = outcome.exit_code < 0
     if point.action == "lie" and not killed:
-        wrong = judge_lie(scenario, world, outcome.exit_code, worker.work / "aside")
+        wrong = judge_lie(scenario, world, outcome.exit_code, worker)
     else:
         wrong = judge(scenario, world, outcome.exit_code, worker.work / "aside")
     if not killed and not 0 <= outcome.exit_code <= 9:
@@ -91,100 +91,85 @@ def cut_after_success(scenario: Scenario, worker: Worker) -> list[str]:
     disk = worker.disk_ready()
     world = scenario.template.copy_to(disk.mount_point / "w")
     disk.settle()
-    code, log = execute(scenario, world, stop_by=signal.SIGKILL)
+    done = execute(scenario.command, world, worker.warm, stop_by=signal.SIGKILL)
     disk.cut()
-    ready = scenario.command.serves and '"service.ready"' in log
-    if code != 0 and not ready:
-        return [f"exit {code} without any fault: {log[-300:]}"]
+    ready = scenario.command.serves and '"service.ready"' in done.stderr
+    if done.exit_code != 0 and not ready:
+        return [f"exit {done.exit_code} without any fault: {done.stderr[-300:]}"]
     return judge(scenario, world, 0, worker.work / "aside")
 
 
-def judge_lie(scenario: Scenario, world: World, exit_code: int, aside: Path) -> list[str]:
+def judge_lie(scenario: Scenario, world: World, exit_code: int, worker: Worker) -> list[str]:
     """After a write that only claimed to have happened: fine, or said so and a good backup is there."""
-    wrong = judge(scenario, world, exit_code, aside)
+    wrong = judge(scenario, world, exit_code, worker.work / "aside")
     if wrong and exit_code in (5, 6, 9):
-        return backups_wrong(world) or repaired(world)
+        return backups_wrong(world) or repaired(world, worker.warm)
     return wrong
 
 
-def repaired(world: World) -> list[str]:
+def repaired(world: World, warm: Warm) -> list[str]:
     """Restore the newest backup, as the refusal says, and start."""
-    done = run(world, "db", "restore", "latest", "--yes")
-    if done.returncode != 0:
+    done = warm.run(world, "db", "restore", "latest", "--yes")
+    if done.exit_code != 0:
         return [f"the damage was told, but the restore fails: {done.stderr[-300:]}"]
-    done = run(world, "db", "migrate")
-    return (
-        [] if done.returncode == 0 else [f"after the restore the start fails: {done.stderr[-300:]}"]
-    )
+    done = warm.run(world, "db", "migrate")
+    if done.exit_code != 0:
+        return [f"after the restore the start fails: {done.stderr[-300:]}"]
+    return []
 
 
-def work_through(
-    scenarios: dict[str, Scenario],
-    chosen: Sequence[Point],
-    work: Path,
-    *,
-    jobs: int,
-    budget_s: float | None,
-    tell: Callable[[str], None],
-    program: tuple[str, ...] = PROGRAM,
-    until_failure: bool = False,
-) -> Findings:
-    """Run the points with `jobs` threads until they are done or the budget is spent."""
-    findings = Findings()
-    queue = iter(chosen)
-    end = None if budget_s is None else time.monotonic() + budget_s
-    with ExitStack() as stack, ThreadPoolExecutor(jobs) as pool:
-        workers = [Worker(work / f"worker-{n}") for n in range(jobs)]
-        for worker in workers:
-            stack.enter_context(worker.stack)
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What every round of points shares."""
 
-        def drain(worker: Worker) -> None:
-            for point in taken(queue, findings.lock):
-                over = end is not None and time.monotonic() > end
-                if over and findings.total >= LEAST_POINTS:
-                    return
-                if until_failure and findings.failures:
-                    return
-                scenario = scenarios[point.scenario]
-                try:
-                    outcome = run_point(scenario, point, worker, program)
-                except (OSError, shutil.Error, subprocess.SubprocessError) as error:
-                    outcome = (False, 0, [f"the laboratory itself failed: {error!r}"])
-                with findings.lock:
-                    note(findings, point, outcome, tell)
-            shutil.rmtree(worker.work / "w", ignore_errors=True)
+    scenarios: Mapping[str, Scenario]
+    work: Path
+    jobs: int
 
-        for future in [pool.submit(drain, worker) for worker in workers]:
-            future.result()
-    return findings
+    def work_through(
+        self,
+        chosen: Sequence[Point],
+        findings: Findings,
+        tell: Callable[[str], None],
+        budget_s: float | None = None,
+        *,
+        variation: str | None = None,
+    ) -> None:
+        """Run the points in a few threads until they are done or the budget is spent.
 
+        Of a broken guard (`variation`) the first failure is enough.
+        """
+        modules = set().union(*(scenario.modules for scenario in self.scenarios.values()))
+        queue = iter(chosen)
+        end = None if budget_s is None else time.monotonic() + budget_s
 
-def taken(queue: Iterable[Point], lock: threading.Lock) -> Iterable[Point]:
-    """Take points from a queue that other threads take from too."""
-    source = iter(queue)
-    while True:
-        with lock:
-            point = next(source, None)
-        if point is None:
-            return
-        yield point
+        def drain(number: int) -> None:
+            with Worker(self.work / f"worker-{number}", modules) as worker:
+                while True:
+                    with findings.lock:
+                        late = end is not None and time.monotonic() > end
+                        enough = late and findings.injected >= LEAST_POINTS
+                        if enough or (variation and findings.failures):
+                            return
+                        point = next(queue, None)
+                    if point is None:
+                        return
+                    seen, code, wrong = self._point(point, worker, variation)
+                    with findings.lock:
+                        findings.note(point, seen=seen, exit_code=code, wrong=wrong)
+                        for sentence in wrong:
+                            tell(f"FAILED {point.key}: {sentence}")
+                        if seen and findings.injected % 100 == 0:
+                            tell(f"{findings.injected} points, {len(findings.failures)} failures")
 
+        with ThreadPoolExecutor(self.jobs) as pool:
+            for future in [pool.submit(drain, number) for number in range(self.jobs)]:
+                future.result()
 
-def note(
-    findings: Findings,
-    point: Point,
-    outcome: tuple[bool, int, list[str]],
-    tell: Callable[[str], None],
-) -> None:
-    """Add one point to the findings; the caller holds their lock."""
-    seen, code, wrong = outcome
-    if not seen:
-        findings.unseen += 1
-    else:
-        findings.seen[point.scenario, point.action] += 1
-        findings.exits[point.action, code] += 1
-    for sentence in wrong:
-        findings.failures.append(f"{point.key}: {sentence}")
-        tell(f"FAILED {point.key}: {sentence}")
-    if findings.total % 100 == 0:
-        tell(f"{findings.total} points, {len(findings.failures)} failures")
+    def _point(
+        self, point: Point, worker: Worker, variation: str | None
+    ) -> tuple[bool, int, list[str]]:
+        try:
+            return run_point(self.scenarios[point.scenario], point, worker, variation)
+        except (OSError, shutil.Error, subprocess.SubprocessError) as error:
+            return False, 0, [f"the laboratory itself failed: {error!r}"]

@@ -8,8 +8,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from faults.world import World, content, must, new_world, old_world, run, served_world
+from faults.world import World, content, new_world, old_world, served_world
+
+if TYPE_CHECKING:
+    from faults.warm import Warm
 
 JOURNAL_MODES = ("DELETE", "WAL")
 
@@ -20,7 +24,7 @@ class Command:
 
     name: str
     arguments: tuple[str, ...]
-    make: Callable[[Path, str], World]
+    make: Callable[[Warm, Path, str], World]
     serves: bool = False
 
 
@@ -30,6 +34,7 @@ COMMANDS = (
     Command("restore", ("db", "restore", "latest", "--yes"), new_world),
     Command("reset", ("db", "reset", "--yes"), new_world),
     Command("down", ("db", "down", "--steps", "1", "--yes"), new_world),
+    Command("seed", ("db", "seed", "faults/seed.sql"), new_world),
     Command("backup", ("db", "backup", "create"), new_world),
 )
 
@@ -48,42 +53,39 @@ class Scenario:
     """Content after the command (old or new) → content after the next start."""
     tidy: frozenset[str]
     """Names of files that a run without faults, and the start after it, leave."""
+    modules: frozenset[str]
+    """What a run imports."""
 
     @property
     def name(self) -> str:
         return f"{self.command.name}/{self.mode}"
 
 
-def prepare(command: Command, mode: str, work: Path) -> Scenario:
+def prepare(command: Command, mode: str, work: Path, warm: Warm) -> Scenario:
     """Build the template and run everything once without faults, to know what is right."""
-    template = command.make(work / f"{command.name}-{mode}-template", mode)
+    from faults.inject import execute
+
+    template = command.make(warm, work / f"{command.name}-{mode}-template", mode)
     old_copy = template.copy_to(work / "old")
     old = content(old_copy.database)
-    must(old_copy, "db", "migrate")
+    warm.must(old_copy, "db", "migrate")
     from_old = content(old_copy.database)
     new_copy = template.copy_to(work / "new")
-    if command.serves:
-        from faults.inject import serve_once
-
-        serve_once(new_copy)
-    else:
-        must(new_copy, *command.arguments)
+    imported = work / "imported"
+    done = execute(command, new_copy, warm, modules=imported)
+    if done.exit_code != 0:
+        raise RuntimeError(f"{command.name} failed with {done.exit_code}: {done.stderr}")
+    modules = frozenset(imported.read_text().split())
+    warm.load(modules)
     new = content(new_copy.database)
     names = file_names(new_copy)
-    must(new_copy, "db", "migrate")
+    warm.must(new_copy, "db", "migrate")
     from_new = content(new_copy.database)
     tidy = names | file_names(new_copy) | file_names(old_copy) | file_names(template)
     for copy in (old_copy, new_copy):
         shutil.rmtree(copy.root)
-    return Scenario(command, mode, template, old, new, {old: from_old, new: from_new}, tidy)
-
-
-def exists(command: Command, work: Path) -> bool:
-    """Tell whether the program has this command (yet)."""
-    world = World(work / "none")
-    world.root.mkdir(parents=True, exist_ok=True)
-    words = command.arguments[:1] if command.serves else command.arguments[:2]
-    return run(world, *words, "--help").returncode == 0
+    settled = {old: from_old, new: from_new}
+    return Scenario(command, mode, template, old, new, settled, tidy, modules)
 
 
 def file_names(world: World) -> frozenset[str]:

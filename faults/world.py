@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-REPOSITORY = Path(__file__).parents[1]
-DEADLINE_S = 120.0
+from faults.warm import REPOSITORY
+
+if TYPE_CHECKING:
+    from faults.warm import Warm
+
 
 FIRST = """
 CREATE TABLE parents (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
@@ -104,49 +105,21 @@ class World:
         return tag
 
 
-def environment(world: World) -> dict[str, str]:
-    """Return an environment in which nothing but the command line configures the program."""
-    kept = {k: v for k, v in os.environ.items() if k in {"PATH", "LANG", "PYTHONPATH"}}
-    return {**kept, "HOME": str(world.root), "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
-
-
-def run(
-    world: World, *arguments: str, prefix: tuple[str, ...] = (), program: tuple[str, ...] = ()
-) -> subprocess.CompletedProcess[str]:
-    """Run a command of the program in this world to its end."""
-    command = program or (sys.executable, "-m", "local_mcp_gateway")
-    return subprocess.run(
-        [*prefix, *command, *world.options, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment(world),
-        cwd=REPOSITORY,
-        stdin=subprocess.DEVNULL,
-        timeout=DEADLINE_S,
-        check=False,
-    )
-
-
-def must(world: World, *arguments: str) -> None:
-    """Run a command that has to succeed: the laboratory cannot start from a broken state."""
-    done = run(world, *arguments)
-    if done.returncode != 0:
-        raise RuntimeError(f"{arguments} failed with {done.returncode}: {done.stderr}")
-
-
-def served_world(root: Path, journal_mode: str) -> World:
+def served_world(warm: Warm, root: Path, journal_mode: str) -> World:
     """Make the same on top of the program's own schema, without which it does not serve."""
-    return old_world(root, journal_mode, shipped=True)
+    return old_world(warm, root, journal_mode, shipped=True)
 
 
-def old_world(root: Path, journal_mode: str, *, rows: int = 60, shipped: bool = False) -> World:
+def old_world(
+    warm: Warm, root: Path, journal_mode: str, *, rows: int = 60, shipped: bool = False
+) -> World:
     """Make a database with the first migration and rows; the others are pending."""
     world = World(root)
     world.data.mkdir(mode=0o700, parents=True)
     if shipped:
         shutil.copytree(REPOSITORY / "migrations", world.migrations)
     world.add("first", FIRST)
-    must(world, "db", "migrate")
+    warm.must(world, "db", "migrate")
     with closing(sqlite3.connect(world.database, isolation_level=None)) as connection:
         connection.execute("BEGIN")
         for n in range(1, rows + 1):
@@ -161,10 +134,10 @@ def old_world(root: Path, journal_mode: str, *, rows: int = 60, shipped: bool = 
     return world
 
 
-def new_world(root: Path, journal_mode: str) -> World:
+def new_world(warm: Warm, root: Path, journal_mode: str) -> World:
     """Make a database with everything applied, a backup from before, and rows written since."""
-    world = old_world(root, journal_mode)
-    must(world, "db", "migrate")
+    world = old_world(warm, root, journal_mode)
+    warm.must(world, "db", "migrate")
     with closing(sqlite3.connect(world.database, isolation_level=None)) as connection:
         connection.execute(
             "INSERT INTO notes (id, body, length) VALUES (1000, 'written since', 13)"

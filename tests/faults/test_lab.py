@@ -35,12 +35,10 @@ def test_a_torn_write_leaves_only_half_of_what_was_to_be_written(tmp_path: Path)
     assert file.read_bytes() == b"o" * 4096 + b"n" * 2048 + b"o" * 2048
 
 
-def test_a_few_real_points_are_seen_and_leave_everything_right(
-    tmp_path: Path, needs_strace: None
-) -> None:
+def test_every_flush_of_a_seed_fails_without_harm(tmp_path: Path, needs_strace: None) -> None:
     result = tmp_path / "result.json"
     done = subprocess.run(
-        [sys.executable, "-m", "faults", "--command", "backup", "--mode", "WAL", "--points", "4",
+        [sys.executable, "-m", "faults", "--command", "seed", "--mode", "DELETE", "--syscall", "fdatasync",
          "--action", "kill", "--action", "EIO", "--no-disks", "--no-broken", "--json", result],
         env={**clean_environment(tmp_path), "FAULTS_OWN_MOUNTS": "1"},
         cwd=REPOSITORY,
@@ -51,7 +49,8 @@ def test_a_few_real_points_are_seen_and_leave_everything_right(
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(result.read_text())
     assert found["failures"] == []
-    assert sum(n for key, n in found["seen"].items() if "WAL kill" in key or "EIO" in key) == 4
+    assert found["points"] == found["seen"]["seed/DELETE kill"] + found["seen"]["seed/DELETE EIO"]
+    assert found["points"] == 2 * found["places"] >= 8
 
 
 @pytest.mark.root

@@ -180,20 +180,22 @@ def seed(
     Without a FILE the demo seed runs: two servers in the default profile. Running it again changes
     nothing.
     """
-    from local_mcp_gateway import __version__
+    from local_mcp_gateway.cli.progress import progress_bar
+    from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.guard.seed import seed_guarded
+    from local_mcp_gateway.service.policy import guard_policy
 
     chosen = files or (demo_seed(),)
-    with stop_on_signals() as stop:
-        backup = seed_guarded(
+    with stop_on_signals() as stop, progress_bar() as progress:
+        attempt = Attempt(
             invocation.database,
-            chosen,
-            backup_folder=invocation.settings.backup_folder,
-            program_version=__version__,
-            lock_timeout_s=lock_timeout,
-            emit=invocation.emitter(),
-            stop=stop,
+            invocation.migrations,
+            guard_policy(invocation.settings),
+            invocation.emitter(),
+            progress,
+            stop,
         )
+        backup = seed_guarded(attempt, chosen, lock_timeout_s=lock_timeout)
     if as_json:
         render.print_json({"seeded": [str(file) for file in chosen], "backup": backup.name})
     else:
