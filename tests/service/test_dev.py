@@ -79,11 +79,13 @@ def test_our_own_write_to_the_journal_does_not_wake_the_watcher(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
+    until(lambda: gateway.names().count("guard.resolved") == 2)
     place.folder.write("0004_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
     gateway.wait_for("migration.hot_applied")
     place.folder.write("0005_two", "CREATE TABLE two (id INTEGER PRIMARY KEY);")
     gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0005_two")
-    assert gateway.names().count("guard.resolved") == 3
+    # One for the start, one for the first look at the folder, one for each file.
+    assert gateway.names().count("guard.resolved") == 4
 
 
 def test_what_is_saved_while_another_file_is_applied_is_never_missed(
@@ -217,6 +219,14 @@ def test_a_journal_that_is_no_json_is_told_and_takes_nothing_back(
     assert place.content() == before
     place.folder.journal_file.write_bytes(journal)
     gateway.wait_for("dev.mended")
+
+
+def test_a_file_that_is_saved_while_it_starts_is_applied(shipped: Place) -> None:
+    """After the guard has read the folder, before anything watches it."""
+    with shipped.serve("--dev", env={"LMG_DEV__RELOAD": "false"}) as gateway:
+        gateway.wait_for("guard.ready")
+        shipped.folder.write("0004_one", ONE)
+        applied(gateway, "0004_one")
 
 
 def test_a_start_takes_back_what_was_edited_while_it_was_off(shipped: Place) -> None:

@@ -23,7 +23,7 @@ from local_mcp_gateway.guard.hot_apply import hot_apply
 from local_mcp_gateway.log import LEVEL
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.refusal import as_told, fields_of
-from local_mcp_gateway.service.stable import JOURNAL, Look, look, settled
+from local_mcp_gateway.service.stable import JOURNAL, Look, settled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -57,7 +57,8 @@ class HotApply:
         self._applied = applied
         self._folder = settings.migrations_folder
         self._policy = guard_policy(settings, dev=True)
-        self._seen: Look = look(self._folder)
+        self._seen = Look((), ())
+        """Nothing yet: what was saved while the start went on is looked at too."""
         self.problem: GatewayError | None = None
         """Why the folder as it is now cannot be applied; None when all is well."""
 
@@ -70,8 +71,20 @@ class HotApply:
         """Apply what is saved, until cancelled."""
         from watchfiles import awatch
 
-        self._emit("dev.watching", folders=[str(self._folder)])
-        async for _ in awatch(self._folder, step=QUIET_MS, debounce=200, rust_timeout=WAKE_MS):
+        watching = False
+        async for changes in awatch(
+            self._folder,
+            step=QUIET_MS,
+            debounce=200,
+            rust_timeout=WAKE_MS,
+            yield_on_timeout=True,
+        ):
+            # The first time, changed or not: only now is nothing missed any more.
+            if not watching:
+                self._emit("dev.watching", folders=[str(self._folder)])
+            elif not changes:
+                continue
+            watching = True
             while (now := await settled(self._folder, self._known)) != self._seen:
                 self._seen = now
                 await self._apply(now)
@@ -97,7 +110,8 @@ class HotApply:
             )
         if mended and not report.applied:
             self._emit("dev.mended")
-        await self._applied()
+        if report.applied or mended:
+            await self._applied()
 
     async def _bring_up(self) -> tuple[GuardReport, float]:
         """Apply the folder, after taking back what it no longer says."""
