@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 export PYTHON
 BIN := .venv/bin
 
-.PHONY: help setup run test lint fix docs bench faults soak check
+.PHONY: help setup run test lint fix docs bench faults soak nightly check
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ faults: setup ## kill, starve and cut the power at every step (ARGS="--help")
 
 soak: setup ## many clients while servers are killed at random (ARGS="--minutes 30")
 	@$(BIN)/python -m tests.gateway.soak $(ARGS)
+
+nightly: setup ## 5,000 made schema pairs and every schema change of real projects, all oracles
+	@$(BIN)/python -m pytest -m nightly $(ARGS)
 
 check: lint ## all that CI runs: lint, tests with branch coverage, generated pages current
 	@$(BIN)/python docs/generate.py --check

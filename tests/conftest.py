@@ -9,6 +9,7 @@
 - `shipped`: a place whose migrations folder is a copy of the program's own; to serve, a database
   needs the gateway's own tables, so a test that serves adds its migrations to these.
 - `needs_strace`: skips where strace cannot be used.
+- `count`: a line under the test run: `count("real folders", "applied", folder.name)`.
 - `validate_json`: `validate_json("db-status", value)` checks a `--json` output against the schema in
   `docs/schemas/`.
 
@@ -27,6 +28,7 @@ from typing import Any
 
 import pytest
 
+from tests import tally
 from tests.harness import REPOSITORY, Finished, GatewayProcess, Place, new_place, strace_missing
 
 # A shell that starts the tests in the background has SIGINT ignored, and every process that they start
@@ -76,24 +78,25 @@ def validate_json() -> Callable[[str, Any], None]:
     return validate
 
 
-COUNTED = pytest.StashKey[dict[str, set[str]]]()
-"""What `tests/corpus` did with how many real folders: a line under the test run."""
+@pytest.fixture(scope="session")
+def count(pytestconfig: pytest.Config) -> tally.Count:
+    return tally.counter(pytestconfig)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the counts of a worker (`-n 2`) to the process that shows them."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["tally"] = tally.handed_over(session.config)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Add up what the workers of `-n 2` counted."""
-    counted = node.config.stash.setdefault(COUNTED, {})
-    for what, names in getattr(node, "workeroutput", {}).get("corpus", {}).items():
-        counted.setdefault(what, set()).update(names)
+    tally.take_over(node.config, getattr(node, "workeroutput", {}).get("tally", {}))
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    counted = config.stash.get(COUNTED, {})
-    if counted:
-        from tests.corpus.folders import FOLDERS
-
-        said = ", ".join(f"{len(names)} {what}" for what, names in counted.items())
-        terminalreporter.write_line(f"real migration folders: {said}, of {len(FOLDERS)}")
+    for line in tally.lines(config):
+        terminalreporter.write_line(line)

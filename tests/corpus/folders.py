@@ -248,6 +248,9 @@ FOLDERS = (
     ),
 )
 
+COUNTED = f"real migration folders ({len(FOLDERS)} in all)"
+"""The line under a test run that says how many of them were seen."""
+
 
 class NotFetched(Exception):
     """A package could not be fetched, or is not what its hash says."""

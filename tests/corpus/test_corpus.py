@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from local_mcp_gateway.migrate.plain import Format, convert
 from local_mcp_gateway.migrate.verify import survey, verify
 from local_mcp_gateway.schema import inspect
 from tests.corpus.folders import (
+    COUNTED,
     FOLDERS,
     RealFolder,
     as_migrations,
@@ -25,6 +25,7 @@ from tests.corpus.folders import (
     schema_hash,
 )
 from tests.schema.seeding import seed
+from tests.tally import Count
 
 pytestmark = pytest.mark.corpus
 
@@ -49,7 +50,7 @@ def ours(folder: RealFolder, fetched: Path, tmp_path: Path) -> tuple[Path, Path]
 
 @named(APPLICABLE)
 def test_a_real_folder_ends_with_the_schema_and_the_ledger_that_are_known(
-    folder: RealFolder, fetched: Path, tmp_path: Path, count: Callable[[str, RealFolder], None]
+    folder: RealFolder, fetched: Path, tmp_path: Path, count: Count
 ) -> None:
     database, migrations = ours(folder, fetched, tmp_path)
     with guarded(database, migrations) as report:
@@ -59,19 +60,19 @@ def test_a_real_folder_ends_with_the_schema_and_the_ledger_that_are_known(
         assert ledger_hash(database) == folder.ledger
     with guarded(database, migrations) as report:
         assert report.state == "current"
-    count("applied", folder)
+    count(COUNTED, "applied", folder.name)
 
 
 @named(REFUSED)
 def test_a_folder_for_another_database_is_refused_before_anything_is_written(
-    folder: RealFolder, fetched: Path, tmp_path: Path, count: Callable[[str, RealFolder], None]
+    folder: RealFolder, fetched: Path, tmp_path: Path, count: Count
 ) -> None:
     database, migrations = ours(folder, fetched, tmp_path)
     with pytest.raises(HistoryRefused) as caught, guarded(database, migrations):
         pass
     assert caught.value.problems[0].code == folder.refusal
     assert not database.exists()
-    count("refused", folder)
+    count(COUNTED, "refused", folder.name)
 
 
 @named(INCOMPLETE)

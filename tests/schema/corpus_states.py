@@ -28,6 +28,10 @@ CHANGING = {
     "prefect-alembic": 105,
 }
 """The fixed denominator: the steps of each folder that change the schema, the first not counted."""
+LAST_OF_PREFECT = "a3b9c7d2e5f1"
+"""The last revision that is counted, the 113th: two later ones are in the same package."""
+COUNTED = f"real schema changes ({sum(CHANGING.values())} in all)"
+"""The line under a test run that says how many of them pass which oracle."""
 
 
 class Pair(NamedTuple):
@@ -61,8 +65,6 @@ def states(folder: Path) -> Iterator[tuple[str, Schema, list[str]]]:
     first, steps = _files(folder)
     for file in first:
         _run(connection, file)
-    if first:
-        yield "full", inspect(connection), _texts(connection)
     for file in steps:
         _run(connection, file)
         yield file.stem, inspect(connection), _texts(connection)
@@ -77,6 +79,8 @@ def _written_states(file: Path) -> Iterator[tuple[str, Schema, list[str]]]:
             connection.execute(sql)
         yield step, inspect(connection), sorted(row[2] for row in objects)
         connection.close()
+        if step == LAST_OF_PREFECT:
+            break
 
 
 def _files(folder: Path) -> tuple[Sequence[Path], Sequence[Path]]:

@@ -188,9 +188,13 @@ def schemas(draw: Any) -> S:
     )
 
 
+Pair = tuple[S, S, list[str]]
+"""A schema, an edited one, and the renames that a person would tell."""
+
+
 @st.composite
-def pairs(draw: Any) -> tuple[S, S]:
-    """Return a schema and an edited one."""
+def pairs(draw: Any) -> Pair:
+    """Return a schema, an edited one, and no renames."""
     old: S = draw(schemas())
     kept = [
         draw(_edited(table))
@@ -202,7 +206,7 @@ def pairs(draw: Any) -> tuple[S, S]:
         kept.append(draw(tables(free[0])))
     views = draw(st.sampled_from((old.views, frozenset(NAMES), frozenset[str]())))
     triggers = draw(st.sampled_from((old.triggers, frozenset(NAMES), frozenset[str]())))
-    return old, S(tuple(kept), views, triggers)
+    return old, S(tuple(kept), views, triggers), []
 
 
 @st.composite
@@ -232,9 +236,9 @@ def _edited(draw: Any, table: T) -> T:
 
 
 @st.composite
-def renamed_pairs(draw: Any) -> tuple[S, S, list[str]]:
+def renamed_pairs(draw: Any) -> Pair:
     """Return a schema, an edited one in which some of what both have has a new name, and the renames."""
-    old, new = draw(pairs())
+    old, new, _ = draw(pairs())
     said: list[str] = []
     before = {table.name: table for table in old.tables}
     names: dict[str, str] = {}

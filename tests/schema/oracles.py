@@ -17,9 +17,8 @@ from local_mcp_gateway.schema.tokens import quote
 from tests.schema import seeding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from local_mcp_gateway.schema.model import Column, Table
+    from tests.tally import Count
 
 STRICTER = {
     HazardKind.ADDS_UNIQUE,
@@ -29,6 +28,9 @@ STRICTER = {
     HazardKind.NOT_NULL_WITHOUT_DEFAULT,
 }
 """Kinds that SQLite may refuse on rows that exist; a refusal is right then, and must change nothing."""
+
+LETTERS = "bcdef"
+"""The oracles that `judge` runs: (a), the text of the plan, is for the cases that a person wrote."""
 
 Reference = tuple[str, str, tuple[str, ...]]
 """Child, parent, and the child's columns."""
@@ -43,6 +45,15 @@ class Verdict:
     notes: set[str] = field(default_factory=set)
     plan: Plan | None = None
 
+    def counted(self, count: Count, line: str, case: str) -> None:
+        """Count the case, the oracles that it passes, and what made one of them easier."""
+        count(line, "judged", case)
+        for letter in LETTERS:
+            if letter not in self.failures:
+                count(line, f"pass ({letter})", case)
+        for note in self.notes:
+            count(line, note.partition(":")[0], case)
+
 
 def judge(old: Schema, new: Schema, renames: Renames | None = None) -> Verdict:
     """Run oracles (b) to (f) on one pair, in memory."""
@@ -53,9 +64,11 @@ def judge(old: Schema, new: Schema, renames: Renames | None = None) -> Verdict:
         for table, column in missing_values(old, new, decided)
     }
     plan = verdict.plan = make_plan(old, new, renames=decided, fills=fills)
+    if not plan.statements:
+        verdict.notes.add("nothing to do")
     live = schema_copy(old)
     for table in seeding.seed(live, old):
-        verdict.notes.add(f"unseeded {table}")
+        verdict.notes.add(f"unseeded: {table}")
     before = _rows(live, old)
     damaged = _dangling(live, old)
     refusal = _apply(live, plan)
@@ -257,12 +270,3 @@ def _fill(schema: Schema, table: Table, column: Column) -> str:
             if found:
                 return found.group()
     return {"text": "'{}'", "blob": "x''"}.get(kind, "0")
-
-
-def totals(verdicts: Mapping[str, Verdict]) -> str:
-    """Say in one line how many passed each oracle."""
-    count = len(verdicts)
-    passed = {
-        letter: sum(letter not in v.failures for v in verdicts.values()) for letter in "bcdef"
-    }
-    return f"{count} pairs: " + ", ".join(f"({letter}) {n}" for letter, n in passed.items())

@@ -5,7 +5,6 @@ usage: python prefect_states.py FOLDER     → FOLDER/_states.json
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -26,6 +25,7 @@ def main(folder: Path) -> None:
     os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{database}"
     os.environ["PREFECT_HOME"] = str(folder / "_home")
     os.environ["DO_NOT_TRACK"] = "1"
+    import anyio.to_thread
     from alembic import command  # type: ignore[import-not-found]
     from alembic.script import ScriptDirectory  # type: ignore[import-not-found]
     from prefect.server import database as package  # type: ignore[import-not-found]
@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
     ]
     states: dict[str, list[Any]] = {}
     for revision in reversed(revisions):
-        asyncio.run(upgrade(command, config, revision.revision))
+        anyio.run(upgrade, command.upgrade, config, revision.revision)
         connection = sqlite3.connect(database)
         states[revision.revision] = sorted(
             [kind, name, re.sub(r"\s+", " ", sql).strip()]
@@ -51,8 +51,11 @@ def main(folder: Path) -> None:
     (folder / "_states.json").write_text(json.dumps(states))
 
 
-async def upgrade(command: Any, config: Any, revision: str) -> None:
-    await asyncio.to_thread(command.upgrade, config, revision)
+async def upgrade(upgrade: Any, config: Any, revision: str) -> None:
+    """Run one revision in a worker thread of anyio's, which is where prefect's environment expects to be."""
+    import anyio.to_thread
+
+    await anyio.to_thread.run_sync(upgrade, config, revision)
 
 
 if __name__ == "__main__":
