@@ -23,7 +23,9 @@ def cut(whole: bytes, size: int) -> list[bytes]:
     return [whole[start : start + size] for start in range(0, len(whole), size)]
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"))), st.integers(1, 9))
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"))), st.integers(1, 9)
+)
 def test_lines_come_out_as_they_went_in(texts: list[str], size: int) -> None:
     lines = Lines(10**6)
     whole = "".join(text + "\r\n" for text in texts).encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -255,3 +255,88 @@ def test_a_production_start_leaves_saved_files_alone(shipped: Place) -> None:
         assert shipped.run("reload").code == 8
         assert "dev.watching" not in gateway.names()
         assert shipped.query("SELECT name FROM sqlite_schema WHERE name = 'notes'") == []
+
+
+def test_drop_takes_an_applied_migration_back_and_its_files_out(
+    dev: tuple[Place, GatewayProcess], validate_json: Callable[[str, Any], None]
+) -> None:
+    place, gateway = dev
+    before, journal = files(place).keys(), place.folder.journal()
+    place.folder.write("0004_one.down", "DROP TABLE one;")
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
+    assert place.run("profile", "add", "written-since").code == 0
+    dropped = place.run("db", "drop", "--yes", "--json")
+    assert dropped.code == 0, dropped.stderr
+    validate_json("db-drop", dropped.json())
+    assert (dropped.json()["rewound_by"], dropped.json()["lost"]) == ("down", [])
+    assert (files(place).keys(), place.folder.journal()) == (before, journal)
+    assert place.query("SELECT name FROM profiles") == [("written-since",)]
+    assert place.run("db", "status", "--json").json()["state"] == "current"
+    place.folder.write("0004_other", "CREATE TABLE other (id INTEGER PRIMARY KEY);")
+    applied(gateway, "0004_other")
+    assert count(gateway, "0004_one") == 1
+
+
+def test_drop_without_a_down_goes_back_to_the_backup_and_names_the_rows(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
+    place.write("INSERT INTO one (body) VALUES ('written since')")
+    dropped = place.run("db", "drop", "--yes")
+    assert dropped.code == 0, dropped.stderr
+    assert "Lost: one: 1 row gone." in dropped.stdout
+    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0003_add_approved_tools"
+    assert place.query("SELECT name FROM sqlite_schema WHERE name = 'one'") == []
+    assert alive(gateway)
+
+
+def test_drop_changes_nothing_where_there_is_no_way_back(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
+    for backup in place.backups:
+        backup.unlink()
+    before = files(place)
+    refused = place.run("db", "drop", "--yes")
+    assert refused.code == 8
+    assert "neither a way back nor a backup" in refused.stderr
+    assert files(place) == before
+    assert place.query("SELECT id, body FROM one") == []
+    assert place.run("db", "status", "--json").json()["state"] == "current"
+
+
+def test_drop_needs_no_rewind_for_a_migration_that_was_refused(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    before = place.content()
+    place.folder.add("broken", "CREAT TABLE one (id);")
+    gateway.wait_for("migration.hot_refused")
+    dropped = place.run("db", "drop", "--yes", "--json")
+    assert dropped.json()["rewound_by"] is None
+    gateway.wait_for("dev.mended")
+    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0003_add_approved_tools"
+    assert place.content() == before
+
+
+def test_drop_is_refused_while_a_gateway_that_is_not_in_dev_mode_serves(
+    gateway_process: GatewayProcess, shipped: Place
+) -> None:
+    before = files(shipped)
+    refused = shipped.run("db", "drop", "--yes")
+    assert (refused.code, files(shipped)) == (8, before)
+    assert "has applied 0003_add_approved_tools" in refused.stderr
+    assert alive(gateway_process)
+
+
+def files(place: Place) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(place.folder.path)): path.read_bytes()
+        for path in place.folder.path.rglob("*")
+        if path.is_file()
+    }

@@ -11,7 +11,7 @@ COMMANDS = {
     "migrate": Target("migrate:migrate", "Apply what is pending, guarded, without serving."),
     "history": Target("status:history", "What happened to this database, when, by which version."),
     "generate": Target("generate:generate", "Write the next migration from a changed schema."),
-    "drop": Target("generate:drop", "Take back the newest migration that is not applied."),
+    "drop": Target("drop:drop", "Take back the newest migration that is not applied."),
     "diff": Target("schema:diff", "Compare schema, database, snapshot or folder with another."),
     "check": Target("schema:check", "Check folder and database against each other, for CI."),
     "rehearse": Target("rehearse:rehearse", "Try what is pending on a copy of real data."),

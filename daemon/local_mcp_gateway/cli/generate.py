@@ -1,4 +1,4 @@
-"""`db generate` and `db drop`: the next migration from a changed schema, and taking it back."""
+"""`db generate`: the next migration from a changed schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.migrate.folder import Folder
     from local_mcp_gateway.migrate.generate import Draft
     from local_mcp_gateway.migrate.write import Written
     from local_mcp_gateway.schema import Schema
@@ -240,56 +240,3 @@ def _report(written: Written, made: Draft | None, *, as_json: bool) -> int:
         for statement in made.plan.statements:
             click.echo(f"{statement};")
     return Exit.OK
-
-
-@click.command()
-@click.argument("tag", required=False)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.pass_obj
-def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -> int:
-    """Take back the newest migration: files, snapshot and journal entry.
-
-    Refused when the database at hand has applied it (exit 8).
-    """
-    from local_mcp_gateway.cli.confirm import confirm_by_name  # noqa: PLC0415
-    from local_mcp_gateway.migrate.folder import read_folder  # noqa: PLC0415
-    from local_mcp_gateway.migrate.write import drop_migration  # noqa: PLC0415
-
-    folder = read_folder(invocation.migrations)
-    if not folder.migrations or folder.stamped:
-        raise UsageProblem(
-            f"There is no migration to drop in {folder.path}.", hint="See `db status`."
-        )
-    newest = folder.migrations[-1]
-    if tag not in {None, newest.tag}:
-        raise UsageProblem(
-            f"Only the newest migration can be dropped, and that is {newest.tag}.",
-            hint=f"Run `db drop {newest.tag}` first.",
-        )
-    _refuse_if_applied(invocation, newest)
-    confirm_by_name(newest.tag, [f"{newest.path} will be deleted."], yes=yes)
-    dropped = drop_migration(folder, newest)
-    if as_json:
-        render.print_json({"tag": dropped.tag, "files": [str(file) for file in dropped.files]})
-    else:
-        click.echo(f"Dropped {dropped.tag}: {', '.join(file.name for file in dropped.files)}.")
-    return Exit.OK
-
-
-def _refuse_if_applied(invocation: Invocation, migration: Migration) -> None:
-    from local_mcp_gateway.database.connect import open_reader  # noqa: PLC0415
-    from local_mcp_gateway.errors import MigrationApplied  # noqa: PLC0415
-    from local_mcp_gateway.migrate.ledger import read_ledger  # noqa: PLC0415
-
-    database = invocation.database
-    if not database.exists() or database.stat().st_size == 0:
-        return
-    with closing(open_reader(database)) as connection:
-        applied = read_ledger(connection)
-    if any(row.hash == migration.hash or row.created_at == migration.when for row in applied):
-        raise MigrationApplied(
-            f"{database} has applied {migration.tag}.",
-            hint="Go back with `db down --steps 1`, or restore the backup from before it, then drop it.",
-            tag=migration.tag,
-        )

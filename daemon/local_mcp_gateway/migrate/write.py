@@ -1,14 +1,12 @@
-"""Write a migration into the folder, and take the newest one out again.
+"""Write a migration into the folder.
 
-The journal is what makes a migration one, so it is written last and changed first: a crash leaves the
-old folder and perhaps a file that no journal lists, which every command names. Each file is written
+The journal is what makes a migration one, so it is written last: a crash leaves the old folder and perhaps a file that no journal lists, which every command names. Each file is written
 to a temporary one, flushed and renamed.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.migrate.folder import Folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +68,6 @@ def write_migration(
     return Written(tag, (*reversed(files), meta / "_journal.json"))
 
 
-def drop_migration(folder: Folder, migration: Migration) -> Written:
-    """Take the newest migration out: its journal entry, then its files; no database may have applied it."""
-    journal = folder.path / "meta" / "_journal.json"
-    content = json.loads(journal.read_bytes())
-    content["entries"] = [
-        entry for entry in content["entries"] if entry.get("tag") != migration.tag
-    ]
-    replace_durably(journal, json.dumps(content, indent=2, ensure_ascii=False).encode())
-    files = [migration.path, snapshot_file(folder.path, migration.tag)]
-    if migration.down is not None:
-        files.append(migration.down)
-    removed = [file for file in files if file.exists()]
-    for file in removed:
-        file.unlink()
-    _flush(folder.path)
-    _flush(journal.parent)
-    return Written(migration.tag, tuple(removed))
-
-
 def snapshot_bytes(snapshot: dict[str, Any]) -> bytes:
     """Return a snapshot as its file holds it."""
     return json.dumps(snapshot, indent=2, ensure_ascii=False).encode()
@@ -106,11 +85,3 @@ def read_snapshot_file(folder: Path, tag: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -59,6 +59,7 @@ class HotApply:
         self._policy = guard_policy(settings, dev=True)
         self._seen = Look((), ())
         """Nothing yet: what was saved while the start went on is looked at too."""
+        self._one_at_a_time = anyio.Lock()
         self.problem: GatewayError | None = None
         """Why the folder as it is now cannot be applied; None when all is well."""
 
@@ -86,8 +87,9 @@ class HotApply:
                 continue
             watching = True
             while (now := await settled(self._folder, self._known)) != self._seen:
-                self._seen = now
-                await self._apply(now)
+                async with self._one_at_a_time:
+                    self._seen = now
+                    await self._apply(now)
 
     async def _apply(self, seen: Look) -> None:
         try:
@@ -144,9 +146,7 @@ class HotApply:
         """Rewind to where folder and database agree; False when that would not mend it."""
         from local_mcp_gateway.guard.rewind import find_course, rewind
 
-        attempt = Attempt(
-            self._settings.database_path, self._folder, self._policy, self._tell_details
-        )
+        attempt = self._attempt()
         course = await anyio.to_thread.run_sync(partial(find_course, attempt, at_start=False))
         if course is None:
             return False
@@ -154,6 +154,30 @@ class HotApply:
             done = await anyio.to_thread.run_sync(rewind, attempt, course)
         self._emit("migration.rewound", **done.as_fields())
         return True
+
+    def _attempt(self) -> Attempt:
+        return Attempt(self._settings.database_path, self._folder, self._policy, self._tell_details)
+
+    @property
+    def watched(self) -> str:
+        """Return the folder, as `db drop` compares it with its own."""
+        return str(self._folder.resolve())
+
+    async def drop(self, tag: str) -> dict[str, object]:
+        """Take the newest migration back and its files out: one step to whoever watches or reloads."""
+        from local_mcp_gateway.guard.drop import drop_newest
+
+        async with self._one_at_a_time, self._database.closed_for():
+            done, dropped = await anyio.to_thread.run_sync(drop_newest, self._attempt(), tag)
+        if done:
+            self._emit("migration.rewound", **done.as_fields())
+            await self._applied()
+        return {
+            "tag": dropped.tag,
+            "files": [str(file) for file in dropped.files],
+            "rewound_by": done.by if done else None,
+            "lost": list(map(str, done.lost)) if done else [],
+        }
 
 
 async def saves_of(file: Path) -> AsyncIterator[None]:

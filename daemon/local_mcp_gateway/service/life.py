@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.service.dev import HotApply
     from local_mcp_gateway.service.notify import Notifier
     from local_mcp_gateway.service.serving import Serving
     from local_mcp_gateway.service.signals import Signals
@@ -57,6 +58,7 @@ class Life:
         self.database: Database
         self.gateway: Gateway
         self._one_reload = anyio.Lock()
+        self._hot: HotApply | None = None
         self._serving = False
 
     async def serve(self, listener: socket.socket, report: GuardReport) -> None:
@@ -131,6 +133,10 @@ class Life:
             return await self.reload()
         if verb == "status":
             return self.gateway.status()
+        if verb == "dev.watched":
+            return self._hot.watched if self._hot else None
+        if verb == "dev.drop" and self._hot:
+            return await self._hot.drop(arguments["tag"])
         result = await admin.perform(
             self.database, self.gateway, self.settings.gateway.default_profile, verb, arguments
         )
@@ -168,7 +174,8 @@ class Life:
     async def _watch_migrations(self) -> None:
         from local_mcp_gateway.service.dev import HotApply
 
-        await HotApply(self.settings, self.database, self.emit, self.gateway.reload).watch()
+        self._hot = HotApply(self.settings, self.database, self.emit, self.gateway.reload)
+        await self._hot.watch()
 
     async def _watch_config(self, file: Path) -> None:
         from local_mcp_gateway.service.dev import saves_of
