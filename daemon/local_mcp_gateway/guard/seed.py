@@ -13,7 +13,7 @@ from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.errors import DatabasePathProblem
 from local_mcp_gateway.guard.backup import back_up_now
 from local_mcp_gateway.guard.hold import commit, settle
-from local_mcp_gateway.guard.transact import Done
+from local_mcp_gateway.guard.values import Done
 from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
 from local_mcp_gateway.migrate.seeds import require_files, run_seeds
 from local_mcp_gateway.schema import fingerprint, inspect
