@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from faults import disks, power
+from faults import broken, disks, power, vfs
 from faults.findings import Findings, as_json, show
 from faults.inject import Point, count_calls, execute
 from faults.lab import Run, Worker, cut_after_success
@@ -77,16 +77,19 @@ def experiment(options: argparse.Namespace, work: Path) -> int:
     actions = [a for a in options.action or ACTIONS if not (a == "power" and no_power)]
     if no_power:
         print(f"no power cuts: {no_power}")
+    if no_vfs := vfs.unavailable():
+        print(f"no faults inside of the process: {no_vfs}")
     findings = Findings()
     with Worker(work / "first") as worker:
         scenarios = {s.name: s for s in prepared(options, worker)}
         chosen: list[Point] = []
         for scenario in scenarios.values():
-            counts = count_calls(scenario, work, worker.warm)
-            kept = {k: v for k, v in counts.items() if not options.syscall or k in options.syscall}
+            calls = count_calls(scenario, work, worker.warm)
+            kept = {k: v for k, v in calls.items() if not options.syscall or k in options.syscall}
             found = list(points(scenario.name, kept, actions))
             chosen += [p for p in found if options.number in (None, p.number)]
-            tell(f"{scenario.name}: {sum(kept.values())} calls, {len(found)} points  {kept}")
+            made = ", ".join(f"{len(sizes)} {name}" for name, sizes in kept.items() if sizes)
+            tell(f"{scenario.name}: {len(found)} points at {made}")
         if not options.no_disks:
             odd_disks(scenarios.values(), worker, findings, few=options.sample)
         plain_runs(scenarios.values(), worker, findings, cuts=not no_power)
@@ -131,7 +134,9 @@ def plain_runs(
     """Run without an injected call: with the clock set back, and the power cut after success."""
     for scenario in scenarios:
         world = scenario.template.copy_to(worker.work / "w")
-        done = execute(scenario.command, world, worker.warm, variation="clock-back")
+        done = execute(
+            scenario.command, world, worker.warm, variation=("faults.broken", "clock_back")
+        )
         wrong = judge(scenario, world, done.exit_code, worker.work / "aside")
         take(findings, scenario, "clock back", f"{scenario.name} clock back", wrong)
         if cuts:
@@ -152,17 +157,16 @@ def catch_broken(run: Run, seed: int, *, cuts: bool) -> dict[str, str]:
     if scenario is None:
         return {}
     with Worker(run.work / "count", scenario.modules) as worker:
-        counts = count_calls(scenario, worker.work, worker.warm)
-    trials = {"commit-each": "kill", "ledger-outside": "kill"}
-    if cuts:
-        trials["no-backup-fsync"] = "power"
+        calls = count_calls(scenario, worker.work, worker.warm)
     caught = {}
-    for variation, action in trials.items():
+    for guard, action in broken.GUARDS.items():
+        if action == "power" and not cuts:
+            continue
         findings = Findings()
-        tries = spread(list(points(scenario.name, counts, [action])), None, seed)
-        run.work_through(tries, findings, lambda _: None, variation=variation)
-        caught[variation] = findings.failures[0] if findings.failures else ""
-        tell(f"broken guard {variation}: {caught[variation] or 'NOT CAUGHT'}")
+        tries = spread(list(points(scenario.name, calls, [action])), None, seed)
+        run.work_through(tries, findings, lambda _: None, variation=("faults.broken", guard))
+        caught[guard] = findings.failures[0] if findings.failures else ""
+        tell(f"broken guard {guard}: {caught[guard] or 'NOT CAUGHT'}")
     return caught
 
 

@@ -1,6 +1,6 @@
 """Guards that are broken on purpose, so that the laboratory shows that it can fail.
 
-Each is called in the process that then runs the program; nothing else uses them. `clock-back` is no
+Each is called in the process that then runs the program; nothing else uses them. `clock_back` is no
 broken guard: the clock is set back under a right one.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,9 @@ def clock_back() -> None:
     dt.datetime = Earlier  # type: ignore[misc]
 
 
-VARIATIONS: dict[str, Callable[[], None]] = {
-    "no-backup-fsync": no_backup_fsync,
-    "commit-each": commit_each,
-    "ledger-outside": ledger_outside,
-    "clock-back": clock_back,
+GUARDS: Mapping[str, str] = {
+    "commit_each": "kill",
+    "ledger_outside": "kill",
+    "no_backup_fsync": "power",
 }
+"""Each broken guard, and what shows that it is."""

@@ -7,16 +7,18 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from faults import vfs
+from faults.world import World
+
 if TYPE_CHECKING:
     from faults.scenarios import Command, Scenario
-    from faults.warm import Ended, Warm
-    from faults.world import World
+    from faults.warm import Ended, Variation, Warm
 
 SYSCALLS = (
     "write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "ftruncate", "link", "mkdir",
@@ -29,6 +31,10 @@ OPENED = ("data", "data/backups", "data/gateway.db", "data/gateway.db-wal", "dat
           "data/gateway.db-journal", "data/gateway.db.lock")  # fmt: skip
 
 
+Calls = Mapping[str, Sequence[int]]
+"""The calls that a run without faults makes, by name: the bytes that each was to write, in order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One fault: in this scenario, at the N-th call of this name, do this."""
@@ -37,7 +43,7 @@ class Point:
     syscall: str
     number: int
     action: str
-    """kill, EIO, ENOSPC, EACCES, lie, torn-head, torn-tail, power"""
+    """One of `plan.ACTIONS`."""
 
     @property
     def key(self) -> str:
@@ -65,7 +71,7 @@ def execute(
     warm: Warm,
     *,
     tracer: tuple[str, ...] = (),
-    variation: str | None = None,
+    variation: Variation = (),
     stop_by: signal.Signals = signal.SIGTERM,
     modules: Path | None = None,
 ) -> Ended:
@@ -103,19 +109,32 @@ def attached(tracer: tuple[str, ...], pid: int) -> Iterator[None]:
         reader.join()
 
 
-def count_calls(scenario: Scenario, work: Path, warm: Warm) -> dict[str, int]:
-    """Count the calls of each kind in a run without faults."""
-    world = scenario.template.copy_to(work / "count")
+def count_calls(scenario: Scenario, work: Path, warm: Warm) -> Calls:
+    """Note the calls of each kind in runs without faults."""
     trace = work / "count.trace"
-    done = execute(scenario.command, world, warm, tracer=traced(trace, ",".join(SYSCALLS)))
-    if done.exit_code != 0:
-        raise RuntimeError(f"{scenario.name} under strace failed: {done}")
-    text = trace.read_text()
-    counts = {name: len(re.findall(rf"^\d+ +{name}\(", text, re.MULTILINE)) for name in SYSCALLS}
-    world = scenario.template.copy_to(work / "count")
-    execute(scenario.command, world, warm, tracer=traced(trace, OPENS, *only_data(world)))
-    counts[OPENS] = len(re.findall(rf"^\d+ +{OPENS}\(", trace.read_text(), re.MULTILINE))
-    return counts
+
+    def run(tracer: tuple[str, ...] = (), variation: Variation = ()) -> None:
+        trace.unlink(missing_ok=True)
+        world = scenario.template.copy_to(work / "count")
+        done = execute(scenario.command, world, warm, tracer=tracer, variation=variation)
+        if done.exit_code != 0:
+            raise RuntimeError(f"{scenario.name} without faults: {done}")
+
+    run(traced(trace, ",".join(SYSCALLS)))
+    found = {name: sizes_of(name, trace.read_text()) for name in SYSCALLS}
+    run(traced(trace, OPENS, *only_data(World(work / "count"))))
+    found[OPENS] = sizes_of(OPENS, trace.read_text())
+    if vfs.unavailable() is None:
+        run(variation=("faults.vfs", "install", str(trace), "", "0", ""))
+        found |= vfs.read_trace(trace)[0]
+    return found
+
+
+def sizes_of(name: str, trace: str) -> list[int]:
+    """Return how many bytes each such call was to write, as far as the trace says; 0 for the others."""
+    calls = re.findall(rf"^\d+ +{name}\((.*)", trace, re.MULTILINE)
+    sizes = (re.search(r'"[.]*, (\d+), \d+(?:\)| <unfinished)', call) for call in calls)
+    return [int(size[1]) if size else 0 for size in sizes]
 
 
 def only_data(world: World) -> tuple[str, ...]:
@@ -129,11 +148,22 @@ def inject(
     world: World,
     work: Path,
     warm: Warm,
-    variation: str | None = None,
+    variation: Variation = (),
 ) -> Outcome:
     """Run the command with the fault; apply what a torn write left, if that is the fault."""
     trace = work / "trace"
     trace.unlink(missing_ok=True)
+    if point.syscall in vfs.CALLS:
+        below = (
+            "faults.vfs",
+            "install",
+            str(trace),
+            point.syscall,
+            str(point.number),
+            point.action,
+        )
+        done = execute(scenario.command, world, warm, variation=below)
+        return Outcome(done.exit_code, vfs.read_trace(trace)[1], done.stderr)
     more: tuple[str, ...] = ()
     match point.action:
         case "kill" | "power":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from faults import power
 from faults.inject import Point, execute, inject
 from faults.oracle import backups_wrong, judge
-from faults.warm import Warm
+from faults.warm import Variation, Warm
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -60,7 +60,7 @@ class Worker:
 
 
 def run_point(
-    scenario: Scenario, point: Point, worker: Worker, variation: str | None = None
+    scenario: Scenario, point: Point, worker: Worker, variation: Variation = ()
 ) -> tuple[bool, int, list[str]]:
     """Run one point in fresh folders; return whether the fault was seen, the exit code, what is wrong."""
     if point.action == "power":
@@ -133,7 +133,7 @@ class Run:
         tell: Callable[[str], None],
         budget_s: float | None = None,
         *,
-        variation: str | None = None,
+        variation: Variation = (),
     ) -> None:
         """Run the points in a few threads until they are done or the budget is spent.
 
@@ -167,7 +167,7 @@ class Run:
                 future.result()
 
     def _point(
-        self, point: Point, worker: Worker, variation: str | None
+        self, point: Point, worker: Worker, variation: Variation
     ) -> tuple[bool, int, list[str]]:
         try:
             return run_point(self.scenarios[point.scenario], point, worker, variation)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from faults.inject import OPENS, Point
+from faults import vfs
+from faults.inject import OPENS, Calls, Point
 
 KILLS = ("kill",)
 ERRORS = ("EIO", "ENOSPC")
@@ -13,21 +14,33 @@ TORN = ("torn-head", "torn-tail")
 LIES = ("lie",)
 POWER = ("power",)
 PERMISSION = ("EACCES",)
-ACTIONS = (*KILLS, *ERRORS, *LIES, *TORN, *POWER, *PERMISSION)
+ACTIONS = (*KILLS, *ERRORS, *LIES, *TORN, *POWER, *PERMISSION, *vfs.TORN, *vfs.ERRORS)
 
 
-def points(scenario: str, counts: Mapping[str, int], actions: Sequence[str]) -> Iterator[Point]:
+def points(scenario: str, calls: Calls, actions: Sequence[str]) -> Iterator[Point]:
     """Yield every point of a scenario for these actions."""
-    for syscall, count in counts.items():
-        for number in range(1, count + 1):
+    for call, sizes in calls.items():
+        for number, size in enumerate(sizes, 1):
             for action in actions:
-                if (syscall == OPENS) != (action in PERMISSION):
-                    continue
-                if action in TORN and syscall != "pwrite64":
-                    continue
-                if action in LIES and syscall not in ("write", "pwrite64"):
-                    continue
-                yield Point(scenario, syscall, number, action)
+                if fits(call, size, action):
+                    yield Point(scenario, call, number, action)
+
+
+def fits(call: str, size: int, action: str) -> bool:
+    """Tell whether this can happen to such a call; what is within one sector is written whole."""
+    if action in vfs.TORN:
+        return call == "xWrite" and size > vfs.SECTOR
+    if action in vfs.ERRORS:
+        return call in vfs.CALLS and (action == "vfs-IOERR" or call == "xWrite")
+    if call in vfs.CALLS:
+        return False
+    if action in PERMISSION:
+        return call == OPENS
+    if action in TORN:
+        return call == "pwrite64" and size > vfs.SECTOR
+    if action in LIES:
+        return call in ("write", "pwrite64")
+    return call != OPENS
 
 
 def spread(all_points: Sequence[Point], wanted: int | None, seed: int) -> list[Point]:

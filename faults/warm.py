@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from faults.broken import VARIATIONS
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
@@ -39,6 +37,10 @@ PR_SET_PTRACER = 0x59616D61
 PR_SET_PTRACER_ANY = (1 << 64) - 1
 FOREIGN = re.compile(r"(.*\.)?__main__|faults(\..*)?")
 """Modules that no run of the program imports."""
+
+
+Variation = tuple[str, ...]
+"""What is changed in a run before it begins: a module, a function of it, and its arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Warm:
         *arguments: str,
         tracer: Callable[[int], AbstractContextManager[None]] = lambda _pid: nullcontext(),
         hear: Callable[[int, str], None] = lambda _pid, _line: None,
-        variation: str | None = None,
+        variation: Variation = (),
         modules: Path | None = None,
     ) -> Ended:
         """Run the program in this world to its end.
@@ -172,7 +174,8 @@ def become_the_program(order: dict[str, Any], stderr: int, told: int) -> NoRetur
     os.read(told, 1)
     os.close(told)
     if order["variation"]:
-        VARIATIONS[order["variation"]]()
+        module, function, *values = order["variation"]
+        getattr(importlib.import_module(module), function)(*values)
     from local_mcp_gateway.cli.main import main
 
     try:

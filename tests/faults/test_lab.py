@@ -7,20 +7,46 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from faults import vfs
 from faults.inject import Point, tear
 from faults.plan import points, spread
 from tests.harness import REPOSITORY, clean_environment
 
 
 def test_rare_calls_take_turns_with_common_ones() -> None:
-    everything = list(points("migrate/WAL", {"pwrite64": 100, "rename": 2}, ["kill"]))
+    everything = list(points("migrate/WAL", {"pwrite64": [4096] * 100, "rename": [0, 0]}, ["kill"]))
     first = spread(everything, 4, seed=1)
     assert sum(point.syscall == "rename" for point in first) == 2
 
 
+def test_a_write_within_one_sector_is_never_torn() -> None:
+    calls = {"pwrite64": [24, 4096], "xWrite": [512, 4096]}
+    found = list(points("migrate/WAL", calls, ["torn-head", "vfs-head", "vfs-IOERR"]))
+    assert [(point.syscall, point.number, point.action) for point in found] == [
+        ("pwrite64", 2, "torn-head"),
+        ("xWrite", 1, "vfs-IOERR"),
+        ("xWrite", 2, "vfs-head"),
+        ("xWrite", 2, "vfs-IOERR"),
+    ]
+
+
+@given(st.integers(513, 65_536), st.sampled_from(vfs.TORN), st.integers(1, 500))
+def test_what_is_left_of_a_torn_write_is_whole_sectors_and_not_all(
+    size: int, action: str, seed: int
+) -> None:
+    left = vfs.kept(size, action, seed)
+    assert all(start % vfs.SECTOR == 0 and start < end <= size for start, end in left)
+    assert all(end % vfs.SECTOR == 0 or end == size for _, end in left)
+    assert sum(end - start for start, end in left) < size
+
+
 def test_the_same_seed_gives_the_same_points_and_each_only_once() -> None:
-    everything = list(points("migrate/WAL", {"pwrite64": 9, "fsync": 3}, ["kill", "EIO"]))
+    everything = list(
+        points("migrate/WAL", {"pwrite64": [4096] * 9, "fsync": [0] * 3}, ["kill", "EIO"])
+    )
     ordered = spread(everything, None, seed=7)
     assert ordered == spread(everything, None, seed=7)
     assert len(ordered) == len(set(ordered)) == len(everything) == 24
