@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import anyio
 import uvicorn
+from opentelemetry.trace import Tracer
 
 from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.gateway.faces import Application
@@ -150,6 +151,7 @@ async def gateway_of(
     *servers: ServerDefinition,
     options: GatewayOptions = QUICK,
     prefix: Prefix = Prefix.AUTO,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Running]:
     """Serve a gateway whose default profile holds these servers, in this order."""
     path = tmp_path / "gateway.db"
@@ -166,7 +168,8 @@ async def gateway_of(
             profile = ProfileDefinition("default", prefix=prefix, members=members)
             await queries.add_profile(database, profile)
         running = Running()
-        gateway = await stack.enter_async_context(Gateway.open(database, options, running.emit))
+        opened = Gateway.open(database, options, running.emit, tracer)
+        gateway = await stack.enter_async_context(opened)
 
         async def stirring(scope: Scope, receive: Receive, send: Send) -> None:
             try:

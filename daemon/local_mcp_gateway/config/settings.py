@@ -143,6 +143,15 @@ class UpstreamSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """Where traces are sent."""
+
+    otlp_endpoint: str = _key(
+        "", "OTLP over HTTP, such as http://127.0.0.1:4318; needs `[otel]`. Empty: no traces."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class DevSettings:
     """What `serve --dev` does on a save."""
 
@@ -162,6 +171,7 @@ class Settings:
     backup: BackupSettings = BackupSettings()
     log: LogSettings = LogSettings()
     upstream: UpstreamSettings = UpstreamSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     dev: DevSettings = DevSettings()
     origins: Mapping[str, str] = field(default_factory=dict)
     """`section.key` → the file, variable or option that set it; absent for a default."""

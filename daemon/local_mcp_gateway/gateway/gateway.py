@@ -27,6 +27,7 @@ from local_mcp_gateway.store.queries import load_definitions
 
 if TYPE_CHECKING:
     import aiohttp
+    from opentelemetry.trace import Tracer
 
     from local_mcp_gateway.database.serving import Database
     from local_mcp_gateway.gateway.call import Events
@@ -38,28 +39,42 @@ class Gateway:
 
     app: Application
 
-    def __init__(self, database: Database, options: GatewayOptions, emit: Emit) -> None:
+    def __init__(
+        self,
+        database: Database,
+        options: GatewayOptions,
+        emit: Emit,
+        tracer: Tracer | None,
+    ) -> None:
         self._database = database
         self._options = options
         self._emit = emit
         self._calls = CallLog(database, emit, keep=options.keep_calls)
-        self._hub = Hub(options, self._calls, emit)
+        self._hub = Hub(options, self._calls, emit, tracer)
         self._hooks = Hooks(self._listed, self._hub.connected, self._hub.events_of)
         self._http: aiohttp.ClientSession | None = None
         self._warden = Warden()
         self._reloading = asyncio.Lock()
         self.app = Faces(self._hub)
+        if tracer is not None:
+            from local_mcp_gateway.gateway.tracing import traced
+
+            self.app = traced(self.app)
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, database: Database, options: GatewayOptions, emit: Emit = ignore
+        cls,
+        database: Database,
+        options: GatewayOptions,
+        emit: Emit = ignore,
+        tracer: Tracer | None = None,
     ) -> AsyncIterator[Gateway]:
         """Read the definitions and start every upstream's life; connect none yet.
 
         On the way out everything that was started has ended: tasks, sessions, children and their trees.
         """
-        gateway = cls(database, options, emit)
+        gateway = cls(database, options, emit, tracer)
         writing = asyncio.create_task(gateway._calls.run())
         try:
             await gateway.reload()

@@ -21,6 +21,8 @@ from local_mcp_gateway.store.model import CallRecord, CatalogKind
 from local_mcp_gateway.store.queries import now_ms
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
     from local_mcp_gateway.gateway.calls import CallLog
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.streams import Listener
@@ -40,7 +42,9 @@ LIST_CHANGED: Final = {
 class Hub:
     """The running gateway: everything that a request may need."""
 
-    def __init__(self, options: GatewayOptions, calls: CallLog, emit: Emit) -> None:
+    def __init__(
+        self, options: GatewayOptions, calls: CallLog, emit: Emit, tracer: Tracer | None = None
+    ) -> None:
         self.options = options
         self.emit = emit
         self.calls = calls
@@ -48,7 +52,7 @@ class Hub:
         self.registry = Registry(options.list_timeout_s)
         self.sessions = Sessions()
         self.listeners: set[Listener] = set()
-        self.router = Router(self.registry, self.sessions)
+        self.router = _router(self.registry, self.sessions, tracer)
         self.stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -237,6 +241,14 @@ class Hub:
                     "wrote": list(upstream.wrote),
                 },
             )
+
+
+def _router(registry: Registry, sessions: Sessions, tracer: Tracer | None) -> Router:
+    if tracer is None:
+        return Router(registry, sessions)
+    from local_mcp_gateway.gateway.tracing import TracedRouter
+
+    return TracedRouter(registry, sessions, tracer)
 
 
 def _error_text(answer: Answer) -> str:

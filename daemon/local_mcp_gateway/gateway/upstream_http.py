@@ -205,7 +205,8 @@ class HttpConnection:
         try:
             body = envelope.request(identity, call.method, params)
             session = self._session
-            async with self._wire.posting(body, session) as reply:
+            headers = {**session, **dict(call.headers)} if call.headers else session
+            async with self._wire.posting(body, headers) as reply:
                 return await self._wire.answer_of(reply, call, session)
         except asyncio.CancelledError:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'

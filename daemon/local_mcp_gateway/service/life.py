@@ -20,6 +20,7 @@ from local_mcp_gateway.service.notify import watchdog_interval_s
 from local_mcp_gateway.service.policy import gateway_options
 from local_mcp_gateway.service.refusal import as_told, fields_of
 from local_mcp_gateway.service.reload import reload
+from local_mcp_gateway.service.telemetry import tracing
 from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:
@@ -68,7 +69,10 @@ class Life:
         with LibraryWarnings(self.emit):
             async with (
                 Database.open(path) as self.database,
-                Gateway.open(self.database, gateway_options(settings), self.emit) as self.gateway,
+                tracing(settings.telemetry.otlp_endpoint) as tracer,
+                Gateway.open(
+                    self.database, gateway_options(settings), self.emit, tracer
+                ) as self.gateway,
                 anyio.create_task_group() as tasks,
             ):
                 async with (

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 sessions: set[str] = set()
-TOOLS = ["echo", "raw", "hang", "crash", "junk", "redirect"]
+TOOLS = ["echo", "raw", "headers", "hang", "crash", "junk", "redirect"]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -73,7 +73,8 @@ class Handler(BaseHTTPRequestHandler):
         if name == "junk":
             self.reply(200, b"<html>")
             return
-        text = line.decode() if name == "raw" else "echo"
+        headers = json.dumps({key.lower(): value for key, value in self.headers.items()})
+        text = {"raw": line.decode(), "headers": headers}.get(name, "echo")
         self.reply(200, self.result(identity, {"content": [{"type": "text", "text": text}]}))
 
     @staticmethod
