@@ -11,9 +11,10 @@ Exit codes are the contract of scripts and of the systemd unit (`RestartPreventE
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
+
+from local_mcp_gateway.frozen import frozen
 
 
 class Exit(IntEnum):
@@ -46,7 +47,7 @@ class ProblemCode:
     COLLISION = "collision"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """One reason why a folder and a database do not fit together, as `db status --json` shows it."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import names
 from local_mcp_gateway.backup.durable import flush, temporary_file, write_all
 from local_mcp_gateway.errors import BackupForeign, DiskProblem, NoSuchBackup
+from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ FORMAT = 1
 LARGEST_MANIFEST_BYTES = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Backup:
     """A backup that was whole and checked when its manifest was written."""
 
@@ -63,7 +63,7 @@ class Backup:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unusable:
     """A file in the backup folder that looks like a backup of this database and cannot be used."""
 
@@ -71,7 +71,7 @@ class Unusable:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listing:
     """What a backup folder holds for one database, newest first."""
 

@@ -96,7 +96,7 @@ def _stage(
         raise DiskProblem(f"The copy of the backup does not read back as written: {problem}.")
     with closing(open_immutable(staged)) as reader:
         found = pages(reader) if written else None
-    if written and found and found.content != written.content:
+    if written and found and not found.agree(written):
         raise DiskProblem("The copy of the backup does not read back as written: a write was lost.")
 
 

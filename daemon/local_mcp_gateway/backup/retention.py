@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import names
 from local_mcp_gateway.backup.durable import flush, named_failures
+from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.backup.manifest import Backup
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Retention:
     """How many backups a person wants to keep."""
 

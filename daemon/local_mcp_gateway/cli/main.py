@@ -6,6 +6,7 @@ is wrong; what to do) or, with `--json`, one object on stdout; no traceback reac
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -85,6 +86,7 @@ def main() -> NoReturn:
         # Without standalone mode click neither prints errors nor exits: both are said here, once.
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
+        gc.freeze()  # the interpreter need not look through everything for cycles as it ends
     except GatewayError as error:
         sys.exit(say(error, as_json=as_json))
     except click.exceptions.NoArgsIsHelpError as error:

@@ -72,17 +72,17 @@ def _show(report: GuardReport, *, as_json: bool) -> None:
     if as_json:
         render.print_json(report.as_json())
         return
-    for step in report.applied:
-        click.echo(
-            f"applied  {step.tag}  {render.count(step.statements, 'statement')}  {render.duration(step.duration_ms)}"
-        )
+    lines = [
+        f"applied  {step.tag}  {render.count(step.statements, 'statement')}  {render.duration(step.duration_ms)}"
+        for step in report.applied
+    ]
     if report.backup:
-        click.echo(f"backup   {report.backup.path}  {render.size(report.backup.bytes)}")
+        lines.append(f"backup   {report.backup.path}  {render.size(report.backup.bytes)}")
     for difference in report.drift:
         click.secho(f"drift    {difference.kind}: {difference.object}", fg="yellow", err=True)
     total = render.duration(sum(report.durations_ms.values()))
     what = {"current": "Nothing to do", "created": "Created", "migrated": "Migrated"}[report.state]
-    click.echo(f"{what}: {report.database} ({total})")
+    click.echo("\n".join([*lines, f"{what}: {report.database} ({total})"]))
 
 
 def _dry_run(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
+
+from local_mcp_gateway.frozen import frozen
 
 DEFAULT_DATABASE = "~/.local-mcp-gateway-data/local-mcp-gateway.db"
 DATABASE_NAME = "local-mcp-gateway.db"
@@ -21,7 +23,7 @@ def _key(default: Any, help_text: str, *choices: str) -> Any:
     return field(default=default, metadata={"help": help_text, "choices": choices})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GatewaySettings:
     """Where the gateway listens and whom it answers."""
 
@@ -37,7 +39,7 @@ class GatewaySettings:
     drain_timeout_s: float = _key(10.0, "Seconds that calls in flight may take at a stop.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DatabaseSettings:
     """Where the database is."""
 
@@ -46,7 +48,7 @@ class DatabaseSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MigrationsSettings:
     """Where the migrations are and what they may call."""
 
@@ -60,7 +62,7 @@ class MigrationsSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuardSettings:
     """What the migration guard insists on."""
 
@@ -83,7 +85,7 @@ class GuardSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BackupSettings:
     """Which backups are kept, and where."""
 
@@ -93,7 +95,7 @@ class BackupSettings:
     keep_aside: int = _key(3, "Replaced database files (of restore and reset) that are kept.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogSettings:
     """What is logged and how."""
 
@@ -116,7 +118,7 @@ class LogSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpstreamSettings:
     """How patient the gateway is with upstream servers."""
 
@@ -142,7 +144,7 @@ class UpstreamSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TelemetrySettings:
     """Where traces are sent."""
 
@@ -151,7 +153,7 @@ class TelemetrySettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DevSettings:
     """What `serve --dev` does on a save."""
 
@@ -160,7 +162,7 @@ class DevSettings:
     reload: bool = _key(True, "Restart the worker when the program's own code changes.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """Everything that can be set, frozen, and where each value came from."""
 
@@ -202,7 +204,7 @@ class Settings:
         return self.database_path.resolve().parent / "backups"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Key:
     """One setting, for `config show`, the docs and the default file."""
 

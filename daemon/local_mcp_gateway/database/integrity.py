@@ -11,7 +11,6 @@ import sqlite3
 import stat as file_kind
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +18,7 @@ from local_mcp_gateway.database.connect import open_checked, uri
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.lock import stamp, stopped_before
 from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
+from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
     import threading
@@ -30,7 +30,7 @@ _OPS_BETWEEN_LOOKS = 20_000
 _NOT_DAMAGE = ("NULL value in ", "CHECK constraint failed in ")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Probe:
     """What is known about the file."""
 

@@ -24,12 +24,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld
+from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,7 +39,7 @@ _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Holder:
     """The process that holds a lock."""
 

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import sqlite3
 
 COMPARED_BYTES = 16 << 20
-"""Up to this size it is worth it: some 50 ms."""
-COUNTERS = ((18, 20), (24, 28), (92, 100))
-"""Bytes of the first page that say how and when it was written, not what: journal mode, change
-counter, valid-for, SQLite's version. COMMIT itself changes them."""
+"""Up to this size it is worth it: some 10 ms, and memory for it twice."""
+_HEADER_BYTES = 100
+_BETWEEN_COUNTERS = (slice(0, 18), slice(20, 24), slice(28, 92))
+"""Of the header: not the bytes that say how and when the file was written (journal mode, change counter,
+valid-for, SQLite's version). COMMIT itself changes those."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pages:
+class Pages(NamedTuple):
     """What a connection sees, uncommitted changes included."""
 
-    content: str
-    """SHA-256 of all pages, without the counters that COMMIT changes."""
+    content: bytes
     version: int
     """Changes when another connection has written (`PRAGMA data_version`)."""
+
+    def agree(self, other: Pages) -> bool:
+        """Tell whether both connections saw the same pages, without copying them once more."""
+        return (
+            len(self.content) == len(other.content)
+            and self.content.endswith(memoryview(other.content)[_HEADER_BYTES:])
+            and all(self.content[part] == other.content[part] for part in _BETWEEN_COUNTERS)
+        )
 
 
 def pages(connection: sqlite3.Connection) -> Pages | None:
@@ -33,8 +38,6 @@ def pages(connection: sqlite3.Connection) -> Pages | None:
     """
     if connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
         return None
-    content = bytearray(connection.serialize())
-    for start, end in COUNTERS:
-        content[start:end] = bytes(end - start)
+    content = connection.serialize()
     (version,) = connection.execute("PRAGMA data_version").fetchone()
-    return Pages(hashlib.sha256(content).hexdigest(), version)
+    return Pages(content, version)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import Interrupted
+from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.guard.policy import GuardPolicy
 from local_mcp_gateway.guard.report import Phases
 from local_mcp_gateway.log import ignore
@@ -24,7 +25,7 @@ def no_progress(phase: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """One try at bringing a database to its newest schema; the caller holds the database's lock."""
 

@@ -10,7 +10,7 @@ from local_mcp_gateway.backup import create_backup
 from local_mcp_gateway.database.connect import open_reader
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.ledger import read_ledger
-from local_mcp_gateway.schema import fingerprint, inspect
+from local_mcp_gateway.migrate.seals import text_fingerprint
 
 if TYPE_CHECKING:
     import threading
@@ -38,7 +38,7 @@ def back_up_now(
     begun = perf_counter()
     with closing(open_reader(database)) as reader:
         applied = [row.tag or row.hash for row in read_ledger(reader)]
-        now = fingerprint(inspect(reader))
+        now = text_fingerprint(reader)
     backup = create_backup(
         database,
         folder=backup_folder,

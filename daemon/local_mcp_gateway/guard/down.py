@@ -40,10 +40,10 @@ from local_mcp_gateway.migrate.history import applied_downs
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES, ensure_ledger, read_ledger
 from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.migrate.resolve import resolve
-from local_mcp_gateway.migrate.seals import seal
+from local_mcp_gateway.migrate.seals import seal, text_fingerprint
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.migrate.verify import survey, verify
-from local_mcp_gateway.schema import compare, fingerprint, inspect
+from local_mcp_gateway.schema import compare, inspect
 from local_mcp_gateway.schema.hazards import Hazard, hazards_of
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _plan(
     if missing:
         raise _no_way_back(attempt, missing, chain)
     found = inspect(connection)
-    drift = find_drift(connection, resolution, found)
+    drift = find_drift(connection, resolution, attempt.prepare)
     if drift and attempt.policy.drift != "warn":
         raise DriftRefused(
             f"The schema of {attempt.database} was changed outside of its migrations: {drift[0]}.",
@@ -174,8 +174,8 @@ def _held(
         try:
             plan = look(live)
             if not plan.ways:
-                return Done((), fingerprint(plan.found), ()), None
-            backup = _back_up(attempt, plan)
+                return Done((), text_fingerprint(live), ()), None
+            backup = _back_up(attempt, plan, text_fingerprint(live))
             with scratch_copy(backup) as copy, closing(open_scratch(copy)) as scratch:
                 attempt.prepare(scratch)
                 begin_immediate(scratch, copy)
@@ -198,13 +198,13 @@ def _held(
     return done, backup
 
 
-def _back_up(attempt: Attempt, plan: DownPlan) -> Backup:
+def _back_up(attempt: Attempt, plan: DownPlan, fingerprint: str) -> Backup:
     newest = plan.ways[0].applied.tag
     return create_backup(
         attempt.database,
         folder=attempt.backup_folder,
         before=f"down-{newest}",
-        fingerprint=fingerprint(plan.found),
+        fingerprint=fingerprint,
         applied=[entry.tag for entry in plan.resolution.applied],
         program_version=attempt.policy.program_version,
         progress=lambda done, total: attempt.progress("backup", done, total),
@@ -236,7 +236,7 @@ def _revert(
             hint=f"Correct {steps[-1].tag}.down.sql; the database is as it was.",
             differences=[str(difference) for difference in differences],
         )
-    found = fingerprint(now)
+    found = text_fingerprint(connection)
     seal(connection, found)
     return Done(steps, found, losses)
 

@@ -1,7 +1,7 @@
 """Drift: the live schema against what the applied migrations make of an empty database.
 
-The ledger's history remembers the schema's fingerprint after the last migration, so an unchanged
-schema costs one inspection and no replay.
+The ledger's history remembers the fingerprint of the schema's texts after the last migration, so an
+unchanged schema costs neither inspection nor replay. Where the texts differ, the models decide.
 """
 
 from __future__ import annotations
@@ -10,34 +10,33 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import MigrationFailed
-from local_mcp_gateway.migrate.seals import last_fingerprint
+from local_mcp_gateway.migrate.seals import last_fingerprint, text_fingerprint
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
     from local_mcp_gateway.migrate.resolve import Resolution
-    from local_mcp_gateway.schema import Difference, Schema
+    from local_mcp_gateway.schema import Difference
 
 
 def find_drift(
     connection: sqlite3.Connection,
     resolution: Resolution,
-    found: Schema,
     prepare: Callable[[sqlite3.Connection], None] | None = None,
 ) -> tuple[Difference, ...]:
     """Return what differs from the replay of the applied migrations; none for an unmigrated database.
 
     `prepare` registers the SQL functions that the migrations call.
     """
-    from local_mcp_gateway.migrate.replay import replay
-    from local_mcp_gateway.schema import compare, fingerprint, inspect
-
-    if not resolution.applied or last_fingerprint(connection) == fingerprint(found):
+    if not resolution.applied or last_fingerprint(connection) == text_fingerprint(connection):
         return ()
+    from local_mcp_gateway.migrate.replay import replay
+    from local_mcp_gateway.schema import compare, inspect
+
     applied = (entry.migration for entry in resolution.applied)
     try:
         with closing(replay(applied, prepare=prepare)) as expected:
-            return compare(inspect(expected), found)
+            return compare(inspect(expected), inspect(connection))
     except MigrationFailed:
         return ()  # applied out of order, say: an empty database says nothing about this one

@@ -125,16 +125,13 @@ def start(attempt: Attempt) -> GuardReport:
     while plan.pending:
         with steps.hold(attempt, plan, fresh=fresh) as live:
             asked = steps.wants_foreign_keys(plan.group)
-            plan = read_again(attempt, live)
+            plan = read_again(attempt, live, plan)
             if not plan.pending:
                 break  # another program applied them between our look and our write lock
             if steps.wants_foreign_keys(plan.group) != asked:
                 continue  # it applied some of them: what is next needs another setting before BEGIN
             backup = None if fresh else steps.back_up(attempt, plan)
-            rehearsal = None
-            if backup and steps.is_due(attempt, plan):
-                rehearsal = steps.rehearse(attempt, backup, plan)
-                steps.face_hazards(attempt, plan, rehearsal, backup)
+            rehearsal = steps.rehearse(attempt, backup, plan) if backup else None
             done = steps.apply_live(attempt, live, plan, backup, rehearsal)
             steps.commit(attempt, live)
         steps.settle(attempt, done, backup)

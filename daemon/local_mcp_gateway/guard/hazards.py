@@ -13,8 +13,6 @@ from local_mcp_gateway.errors import HazardRefused
 from local_mcp_gateway.guard.values import Found
 from local_mcp_gateway.migrate.quotes import refuse_double_quoted
 from local_mcp_gateway.migrate.statements import split
-from local_mcp_gateway.schema import inspect
-from local_mcp_gateway.schema.hazards import DELETING, Hazard, HazardKind, hazards_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -58,6 +56,8 @@ class HazardWatch:
             self._migration = migration
             self._before = None
             if _TAKES_AWAY.search(migration.sql):
+                from local_mcp_gateway.schema import inspect  # most migrations only add
+
                 self._before = self._known or inspect(connection)
             self._known = None
 
@@ -65,6 +65,9 @@ class HazardWatch:
         """Judge the migration that has just run."""
         if self._migration is None or self._before is None:
             return
+        from local_mcp_gateway.schema import inspect
+        from local_mcp_gateway.schema.hazards import hazards_of
+
         statements = [statement.text for statement in split(self._migration.sql)]
         self._known = inspect(self._connection)
         hazards = hazards_of(statements, self._before, self._known)
@@ -73,6 +76,8 @@ class HazardWatch:
 
     def rows_lost(self, losses: tuple[Loss, ...], steps: tuple[Step, ...]) -> None:
         """Add what one transaction's count of rows found; the number replaces the mere possibility."""
+        if losses:
+            from local_mcp_gateway.schema.hazards import Hazard, HazardKind
         for loss in losses:
             tag = next(
                 (s.tag for s in steps if loss.table in {t.lower() for t in s.tables_deleted_from}),
@@ -101,6 +106,8 @@ def face_hazards(attempt: Attempt, plan: Plan, rehearsal: Rehearsal, backup: Bac
         )
     if attempt.policy.destructive != "refuse":
         return
+    from local_mcp_gateway.schema.hazards import DELETING
+
     accepting = {m.tag: m.directives.accept for m in plan.pending}
     for found in rehearsal.hazards:
         kind = found.hazard.kind

@@ -21,8 +21,7 @@ from local_mcp_gateway.database.integrity import full_check, quick_check
 from local_mcp_gateway.database.pages import COMPARED_BYTES, pages
 from local_mcp_gateway.errors import Damaged, DiskProblem, GatewayError
 from local_mcp_gateway.migrate.groups import wants_foreign_keys
-from local_mcp_gateway.migrate.seals import sealed_fingerprint
-from local_mcp_gateway.schema import fingerprint, inspect
+from local_mcp_gateway.migrate.seals import text_fingerprint
 
 if TYPE_CHECKING:
     import sqlite3
@@ -111,7 +110,7 @@ def _require_pages(attempt: Attempt, live: sqlite3.Connection, written: Pages) -
     with closing(open_reader(attempt.database, locked=True)) as reader:
         found = pages(reader)
     (version,) = live.execute("PRAGMA data_version").fetchone()
-    if found and found.content != written.content and version == written.version:
+    if found and version == written.version and not found.agree(written):
         raise Damaged(f"{attempt.database} does not read back as written: a write was lost.")
 
 
@@ -153,11 +152,7 @@ def _require_as_written(attempt: Attempt, reader: sqlite3.Connection, done: Done
         full_check(reader, attempt.database)
     else:
         quick_check(reader, attempt.database, limit_s=attempt.policy.quick_check_limit_s)
-    if database_bytes(attempt.database) <= COMPARED_BYTES:
-        found = sealed_fingerprint(reader)  # its pages were compared, so the counter may speak
-    else:
-        found = fingerprint(inspect(reader))
-    if found != done.fingerprint:
+    if text_fingerprint(reader) != done.fingerprint:
         # An older first page is a whole database too: of the schema from before.
         raise Damaged(f"{attempt.database} does not read back as written: a write was lost.")
 

@@ -22,8 +22,7 @@ from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.history import accept
 from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, read_ledger, record_all
 from local_mcp_gateway.migrate.resolve import resolve
-from local_mcp_gateway.migrate.seals import seal
-from local_mcp_gateway.schema import fingerprint, inspect
+from local_mcp_gateway.migrate.seals import seal, text_fingerprint
 
 if TYPE_CHECKING:
     import sqlite3
@@ -96,7 +95,7 @@ def adopt_database(attempt: Attempt, live: sqlite3.Connection, confirm: Confirm)
         event="adopted",
     )
     if adopted:
-        seal(live, fingerprint(inspect(live)))
+        seal(live, text_fingerprint(live))
     return tuple(migration.tag for migration in adopted)
 
 
@@ -157,10 +156,9 @@ def _accept(
             program_version=attempt.policy.program_version,
         )
         attempt.emit("migration.mended", tag=entry.migration.tag)
-    found = inspect(live)
     # Replays the folder as it is now: a file that does not even run is refused here.
-    if not find_drift(live, resolve(folder, read_ledger(live)), found, prepare=attempt.prepare):
-        seal(live, fingerprint(found))
+    if not find_drift(live, resolve(folder, read_ledger(live)), attempt.prepare):
+        seal(live, text_fingerprint(live))
 
 
 def _told(entry: Edited) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway.backup.names import DEFAULT_KEEP_ASIDE
 from local_mcp_gateway.backup.retention import Retention
+from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuardPolicy:
     """How careful one start is. The defaults are the careful ones."""
 

@@ -20,13 +20,13 @@ from local_mcp_gateway.guard.values import Plan
 from local_mcp_gateway.migrate.folder import NEW, read_folder
 from local_mcp_gateway.migrate.live import resolve_live
 from local_mcp_gateway.migrate.resolve import resolve
-from local_mcp_gateway.migrate.seals import sealed_fingerprint
+from local_mcp_gateway.migrate.seals import sealed_fingerprint, text_fingerprint
 
 if TYPE_CHECKING:
     import sqlite3
 
     from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.resolve import Resolution
     from local_mcp_gateway.schema import Difference
 
@@ -73,10 +73,10 @@ def read(attempt: Attempt, *, fresh: bool) -> Plan:
     """Make the plan without a lock on the database; report it, and its drift if there is any."""
     with attempt.phases.measured("read"):
         if fresh:
-            plan = _plan(attempt, None)
+            plan = _plan(attempt, _folder(attempt), None)
         else:
             with closing(open_reader(attempt.database, locked=True)) as reader:
-                plan = _plan(attempt, reader)
+                plan = _plan(attempt, _folder(attempt), reader)
     attempt.emit(
         "guard.resolved",
         applied=len(plan.resolution.applied),
@@ -93,14 +93,22 @@ def read(attempt: Attempt, *, fresh: bool) -> Plan:
     return plan
 
 
-def read_again(attempt: Attempt, live: sqlite3.Connection) -> Plan:
-    """Make the plan again; the caller holds SQLite's write lock on `live`."""
+def read_again(attempt: Attempt, live: sqlite3.Connection, plan: Plan) -> Plan:
+    """Make the plan again; the caller holds SQLite's write lock on `live`.
+
+    The database is what may have changed. The files stay those that were read: one look at the folder
+    is what is applied, unless dev has journaled some of them since.
+    """
     with attempt.phases.measured("read"):
-        return _plan(attempt, live)
+        folder = _folder(attempt) if plan.new_files else plan.folder
+        return _plan(attempt, folder, live)
 
 
-def _plan(attempt: Attempt, connection: sqlite3.Connection | None) -> Plan:
-    folder = read_folder(attempt.migrations, journal_new_files=attempt.policy.dev)
+def _folder(attempt: Attempt) -> Folder:
+    return read_folder(attempt.migrations, journal_new_files=attempt.policy.dev)
+
+
+def _plan(attempt: Attempt, folder: Folder, connection: sqlite3.Connection | None) -> Plan:
     allow = attempt.policy.allow_out_of_order
     if connection is None:
         resolution = resolve(folder, (), allow_out_of_order=allow)
@@ -113,13 +121,9 @@ def _plan(attempt: Attempt, connection: sqlite3.Connection | None) -> Plan:
     drift: tuple[Difference, ...] = ()
     if connection is not None:
         now = sealed_fingerprint(connection) or ""
-        if not now:
-            from local_mcp_gateway.schema import fingerprint, inspect
-
-            # somebody else changed the schema, or nobody has recorded it yet
-            found = inspect(connection)
-            now = fingerprint(found)
-            drift = find_drift(connection, resolution, found, attempt.prepare)
+        if not now:  # somebody else changed the schema, or nobody has recorded it yet
+            now = text_fingerprint(connection)
+            drift = find_drift(connection, resolution, attempt.prepare)
     if drift and _refuses(attempt.policy.drift, pending=bool(pending)):
         raise DriftRefused(
             f"The schema of {attempt.database} was changed outside of its migrations: "
@@ -128,7 +132,7 @@ def _plan(attempt: Attempt, connection: sqlite3.Connection | None) -> Plan:
             drift=[str(difference) for difference in drift],
         )
     new_files = frozenset(migration.tag for migration in pending if migration.idx == NEW)
-    return Plan(resolution, pending, new_files, folder.stamped, now, drift)
+    return Plan(folder, resolution, pending, new_files, now, drift)
 
 
 def up_to(resolution: Resolution, tag: str | None) -> tuple[Migration, ...]:

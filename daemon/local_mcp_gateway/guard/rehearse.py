@@ -97,7 +97,7 @@ def rehearse_on(
                 scratch,
                 rest.group,
                 backup=None,
-                stamped=plan.stamped,
+                stamped=plan.folder.stamped,
                 phases=phases,
                 watch=watch.before_statement,
                 emit=count,

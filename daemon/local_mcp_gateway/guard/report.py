@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
+from local_mcp_gateway.frozen import frozen
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 State = Literal["created", "migrated", "current"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuardReport:
     """The end of a guarded start that succeeded: everything in it is durable."""
 

@@ -29,8 +29,8 @@ from local_mcp_gateway.guard.guard import guarded
 from local_mcp_gateway.guard.seed import plant
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
+from local_mcp_gateway.migrate.seals import text_fingerprint
 from local_mcp_gateway.migrate.seeds import require_files
-from local_mcp_gateway.schema import fingerprint, inspect
 
 if TYPE_CHECKING:
     import threading
@@ -140,7 +140,7 @@ def _finish(
             "reset",
             backup=saved,
             program_version=policy.program_version,
-            fingerprint=fingerprint(inspect(fresh)),
+            fingerprint=text_fingerprint(fresh),
         )
         if seeds:
             plant(fresh, seeds, program_version=policy.program_version, backup=saved)

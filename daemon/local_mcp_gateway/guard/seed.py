@@ -15,8 +15,8 @@ from local_mcp_gateway.guard.backup import back_up_now
 from local_mcp_gateway.guard.hold import commit, settle
 from local_mcp_gateway.guard.values import Done
 from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
+from local_mcp_gateway.migrate.seals import text_fingerprint
 from local_mcp_gateway.migrate.seeds import require_files, run_seeds
-from local_mcp_gateway.schema import fingerprint, inspect
 
 if TYPE_CHECKING:
     import sqlite3
@@ -85,7 +85,7 @@ def plant(
     """Run the seeds inside the caller's transaction, record them, and return the schema's fingerprint."""
     run_seeds(connection, files)
     ensure_ledger(connection)
-    now = fingerprint(inspect(connection))
+    now = text_fingerprint(connection)
     note_event(
         connection, "seeded", backup=backup, program_version=program_version, fingerprint=now
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway.database.connect import open_reader
 from local_mcp_gateway.errors import Damaged, Exit, GatewayError, NotADatabase, Problem
+from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.guard.drift import find_drift
 from local_mcp_gateway.guard.read import up_to
 from local_mcp_gateway.migrate.folder import read_folder
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     Register = Callable[[sqlite3.Connection], None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pending:
     """A migration that would be applied, with what is dangerous in it."""
 
@@ -51,7 +52,7 @@ class Pending:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Status:
     """What there is, what would be done, and what stands in the way."""
 
@@ -124,7 +125,7 @@ def look(
     try:
         with closing(open_reader(database)) as reader:
             resolution = resolve(folder, read_ledger(reader), allow_out_of_order=allow_out_of_order)
-            drift = () if sealed_fingerprint(reader) else _drift(reader, resolution, register)
+            drift = () if sealed_fingerprint(reader) else find_drift(reader, resolution, register)
             found = _pending(resolution, up_to(resolution, to), reader, register)
     except (Damaged, NotADatabase) as error:
         problem = Problem(error.code, error.message, error.hint)
@@ -137,15 +138,6 @@ def look(
         resolution.problems,
         drift,
     )
-
-
-def _drift(
-    reader: sqlite3.Connection, resolution: Resolution, register: Register
-) -> tuple[Difference, ...]:
-    """Compare the schema with the replay: somebody else changed it, or nobody has recorded it yet."""
-    from local_mcp_gateway.schema import inspect
-
-    return find_drift(reader, resolution, inspect(reader), register)
 
 
 def _pending(

@@ -13,10 +13,8 @@ from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.journal import Entry, write_journal
 from local_mcp_gateway.migrate.quotes import refuse_double_quoted
-from local_mcp_gateway.migrate.seals import seal
-from local_mcp_gateway.migrate.untransacted import apply_untransacted
+from local_mcp_gateway.migrate.seals import seal, text_fingerprint
 from local_mcp_gateway.migrate.verify import survey, verify
-from local_mcp_gateway.schema import fingerprint, inspect
 
 if TYPE_CHECKING:
     import sqlite3
@@ -54,6 +52,8 @@ def transact(
         version = attempt.policy.program_version
         if group[0].directives.no_transaction:
             # VACUUM refuses to run in a transaction; the ledger row is committed by itself.
+            from local_mcp_gateway.migrate.untransacted import apply_untransacted
+
             connection.execute("ROLLBACK")
             step = apply_untransacted(
                 connection,
@@ -80,7 +80,7 @@ def transact(
             )
     with phases.measured("verify"):
         losses = verify(connection, before, steps)
-        now = fingerprint(inspect(connection))
+        now = text_fingerprint(connection)
         seal(connection, now)
     return Done(steps, now, losses)
 
@@ -107,7 +107,7 @@ def apply_live(
         live,
         plan.group,
         backup=backup,
-        stamped=plan.stamped,
+        stamped=plan.folder.stamped,
         phases=attempt.phases,
         # A new database has no rows to copy text into; and the folder may be old, its files applied
         # elsewhere, where mending one would read as an edit.

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.groups import first_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from local_mcp_gateway.migrate.apply import Step
-    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.resolve import Resolution
     from local_mcp_gateway.migrate.verify import Loss
     from local_mcp_gateway.schema import Difference
     from local_mcp_gateway.schema.hazards import Hazard
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What one look at folder and database found to do."""
 
+    folder: Folder
     resolution: Resolution
     pending: tuple[Migration, ...]
     """What this attempt will apply, in order: all that is pending, or up to `--to`."""
     new_files: frozenset[str]
     """Dev only: the tags among `pending` that the journal does not know yet."""
-    stamped: bool
-    """The folder is in Drizzle's 1.x format, whose ledger has two columns more."""
     fingerprint: str
     drift: tuple[Difference, ...]
 
@@ -49,7 +49,7 @@ class Plan:
         return replace(self, pending=rest, fingerprint=done.fingerprint, drift=())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Found:
     """A hazard, and the migration that brings it."""
 
@@ -57,7 +57,7 @@ class Found:
     hazard: Hazard
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rehearsal:
     """What the pending chain did to a copy."""
 
@@ -68,7 +68,7 @@ class Rehearsal:
     duration_ms: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Done:
     """What one transaction did; it may still be rolled back."""
 

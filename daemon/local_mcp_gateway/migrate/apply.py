@@ -16,15 +16,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import ForbiddenStatement, Interrupted
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.actions import orphans_before, take_actions
 from local_mcp_gateway.migrate.authority import Authority
-from local_mcp_gateway.migrate.blame import blame
 from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.migrate.tokens import first_words, renamed
@@ -33,6 +31,7 @@ from local_mcp_gateway.migrate.transactions import without_own_transaction
 if TYPE_CHECKING:
     import threading
 
+    from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.statements import Statement
@@ -43,8 +42,7 @@ Inspector = Callable[[sqlite3.Connection, "Migration", "Statement"], None]
 _OPS_BETWEEN_LOOKS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One migration that was applied; nothing is durable before the caller's COMMIT."""
 
     tag: str
@@ -108,7 +106,7 @@ def supervised(
     """Put the authorizer and the interruption in place, and take them away again."""
     (enforced,) = connection.execute("PRAGMA foreign_keys").fetchone()
     authority = Authority(foreign_keys=bool(enforced))
-    connection.set_authorizer(authority)
+    connection.set_authorizer(authority.decide)
     if stop is not None:
         connection.set_progress_handler(stop.is_set, _OPS_BETWEEN_LOOKS)
     try:
@@ -148,12 +146,8 @@ def run(
         try:
             for _ in execute(statement.text):
                 pass  # a SELECT or RETURNING has to be read to its end to have its effect
-        except sqlite3.Error as error:
-            raise blame(
-                error, migration, statement, authority.refusal, down=down is not None
-            ) from error
-        except ValueError as error:  # text that SQLite cannot be given at all
-            raise blame(sqlite3.ProgrammingError(str(error)), migration, statement, None) from error
+        except (sqlite3.Error, ValueError) as error:  # ValueError: text that SQLite cannot be given
+            raise _blamed(error, migration, statement, authority, down=down is not None) from error
         count += 1
         if authority.renaming:
             authority.renaming = False
@@ -172,6 +166,20 @@ def run(
         tables_deleted_from=frozenset(authority.deleted_from),
         renames=tuple(renames),
     )
+
+
+def _blamed(
+    error: sqlite3.Error | ValueError,
+    migration: Migration,
+    statement: Statement,
+    authority: Authority,
+    *,
+    down: bool,
+) -> GatewayError:
+    from local_mcp_gateway.migrate.blame import blame
+
+    told = error if isinstance(error, sqlite3.Error) else sqlite3.ProgrammingError(str(error))
+    return blame(told, migration, statement, authority.refusal, down=down)
 
 
 def restore_state(connection: sqlite3.Connection, authority: Authority) -> None:

@@ -81,7 +81,7 @@ _HARMLESS_ACTIONS = frozenset({_READ, _SELECT, sqlite3.SQLITE_RECURSIVE})
 
 
 class Authority:
-    """Watch one connection while migrations run on it; used as SQLite's authorizer callback."""
+    """Watch one connection while migrations run on it: `decide` is SQLite's authorizer callback."""
 
     def __init__(self, *, foreign_keys: bool = False) -> None:
         self.foreign_keys = foreign_keys
@@ -113,7 +113,7 @@ class Authority:
         self.dropped = set()
         self.touched_state = self.made_temporary = self.renaming = False
 
-    def __call__(
+    def decide(
         self,
         action: int,
         first: str | None,
@@ -126,6 +126,8 @@ class Authority:
             return _OK
         if action in _WRITES and first and first.startswith("sqlite_"):
             return _OK  # DDL does this; a direct write fails by itself without writable_schema
+        if action == _FUNCTION and (second or "").lower() != "load_extension":
+            return _OK
         reason = self._reason_to_refuse(action, first, second)
         if reason:
             self.refusal = reason
@@ -164,7 +166,7 @@ class Authority:
         )
         if table is not None and table.lower() in GUARD_TABLES:
             return f"{table} belongs to the migration guard, a migration may not change it"
-        if action == _FUNCTION and (second or "").lower() == "load_extension":
+        if action == _FUNCTION:
             return "a migration may not load an extension"
         return None
 

@@ -9,13 +9,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-_LINE = re.compile(r"--[ \t]*guard:[ \t]*([^\n]*)", re.IGNORECASE)
-_HEAD = re.compile(r"(?:[ \t\n\f\r\ufeff]+|--[^\n]*|/\*.*?(?:\*/|\Z))*", re.DOTALL)
+from local_mcp_gateway.frozen import frozen
+
+# Compiled when a file asks for something: most do not, and every command would pay for it.
+_LINE = r"--[ \t]*guard:[ \t]*([^\n]*)"
+_HEAD = r"(?:[ \t\n\f\r\ufeff]+|--[^\n]*|/\*.*?(?:\*/|\Z))*"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Directives:
     """The requests of one migration."""
 
@@ -33,11 +35,11 @@ def read_directives(sql: str) -> Directives:
     """Read the requests from the comments at the head of a file."""
     if "guard:" not in sql.lower():
         return NONE
-    head = _HEAD.match(sql)
+    head = re.match(_HEAD, sql, re.DOTALL)
     no_transaction = foreign_keys = False
     accept: set[str] = set()
     unknown: list[str] = []
-    for match in _LINE.finditer(head.group() if head else ""):
+    for match in re.finditer(_LINE, head.group() if head else "", re.IGNORECASE):
         request = match.group(1).strip()
         words = request.lower().replace(",", " ").split()
         if words in (["no-transaction"], ["no_transaction"]):

@@ -11,12 +11,12 @@ import os
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from local_mcp_gateway.errors import MigrationsFolderProblem, Problem, ProblemCode
+from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.directives import Directives, read_directives
 from local_mcp_gateway.migrate.journal import Entry, Journal, read_journal
 
@@ -57,7 +57,7 @@ class Migration(NamedTuple):
         return read_directives(self.sql)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Folder:
     """A migrations folder, in the order in which its migrations are applied."""
 

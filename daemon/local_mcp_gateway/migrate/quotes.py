@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import DoubleQuotedString
+from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.tokens import Token, tokens
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _NO_COLUMN = re.compile(r"no such column: (.+)", re.DOTALL)
 _RESOLVED = frozenset({"SELECT", "WITH", "INSERT", "REPLACE", "UPDATE", "DELETE", "CREATE"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """One double-quoted token that would become text."""
 

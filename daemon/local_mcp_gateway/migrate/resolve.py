@@ -9,10 +9,10 @@ migration with another text: edited.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import Problem, ProblemCode
+from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Folder, Migration
@@ -51,7 +51,7 @@ class AppliedMigration(NamedTuple):
         return self.row.duration_ms
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Edited:
     """An applied migration whose file has changed since."""
 
@@ -59,7 +59,7 @@ class Edited:
     row: Applied
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resolution:
     """How a folder and a ledger fit together. With problems, nothing may be applied."""
 

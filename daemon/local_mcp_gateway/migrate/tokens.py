@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 # In SQLite a quote is doubled to stand inside quotes, `[` ends at the first `]`, and a comment or
 # string that is never closed reaches to the end of the text.
@@ -23,8 +23,7 @@ _GRAMMAR = r"""(?P<space>[ \t\n\f\r]+|--[^\n]*|/\*.*?(?:\*/|\Z))
 _QUOTES = {'"': '"', "`": "`", "[": "]"}
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One token that is not space or comment."""
 
     kind: str

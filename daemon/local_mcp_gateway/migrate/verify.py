@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import VerificationFailed
+from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _NAMED_ROWS = 5
 _REMEMBERED_ORPHANS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Orphans:
     """Rows of one table whose parent is missing in another."""
 
@@ -31,7 +32,7 @@ class Orphans:
     """The first ten thousand rowids; None for tables without one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Survey:
     """What was counted: rows of each table, and orphans by (table, parent), names in lower case."""
 
@@ -39,7 +40,7 @@ class Survey:
     orphans: Mapping[tuple[str, str], Orphans] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Loss:
     """A table that has fewer rows than before, by statements that say so: a hazard, not an error."""
 
