@@ -1,6 +1,7 @@
 """The schema as a value: read out of SQLite, compared, and turned into the next migration.
 
-What every start needs stands here; hazards, plans and snapshots are imported where they are used.
+A start that has nothing to compare imports none of it; hazards, plans and snapshots are imported where
+they are used.
 """
 
 from local_mcp_gateway.schema.compare import Difference, compare
