@@ -223,6 +223,7 @@ class Hub:
             "servers": dict(self._server_states()),
             "profiles": sorted(self.registry.profiles),
             "sessions": len(self.sessions),
+            "tasks": len(asyncio.all_tasks()),
         }
 
     def _server_states(self) -> Iterator[tuple[str, dict[str, Any]]]:

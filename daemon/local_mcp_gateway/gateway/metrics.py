@@ -37,6 +37,11 @@ def _lines(
         yield f"{PREFIX}_upstream_ready{_labels(server=name)} {int(server['state'] == 'ready')}"
     yield from _head("sessions", "gauge", "Client sessions of the handshake era.")
     yield f"{PREFIX}_sessions {status['sessions']}"
+    yield from _head("held_tools", "gauge", "Tools that wait for `server approve`.")
+    for name, server in status["servers"].items():
+        yield f"{PREFIX}_held_tools{_labels(server=name)} {len(server['held'])}"
+    yield from _head("tasks", "gauge", "Tasks of the event loop: what grows without end, leaks.")
+    yield f"{PREFIX}_tasks {status['tasks']}"
 
 
 def _head(name: str, kind: str, text: str) -> Iterator[str]:

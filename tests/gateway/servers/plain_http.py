@@ -82,11 +82,17 @@ class Handler(BaseHTTPRequestHandler):
         return json.dumps({"jsonrpc": "2.0", "id": identity, "result": result}).encode()
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that broke off is no news."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
-    server = ThreadingHTTPServer(("127.0.0.1", parser.parse_args().port), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", parser.parse_args().port), Handler)
     print(f"http://127.0.0.1:{server.server_address[1]}/mcp", flush=True)
     server.serve_forever()
 
