@@ -35,6 +35,14 @@ def backups(place: Place) -> list[dict[str, Any]]:
     return found
 
 
+def damage(place: Place, table: str) -> None:
+    """Overwrite the first page of a table."""
+    ((page,),) = place.query(f"SELECT rootpage FROM sqlite_schema WHERE name = '{table}'")
+    content = bytearray(place.database.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    place.database.write_bytes(content)
+
+
 def data_files(place: Place) -> set[str]:
     """Name the files beside the database, without those of a WAL that a reading test left."""
     found = {path.name for path in place.database.parent.iterdir() if path.is_file()}
@@ -308,6 +316,33 @@ def test_a_damaged_database_is_refused_with_the_command_that_restores_it(kept: P
     assert said.endswith(f"db restore {backup['name']}")
     assert kept.run(*shlex.split(said)[1:], "--yes", bare=True).code == 0
     assert kept.query("SELECT id, text FROM notes") == [(1, "kept")]
+
+
+@pytest.mark.parametrize("table", ["notes", "__drizzle_migrations", "__guard_history"])
+def test_whichever_page_is_damaged_a_restore_says_so_and_succeeds(kept: Place, table: str) -> None:
+    damage(kept, table)
+    done = kept.run("db", "restore", "latest", "--yes")
+    assert done.code == 0, done.stderr
+    assert "cannot be read: what it holds since then is unknown" in done.stderr
+    assert kept.run("db", "migrate").code == 0
+    assert kept.query("SELECT id, text FROM notes") == [(1, "kept")]
+
+
+@pytest.mark.parametrize("table", ["__drizzle_migrations", "__guard_history"])
+def test_a_ledger_that_cannot_be_read_is_damage_to_every_command(kept: Place, table: str) -> None:
+    damage(kept, table)
+    status = kept.run("db", "status", "--json")
+    assert (status.code, status.json()["state"]) == (6, "damaged")
+    for command in (
+        ("migrate", "--dry-run"),
+        ("backup", "create"),
+        ("down", "--steps", "1", "--yes"),
+    ):
+        done = kept.run("db", *command)
+        assert (done.code, "is damaged" in done.stderr + done.stdout) == (6, True), command
+    assert kept.run("doctor").code == 3
+    assert kept.run("db", "reset", "--yes").code == 0
+    assert kept.query("SELECT count(*) FROM notes") == [(0,)]
 
 
 def test_restore_without_any_backup_says_so(place: Place) -> None:

@@ -24,6 +24,8 @@ def test_a_start_with_three_pending_migrations_tells_the_whole_story_in_order(
         gateway.wait_ready()
         assert gateway.stop() == 0
     told = [event for event in gateway.events if event["level"] != "debug"]
+    # On a machine that is busy a start may take long enough to tell how far it is.
+    told = [event for event in told if event["event"] != "guard.progressed"]
     assert [event["event"] for event in told] == [
         "service.starting",
         "guard.locked",
@@ -77,6 +79,7 @@ def test_a_start_with_nothing_pending_makes_no_backup(shipped: Place) -> None:
         gateway.wait_ready()
         assert gateway.stop() == 0
     told = [event["event"] for event in gateway.events if event["level"] != "debug"]
+    told = [name for name in told if name != "guard.progressed"]
     assert told == [
         "service.starting",
         "guard.locked",

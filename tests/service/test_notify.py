@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from local_mcp_gateway.service import progress
 from local_mcp_gateway.service.notify import Notifier, watchdog_interval_s
 from local_mcp_gateway.service.progress import StatusLine
 
@@ -111,3 +113,27 @@ def test_the_watchdog_is_fed_twice_in_its_patience(
     environment: dict[str, str], interval_s: float | None
 ) -> None:
     assert watchdog_interval_s(environment) == interval_s
+
+
+async def test_a_long_start_says_in_the_log_how_far_it_is(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "TELL_EVERY_S", 0.001)
+    told: list[dict[str, object]] = []
+    enough = asyncio.Event()
+
+    def emit(event: str, /, **fields: object) -> None:
+        assert event == "guard.progressed"
+        told.append(fields)
+        enough.set()
+
+    with closing(Notifier(manager.getsockname())) as notifier:
+        status = StatusLine(notifier)
+        status("guard.resolved", pending=["0001_x"])
+        status.progress("backup", 3, 8)
+        telling = asyncio.create_task(progress.keep_telling(status, notifier, emit))
+        async with asyncio.timeout(60):
+            await enough.wait()
+        telling.cancel()
+    assert (told[0]["phase"], told[0]["percent"]) == ("backup", 37)
+    assert "EXTEND_TIMEOUT_USEC=30000000" in received(manager)

@@ -8,12 +8,11 @@ would come back.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup.durable import named_failures
-from local_mcp_gateway.database.connect import open_reader, uri
+from local_mcp_gateway.database.connect import reading, uri
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -46,7 +45,7 @@ def losses(database: Path, other: Path, *, ignored: Collection[str] = ()) -> tup
 
     The caller holds the database's lock. Tables that only `other` has are no loss.
     """
-    with named_failures("compare", database), closing(open_reader(database, locked=True)) as now:
+    with named_failures("compare", database), reading(database, locked=True) as now:
         now.execute("ATTACH ? AS other", (f"{uri(other)}?mode=ro&immutable=1",))
         there = set(_tables(now, "other"))
         compared = (

@@ -48,8 +48,8 @@ def create_backup(
     """Back the database up and return the backup, durable and listed.
 
     Opens its own connections, so the caller may hold BEGIN IMMEDIATE on another; without that,
-    writers of a WAL database go on beside it. `progress(pages done, pages in all)` is called about
-    every 32 MiB. Raises NoRoom, BackupFailed, BackupDamaged, DiskProblem, DatabaseBusy or
+    writers of a WAL database go on beside it. `progress(done, total)` is called about every
+    32 MiB, while it is written and again while it is read back. Raises NoRoom, BackupFailed, BackupDamaged, DiskProblem, DatabaseBusy or
     Interrupted; then nothing is listed and the temporary file is gone.
     """
     database = database.resolve()
@@ -63,8 +63,9 @@ def create_backup(
             raise BackupFailed(f"The backup {path} exists already.", hint="Run it again.")
         temporary = names.temporary(path)
         with temporary_file(temporary) as descriptor:
-            copy_online(database, temporary, progress, deadline_s=deadline_s, stop=stop)
-            sha256 = _read_back(database, temporary, descriptor, stop)
+            half = _halves(progress)
+            copy_online(database, temporary, half(0), deadline_s=deadline_s, stop=stop)
+            sha256 = _read_back(database, temporary, descriptor, stop, half(1))
             backup = Backup(
                 path=path,
                 name=path.stem,
@@ -129,11 +130,26 @@ def copy_online(
         )
 
 
+def _halves(
+    progress: Callable[[int, int], None] | None,
+) -> Callable[[int], Callable[[int, int], None] | None]:
+    """Return what makes the progress of the first (0) or second (1) half into that of the whole."""
+    if progress is None:
+        return lambda _half: None
+    return lambda half: lambda done, total: progress(half * total + done, 2 * total)
+
+
 def _read_back(
-    database: Path, temporary: Path, descriptor: int, stop: threading.Event | None
+    database: Path,
+    temporary: Path,
+    descriptor: int,
+    stop: threading.Event | None,
+    progress: Callable[[int, int], None] | None,
 ) -> str:
     try:
-        return checked_hash(temporary, "quick_check", flush=descriptor, stop=stop)
+        return checked_hash(
+            temporary, "quick_check", flush=descriptor, stop=stop, progress=progress
+        )
     except BackupDamaged as error:
         raise BackupFailed(
             f"The backup of {database} is not sound: {error.message}",

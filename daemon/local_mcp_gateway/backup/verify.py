@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.backup.manifest import Backup
 
 HASH_CHUNK_BYTES = 1 << 20
+TOLD_BYTES = 32 << 20
+"""Hashed between two reports of the progress."""
 OPCODES_BETWEEN_LOOKS = 100_000
 """How often a check looks whether it should stop: about every 10 ms."""
 
@@ -63,13 +65,14 @@ def checked_hash(
     *,
     flush: int | None = None,
     stop: threading.Event | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Return the SHA-256 of a database file that passes the check; raises BackupDamaged.
 
     `flush` is a descriptor of the file whose bytes are sent to the disk in the same time; they are
-    there when this returns.
+    there when this returns. `progress(bytes hashed, bytes in all)` is called from the hash's thread.
     """
-    jobs = [_Job(lambda: file_hash(path, stop=stop))]
+    jobs = [_Job(lambda: file_hash(path, stop=stop, progress=progress))]
     if flush is not None:
         jobs.append(_Job(lambda: os.fsync(flush)))
     try:
@@ -108,13 +111,23 @@ class _Job(threading.Thread):
         return self._result
 
 
-def file_hash(path: Path, *, stop: threading.Event | None = None) -> str:
+def file_hash(
+    path: Path,
+    *,
+    stop: threading.Event | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> str:
     """Return the SHA-256 of a file in hex; raises Interrupted when asked to stop."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(HASH_CHUNK_BYTES))
     with path.open("rb", buffering=0) as file:
+        total = os.fstat(file.fileno()).st_size
+        done = 0
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
+            done += count
+            if progress is not None and done % TOLD_BYTES < HASH_CHUNK_BYTES:
+                progress(done, total)
             if stop is not None and stop.is_set():
                 raise Interrupted("Stopped by a signal while a backup was read.")
     return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -196,13 +195,13 @@ def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], 
 
 def _weighed(invocation: Invocation, made: Draft) -> Draft:
     """Say what a rebuild costs on the database at hand, if there is one."""
-    from local_mcp_gateway.database.connect import open_reader  # noqa: PLC0415
+    from local_mcp_gateway.database.connect import reading  # noqa: PLC0415
     from local_mcp_gateway.schema.weight import weigh  # noqa: PLC0415
 
     database = invocation.database
     if not made.plan.rebuilds or not database.is_file() or database.stat().st_size == 0:
         return made
-    with closing(open_reader(database)) as connection:
+    with reading(database) as connection:
         hazards = weigh(made.plan.hazards, connection)
     return replace(made, plan=replace(made.plan, hazards=hazards))
 

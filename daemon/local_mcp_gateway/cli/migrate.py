@@ -9,7 +9,7 @@ import click
 from local_mcp_gateway.cli import render
 from local_mcp_gateway.cli.context import Invocation, stop_on_signals
 from local_mcp_gateway.cli.progress import progress_bar
-from local_mcp_gateway.errors import Exit, HistoryRefused
+from local_mcp_gateway.errors import Damaged, Exit, HistoryRefused
 
 if TYPE_CHECKING:
     from local_mcp_gateway.guard import GuardReport
@@ -93,6 +93,8 @@ def _dry_run(
     seen = look(
         invocation.database, invocation.migrations, allow_out_of_order=allow_out_of_order, to=to
     )
+    if seen.state == "damaged":
+        raise Damaged(seen.problems[0].message, hint=seen.problems[0].hint)
     if seen.problems:
         raise HistoryRefused(seen.problems)
     if as_json:

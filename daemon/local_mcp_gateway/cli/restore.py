@@ -74,21 +74,23 @@ def restore(
 
 def _losses(database: Path, backup: Backup) -> Iterator[str]:
     """Say what is in the database now and would not be after the restore."""
-    from contextlib import closing
-
     from local_mcp_gateway.backup.restore import rows_lost
-    from local_mcp_gateway.database.connect import open_reader
+    from local_mcp_gateway.database.connect import reading
+    from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.migrate.ledger import GUARD_TABLES, read_ledger
 
     yield f"{database} will be replaced by its backup of {backup.created_at}."
     if not database.exists():
         return
     changes = rows_lost(database, backup)
+    try:
+        with reading(database) as reader:
+            applied = [row.tag or row.hash for row in read_ledger(reader)]
+    except GatewayError:
+        changes = None
     if changes is None:
         yield "The present database cannot be read: what it holds since then is unknown."
         return
-    with closing(open_reader(database)) as reader:
-        applied = [row.tag or row.hash for row in read_ledger(reader)]
     for tag in applied:
         if tag not in backup.applied:
             yield f"Migration {tag} was applied since and will be pending again."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -152,12 +151,12 @@ def _weighed(
     invocation: Invocation, hazards: Sequence[tuple[str, Hazard]], pending: Collection[str]
 ) -> list[tuple[str, Hazard]]:
     """Say what the rebuilds of pending migrations cost on this database; nothing is lost in a new one."""
-    from local_mcp_gateway.database.connect import open_reader  # noqa: PLC0415
+    from local_mcp_gateway.database.connect import reading  # noqa: PLC0415
     from local_mcp_gateway.schema.weight import weigh  # noqa: PLC0415
 
     if not pending:
         return list(hazards)
-    with closing(open_reader(invocation.database)) as connection:
+    with reading(invocation.database) as connection:
         return [
             (tag, weigh([hazard], connection)[0] if tag in pending else hazard)
             for tag, hazard in hazards
@@ -166,14 +165,14 @@ def _weighed(
 
 def _damage(invocation: Invocation) -> Problem | None:
     """Run SQLite's full integrity check; a database that is not there yet is whole."""
-    from local_mcp_gateway.database.connect import open_reader  # noqa: PLC0415
+    from local_mcp_gateway.database.connect import reading  # noqa: PLC0415
     from local_mcp_gateway.database.integrity import full_check  # noqa: PLC0415
 
     database = invocation.database
     if not _exists(invocation):
         return None
     try:
-        with closing(open_reader(database)) as connection:
+        with reading(database) as connection:
             full_check(connection, database)
     except GatewayError as error:
         if error.exit_code != Exit.DAMAGED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,12 +99,12 @@ def _snapshot(path: Path) -> Schema:
 
 
 def _database(path: Path) -> Schema:
-    from local_mcp_gateway.database.connect import open_reader  # noqa: PLC0415
+    from local_mcp_gateway.database.connect import reading  # noqa: PLC0415
     from local_mcp_gateway.schema import Schema, inspect  # noqa: PLC0415
 
     if not path.exists() or path.stat().st_size == 0:
         return Schema()
-    with closing(open_reader(path)) as connection:
+    with reading(path) as connection:
         return inspect(connection)
 
 

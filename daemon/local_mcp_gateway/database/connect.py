@@ -13,11 +13,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.errors import DatabasePathProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BUSY_TIMEOUT_MS = 5_000
 SQLITE_VERSION = sqlite3.sqlite_version
@@ -87,6 +92,16 @@ def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
             ):
                 raise
             return open_checked(f"{uri(path)}?mode=rw")
+
+
+@contextmanager
+def reading(path: Path, *, locked: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open the database to read for the length of a block, as `open_reader` does.
+
+    What SQLite finds wrong with the file meanwhile (any page may be damaged) is raised as Damaged.
+    """
+    with explained(path), closing(open_reader(path, locked=locked)) as connection:
+        yield connection
 
 
 def open_scratch(path: Path | None = None) -> sqlite3.Connection:

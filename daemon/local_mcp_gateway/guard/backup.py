@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import create_backup
-from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.database.connect import reading
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.ledger import read_ledger
 from local_mcp_gateway.migrate.seals import text_fingerprint
@@ -36,7 +35,7 @@ def back_up_now(
     backup and not in its manifest, which makes a restore of it no less right.
     """
     begun = perf_counter()
-    with closing(open_reader(database)) as reader:
+    with reading(database) as reader:
         applied = [row.tag or row.hash for row in read_ledger(reader)]
         now = text_fingerprint(reader)
     backup = create_backup(

@@ -17,8 +17,8 @@ from local_mcp_gateway.backup.restore import rows_lost
 from local_mcp_gateway.database.connect import (
     begin_immediate,
     open_migration,
-    open_reader,
     open_scratch,
+    reading,
 )
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.integrity import probe
@@ -113,7 +113,7 @@ def _plan(
 
 def look_back(attempt: Attempt, *, steps: int | None, to: str | None) -> DownPlan:
     """Plan the way back without any lock, to show it before it is confirmed."""
-    with closing(open_reader(attempt.database)) as reader:
+    with reading(attempt.database) as reader:
         return plan_way_back(attempt, reader, steps=steps, to=to)
 
 

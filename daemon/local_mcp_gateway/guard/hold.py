@@ -13,7 +13,7 @@ from local_mcp_gateway.backup.room import database_bytes
 from local_mcp_gateway.database.connect import (
     begin_immediate,
     open_migration,
-    open_reader,
+    reading,
     set_foreign_keys,
 )
 from local_mcp_gateway.database.faults import explained
@@ -107,7 +107,7 @@ def _require_pages(attempt: Attempt, live: sqlite3.Connection, written: Pages) -
     A write that only claimed to have happened may leave an older page in its place, which no check of
     the file's structure can find. If another program has written since, nothing can be said.
     """
-    with closing(open_reader(attempt.database, locked=True)) as reader:
+    with reading(attempt.database, locked=True) as reader:
         found = pages(reader)
     (version,) = live.execute("PRAGMA data_version").fetchone()
     if found and version == written.version and not found.agree(written):
@@ -132,7 +132,7 @@ def settle(attempt: Attempt, done: Done, backup: Backup | None) -> None:
                 hint="The migration may not last: repair the disk, then see `db status`.",
             ) from None
         try:
-            with closing(open_reader(attempt.database, locked=True)) as reader:
+            with reading(attempt.database, locked=True) as reader:
                 _require_as_written(attempt, reader, done)
         except Damaged as error:
             hint = f"Restore with `db restore {backup.name}`." if backup else error.hint
@@ -148,10 +148,15 @@ def settle(attempt: Attempt, done: Done, backup: Backup | None) -> None:
 
 def _require_as_written(attempt: Attempt, reader: sqlite3.Connection, done: Done) -> None:
     """Raise Damaged unless the file is sound and its schema is the one that was committed."""
+
+    def still() -> None:
+        attempt.progress("settle", 0, 0)
+
     if database_bytes(attempt.database) <= THOROUGH_BYTES:
-        full_check(reader, attempt.database)
+        full_check(reader, attempt.database, progress=still)
     else:
-        quick_check(reader, attempt.database, limit_s=attempt.policy.quick_check_limit_s)
+        limit_s = attempt.policy.quick_check_limit_s
+        quick_check(reader, attempt.database, limit_s=limit_s, progress=still)
     if text_fingerprint(reader) != done.fingerprint:
         # An older first page is a whole database too: of the schema from before.
         raise Damaged(f"{attempt.database} does not read back as written: a write was lost.")

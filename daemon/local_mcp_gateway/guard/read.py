@@ -7,12 +7,11 @@ nothing is pending, and again under it, since only then no other program can cha
 from __future__ import annotations
 
 import shlex
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import list_backups, newest_good, sweep
 from local_mcp_gateway.bundled import bundled
-from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.database.connect import reading
 from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.errors import Damaged, DriftRefused, HistoryRefused, UsageProblem
 from local_mcp_gateway.guard.drift import find_drift
@@ -43,6 +42,7 @@ def check(attempt: Attempt) -> bool:
                 attempt.database,
                 quick_check_limit_s=attempt.policy.quick_check_limit_s,
                 stop=attempt.stop,
+                progress=lambda: attempt.progress("check", 0, 0),
             )
         except Damaged as error:
             raise Damaged(error.message, hint=_way_back(attempt), **error.data) from None
@@ -75,7 +75,7 @@ def read(attempt: Attempt, *, fresh: bool) -> Plan:
         if fresh:
             plan = _plan(attempt, _folder(attempt), None)
         else:
-            with closing(open_reader(attempt.database, locked=True)) as reader:
+            with reading(attempt.database, locked=True) as reader:
                 plan = _plan(attempt, _folder(attempt), reader)
     attempt.emit(
         "guard.resolved",

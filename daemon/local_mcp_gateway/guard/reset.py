@@ -18,7 +18,7 @@ from local_mcp_gateway.backup.verify import digest, open_immutable
 from local_mcp_gateway.database.connect import (
     begin_immediate,
     open_migration,
-    open_reader,
+    reading,
     set_foreign_keys,
 )
 from local_mcp_gateway.database.integrity import full_check, quick_check
@@ -119,7 +119,7 @@ def _saved(
 def _is_damaged(real: Path) -> bool:
     """Tell whether it is the database that is not sound, and not only the backup that was made of it."""
     try:
-        with closing(open_reader(real)) as reader:
+        with reading(real) as reader:
             quick_check(reader, real)
     except (Damaged, NotADatabase):
         return True

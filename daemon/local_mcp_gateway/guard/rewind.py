@@ -22,7 +22,7 @@ from local_mcp_gateway.backup import list_backups, scratch_copy
 from local_mcp_gateway.backup.losses import losses
 from local_mcp_gateway.backup.restore import restore
 from local_mcp_gateway.backup.verify import open_immutable
-from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.database.connect import reading
 from local_mcp_gateway.errors import GatewayError, NoWayBack, ProblemCode
 from local_mcp_gateway.guard.down import go_back_held, go_back_on_copy
 from local_mcp_gateway.guard.read import read
@@ -95,7 +95,7 @@ def find_course(attempt: Attempt, *, at_start: bool) -> Course | None:
     folder = read_folder(attempt.migrations, journal_new_files=True)
     if any(problem.code != ProblemCode.MISSING for problem in folder.problems):
         return None
-    with closing(open_reader(attempt.database, locked=True)) as reader:
+    with reading(attempt.database, locked=True) as reader:
         rows = read_ledger(reader)
         texts = kept_texts(reader)
         downs = applied_downs(reader, [row.tag for row in rows if row.tag])

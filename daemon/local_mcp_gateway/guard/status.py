@@ -7,7 +7,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.database.connect import reading
 from local_mcp_gateway.errors import Damaged, Exit, GatewayError, NotADatabase, Problem
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.guard.drift import find_drift
@@ -123,7 +123,7 @@ def look(
             problems=resolution.problems,
         )
     try:
-        with closing(open_reader(database)) as reader:
+        with reading(database) as reader:
             resolution = resolve(folder, read_ledger(reader), allow_out_of_order=allow_out_of_order)
             drift = () if sealed_fingerprint(reader) else find_drift(reader, resolution, register)
             found = _pending(resolution, up_to(resolution, to), reader, register)
@@ -185,5 +185,5 @@ def read_events(database: Path) -> tuple[Recorded, ...]:
     """Return the history of a database, oldest first; none for one that does not exist yet."""
     if not database.exists():
         return ()
-    with closing(open_reader(database)) as reader:
+    with reading(database) as reader:
         return read_history(reader)

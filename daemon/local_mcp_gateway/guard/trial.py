@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import names, require_room, room_needed
 from local_mcp_gateway.backup.durable import make_folder, named_failures, temporary_file
 from local_mcp_gateway.backup.snapshot import copy_online
-from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.database.connect import reading
 from local_mcp_gateway.guard.read import read
 from local_mcp_gateway.guard.rehearse import rehearse_on
 from local_mcp_gateway.migrate.verify import survey
@@ -87,7 +87,7 @@ def copy_of(attempt: Attempt, source: Path) -> Iterator[Attempt]:
 
 def _run(on_copy: Attempt, source: Path) -> Trial:
     copy = on_copy.database
-    with closing(open_reader(copy)) as reader:
+    with reading(copy) as reader:
         before = dict(survey(reader).rows)
     size = copy.stat().st_size
     plan = read(on_copy, fresh=False)

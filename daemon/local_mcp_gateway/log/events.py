@@ -39,6 +39,9 @@ EVENTS: dict[str, Event] = {
     "guard.hazard_found": Event(
         "warning", "A pending migration can delete data or block old clients."
     ),
+    "guard.progressed": Event(
+        "info", "A start takes long: every 5 s, the phase that it is in and how much of it is done."
+    ),
     "backup.created": Event("info", "A backup was written, flushed, read back and verified."),
     "migration.executed": Event(
         "debug", "A migration's statements ran, on the copy or inside the transaction."

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import closing
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.database.connect import reading
 from local_mcp_gateway.errors import MigrationApplied, UsageProblem
 from local_mcp_gateway.migrate.journal import replace_durably
 from local_mcp_gateway.migrate.ledger import read_ledger
@@ -42,7 +41,7 @@ def has_applied(database: Path, migration: Migration) -> bool:
     """Tell whether this database has applied it, also in a wording that was edited since."""
     if not database.exists() or database.stat().st_size == 0:
         return False
-    with closing(open_reader(database)) as connection:
+    with reading(database) as connection:
         return any(
             row.hash == migration.hash or row.created_at == migration.when
             for row in read_ledger(connection)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup import list_backups, room_needed
-from local_mcp_gateway.database.connect import open_reader, open_scratch
+from local_mcp_gateway.database.connect import open_scratch, reading
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.guard.status import look
@@ -232,7 +232,7 @@ def _service(_: Settings) -> Iterator[Finding]:
 def _upstreams(settings: Settings) -> Iterator[Finding]:
     if not settings.database_path.exists():
         return
-    with closing(open_reader(settings.database_path)) as reader:
+    with reading(settings.database_path) as reader:
         known = reader.execute("SELECT 1 FROM sqlite_schema WHERE name = 'mcp_servers'").fetchone()
         sql = "SELECT name, command FROM mcp_servers WHERE kind = 'stdio' AND active = 1"
         commands = [(str(row[0]), str(row[1])) for row in reader.execute(sql)] if known else []

@@ -6,10 +6,9 @@ hand, and deserves a sentence.
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connect import open_reader
+from local_mcp_gateway.database.connect import reading
 from local_mcp_gateway.errors import MigrationsFolderProblem
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ NEEDED = frozenset({"mcp_servers", "profiles", "profile_mcp_servers"})
 
 def require_own_tables(database: Path, migrations: Path) -> None:
     """Raise MigrationsFolderProblem unless the migrated database has what serving needs."""
-    with closing(open_reader(database)) as reader:
+    with reading(database) as reader:
         rows = reader.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
     missing = sorted(NEEDED - {name for (name,) in rows})
     if missing:

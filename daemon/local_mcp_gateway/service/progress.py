@@ -1,7 +1,8 @@
-"""What `systemctl status` shows while we work: one sentence, made from the events and the progress.
+"""What a person who waits for a start is told: one line in `systemctl status`, an event now and then.
 
-The same events go to the log; this only listens. It also asks systemd for more time whenever the guard
-gets on with its work, so that a long migration is never killed for being slow.
+Made from the events of the start and from the guard's progress; it only listens. It also asks systemd
+for more time whenever the guard gets on with its work, so that a long migration is never killed for
+being slow.
 """
 
 from __future__ import annotations
@@ -9,26 +10,38 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import anyio
+
 if TYPE_CHECKING:
+    from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.notify import Notifier
 
 LEAST_PAUSE_S = 0.5
 """Progress is reported for every page; systemd need not hear more often than this."""
+TELL_EVERY_S = 5.0
+"""A start that takes no longer says nothing of its progress in the log."""
 
-_WORDS = {
-    "service.starting": "starting",
-    "guard.waiting": "waiting for the database's lock, held by process {pid}",
-    "guard.locked": "checking the database",
-    "guard.resolved": "comparing migrations",
-    "backup.created": "rehearsing the pending migrations",
-    "migration.rehearsed": "applying the pending migrations",
-    "guard.ready": "starting the gateway",
+_BEGINS = {
+    "service.starting": "start",
+    "guard.waiting": "wait",
+    "guard.locked": "check",
+    "guard.resolved": "prepare",
+    "backup.created": "rehearse",
+    "migration.rehearsed": "apply",
+    "guard.verified": "settle",
+    "guard.ready": "serve",
 }
-_PHASES = {
+"""Which phase begins with an event."""
+_WORDS = {
+    "start": "starting",
+    "wait": "waiting for the database's lock, held by process {pid}",
+    "check": "checking the database",
+    "prepare": "comparing migrations",
     "backup": "backing up",
-    "rehearse": "rehearsing",
-    "apply": "applying",
-    "check": "checking",
+    "rehearse": "rehearsing the pending migrations",
+    "apply": "applying the pending migrations",
+    "settle": "committing and checking the result",
+    "serve": "starting the gateway",
 }
 
 
@@ -36,21 +49,40 @@ class StatusLine:
     """Listens to the events of a start (as an Emit) and to the guard's progress."""
 
     def __init__(self, notifier: Notifier) -> None:
+        self.phase = "start"
+        self.percent: int | None = None
         self._notifier = notifier
         self._last = 0.0
 
     def __call__(self, event: str, /, **fields: object) -> None:
         """Show what the event means, if it means something to a person who waits."""
-        words = _WORDS.get(event)
-        if words is None or not self._notifier:
+        phase = _BEGINS.get(event)
+        if phase is None:
             return
-        self._notifier.working(words.format_map({"pid": "?", **fields}))
+        self.phase, self.percent = phase, None
+        self._notifier.working(_WORDS[phase].format_map({"pid": "?", **fields}))
 
     def progress(self, phase: str, done: int, total: int) -> None:
-        """Show how far a phase is; `done` and `total` are in the phase's own unit."""
+        """Show how far a phase is; `done` and `total` are in the phase's own unit, 0: not known."""
+        self.phase, self.percent = phase, 100 * done // total if total > 0 else None
         now = time.monotonic()
-        if not self._notifier or now - self._last < LEAST_PAUSE_S:
+        if now - self._last < LEAST_PAUSE_S:
             return
         self._last = now
-        share = f", {100 * done // total} %" if total > 0 else ""
-        self._notifier.working(f"{_PHASES.get(phase, phase)}{share}")
+        share = "" if self.percent is None else f", {self.percent} %"
+        self._notifier.working(f"{_WORDS.get(phase, phase)}{share}")
+
+
+async def keep_telling(status: StatusLine, notifier: Notifier, emit: Emit) -> None:
+    """Ask systemd for more time and say in the log how far it is: one statement may take minutes."""
+    begun = time.monotonic()
+    notifier.working()
+    while True:
+        await anyio.sleep(TELL_EVERY_S)
+        notifier.working()
+        emit(
+            "guard.progressed",
+            phase=status.phase,
+            percent=status.percent,
+            duration_ms=round((time.monotonic() - begun) * 1000, 3),
+        )

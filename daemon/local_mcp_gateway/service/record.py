@@ -21,6 +21,7 @@ from local_mcp_gateway.service.clock import since_process_start_ms
 MOST_BYTES = 1024 * 1024
 KEPT_BYTES = MOST_BYTES // 2
 _AFTERWARDS = {"upstream.connected", "upstream.lost", "service.stopping", "service.stopped"}
+_NO_STEPS = {"guard.progressed"}
 _ENDS = {"service.ready", "guard.refused", "service.refused", "service.failed", "service.stopped"}
 
 
@@ -45,7 +46,7 @@ class StartRecord:
 
     def __call__(self, event: str, /, **fields: object) -> None:
         """Write one event down, if it belongs to the start."""
-        if self._over and not self._is_news(event, fields):
+        if event in _NO_STEPS or (self._over and not self._is_news(event, fields)):
             return
         self._over = self._over or event in _ENDS
         line = {"start": self._id, "ms": since_process_start_ms(), "event": event}

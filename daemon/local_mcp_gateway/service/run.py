@@ -29,10 +29,10 @@ from local_mcp_gateway.log.journal import is_journal
 from local_mcp_gateway.log.unblocked import Unblocked
 from local_mcp_gateway.service import listen
 from local_mcp_gateway.service.history import log_path
-from local_mcp_gateway.service.notify import EXTENSION_S, Notifier
+from local_mcp_gateway.service.notify import Notifier
 from local_mcp_gateway.service.own_tables import require_own_tables
 from local_mcp_gateway.service.policy import guard_policy
-from local_mcp_gateway.service.progress import StatusLine
+from local_mcp_gateway.service.progress import StatusLine, keep_telling
 from local_mcp_gateway.service.record import StartRecord
 from local_mcp_gateway.service.refusal import cause_of, say_end
 from local_mcp_gateway.service.signals import Signals
@@ -142,7 +142,7 @@ async def _guarding(
         stop=signals.stop,
     )
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_keep_extending, notifier)
+        tasks.start_soon(keep_telling, status, notifier, emit)
         report = await anyio.to_thread.run_sync(guard.__enter__)
         tasks.cancel_scope.cancel()
     try:
@@ -152,13 +152,6 @@ async def _guarding(
             await anyio.to_thread.run_sync(guard.__exit__, type(error), error, error.__traceback__)
         raise
     await anyio.to_thread.run_sync(guard.__exit__, None, None, None)
-
-
-async def _keep_extending(notifier: Notifier) -> None:
-    """Ask systemd for more time as long as the guard's thread runs: one statement may take minutes."""
-    while notifier:
-        notifier.working()
-        await anyio.sleep(EXTENSION_S / 3)
 
 
 def _prepare_folder(settings: Settings) -> None:
