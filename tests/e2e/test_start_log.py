@@ -46,7 +46,7 @@ def test_a_start_with_three_pending_migrations_tells_the_whole_story_in_order(
     by_name = {event["event"]: event for event in told}
     assert by_name["service.starting"]["database"] == str(shipped.database)
     assert by_name["guard.locked"]["pid"] == gateway.process.pid
-    assert by_name["guard.resolved"]["applied"] == 4
+    assert by_name["guard.resolved"]["applied"] == len(shipped.folder.journal()) - len(tags)
     assert by_name["guard.resolved"]["pending"] == tags
     (backup,) = shipped.backups
     assert by_name["backup.created"]["path"] == str(backup)
