@@ -152,6 +152,19 @@ def test_prune_asks_first_and_keeps_the_one_from_before_the_newest_migration(kep
 
 @pytest.mark.root
 @needs_root
+def test_prune_keeps_the_last_good_backup_when_the_newer_ones_were_damaged(kept: Place) -> None:
+    made = [kept.run("db", "backup", "create", "--json").json() for _ in range(3)]
+    for later in made[1:]:
+        file = Path(later["path"])
+        file.write_bytes(file.read_bytes()[:-10] + b"x" * 10)
+    limits = ("--keep-last", "1", "--keep-daily-days", "0")
+    assert kept.run("db", "backup", "prune", *limits, "--yes").code == 0
+    left = [backup["name"] for backup in backups(kept)]
+    assert made[0]["name"] in left
+    assert made[1]["name"] not in left
+    assert kept.run("db", "restore", made[0]["name"], "--yes").code == 0
+
+
 def test_a_backup_folder_on_a_full_disk_exits_9_and_says_how_much_is_missing(
     kept: Place, tmp_path: Path
 ) -> None:

@@ -25,20 +25,24 @@ class Retention:
     """Besides, the newest of each UTC day, for this many days."""
 
 
-def retained(backups: Sequence[Backup], policy: Retention, now: datetime) -> tuple[Backup, ...]:
+def retained(
+    backups: Sequence[Backup], policy: Retention, now: datetime, *, good: str | None = None
+) -> tuple[Backup, ...]:
     """Return the backups to keep, newest first. Pure.
 
     Whatever the policy says these stay: the newest, the newest made before a migration, and the
     newest from before the newest migration that any backup holds (later ones may all be of attempts
-    that failed).
+    that failed). `good` names the newest that was just read back whole, which stays too: the newest
+    may have been damaged since it was made.
     """
     ordered = sorted(backups, key=_age, reverse=True)
-    kept = {backup.name for backup in ordered[: max(policy.keep_last, 1)]}
+    kept: set[str | None] = {backup.name for backup in ordered[: max(policy.keep_last, 1)]}
     kept |= {backup.name for backup in _one_a_day(ordered, policy.keep_daily_days, now)}
     kept |= {
         backup.name for backup in ordered if backup.before is not None and _first(ordered, backup)
     }
     kept |= {backup.name for backup in _before_the_newest_migration(ordered)}
+    kept |= {good}
     return tuple(backup for backup in ordered if backup.name in kept)
 
 
@@ -67,12 +71,14 @@ def _before_the_newest_migration(ordered: Sequence[Backup]) -> Iterable[Backup]:
     yield from [backup for backup in ordered if newest not in backup.applied][:1]
 
 
-def prune(backups: Sequence[Backup], policy: Retention, now: datetime) -> tuple[Backup, ...]:
+def prune(
+    backups: Sequence[Backup], policy: Retention, now: datetime, *, good: str | None = None
+) -> tuple[Backup, ...]:
     """Remove the backups that the policy does not keep; return them.
 
     A backup is taken off the list first; killed after that, the next sweep removes its file.
     """
-    kept = {backup.name for backup in retained(backups, policy, now)}
+    kept = {backup.name for backup in retained(backups, policy, now, good=good)}
     removed = []
     for backup in backups:
         if backup.name in kept:

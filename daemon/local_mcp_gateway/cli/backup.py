@@ -139,8 +139,10 @@ def prune(
 ) -> int:
     """Remove backups that the policy does not keep.
 
-    The newest one and the one from before the newest migration always stay.
+    The newest one, the newest that reads back whole and the one from before the newest migration
+    always stay.
     """
+    from local_mcp_gateway.backup import newest_good
     from local_mcp_gateway.backup.retention import Retention, retained
     from local_mcp_gateway.backup.retention import prune as remove
 
@@ -152,10 +154,16 @@ def prune(
     now = datetime.now(UTC)
     backups = _listing(invocation).backups
     kept = {item.name for item in retained(backups, policy, now)}
+    good = None
+    if len(kept) < len(backups):
+        with stop_on_signals() as stop:
+            sound = newest_good(backups, stop=stop)
+        good = sound.name if sound else None
+        kept |= {good} if good else set()
     doomed = [item for item in backups if item.name not in kept]
     if doomed and not dry_run:
         _ask(doomed, yes=yes)
-        remove(backups, policy, now)
+        remove(backups, policy, now, good=good)
     if as_json:
         render.print_json(
             {"removed": [] if dry_run else [item.name for item in doomed],
