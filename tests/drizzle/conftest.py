@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.drizzle.toolbox import ONE, ZERO, Toolbox
-from tests.npm import installed
+from tests.fetched import npm
 
 
 @pytest.fixture(scope="session")
 def zero(pytestconfig: pytest.Config) -> Toolbox:
     """drizzle-orm and drizzle-kit of the line that npm calls latest."""
-    return Toolbox(installed(pytestconfig, "drizzle-0", ZERO))
+    return Toolbox(npm(pytestconfig, "drizzle-0", ZERO))
 
 
 @pytest.fixture(scope="session")
 def one(pytestconfig: pytest.Config) -> Toolbox:
     """drizzle-orm 1.x, whose folders and ledger look different."""
-    return Toolbox(installed(pytestconfig, "drizzle-1", ONE))
+    return Toolbox(npm(pytestconfig, "drizzle-1", ONE))

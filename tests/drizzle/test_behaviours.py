@@ -1,6 +1,7 @@
-"""The table of peers, run against the real drizzle: what it passes over in silence, we name.
+"""What the real drizzle passes over in silence, we name, on the same folder and database.
 
-A row each. When one of these fails, drizzle has changed, and the table in the docs with it.
+What all the peers do is in `tests/peers/test_table.py`. When one of these fails, drizzle has changed, and
+the docs with it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The row "ours" of the table of peers: what each of them passes over in silence, we refuse or survive.
 
-What the peers do with the same folders is in `tests/drizzle/test_behaviours.py`.
+What the peers do about the same mishaps is in `tests/peers/test_table.py`.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import anyio
 import pytest
 from mcp import Client, types
 
+from tests.fetched import npm
 from tests.harness import Place, new_place
-from tests.npm import installed
 
 pytestmark = pytest.mark.npm
 SCOPE = "@modelcontextprotocol"
@@ -51,7 +51,7 @@ class Real:
 
 @pytest.fixture(scope="module")
 def real(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
-    programs = installed(pytestconfig, "npm-mcp", PACKAGES) / "node_modules" / ".bin"
+    programs = npm(pytestconfig, "npm-mcp", PACKAGES) / "node_modules" / ".bin"
     place = new_place(tmp_path_factory.mktemp("real"), shipped=True)
     files = place.root / "files"
     files.mkdir()
