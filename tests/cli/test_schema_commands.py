@@ -77,6 +77,7 @@ def test_it_writes_migration_way_back_snapshot_and_journal(
     validate_json("db-generate", made.json())
     assert made.json()["tag"] == "0001_add_mcp_servers_description"
     assert list(files(place)) == [
+        "0000_initial.down.sql",
         "0000_initial.sql",
         "0001_add_mcp_servers_description.down.sql",
         "0001_add_mcp_servers_description.sql",
@@ -240,6 +241,7 @@ def test_a_damaged_snapshot_is_written_again_from_the_replay_and_said_so(place: 
         ("mcp_servers.name=mcp_servers.nope", "no column nope in mcp_servers after"),
         ("nope=other", "no table nope"),
         ("nonsense", "has to look like"),
+        ("mcp_servers=mcp_servers", "the two names are the same"),
     ],
 )
 def test_a_rename_of_what_does_not_exist_is_refused(place: Place, rename: str, why: str) -> None:
@@ -297,6 +299,66 @@ def test_a_bad_sql_file_is_told_with_its_line(place: Place) -> None:
     refused = generate(place, SERVERS + "\n-- a comment;\nCREATE TABLE mcp_servers(x);\n")
     assert refused.code == 2
     assert "schema.sql, line 7: table mcp_servers already exists" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("ATTACH 'other.db' AS o;\nCREATE TABLE o.t(a);", "line 1: a schema has no other files"),
+        ("CREATE TABLE t(a);\nVACUUM INTO 'other.db';", "line 2: a schema has no other files"),
+        ("CREATE TEMP TABLE t(a);", "nothing temporary"),
+        ("CREATE TABLE t(a CHECK (nope(a)));", "no such function: nope"),
+    ],
+)
+def test_a_sql_file_that_is_more_than_a_schema_is_refused(
+    place: Place, sql: str, said: str
+) -> None:
+    refused = generate(place, sql)
+    assert refused.code == 2
+    assert said in refused.stderr
+    assert not (place.root / "other.db").exists()
+    assert place.folder.journal() == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("CREATE VIEW v AS SELECT b FROM t;", "The view v cannot run: no such column: b."),
+        (
+            "CREATE TRIGGER tr AFTER INSERT ON t BEGIN INSERT INTO gone VALUES (1); END;",
+            "The trigger tr cannot run: no such table: main.gone.",
+        ),
+        (
+            "CREATE TRIGGER tr AFTER UPDATE OF a ON t BEGIN UPDATE t SET b = 1; END;",
+            "The trigger tr cannot run: no such column: b.",
+        ),
+        (
+            (
+                "CREATE VIEW v AS SELECT a FROM t;"
+                "CREATE TRIGGER tr INSTEAD OF DELETE ON v BEGIN DELETE FROM t WHERE b = old.a; END;"
+            ),
+            "The trigger tr cannot run: no such column: b.",
+        ),
+    ],
+)
+def test_a_view_or_trigger_that_can_never_run_is_refused(place: Place, sql: str, said: str) -> None:
+    refused = generate(place, "CREATE TABLE t(a INTEGER PRIMARY KEY, g AS (a + 1));" + sql)
+    assert refused.code == 2
+    assert said in refused.stderr
+    assert place.folder.journal() == []
+
+
+def test_a_view_that_calls_a_function_of_the_application_is_no_mistake(place: Place) -> None:
+    made = generate(place, "CREATE TABLE t(a TEXT);CREATE VIEW v AS SELECT last_part(a) FROM t;")
+    assert made.code == 0, made.stderr
+
+
+def test_an_empty_folder_is_no_schema(place: Place) -> None:
+    generate(place, SERVERS)
+    (place.root / "nothing").mkdir()
+    refused = place.run("db", "generate", "--schema", "nothing", "--yes")
+    assert refused.code == 2
+    assert "There is no .sql file in nothing." in refused.stderr
 
 
 def test_a_folder_with_a_file_that_no_journal_lists_is_not_added_to(place: Place) -> None:
@@ -380,6 +442,22 @@ def test_diff_reads_every_kind_of_source(place: Place) -> None:
     assert older.code == 3
 
 
+def test_diff_with_a_snapshot_compares_what_a_snapshot_can_say(place: Place) -> None:
+    generate(
+        place,
+        "CREATE TABLE t (a TEXT COLLATE NOCASE PRIMARY KEY, b INT) STRICT, WITHOUT ROWID;"
+        "CREATE TRIGGER tr AFTER DELETE ON t BEGIN DELETE FROM t; END;"
+        "CREATE VIRTUAL TABLE f USING fts5(a);",
+    )
+    place.migrate()
+    snapshot = str(place.folder.path / "meta" / "0000_snapshot.json")
+    assert place.run("db", "diff", "--from", snapshot, "--to", "database").code == 0
+    assert place.run("db", "diff", "--from", "database", "--to", snapshot).code == 0
+    place.write("ALTER TABLE t ADD COLUMN c TEXT")
+    differs = place.run("db", "diff", "--from", snapshot, "--to", "database")
+    assert (differs.code, differs.stdout) == (3, "ALTER TABLE t ADD COLUMN c TEXT;\n")
+
+
 @pytest.mark.parametrize(
     "source", ["nothing.db", "nothing.sql", "no_such_module", "README.txt", "migrations@nope"]
 )
@@ -443,8 +521,16 @@ def test_check_weighs_what_is_pending_on_the_rows_that_are_there(place: Place) -
     generate(place, SERVERS.replace("name TEXT NOT NULL", "name TEXT NOT NULL UNIQUE"))
     found = place.run("db", "check")
     assert found.code == 3
-    assert "Pending: The table mcp_servers is written anew: 1 rows" in found.stdout
+    assert "Pending: The table mcp_servers is written anew: 1 row," in found.stdout
     assert "becomes unique" in found.stdout
+
+
+def test_check_shows_every_hazard_where_there_is_no_database(place: Place) -> None:
+    generate(place, SERVERS)
+    generate(place, SERVERS.replace("name TEXT NOT NULL", "name TEXT NOT NULL UNIQUE"))
+    found = place.run("db", "check")
+    assert found.code == 0
+    assert "0001_change_mcp_servers: mcp_servers(name) becomes unique" in found.stdout
 
 
 def test_the_functions_of_the_application_are_there_for_every_replay(place: Place) -> None:

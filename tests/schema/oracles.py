@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.schema import Schema, compare, inspect
 from local_mcp_gateway.schema.affinity import affinity
 from local_mcp_gateway.schema.down import NotDerivable, derive_down, missing_values
-from local_mcp_gateway.schema.hazards import DELETING, HazardKind
+from local_mcp_gateway.schema.hazard import DELETING, HazardKind
 from local_mcp_gateway.schema.plan import Plan, make_plan, schema_copy
 from local_mcp_gateway.schema.renames import Renames
 from local_mcp_gateway.schema.tokens import quote

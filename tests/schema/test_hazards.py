@@ -4,7 +4,8 @@ import sqlite3
 
 import pytest
 
-from local_mcp_gateway.schema.hazards import DELETING, HazardKind, hazards_of
+from local_mcp_gateway.schema.hazard import DELETING, HazardKind
+from local_mcp_gateway.schema.hazards import hazards_of
 from local_mcp_gateway.schema.inspect import inspect
 
 OLD = """
@@ -67,8 +68,27 @@ def test_a_dropped_column_deletes_its_values() -> None:
     ]
 
 
-def test_a_delete_statement_is_said_though_the_schema_stays() -> None:
-    assert kinds("DELETE FROM c") == [("deletes_data", "c")]
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM c WHERE p IS NULL",
+        "delete from main.c",
+        "DELETE FROM [C]",
+        "WITH old AS (SELECT id FROM p) DELETE FROM c WHERE p IN old",
+        "WITH a(x) AS (SELECT 1), b AS (SELECT x FROM a) REPLACE INTO c SELECT x, x FROM b",
+        "INSERT OR REPLACE INTO c VALUES (1, 1)",
+        "UPDATE OR REPLACE c SET id = 1",
+    ],
+)
+def test_a_statement_that_takes_rows_is_said_though_the_schema_stays(statement: str) -> None:
+    assert kinds(statement) == [("deletes_data", "c")]
+
+
+def test_a_column_that_is_renamed_before_its_table_is_not_taken_for_a_dropped_one() -> None:
+    assert kinds("ALTER TABLE c RENAME COLUMN p TO q", "ALTER TABLE c RENAME TO d") == [
+        ("breaks_running_version", "c"),
+        ("breaks_running_version", "c.p"),
+    ]
 
 
 def test_a_renamed_table_keeps_its_rows_but_breaks_the_running_version() -> None:

@@ -9,7 +9,7 @@ import pytest
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.schema import Schema, compare, fingerprint, inspect
 from local_mcp_gateway.schema.down import NotDerivable, derive_down
-from local_mcp_gateway.schema.hazards import HazardKind
+from local_mcp_gateway.schema.hazard import HazardKind
 from local_mcp_gateway.schema.naming import name_of
 from local_mcp_gateway.schema.plan import make_plan
 from local_mcp_gateway.schema.renames import Renames, candidates, parse_renames
@@ -215,7 +215,7 @@ def test_a_rebuild_is_weighed_and_other_hazards_stay() -> None:
         live.executescript(T + "INSERT INTO t VALUES (1, 'x')")
         weighed = weigh(hazards, live)
     assert [hazard.kind for hazard in weighed] == [HazardKind.REBUILD, HazardKind.ADDS_UNIQUE]
-    assert "1 rows" in weighed[0].message
+    assert "1 row," in weighed[0].message
     assert weighed[1] == hazards[1]
 
 

@@ -142,7 +142,7 @@ def _decide(
         return decided
     if as_json or not sys.stdin.isatty():
         raise UsageProblem(
-            "Renamed, or dropped and added? " + ", ".join(map(str, open_questions[:8])) + ".",
+            "Renamed, or dropped and added? " + ", ".join(map(str, open_questions)) + ".",
             hint="Say it with --rename for those that are renames, and --no-renames for the rest.",
             candidates=[str(candidate) for candidate in open_questions],
         )

@@ -45,7 +45,7 @@ def load_schema(invocation: Invocation, text: str) -> Schema:
         return _folder(invocation, invocation.migrations, tag)
     path = Path(text)
     if path.is_dir():
-        if (path / "meta" / "_journal.json").exists() or not any(path.glob("*.sql")):
+        if (path / "meta" / "_journal.json").exists() or any(path.glob("*/migration.sql")):
             return _folder(invocation, path, None)
         return _sql(path)
     if path.is_file():
@@ -58,6 +58,23 @@ def load_schema(invocation: Invocation, text: str) -> Schema:
     from local_mcp_gateway.schema.source import read_module  # noqa: PLC0415  may import SQLAlchemy
 
     return read_module(text)
+
+
+def load_both(invocation: Invocation, old: str, new: str) -> tuple[Schema, Schema]:
+    """Return two schemas to compare.
+
+    Beside a snapshot, the other side is seen through one too: Drizzle's format has no word for STRICT,
+    triggers or full-text tables, and what it cannot say is no difference.
+    """
+    from local_mcp_gateway.schema.drizzle import as_snapshots_see  # noqa: PLC0415  --help is fast
+
+    before, after = load_schema(invocation, old), load_schema(invocation, new)
+    snapshots = [Path(text).suffix == ".json" and Path(text).is_file() for text in (old, new)]
+    if snapshots == [True, False]:
+        return before, as_snapshots_see(after)
+    if snapshots == [False, True]:
+        return as_snapshots_see(before), after
+    return before, after
 
 
 def _file(path: Path) -> Schema:

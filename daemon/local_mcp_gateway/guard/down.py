@@ -44,7 +44,7 @@ from local_mcp_gateway.migrate.seals import seal, text_fingerprint
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.migrate.verify import survey, verify
 from local_mcp_gateway.schema import compare, inspect
-from local_mcp_gateway.schema.hazards import Hazard, hazards_of
+from local_mcp_gateway.schema.hazards import hazards_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
     from local_mcp_gateway.schema import Schema
+    from local_mcp_gateway.schema.hazard import Hazard
 
 # What is pending, or stands beside the journal, has nothing to do with going back.
 _HARMLESS = frozenset({ProblemCode.OUT_OF_ORDER, ProblemCode.UNJOURNALED, ProblemCode.DUPLICATE})

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Only what takes away or narrows can lose something. Inspecting a large schema costs, so a migration
 # that only creates and adds is not looked at: a thousand of those would take a minute.
 _TAKES_AWAY = re.compile(
-    r"(?:^|;|breakpoint)\s*(?:DROP|DELETE|REPLACE|UPDATE)\b"
+    r"(?:^|;|breakpoint)\s*(?:DROP|DELETE|REPLACE|UPDATE|WITH|INSERT\s+OR\s+REPLACE)\b"
     r"|\bALTER\s+TABLE\b[^;]*\b(?:DROP|RENAME)\b"
     r"|\bCREATE\s+UNIQUE\b",
     re.IGNORECASE | re.MULTILINE,
@@ -77,7 +77,7 @@ class HazardWatch:
     def rows_lost(self, losses: tuple[Loss, ...], steps: tuple[Step, ...]) -> None:
         """Add what one transaction's count of rows found; the number replaces the mere possibility."""
         if losses:
-            from local_mcp_gateway.schema.hazards import Hazard, HazardKind
+            from local_mcp_gateway.schema.hazard import Hazard, HazardKind
         for loss in losses:
             tag = next(
                 (s.tag for s in steps if loss.table in {t.lower() for t in s.tables_deleted_from}),
@@ -106,7 +106,7 @@ def face_hazards(attempt: Attempt, plan: Plan, rehearsal: Rehearsal, backup: Bac
         )
     if attempt.policy.destructive != "refuse":
         return
-    from local_mcp_gateway.schema.hazards import DELETING
+    from local_mcp_gateway.schema.hazard import DELETING
 
     accepting = {m.tag: m.directives.accept for m in plan.pending}
     for found in rehearsal.hazards:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.history import Recorded
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
     from local_mcp_gateway.schema import Difference, Schema
-    from local_mcp_gateway.schema.hazards import Hazard
+    from local_mcp_gateway.schema.hazard import Hazard
 
     Register = Callable[[sqlite3.Connection], None]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.resolve import Resolution
     from local_mcp_gateway.migrate.verify import Loss
     from local_mcp_gateway.schema import Difference
-    from local_mcp_gateway.schema.hazards import Hazard
+    from local_mcp_gateway.schema.hazard import Hazard
 
 
 @frozen

@@ -16,8 +16,8 @@ from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.migrate.write import read_snapshot_file, snapshot_file
 from local_mcp_gateway.schema import Schema, compare, inspect
-from local_mcp_gateway.schema.drizzle import FIRST, read_snapshot, write_snapshot
-from local_mcp_gateway.schema.hazards import Hazard, hazards_of
+from local_mcp_gateway.schema.drizzle import FIRST, as_snapshots_see, read_snapshot
+from local_mcp_gateway.schema.hazards import hazards_of
 from local_mcp_gateway.schema.plan import schema_copy
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.schema.hazard import Hazard
 
 SNAPSHOT = "snapshot"
 DOWN = "down"
@@ -123,7 +124,7 @@ def _snapshot(folder: Folder, migration: Migration, after: Schema) -> Iterator[P
     name = f"meta/{snapshot_file(folder.path, migration.tag).name}"
     try:
         found = read_snapshot(snapshot, name)
-        said = read_snapshot(write_snapshot(after), name)
+        said = as_snapshots_see(after)
     except SchemaProblem as error:
         yield _said(migration, error.message)
         return

@@ -26,9 +26,10 @@ from local_mcp_gateway.migrate.write import (
 from local_mcp_gateway.schema import Schema, inspect
 from local_mcp_gateway.schema.down import NotDerivable, derive_down
 from local_mcp_gateway.schema.drizzle import FIRST, write_snapshot
-from local_mcp_gateway.schema.hazards import DELETING
+from local_mcp_gateway.schema.hazard import DELETING
 from local_mcp_gateway.schema.naming import name_of
 from local_mcp_gateway.schema.plan import Plan, make_plan
+from local_mcp_gateway.schema.sound import require_sound
 
 if TYPE_CHECKING:
     import sqlite3
@@ -118,13 +119,13 @@ def draft(
     first: bool,
 ) -> Draft:
     """Plan the next migration and its way back; raises SchemaProblem."""
+    require_sound(target)
     plan = make_plan(base, target, renames=renames, fills=fills)
     down, why = None, None
-    if not first:
-        try:
-            down = derive_down(base, target, renames)
-        except NotDerivable as reason:
-            why = str(reason)
+    try:
+        down = derive_down(base, target, renames)
+    except NotDerivable as reason:
+        why = str(reason)
     named = name or ("initial" if first else name_of(base, target, renames))
     return Draft(named, plan, down, why, target)
 

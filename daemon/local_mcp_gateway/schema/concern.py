@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.diff import words
-from local_mcp_gateway.schema.hazards import content_of
 from local_mcp_gateway.schema.model import Schema
 from local_mcp_gateway.schema.tokens import fold
 
@@ -36,7 +35,7 @@ def concerned(
     keys |= {key for key in old.tables if key.startswith("__new_")}  # names that are taken
     said = list(fills.values())
     for schema in (old, new):
-        keys |= {content_of(code) or code.key for code in schema.virtual_tables.values()}
+        keys |= {code.content or code.key for code in schema.virtual_tables.values()}
         said += [code.sql for code in (*schema.views.values(), *schema.virtual_tables.values())]
         said += [trigger.sql for trigger in schema.triggers.values()]
     for text in said:

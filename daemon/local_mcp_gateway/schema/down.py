@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.affinity import affinity
-from local_mcp_gateway.schema.hazards import is_rowid
 from local_mcp_gateway.schema.plan import Plan, make_plan
 from local_mcp_gateway.schema.tokens import fold, quote
 
@@ -38,8 +37,8 @@ def missing_values(old: Schema, new: Schema, renames: Renames) -> list[tuple[Tab
             source = before.columns.get(moved.get((table.key, key), key))
             bare = column.default is None or column.default.normal == "null"
             needed = column.not_null and bare and column.generated is None
-            has = source is not None and (source.not_null or is_rowid(before, source.key))
-            if needed and not has and not is_rowid(table, key):
+            has = source is not None and (source.not_null or before.is_rowid(source.key))
+            if needed and not has and not table.is_rowid(key):
                 found.append((table, column))
     return found
 

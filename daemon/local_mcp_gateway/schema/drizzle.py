@@ -181,6 +181,11 @@ def read_snapshot(snapshot: Json, name: str = "The snapshot") -> Schema:
         connection.close()
 
 
+def as_snapshots_see(schema: Schema) -> Schema:
+    """Return what is left of a schema in a snapshot, to compare it with one."""
+    return read_snapshot(write_snapshot(schema))
+
+
 def _version_6(snapshot: Json) -> Iterable[str]:
     internal = snapshot.get("internal") or {}
     expressions = {

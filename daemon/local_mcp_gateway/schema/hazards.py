@@ -7,45 +7,19 @@ a migration does to the rows that are really there is the rehearsal's finding, n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.affinity import affinity, default_fits
 from local_mcp_gateway.schema.facts import describe_column
+from local_mcp_gateway.schema.hazard import Hazard, HazardKind
 from local_mcp_gateway.schema.seen import Seen, read
+from local_mcp_gateway.schema.stricter import stricter_rows
 from local_mcp_gateway.schema.tokens import quote
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.schema.model import Code, Column, Schema, Table
+    from collections.abc import Iterator, Sequence
 
-
-class HazardKind(StrEnum):
-    """The closed set of things to look at before a migration is applied."""
-
-    DELETES_DATA = "deletes_data"
-    NOT_NULL_WITHOUT_DEFAULT = "not_null_without_default"
-    ADDS_UNIQUE = "adds_unique"
-    ADDS_CHECK = "adds_check"
-    DROPS_INDEX = "drops_index"
-    REBUILD = "rebuild"
-    CHANGES_PRIMARY_KEY = "changes_primary_key"
-    NARROWS_TYPE = "narrows_type"
-    BREAKS_RUNNING_VERSION = "breaks_running_version"
-
-
-DELETING = frozenset({HazardKind.DELETES_DATA})
-"""The kinds that the policy `[guard] destructive` is about."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hazard:
-    """One thing to look at: which kind, in which table, column or index, and what to do about it."""
-
-    kind: HazardKind
-    object: str
-    message: str
+    from local_mcp_gateway.schema.model import Column, Part, Schema, Table
 
 
 def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tuple[Hazard, ...]:
@@ -58,7 +32,8 @@ def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tupl
         if old is not None:
             kept.add(old.key)
             found += _table(old, table, seen)
-            found += _keys(old, table, before, after, seen)
+            found += stricter_rows(old, table, before, after, seen)
+            found += _indexes(old, table, before, after, seen)
     found += _gone(before, after, kept, seen)
     return tuple(dict.fromkeys(found))
 
@@ -68,8 +43,8 @@ def _table(old: Table, new: Table, seen: Seen) -> Iterator[Hazard]:
     if new.key in seen.dropped:
         yield Hazard(
             HazardKind.REBUILD,
-            quote(new.name),
-            f"The table {new.name} is written anew: for a large one this takes time and room on disk.",
+            quote(old.name),
+            f"The table {old.name} is written anew: for a large one this takes time and room on disk.",
         )
     if old.key != new.key:
         yield Hazard(
@@ -96,19 +71,8 @@ def _column(
 ) -> Iterator[Hazard]:
     """Yield what happens to one column that is there afterwards; `before` is None for a new one."""
     place = f"{quote(new.name)}.{quote(column.name)}"
-    required = column.not_null and column.default is None and column.generated is None
-    had_none = before is None or not (before.not_null or is_rowid(old, before.key))
-    given = seen.gives(new.key, quote(column.key), new=before is None)
-    if required and had_none and not given and not is_rowid(new, column.key):
-        rows = "rows that are there have no value" if before is None else "rows with NULL fail"
-        yield Hazard(
-            HazardKind.NOT_NULL_WITHOUT_DEFAULT,
-            place,
-            f"{place} is NOT NULL without a default: {rows}. Give a default, or --fill it.",
-        )
+    yield from _required(old, new, column, before, seen)
     if before is None:
-        if required:
-            yield _breaks(place, "must have a value", "that inserts without it")
         if new.strict and not default_fits(column):
             yield Hazard(
                 HazardKind.NARROWS_TYPE,
@@ -116,126 +80,69 @@ def _column(
                 f"{place} has a default that is not of its type: the STRICT table refuses it in every row.",
             )
         return
-    if _narrower(before.type.normal, column.type.normal, old, new):
+    if column.generated is not None and before.generated is None:
+        yield Hazard(
+            HazardKind.DELETES_DATA,
+            place,
+            f"{place} becomes a generated column: its values are computed anew, those that it has are "
+            "lost. Copy them to another column first.",
+        )
+        yield _breaks(place, "becomes a generated column", "that writes it")
+    if why := _narrower(before, column, old, new):
         yield Hazard(
             HazardKind.NARROWS_TYPE,
             place,
-            f"{place} changes from `{describe_column(before)}` to `{describe_column(column)}`: "
-            "values of another type are converted or refused.",
+            f"{place} {why}: values of another type are converted or refused.",
         )
     if before.key != column.key:
         yield _breaks(f"{quote(old.name)}.{quote(before.name)}", f"is renamed to {column.name}")
 
 
-def is_rowid(table: Table, column: str) -> bool:
-    """Tell whether a column is the rowid itself, which is never NULL."""
-    key = table.primary_key
-    return key is not None and key.rowid and key.columns == (column,)
-
-
-def _keys(old: Table, new: Table, before: Schema, after: Schema, seen: Seen) -> Iterator[Hazard]:
-    """Yield what happens to keys, constraints and indexes of a table that stays."""
-    if _primary(old, new.key, seen) != _primary(new, "", seen):
+def _required(
+    old: Table, new: Table, column: Column, before: Column | None, seen: Seen
+) -> Iterator[Hazard]:
+    """Yield what follows for rows and programs from a column that must be given a value."""
+    bare = column.default is None and column.generated is None
+    if not (column.not_null and bare) or new.is_rowid(column.key):
+        return
+    place = f"{quote(new.name)}.{quote(column.name)}"
+    had_none = before is None or not (before.not_null or old.is_rowid(before.key))
+    if had_none and not seen.gives(new.key, quote(column.key), new=before is None):
+        rows = "rows that are there have no value" if before is None else "rows with NULL fail"
         yield Hazard(
-            HazardKind.CHANGES_PRIMARY_KEY,
-            quote(new.name),
-            f"The primary key of {new.name} changes: rows with the same new key are refused, "
-            "and references to the old key dangle.",
+            HazardKind.NOT_NULL_WITHOUT_DEFAULT,
+            place,
+            f"{place} is NOT NULL without a default: {rows}. Give a default, or --fill it.",
         )
-    empty = {
-        key
-        for key, column in new.columns.items()
-        if key not in old.columns
-        and column.default is None
-        and not seen.gives(new.key, quote(key), new=True)
-    }
-    had = {tuple((seen.now(new.key, n), c) for n, c in key) for key in _unique_keys(before, old)}
-    for key in _unique_keys(after, new):
-        columns = [column for column, _ in key]
-        if key not in had and not empty & set(columns):
-            place = f"{quote(new.name)}({', '.join(columns)})"
-            yield Hazard(
-                HazardKind.ADDS_UNIQUE,
-                place,
-                f"{place} becomes unique: the migration fails where two rows are equal.",
-            )
-    yield from _checks(old, new, seen)
-    yield from _references(old, new, seen, empty)
-    kept = {(index.parts, index.where) for index in after.indexes_of(new.key)}
+    if had_none or (before is not None and before.default is not None):
+        yield _breaks(place, "must have a value", "that inserts without it")
+
+
+def _indexes(old: Table, new: Table, before: Schema, after: Schema, seen: Seen) -> Iterator[Hazard]:
+    """Yield each index that nothing else stands in for: no other index or key begins with its columns."""
+    keys = [key.parts for key in (new.primary_key, *new.uniques) if key]
+    kept: list[tuple[list[tuple[str, str, bool]], str | None]]
+    kept = [(_said(parts), None) for parts in keys]
+    kept += [
+        (_said(index.parts), index.where.normal if index.where else None)
+        for index in after.indexes_of(new.key)
+    ]
     for index in before.indexes_of(old.key):
-        if index.key not in after.indexes and (index.parts, index.where) not in kept:
+        where = seen.now(new.key, index.where.normal) if index.where else None
+        wanted = [(seen.now(new.key, text), c, d) for text, c, d in _said(index.parts)]
+        if not any(
+            parts[: len(wanted)] == wanted and other in {None, where} for parts, other in kept
+        ):
+            became = "is changed" if index.key in after.indexes else "is dropped"
             yield Hazard(
                 HazardKind.DROPS_INDEX,
                 quote(index.name),
-                f"The index {index.name} of {old.name} is dropped: queries that used it get slower.",
+                f"The index {index.name} of {old.name} {became}: queries that used it get slower.",
             )
 
 
-def _checks(old: Table, new: Table, seen: Seen) -> Iterator[Hazard]:
-    """Yield each new CHECK over columns that rows have values in."""
-    name = quote(new.name)
-    was = {seen.now(new.key, check.expression.normal) for check in old.checks}
-    fresh = {key for key in new.columns if key not in old.columns}
-    for check in sorted(new.checks, key=lambda check: check.expression.normal):
-        named = {word.strip('"') for word in check.expression.normal.split(" ")}
-        if check.expression.normal not in was and not named & new.columns.keys() <= fresh:
-            yield Hazard(
-                HazardKind.ADDS_CHECK,
-                name,
-                f"{name} gets CHECK ({check.expression.text}): the migration fails where a row violates it.",
-            )
-
-
-def _references(old: Table, new: Table, seen: Seen, empty: set[str]) -> Iterator[Hazard]:
-    """Yield each new foreign key of columns that rows have values in."""
-    had = {(_moved(link.columns, new, seen), link.table) for link in old.foreign_keys}
-    for link in sorted(new.foreign_keys, key=lambda link: link.columns):
-        parents = {link.table, seen.renamed_tables.get(link.table, link.table)}
-        place = f"{quote(new.name)}({', '.join(link.columns)})"
-        if any((link.columns, parent) in had for parent in parents):
-            if any(_takes_default(old, new, column) for column in link.columns):
-                yield Hazard(
-                    HazardKind.ADDS_CHECK,
-                    place,
-                    f"Rows with NULL in {place} get its default: the migration fails where that names "
-                    f"no row of {link.table}.",
-                )
-            continue
-        if empty & set(link.columns):
-            continue
-        yield Hazard(
-            HazardKind.ADDS_CHECK,
-            place,
-            f"{place} has to name rows of {link.table}: the migration fails where one does not.",
-        )
-
-
-def _takes_default(old: Table, new: Table, column: str) -> bool:
-    """Tell whether a rebuild writes the default of a column into rows that have NULL."""
-    before, after = old.columns.get(column), new.columns[column]
-    return (
-        before is not None and after.not_null and not before.not_null and after.default is not None
-    )
-
-
-def _moved(columns: tuple[str, ...], new: Table, seen: Seen) -> tuple[str, ...]:
-    return tuple(seen.now(new.key, column) for column in columns)
-
-
-def _primary(table: Table, renamed: str, seen: Seen) -> tuple[tuple[str, ...], bool] | None:
-    key = table.primary_key
-    if key is None:
-        return None
-    return tuple(seen.now(renamed, column) for column in key.columns), key.rowid
-
-
-def _unique_keys(schema: Schema, table: Table) -> list[tuple[tuple[str, str], ...]]:
-    """Return the (column, collation) lists that are unique over all rows, constraints before indexes."""
-    parts = [key.parts for key in sorted(table.uniques, key=lambda key: key.columns)]
-    parts += [
-        index.parts for index in schema.indexes_of(table.key) if index.unique and not index.where
-    ]
-    return [tuple((part.sql.normal, part.collation) for part in key) for key in parts]
+def _said(parts: Sequence[Part]) -> list[tuple[str, str, bool]]:
+    return [(part.sql.normal, part.collation, part.descending) for part in parts]
 
 
 def _gone(before: Schema, after: Schema, kept: set[str], seen: Seen) -> Iterator[Hazard]:
@@ -245,13 +152,14 @@ def _gone(before: Schema, after: Schema, kept: set[str], seen: Seen) -> Iterator
             yield _deletes(table.name, f"The table {table.name} is dropped with all its rows.")
             yield _breaks(quote(table.name), "is dropped")
     for code in before.virtual_tables.values():
-        gone = after.virtual_tables.get(code.key) != code and content_of(code) is None
-        if gone and code.key not in seen.renamed_tables.values():
+        renamed = code.key in seen.renamed_tables.values()
+        gone = after.virtual_tables.get(code.key) != code and code.content is None
+        if gone and not renamed:
             yield _deletes(
                 code.name, f"The virtual table {code.name} is dropped with what it holds."
             )
-            if code.key not in after.virtual_tables:
-                yield _breaks(quote(code.name), "is dropped")
+        if code.key not in after.virtual_tables:
+            yield _breaks(quote(code.name), "is renamed" if renamed else "is dropped")
     for code in before.views.values():
         if code.key not in after.views:
             yield _breaks(quote(code.name), "is dropped")
@@ -270,18 +178,13 @@ def _breaks(place: str, what: str, who: str = "that still uses it") -> Hazard:
     )
 
 
-def _narrower(old: str, new: str, before: Table, after: Table) -> bool:
-    """Tell whether a type takes less than before, by the rules of affinity (datatype3 §3.1)."""
-    if after.strict and (old != new or not before.strict):
-        return new != "any"
-    order = affinity(old), affinity(new)
-    return order[0] != order[1] and order[1] not in ("blob", "text")
-
-
-def content_of(code: Code) -> str | None:
-    """Return the key of the table that a full-text index reads its content from, if it has one."""
-    tokens = code.statement.normal.split(" ")
-    for at in range(len(tokens) - 2):
-        if tokens[at] == "content" and tokens[at + 1] == "=":
-            return tokens[at + 2].strip("'\"").lower() or None
-    return None
+def _narrower(before: Column, column: Column, old: Table, new: Table) -> str | None:
+    """Say how a column takes less than before, by the rules of affinity (datatype3 §3.1), or None."""
+    if new.strict and not old.strict and column.type.normal != "any":
+        return f"becomes strictly {column.type.text.upper()}"
+    changes = f"changes from `{describe_column(before)}` to `{describe_column(column)}`"
+    if new.strict:
+        wider = before.type == column.type or column.type.normal == "any"
+        return None if wider else changes
+    was, now = affinity(before.type.normal), affinity(column.type.normal)
+    return None if was == now or now in {"blob", "text"} else changes

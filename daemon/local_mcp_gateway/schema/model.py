@@ -99,6 +99,11 @@ class Table:
     strict: bool
     sql: str = field(compare=False)
 
+    def is_rowid(self, column: str) -> bool:
+        """Tell whether a column is the rowid itself, which is never NULL."""
+        key = self.primary_key
+        return key is not None and key.rowid and key.columns == (column,)
+
 
 @dataclass(frozen=True, slots=True)
 class Index:
@@ -126,6 +131,15 @@ class Code:
     def sql(self) -> str:
         """Return the statement as written."""
         return self.statement.text
+
+    @property
+    def content(self) -> str | None:
+        """Return the key of the table that a full-text index reads its content from, if it has one."""
+        tokens = self.statement.normal.split(" ")
+        for at in range(len(tokens) - 2):
+            if tokens[at] == "content" and tokens[at + 1] == "=":
+                return tokens[at + 2].strip("'\"").lower() or None
+        return None
 
 
 @dataclass(frozen=True, slots=True)

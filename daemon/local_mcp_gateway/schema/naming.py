@@ -47,7 +47,6 @@ def _changes(old: Schema, new: Schema, renames: Renames) -> list[str]:
         for t in old.tables.values()
         if t.key not in new.tables and t.key not in renames.tables
     ]
-    {table for table, _ in renames.columns} | moved.keys()
     fresh = {table.key for table in new.tables.values() if table.key not in old.tables}
     for table in new.tables.values():
         before = old.tables.get(moved.get(table.key, table.key))
@@ -84,10 +83,14 @@ def _changes(old: Schema, new: Schema, renames: Renames) -> list[str]:
         (old.triggers, new.triggers),
     ):
         said += [
-            f"create {code.name}" for key, code in after_group.items() if key not in before_group
+            f"create {code.name}"
+            for key, code in after_group.items()
+            if key not in before_group and key not in moved
         ]
         said += [
-            f"drop {code.name}" for key, code in before_group.items() if key not in after_group
+            f"drop {code.name}"
+            for key, code in before_group.items()
+            if key not in after_group and key not in renames.tables
         ]
         said += [
             f"change {code.name}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.diff import Change, words
-from local_mcp_gateway.schema.hazards import content_of
 from local_mcp_gateway.schema.render import create, create_table, rebuild
 from local_mcp_gateway.schema.tokens import quote
 
@@ -110,7 +109,7 @@ def _created_virtual_tables(old: Schema, new: Schema) -> Iterable[str]:
         if old.virtual_tables.get(code.key) == code:
             continue
         yield create(code)
-        if content_of(code) in old.tables:
+        if code.content in old.tables:
             yield f"INSERT INTO {quote(code.name)} ({quote(code.name)}) VALUES ('rebuild')"
 
 
@@ -118,7 +117,7 @@ def _changed_tables(
     old: Schema, new: Schema, changes: Sequence[Change], fills: Mapping[tuple[str, str], str]
 ) -> Iterable[str]:
     indexed = {
-        content_of(code) for code in (*old.virtual_tables.values(), *new.virtual_tables.values())
+        code.content for code in (*old.virtual_tables.values(), *new.virtual_tables.values())
     }
     order = {table.key: at for at, table in enumerate(parents_first(new, new.tables.keys()))}
     for change in sorted(changes, key=lambda change: order[change.new.key]):

@@ -25,16 +25,17 @@ from local_mcp_gateway.schema.compare import compare
 from local_mcp_gateway.schema.concern import concerned
 from local_mcp_gateway.schema.diff import Change, table_changes
 from local_mcp_gateway.schema.fingerprint import fingerprint
-from local_mcp_gateway.schema.hazards import Hazard, hazards_of
+from local_mcp_gateway.schema.hazards import hazards_of
 from local_mcp_gateway.schema.inspect import inspect
 from local_mcp_gateway.schema.order import in_order
 from local_mcp_gateway.schema.renames import Renames
 from local_mcp_gateway.schema.render import create, create_table, script
-from local_mcp_gateway.schema.tokens import fold
+from local_mcp_gateway.schema.tokens import fold, quote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from local_mcp_gateway.schema.hazard import Hazard
     from local_mcp_gateway.schema.model import Schema
 
 _COPY = re.compile(r'INSERT INTO "?__new_')
@@ -120,9 +121,7 @@ def make_plan(
     kept = {k for k, code in before.virtual_tables.items() if after.virtual_tables.get(k) == code}
     work = schema_copy(before, may_lack=kept)
     try:
-        first = renaming.statements(decided, before, after)
-        for statement in first:
-            work.execute(statement)
+        first = _renamed(work, decided, before, after)
         base = _seen(work, before, kept) if first else before
         rest = _proven(work, base, after, values, kept)
     except sqlite3.Error as error:
@@ -132,6 +131,32 @@ def make_plan(
     statements = (*first, *rest)
     hazards = hazards_of(statements, before, after)
     return Plan(statements, hazards, fingerprint(old), fingerprint(new))
+
+
+def _renamed(
+    work: sqlite3.Connection, decided: Renames, before: Schema, after: Schema
+) -> list[str]:
+    """Run the renames, and return them after the drops of the views and triggers that stood in the way."""
+    moves = renaming.statements(decided, before, after)
+    aside: list[str] = []
+    while True:
+        work.execute("SAVEPOINT renames")
+        failure = _run(work, [*aside, *moves])
+        if failure is None:
+            return [*aside, *moves]
+        work.execute("ROLLBACK TO renames")
+        blamed = _BLAME.search(str(failure[1]))
+        drop = _drop(before, fold(blamed[1])) if blamed else None
+        if drop is None or drop in aside:
+            raise failure[1]
+        aside.append(drop)
+
+
+def _drop(schema: Schema, key: str) -> str | None:
+    for kind, group in (("VIEW", schema.views), ("TRIGGER", schema.triggers)):
+        if key in group:
+            return f"DROP {kind} {quote(group[key].name)}"
+    return None
 
 
 def _seen(work: sqlite3.Connection, before: Schema, kept: Collection[str]) -> Schema:

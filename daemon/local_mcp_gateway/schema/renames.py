@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import UsageProblem
@@ -11,7 +12,7 @@ from local_mcp_gateway.schema.tokens import fold, quote
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from local_mcp_gateway.schema.model import Schema
+    from local_mcp_gateway.schema.model import Code, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,13 @@ def candidates(old: Schema, new: Schema, renames: Renames) -> tuple[Candidate, .
         for b in came
         if a.columns.keys() & b.columns.keys()
     ]
+    found += [
+        Candidate(None, a.name, b.name)
+        for a in old.virtual_tables.values()
+        if a.key not in new.virtual_tables and a.key not in renames.tables
+        for b in new.virtual_tables.values()
+        if b.key not in old.virtual_tables and b.key not in taken and _alike(a, b)
+    ]
     origin = {fold(new_name): key for key, new_name in renames.tables.items()}
     for table in new.tables.values():
         before = old.tables.get(origin.get(table.key, table.key))
@@ -85,6 +93,16 @@ def candidates(old: Schema, new: Schema, renames: Renames) -> tuple[Candidate, .
     return tuple(found)
 
 
+def _alike(old: Code, new: Code) -> bool:
+    """Tell whether two virtual tables are the same but for their names, so that a rename is all."""
+    name = quote(old.key)
+    return [quote(new.key) if word == name else word for word in _words(old)] == _words(new)
+
+
+def _words(code: Code) -> list[str]:
+    return code.statement.normal.split(" ")
+
+
 def parse_renames(texts: Sequence[str], old: Schema, new: Schema) -> Renames:
     """Read `old=new` and `table.old=table.new`; raises UsageProblem for what does not exist.
 
@@ -93,6 +111,8 @@ def parse_renames(texts: Sequence[str], old: Schema, new: Schema) -> Renames:
     tables: dict[str, str] = {}
     for text in texts:
         left, right = _split(text)
+        if left == right:
+            raise _nothing(text, "the two names are the same")
         if "." not in left:
             _must_be_there(text, left, old, "the schema before")
             _must_be_there(text, right, new, "the schema to be")
@@ -124,7 +144,7 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _must_be_there(text: str, name: str, schema: Schema, where: str) -> None:
-    if fold(name) not in schema.tables:
+    if fold(name) not in schema.tables.keys() | schema.virtual_tables.keys():
         raise _nothing(text, f"there is no table {name} in {where}")
 
 
@@ -137,12 +157,20 @@ def _nothing(text: str, why: str) -> UsageProblem:
 
 def statements(renames: Renames, old: Schema, new: Schema) -> list[str]:
     """Return the ALTERs; a name that is still taken by another rename is passed through a temporary one."""
-    names = {table.key: table.name for table in old.tables.values()}
-    moves = [(names[key], name) for key, name in renames.tables.items()]
-    found = [f"ALTER TABLE {quote(a)} RENAME TO {quote(b)}" for a, b in _order(moves)]
+    names = {key: table.name for key, table in old.tables.items()}
+    names |= {key: code.name for key, code in old.virtual_tables.items()}
+    origin = {fold(name): key for key, name in renames.tables.items()}
+    found: list[str] = []
+    for a, b in _order([(names[key], name) for key, name in renames.tables.items()]):
+        # Where only the spelling changes, SQLite would find the new name taken by the old one.
+        ways = [a, f"__renamed_{b}", b] if fold(a) == fold(b) else [a, b]
+        found += [f"ALTER TABLE {quote(x)} RENAME TO {quote(y)}" for x, y in pairwise(ways)]
     for table in dict.fromkeys(table for table, _ in renames.columns):
+        before = old.tables[origin.get(table, table)].columns
         moved = [
-            (column, name) for (owner, column), name in renames.columns.items() if owner == table
+            (before[column].name, name)
+            for (owner, column), name in renames.columns.items()
+            if owner == table
         ]
         found += [
             f"ALTER TABLE {quote(new.tables[table].name)} RENAME COLUMN {quote(a)} TO {quote(b)}"

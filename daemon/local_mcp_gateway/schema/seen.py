@@ -52,19 +52,21 @@ def read(statements: Sequence[str]) -> Seen:
     seen = Seen()
     for statement in statements:
         tokens: list[Token] = tokenize(statement)
-        words = [token[1] for token in tokens[:9]]
-        match words:
+        match _verb(tokens):
             case ["drop", "table", "if", "exists", name, *_] | ["drop", "table", name, *_]:
                 seen.dropped[_key(name)] = seen.renamed_tables.pop(_key(name), _key(name))
             case ["delete", "from", name, *_]:
                 seen.deleted_from.add(_key(name))
             case ["insert", "into", name, "(", *_]:
                 seen.copied[_key(name)] = normal(tokens)
-            case ["replace", "into", name, *_] | ["insert", "or", "replace", "into", name, *_]:
+            case (
+                ["replace", "into", name, *_]
+                | ["insert", "or", "replace", "into", name, *_]
+                | ["update", "or", "replace", name, *_]
+            ):
                 seen.deleted_from.add(_key(name))
             case ["alter", "table", name, "rename", "to", new, *_]:
-                old = _key(name)
-                seen.renamed_tables[_key(new)] = seen.renamed_tables.pop(old, old)
+                _rename_table(seen, _key(name), _key(new))
             case ["alter", "table", name, "rename", "column", old, "to", new, *_]:
                 _rename(seen, _key(name), _key(old), _key(new))
             case ["alter", "table", name, "rename", old, "to", new, *_]:
@@ -72,6 +74,28 @@ def read(statements: Sequence[str]) -> Seen:
             case _:
                 pass
     return seen
+
+
+def _verb(tokens: Sequence[Token]) -> list[str]:
+    """Return the first words of a statement, after its WITH clause and without the schema `main`."""
+    words = [token[1] for token in tokens]
+    if words[:1] == ["with"]:
+        depth = 0
+        for at, word in enumerate(words):
+            depth += (word == "(") - (word == ")")
+            if depth == 0 and word in {"select", "insert", "replace", "update", "delete"}:
+                words = words[at:]
+                break
+    words = words[:12]
+    while "." in words and words[(at := words.index(".")) - 1] == "main":
+        del words[at - 1 : at + 1]
+    return words
+
+
+def _rename_table(seen: Seen, old: str, new: str) -> None:
+    seen.renamed_tables[new] = seen.renamed_tables.pop(old, old)
+    for table, column in [place for place in seen.renamed_columns if place[0] == old]:
+        seen.renamed_columns[new, column] = seen.renamed_columns.pop((table, column))
 
 
 def _rename(seen: Seen, table: str, old: str, new: str) -> None:

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.schema.model import Schema
 
+_REFUSED = {
+    sqlite3.SQLITE_ATTACH,
+    sqlite3.SQLITE_CREATE_TEMP_TABLE,
+    sqlite3.SQLITE_CREATE_TEMP_VIEW,
+    sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+    sqlite3.SQLITE_CREATE_TEMP_INDEX,
+}
 _SUGGESTION = "Correct it and run the command again; nothing was written."
 
 
@@ -38,12 +45,19 @@ def read_sql(path: Path) -> Schema:
             f"There is no .sql file in {path}.", hint="Give a file or another folder."
         )
     connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.set_authorizer(_in_memory_only)
     try:
         for file in files:
             _run(connection, file)
+        connection.set_authorizer(None)
         return inspect(connection)
     finally:
         connection.close()
+
+
+def _in_memory_only(action: int, *_: str | None) -> int:
+    """Keep a schema file from touching other files (ATTACH, VACUUM INTO), and from what would not last."""
+    return sqlite3.SQLITE_DENY if action in _REFUSED else sqlite3.SQLITE_OK
 
 
 def _run(connection: sqlite3.Connection, file: Path) -> None:
@@ -58,9 +72,14 @@ def _run(connection: sqlite3.Connection, file: Path) -> None:
             connection.execute(statement)
         except (sqlite3.Error, sqlite3.Warning) as error:
             first = statement.splitlines()[0][:80]
+            why = "a schema has no other files and nothing temporary" if _denied(error) else error
             raise SchemaProblem(
-                f"{file}, line {line}: {error} in `{first}`.", hint=_SUGGESTION
+                f"{file}, line {line}: {why} in `{first}`.", hint=_SUGGESTION
             ) from None
+
+
+def _denied(error: sqlite3.Error | sqlite3.Warning) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_AUTH
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:

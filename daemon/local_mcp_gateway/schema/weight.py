@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.hazards import Hazard, HazardKind
+from local_mcp_gateway.schema.hazard import Hazard, HazardKind
 from local_mcp_gateway.schema.tokens import quote, unquote
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _weighed(hazard: Hazard, connection: sqlite3.Connection) -> Hazard:
         took = f"about {seconds:.0f} s" if seconds >= 1 else "less than a second"
         return replace(
             hazard,
-            message=f"The table {unquote(hazard.object)} is written anew: {rows:,} rows, about "
+            message=f"The table {unquote(hazard.object)} is written anew: {rows:,} row{'s' * (rows != 1)}, about "
             f"{size / 1e6:,.1f} MB, {took} and as much room on disk again.",
         )
     return hazard

@@ -1,5 +1,6 @@
 -- rebuild: mcp_servers
 -- not_null_without_default: mcp_servers.url
+-- breaks_running_version: mcp_servers.url
 CREATE TABLE __new_mcp_servers (
   id TEXT PRIMARY KEY NOT NULL,
   name TEXT NOT NULL,

@@ -2,6 +2,7 @@
 -- adds_check: profiles
 -- rebuild: notes
 -- not_null_without_default: notes.profile_id
+-- breaks_running_version: notes.profile_id
 CREATE TABLE __new_profiles (
   id TEXT PRIMARY KEY NOT NULL,
   CHECK (id <> '')

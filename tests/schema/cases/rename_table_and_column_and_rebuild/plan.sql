@@ -1,4 +1,4 @@
--- rebuild: servers
+-- rebuild: mcp_servers
 -- breaks_running_version: mcp_servers
 -- breaks_running_version: mcp_servers.url
 ALTER TABLE mcp_servers RENAME TO servers;

@@ -1,0 +1,138 @@
+"""Hazards of a table that stays: what its rows have to satisfy from now on, and may not. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.schema.hazard import Hazard, HazardKind
+from local_mcp_gateway.schema.tokens import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from local_mcp_gateway.schema.model import Part, Schema, Table
+    from local_mcp_gateway.schema.seen import Seen
+
+_Unique = tuple[tuple[tuple[str, str], ...], str | None]
+"""The (column, collation) pairs that are unique, over all rows or over those of a WHERE."""
+
+
+def stricter_rows(
+    old: Table, new: Table, before: Schema, after: Schema, seen: Seen
+) -> Iterator[Hazard]:
+    """Yield each key, constraint and reference that is new to rows which are there."""
+    if _primary(old, new.key, seen) != _primary(new, "", seen):
+        yield Hazard(
+            HazardKind.CHANGES_PRIMARY_KEY,
+            quote(new.name),
+            f"The primary key of {new.name} changes: rows with the same new key are refused, "
+            "and references to the old key dangle.",
+        )
+    empty = {
+        key
+        for key, column in new.columns.items()
+        if key not in old.columns
+        and column.default is None
+        and not seen.gives(new.key, quote(key), new=True)
+    }
+    yield from _uniques(old, new, before, after, seen, empty)
+    yield from _checks(old, new, seen)
+    yield from _references(old, new, seen, empty)
+
+
+def _primary(table: Table, renamed: str, seen: Seen) -> tuple[tuple[str, ...], bool] | None:
+    key = table.primary_key
+    if key is None:
+        return None
+    return tuple(seen.now(renamed, column) for column in key.columns), key.rowid
+
+
+def _uniques(
+    old: Table, new: Table, before: Schema, after: Schema, seen: Seen, empty: set[str]
+) -> Iterator[Hazard]:
+    """Yield each set of columns that was not unique already, by itself or by a part of it."""
+    had = [
+        ({(seen.now(new.key, n), c) for n, c in key}, where and seen.now(new.key, where))
+        for key, where in _unique_keys(before, old)
+    ]
+    if old.primary_key is not None:
+        had.append(({(seen.now(new.key, n), c) for n, c in _pairs(old.primary_key.parts)}, None))
+    for key, where in _unique_keys(after, new):
+        columns = [column for column, _ in key]
+        known = any(were <= set(key) and over in {None, where} for were, over in had)
+        if known or empty & set(columns):
+            continue
+        place = f"{quote(new.name)}({', '.join(columns)})"
+        among = f" among the rows WHERE {where}" if where else ""
+        yield Hazard(
+            HazardKind.ADDS_UNIQUE,
+            place,
+            f"{place} becomes unique{among}: the migration fails where two rows are equal.",
+        )
+
+
+def _unique_keys(schema: Schema, table: Table) -> list[_Unique]:
+    """Return what is unique, constraints before indexes."""
+    keys: list[_Unique] = [
+        (_pairs(key.parts), None) for key in sorted(table.uniques, key=lambda key: key.columns)
+    ]
+    return keys + [
+        (_pairs(index.parts), index.where.normal if index.where else None)
+        for index in schema.indexes_of(table.key)
+        if index.unique
+    ]
+
+
+def _pairs(parts: tuple[Part, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((part.sql.normal, part.collation) for part in parts)
+
+
+def _checks(old: Table, new: Table, seen: Seen) -> Iterator[Hazard]:
+    """Yield each new CHECK over columns that rows have values in."""
+    name = quote(new.name)
+    was = {seen.now(new.key, check.expression.normal) for check in old.checks}
+    fresh = {key for key in new.columns if key not in old.columns}
+    for check in sorted(new.checks, key=lambda check: check.expression.normal):
+        named = {word.strip('"') for word in check.expression.normal.split(" ")}
+        if check.expression.normal not in was and not named & new.columns.keys() <= fresh:
+            yield Hazard(
+                HazardKind.ADDS_CHECK,
+                name,
+                f"{name} gets CHECK ({check.expression.text}): the migration fails where a row violates it.",
+            )
+
+
+def _references(old: Table, new: Table, seen: Seen, empty: set[str]) -> Iterator[Hazard]:
+    """Yield each new foreign key of columns that rows have values in."""
+    had = {(_moved(link.columns, new, seen), link.table) for link in old.foreign_keys}
+    for link in sorted(new.foreign_keys, key=lambda link: link.columns):
+        parents = {link.table, seen.renamed_tables.get(link.table, link.table)}
+        place = f"{quote(new.name)}({', '.join(link.columns)})"
+        if any((link.columns, parent) in had for parent in parents):
+            if any(_takes_default(old, new, column) for column in link.columns):
+                yield Hazard(
+                    HazardKind.ADDS_CHECK,
+                    place,
+                    f"Rows with NULL in {place} get its default: the migration fails where that names "
+                    f"no row of {link.table}.",
+                )
+            continue
+        if empty & set(link.columns):
+            continue
+        yield Hazard(
+            HazardKind.ADDS_CHECK,
+            place,
+            f"{place} has to name rows of {link.table}: the migration fails where one does not.",
+        )
+
+
+def _takes_default(old: Table, new: Table, column: str) -> bool:
+    """Tell whether a rebuild writes the default of a column into rows that have NULL."""
+    before, after = old.columns.get(column), new.columns[column]
+    return (
+        before is not None and after.not_null and not before.not_null and after.default is not None
+    )
+
+
+def _moved(columns: tuple[str, ...], new: Table, seen: Seen) -> tuple[str, ...]:
+    return tuple(seen.now(new.key, column) for column in columns)

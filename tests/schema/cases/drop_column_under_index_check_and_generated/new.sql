@@ -1,0 +1,2 @@
+CREATE TABLE orders (id INTEGER PRIMARY KEY, tax INTEGER);
+CREATE TRIGGER order_paid AFTER UPDATE OF tax ON orders BEGIN UPDATE orders SET tax = 1 WHERE id = new.id; END;

@@ -1,0 +1,2 @@
+CREATE TABLE countries (code TEXT PRIMARY KEY, size INTEGER);
+CREATE TABLE towns (id INTEGER PRIMARY KEY, country TEXT REFERENCES countries(code) ON UPDATE CASCADE, twin TEXT REFERENCES countries);

@@ -1,0 +1,1 @@
+CREATE TABLE lines (id INTEGER PRIMARY KEY, amount INTEGER, price REAL, total REAL);

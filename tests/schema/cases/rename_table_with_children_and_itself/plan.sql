@@ -1,0 +1,2 @@
+-- breaks_running_version: people
+ALTER TABLE people RENAME TO users;
