@@ -76,14 +76,29 @@ def test_the_events_of_a_start_become_one_sentence_and_more_time(manager: socket
     ]
 
 
-def test_progress_is_told_as_a_share_but_not_for_every_page(manager: socket.socket) -> None:
+def test_a_backup_is_told_with_its_size_and_share_but_not_for_every_step(
+    manager: socket.socket,
+) -> None:
     with closing(Notifier(manager.getsockname())) as notifier:
         status = StatusLine(notifier)
         for done in range(1000):
-            status.progress("backup", done, 1000)
+            status.progress("backup", done << 20, 1000 << 20)
     messages = received(manager)
-    assert messages[0] == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=backing up, 0 %"
+    assert messages[0] == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=backing up 1000 MiB, 0 %"
     assert len(messages) < 20
+
+
+def test_each_migration_is_named_however_quickly_the_last_one_went(manager: socket.socket) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        status = StatusLine(notifier)
+        status.progress("rehearse 0003_tags", 0, 2)
+        status.progress("rehearse 0004_words", 1, 2)
+        status.progress("apply 0003_tags", 0, 1)
+    assert [message.partition("STATUS=")[2] for message in received(manager)] == [
+        "rehearsing 0003_tags, 1 of 2",
+        "rehearsing 0004_words, 2 of 2",
+        "applying 0003_tags",
+    ]
 
 
 def test_a_full_queue_costs_a_status_but_never_ready(manager: socket.socket) -> None:

@@ -48,9 +48,9 @@ def create_backup(
     """Back the database up and return the backup, durable and listed.
 
     Opens its own connections, so the caller may hold BEGIN IMMEDIATE on another; without that,
-    writers of a WAL database go on beside it. `progress(done, total)` is called about every
-    32 MiB, while it is written and again while it is read back. Raises NoRoom, BackupFailed, BackupDamaged, DiskProblem, DatabaseBusy or
-    Interrupted; then nothing is listed and the temporary file is gone.
+    writers of a WAL database go on beside it. `progress(bytes done, bytes in all)` is called
+    about every 32 MiB, while it is written (the first half) and while it is read back. Raises NoRoom,
+    BackupFailed, BackupDamaged, DiskProblem, DatabaseBusy or Interrupted; then nothing is listed and the temporary file is gone.
     """
     database = database.resolve()
     folder = names.backup_folder(database, folder)
@@ -115,11 +115,12 @@ def copy_online(
     writer between two steps makes SQLite start again from the first page (2,543 times, once).
     """
     patience = _Patience(deadline_s, stop)
+    page_size = 0
 
     def between_steps(_status: int, remaining: int, total: int) -> None:
         patience.check(database)
         if progress is not None:
-            progress(total - remaining, total)
+            progress((total - remaining) * page_size, total * page_size)
 
     with closing(_open_source(database)) as source, closing(_open_target(target)) as copy:
         source.execute("BEGIN")
@@ -136,7 +137,7 @@ def _halves(
     """Return what makes the progress of the first (0) or second (1) half into that of the whole."""
     if progress is None:
         return lambda _half: None
-    return lambda half: lambda done, total: progress(half * total + done, 2 * total)
+    return lambda half: lambda done, total: progress((half * total + done) // 2, total)
 
 
 def _read_back(

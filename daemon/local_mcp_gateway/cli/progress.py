@@ -24,10 +24,10 @@ class progress_bar:  # noqa: N801  reads as a verb where it is used
         if not self.wide or total <= 0:
             return
         percent = 100 * done // total
-        line = f"\r{phase:<10} [{'#' * (percent // 4):<25}] {percent:3d} %"
+        line = f"[{'#' * (percent // 4):<25}] {percent:3d} %  {phase[:60]}"
         if line != self.shown:
+            click.echo("\r" + line.ljust(len(self.shown)), nl=False, err=True)
             self.shown = line
-            click.echo(line, nl=False, err=True)
 
     def __exit__(self, *_: object) -> None:
         if self.shown:

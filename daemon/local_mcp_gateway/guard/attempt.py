@@ -34,7 +34,8 @@ class Attempt:
     policy: GuardPolicy = field(default_factory=GuardPolicy)
     emit: Emit = ignore
     progress: Callable[[str, int, int], None] = no_progress
-    """`progress(phase, done, total)`: pages of a backup, migrations of a rehearsal; called often."""
+    """`progress(phase, done, total)`: bytes of a `backup`, migrations of `rehearse TAG` and `apply TAG`
+    (called before each); often."""
     stop: threading.Event | None = None
     phases: Phases = field(default_factory=Phases)
     serving: bool = False

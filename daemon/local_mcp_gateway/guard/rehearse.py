@@ -81,12 +81,14 @@ def rehearse_on(
         watch = HazardWatch(scratch)
         executed = 0
 
-        def count(_event: str, /, **fields: object) -> None:
+        def begin(tag: str) -> None:
+            attempt.progress(f"rehearse {tag}", executed, len(plan.pending))
+
+        def end(tag: str) -> None:
             nonlocal executed
             executed += 1
             watch.after_migration()
-            after_each(scratch, str(fields["tag"]))
-            attempt.progress("rehearse", executed, len(plan.pending))
+            after_each(scratch, tag)
 
         rest = plan
         while rest.pending:
@@ -100,7 +102,8 @@ def rehearse_on(
                 stamped=plan.folder.stamped,
                 phases=phases,
                 watch=watch.before_statement,
-                emit=count,
+                begun=begin,
+                ended=end,
             )
             scratch.execute("COMMIT")
             if rest.group[0].directives.no_transaction:

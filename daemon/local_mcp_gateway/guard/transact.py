@@ -18,13 +18,12 @@ from local_mcp_gateway.migrate.verify import survey, verify
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.guard.report import Phases
     from local_mcp_gateway.guard.values import Plan, Rehearsal
-    from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate.apply import Inspector, Step
     from local_mcp_gateway.migrate.folder import Migration
 
@@ -38,7 +37,8 @@ def transact(
     stamped: bool,
     phases: Phases,
     watch: Inspector | None,
-    emit: Emit,
+    begun: Callable[[str], None],
+    ended: Callable[[str], None] = lambda _tag: None,
 ) -> Done:
     """Apply one group and verify it, inside the transaction that the caller has begun.
 
@@ -55,6 +55,7 @@ def transact(
             from local_mcp_gateway.migrate.untransacted import apply_untransacted
 
             connection.execute("ROLLBACK")
+            begun(group[0].tag)
             step = apply_untransacted(
                 connection,
                 group[0],
@@ -75,7 +76,8 @@ def transact(
                 event=event,
                 stamped=stamped,
                 inspect=watch,
-                emit=emit,
+                begun=begun,
+                ended=ended,
                 stop=attempt.stop,
             )
     with phases.measured("verify"):
@@ -97,11 +99,7 @@ def apply_live(
     In dev the journal entries of new files are written here, just before the caller's COMMIT: a kill
     between the two leaves a journaled migration that is pending, which the next start applies.
     """
-    total = len(plan.group)
-
-    def executed(_event: str, /, **fields: object) -> None:
-        attempt.progress("apply", int(str(fields.get("number", 0))), total)
-
+    place = {migration.tag: number for number, migration in enumerate(plan.group)}
     done = transact(
         attempt,
         live,
@@ -112,7 +110,7 @@ def apply_live(
         # A new database has no rows to copy text into; and the folder may be old, its files applied
         # elsewhere, where mending one would read as an edit.
         watch=None if rehearsal or backup is None else refuse_double_quoted,
-        emit=executed,
+        begun=lambda tag: attempt.progress(f"apply {tag}", place[tag], len(place)),
     )
     with attempt.phases.measured("verify"):
         expected = rehearsal.fingerprints.get(done.steps[-1].tag) if rehearsal else None

@@ -43,9 +43,6 @@ EVENTS: dict[str, Event] = {
         "info", "A start takes long: every 5 s, the phase that it is in and how much of it is done."
     ),
     "backup.created": Event("info", "A backup was written, flushed, read back and verified."),
-    "migration.executed": Event(
-        "debug", "A migration's statements ran, on the copy or inside the transaction."
-    ),
     "backup.pruned": Event("info", "Backups that the retention policy no longer keeps are gone."),
     "backup.prune_failed": Event(
         "warning", "Old backups could not be removed; nothing else is affected."

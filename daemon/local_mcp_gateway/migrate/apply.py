@@ -20,7 +20,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import ForbiddenStatement, Interrupted
-from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.actions import orphans_before, take_actions
 from local_mcp_gateway.migrate.authority import Authority
 from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     import threading
 
     from local_mcp_gateway.errors import GatewayError
-    from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.statements import Statement
 
@@ -64,28 +62,22 @@ def apply_pending(
     event: str = "applied",
     stamped: bool = False,
     inspect: Inspector | None = None,
-    emit: Emit = ignore,
+    begun: Callable[[str], None] = lambda _tag: None,
+    ended: Callable[[str], None] = lambda _tag: None,
     stop: threading.Event | None = None,
 ) -> tuple[Step, ...]:
     """Apply `pending` in order and record each; the caller has begun the transaction and will end it.
 
     `backup` and `fingerprint` (the schema's after the last one, where a rehearsal has found it) go to
-    the history. Raises MigrationFailed, ForbiddenStatement, DiskProblem or Interrupted; the caller
+    the history. `begun` and `ended` are called around each, with its tag. Raises MigrationFailed, ForbiddenStatement, DiskProblem or Interrupted; the caller
     rolls back.
     """
     steps: list[Step] = []
     with supervised(connection, stop) as authority:
         for migration in pending:
+            begun(migration.tag)
             steps.append(run(connection, migration, authority, inspect=inspect, stop=stop))
-            step = steps[-1]
-            emit(
-                "migration.executed",
-                tag=step.tag,
-                statements=step.statements,
-                duration_ms=step.duration_ms,
-                number=len(steps),
-                total=len(pending),
-            )
+            ended(migration.tag)
         authority.off = True
         ensure_ledger(connection, stamped=stamped)
         record_all(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.notify import Notifier
 
 LEAST_PAUSE_S = 0.5
-"""Progress is reported for every page; systemd need not hear more often than this."""
+"""Progress within a phase is reported often; systemd need not hear more often than this."""
 TELL_EVERY_S = 5.0
 """A start that takes no longer says nothing of its progress in the log."""
 
@@ -42,7 +42,9 @@ _WORDS = {
     "apply": "applying the pending migrations",
     "settle": "committing and checking the result",
     "serve": "starting the gateway",
+    "copy": "copying",
 }
+_TAGGED = {"rehearse": "rehearsing", "apply": "applying"}
 
 
 class StatusLine:
@@ -50,6 +52,7 @@ class StatusLine:
 
     def __init__(self, notifier: Notifier) -> None:
         self.phase = "start"
+        self.tag: str | None = None
         self.percent: int | None = None
         self._notifier = notifier
         self._last = 0.0
@@ -59,18 +62,29 @@ class StatusLine:
         phase = _BEGINS.get(event)
         if phase is None:
             return
-        self.phase, self.percent = phase, None
+        self.phase, self.tag, self.percent = phase, None, None
         self._notifier.working(_WORDS[phase].format_map({"pid": "?", **fields}))
 
     def progress(self, phase: str, done: int, total: int) -> None:
-        """Show how far a phase is; `done` and `total` are in the phase's own unit, 0: not known."""
-        self.phase, self.percent = phase, 100 * done // total if total > 0 else None
+        """Show how far a phase is, in its own unit (0: not known): `backup`, `rehearse 0003_tags`."""
+        what, _, tag = phase.partition(" ")
+        new = (what, tag or None) != (self.phase, self.tag)
+        self.phase, self.tag = what, tag or None
+        self.percent = 100 * done // total if total > 0 else None
         now = time.monotonic()
-        if now - self._last < LEAST_PAUSE_S:
+        if not new and now - self._last < LEAST_PAUSE_S:
             return
         self._last = now
-        share = "" if self.percent is None else f", {self.percent} %"
-        self._notifier.working(f"{_WORDS.get(phase, phase)}{share}")
+        self._notifier.working(self._sentence(done, total))
+
+    def _sentence(self, done: int, total: int) -> str:
+        if self.tag:
+            place = f", {done + 1} of {total}" if total > 1 else ""
+            return f"{_TAGGED.get(self.phase, self.phase)} {self.tag}{place}"
+        words = _WORDS.get(self.phase, self.phase)
+        if self.percent is None:
+            return words
+        return f"{words} {max(total >> 20, 1)} MiB, {self.percent} %"
 
 
 async def keep_telling(status: StatusLine, notifier: Notifier, emit: Emit) -> None:
@@ -83,6 +97,7 @@ async def keep_telling(status: StatusLine, notifier: Notifier, emit: Emit) -> No
         emit(
             "guard.progressed",
             phase=status.phase,
+            tag=status.tag,
             percent=status.percent,
             duration_ms=round((time.monotonic() - begun) * 1000, 3),
         )
