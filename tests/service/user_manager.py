@@ -78,16 +78,6 @@ class UserManager:
         assert not check or done.returncode == 0, (command, finished)
         return finished
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a command beside the manager."""
-        return subprocess.Popen(
-            ["nsenter", "-t", str(self.inside), "--mount", "--pid", "--", *command],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """Return properties of a unit."""
         text = self.run("systemctl", "--user", "show", unit, "-p", ",".join(properties)).stdout
