@@ -46,6 +46,9 @@ soak: setup ## many clients while servers are killed at random (ARGS="--minutes 
 nightly: setup ## 5,000 made schema pairs and every schema change of real projects, all oracles
 	@$(BIN)/python -m pytest -m nightly $(ARGS)
 
+systemd: ## as root: the systemd tests under a newer Debian's systemd, Python and SQLite (SUITE=trixie)
+	@tests/service/newer_systemd $(ARGS)
+
 check: lint ## all that CI runs: lint, tests with branch coverage, generated pages current
 	@$(BIN)/python docs/generate.py --check
 	@$(BIN)/coverage erase
