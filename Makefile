@@ -5,10 +5,10 @@ MAKEFLAGS += --no-print-directory
 export PYTHON
 BIN := .venv/bin
 
-.PHONY: help setup run test lint fix docs bench faults soak nightly check
+.PHONY: help setup run test lint fix docs bench faults soak nightly conformance check
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install the locked dependencies into .venv (does nothing when they are there)
 	@requirements/install .venv dev
@@ -48,6 +48,9 @@ nightly: setup ## 5,000 made schema pairs and every schema change of real projec
 
 systemd: ## as root: the systemd tests under a newer Debian's systemd, Python and SQLite (SUITE=trixie)
 	@tests/service/newer_systemd $(ARGS)
+
+conformance: setup ## the official MCP suite, directly and through the gateway (Node.js 22; ARGS="2026-07-28")
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 check: lint ## all that CI runs: lint, tests with branch coverage, generated pages current
 	@$(BIN)/python docs/generate.py --check

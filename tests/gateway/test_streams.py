@@ -194,5 +194,5 @@ async def test_only_new_clients_get_an_empty_event_to_come_back_with(tmp_path: P
             hello = await running.post({**HELLO, "params": params})
             headers = {"mcp_session_id": hello.headers["mcp-session-id"]}
             body = await (await running.post(sleep(0), **headers)).text()
-            assert body.startswith("id: p1.0\r\ndata: \r\n\r\n") is primed
+            assert body.startswith("id: p1.0\r\nretry: 500\r\ndata: \r\n\r\n") is primed
             assert "id: p1.1\r\n" in body

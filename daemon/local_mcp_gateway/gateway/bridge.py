@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 ACCEPT: Final = "application/json, text/event-stream"
+BRIDGE: Final = "Local-Mcp-Gateway-Bridge"
+"""Says that the client cannot repeat arguments as headers (`Mcp-Param-*`)."""
 PATIENCE_S: Final = 10.0
 """How long a gateway that is not there (it may be restarting) is waited for."""
 
@@ -179,6 +181,7 @@ class Bridge:
         if key is not None:
             self._open[key] = connection
         sent = {"Content-Type": "application/json", "Accept": ACCEPT, "Connection": "close"}
+        sent[BRIDGE] = "1"
         connection.request(method, self._path, body, {**sent, **self._authorization, **headers})
         return connection.getresponse()
 

@@ -25,6 +25,7 @@ from local_mcp_gateway.gateway.envelope import (
     response,
 )
 from local_mcp_gateway.gateway.exchange import Exchange
+from local_mcp_gateway.gateway.mirrored import PREFIX
 from local_mcp_gateway.gateway.router import Request
 from local_mcp_gateway.gateway.sse_face import serve_sse, take
 from local_mcp_gateway.gateway.streams import listen, serve_stream
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.hub import Hub
     from local_mcp_gateway.gateway.sessions import Session
 
-FORWARDED: Final = "mcp-param-"
+BRIDGE: Final = "local-mcp-gateway-bridge"
+"""The header of `local-mcp-gateway stdio`, whose client has no headers to send."""
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -172,9 +174,12 @@ class Faces:
             log_level=opened.log_level,
             keepalive_s=self._hub.options.keepalive_s,
         )
-        forwarded = tuple((k, v) for k, v in visit.headers.items() if k.startswith(FORWARDED))
+        repeats = BRIDGE not in visit.headers
+        headers = tuple((k, v) for k, v in visit.headers.items() if k.startswith(PREFIX))
         params = bytes(message.params)
-        request = Request(profile, message.method, params, exchange, None, True, forwarded)
+        request = Request(
+            profile, message.method, params, exchange, None, True, headers, repeats=repeats
+        )
         await self._run(request, message, exchange)
 
     async def _post_handshake(self, profile: str, message: Envelope, visit: Visit) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from local_mcp_gateway.database.serving import Error
+from local_mcp_gateway.gateway.both_eras import StdioServer
 from local_mcp_gateway.gateway.calls import CallLog
 from local_mcp_gateway.gateway.catalog import LISTS, body_of, hash_of, items_of
 from local_mcp_gateway.gateway.connection import Connection, Identity
@@ -18,7 +19,6 @@ from local_mcp_gateway.gateway.faces import Application, Faces
 from local_mcp_gateway.gateway.hooks import Hooks
 from local_mcp_gateway.gateway.hub import Hub
 from local_mcp_gateway.gateway.upstream import Upstream
-from local_mcp_gateway.gateway.upstream_stdio import StdioConnection
 from local_mcp_gateway.gateway.warden import Warden
 from local_mcp_gateway.log import Emit, ignore
 from local_mcp_gateway.store.memory import load_approved, load_catalogs, save_catalogs
@@ -139,9 +139,7 @@ class Gateway:
     async def _open_connection(self, definition: ServerDefinition, events: Events) -> Connection:
         limit = self._options.max_message_bytes
         if definition.kind is ServerKind.STDIO:
-            return await StdioConnection.open(
-                definition, events, self._warden, max_message_bytes=limit
-            )
+            return await StdioServer.open(definition, events, self._warden, max_message_bytes=limit)
         # aiohttp is the most expensive import of all, and a start does not need it
         from local_mcp_gateway.gateway.http_wire import client_session
         from local_mcp_gateway.gateway.upstream_http import HttpConnection
@@ -179,7 +177,10 @@ class Gateway:
             upstream.remember(identity, lists, approved.get(upstream.definition.id, {}))
 
     def _listed(
-        self, upstream: Upstream, changed: frozenset[CatalogKind], *, announced: bool
+        self,
+        upstream: Upstream,
+        changed: frozenset[CatalogKind],
+        announced: frozenset[CatalogKind],
     ) -> None:
         """Take the lists that an upstream has fetched: keep what changed, and tell the clients."""
         registry = self._hub.registry
@@ -189,8 +190,7 @@ class Gateway:
             registry.forget_views(registry.profiles_of(upstream.name))
         if changed or upstream.shelf.unsaved:
             self._hub.start(self._keep(upstream, changed))
-        if changed or announced:
-            self._hub.announce(upstream.name, changed or frozenset({CatalogKind.TOOLS}))
+        self._hub.announce(upstream.name, changed | announced)
 
     async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
         identity = encode(upstream.identity)

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.call import Events, UpstreamLost
 
@@ -29,20 +29,12 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-class Listed(Protocol):
-    """Takes the lists that an upstream has fetched; `announced` when the server said they changed."""
-
-    def __call__(
-        self, upstream: Upstream, changed: frozenset[CatalogKind], *, announced: bool
-    ) -> None:
-        """Take them."""
-
-
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """Whom an upstream tells, on the event loop: its identity and lists, and the server's messages."""
 
-    listed: Listed
+    listed: Callable[[Upstream, frozenset[CatalogKind], frozenset[CatalogKind]], None]
+    """Lists were fetched: which are different, and of which the server said that they are."""
     connected: Callable[[Upstream], None]
     events: Callable[[Upstream], Events]
 

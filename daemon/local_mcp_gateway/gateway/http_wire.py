@@ -13,7 +13,7 @@ import msgspec
 from yarl import URL
 
 from local_mcp_gateway.gateway import envelope
-from local_mcp_gateway.gateway.call import Call, Events, SessionLost, UpstreamLost
+from local_mcp_gateway.gateway.call import Call, SessionLost, UpstreamLost
 from local_mcp_gateway.gateway.envelope import Answer, Envelope
 from local_mcp_gateway.gateway.large import HELD_BYTES
 from local_mcp_gateway.gateway.relaying import relayed, rest_of_event
@@ -201,25 +201,3 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or 'refused'}"
     return str(error) or type(error).__name__
-
-
-class Listener:
-    """Takes the notifications of a `subscriptions/listen` stream."""
-
-    capabilities = b"{}"
-    log_level: str | None = None
-    relay = None
-
-    def __init__(self, events: Events) -> None:
-        self.heard = False
-        self._events = events
-
-    def notified(self, method: str, params: bytes) -> None:
-        """Hand it on, but for the acknowledgement."""
-        self.heard = True
-        if method != "notifications/subscriptions/acknowledged":
-            self._events.notified(method, params)
-
-    async def asked(self, method: str, params: bytes) -> Answer:
-        """Answer as for a request outside of any call."""
-        return await self._events.asked(method, params)

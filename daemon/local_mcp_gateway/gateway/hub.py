@@ -143,7 +143,7 @@ class Hub:
 
     def _notified(self, upstream: Upstream, method: str, params: bytes) -> None:
         if method in LIST_CHANGED:
-            upstream.changed()
+            upstream.changed(frozenset(LIST_CHANGED[method]))
         elif method == "notifications/resources/updated":
             self._updated(upstream.name, params)
         elif method not in {"notifications/cancelled", "notifications/progress"}:

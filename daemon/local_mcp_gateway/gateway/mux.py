@@ -26,10 +26,12 @@ from local_mcp_gateway.gateway.connection import (
     identity_of_initialize,
 )
 from local_mcp_gateway.gateway.envelope import Answer
+from local_mcp_gateway.gateway.watches import TAKEN, Watches
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.envelope import Envelope
 
+RELISTEN_S: Final = 1.0
 _OWN_ID: Final = re.compile(rb'"id"\s*:\s*(\d+)')
 
 
@@ -44,6 +46,7 @@ class Mux(ABC):
         self._next = 0
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watches = Watches(self.request, events, self.start, _pause)
 
     @abstractmethod
     async def send(self, message: bytes) -> None:
@@ -62,6 +65,8 @@ class Mux(ABC):
         """Send a request under an id of our own and wait for its answer."""
         if self._lost.done():
             raise UpstreamLost(self._lost.result(), unsent=True)
+        if self.identity.modern and call.method in TAKEN:
+            return await self._watches.take(call)
         self._next += 1
         number = self._next
         identity = b"%d" % number
@@ -94,10 +99,15 @@ class Mux(ABC):
             discover = Call("server/discover", eras.to_modern(b""), SILENT)
             identity = identity_of_discover(await self.request(discover))
             if identity is not None:
-                self.identity = identity
+                self.be_stateless(identity)
                 return
         self.identity = identity_of_initialize(answer)
         await self.notify("notifications/initialized", b"")
+
+    def be_stateless(self, identity: Identity) -> None:
+        """Go on in the stateless era."""
+        self.identity = identity
+        self._watches.begin()
 
     def received(self, line: bytes) -> None:
         """Take one message of the server; what is no message is told and let go."""
@@ -166,6 +176,8 @@ class Mux(ABC):
             token = progress_token(params)
             if token.isdigit() and (waiting := self._calls.get(int(token))):
                 waiting[1].notified(method, params)
+        elif self.identity.modern and (waiting := self._calls.get(subscription(params))):
+            waiting[1].notified(method, params)
         elif method == "notifications/message" and len(callers := self._callers()) == 1:
             callers[0].notified(method, params)
         else:
@@ -194,3 +206,15 @@ class Mux(ABC):
         with suppress(UpstreamLost):
             if not self._lost.done():
                 await self.send(message)
+
+
+def subscription(params: bytes) -> int:
+    """Return the id of the `subscriptions/listen` that a notification belongs to, or 0."""
+    if b"/subscriptionId" not in params:
+        return 0
+    number = envelope.member(envelope.member(params, "_meta"), eras.SUBSCRIPTION_KEY)
+    return int(number) if number.isdigit() else 0
+
+
+async def _pause() -> None:
+    await asyncio.sleep(RELISTEN_S)

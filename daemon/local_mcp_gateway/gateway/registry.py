@@ -8,6 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.gateway.catalog import View, union
+from local_mcp_gateway.gateway.mirrored import Mirrored, mirrored_of
+from local_mcp_gateway.store.model import CatalogKind
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstream import Upstream
@@ -22,6 +24,7 @@ class Registry:
         self.profiles: Mapping[str, ProfileDefinition] = {}
         self._list_timeout_s = list_timeout_s
         self._views: dict[str, View] = {}
+        self._mirrored: dict[str, dict[str, tuple[Mirrored, ...]]] = {}
 
     def members(self, profile: str) -> list[Upstream]:
         """Return the active upstreams of a profile, in its order."""
@@ -49,6 +52,15 @@ class Registry:
             view = self._views[profile] = union(self.profiles[profile], catalogs, held)
         return view
 
+    def mirrored(self, upstream: Upstream, tool: str) -> tuple[Mirrored, ...]:
+        """Return the arguments of a tool that are repeated as headers."""
+        known = self._mirrored.get(upstream.name)
+        if known is None:
+            tools = (upstream.shelf.lists or {}).get(CatalogKind.TOOLS, ())
+            found = ((item.key, mirrored_of(item.raw)) for item in tools)
+            known = self._mirrored[upstream.name] = {key: each for key, each in found if each}
+        return known.get(tool, ())
+
     async def settled_view(self, profile: str) -> View:
         """Return what the profile shows, after waiting a while for servers that were never seen.
 
@@ -66,5 +78,6 @@ class Registry:
 
     def forget_views(self, profiles: frozenset[str] | None = None) -> None:
         """Make the views of these profiles, or of all, anew when they are asked for next."""
+        self._mirrored.clear()
         for name in tuple(self._views) if profiles is None else profiles:
             self._views.pop(name, None)

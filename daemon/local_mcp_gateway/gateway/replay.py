@@ -14,6 +14,8 @@ from typing import Final
 from local_mcp_gateway.gateway import sse
 
 GRACE_S: Final = 30.0
+RETRY_MS: Final = 500
+"""How long a client whose stream broke is asked to wait before it comes back."""
 KEPT_EVENTS: Final = 1000
 KEPT_STREAMS: Final = 16
 """Streams of one session that are kept; the oldest goes first."""
@@ -46,7 +48,7 @@ class Replay:
 
     def priming(self) -> bytes:
         """Return the empty event that gives a client an id to come back with (2025-11-25)."""
-        return f"id: {self.name}.0\r\ndata: \r\n\r\n".encode()
+        return f"id: {self.name}.0\r\nretry: {RETRY_MS}\r\ndata: \r\n\r\n".encode()
 
     def end(self) -> None:
         """Say that nothing more will come."""

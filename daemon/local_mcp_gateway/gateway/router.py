@@ -29,6 +29,7 @@ from local_mcp_gateway.gateway.envelope import (
     member,
 )
 from local_mcp_gateway.gateway.hello import discover_result
+from local_mcp_gateway.gateway.mirrored import fault, headers_for
 from local_mcp_gateway.gateway.rounds import Parking, ask_until_complete
 from local_mcp_gateway.gateway.sessions import LEVELS, Session, Sessions
 from local_mcp_gateway.store.model import CatalogKind, Prefix
@@ -49,6 +50,8 @@ class Request:
     session: Session | None = None
     modern: bool = False
     headers: tuple[tuple[str, str], ...] = ()
+    repeats: bool = False
+    """Whether the client itself repeats arguments as `headers`; else the gateway does."""
     server: str | None = None
     target: str | None = None
 
@@ -208,7 +211,8 @@ class Router:
             request.session.level = LEVELS.index(level)
         for upstream in self._registry.members(request.profile):
             if upstream.identity is not None and "logging" in upstream.identity.capabilities:
-                answer = await upstream.call(self._call(request, request.params))
+                call = Call(request.method, request.params, request.caller)
+                answer = await upstream.call(call)
                 if answer.failed:
                     return answer
         return envelope.success({})
@@ -235,9 +239,16 @@ class Router:
         request.server = route.server
         key = route.key if request.method in eras.NAMED else None
         modern_server = upstream.identity is not None and upstream.identity.modern
+        headers = request.headers
+        if request.method == "tools/call":
+            mirrored = self._registry.mirrored(upstream, route.key)
+            if mirrored and not request.repeats:
+                headers += headers_for(mirrored, params)
+            elif mirrored and (wrong := fault(mirrored, dict(headers), params)) is not None:
+                return failure(eras.HEADER_MISMATCH, wrong)
 
         async def forward(caller: Caller, params: bytes = params) -> Answer:
-            call = Call(request.method, params, caller, request.modern, request.headers, key)
+            call = Call(request.method, params, caller, request.modern, headers, key)
             call.whole = whole
             return await upstream.call(call)
 
@@ -252,9 +263,6 @@ class Router:
         return await ask_until_complete(
             answer, params, caller.asked, lambda again: forward(caller, again)
         )
-
-    def _call(self, request: Request, params: bytes, key: str | None = None) -> Call:
-        return Call(request.method, params, request.caller, request.modern, request.headers, key)
 
 
 def _with_uri(answer: Answer, key: str, uri: str) -> Answer:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.shelf import Lists
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.store.model import ServerDefinition
+    from local_mcp_gateway.store.model import CatalogKind, ServerDefinition
 
 KEPT_LINES: Final = 20
 """Lines that a server wrote last, kept for `server show`."""
@@ -69,7 +69,7 @@ class Upstream:
         self._connection: Connection | None = None
         self._wanted = asyncio.Event()
         self._stale = asyncio.Event()
-        self._announced = False
+        self._announced: frozenset[CatalogKind] = frozenset()
         self._listed = asyncio.Event()
         self._waiters = Waiters()
         self._in_flight = 0
@@ -110,9 +110,9 @@ class Upstream:
             self._wanted.set()
             await self._listed.wait()
 
-    def changed(self) -> None:
-        """Fetch the lists again soon: the server said that one changed."""
-        self._announced = True
+    def changed(self, kinds: frozenset[CatalogKind]) -> None:
+        """Fetch the lists again soon: the server said that these changed."""
+        self._announced |= kinds
         self._stale.set()
 
     async def call(self, call: Call) -> Answer:
@@ -269,7 +269,7 @@ class Upstream:
         while True:
             await self._stale.wait()
             self._stale.clear()
-            announced, self._announced = self._announced, False
+            announced, self._announced = self._announced, frozenset()
             try:
                 lists = await fetch_lists(connection, self._options.call_timeout_s)
             except (UpstreamLost, TimeoutError) as error:
@@ -280,7 +280,7 @@ class Upstream:
             news = self.shelf.take(lists)
             self._listed.set()
             self._warn(news.altered)
-            self._hooks.listed(self, news.changed, announced=announced)
+            self._hooks.listed(self, news.changed, announced)
             await asyncio.sleep(SETTLE_S)
 
     def remember(self, identity: Identity, lists: Lists, approved: Mapping[str, bytes]) -> None:

@@ -26,8 +26,9 @@ from local_mcp_gateway.gateway.connection import (
     identity_of_discover,
     identity_of_initialize,
 )
-from local_mcp_gateway.gateway.http_wire import STREAM, HttpWire, Listener, reason_of
+from local_mcp_gateway.gateway.http_wire import STREAM, HttpWire, reason_of
 from local_mcp_gateway.gateway.sse import Parser, TooLarge
+from local_mcp_gateway.gateway.watches import TAKEN, Watches
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.envelope import Answer, Envelope
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 ACCEPT: Final = "application/json, text/event-stream"
 JSON: Final = "application/json"
-LISTEN: Final = b'{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}'
 
 
 class HttpConnection:
@@ -62,6 +62,7 @@ class HttpConnection:
         self._next = 0
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watches = Watches(self._post_modern, events, self._start, self._check)
         self._modern_headers = self._headers({"MCP-Protocol-Version": eras.NEWEST_MODERN})
 
     @classmethod
@@ -82,7 +83,7 @@ class HttpConnection:
                 await connection._handshake()
             else:
                 connection.identity = identity
-                connection._start(connection._listen())
+                connection._watches.begin()
         except BaseException:
             await connection.close()
             raise
@@ -101,9 +102,10 @@ class HttpConnection:
         """Forward one request, in the era of its client where the server speaks both."""
         if self._lost.done():
             raise UpstreamLost(self._lost.result(), unsent=True)
-        if self.identity.modern and (call.modern or call.caller is SILENT):
-            return await self._post_modern(call)
-        if self.identity.modern and not await self._speaks_handshake():
+        silent = call.modern or call.caller is SILENT
+        if self.identity.modern and (silent or not await self._speaks_handshake()):
+            if call.method in TAKEN:
+                return await self._watches.take(call)
             return await self._post_modern(call)
         try:
             return await self._post_session(call)
@@ -147,20 +149,6 @@ class HttpConnection:
         body = envelope.request(identity, call.method, params)
         async with self._wire.posting(body, headers) as reply:
             return await self._wire.answer_of(reply, call)
-
-    async def _listen(self) -> None:
-        """Hold the stream on which a stateless server says that its lists changed."""
-        caller = Listener(self._events)
-        while not self._lost.done():
-            call = Call("subscriptions/listen", eras.to_modern(LISTEN), caller, modern=True)
-            with suppress(UpstreamLost):
-                answer = await self._post_modern(call)
-                if answer.failed:
-                    return
-            if not caller.heard:
-                return
-            caller.heard = False
-            await self._check()
 
     # --- the handshake era ----------------------------------------------------------------------
 
@@ -276,10 +264,11 @@ class HttpConnection:
     def _headers(self, extra: dict[str, str]) -> dict[str, str]:
         return {"Accept": ACCEPT, "Content-Type": JSON, **extra, **self._configured}
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def lose(self, reason: str) -> None:
         """Give the server up; it is met anew by the next call."""

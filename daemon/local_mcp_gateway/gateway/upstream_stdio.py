@@ -19,6 +19,7 @@ from local_mcp_gateway.gateway.process import end, spawn
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
+    from typing import Self
 
     from local_mcp_gateway.gateway.call import Events
     from local_mcp_gateway.gateway.warden import Warden
@@ -33,9 +34,15 @@ class StdioConnection(Mux):
     """A running child. `await StdioConnection.open(…)` returns once it has answered the handshake."""
 
     def __init__(
-        self, process: Process, events: Events, warden: Warden, max_message_bytes: int
+        self,
+        process: Process,
+        definition: ServerDefinition,
+        events: Events,
+        warden: Warden,
+        max_message_bytes: int,
     ) -> None:
         super().__init__(events, max_message_bytes)
+        self._definition = definition
         self.pid = process.pid
         self._process = process
         self._warden = warden
@@ -51,11 +58,11 @@ class StdioConnection(Mux):
         warden: Warden,
         *,
         max_message_bytes: int,
-    ) -> StdioConnection:
+    ) -> Self:
         """Start the child and shake hands; a child that does not answer is ended before this raises."""
         process = await spawn(definition)
         await warden.watch(process.pid)
-        connection = cls(process, events, warden, max_message_bytes)
+        connection = cls(process, definition, events, warden, max_message_bytes)
         try:
             await connection.handshake()
         except BaseException:

@@ -1,0 +1,102 @@
+"""The fixture server directly, and behind a gateway over HTTP and over stdio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from local_mcp_gateway.store.model import ServerDefinition, ServerKind
+from tests.conformance.suite import REVISIONS, Check, Checks, differences, passed, run
+from tests.gateway.support import REPOSITORY, gateway_of, http
+
+DIRECT: Final = "direct"
+SIDES: Final = (DIRECT, "over HTTP", "over stdio")
+ATTEMPTS: Final = 3
+"""Checks have deadlines of their own: a scenario that ends otherwise is run again before it counts."""
+AT: Final = ("--spec-version",)
+EXPECTED: Final = {
+    "server-sse-streams-functional": "it looks at answers that are streams; ours are JSON",
+    "server-sse-disconnect-resume": "it looks at a stream that the server ends before its answer",
+}
+"""Checks that are not made through the gateway, and why: they are conditional."""
+MODULE: Final = ("-m", "tests.conformance.servers.everything")
+
+
+@asynccontextmanager
+async def over_http() -> AsyncIterator[str]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *MODULE,
+        "--http",
+        cwd=REPOSITORY,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,  # it warns of what the suite does on purpose
+    )
+    try:
+        assert child.stdout is not None
+        yield (await child.stdout.readline()).decode().strip()
+    finally:
+        child.kill()
+        await child.wait()
+
+
+@asynccontextmanager
+async def sides(tmp_path: Path) -> AsyncIterator[Mapping[str, str]]:
+    """Yield the URL of each side. No two share a server: one run may not change another's lists."""
+    child = ServerDefinition(
+        "everything",
+        ServerKind.STDIO,
+        command=sys.executable,
+        args=MODULE,
+        cwd=str(REPOSITORY),
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    async with AsyncExitStack() as stack:
+        urls = {DIRECT: await stack.enter_async_context(over_http())}
+        behind = http("everything", await stack.enter_async_context(over_http()))
+        for side, server in zip(SIDES[1:], (behind, child), strict=True):
+            folder = tmp_path / side.replace(" ", "-")
+            folder.mkdir()
+            running = await stack.enter_async_context(gateway_of(folder, server))
+            urls[side] = running.url
+            await running.post({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+        yield urls
+
+
+async def compare(
+    suite: tuple[str, ...], urls: Mapping[str, str], revision: str
+) -> tuple[dict[str, Checks], list[str]]:
+    """Return the checks of each side, and what ends otherwise through the gateway and should not."""
+
+    async def one(side: str, *chosen: str) -> Checks:
+        with tempfile.TemporaryDirectory() as folder:
+            return await run(suite, urls[side], Path(folder), *chosen)
+
+    every = await asyncio.gather(*(one(side, *REVISIONS[revision]) for side in SIDES))
+    found = dict(zip(SIDES, every, strict=True))
+    for _ in range(1, ATTEMPTS):
+        for scenario in {check.scenario for side in SIDES for check in unexpected(found, side)}:
+            for side in SIDES:
+                found[side].update(await one(side, "--scenario", scenario, *AT, revision))
+    return found, [
+        f"{revision} {side}: {check.scenario}, {check.name}: {direct} directly, {through} there"
+        for side in SIDES[1:]
+        for check, (direct, through) in unexpected(found, side).items()
+    ]
+
+
+def unexpected(found: Mapping[str, Checks], side: str) -> dict[Check, tuple[str, str]]:
+    """Return what ends otherwise on this side, without what is explained."""
+    differing = differences(found[DIRECT], found[side])
+    return {check: pair for check, pair in differing.items() if check.name not in EXPECTED}
+
+
+def row(revision: str, found: Mapping[str, Checks]) -> str:
+    """Return the line of the table in docs/gateway.md: how many checks pass on each side."""
+    return f"| {revision} | {' | '.join(str(passed(found[side])) for side in SIDES)} |"
