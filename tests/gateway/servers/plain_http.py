@@ -1,6 +1,7 @@
 """A Streamable HTTP server of the handshake era on the standard library, with sessions.
 
-`hang` never answers. A process that is started again knows none of the old sessions.
+`hang` never answers, `hanging` answers once that is so, `drip` answers byte by byte, `reset` and `short` break off in the middle, and
+`cancelled` answers when a call was cancelled. A process that is started again knows none of the old sessions.
 """
 
 from __future__ import annotations
@@ -8,12 +9,17 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
+import socket
+import struct
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 sessions: set[str] = set()
 TOOLS = ["echo", "raw", "headers", "hang", "crash", "junk", "redirect"]
+TOOLS += ["drip", "reset", "short", "cancelled", "hanging"]
+hanging, cancelled = threading.Event(), threading.Event()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -54,6 +60,8 @@ class Handler(BaseHTTPRequestHandler):
             status = 404 if self.headers["Mcp-Session-Id"] else 400
             self.reply(status, b'{"error":"no such session"}')
         elif identity is None:
+            if method == "notifications/cancelled":
+                cancelled.set()
             self.reply(202)
         elif method == "tools/list":
             tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
@@ -63,6 +71,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def call(self, identity: Any, name: str, line: bytes) -> None:
         if name == "hang":
+            hanging.set()
             threading.Event().wait(600)
         if name == "crash":
             self.reply(500, b"Internal Server Error")
@@ -73,9 +82,42 @@ class Handler(BaseHTTPRequestHandler):
         if name == "junk":
             self.reply(200, b"<html>")
             return
+        if name in {"reset", "short"}:
+            self.break_off(linger=name == "reset")
+            return
+        if name == "cancelled":
+            cancelled.wait(30)
+        if name == "hanging":
+            hanging.wait(30)
+        if name == "drip":
+            self.drip(self.result(identity, {"content": [{"type": "text", "text": "drop"}]}))
+            return
         headers = json.dumps({key.lower(): value for key, value in self.headers.items()})
         text = {"raw": line.decode(), "headers": headers}.get(name, "echo")
         self.reply(200, self.result(identity, {"content": [{"type": "text", "text": text}]}))
+
+    def break_off(self, *, linger: bool) -> None:
+        """Promise more than is sent, and close the connection, with a reset if it shall linger for 0 s."""
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b'{"jsonrpc":')
+        self.wfile.flush()
+        if linger:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+
+    def drip(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        for byte in body:
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            time.sleep(0.005)
 
     @staticmethod
     def result(identity: Any, result: Any) -> bytes:
