@@ -487,6 +487,19 @@ def test_check_finds_what_is_wrong_with_a_folder(place: Place, validate_json: Va
     assert [problem["code"] for problem in found.json()["warnings"]] == ["snapshot", "down"]
 
 
+def test_check_warns_of_names_that_sqlite_would_read_as_text(place: Place) -> None:
+    place.folder.add("a", 'CREATE TABLE a(x);\nUPDATE a\n SET x = "y";')
+    done = place.run("db", "check", "--json")
+    assert done.code == 3, "pending"
+    (warning,) = done.json()["warnings"]
+    assert (warning["code"], warning["tag"]) == ("double_quoted_string", "0000_a")
+    assert warning["message"].startswith('0000_a.sql, line 3, statement 2: "y" is no column here')
+    place.folder.write(
+        "0000_a", '-- guard: accept double_quoted_strings\nCREATE TABLE a(x); UPDATE a SET x = "y";'
+    )
+    assert place.run("db", "check", "--json").json()["warnings"] == []
+
+
 def test_check_names_two_branches_with_the_same_number(place: Place) -> None:
     generate(place, SERVERS)
     entries = place.folder.journal()

@@ -70,11 +70,27 @@ def test_text_in_double_quotes_is_refused_until_it_is_accepted(family: Place) ->
     assert family.query("SELECT DISTINCT name FROM parent") == [("nobody",)]
 
 
-def test_text_in_double_quotes_is_not_held_against_an_old_folder_on_a_new_database(
+def test_text_in_double_quotes_is_told_and_not_held_against_an_old_folder_on_a_new_database(
     place: Place,
 ) -> None:
-    tag = place.folder.add("a", 'CREATE TABLE a(x); INSERT INTO a VALUES ("text");')
-    assert migrate(place) == [tag]
+    tag = place.folder.add("a", 'CREATE TABLE a(x);\nINSERT INTO a VALUES ("text");')
+    events: list[tuple[str, dict[str, object]]] = []
+    with guarded(
+        place.database,
+        place.folder.path,
+        emit=lambda event, /, **fields: events.append((event, fields)),
+    ) as report:
+        assert [step.tag for step in report.applied] == [tag]
+    (told,) = [fields for event, fields in events if event == "guard.hazard_found"]
+    assert (told["tag"], told["kind"], told["object"]) == (tag, "double_quoted_strings", "text")
+    assert str(told["message"]).startswith(f'{tag}.sql, line 2, statement 2: "text" is no column')
+
+
+def test_text_in_double_quotes_of_applied_migrations_is_no_matter(place: Place) -> None:
+    place.folder.add("a", 'CREATE TABLE a(x); INSERT INTO a VALUES ("text");')
+    migrate(place)
+    later = place.folder.add("b", "INSERT INTO a VALUES ('more');")
+    assert migrate(place) == [later]
 
 
 def test_functions_of_the_application_are_there_in_rehearsal_and_replay(place: Place) -> None:

@@ -5,14 +5,14 @@ Nothing is begun or committed here: the caller decides, after it has looked at w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.guard.values import Done
 from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.journal import Entry, write_journal
-from local_mcp_gateway.migrate.quotes import refuse_double_quoted
+from local_mcp_gateway.migrate.quotes import ACCEPTED, double_quoted, refuse_double_quoted
 from local_mcp_gateway.migrate.seals import seal, text_fingerprint
 from local_mcp_gateway.migrate.verify import survey, verify
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard.values import Plan, Rehearsal
     from local_mcp_gateway.migrate.apply import Inspector, Step
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.statements import Statement
 
 
 def transact(
@@ -87,6 +88,28 @@ def transact(
     return Done(steps, now, losses)
 
 
+def _telling(attempt: Attempt) -> Inspector:
+    """Return what tells of text in double quotes on a new database, where it is not refused.
+
+    No row is there to copy it into; and the folder may be old, its files applied elsewhere, where
+    mending one would read as an edit.
+    """
+
+    def tell(connection: sqlite3.Connection, migration: Migration, statement: Statement) -> None:
+        found = double_quoted(connection, migration, statement)
+        if found is not None:
+            attempt.emit(
+                "guard.hazard_found",
+                tag=migration.tag,
+                kind=ACCEPTED,
+                object=cast("list[str]", found.data["names"])[0],
+                message=found.message,
+                backup=None,
+            )
+
+    return tell
+
+
 def apply_live(
     attempt: Attempt,
     live: sqlite3.Connection,
@@ -107,9 +130,7 @@ def apply_live(
         backup=backup,
         stamped=plan.folder.stamped,
         phases=attempt.phases,
-        # A new database has no rows to copy text into; and the folder may be old, its files applied
-        # elsewhere, where mending one would read as an edit.
-        watch=None if rehearsal or backup is None else refuse_double_quoted,
+        watch=None if rehearsal else refuse_double_quoted if backup else _telling(attempt),
         begun=lambda tag: attempt.progress(f"apply {tag}", place[tag], len(place)),
     )
     with attempt.phases.measured("verify"):

@@ -37,7 +37,7 @@ EVENTS: dict[str, Event] = {
     ),
     "guard.drifted": Event("warning", "The live schema differs from what its migrations produce."),
     "guard.hazard_found": Event(
-        "warning", "A pending migration can delete data or block old clients."
+        "warning", "A pending migration can delete data, block old clients or write a name as text."
     ),
     "guard.progressed": Event(
         "info", "A start takes long: every 5 s, the phase that it is in and how much of it is done."

@@ -1,8 +1,8 @@
 """A folder looked at for `db check`: what CI should refuse, found without any database.
 
 Journal against files is the reader's; here are numbers used twice, the chain of snapshots, each
-snapshot against the replay (as far as a snapshot can say it), each way back tried in memory, and the
-hazards of every migration.
+snapshot against the replay (as far as a snapshot can say it), each way back tried in memory, names that
+SQLite would read as text, and the hazards of every migration.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import GatewayError, Problem, ProblemCode, SchemaProblem
+from local_mcp_gateway.migrate.quotes import double_quoted
 from local_mcp_gateway.migrate.replay import extend, replay
-from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.migrate.statements import Statement, split
 from local_mcp_gateway.migrate.write import read_snapshot_file, snapshot_file
 from local_mcp_gateway.schema import Schema, compare, inspect
 from local_mcp_gateway.schema.drizzle import FIRST, as_snapshots_see, read_snapshot
@@ -52,10 +53,16 @@ def check_folder(
     if not folder.stamped:
         warnings += _chain(folder)
     before = Schema()
+
+    def quoted(on: sqlite3.Connection, migration: Migration, statement: Statement) -> None:
+        found = double_quoted(on, migration, statement)
+        if found is not None:
+            warnings.append(Problem(found.code, found.message, found.hint, migration.tag))
+
     with closing(replay((), prepare=prepare)) as connection:
         for at, migration in enumerate(folder.migrations):
             try:
-                extend(connection, migration)
+                extend(connection, migration, inspect=quoted)
             except GatewayError as error:
                 problems.append(Problem(FAILS, error.message, error.hint, migration.tag))
                 break

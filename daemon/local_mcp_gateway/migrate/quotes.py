@@ -73,24 +73,34 @@ def find_double_quoted(connection: sqlite3.Connection, statement: Statement) -> 
     )
 
 
+def double_quoted(
+    connection: sqlite3.Connection, migration: Migration, statement: Statement
+) -> DoubleQuotedString | None:
+    """Return what a statement's findings amount to; None without any, or where the file accepts them."""
+    if '"' not in statement.text or ACCEPTED in migration.directives.accept:
+        return None
+    findings = find_double_quoted(connection, statement)
+    if not findings:
+        return None
+    name, line = findings[0].name, findings[0].line
+    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    return DoubleQuotedString(
+        f'{migration.path.name}, line {line}, statement {statement.number}: "{name}" is no column here,'
+        f" so SQLite would read it as the text '{name}'{more}.",
+        tag=migration.tag,
+        line=line,
+        statement=statement.number,
+        names=[finding.name for finding in findings],
+    )
+
+
 def refuse_double_quoted(
     connection: sqlite3.Connection, migration: Migration, statement: Statement
 ) -> None:
     """Raise DoubleQuotedString for a finding that the file does not accept; an `apply` inspector."""
-    if '"' not in statement.text or ACCEPTED in migration.directives.accept:
-        return
-    findings = find_double_quoted(connection, statement)
-    if findings:
-        name, line = findings[0].name, findings[0].line
-        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        raise DoubleQuotedString(
-            f'{migration.path.name}, line {line}, statement {statement.number}: "{name}" is no column here,'
-            f" so SQLite would read it as the text '{name}'{more}.",
-            tag=migration.tag,
-            line=line,
-            statement=statement.number,
-            names=[finding.name for finding in findings],
-        )
+    found = double_quoted(connection, migration, statement)
+    if found is not None:
+        raise found
 
 
 def _fallen(connection: sqlite3.Connection, sql: str, doubles: list[Token]) -> list[Token]:

@@ -43,14 +43,16 @@ def replay(
     return connection
 
 
-def extend(connection: sqlite3.Connection, migration: Migration) -> None:
+def extend(
+    connection: sqlite3.Connection, migration: Migration, *, inspect: Inspector | None = None
+) -> None:
     """Apply one more migration to a replay; raises what applying it raises, rolled back."""
     if migration.directives.no_transaction:
         return
     connection.execute("BEGIN")
     try:
         with supervised(connection) as authority:
-            run(connection, migration, authority)
+            run(connection, migration, authority, inspect=inspect)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
