@@ -13,7 +13,6 @@ from local_mcp_gateway.gateway.catalog import (
     View,
     body_of,
     items_of,
-    template_pattern,
     union,
     uri_prefix,
 )
@@ -86,12 +85,6 @@ def test_adding_a_server_at_the_end_never_renames_a_tool(
         return
     before, after = view(Prefix.AUTO, servers), view(Prefix.AUTO, {**servers, name: tools})
     assert before.routes[TOOLS].items() <= after.routes[TOOLS].items()
-
-
-def test_templates_match_what_they_expand_to() -> None:
-    assert template_pattern("note://{id}/x").fullmatch("note://a%20b/x")
-    assert template_pattern("file:///{+path}").fullmatch("file:///a/b")
-    assert not template_pattern("note://{id}/x").fullmatch("note://a/y")
 
 
 def test_a_list_survives_the_database() -> None:

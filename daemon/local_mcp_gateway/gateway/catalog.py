@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from local_mcp_gateway.gateway.envelope import edit, encode
+from local_mcp_gateway.gateway.template import Template
 from local_mcp_gateway.store.model import CatalogKind, Prefix, ProfileDefinition, ToolSetting
 
 SEPARATOR: Final = "__"
@@ -76,7 +77,7 @@ class View:
 
     results: Mapping[CatalogKind, bytes]
     routes: Mapping[CatalogKind, Mapping[str, Route]]
-    templates: tuple[tuple[re.Pattern[str], Route], ...] = ()
+    templates: tuple[tuple[Template, Route], ...] = ()
     hidden: tuple[str, ...] = ()
     servers: tuple[str, ...] = field(default=())
 
@@ -129,11 +130,10 @@ def union(
                     shown.append(_shown(kind, item, name, setting))
         array = b"[" + b",".join(shown) + b"]"
         results[kind] = b'{"' + MEMBERS[kind].encode() + b'":' + array + b"}"
-    patterns = tuple(
-        (template_pattern(name), route)
-        for name, route in routes[CatalogKind.RESOURCE_TEMPLATES].items()
+    templates = tuple(
+        (Template.of(name), route) for name, route in routes[CatalogKind.RESOURCE_TEMPLATES].items()
     )
-    return View(results, routes, patterns, tuple(hidden), servers)
+    return View(results, routes, templates, tuple(hidden), servers)
 
 
 def _exposed(
@@ -169,9 +169,3 @@ def _shown(kind: CatalogKind, item: Item, name: str, setting: ToolSetting | None
 def uri_prefix(server: str) -> str:
     """Return what stands before a clashing URI: a scheme may hold only letters, digits, + - and dot."""
     return "s-" + re.sub(r"[^a-z0-9.-]", "-", server.lower()) + "+"
-
-
-def template_pattern(template: str) -> re.Pattern[str]:
-    """Return the pattern of the URIs that an RFC 6570 template can expand to."""
-    parts = re.split(r"(\{[^}]*\})", template)
-    return re.compile("".join(".*" if p[:1] == "{" else re.escape(p) for p in parts), re.DOTALL)

@@ -153,7 +153,7 @@ class Router:
         for server in view.servers:
             if uri.startswith(prefix := uri_prefix(server)):
                 return [Route(server, uri.removeprefix(prefix))]
-        matching = [route for pattern, route in view.templates if pattern.fullmatch(uri)]
+        matching = [route for template, route in view.templates if template.matches(uri)]
         if matching:
             return [Route(matching[0].server, uri)]
         return [
