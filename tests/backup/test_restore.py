@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 from local_mcp_gateway.backup import Backup, scratch_copy
 from local_mcp_gateway.backup.names import asides
-from local_mcp_gateway.backup.restore import Fewer, require_known, restore, rows_lost
+from local_mcp_gateway.backup.restore import require_known, restore
 from local_mcp_gateway.errors import BackupDamaged, BackupForeign, DatabaseBusy, NoRoom
 from tests.backup.conftest import rows
 
@@ -133,21 +132,6 @@ def test_only_the_newest_replaced_files_are_kept(database: Path, backup: Backup)
     for _ in range(4):
         restore(database, backup, keep_aside=2)
     assert len(asides(database)) == 2
-
-
-def test_what_a_restore_would_lose_is_counted_table_by_table(
-    database: Path, back_up: Callable[..., Backup], live: sqlite3.Connection
-) -> None:
-    backup = back_up()
-    live.execute("CREATE TABLE later (a)")
-    live.execute("INSERT INTO notes (text) VALUES ('new')")
-    live.execute("DELETE FROM notes WHERE id IN (1, 2, 3)")
-    assert rows_lost(database, backup) == (Fewer("later", 0, None), Fewer("notes", 498, 500))
-
-
-def test_what_is_lost_of_an_unreadable_database_is_unknown(database: Path, backup: Backup) -> None:
-    database.write_bytes(b"no database at all" * 100)
-    assert rows_lost(database, backup) is None
 
 
 def test_a_backup_with_migrations_that_nobody_here_knows_is_refused(backup: Backup) -> None:

@@ -231,12 +231,13 @@ def test_restore_brings_the_rows_back_keeps_the_old_file_and_records_it(kept: Pl
 
 
 def test_restore_says_what_would_be_lost_and_wants_the_name_typed(kept: Place) -> None:
-    kept.write("INSERT INTO notes VALUES (2, 'new', 1)")
+    kept.write("INSERT INTO notes VALUES (2, 'new', 1), (3, 'newer', 1)")
+    kept.write("DELETE FROM notes WHERE id = 1")
     before = kept.content()
     done = kept.run("db", "restore", stdin="no\n")
     assert done.code == 2
     assert "Migration 0001_pinned was applied since" in done.stderr
-    assert "Table notes: 2 rows now, 1 then." in done.stderr
+    assert "Table notes: 2 rows gone, 1 deleted row back." in done.stderr
     assert kept.content() == before
     assert kept.run("db", "restore", stdin="gateway.db\n").code == 0
     assert kept.query("SELECT count(*) FROM notes") == [(1,)]
@@ -336,7 +337,7 @@ def test_whichever_page_is_damaged_a_restore_says_so_and_succeeds(kept: Place, t
     damage(kept, table)
     done = kept.run("db", "restore", "latest", "--yes")
     assert done.code == 0, done.stderr
-    assert "cannot be read: what it holds since then is unknown" in done.stderr
+    assert f"What was written since is not known: {kept.database} is damaged" in done.stderr
     assert kept.run("db", "migrate").code == 0
     assert kept.query("SELECT id, text FROM notes") == [(1, "kept")]
 

@@ -40,12 +40,15 @@ class Loss:
         return f"{self.table}: {', '.join(said)}"
 
 
-def losses(database: Path, other: Path, *, ignored: Collection[str] = ()) -> tuple[Loss, ...]:
+def losses(
+    database: Path, other: Path, *, ignored: Collection[str] = (), locked: bool = False
+) -> tuple[Loss, ...]:
     """Compare every ordinary table of the database with `other`, a file that nothing writes to.
 
-    The caller holds the database's lock. Tables that only `other` has are no loss.
+    Tables that only `other` has are no loss. `locked`: the caller holds the database's lock. Raises
+    Damaged and the like where one of the two cannot be read.
     """
-    with named_failures("compare", database), reading(database, locked=True) as now:
+    with named_failures("compare", database), reading(database, locked=locked) as now:
         now.execute("ATTACH ? AS other", (f"{uri(other)}?mode=ro&immutable=1",))
         there = set(_tables(now, "other"))
         compared = (

@@ -1,4 +1,4 @@
-"""Put a backup in the database's place, and say what that loses."""
+"""Put a backup in the database's place."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from local_mcp_gateway.backup.durable import copy_bytes, named_failures, tempora
 from local_mcp_gateway.backup.room import MARGIN_BYTES, require_free
 from local_mcp_gateway.backup.swap import prune_asides, swap
 from local_mcp_gateway.backup.verify import checked_hash, first_problem, open_immutable
-from local_mcp_gateway.database.connect import open_reader
 from local_mcp_gateway.database.pages import COMPARED_BYTES, pages
-from local_mcp_gateway.errors import BackupDamaged, BackupForeign, DiskProblem, GatewayError
+from local_mcp_gateway.errors import BackupDamaged, BackupForeign, DiskProblem
 
 if TYPE_CHECKING:
     import threading
@@ -112,55 +111,3 @@ def require_known(backup: Backup, known_tags: Collection[str]) -> None:
             "folder does not: it was made by a newer version or for another folder.",
             hint=f"Install version {backup.program_version} (or newer), or give its --migrations.",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Fewer:
-    """A table that would have another number of rows after a restore; None: the table is not there."""
-
-    table: str
-    rows_now: int | None
-    rows_then: int | None
-
-
-def rows_lost(database: Path, backup: Backup) -> tuple[Fewer, ...] | None:
-    """Compare the rows of each table now and in the backup; None where the database is unreadable.
-
-    Counts only: a row that was changed since counts the same.
-    """
-    try:
-        now = _row_counts(open_reader(database.resolve()))
-    except GatewayError:
-        return None
-    with named_failures("read the backup", backup.path):
-        then = _row_counts(open_immutable(backup.path))
-    if now is None or then is None:
-        return None
-    return tuple(
-        Fewer(table, now.get(table), then.get(table))
-        for table in sorted({*now, *then})
-        if now.get(table) != then.get(table)
-    )
-
-
-def _row_counts(connection: sqlite3.Connection) -> dict[str, int] | None:
-    """Count the rows of the ordinary tables; closes the connection."""
-    with closing(connection):
-        try:
-            tables = [
-                str(row[0])
-                for row in connection.execute(
-                    "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 "
-                    "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-                )
-            ]
-            return {
-                table: int(
-                    connection.execute(
-                        'SELECT count(*) FROM "' + table.replace('"', '""') + '"'
-                    ).fetchone()[0]
-                )
-                for table in tables
-            }
-        except sqlite3.DatabaseError:
-            return None

@@ -74,7 +74,7 @@ def restore(
 
 def _losses(database: Path, backup: Backup) -> Iterator[str]:
     """Say what is in the database now and would not be after the restore."""
-    from local_mcp_gateway.backup.restore import rows_lost
+    from local_mcp_gateway.backup.losses import losses
     from local_mcp_gateway.database.connect import reading
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.migrate.ledger import GUARD_TABLES, read_ledger
@@ -82,27 +82,18 @@ def _losses(database: Path, backup: Backup) -> Iterator[str]:
     yield f"{database} will be replaced by its backup of {backup.created_at}."
     if not database.exists():
         return
-    changes = rows_lost(database, backup)
     try:
         with reading(database) as reader:
             applied = [row.tag or row.hash for row in read_ledger(reader)]
-    except GatewayError:
-        changes = None
-    if changes is None:
-        yield "The present database cannot be read: what it holds since then is unknown."
+        lost = losses(database, backup.path, ignored=GUARD_TABLES)
+    except GatewayError as error:
+        yield f"What was written since is not known: {error.message}"
         return
-    for tag in applied:
-        if tag not in backup.applied:
-            yield f"Migration {tag} was applied since and will be pending again."
-    for change in changes:
-        if change.table in GUARD_TABLES:
-            continue
-        if change.rows_then is None:
-            yield f"Table {change.table} ({change.rows_now} rows) is not in the backup."
-        elif change.rows_now is None:
-            yield f"Table {change.table} ({change.rows_then} rows) comes back."
-        else:
-            yield f"Table {change.table}: {change.rows_now} rows now, {change.rows_then} then."
+    undone = [tag for tag in applied if tag not in backup.applied]
+    yield from (f"Migration {tag} was applied since and will be pending again." for tag in undone)
+    yield from (f"Table {loss}." for loss in lost)
+    if not undone and not lost:
+        yield "Nothing was written since."
 
 
 def refuse_while_held(database: Path, lock_timeout_s: float) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import create_backup, list_backups, require_room, scratch_copy, sweep
-from local_mcp_gateway.backup.restore import rows_lost
+from local_mcp_gateway.backup.losses import losses
 from local_mcp_gateway.database.connect import (
     begin_immediate,
     open_migration,
@@ -25,6 +25,7 @@ from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.errors import (
     DriftRefused,
+    GatewayError,
     HistoryRefused,
     NoWayBack,
     ProblemCode,
@@ -270,16 +271,11 @@ def _no_way_back(
 
 
 def _cost(attempt: Attempt, backup: Backup) -> str:
-    """Say which rows a restore would lose; what was changed in place cannot be counted."""
-    changes = rows_lost(attempt.database, backup)
-    if changes is None:
+    """Say what a restore would lose, as far as both can be read."""
+    try:
+        lost = losses(attempt.database, backup.path, ignored=GUARD_TABLES)
+    except GatewayError:
         return ""
-    lost = [
-        f"{change.table} {change.rows_now - (change.rows_then or 0)}"
-        for change in changes
-        if change.table not in GUARD_TABLES and (change.rows_now or 0) > (change.rows_then or 0)
-        if change.rows_now is not None
-    ]
     if not lost:
-        return " (no rows were added since; changes to rows are not counted)"
-    return f" (rows added since would be lost: {', '.join(lost)}; and changes made since)"
+        return " (nothing was written since)"
+    return f" (it would lose what was written since: {'; '.join(map(str, lost))})"

@@ -192,7 +192,7 @@ def _try_folder(attempt: Attempt, copy: Path) -> tuple[Loss, ...]:
     plan = read(on_copy, fresh=False)
     if plan.pending:
         rehearse_on(on_copy, copy, plan)
-    return losses(attempt.database, copy, ignored=GUARD_TABLES)
+    return losses(attempt.database, copy, ignored=GUARD_TABLES, locked=True)
 
 
 def _as_applied(
