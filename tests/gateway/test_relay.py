@@ -169,3 +169,24 @@ async def test_a_client_is_not_asked_what_it_cannot_answer(tmp_path: Path) -> No
         async with Client(running.url, mode="legacy") as client:
             answer = await client.call_tool("ask", {"method": "sampling/createMessage"})
             assert "does not support sampling" in str(answer.content)
+
+
+async def ask(running: Running, headers: dict[str, str]) -> str:
+    """Let the server ask something in a call; return what it was answered."""
+    arguments = {"method": "elicitation/create", "params": {}}
+    reply = await running.post(call("tools/call", name="ask", arguments=arguments), **headers)
+    body = await reply.text()
+    return json.loads(body)["result"]["content"][0]["text"]  # type: ignore[no-any-return]
+
+
+async def test_a_question_goes_to_nobody_where_it_could_be_for_another_client(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        one, other = await session(running), await session(running)
+        long = call("tools/call", 77, name="sleep", arguments={"seconds": 60})
+        sleeping = asyncio.create_task(running.post(long, **other))
+        await running.wrote("sleeping ")
+        assert "several clients" in await ask(running, one)
+        assert "does not support elicitation" in await ask(running, other)
+        sleeping.cancel()

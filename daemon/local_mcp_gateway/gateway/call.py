@@ -44,6 +44,10 @@ class Caller(Protocol):
     def log_level(self) -> str | None:
         """Return the least severe level of log messages that the client wants, or None."""
 
+    @property
+    def client(self) -> object:
+        """Return what is the same for all calls of one client; None for the gateway's own."""
+
     def notified(self, method: str, params: bytes) -> None:
         """Take a notification that belongs to this call."""
 

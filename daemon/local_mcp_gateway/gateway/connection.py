@@ -56,6 +56,7 @@ class Silent:
     capabilities: bytes = b"{}"
     log_level: str | None = None
     relay: None = None
+    client: None = None
 
     def notified(self, method: str, params: bytes) -> None:
         """Let it go."""

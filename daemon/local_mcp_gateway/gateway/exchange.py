@@ -68,6 +68,11 @@ class Exchange:
         """Return the least severe level of log messages that the client wants."""
         return self._log_level if self._session is None else LEVELS[self._session.level]
 
+    @property
+    def client(self) -> object:
+        """Return the client's session; without one, no other call is known to be of the same client."""
+        return self._session or self
+
     def notified(self, method: str, params: bytes) -> None:
         """Send a notification before the answer, or to the session's own stream if this cannot."""
         if not self._wanted(method, params):

@@ -174,14 +174,18 @@ class Hub:
                     listener.offer("notifications/resources/updated", told, known)
 
     async def _asked(self, upstream: Upstream, method: str, params: bytes) -> Answer:
-        """Answer a request that a server makes outside of any call."""
+        """Answer a request that a server makes outside of any call, if one client can be meant."""
         capability = method.partition("/")[0]
         profiles = self.registry.profiles_of(upstream.name)
-        for session in self.sessions:
-            able = envelope.member(session.capabilities, capability)
-            if session.profile in profiles and session.streams and able:
-                return await session.ask(method, params, session.offer)
-        return failure(envelope.METHOD_NOT_FOUND, f"No client is there to answer {method}")
+        able = [
+            session
+            for session in self.sessions
+            if session.profile in profiles and session.streams and session.can(capability)
+        ]
+        if len(able) == 1:
+            return await able[0].ask(method, params, able[0].offer)
+        who = "Several clients could" if able else "No client is there to"
+        return failure(envelope.METHOD_NOT_FOUND, f"{who} answer {method}")
 
     async def subscribe(self, profile: str, uris: tuple[str, ...]) -> tuple[str, ...]:
         """Subscribe at the servers for a stateless client; return what may be given back."""

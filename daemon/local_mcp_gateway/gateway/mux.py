@@ -184,20 +184,27 @@ class Mux(ABC):
             self._events.notified(method, params)
 
     async def _answer(self, message: Envelope) -> None:
-        """Pass a request of the server to the newest call's client: the stream does not say which."""
+        """Pass a request of the server to the client that it works for, if there is but one.
+
+        The stream does not say for which call a question is. Where calls of several clients run, the
+        answer of one could end up in another's call, so nobody is asked.
+        """
         method, params = message.method, bytes(message.params)
         callers = self._callers()
         if method == "ping":
             answer = envelope.success({})
-        elif callers:
+        elif not callers:
+            answer = await self._events.asked(method, params)
+        elif all(call.caller.client is callers[-1].caller.client for call in callers):
             answer = await callers[-1].caller.asked(method, params)
         else:
-            answer = await self._events.asked(method, params)
+            text = f"Calls of several clients run, and {method} does not say which it is for"
+            answer = envelope.failure(envelope.METHOD_NOT_FOUND, text)
         await self._send_if_alive(envelope.response(message.id, answer))
 
     def _callers(self) -> list[Call]:
         """Return the calls that a client waits for, oldest first."""
-        return [call for _, call in self._calls.values() if call.caller is not SILENT]
+        return [call for _, call in self._calls.values() if call.caller.client is not None]
 
     def _start_sending(self, message: bytes) -> None:
         self.start(self._send_if_alive(message))

@@ -72,6 +72,11 @@ class Parked:
         return self.caller.log_level
 
     @property
+    def client(self) -> object:
+        """Return this: no other call is known to be of the same stateless client."""
+        return self
+
+    @property
     def relay(self) -> Relay | None:
         """Return what takes a large answer, while a round is going on."""
         return self.caller.relay if self.attended else None

@@ -59,7 +59,12 @@ class Session:
         offered = decode_any(params) if params else {}
         offered = offered if isinstance(offered, dict) else {}
         self.version = eras.negotiate(offered.get("protocolVersion"))
-        self.capabilities = envelope.encode(offered.get("capabilities") or {})
+        capabilities = offered.get("capabilities")
+        self.capabilities = envelope.encode(capabilities if isinstance(capabilities, dict) else {})
+
+    def can(self, capability: str) -> bool:
+        """Whether the client has said that it can be asked this."""
+        return bool(envelope.member(self.capabilities, capability))
 
     def replay(self) -> Replay:
         """Begin to keep a stream that answers a POST."""

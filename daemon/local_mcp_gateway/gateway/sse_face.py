@@ -30,7 +30,7 @@ class StreamCaller:
     relay = None
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self.client = self._session = session
 
     @property
     def capabilities(self) -> bytes:

@@ -30,6 +30,7 @@ class Listener:
     capabilities = b"{}"
     log_level: str | None = None
     relay = None
+    client = None
 
     def __init__(self, events: Events) -> None:
         self.acknowledged = asyncio.Event()
