@@ -64,12 +64,17 @@ def test_an_older_file_that_comes_later_is_refused_with_the_way(migrated: Place)
     assert migrated.query("SELECT count(*) FROM late") == [(0,)]
 
 
-def test_all_or_nothing_with_file_line_and_statement(migrated: Place) -> None:
+def test_all_or_nothing_with_file_line_statement_and_caret(migrated: Place) -> None:
     migrated.folder.add("c", "CREATE TABLE c(x);")
     migrated.folder.add("d", "CREATE TABLE d(x);\nCREATE TABEL e(x);")
     code, said = refusal(migrated)
     assert code == 5
-    assert "0003_d.sql, line 2, statement 2" in said
+    assert said.splitlines() == [
+        '0003_d.sql, line 2, statement 2: near "TABEL": syntax error.',
+        "2 | CREATE TABEL e(x);",
+        "  |        ^",
+        "→ Correct the statement and start again; the database is as it was.",
+    ]
 
 
 def test_a_newer_database_is_refused_before_any_write(migrated: Place) -> None:

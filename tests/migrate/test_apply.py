@@ -97,6 +97,11 @@ def test_a_function_of_the_application_is_sent_to_the_configuration(shop: Worksh
     assert "[migrations.functions]" in failure(shop, MigrationFailed).hint
 
 
+def test_a_vacuum_is_sent_to_a_file_of_its_own(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE a(x); VACUUM;")
+    assert "`-- guard: no-transaction`" in failure(shop, MigrationFailed).hint
+
+
 @pytest.mark.parametrize(
     ("sql", "why"),
     [

@@ -122,6 +122,8 @@ def say(error: GatewayError, *, as_json: bool) -> Exit:
         click.echo(json.dumps({"error": error.as_json()}, indent=2))
     else:
         click.secho(error.message, fg="red" if error.exit_code else None, err=True)
+        if "excerpt" in error.data:
+            click.echo(error.data["excerpt"], err=True)
         if error.hint:
             click.echo(f"→ {error.hint}", err=True)
     return error.exit_code

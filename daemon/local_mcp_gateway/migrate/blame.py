@@ -106,6 +106,8 @@ def _is_the_authors(error: sqlite3.Error) -> bool:
 
 
 def _hint(message: str) -> str | None:
+    if message == "cannot VACUUM from within a transaction":
+        return "Put VACUUM into a file of its own with the first line `-- guard: no-transaction`."
     match = _FUNCTION.search(message)
     if match:
         return (
