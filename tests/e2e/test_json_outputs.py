@@ -115,6 +115,7 @@ def test_servers_and_profiles_have_their_forms(shipped: Place, validate_json: Va
     said("profile list")
     said("profile show", "work")
     said("profile edit", "work --disable web")
+    said("profile tool", "work web echo --hide")
     said("profile remove", "work --yes")
     file = shipped.root / "servers.json"
     file.write_text(json.dumps({"mcpServers": {"time": {"command": "mcp-server-time"}}}))

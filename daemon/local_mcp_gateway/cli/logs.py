@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_mcp_gateway.errors import Exit
+from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service import history
+from local_mcp_gateway.service.call_history import calls_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ SOURCES = click.Choice(["auto", "journal", "file"])
     default="auto",
     help="Where to look.  [default: the journal if it knows us, else the file]",
 )
+@click.option("--calls", is_flag=True, help="The log of calls in the database instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines, for jq.")
 @click.pass_obj
 def logs(
@@ -52,18 +54,28 @@ def logs(
     event: str,
     since: str | None,
     source: str,
+    calls: bool,
     as_json: bool,
 ) -> int:
-    """Show what the gateway logged, oldest first."""
+    """Show what the gateway logged, oldest first.
+
+    With --calls: each request of a client with its sizes, and with its payloads where `log.payloads` is on.
+    """
+    if calls and follow:
+        raise UsageProblem(
+            "--calls shows what is kept, and does not follow.",
+            hint="`logs --follow --event call.finished` does.",
+        )
     after = history.parse_since(since, datetime.now(UTC)) if since else None
     wanted = history.Wanted(level, event, after)
     journal = source == "journal" or (source == "auto" and history.has_journal())
     show = _printer(as_json=as_json)
-    past = (
-        history.from_journal(follow=False, lines=None)
-        if journal
-        else history.from_file(invocation.database)
-    )
+    if calls:
+        past = calls_in(invocation.database)
+    elif journal:
+        past = history.from_journal(follow=False, lines=None)
+    else:
+        past = history.from_file(invocation.database)
     for line in deque(filter(wanted.has, past), maxlen=lines):
         show(line)
     if follow:

@@ -8,7 +8,7 @@ import click
 
 from local_mcp_gateway.cli import render
 from local_mcp_gateway.cli.asking import answer_to, as_json_option, confirm
-from local_mcp_gateway.errors import Exit
+from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
@@ -112,6 +112,42 @@ def edit(
 
 @profile.command()
 @click.argument("name")
+@click.argument("server")
+@click.argument("tool")
+@click.option("--show/--hide", "enabled", default=None, help="Show it to clients, or not.")
+@click.option("--rename", metavar="NEW", help="Show it under another name.")
+@click.option("--description", help="Describe it otherwise; the server's own text is not shown.")
+@click.option("--reset", is_flag=True, help="Show it as it is again.")
+@as_json_option
+@click.pass_obj
+def tool(
+    invocation: Invocation,
+    *,
+    name: str,
+    server: str,
+    tool: str,
+    enabled: bool | None,
+    rename: str | None,
+    description: str | None,
+    reset: bool,
+    as_json: bool,
+) -> int:
+    """Hide, rename or describe anew one TOOL of a SERVER, in this profile only."""
+    if reset == any(value is not None for value in (enabled, rename, description)):
+        raise UsageProblem(
+            f"Say what shall change about {tool!r}, or --reset, and not both.",
+            hint="`--hide`, `--show`, `--rename NEW`, `--description TEXT` or `--reset`.",
+        )
+    changed = answer_to(
+        invocation, "profile.tool",
+        name=name, server=server, tool=tool,
+        enabled=enabled, rename=rename, description=description, reset=reset,
+    )  # fmt: skip
+    return _show(changed, as_json=as_json)
+
+
+@profile.command()
+@click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 @click.pass_obj
@@ -134,6 +170,11 @@ def _show(profile: dict[str, Any], *, as_json: bool) -> int:
     click.echo(f"{profile['name']}{about}  (prefix {profile['prefix']})")
     for name in _names(profile):
         click.echo(f"  {name}")
+    for tool in profile["tools"]:
+        renamed = f" as {tool['name']}" if tool["name"] else ""
+        described = f": {tool['description']}" if tool["description"] is not None else ""
+        hidden = "" if tool["enabled"] else " (hidden)"
+        click.echo(f"    {tool['server']}  {tool['tool']}{renamed}{hidden}{described}")
     return Exit.OK
 
 

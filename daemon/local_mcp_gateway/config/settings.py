@@ -116,6 +116,11 @@ class LogSettings:
         "warning",
         "error",
     )
+    keep_calls: int = _key(10_000, "Calls that are kept in the database for `logs --calls`.")
+    payloads: bool = _key(
+        False,
+        "Keep arguments and results of calls there too, with what looks like a secret hidden.",
+    )
 
 
 @frozen

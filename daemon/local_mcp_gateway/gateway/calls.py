@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.database.serving import Error
+from local_mcp_gateway.log.redact import redact, redact_text
 from local_mcp_gateway.store.memory import save_calls
 
 if TYPE_CHECKING:
@@ -16,6 +18,17 @@ if TYPE_CHECKING:
 
 MOST_WAITING: Final = 10_000
 BATCH_PAUSE_S: Final = 1.0
+LONGEST_PAYLOAD: Final = 65_536
+"""Characters of arguments or of a result that are kept."""
+
+
+def payload(body: bytes) -> str:
+    """Return arguments or a result for the log of calls: secrets hidden, and not without end."""
+    try:
+        text = json.dumps(redact(json.loads(body)), ensure_ascii=False)
+    except ValueError:
+        text = redact_text(body[:LONGEST_PAYLOAD].decode("utf-8", "replace"))
+    return text[:LONGEST_PAYLOAD]
 
 
 class CallLog:
@@ -55,4 +68,4 @@ class CallLog:
         try:
             await save_calls(self._database, batch, keep=self._keep)
         except Error as error:
-            self._emit("upstream.wrote", server="", line=f"{len(batch)} call records lost: {error}")
+            self._emit("calls.unsaved", calls=len(batch), message=str(error))

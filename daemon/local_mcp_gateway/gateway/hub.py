@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from local_mcp_gateway.gateway import envelope, eras
 from local_mcp_gateway.gateway.access import Doorkeeper
 from local_mcp_gateway.gateway.call import Events
+from local_mcp_gateway.gateway.calls import payload
 from local_mcp_gateway.gateway.catalog import uri_prefix
 from local_mcp_gateway.gateway.connection import SILENT
 from local_mcp_gateway.gateway.envelope import Answer, Envelope, decode_any, edit, encode, failure
@@ -98,8 +99,8 @@ class Hub:
                 duration_us,
                 len(request.params),
                 0 if answer is None else answer.relayed_bytes or len(answer.body),
-                request.params.decode("utf-8", "replace") if shown else None,
-                bytes(answer.body).decode("utf-8", "replace") if shown and answer else None,
+                payload(request.params) if shown else None,
+                payload(bytes(answer.body)) if shown and answer else None,
             )
         )
         self.emit(

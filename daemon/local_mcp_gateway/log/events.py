@@ -85,6 +85,9 @@ EVENTS: dict[str, Event] = {
     "call.finished": Event(
         "info", "Canonical line of one request: method, server, outcome, duration."
     ),
+    "calls.unsaved": Event(
+        "warning", "The database refused a batch of the log of calls; the calls were served."
+    ),
     "call.refused": Event(
         "warning", "A request was refused at the door: foreign Host or Origin, missing token."
     ),

@@ -1,4 +1,4 @@
-"""What `server` and `profile` do: the same functions inside the daemon and without one.
+"""What `server` does, and the table of all that commands ask: the same functions inside the daemon and without one.
 
 Arguments and results are JSON values, since a command may ask over the control socket. Secrets in
 environment and headers are shown as `[redacted]` unless the caller asks for them by name.
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.log.redact import HIDDEN, redact
+from local_mcp_gateway.service import profiles
 from local_mcp_gateway.service.approving import altered_tools, approve_tools
 from local_mcp_gateway.service.mcp_servers import definitions_in
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
     Member,
-    Prefix,
     ProfileDefinition,
     ServerDefinition,
     ServerKind,
@@ -97,59 +97,6 @@ async def import_servers(database: Database, arguments: dict[str, Any]) -> objec
     }
 
 
-async def add_profile(database: Database, arguments: dict[str, Any]) -> object:
-    """Store a profile."""
-    profile = ProfileDefinition(
-        name=arguments["name"],
-        description=arguments.get("description"),
-        prefix=Prefix(arguments.get("prefix") or Prefix.AUTO),
-        members=tuple(Member(server) for server in arguments.get("servers", ())),
-    )
-    return profile_as_json(await queries.add_profile(database, profile))
-
-
-async def list_profiles(database: Database, arguments: dict[str, Any]) -> object:
-    """Return every profile."""
-    del arguments
-    return [profile_as_json(profile) for profile in await queries.list_profiles(database)]
-
-
-async def show_profile(database: Database, arguments: dict[str, Any]) -> object:
-    """Return one profile."""
-    return profile_as_json(await queries.get_profile(database, arguments["name"]))
-
-
-async def edit_profile(database: Database, arguments: dict[str, Any]) -> object:
-    """Rename, describe, add and take out servers, switch members on and off."""
-    old = await queries.get_profile(database, arguments["name"])
-    out = set(arguments.get("remove", ()))
-    off, on = set(arguments.get("disable", ())), set(arguments.get("enable", ()))
-    _require_members(old, out | off | on)
-    members = [member for member in old.members if member.server not in out]
-    names = [member.server for member in members]
-    members += [Member(name) for name in arguments.get("add", ()) if name not in names]
-    new = replace(
-        old,
-        name=arguments.get("rename") or old.name,
-        description=arguments.get("description") or old.description,
-        prefix=Prefix(arguments.get("prefix") or old.prefix),
-        members=tuple(
-            replace(
-                member, active=member.server in on or (member.active and member.server not in off)
-            )
-            for member in members
-        ),
-    )
-    await queries.update_profile(database, old.name, new)
-    return profile_as_json(await queries.get_profile(database, new.name))
-
-
-async def remove_profile(database: Database, arguments: dict[str, Any]) -> object:
-    """Remove one profile; its servers stay."""
-    await queries.remove_profile(database, arguments["name"])
-    return {"removed": arguments["name"]}
-
-
 VERBS: dict[str, Verb] = {
     "server.add": add_server,
     "server.list": list_servers,
@@ -158,11 +105,12 @@ VERBS: dict[str, Verb] = {
     "server.remove": remove_server,
     "server.approve": approve_tools,
     "server.import": import_servers,
-    "profile.add": add_profile,
-    "profile.list": list_profiles,
-    "profile.show": show_profile,
-    "profile.edit": edit_profile,
-    "profile.remove": remove_profile,
+    "profile.add": profiles.add_profile,
+    "profile.list": profiles.list_profiles,
+    "profile.show": profiles.show_profile,
+    "profile.edit": profiles.edit_profile,
+    "profile.remove": profiles.remove_profile,
+    "profile.tool": profiles.set_tool,
 }
 READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
 """Everything else changes what the gateway serves, so a running one reloads its definitions."""
@@ -238,16 +186,6 @@ def server_as_json(server: ServerDefinition, *, secrets: bool = False) -> dict[s
     }
 
 
-def profile_as_json(profile: ProfileDefinition) -> dict[str, object]:
-    """Return a profile as `profile show --json` prints it."""
-    return {
-        "name": profile.name,
-        "description": profile.description,
-        "prefix": profile.prefix.value,
-        "servers": [{"name": member.server, "active": member.active} for member in profile.members],
-    }
-
-
 async def _profile_at_mcp(database: Database, default: str) -> str:
     """Return the profile that `/mcp` serves: the default one, or the only one that there is."""
     names = [profile.name for profile in await queries.list_profiles(database)]
@@ -255,12 +193,12 @@ async def _profile_at_mcp(database: Database, default: str) -> str:
 
 
 async def _join(database: Database, profile: str, servers: tuple[str, ...]) -> None:
-    profiles = {known.name: known for known in await queries.list_profiles(database)}
-    if profile not in profiles:
+    present = {known.name: known for known in await queries.list_profiles(database)}
+    if profile not in present:
         new = ProfileDefinition(name=profile, members=tuple(Member(name) for name in servers))
         await queries.add_profile(database, new)
         return
-    old = profiles[profile]
+    old = present[profile]
     names = {member.server for member in old.members}
     added = tuple(Member(name) for name in servers if name not in names)
     await queries.update_profile(database, profile, replace(old, members=old.members + added))
@@ -286,11 +224,3 @@ def _edited(old: ServerDefinition, changes: Mapping[str, Any]) -> ServerDefiniti
 
 def _merged(old: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
     return {key: value for key, value in {**old, **changes}.items() if value is not None}
-
-
-def _require_members(profile: ProfileDefinition, names: set[str]) -> None:
-    for name in sorted(names - {member.server for member in profile.members}):
-        raise UsageProblem(
-            f"Profile {profile.name!r} has no server {name!r}.",
-            hint=f"See `profile show {profile.name}`.",
-        )

@@ -50,6 +50,8 @@ def gateway_options(settings: Settings) -> GatewayOptions:
         list_timeout_s=settings.upstream.list_timeout_s,
         idle_stop_s=settings.upstream.idle_stop_s,
         backoff_max_s=settings.upstream.backoff_max_s,
+        log_payloads=settings.log.payloads,
+        keep_calls=settings.log.keep_calls,
         hold_altered_tools=settings.upstream.altered_tools == "hold",
         max_message_bytes=settings.upstream.max_message_bytes,
     )

@@ -178,6 +178,17 @@ async def set_tool(database: Database, profile: str, setting: ToolSetting) -> No
             )
 
 
+async def reset_tool(database: Database, profile: str, server: str, tool: str) -> None:
+    """Show one tool of one server as it is again, for one profile."""
+    async with database.transaction() as writer:
+        await writer.execute(
+            "DELETE FROM profile_mcp_server_tools WHERE tool_name = ?"
+            " AND profile_id = (SELECT id FROM profiles WHERE name = ?)"
+            " AND mcp_server_id = (SELECT id FROM mcp_servers WHERE name = ?)",
+            (tool, profile, server),
+        )
+
+
 async def _set_members(
     writer: aiosqlite.Connection, profile: str, members: tuple[Member, ...]
 ) -> None:

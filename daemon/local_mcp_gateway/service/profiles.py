@@ -1,0 +1,138 @@
+"""What `profile` does: which servers a client sees, in which order, and what of their tools is changed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.store import memory, queries
+from local_mcp_gateway.store.model import (
+    CatalogKind,
+    Member,
+    Prefix,
+    ProfileDefinition,
+    ToolSetting,
+)
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.database.serving import Database
+
+TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+
+async def add_profile(database: Database, arguments: dict[str, Any]) -> object:
+    """Store a profile."""
+    profile = ProfileDefinition(
+        name=arguments["name"],
+        description=arguments.get("description"),
+        prefix=Prefix(arguments.get("prefix") or Prefix.AUTO),
+        members=tuple(Member(server) for server in arguments.get("servers", ())),
+    )
+    return profile_as_json(await queries.add_profile(database, profile))
+
+
+async def list_profiles(database: Database, arguments: dict[str, Any]) -> object:
+    """Return every profile."""
+    del arguments
+    return [profile_as_json(profile) for profile in await queries.list_profiles(database)]
+
+
+async def show_profile(database: Database, arguments: dict[str, Any]) -> object:
+    """Return one profile."""
+    return profile_as_json(await queries.get_profile(database, arguments["name"]))
+
+
+async def edit_profile(database: Database, arguments: dict[str, Any]) -> object:
+    """Rename, describe, add and take out servers, switch members on and off."""
+    old = await queries.get_profile(database, arguments["name"])
+    out = set(arguments.get("remove", ()))
+    off, on = set(arguments.get("disable", ())), set(arguments.get("enable", ()))
+    _require_members(old, out | off | on)
+    members = [member for member in old.members if member.server not in out]
+    names = [member.server for member in members]
+    members += [Member(name) for name in arguments.get("add", ()) if name not in names]
+    new = replace(
+        old,
+        name=arguments.get("rename") or old.name,
+        description=arguments.get("description") or old.description,
+        prefix=Prefix(arguments.get("prefix") or old.prefix),
+        members=tuple(
+            replace(
+                member, active=member.server in on or (member.active and member.server not in off)
+            )
+            for member in members
+        ),
+    )
+    await queries.update_profile(database, old.name, new)
+    return profile_as_json(await queries.get_profile(database, new.name))
+
+
+async def remove_profile(database: Database, arguments: dict[str, Any]) -> object:
+    """Remove one profile; its servers stay."""
+    await queries.remove_profile(database, arguments["name"])
+    return {"removed": arguments["name"]}
+
+
+async def set_tool(database: Database, arguments: dict[str, Any]) -> object:
+    """Hide, rename or describe anew one tool for one profile; what is not given stays; or `reset` it."""
+    name, server, tool = arguments["name"], arguments["server"], arguments["tool"]
+    profile = await queries.get_profile(database, name)
+    _require_members(profile, {server})
+    await _require_tool(database, server, tool)
+    if arguments.get("reset"):
+        await queries.reset_tool(database, name, server, tool)
+        return profile_as_json(await queries.get_profile(database, name))
+    new_name = arguments.get("rename")
+    if new_name is not None and not TOOL_NAME.fullmatch(new_name):
+        raise UsageProblem(
+            f"{new_name!r} cannot be the name of a tool.",
+            hint="Use up to 128 letters, digits, dots, dashes and underscores.",
+        )
+    known = {(setting.server, setting.tool): setting for setting in profile.tools}
+    old = known.get((server, tool), ToolSetting(server, tool))
+    enabled, description = arguments.get("enabled"), arguments.get("description")
+    new = replace(
+        old,
+        enabled=old.enabled if enabled is None else enabled,
+        name=new_name or old.name,
+        description=old.description if description is None else description,
+    )
+    await queries.set_tool(database, name, new)
+    return profile_as_json(await queries.get_profile(database, name))
+
+
+def profile_as_json(profile: ProfileDefinition) -> dict[str, object]:
+    """Return a profile as `profile show --json` prints it."""
+    return {
+        "name": profile.name,
+        "description": profile.description,
+        "prefix": profile.prefix.value,
+        "servers": [{"name": member.server, "active": member.active} for member in profile.members],
+        "tools": [asdict(setting) for setting in profile.tools],
+    }
+
+
+async def _require_tool(database: Database, server: str, tool: str) -> None:
+    """Refuse a tool that the server is known not to have; one that was never seen is believed."""
+    from local_mcp_gateway.gateway.catalog import items_of
+
+    stored = await queries.get_server(database, server)
+    body = await memory.get_catalog(database, stored.id, CatalogKind.TOOLS)
+    names = [item.key for item in items_of(CatalogKind.TOOLS, body)] if body else []
+    if names and tool not in names:
+        near = get_close_matches(tool, names, n=1)
+        raise UsageProblem(
+            f"The server {server!r} has no tool {tool!r}.",
+            hint=f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(names)}.",
+        )
+
+
+def _require_members(profile: ProfileDefinition, names: set[str]) -> None:
+    for name in sorted(names - {member.server for member in profile.members}):
+        raise UsageProblem(
+            f"Profile {profile.name!r} has no server {name!r}.",
+            hint=f"See `profile show {profile.name}`.",
+        )

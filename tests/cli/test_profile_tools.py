@@ -1,0 +1,98 @@
+"""`profile tool`: what a profile changes about single tools. `logs --calls`: what was called."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from tests.harness import REPOSITORY, Place
+
+PLAIN = (sys.executable, str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"))
+
+
+@pytest.fixture
+def plain(shipped: Place) -> Place:
+    assert shipped.run("server", "add", "plain", "--", *PLAIN).code == 0
+    return shipped
+
+
+def test_a_tool_is_renamed_hidden_described_and_reset_while_the_gateway_runs(plain: Place) -> None:
+    tool = ("profile", "tool", "default", "plain")
+    with plain.serve() as gateway:
+        gateway.wait_ready()
+        assert plain.run("call", "echo").code == 0
+        changed = plain.run(*tool, "echo", "--rename", "say", "--description", "Say it.", "--json")
+        assert changed.json()["tools"] == [
+            {
+                "server": "plain",
+                "tool": "echo",
+                "enabled": True,
+                "name": "say",
+                "description": "Say it.",
+            }
+        ]
+        assert plain.run("call", "say", "x=1").code == 0
+        assert plain.run("call", "echo").code == 1
+        plain.run(*tool, "echo", "--hide")
+        assert plain.run("call", "say").code == 1
+        shown = plain.run("profile", "show", "default").stdout
+        assert "plain  echo as say (hidden): Say it." in shown
+        assert plain.run(*tool, "echo", "--reset", "--json").json()["tools"] == []
+        assert plain.run("call", "echo").code == 0
+        misspelt = plain.run(*tool, "ecko", "--hide")
+        assert misspelt.code == 2
+        assert "has no tool 'ecko'" in misspelt.stderr
+        assert "Did you mean 'echo'?" in misspelt.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("default", "plain", "echo"), "Say what shall change"),
+        (("default", "plain", "echo", "--reset", "--hide"), "Say what shall change"),
+        (("default", "plain", "echo", "--rename", "a b"), "'a b' cannot be the name"),
+        (("default", "other", "echo", "--hide"), "has no server 'other'"),
+        (("nobody", "plain", "echo", "--hide"), "no profile 'nobody'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    plain: Place, arguments: tuple[str, ...], said: str
+) -> None:
+    done = plain.run("profile", "tool", *arguments)
+    assert done.code == 2
+    assert said in done.stderr
+
+
+def test_calls_are_found_again_without_their_payloads(plain: Place) -> None:
+    assert plain.run("logs", "--calls").code == 0  # before there is a database to read
+    with plain.serve() as gateway:
+        gateway.wait_ready()
+        plain.run("call", "echo", "word=s3cret")
+        plain.run("call", "fail")
+        assert gateway.stop() == 0
+    lines = plain.run("logs", "--calls", "--json").stdout.splitlines()
+    echoed, failed = (json.loads(line) for line in lines)
+    assert (echoed["server"], echoed["target"], echoed["status"]) == ("plain", "echo", "ok")
+    assert echoed["request_bytes"] > 0 < echoed["response_bytes"]
+    assert echoed["duration_ms"] > 0
+    assert (failed["level"], failed["status"]) == ("warning", "error")
+    assert "s3cret" not in "".join(lines)
+    newest = plain.run("logs", "--calls", "--json", "--lines", "1").stdout
+    assert json.loads(newest)["target"] == "fail"
+    assert plain.run("logs", "--calls", "--follow").code == 2
+
+
+def test_payloads_are_kept_on_demand_without_what_looks_like_a_secret(plain: Place) -> None:
+    with plain.serve(env={"LMG_LOG__PAYLOADS": "true", "LMG_LOG__KEEP_CALLS": "2"}) as gateway:
+        gateway.wait_ready()
+        for word in ("one", "two", "three"):
+            plain.run("call", "echo", f"word={word}", "api_key=sk-1234567890")
+        assert gateway.stop() == 0
+    two, three = (
+        json.loads(line) for line in plain.run("logs", "--calls", "--json").stdout.splitlines()
+    )
+    assert '"two"' in two["request"]
+    assert "three" in three["response"]
+    assert "sk-1234567890" not in json.dumps([two, three])
