@@ -46,7 +46,8 @@ soak: setup ## many clients while servers are killed at random (ARGS="--minutes 
 nightly: setup ## 5,000 made schema pairs and every schema change of real projects, all oracles
 	@$(BIN)/python -m pytest -m nightly $(ARGS)
 
-systemd: ## as root: the systemd tests under a newer Debian's systemd, Python and SQLite (SUITE=trixie)
+systemd: setup ## as root: boot to see the service linger; its tests under a newer systemd (SUITE=trixie)
+	@$(BIN)/python -m tests.service.booted
 	@tests/service/newer_systemd $(ARGS)
 
 conformance: setup ## the official MCP suite, directly and through the gateway (Node.js 22; ARGS="2026-07-28")

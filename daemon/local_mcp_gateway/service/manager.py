@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import NoServiceManager
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 24 * 3600
 """A migration may take long; systemd itself ends a start that makes no progress."""
+LINGERING = Path("/var/lib/systemd/linger")
 _PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "StatusText", "StatusErrno", "MainPID", "NRestarts",
     "Result", "ExecMainStatus", "UnitFileState", "FragmentPath", "ActiveEnterTimestamp",
@@ -44,22 +49,28 @@ def properties(unit: str) -> dict[str, str]:
 
 
 def lingers() -> bool | None:
-    """Tell whether the user's services run without a login; None if that cannot be found out."""
-    try:
-        done = _run(("loginctl", "show-user", "--property", "Linger", "--value"))
-    except NoServiceManager:
+    """Tell whether the user's services run without a login; None if that cannot be found out.
+
+    logind keeps it as a file; asked without a user it answers for itself, with one only if that user
+    is logged in.
+    """
+    if shutil.which("loginctl") is None:
         return None
-    return done.stdout.strip() == "yes" if done.returncode == 0 else None
+    return (LINGERING / _user()).exists()
 
 
 def enable_linger() -> None:
     """Let the user's services start at boot and outlive the last logout."""
-    done = _run(("loginctl", "enable-linger"))
+    done = _run(("loginctl", "--no-ask-password", "enable-linger", _user()))
     if done.returncode:
         raise NoServiceManager(
             f"Lingering cannot be enabled: {' '.join(done.stderr.split())}",
             hint="Ask an administrator for `loginctl enable-linger USER`.",
         )
+
+
+def _user() -> str:
+    return pwd.getpwuid(os.getuid()).pw_name
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
