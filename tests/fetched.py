@@ -15,7 +15,7 @@ import pytest
 
 def npm(config: pytest.Config, name: str, packages: Sequence[str]) -> Path:
     """Return the folder of the cache that holds these packages of Node.js."""
-    options = ("--silent", "--no-audit", "--no-fund")
+    options = ("--loglevel=error", "--no-audit", "--no-fund", "--legacy-peer-deps")
     return _ready(config, name, ("npm", "install", *options, *packages), "node", "npm")
 
 

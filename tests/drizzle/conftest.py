@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.drizzle.toolbox import ONE, ZERO, Toolbox
+from tests.drizzle.toolbox import DRIVERS, ONE, ZERO, Toolbox
 from tests.fetched import npm
 
 
@@ -12,6 +14,12 @@ from tests.fetched import npm
 def zero(pytestconfig: pytest.Config) -> Toolbox:
     """drizzle-orm and drizzle-kit of the line that npm calls latest."""
     return Toolbox(npm(pytestconfig, "drizzle-0", ZERO))
+
+
+@pytest.fixture(params=DRIVERS)
+def each(zero: Toolbox, request: pytest.FixtureRequest) -> Toolbox:
+    """The same drizzle through each of its drivers."""
+    return replace(zero, driver=request.param)
 
 
 @pytest.fixture(scope="session")

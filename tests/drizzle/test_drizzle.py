@@ -41,9 +41,9 @@ def two(place: Place) -> Place:
 
 
 def test_a_database_that_drizzle_migrated_is_current_and_not_rewritten(
-    two: Place, zero: Toolbox
+    two: Place, each: Toolbox
 ) -> None:
-    zero.migrate(two.database, two.folder.path)
+    each.migrate(two.database, two.folder.path)
     before = two.content()
     with guarded(two.database, two.folder.path) as report:
         assert (report.state, report.applied, report.backup) == ("current", (), None)
@@ -51,30 +51,30 @@ def test_a_database_that_drizzle_migrated_is_current_and_not_rewritten(
 
 
 def test_a_database_that_drizzle_began_is_finished_by_us(
-    two: Place, zero: Toolbox, tmp_path: Path
+    two: Place, each: Toolbox, tmp_path: Path
 ) -> None:
     entries = two.folder.journal()
     two.folder.write_journal(entries[:1])
-    zero.migrate(two.database, two.folder.path)
+    each.migrate(two.database, two.folder.path)
     two.folder.write_journal(entries)
     with guarded(two.database, two.folder.path) as report:
         assert [step.tag for step in report.applied] == ["0001_second"]
     drizzles = tmp_path / "drizzle.db"
-    zero.migrate(drizzles, two.folder.path)
+    each.migrate(drizzles, two.folder.path)
     assert ledger(two.database) == ledger(drizzles)
 
 
 def test_our_ledger_is_drizzles_row_for_row_and_it_has_nothing_to_do(
-    two: Place, zero: Toolbox, tmp_path: Path
+    two: Place, each: Toolbox, tmp_path: Path
 ) -> None:
     with guarded(two.database, two.folder.path):
         pass
     drizzles = tmp_path / "drizzle.db"
-    zero.migrate(drizzles, two.folder.path)
+    each.migrate(drizzles, two.folder.path)
     assert ledger(two.database) == ledger(drizzles)
     assert ledger_sql(two.database) == ledger_sql(drizzles)
     before = two.content()
-    zero.migrate(two.database, two.folder.path)
+    each.migrate(two.database, two.folder.path)
     assert two.content() == before
 
 

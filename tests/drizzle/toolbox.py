@@ -7,10 +7,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-ZERO = ("drizzle-orm@0.45.4", "drizzle-kit@0.31.11", "@libsql/client@0.18.0")
-ONE = ("drizzle-orm@1.0.0-rc.5", "@libsql/client@0.18.0")
+_TWIN = "better-sqlite3@npm:libsql@0.5.29"
+"""libsql's twin of better-sqlite3: the same interface for drizzle's driver, and comes compiled."""
+ZERO = ("drizzle-orm@0.45.4", "drizzle-kit@0.31.11", "@libsql/client@0.18.0", _TWIN)
+ONE = ("drizzle-orm@1.0.0-rc.5", "@libsql/client@0.18.0", _TWIN)
 
-_MIGRATE = """
+_LIBSQL = """
 import { createClient } from '@libsql/client';
 import { drizzle } from 'drizzle-orm/libsql';
 import { migrate } from 'drizzle-orm/libsql/migrator';
@@ -18,6 +20,16 @@ const client = createClient({ url: 'file:' + process.argv[2] });
 await migrate(drizzle({ client }), { migrationsFolder: process.argv[3] });
 client.close();
 """
+_BETTER_SQLITE3 = """
+import Database from 'better-sqlite3';
+import { drizzle } from 'drizzle-orm/better-sqlite3';
+import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
+const client = new Database(process.argv[2]);
+migrate(drizzle({ client }), { migrationsFolder: process.argv[3] });
+client.close();
+"""
+DRIVERS = {"libsql": _LIBSQL, "better-sqlite3": _BETTER_SQLITE3}
+"""drizzle-orm's two drivers for a local file; each has a migrator of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +37,12 @@ class Toolbox:
     """A folder with drizzle in its node_modules."""
 
     folder: Path
+    driver: str = "libsql"
 
     def migrate(self, database: Path, migrations: Path) -> None:
         """Run drizzle-orm's `migrate()`; raises with what it printed."""
-        script = self.folder / "migrate.mjs"
-        script.write_text(_MIGRATE)
+        script = self.folder / f"migrate-{self.driver}.mjs"
+        script.write_text(DRIVERS[self.driver])
         self._run("node", str(script), str(database), str(migrations))
 
     def check(self, migrations: Path) -> str:
