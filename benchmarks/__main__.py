@@ -22,6 +22,8 @@ from pathlib import Path
 from benchmarks.table import Row, Size, render
 
 HERE = Path(__file__).parent
+ON_DEMAND = {"gateway_peers"}
+"""Benchmarks that fetch what they measure."""
 NOT_BENCHMARKS = {"__main__", "__init__", "table", "timing"}
 
 
@@ -42,6 +44,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names())}")
     parser.add_argument("--quick", dest="size", action="store_const", const=Size.QUICK)
     parser.add_argument("--long", dest="size", action="store_const", const=Size.LONG)
+    parser.add_argument("--peers", action="store_true", help="measure other gateways beside it too")
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a target is missed")
     parser.set_defaults(size=Size.SHORT)
@@ -51,7 +54,8 @@ def main() -> int:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
 
     rows: list[Row] = []
-    for name in given.names or names():
+    chosen = given.names or [name for name in names() if name not in ON_DEMAND]
+    for name in chosen + (sorted(ON_DEMAND - set(chosen)) if given.peers else []):
         started = time.monotonic()
         module = importlib.import_module(f"benchmarks.{name}")
         rows += module.measure(given.size)
