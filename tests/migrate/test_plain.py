@@ -100,6 +100,29 @@ def test_gooses_marks_are_taken_apart(tmp_path: Path) -> None:
     assert second == ("00002_b", "CREATE TABLE b(x);\n", None)
 
 
+def test_sql_migrates_marks_are_gooses(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"1-a.sql": "-- +migrate Up\nCREATE TABLE a(x);\n-- +migrate Down\nDROP TABLE a;\n"},
+    )
+    assert adopted(tmp_path, Format.GOOSE) == [("1-a", "CREATE TABLE a(x);\n", "DROP TABLE a;\n")]
+
+
+@pytest.mark.parametrize("form", [Format.PLAIN, Format.UPDOWN, Format.JOURNAL])
+@pytest.mark.parametrize("marks", ["-- migrate:up", "-- +goose Up", "-- +migrate Up"])
+def test_a_file_with_its_way_back_in_it_is_never_taken_as_it_is(
+    tmp_path: Path, form: Format, marks: str
+) -> None:
+    if form is Format.JOURNAL:
+        write(tmp_path, {"0000_a.sql": "SELECT 1;"})
+        convert(tmp_path, Format.PLAIN, now_ms=NOW_MS)
+    down = marks.lower().replace("up", "down")
+    write(tmp_path, {"0001_b.sql": f"{marks}\nCREATE TABLE b(x);\n{down}\nDROP TABLE b;\n"})
+    with pytest.raises(UsageProblem, match="holds its way back too"):
+        convert(tmp_path, form, now_ms=NOW_MS)
+    assert "0001_b" not in [m.tag for m in read_folder(tmp_path).migrations]
+
+
 def test_files_beside_a_journal_get_their_entries(tmp_path: Path) -> None:
     write(tmp_path, {"0000_a.sql": "SELECT 1;"})
     convert(tmp_path, Format.PLAIN, now_ms=NOW_MS)

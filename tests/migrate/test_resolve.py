@@ -133,7 +133,7 @@ def test_an_unjournaled_file_is_named() -> None:
 
 def test_a_folder_without_any_journal_is_sent_to_adopt() -> None:
     (problem,) = resolve(folder(unjournaled=(Path("/m/001.sql"),)), ()).problems
-    assert "db adopt --format plain" in problem.hint
+    assert "db adopt --format auto" in problem.hint
 
 
 @given(st.data())

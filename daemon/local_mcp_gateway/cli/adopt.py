@@ -53,7 +53,10 @@ def adopt(
     is marked as applied. With --trust-files the edited files of a taken-over database are accepted.
     """
     if form is None and not _has_content(invocation):
-        raise DatabasePathProblem(f"There is no database at {invocation.database} to adopt.")
+        raise DatabasePathProblem(
+            f"There is no database at {invocation.database} to adopt.",
+            hint="Give it with --database; for the folder alone, `db adopt --format auto`.",
+        )
     refuse_while_held(invocation.database, lock_timeout)
     result: dict[str, Sequence[str]] = {"journaled": [], "adopted": [], "trusted": []}
     if form is not None:

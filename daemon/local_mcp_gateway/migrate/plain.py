@@ -4,7 +4,7 @@
     journal  ours, with files beside the journal  their entries are written
     updown   name.up.sql, name.down.sql          golang-migrate and others
     dbmate   -- migrate:up … -- migrate:down
-    goose    -- +goose Up … -- +goose Down
+    goose    -- +goose Up … -- +goose Down; sql-migrate's `-- +migrate Up … Down` is the same
 
 What is replaced is kept in `meta/adopted/`. The journal is written last, so a crash in between leaves
 a folder that is still refused as unjournaled, and the same command does it again.
@@ -28,15 +28,18 @@ if TYPE_CHECKING:
 _UP = {
     "dbmate": re.compile(r"^--[ \t]*migrate:up\b(?P<options>[^\n]*)", re.MULTILINE),
     "goose": re.compile(
-        r"^--[ \t]*\+goose[ \t]+up\b(?P<options>[^\n]*)", re.MULTILINE | re.IGNORECASE
+        r"^--[ \t]*\+(?:goose|migrate)[ \t]+up\b(?P<options>[^\n]*)", re.MULTILINE | re.IGNORECASE
     ),
 }
 _DOWN = {
     "dbmate": re.compile(r"^--[ \t]*migrate:down\b[^\n]*", re.MULTILINE),
-    "goose": re.compile(r"^--[ \t]*\+goose[ \t]+down\b[^\n]*", re.MULTILINE | re.IGNORECASE),
+    "goose": re.compile(
+        r"^--[ \t]*\+(?:goose|migrate)[ \t]+down\b[^\n]*", re.MULTILINE | re.IGNORECASE
+    ),
 }
 _NO_TRANSACTION = re.compile(
-    r"transaction:[ \t]*false|\+goose[ \t]+no[ \t]+transaction", re.IGNORECASE
+    r"transaction:[ \t]*false|\+goose[ \t]+no[ \t]+transaction|\+migrate[ \t]+up[ \t]+notransaction",
+    re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[Vv]?(\d+)")
 _EARLIEST_MS = 946_684_800_000  # the year 2000: a smaller number is a count, not a time
@@ -93,12 +96,26 @@ def convert(path: Path, form: Format, *, now_ms: int) -> tuple[Entry, ...]:
         raise UsageProblem(
             f"There are no files in {path} that would need it.", hint="See `db status`."
         )
+    if form not in (Format.DBMATE, Format.GOOSE):
+        _refuse_marked(files)
     new = sorted((_read(file, form) for file in files), key=lambda file: _order(file.tag))
     entries = tuple(_entries(new, known, now_ms))
     for file in new:
         _place(path, file)
     write_journal(path, entries)
     return entries
+
+
+def _refuse_marked(files: list[Path]) -> None:
+    """Raise UsageProblem for a file with its way back in it: as a plain one it would run that too."""
+    for file in files:
+        text = file.read_bytes().decode(errors="replace")
+        form = next((name for name, pattern in _UP.items() if pattern.search(text)), None)
+        if form is not None:
+            raise UsageProblem(
+                f"{file.name} holds its way back too, in the marks of {form}; taken as it is, that would run.",
+                hint=f"Take the files apart with `db adopt --format {form}`, in a folder without a journal.",
+            )
 
 
 def _files(path: Path) -> list[Path]:

@@ -254,7 +254,7 @@ def _unjournaled(name: str, folder: Folder) -> Problem:
     return Problem(
         ProblemCode.UNJOURNALED,
         f"{name} is not listed in meta/_journal.json (Drizzle would skip it in silence).",
-        "Make the folder ours with `db adopt --format plain`."
+        "Make the folder ours with `db adopt --format auto`, which looks what form it has."
         if plain
         else "Save it while `serve --dev` runs, which journals it after a rehearsal; or write its entry"
         " with `db adopt --format journal`; or take the file away.",
