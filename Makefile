@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 export PYTHON
 BIN := .venv/bin
 
-.PHONY: help setup run test lint fix docs bench faults soak nightly conformance check
+.PHONY: help setup run test lint fix docs bench faults soak nightly systemd conformance check
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -100,8 +100,9 @@ def make(clone: Path, home: Path, *arguments: str) -> subprocess.CompletedProces
 def test_make_alone_lists_its_targets_and_sets_nothing_up(source: Path, tmp_path: Path) -> None:
     done = make(source, tmp_path)
     assert done.returncode == 0
-    targets = ["help", "setup", "run", "test", "lint", "fix"]
-    targets += ["docs", "bench", "faults", "soak", "check"]
+    makefile = (source / "Makefile").read_text()
+    targets = makefile.partition(".PHONY: ")[2].partition("\n")[0].split()
+    assert targets[:4] == ["help", "setup", "run", "test"]
     assert [line.split()[1] for line in done.stdout.splitlines()] == targets
     assert not (source / ".venv").exists()
 

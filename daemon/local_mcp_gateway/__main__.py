@@ -1,5 +1,31 @@
-"""`python -m local_mcp_gateway` is the command `local-mcp-gateway`."""
+"""The command `local-mcp-gateway`, also `python -m local_mcp_gateway`: from the first line on it can be stopped."""
 
-from local_mcp_gateway.cli.main import main
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
 
-main()
+
+def main() -> NoReturn:
+    """Run the command line; a start that is stopped during its imports has ended as asked, with 0.
+
+    The service takes the signals over in `service.signals`; the imports until then are most of the
+    time before its first event.
+    """
+    if "serve" in sys.argv:
+        signal.signal(signal.SIGTERM, _end)
+    try:
+        from local_mcp_gateway.cli.main import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.harness import Place
 
@@ -139,3 +143,35 @@ def test_a_shell_is_taught_the_commands(place: Place) -> None:
     command = str(Path(sys.executable).with_name("local-mcp-gateway"))
     done = subprocess.run([command], env=asked, capture_output=True, text=True, check=False)
     assert {"plain,serve", "plain,server", "plain,service"} <= set(done.stdout.split())
+
+
+LOADED = {
+    "bash": """
+        eval "$(local-mcp-gateway completion bash)"
+        COMP_WORDS=(local-mcp-gateway db migr) COMP_CWORD=2
+        _local_mcp_gateway_completion local-mcp-gateway
+        echo "${COMPREPLY[@]}"
+    """,
+    "fish": """
+        local-mcp-gateway completion fish | source
+        complete -C 'local-mcp-gateway db migr'
+    """,
+    "zsh": """
+        compdef() { registered="$*" }
+        eval "$(local-mcp-gateway completion zsh)"
+        compadd() { print -r -- "$@" }
+        _describe() { print -r -- ${(P)3} }
+        words=(local-mcp-gateway db migr) CURRENT=3
+        [[ $registered == *local-mcp-gateway ]] && _local_mcp_gateway_completion
+    """,
+}
+
+
+@pytest.mark.parametrize("shell", [shell for shell in LOADED if shutil.which(shell)])
+def test_a_shell_that_has_loaded_the_completion_completes(place: Place, shell: str) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    home = {"HOME": str(place.home), "PATH": path}
+    done = subprocess.run(
+        [shell, "-c", LOADED[shell]], env=home, capture_output=True, text=True, check=True
+    )
+    assert "migrate" in done.stdout.split()[0]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import anyio
+import pytest
 
 from local_mcp_gateway.service.signals import Signals
+from tests.harness import Place, until
 
 
 async def test_a_stop_signal_reaches_the_guard_and_the_loop() -> None:
@@ -17,6 +20,23 @@ async def test_a_stop_signal_reaches_the_guard_and_the_loop() -> None:
         await signals.stopped()
         assert signals.stop.is_set()
         assert signals.name == "SIGTERM"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dev",)])
+def test_a_start_can_be_stopped_as_soon_as_it_hears_signals(
+    shipped: Place, arguments: tuple[str, ...]
+) -> None:
+    with shipped.serve(*arguments) as gateway:
+        until(lambda: catches_sigterm(gateway.process.pid))
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait() == 0
+        assert "service.ready" not in gateway.names()
+
+
+def catches_sigterm(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 async def test_a_signal_that_came_before_the_loop_is_seen_by_it() -> None:

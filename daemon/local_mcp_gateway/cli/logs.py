@@ -76,8 +76,12 @@ def logs(
         past = history.from_journal(follow=False, lines=None)
     else:
         past = history.from_file(invocation.database)
-    for line in deque(filter(wanted.has, past), maxlen=lines):
+    shown = deque(filter(wanted.has, past), maxlen=lines)
+    for line in shown:
         show(line)
+    if not shown and not follow and lines:
+        where = "journal" if journal else f"log of {invocation.database}"
+        click.echo(f"Nothing like that is in the {where}.", err=True)
     if follow:
         _follow(invocation, wanted, show, journal=journal)
     return Exit.OK
