@@ -460,6 +460,20 @@ def test_a_seed_that_fails_names_the_line_and_leaves_the_database(
     assert kept.content() == before
 
 
+def test_a_seed_that_ends_the_program_is_a_failed_seed(kept: Place, tmp_path: Path) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(
+        "def seed(connection):\n"
+        "    connection.execute(\"INSERT INTO notes VALUES (9, 'half', 1)\")\n"
+        "    raise SystemExit(0)\n"
+    )
+    before = kept.content()
+    done = kept.run("db", "seed", file)
+    assert done.code == 5
+    assert f"{file} ended the program" in done.stderr
+    assert kept.content() == before
+
+
 def test_a_seed_that_is_not_there_is_a_usage_error(kept: Place) -> None:
     assert kept.run("db", "seed", "nowhere.sql").code == 2
     assert kept.run("db", "seed", kept.folder.journal_file).code == 2
@@ -485,6 +499,26 @@ def test_rehearse_reports_rows_and_hazards_and_leaves_the_file_alone(kept: Place
     assert kept.content() == before
     assert data_files(kept) == {"gateway.db", "gateway.db.lock"}
     assert len(kept.backups) == 1
+
+
+def test_rehearse_says_in_words_what_becomes_of_each_table(kept: Place) -> None:
+    kept.folder.add("swap", "CREATE TABLE tags (id INTEGER PRIMARY KEY)")
+    kept.folder.add("more", "INSERT INTO notes (text) VALUES ('more'), ('most')")
+    kept.folder.add("gone", "DROP TABLE notes")
+    said = kept.run("db", "rehearse").stdout
+    assert "tags: new, 0 rows" in said
+    assert "notes: 1 → 3 rows" in said
+    assert "notes: gone, with 3 rows" in said
+
+
+def test_rehearse_on_a_file_that_is_no_database_says_which(kept: Place, tmp_path: Path) -> None:
+    kept.folder.add("more", "INSERT INTO notes (text) VALUES ('more')")
+    text = tmp_path / "text.db"
+    text.write_text("no database")
+    done = kept.run("db", "rehearse", "--on", text)
+    assert done.code == 6
+    assert done.stderr.startswith(f"{text} is not a SQLite database.")
+    assert "restore" not in done.stderr
 
 
 def test_rehearse_on_a_production_copy_fails_as_the_real_run_would(

@@ -129,6 +129,17 @@ def test_a_file_that_was_not_stopped_cleanly_is_checked(migrated: Place) -> None
     heard = Heard()
     start(migrated, emit=heard)
     assert heard.of("guard.checked")["state"] == "checked"
+    assert heard.of("guard.checked")["complete"] is True
+
+
+def test_a_check_that_reached_its_time_limit_is_said_to_be_incomplete(migrated: Place) -> None:
+    start(migrated)
+    rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
+    migrated.write(f"{rows} INSERT INTO users (name) SELECT 'u' || i FROM n")
+    heard = Heard()
+    start(migrated, emit=heard, policy=GuardPolicy(quick_check_limit_s=0))
+    checked = heard.of("guard.checked")
+    assert (checked["state"], checked["complete"]) == ("checked", False)
 
 
 def test_one_broken_migration_undoes_the_whole_pending_set(migrated: Place) -> None:

@@ -90,14 +90,20 @@ def _rows(tables: Sequence[TableRows]) -> list[dict[str, object]]:
     return [{"table": t.table, "rows_before": t.before, "rows_after": t.after} for t in tables]
 
 
+def _in_words(rows: TableRows) -> str:
+    if rows.before is None:
+        return f"{rows.table}: new, {render.count(rows.after or 0, 'row')}"
+    if rows.after is None:
+        return f"{rows.table}: gone, with {render.count(rows.before, 'row')}"
+    return f"{rows.table}: {rows.before} → {render.count(rows.after, 'row')}"
+
+
 def _show(trial: Trial) -> None:
     if trial.rehearsal is None:
         click.echo("Nothing pending.")
         return
     for step in trial.rehearsal.steps:
-        rows = "".join(
-            f"  {t.table}: {t.before} → {t.after} rows" for t in trial.changed.get(step.tag, ())
-        )
+        rows = "".join(f"  {_in_words(t)}" for t in trial.changed.get(step.tag, ()))
         click.echo(f"fine     {step.tag}  {render.duration(step.duration_ms)}{rows}")
     for found in trial.rehearsal.hazards:
         click.secho(f"hazard   {found.tag}: {found.hazard.message}", fg="yellow")

@@ -49,6 +49,7 @@ def check(attempt: Attempt) -> bool:
     attempt.emit(
         "guard.checked",
         state=found.state,
+        complete=found.complete,
         bytes=found.bytes,
         swept=len(swept),
         duration_ms=attempt.phases.ms("probe"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -70,19 +70,22 @@ def try_on_copy(attempt: Attempt, source: Path) -> Trial:
 def copy_of(attempt: Attempt, source: Path) -> Iterator[Attempt]:
     """Copy `source` into the backup folder and yield the same attempt on the copy; then it is gone."""
     folder = attempt.backup_folder
+    with reading(source):
+        pass  # a file that is no database is said by its own name
     require_room(source, folder, rehearsed=False)
-    with named_failures("write a copy for the rehearsal into", folder):
-        make_folder(folder)
-        stem = attempt.database.resolve().stem
-        path = names.temporary(folder / f"{stem}-trial-{os.getpid()}.db")
-        with temporary_file(path):
+    stem = attempt.database.resolve().stem
+    path = names.temporary(folder / f"{stem}-trial-{os.getpid()}.db")
+    with ExitStack() as stack:
+        with named_failures("write a copy for the rehearsal into", folder):
+            make_folder(folder)
+            stack.enter_context(temporary_file(path))
             copy_online(
                 source,
                 path,
                 lambda done, total: attempt.progress("copy", done, total),
                 stop=attempt.stop,
             )
-            yield replace(attempt, database=path)
+        yield replace(attempt, database=path)
 
 
 def _run(on_copy: Attempt, source: Path) -> Trial:

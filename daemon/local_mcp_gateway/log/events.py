@@ -30,7 +30,9 @@ EVENTS: dict[str, Event] = {
     ),
     "guard.locked": Event("info", "The database's lock is ours until the process ends."),
     "guard.checked": Event(
-        "info", "The database file was examined: new, cleanly stopped, or checked in full."
+        "info",
+        "The database file was examined: new, cleanly stopped, or checked; `complete` is false where the"
+        " time limit of the check came first.",
     ),
     "guard.resolved": Event(
         "info", "The folder and the ledger were compared: what is applied, what is pending."

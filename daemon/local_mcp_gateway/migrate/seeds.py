@@ -44,6 +44,8 @@ def _run(connection: sqlite3.Connection, file: Path) -> None:
             _run_sql(connection, file)
     except GatewayError:
         raise
+    except SystemExit as error:
+        raise SeedFailed(f"{file} ended the program (sys.exit) instead of returning.") from error
     except Exception as error:  # whatever a person's Python does
         raise SeedFailed(f"{file}: {type(error).__name__}: {error}.") from error
 
