@@ -216,8 +216,9 @@ def _edited(old: ServerDefinition, changes: Mapping[str, Any]) -> ServerDefiniti
     if changes.get("url"):
         kind = ServerKind(changes.get("kind") or (old.kind if old.url else ServerKind.HTTP))
         return replace(new, kind=kind, url=changes["url"], command=None, args=(), env={}, cwd=None)
-    if changes.get("command"):
-        command, args = changes["command"], tuple(changes.get("args", ()))
+    if changes.get("command") or "args" in changes:
+        command = changes.get("command") or old.command
+        args = tuple(changes.get("args", ()))
         return replace(new, kind=ServerKind.STDIO, command=command, args=args, url=None, headers={})
     return new
 

@@ -20,6 +20,7 @@ from local_mcp_gateway.service.notify import watchdog_interval_s
 from local_mcp_gateway.service.policy import gateway_options
 from local_mcp_gateway.service.refusal import as_told, fields_of
 from local_mcp_gateway.service.reload import reload
+from local_mcp_gateway.service.rest import read_token, with_rest
 from local_mcp_gateway.service.telemetry import tracing
 from local_mcp_gateway.store import queries
 
@@ -77,7 +78,7 @@ class Life:
             ):
                 async with (
                     serving(
-                        self.gateway.app,
+                        with_rest(self.gateway.app, read_token(path), self.answer),
                         listener,
                         drain_timeout_s=settings.gateway.drain_timeout_s,
                         insisted=self.signals.insisted,

@@ -1,0 +1,192 @@
+"""Servers and profiles over HTTP: `/api/servers`, `/api/profiles`, each route a verb of `admin`.
+
+A server is a command that the gateway runs, so whoever may write here may run anything as its user.
+Being on the same machine is not enough for that, since other users are too: each request carries the
+bearer token of a 0600 file beside the database, made at the first start. Pages of browsers never have it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import unquote
+
+import msgspec
+
+from local_mcp_gateway.errors import DiskProblem, Exit, GatewayError, UsageProblem
+from local_mcp_gateway.gateway.visit import TooLarge, Visit
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from local_mcp_gateway.gateway.faces import Application
+    from local_mcp_gateway.gateway.visit import Receive, Scope, Send
+
+    Answer = Callable[[str, dict[str, Any]], Awaitable[object]]
+
+PLACES: Final = ("/api/servers", "/api/profiles")
+MOST_BYTES: Final = 4 * 1024 * 1024
+_NONE: Final = msgspec.UNSET
+Maybe = msgspec.UnsetType
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a request may say; what it leaves out stays as it is."""
+
+
+class ServerBody(_Body):
+    """A server, to add or to change."""
+
+    name: str | Maybe = _NONE
+    rename: str | Maybe = _NONE
+    profile: str | Maybe = _NONE
+    kind: Literal["stdio", "http", "sse"] | Maybe = _NONE
+    command: str | Maybe = _NONE
+    args: list[str] | Maybe = _NONE
+    env: dict[str, str | None] | Maybe = _NONE
+    cwd: str | Maybe = _NONE
+    url: str | Maybe = _NONE
+    headers: dict[str, str | None] | Maybe = _NONE
+    active: bool | Maybe = _NONE
+
+
+class ProfileBody(_Body):
+    """A profile, to add or to change."""
+
+    name: str | Maybe = _NONE
+    rename: str | Maybe = _NONE
+    description: str | Maybe = _NONE
+    prefix: Literal["auto", "always", "never"] | Maybe = _NONE
+    servers: list[str] | Maybe = _NONE
+    add: list[str] | Maybe = _NONE
+    remove: list[str] | Maybe = _NONE
+    enable: list[str] | Maybe = _NONE
+    disable: list[str] | Maybe = _NONE
+
+
+class ToolBody(_Body):
+    """What a profile changes about one tool."""
+
+    enabled: bool | Maybe = _NONE
+    rename: str | Maybe = _NONE
+    description: str | Maybe = _NONE
+    reset: bool | Maybe = _NONE
+
+
+class ApproveBody(_Body):
+    """Tools as they were looked at, by name."""
+
+    tools: dict[str, Any]
+
+
+Route = tuple[str, type[_Body] | None, tuple[str, ...]]
+ROUTES: Final[dict[tuple[str, str], Route]] = {
+    ("GET", "servers"): ("server.list", None, ()),
+    ("POST", "servers"): ("server.add", ServerBody, ()),
+    ("GET", "servers/*"): ("server.show", None, ("name",)),
+    ("PATCH", "servers/*"): ("server.edit", ServerBody, ("name",)),
+    ("DELETE", "servers/*"): ("server.remove", None, ("name",)),
+    ("POST", "servers/*/test"): ("server.test", None, ("name", "")),
+    ("POST", "servers/*/approve"): ("server.approve", ApproveBody, ("name", "")),
+    ("GET", "profiles"): ("profile.list", None, ()),
+    ("POST", "profiles"): ("profile.add", ProfileBody, ()),
+    ("GET", "profiles/*"): ("profile.show", None, ("name",)),
+    ("PATCH", "profiles/*"): ("profile.edit", ProfileBody, ("name",)),
+    ("DELETE", "profiles/*"): ("profile.remove", None, ("name",)),
+    ("PATCH", "profiles/*/tools/*/*"): ("profile.tool", ToolBody, ("name", "", "server", "tool")),
+}
+"""Method and path → verb, body, and what the parts of the path after the first one are."""
+STATUS: Final = {Exit.USAGE: 400, Exit.LOCKED: 409, Exit.CONFIG: 400}
+
+
+def token_file(database: Path) -> Path:
+    """Return the file that holds the token of this database's gateway."""
+    real = database.resolve()
+    return real.with_name(real.name + ".token")
+
+
+def read_token(database: Path) -> str:
+    """Return the token; make one that only this user can read if there is none."""
+    path = token_file(database)
+    try:
+        if path.exists():
+            return path.read_text(encoding="ascii").strip()
+        token = secrets.token_urlsafe(32)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(token + "\n")
+    except (OSError, ValueError) as error:
+        raise DiskProblem(f"The token of the REST API, {path}, cannot be used: {error}.") from error
+    return token
+
+
+def with_rest(app: Application, token: str, answer: Answer) -> Application:
+    """Return an application that answers these routes, and hands every other request to `app`."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(PLACES):
+            await app(scope, receive, send)
+            return
+        visit = Visit.of(scope, receive, send)
+        visit.extra = []  # no page of a browser is let in
+        given = visit.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            refused = UsageProblem(
+                "This needs the token of the gateway.",
+                hint="Send `Authorization: Bearer …` with what stands in the file <database>.token.",
+            )
+            await _reply(visit, 401, {"error": refused.as_json()})
+            return
+        try:
+            status, value = await _answered(visit, answer)
+        except GatewayError as error:
+            status, value = STATUS.get(error.exit_code, 500), {"error": error.as_json()}
+        await _reply(visit, status, value)
+
+    return serve
+
+
+async def _answered(visit: Visit, answer: Answer) -> tuple[int, object]:
+    parts = [unquote(part) for part in visit.path.removeprefix("/api/").split("/")]
+    place, named = parts[0], parts[1:]
+    for (method, pattern), (verb, body, names) in ROUTES.items():
+        steps = pattern.split("/")
+        if method != visit.method or len(steps) != len(parts):
+            continue
+        if all(step in {"*", part} for step, part in zip(steps, parts, strict=True)):
+            arguments = {} if body is None else await _read(visit, body)
+            arguments |= {key: part for key, part in zip(names, named, strict=True) if key}
+            if named and not await _is_there(answer, place, named[0]):
+                problem = UsageProblem(f"There is no {place[:-1]} {named[0]!r}.")
+                return 404, {"error": problem.as_json()}
+            if method == "POST" and not named and "name" not in arguments:
+                raise UsageProblem(f"A {place[:-1]} needs a name.", hint='{"name": "…", …}')
+            return 201 if method == "POST" and not named else 200, await answer(verb, arguments)
+    problem = UsageProblem(f"There is no {visit.method} {visit.path}.", hint="See docs/gateway.md.")
+    return 404, {"error": problem.as_json()}
+
+
+async def _is_there(answer: Answer, place: str, name: str) -> bool:
+    known: Any = await answer("server.list" if place == "servers" else "profile.list", {})
+    return any(item["name"] == name for item in known)
+
+
+async def _read(visit: Visit, body: type[_Body]) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(await visit.body(MOST_BYTES), type=body)
+    except TooLarge:
+        raise UsageProblem("The request is too large.", hint="Send less than 4 MiB.") from None
+    except msgspec.DecodeError as error:
+        raise UsageProblem(
+            f"The body cannot be used: {error}.", hint="Send a JSON object."
+        ) from None
+    arguments: dict[str, Any] = msgspec.to_builtins(value)
+    return arguments
+
+
+async def _reply(visit: Visit, status: int, value: object) -> None:
+    await visit.reply(status, json.dumps(value, ensure_ascii=False).encode())
