@@ -64,3 +64,8 @@ def test_a_disabled_server_comes_in_switched_off_and_sse_stays_sse() -> None:
 def test_what_cannot_be_read_is_refused_and_named(document: object, named: str) -> None:
     with pytest.raises(UsageProblem, match=named):
         definitions_in(document)
+
+
+def test_arguments_that_are_one_text_are_refused_and_not_taken_letter_by_letter() -> None:
+    with pytest.raises(UsageProblem, match="not a list"):
+        definitions_in({"mcpServers": {"a": {"command": "npx", "args": "-y thing"}}})

@@ -78,6 +78,12 @@ class Database:
                         await writer.rollback()
 
     @asynccontextmanager
+    async def held(self) -> AsyncIterator[Database]:
+        """Yield this database within one transaction: what is read stays true until it is written."""
+        async with self.transaction() as writer:
+            yield _Held(self.path, writer)
+
+    @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
         """Hold new writers back, after the running one, so that a migration can be applied.
 
@@ -142,3 +148,22 @@ class Database:
                 for _ in range(READERS):
                     await self._idle.get()
             await self._connections.aclose()
+
+
+class _Held(Database):
+    """The database as one transaction sees it, on its connection; whoever made it ends it."""
+
+    def __init__(self, path: Path, writer: aiosqlite.Connection) -> None:
+        super().__init__(path)
+        self._writer = writer
+
+    async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
+        """Return every row of one SELECT, with what this transaction has written."""
+        assert self._writer is not None, "the transaction is open"
+        return list(await self._writer.execute_fetchall(sql, parameters))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        """Yield the connection: the transaction that is open is the one."""
+        assert self._writer is not None, "the transaction is open"
+        yield self._writer

@@ -129,10 +129,16 @@ async def perform(
     verb: str,
     arguments: dict[str, Any],
 ) -> object:
-    """Do what a command asks; raises a GatewayError that is meant for the person who asked."""
+    """Do what a command asks; raises a GatewayError that is meant for the person who asked.
+
+    What changes something does it in one transaction: all of it or nothing, and on what it has read.
+    """
+    if verb in VERBS and verb not in READ_ONLY:
+        async with database.held() as held:
+            if verb in _JOINING and arguments.get("profile") is None:
+                arguments["profile"] = await _profile_at_mcp(held, default_profile)
+            return await VERBS[verb](held, arguments)
     if verb in VERBS:
-        if verb in _JOINING and arguments.get("profile") is None:
-            arguments["profile"] = await _profile_at_mcp(database, default_profile)
         answer = await VERBS[verb](database, arguments)
         if verb in _LIVE:
             shown: list[Any] = answer if isinstance(answer, list) else [answer]

@@ -54,7 +54,7 @@ def _definition(name: str, entry: object) -> ServerDefinition:
         name=name,
         kind=kind,
         command=_text(name, entry, "command") if local else None,
-        args=tuple(str(item) for item in entry.get("args") or ()) if local else (),
+        args=_list(name, entry, "args") if local else (),
         env=_texts(name, entry, "env") if local else {},
         cwd=_text(name, entry, "cwd") if local else None,
         url=None if local else str(url),
@@ -68,6 +68,16 @@ def _text(name: str, entry: dict[str, Any], key: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise UsageProblem(f"The server {name!r} has a {key} that is not text.")
     return value
+
+
+def _list(name: str, entry: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = entry.get(key) or []
+    if not isinstance(value, list):
+        raise UsageProblem(
+            f"The server {name!r} has {key} that are not a list.",
+            hint=f'Write each one by itself: "{key}": ["-y", "thing"].',
+        )
+    return tuple(str(item) for item in value)
 
 
 def _texts(name: str, entry: dict[str, Any], key: str) -> dict[str, str]:
