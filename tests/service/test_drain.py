@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -62,6 +63,9 @@ def in_flight(shipped: Place) -> Iterator[InFlight]:
                     gateway.url + "/mcp/p", "tools/call", {"name": "hold", "arguments": {}}
                 ) as r:
                     outcome.append(answer_in(r.read().decode()))
+            except HTTPError as error:
+                with error:  # it holds the connection
+                    outcome.append(error)
             except (OSError, HTTPException) as error:
                 outcome.append(error)
 
