@@ -14,9 +14,16 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.schema import Schema, inspect
 
-NAMES = ("alpha", "Beta", "order", "delta x")
+NAMES = ("alpha", "Beta", "order", 'd"x y')
 COLUMNS = ("a", "B", "select", "d d", "e")
 TYPES = ("TEXT", "INTEGER", "REAL", "BLOB", "VARCHAR(20)", "")
+REFERENCES = (
+    "ON DELETE CASCADE",
+    "ON DELETE SET NULL ON UPDATE CASCADE",
+    "DEFERRABLE INITIALLY DEFERRED",
+)
+COMPOSITE = "composite"
+INDEXES = ("plain", "desc", "lower", "part", "unique", "partly unique")
 DEFAULTS = (
     "",
     "",
@@ -40,16 +47,19 @@ class C:
     nocase: bool = False
     check: bool = False
     parent: str = ""
+    action: str = ""
     generated: str = ""
+    conflict: bool = False
 
-    def sql(self) -> str:
+    def sql(self, of: str = "id") -> str:
         q = quoted(self.name)
         if self.generated:
-            return f"{q} {self.type} AS (coalesce({quoted('id')}, 0) + 1) {self.generated}"
-        words = [q, self.type, "NOT NULL" if self.not_null else "", self.default]
+            return f"{q} {self.type} AS (coalesce({quoted(of)}, 0) || 1) {self.generated}"
+        words = [q, self.type, "NOT NULL" if self.not_null else ""]
+        words += ["ON CONFLICT REPLACE" if self.conflict and self.not_null else "", self.default]
         words += ["UNIQUE" if self.unique else "", "COLLATE NOCASE" if self.nocase else ""]
         words += [f"CHECK ({q} IS NULL OR length({q}) < 99)" if self.check else ""]
-        words += [f"REFERENCES {quoted(self.parent)}(id) ON DELETE CASCADE" if self.parent else ""]
+        words += [f"REFERENCES {quoted(self.parent)}(id) {self.action}" if self.parent else ""]
         return " ".join(word for word in words if word)
 
 
@@ -63,6 +73,8 @@ class T:
     strict: bool = False
     without_rowid: bool = False
     pair_unique: bool = False
+    pair_check: bool = False
+    generated_of_other: bool = False
     indexes: frozenset[tuple[str, str]] = frozenset()
 
     def sql(self) -> str:
@@ -71,10 +83,22 @@ class T:
             columns = tuple(
                 replace(c, type=c.type if c.type in TYPES[:4] else "ANY") for c in columns
             )
-        lines = [f"id {self.key}", *(column.sql() for column in columns)]
         plain = [c for c in columns if not c.generated]
+        of = plain[0].name if self.generated_of_other else "id"
+        both = self.key == COMPOSITE
+        lines = [f"id {'INTEGER NOT NULL' if both else self.key}", *(c.sql(of) for c in columns)]
+        if both:
+            lines.append(
+                f"CONSTRAINT {quoted('key')} PRIMARY KEY (id, {quoted(plain[0].name)} DESC)"
+            )
+            lines.append("UNIQUE (id)")
         if self.pair_unique and len(plain) > 1:
             lines.append(f"UNIQUE ({quoted(plain[0].name)}, {quoted(plain[1].name)})")
+        if self.pair_check and len(plain) > 1:
+            lines.append(
+                f"CHECK ({quoted(plain[0].name)} IS NOT {quoted(plain[1].name)} OR "
+                f"{quoted(self.name)}.id IS NOT NULL)"
+            )
         without = self.without_rowid and "AUTOINCREMENT" not in self.key
         options = ", ".join(o for o in ("STRICT" * self.strict, "WITHOUT ROWID" * without) if o)
         return f"CREATE TABLE {quoted(self.name)} (\n  " + ",\n  ".join(lines) + f"\n) {options}"
@@ -87,6 +111,8 @@ class S:
     tables: tuple[T, ...]
     views: frozenset[str] = frozenset()
     triggers: frozenset[str] = frozenset()
+    stacked: bool = False
+    full_text: bool = False
 
     def sql(self) -> list[str]:
         found = [table.sql() for table in self.tables]
@@ -96,17 +122,33 @@ class S:
                 if column in names:
                     found.append(index_sql(table.name, column, kind))
         tables = [table.name for table in self.tables]
-        found += [
-            f"CREATE VIEW {quoted('v ' + name)} AS SELECT id FROM {quoted(name)}"
-            for name in sorted(self.views)
-            if name in tables
-        ]
-        found += [
-            f"CREATE TRIGGER {quoted('t ' + name)} AFTER DELETE ON {quoted(tables[0])} "
-            f"BEGIN DELETE FROM {quoted(name)} WHERE id = old.id; END"
-            for name in sorted(self.triggers)
-            if name in tables and name != tables[0]
-        ]
+        if self.full_text and not self.tables[0].without_rowid:
+            plain = next(c for c in self.tables[0].columns if not c.generated)
+            found.append(
+                f"CREATE VIRTUAL TABLE {quoted('f ' + tables[0])} USING fts5({quoted(plain.name)}, "
+                f"content={quoted(tables[0])})"
+            )
+        for table in self.tables:
+            if table.name not in self.views:
+                continue
+            last = quoted(table.columns[-1].name)
+            view = quoted("v " + table.name)
+            found.append(f"CREATE VIEW {view} AS SELECT id, {last} FROM {quoted(table.name)}")
+            if self.stacked:
+                found.append(
+                    f"CREATE VIEW {quoted('w ' + table.name)} AS SELECT {last} FROM {view}"
+                )
+        for table in self.tables:
+            if table.name not in self.triggers:
+                continue
+            name, last = quoted(table.name), quoted(table.columns[-1].name)
+            found.append(
+                f"CREATE TRIGGER {quoted('t ' + table.name)} AFTER DELETE ON {quoted(tables[0])} "
+                f"BEGIN DELETE FROM {name} WHERE id = old.id; END"
+                if table.name != tables[0]
+                else f"CREATE TRIGGER {quoted('t ' + table.name)} BEFORE UPDATE OF {last} ON {name} "
+                f"WHEN old.{last} IS NOT new.{last} BEGIN SELECT {last} FROM {name}; END"
+            )
         return found
 
     def schema(self) -> Schema:
@@ -127,12 +169,15 @@ def index_sql(table: str, column: str, kind: str) -> str:
         "desc": f"{q} DESC",
         "lower": f"lower({q})",
         "part": f"id) WHERE ({q} IS NOT NULL",
+        "unique": f"{q}, id",
+        "partly unique": f"{q}) WHERE (id > 1",
     }[kind]
-    return f"CREATE INDEX {name} ON {quoted(table)} ({body})"
+    unique = "UNIQUE " if "unique" in kind else ""
+    return f"CREATE {unique}INDEX {name} ON {quoted(table)} ({body})"
 
 
 def quoted(name: str) -> str:
-    return '"' + name + '"'
+    return '"' + name.replace('"', '""') + '"'
 
 
 @st.composite
@@ -146,9 +191,13 @@ def columns(draw: Any, tables: tuple[str, ...]) -> C:
         nocase=draw(st.sampled_from((False, False, True))),
         check=draw(st.sampled_from((False, False, True))),
         parent=draw(st.sampled_from(("", "", "", *tables))),
+        action=draw(st.sampled_from(REFERENCES)),
+        conflict=draw(st.sampled_from((False, False, True))),
         generated=draw(st.sampled_from(("", "", "", "", "STORED", "VIRTUAL"))),
     )
-    return replace(column, type="INTEGER") if column.generated or column.parent else column
+    if column.generated:
+        return replace(column, type="TEXT")
+    return replace(column, type="INTEGER") if column.parent else column
 
 
 @st.composite
@@ -158,7 +207,7 @@ def tables(draw: Any, name: str) -> T:
     )
     if all(column.generated for column in made):
         made = [replace(made[0], generated=""), *made[1:]]
-    kinds = st.tuples(st.sampled_from(COLUMNS), st.sampled_from(("plain", "desc", "lower", "part")))
+    kinds = st.tuples(st.sampled_from(COLUMNS), st.sampled_from(INDEXES))
     return T(
         name,
         tuple(made),
@@ -168,12 +217,15 @@ def tables(draw: Any, name: str) -> T:
                     "INTEGER PRIMARY KEY",
                     "INTEGER PRIMARY KEY AUTOINCREMENT",
                     "TEXT PRIMARY KEY NOT NULL",
+                    COMPOSITE,
                 )
             )
         ),
         strict=draw(st.sampled_from((False, False, True))),
         without_rowid=draw(st.sampled_from((False, False, True))),
         pair_unique=draw(st.sampled_from((False, False, True))),
+        pair_check=draw(st.sampled_from((False, False, True))),
+        generated_of_other=draw(st.booleans()),
         indexes=draw(st.frozensets(kinds, max_size=3)),
     )
 
@@ -185,6 +237,8 @@ def schemas(draw: Any) -> S:
         tuple(draw(tables(name)) for name in names),
         draw(st.frozensets(st.sampled_from(NAMES), max_size=3)),
         draw(st.frozensets(st.sampled_from(NAMES), max_size=3)),
+        stacked=draw(st.booleans()),
+        full_text=draw(st.sampled_from((False, False, True))),
     )
 
 
@@ -206,7 +260,9 @@ def pairs(draw: Any) -> Pair:
         kept.append(draw(tables(free[0])))
     views = draw(st.sampled_from((old.views, frozenset(NAMES), frozenset[str]())))
     triggers = draw(st.sampled_from((old.triggers, frozenset(NAMES), frozenset[str]())))
-    return old, S(tuple(kept), views, triggers), []
+    other: S = draw(schemas())
+    edited = replace(draw(st.sampled_from((old, other))), tables=tuple(kept))
+    return old, replace(edited, views=views, triggers=triggers), []
 
 
 @st.composite

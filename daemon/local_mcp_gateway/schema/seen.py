@@ -29,8 +29,10 @@ class Seen:
         """Tell whether the copy into a rebuilt table writes a value where rows had none."""
         statement = self.copied.get(self.renamed_tables.get(table, ""), "")
         listed, _, select = statement.partition(" ) select ")
-        if new:
-            return column in listed.partition(" ( ")[2].split(" , ")
+        if new:  # a copy that has nothing to write begins with a lone NULL
+            return not select.startswith("null from ") and column in listed.partition(" ( ")[
+                2
+            ].split(" , ")
         return f"coalesce ( {column} ," in select or f"ifnull ( {column} ," in select
 
     def origin(self, table: str) -> str:

@@ -1,0 +1,1 @@
+CREATE TABLE "Straße" (id INTEGER PRIMARY KEY, "größe" INTEGER);
