@@ -122,6 +122,20 @@ def test_status_shows_a_table_that_was_made_by_hand(users: Place) -> None:
     assert [entry["object"] for entry in seen.json()["drift"]] == ["by_hand"]
 
 
+def test_drift_that_was_tolerated_once_is_still_named_afterwards(users: Place) -> None:
+    users.migrate()
+    users.write("CREATE TABLE by_hand (x)")
+    users.folder.add("more", "CREATE TABLE more (x)")
+    assert users.run("db", "migrate").code == 8
+    migrated = users.run("db", "migrate", env={"LMG_GUARD__DRIFT": "warn"})
+    assert migrated.code == 0, migrated.stderr
+    seen = users.run("db", "status", "--json").json()
+    assert [entry["object"] for entry in seen["drift"]] == ["by_hand"]
+    assert users.run("db", "check").code == 3
+    users.write("DROP TABLE by_hand")
+    assert users.run("db", "status").code == 0
+
+
 def test_history_tells_what_happened(users: Place) -> None:
     assert users.run("db", "history").stdout == "Nothing has happened to this database yet.\n"
     users.migrate()

@@ -100,6 +100,7 @@ def rehearse_on(
                 rest.group,
                 backup=None,
                 stamped=plan.folder.stamped,
+                drifted=bool(plan.drift),
                 phases=phases,
                 watch=watch.before_statement,
                 begun=begin,

@@ -36,6 +36,7 @@ def transact(
     *,
     backup: Backup | None,
     stamped: bool,
+    drifted: bool,
     phases: Phases,
     watch: Inspector | None,
     begun: Callable[[str], None],
@@ -84,7 +85,8 @@ def transact(
     with phases.measured("verify"):
         losses = verify(connection, before, steps)
         now = text_fingerprint(connection)
-        seal(connection, now)
+        if not drifted:  # a seal says that the schema is what the migrations make
+            seal(connection, now)
     return Done(steps, now, losses)
 
 
@@ -129,6 +131,7 @@ def apply_live(
         plan.group,
         backup=backup,
         stamped=plan.folder.stamped,
+        drifted=bool(plan.drift),
         phases=attempt.phases,
         watch=None if rehearsal else refuse_double_quoted if backup else _telling(attempt),
         begun=lambda tag: attempt.progress(f"apply {tag}", place[tag], len(place)),

@@ -46,7 +46,7 @@ class Plan:
     def after(self, done: Done) -> Plan:
         """Return the plan that is left when this transaction is committed."""
         rest = self.pending[len(done.steps) :]
-        return replace(self, pending=rest, fingerprint=done.fingerprint, drift=())
+        return replace(self, pending=rest, fingerprint=done.fingerprint)
 
 
 @frozen
