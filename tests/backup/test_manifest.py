@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local_mcp_gateway.backup import Backup, find_backup, list_backups, look_through, verify_backup
+from local_mcp_gateway.backup import (
+    Backup,
+    create_backup,
+    find_backup,
+    list_backups,
+    look_through,
+    verify_backup,
+)
 from local_mcp_gateway.backup.manifest import Unusable, read_manifest
 from local_mcp_gateway.errors import BackupDamaged, BackupForeign, NoSuchBackup
 
@@ -38,7 +47,66 @@ def test_the_backups_of_a_database_whose_name_begins_alike_are_not_listed(
     for file in (backup.path, backup.manifest):
         file.rename(file.with_name(file.name.replace("app-", "app-two-", 1)))
     assert list_backups(database) == ()
+    database.rename(database.with_name("app-two.db"))
     assert len(list_backups(database.with_name("app-two.db"))) == 1
+
+
+def test_two_databases_of_one_stem_in_one_folder_have_each_its_own(
+    database: Path, backup: Backup
+) -> None:
+    other = database.with_suffix(".sqlite")
+    other.write_bytes(database.read_bytes())
+    own = create_backup(other, before=None, fingerprint="", applied=[], program_version="0")
+    assert list_backups(database) == (backup,)
+    assert list_backups(other) == (own,)
+    assert find_backup(database, "latest") == backup
+
+
+def test_two_databases_of_one_name_may_share_a_backup_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    made = {}
+    for place in ("a", "b"):
+        database = tmp_path / place / "app.db"
+        database.parent.mkdir()
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("CREATE TABLE t (x)")
+        made[database] = create_backup(
+            database, folder=folder, before=None, fingerprint="", applied=[], program_version="0"
+        )
+    for database, backup in made.items():
+        assert list_backups(database, folder) == (backup,)
+    first, second = made
+    with pytest.raises(NoSuchBackup, match="made of another database") as caught:
+        find_backup(first, made[second].name, folder)
+    assert str(made[second].path) in caught.value.hint
+    assert find_backup(first, str(made[second].path), folder) == made[second]
+
+
+def test_a_database_that_was_moved_keeps_its_backups(database: Path, backup: Backup) -> None:
+    moved = database.parent.with_name("moved")
+    database.parent.rename(moved)
+    assert [found.name for found in list_backups(moved / "app.db")] == [backup.name]
+
+
+def test_a_database_that_left_its_backups_in_a_folder_of_theirs_keeps_them(
+    database: Path, back_up: Callable[..., Backup], tmp_path: Path
+) -> None:
+    backup = back_up(folder=tmp_path / "kept")
+    moved = tmp_path / database.name
+    database.rename(moved)
+    assert list_backups(moved, tmp_path / "kept") == (backup,)
+
+
+def test_a_backup_from_before_databases_were_told_apart_is_listed(
+    database: Path, backup: Backup
+) -> None:
+    edit(backup, database=None)
+    assert [found.name for found in list_backups(database)] == [backup.name]
+
+
+def test_a_manifest_whose_time_is_none_is_named(database: Path, backup: Backup) -> None:
+    edit(backup, created_at="yesterday")
+    assert "created_at" in reason(database)
 
 
 def test_a_cut_off_manifest_is_named(database: Path, backup: Backup) -> None:

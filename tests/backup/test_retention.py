@@ -27,6 +27,7 @@ def a_backup(age_hours: float, before: str | None = None, applied: tuple[str, ..
         applied=applied,
         program_version="0",
         verified=True,
+        database="/data/app.db",
     )
 
 

@@ -277,6 +277,14 @@ def test_a_vacuum_runs_outside_of_the_transaction_between_two_others(migrated: P
     assert len(list_backups(migrated.database)) == 3
 
 
+def test_starts_that_fail_keep_no_more_backups_than_those_that_succeed(migrated: Place) -> None:
+    migrated.folder.add("bad", "CREATE TABLE good (x); SELECT no_such_column FROM good")
+    for _ in range(4):
+        with pytest.raises(MigrationFailed):
+            start(migrated, policy=GuardPolicy(retention=Retention(2, 0)))
+    assert len(list_backups(migrated.database)) == 2
+
+
 def test_a_file_without_a_journal_entry_is_journaled_only_in_dev(migrated: Place) -> None:
     migrated.folder.write("0001_new", "CREATE TABLE new (x)")
     with pytest.raises(HistoryRefused, match=r"0001_new\.sql is not listed"):

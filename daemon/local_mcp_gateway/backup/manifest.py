@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.backup import names
 from local_mcp_gateway.backup.durable import flush, temporary_file, write_all
@@ -41,6 +41,8 @@ class Backup:
     """Tags of the migrations in it, in order."""
     program_version: str
     verified: bool
+    database: str | None
+    """The real path of the database that it was made of; None: made before this was written down."""
 
     @property
     def manifest(self) -> Path:
@@ -60,6 +62,7 @@ class Backup:
             "applied": list(self.applied),
             "program_version": self.program_version,
             "verified": self.verified,
+            "database": self.database,
         }
 
 
@@ -77,6 +80,8 @@ class Listing:
 
     backups: tuple[Backup, ...]
     unusable: tuple[Unusable, ...]
+    foreign: tuple[Backup, ...] = ()
+    """Those of other databases of the same name."""
 
 
 def read_manifest(path: Path) -> Backup | Unusable:
@@ -109,15 +114,26 @@ def _typed(path: Path, content: Mapping[str, object]) -> Backup | Unusable:
     for key, kind in wanted.items():
         if type(content.get(key)) is not kind:
             return Unusable(path, f"its manifest has no usable `{key}`")
-    before, applied = content.get("before"), content["applied"]
+    before, database, applied = content.get("before"), content.get("database"), content["applied"]
     if not (before is None or isinstance(before, str)):
         return Unusable(path, "its manifest has no usable `before`")
+    if not (database is None or isinstance(database, str)):
+        return Unusable(path, "its manifest has no usable `database`")
+    if not names.is_moment(str(content["created_at"])):
+        return Unusable(path, "its manifest has no usable `created_at`")
     assert isinstance(applied, list)
     if not all(isinstance(tag, str) for tag in applied):
         return Unusable(path, "its manifest has no usable `applied`")
-    values = {key: content[key] for key in wanted if key != "applied"}
+    values: dict[str, Any] = {key: content[key] for key in wanted if key != "applied"}
     file = path.with_suffix(".db")
-    return Backup(path=file, name=file.stem, before=before, applied=tuple(applied), **values)  # type: ignore[arg-type]  # checked above
+    return Backup(
+        path=file,
+        name=file.stem,
+        before=before,
+        applied=tuple(applied),
+        database=database,
+        **values,  # checked above
+    )
 
 
 def _present(backup: Backup) -> Backup | Unusable:
@@ -131,6 +147,19 @@ def _present(backup: Backup) -> Backup | Unusable:
             f"the file has {size} bytes instead of {backup.bytes} (cut off or replaced)",
         )
     return backup
+
+
+def is_of(backup: Backup, database: Path) -> bool:
+    """Tell whether a backup whose name fits was made of this database, and not of one called alike.
+
+    A database may have been moved since, with its backups or without: what no other database claims
+    any more is taken for its own.
+    """
+    if backup.database is None:
+        return True
+    made_of, real = Path(backup.database), database.resolve()
+    beside = made_of.name == real.name and backup.path.parent == names.backup_folder(real)
+    return made_of == real or beside or not made_of.exists()
 
 
 def look_through(database: Path, folder: Path | None = None) -> Listing:
@@ -150,7 +179,11 @@ def look_through(database: Path, folder: Path | None = None) -> Listing:
     ]
     backups = [item for item in found if isinstance(item, Backup)]
     backups.sort(key=lambda backup: (backup.created_at, backup.name), reverse=True)
-    return Listing(tuple(backups), tuple(item for item in found if isinstance(item, Unusable)))
+    return Listing(
+        backups=tuple(backup for backup in backups if is_of(backup, database)),
+        unusable=tuple(item for item in found if isinstance(item, Unusable)),
+        foreign=tuple(backup for backup in backups if not is_of(backup, database)),
+    )
 
 
 def list_backups(database: Path, folder: Path | None = None) -> tuple[Backup, ...]:
@@ -181,10 +214,21 @@ def find_backup(database: Path, name: str, folder: Path | None = None) -> Backup
     for backup in listing.backups:
         if backup.name == wanted:
             return backup
+    raise _why_not(database, wanted, listing)
+
+
+def _why_not(database: Path, name: str, listing: Listing) -> BackupForeign | NoSuchBackup:
+    """Return what to say of a name that no usable backup of the database has."""
     for unusable in listing.unusable:
-        if unusable.path.stem == wanted:
-            raise BackupForeign(f"The backup {wanted} cannot be used: {unusable.reason}.")
-    raise NoSuchBackup(f"There is no backup {name!r} of {database}.")
+        if unusable.path.stem == name:
+            return BackupForeign(f"The backup {name} cannot be used: {unusable.reason}.")
+    for backup in listing.foreign:
+        if backup.name == name:
+            return NoSuchBackup(
+                f"The backup {name} was made of another database, {backup.database}.",
+                hint=f"To put it in this one's place all the same: `db restore {backup.path}`.",
+            )
+    return NoSuchBackup(f"There is no backup {name!r} of {database}.")
 
 
 def publish(backup: Backup, temporary: Path) -> None:

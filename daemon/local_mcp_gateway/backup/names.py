@@ -16,6 +16,8 @@ DELISTED = ".pruned"
 """A manifest taken off the list, whose backup is about to be removed."""
 SIDE_FILES = ("-wal", "-shm", "-journal")
 """What SQLite puts beside a database file."""
+LONGEST_TAG_BYTES = 100
+"""How much of a migration's tag the name of a backup holds."""
 DEFAULT_KEEP_ASIDE = 3
 """How many replaced databases stay beside the one in use."""
 
@@ -37,9 +39,14 @@ def iso(moment: datetime) -> str:
 
 
 def backup_name(database: Path, moment: datetime, before: str | None) -> str:
-    """Return the name (no suffix) of a backup: `<database>-<stamp>[-before-<tag>]`."""
-    tag = "" if before is None else "-before-" + re.sub(r"[^\w.-]", "_", before)[:100]
-    return f"{database.resolve().stem}-{stamp(moment)}{tag}"
+    """Return the name (no suffix) of a backup: `<database>-<stamp>[-before-<tag>]`.
+
+    A tag may be longer than a file name, which holds 255 bytes with what comes before and after.
+    """
+    if before is None:
+        return f"{database.resolve().stem}-{stamp(moment)}"
+    tag = re.sub(r"[^\w.-]", "_", before).encode()[:LONGEST_TAG_BYTES].decode(errors="ignore")
+    return f"{database.resolve().stem}-{stamp(moment)}-before-{tag}"
 
 
 def backup_pattern(database: Path) -> re.Pattern[str]:
@@ -61,11 +68,17 @@ def next_moment(database: Path, folder: Path, now: datetime) -> datetime:
     return now if newest is None else max(now, newest + timedelta(milliseconds=1))
 
 
-def _moment(stamp: str) -> datetime:
+def is_moment(text: str) -> bool:
+    """Tell whether a text is a moment in ISO 8601 with its offset from UTC."""
     try:
-        return datetime.fromisoformat(stamp)
-    except ValueError:  # a person's own name that only looks like a stamp
-        return datetime.min.replace(tzinfo=UTC)
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _moment(stamp: str) -> datetime:
+    # A person's own name may only look like a stamp.
+    return datetime.fromisoformat(stamp) if is_moment(stamp) else datetime.min.replace(tzinfo=UTC)
 
 
 def temporary(target: Path) -> Path:

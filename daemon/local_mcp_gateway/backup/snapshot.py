@@ -77,6 +77,7 @@ def create_backup(
                 applied=tuple(applied),
                 program_version=program_version,
                 verified=True,
+                database=str(database),
             )
             publish(backup, temporary)
     return backup

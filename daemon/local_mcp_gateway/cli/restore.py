@@ -75,11 +75,13 @@ def restore(
 def _losses(database: Path, backup: Backup) -> Iterator[str]:
     """Say what is in the database now and would not be after the restore."""
     from local_mcp_gateway.backup.losses import losses
+    from local_mcp_gateway.backup.manifest import is_of
     from local_mcp_gateway.database.connect import reading
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.migrate.ledger import GUARD_TABLES, read_ledger
 
-    yield f"{database} will be replaced by its backup of {backup.created_at}."
+    whose = "its backup" if is_of(backup, database) else f"a backup of {backup.database},"
+    yield f"{database} will be replaced by {whose} of {backup.created_at}."
     if not database.exists():
         return
     try:

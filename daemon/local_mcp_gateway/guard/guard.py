@@ -122,23 +122,25 @@ def start(attempt: Attempt) -> GuardReport:
     applied: tuple[Step, ...] = ()
     if plan.pending:
         from local_mcp_gateway.guard import steps  # most starts end here and do not pay for it
-    while plan.pending:
-        with steps.hold(attempt, plan, fresh=fresh) as live:
-            asked = steps.wants_foreign_keys(plan.group)
-            plan = read_again(attempt, live, plan)
-            if not plan.pending:
-                break  # another program applied them between our look and our write lock
-            if steps.wants_foreign_keys(plan.group) != asked:
-                continue  # it applied some of them: what is next needs another setting before BEGIN
-            backup = None if fresh else steps.back_up(attempt, plan)
-            rehearsal = steps.rehearse(attempt, backup, plan) if backup else None
-            done = steps.apply_live(attempt, live, plan, backup, rehearsal)
-            steps.commit(attempt, live)
-        steps.settle(attempt, done, backup)
-        applied += done.steps
-        plan = plan.after(done)
-    if backup:
-        steps.thin_out(attempt)
+    try:
+        while plan.pending:
+            with steps.hold(attempt, plan, fresh=fresh) as live:
+                asked = steps.wants_foreign_keys(plan.group)
+                plan = read_again(attempt, live, plan)
+                if not plan.pending:
+                    break  # another program applied them between our look and our write lock
+                if steps.wants_foreign_keys(plan.group) != asked:
+                    continue  # it applied some: what is next needs another setting before BEGIN
+                backup = None if fresh else steps.back_up(attempt, plan)
+                rehearsal = steps.rehearse(attempt, backup, plan) if backup else None
+                done = steps.apply_live(attempt, live, plan, backup, rehearsal)
+                steps.commit(attempt, live)
+            steps.settle(attempt, done, backup)
+            applied += done.steps
+            plan = plan.after(done)
+    finally:
+        if backup:
+            steps.thin_out(attempt)  # one that fails at every start would fill the disk
     state: State = "current" if not applied else "created" if fresh else "migrated"
     return ready(attempt, state=state, plan=plan, applied=applied, backup=backup)
 
