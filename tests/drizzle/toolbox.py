@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from dataclasses import dataclass
@@ -44,6 +45,17 @@ class Toolbox:
         script = self.folder / f"migrate-{self.driver}.mjs"
         script.write_text(DRIVERS[self.driver])
         self._run("node", str(script), str(database), str(migrations))
+
+    def kit_migrate(self, database: Path, migrations: Path) -> None:
+        """Run `drizzle-kit migrate`, as a person does; raises with what it printed."""
+        config = self.folder / "migrate.config.mjs"
+        facts = {"dialect": "sqlite", "out": os.path.relpath(migrations, self.folder)}
+        credentials = {"url": f"file:{database}"}
+        config.write_text(
+            f"export default {json.dumps({**facts, 'dbCredentials': credentials})};\n"
+        )
+        kit = self.folder / "node_modules" / ".bin" / "drizzle-kit"
+        self._run(str(kit), "migrate", f"--config={config.name}")
 
     def check(self, migrations: Path) -> str:
         """Run `drizzle-kit check` on a folder and return what it said; raises if it found something."""
