@@ -21,8 +21,12 @@ def process_ms(command: Sequence[str], env: dict[str, str] | None = None) -> flo
     return (time.perf_counter() - started) * 1000
 
 
-def in_turns(rounds: int, *sides: Callable[[], float]) -> tuple[float, ...]:
-    """Run the sides one after the other, `rounds` times; return the median of each.
+def in_turns(
+    rounds: int,
+    *sides: Callable[[], float],
+    of: Callable[[Sequence[float]], float] = statistics.median,
+) -> tuple[float, ...]:
+    """Run the sides one after the other, `rounds` times; return the median of each, or what `of` takes.
 
     One round more is run first and thrown away: it compiles and warms the page cache.
     """
@@ -32,4 +36,4 @@ def in_turns(rounds: int, *sides: Callable[[], float]) -> tuple[float, ...]:
     for _ in range(rounds):
         for times, side in zip(taken, sides, strict=True):
             times.append(side())
-    return tuple(statistics.median(times) for times in taken)
+    return tuple(of(times) for times in taken)

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 # B begin, C commit, P the switch of foreign keys, X anything else.
 _BALANCED = re.compile(r"(?:[XP]|B[XP]*C|CP*B)*")
 _LETTERS = {"BEGIN": "B", "COMMIT": "C", "END": "C"}
+_ENDINGS = ("COMMIT", "END")
 
 
 def without_own_transaction(statements: Iterable[Statement]) -> Sequence[Statement]:
     """Return the statements to run: all, or all but a balanced BEGIN and COMMIT."""
     found = list(statements)
-    letters = [_LETTERS.get(_first_word(statement.text), "X") for statement in found]
-    if "C" not in letters:
+    if not any(statement.text[:6].upper().startswith(_ENDINGS) for statement in found):
         return found
+    letters = [_LETTERS.get(_first_word(statement.text), "X") for statement in found]
     for at, statement in enumerate(found):
         if letters[at] == "X" and first_words(statement.text, 2) == ("PRAGMA", "FOREIGN_KEYS"):
             letters[at] = "P"
