@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.backup.losses import losses
+from local_mcp_gateway.errors import Interrupted
 
 
 @pytest.fixture
@@ -44,6 +45,15 @@ def test_added_changed_and_deleted_rows_are_told_apart(now: Path, then: Path) ->
     made(now, NOTES, "INSERT INTO notes VALUES (1, 'A'), (2, 'b'), (4, 'new'), (5, 'new')")
     made(then, NOTES, "INSERT INTO notes VALUES (1, 'a'), (2, 'b'), (3, 'c')")
     assert said(now, then) == ["notes: 2 rows gone, 1 change of rows undone, 1 deleted row back"]
+
+
+def test_a_comparison_that_takes_too_long_is_given_up(now: Path, then: Path) -> None:
+    rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)"
+    for path in (now, then):
+        made(path, NOTES, f"INSERT INTO notes {rows} SELECT i, 'x' FROM n")
+    assert losses(now, then, limit_s=60) == ()
+    with pytest.raises(Interrupted):
+        losses(now, then, limit_s=0)
 
 
 def test_a_table_that_will_not_be_there_loses_every_row(now: Path, then: Path) -> None:

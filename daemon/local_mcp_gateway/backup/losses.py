@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup.durable import named_failures
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+_OPS_BETWEEN_LOOKS = 20_000
 _ROWID_NAMES = ("rowid", "_rowid_", "oid")
 
 
@@ -41,14 +43,23 @@ class Loss:
 
 
 def losses(
-    database: Path, other: Path, *, ignored: Collection[str] = (), locked: bool = False
+    database: Path,
+    other: Path,
+    *,
+    ignored: Collection[str] = (),
+    locked: bool = False,
+    limit_s: float | None = None,
 ) -> tuple[Loss, ...]:
     """Compare every ordinary table of the database with `other`, a file that nothing writes to.
 
     Tables that only `other` has are no loss. `locked`: the caller holds the database's lock. Raises
-    Damaged and the like where one of the two cannot be read.
+    Damaged and the like where one of the two cannot be read, Interrupted where it takes longer than
+    `limit_s`: every row is read several times.
     """
     with named_failures("compare", database), reading(database, locked=locked) as now:
+        if limit_s is not None:
+            until = monotonic() + limit_s
+            now.set_progress_handler(lambda: int(monotonic() > until), _OPS_BETWEEN_LOOKS)
         now.execute("ATTACH ? AS other", (f"{uri(other)}?mode=ro&immutable=1",))
         there = set(_tables(now, "other"))
         compared = (

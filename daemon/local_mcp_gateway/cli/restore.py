@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup
 
+COMPARISON_LIMIT_S = 10.0
+"""For what a restore of a large database would lose: the question must not take longer than the deed."""
+
 lock_timeout_option = click.option(
     "--lock-timeout",
     type=click.FloatRange(min=0),
@@ -77,7 +80,7 @@ def _losses(database: Path, backup: Backup) -> Iterator[str]:
     from local_mcp_gateway.backup.losses import losses
     from local_mcp_gateway.backup.manifest import is_of
     from local_mcp_gateway.database.connect import reading
-    from local_mcp_gateway.errors import GatewayError
+    from local_mcp_gateway.errors import GatewayError, Interrupted
     from local_mcp_gateway.migrate.ledger import GUARD_TABLES, read_ledger
 
     whose = "its backup" if is_of(backup, database) else f"a backup of {backup.database},"
@@ -87,7 +90,10 @@ def _losses(database: Path, backup: Backup) -> Iterator[str]:
     try:
         with reading(database) as reader:
             applied = [row.tag or row.hash for row in read_ledger(reader)]
-        lost = losses(database, backup.path, ignored=GUARD_TABLES)
+        lost = losses(database, backup.path, ignored=GUARD_TABLES, limit_s=COMPARISON_LIMIT_S)
+    except Interrupted:
+        yield f"What was written since was not counted: it took longer than {COMPARISON_LIMIT_S:g} s."
+        return
     except GatewayError as error:
         yield f"What was written since is not known: {error.message}"
         return

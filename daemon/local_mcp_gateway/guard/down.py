@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 # What is pending, or stands beside the journal, has nothing to do with going back.
 _HARMLESS = frozenset({ProblemCode.OUT_OF_ORDER, ProblemCode.UNJOURNALED, ProblemCode.DUPLICATE})
 
+_COMPARISON_LIMIT_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class DownPlan:
@@ -273,7 +275,9 @@ def _no_way_back(
 def _cost(attempt: Attempt, backup: Backup) -> str:
     """Say what a restore would lose, as far as both can be read."""
     try:
-        lost = losses(attempt.database, backup.path, ignored=GUARD_TABLES)
+        lost = losses(
+            attempt.database, backup.path, ignored=GUARD_TABLES, limit_s=_COMPARISON_LIMIT_S
+        )
     except GatewayError:
         return ""
     if not lost:
