@@ -179,9 +179,30 @@ def test_while_another_process_holds_the_lock_without_answering_a_command_says_w
     with shipped.serve() as gateway:
         gateway.wait_ready()
         shipped.database.with_name(shipped.database.name + ".sock").unlink()
-        done = shipped.run("server", "list")
+        done = shipped.run("server", "add", "a", "--", "true")
         assert done.code == 4
         assert str(gateway.process.pid) in done.stderr
+        assert shipped.run("server", "list", "--json").json() == []
+
+
+def test_what_only_reads_makes_no_database_and_migrates_none(shipped: Place) -> None:
+    assert "no server yet" in shipped.run("server", "list").stdout
+    assert "no server 'a'" in shipped.run("server", "show", "a").stderr
+    assert list(shipped.database.parent.iterdir()) == []
+    shipped.run("server", "add", "a", "--", "true")
+    shipped.folder.add("colour", "ALTER TABLE profiles ADD COLUMN colour TEXT;")
+    before = shipped.content()
+    assert "a" in shipped.run("profile", "show", "default").stdout
+    assert shipped.content() == before
+    assert shipped.run("db", "status").code == 3
+
+
+def test_what_only_reads_says_that_an_older_database_is_to_be_migrated(shipped: Place) -> None:
+    shipped.migrate()
+    shipped.write("DROP TABLE mcp_servers")
+    done = shipped.run("server", "list")
+    assert (done.code, "no such table: mcp_servers" in done.stderr) == (2, True)
+    assert "`db migrate`" in done.stderr
 
 
 def test_a_server_without_a_profile_is_served_at_mcp(either: Place) -> None:

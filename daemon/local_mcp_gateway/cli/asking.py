@@ -24,14 +24,17 @@ def answer_to(
 ) -> Any:
     """Return the JSON value that `verb` answers with.
 
-    Without a daemon the database is guarded first, as at any start, under the exclusive lock.
+    Without a daemon, what changes something guards the database first, as at any start, under the
+    exclusive lock; what only reads does so without either.
     """
     try:
         return ask(invocation.database, verb, arguments, timeout_s=timeout_s)
     except NoDaemon:
         from local_mcp_gateway.service import without
+        from local_mcp_gateway.service.admin import READ_ONLY
 
-        invocation.prepare_folder()
+        if verb not in READ_ONLY:
+            invocation.prepare_folder()
         return without.answer(invocation.settings, verb, arguments, invocation.emitter())
 
 

@@ -1,4 +1,7 @@
-"""Do a daemon's work without a daemon: take the lock, guard the database, do it, leave."""
+"""Do a daemon's work without a daemon: take the lock, guard the database, do it, leave.
+
+What only reads does neither: it looks at the database as it is, beside whoever holds the lock.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from local_mcp_gateway.database.looking import LookedAt
 from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.guard import guarded
 from local_mcp_gateway.service import admin
@@ -19,7 +23,14 @@ if TYPE_CHECKING:
 
 
 def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit) -> Any:
-    """Return what the daemon would answer. Blocks; raises LockHeld while somebody else has the lock."""
+    """Return what the daemon would answer. Blocks.
+
+    What changes something raises LockHeld while somebody else has the lock.
+    """
+    if verb in admin.READ_ONLY:
+        with LookedAt.open_at(settings.database_path) as looked_at:
+            default = settings.gateway.default_profile
+            return anyio.run(partial(admin.perform, looked_at, None, default, verb, arguments))
     guard = guarded(
         settings.database_path, settings.migrations_folder, policy=guard_policy(settings), emit=emit
     )
