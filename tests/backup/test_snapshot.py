@@ -213,3 +213,14 @@ def test_a_manifest_is_plain_json_that_another_tool_can_read(backup: Backup) -> 
     assert content["applied"] == ["0000_first"]
     with closing(sqlite3.connect(backup.path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_rows_that_break_a_rule_are_backed_up_as_they_are(
+    live: sqlite3.Connection, back_up: Callable[..., Backup]
+) -> None:
+    live.execute("CREATE TABLE t (v)")
+    live.execute("INSERT INTO t VALUES (NULL)")
+    live.execute("PRAGMA writable_schema=ON")
+    live.execute("UPDATE sqlite_schema SET sql='CREATE TABLE t (v NOT NULL)' WHERE name='t'")
+    live.execute("PRAGMA writable_schema=RESET")
+    verify_backup(back_up())

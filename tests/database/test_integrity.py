@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,36 @@ def test_a_program_that_writes_is_told_as_busy(tmp_path: Path) -> None:
         begin_immediate(mine, tmp_path / "a.db")
     mine.close()
     other.close()
+
+
+@pytest.fixture
+def of_an_application(tmp_path: Path) -> Path:
+    """Make a database whose indexes need a function and a collation that only its program has."""
+    database = tmp_path / "a.db"
+    with closing(sqlite3.connect(database, isolation_level=None)) as own:
+        own.create_collation(
+            "unicase", lambda a, b: (a.lower() > b.lower()) - (a.lower() < b.lower())
+        )
+        own.create_function("slug", 1, str.lower, deterministic=True)
+        own.execute("CREATE TABLE t (name TEXT COLLATE unicase CHECK (slug(name) <> ''))")
+        own.execute("CREATE INDEX by_name ON t (name)")
+        own.execute("CREATE INDEX by_slug ON t (slug(name))")
+        own.executemany("INSERT INTO t VALUES (?)", [("a",), ("B",), ("c",)])
+    return database
+
+
+def test_functions_and_collations_of_an_application_are_no_damage(of_an_application: Path) -> None:
+    assert probe(of_an_application).state == "checked"
+    with closing(open_reader(of_an_application)) as reader:
+        full_check(reader)
+
+
+def test_damage_is_found_beside_functions_of_an_application(of_an_application: Path) -> None:
+    with closing(sqlite3.connect(of_an_application)) as reader:
+        (page,) = reader.execute("SELECT rootpage FROM sqlite_schema WHERE name='t'").fetchone()
+        (size,) = reader.execute("PRAGMA page_size").fetchone()
+    with of_an_application.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 100)
+    with pytest.raises(Damaged):
+        probe(of_an_application)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from local_mcp_gateway.backup.durable import named_failures
+from local_mcp_gateway.database.integrity import findings
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, DiskProblem, Interrupted
 
 if TYPE_CHECKING:
@@ -156,15 +157,14 @@ def first_problem(
         if stop is not None:
             connection.set_progress_handler(lambda: int(stop.is_set()), OPCODES_BETWEEN_LOOKS)
         try:
-            row = connection.execute(f"PRAGMA {check}(1)").fetchone()
+            found = findings(connection, check)
         except sqlite3.OperationalError as error:
             if stop is not None and stop.is_set():
                 raise Interrupted("Stopped by a signal while a backup was checked.") from error
             return str(error)
         except sqlite3.DatabaseError as error:
             return str(error)
-    found = str(row[0])
-    return None if found == "ok" else " ".join(found.split())
+    return found[0] if found else None
 
 
 def open_immutable(path: Path) -> sqlite3.Connection:

@@ -7,6 +7,7 @@ first read.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import stat as file_kind
 import time
@@ -28,6 +29,9 @@ _HEADER_BYTES = 100
 _OPS_BETWEEN_LOOKS = 20_000
 # Broken rules of the data, not of the file: they stood before us and a migration may mend them.
 _NOT_DAMAGE = ("NULL value in ", "CHECK constraint failed in ")
+_MISSING = re.compile(
+    r"(?:unknown|no such) function: (?P<function>[^()]+)|no such collation sequence: (?P<collation>.+)"
+)
 
 
 @frozen
@@ -118,7 +122,7 @@ def _run_check(
     connection.set_progress_handler(look, _OPS_BETWEEN_LOOKS)
     try:
         with explained(database):
-            found = [row[0] for row in connection.execute(f"PRAGMA {pragma}(20)")]
+            damage = findings(connection, pragma)
     except Exception as error:
         cause = error.__cause__
         interrupted = getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT
@@ -127,11 +131,39 @@ def _run_check(
         raise
     finally:
         connection.set_progress_handler(None, 0)
-    # Out of memory while interrupted and the like are reported as rows, in words.
-    damage = [line for line in found if line != "ok" and not line.startswith(_NOT_DAMAGE)]
     if damage:
-        first = " ".join(damage[0].split())
-        raise Damaged(f"{database} is damaged: {first}.", path=str(database), findings=damage)
+        raise Damaged(f"{database} is damaged: {damage[0]}.", path=str(database), findings=damage)
+    return True
+
+
+def findings(connection: sqlite3.Connection, pragma: str) -> list[str]:
+    """Return what SQLite's check finds wrong with the file, but not the rows that break a rule.
+
+    An application may have made its indexes and checks with functions and collations of its own. For
+    those that are missing here the connection gets stand-ins, so that SQLite can read the structure;
+    what such an index should hold is not known then, and the quick check has to do.
+    """
+    while True:
+        try:
+            lines = [" ".join(row[0].split()) for row in connection.execute(f"PRAGMA {pragma}(20)")]
+        except sqlite3.OperationalError as error:
+            if not _stand_in(connection, str(error)):
+                raise
+            pragma = "quick_check"
+        else:
+            # Out of memory while interrupted and the like are reported as rows, in words.
+            return [line for line in lines if line != "ok" and not line.startswith(_NOT_DAMAGE)]
+
+
+def _stand_in(connection: sqlite3.Connection, message: str) -> bool:
+    """Register what this message of SQLite misses; return whether it is about such a thing."""
+    missing = _MISSING.search(message)
+    if missing is None:
+        return False
+    if missing["function"]:
+        connection.create_function(missing["function"], -1, lambda *_: None, deterministic=True)
+    else:
+        connection.create_collation(missing["collation"], lambda a, b: (a > b) - (a < b))
     return True
 
 
