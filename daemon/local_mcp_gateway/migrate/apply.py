@@ -20,7 +20,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import ForbiddenStatement, Interrupted
-from local_mcp_gateway.migrate.actions import orphans_before, take_actions
 from local_mcp_gateway.migrate.authority import Authority
 from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
 from local_mcp_gateway.migrate.statements import split
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     import threading
 
     from local_mcp_gateway.errors import GatewayError
+    from local_mcp_gateway.migrate.actions import Actions
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.statements import Statement
 
@@ -125,15 +125,15 @@ def run(
     renames: list[tuple[str, str]] = []
     count = 0
     sql = migration.sql if down is None else down
-    authority.off = True
-    before = None if authority.foreign_keys else orphans_before(connection, sql)
-    authority.off = False
+    actions = _actions(connection, authority, sql)
     execute = connection.execute
     for statement in without_own_transaction(split(sql)):
         if stop is not None and stop.is_set():
             raise Interrupted("Stopped by a signal; the migrations were rolled back.")
         if inspect is not None:
             inspect(connection, migration, statement)
+        if actions is not None:
+            actions.before(statement)
         authority.start_statement(replacing=_replaces(statement.text))
         try:
             for _ in execute(statement.text):
@@ -141,13 +141,13 @@ def run(
         except (sqlite3.Error, ValueError) as error:  # ValueError: text that SQLite cannot be given
             raise _blamed(error, migration, statement, authority, down=down is not None) from error
         count += 1
+        if actions is not None:
+            actions.after(statement)
         if authority.renaming:
             authority.renaming = False
-            names = renamed(statement.text)
-            if names:
-                renames.append(names)
-    if before is not None and authority.deleted_from - authority.dropped:
-        take_actions(connection, before, authority.deleted_from - authority.dropped)
+            renames += _follow_rename(authority, statement)
+    if actions is not None:
+        _take(actions, migration, authority, down=down is not None)
     authority.off = True
     restore_state(connection, authority)
     authority.off = False
@@ -158,6 +158,33 @@ def run(
         tables_deleted_from=frozenset(authority.deleted_from),
         renames=tuple(renames),
     )
+
+
+def _actions(connection: sqlite3.Connection, authority: Authority, sql: str) -> Actions | None:
+    """Return what looks after the actions of foreign keys, where a file may need them."""
+    if authority.foreign_keys or "delete" not in sql.lower():
+        return None
+    from local_mcp_gateway.migrate.actions import start_actions
+
+    return start_actions(connection, authority, sql)
+
+
+def _take(actions: Actions, migration: Migration, authority: Authority, *, down: bool) -> None:
+    """Run the actions; where one fails, the statement that deleted the parent is told."""
+    try:
+        actions.take()
+    except sqlite3.Error as error:
+        if actions.deleting is None:
+            raise
+        raise _blamed(error, migration, actions.deleting, authority, down=down) from error
+
+
+def _follow_rename(authority: Authority, statement: Statement) -> list[tuple[str, str]]:
+    names = renamed(statement.text)
+    if names is None:
+        return []
+    authority.follow(*names)
+    return [names]
 
 
 def _blamed(

@@ -9,8 +9,10 @@ table that is not in that list may not lose a row.
 from __future__ import annotations
 
 import sqlite3
+from typing import NamedTuple
 
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
+from local_mcp_gateway.migrate.tokens import fold
 
 _READING = frozenset(
     {
@@ -74,10 +76,25 @@ _CASCADE = (
     "dropping {dropped} with foreign keys on would delete the rows of {child} that belong to it; move the"
     " rebuild into a file without `-- guard: foreign-keys=on`, or delete those rows first"
 )
+_ALTERS = frozenset(
+    {sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_ALTER_TABLE}
+)
 _REMOVES = frozenset({sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE})
 _OK, _DENY = sqlite3.SQLITE_OK, sqlite3.SQLITE_DENY
 _READ, _SELECT, _FUNCTION = sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION
 _HARMLESS_ACTIONS = frozenset({_READ, _SELECT, sqlite3.SQLITE_RECURSIVE})
+
+
+class Write(NamedTuple):
+    """What a statement writes: rows of a table, values of one column, or the table's definition."""
+
+    table: str
+    """Folded, as the column is."""
+    column: str | None
+    """None: whole rows, or the definition."""
+    definition: bool
+    nested: bool
+    """By a trigger, not by the statement itself."""
 
 
 class Authority:
@@ -92,10 +109,12 @@ class Authority:
         """Why the last statement was not allowed, as the end of a sentence."""
         self.deleted_from: set[str] = set()
         """Tables that lost rows, or were dropped, on purpose; names as they were at that moment."""
-        self.dropped: set[str] = set()
-        """Those of them that were dropped, as a rebuild does with the old table."""
         self.dropping: str | None = None
         """The table that the running statement drops, while foreign keys are on."""
+        self.updated: set[tuple[str, str]] = set()
+        """(table, column) of every value changed since BEGIN, folded: no action of ON UPDATE was run."""
+        self.writes: set[Write] | None = None
+        """What the running statement writes; noted only where somebody has put a set here."""
         self.renaming = False
         self.replacing = False
         """Set while an UPDATE OR REPLACE runs: its table may lose rows without a DELETE."""
@@ -110,8 +129,13 @@ class Authority:
     def start_migration(self) -> None:
         """Forget what the previous migration did."""
         self.deleted_from = set()
-        self.dropped = set()
         self.touched_state = self.made_temporary = self.renaming = False
+
+    def follow(self, old: str, new: str) -> None:
+        """Remember what was updated in a table under its new name, too."""
+        self.updated |= {
+            (fold(new), column) for table, column in self.updated if table == fold(old)
+        }
 
     def decide(
         self,
@@ -119,7 +143,7 @@ class Authority:
         first: str | None,
         second: str | None,
         schema: str | None,
-        _inside: str | None,
+        inside: str | None,
     ) -> int:
         """Decide about one action, before the statement runs. Must not raise."""
         if action in _HARMLESS_ACTIONS or self.off:
@@ -133,6 +157,8 @@ class Authority:
             self.refusal = reason
             return _DENY
         self._note(action, first, schema)
+        if self.writes is not None or action == sqlite3.SQLITE_UPDATE:
+            self._note_write(action, first, second, nested=inside is not None)
         return _DENY if self.refusal else _OK
 
     def _note(self, action: int, first: str | None, schema: str | None) -> None:
@@ -141,7 +167,6 @@ class Authority:
             if action == sqlite3.SQLITE_DELETE and self.dropping not in (None, first):
                 self.refusal = _CASCADE.format(dropped=self.dropping, child=first)
             elif action == sqlite3.SQLITE_DROP_TABLE:
-                self.dropped.add(first)
                 self.dropping = first if self.foreign_keys else None
             self.deleted_from.add(first)
         elif action == sqlite3.SQLITE_UPDATE and self.replacing and first:
@@ -150,6 +175,22 @@ class Authority:
             self.renaming = True
         elif action in _TEMPORARY:
             self.made_temporary = True
+
+    def _note_write(
+        self, action: int, first: str | None, second: str | None, *, nested: bool
+    ) -> None:
+        """Write down which rows, values or definitions the statement changes."""
+        if action == sqlite3.SQLITE_UPDATE:
+            self.updated.add((fold(first or ""), fold(second or "")))
+        if self.writes is None:
+            return
+        if action == sqlite3.SQLITE_UPDATE:
+            self.writes.add(Write(fold(first or ""), fold(second or ""), False, nested))
+        elif action == sqlite3.SQLITE_INSERT:
+            self.writes.add(Write(fold(first or ""), None, False, nested))
+        elif action in _ALTERS:
+            table = second if action == sqlite3.SQLITE_ALTER_TABLE else first
+            self.writes.add(Write(fold(table or ""), None, True, nested))
 
     def _reason_to_refuse(self, action: int, first: str | None, second: str | None) -> str | None:
         if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT):

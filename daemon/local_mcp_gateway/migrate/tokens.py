@@ -52,6 +52,16 @@ def _pattern() -> re.Pattern[str]:
     return re.compile(_GRAMMAR, re.DOTALL | re.VERBOSE)
 
 
+def fold(name: str) -> str:
+    """Return the form under which SQLite compares names: it folds ASCII letters only."""
+    return name.encode().lower().decode()
+
+
+def quoted(name: str) -> str:
+    """Write a name so that SQLite reads it as that name."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def tokens(sql: str) -> Iterator[Token]:
     """Yield the tokens of one statement, in order."""
     for match in _pattern().finditer(sql):

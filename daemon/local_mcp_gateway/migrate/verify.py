@@ -2,42 +2,39 @@
 
 A rebuild under the wrong settings wipes the children of a table by its cascades, and
 `foreign_key_check` is still empty afterwards; so rows are counted, before and after. Orphans that were
-there before are not the migration's fault, only new ones are.
+there before are not the migration's fault, only new ones are: rows that name a key which, by then,
+fewer rows named in vain.
 """
 
 from __future__ import annotations
 
-import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import field
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
+from local_mcp_gateway.migrate.orphans import Link, Orphans, Value, find_orphans, link_of, locate
+from local_mcp_gateway.migrate.references import read_references
+from local_mcp_gateway.migrate.tokens import fold, quoted
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from local_mcp_gateway.migrate.apply import Step
 
 _NAMED_ROWS = 5
-_REMEMBERED_ORPHANS = 10_000
-
-
-@frozen
-class Orphans:
-    """Rows of one table whose parent is missing in another."""
-
-    count: int
-    rows: frozenset[int | None]
-    """The first ten thousand rowids; None for tables without one."""
 
 
 @frozen
 class Survey:
-    """What was counted: rows of each table, and orphans by (table, parent), names in lower case."""
+    """What was counted: the rows of each table, names folded, and the orphans."""
 
     rows: Mapping[str, int]
-    orphans: Mapping[tuple[str, str], Orphans] = field(default_factory=dict)
+    orphans: Orphans = field(default_factory=dict)
 
 
 @frozen
@@ -52,7 +49,8 @@ class Loss:
 def survey(connection: sqlite3.Connection) -> Survey:
     """Count the rows of every table and the orphans that there are."""
     return Survey(
-        {name: _count(connection, name) for name in _tables(connection)}, _orphans(connection)
+        {name: _count(connection, name) for name in _tables(connection)},
+        find_orphans(connection),
     )
 
 
@@ -95,14 +93,14 @@ def _follow(names: Iterable[str], steps: Sequence[Step]) -> tuple[dict[str, str]
     original = {name: name for name in names}  # called now → was called before
     meant: set[str] = set()
     for step in steps:
-        touched = {name.lower() for name in step.tables_deleted_from}
+        touched = {fold(name) for name in step.tables_deleted_from}
         meant |= {was for now, was in original.items() if now in touched}
         for old, new in step.renames:
-            was = original.pop(old.lower(), None)
+            was = original.pop(fold(old), None)
             if was is None:
                 continue
-            original[new.lower()] = was
-            if new.lower() in touched:
+            original[fold(new)] = was
+            if fold(new) in touched:
                 meant.add(was)
     now_called = {was: now for now, was in original.items()}
     return {name: now_called.get(name, name) for name in names}, meant
@@ -114,68 +112,60 @@ def _refuse_new_orphans(
     now_called: Mapping[str, str],
     steps: Sequence[Step],
 ) -> None:
+    found = find_orphans(connection)
+    if not found:
+        return
     was_called = {now: was for was, now in now_called.items()}
-    for (table, parent), found in _orphans(connection).items():
-        known = before.orphans.get(
-            (was_called.get(table, table), was_called.get(parent, parent)), Orphans(0, frozenset())
-        )
-        if found.count <= known.count:
+    links = {link_of(reference) for reference in read_references(connection)}
+    for link, values in found.items():
+        new = values - _known(before.orphans, link, links, was_called)
+        if not new:
             continue
-        new = sorted(row for row in found.rows - known.rows if row is not None)[:_NAMED_ROWS]
-        which = f" (rowid {', '.join(map(str, new))}{'…' if found.count - known.count > len(new) else ''})"
-        count = found.count - known.count
+        count = new.total()
+        rows = [row for row, _ in locate(connection, link, new) if row is not None]
+        named = ", ".join(map(str, sorted(rows)[:_NAMED_ROWS]))
+        which = f" (rowid {named}{'…' if count > _NAMED_ROWS else ''})" if rows else ""
         raise VerificationFailed(
-            f"{count} row{'s' if count > 1 else ''} of {table}{which if new else ''} would point to rows of"
-            f" {parent} that are no longer there.",
-            hint=f"Delete or mend those rows of {table} in the same migration; if it relies on ON DELETE or"
-            " ON UPDATE actions, give it the first line `-- guard: foreign-keys=on`.",
-            table=table,
-            parent=parent,
-            rows=new,
+            f"{count} row{'s' if count > 1 else ''} of {link.child}{which} would point to rows of"
+            f" {link.parent} that are no longer there.",
+            hint=f"Delete or mend those rows of {link.child} in the same migration; if it relies on ON DELETE"
+            " or ON UPDATE actions, give it the first line `-- guard: foreign-keys=on`.",
+            table=link.child,
+            parent=link.parent,
+            rows=sorted(rows)[:_NAMED_ROWS],
             tags=[step.tag for step in steps],
         )
 
 
+def _known(
+    before: Orphans, link: Link, links: AbstractSet[Link], was_called: Mapping[str, str]
+) -> Counter[Value]:
+    """Return the orphans that a link had before; where its columns are new, those of links that went."""
+    child = was_called.get(link.child, link.child)
+    parent = was_called.get(link.parent, link.parent)
+    same = before.get(Link(child, link.columns, parent))
+    if same is not None:
+        return same
+    known: Counter[Value] = Counter()
+    for old, values in before.items():
+        gone = Link(link.child, old.columns, link.parent) not in links
+        if gone and (old.child, old.parent) == (child, parent):
+            known += values
+    return known
+
+
 def _tables(connection: sqlite3.Connection) -> list[str]:
-    """Return the ordinary tables, lower case: what belongs to a virtual table is that table's matter."""
+    """Return the ordinary tables, folded: what belongs to a virtual table is that table's matter."""
     return [
-        name.lower()
+        name
         for (name,) in connection.execute(
-            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+            "SELECT lower(name) FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
             " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         )
-        if name.lower() not in GUARD_TABLES
+        if name not in GUARD_TABLES
     ]
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:
-    quoted = table.replace('"', '""')
-    count: int = connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()[0]
+    count: int = connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0]
     return count
-
-
-def _orphans(connection: sqlite3.Connection) -> dict[tuple[str, str], Orphans]:
-    """Collect foreign_key_check; a table whose keys do not fit its parent at all cannot be checked."""
-    try:
-        return _collect(connection.execute("PRAGMA foreign_key_check"))
-    except sqlite3.OperationalError:
-        found: dict[tuple[str, str], Orphans] = {}
-        for table in _tables(connection):
-            quoted = table.replace('"', '""')
-            try:
-                found |= _collect(connection.execute(f'PRAGMA foreign_key_check("{quoted}")'))
-            except sqlite3.OperationalError:
-                continue  # "foreign key mismatch": the schema's error, every later write will say it
-        return found
-
-
-def _collect(rows: Iterable[tuple[str, int | None, str, int]]) -> dict[tuple[str, str], Orphans]:
-    counts: dict[tuple[str, str], int] = {}
-    seen: dict[tuple[str, str], set[int | None]] = {}
-    for table, rowid, parent, _ in rows:
-        key = (table.lower(), parent.lower())
-        counts[key] = counts.get(key, 0) + 1
-        remembered = seen.setdefault(key, set())
-        if len(remembered) < _REMEMBERED_ORPHANS:
-            remembered.add(rowid)
-    return {key: Orphans(count, frozenset(seen[key])) for key, count in counts.items()}

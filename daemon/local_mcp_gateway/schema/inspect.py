@@ -207,7 +207,7 @@ def _column(row: Row, clauses: TableClauses, rowid: str | None) -> Column:
         name=str(name),
         type=_sql(str(declared)),
         not_null=bool(not_null) and key != rowid,
-        default=None if default is None else _default(str(default)),
+        default=None if default is None else read_default(str(default)),
         collation=found.collation,
         generated=found.generated,
         stored=hidden == 3,
@@ -222,7 +222,7 @@ def _sql(text: str) -> Sql:
 
 
 @lru_cache(maxsize=512)
-def _default(text: str) -> Sql:
+def read_default(text: str) -> Sql:
     """Return a default; a lone name in it is a string to SQLite, unless it is one of six words."""
     tokens: list[Token] = tokenize(text)
     if len(tokens) == 1:
