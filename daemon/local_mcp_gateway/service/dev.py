@@ -96,7 +96,9 @@ class HotApply:
             report, paused_ms = await self._bring_up()
         except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
             self.problem = as_told(error)
-            self._emit("migration.hot_refused", **fields_of(self.problem))
+            # What has to be done is the same as at a start, but nothing has to be started.
+            hint = self.problem.hint.replace("start again", "save")
+            self._emit("migration.hot_refused", **{**fields_of(self.problem), "hint": hint})
             return
         finally:
             self._seen = seen.with_journal_of(self._folder)
