@@ -252,8 +252,11 @@ async def _settled(gateway: Soaked, tally: Tally) -> Held:
     """Bring everybody back, let the pools close what they do not need, and look."""
     for name in TOOLS:
         message = call("tools/call", name=name, arguments={})
-        async with gateway.http.post(f"{gateway.url}/mcp", json=message) as reply:
-            await reply.read()
+        try:
+            async with gateway.http.post(f"{gateway.url}/mcp", json=message) as reply:
+                await reply.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            tally.lost.append(f"{name}: {type(error).__name__} {error}")
     await asyncio.sleep(IDLE_S)
     held = await gateway.held()
     sys.stderr.write(f"{tally.answered} answers, {dict(tally.disturbed)}: {held}\n")

@@ -61,6 +61,20 @@ async def test_a_killed_child_fails_its_call_and_serves_the_next_one(tmp_path: P
         assert int(await use(running, "pid")) not in {first, second}
 
 
+async def test_a_killed_child_is_missed_though_a_grandchild_holds_its_output(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py", "--grandchild")) as running:
+        first = int(await use(running, "pid"))
+        grandchild = int((await running.wrote("grandchild ")).split()[1])
+        sleeping = asyncio.create_task(use(running, "sleep", seconds=60))
+        await running.wrote("sleeping ")
+        os.kill(first, signal.SIGKILL)
+        assert "it was ended by signal 9" in (await sleeping)["message"]
+        assert int(await use(running, "pid")) != first
+        await gone(grandchild)
+
+
 async def test_a_dead_child_comes_back_without_a_call(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         pid = int(await use(running, "pid"))

@@ -60,6 +60,21 @@ async def spawn(definition: ServerDefinition) -> Process:
         ) from None
 
 
+async def exited(pid: int) -> None:
+    """Return when the process has ended, whoever may still hold its pipes open."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
 async def end(process: Process) -> None:
     """Close stdin, then TERM, then KILL the group, each after a grace; return when it is gone.
 
@@ -68,7 +83,7 @@ async def end(process: Process) -> None:
     if process.stdin is not None:
         process.stdin.close()
     try:
-        if not await _gone(process, EOF_GRACE_S):
+        if process.returncode is None and not await _gone(process, EOF_GRACE_S):
             _signal(process.pid, signal.SIGTERM)
             await _gone(process, TERM_GRACE_S)
     finally:

@@ -15,7 +15,7 @@ import msgspec
 
 from local_mcp_gateway.gateway.lines import Lines
 from local_mcp_gateway.gateway.mux import Mux
-from local_mcp_gateway.gateway.process import end, spawn
+from local_mcp_gateway.gateway.process import end, exited, spawn
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.store.model import ServerDefinition
 
 CHUNK_BYTES: Final = 256 * 1024
+REST_S: Final = 0.2
+"""How long the last output of a child that has ended is waited for."""
 KEPT_LINES: Final = 20
 """Lines of stderr that are kept, to say why a child has ended."""
 
@@ -49,6 +51,7 @@ class StdioConnection(Mux):
         self._stderr: deque[str] = deque(maxlen=KEPT_LINES)
         self._reading_stderr = self.start(self._read_stderr())
         self.start(self._read_stdout())
+        self.start(self._watch())
 
     @classmethod
     async def open(
@@ -101,6 +104,12 @@ class StdioConnection(Mux):
         finally:
             self.lose(reason)
 
+    async def _watch(self) -> None:
+        """Lose the connection with the child, also when a grandchild keeps its stdout open."""
+        await exited(self.pid)
+        await asyncio.wait([self._lost], timeout=REST_S)  # stdout usually ends with the child
+        self.lose(self._how_it_ended())
+
     async def _read_stderr(self) -> None:
         stderr = self._process.stderr
         assert stderr is not None, "stderr is a pipe"
@@ -116,6 +125,9 @@ class StdioConnection(Mux):
             async with asyncio.timeout(1):
                 await self._process.wait()
                 await asyncio.wait([self._reading_stderr], timeout=0.2)
+        return self._how_it_ended()
+
+    def _how_it_ended(self) -> str:
         code = self._process.returncode
         if code is None:
             return "it closed its output"
