@@ -55,6 +55,16 @@ def test_one_step_takes_the_newest_back_and_it_can_be_applied_again(three: Place
     assert three.query("SELECT name FROM pragma_table_info('a')") == [("x",), ("y",)]
 
 
+@pytest.mark.parametrize("time", ["NULL", "'2024-01-01'"])
+def test_a_row_whose_time_another_tool_left_out_goes_with_its_migration(
+    three: Place, time: str
+) -> None:
+    three.write(f"UPDATE __drizzle_migrations SET created_at = {time}")
+    assert back(three) == ["0002_c"]
+    assert three.query("SELECT count(*) FROM __drizzle_migrations") == [(2,)]
+    assert three.run("db", "status", "--json").json()["pending"][0]["tag"] == "0002_c"
+
+
 def test_to_names_the_migration_that_stays(three: Place) -> None:
     assert back(three, to="0000_a") == ["0002_c", "0001_b"]
     assert tables(three) == ["a"]

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.ledger import (
+    CREATED_AT,
     HISTORY,
     INSERT_HISTORY,
     guard_tables,
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Edited
 
+# As `read_ledger` reads a time that another tool left out or wrote as text.
+_ROW = f"hash = ? AND {CREATED_AT} = ?"
 APPLIED_IN_DEV = "applied_in_dev"
 """What dev mode applied, dev mode may take back, also at a start."""
 
@@ -78,10 +82,10 @@ def forget(
     program_version: str,
 ) -> None:
     """Take a reverted migration out of the ledger and say so in the history."""
-    connection.execute(
-        "DELETE FROM __drizzle_migrations WHERE hash = ? AND created_at = ?",
-        (applied.hash, applied.created_at),
+    taken = connection.execute(
+        f"DELETE FROM __drizzle_migrations WHERE {_ROW}", (applied.hash, applied.created_at)
     )
+    _require_row(taken, applied.tag)
     note(
         connection,
         "reverted",
@@ -97,11 +101,21 @@ def accept(
 ) -> None:
     """Take an edited file's hash into the ledger, and its text and the old hash into the history."""
     row, migration = edited.row, edited.migration
-    connection.execute(
-        "UPDATE __drizzle_migrations SET hash = ?, created_at = ? WHERE hash = ? AND created_at = ?",
+    changed = connection.execute(
+        f"UPDATE __drizzle_migrations SET hash = ?, created_at = ? WHERE {_ROW}",
         (migration.hash, migration.when, row.hash, row.created_at),
     )
+    _require_row(changed, migration.tag)
     note(connection, event, migration, program_version=program_version, previous_hash=row.hash)
+
+
+def _require_row(cursor: sqlite3.Cursor, tag: str) -> None:
+    if cursor.rowcount < 1:
+        raise VerificationFailed(
+            f"The ledger's row of {tag} could not be found again.",
+            hint="Another program changes __drizzle_migrations; the database is as it was.",
+            tag=tag,
+        )
 
 
 def read_history(connection: sqlite3.Connection) -> tuple[Recorded, ...]:

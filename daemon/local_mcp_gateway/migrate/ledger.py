@@ -23,6 +23,9 @@ LEDGER = "__drizzle_migrations"
 HISTORY = "__guard_history"
 GUARD_TABLES = frozenset({LEDGER, HISTORY})
 
+CREATED_AT = "CAST(coalesce(created_at, 0) AS INTEGER)"
+"""The time of a row of the ledger, whose column has no type: a tool may have left it out."""
+
 _CREATE_LEDGER = """
 			CREATE TABLE IF NOT EXISTS "__drizzle_migrations" (
 				id SERIAL PRIMARY KEY,
@@ -102,10 +105,9 @@ def read_ledger(connection: sqlite3.Connection, *, brief: bool = False) -> tuple
     extra = "name, applied_at" if _is_v1(connection) else "NULL, NULL"
     nothing = (None, None, None)
     found = []
-    for digest, created_at, name, applied_at in connection.execute(
-        f"SELECT hash, created_at, {extra} FROM __drizzle_migrations ORDER BY rowid"
+    for digest, when, name, applied_at in connection.execute(
+        f"SELECT hash, {CREATED_AT}, {extra} FROM __drizzle_migrations ORDER BY rowid"
     ):
-        when = int(created_at or 0)
         tag, at, spent = details.get((digest, when), nothing)
         found.append(Applied(digest, when, name or tag, at or applied_at, spent))
     return tuple(found)
@@ -231,8 +233,7 @@ def history_row(
 def _read_brief(connection: sqlite3.Connection) -> tuple[Applied, ...]:
     try:
         rows = connection.execute(
-            "SELECT hash, CAST(coalesce(created_at, 0) AS INTEGER), NULL, NULL, NULL"
-            " FROM __drizzle_migrations ORDER BY rowid"
+            f"SELECT hash, {CREATED_AT}, NULL, NULL, NULL FROM __drizzle_migrations ORDER BY rowid"
         ).fetchall()
     except sqlite3.OperationalError:
         if LEDGER in guard_tables(connection):
