@@ -169,6 +169,11 @@ def test_the_hardening_takes_effect_and_upstream_servers_still_run(installed: In
     )
     installed.run(*added)
     assert installed.run("server", "test", "time").code == 0
+    # What npx, uvx and pipx do in a home that has never seen them.
+    writes = "mkdir -p ~/.npm/_cacache ~/.cache/uv ~/.local/share/uv && exec "
+    shell = ("sh", "-c", f"{writes} {sys.executable} -m mcp_server_time")
+    installed.run("server", "add", "caching", "--", *shell)
+    assert installed.run("server", "test", "caching").code == 0
     probe = "import pathlib; pathlib.Path('/etc/by-the-gateway').write_text('x')"
     installed.run("server", "add", "bad", "--", sys.executable, "-c", probe)
     assert installed.run("server", "test", "bad", check=False).code == 1

@@ -40,6 +40,7 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
     installation = _installation(invocation)
     folder = units.unit_folder()
     invocation.prepare_folder()
+    units.make_caches(Path.home())
     done = {
         units.SERVICE: units.write_unit(units.SERVICE, units.service_text(installation), folder)
     }

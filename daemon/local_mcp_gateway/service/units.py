@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SERVICE = "local-mcp-gateway.service"
 SOCKET = "local-mcp-gateway.socket"
+CACHES = (".npm", ".cache", ".local")
+"""Of npx, uvx and pipx, in the user's home: ReadWritePaths= of the unit."""
 STEPS_SINCE = 254
 """systemd that knows RestartSteps=, a growing pause between restarts; older ones warn about it."""
 
@@ -43,6 +45,12 @@ def unit_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return where a user's own units are; it need not exist."""
     home = Path(environment.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     return home / "systemd" / "user"
+
+
+def make_caches(home: Path) -> None:
+    """Create what upstream servers may write to: for the unit, a folder that is missing is read-only."""
+    for name in CACHES:
+        (home / name).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def this_command() -> tuple[str, ...]:
