@@ -178,6 +178,14 @@ def test_rows_lost_without_a_delete_are_refused(place: Place) -> None:
     assert place.content() == before
 
 
+def test_tables_and_columns_have_names_in_any_script(place: Place) -> None:
+    place.folder.add("a", 'CREATE TABLE "Änderungen" (id INTEGER PRIMARY KEY, ชื่อ TEXT, e€ TEXT);')
+    start(place)
+    place.folder.add("b", "CREATE TABLE b(x);", down="DROP TABLE b;")
+    assert [step.tag for step in start(place).applied] == ["0001_b"]
+    assert place.run("db", "down", "--yes").code == 0
+
+
 def test_the_second_start_is_told_who_holds_the_lock(migrated: Place) -> None:
     with (
         guarded(migrated.database, migrated.folder.path),

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from local_mcp_gateway.schema.compare import compare
 from local_mcp_gateway.schema.fingerprint import fingerprint
@@ -203,6 +206,38 @@ def test_names_that_are_keywords_or_hold_quotes_are_read() -> None:
     assert list(table.columns) == ["check", 'a"b,c(', "x y"]
     assert [key.columns for key in table.uniques] == [("check",)]
     assert len(table.checks) == 1
+
+
+WORDS = st.text(
+    st.characters(codec="utf-8", min_codepoint=0x80) | st.sampled_from("aZ_"),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(WORDS, WORDS)
+def test_whatever_is_not_ascii_is_a_letter_of_a_bare_name(table: str, column: str) -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(
+            f"CREATE TABLE x{table} (id INTEGER, x{column} TEXT CHECK (x{column} > ''))"
+        )
+        [found] = inspect(connection).tables.values()
+    assert found.name == f"x{table}"
+    assert [column.name for column in found.columns.values()] == ["id", f"x{column}"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a INT CONSTRAINT foo, b INT",
+        "a INT CONSTRAINT foo CONSTRAINT bar NOT NULL, b",
+        "a, b, CONSTRAINT c",
+    ],
+)
+def test_a_constraint_that_is_only_a_name_is_read_over(body: str) -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE TABLE t ({body})")
+        assert list(inspect(connection).tables["t"].columns) == ["a", "b"]
 
 
 def test_what_was_written_is_kept_beside_what_it_means() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -116,14 +117,15 @@ def main() -> NoReturn:
 
 def say(error: GatewayError, *, as_json: bool) -> Exit:
     """Print an error where its reader looks, and return the exit code that goes with it."""
-    if as_json:
-        import json  # noqa: PLC0415  only on the way to an error
+    with suppress(OSError):  # a full disk, a terminal that is gone: the code says it still
+        if as_json:
+            import json  # noqa: PLC0415  only on the way to an error
 
-        click.echo(json.dumps({"error": error.as_json()}, indent=2))
-    else:
-        click.secho(error.message, fg="red" if error.exit_code else None, err=True)
-        if "excerpt" in error.data:
-            click.echo(error.data["excerpt"], err=True)
-        if error.hint:
-            click.echo(f"→ {error.hint}", err=True)
+            click.echo(json.dumps({"error": error.as_json()}, indent=2))
+        else:
+            click.secho(error.message, fg="red" if error.exit_code else None, err=True)
+            if "excerpt" in error.data:
+                click.echo(error.data["excerpt"], err=True)
+            if error.hint:
+                click.echo(f"→ {error.hint}", err=True)
     return error.exit_code

@@ -13,6 +13,7 @@ from local_mcp_gateway.errors import HazardRefused
 from local_mcp_gateway.guard.values import Found
 from local_mcp_gateway.migrate.quotes import refuse_double_quoted
 from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.migrate.tokens import fold
 
 if TYPE_CHECKING:
     import sqlite3
@@ -80,7 +81,7 @@ class HazardWatch:
             from local_mcp_gateway.schema.hazard import Hazard, HazardKind
         for loss in losses:
             tag = next(
-                (s.tag for s in steps if loss.table in {t.lower() for t in s.tables_deleted_from}),
+                (s.tag for s in steps if loss.table in {fold(t) for t in s.tables_deleted_from}),
                 steps[-1].tag,
             )
             message = f"Table {loss.table} goes from {loss.before} rows to {loss.after}."

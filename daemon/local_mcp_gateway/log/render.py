@@ -145,8 +145,9 @@ class _Lines:
             try:
                 self._stream.write(message + "\n")
                 self._stream.flush()
-            except (BrokenPipeError, ValueError):
-                # Whoever read our stderr has gone. That is no reason to stop guarding a database.
+            except (OSError, ValueError):
+                # Whoever read our stderr has gone, or the disk that it goes to is full. That is no
+                # reason to stop guarding a database.
                 return
 
     debug = info = warning = error = msg

@@ -38,6 +38,7 @@ _STARTS = frozenset(
     ]
 )
 _TABLE_CONSTRAINTS = frozenset({"constraint", "primary", "unique", "check", "foreign"})
+_NAMED = (_STARTS | _TABLE_CONSTRAINTS) - {"constraint"}
 _SIGNS = frozenset({"+", "-"})
 
 
@@ -175,6 +176,8 @@ class _Reader:
         """Read one constraint, of a column or (None) of the table."""
         name = self.name() if self.skip("constraint") else None
         word = self.word()
+        if name is not None and word not in _NAMED:
+            return  # a name before nothing, which SQLite ignores
         self.at += 1
         if word == "check":
             self.checks.append((self.group(), name))
