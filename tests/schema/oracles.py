@@ -223,7 +223,8 @@ def _same_rows(
     names = {key: name.lower() for key, name in renames.tables.items()}
     for key, rows in before.items():
         now = names.get(key, key)
-        if now not in after:
+        taken = now in names.values() and key not in names  # dropped: another table has its name
+        if now not in after or taken:
             continue
         if len(rows) != len(after[now]):
             verdict.failures[letter] = f"{key}: {len(rows)} rows became {len(after[now])}"
@@ -232,7 +233,10 @@ def _same_rows(
             column: renames.columns.get((now, column), column).lower()
             for column in old.tables[key].columns
         }
+        reached = {n.lower() for (table, _), n in renames.columns.items() if table == now}
         for column in old.tables[key].columns.values():
+            if column.key in reached and (now, column.key) not in renames.columns:
+                continue  # dropped: another column has its name by now
             target = new.tables[now].columns.get(moved[column.key])
             if target is None or target.generated or column.generated:
                 continue

@@ -34,7 +34,9 @@ def missing_values(old: Schema, new: Schema, renames: Renames) -> list[tuple[Tab
         if before is None:
             continue
         for key, column in table.columns.items():
-            source = before.columns.get(moved.get((table.key, key), key))
+            place = (table.key, key)
+            left = place in renames.columns and place not in moved  # another column by now
+            source = None if left else before.columns.get(moved.get(place, key))
             bare = column.default is None or column.default.normal == "null"
             needed = column.not_null and bare and column.generated is None
             has = source is not None and (source.not_null or before.is_rowid(source.key))

@@ -28,7 +28,7 @@ def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tupl
     found: list[Hazard] = []
     kept: set[str] = set()
     for table in after.tables.values():
-        old = before.tables.get(seen.origin(table.key))
+        old = before.tables.get(seen.origin(table.key, before.tables.keys()))
         if old is not None:
             kept.add(old.key)
             found += _table(old, table, seen)
@@ -40,7 +40,7 @@ def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tupl
 
 def _table(old: Table, new: Table, seen: Seen) -> Iterator[Hazard]:
     """Yield what happens to the columns of a table that is there before and after."""
-    if new.key in seen.dropped:
+    if seen.dropped.get(new.key) == old.key:
         yield Hazard(
             HazardKind.REBUILD,
             quote(old.name),

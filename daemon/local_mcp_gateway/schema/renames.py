@@ -10,7 +10,7 @@ from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.schema.tokens import fold, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from local_mcp_gateway.schema.model import Code, Schema
 
@@ -156,11 +156,14 @@ def _nothing(text: str, why: str) -> UsageProblem:
 
 
 def statements(renames: Renames, old: Schema, new: Schema) -> list[str]:
-    """Return the ALTERs; a name that is still taken by another rename is passed through a temporary one."""
+    """Return the ALTERs; a name that is still taken by another rename is passed through a temporary one.
+
+    A column whose name another one takes is renamed away, to be dropped with what hangs on it later.
+    """
     names = {key: table.name for key, table in old.tables.items()}
     names |= {key: code.name for key, code in old.virtual_tables.items()}
     origin = {fold(name): key for key, name in renames.tables.items()}
-    found: list[str] = []
+    found = list(_taken_names(renames, old))
     for a, b in _order([(names[key], name) for key, name in renames.tables.items()]):
         # Where only the spelling changes, SQLite would find the new name taken by the old one.
         ways = [a, f"__renamed_{b}", b] if fold(a) == fold(b) else [a, b]
@@ -172,11 +175,31 @@ def statements(renames: Renames, old: Schema, new: Schema) -> list[str]:
             for (owner, column), name in renames.columns.items()
             if owner == table
         ]
+        moved += [
+            (before[key].name, f"__dropped_{before[key].name}")
+            for key in {fold(name) for _, name in moved} & before.keys()
+            if (table, key) not in renames.columns
+        ]
         found += [
             f"ALTER TABLE {quote(new.tables[table].name)} RENAME COLUMN {quote(a)} TO {quote(b)}"
             for a, b in _order(moved)
         ]
     return found
+
+
+def _taken_names(renames: Renames, old: Schema) -> Iterator[str]:
+    """Drop what has a name that a table is to have: it goes, or comes back as something else."""
+    for target in map(fold, renames.tables.values()):
+        if target in renames.tables:
+            continue
+        if target in old.tables:
+            yield f"DROP TABLE {quote(old.tables[target].name)}"
+        elif target in old.virtual_tables:
+            yield f"DROP TABLE {quote(old.virtual_tables[target].name)}"
+        elif target in old.views:
+            yield f"DROP VIEW {quote(old.views[target].name)}"
+        elif target in old.indexes:
+            yield f"DROP INDEX {quote(old.indexes[target].name)}"
 
 
 def _order(moves: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -84,7 +84,8 @@ def column_definition(
         name = f"CONSTRAINT {quote(check.name)} " if check.name else ""
         words.append(f"{name}CHECK ({check.expression.text})")
     if link is not None:
-        words.append(references(link, parent))
+        name = f"CONSTRAINT {quote(link.name)} " if link.name else ""
+        words.append(name + references(link, parent))
     return " ".join(words)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.schema.tokens import Token, normal, quote, tokenize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 @dataclass(slots=True)
@@ -35,9 +35,13 @@ class Seen:
             ].split(" , ")
         return f"coalesce ( {column} ," in select or f"ifnull ( {column} ," in select
 
-    def origin(self, table: str) -> str:
-        """Return the name before of the table that has this name now."""
-        return self.dropped.get(table) or self.renamed_tables.get(table, table)
+    def origin(self, table: str, before: Collection[str]) -> str:
+        """Return the name before of the table that has this name now; `before` are all that there were.
+
+        Renamed from one of them, it is that one; from a new one, it is a rebuild of what was dropped.
+        """
+        moved = self.renamed_tables.get(table, table)
+        return moved if moved in before else self.dropped.get(table, table)
 
     def now(self, table: str, text: str) -> str:
         """Write a normalised fragment of the table before with the names of columns afterwards."""

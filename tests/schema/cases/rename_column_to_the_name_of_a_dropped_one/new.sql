@@ -1,0 +1,3 @@
+-- rename: users.nick=users.name
+CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
+CREATE INDEX users_name ON users (name);

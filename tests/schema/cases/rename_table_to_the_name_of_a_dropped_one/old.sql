@@ -1,0 +1,4 @@
+CREATE TABLE servers (id INTEGER PRIMARY KEY, host TEXT);
+CREATE TABLE servers_v2 (id INTEGER PRIMARY KEY, url TEXT NOT NULL);
+CREATE TABLE calls (id INTEGER PRIMARY KEY, server INTEGER REFERENCES servers_v2(id));
+CREATE INDEX servers_host ON servers (host);
