@@ -14,10 +14,10 @@ from typing import NamedTuple
 # In SQLite a quote is doubled to stand inside quotes, `[` ends at the first `]`, and a comment or
 # string that is never closed reaches to the end of the text.
 _GRAMMAR = r"""(?P<space>[ \t\n\f\r]+|--[^\n]*|/\*.*?(?:\*/|\Z))
-      | (?P<string>[xX]?'(?:[^']|'')*(?:'|\Z))
-      | (?P<double>"(?:[^"]|"")*(?:"|\Z))
-      | (?P<name>`(?:[^`]|``)*(?:`|\Z) | \[[^\]]*(?:\]|\Z))
-      | (?P<word>[A-Za-z_\x80-\U0010ffff$][\w$]*)
+      | (?P<string>[xX]?'[^']*(?:''[^']*)*(?:'|\Z))
+      | (?P<double>"[^"]*(?:""[^"]*)*(?:"|\Z))
+      | (?P<name>`[^`]*(?:``[^`]*)*(?:`|\Z) | \[[^\]]*(?:\]|\Z))
+      | (?P<word>[A-Za-z_\x80-\U0010ffff$][\w$\x80-\U0010ffff]*)
       | (?P<number>[0-9][\w.]*)
       | (?P<sign>.)"""
 _QUOTES = {'"': '"', "`": "`", "[": "]"}
