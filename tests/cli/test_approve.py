@@ -38,6 +38,7 @@ def test_a_held_tool_is_shown_with_its_change_and_approved(
     refused = place.run("call", "echo")
     assert refused.code == 1
     assert "server approve plain" in refused.stderr
+    assert "14, 1 held" in place.run("server", "list").stdout
     shown = place.run("server", "show", "plain")
     assert "altered  echo" in shown.stdout
     assert '-  "description": "Says it."' in shown.stdout

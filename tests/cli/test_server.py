@@ -160,6 +160,17 @@ def test_a_list_tells_how_each_server_is_if_a_gateway_runs(
         assert "no-such-command-anywhere" in ghost["live"]["reason"]
         assert ghost["live"]["state"] in {"failed", "connecting"}
         validate_json("server-show", shipped.run("server", "show", "ghost", "--json").json())
+        shown = shipped.run("server", "show", "ghost").stdout
+        assert "no-such-command-anywhere' does not exist" in shown
+
+
+def test_what_a_server_wrote_last_is_shown(shipped: Place) -> None:
+    plain = str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py")
+    shipped.run("server", "add", "plain", "--", sys.executable, plain, "--grandchild")
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        assert shipped.run("call", "echo").code == 0
+        assert "wrote    grandchild " in shipped.run("server", "show", "plain").stdout
 
 
 def test_a_change_is_served_at_once_by_the_running_gateway(shipped: Place) -> None:

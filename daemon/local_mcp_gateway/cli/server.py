@@ -104,7 +104,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
                     item["name"],
                     item["kind"],
                     _state(item),
-                    item["live"] and item["live"]["tools"],
+                    _tools(item["live"]),
                     ", ".join(item["profiles"]) or None,
                     _where(item),
                 )
@@ -253,6 +253,13 @@ def _state(server: dict[str, Any]) -> str | None:
         return None
     reason = str(live["reason"] or "")
     return f"{live['state']}: {reason[:40]}" if live["state"] == "failed" else str(live["state"])
+
+
+def _tools(live: dict[str, Any] | None) -> str | None:
+    """Return how many tools are known, and how many of them wait for an approval."""
+    if live is None or live["tools"] is None:
+        return None
+    return f"{live['tools']}, {len(live['held'])} held" if live["held"] else str(live["tools"])
 
 
 def _where(server: dict[str, Any]) -> str:

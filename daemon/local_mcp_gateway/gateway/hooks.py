@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -65,6 +66,12 @@ class Waiters:
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(UpstreamLost(reason))
+
+
+def moment_in(seconds: float) -> str:
+    """Return the time so many seconds from now, ISO 8601 in UTC."""
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def backoff_s(failures: int, most_s: float) -> float:

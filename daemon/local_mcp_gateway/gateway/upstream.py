@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from local_mcp_gateway.gateway import envelope
 from local_mcp_gateway.gateway.call import SAFE, Call, UpstreamLost
 from local_mcp_gateway.gateway.connection import SILENT
-from local_mcp_gateway.gateway.hooks import Hooks, Open, State, Waiters, backoff_s
+from local_mcp_gateway.gateway.hooks import Hooks, Open, State, Waiters, backoff_s, moment_in
 from local_mcp_gateway.gateway.listing import fetch_lists
 from local_mcp_gateway.gateway.shelf import Shelf
 from local_mcp_gateway.store.model import ServerKind
@@ -59,7 +59,7 @@ class Upstream:
         self.shelf = Shelf(hold=options.hold_altered_tools)
         self.state = State.IDLE
         self.reason: str | None = None
-        self.retry_at: float | None = None
+        self.retry_at: str | None = None
         self.wrote: deque[str] = deque(maxlen=KEPT_LINES)
         self._options = options
         self._open = open_connection
@@ -193,7 +193,7 @@ class Upstream:
 
     async def _one_connection(self) -> str | None:
         """Connect and stay until the connection is lost. Return why, or None after an idle stop."""
-        self.state = State.CONNECTING
+        self.state, self.retry_at = State.CONNECTING, None
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
@@ -254,7 +254,7 @@ class Upstream:
         if self.state is State.CONNECTING:
             self._waiters.reject(reason)
         pause_s = backoff_s(failures, self._options.backoff_max_s)
-        self.state, self.reason, self.retry_at = State.FAILED, reason, time.time() + pause_s
+        self.state, self.reason, self.retry_at = State.FAILED, reason, moment_in(pause_s)
         # Nobody waits for the lists of a server that is down: they come when it does.
         self._listed.set()
         self._emit("upstream.lost", server=self.name, reason=reason, retry_s=round(pause_s, 2))
