@@ -22,6 +22,9 @@ UPSTREAM_UNAVAILABLE: Final = -32001
 RESOURCE_NOT_FOUND: Final = -32002
 CANCELLED: Final = 0
 
+MALFORMED: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""What decoding raises: no JSON, of another shape, nested beyond reason, or not UTF-8."""
+MOST_DIGITS: Final = 18
 _RAW = msgspec.Raw(b"")
 
 
@@ -94,6 +97,12 @@ def response(identity: bytes | memoryview, answer: Answer) -> bytes:
 
 def _params(params: bytes | memoryview) -> bytes:
     return b',"params":' + bytes(params) if params else b""
+
+
+def number_of(raw: bytes | msgspec.Raw) -> int:
+    """Return the whole number that these bytes are, if it can be one of ours, else 0."""
+    digits = bytes(raw)
+    return int(digits) if len(digits) <= MOST_DIGITS and digits.isdigit() else 0
 
 
 def failure(code: int, message: str, data: object = None) -> Answer:

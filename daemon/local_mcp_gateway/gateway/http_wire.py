@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
-import msgspec
 from yarl import URL
 
 from local_mcp_gateway.gateway import envelope
 from local_mcp_gateway.gateway.call import Call, SessionLost, UpstreamLost
+from local_mcp_gateway.gateway.encoded import ACCEPTED, chunks_of, encoding_of
 from local_mcp_gateway.gateway.envelope import Answer, Envelope
 from local_mcp_gateway.gateway.large import HELD_BYTES
 from local_mcp_gateway.gateway.relaying import relayed, rest_of_event
@@ -30,7 +30,8 @@ def client_session() -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
         cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=True,
+        auto_decompress=False,
+        headers={"Accept-Encoding": ACCEPTED},
     )
 
 
@@ -60,9 +61,8 @@ class HttpWire:
         try:
             posting = self._http.post(self._url, data=body, headers=headers, allow_redirects=False)
             async with posting as reply:
-                if 300 <= reply.status < 400:
-                    where = reply.headers.get("Location", "nowhere")
-                    raise UpstreamLost(f"it redirects to {where}: give that URL, if you trust it")
+                if (elsewhere := redirection(reply)) is not None:
+                    raise UpstreamLost(elsewhere)
                 if reply.status == 404 and "Mcp-Session-Id" in headers:
                     raise SessionLost
                 yield reply
@@ -89,7 +89,7 @@ class HttpWire:
             return body
         try:
             message = envelope.decode_envelope(body)
-        except msgspec.DecodeError:
+        except envelope.MALFORMED:
             message = Envelope()
         if message.error or message.result:
             return _answer(message)
@@ -102,12 +102,12 @@ class HttpWire:
     async def _body(self, reply: aiohttp.ClientResponse, call: Call) -> bytes | Answer:
         """Read a body; one that is large is relayed, or refused where it has to be held and cannot be."""
         length = reply.content_length
-        if length is not None and length <= self._held:
+        if length is not None and length <= self._held and not encoding_of(reply):
             return await reply.read()
         # Without a length or chunks, the end of a body cannot be told from a connection that broke.
         bounded = length is not None or "Transfer-Encoding" in reply.headers
         held, size, tried = [], 0, not bounded or reply.status != 200
-        chunks = reply.content.iter_any()
+        chunks = chunks_of(reply)
         async for chunk in chunks:
             held.append(chunk)
             size += len(chunk)
@@ -141,7 +141,7 @@ class HttpWire:
                     answer = await self._read_events(again, call, place)
         except TooLarge:
             return self._too_large()
-        except msgspec.DecodeError:
+        except envelope.MALFORMED:
             raise UpstreamLost("it sent an event that is no JSON-RPC") from None
         if answer is None:
             raise UpstreamLost("it ended its stream without an answer")
@@ -152,7 +152,7 @@ class HttpWire:
     ) -> Answer | None:
         """Read events up to the answer; None when the stream ends or breaks before."""
         parser, tried = Parser(self._limit + HELD_BYTES), False
-        chunks = reply.content.iter_any()
+        chunks = chunks_of(reply)
         try:
             async for chunk in chunks:
                 for event in parser.feed(chunk):
@@ -179,7 +179,8 @@ class HttpWire:
         if message.is_request:
             self._requested(message, call)
         else:
-            call.notified(message.method, bytes(message.params))
+            with suppress(*envelope.MALFORMED):  # junk of a server is let go
+                call.notified(message.method, bytes(message.params))
         return None
 
 
@@ -201,3 +202,11 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or 'refused'}"
     return str(error) or type(error).__name__
+
+
+def redirection(reply: aiohttp.ClientResponse) -> str | None:
+    """Say where the server sends us; never followed, since our headers may hold secrets."""
+    if not 300 <= reply.status < 400:
+        return None
+    where = reply.headers.get("Location", "nowhere")
+    return f"it redirects to {where}: give that URL, if you trust it"

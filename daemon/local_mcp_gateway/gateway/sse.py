@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+MOST_DIGITS: Final = 12
 KEEPALIVE: Final = b": keep-alive\r\n\r\n"
 END: Final = b"\r\n\r\n"
 
@@ -108,7 +109,7 @@ class Parser:
             self._event = value
         elif field == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", "replace")
-        elif field == b"retry" and value.isdigit():
+        elif field == b"retry" and value.isdigit() and len(value) < MOST_DIGITS:
             self._retry = int(value)
         return None
 

@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
-import msgspec
 
 from local_mcp_gateway.gateway import envelope, eras
 from local_mcp_gateway.gateway.call import Call, Events, SessionLost, UpstreamLost
@@ -26,7 +25,9 @@ from local_mcp_gateway.gateway.connection import (
     identity_of_discover,
     identity_of_initialize,
 )
+from local_mcp_gateway.gateway.encoded import chunks_of
 from local_mcp_gateway.gateway.http_wire import STREAM, HttpWire, reason_of
+from local_mcp_gateway.gateway.pace import Pace
 from local_mcp_gateway.gateway.sse import Parser, TooLarge
 from local_mcp_gateway.gateway.watches import TAKEN, Watches
 
@@ -208,8 +209,12 @@ class HttpConnection:
                 pass
 
     async def _get_stream(self, headers: dict[str, str]) -> None:
-        """Hold the GET stream of our session while that lasts; a server need not offer one."""
+        """Hold the GET stream of our session while that lasts; a server need not offer one.
+
+        A server may end it at any time, and say when to come back.
+        """
         last: str | None = None
+        pace = Pace()
         while self._session is headers and not self._lost.done():
             asked = {**headers, "Accept": STREAM}
             if last is not None:
@@ -219,18 +224,23 @@ class HttpConnection:
                     if reply.status != 200 or not reply.content_type.startswith(STREAM):
                         return
                     parser = Parser(self._limit)
-                    async for chunk in reply.content.iter_any():
+                    async for chunk in chunks_of(reply):
                         for event in parser.feed(chunk):
                             last = event.id or last
+                            pace.heard(event.retry_ms)
                             self._streamed(event.data)
-            except (aiohttp.ClientError, OSError, TooLarge):
+            except (aiohttp.ClientError, OSError, TooLarge, UpstreamLost):
                 await self._check()
+            await asyncio.sleep(pace.pause_s())
 
     async def _check(self) -> None:
         """After a stream broke: is the server still there? Lost when it does not take a connection."""
         await asyncio.sleep(0.2)
         try:
-            async with asyncio.timeout(10), self._http.get(self._url, headers={"Accept": JSON}):
+            async with (
+                asyncio.timeout(10),
+                self._http.get(self._url, headers={"Accept": JSON}, allow_redirects=False),
+            ):
                 return
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self.lose(reason_of(error))
@@ -238,7 +248,7 @@ class HttpConnection:
     def _streamed(self, data: bytes) -> None:
         if not data:
             return
-        with suppress(msgspec.DecodeError):
+        with suppress(*envelope.MALFORMED):
             message = envelope.decode_envelope(data)
             if message.is_request:
                 self._start(self._reply(message, None))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 
 from local_mcp_gateway.gateway.call import Events, UpstreamLost
+from local_mcp_gateway.gateway.encoded import chunks_of
+from local_mcp_gateway.gateway.http_wire import redirection
 from local_mcp_gateway.gateway.mux import Mux
 from local_mcp_gateway.gateway.sse import Parser, TooLarge
 
@@ -67,10 +69,12 @@ class SseConnection(Mux):
         try:
             async with (
                 asyncio.timeout(POST_TIMEOUT_S),
-                self._http.post(self._endpoint.result(), data=message, headers=headers) as reply,
+                self._http.post(
+                    self._endpoint.result(), data=message, headers=headers, allow_redirects=False
+                ) as reply,
             ):
-                if reply.status >= 400:
-                    raise UpstreamLost(f"it answered HTTP {reply.status}")
+                if reply.status >= 300:
+                    raise UpstreamLost(_refusal(reply))
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamLost(str(error) or type(error).__name__) from None
 
@@ -84,15 +88,17 @@ class SseConnection(Mux):
         headers = {"Accept": "text/event-stream", **self._headers}
         parser = Parser(self._limit)
         try:
-            async with self._http.get(self._url, headers=headers) as reply:
+            async with self._http.get(self._url, headers=headers, allow_redirects=False) as reply:
                 if reply.status != 200:
-                    reason = f"it answered HTTP {reply.status}"
+                    reason = _refusal(reply)
                     return
-                async for chunk in reply.content.iter_any():
+                async for chunk in chunks_of(reply):
                     for event in parser.feed(chunk):
                         self._take(reply.url, event.event, event.data)
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error) or type(error).__name__
+        except UpstreamLost as lost:
+            reason = lost.reason
         except TooLarge:
             reason = f"it sent a message larger than {self._limit} bytes"
         finally:
@@ -102,9 +108,17 @@ class SseConnection(Mux):
         if event != b"endpoint":
             self.received(data)
         elif not self._endpoint.done():
-            endpoint = base.join(type(base)(data.decode()))
+            try:
+                endpoint = base.join(type(base)(data.decode()))
+            except ValueError:
+                self.lose("it named an endpoint that is no address")
+                return
             if endpoint.origin() == base.origin():
                 self._endpoint.set_result(endpoint)
             else:
                 with suppress(asyncio.InvalidStateError):
                     self.lose(f"it named an endpoint at another origin: {endpoint.origin()}")
+
+
+def _refusal(reply: aiohttp.ClientResponse) -> str:
+    return redirection(reply) or f"it answered HTTP {reply.status}"

@@ -1,0 +1,126 @@
+"""Servers behind a URL that end streams, redirect and pack their answers."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from local_mcp_gateway.gateway.pace import LEAST_S, MOST_S, Pace
+from local_mcp_gateway.store.model import ServerKind
+from tests.gateway.support import QUICK, Running, gateway_of, http, serve
+from tests.gateway.test_faces import call
+from tests.gateway.test_faults import use
+
+JSON = (b"content-type", b"application/json")
+STREAM = (b"content-type", b"text/event-stream")
+
+
+class Odd:
+    """Speaks 2025-11-25; its GET stream ends at once, and `packed` is a gzip of as much as is asked."""
+
+    def __init__(self) -> None:
+        self.got: list[Mapping[bytes, bytes]] = []
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        status, headers, body = 200, [STREAM], b""
+        if scope["method"] == "POST":
+            status, headers, body = self.post(json.loads((await receive())["body"]))
+        else:
+            self.got.append(dict(scope["headers"]))
+        headers = [*headers, (b"content-length", b"%d" % len(body)), (b"mcp-session-id", b"1")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def post(self, message: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        if "id" not in message:
+            return 202, [JSON], b""
+        reply = {"jsonrpc": "2.0", "id": message["id"]}
+        match message["method"]:
+            case "initialize":
+                info = {"name": "odd", "version": "1"}
+                known = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}
+                reply["result"] = {**known, "serverInfo": info}
+            case "tools/list":
+                reply["result"] = {"tools": [{"name": "packed", "inputSchema": {}}]}
+            case "tools/call":
+                text = "x" * message["params"]["arguments"]["bytes"]
+                reply["result"] = {"content": [{"type": "text", "text": text}]}
+                stream = zlib.compressobj(9, zlib.DEFLATED, 31)
+                packed = stream.compress(json.dumps(reply).encode()) + stream.flush()
+                return 200, [JSON, (b"content-encoding", b"gzip")], packed
+            case _:
+                reply["error"] = {"code": -32601, "message": "no"}
+        return 200, [JSON], json.dumps(reply).encode()
+
+
+@asynccontextmanager
+async def odd(tmp_path: Path, **changes: Any) -> AsyncIterator[tuple[Odd, Running]]:
+    server, options = Odd(), replace(QUICK, **changes)
+    async with serve(server) as url:
+        async with gateway_of(tmp_path, http("odd", url + "/mcp"), options=options) as running:
+            yield server, running
+
+
+async def test_a_packed_answer_is_unpacked_and_counted_as_it_is_unpacked(tmp_path: Path) -> None:
+    async with odd(tmp_path, max_message_bytes=1_000_000) as (_, running):
+        assert await use(running, "packed", bytes=1000) == "x" * 1000
+        whole = call("tools/call", name="packed", arguments={"bytes": 100_000_000})
+        opened = await running.post({**HELLO_2025_03, "id": 1})
+        headers = {"mcp_session_id": opened.headers["mcp-session-id"]}
+        (answer,) = await (await running.post([whole], **headers)).json()  # a batch is held
+        assert "larger than 1000000 bytes" in answer["error"]["message"]
+
+
+HELLO_2025_03 = call(
+    "initialize",
+    protocolVersion="2025-03-26",
+    capabilities={},
+    clientInfo={"name": "x", "version": "1"},
+)
+
+
+async def test_a_server_that_ends_its_stream_at_once_is_not_asked_in_a_loop(
+    tmp_path: Path,
+) -> None:
+    async with odd(tmp_path) as (server, running):
+        for _ in range(100):
+            await use(running, "packed", bytes=1)
+        assert 1 <= len(server.got) <= 8, "the pause doubles each time"
+
+
+def test_the_pause_is_the_servers_and_doubles_while_nothing_comes() -> None:
+    pace = Pace()
+    assert [pace.pause_s() for _ in range(3)] == [1, 2, 4]
+    pace.heard(5000)
+    assert [pace.pause_s(), pace.pause_s()] == [5, 10]
+    pace.heard(0)
+    assert pace.pause_s() == LEAST_S
+    pace.heard(10**9)
+    assert pace.pause_s() == MOST_S
+
+
+async def test_a_redirected_stream_is_not_followed_with_our_secrets(tmp_path: Path) -> None:
+    other = Odd()
+    async with serve(other) as elsewhere:
+
+        async def redirect(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+            where = [(b"location", elsewhere.encode() + b"/sse")]
+            await send({"type": "http.response.start", "status": 302, "headers": where})
+            await send({"type": "http.response.body", "body": b""})
+
+        secret = {"X-Api-Key": "secret"}
+        async with serve(redirect) as url:
+            server = http("old", url + "/sse", kind=ServerKind.SSE, headers=secret)
+            options = replace(QUICK, list_timeout_s=1)
+            async with gateway_of(tmp_path, server, options=options) as running:
+                await running.post(call("tools/list"))
+                lost = await running.heard("upstream.lost")
+                assert lost["reason"] == (
+                    f"it redirects to {elsewhere}/sse: give that URL, if you trust it"
+                )
+    assert other.got == []
