@@ -88,6 +88,6 @@ def test_adding_a_server_at_the_end_never_renames_a_tool(
 
 
 def test_a_list_survives_the_database() -> None:
-    items = items_of(TOOLS, b'[{"name":"a"},{"nameless":1},{"name":"b","x":[ ]}]')
+    items = items_of(TOOLS, b'[{"name":"a"},{"nameless":1},{"name":5},7,{"name":"b","x":[ ]}]')
     assert [item.key for item in items] == ["a", "b"]
     assert items_of(TOOLS, body_of(items)) == items

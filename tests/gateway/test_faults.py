@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 from local_mcp_gateway.gateway.options import GatewayOptions
 from local_mcp_gateway.store.model import ServerDefinition, ServerKind
 from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, process, stdio
-from tests.gateway.test_faces import call
+from tests.gateway.test_faces import HELLO, call
 
 
 async def use(running: Running, tool: str, /, **arguments: Any) -> Any:
@@ -153,6 +154,37 @@ async def test_junk_on_stdout_and_a_flood_on_stderr_are_let_go(tmp_path: Path) -
         assert await use(running, "junk", a=1) == '{"a": 1}'
         assert "this is no JSON" in (await running.heard("upstream.wrote"))["line"]
         assert await use(running, "flood", b=2) == '{"b": 2}'
+
+
+JUNK = [
+    '{"jsonrpc":"2.0","method":"notifications/progress","params":[1]}',
+    '{"jsonrpc":"2.0","method":"notifications/message","params":[1]}',
+    '{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":5}}',
+    '{"jsonrpc":"2.0","id":' + "9" * 5000 + ',"result":{}}',
+    '{"jsonrpc":"2.0","method":"x","params":' + "[" * 5000 + "]" * 5000 + "}",
+    '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":{}}}',
+]
+
+
+async def test_no_message_of_a_server_ends_its_connection_or_another_call(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        hello = await running.post(HELLO)
+        assert hello.status == 200
+        long = asyncio.create_task(use(running, "sleep", seconds=1))
+        await running.wrote("sleeping ")
+        assert json.loads(await use(running, "junk", lines=JUNK))["lines"] == JUNK
+        assert await long == "slept"
+        assert running.find("upstream.lost") is None
+
+
+async def test_lists_that_could_not_be_fetched_are_fetched_again(tmp_path: Path) -> None:
+    flaky = stdio("flaky", "plain.py", "--list-fails", "2")
+    async with gateway_of(tmp_path, flaky) as running:
+        first = await (await running.post(call("tools/list"))).json()
+        assert first["result"]["tools"] == []
+        await running.kept("flaky", '"echo"')
+        again = await (await running.post(call("tools/list"))).json()
+        assert "echo" in [tool["name"] for tool in again["result"]["tools"]]
 
 
 async def test_a_large_answer_passes_and_one_beyond_the_limit_is_an_error(tmp_path: Path) -> None:

@@ -84,9 +84,15 @@ class View:
 
 def items_of(kind: CatalogKind, body: bytes | str) -> tuple[Item, ...]:
     """Read a remembered JSON array; an item without its key is passed over."""
-    key = KEYS[kind]
-    items = ((getattr(_decode_named(raw), key), bytes(raw)) for raw in _decode_list(body))
-    return tuple(Item(name, raw) for name, raw in items if name)
+    items = (Item(_key_of(raw, KEYS[kind]), bytes(raw)) for raw in _decode_list(body))
+    return tuple(item for item in items if item.key)
+
+
+def _key_of(raw: msgspec.Raw, key: str) -> str:
+    try:
+        return str(getattr(_decode_named(raw), key))
+    except msgspec.DecodeError:  # it is no object, or its name is no text
+        return ""
 
 
 def body_of(items: Iterable[Item]) -> bytes:

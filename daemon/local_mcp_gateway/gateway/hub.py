@@ -13,7 +13,14 @@ from local_mcp_gateway.gateway.call import Events
 from local_mcp_gateway.gateway.calls import payload
 from local_mcp_gateway.gateway.catalog import uri_prefix
 from local_mcp_gateway.gateway.connection import SILENT
-from local_mcp_gateway.gateway.envelope import Answer, Envelope, decode_any, edit, encode, failure
+from local_mcp_gateway.gateway.envelope import (
+    Answer,
+    Envelope,
+    decode_target,
+    edit,
+    encode,
+    failure,
+)
 from local_mcp_gateway.gateway.hello import initialize_result
 from local_mcp_gateway.gateway.registry import Registry
 from local_mcp_gateway.gateway.router import Request, Router
@@ -162,7 +169,7 @@ class Hub:
 
     def _updated(self, server: str, params: bytes) -> None:
         """Tell who has subscribed to this resource, under the URI that each of them knows."""
-        uri = decode_any(envelope.member(params, "uri") or b'""')
+        uri = decode_target(params).uri or ""
         profiles = self.registry.profiles_of(server)
         for known in (uri, uri_prefix(server) + uri):
             told = edit(params, {"uri": encode(known)}) if known != uri else params

@@ -13,8 +13,6 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from local_mcp_gateway.gateway import envelope, eras
 from local_mcp_gateway.gateway.call import Call, Events, UpstreamLost, progress_token
 from local_mcp_gateway.gateway.connection import (
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.envelope import Envelope
 
 RELISTEN_S: Final = 1.0
-_OWN_ID: Final = re.compile(rb'"id"\s*:\s*(\d+)')
+_OWN_ID: Final = re.compile(rb'"id"\s*:\s*(\d{1,18})')
 
 
 class Mux(ABC):
@@ -114,10 +112,11 @@ class Mux(ABC):
         if not line or line.isspace():
             return
         try:
-            message = envelope.decode_envelope(line)
-        except msgspec.DecodeError:
+            self._sort(envelope.decode_envelope(line))
+        except envelope.MALFORMED:
             self._events.wrote("stdout, not JSON-RPC: " + line[:200].decode("utf-8", "replace"))
-            return
+
+    def _sort(self, message: Envelope) -> None:
         if not message.method:
             self._answered(message)
         elif message.is_request:
@@ -164,8 +163,7 @@ class Mux(ABC):
         return eras.to_handshake(params)
 
     def _answered(self, message: Envelope) -> None:
-        identity = bytes(message.id)
-        waiting = self._calls.pop(int(identity), None) if identity.isdigit() else None
+        waiting = self._calls.pop(envelope.number_of(message.id), None)
         if waiting is None or waiting[0].done():
             return
         failed = len(message.error) > 0
@@ -173,8 +171,7 @@ class Mux(ABC):
 
     def _notified(self, method: str, params: bytes) -> None:
         if method == "notifications/progress":
-            token = progress_token(params)
-            if token.isdigit() and (waiting := self._calls.get(int(token))):
+            if waiting := self._calls.get(envelope.number_of(progress_token(params))):
                 waiting[1].notified(method, params)
         elif self.identity.modern and (waiting := self._calls.get(subscription(params))):
             waiting[1].notified(method, params)
@@ -219,8 +216,8 @@ def subscription(params: bytes) -> int:
     """Return the id of the `subscriptions/listen` that a notification belongs to, or 0."""
     if b"/subscriptionId" not in params:
         return 0
-    number = envelope.member(envelope.member(params, "_meta"), eras.SUBSCRIPTION_KEY)
-    return int(number) if number.isdigit() else 0
+    meta = envelope.member(params, "_meta")
+    return envelope.number_of(envelope.member(meta, eras.SUBSCRIPTION_KEY))
 
 
 async def _pause() -> None:

@@ -266,6 +266,7 @@ class Upstream:
 
     async def _keep_lists(self, connection: Connection) -> None:
         """Fetch the lists now, and again whenever the server says that one changed."""
+        failures = 0
         while True:
             await self._stale.wait()
             self._stale.clear()
@@ -275,8 +276,14 @@ class Upstream:
             except (UpstreamLost, TimeoutError) as error:
                 text = f"its lists could not be fetched: {str(error) or 'no answer in time'}"
                 self._emit("upstream.wrote", server=self.name, line=text)
-                await asyncio.sleep(1)
+                # Nobody waits for lists that may never come; they are announced when they do.
+                self._listed.set()
+                self._announced |= announced
+                failures += 1
+                await asyncio.sleep(backoff_s(failures, self._options.backoff_max_s))
+                self._stale.set()
                 continue
+            failures = 0
             news = self.shelf.take(lists)
             self._listed.set()
             self._warn(news.altered)

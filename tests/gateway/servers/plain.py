@@ -31,6 +31,9 @@ TOOLS = [
     "log",
 ]
 extra: list[str] = []
+failing = [""] * int(
+    sys.argv[sys.argv.index("--list-fails") + 1] if "--list-fails" in sys.argv else 0
+)
 pending: dict[str, Any] = {}
 cancelled: list[Any] = []
 lock = threading.Lock()
@@ -63,6 +66,7 @@ def call(line: str, message: dict[str, Any]) -> dict[str, Any] | None:
     if name == "junk":
         send("this is no JSON")
         send('{"jsonrpc":"2.0","id":"nobody","result":{}}')
+        send("\n".join(arguments.get("lines", ())))
     if name == "flood":
         for _ in range(2000):
             sys.stderr.write("x" * 500 + "\n")
@@ -122,6 +126,11 @@ def answer(line: str, message: dict[str, Any]) -> None:
             "serverInfo": {"name": "plain", "version": "1"},
             "unknown": True,
         }
+    elif method == "tools/list" and failing:
+        failing.pop()
+        error = {"code": -32603, "message": "not ready yet"}
+        send({"jsonrpc": "2.0", "id": identity, "error": error})
+        return
     elif method == "tools/list":
         tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS + extra]
         if "changed" in extra:
