@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from local_mcp_gateway.errors import (
+    HistoryRefused,
     MigrationFailed,
     NoWayBack,
     UsageProblem,
@@ -113,3 +116,51 @@ def test_without_a_way_back_the_exact_restore_and_its_cost_are_offered(three: Pl
     backup = caught.value.data["backup"]
     assert f"`db restore {backup}` (it would lose what was written since: a: " in caught.value.hint
     assert three.content() == before
+
+
+def test_a_way_back_that_is_no_text_is_named_with_its_line(three: Place) -> None:
+    (three.folder.path / "0002_c.down.sql").write_bytes(b"-- fine\n-- \xff\n")
+    with pytest.raises(
+        HistoryRefused, match=r"0002_c\.down\.sql is not valid UTF-8: byte 0xff in line 2"
+    ):
+        back(three)
+    done = three.run("db", "check", "--json")
+    (warning,) = done.json()["warnings"]
+    assert warning["message"].startswith("0002_c.down.sql is not valid UTF-8")
+
+
+def test_files_of_drizzle_1_are_called_as_they_stand_in_the_folder(place: Place) -> None:
+    folder = place.root / "stamped"
+
+    def write(stamp: str, sql: str, name: str = "migration") -> Path:
+        file = folder / stamp / f"{name}.sql"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(sql)
+        return file
+
+    def apply() -> None:
+        with guarded(place.database, folder):
+            pass
+
+    def take_back() -> None:
+        go_back(Attempt(place.database, folder), steps=1, to=None)
+
+    write("20240101000000_a", "CREATE TABLE a(x);")
+    write("20240103000000_b", "CREATE TABLE b(x);")
+    apply()
+    with pytest.raises(NoWayBack, match=r"there is no 20240103000000_b/down\.sql"):
+        take_back()
+    late = write("20240102000000_late", "CREATE TABLE late(x);")
+    with pytest.raises(HistoryRefused) as caught:
+        apply()
+    (problem,) = caught.value.problems
+    assert "rename its folder to a later stamp" in problem.hint
+    assert "Drizzle" not in problem.message, "1.x applies it"
+    late.unlink()
+    write("20240103000000_b", "CREATE TABLE b(x, y);")
+    with pytest.raises(HistoryRefused, match=r"20240103000000_b/migration\.sql was edited"):
+        apply()
+    write("20240103000000_b", "CREATE TABLE b(x);")
+    write("20240103000000_b", "DROP TABLE nothing;", name="down")
+    with pytest.raises(MigrationFailed, match=r"20240103000000_b/down\.sql, line 1"):
+        take_back()

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
     from local_mcp_gateway.schema import Schema
     from local_mcp_gateway.schema.hazard import Hazard
@@ -237,7 +238,7 @@ def _revert(
             f"After the way back of {steps[-1].tag} the schema is not what it was before it:"
             f" {differences[0]}"
             + (f" (and {len(differences) - 1} more)." if len(differences) > 1 else "."),
-            hint=f"Correct {steps[-1].tag}.down.sql; the database is as it was.",
+            hint=f"Correct {plan.ways[-1].migration.down_name}; the database is as it was.",
             differences=[str(difference) for difference in differences],
         )
     found = text_fingerprint(connection)
@@ -246,7 +247,7 @@ def _revert(
 
 
 def _no_way_back(
-    attempt: Attempt, missing: tuple[str, ...], chain: tuple[AppliedMigration, ...]
+    attempt: Attempt, missing: tuple[Migration, ...], chain: tuple[AppliedMigration, ...]
 ) -> NoWayBack:
     """Name what is missing, and offer the newest backup from before all that is to be taken back."""
     tags = {entry.tag for entry in chain}
@@ -258,16 +259,17 @@ def _no_way_back(
         ),
         None,
     )
-    hint = f"Write {missing[0]}.down.sql"
+    first = missing[0]
+    hint = f"Write {first.down_name}"
     if backup is None:
         hint += "; there is no backup from before it."
     else:
         cost = _cost(attempt, backup)
         hint += f", or restore the backup from before it: `db restore {backup.name}`{cost}."
     return NoWayBack(
-        f"{missing[0]} has no way back: there is no {missing[0]}.down.sql, in the folder or in the history.",
+        f"{first.tag} has no way back: there is no {first.down_name}, in the folder or in the history.",
         hint=hint,
-        tags=list(missing),
+        tags=[migration.tag for migration in missing],
         backup=backup.name if backup else None,
     )
 

@@ -110,12 +110,13 @@ def face_hazards(attempt: Attempt, plan: Plan, rehearsal: Rehearsal, backup: Bac
     from local_mcp_gateway.schema.hazard import DELETING
 
     accepting = {m.tag: m.directives.accept for m in plan.pending}
+    names = {m.tag: m.name for m in plan.pending}
     for found in rehearsal.hazards:
         kind = found.hazard.kind
         if kind in DELETING and str(kind) not in accepting.get(found.tag, ()):
             raise HazardRefused(
                 f"{found.tag} is not accepted: {found.hazard.message}",
-                hint=f"Read {found.tag}.sql; if the loss is meant, put `-- guard: accept {kind}`"
+                hint=f"Read {names[found.tag]}; if the loss is meant, put `-- guard: accept {kind}`"
                 " into its first line.",
                 tag=found.tag,
                 kind=str(kind),

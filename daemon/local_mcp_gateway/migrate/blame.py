@@ -39,7 +39,7 @@ def blame(
     down: bool = False,
 ) -> GatewayError:
     """Return the situation behind a failed statement of a migration."""
-    name = _file_name(migration, down=down)
+    name = migration.down_name if down else migration.name
     place = f"{name}, line {statement.line}, statement {statement.number}"
     where: dict[str, Any] = {
         "tag": migration.tag,
@@ -115,8 +115,3 @@ def _hint(message: str) -> str | None:
             f' `[migrations.functions] {match.group(1)} = "package.module:function"`.'
         )
     return None
-
-
-def _file_name(migration: Migration, *, down: bool) -> str:
-    path = migration.down if down and migration.down else migration.path
-    return f"{path.parent.name}/{path.name}" if path.stem in ("migration", "down") else path.name

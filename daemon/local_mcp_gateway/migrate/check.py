@@ -11,7 +11,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.errors import GatewayError, Problem, ProblemCode, SchemaProblem
+from local_mcp_gateway.errors import (
+    GatewayError,
+    HistoryRefused,
+    Problem,
+    ProblemCode,
+    SchemaProblem,
+)
+from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.quotes import double_quoted
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import Statement, split
@@ -157,25 +164,28 @@ def _way_back(
     prepare: Callable[[sqlite3.Connection], None] | None,
 ) -> Iterator[Problem]:
     """Try the way back on an empty copy of the schema after the migration."""
-    if migration.down is None:
-        return
-    hint = f"Correct {migration.down.name}, or delete it: then a restore is the way back."
+    name = migration.down_name
+    hint = f"Correct {name}, or delete it: then a restore is the way back."
     try:
+        down = down_text(migration)
+        if down is None:
+            return
         connection = schema_copy(after)
+    except HistoryRefused as error:
+        yield Problem(DOWN, error.problems[0].message, hint, migration.tag)
+        return
     except SchemaProblem:
         return
     with closing(connection):
         if prepare is not None:
             prepare(connection)
-        for statement in split(migration.down.read_text(encoding="utf-8")):
+        for statement in split(down):
             try:
                 connection.execute(statement.text)
             except Exception as error:  # noqa: BLE001  whatever SQLite says about a person's SQL
-                message = f"{migration.down.name}, line {statement.line}: {error}."
+                message = f"{name}, line {statement.line}: {error}."
                 yield Problem(DOWN, message, hint, migration.tag)
                 return
         left = compare(before, inspect(connection))
     if left:
-        yield Problem(
-            DOWN, f"{migration.down.name} does not lead back: {left[0]}.", hint, migration.tag
-        )
+        yield Problem(DOWN, f"{name} does not lead back: {left[0]}.", hint, migration.tag)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.migrate.apply import run, supervised
+from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.history import forget
 
 if TYPE_CHECKING:
@@ -62,20 +63,23 @@ def plan_down(
 
 def ways_back(
     chain: Sequence[AppliedMigration], kept: Mapping[str, str]
-) -> tuple[tuple[WayBack, ...], tuple[str, ...]]:
-    """Return the ways back, and the tags that have none. `kept` are the texts in the history, by tag."""
+) -> tuple[tuple[WayBack, ...], tuple[Migration, ...]]:
+    """Return the ways back, and what has none. `kept` are the texts in the history, by tag.
+
+    Raises HistoryRefused for a file that is no text.
+    """
     found: list[WayBack] = []
-    missing: list[str] = []
+    missing: list[Migration] = []
     for entry in chain:
-        down = entry.migration.down
+        down = down_text(entry.migration)
         if down is not None:
-            found.append(WayBack(entry, down.read_bytes().decode()))
+            found.append(WayBack(entry, down))
         elif entry.tag in kept:
             found.append(WayBack(entry, kept[entry.tag]))
         elif entry.migration.directives.no_transaction:
             found.append(WayBack(entry, ""))
         else:
-            missing.append(entry.tag)
+            missing.append(entry.migration)
     return tuple(found), tuple(missing)
 
 

@@ -15,10 +15,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from local_mcp_gateway.errors import MigrationsFolderProblem, Problem, ProblemCode
+from local_mcp_gateway.errors import (
+    HistoryRefused,
+    MigrationsFolderProblem,
+    Problem,
+)
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.directives import Directives, read_directives
 from local_mcp_gateway.migrate.journal import Entry, Journal, read_journal
+from local_mcp_gateway.migrate.wrong_file import bad_stamp, gone, holds_nul, not_utf8, unreadable
 
 NEW = -1
 """`idx` of a file that no journal lists yet (dev journals it once it was rehearsed)."""
@@ -45,6 +50,18 @@ class Migration(NamedTuple):
     def path(self) -> Path:
         """Return the file."""
         return Path(self.file)
+
+    @property
+    def name(self) -> str:
+        """Return the file's name, as a person finds it in the folder."""
+        stamped = self.path.name == "migration.sql"
+        return f"{self.tag}/migration.sql" if stamped else self.path.name
+
+    @property
+    def down_name(self) -> str:
+        """Return the name of the file with the way back, whether there is one or not."""
+        stamped = self.path.name == "migration.sql"
+        return f"{self.tag}/down.sql" if stamped else f"{self.tag}.down.sql"
 
     @property
     def down(self) -> Path | None:
@@ -127,6 +144,16 @@ def read_bytes(file: str) -> bytes:
         os.close(descriptor)
 
 
+def down_text(migration: Migration) -> str | None:
+    """Return the text of the way back, None where there is no file; raises HistoryRefused."""
+    if migration.down_file is None:
+        return None
+    try:
+        return read_bytes(migration.down_file).decode()
+    except UnicodeDecodeError as error:
+        raise HistoryRefused([not_utf8(migration.tag, migration.down_name, error)]) from None
+
+
 def _listing(path: Path) -> tuple[set[str], list[str]]:
     try:
         found = os.listdir(path)  # noqa: PTH208  names are enough, and cost half
@@ -160,23 +187,12 @@ def _read_entries(
         name = tag + ".sql"
         if name not in names:
             absent.append(Entry(idx, tag, when))
-            problems.append(_absent(tag, name))
+            problems.append(gone(tag, name))
             continue
-        file = prefix + name
-        try:
-            data = read_bytes(file)
-            sql = data.decode()
-        except OSError as error:
-            problems.append(_unreadable(tag, name, error))
-            continue
-        except UnicodeDecodeError as error:
-            problems.append(_not_utf8(tag, name, error))
-            sql = ""
-        if "\0" in sql:
-            problems.append(_holds_nul(tag, name))
-        down = prefix + tag + ".down.sql" if downs and tag + ".down.sql" in downs else None
-        digest = sha256(data).hexdigest()
-        migrations.append(Migration(tag, idx, when, digest, sql, file, down))
+        found = _read_file(tag, name, prefix + name, problems)
+        if found is not None:
+            down = prefix + tag + ".down.sql" if downs and tag + ".down.sql" in downs else None
+            migrations.append(Migration(tag, idx, when, *found, prefix + name, down))
     return tuple(migrations), tuple(absent), problems
 
 
@@ -190,34 +206,30 @@ def _read_stamped(path: Path, folders: list[str]) -> Folder:
             continue
         when = _stamp_ms(tag)
         if when is None:
-            problems.append(
-                Problem(
-                    ProblemCode.BAD_JOURNAL,
-                    f"The first 14 digits of {tag} are no date and time.",
-                    "Rename the folder to <YYYYMMDDHHMMSS>_<name>.",
-                    tag,
-                )
-            )
+            problems.append(bad_stamp(tag))
             continue
-        data = read_bytes(str(file))
-        try:
-            sql = data.decode()
-        except UnicodeDecodeError as error:
-            problems.append(_not_utf8(tag, f"{tag}/migration.sql", error))
-            sql = ""
-        down = path / tag / "down.sql"
-        migrations.append(
-            Migration(
-                tag,
-                idx,
-                when,
-                sha256(data).hexdigest(),
-                sql,
-                str(file),
-                str(down) if down.exists() else None,
-            )
-        )
+        found = _read_file(tag, f"{tag}/migration.sql", str(file), problems)
+        if found is not None:
+            down = path / tag / "down.sql"
+            below = str(down) if down.exists() else None
+            migrations.append(Migration(tag, idx, when, *found, str(file), below))
     return Folder(path, tuple(migrations), (), tuple(problems), stamped=True)
+
+
+def _read_file(tag: str, name: str, file: str, problems: list[Problem]) -> tuple[str, str] | None:
+    """Return (hash, text) of one file; what is wrong with it is added to `problems`."""
+    try:
+        data = read_bytes(file)
+        sql = data.decode()
+    except OSError as error:
+        problems.append(unreadable(tag, name, error))
+        return None
+    except UnicodeDecodeError as error:
+        problems.append(not_utf8(tag, name, error))
+        sql = ""
+    if "\0" in sql:
+        problems.append(holds_nul(tag, name))
+    return sha256(data).hexdigest(), sql
 
 
 def _stamp_ms(tag: str) -> int | None:
@@ -235,41 +247,3 @@ def _new_entries(names: list[str], migrations: tuple[Migration, ...]) -> list[En
     return [
         Entry(NEW, name.removesuffix(".sql"), when + offset) for offset, name in enumerate(names)
     ]
-
-
-def _absent(tag: str, name: str) -> Problem:
-    return Problem(
-        ProblemCode.MISSING,
-        f"The journal lists {tag}, but {name} is not in the folder.",
-        f"Bring {name} back from version control, or take its entry out of meta/_journal.json"
-        " if no database has applied it.",
-        tag,
-    )
-
-
-def _unreadable(tag: str, name: str, error: OSError) -> Problem:
-    return Problem(
-        ProblemCode.MISSING,
-        f"{name} cannot be read: {error.strerror}.",
-        f"Make {name} readable for this user.",
-        tag,
-    )
-
-
-def _not_utf8(tag: str, name: str, error: UnicodeDecodeError) -> Problem:
-    line = error.object.count(b"\n", 0, error.start) + 1
-    return Problem(
-        ProblemCode.BAD_ENCODING,
-        f"{name} is not valid UTF-8: byte 0x{error.object[error.start]:02x} in line {line}.",
-        f"Save {name} as UTF-8.",
-        tag,
-    )
-
-
-def _holds_nul(tag: str, name: str) -> Problem:
-    return Problem(
-        ProblemCode.BAD_ENCODING,
-        f"{name} holds a zero byte, so it is no UTF-8 text.",
-        f"Save {name} as UTF-8 (it may be UTF-16).",
-        tag,
-    )

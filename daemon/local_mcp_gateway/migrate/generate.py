@@ -74,7 +74,7 @@ def open_folder(path: Path) -> Folder:
     if folder.stamped:
         raise MigrationsFolderProblem(
             f"{path} is in Drizzle's 1.x format, which is read but not written.",
-            hint="Take it over with `db adopt`, or go on with drizzle-kit.",
+            hint="Write its migrations with drizzle-kit; `db migrate` applies them.",
         )
     if folder.problems:
         raise HistoryRefused(folder.problems)

@@ -182,20 +182,21 @@ def _unknown_rows(folder: Folder, rows: Iterable[Applied]) -> Iterable[Problem]:
 
 
 def _edited(entry: Edited) -> Problem:
-    tag, was, now = entry.migration.tag, entry.row.hash, entry.migration.hash
+    tag, name = entry.migration.tag, entry.migration.name
+    was, now = entry.row.hash, entry.migration.hash
     if entry.row.applied_at is None:
         hint = (
-            f"Bring {tag}.sql back from version control; or, as another tool applied it and its old text"
+            f"Bring {name} back from version control; or, as another tool applied it and its old text"
             " is not known here, take the files as they are with `db adopt --trust-files`."
         )
     else:
         hint = (
-            f"Bring {tag}.sql back from version control and write the change as a new migration;"
+            f"Bring {name} back from version control and write the change as a new migration;"
             f" or look at the difference and accept it with `db repair --accept-edited {tag}`."
         )
     return Problem(
         ProblemCode.EDITED,
-        f"{tag}.sql was edited after it was applied: its hash was {was[:12]}… and is {now[:12]}….",
+        f"{name} was edited after it was applied: its hash was {was[:12]}… and is {now[:12]}….",
         hint,
         tag,
     )
@@ -220,9 +221,14 @@ def _out_of_order(
         yield Problem(
             ProblemCode.OUT_OF_ORDER,
             f"{migration.tag} is pending, but it comes before {after}, which is applied already"
-            " (Drizzle would skip it in silence).",
-            "Read whether it still fits, then apply it with `db migrate --allow-out-of-order`,"
-            " or give it a place at the end with `db renumber`.",
+            + ("." if folder.stamped else " (Drizzle would skip it in silence)."),
+            "Read whether it still fits, then apply it with `db migrate --allow-out-of-order`, or give it a"
+            " place at the end"
+            + (
+                ": rename its folder to a later stamp."
+                if folder.stamped
+                else " with `db renumber`."
+            ),
             migration.tag,
         )
 
