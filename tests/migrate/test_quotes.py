@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 
 from local_mcp_gateway.errors import DoubleQuotedString
+from local_mcp_gateway.migrate.directives import read_directives
 from local_mcp_gateway.migrate.quotes import find_double_quoted, refuse_double_quoted
 from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.migrate.statements import split
@@ -40,6 +41,14 @@ def test_what_names_no_column_is_found(
     scratch.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT)")
     (statement,) = split(sql)
     assert [(f.name, f.line) for f in find_double_quoted(scratch, statement)] == found
+
+
+def test_the_head_of_a_file_is_read_once_however_many_statements_ask(shop: Workshop) -> None:
+    rows = "".join(f'INSERT INTO "t" VALUES ({n});\n' for n in range(500))
+    shop.add("0000_a", f"-- guard: accept nothing\nCREATE TABLE t(a);\n{rows}")
+    before = read_directives.cache_info().misses
+    replay(shop.read().migrations, inspect=refuse_double_quoted).close()
+    assert read_directives.cache_info().misses == before + 1
 
 
 def test_a_migration_with_one_is_refused_with_its_line_unless_it_accepts(shop: Workshop) -> None:

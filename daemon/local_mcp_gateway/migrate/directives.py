@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from local_mcp_gateway.frozen import frozen
 
@@ -31,6 +32,7 @@ class Directives:
 NONE = Directives()
 
 
+@lru_cache(maxsize=4)  # asked for by each statement of a file
 def read_directives(sql: str) -> Directives:
     """Read the requests from the comments at the head of a file."""
     if "guard:" not in sql.lower():
