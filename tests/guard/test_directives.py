@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from local_mcp_gateway.errors import DoubleQuotedString, ForbiddenStatement, VerificationFailed
+from local_mcp_gateway.errors import (
+    DoubleQuotedString,
+    ForbiddenStatement,
+    MigrationFailed,
+    VerificationFailed,
+)
 from local_mcp_gateway.guard import GuardPolicy, guarded
 from tests.harness import Place
 
@@ -51,6 +56,18 @@ def test_a_later_group_that_fails_in_the_rehearsal_leaves_the_first_unapplied(
     with pytest.raises(VerificationFailed, match="2 rows of child"):
         migrate(family)
     assert family.content() == before
+
+
+def test_an_error_after_a_committed_group_names_what_is_committed(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a(x);")
+    place.folder.add("b", "-- guard: foreign-keys=on\nCREATE TABLE b(x);")
+    place.folder.add("c", "CREATE TABLE c(x); SELEC 1;")
+    with pytest.raises(MigrationFailed) as caught:
+        migrate(place)
+    assert caught.value.message.endswith("Committed before it, and kept: 0000_a, 0001_b.")
+    assert caught.value.hint.endswith("the database is as 0001_b left it.")
+    assert caught.value.data["committed"] == ["0000_a", "0001_b"]
+    assert place.query("SELECT count(*) FROM __drizzle_migrations") == [(2,)]
 
 
 def test_a_rebuild_among_enforced_keys_is_refused(family: Place) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.lock import DatabaseLock
-from local_mcp_gateway.errors import HistoryRefused
+from local_mcp_gateway.errors import GatewayError, HistoryRefused
 from local_mcp_gateway.guard.attempt import Attempt, no_progress
 from local_mcp_gateway.guard.policy import GuardPolicy
 from local_mcp_gateway.guard.read import check, read, read_again
@@ -138,11 +138,26 @@ def start(attempt: Attempt) -> GuardReport:
             steps.settle(attempt, done, backup)
             applied += done.steps
             plan = plan.after(done)
+    except GatewayError as error:
+        _tell_committed(error, applied)
+        raise
     finally:
         if backup:
             steps.thin_out(attempt)  # one that fails at every start would fill the disk
     state: State = "current" if not applied else "created" if fresh else "migrated"
     return ready(attempt, state=state, plan=plan, applied=applied, backup=backup)
+
+
+def _tell_committed(error: GatewayError, applied: tuple[Step, ...]) -> None:
+    """Say which groups are in the database already, where the error would say that nothing is."""
+    if not applied:
+        return
+    tags = [step.tag for step in applied]
+    error.message += f" Committed before it, and kept: {', '.join(tags)}."
+    error.hint = error.hint.replace(
+        "the database is as it was", f"the database is as {tags[-1]} left it"
+    )
+    error.data["committed"] = tags
 
 
 def ready(
