@@ -173,7 +173,8 @@ def prune(
         return Exit.OK
     for item in doomed:
         click.echo(f"{'would remove' if dry_run else 'removed'}  {item.name}")
-    click.echo(f"{len(kept)} kept, {render.size(sum(item.bytes for item in doomed))} freed.")
+    size = render.size(sum(item.bytes for item in doomed))
+    click.echo(f"{len(kept)} kept, {size} {'would be freed' if dry_run else 'freed'}.")
     return Exit.OK
 
 
