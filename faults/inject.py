@@ -25,6 +25,8 @@ SYSCALLS = (
     "copy_file_range",
 )  # fmt: skip
 """Every call by which this program and SQLite change the disk (seen in a full trace)."""
+INJECTED = "(INJECTED)"
+"""What strace writes behind a call that it changed."""
 OPENS = "openat"
 """Only for permission lost midway; of all opens only those of the data folder's own files count."""
 OPENED = ("data", "data/backups", "data/gateway.db", "data/gateway.db-wal", "data/gateway.db-shm",
@@ -58,6 +60,8 @@ class Outcome:
     seen: bool
     """The trace shows that the fault took place."""
     stderr: str
+    to_data: bool = True
+    """The call was about a file of the data folder, and not about what the program prints."""
 
 
 def traced(output: Path, syscall: str, *more: str) -> tuple[str, ...]:
@@ -181,10 +185,11 @@ def inject(
     tracer = traced(trace, point.syscall, *more, "-e", rule)
     done = execute(scenario.command, world, warm, tracer=tracer, variation=variation)
     text = trace.read_text() if trace.exists() else ""
-    seen = "killed by SIGKILL" in text if "KILL" in action else "(INJECTED)" in text
+    seen = "killed by SIGKILL" in text if "KILL" in action else INJECTED in text
     if point.action.startswith("torn"):
         seen = seen and tear(text, point)
-    return Outcome(done.exit_code, seen, done.stderr)
+    printed = re.search(rf"^\d+ +write\([12]<[^>]*>.*{re.escape(INJECTED)}", text, re.MULTILINE)
+    return Outcome(done.exit_code, seen, done.stderr, to_data=printed is None)
 
 
 def tear(trace: str, point: Point) -> bool:

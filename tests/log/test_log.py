@@ -23,6 +23,7 @@ from local_mcp_gateway.log.file import LogFile
 from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
 from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact, redact_text
 from local_mcp_gateway.log.unblocked import Unblocked
+from tests.harness import Place, clean_environment
 
 PACKAGE = Path(__file__).parents[2] / "daemon" / "local_mcp_gateway"
 
@@ -189,6 +190,23 @@ def test_a_reader_that_has_gone_does_not_end_the_process() -> None:
         configure("json", "info", stream)("guard.ready")
         # What the pipe did not take is still in the buffer; the close below must not report it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)
+
+
+def test_a_log_on_a_full_disk_does_not_end_the_process(place: Place) -> None:
+    place.folder.add("notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY)")
+    command = [*place.command, *place.options, "--log-level", "info", "db", "migrate"]
+    with Path("/dev/full").open("w") as full:
+        code = subprocess.call(command, stderr=full, env=clean_environment(place.home))
+    assert code == 0
+    assert place.query("SELECT count(*) FROM notes") == [(0,)]
+
+
+def test_what_cannot_be_said_is_still_in_the_exit_code(place: Place) -> None:
+    place.folder.add("bad", "CREATE TABLE")
+    command = [*place.command, *place.options, "db", "migrate"]
+    with Path("/dev/full").open("w") as full:
+        code = subprocess.call(command, stderr=full, env=clean_environment(place.home))
+    assert code == 5
 
 
 def test_tee_reports_to_every_target_in_order() -> None:
