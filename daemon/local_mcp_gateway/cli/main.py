@@ -11,7 +11,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -82,6 +82,14 @@ def cli(
 
 def main() -> NoReturn:
     """Run the command line and exit with the code of the contract."""
+    try:
+        _answer()
+    finally:
+        _let_go(sys.stdout)
+        _let_go(sys.stderr)
+
+
+def _answer() -> NoReturn:
     as_json = "--json" in sys.argv
     try:
         # Without standalone mode click neither prints errors nor exits: both are said here, once.
@@ -104,15 +112,22 @@ def main() -> NoReturn:
         click.echo("Stopped.", err=True)
         sys.exit(Exit.OK)
     except BrokenPipeError:
-        # The reader (head, less) has gone: nothing is left to say, not even at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(Exit.OK)
+        sys.exit(Exit.OK)  # the reader (head, less) has gone: nothing is left to say
     except Exception as error:
         if "debug" in sys.argv or os.environ.get("LMG_LOG__LEVEL") == "debug":
             raise
         unexpected = GatewayError(f"Unexpected {type(error).__name__}: {error}.")
         sys.exit(say(unexpected, as_json=as_json))
     sys.exit(code if isinstance(code, int) else Exit.OK)
+
+
+def _let_go(stream: TextIO) -> None:
+    """Drop what a stream could not take: the interpreter would end with a code of its own for it."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say(error: GatewayError, *, as_json: bool) -> Exit:
