@@ -58,6 +58,24 @@ def test_a_later_group_that_fails_in_the_rehearsal_leaves_the_first_unapplied(
     assert family.content() == before
 
 
+def test_a_page_size_that_sqlite_passes_over_in_silence_is_refused(family: Place) -> None:
+    size = "PRAGMA page_size = 8192;\nVACUUM;"
+    tag = family.folder.add("size", f"-- guard: no-transaction\n{size}")
+    with pytest.raises(
+        ForbiddenStatement, match=r"line 2, statement 1: .* page_size is still 4096"
+    ):
+        migrate(family)
+    assert family.query("SELECT count(*) FROM __drizzle_migrations") == [(1,)]
+    family.folder.write(
+        tag,
+        f"-- guard: no-transaction\nPRAGMA journal_mode=DELETE;\n{size}\nPRAGMA main.journal_mode('wal');"
+        "\nPRAGMA auto_vacuum = FULL; VACUUM;",
+    )
+    assert migrate(family) == [tag]
+    assert family.query("PRAGMA page_size") == [(8192,)]
+    assert family.query("PRAGMA journal_mode") == [("wal",)]
+
+
 def test_an_error_after_a_committed_group_names_what_is_committed(place: Place) -> None:
     place.folder.add("a", "CREATE TABLE a(x);")
     place.folder.add("b", "-- guard: foreign-keys=on\nCREATE TABLE b(x);")

@@ -8,6 +8,7 @@ before the first of them runs.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from local_mcp_gateway.migrate.apply import Step
 from local_mcp_gateway.migrate.blame import blame
 from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
 from local_mcp_gateway.migrate.statements import Statement, split
-from local_mcp_gateway.migrate.tokens import first_words
+from local_mcp_gateway.migrate.tokens import first_words, tokens
 
 if TYPE_CHECKING:
     import threading
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
 
 PRAGMAS = frozenset({"JOURNAL_MODE", "PAGE_SIZE", "AUTO_VACUUM"})
+_AUTO_VACUUM = {"NONE": "0", "FULL": "1", "INCREMENTAL": "2"}
 
 
 def apply_untransacted(
@@ -52,6 +54,7 @@ def apply_untransacted(
                 connection.execute(statement.text).fetchall()
             except sqlite3.Error as error:
                 raise blame(error, migration, statement, None) from error
+        _require_settings(connection, migration, statements)
     finally:
         connection.set_progress_handler(None, 0)
         make_durable(connection)
@@ -70,6 +73,30 @@ def apply_untransacted(
     )
     connection.execute("COMMIT")
     return step
+
+
+def _require_settings(
+    connection: sqlite3.Connection, migration: Migration, statements: Sequence[Statement]
+) -> None:
+    """Raise ForbiddenStatement unless the file's settings are the database's: SQLite says nothing."""
+    asked: dict[str, tuple[str, Statement]] = {}
+    for statement in statements:
+        words = [token.identifier.upper().strip("'") for token in tokens(statement.text)]
+        rest = words[words.index(".") + 1 :] if words[2:3] == ["."] else words[1:]
+        if words[0] == "PRAGMA" and rest[1:2] in (["="], ["("]):
+            asked[rest[0]] = (rest[2], statement)
+    for name, (value, statement) in asked.items():
+        found = str(connection.execute(f"PRAGMA {name}").fetchone()[0]).upper()
+        if found not in (value, _AUTO_VACUUM.get(value) if name == "AUTO_VACUUM" else value):
+            raise ForbiddenStatement(
+                f"{migration.path.name}, line {statement.line}, statement {statement.number}: SQLite did not"
+                f" do it, {name.lower()} is still {found.lower()}.",
+                hint="The page size changes with a VACUUM only, and not in WAL: write PRAGMA"
+                " journal_mode=DELETE before and PRAGMA journal_mode=WAL after it.",
+                tag=migration.tag,
+                line=statement.line,
+                statement=statement.number,
+            )
 
 
 def checked_statements(migration: Migration) -> list[Statement]:
