@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from local_mcp_gateway.gateway.catalog import (
     View,
     body_of,
     items_of,
+    keeps_names,
     union,
     uri_prefix,
 )
@@ -85,6 +87,39 @@ def test_adding_a_server_at_the_end_never_renames_a_tool(
         return
     before, after = view(Prefix.AUTO, servers), view(Prefix.AUTO, {**servers, name: tools})
     assert before.routes[TOOLS].items() <= after.routes[TOOLS].items()
+
+
+@given(SERVERS, st.data(), st.sampled_from(Prefix))
+def test_a_server_that_is_met_late_takes_no_name_that_is_shown_already(
+    servers: dict[str, list[str]], data: st.DataObject, prefix: Prefix
+) -> None:
+    profile = ProfileDefinition("p", prefix=prefix, members=tuple(map(Member, servers)))
+    met: dict[str, dict[CatalogKind, list[Item]]] = {}
+    last = union(profile, met)
+    for name in data.draw(st.permutations(list(servers))):
+        met[name] = {TOOLS: [tool(key) for key in servers[name]]}
+        now = union(profile, met, before=last.routes)
+        assert last.routes[TOOLS].items() <= now.routes[TOOLS].items()
+        assert sorted(shown(now)) == sorted(now.routes[TOOLS])
+        last = now
+
+
+def test_a_name_goes_when_its_tool_does_and_when_a_person_orders_anew() -> None:
+    a, b = {TOOLS: [tool("x")]}, {TOOLS: [tool("x")]}
+    profile = ProfileDefinition("p", members=(Member("a"), Member("b")))
+    late = union(profile, {"b": b})
+    both = union(profile, {"a": a, "b": b}, before=late.routes)
+    assert (both.routes[TOOLS]["x"].server, shown(both)) == ("b", ["a__x", "x"])
+    left = union(profile, {"a": a, "b": {}}, before=both.routes)
+    assert left.routes[TOOLS]["a__x"].server == "a"
+    assert "x" not in left.routes[TOOLS], "a__x keeps its name, and b's may come back"
+    assert keeps_names(profile, replace(profile, members=(*profile.members, Member("c"))))
+    assert not keeps_names(profile, replace(profile, members=profile.members[::-1]))
+    assert not keeps_names(profile, replace(profile, prefix=Prefix.ALWAYS))
+
+
+def test_what_one_server_lists_twice_is_shown_once() -> None:
+    assert shown(view(Prefix.AUTO, {"a": ["x", "x"], "b": ["x"]})) == ["x", "b__x"]
 
 
 def test_a_list_survives_the_database() -> None:

@@ -276,3 +276,11 @@ async def test_an_http_server_that_is_not_there_is_said(tmp_path: Path) -> None:
         await running.post(call("tools/list"))
         lost = await running.heard("upstream.lost", server="web")
         assert "no connection to 127.0.0.1:9" in lost["reason"]
+
+
+async def test_pages_that_go_round_in_a_circle_are_not_followed_for_ever(tmp_path: Path) -> None:
+    circle = stdio("circle", "plain.py", "--same-cursor")
+    async with gateway_of(tmp_path, circle) as running:
+        await running.post(call("tools/list"))
+        line = await running.wrote("its lists could not be fetched")
+        assert "'again' came again" in line

@@ -2,6 +2,7 @@
 
 Servers come in the profile's order. Under the policy `auto` the first server that has a name keeps
 it, and only later ones are prefixed: adding a server never renames a tool that a client already uses.
+Nor does a server that is met late, wherever it stands: it takes no name that was shown as another's.
 `always` prefixes every name, `never` none: then the first one wins and later ones are hidden. A
 resource's URI is an address, so it is prefixed (`server+uri`) only where two servers have the same.
 """
@@ -109,37 +110,79 @@ def union(
     profile: ProfileDefinition,
     catalogs: Mapping[str, Lists],
     held: Mapping[str, Collection[str]] = MappingProxyType({}),
+    before: Mapping[CatalogKind, Mapping[str, Route]] = MappingProxyType({}),
 ) -> View:
     """Return what `profile` shows, given the last known lists of each server by name.
 
     A tool that is `held` back is not listed, but keeps its name: no other server's tool may take it.
+    What is still there of `before`, the routes that were shown last, keeps its name too.
     """
     servers = tuple(member.server for member in profile.members if member.active)
-    settings = {(setting.server, setting.tool): setting for setting in profile.tools}
+    settings = {Route(setting.server, setting.tool): setting for setting in profile.tools}
     results: dict[CatalogKind, bytes] = {}
     routes: dict[CatalogKind, dict[str, Route]] = {}
     hidden: list[str] = []
     for kind in LISTS:
-        shown: list[bytes] = []
-        routes[kind] = {}
-        for server in servers:
-            for item in catalogs.get(server, {}).get(kind, ()):
-                setting = settings.get((server, item.key)) if kind is CatalogKind.TOOLS else None
-                if setting is not None and not setting.enabled:
-                    continue
-                name = _exposed(profile.prefix, kind, server, item.key, setting, routes[kind])
-                if name is None:
-                    hidden.append(f"{server}:{item.key}")
-                    continue
-                routes[kind][name] = Route(server, item.key)
-                if kind is not CatalogKind.TOOLS or item.key not in held.get(server, ()):
-                    shown.append(_shown(kind, item, name, setting))
+        known = settings if kind is CatalogKind.TOOLS else {}
+        offered = _offered(servers, catalogs, kind, known)
+        routes[kind] = _named(profile.prefix, kind, offered, known, before.get(kind, {}))
+        names = {route: name for name, route in routes[kind].items()}
+        hidden += [f"{route.server}:{route.key}" for route in offered if route not in names]
+        shown = [
+            _shown(kind, item, names[route], known.get(route))
+            for route, item in offered.items()
+            if route in names
+            and (kind is not CatalogKind.TOOLS or route.key not in held.get(route.server, ()))
+        ]
         array = b"[" + b",".join(shown) + b"]"
         results[kind] = b'{"' + MEMBERS[kind].encode() + b'":' + array + b"}"
     templates = tuple(
         (Template.of(name), route) for name, route in routes[CatalogKind.RESOURCE_TEMPLATES].items()
     )
     return View(results, routes, templates, tuple(hidden), servers)
+
+
+def keeps_names(old: ProfileDefinition, new: ProfileDefinition) -> bool:
+    """Whether names that were shown stay: a person gave the profile no other rules and no other order."""
+    here = {member.server for member in old.members} & {member.server for member in new.members}
+    orders = [[m.server for m in profile.members if m.server in here] for profile in (old, new)]
+    return (old.prefix, old.tools, orders[0]) == (new.prefix, new.tools, orders[1])
+
+
+def _offered(
+    servers: Iterable[str],
+    catalogs: Mapping[str, Lists],
+    kind: CatalogKind,
+    settings: Mapping[Route, ToolSetting],
+) -> dict[Route, Item]:
+    """Return what may be shown, in order; of two items that one server calls the same, the first."""
+    offered: dict[Route, Item] = {}
+    for server in servers:
+        for item in catalogs.get(server, {}).get(kind, ()):
+            route = Route(server, item.key)
+            setting = settings.get(route)
+            if setting is None or setting.enabled:
+                offered.setdefault(route, item)
+    return offered
+
+
+def _named(
+    policy: Prefix,
+    kind: CatalogKind,
+    offered: Iterable[Route],
+    settings: Mapping[Route, ToolSetting],
+    before: Mapping[str, Route],
+) -> dict[str, Route]:
+    here = set(offered)
+    names = {name: route for name, route in before.items() if route in here}
+    here.difference_update(names.values())
+    for route in offered:
+        if route in here:
+            setting = settings.get(route)
+            name = _exposed(policy, kind, route.server, route.key, setting, names)
+            if name is not None:
+                names[name] = route
+    return names
 
 
 def _exposed(

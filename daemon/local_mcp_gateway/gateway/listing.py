@@ -41,12 +41,18 @@ async def _fetch(connection: Connection, kind: CatalogKind) -> tuple[Item, ...]:
         return ()
     items: list[Item] = []
     cursor: str | None = None
-    for _ in range(MOST_PAGES):
+    seen: set[str] = set()
+    while len(seen) < MOST_PAGES:
         page, cursor = await _page(connection, kind, method, cursor)
         items.extend(page)
         if cursor is None:
-            break
-    return tuple(items)
+            return tuple(items)
+        if cursor in seen:
+            raise UpstreamLost(
+                f"{method} goes round in a circle: the cursor {cursor[:100]!r} came again"
+            )
+        seen.add(cursor)
+    raise UpstreamLost(f"{method} has more than {MOST_PAGES} pages")
 
 
 async def _page(

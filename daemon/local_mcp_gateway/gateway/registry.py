@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.gateway.catalog import View, union
+from local_mcp_gateway.gateway.catalog import View, keeps_names, union
 from local_mcp_gateway.gateway.mirrored import Mirrored, mirrored_of
 from local_mcp_gateway.store.model import CatalogKind
 
@@ -24,6 +24,8 @@ class Registry:
         self.profiles: Mapping[str, ProfileDefinition] = {}
         self._list_timeout_s = list_timeout_s
         self._views: dict[str, View] = {}
+        self._shown: dict[str, tuple[ProfileDefinition, View]] = {}
+        """What each profile showed last, so that names stay with their servers."""
         self._mirrored: dict[str, dict[str, tuple[Mirrored, ...]]] = {}
 
     def members(self, profile: str) -> list[Upstream]:
@@ -49,7 +51,11 @@ class Registry:
             members = self.members(profile)
             catalogs = {upstream.name: upstream.shelf.lists or {} for upstream in members}
             held = {upstream.name: upstream.shelf.held for upstream in members}
-            view = self._views[profile] = union(self.profiles[profile], catalogs, held)
+            definition = self.profiles[profile]
+            old, last = self._shown.get(profile, (definition, None))
+            before = last.routes if last is not None and keeps_names(old, definition) else {}
+            view = self._views[profile] = union(definition, catalogs, held, before)
+            self._shown[profile] = definition, view
         return view
 
     def mirrored(self, upstream: Upstream, tool: str) -> tuple[Mirrored, ...]:

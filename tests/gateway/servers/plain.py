@@ -140,6 +140,8 @@ def answer(line: str, message: dict[str, Any]) -> None:
             tools[0]["description"] = description
             tools = tools if description else tools[1:]
         result = {"tools": tools}
+        if "--same-cursor" in sys.argv:
+            result["nextCursor"] = "again"
     elif method == "tools/call" and message["params"]["name"] in {"sleep", "ask"}:
         threading.Thread(target=slow, args=(line, message), daemon=True).start()
         return
