@@ -195,6 +195,26 @@ def test_children_survive_the_rebuild_of_their_parent(shop: Workshop) -> None:
     assert shop.rows("SELECT count(*) FROM child") == [(3,)]
 
 
+RENAMED_AWAY = (
+    "ALTER TABLE p RENAME TO p_old; CREATE TABLE p(id INTEGER PRIMARY KEY, v);"
+    " INSERT INTO p(id) SELECT id FROM p_old; DROP TABLE p_old;"
+)
+
+
+def test_a_reference_carried_along_to_a_table_that_was_dropped_is_refused(shop: Workshop) -> None:
+    shop.add(
+        "0000_a",
+        "CREATE TABLE p(id INTEGER PRIMARY KEY); CREATE TABLE c(id INTEGER PRIMARY KEY, p REFERENCES p(id));",
+    )
+    shop.apply()
+    shop.add("0001_b", RENAMED_AWAY)
+    with pytest.raises(VerificationFailed, match="Table c would reference p_old"):
+        shop.apply()
+    shop.path.joinpath("0001_b.sql").write_text(f"PRAGMA legacy_alter_table=ON; {RENAMED_AWAY}")
+    shop.apply()
+    assert shop.rows("SELECT \"table\" FROM pragma_foreign_key_list('c')") == [("p",)]
+
+
 def test_a_rebuild_that_forgets_rows_is_reported_as_a_loss(shop: Workshop) -> None:
     shop.add("0000_a", "CREATE TABLE t(x); INSERT INTO t VALUES (1),(2),(3);")
     shop.apply()

@@ -81,6 +81,7 @@ def verify(
                 after=after,
             )
         losses.append(Loss(name, count, after))
+    _refuse_lost_parents(connection, before, now_called, steps)
     _refuse_new_orphans(connection, before, now_called, steps)
     return tuple(losses)
 
@@ -104,6 +105,34 @@ def _follow(names: Iterable[str], steps: Sequence[Step]) -> tuple[dict[str, str]
                 meant.add(was)
     now_called = {was: now for now, was in original.items()}
     return {name: now_called.get(name, name) for name in names}, meant
+
+
+def _refuse_lost_parents(
+    connection: sqlite3.Connection,
+    before: Survey,
+    now_called: Mapping[str, str],
+    steps: Sequence[Step],
+) -> None:
+    """Refuse a reference that a renaming carried along to a table that was dropped then.
+
+    Of tables that were there before only: an old folder's mistake may be mended further on.
+    """
+    renamed_to = {fold(new) for step in steps for _, new in step.renames}
+    if not renamed_to or not before.rows:
+        return
+    tables = set(_tables(connection))
+    old = {now_called.get(name, name) for name in before.rows}
+    for reference in read_references(connection):
+        child, parent = fold(reference.child), fold(reference.parent)
+        if child in old and parent in renamed_to and parent not in tables:
+            raise VerificationFailed(
+                f"Table {child} would reference {parent}, which is no longer there: SQLite carried the"
+                " reference along when the table was renamed.",
+                hint="Make the new table under another name, copy the rows, drop the old table, and rename"
+                " the new one; or write PRAGMA legacy_alter_table=ON before the renaming.",
+                table=child,
+                parent=parent,
+            )
 
 
 def _refuse_new_orphans(
