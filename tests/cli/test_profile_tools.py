@@ -47,22 +47,19 @@ def test_a_tool_is_renamed_hidden_described_and_reset_while_the_gateway_runs(pla
         assert "Did you mean 'echo'?" in misspelt.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("default", "plain", "echo"), "Say what shall change"),
-        (("default", "plain", "echo", "--reset", "--hide"), "Say what shall change"),
-        (("default", "plain", "echo", "--rename", "a b"), "'a b' cannot be the name"),
-        (("default", "other", "echo", "--hide"), "has no server 'other'"),
-        (("nobody", "plain", "echo", "--hide"), "no profile 'nobody'"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(
-    plain: Place, arguments: tuple[str, ...], said: str
-) -> None:
-    done = plain.run("profile", "tool", *arguments)
-    assert done.code == 2
-    assert said in done.stderr
+REFUSED = [
+    (("default", "plain", "echo"), "Say what shall change"),
+    (("default", "plain", "echo", "--reset", "--hide"), "Say what shall change"),
+    (("default", "plain", "echo", "--rename", "a b"), "'a b' cannot be the name"),
+    (("default", "other", "echo", "--hide"), "has no server 'other'"),
+    (("nobody", "plain", "echo", "--hide"), "no profile 'nobody'"),
+]
+
+
+def test_what_makes_no_sense_is_refused(plain: Place) -> None:
+    for arguments, said in REFUSED:
+        done = plain.run("profile", "tool", *arguments)
+        assert (done.code, said in done.stderr) == (2, True), done.stderr
 
 
 def test_calls_are_found_again_without_their_payloads(plain: Place) -> None:

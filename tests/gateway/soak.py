@@ -39,6 +39,8 @@ PATIENCE_S = 60
 """An answer that takes longer is lost."""
 IDLE_S = 6
 """Longer than connections in the pools are kept."""
+POOLED = 20
+"""Connections to the server over HTTP that the gateway may keep for longer than that."""
 PROCESSES = 3
 """Two children, and the grandchild of one."""
 
@@ -272,7 +274,7 @@ def leaks(samples: Sequence[Held], *, memory_mib: float) -> list[str]:
     found = []
     if last.tasks > first.tasks + 3:
         found.append(f"tasks: {first.tasks} → {last.tasks}")
-    if last.descriptors > first.descriptors + 5:
+    if last.descriptors > first.descriptors + POOLED:
         found.append(f"descriptors: {first.descriptors} → {last.descriptors}")
     found += [f"processes: {held.processes}" for held in samples if held.processes != PROCESSES]
     if after > before + memory_mib:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.gateway.approval import HELD, judge
 from local_mcp_gateway.gateway.catalog import Item, union
 from local_mcp_gateway.service.approving import altered_tools, approve_tools
@@ -108,6 +110,23 @@ async def test_a_held_tool_is_neither_listed_nor_called_until_it_is_approved(
         assert "echo" in await names(running)
         assert await use(running, "echo", a=1) == '{"a": 1}'
         assert running.gateway.status()["servers"]["plain"]["held"] == []
+
+
+async def test_only_what_was_looked_at_is_approved(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, described(tmp_path, "Says it."), options=HOLDING) as running:
+        await running.post(call("tools/list"))
+        await running.kept("plain")
+        await describe(running, tmp_path, "Other.")
+        await running.kept("plain", "Other.")
+        server = running.gateway._hub.registry.upstreams["plain"].definition
+        (looked_at,) = await altered_tools(running.database, server.id)
+        await describe(running, tmp_path, "Worse than other.")
+        await running.kept("plain", "Worse than other.")
+        tools = {"echo": looked_at["offered"]}
+        with pytest.raises(UsageProblem, match="has changed once more"):
+            await approve_tools(running.database, {"name": "plain", "tools": tools})
+        await running.gateway.reload()
+        assert (await use(running, "echo"))["code"] == HELD
 
 
 async def test_a_tool_stays_held_over_a_restart_and_is_free_when_it_is_as_before(
