@@ -27,9 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests import tally
 from tests.harness import REPOSITORY, Finished, GatewayProcess, Place, new_place, strace_missing
+
+# How long an example takes says something about the machine only.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 # A shell that starts the tests in the background has SIGINT ignored, and every process that they start
 # would inherit that: Ctrl+C could not be tested.

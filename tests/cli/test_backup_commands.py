@@ -474,6 +474,79 @@ def test_a_seed_that_ends_the_program_is_a_failed_seed(kept: Place, tmp_path: Pa
     assert kept.content() == before
 
 
+INSERT = "connection.execute(\"INSERT INTO notes VALUES (9, 'half', 1)\")"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["with connection:", f"    {INSERT}"], "all seeds are one transaction"),
+        (["connection.executescript('SELECT 1')"], "all seeds are one transaction"),
+        ([INSERT, "connection.close()"], "closed the connection"),
+        (["connection.execute('DELETE FROM __drizzle_migrations')"], "is not for seeds"),
+    ],
+)
+def test_what_a_seed_in_python_may_not_do_is_said_in_words(
+    kept: Place, tmp_path: Path, lines: list[str], said: str
+) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text("def seed(connection):\n" + "".join(f"    {line}\n" for line in lines))
+    before = kept.content()
+    done = kept.run("db", "seed", file)
+    assert done.code == 5
+    assert said in done.stderr
+    assert kept.content() == before
+
+
+def test_a_seed_may_not_write_what_the_guard_keeps(kept: Place, tmp_path: Path) -> None:
+    file = tmp_path / "bad.sql"
+    file.write_text("SELECT 1;\nDELETE FROM __guard_history;")
+    done = kept.run("db", "seed", file)
+    assert done.code == 5
+    assert f"{file}, line 2: what the guard keeps" in done.stderr
+
+
+def test_a_seed_that_breaks_a_deferred_foreign_key_is_a_failed_seed(
+    kept: Place, tmp_path: Path
+) -> None:
+    kept.folder.add(
+        "child",
+        "CREATE TABLE child (of INTEGER REFERENCES notes (id) DEFERRABLE INITIALLY DEFERRED)",
+    )
+    assert kept.migrate().code == 0
+    file = tmp_path / "bad.sql"
+    file.write_text("INSERT INTO child VALUES (99);")
+    done = kept.run("db", "seed", file)
+    assert done.code == 5
+    assert "refer to rows which are not there" in done.stderr
+    assert kept.query("SELECT count(*) FROM child") == [(0,)]
+
+
+@pytest.mark.parametrize("command", ["seed", "restore"])
+def test_a_table_made_by_hand_stays_drift_after(kept: Place, tmp_path: Path, command: str) -> None:
+    kept.write("CREATE TABLE by_hand (x)")
+    file = tmp_path / "good.sql"
+    file.write_text("INSERT INTO notes VALUES (7, 'good', 1);")
+    assert kept.run("db", "backup", "create").code == 0
+    done = kept.run("db", *(["seed", file] if command == "seed" else ["restore", "--yes"]))
+    assert done.code == 0, done.stderr
+    status = kept.run("db", "status", "--json")
+    assert [drift["object"] for drift in status.json()["drift"]] == ["by_hand"]
+
+
+@pytest.mark.parametrize("command", ["restore", "reset"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a file away needs root")
+def test_the_file_that_comes_back_has_the_owner_and_the_mode_of_the_old_one(
+    kept: Place, command: str
+) -> None:
+    assert kept.run("db", "backup", "create").code == 0
+    os.chown(kept.database, 65534, 1)
+    kept.database.chmod(0o660)
+    assert kept.run("db", command, "--yes").code == 0
+    found = kept.database.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (65534, 1, 0o660)
+
+
 def test_a_seed_that_is_not_there_is_a_usage_error(kept: Place) -> None:
     assert kept.run("db", "seed", "nowhere.sql").code == 2
     assert kept.run("db", "seed", kept.folder.journal_file).code == 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -48,8 +49,20 @@ def swap(database: Path, new: Path, *, aside: Path | None) -> None:
         for side in names.side_files(real):
             side.unlink(missing_ok=True)
         flush(real.parent)
+        _inherit(real, new)
         new.rename(real)
         flush(real.parent)
+
+
+def _inherit(real: Path, new: Path) -> None:
+    """Give the new file the owner and the mode of the old one: root may do this for somebody else.
+
+    The group, where the user is not allowed to choose it, is what a new file of theirs has.
+    """
+    with suppress(FileNotFoundError, PermissionError):
+        old = real.stat()
+        new.chmod(stat.S_IMODE(old.st_mode))
+        os.chown(new, old.st_uid, old.st_gid)
 
 
 @contextmanager

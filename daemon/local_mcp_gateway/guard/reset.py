@@ -29,8 +29,7 @@ from local_mcp_gateway.guard.guard import guarded
 from local_mcp_gateway.guard.seed import plant
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
-from local_mcp_gateway.migrate.seals import text_fingerprint
-from local_mcp_gateway.migrate.seeds import require_files
+from local_mcp_gateway.migrate.seeds import named_deferred_keys, require_files
 
 if TYPE_CHECKING:
     import threading
@@ -135,17 +134,12 @@ def _finish(
         begin_immediate(fresh, staged)
         saved = backup.name if backup else None
         ensure_ledger(fresh)
-        note_event(
-            fresh,
-            "reset",
-            backup=saved,
-            program_version=policy.program_version,
-            fingerprint=text_fingerprint(fresh),
-        )
+        note_event(fresh, "reset", backup=saved, program_version=policy.program_version)
         if seeds:
             plant(fresh, seeds, program_version=policy.program_version, backup=saved)
         written = digest(fresh)
-        fresh.execute("COMMIT")
+        with named_deferred_keys():
+            fresh.execute("COMMIT")
         (busy, *_) = fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy or any(side.exists() for side in names.side_files(staged)):
         raise DiskProblem(f"The fresh database {staged} could not be brought into one file.")

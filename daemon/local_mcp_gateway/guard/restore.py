@@ -67,5 +67,4 @@ def note_restore(connection: sqlite3.Connection, *, backup: Backup, program_vers
         "restored",
         backup=backup.name,
         program_version=program_version,
-        fingerprint=backup.fingerprint,
     )

@@ -16,7 +16,12 @@ from local_mcp_gateway.guard.hold import commit, settle
 from local_mcp_gateway.guard.values import Done
 from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
 from local_mcp_gateway.migrate.seals import text_fingerprint
-from local_mcp_gateway.migrate.seeds import require_files, run_seeds
+from local_mcp_gateway.migrate.seeds import (
+    named_deferred_keys,
+    require_files,
+    roll_back,
+    run_seeds,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -65,10 +70,10 @@ def seed_guarded(attempt: Attempt, files: Sequence[Path], *, lock_timeout_s: flo
                     backup=backup.name,
                 )
                 attempt.checkpoint()
-                commit(attempt, live)
+                with named_deferred_keys():
+                    commit(attempt, live)
             finally:
-                if live.in_transaction:
-                    live.execute("ROLLBACK")
+                roll_back(live)
         settle(attempt, Done((), now, ()), backup)
         lock.record_clean_stop()
     attempt.emit("database.seeded", database=str(database), files=[str(file) for file in files])
@@ -85,8 +90,5 @@ def plant(
     """Run the seeds inside the caller's transaction, record them, and return the schema's fingerprint."""
     run_seeds(connection, files)
     ensure_ledger(connection)
-    now = text_fingerprint(connection)
-    note_event(
-        connection, "seeded", backup=backup, program_version=program_version, fingerprint=now
-    )
-    return now
+    note_event(connection, "seeded", backup=backup, program_version=program_version)
+    return text_fingerprint(connection)

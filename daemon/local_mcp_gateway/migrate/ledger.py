@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from local_mcp_gateway.migrate.seals import schema_version
+from local_mcp_gateway.migrate.seals import last_seal, schema_version
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
@@ -193,9 +193,12 @@ def note_event(
     *,
     program_version: str,
     backup: str | None,
-    fingerprint: str | None,
 ) -> None:
-    """Append what happened to the whole database, not to one migration: restored, reset, seeded."""
+    """Append what happened to the whole database, not to one migration: restored, reset, seeded.
+
+    The schema's last seal is carried on: what somebody changed by hand before stays a drift.
+    """
+    fingerprint, version = last_seal(connection)
     row = history_row(
         event,
         None,
@@ -203,7 +206,7 @@ def note_event(
         backup=backup,
         program_version=program_version,
         fingerprint=fingerprint,
-        version=schema_version(connection) if fingerprint else None,
+        version=version,
     )
     connection.execute(INSERT_HISTORY, row)
 

@@ -44,7 +44,7 @@ def schema_version(connection: sqlite3.Connection) -> int:
 
 def last_fingerprint(connection: sqlite3.Connection) -> str | None:
     """Return the schema's fingerprint after the last change that we made, if we made one."""
-    return _last(connection)[0]
+    return last_seal(connection)[0]
 
 
 def sealed_fingerprint(connection: sqlite3.Connection) -> str | None:
@@ -52,11 +52,12 @@ def sealed_fingerprint(connection: sqlite3.Connection) -> str | None:
 
     None where that is not known: then the schema has to be inspected.
     """
-    fingerprint, version = _last(connection)
+    fingerprint, version = last_seal(connection)
     return fingerprint if version == schema_version(connection) else None
 
 
-def _last(connection: sqlite3.Connection) -> tuple[str | None, int | None]:
+def last_seal(connection: sqlite3.Connection) -> tuple[str | None, int | None]:
+    """Return fingerprint and counter as our newest row has them."""
     try:
         row = connection.execute(
             "SELECT fingerprint, schema_version FROM __guard_history ORDER BY id DESC LIMIT 1"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import runpy
 import sqlite3
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.errors import GatewayError, SeedFailed, UsageProblem
+from local_mcp_gateway.migrate.ledger import GUARD_TABLES
 from local_mcp_gateway.migrate.statements import split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -26,28 +28,71 @@ def require_files(files: Sequence[Path]) -> None:
 def run_seeds(connection: sqlite3.Connection, files: Sequence[Path]) -> None:
     """Run the seeds in order inside the caller's transaction; raises SeedFailed, naming file and line.
 
-    A `.py` seed has a function `seed(connection)`. Neither kind may begin or end a transaction.
+    A `.py` seed has a function `seed(connection)`. Neither kind may begin or end a transaction, or
+    write what the guard keeps about migrations.
     """
-    connection.set_authorizer(_no_transactions)
+    for file in files:
+        bounds = _Bounds()
+        connection.set_authorizer(bounds)
+        try:
+            _run(connection, file, bounds)
+        finally:
+            with suppress(sqlite3.ProgrammingError):  # the seed may have closed it
+                connection.set_authorizer(None)
+
+
+@contextmanager
+def named_deferred_keys() -> Iterator[None]:
+    """Call it a failed seed when COMMIT, inside, finds that a deferred foreign key does not hold."""
     try:
-        for file in files:
-            _run(connection, file)
-    finally:
-        connection.set_authorizer(None)
+        yield
+    except sqlite3.IntegrityError as error:
+        raise SeedFailed(
+            f"The seeds leave rows that refer to rows which are not there: {error}.",
+            hint="Let them insert the parents too; the database is as it was.",
+        ) from error
 
 
-def _run(connection: sqlite3.Connection, file: Path) -> None:
+def roll_back(connection: sqlite3.Connection) -> None:
+    """Undo what the seeds did and was not committed; closing the connection, as one may have, did so."""
+    with suppress(sqlite3.ProgrammingError):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+class _Bounds:
+    """SQLite's authorizer for a seed: all are one transaction, which is not theirs."""
+
+    def __init__(self) -> None:
+        self.crossed = ""
+        """What the seed was refused, as a sentence; empty while it was not."""
+
+    def __call__(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        if action in _TRANSACTION:
+            self.crossed = (
+                "all seeds are one transaction, which `with connection:`, commit() and"
+                " executescript() would end; use execute() and executemany() alone"
+            )
+        elif action in _WRITES and {first, second} & GUARD_TABLES:
+            self.crossed = "what the guard keeps about migrations is not for seeds"
+        else:
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_DENY
+
+
+def _run(connection: sqlite3.Connection, file: Path, bounds: _Bounds) -> None:
     try:
         if file.suffix == ".py":
             _run_python(connection, file)
         else:
-            _run_sql(connection, file)
+            _run_sql(connection, file, bounds)
     except GatewayError:
         raise
     except SystemExit as error:
         raise SeedFailed(f"{file} ended the program (sys.exit) instead of returning.") from error
     except Exception as error:  # whatever a person's Python does
-        raise SeedFailed(f"{file}: {type(error).__name__}: {error}.") from error
+        why = bounds.crossed or f"{type(error).__name__}: {error}"
+        raise SeedFailed(f"{file}: {why}.") from error
 
 
 def _run_python(connection: sqlite3.Connection, file: Path) -> None:
@@ -55,17 +100,34 @@ def _run_python(connection: sqlite3.Connection, file: Path) -> None:
     if not callable(run):
         raise SeedFailed(f"{file} has no function `seed(connection)`.")
     run(connection)
+    try:
+        connection.execute("SELECT 1")
+    except sqlite3.ProgrammingError as error:
+        raise SeedFailed(f"{file} closed the connection, which is not its own.") from error
 
 
-def _run_sql(connection: sqlite3.Connection, file: Path) -> None:
+def _run_sql(connection: sqlite3.Connection, file: Path, bounds: _Bounds) -> None:
     for statement in split(file.read_text(encoding="utf-8")):
         try:
             connection.execute(statement.text)
         except (sqlite3.Error, sqlite3.Warning) as error:
-            raise SeedFailed(f"{file}, line {statement.line}: {error}.") from error
+            why = bounds.crossed or error
+            raise SeedFailed(f"{file}, line {statement.line}: {why}.") from error
 
 
-def _no_transactions(action: int, *_: str | None) -> int:
-    """Refuse BEGIN, COMMIT and the like: the seeds are one transaction, which is not theirs."""
-    forbidden = (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
-    return sqlite3.SQLITE_DENY if action in forbidden else sqlite3.SQLITE_OK
+_TRANSACTION: Final = frozenset(
+    {
+        sqlite3.SQLITE_TRANSACTION,
+        sqlite3.SQLITE_ATTACH,
+        sqlite3.SQLITE_DETACH,
+    }
+)
+_WRITES: Final = frozenset(
+    {
+        sqlite3.SQLITE_INSERT,
+        sqlite3.SQLITE_UPDATE,
+        sqlite3.SQLITE_DELETE,
+        sqlite3.SQLITE_DROP_TABLE,
+        sqlite3.SQLITE_ALTER_TABLE,
+    }
+)
