@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.replay import Replay
     from local_mcp_gateway.gateway.visit import Visit
 
+MOST_WAITING_BYTES: Final = 8 * 1024 * 1024
+"""How much waits for a client before notifications for it are let go."""
 WATCH_AFTER_S: Final = 0.25
 PRIMED_SINCE: Final = "2025-11-25"
 """The first revision whose clients take an empty event that only has an id."""
@@ -57,6 +59,7 @@ class Exchange:
         self._keepalive_s = keepalive_s
         self._replay: Replay | None = None
         self._relaying = False
+        self._waiting_bytes = 0
         self._queue: asyncio.Queue[bytes | None] | None = None
         self._writer: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -77,6 +80,8 @@ class Exchange:
         """Send a notification before the answer, or to the session's own stream if this cannot."""
         if not self._wanted(method, params):
             return
+        if self._waiting_bytes > MOST_WAITING_BYTES:
+            return  # the client does not read: what is only news is lost to it
         message = envelope.notification(method, params)
         if self._streams:
             self.push(message)
@@ -100,7 +105,9 @@ class Exchange:
             return  # the answer is on its way, and nothing comes after it
         self._commit()
         assert self._queue is not None, "committed"
-        self._queue.put_nowait(self._event(message))
+        event = self._event(message)
+        self._waiting_bytes += len(event)
+        self._queue.put_nowait(event)
 
     async def relay(self, large: LargeAnswer) -> int:
         """Send an answer as it comes; return its size. It is not kept for who comes back.
@@ -213,6 +220,7 @@ class Exchange:
             last = chunk is None
             await send({"type": "http.response.body", "body": chunk or b"", "more_body": not last})
             queue.task_done()
+            self._waiting_bytes = 0 if queue.empty() else self._waiting_bytes - len(chunk or b"")
             if last:
                 return
 

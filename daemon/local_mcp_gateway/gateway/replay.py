@@ -2,6 +2,7 @@
 
 Each POST of a session that is answered with a stream has one. While its client is away, its call goes
 on for `GRACE_S`; a client that comes back in that time gets what it missed, and the rest as it comes.
+As long after its end, a stream is forgotten.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from collections.abc import Callable
 from typing import Final
 
 from local_mcp_gateway.gateway import sse
+from local_mcp_gateway.gateway.envelope import number_of
 
 GRACE_S: Final = 30.0
 RETRY_MS: Final = 500
 """How long a client whose stream broke is asked to wait before it comes back."""
 KEPT_EVENTS: Final = 1000
+KEPT_BYTES: Final = 8 * 1024 * 1024
+"""How much one session's streams keep together; what was sent first goes first."""
 KEPT_STREAMS: Final = 16
 """Streams of one session that are kept; the oldest goes first."""
 
@@ -24,10 +28,12 @@ KEPT_STREAMS: Final = 16
 class Replay:
     """One stream: its events as they were sent, numbered, and whether it has ended."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, forget: Callable[[], object]) -> None:
         self.name = name
         self.ended = False
-        self._events: deque[tuple[int, bytes]] = deque(maxlen=KEPT_EVENTS)
+        self.bytes = 0
+        self._forget = forget
+        self._events: deque[tuple[int, bytes]] = deque()
         self._numbered = 0
         self._arrived = asyncio.Event()
         self._giving_up: asyncio.TimerHandle | None = None
@@ -42,9 +48,19 @@ class Replay:
         """Keep a message under the next number without sending it; return its id."""
         self._numbered += 1
         identity = f"{self.name}.{self._numbered}"
-        self._events.append((self._numbered, sse.render(message, identity=identity)))
+        event = sse.render(message, identity=identity)
+        if len(self._events) == KEPT_EVENTS:
+            self.drop_oldest()
+        self._events.append((self._numbered, event))
+        self.bytes += len(event)
+        while self.bytes > KEPT_BYTES and len(self._events) > 1:
+            self.drop_oldest()
         self._arrived.set()
         return identity
+
+    def drop_oldest(self) -> None:
+        """Forget the event that was sent first."""
+        self.bytes -= len(self._events.popleft()[1])
 
     def priming(self) -> bytes:
         """Return the empty event that gives a client an id to come back with (2025-11-25)."""
@@ -52,6 +68,8 @@ class Replay:
 
     def end(self) -> None:
         """Say that nothing more will come."""
+        if not self.ended:
+            asyncio.get_running_loop().call_later(GRACE_S, self._forget)
         self.ended = True
         self._arrived.set()
         if self._giving_up is not None:
@@ -95,14 +113,23 @@ class Replays:
     def open(self) -> Replay:
         """Begin to keep a stream."""
         self._named += 1
-        replay = Replay(f"p{self._named}")
-        self._kept[replay.name] = replay
-        while len(self._kept) > KEPT_STREAMS:
+        name = f"p{self._named}"
+        replay = Replay(name, lambda: self._kept.pop(name, None))
+        self._kept[name] = replay
+        while len(self._kept) > KEPT_STREAMS or (self.bytes > KEPT_BYTES and len(self._kept) > 1):
             self._kept.pop(next(iter(self._kept)))
         return replay
+
+    @property
+    def bytes(self) -> int:
+        """Return how much is kept."""
+        return sum(replay.bytes for replay in self._kept.values())
 
     def find(self, event_id: str) -> tuple[Replay, int] | None:
         """Return the stream that an event's id belongs to, and the event's number."""
         name, _, number = event_id.partition(".")
         replay = self._kept.get(name)
-        return (replay, int(number)) if replay is not None and number.isdigit() else None
+        at = number_of(number.encode())
+        return (
+            (replay, at) if replay is not None and number.isascii() and number.isdigit() else None
+        )

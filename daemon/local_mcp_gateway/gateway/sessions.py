@@ -28,6 +28,8 @@ KEPT_EVENTS: Final = 256
 """Messages of the GET stream that are kept, for a client that comes back with Last-Event-ID."""
 IDLE_S: Final = 24 * 3600
 MOST_SESSIONS: Final = 10_000
+LOOK_S: Final = 600.0
+"""How often is looked for sessions that nobody uses, at the most."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +82,10 @@ class Session:
             self.outbox.popleft()
         if self._arrived is not None:
             self._arrived.set()
+
+    def come_back(self, last: int) -> None:
+        """Go on after the message that the client says it had last."""
+        self.taken = min(last, self._numbered)
 
     def after(self, number: int) -> list[tuple[int, bytes]]:
         """Return the kept messages that came after that number."""
@@ -139,6 +145,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self._looked = time.monotonic()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -151,7 +158,9 @@ class Sessions:
         session = Session(secrets.token_hex(16), profile)
         session.introduce(params)
         self._sessions[session.id] = session
-        if len(self._sessions) > MOST_SESSIONS:
+        now = time.monotonic()
+        if len(self._sessions) > MOST_SESSIONS or now - self._looked > LOOK_S:
+            self._looked = now
             self._forget_idle()
         return session
 
@@ -173,9 +182,10 @@ class Sessions:
         session.end()
 
     def _forget_idle(self) -> None:
-        """Forget who has not been heard for a day; else the one that has been silent for longest."""
+        """Forget who has not been heard for a day; of too many, the one that is silent for longest."""
         idle = [s for s in self if not s.streams and not s.running]
         oldest = min(idle, key=lambda session: session.last_seen, default=None)
+        oldest = oldest if len(self._sessions) > MOST_SESSIONS else None
         limit = time.monotonic() - IDLE_S
         for session in idle:
             if session.last_seen < limit or session is oldest:

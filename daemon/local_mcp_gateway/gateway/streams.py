@@ -91,8 +91,8 @@ async def serve_stream(hub: Hub, session: Session, visit: Visit) -> None:
     if session.replays is not None and (found := session.replays.find(last)) is not None:
         await _resume(hub, session, *found, visit)
         return
-    if last.isdigit():
-        session.taken = int(last)
+    if last.isascii() and last.isdigit():
+        session.come_back(envelope.number_of(last.encode()))
 
     async def following() -> bytes | None:
         while not (waiting := session.after(session.taken)):
