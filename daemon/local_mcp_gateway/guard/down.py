@@ -109,7 +109,7 @@ def _plan(
         )
     remaining = resolution.applied[: len(resolution.applied) - len(chain)]
     with closing(
-        replay((entry.migration for entry in remaining), prepare=attempt.prepare)
+        replay((entry.migration for entry in remaining), prepare=attempt.prepare, past=True)
     ) as memory:
         expected = inspect(memory)
     statements = [statement.text for way in ways for statement in split(way.sql)]

@@ -163,7 +163,7 @@ def _pending(
     done = tuple(entry.migration for entry in resolution.applied)
     found: dict[str, tuple[Hazard, ...]] = {}
     try:
-        with closing(replay(done, prepare=register)) as memory:
+        with closing(replay(done, prepare=register, past=True)) as memory:
             before: Schema | None = None
             for migration in pending if done else ():  # a fresh database has nothing to lose
                 if cannot_fail_on_data(migration.sql):

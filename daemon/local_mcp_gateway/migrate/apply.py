@@ -117,11 +117,16 @@ def run(
     inspect: Inspector | None = None,
     stop: threading.Event | None = None,
     down: str | None = None,
+    past: bool = False,
 ) -> Step:
-    """Run the statements of one migration (or of its way back, given as text); records nothing."""
+    """Run the statements of one migration (or of its way back, given as text); records nothing.
+
+    `past`: it ran elsewhere, and only its schema counts here. What changes rows may fail then, on rows
+    that are not here, and what the guard would not run is passed over.
+    """
     begun = perf_counter()
     authority.start_migration()
-    _refuse_unknown_directives(migration)
+    _refuse_unknown_directives(migration, past=past)
     renames: list[tuple[str, str]] = []
     count = 0
     sql = migration.sql if down is None else down
@@ -139,7 +144,9 @@ def run(
             for _ in execute(statement.text):
                 pass  # a SELECT or RETURNING has to be read to its end to have its effect
         except (sqlite3.Error, ValueError) as error:  # ValueError: text that SQLite cannot be given
-            raise _blamed(error, migration, statement, authority, down=down is not None) from error
+            told = _blamed(error, migration, statement, authority, down=down is not None)
+            forgiven = past and connection.in_transaction
+            _raise_unless(forgiven=forgiven, told=told, statement=statement, error=error)
         count += 1
         if actions is not None:
             actions.after(statement)
@@ -218,14 +225,22 @@ def restore_state(connection: sqlite3.Connection, authority: Authority) -> None:
             connection.execute(f'DROP {kind} IF EXISTS temp."{quoted}"')
 
 
+def _raise_unless(
+    *, forgiven: bool, told: GatewayError, statement: Statement, error: Exception
+) -> None:
+    """Raise, unless it is forgiven and the statement leaves the schema as it is."""
+    if not forgiven or first_words(statement.text, 1)[0] in ("CREATE", "ALTER", "DROP"):
+        raise told from error
+
+
 def _replaces(sql: str) -> bool:
     """Tell `UPDATE OR REPLACE`, which removes the rows that stand in its way, from a plain UPDATE."""
     return sql[:6].upper() == "UPDATE" and first_words(sql, 3) == ("UPDATE", "OR", "REPLACE")
 
 
-def _refuse_unknown_directives(migration: Migration) -> None:
+def _refuse_unknown_directives(migration: Migration, *, past: bool) -> None:
     directives = migration.directives
-    if directives.unknown:
+    if directives.unknown and not past:
         raise ForbiddenStatement(
             f"{migration.path.name} asks the guard for `{directives.unknown[0]}`, which it does not know.",
             hint="It knows: no-transaction, foreign-keys=on, accept NAME.",

@@ -21,11 +21,13 @@ def replay(
     prepare: Callable[[sqlite3.Connection], None] | None = None,
     inspect: Inspector | None = None,
     stop: threading.Event | None = None,
+    past: bool = False,
 ) -> sqlite3.Connection:
     """Return a database in memory with these migrations applied; the caller closes it.
 
     `prepare` registers what the migrations call. Files without a transaction change no schema and are
-    left out. Raises what applying them raises.
+    left out. Raises what applying them raises; `past`: they ran elsewhere, so only where the schema
+    cannot be made.
     """
     connection = open_scratch()
     try:
@@ -35,7 +37,7 @@ def replay(
         with supervised(connection, stop) as authority:
             for migration in migrations:
                 if not migration.directives.no_transaction:
-                    run(connection, migration, authority, inspect=inspect, stop=stop)
+                    run(connection, migration, authority, inspect=inspect, stop=stop, past=past)
         connection.execute("COMMIT")
     except BaseException:
         connection.close()
