@@ -86,7 +86,7 @@ def write_folder(path: Path, count: int) -> Path:
 def ours(database: Path, folder: Path, *arguments: str) -> list[str]:
     """Return the command that a person would type."""
     options = ["--database", str(database), "--migrations", str(folder)]
-    return [sys.executable, "-m", "local_mcp_gateway", *options, "db", *arguments]
+    return [str(Path(sys.executable).with_name("local-mcp-gateway")), *options, "db", *arguments]
 
 
 def floor(database: Path, folder: Path) -> list[str]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway import config
 from local_mcp_gateway.errors import DatabasePathProblem
+from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
 
 
-@dataclass
+@frozen
 class Invocation:
     """One run of the command line: what `ctx.obj` holds."""
 
-    config_file: Path | None = None
-    options: Mapping[str, object] = field(default_factory=dict)
+    config_file: Path | None
+    options: Mapping[str, object]
 
     @cached_property
     def settings(self) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
@@ -60,11 +60,11 @@ class GuardReport:
         }
 
 
-@dataclass(slots=True)
 class Phases:
     """How long each phase of a start took, in milliseconds, in the order in which they began."""
 
-    durations_ms: dict[str, float] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.durations_ms: dict[str, float] = {}
 
     @contextmanager
     def measured(self, phase: str) -> Iterator[None]:
