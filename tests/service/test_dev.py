@@ -325,6 +325,20 @@ def test_drop_needs_no_rewind_for_a_migration_that_was_refused(
     assert place.content() == before
 
 
+def test_without_its_own_tables_the_gateway_says_so_and_serves_what_it_knows(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    dropped = place.run("db", "drop", "--yes")  # the newest of those that the program brings
+    assert dropped.code == 0, dropped.stderr
+    refused = gateway.wait_for("migration.hot_refused")
+    assert "the gateway's own tables (approved_tools)" in refused["message"]
+    assert alive(gateway)
+    place.folder.write("0003_back", "CREATE TABLE oops (id INTEGER PRIMARY KEY);")
+    applied(gateway, "0003_back")
+    assert alive(gateway)
+
+
 def test_drop_is_refused_while_a_gateway_that_is_not_in_dev_mode_serves(
     gateway_process: GatewayProcess, shipped: Place
 ) -> None:

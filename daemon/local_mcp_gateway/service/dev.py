@@ -21,6 +21,7 @@ from local_mcp_gateway.errors import HistoryRefused
 from local_mcp_gateway.guard.attempt import Attempt
 from local_mcp_gateway.guard.hot_apply import hot_apply
 from local_mcp_gateway.log import LEVEL
+from local_mcp_gateway.service.own_tables import require_own_tables
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.refusal import as_told, fields_of
 from local_mcp_gateway.service.stable import JOURNAL, Look, settled
@@ -95,10 +96,7 @@ class HotApply:
         try:
             report, paused_ms = await self._bring_up()
         except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
-            self.problem = as_told(error)
-            # What has to be done is the same as at a start, but nothing has to be started.
-            hint = self.problem.hint.replace("start again", "save")
-            self._emit("migration.hot_refused", **{**fields_of(self.problem), "hint": hint})
+            self._tell_problem(error)
             return
         finally:
             self._seen = seen.with_journal_of(self._folder)
@@ -115,7 +113,23 @@ class HotApply:
         if mended and not report.applied:
             self._emit("dev.mended")
         if report.applied or mended:
+            await self._read_again()
+
+    def _tell_problem(self, error: Exception) -> None:
+        self.problem = as_told(error)
+        # What has to be done is the same as at a start, but nothing has to be started.
+        hint = self.problem.hint.replace("start again", "save")
+        self._emit("migration.hot_refused", **{**fields_of(self.problem), "hint": hint})
+
+    async def _read_again(self) -> None:
+        """Let the gateway read its own tables again; where they are gone, it serves what it knows."""
+        try:
+            await anyio.to_thread.run_sync(
+                require_own_tables, self._settings.database_path, self._folder
+            )
             await self._applied()
+        except Exception as error:  # noqa: BLE001  the next save may mend it
+            self._tell_problem(error)
 
     async def _bring_up(self) -> tuple[GuardReport, float]:
         """Apply the folder, after taking back what it no longer says."""
@@ -173,7 +187,7 @@ class HotApply:
             done, dropped = await anyio.to_thread.run_sync(drop_newest, self._attempt(), tag)
         if done:
             self._emit("migration.rewound", **done.as_fields())
-            await self._applied()
+            await self._read_again()
         return {
             "tag": dropped.tag,
             "files": [str(file) for file in dropped.files],

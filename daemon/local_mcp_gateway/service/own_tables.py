@@ -14,7 +14,7 @@ from local_mcp_gateway.errors import MigrationsFolderProblem
 if TYPE_CHECKING:
     from pathlib import Path
 
-NEEDED = frozenset({"mcp_servers", "profiles", "profile_mcp_servers"})
+NEEDED = frozenset({"mcp_servers", "profiles", "profile_mcp_servers", "approved_tools"})
 
 
 def require_own_tables(database: Path, migrations: Path) -> None:
