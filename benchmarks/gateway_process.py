@@ -15,6 +15,7 @@ import uvicorn
 from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.gateway.options import GatewayOptions
+from local_mcp_gateway.service.one_write import OneWriteProtocol
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
     Member,
@@ -54,8 +55,14 @@ async def main(folder: Path, servers: list[ServerDefinition]) -> None:
                 socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
             )  # asyncio does not see TCP here
             print(f"http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
-            config = uvicorn.Config(
-                gateway.app, log_level="warning", access_log=False, lifespan="off"
+            config = uvicorn.Config(  # as `serve` has it
+                gateway.app,
+                http=OneWriteProtocol,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                proxy_headers=False,
+                server_header=False,
             )
             await uvicorn.Server(config).serve([listening])
 

@@ -16,6 +16,7 @@ import anyio
 import uvicorn
 
 from local_mcp_gateway.service.drain import Drainable
+from local_mcp_gateway.service.one_write import OneWriteProtocol
 
 if TYPE_CHECKING:
     import socket
@@ -45,6 +46,7 @@ async def serving(
     config = uvicorn.Config(
         drainable,
         loop="none",
+        http=OneWriteProtocol,
         interface="asgi3",
         lifespan="off",
         ws="none",
