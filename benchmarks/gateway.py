@@ -25,7 +25,8 @@ from benchmarks.table import Row, Size
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = {Size.QUICK: 1, Size.SHORT: 3, Size.LONG: 7}
-CALLS = {Size.QUICK: 100, Size.SHORT: 150, Size.LONG: 1500}
+CALLS = {Size.QUICK: 150, Size.SHORT: 200, Size.LONG: 1500}
+BURSTS = 6
 CONNECTIONS = 32
 HELLO = {
     "jsonrpc": "2.0",
@@ -39,7 +40,7 @@ HELLO = {
 }
 CALL = (
     b'{"jsonrpc":"2.0","id":%d,"method":"tools/call",'
-    b'"params":{"name":"echo","arguments":{"text":"hello"}}}'
+    b'"params":{"name":"%s","arguments":{"text":"hello"}}}'
 )
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 
@@ -59,8 +60,8 @@ def side(module: str, *arguments: str) -> Iterator[tuple[str, int]]:
 class Load:
     """One side under load, on connections that stay open."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
-        self._url, self._http = url, http
+    def __init__(self, url: str, http: aiohttp.ClientSession, tool: bytes = b"echo") -> None:
+        self._url, self._http, self._tool = url, http, tool
         self._headers = dict(HEADERS)
         self._ids = itertools.count(1)
 
@@ -78,18 +79,18 @@ class Load:
 
     async def call(self) -> None:
         async with self._http.post(
-            self._url, data=CALL % next(self._ids), headers=self._headers
+            self._url, data=CALL % (next(self._ids), self._tool), headers=self._headers
         ) as reply:
             body = await reply.read()
             assert b"hello" in body, body
 
     async def p50_ms(self, calls: int) -> float:
-        taken = []
-        for _ in range(calls):
-            started = time.perf_counter()
-            await self.call()
-            taken.append(time.perf_counter() - started)
-        return statistics.median(taken) * 1000
+        return statistics.median([await self.timed_ms() for _ in range(calls)])
+
+    async def timed_ms(self) -> float:
+        started = time.perf_counter()
+        await self.call()
+        return (time.perf_counter() - started) * 1000
 
     async def rate(self, calls: int) -> float:
         left = iter(range(calls))
@@ -112,22 +113,31 @@ def cpu_s(pid: int) -> float:
 Found = dict[str, tuple[float, float, float]]
 
 
-async def _measure(sides: dict[str, tuple[str, int]], size: Size) -> Found:
-    """Return p50 in ms, calls/s and CPU in ms a call of each side: medians over rounds in turns."""
+async def compare(sides: dict[str, tuple[str, int]], size: Size, tool: bytes = b"echo") -> Found:
+    """Return p50 in ms, calls/s and CPU in ms a call of each side.
+
+    For p50 each side is called once in its turn, and loaded in short bursts in turn, so that all see
+    the same machine.
+    """
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
-        loads = {name: Load(url, http) for name, (url, _) in sides.items()}
+        loads = {name: Load(url, http, tool) for name, (url, _) in sides.items()}
         for load in loads.values():
             await load.open()
         times: dict[str, list[float]] = {name: [] for name in loads}
         rates: dict[str, list[float]] = {name: [] for name in loads}
         used: dict[str, list[float]] = {name: [] for name in loads}
         for _ in range(ROUNDS[size]):
-            for name, load in loads.items():
-                times[name].append(await load.p50_ms(CALLS[size]))
-                before = cpu_s(sides[name][1])
-                rates[name].append(await load.rate(CALLS[size] * 3))
-                used[name].append((cpu_s(sides[name][1]) - before) / (CALLS[size] * 3) * 1000)
+            for _ in range(CALLS[size]):
+                for name, load in loads.items():
+                    times[name].append(await load.timed_ms())
+            started = {name: cpu_s(sides[name][1]) for name in loads}
+            for _ in range(BURSTS):
+                for name, load in loads.items():
+                    rates[name].append(await load.rate(CALLS[size]))
+            for name in loads:
+                seconds = cpu_s(sides[name][1]) - started[name]
+                used[name].append(seconds / (CALLS[size] * BURSTS) * 1000)
     median = statistics.median
     return {name: (median(times[name]), median(rates[name]), median(used[name])) for name in loads}
 
@@ -150,7 +160,7 @@ def measure(size: Size) -> Iterable[Row]:
             "gateway": stack.enter_context(side("gateway_process", folder, f"http:echo:{url}")),
             "sdk": stack.enter_context(side("sdk_proxy", url)),
         }
-        found = asyncio.run(_measure(sides, size))
+        found = asyncio.run(compare(sides, size))
         memory = rss_mib(sides["gateway"][1])
     added = {name: p50 - found["direct"][0] for name, (p50, _, _) in found.items()}
     rate = {name: calls for name, (_, calls, _) in found.items()}

@@ -19,6 +19,7 @@ from local_mcp_gateway.gateway.sessions import LEVELS, Session, level_of
 from local_mcp_gateway.gateway.visit import JSON_HEADER
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.alarms import Alarms
     from local_mcp_gateway.gateway.large import LargeAnswer
     from local_mcp_gateway.gateway.replay import Replay
     from local_mcp_gateway.gateway.visit import Visit
@@ -47,6 +48,7 @@ class Exchange:
         capabilities: bytes,
         log_level: str | None,
         keepalive_s: float,
+        alarms: Alarms,
     ) -> None:
         self.capabilities = capabilities
         self.left = False
@@ -63,8 +65,8 @@ class Exchange:
         self._queue: asyncio.Queue[bytes | None] | None = None
         self._writer: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(WATCH_AFTER_S, self._watch)
+        self._alarms = alarms
+        self._alarm = alarms.set(WATCH_AFTER_S, self._watch)
 
     @property
     def log_level(self) -> str | None:
@@ -115,7 +117,7 @@ class Exchange:
         If it breaks off, so does the response: then `finish` has nothing more to say.
         """
         self._relaying = True
-        self._timer.cancel()
+        self._alarms.unset(self._alarm)
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._until_left())
         size = 0
@@ -227,8 +229,7 @@ class Exchange:
     def _watch(self) -> None:
         self._watcher = asyncio.create_task(self._until_left())
         if self._streams:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._keepalive_s, self._commit)
+            self._alarm = self._alarms.set(self._keepalive_s, self._commit)
 
     async def _until_left(self) -> None:
         while (await self._visit.receive())["type"] != "http.disconnect":
@@ -246,6 +247,6 @@ class Exchange:
         return sse.render(message) if self._replay is None else self._replay.add(message)
 
     def _stop_watching(self) -> None:
-        self._timer.cancel()
+        self._alarms.unset(self._alarm)
         if self._watcher is not None:
             self._watcher.cancel()

@@ -173,6 +173,7 @@ class Faces:
             capabilities=opened.capabilities,
             log_level=opened.log_level,
             keepalive_s=self._hub.options.keepalive_s,
+            alarms=self._hub.alarms,
         )
         repeats = BRIDGE not in visit.headers
         headers = tuple((k, v) for k, v in visit.headers.items() if k.startswith(PREFIX))
@@ -209,6 +210,7 @@ class Faces:
             capabilities=b"{}" if session is None else session.capabilities,
             log_level="debug",
             keepalive_s=self._hub.options.keepalive_s,
+            alarms=self._hub.alarms,
         )
         request = Request(profile, message.method, bytes(message.params), exchange, session)
         await self._run(request, message, exchange)

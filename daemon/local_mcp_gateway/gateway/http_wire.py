@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,24 +53,9 @@ class HttpWire:
         self._unreachable = unreachable
         self._requested = requested
 
-    @asynccontextmanager
-    async def posting(
-        self, body: bytes, headers: dict[str, str]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Post and yield the reply. Raises SessionLost and UpstreamLost."""
-        try:
-            posting = self._http.post(self._url, data=body, headers=headers, allow_redirects=False)
-            async with posting as reply:
-                if (elsewhere := redirection(reply)) is not None:
-                    raise UpstreamLost(elsewhere)
-                if reply.status == 404 and "Mcp-Session-Id" in headers:
-                    raise SessionLost
-                yield reply
-        except aiohttp.ClientConnectorError as error:
-            self._unreachable(reason_of(error))
-            raise UpstreamLost(reason_of(error), unsent=True) from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise UpstreamLost(reason_of(error)) from None
+    def posting(self, body: bytes, headers: dict[str, str]) -> Posting:
+        """Post, and have the reply inside the block. Raises SessionLost and UpstreamLost."""
+        return Posting(self._http, self._url, body, headers, self._unreachable)
 
     async def answer_of(
         self,
@@ -182,6 +167,46 @@ class HttpWire:
             with suppress(*envelope.MALFORMED):  # junk of a server is let go
                 call.notified(message.method, bytes(message.params))
         return None
+
+
+class Posting:
+    """One POST: entered with its reply, left when that was read or is not wanted."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: URL,
+        body: bytes,
+        headers: dict[str, str],
+        unreachable: Callable[[str], None],
+    ) -> None:
+        self._posting = http.post(url, data=body, headers=headers, allow_redirects=False)
+        self._in_session = "Mcp-Session-Id" in headers
+        self._unreachable = unreachable
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        """Send the request and return the reply."""
+        try:
+            self._reply = reply = await self._posting
+        except aiohttp.ClientConnectorError as error:
+            self._unreachable(reason_of(error))
+            raise UpstreamLost(reason_of(error), unsent=True) from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise UpstreamLost(reason_of(error)) from None
+        if (elsewhere := redirection(reply)) is not None:
+            reply.release()
+            raise UpstreamLost(elsewhere)
+        if reply.status == 404 and self._in_session:
+            reply.release()
+            raise SessionLost
+        return reply
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Give the connection back, or close it when there is more to come on it."""
+        self._reply.release()
+        await self._reply.wait_for_close()
+        if isinstance(error, aiohttp.ClientError | ConnectionError):
+            raise UpstreamLost(reason_of(error)) from None
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.gateway import envelope, eras
 from local_mcp_gateway.gateway.access import Doorkeeper
+from local_mcp_gateway.gateway.alarms import Alarms
 from local_mcp_gateway.gateway.call import Events
 from local_mcp_gateway.gateway.calls import payload
 from local_mcp_gateway.gateway.catalog import uri_prefix
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstream import Upstream
     from local_mcp_gateway.log import Emit
 
+TICK_S: Final = 0.1
 LIST_CHANGED: Final = {
     "notifications/tools/list_changed": (CatalogKind.TOOLS,),
     "notifications/prompts/list_changed": (CatalogKind.PROMPTS,),
@@ -60,6 +62,7 @@ class Hub:
         self.registry = Registry(options.list_timeout_s)
         self.sessions = Sessions()
         self.listeners: set[Listener] = set()
+        self.alarms = Alarms(TICK_S)
         self.router = _router(self.registry, self.sessions, tracer)
         self.stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway import envelope
+from local_mcp_gateway.gateway.alarms import Alarms, Deadline
 from local_mcp_gateway.gateway.call import SAFE, Call, UpstreamLost
 from local_mcp_gateway.gateway.connection import SILENT
 from local_mcp_gateway.gateway.hooks import Hooks, Open, State, Waiters, backoff_s, moment_in
@@ -72,6 +73,7 @@ class Upstream:
         self._announced: frozenset[CatalogKind] = frozenset()
         self._listed = asyncio.Event()
         self._waiters = Waiters()
+        self._alarms = Alarms(min(1.0, options.call_timeout_s / 10))
         self._in_flight = 0
         self._last_used = time.monotonic()
         self._life: asyncio.Task[None] | None = None
@@ -162,12 +164,11 @@ class Upstream:
                 await self._connection.notify(method, params)
 
     async def _forward(self, call: Call) -> Answer:
-        loop, patience = asyncio.get_running_loop(), self._options.call_timeout_s
         connection = self._connection
         if connection is None or connection.lost is not None:
             connection = await self._connected()
-        async with asyncio.timeout(patience) as deadline:
-            call.extend = lambda: deadline.reschedule(loop.time() + patience)
+        with Deadline(self._alarms, self._options.call_timeout_s) as deadline:
+            call.extend = deadline.extend
             return await connection.request(call)
 
     async def _connected(self) -> Connection:

@@ -49,6 +49,7 @@ class StdioConnection(Mux):
         self._process = process
         self._warden = warden
         self._stderr: deque[str] = deque(maxlen=KEPT_LINES)
+        self._outgoing: list[bytes] = []
         self._reading_stderr = self.start(self._read_stderr())
         self.start(self._read_stdout())
         self.start(self._watch())
@@ -74,13 +75,24 @@ class StdioConnection(Mux):
         return connection
 
     async def send(self, message: bytes) -> None:
-        """Write one line; what a client pretty-printed is made one first."""
+        """Write one line; what a client pretty-printed is made one first.
+
+        Lines of one turn of the event loop are written with one system call at its end. A child that
+        does not read holds up who has more for it.
+        """
         if b"\n" in message or b"\r" in message:
             message = msgspec.json.format(message, indent=-1)
         assert self._process.stdin is not None, "stdin is a pipe"
-        self._process.stdin.write(message + b"\n")
         with suppress(ConnectionError):
             await self._process.stdin.drain()
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._outgoing.append(message)
+
+    def _write(self) -> None:
+        lines, self._outgoing = self._outgoing, []
+        assert self._process.stdin is not None, "stdin is a pipe"
+        self._process.stdin.write(b"\n".join((*lines, b"")))
 
     async def close(self) -> None:
         """End the child and its tree, and the tasks that read from it."""

@@ -1,0 +1,31 @@
+"""`tools/call` of one stdio server through the gateway, beside the floor: the same child, ids rewritten."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.gateway import compare, side
+from benchmarks.table import Row, Size
+
+CHILD = shlex.join((sys.executable, str(Path(__file__).parent / "child.py"), "s"))
+
+
+def measure(size: Size) -> Iterable[Row]:
+    """Compare floor and gateway, each with a child of its own."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        sides = {
+            "floor": stack.enter_context(side("mux_floor", CHILD)),
+            "gateway": stack.enter_context(side("gateway_process", folder, f"stdio:s:{CHILD}")),
+        }
+        found = asyncio.run(compare(sides, size, b"s_echo"))
+    floor, gateway = found["floor"], found["gateway"]
+    note = f"floor {floor[1]:.0f}/s, gateway {gateway[1]:.0f}/s"
+    yield Row("stdio: p50, gateway / floor", gateway[0] / floor[0], "×")
+    yield Row("stdio: calls/s at 32, gateway / floor", gateway[1] / floor[1], "×", None, 0.85, note)
