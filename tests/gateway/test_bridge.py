@@ -59,6 +59,22 @@ async def test_what_was_asked_before_the_end_of_stdin_is_answered(tmp_path: Path
         assert child.returncode == 0
 
 
+async def test_a_batch_on_stdio_is_answered_with_one(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        child = await asyncio.create_subprocess_exec(
+            *bridge(running.url, tmp_path),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "HOME": str(tmp_path)},
+        )
+        hello = {**HELLO, "params": {**HELLO["params"], "protocolVersion": "2025-03-26"}}
+        batch = [call("ping", 1), call("tools/call", 2, name="echo", arguments={"x": 1})]
+        asked = f"{json.dumps(hello)}\n{json.dumps(batch)}\n"
+        out, _ = await asyncio.wait_for(child.communicate(asked.encode()), 30)
+        _, answers = (json.loads(line) for line in out.splitlines())
+        assert [answer["id"] for answer in answers] == [1, 2]
+
+
 async def test_a_client_on_stdio_does_not_notice_that_the_gateway_restarted(
     tmp_path: Path,
 ) -> None:

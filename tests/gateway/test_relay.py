@@ -14,6 +14,7 @@ from mcp import Client, types
 from local_mcp_gateway.gateway.sse import Parser
 from tests.gateway.support import SERVERS, Running, gateway_of, http, process, stdio
 from tests.gateway.test_faces import call, session
+from tests.gateway.test_faults import use
 
 ODD = '{"name":"raw","arguments":{ "f": 1.0,"e":1e3, "u":"\\u00e9\\/","é": [ ]}, "later": {"x" :null}}'
 
@@ -151,6 +152,40 @@ async def test_a_client_hears_only_what_is_severe_enough(tmp_path: Path, level: 
         await running.post(call("logging/setLevel", level=level), **headers)
         reply = await running.post(call("tools/call", name="log", arguments={}), **headers)
         assert ("be careful" in await reply.text()) is (level == "warning")
+
+
+def levels(running: Running) -> list[str]:
+    """Return the levels that the server has been told."""
+    lines = (fields["line"] for event, fields in running.said if event == "upstream.wrote")
+    return [line.removeprefix("level ") for line in lines if line.startswith("level ")]
+
+
+async def test_a_server_is_told_the_level_that_lets_the_most_through(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        one, other = await session(running), await session(running)
+        await running.post(call("tools/list"))
+        for headers, level in ((one, "warning"), (other, "error")):
+            reply = await running.post(call("logging/setLevel", level=level), **headers)
+            assert (await reply.json())["result"] == {}
+        with anyio.fail_after(30):
+            while len(levels(running)) < 2:
+                await use(running, "echo")
+        assert levels(running) == ["warning", "warning"]
+        reply = await running.post(call("tools/call", name="log", arguments={}), **one)
+        assert "be careful" in await reply.text()
+        reply = await running.post(call("tools/call", name="log", arguments={}), **other)
+        assert "be careful" not in await reply.text()
+
+
+async def test_a_child_that_was_started_again_is_told_the_level_again(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        await running.post(call("tools/list"))
+        await running.post(call("logging/setLevel", level="alert"), **headers)
+        await running.post(call("tools/call", name="die", arguments={}))
+        with anyio.fail_after(30):
+            while levels(running) != ["alert", "alert"]:
+                await running.post(call("tools/call", name="echo", arguments={}))
 
 
 async def test_a_server_asks_the_client_whose_call_runs(tmp_path: Path) -> None:

@@ -52,6 +52,9 @@ class Bridge:
             except ValueError:
                 self._write_error(None, -32700, "Parse error")
                 continue
+            if isinstance(message, list):  # a batch, which 2025-03-26 has
+                self._start(self._call, line.strip().encode(), {"id": None}, wait=True)
+                continue
             self._take(line.strip().encode(), message if isinstance(message, dict) else {})
         for thread in tuple(self._working):
             thread.join()

@@ -187,6 +187,7 @@ class Exchange:
             await self._queue.join()
 
     async def _passed(self) -> None:
+        self._stop_watching()  # a response that is complete looks like a client that has left
         if self._queue is None:
             await self._visit.send({"type": "http.response.body", "body": b""})
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from local_mcp_gateway.gateway import envelope, eras
 from local_mcp_gateway.gateway.access import Doorkeeper
 from local_mcp_gateway.gateway.alarms import Alarms
-from local_mcp_gateway.gateway.call import Events
+from local_mcp_gateway.gateway.call import Call, Events
 from local_mcp_gateway.gateway.calls import payload
 from local_mcp_gateway.gateway.catalog import uri_prefix
 from local_mcp_gateway.gateway.connection import SILENT
@@ -138,13 +138,17 @@ class Hub:
         self.emit("upstream.wrote", server=upstream.name, line=line)
 
     def connected(self, upstream: Upstream) -> None:
-        """Subscribe again, at a server that came back, to what clients still watch."""
+        """Tell a server that came back what clients still watch, and which log messages they want."""
         watched = {
             (session.profile, uri) for session in self.sessions for uri in session.subscriptions
         } | {(known.profile, uri) for known in self.listeners for uri in known.subscriptions}
         for profile, uri in watched:
             if profile in self.registry.profiles_of(upstream.name):
                 self.start(self.router.subscribe_again(upstream, profile, uri))
+        level = self.sessions.least_level(self.registry.profiles_of(upstream.name))
+        logs = upstream.identity is not None and "logging" in upstream.identity.capabilities
+        if level is not None and logs:
+            self.start(upstream.call(Call("logging/setLevel", encode({"level": level}), SILENT)))
 
     def announce(self, server: str, kinds: frozenset[CatalogKind]) -> None:
         """Tell the clients of a server's profiles that lists have changed."""

@@ -208,10 +208,13 @@ class Router:
         if level not in LEVELS:
             return failure(INVALID_PARAMS, f"Invalid params: no log level {level!r}")
         if request.session is not None:
-            request.session.level = LEVELS.index(level)
+            request.session.level, request.session.level_was_set = LEVELS.index(level), True
         for upstream in self._registry.members(request.profile):
             if upstream.identity is not None and "logging" in upstream.identity.capabilities:
-                call = Call(request.method, request.params, request.caller)
+                # All clients share it: it is told the level that lets the most through.
+                least = self._sessions.least_level(self._registry.profiles_of(upstream.name))
+                params = request.params if least in {None, level} else encode({"level": least})
+                call = Call(request.method, params, request.caller)
                 answer = await upstream.call(call)
                 if answer.failed:
                     return answer

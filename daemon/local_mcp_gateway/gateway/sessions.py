@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,6 +41,7 @@ class Session:
     version: str = eras.NEWEST_HANDSHAKE
     capabilities: bytes = b"{}"
     level: int = 0
+    level_was_set: bool = False
     last_seen: float = field(default_factory=time.monotonic)
     subscriptions: set[str] = field(default_factory=set)
     running: dict[bytes, Callable[[], None]] = field(default_factory=dict)
@@ -175,6 +176,11 @@ class Sessions:
     def of_stream(self, identity: str) -> Session | None:
         """Return the session of that id, whatever its profile: a legacy client posts to it."""
         return self._sessions.get(identity)
+
+    def least_level(self, profiles: Container[str]) -> str | None:
+        """Return the least severe level that a client of these profiles has set, or None."""
+        levels = [s.level for s in self if s.level_was_set and s.profile in profiles]
+        return LEVELS[min(levels)] if levels else None
 
     def close(self, session: Session) -> None:
         """End a session: its client said goodbye."""

@@ -151,7 +151,10 @@ def answer(line: str, message: dict[str, Any]) -> None:
         return
     elif method == "tools/call":
         result = call(line, message)
-    elif method not in {"ping", "logging/setLevel", "experimental/thing"}:
+    elif method == "logging/setLevel":
+        sys.stderr.write(f"level {message['params']['level']}\n")
+        sys.stderr.flush()
+    elif method not in {"ping", "experimental/thing"}:
         error = {"code": -32601, "message": f"no {method}"}
         send({"jsonrpc": "2.0", "id": identity, "error": error})
         return
