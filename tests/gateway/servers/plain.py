@@ -116,6 +116,14 @@ def slow(line: str, message: dict[str, Any]) -> None:
     send({"jsonrpc": "2.0", "id": identity, "result": result})
 
 
+def takes(method: str, message: dict[str, Any]) -> bool:
+    """Whether a method is known that is answered with nothing; a level is told on stderr."""
+    if method == "logging/setLevel":
+        sys.stderr.write(f"level {message['params']['level']}\n")
+        sys.stderr.flush()
+    return method in {"ping", "logging/setLevel", "experimental/thing"}
+
+
 def answer(line: str, message: dict[str, Any]) -> None:
     method, identity = message["method"], message["id"]
     result: Any = {}
@@ -151,10 +159,7 @@ def answer(line: str, message: dict[str, Any]) -> None:
         return
     elif method == "tools/call":
         result = call(line, message)
-    elif method == "logging/setLevel":
-        sys.stderr.write(f"level {message['params']['level']}\n")
-        sys.stderr.flush()
-    elif method not in {"ping", "experimental/thing"}:
+    elif not takes(method, message):
         error = {"code": -32601, "message": f"no {method}"}
         send({"jsonrpc": "2.0", "id": identity, "error": error})
         return
