@@ -26,7 +26,6 @@ from tests.service.user_manager import UserManager, user_manager  # noqa: E402
 
 COMMAND = str(Path(sys.executable).with_name("local-mcp-gateway"))
 UNIT = "local-mcp-gateway"
-HIDDEN_EVENTS = {"control.answered", "control.listening", "migration.executed"}
 
 
 class Page:
@@ -116,58 +115,79 @@ def record_dev_mode() -> None:
             "What `serve --dev` says while migrations are worked on; by `docs/recordings/make.py`."
         )
         page = Page("Work in dev mode", intro, hidden)
-        with place.serve("--dev", env={"LMG_DEV__RELOAD": "false"}) as gateway:
-            work(page, place, gateway)
-        page.say("The start of that session, afterwards:")
+        quiet = {"LMG_DEV__RELOAD": "false"}
+        with place.serve("--dev", env=quiet) as gateway:
+            work(page, place, Teller(page, gateway))
+            gateway.stop()
+        page.say("It is stopped; a row is written, and `0004_labels.sql` edited while it is off.")
+        place.write("INSERT INTO labels (name) VALUES ('while off')")
+        labels = "CREATE TABLE labels (id INTEGER PRIMARY KEY, title TEXT);\n"
+        place.folder.write("0004_labels", labels)
+        with place.serve("--dev", env=quiet) as gateway:
+            Teller(page, gateway).until("dev.watching")
+            gateway.stop()
+        page.say("That start, afterwards:")
         page.block("$ local-mcp-gateway startup", place.run("startup").stdout)
         page.write("dev-mode.md")
 
 
-def work(page: Page, place: Place, gateway: GatewayProcess) -> None:
-    told = 0
+class Teller:
+    """Puts on the page what one gateway says, line by line."""
 
-    def until(name: str) -> None:
-        """Show every line up to the next event of this name."""
-        nonlocal told
-        gateway.wait_for(name, after=told)
-        upto = next(n for n, e in enumerate(gateway.events[told:], told) if e["event"] == name) + 1
-        page.block(*(line for event in gateway.events[told:upto] if (line := rendered(event))))
-        told = upto
+    def __init__(self, page: Page, gateway: GatewayProcess) -> None:
+        self._page = page
+        self._gateway = gateway
+        self._told = 0
 
+    def until(self, name: str, tag: str | None = None) -> None:
+        """Show every line up to the next event of this name (and about this migration)."""
+
+        def wanted(event: dict[str, object]) -> bool:
+            return tag is None or event["tag"] == tag
+
+        found = self._gateway.wait_for(name, after=self._told, where=wanted)
+        upto = self._gateway.events.index(found, self._told) + 1
+        new = self._gateway.events[self._told : upto]
+        self._page.block(*(line for event in new if (line := rendered(event))))
+        self._told = upto
+
+
+def work(page: Page, place: Place, gateway: Teller) -> None:
     folder = place.folder
     page.say("The start.")
-    until("service.ready")
-    page.say("`0003_notes.sql` is saved: backed up, rehearsed, applied; the gateway never stops.")
-    path = folder.write("0003_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);\n")
-    until("migration.hot_applied")
-    page.say("`0004_words.sql` is saved with a typo in its second statement.")
+    gateway.until("dev.watching")
+    page.say("`0004_notes.sql` is saved: backed up, rehearsed, applied; the gateway never stops.")
+    path = folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);\n")
+    gateway.until("migration.hot_applied")
+    page.say("`0005_words.sql` is saved with a typo in its second statement.")
     words = "CREATE TABLE words (id INTEGER PRIMARY KEY);\n\nCREAT INDEX words_id ON words (id);\n"
-    folder.write("0004_words", words)
-    until("migration.hot_refused")
+    folder.write("0005_words", words)
+    gateway.until("migration.hot_refused")
     page.say("The typo is mended.")
-    folder.write("0004_words", words.replace("CREAT ", "CREATE "))
-    until("migration.hot_applied")
+    folder.write("0005_words", words.replace("CREAT ", "CREATE "))
+    gateway.until("migration.hot_applied")
     page.say(
-        "A row is written into `notes`, then `0003_notes.sql` is edited, though it was applied."
+        "A row is written into `notes`, then `0004_notes.sql` is edited, though it was applied."
     )
     place.write("INSERT INTO notes (body) VALUES ('written by hand')")
-    folder.write("0003_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT);\n")
-    until("migration.rewound")
-    until("migration.hot_applied")
-    page.say("`0004_words.sql` is deleted.")
-    (folder.path / "0004_words.sql").unlink()
-    until("migration.rewound")
-    page.say("Another branch is checked out: `0003_notes` is gone, `0003_labels` is there.")
-    entries = [entry for entry in folder.journal() if entry["tag"] != "0003_notes"]
+    folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT);\n")
+    gateway.until("migration.hot_applied", "0005_words")
+    page.say(
+        "`0005_words.sql` is deleted. Both files were replayed with one backup, so it goes further back."
+    )
+    (folder.path / "0005_words.sql").unlink()
+    gateway.until("migration.hot_applied", "0004_notes")
+    page.say("Another branch is checked out: `0004_notes` is gone, `0004_labels` is there.")
+    entries = [entry for entry in folder.journal() if entry["tag"] != "0004_notes"]
     path.unlink()
-    folder.write("0003_labels", "CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT);\n")
+    folder.write("0004_labels", "CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT);\n")
     folder.write_journal(entries)
-    until("migration.hot_applied")
+    gateway.until("migration.hot_applied", "0004_labels")
 
 
 def rendered(event: dict[str, object]) -> str:
     """Return an event as the console shows it."""
-    if event["event"] in HIDDEN_EVENTS:
+    if event["level"] == "debug":
         return ""
     at = datetime.fromisoformat(str(event["timestamp"])).timestamp()
     fields = {k: v for k, v in event.items() if k not in ("timestamp", "level", "event")}
