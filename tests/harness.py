@@ -365,10 +365,18 @@ def strace_missing() -> bool:
     )
 
 
-def until(condition: Callable[[], bool], *, deadline_s: float = DEADLINE_S) -> None:
-    """Wait for something outside of our processes that raises no event; the last resort."""
+def until(
+    condition: Callable[[], bool],
+    *,
+    deadline_s: float = DEADLINE_S,
+    told: Callable[[], object] = str,
+) -> None:
+    """Wait for something outside of our processes that raises no event; the last resort.
+
+    `told` is asked what to say when it did not come.
+    """
     end = time.monotonic() + deadline_s
     pause = threading.Event()
     while not condition():
-        assert time.monotonic() < end, "condition not reached in time"
+        assert time.monotonic() < end, f"condition not reached in time {told()}"
         pause.wait(0.01)

@@ -66,29 +66,30 @@ class Installed:
 
     def shows(self, **wanted: str) -> None:
         """Wait until the manager shows these properties of the unit."""
-        until(lambda: wanted.items() <= self.state().items())
+        until(lambda: wanted.items() <= self.state().items(), told=self.state)
 
     def get(self, path: str) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as response:
             return int(response.status)
 
-    def limit(self, *lines: str) -> None:
+    def limit(self, *lines: str, name: str = "limit") -> None:
         """Override settings of the unit, as `systemctl --user edit` does."""
         folder = self.home / f".config/systemd/user/{UNIT}.d"
-        folder.mkdir(exist_ok=True)
-        (folder / "limit.conf").write_text("[Service]\n" + "\n".join(lines) + "\n")
+        folder.mkdir(exist_ok=True, parents=True)
+        (folder / f"{name}.conf").write_text("[Service]\n" + "\n".join(lines) + "\n")
         self.systemctl("daemon-reload")
+
+    def allow_gates(self) -> None:
+        """Give the service, which is not started yet, the function that gated migrations call."""
+        (self.home / "gatekeeper.py").write_text(GATES)
+        functions = '[migrations.functions]\nwait = "gatekeeper:wait"\n'
+        self.config.write_text(self.config.read_text() + functions)
+        self.limit(f"Environment=PYTHONPATH={self.home}", name="gates")
 
     def add_gated_migration(self, name: str) -> str:
         """Add a migration that takes as long as the test wants: see `gate`."""
         os.mkfifo(self.home / f"{name}.copy")
         os.mkfifo(self.home / f"{name}.live")
-        (self.home / "gatekeeper.py").write_text(GATES)
-        text = self.config.read_text()
-        if "[migrations.functions]" not in text:
-            functions = '[migrations.functions]\nwait = "gatekeeper:wait"\n'
-            self.config.write_text(text + functions)
-            self.limit(f"Environment=PYTHONPATH={self.home}")
         waits = f"INSERT INTO {name} SELECT wait('{self.home}/{name}')"
         return self.folder.add(name, f"CREATE TABLE {name} (n INTEGER)", waits)
 

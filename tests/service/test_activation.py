@@ -1,4 +1,4 @@
-"""Socket activation under load: systemd holds the port, and no client is refused, whatever happens."""
+"""Starts, restarts and reloads of the service under load: no call is refused, none is lost."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ class Load:
 def test_no_call_is_refused_in_a_start_with_a_slow_migration_or_in_restarts(
     installed: Installed,
 ) -> None:
+    installed.allow_gates()
     installed.run("service", "install", "--socket")
     server = (sys.executable, str(SERVERS / "plain.py"))
     installed.run("server", "add", "plain", "--profile", "p", "--", *server)
@@ -99,4 +100,24 @@ def test_no_call_is_refused_in_a_start_with_a_slow_migration_or_in_restarts(
             answered = load.outcomes["answered"]
             until(partial(load.has_answered, answered + CLIENTS))
             installed.systemctl("restart", UNIT)
+    assert load.outcomes.keys() == {"answered"}, load.outcomes
+
+
+def test_no_call_is_lost_while_a_reload_applies_a_migration(installed: Installed) -> None:
+    installed.allow_gates()
+    installed.run("service", "install")
+    server = (sys.executable, str(SERVERS / "plain.py"))
+    installed.run("server", "add", "plain", "--profile", "p", "--", *server)
+    later = installed.add_gated_migration("later")
+
+    load = Load(installed.port)
+    with load.running():
+        until(partial(load.has_answered, CLIENTS))
+        installed.systemctl("reload", "--no-block", UNIT)
+        for gate, doing in (("later.copy", "rehearsing"), ("later.live", "applying")):
+            with installed.gate(gate):  # the migration stands still, the calls go on
+                installed.shows(ActiveState="reloading", StatusText=f"{doing} {later}")
+                until(partial(load.has_answered, load.outcomes["answered"] + CLIENTS))
+        installed.shows(ActiveState="active", SubState="running")
+        assert installed.manager.entries(f"MIGRATION={later}", "EVENT=migration.applied")
     assert load.outcomes.keys() == {"answered"}, load.outcomes

@@ -18,7 +18,8 @@ from local_mcp_gateway.service.http import LibraryWarnings, serving
 from local_mcp_gateway.service.listen import url_of
 from local_mcp_gateway.service.notify import watchdog_interval_s
 from local_mcp_gateway.service.policy import gateway_options
-from local_mcp_gateway.service.refusal import as_told, fields_of
+from local_mcp_gateway.service.progress import telling
+from local_mcp_gateway.service.refusal import as_told, cause_of, fields_of
 from local_mcp_gateway.service.reload import reload
 from local_mcp_gateway.service.rest import read_token, with_rest
 from local_mcp_gateway.service.telemetry import tracing
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.dev import HotApply
     from local_mcp_gateway.service.notify import Notifier
+    from local_mcp_gateway.service.progress import StatusLine
     from local_mcp_gateway.service.serving import Serving
     from local_mcp_gateway.service.signals import Signals
 
@@ -48,6 +50,7 @@ class Life:
         plan: Serving,
         emit: Emit,
         notifier: Notifier,
+        status: StatusLine,
         signals: Signals,
         up: Callable[[], None],
     ) -> None:
@@ -55,6 +58,7 @@ class Life:
         self.plan = plan
         self.settings = plan.settings
         self.notifier = notifier
+        self._status = status
         self.signals = signals
         self.emit = tee(emit, self._follow)
         self.database: Database
@@ -156,13 +160,16 @@ class Life:
             self.notifier.reloading()
             self.emit("service.reloading")
             try:
-                outcome = await reload(self.plan, self.settings, self.database, self.emit)
+                async with telling(self._status, self.notifier, self.emit):
+                    outcome = await reload(
+                        self.plan, self.settings, self.database, self.emit, self._status.progress
+                    )
                 self.settings = outcome.settings
                 await self.gateway.reload()
                 self.emit("service.reloaded", **outcome.as_fields())
                 return outcome.as_fields()
             except Exception as error:
-                told = as_told(error)
+                told = as_told(cause_of(error))
                 self.emit("service.reload_refused", **fields_of(told))
                 raise told from error
             finally:

@@ -8,11 +8,14 @@ being slow.
 from __future__ import annotations
 
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.notify import Notifier
 
@@ -101,3 +104,14 @@ async def keep_telling(status: StatusLine, notifier: Notifier, emit: Emit) -> No
             percent=status.percent,
             duration_ms=round((time.monotonic() - begun) * 1000, 3),
         )
+
+
+@asynccontextmanager
+async def telling(status: StatusLine, notifier: Notifier, emit: Emit) -> AsyncIterator[None]:
+    """Keep telling while the block works; what it raises comes out in an exception group."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_telling, status, notifier, emit)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()

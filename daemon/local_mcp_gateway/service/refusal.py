@@ -50,7 +50,7 @@ def fields_of(error: GatewayError) -> dict[str, object]:
     }
 
 
-def as_told(error: Exception) -> GatewayError:
+def as_told(error: BaseException) -> GatewayError:
     """Return the error itself, or what a bug looks like to whoever reads the log."""
     if isinstance(error, GatewayError):
         return error

@@ -12,6 +12,8 @@ import anyio.to_thread
 from local_mcp_gateway.service.policy import guard_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database.serving import Database
     from local_mcp_gateway.log import Emit
@@ -42,7 +44,13 @@ class Reloaded:
         }
 
 
-async def reload(plan: Serving, old: Settings, database: Database, emit: Emit) -> Reloaded:
+async def reload(
+    plan: Serving,
+    old: Settings,
+    database: Database,
+    emit: Emit,
+    progress: Callable[[str, int, int], None],
+) -> Reloaded:
     """Read the settings again and apply what is pending; raises with everything as it was.
 
     Writers wait while the guard works, readers do not; no connection is closed.
@@ -60,6 +68,7 @@ async def reload(plan: Serving, old: Settings, database: Database, emit: Emit) -
                 new.migrations_folder,
                 policy=guard_policy(new, dev=plan.dev),
                 emit=emit,
+                progress=progress,
             )
         )
         paused_ms = round((time.perf_counter() - start) * 1000, 3)

@@ -32,7 +32,7 @@ from local_mcp_gateway.service.history import log_path
 from local_mcp_gateway.service.notify import Notifier
 from local_mcp_gateway.service.own_tables import require_own_tables
 from local_mcp_gateway.service.policy import guard_policy
-from local_mcp_gateway.service.progress import StatusLine, keep_telling
+from local_mcp_gateway.service.progress import StatusLine, telling
 from local_mcp_gateway.service.record import StartRecord
 from local_mcp_gateway.service.refusal import cause_of, say_end
 from local_mcp_gateway.service.signals import Signals
@@ -98,7 +98,7 @@ async def run(
         async with _guarding(serving, emit, notifier, status, signals) as report:
             require_own_tables(settings.database_path, settings.migrations_folder)
             listener = listener or listen.bind(settings.gateway.host, settings.gateway.port)
-            life = Life(serving, emit, notifier, signals, unblocked.start)
+            life = Life(serving, emit, notifier, status, signals, unblocked.start)
             try:
                 await life.serve(listener, report)
             finally:
@@ -141,10 +141,8 @@ async def _guarding(
         progress=status.progress,
         stop=signals.stop,
     )
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep_telling, status, notifier, emit)
+    async with telling(status, notifier, emit):
         report = await anyio.to_thread.run_sync(guard.__enter__)
-        tasks.cancel_scope.cancel()
     try:
         yield report
     except BaseException as error:
