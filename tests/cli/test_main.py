@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from local_mcp_gateway.cli import db, main
@@ -99,3 +102,20 @@ def test_no_module_below_the_command_line_prints() -> None:
         and node.func.id == "print"
     ]
     assert printing == []
+
+
+def test_on_a_terminal_an_error_fits_100_columns(shipped: Place) -> None:
+    """The message is one that is longer, with a command in its hint."""
+    shipped.migrate()
+    shipped.folder.write("0000_initial", "CREATE TABLE other (id INTEGER);")
+    leader, follower = pty.openpty()
+    command = [*shipped.command, *shipped.options, "db", "migrate"]
+    done = subprocess.run(
+        command, env={"HOME": str(shipped.home), "COLUMNS": "120"}, stderr=follower, check=False
+    )
+    os.close(follower)
+    with os.fdopen(leader, "rb") as terminal:
+        told = click.unstyle(terminal.read1().decode())
+    assert done.returncode == 8
+    assert len(told.splitlines()) > 2
+    assert max(map(len, told.splitlines())) <= 100

@@ -138,9 +138,12 @@ def say(error: GatewayError, *, as_json: bool) -> Exit:
 
             click.echo(json.dumps({"error": error.as_json()}, indent=2))
         else:
-            click.secho(error.message, fg="red" if error.exit_code else None, err=True)
+            from local_mcp_gateway.cli.render import sentence  # noqa: PLC0415
+
+            message = sentence(error.message, err=True)
+            click.secho(message, fg="red" if error.exit_code else None, err=True)
             if "excerpt" in error.data:
                 click.echo(error.data["excerpt"], err=True)
             if error.hint:
-                click.echo(f"→ {error.hint}", err=True)
+                click.echo(sentence(error.hint, mark="→ ", err=True), err=True)
     return error.exit_code

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import click
+
+from local_mcp_gateway.log.console import WIDTH, folded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +35,15 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         click.echo(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         )
+
+
+def sentence(text: str, *, mark: str = "", indent: str = "", err: bool = False) -> str:
+    """Fold a sentence to the terminal, at most 100 columns; elsewhere it stays one line, for grep."""
+    stream = sys.stderr if err else sys.stdout
+    if not stream.isatty():
+        return f"{indent}{mark}{text}"
+    width = min(WIDTH, shutil.get_terminal_size().columns) - len(indent)
+    return textwrap.indent(folded(mark + text, width, later=" " * len(mark)), indent)
 
 
 def size(count: float) -> str:

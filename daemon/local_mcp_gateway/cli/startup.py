@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -52,16 +53,18 @@ def show_start(start: Start) -> None:
                 click.echo(f"  applied   {event['tag']}")
             case "migration.rewound":
                 click.echo(f"  rewound   {', '.join(event['migrations'])}, by {event['by']}")
-                click.echo(f"            {event['message']}")
+                click.echo(render.sentence(event["message"], indent=" " * 12))
             case "backup.created":
-                click.echo(f"  backup    {event['path']}")
+                backup = Path(event["path"])
+                click.echo(f"  backup    {backup.name}")
+                click.echo(f"            in {backup.parent}")
             case "upstream.connected":
                 click.echo(
                     f"  upstream  {event.get('server')} after {render.duration(event['ms'])}"
                 )
             case "guard.refused" | "service.refused":
-                click.secho(f"  {event['message']}", fg="red")
-                click.echo(f"  → {event['hint']}")
+                click.secho(render.sentence(event["message"], indent="  "), fg="red")
+                click.echo(render.sentence(event["hint"], mark="→ ", indent="  "))
             case "service.failed":
                 click.secho(f"  {event.get('message')}", fg="red")
     click.echo()

@@ -46,10 +46,29 @@ def console_renderer(stream: TextIO) -> Callable[[Any, str, MutableMapping[str, 
             " ".join(f"{paint('36', key)}={value}" for key, value in line) for line in lines
         ] or [""]
         top = f"{paint('2', time)} {paint(colour, mark)} {paint('1', event)} {shown[0]}".rstrip()
-        below = [*shown[1:], message, f"→ {hint}" if hint else None, traceback]
+        below = [
+            *shown[1:],
+            folded(message, room - INDENT) if message else None,
+            folded(f"→ {hint}", room - INDENT, later="  ") if hint else None,
+            traceback,
+        ]
         return "\n".join([top, *(textwrap.indent(str(t), " " * INDENT) for t in below if t)])
 
     return render
+
+
+def folded(text: object, width: int, *, later: str = "") -> str:
+    """Break a sentence at blanks into lines of this width; a word that is longer keeps its own."""
+    return "\n".join(
+        textwrap.fill(
+            line,
+            width,
+            subsequent_indent=later,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in str(text).splitlines()
+    )
 
 
 def wrapped(words: list[tuple[str, str]], *, first: int, later: int) -> list[list[tuple[str, str]]]:
