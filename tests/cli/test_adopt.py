@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
+
+import pytest
 
 from tests.harness import Place
 
@@ -165,3 +168,34 @@ def test_down_asks_first_and_takes_back(place: Place) -> None:
     assert [entry["tag"] for entry in done.json()["reverted"]] == ["0000_a"]
     assert place.run("db", "status", "--json").json()["state"] == "pending"
     assert place.run("db", "down", "--to", "x", "--steps", "1").code == 2
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        (
+            "CREATE TABLE schema_migrations (version uint64, dirty bool);"
+            "CREATE UNIQUE INDEX version_unique ON schema_migrations (version);"
+        ),
+        "CREATE TABLE Migrations (id INTEGER);",
+        'CREATE TABLE "SequelizeMeta" (name TEXT PRIMARY KEY);',
+    ],
+    ids=["golang-migrate", "capital", "sequelize"],
+)
+def test_the_ledger_of_another_tool_is_no_difference(place: Place, made: str) -> None:
+    tag = place.folder.add("a", "CREATE TABLE a(x);")
+    with closing(sqlite3.connect(place.database)) as connection:
+        connection.executescript("CREATE TABLE a(x);" + made)
+    done = place.run("db", "adopt", "--yes", "--json")
+    assert done.code == 0, done.stderr
+    assert done.json()["adopted"] == [tag]
+
+
+def test_a_folder_that_was_taken_over_is_told_when_its_database_is_not(place: Place) -> None:
+    place.folder.journal_file.unlink()
+    (place.folder.path / "0000_a.up.sql").write_text("CREATE TABLE a(x);")
+    with closing(sqlite3.connect(place.database)) as connection:
+        connection.execute("CREATE TABLE other(x)")
+    done = place.run("db", "adopt", "--format", "updown", "--yes")
+    assert done.code == 8
+    assert "The folder itself is taken over" in done.stderr

@@ -623,3 +623,10 @@ def test_a_backup_killed_midway_is_swept_by_the_next_start(kept: Place, needs_st
     kept.migrate()
     assert [path.name for path in folder.glob(".*")] == []
     assert len(backups(kept)) == 1
+
+
+def test_rows_whose_text_is_no_utf_8_are_no_hindrance_for_a_reset(kept: Place) -> None:
+    kept.folder.add("odd", "INSERT INTO notes VALUES (5, CAST(x'ff' AS TEXT), 1)")
+    assert kept.migrate().code == 0
+    done = kept.run("db", "reset", "--yes")
+    assert done.code == 0, done.stderr

@@ -14,7 +14,7 @@ import pytest
 
 from local_mcp_gateway.cli import db, main
 from local_mcp_gateway.cli.lazy import LazyGroup
-from tests.harness import REPOSITORY, Place
+from tests.harness import REPOSITORY, Place, clean_environment
 
 TABLES = [main.COMMANDS, db.COMMANDS]
 
@@ -119,3 +119,46 @@ def test_on_a_terminal_an_error_fits_100_columns(shipped: Place) -> None:
     assert done.returncode == 8
     assert len(told.splitlines()) > 2
     assert max(map(len, told.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_works_without_a_standard_stream(place: Place, closed: str) -> None:
+    place.folder.add("a", "CREATE TABLE a (x)")
+    done = place.run("db", "migrate", prefix=("sh", "-c", f'exec "$@" {closed}', "sh"))
+    assert done.code == 0, done.stderr
+    assert place.query("SELECT count(*) FROM a") == [(0,)]
+
+
+def test_without_a_stdin_nothing_is_confirmed(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a (x)")
+    place.migrate()
+    done = place.run("db", "reset", prefix=("sh", "-c", 'exec "$@" <&-', "sh"))
+    assert done.code == 2
+    assert "it was not confirmed" in done.stderr
+
+
+def test_a_database_whose_name_is_no_utf_8_is_served_like_any_other(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a (x)")
+    name = os.fsdecode(b"caf\xe9.db")
+    done = subprocess.run(
+        [*place.command, "--database", name, "--migrations", place.folder.path, "db", "migrate"],
+        cwd=place.root,
+        env=clean_environment(place.home),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"caf\xe9.db" in done.stdout
+    assert (place.root / name).exists()
+
+
+def test_links_in_a_circle_and_a_folder_that_is_gone_are_named(place: Place) -> None:
+    loop = place.root / "loop.db"
+    loop.symlink_to(loop)
+    done = place.run("--database", loop, "db", "status", bare=True)
+    assert done.code == 7
+    assert "circle of symbolic links" in done.stderr
+    gone = ("sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh")
+    done = place.run("--database", "x.db", "db", "status", bare=True, prefix=gone)
+    assert done.code == 7
+    assert "x.db is relative to a folder that is no longer there" in done.stderr

@@ -61,6 +61,7 @@ def test_an_empty_folder_has_no_migrations_and_no_problem(tmp_path: Path) -> Non
         '{"entries": [{"idx": "0", "when": 1, "tag": "a"}]}',
         '{"entries": [{"idx": 0, "when": 1, "tag": "../../etc/passwd"}]}',
         '{"entries": [{"idx": 0, "when": true, "tag": "a"}]}',
+        '{"entries": [{"idx": 0, "when": 9223372036854775808, "tag": "a"}]}',
         "<<<<<<< HEAD",
     ],
 )

@@ -72,7 +72,10 @@ def _at_rest(real: Path) -> Iterator[bool]:
         yield True
         return
     connection = sqlite3.connect(
-        f"file:{quote(str(real))}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
+        f"file:{quote(os.fsencode(real))}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_TIMEOUT_S,
     )
     try:
         try:

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
@@ -141,8 +142,13 @@ def digest(connection: sqlite3.Connection) -> str:
     and which no check of the file's structure can find.
     """
     found = hashlib.sha256()
-    for line in connection.iterdump():
-        found.update(line.encode(errors="surrogatepass"))
+    # Text that is no UTF-8 is a row like any other.
+    connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    try:
+        for line in connection.iterdump():
+            found.update(line.encode(errors="surrogateescape"))
+    finally:
+        connection.text_factory = str
     return found.hexdigest()
 
 
@@ -170,7 +176,7 @@ def first_problem(
 def open_immutable(path: Path) -> sqlite3.Connection:
     """Open a file that nothing writes to, reading only, without locks or files beside it."""
     return sqlite3.connect(
-        f"file:{quote(str(path))}?mode=ro&immutable=1",
+        f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1",
         uri=True,
         isolation_level=None,
         check_same_thread=False,

@@ -17,7 +17,7 @@ from local_mcp_gateway.cli.restore import (
     refuse_while_held,
     yes_option,
 )
-from local_mcp_gateway.errors import DatabasePathProblem, Exit
+from local_mcp_gateway.errors import DatabasePathProblem, Exit, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,13 +62,18 @@ def adopt(
     if form is not None:
         result["journaled"] = _convert(invocation, form)
     if _has_content(invocation):
-        what, tags = _take_over(
-            invocation,
-            trust=trust_files,
-            only_if_new=form is not None,
-            yes=yes,
-            timeout_s=lock_timeout,
-        )
+        try:
+            what, tags = _take_over(
+                invocation,
+                trust=trust_files,
+                only_if_new=form is not None,
+                yes=yes,
+                timeout_s=lock_timeout,
+            )
+        except GatewayError as error:
+            if result["journaled"]:
+                error.hint += " The folder itself is taken over: only the database is not."
+            raise
         result[what] = tags
     if as_json:
         render.print_json(result)

@@ -7,6 +7,7 @@ is wrong; what to do) or, with `--json`, one object on stdout; no traceback reac
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from contextlib import suppress
@@ -82,11 +83,24 @@ def cli(
 
 def main() -> NoReturn:
     """Run the command line and exit with the code of the contract."""
+    _open_streams()
     try:
         _answer()
     finally:
         _let_go(sys.stdout)
         _let_go(sys.stderr)
+
+
+def _open_streams() -> None:
+    """Give a standard stream that came closed its place: the next file to be opened would take it.
+
+    What is printed may name a file whose name is no UTF-8: its bytes come out as they are.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def _answer() -> NoReturn:

@@ -11,6 +11,7 @@ from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
+from local_mcp_gateway.errors import ConfigProblem, DatabasePathProblem
 from local_mcp_gateway.frozen import frozen
 
 DEFAULT_DATABASE = "~/.local-mcp-gateway-data/local-mcp-gateway.db"
@@ -190,13 +191,18 @@ class Settings:
         if not chosen:
             state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
             chosen = f"{state}/{DATABASE_NAME}" if state else DEFAULT_DATABASE
-        return Path(chosen).expanduser().absolute()
+        path = _absolute(chosen)
+        try:
+            path.resolve()
+        except (OSError, RuntimeError):  # which of them depends on Python's version
+            raise DatabasePathProblem(f"{path} leads in a circle of symbolic links.") from None
+        return path
 
     @property
     def migrations_folder(self) -> Path:
         """Return the migrations folder, absolute; it need not exist."""
         if self.migrations.folder:
-            return Path(self.migrations.folder).expanduser().absolute()
+            return _absolute(self.migrations.folder)
         from local_mcp_gateway.bundled import bundled  # noqa: PLC0415  only where it is needed
 
         return bundled("migrations")
@@ -205,8 +211,21 @@ class Settings:
     def backup_folder(self) -> Path:
         """Return the folder that holds the backups; it need not exist."""
         if self.backup.folder:
-            return Path(self.backup.folder).expanduser().absolute()
+            return _absolute(self.backup.folder)
         return self.database_path.resolve().parent / "backups"
+
+
+def _absolute(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except FileNotFoundError:
+        problem = f"{text} is relative to a folder that is no longer there."
+        raise ConfigProblem(
+            problem, hint="Change to a folder that exists, then try again."
+        ) from None
+    except RuntimeError:
+        problem = f"{text} is below a home folder, and there is none."
+        raise ConfigProblem(problem, hint="Set HOME, or give a path without ~.") from None
 
 
 @frozen

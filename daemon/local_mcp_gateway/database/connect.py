@@ -186,4 +186,4 @@ def _create_private(path: Path) -> None:
 
 def uri(path: Path) -> str:
     """Return the file as a `file:` URI, to which `?mode=` is added."""
-    return "file:" + quote(str(path.absolute()))
+    return "file:" + quote(os.fsencode(path.absolute()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.migrate.replay import extend, replay
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from local_mcp_gateway.migrate.folder import Migration
-    from local_mcp_gateway.schema import Difference
+    from local_mcp_gateway.schema import Difference, Schema
 
 # Tables in which other tools keep their own history: part of no migration.
 FOREIGN_LEDGERS = frozenset(
@@ -42,6 +42,10 @@ FOREIGN_LEDGERS = frozenset(
         "flyway_schema_history",
         "__migrations__",
         "d1_migrations",
+        "ar_internal_metadata",
+        "sequelizemeta",
+        "__efmigrationshistory",
+        "__efmigrationslock",
     }
 )
 
@@ -69,7 +73,7 @@ def find_point(
 
     Raises what replaying the folder raises.
     """
-    found = inspect(live)
+    found = _own(inspect(live))
     wanted = _size(live)
     matches: list[int] = []
     nearest, distance = 0, wanted
@@ -80,12 +84,12 @@ def find_point(
             away = abs(_size(memory) - wanted)
             if away <= distance:
                 nearest, distance = count, away
-            if away == 0 and not _foreign_removed(compare(inspect(memory), found)):
+            if away == 0 and not compare(_own(inspect(memory)), found):
                 matches.append(count)
     if matches:
         return Point(matches[-1], _run_start(matches), (), matches[-1])
     with closing(replay(migrations[:nearest], prepare=prepare)) as memory:
-        differences = _foreign_removed(compare(inspect(memory), found))
+        differences = compare(_own(inspect(memory)), found)
     return Point(None, None, differences, nearest)
 
 
@@ -103,14 +107,20 @@ def _size(connection: sqlite3.Connection) -> int:
     (count,) = connection.execute(
         "SELECT count(*) FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         " AND name NOT LIKE '\\_litestream\\_%' ESCAPE '\\' AND name NOT LIKE 'libsql\\_%' ESCAPE '\\'"
-        f" AND tbl_name NOT IN ('__drizzle_migrations', '__guard_history', {names})"
+        f" AND lower(tbl_name) NOT IN ('__drizzle_migrations', '__guard_history', {names})"
     ).fetchone()
     return int(count)
 
 
-def _foreign_removed(differences: Sequence[Difference]) -> tuple[Difference, ...]:
-    return tuple(
-        difference
-        for difference in differences
-        if difference.object.split(".")[0].strip('"`[]').lower() not in FOREIGN_LEDGERS
+def _own(schema: Schema) -> Schema:
+    """Return the schema without those tables, and what belongs to them."""
+    return replace(
+        schema,
+        tables={key: table for key, table in schema.tables.items() if not _is_foreign(key)},
+        indexes={k: index for k, index in schema.indexes.items() if not _is_foreign(index.table)},
+        triggers={k: code for k, code in schema.triggers.items() if not _is_foreign(code.table)},
     )
+
+
+def _is_foreign(table: str | None) -> bool:
+    return table is not None and table.lower() in FOREIGN_LEDGERS

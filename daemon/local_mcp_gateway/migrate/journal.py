@@ -16,6 +16,7 @@ _DIALECTS = frozenset({"sqlite", "turso", "libsql", "d1"})
 
 
 # A tag is a file's name in the folder: what is empty, leads out of it or is hidden is none.
+_MOST_MS = (1 << 63) - 1  # what an integer of SQLite holds
 _NO_NAME = re.compile(r"\A\.|\A\Z|[/\\\0]")
 
 
@@ -52,7 +53,9 @@ def read_journal(folder: Path) -> Journal:
         try:
             entry = Entry(item.get("idx", position), item["tag"], item["when"])
             sound = (
-                type(entry.idx) is type(entry.when) is int and _NO_NAME.search(entry.tag) is None
+                type(entry.idx) is type(entry.when) is int
+                and -_MOST_MS <= entry.when <= _MOST_MS
+                and _NO_NAME.search(entry.tag) is None
             )
         except (AttributeError, KeyError, TypeError):
             sound = False
@@ -118,6 +121,8 @@ def _what_is_wrong(item: object) -> str | None:
         return f"whose tag {tag!r} is no file name"
     if type(when) is not int and not (type(when) is float and when.is_integer()):
         return f"({tag}) whose `when` is no number of milliseconds"
+    if not -_MOST_MS <= when <= _MOST_MS:
+        return f"({tag}) whose `when` is beyond any date"
     if type(idx) is not int:
         return f"({tag}) whose `idx` is no number"
     return None
