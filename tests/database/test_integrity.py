@@ -44,6 +44,16 @@ def test_no_file_and_an_empty_file_are_new(tmp_path: Path) -> None:
     assert probe(tmp_path / "a.db").state == "new"
 
 
+def test_a_database_with_nothing_in_it_is_new_however_it_was_left(tmp_path: Path) -> None:
+    database = tmp_path / "x.db"
+    open_migration(database).close()
+    assert database.stat().st_size > 0
+    assert probe(database).state == "new"
+    with closing(open_migration(database)) as connection:
+        connection.execute("CREATE VIEW v AS SELECT 1")
+    assert probe(database).state == "checked"
+
+
 def test_a_text_file_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_text("hello, this is not a database at all\n" * 10)
     with pytest.raises(NotADatabase, match=r"a\.db is not a SQLite database"):

@@ -11,6 +11,8 @@ from local_mcp_gateway.errors import (
     VerificationFailed,
 )
 from local_mcp_gateway.guard import GuardPolicy, guarded
+from local_mcp_gateway.guard.attempt import Attempt
+from local_mcp_gateway.guard.down import go_back
 from tests.harness import Place
 
 FAMILY = (
@@ -138,6 +140,18 @@ def test_functions_of_the_application_are_there_in_rehearsal_and_replay(place: P
     with guarded(place.database, place.folder.path, policy=policy) as report:
         assert [difference.object for difference in report.drift] == ["by_hand"]
     assert place.query("SELECT x FROM a") == [(8,)]
+
+
+def test_a_function_in_a_check_is_no_trouble_to_later_migrations(place: Place) -> None:
+    policy = GuardPolicy(functions={"twice": "tests.guard.test_directives:twice"})
+    place.folder.add("a", "CREATE TABLE a(x CHECK (twice(x) > 1)); INSERT INTO a VALUES (2);")
+    place.folder.add("b", "CREATE TABLE b(x);", down="DROP TABLE b;")
+    assert migrate(place, policy) == ["0000_a", "0001_b"]
+    place.folder.add("c", "INSERT INTO a VALUES (3);", down="DELETE FROM a WHERE x = 3;")
+    assert migrate(place, policy) == ["0002_c"]
+    attempt = Attempt(place.database, place.folder.path, policy)
+    done, _ = go_back(attempt, steps=2, to=None)
+    assert [step.tag for step in done.steps] == ["0002_c", "0001_b"]
 
 
 def twice(value: int) -> int:

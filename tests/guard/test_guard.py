@@ -186,6 +186,18 @@ def test_tables_and_columns_have_names_in_any_script(place: Place) -> None:
     assert place.run("db", "down", "--yes").code == 0
 
 
+def test_a_first_start_that_was_refused_leaves_a_database_that_is_as_new(place: Place) -> None:
+    place.folder.add("a", 'CREATE TABLE a(x); INSERT INTO a VALUES ("text");')
+    tag = place.folder.add("b", "SELEC 1;")
+    with pytest.raises(MigrationFailed):
+        start(place)
+    assert place.database.exists()
+    assert place.run("db", "status", "--json").json()["state"] == "new"
+    place.folder.write(tag, "SELECT 1;")
+    assert start(place).state == "created"
+    assert place.backups == []
+
+
 def test_the_second_start_is_told_who_holds_the_lock(migrated: Place) -> None:
     with (
         guarded(migrated.database, migrated.folder.path),

@@ -54,7 +54,11 @@ def probe(
     stop: threading.Event | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Probe:
-    """Look at the file; raise NotADatabase, Damaged or DatabasePathProblem. The lock is held."""
+    """Look at the file; raise NotADatabase, Damaged or DatabasePathProblem. The lock is held.
+
+    A database without anything in it is new, however large its file: a first start that was killed or
+    refused leaves one behind, and the next is to be the same as if it had not been.
+    """
     begun = time.perf_counter()
     header, size = _header(database)
     if size == 0:
@@ -64,7 +68,7 @@ def probe(
     pages = int.from_bytes(header[28:32], "big")
     page_size = 65_536 if page_size == 1 else page_size
     now = stamp(database)
-    if now is not None and now == stopped_before(database):
+    if now is not None and now == stopped_before(database) and size > page_size:
         if now["wal_size"] == 0 and size < pages * page_size:
             raise Damaged(
                 f"{database} is damaged: it is {size} bytes long, its header says {pages * page_size}."
@@ -76,8 +80,11 @@ def probe(
             complete = quick_check(
                 connection, database, limit_s=quick_check_limit_s, stop=stop, progress=progress
             )
+            empty = connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
         finally:
             connection.close()
+    if empty:
+        return Probe("new", size, pages, counter, _since(begun))
     return Probe("checked", size, pages, counter, _since(begun), complete)
 
 

@@ -127,12 +127,19 @@ def look(
             resolution = resolve(folder, read_ledger(reader), allow_out_of_order=allow_out_of_order)
             drift = () if sealed_fingerprint(reader) else find_drift(reader, resolution, register)
             found = _pending(resolution, up_to(resolution, to), reader, register)
+            empty = reader.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
     except (Damaged, NotADatabase) as error:
         problem = Problem(error.code, error.message, error.hint)
         return Status(database, "damaged", problems=(problem,))
     return Status(
         database,
-        "refused" if resolution.problems else "pending" if resolution.pending else "current",
+        "refused"
+        if resolution.problems
+        else "new"
+        if empty
+        else "pending"
+        if resolution.pending
+        else "current",
         resolution.applied,
         found,
         resolution.problems,
