@@ -10,7 +10,7 @@ import pytest
 from local_mcp_gateway.backup import list_backups
 from local_mcp_gateway.backup.names import asides
 from local_mcp_gateway.database.connect import open_reader
-from local_mcp_gateway.errors import HistoryRefused, MigrationFailed, NoWayBack
+from local_mcp_gateway.errors import HazardRefused, HistoryRefused, MigrationFailed, NoWayBack
 from local_mcp_gateway.guard import GuardPolicy, GuardReport, guarded
 from local_mcp_gateway.migrate.history import read_history
 from tests.harness import Place
@@ -130,6 +130,31 @@ def test_an_edit_that_fails_only_on_the_rows_that_are_there_takes_nothing_back(
         start(place)
     assert place.content() == before
     assert asides(place.database) == ()
+
+
+def test_an_edit_whose_loss_is_not_accepted_takes_nothing_back(worked: Place) -> None:
+    worked.write("INSERT INTO users (name) VALUES ('kept')")
+    before = worked.content()
+    worked.folder.write("0001_notes", f"{NOTES}\nDROP TABLE users;")
+    policy = GuardPolicy(dev=True, destructive="refuse")
+    with (
+        pytest.raises(HazardRefused, match="0001_notes is not accepted"),
+        guarded(worked.database, worked.folder.path, policy=policy),
+    ):
+        pass
+    assert worked.content() == before
+
+
+def test_a_damaged_backup_is_passed_over_for_an_older_one(worked: Place) -> None:
+    worked.folder.add("more", "CREATE TABLE more (id INTEGER PRIMARY KEY);")
+    start(worked)
+    newest, oldest = list_backups(worked.database)
+    newest.path.write_bytes(b"\xff" * newest.bytes)
+    worked.folder.write("0002_more", "CREATE TABLE more (id INTEGER PRIMARY KEY, x);")
+    told = Told()
+    start(worked, told)
+    assert told.rewound()["by"] == f"backup {oldest.name}"
+    assert worked.query("SELECT x FROM more") == []
 
 
 def test_a_production_start_refuses_what_a_dev_start_rewinds(worked: Place) -> None:

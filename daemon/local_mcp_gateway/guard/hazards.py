@@ -94,7 +94,7 @@ class HazardWatch:
             self.found.append(told)
 
 
-def face_hazards(attempt: Attempt, plan: Plan, rehearsal: Rehearsal, backup: Backup) -> None:
+def face_hazards(attempt: Attempt, plan: Plan, rehearsal: Rehearsal, backup: Backup | None) -> None:
     """Tell each hazard and where the backup is; raise HazardRefused if the policy wants it accepted."""
     for found in rehearsal.hazards:
         attempt.emit(
@@ -103,7 +103,7 @@ def face_hazards(attempt: Attempt, plan: Plan, rehearsal: Rehearsal, backup: Bac
             kind=str(found.hazard.kind),
             object=found.hazard.object,
             message=found.hazard.message,
-            backup=str(backup.path),
+            backup=str(backup.path) if backup else None,
         )
     if attempt.policy.destructive != "refuse":
         return

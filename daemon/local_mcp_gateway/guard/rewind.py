@@ -19,12 +19,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.backup import list_backups, scratch_copy
+from local_mcp_gateway.backup.durable import named_failures
 from local_mcp_gateway.backup.losses import losses
 from local_mcp_gateway.backup.restore import restore
 from local_mcp_gateway.backup.verify import open_immutable
 from local_mcp_gateway.database.connect import reading
 from local_mcp_gateway.errors import GatewayError, NoWayBack, ProblemCode
 from local_mcp_gateway.guard.down import go_back_held, go_back_on_copy
+from local_mcp_gateway.guard.hazards import face_hazards
 from local_mcp_gateway.guard.read import read
 from local_mcp_gateway.guard.rehearse import rehearse_on
 from local_mcp_gateway.guard.report import Phases
@@ -180,8 +182,14 @@ def _from_before(attempt: Attempt, course: Course) -> Iterator[Backup]:
     """Yield the backups, newest first, that hold nothing but the beginning that stays."""
     kept = [row.hash for row in course.rows[: course.kept]]
     for backup in list_backups(attempt.database, attempt.backup_folder):
-        with closing(open_immutable(backup.path)) as reader:
-            held = [row.hash for row in read_ledger(reader, brief=True)]
+        try:
+            with (
+                named_failures("read the backup", backup.path),
+                closing(open_immutable(backup.path)) as reader,
+            ):
+                held = [row.hash for row in read_ledger(reader, brief=True)]
+        except GatewayError:
+            continue  # damaged since: an older one may do
         if held == kept[: len(held)]:
             yield backup
 
@@ -191,7 +199,7 @@ def _try_folder(attempt: Attempt, copy: Path) -> tuple[Loss, ...]:
     on_copy = replace(attempt, database=copy, emit=ignore, phases=Phases())
     plan = read(on_copy, fresh=False)
     if plan.pending:
-        rehearse_on(on_copy, copy, plan)
+        face_hazards(on_copy, plan, rehearse_on(on_copy, copy, plan), None)
     return losses(attempt.database, copy, ignored=GUARD_TABLES, locked=True)
 
 
