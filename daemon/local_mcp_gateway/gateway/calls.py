@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     from local_mcp_gateway.store.model import CallRecord
 
 MOST_WAITING: Final = 10_000
+COUNTED: Final = frozenset(
+    {
+        "completion/complete",
+        "logging/setLevel",
+        "ping",
+        "prompts/get",
+        "prompts/list",
+        "resources/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/templates/list",
+        "resources/unsubscribe",
+        "server/discover",
+        "tools/call",
+        "tools/list",
+    }
+)
+"""Methods that are counted by name; clients could make up any number of others."""
 BATCH_PAUSE_S: Final = 1.0
 LONGEST_PAYLOAD: Final = 65_536
 """Characters of arguments or of a result that are kept."""
@@ -46,8 +64,9 @@ class CallLog:
     def add(self, call: CallRecord) -> None:
         """Take one finished call."""
         server = call.server or ""
-        self.counts[server, call.method, call.status] += 1
-        self.microseconds[server, call.method] += call.duration_us
+        method = call.method if call.method in COUNTED else "other"
+        self.counts[server, method, call.status] += 1
+        self.microseconds[server, method] += call.duration_us
         self._waiting.append(call)
         self._arrived.set()
 

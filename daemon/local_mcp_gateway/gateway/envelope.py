@@ -105,6 +105,21 @@ def number_of(raw: bytes | msgspec.Raw) -> int:
     return int(digits) if len(digits) <= MOST_DIGITS and digits.isdigit() else 0
 
 
+def answer_in(message: Envelope) -> Answer:
+    """Return what a message answers. A server that says neither result nor error has failed."""
+    error = bytes(message.error)
+    if error[:1] == b"{":
+        return Answer(error, failed=True)
+    if error and error != b"null":
+        shown = error[:100].decode("utf-8", "replace")
+        return failure(
+            INTERNAL_ERROR, f"The server answered with an error that is no object: {shown}"
+        )
+    if not message.result:
+        return failure(INTERNAL_ERROR, "The server answered with neither a result nor an error")
+    return Answer(bytes(message.result))
+
+
 def failure(code: int, message: str, data: object = None) -> Answer:
     """Return an error answer of the gateway's own."""
     error: dict[str, object] = {"code": code, "message": message}

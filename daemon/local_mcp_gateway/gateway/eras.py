@@ -18,6 +18,7 @@ import msgspec
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.gateway.envelope import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
@@ -141,6 +142,10 @@ def open_envelope(headers: Mapping[str, str] | None, message: Envelope) -> Moder
         return failure(
             INVALID_PARAMS, f"params._meta is missing the required key(s): {', '.join(missing)}"
         )
+    if bytes(members[CAPABILITIES_KEY])[:1] != b"{":
+        return failure(
+            INVALID_PARAMS, "The client's capabilities in params._meta must be an object"
+        )
     version = decode_any(members[VERSION_KEY])
     if headers is not None and (fault := _header_fault(headers, message, version)):
         return failure(HEADER_MISMATCH, fault)
@@ -207,9 +212,11 @@ def to_modern(
 
 def modern_result(answer: Answer, method: str) -> Answer:
     """Add what a result must say besides in the stateless era, where it comes from a handshake server."""
-    body = bytes(answer.body)
     if answer.failed or answer.relayed_bytes:
         return answer
+    body = bytes(answer.body)
+    if body.lstrip()[:1] != b"{":
+        return failure(INTERNAL_ERROR, "The server answered with a result that is no object")
     added = modern_members(body, method)
     rest = body.lstrip()[1:].lstrip()
     if not added:
@@ -219,12 +226,22 @@ def modern_result(answer: Answer, method: str) -> Answer:
 
 def modern_members(result: bytes, method: str) -> bytes:
     """Return the members that a result lacks in the stateless era, each with its comma."""
-    if b'"resultType"' in result:
+    if _says(result, "resultType"):
         return b""
     added = b'"resultType":"complete",'
-    if method in CACHEABLE and b'"ttlMs"' not in result:
+    if method in CACHEABLE and not _says(result, "ttlMs"):
         added += b'"ttlMs":0,"cacheScope":"private",'
     return added
+
+
+def _says(result: bytes, key: str) -> bool:
+    """Whether a result has this member; of a beginning, whether it may."""
+    if b'"' + key.encode() + b'"' not in result:
+        return False
+    try:
+        return key in decode_members(result)
+    except msgspec.DecodeError:
+        return True
 
 
 def is_complete(start: bytes) -> bool:

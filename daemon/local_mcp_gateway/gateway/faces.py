@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.hub import Hub
     from local_mcp_gateway.gateway.sessions import Session
 
+JSON: Final = "application/json"
+ID_STARTS: Final = frozenset(b'"-0123456789'[i : i + 1] for i in range(12))
 BRIDGE: Final = "local-mcp-gateway-bridge"
 """The header of `local-mcp-gateway stdio`, whose client has no headers to send."""
+OWN: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -94,7 +97,9 @@ class Faces:
             await visit.not_allowed(b"GET")
 
     async def _own(self, visit: Visit) -> None:
-        if visit.path == "/health/live":
+        if visit.path in OWN and visit.method not in {"GET", "HEAD"}:
+            await visit.not_allowed(b"GET, HEAD")
+        elif visit.path == "/health/live":
             await visit.plain(200, envelope.success({"status": "alive"}))
         elif visit.path == "/health/ready":
             await visit.plain(200, envelope.success({"status": "ready", **self._hub.status()}))
@@ -131,6 +136,8 @@ class Faces:
         """Read and decode the body; a batch, and what cannot be decoded, is answered here."""
         try:
             body = await visit.body(self._hub.options.max_request_bytes)
+            if not body.isascii():
+                body.decode()
             if profile is not None and is_batch(body):
                 await serve_batch(self._hub, profile, body, visit)
                 return None
@@ -140,7 +147,7 @@ class Faces:
         except msgspec.ValidationError:
             text = "Body must be a single JSON-RPC request, notification or response object"
             await visit.plain(400, failure(INVALID_REQUEST, text))
-        except msgspec.DecodeError:
+        except envelope.MALFORMED:
             await visit.plain(400, failure(PARSE_ERROR, "Parse error"))
         return None
 
@@ -248,6 +255,7 @@ class Faces:
         identity = visit.headers.get("mcp-session-id")
         session = None if identity is None else self._hub.sessions.find(identity, profile)
         if identity is None:
+            visit.extra = [(b"allow", b"POST"), *visit.extra]
             await visit.plain(405, failure(INVALID_REQUEST, "GET and DELETE need a session"))
         elif session is None:
             await visit.plain(404, failure(envelope.UPSTREAM_UNAVAILABLE, "Session not found"))
@@ -264,7 +272,10 @@ def _fault(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] 
     """Return the status and error of a message that cannot be served at all."""
     if message.jsonrpc != "2.0" or not (message.method or message.id):
         return 400, failure(INVALID_REQUEST, "This is no JSON-RPC 2.0 message")
-    if not headers.get("content-type", "application/json").startswith("application/json"):
+    if message.method and message.id and bytes(message.id)[:1] not in ID_STARTS:
+        return 400, failure(INVALID_REQUEST, "The id of a request is a string or a number")
+    kind = headers.get("content-type", JSON)
+    if kind != JSON and kind.partition(";")[0].strip().lower() != JSON:
         return 415, failure(INVALID_REQUEST, "Content-Type must be application/json")
     version = headers.get("mcp-protocol-version")
     known = version is None or version in eras.HANDSHAKE or eras.is_modern(headers, message)

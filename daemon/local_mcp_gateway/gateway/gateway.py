@@ -108,6 +108,7 @@ class Gateway:
             registry.upstreams = {**kept, **fresh}
             registry.profiles = {profile.name: profile for profile in definitions.profiles}
             registry.forget_views()
+            self._hub.end_removed()
             for upstream in fresh.values():
                 upstream.start()
             await asyncio.gather(*(upstream.stop() for upstream in ending))

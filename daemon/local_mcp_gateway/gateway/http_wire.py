@@ -77,7 +77,7 @@ class HttpWire:
         except envelope.MALFORMED:
             message = Envelope()
         if message.error or message.result:
-            return _answer(message)
+            return envelope.answer_in(message)
         if reply.status == 401:
             raise UpstreamLost("it asks for authorization (HTTP 401)", unsent=True)
         if reply.status >= 400:
@@ -160,7 +160,7 @@ class HttpWire:
     def _event(self, data: bytes, call: Call) -> Answer | None:
         message = envelope.decode_envelope(data)
         if not message.method:
-            return _answer(message) if bytes(message.id) == call.identity else None
+            return envelope.answer_in(message) if bytes(message.id) == call.identity else None
         if message.is_request:
             self._requested(message, call)
         else:
@@ -215,11 +215,6 @@ class _Place:
 
     last: str | None = None
     retry_ms: int = 1000
-
-
-def _answer(message: Envelope) -> Answer:
-    failed = len(message.error) > 0
-    return Answer(bytes(message.error if failed else message.result), failed)
 
 
 def reason_of(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.gateway import envelope, eras
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
 
 TICK_S: Final = 0.1
+SHOWN: Final = 256
+"""How many characters of a name that a client sent are logged and stored."""
 LIST_CHANGED: Final = {
     "notifications/tools/list_changed": (CatalogKind.TOOLS,),
     "notifications/prompts/list_changed": (CatalogKind.PROMPTS,),
@@ -84,7 +87,8 @@ class Hub:
                 session.answered(message)
         elif message.method == "notifications/cancelled":
             if session is not None:
-                session.cancel(params)
+                with suppress(*envelope.MALFORMED):  # it names no request
+                    session.cancel(params)
         elif message.method not in {"notifications/initialized", "notifications/progress"}:
             for upstream in self.registry.members(profile):
                 self.start(upstream.notify(message.method, params))
@@ -96,14 +100,15 @@ class Hub:
         if answer is not None:
             status = "error" if answer.failed else "ok"
             error = _error_text(answer) if answer.failed else None
+        method, target = request.method[:SHOWN], request.target and request.target[:SHOWN]
         shown = self.options.log_payloads
         self.calls.add(
             CallRecord(
                 now_ms(),
                 request.profile,
                 request.server,
-                request.method,
-                request.target,
+                method,
+                target,
                 status,
                 error,
                 duration_us,
@@ -115,10 +120,10 @@ class Hub:
         )
         self.emit(
             "call.finished",
-            method=request.method,
+            method=method,
             profile=request.profile,
             server=request.server,
-            target=request.target,
+            target=target,
             status=status,
             duration_ms=duration_us / 1000,
         )
@@ -224,12 +229,21 @@ class Hub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def end_removed(self) -> None:
+        """End the sessions and streams of profiles that are no longer there."""
+        for session in self.sessions:
+            if session.profile not in self.registry.profiles:
+                self.sessions.close(session)
+        for listener in self.listeners:
+            if listener.profile not in self.registry.profiles:
+                listener.end()
+
     async def close(self) -> None:
         """End streams, sessions and tasks."""
         self.stopping = True
         self.router.parking.close()
         for listener in self.listeners:
-            listener.queue.put_nowait(None)
+            listener.end()
         for session in self.sessions:
             self.sessions.close(session)
         for task in tuple(self._tasks):

@@ -23,11 +23,10 @@ from local_mcp_gateway.gateway.connection import (
     identity_of_discover,
     identity_of_initialize,
 )
-from local_mcp_gateway.gateway.envelope import Answer
 from local_mcp_gateway.gateway.watches import TAKEN, Watches
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.envelope import Envelope
+    from local_mcp_gateway.gateway.envelope import Answer, Envelope
 
 RELISTEN_S: Final = 1.0
 _OWN_ID: Final = re.compile(rb'"id"\s*:\s*(\d{1,18})')
@@ -166,8 +165,7 @@ class Mux(ABC):
         waiting = self._calls.pop(envelope.number_of(message.id), None)
         if waiting is None or waiting[0].done():
             return
-        failed = len(message.error) > 0
-        waiting[0].set_result(Answer(bytes(message.error if failed else message.result), failed))
+        waiting[0].set_result(envelope.answer_in(message))
 
     def _notified(self, method: str, params: bytes) -> None:
         if method == "notifications/progress":

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.gateway.catalog import View, keeps_names, union
 from local_mcp_gateway.gateway.mirrored import Mirrored, mirrored_of
-from local_mcp_gateway.store.model import CatalogKind
+from local_mcp_gateway.store.model import CatalogKind, ProfileDefinition
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstream import Upstream
-    from local_mcp_gateway.store.model import ProfileDefinition
 
 
 class Registry:
@@ -28,11 +27,15 @@ class Registry:
         """What each profile showed last, so that names stay with their servers."""
         self._mirrored: dict[str, dict[str, tuple[Mirrored, ...]]] = {}
 
+    def definition(self, profile: str) -> ProfileDefinition:
+        """Return a profile; an empty one when it was removed while something ran in it."""
+        return self.profiles.get(profile) or ProfileDefinition(profile)
+
     def members(self, profile: str) -> list[Upstream]:
         """Return the active upstreams of a profile, in its order."""
         return [
             self.upstreams[member.server]
-            for member in self.profiles[profile].members
+            for member in self.definition(profile).members
             if member.active and member.server in self.upstreams
         ]
 
@@ -51,7 +54,7 @@ class Registry:
             members = self.members(profile)
             catalogs = {upstream.name: upstream.shelf.lists or {} for upstream in members}
             held = {upstream.name: upstream.shelf.held for upstream in members}
-            definition = self.profiles[profile]
+            definition = self.definition(profile)
             old, last = self._shown.get(profile, (definition, None))
             before = last.routes if last is not None and keeps_names(old, definition) else {}
             view = self._views[profile] = union(definition, catalogs, held, before)

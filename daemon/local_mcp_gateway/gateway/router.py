@@ -117,13 +117,19 @@ class Router:
 
     def _only_server(self, request: Request, kind: CatalogKind, name: str) -> Route | None:
         """Let the only server of a profile judge a name that it has not listed (yet)."""
-        profile = self._registry.profiles[request.profile]
+        profile = self._registry.definition(request.profile)
         members = self._registry.members(request.profile)
         if len(members) != 1 or profile.prefix is Prefix.ALWAYS:
             return None
-        listed = (members[0].shelf.lists or {}).get(kind, ())
+        server = members[0]
+        if kind is CatalogKind.TOOLS:
+            for setting in profile.tools:
+                if setting.server == server.name and name in {setting.name, setting.tool}:
+                    shown = setting.enabled and name == (setting.name or setting.tool)
+                    return Route(server.name, setting.tool) if shown else None
+        listed = (server.shelf.lists or {}).get(kind, ())
         hidden = any(item.key == name for item in listed)
-        return None if hidden else Route(members[0].name, name)
+        return None if hidden else Route(server.name, name)
 
     async def _by_uri(self, request: Request) -> Answer:
         uri = decode_target(request.params).uri if request.params else None

@@ -53,6 +53,7 @@ class Session:
     taken: int = 0
     """Number of the newest message that a GET stream has taken."""
     streams: int = 0
+    ended: bool = False
     _numbered: int = 0
     _asked: int = 0
     _arrived: asyncio.Event | None = None
@@ -134,7 +135,10 @@ class Session:
             stop()
 
     def end(self) -> None:
-        """Cancel what still runs for this client."""
+        """Cancel what still runs for this client, and end its stream."""
+        self.ended = True
+        if self._arrived is not None:
+            self._arrived.set()
         for stop in list(self.running.values()):
             stop()
         for future in self.asked.values():

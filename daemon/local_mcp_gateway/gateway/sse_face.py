@@ -66,6 +66,8 @@ async def serve_sse(hub: Hub, profile: str, root: str, visit: Visit) -> None:
         if first:
             return first.pop()
         while not (waiting := session.after(session.taken)):
+            if session.ended:
+                return None
             await session.arrived()
         session.taken = waiting[-1][0]
         return b"".join(sse.render(body) for _, body in waiting)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from local_mcp_gateway.gateway import envelope, eras, sse
-from local_mcp_gateway.gateway.envelope import Envelope, edit, encode
+from local_mcp_gateway.gateway.envelope import Envelope, edit, encode, failure
 from local_mcp_gateway.gateway.exchange import STREAM_HEADERS
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ class Listener:
         body = encode({"_meta": msgspec.Raw(self._meta), "notifications": self._wanted})
         self._put(envelope.notification("notifications/subscriptions/acknowledged", body))
 
+    def end(self) -> None:
+        """End the stream, after what waits in it if there is room."""
+        if self.queue.full():
+            self.queue.get_nowait()
+        self.queue.put_nowait(None)
+
     def _put(self, message: bytes) -> None:
         with suppress(asyncio.QueueFull):
             self.queue.put_nowait(sse.render(message))
@@ -73,7 +79,12 @@ class Listener:
 
 async def listen(hub: Hub, profile: str, message: Envelope, visit: Visit) -> None:
     """Serve a `subscriptions/listen` request until its client leaves or the gateway stops."""
-    wanted = msgspec.json.decode(message.params, type=_Listen).notifications
+    try:
+        wanted = msgspec.json.decode(message.params, type=_Listen).notifications
+    except msgspec.DecodeError as error:
+        answer = failure(envelope.INVALID_PARAMS, f"Invalid params: {error}")
+        await visit.reply(eras.status_of(answer), envelope.response(message.id, answer))
+        return
     listener = Listener(profile, bytes(message.id), wanted)
     listener.acknowledge()
     hub.listeners.add(listener)
@@ -96,6 +107,8 @@ async def serve_stream(hub: Hub, session: Session, visit: Visit) -> None:
 
     async def following() -> bytes | None:
         while not (waiting := session.after(session.taken)):
+            if session.ended:
+                return None
             await session.arrived()
         session.taken = waiting[-1][0]
         return b"".join(sse.render(body, identity=str(number)) for number, body in waiting)

@@ -54,6 +54,11 @@ class ServerDefinition:
     active: bool = True
     id: str = ""
 
+    @property
+    def program(self) -> tuple[object, ...]:
+        """Return what makes it another server when it changes, and no longer the same one."""
+        return self.kind, self.command, self.args, self.url
+
     def checked(self) -> ServerDefinition:
         """Return itself, or say what a person has to correct."""
         check_name("server", self.name)

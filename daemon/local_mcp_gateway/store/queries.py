@@ -70,8 +70,12 @@ async def add_server(database: Database, server: ServerDefinition) -> ServerDefi
 
 
 async def update_server(database: Database, name: str, server: ServerDefinition) -> None:
-    """Replace what is stored under `name`; the server keeps its id and its places in profiles."""
+    """Replace what is stored under `name`; the server keeps its id and its places in profiles.
+
+    What is remembered of its lists goes with its program: another one has others.
+    """
     server.checked()
+    old = await get_server(database, name)
     async with database.transaction() as writer:
         if server.name != name and await _exists(writer, "mcp_servers", server.name):
             raise UsageProblem(f"There is a server {server.name!r} already.")
@@ -81,6 +85,10 @@ async def update_server(database: Database, name: str, server: ServerDefinition)
             (*_columns(server), now_ms(), name),
         )
         _require(cursor, "server", name)
+        if server.program != old.program:
+            await writer.execute(
+                "DELETE FROM mcp_server_catalog_cache WHERE mcp_server_id = ?", (old.id,)
+            )
 
 
 async def remove_server(database: Database, name: str) -> None:

@@ -170,6 +170,15 @@ def answer(line: str, message: dict[str, Any]) -> None:
         send({"jsonrpc": "2.0", "id": identity, "result": result})
 
 
+def told(message: dict[str, Any]) -> bool:
+    """Answer as the call itself says."""
+    params = message.get("params")
+    members = params.get("arguments", {}).get("answer") if isinstance(params, dict) else None
+    if members is not None:
+        send({"jsonrpc": "2.0", "id": message["id"], **members})
+    return members is not None
+
+
 def main() -> None:
     if "--ignore-term" in sys.argv:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -185,7 +194,8 @@ def main() -> None:
             pending["answer"] = message.get("result", message.get("error"))
             pending["ask"].set()
         elif "id" in message:
-            answer(line.rstrip("\n"), message)
+            if not told(message):
+                answer(line.rstrip("\n"), message)
         elif message["method"] == "notifications/cancelled":
             cancelled.append(message["params"]["requestId"])
     if "--ignore-eof" in sys.argv:

@@ -1,0 +1,227 @@
+"""What clients and servers should not send is answered in a sentence, and hurts nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_mcp_gateway.gateway import envelope
+from local_mcp_gateway.gateway.calls import COUNTED
+from local_mcp_gateway.gateway.envelope import MALFORMED, answer_in, decode_envelope, number_of
+from local_mcp_gateway.gateway.eras import modern_result
+from local_mcp_gateway.gateway.router import METHODS
+from local_mcp_gateway.store import queries
+from local_mcp_gateway.store.model import ToolSetting
+from tests.gateway.support import QUICK, Running, gateway_of, stdio
+from tests.gateway.test_faces import HELLO, META, MODERN, call, session
+from tests.gateway.test_faults import use
+
+PLAIN = stdio("plain", "plain.py")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        yield running
+
+
+async def raw(running: Running, body: bytes, **headers: str) -> tuple[int, Any]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    kind = {"Content-Type": "application/json", **named}
+    async with running.http.post(running.url, data=body, headers=kind) as reply:
+        text = await reply.read()
+        return reply.status, json.loads(text) if text else None
+
+
+@given(st.dictionaries(st.sampled_from(["result", "error", "id", "x"]), JSON))
+def test_any_answer_of_a_server_is_a_result_or_an_error_object(members: dict[str, Any]) -> None:
+    answer = answer_in(decode_envelope(json.dumps({"jsonrpc": "2.0", **members})))
+    value = json.loads(bytes(answer.body))
+    assert isinstance(value, dict) if answer.failed else value == members["result"]
+    modern = modern_result(answer, "tools/call")
+    assert isinstance(json.loads(bytes(modern.body)), dict)
+
+
+@given(JSON)
+def test_a_result_says_its_type_at_the_top_whatever_is_inside(inside: Any) -> None:
+    body = json.dumps({"content": inside, "more": {"resultType": "inner", "ttlMs": 1}}).encode()
+    value = json.loads(bytes(modern_result(envelope.Answer(body), "resources/read").body))
+    assert (value["resultType"], value["ttlMs"]) == ("complete", 0)
+    assert value["more"] == {"resultType": "inner", "ttlMs": 1}
+
+
+@given(st.binary(max_size=30) | st.integers().map(lambda n: b"%d" % n))
+def test_a_number_is_one_of_ours_or_none(raw: bytes) -> None:
+    ours = raw.isdigit() and len(raw) <= envelope.MOST_DIGITS
+    assert number_of(raw) == (int(raw) if ours else 0)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_envelope_or_malformed(body: bytes) -> None:
+    with suppress(*MALFORMED):
+        assert decode_envelope(body) is not None
+
+
+async def test_answers_that_are_none_are_errors_in_valid_json(running: Running) -> None:
+    stateless = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "echo"}
+    for answer in ({}, {"result": None}, {"result": "x"}, {"error": 5}, {"error": None}):
+        arguments = {"answer": answer}
+        old = call("tools/call", name="echo", arguments=arguments)
+        body = await (await running.post(old)).json()
+        assert ("result" in body) is ("result" in answer)
+        new = call("tools/call", name="echo", arguments=arguments, _meta=META)
+        assert "is no object" in str(await (await running.post(new, **stateless)).json()) or (
+            "neither" in str(await (await running.post(new, **stateless)).json())
+        )
+
+
+async def test_what_a_client_may_not_send_is_refused(running: Running) -> None:
+    deep = b"[" * 5000 + b"]" * 5000
+    for body, code in (
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\xff"}}', -32700),
+        (b'{"jsonrpc":"2.0","id":"\xff","method":"ping"}', -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"a":"\xff"}}', -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":%s}' % deep, -32700),
+        (b'{"jsonrpc":"2.0","id":{},"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":true,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', -32600),
+    ):
+        status, answer = await raw(running, body)
+        assert (status, answer["error"]["code"]) == (400, code), body[:80]
+
+
+async def test_junk_in_notifications_and_headers_is_let_go(running: Running) -> None:
+    headers = await session(running)
+    cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": [1]}
+    assert (await running.post(cancelled, **headers)).status == 202
+    for last in ("9" * 5000, "²"):
+        asked = {"Mcp-Session-Id": headers["mcp_session_id"], "Accept": "text/event-stream"}
+        async with running.http.get(running.url, headers={**asked, "Last-Event-ID": last}) as reply:
+            assert reply.status == 200
+    listen = call("subscriptions/listen", notifications=5, _meta=META)
+    named = {"mcp_protocol_version": MODERN, "mcp_method": "subscriptions/listen"}
+    reply = await running.post(listen, **named)
+    assert (reply.status, (await reply.json())["error"]["code"]) == (400, -32602)
+    bad = {**META, "io.modelcontextprotocol/clientCapabilities": "x"}
+    named = {"mcp_protocol_version": MODERN, "mcp_method": "tools/list"}
+    reply = await running.post(call("tools/list", _meta=bad), **named)
+    assert (reply.status, (await reply.json())["error"]["code"]) == (400, -32602)
+
+
+async def test_a_client_whose_capabilities_are_no_object_can_be_asked_nothing(
+    running: Running,
+) -> None:
+    params = {**HELLO["params"], "capabilities": "x"}
+    hello = await running.post({**HELLO, "params": params})
+    headers = {"mcp_session_id": hello.headers["mcp-session-id"]}
+    asking = call("tools/call", name="ask", arguments={"method": "roots/list"})
+    body = await (await running.post(asking, **headers)).text()
+    assert "does not support roots" in body
+
+
+async def test_the_media_type_is_compared_as_media_types_are(running: Running) -> None:
+    ping = json.dumps(call("ping")).encode()
+    for kind, status in (
+        ("Application/JSON", 200),
+        ("application/json; charset=utf-8", 200),
+        ("application/jsonfoo", 415),
+    ):
+        async with running.http.post(
+            running.url, data=ping, headers={"Content-Type": kind}
+        ) as reply:
+            assert reply.status == status
+
+
+async def test_what_is_not_allowed_says_what_is(running: Running) -> None:
+    base = running.url.removesuffix("/mcp")
+    for method, path, allowed in (
+        ("GET", "/mcp", "POST"),
+        ("DELETE", "/mcp", "POST"),
+        ("POST", "/health/ready", "GET, HEAD"),
+        ("DELETE", "/metrics", "GET, HEAD"),
+    ):
+        async with running.http.request(method, base + path) as reply:
+            assert (reply.status, reply.headers["Allow"]) == (405, allowed)
+
+
+async def test_names_that_clients_make_up_are_counted_as_one_and_cut(running: Running) -> None:
+    await running.post(call("made/up"))
+    await running.post(call("tools/call", name="n" * 100_000))
+    async with running.http.get(running.url.replace("/mcp", "/metrics")) as reply:
+        text = await reply.text()
+    assert "made/up" not in text
+    assert 'method="other"' in text
+    finished = [fields for event, fields in running.said if event == "call.finished"]
+    assert max(len(fields["target"] or "") for fields in finished) == 256
+    assert METHODS.keys() == COUNTED
+
+
+async def test_a_hidden_tool_is_not_called_while_the_lists_are_unknown(tmp_path: Path) -> None:
+    options = replace(QUICK, list_timeout_s=0.2, call_timeout_s=10)
+    late = stdio("late", "plain.py", "--list-fails", "1000")
+    async with gateway_of(tmp_path, late, options=options) as running:
+        hidden = ToolSetting("late", "echo", enabled=False)
+        await queries.set_tool(running.database, "default", hidden)
+        renamed = ToolSetting("late", "pid", name="who")
+        await queries.set_tool(running.database, "default", renamed)
+        await running.gateway.reload()
+        assert "Unknown tool" in (await use(running, "echo"))["message"]
+        assert "Unknown tool" in (await use(running, "pid"))["message"]
+        assert int(await use(running, "who")) > 0
+
+
+@asynccontextmanager
+async def get(running: Running, **headers: str) -> AsyncIterator[Any]:
+    named = {"Mcp-Session-Id": headers["mcp_session_id"], "Accept": "text/event-stream"}
+    async with running.http.get(running.url, headers=named) as reply:
+        assert reply.status == 200
+        yield reply
+
+
+async def test_a_removed_profile_ends_its_streams_and_answers_what_runs(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        headers = await session(running)
+        sse = running.url.replace("/mcp", "/sse")
+        async with get(running, **headers) as stream, running.http.get(sse) as legacy:
+            await legacy.content.readline()
+            sleeping = call("tools/call", name="sleep", arguments={"seconds": 60})
+            running_call = asyncio.create_task(running.post(sleeping, **headers))
+            await running.wrote("sleeping ")
+            await queries.remove_profile(running.database, "default")
+            await running.gateway.reload()
+            with anyio.fail_after(20):
+                await stream.content.read()
+                await legacy.content.read()
+                assert "Request cancelled" in await (await running_call).text()
+        assert (await running.post(call("ping"))).status == 404
+
+
+async def test_another_program_under_a_servers_name_does_not_show_the_old_ones_tools(
+    tmp_path: Path,
+) -> None:
+    options = replace(QUICK, list_timeout_s=0.2)
+    async with gateway_of(tmp_path, PLAIN, options=options) as running:
+        await running.heard_after(running.post(call("tools/list")), "upstream.connected")
+        await running.kept("plain")
+        other = replace(PLAIN, command="/no/such/program")
+        await queries.update_server(running.database, "plain", other)
+        await running.gateway.reload()
+        body = await (await running.post(call("tools/list"))).json()
+        assert body["result"]["tools"] == []
