@@ -54,21 +54,21 @@ def judge_all(made: st.SearchStrategy[Pair], examples: int, count: Count, line: 
 
 
 def test_a_sample_of_made_pairs_passes_every_oracle(count: Count) -> None:
-    assert judge_all(pairs(), 150, count, "made schema pairs, a sample") > 90
+    assert judge_all(pairs(), 120, count, "made schema pairs, a sample") > 90
 
 
 def test_a_sample_of_made_renames_passes_every_oracle(count: Count) -> None:
-    assert judge_all(renamed_pairs(), 100, count, "made schema pairs with renames, a sample") > 50
+    assert judge_all(renamed_pairs(), 80, count, "made schema pairs with renames, a sample") > 50
 
 
 @pytest.mark.nightly
 def test_five_thousand_made_pairs_pass_every_oracle(count: Count) -> None:
-    assert judge_all(pairs(), 7_500, count, "made schema pairs") >= 5_000
+    assert judge_all(pairs(), 5_300, count, "made schema pairs") >= 5_000
 
 
 @pytest.mark.nightly
 def test_two_thousand_made_renames_pass_every_oracle(count: Count) -> None:
-    assert judge_all(renamed_pairs(), 3_300, count, "made schema pairs with renames") >= 2_000
+    assert judge_all(renamed_pairs(), 2_150, count, "made schema pairs with renames") >= 2_000
 
 
 @given(schemas())
