@@ -240,6 +240,43 @@ def test_an_action_that_fails_is_told_at_the_statement_that_deleted(shop: Worksh
         shop.apply()
 
 
+@pytest.mark.parametrize(
+    "parent", ["TABLE p(id)", "VIEW p AS SELECT 1 AS x", "VIRTUAL TABLE p USING fts5(x)"]
+)
+def test_a_key_that_fits_nothing_is_nobodys_business(shop: Workshop, parent: str) -> None:
+    shop.add(
+        "0000_a",
+        f"CREATE {parent}; CREATE TABLE c(p REFERENCES p(nope) ON DELETE CASCADE);"
+        "CREATE TRIGGER IF NOT EXISTS t AFTER DELETE ON c BEGIN SELECT 1; END;",
+    )
+    shop.apply()
+    shop.add("0001_b", "DELETE FROM c; " + ("" if "VIEW" in parent else "DELETE FROM p;"))
+    shop.apply()
+
+
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM parent WHERE id = 1; DROP TABLE grandchild; DROP TABLE child;",
+        "DELETE FROM parent WHERE id = 9; DROP TABLE grandchild; DROP TABLE child; DELETE FROM parent;",
+        "DELETE FROM other; DROP TABLE other; DELETE FROM parent WHERE id = 9;",
+        "DELETE FROM parent WHERE id = 1; DELETE FROM grandchild WHERE c = 1; DELETE FROM child WHERE p = 1;",
+    ],
+)
+def test_children_that_the_file_itself_removes_need_no_action(
+    shop: Workshop, action: str, sql: str
+) -> None:
+    shop.add("0000_a", FAMILY.format(action=f"ON DELETE {action}"))
+    shop.add(
+        "0001_b",
+        "CREATE TABLE other(id PRIMARY KEY); CREATE TABLE more(o REFERENCES other ON DELETE CASCADE);",
+    )
+    shop.apply()
+    shop.add("0002_c", sql)
+    shop.apply()
+
+
 SCHEMA = """
 CREATE TABLE p(id INTEGER PRIMARY KEY, u TEXT COLLATE NOCASE UNIQUE);
 CREATE TABLE a(id PRIMARY KEY, p INTEGER DEFAULT 2 REFERENCES p {on[0]}, u TEXT REFERENCES p(u) {on[1]}) WITHOUT ROWID;

@@ -123,7 +123,8 @@ class Actions:
     def _takes(self, watch: Watch) -> bool:
         """Move what was deleted and is not back from the log to the table that is acted on."""
         parent = fold(watch.parent)
-        if any(write.definition and write.table == parent for write in self._since):
+        altered = any(write.definition and write.table == parent for write in self._since)
+        if altered or self._is_empty(watch.log):
             return False
         same = " AND ".join(
             f"p.{quoted(key)} = d.k{at}" for at, key in enumerate(watch.keys)
@@ -138,12 +139,15 @@ class Actions:
         return moved.rowcount > 0
 
     def _act(self, watch: Watch) -> None:
+        certain = [one for one in watch.references if self._is_certain(watch, one)]
         for reference in watch.references:
-            if reference.on_delete == "RESTRICT" and self._has_children(watch, reference):
+            if reference.on_delete == "RESTRICT" and (
+                reference not in certain or self._has_children(watch, reference)
+            ):
                 return  # its orphans stay, so the migration is refused as SQLite would have
-        for reference in watch.references:
+        for reference in certain:
             sql = self._action(watch, reference)
-            if sql is None or not self._is_certain(watch, reference):
+            if sql is None:
                 continue
             self._watch(self._deletes_from(sql))
             self._authority.writes = set()
@@ -197,12 +201,16 @@ class Actions:
         found = False
         with _unasked(self._authority):
             for watch in self._watches:
-                if self._connection.execute(f"SELECT 1 FROM {watch.log} LIMIT 1").fetchone():
+                if not self._is_empty(watch.log):
                     if any(self._has_children(watch, one, watch.log) for one in watch.references):
                         found = True
                     else:
                         self._connection.execute(f"DELETE FROM {watch.log}")
         return found
+
+    def _is_empty(self, table: str) -> bool:
+        with _unasked(self._authority):
+            return self._connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
 
     def _has_children(self, watch: Watch, reference: Reference, keys: str | None = None) -> bool:
         where = _names_one_of(keys or watch.taken, watch, reference)
@@ -238,10 +246,14 @@ class Actions:
                         self._start(parent, keys, same)
 
     def _start(self, parent: str, keys: tuple[str, ...], references: tuple[Reference, ...]) -> None:
-        (sql,) = self._connection.execute(
-            "SELECT sql FROM sqlite_schema WHERE type = 'table' AND lower(name) = ?", (parent,)
+        row = self._connection.execute(
+            "SELECT sql FROM sqlite_schema WHERE type = 'table' AND lower(name) = ?"
+            " AND sql NOT LIKE 'CREATE VIRTUAL%'",
+            (parent,),
         ).fetchone()
-        columns = read_table(sql).columns
+        columns = read_table(row[0]).columns if row else {}
+        if not {fold(key) for key in keys} <= columns.keys():
+            return  # a foreign key that fits nothing: SQLite says so at the next write with keys on
         collations = tuple(columns[fold(key)].collation for key in keys)
         watch = Watch(len(self._watches), parent, keys, collations, references)
         self._watches.append(watch)
