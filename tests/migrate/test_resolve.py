@@ -86,6 +86,12 @@ def test_a_database_of_a_newer_program_is_refused() -> None:
     assert codes(folder(A, B), row(A), row(B), row(C)) == [("newer_database", C.tag)]
 
 
+def test_an_empty_folder_is_not_taken_for_an_older_program() -> None:
+    (problem,) = resolve(folder(), [row(A)]).problems
+    assert problem.code == "missing"
+    assert "--migrations" in problem.hint
+
+
 def test_a_migration_merged_late_is_out_of_order_until_allowed() -> None:
     f = folder(A, B, C)
     assert codes(f, row(A), row(C)) == [("out_of_order", B.tag)]

@@ -18,7 +18,7 @@ from tests.harness import DEADLINE_S
 from tests.peers.adapters import PEERS, Peer, Step, Tools
 from tests.peers.project import Project, wait_until_asleep
 
-pytestmark = pytest.mark.drizzle
+pytestmark = pytest.mark.peers
 
 
 class Row(NamedTuple):

@@ -69,8 +69,8 @@ def apply_pending(
     """Apply `pending` in order and record each; the caller has begun the transaction and will end it.
 
     `backup` and `fingerprint` (the schema's after the last one, where a rehearsal has found it) go to
-    the history. `begun` and `ended` are called around each, with its tag. Raises MigrationFailed, ForbiddenStatement, DiskProblem or Interrupted; the caller
-    rolls back.
+    the history. `begun` and `ended` are called around each, with its tag. Raises MigrationFailed,
+    ForbiddenStatement, DiskProblem or Interrupted; the caller rolls back.
     """
     steps: list[Step] = []
     with supervised(connection, stop) as authority:

@@ -164,7 +164,7 @@ def _unknown_rows(folder: Folder, rows: Iterable[Applied]) -> Iterable[Problem]:
         if row.created_at in absent or row.tag in absent:
             continue  # the folder's own problem says it
         name = row.tag or f"the migration with hash {row.hash[:12]}…"
-        if row.created_at > newest:
+        if folder.migrations and row.created_at > newest:
             yield Problem(
                 ProblemCode.NEWER_DATABASE,
                 f"The database has applied {name}, which is newer than everything in {folder.path}.",
@@ -176,7 +176,10 @@ def _unknown_rows(folder: Folder, rows: Iterable[Applied]) -> Iterable[Problem]:
             yield Problem(
                 ProblemCode.MISSING,
                 f"The database has applied {name}, which is not in {folder.path}.",
-                "Bring its file and its journal entry back from version control.",
+                "Bring its file and its journal entry back from version control."
+                if folder.migrations
+                else "The folder holds no migrations: give the right one with --migrations, or bring the"
+                " files back from version control.",
                 row.tag,
             )
 
