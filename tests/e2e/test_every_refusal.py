@@ -230,7 +230,7 @@ def from_log(done: Finished) -> Finished:
 ELSEWHERE = {
     "unexpected": "the last door; nothing is meant to reach it",
     "interrupted": "tests/guard/test_guard.py: a stop is no error, exit 0",
-    "no_room": "tests/cli/test_backup_commands.py: a small disk, as root",
+    "no_room": "tests/cli/test_backup.py: a small disk, as root",
     "disk": "faults/: EIO and ENOSPC at every write",
 }
 BY_CODE = {situation.code: situation for situation in situations()}
