@@ -72,6 +72,7 @@ def test_a_server_over_http_keeps_its_headers_secret_until_asked(shipped: Place)
         (("add", "x", "--env", "=1", "--", "cmd"), "has no name"),
         (("add", "x", "--env", "A", "--", "cmd"), "has no value"),
         (("show", "nobody"), "no server 'nobody'"),
+        (("edit", "x"), "Say what shall change"),
         (("remove", "nobody"), "not confirmed"),
     ],
 )
@@ -220,3 +221,10 @@ def test_a_server_without_a_profile_is_served_at_mcp(either: Place) -> None:
     assert "served at /mcp" in either.run("server", "add", "first", "--", "true").stdout
     shown = either.run("profile", "show", "default", "--json").json()
     assert [member["name"] for member in shown["servers"]] == ["first"]
+
+
+def test_a_value_is_stored_with_its_blanks_and_a_header_without(shipped: Place) -> None:
+    shipped.run("server", "add", "a", "--env", "P= x ", "--", "true")
+    shipped.run("server", "add", "b", "--url", "http://h/mcp", "--header", "X:  y ")
+    shown = [shipped.run("server", "show", n, "--secrets", "--json").json() for n in ("a", "b")]
+    assert (shown[0]["env"], shown[1]["headers"]) == ({"P": " x "}, {"X": "y"})

@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
 
-from tests.gateway.support import gateway_of, stdio
+from tests.gateway.support import QUICK, gateway_of, stdio
 from tests.gateway.test_faces import HELLO, call
 
 
@@ -86,3 +87,54 @@ async def test_a_client_on_stdio_does_not_notice_that_the_gateway_restarted(
             for session in running.gateway._hub.sessions:  # what a restart leaves of them
                 running.gateway._hub.sessions.close(session)
             assert '"b": 2' in str((await client.call_tool("echo", {"b": 2})).content)
+
+
+async def spoken(
+    tmp_path: Path, url: str, *lines: bytes, profile: str = "default"
+) -> tuple[int | None, dict[Any, Any], str]:
+    """Run a bridge over these lines; return its exit code, answers by id, and stderr."""
+    child = await asyncio.create_subprocess_exec(
+        *bridge(url, tmp_path),
+        "--profile",
+        profile,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    out, err = await asyncio.wait_for(child.communicate(b"\n".join((*lines, b""))), 30)
+    answers = {answer["id"]: answer for answer in map(json.loads, out.splitlines())}
+    return child.returncode, answers, err.decode()
+
+
+async def test_a_profile_that_is_not_there_is_answered_and_said(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        hello = json.dumps(HELLO).encode()
+        code, answers, said = await spoken(tmp_path, running.url, hello, profile="nope")
+        assert "/mcp/default" in answers[0]["error"]["message"]
+        assert (code, "/mcp/default" in said) == (2, True)
+
+
+async def test_junk_on_stdin_ends_nothing(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        code, answers, said = await spoken(
+            tmp_path,
+            running.url,
+            b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":null}',
+            json.dumps(HELLO).encode(),
+            b'{"jsonrpc":"2.0","id":6,"method":"ping","params":{"a":"\xff"}}',
+            b"[" * 200_000,
+            json.dumps(call("ping", 8)).encode(),
+        )
+        assert answers[None]["error"]["code"] == -32700
+        assert answers[8]["result"] == {}
+        assert (code, said) == (0, "")
+
+
+async def test_an_error_for_a_request_that_was_not_read_has_its_id(tmp_path: Path) -> None:
+    options = replace(QUICK, max_request_bytes=1000)
+    async with gateway_of(tmp_path, stdio("plain", "plain.py"), options=options) as running:
+        large = call("tools/call", 7, name="echo", arguments={"a": "x" * 2000})
+        lines = [json.dumps(message).encode() for message in (HELLO, large)]
+        _, answers, _ = await spoken(tmp_path, running.url, *lines)
+        assert "too large" in answers[7]["error"]["message"]

@@ -271,3 +271,14 @@ async def test_a_batch_is_answered_as_one_where_the_revision_has_batches(running
     assert (await running.post([note], **headers)).status == 202
     newer = await running.post([call("ping", 1)], **await session(running))
     assert newer.status == 400
+
+
+async def test_health_shows_neither_lines_nor_secrets_of_servers(running: Running) -> None:
+    leak = {"line": "\x1b]0;OWNED\x07 password=hunter2\n"}
+    await running.post(call("tools/call", name="die", arguments=leak))
+    lost = await running.heard("upstream.lost")
+    assert "\x1b" not in lost["reason"]
+    async with running.http.get(running.url.replace("/mcp", "/health/ready")) as reply:
+        text = await reply.text()
+    assert "hunter2" not in text
+    assert "wrote" not in json.loads(text)["servers"]["plain"]

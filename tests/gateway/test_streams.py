@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import anyio
 
 from local_mcp_gateway.gateway.sse import Event, Parser
 from local_mcp_gateway.store.model import ServerDefinition
-from tests.gateway.support import Running, gateway_of, stdio
+from tests.gateway.support import QUICK, Running, gateway_of, stdio
 from tests.gateway.test_faces import HELLO, META, MODERN, call, session
 from tests.gateway.test_faults import use
 
@@ -196,3 +197,15 @@ async def test_only_new_clients_get_an_empty_event_to_come_back_with(tmp_path: P
             body = await (await running.post(sleep(0), **headers)).text()
             assert body.startswith("id: p1.0\r\nretry: 500\r\ndata: \r\n\r\n") is primed
             assert "id: p1.1\r\n" in body
+
+
+async def test_a_server_that_a_client_listens_to_is_not_idle(tmp_path: Path) -> None:
+    options = replace(QUICK, idle_stop_s=1)
+    async with gateway_of(tmp_path, WATCHED, options=options) as running:
+        headers = await session(running)
+        await subscribe(running, headers)
+        upstream = running.gateway._hub.registry.upstreams["watched"]
+        async with opened(running, headers):
+            assert running.gateway._hub.watched(upstream)
+        await running.heard("upstream.stopped")
+        assert not running.gateway._hub.watched(upstream)

@@ -56,8 +56,14 @@ def pairs(values: Sequence[str], option: str, *, separators: str = "=") -> dict[
             raise UsageProblem(
                 f"{option} {value!r} has no name.", hint=f"Write {option} KEY=VALUE."
             )
-        found[key] = None if at < 0 else value[at + 1 :].strip()
+        found[key] = None if at < 0 else _text(value, at)
     return found
+
+
+def _text(value: str, at: int) -> str:
+    """Return what stands behind the separator: as it is, but for the blanks of a header."""
+    text = value[at + 1 :]
+    return text.strip() if value[at] == ":" else text
 
 
 def complete_pairs(values: Sequence[str], option: str, *, separators: str = "=") -> dict[str, str]:

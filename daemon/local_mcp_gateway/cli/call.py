@@ -54,6 +54,10 @@ def _object(document: str) -> dict[str, Any]:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
     except ValueError:
         return text
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")  # NaN and Infinity are Python's

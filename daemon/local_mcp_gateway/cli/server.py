@@ -23,6 +23,9 @@ from local_mcp_gateway.errors import Exit, UsageProblem
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
 
+REASON = 40
+"""How many characters of a reason the list has room for; `server show` has all."""
+
 
 @click.group()
 def server() -> None:
@@ -180,7 +183,11 @@ def edit(
         "command": command[0] if command else None,
         "args": list(command[1:]) if command else None,
     }
-    changes = {key: value for key, value in changes.items() if value is not None}
+    changes = {key: value for key, value in changes.items() if value is not None and value != {}}
+    if not changes:
+        raise UsageProblem(
+            f"Say what shall change about {name!r}.", hint="See `server edit --help`."
+        )
     return _say(
         answer_to(invocation, "server.edit", name=name, **changes),
         f"Changed server {rename or name}.",
@@ -252,7 +259,8 @@ def _state(server: dict[str, Any]) -> str | None:
     if live is None:
         return None
     reason = str(live["reason"] or "")
-    return f"{live['state']}: {reason[:40]}" if live["state"] == "failed" else str(live["state"])
+    reason = reason if len(reason) <= REASON else f"{reason[: REASON - 1]}…"
+    return f"{live['state']}: {reason}" if live["state"] == "failed" else str(live["state"])
 
 
 def _tools(live: dict[str, Any] | None) -> str | None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_mcp_gateway.errors import UsageProblem
+
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
 
@@ -20,6 +22,16 @@ def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
     from local_mcp_gateway.gateway.bridge import Bridge
 
     gateway = invocation.settings.gateway
-    base = (url or f"http://{gateway.host}:{gateway.port}").rstrip("/").removesuffix("/mcp")
+    host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
+    base = (url or f"http://{host}:{gateway.port}").rstrip("/").removesuffix("/mcp")
     path = "/mcp" if profile is None else f"/mcp/{profile}"
-    Bridge(base + path, sys.stdout).run(sys.stdin)
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    try:
+        bridge = Bridge(base + path, sys.stdout)
+    except ValueError as error:
+        raise UsageProblem(
+            f"--url {url} is no address: {error}.", hint="Write http://HOST:PORT."
+        ) from None
+    bridge.run(sys.stdin.buffer)
+    if bridge.refused is not None:
+        raise UsageProblem(f"The gateway refused the client: {bridge.refused}.")

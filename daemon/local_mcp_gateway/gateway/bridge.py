@@ -37,25 +37,27 @@ class Bridge:
         self._authorization = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._writing = threading.Lock()
         self._opening = threading.Lock()
+        self.refused: str | None = None
+        """Why the gateway did not take the client's `initialize`, if it did not."""
         self._hello: bytes | None = None
         self._session: dict[str, str] = {}
         self._open: dict[str, http.client.HTTPConnection] = {}
         self._working: set[threading.Thread] = set()
 
-    def run(self, lines: Iterable[str]) -> None:
+    def run(self, lines: Iterable[bytes]) -> None:
         """Serve until stdin ends, then wait for the answers that are still due."""
         for line in lines:
             if not line.strip():
                 continue
             try:
                 message = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 self._write_error(None, -32700, "Parse error")
                 continue
             if isinstance(message, list):  # a batch, which 2025-03-26 has
-                self._start(self._call, line.strip().encode(), {"id": None}, wait=True)
+                self._start(self._call, line.strip(), {"id": None}, wait=True)
                 continue
-            self._take(line.strip().encode(), message if isinstance(message, dict) else {})
+            self._take(line.strip(), message if isinstance(message, dict) else {})
         for thread in tuple(self._working):
             thread.join()
         if self._session:
@@ -94,8 +96,10 @@ class Bridge:
     def _initialize(self, body: bytes, identity: Any) -> None:
         self._hello = body
         try:
-            self._write(self._shake_hands())
-        except (OSError, http.client.HTTPException) as error:
+            text = _for(identity, self._shake_hands())
+            self.refused = json.loads(text).get("error", {}).get("message")
+            self._write(text)
+        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             self._write_error(identity, -32001, f"The gateway does not answer: {error}")
 
     def _shake_hands(self) -> str:
@@ -119,7 +123,7 @@ class Bridge:
                 reply = self._request("POST", body, self._headers(message), key)
             with reply:
                 for text in _messages(reply):
-                    self._write(text)
+                    self._write(_for(identity, text) if reply.status >= 400 else text)
         except (OSError, http.client.HTTPException, ValueError) as error:
             if key in self._open:
                 self._write_error(identity, -32001, f"The gateway does not answer: {error}")
@@ -158,7 +162,8 @@ class Bridge:
         """In the stateless era a request is cancelled by closing its connection."""
         if self._session:
             return False
-        key = json.dumps(message.get("params", {}).get("requestId"))
+        params = message.get("params")
+        key = json.dumps(params.get("requestId") if isinstance(params, dict) else None)
         connection = self._open.pop(key, None)
         if connection is not None and connection.sock is not None:
             with suppress(OSError):
@@ -212,6 +217,15 @@ def _patiently(request: Any) -> http.client.HTTPResponse:
             time.sleep(0.1)
         else:
             return reply
+
+
+def _for(identity: Any, text: str) -> str:
+    """Return an error of the gateway with the id of the request: it may have read none."""
+    with suppress(ValueError):
+        message = json.loads(text)
+        if isinstance(message, dict) and message.get("id") is None and "error" in message:
+            return json.dumps({**message, "id": identity})
+    return text
 
 
 def _messages(reply: http.client.HTTPResponse) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway import envelope, eras, metrics
+from local_mcp_gateway.gateway import envelope, eras, health, metrics
 from local_mcp_gateway.gateway.batch import is_batch, serve_batch
 from local_mcp_gateway.gateway.envelope import (
     INVALID_REQUEST,
@@ -102,7 +102,7 @@ class Faces:
         elif visit.path == "/health/live":
             await visit.plain(200, envelope.success({"status": "alive"}))
         elif visit.path == "/health/ready":
-            await visit.plain(200, envelope.success({"status": "ready", **self._hub.status()}))
+            await visit.plain(200, envelope.success(health.ready(self._hub.status())))
         elif visit.path == "/metrics":
             calls = self._hub.calls
             await visit.text(metrics.render(calls.counts, calls.microseconds, self._hub.status()))

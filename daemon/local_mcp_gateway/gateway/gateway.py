@@ -51,7 +51,9 @@ class Gateway:
         self._emit = emit
         self._calls = CallLog(database, emit, keep=options.keep_calls)
         self._hub = Hub(options, self._calls, emit, tracer)
-        self._hooks = Hooks(self._listed, self._hub.connected, self._hub.events_of)
+        self._hooks = Hooks(
+            self._listed, self._hub.connected, self._hub.events_of, self._hub.watched
+        )
         self._http: aiohttp.ClientSession | None = None
         self._warden = Warden()
         self._reloading = asyncio.Lock()

@@ -38,6 +38,8 @@ class Hooks:
     """Lists were fetched: which are different, and of which the server said that they are."""
     connected: Callable[[Upstream], None]
     events: Callable[[Upstream], Events]
+    watched: Callable[[Upstream], bool]
+    """Whether a client listens for what the server says of a resource."""
 
 
 class Waiters:

@@ -155,6 +155,13 @@ class Hub:
         if level is not None and logs:
             self.start(upstream.call(Call("logging/setLevel", encode({"level": level}), SILENT)))
 
+    def watched(self, upstream: Upstream) -> bool:
+        """Whether a client listens for changes of resources that may be this server's."""
+        profiles = self.registry.profiles_of(upstream.name)
+        return any(
+            s.subscriptions and s.streams and s.profile in profiles for s in self.sessions
+        ) or any(known.subscriptions and known.profile in profiles for known in self.listeners)
+
     def announce(self, server: str, kinds: frozenset[CatalogKind]) -> None:
         """Tell the clients of a server's profiles that lists have changed."""
         for method, changed in LIST_CHANGED.items():

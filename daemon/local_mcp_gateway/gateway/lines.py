@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 END_BYTES: Final = 4096
 
 
@@ -44,3 +46,8 @@ class Lines:
         elif self._bytes > self._limit:
             whole = b"".join(self._parts)
             self._head, self._parts = whole[:END_BYTES], [whole[-END_BYTES:]]
+
+
+def printable(line: bytes) -> str:
+    """Return a server's line as text that may be shown: what would steer a terminal is replaced."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", line.decode("utf-8", "replace"))

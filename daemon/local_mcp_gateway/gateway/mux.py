@@ -23,6 +23,7 @@ from local_mcp_gateway.gateway.connection import (
     identity_of_discover,
     identity_of_initialize,
 )
+from local_mcp_gateway.gateway.lines import printable
 from local_mcp_gateway.gateway.watches import TAKEN, Watches
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Mux(ABC):
         try:
             self._sort(envelope.decode_envelope(line))
         except envelope.MALFORMED:
-            self._events.wrote("stdout, not JSON-RPC: " + line[:200].decode("utf-8", "replace"))
+            self._events.wrote("stdout, not JSON-RPC: " + printable(line[:200]))
 
     def _sort(self, message: Envelope) -> None:
         if not message.method:

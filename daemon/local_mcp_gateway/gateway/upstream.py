@@ -240,7 +240,7 @@ class Upstream:
             return await connection.wait_lost()
         while True:
             left_s = self._last_used + limit - time.monotonic()
-            if left_s <= 0 and not self._in_flight:
+            if left_s <= 0 and not self._in_flight and not self._hooks.watched(self):
                 return None
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(left_s, 1.0)):

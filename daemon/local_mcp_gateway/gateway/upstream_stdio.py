@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.lines import Lines
+from local_mcp_gateway.gateway.lines import Lines, printable
 from local_mcp_gateway.gateway.mux import Mux
 from local_mcp_gateway.gateway.process import end, exited, spawn
 
@@ -128,7 +128,7 @@ class StdioConnection(Mux):
         lines = Lines(CHUNK_BYTES)
         while chunk := await stderr.read(CHUNK_BYTES):
             for line in lines.feed(chunk):
-                text = line.decode("utf-8", "replace")
+                text = printable(line)
                 self._stderr.append(text)
                 self._events.wrote(text)
 

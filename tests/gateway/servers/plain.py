@@ -62,6 +62,7 @@ def call(line: str, message: dict[str, Any]) -> dict[str, Any] | None:
     if name == "pid":
         return text(str(os.getpid()))
     if name == "die":
+        print(arguments.get("line", ""), end="", file=sys.stderr, flush=True)
         os._exit(3)
     if name == "junk":
         send("this is no JSON")
