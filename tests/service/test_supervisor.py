@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.gateway.support import SERVERS
 from tests.harness import REPOSITORY, GatewayProcess, MigrationFolder, Place, new_place, until
+from tests.service.load import Load
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +81,18 @@ def test_changed_code_restarts_the_worker_on_the_same_address(edited: Edited) ->
     assert edited.get() == 200
 
 
-def test_no_client_is_refused_while_the_worker_is_replaced(edited: Edited) -> None:
-    answers: list[object] = []
-    over = threading.Event()
-
-    def ask() -> None:
-        while not over.is_set():
-            try:
-                answers.append(edited.get())
-            except OSError as error:
-                answers.append(error)
-
-    client = threading.Thread(target=ask)
-    client.start()
-    edited.change("# once")
-    edited.ready(2)
-    edited.change("# twice")
-    edited.ready(3)
-    over.set()
-    client.join()
-    assert set(answers) == {200}
+def test_no_call_of_many_clients_is_refused_while_the_worker_is_replaced(edited: Edited) -> None:
+    server = (sys.executable, str(SERVERS / "plain.py"))
+    added = edited.place.run("server", "add", "plain", "--profile", "p", "--", *server)
+    assert added.code == 0, added.stderr
+    load = Load(int(edited.gateway.url.rpartition(":")[2]), clients=20)
+    with load.running():
+        for restart in (1, 2):
+            until(partial(load.has_answered, load.outcomes["answered"] + load.clients))
+            edited.change(f"# {restart}")
+            edited.ready(restart + 1)
+        until(partial(load.has_answered, load.outcomes["answered"] + load.clients))
+    assert load.outcomes.keys() == {"answered"}, load.outcomes
 
 
 def test_a_file_that_is_no_python_is_told_and_changes_nothing(edited: Edited) -> None:
