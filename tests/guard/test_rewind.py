@@ -228,6 +228,15 @@ def test_a_backup_that_holds_the_old_text_is_not_the_one_to_go_back_to(worked: P
     assert worked.query("SELECT text, x FROM notes, more") == []
 
 
+def test_a_file_whose_journal_entry_is_gone_gets_it_back(worked: Place) -> None:
+    """As after `git stash`, which leaves a new file and takes the journal back."""
+    entries = worked.folder.journal()
+    worked.folder.write_journal(entries[:1])
+    assert start(worked).state == "current"
+    assert worked.folder.journal() == entries
+    assert start(worked, dev=False).state == "current"
+
+
 def test_the_rewind_is_in_the_history(worked: Place) -> None:
     worked.folder.write("0001_notes", NOTES.replace("body", "text"))
     start(worked)

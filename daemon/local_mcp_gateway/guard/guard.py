@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.database.lock import DatabaseLock
-from local_mcp_gateway.errors import GatewayError, HistoryRefused
+from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.guard.attempt import Attempt, no_progress
 from local_mcp_gateway.guard.policy import GuardPolicy
 from local_mcp_gateway.guard.read import check, read, read_again
@@ -108,15 +108,11 @@ def start(attempt: Attempt) -> GuardReport:
     up, rehearsed and committed by itself, and the whole rest is rehearsed before its first group.
     """
     fresh = not attempt.serving and check(attempt)
-    try:
-        plan = read(attempt, fresh=fresh)
-    except HistoryRefused:
-        if attempt.serving or fresh or not attempt.policy.dev:
-            raise
-        from local_mcp_gateway.guard.rewind import rewind_at_start
+    if attempt.policy.dev:
+        from local_mcp_gateway.guard.rewind import read_in_dev
 
-        if not rewind_at_start(attempt):
-            raise
+        plan = read_in_dev(attempt, fresh=fresh)
+    else:
         plan = read(attempt, fresh=fresh)
     backup: Backup | None = None
     applied: tuple[Step, ...] = ()

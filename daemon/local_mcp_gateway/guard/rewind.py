@@ -24,7 +24,7 @@ from local_mcp_gateway.backup.losses import losses
 from local_mcp_gateway.backup.restore import restore
 from local_mcp_gateway.backup.verify import open_immutable
 from local_mcp_gateway.database.connect import reading
-from local_mcp_gateway.errors import GatewayError, NoWayBack, ProblemCode
+from local_mcp_gateway.errors import GatewayError, HistoryRefused, NoWayBack, ProblemCode
 from local_mcp_gateway.guard.down import go_back_held, go_back_on_copy
 from local_mcp_gateway.guard.hazards import face_hazards
 from local_mcp_gateway.guard.read import read
@@ -34,9 +34,9 @@ from local_mcp_gateway.guard.restore import note_restore
 from local_mcp_gateway.guard.trial import copy_of
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.agreed import agreed
-from local_mcp_gateway.migrate.folder import Migration, read_folder
+from local_mcp_gateway.migrate.folder import NEW, Migration, read_folder
 from local_mcp_gateway.migrate.history import applied_downs, kept_texts
-from local_mcp_gateway.migrate.journal import replace_durably
+from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES, Applied, read_ledger
 from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution, match
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.backup.losses import Loss
     from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.guard.values import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,26 @@ class Rewound:
             "replaced": str(self.replaced) if self.replaced else None,
             "message": f"Lost: {lost}." if lost else "No row was lost.",
         }
+
+
+def read_in_dev(attempt: Attempt, *, fresh: bool) -> Plan:
+    """Make the plan of a start or of a save in dev mode.
+
+    A start rewinds where a save has its own way (its connections have to be closed first). A file that
+    was applied and whose journal entry is gone, as after a stash, gets it back.
+    """
+    try:
+        plan = read(attempt, fresh=fresh)
+    except HistoryRefused:
+        if attempt.serving or fresh or not rewind_at_start(attempt):
+            raise
+        plan = read(attempt, fresh=fresh)
+    lost = [entry for entry in plan.resolution.applied if entry.migration.idx == NEW]
+    if not lost:
+        return plan
+    entries = [Entry(idx, e.tag, e.created_at) for idx, e in enumerate(lost, plan.next_idx)]
+    write_journal(attempt.migrations, entries)
+    return read(attempt, fresh=fresh)
 
 
 def find_course(attempt: Attempt, *, at_start: bool) -> Course | None:
