@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from local_mcp_gateway.schema import compare, fingerprint
 from local_mcp_gateway.schema.plan import make_plan, schema_copy
 from local_mcp_gateway.schema.renames import parse_renames
-from tests.schema.made import Pair, S, pairs, renamed_pairs, schemas
+from tests.schema.made import Pair, pairs, renamed_pairs, schemas
+from tests.schema.made_schema import S
 from tests.schema.oracles import judge
 from tests.tally import Count
 
