@@ -15,6 +15,7 @@ from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.gateway.approval import HELD, judge
 from local_mcp_gateway.gateway.catalog import Item, union
 from local_mcp_gateway.service.approving import altered_tools, approve_tools
+from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import CatalogKind, Member, ProfileDefinition, ServerDefinition
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
 from tests.gateway.test_faces import call
@@ -146,6 +147,28 @@ async def test_a_tool_stays_held_over_a_restart_and_is_free_when_it_is_as_before
         await use(running, "grow", name="more")
         await running.kept("plain", "Says it.")
         assert await use(running, "echo", b=2) == '{"b": 2}'
+
+
+async def test_what_an_older_version_has_remembered_counts_as_approved(tmp_path: Path) -> None:
+    server = described(tmp_path, "Says it.")
+    async with gateway_of(tmp_path, server) as running:
+        await running.post(call("tools/list"))
+        await running.kept("plain", "Says it.")
+        async with running.database.transaction() as writer:
+            await writer.execute("DELETE FROM approved_tools")  # it had no such table
+    (tmp_path / "echo.txt").write_text("Other.")
+    async with gateway_of(tmp_path, server, options=HOLDING) as running:
+        await running.post(call("tools/list"))
+        assert (await running.heard("catalog.altered"))["tools"] == ["echo"]
+        assert (await use(running, "echo"))["code"] == HELD
+        await running.kept("plain", "Other.")
+        (altered,) = await altered_tools(running.database, await server_id(running))
+        assert altered["approved"]["description"] == "Says it."
+
+
+async def server_id(running: Running) -> str:
+    (server,) = await queries.list_servers(running.database)
+    return server.id
 
 
 async def test_a_tool_that_went_away_cannot_come_back_as_another(tmp_path: Path) -> None:
