@@ -63,3 +63,19 @@ async def test_a_refused_command_leaves_nothing_behind(database: Database, verb:
         await ask(database, verb, profile="a/b", **given)
     assert await queries.list_servers(database) == ()
     assert await queries.list_profiles(database) == ()
+
+
+@pytest.mark.parametrize(
+    ("server", "change"),
+    [
+        ({"url": "http://h/mcp"}, {"env": {"A": "1"}}),
+        ({"url": "http://h/mcp"}, {"cwd": "/tmp"}),
+        ({"command": "true"}, {"headers": {"A": "1"}}),
+    ],
+)
+async def test_what_a_server_cannot_have_is_refused_and_not_taken_in_silence(
+    database: Database, server: dict[str, Any], change: dict[str, Any]
+) -> None:
+    await ask(database, "server.add", name="s", profile="p", **server)
+    with pytest.raises(UsageProblem, match="has no"):
+        await ask(database, "server.edit", name="s", **change)

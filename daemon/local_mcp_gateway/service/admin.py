@@ -211,6 +211,13 @@ async def _join(database: Database, profile: str, servers: tuple[str, ...]) -> N
 
 
 def _edited(old: ServerDefinition, changes: Mapping[str, Any]) -> ServerDefinition:
+    over_http = bool(changes.get("url") or (old.url and not changes.get("command")))
+    for key in ("env", "cwd") if over_http else ("headers",):
+        if changes.get(key):
+            raise UsageProblem(
+                f"The server {old.name!r} is {'a URL' if over_http else 'a command'} and has no {key}.",
+                hint="A command has environment and folder, a URL has headers.",
+            )
     new = replace(
         old,
         name=changes.get("rename") or old.name,
