@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import statistics
 import sys
@@ -95,11 +96,37 @@ async def _measure(url: str, pid: int, size: Size) -> list[Row]:
                 await reply.read()
         each = (rss_mib(pid) - memory) * 1024 / SESSIONS[size]
         rows.append(Row("an idle client session", each, "KiB", at_most=40))
+        each = await _streaming_kib(url, pid, SESSIONS[size])
+        rows.append(Row("an idle client session with an open stream", each, "KiB", at_most=40))
     return rows
+
+
+async def _streaming_kib(url: str, pid: int, sessions: int) -> float:
+    """Return the memory of a client that holds its GET stream open."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        memory, streams = rss_mib(pid), []
+        for _ in range(sessions):
+            async with http.post(url, json=HELLO, headers=HEADERS) as reply:
+                await reply.read()
+                session = reply.headers["mcp-session-id"]
+            asked = {"Accept": "text/event-stream", "Mcp-Session-Id": session}
+            streams.append(await http.get(url, headers=asked))
+        each = (rss_mib(pid) - memory) * 1024 / sessions
+        for stream in streams:
+            stream.close()
+        return each
+
+
+def _allow_connections() -> None:
+    """Let this process and those that it starts have a descriptor for each client."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def measure(size: Size) -> Iterable[Row]:
     """Start with an empty catalog, then again with what was remembered."""
+    _allow_connections()
     names = [f"s{number}" for number in range(SERVERS)]
     servers = [f"stdio:{name}:{sys.executable} {CHILD} {name}" for name in names]
     with tempfile.TemporaryDirectory() as folder:
