@@ -28,16 +28,30 @@ def stricter_rows(
             f"The primary key of {new.name} changes: rows with the same new key are refused, "
             "and references to the old key dangle.",
         )
+    computed = _computed(old, new, seen)
     empty = {
         key
         for key, column in new.columns.items()
         if key not in old.columns
         and column.default is None
+        and column.generated is None
         and not seen.gives(new.key, quote(key), new=True)
     }
-    yield from _uniques(old, new, before, after, seen, empty)
-    yield from _checks(old, new, seen)
-    yield from _references(old, new, seen, empty)
+    yield from _uniques(old, new, before, after, seen, empty, computed)
+    yield from _checks(old, new, seen, computed)
+    yield from _references(old, new, seen, empty, computed)
+
+
+def _computed(old: Table, new: Table, seen: Seen) -> set[str]:
+    """Return the columns whose values are computed anew, so that nothing is known about them."""
+    found = set()
+    for key, column in new.columns.items():
+        was = old.columns.get(seen.renamed_columns.get((new.key, key), key))
+        before = was.generated if was else None
+        as_before = before is not None and seen.now(new.key, before.normal)
+        if column.generated is not None and as_before != column.generated.normal:
+            found.add(key)
+    return found
 
 
 def _primary(table: Table, renamed: str, seen: Seen) -> tuple[tuple[str, ...], bool] | None:
@@ -48,7 +62,13 @@ def _primary(table: Table, renamed: str, seen: Seen) -> tuple[tuple[str, ...], b
 
 
 def _uniques(
-    old: Table, new: Table, before: Schema, after: Schema, seen: Seen, empty: set[str]
+    old: Table,
+    new: Table,
+    before: Schema,
+    after: Schema,
+    seen: Seen,
+    empty: set[str],
+    computed: set[str],
 ) -> Iterator[Hazard]:
     """Yield each set of columns that was not unique already, by itself or by a part of it."""
     had = [
@@ -59,7 +79,9 @@ def _uniques(
         had.append(({(seen.now(new.key, n), c) for n, c in _pairs(old.primary_key.parts)}, None))
     for key, where in _unique_keys(after, new):
         columns = [column for column, _ in key]
-        known = any(were <= set(key) and over in {None, where} for were, over in had)
+        known = not computed & set(columns) and any(
+            were <= set(key) and over in {None, where} for were, over in had
+        )
         if known or empty & set(columns):
             continue
         place = f"{quote(new.name)}({', '.join(columns)})"
@@ -87,14 +109,15 @@ def _pairs(parts: tuple[Part, ...]) -> tuple[tuple[str, str], ...]:
     return tuple((part.sql.normal, part.collation) for part in parts)
 
 
-def _checks(old: Table, new: Table, seen: Seen) -> Iterator[Hazard]:
+def _checks(old: Table, new: Table, seen: Seen, computed: set[str]) -> Iterator[Hazard]:
     """Yield each new CHECK over columns that rows have values in."""
     name = quote(new.name)
     was = {seen.now(new.key, check.expression.normal) for check in old.checks}
-    fresh = {key for key in new.columns if key not in old.columns}
+    fresh = {key for key in new.columns if key not in old.columns} - computed
     for check in sorted(new.checks, key=lambda check: check.expression.normal):
         named = {word.strip('"') for word in check.expression.normal.split(" ")}
-        if check.expression.normal not in was and not named & new.columns.keys() <= fresh:
+        known = check.expression.normal in was and not named & computed
+        if not known and not named & new.columns.keys() <= fresh:
             yield Hazard(
                 HazardKind.ADDS_CHECK,
                 name,
@@ -102,13 +125,16 @@ def _checks(old: Table, new: Table, seen: Seen) -> Iterator[Hazard]:
             )
 
 
-def _references(old: Table, new: Table, seen: Seen, empty: set[str]) -> Iterator[Hazard]:
+def _references(
+    old: Table, new: Table, seen: Seen, empty: set[str], computed: set[str]
+) -> Iterator[Hazard]:
     """Yield each new foreign key of columns that rows have values in."""
     had = {(_moved(link.columns, new, seen), link.table) for link in old.foreign_keys}
     for link in sorted(new.foreign_keys, key=lambda link: link.columns):
         parents = {link.table, seen.renamed_tables.get(link.table, link.table)}
         place = f"{quote(new.name)}({', '.join(link.columns)})"
-        if any((link.columns, parent) in had for parent in parents):
+        known = any((link.columns, parent) in had for parent in parents)
+        if known and not computed & set(link.columns):
             if any(_takes_default(old, new, column) for column in link.columns):
                 yield Hazard(
                     HazardKind.ADDS_CHECK,
