@@ -13,7 +13,7 @@ from local_mcp_gateway.schema.down import NotDerivable, derive_down, missing_val
 from local_mcp_gateway.schema.hazard import DELETING, HazardKind
 from local_mcp_gateway.schema.plan import Plan, make_plan, schema_copy
 from local_mcp_gateway.schema.renames import Renames
-from local_mcp_gateway.schema.tokens import quote
+from local_mcp_gateway.schema.tokens import fold, quote, unquote
 from tests.schema import seeding
 
 if TYPE_CHECKING:
@@ -100,11 +100,9 @@ def judge(old: Schema, new: Schema, renames: Renames | None = None) -> Verdict:
 
 def _told(plan: Plan) -> set[str]:
     """Return the tables that the plan deletes from, and the references that rows may violate, as it says."""
-    checked = {
-        h.object.replace('"', "").lower() for h in plan.hazards if h.kind is HazardKind.ADDS_CHECK
-    }
+    checked = {h.object.lower() for h in plan.hazards if h.kind is HazardKind.ADDS_CHECK}
     deleting = (hazard for hazard in plan.hazards if hazard.kind in DELETING)
-    return checked | {hazard.object.partition(".")[0].strip('"').lower() for hazard in deleting}
+    return checked | {fold(unquote(hazard.object.partition(".")[0])) for hazard in deleting}
 
 
 def _apply(live: sqlite3.Connection, plan: Plan) -> str | None:
@@ -173,7 +171,7 @@ def _clean(
             continue
         table, parent, columns = reference
         nowhere = parent not in schema.tables  # the schema references a table that it does not have
-        place = f"{table}({', '.join(columns)})"
+        place = f"{quote(table)}({', '.join(columns)})"
         if nowhere or place in deleted or reference not in before or parent in deleted:
             verdict.notes.add("new references do not hold for made-up rows")
         else:
