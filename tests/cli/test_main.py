@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -104,19 +105,39 @@ def test_no_module_below_the_command_line_prints() -> None:
     assert printing == []
 
 
+def on_a_terminal(place: Place, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Run a command whose outputs are a terminal; return its exit code and what stands there."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [*place.command, *place.options, *arguments],
+        env=clean_environment(place.home, **environment),
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=follower,
+    ) as process:
+        os.close(follower)
+        told = b""
+        with os.fdopen(leader, "rb", buffering=0) as terminal, suppress(OSError):  # EIO is its end
+            while read := terminal.read(65536):
+                told += read
+    return process.returncode, told.decode()
+
+
+@pytest.mark.parametrize("command", [["db", "status"], ["doctor"], ["db", "migrate"]])
+def test_no_color_takes_the_colours_off_a_terminal(shipped: Place, command: list[str]) -> None:
+    shipped.migrate()
+    shipped.folder.write("0000_initial", "CREATE TABLE other (id INTEGER);")
+    assert "\x1b[3" in on_a_terminal(shipped, *command, NO_COLOR="")[1]
+    assert "\x1b[" not in on_a_terminal(shipped, *command, NO_COLOR="1")[1]
+
+
 def test_on_a_terminal_an_error_fits_100_columns(shipped: Place) -> None:
     """The message is one that is longer, with a command in its hint."""
     shipped.migrate()
     shipped.folder.write("0000_initial", "CREATE TABLE other (id INTEGER);")
-    leader, follower = pty.openpty()
-    command = [*shipped.command, *shipped.options, "db", "migrate"]
-    done = subprocess.run(
-        command, env={"HOME": str(shipped.home), "COLUMNS": "120"}, stderr=follower, check=False
-    )
-    os.close(follower)
-    with os.fdopen(leader, "rb") as terminal:
-        told = click.unstyle(terminal.read1().decode())
-    assert done.returncode == 8
+    code, told = on_a_terminal(shipped, "db", "migrate", COLUMNS="120")
+    told = click.unstyle(told)
+    assert code == 8
     assert len(told.splitlines()) > 2
     assert max(map(len, told.splitlines())) <= 100
 

@@ -79,6 +79,12 @@ def cli(
     }
     options = {path: str(value) for path, value in given.items() if value is not None}
     context.obj = Invocation(config_file=config_file, options=options)
+    context.color = coloured()
+
+
+def coloured() -> bool | None:
+    """Return False where NO_COLOR is set (no-color.org); None lets click look at the stream."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def main() -> NoReturn:
@@ -155,7 +161,8 @@ def say(error: GatewayError, *, as_json: bool) -> Exit:
             from local_mcp_gateway.cli.render import sentence  # noqa: PLC0415
 
             message = sentence(error.message, err=True)
-            click.secho(message, fg="red" if error.exit_code else None, err=True)
+            colour = "red" if error.exit_code else None
+            click.secho(message, fg=colour, err=True, color=coloured())
             if "excerpt" in error.data:
                 click.echo(error.data["excerpt"], err=True)
             if error.hint:
