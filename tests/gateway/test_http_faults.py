@@ -97,8 +97,11 @@ async def test_a_client_that_leaves_cancels_its_call_at_an_http_server(tmp_path:
 async def test_two_hundred_clients_at_once_get_their_own_answers_and_leave_nothing(
     tmp_path: Path,
 ) -> None:
+    patient = replace(
+        QUICK, call_timeout_s=60, keepalive_s=60
+    )  # 200 share what processors there are
     async with process(SERVERS / "plain_http.py") as (_, url):
-        async with gateway_of(tmp_path, PLAIN, http("web", url)) as running:
+        async with gateway_of(tmp_path, PLAIN, http("web", url), options=patient) as running:
 
             async def client(number: int) -> None:
                 headers = await session(running)
