@@ -15,6 +15,7 @@ import uvicorn
 from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.gateway.options import GatewayOptions
+from local_mcp_gateway.service.collector import collect_rarely
 from local_mcp_gateway.service.one_write import OneWriteProtocol
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
@@ -64,6 +65,7 @@ async def main(folder: Path, servers: list[ServerDefinition]) -> None:
                 proxy_headers=False,
                 server_header=False,
             )
+            collect_rarely()
             await uvicorn.Server(config).serve([listening])
 
 

@@ -14,6 +14,7 @@ from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.log import tee
 from local_mcp_gateway.service import admin, control
 from local_mcp_gateway.service.clock import since_process_start_ms
+from local_mcp_gateway.service.collector import collect_rarely
 from local_mcp_gateway.service.http import LibraryWarnings, serving
 from local_mcp_gateway.service.listen import url_of
 from local_mcp_gateway.service.notify import watchdog_interval_s
@@ -121,6 +122,7 @@ class Life:
         self.notifier.ready(self.summary())
         if self.plan.greet:
             self.plan.greet(url_of(listener), profiles)
+        collect_rarely()
 
     def summary(self) -> str:
         """Return the sentence that `systemctl status` shows while all is well."""
