@@ -82,9 +82,17 @@ def _uniques(
         known = not computed & set(columns) and any(
             were <= set(key) and over in {None, where} for were, over in had
         )
+        place = f"{quote(new.name)}({', '.join(columns)})"
+        named = {word.strip('"') for column in columns for word in column.split(" ")}
+        if known and any(_takes_default(old, new, name) for name in named & new.columns.keys()):
+            yield Hazard(
+                HazardKind.ADDS_UNIQUE,
+                place,
+                f"Rows with NULL in {place} get its default: the migration fails where two rows are "
+                "equal then.",
+            )
         if known or empty & set(columns):
             continue
-        place = f"{quote(new.name)}({', '.join(columns)})"
         among = f" among the rows WHERE {where}" if where else ""
         yield Hazard(
             HazardKind.ADDS_UNIQUE,

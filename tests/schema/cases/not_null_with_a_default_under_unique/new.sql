@@ -1,0 +1,1 @@
+CREATE TABLE parts (id INTEGER PRIMARY KEY, code TEXT NOT NULL DEFAULT 'none', UNIQUE (code));

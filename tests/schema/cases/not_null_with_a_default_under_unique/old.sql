@@ -1,0 +1,1 @@
+CREATE TABLE parts (id INTEGER PRIMARY KEY, code TEXT, UNIQUE (code));
