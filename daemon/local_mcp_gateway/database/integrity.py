@@ -150,12 +150,14 @@ def findings(connection: sqlite3.Connection, pragma: str) -> list[str]:
     those that are missing here the connection gets stand-ins, so that SQLite can read the structure;
     what such an index should hold is not known then, and the quick check has to do.
     """
+    missed: set[str] = set()
     while True:
         try:
             lines = [" ".join(row[0].split()) for row in connection.execute(f"PRAGMA {pragma}(20)")]
         except sqlite3.OperationalError as error:
-            if not _stand_in(connection, str(error)):
-                raise
+            if str(error) in missed or not _stand_in(connection, str(error)):
+                raise  # the same twice: no stand-in helps
+            missed.add(str(error))
             pragma = "quick_check"
         else:
             # Out of memory while interrupted and the like are reported as rows, in words.
