@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Alarm:
-    """Rings at `at`, in seconds of the event loop; that may be moved."""
+    """Rings at `at`, in seconds of the event loop; that may be moved.
+
+    One that is unset or has rung lets go of whom it would call: who holds an alarm is usually called by it.
+    """
 
     __slots__ = ("at", "ring")
 
@@ -44,14 +47,20 @@ class Alarms:
     def unset(self, alarm: Alarm) -> None:
         """Take an alarm back, if it has not rung."""
         self._set.discard(alarm)
+        alarm.ring = _silent
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for alarm in [alarm for alarm in self._set if alarm.at <= now]:
-            self._set.discard(alarm)
-            alarm.ring()
+            ring = alarm.ring
+            self.unset(alarm)
+            ring()
         self._timer = loop.call_later(self._tick_s, self._look) if self._set else None
+
+
+def _silent() -> None:
+    pass
 
 
 class Deadline:
