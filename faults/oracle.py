@@ -8,11 +8,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from faults.scenarios import Scenario, file_names
+from faults.scenarios import Scenario, file_names, start
 from faults.world import World, content
 from local_mcp_gateway.backup import look_through, verify_backup
 from local_mcp_gateway.errors import GatewayError
-from local_mcp_gateway.guard import guarded
 
 
 def judge(scenario: Scenario, world: World, exit_code: int, aside: Path) -> list[str]:
@@ -73,10 +72,9 @@ def backups_wrong(world: World) -> list[str]:
 
 
 def _next_start(scenario: Scenario, world: World, state: str | None) -> list[str]:
-    """Start the guard again, by the function that `serve` and `db migrate` call, and look around."""
+    """Start again, and look around."""
     try:
-        with guarded(world.database, world.migrations):
-            pass
+        start(scenario.command, world)
     except GatewayError as error:
         return [f"the next start fails ({error.code}): {error.message}"]
     except Exception as error:  # noqa: BLE001  a traceback is a finding, not the end of the run

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from faults.world import World, content, new_world, old_world, served_world
+from faults.world import World, content, edited_world, new_world, old_world, served_world
+from local_mcp_gateway.guard import GuardPolicy, guarded
 
 if TYPE_CHECKING:
     from faults.warm import Warm
@@ -26,11 +27,14 @@ class Command:
     arguments: tuple[str, ...]
     make: Callable[[Warm, Path, str], World]
     serves: bool = False
+    dev: bool = False
+    """It is dev mode's, and so is the next start."""
 
 
 COMMANDS = (
     Command("migrate", ("db", "migrate"), old_world),
     Command("serve", ("serve", "--port", "0"), served_world, serves=True),
+    Command("rewind", ("serve", "--dev", "--port", "0"), edited_world, serves=True, dev=True),
     Command("restore", ("db", "restore", "latest", "--yes"), new_world),
     Command("reset", ("db", "reset", "--yes"), new_world),
     Command("down", ("db", "down", "--steps", "1", "--yes"), new_world),
@@ -68,7 +72,7 @@ def prepare(command: Command, mode: str, work: Path, warm: Warm) -> Scenario:
     template = command.make(warm, work / f"{command.name}-{mode}-template", mode)
     old_copy = template.copy_to(work / "old")
     old = content(old_copy.database)
-    warm.must(old_copy, "db", "migrate")
+    start(command, old_copy)
     from_old = content(old_copy.database)
     new_copy = template.copy_to(work / "new")
     imported = work / "imported"
@@ -79,13 +83,19 @@ def prepare(command: Command, mode: str, work: Path, warm: Warm) -> Scenario:
     warm.load(modules)
     new = content(new_copy.database)
     names = file_names(new_copy)
-    warm.must(new_copy, "db", "migrate")
+    start(command, new_copy)
     from_new = content(new_copy.database)
     tidy = names | file_names(new_copy) | file_names(old_copy) | file_names(template)
     for copy in (old_copy, new_copy):
         shutil.rmtree(copy.root)
     settled = {old: from_old, new: from_new}
     return Scenario(command, mode, template, old, new, settled, tidy, modules)
+
+
+def start(command: Command, world: World) -> None:
+    """Start the guard, by the function that `serve` and `db migrate` call."""
+    with guarded(world.database, world.migrations, policy=GuardPolicy(dev=command.dev)):
+        pass
 
 
 def file_names(world: World) -> frozenset[str]:

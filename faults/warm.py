@@ -129,7 +129,8 @@ class Warm:
 def environment(world: World) -> dict[str, str]:
     """Return an environment in which nothing but the command line configures the program."""
     kept = {k: v for k, v in os.environ.items() if k in {"PATH", "LANG", "PYTHONPATH"}}
-    return {**kept, "HOME": str(world.root), "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
+    return {**kept, "HOME": str(world.root), "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1",
+            "LMG_DEV__RELOAD": "false"}  # fmt: skip
 
 
 def attend(orders: socket.socket) -> None:

@@ -110,6 +110,24 @@ def served_world(warm: Warm, root: Path, journal_mode: str) -> World:
     return old_world(warm, root, journal_mode, shipped=True)
 
 
+def edited_world(warm: Warm, root: Path, journal_mode: str) -> World:
+    """Make one that was created with every migration, of which one is edited since.
+
+    No down and no backup leads back, and there are rows to carry over.
+    """
+    world = World(root)
+    world.data.mkdir(mode=0o700, parents=True)
+    shutil.copytree(REPOSITORY / "migrations", world.migrations)
+    tag = world.add("first", FIRST)
+    for name, sql, down in PENDING:
+        world.add(name, sql, down)
+    warm.must(world, "db", "migrate")
+    fill(world, 60, journal_mode)
+    edited = FIRST.replace("body TEXT NOT NULL", "body TEXT NOT NULL, pinned INTEGER DEFAULT 0")
+    (world.migrations / f"{tag}.sql").write_text(edited)
+    return world
+
+
 def old_world(
     warm: Warm, root: Path, journal_mode: str, *, rows: int = 60, shipped: bool = False
 ) -> World:
@@ -120,18 +138,24 @@ def old_world(
         shutil.copytree(REPOSITORY / "migrations", world.migrations)
     world.add("first", FIRST)
     warm.must(world, "db", "migrate")
-    with closing(sqlite3.connect(world.database, isolation_level=None)) as connection:
-        connection.execute("BEGIN")
-        for n in range(1, rows + 1):
-            connection.execute("INSERT INTO parents VALUES (?, ?)", (n, f"parent {n}"))
-            connection.execute("INSERT INTO children VALUES (?, ?, ?)", (n * 2, n, "a"))
-            connection.execute("INSERT INTO children VALUES (?, ?, ?)", (n * 2 + 1, n, "b"))
-            connection.execute("INSERT INTO notes VALUES (?, ?)", (n, f"note {n} " * 40))
-        connection.execute("COMMIT")
-        connection.execute(f"PRAGMA journal_mode={journal_mode}").fetchall()
+    fill(world, rows, journal_mode)
     for name, sql, down in PENDING:
         world.add(name, sql, down)
     return world
+
+
+def fill(world: World, rows: int, journal_mode: str) -> None:
+    """Write rows into the tables of the first migration."""
+    with closing(sqlite3.connect(world.database, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        for n in range(1, rows + 1):
+            connection.execute("INSERT INTO parents (id, name) VALUES (?, ?)", (n, f"parent {n}"))
+            connection.execute("INSERT INTO children VALUES (?, ?, ?)", (n * 2, n, "a"))
+            connection.execute("INSERT INTO children VALUES (?, ?, ?)", (n * 2 + 1, n, "b"))
+            note = (n, f"note {n} " * 40)
+            connection.execute("INSERT INTO notes (id, body) VALUES (?, ?)", note)
+        connection.execute("COMMIT")
+        connection.execute(f"PRAGMA journal_mode={journal_mode}").fetchall()
 
 
 def new_world(warm: Warm, root: Path, journal_mode: str) -> World:

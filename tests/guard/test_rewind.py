@@ -10,7 +10,7 @@ import pytest
 from local_mcp_gateway.backup import list_backups
 from local_mcp_gateway.backup.names import asides
 from local_mcp_gateway.database.connect import open_reader
-from local_mcp_gateway.errors import HazardRefused, HistoryRefused, MigrationFailed, NoWayBack
+from local_mcp_gateway.errors import HazardRefused, HistoryRefused, MigrationFailed
 from local_mcp_gateway.guard import GuardPolicy, GuardReport, guarded
 from local_mcp_gateway.migrate.history import read_history
 from tests.harness import Place
@@ -49,18 +49,37 @@ def worked(place: Place) -> Place:
     return place
 
 
-def test_an_edited_file_is_rewound_and_replayed_and_the_lost_rows_are_told(worked: Place) -> None:
-    worked.write("INSERT INTO notes (body) VALUES ('lost')")
-    worked.write("INSERT INTO users (name) VALUES ('lost too')")
+def test_an_edited_file_is_rewound_and_replayed_and_what_is_lost_is_told(worked: Place) -> None:
+    worked.write("INSERT INTO notes (body) VALUES ('lost'), (NULL)")
+    worked.write("INSERT INTO users (name) VALUES ('kept')")
     worked.folder.write("0001_notes", NOTES.replace("body", "text"))
     told = Told()
     report = start(worked, told)
     assert [step.tag for step in report.applied] == ["0001_notes"]
-    assert worked.query("SELECT text FROM notes") == []
+    assert worked.query("SELECT id, text FROM notes") == [(1, None), (2, None)]
+    assert worked.query("SELECT name FROM users") == [("kept",)]
     found = told.rewound()
     assert found["migrations"] == ["0001_notes"]
     assert found["by"].startswith("backup ")
-    assert found["message"] == "Lost: notes: 1 row gone; users: 1 row gone."
+    assert found["message"] == "Lost: notes: 1 value of body gone."
+
+
+def test_rows_are_kept_where_a_column_is_added(worked: Place) -> None:
+    worked.write("INSERT INTO notes (body) VALUES ('kept')")
+    worked.folder.write("0001_notes", NOTES.replace("body", "pinned INT DEFAULT 7, body"))
+    told = Told()
+    start(worked, told)
+    assert worked.query("SELECT pinned, body FROM notes") == [(7, "kept")]
+    assert told.rewound()["message"] == "No row was lost."
+
+
+def test_rows_that_a_new_rule_forbids_are_told_one_by_one(worked: Place) -> None:
+    worked.write("INSERT INTO notes (body) VALUES ('fits'), (NULL), ('fits')")
+    worked.folder.write("0001_notes", NOTES.replace("body TEXT", "body TEXT NOT NULL UNIQUE"))
+    told = Told()
+    start(worked, told)
+    assert worked.query("SELECT id, body FROM notes") == [(1, "fits")]
+    assert told.rewound()["message"] == "Lost: notes: 2 rows gone."
 
 
 def test_the_replaced_database_is_kept_with_every_row(worked: Place) -> None:
@@ -74,24 +93,23 @@ def test_the_replaced_database_is_kept_with_every_row(worked: Place) -> None:
         assert reader.execute("SELECT body FROM notes").fetchall() == [("kept aside",)]
 
 
-def test_a_way_back_keeps_the_rows_of_other_tables_and_a_backup_is_made_first(
-    place: Place,
-) -> None:
+def test_a_way_back_keeps_the_rows_of_every_table(place: Place) -> None:
     place.folder.add("users", USERS)
     start(place)
     place.folder.add("notes", NOTES, down="DROP TABLE notes;")
     start(place)
     place.write("INSERT INTO users (name) VALUES ('kept')")
-    place.write("INSERT INTO notes (body) VALUES ('lost')")
-    place.folder.write("0001_notes", NOTES.replace("body", "text"))
+    place.write("INSERT INTO notes (body) VALUES ('kept too')")
+    place.folder.write("0001_notes", NOTES.replace("body", "more TEXT, body"))
     told = Told()
     start(place, told)
-    assert place.query("SELECT name FROM users") == [("kept",)]
     assert told.rewound()["by"] == "down"
-    assert told.rewound()["message"] == "Lost: notes: 1 row gone."
-    backup = next(b for b in list_backups(place.database) if b.before == "down-0001_notes")
-    with closing(open_reader(backup.path)) as reader:
-        assert reader.execute("SELECT body FROM notes").fetchall() == [("lost",)]
+    assert told.rewound()["message"] == "No row was lost."
+    assert place.query("SELECT name FROM users") == [("kept",)]
+    assert place.query("SELECT body, more FROM notes") == [("kept too", None)]
+    with closing(open_reader(place.database)) as reader:
+        events = [row.event for row in read_history(reader)]
+    assert events == ["applied_in_dev", "applied_in_dev", "reverted", "applied_in_dev"]
 
 
 def test_rows_that_the_migration_itself_changed_are_no_loss(place: Place) -> None:
@@ -205,13 +223,69 @@ def test_an_edited_file_is_rewound_whoever_applied_it(place: Place) -> None:
     assert place.query("SELECT text FROM notes") == []
 
 
-def test_a_first_migration_without_a_way_back_is_refused_with_what_to_do(place: Place) -> None:
+def test_what_created_the_database_is_replayed_on_an_empty_one_and_keeps_the_rows(
+    place: Place,
+) -> None:
+    seed = "INSERT INTO users (name) VALUES ('seeded')"
+    place.folder.add("users", USERS, seed)
+    place.folder.add("notes", NOTES)
+    start(place)
+    place.write("INSERT INTO users (name) VALUES ('mine')")
+    place.write("INSERT INTO notes (body) VALUES ('mine too')")
+    edited = USERS.replace("name TEXT", "age INTEGER DEFAULT 1, name TEXT")
+    place.folder.write("0000_users", f"{edited};\n{seed.replace('seeded', 'seeded anew')};")
+    told = Told()
+    report = start(place, told)
+    assert [step.tag for step in report.applied] == ["0000_users", "0001_notes"]
+    assert told.rewound()["migrations"] == ["0000_users", "0001_notes"]
+    assert told.rewound()["by"] == "replay on an empty database"
+    assert place.query("SELECT name, age FROM users") == [("seeded anew", 1), ("mine", 1)]
+    assert place.query("SELECT body FROM notes") == [("mine too",)]
+    assert place.query("PRAGMA journal_mode") == [("wal",)]
+    status = place.run("db", "status", "--json").json()
+    assert (status["state"], status["drift"], status["problems"]) == ("current", [], [])
+    assert start(place, dev=False).state == "current"
+
+
+def test_a_deleted_newest_file_of_those_that_created_the_database_is_taken_back(
+    place: Place,
+) -> None:
+    place.folder.add("users", USERS)
+    place.folder.add("notes", NOTES)
+    start(place)
+    place.write("INSERT INTO users (name) VALUES ('kept')")
+    place.write("INSERT INTO notes (body) VALUES ('lost')")
+    (place.folder.path / "0001_notes.sql").unlink()
+    told = Told()
+    start(place, told)
+    assert told.rewound()["message"] == "Lost: notes: 1 row gone."
+    assert place.query("SELECT name FROM users") == [("kept",)]
+    assert [entry["tag"] for entry in place.folder.journal()] == ["0000_users"]
+
+
+def test_a_broken_edit_of_what_created_the_database_takes_nothing_back(place: Place) -> None:
     place.folder.add("users", USERS)
     start(place)
-    place.folder.write("0000_users", USERS.replace("name", "title"))
-    with pytest.raises(NoWayBack, match="neither a way back nor a backup") as caught:
+    place.write("INSERT INTO users (name) VALUES ('kept')")
+    before, around = place.content(), sorted(place.database.parent.iterdir())
+    place.folder.write("0000_users", USERS.replace("CREATE", "CREAT"))
+    with pytest.raises(MigrationFailed, match="0000_users"):
         start(place)
-    assert "db reset" in str(caught.value.hint)
+    assert place.content() == before
+    assert sorted(place.database.parent.iterdir()) == around
+
+
+def test_an_edited_data_migration_runs_on_the_rows_from_before_it(place: Place) -> None:
+    place.folder.add("users", USERS)
+    start(place)
+    place.write("INSERT INTO users (name) VALUES ('a'), ('b')")
+    place.folder.add("upper", "UPDATE users SET name = name || '!';")
+    start(place)
+    place.write("UPDATE users SET name = 'mine' WHERE id = 2")
+    place.write("INSERT INTO users (name) VALUES ('since')")
+    place.folder.write("0001_upper", "UPDATE users SET name = name || '?';")
+    start(place)
+    assert place.query("SELECT name FROM users") == [("a?",), ("mine",), ("since",)]
 
 
 def test_a_backup_that_holds_the_old_text_is_not_the_one_to_go_back_to(worked: Place) -> None:
@@ -220,11 +294,11 @@ def test_a_backup_that_holds_the_old_text_is_not_the_one_to_go_back_to(worked: P
     start(worked)
     worked.folder.write("0001_notes", NOTES.replace("body", "text"))
     start(worked)
-    newest = list_backups(worked.database)[0]
-    assert newest.before == "0001_notes"
-    newest.path.unlink()
+    assert list_backups(worked.database)[0].before == "0002_more"
     worked.folder.write("0002_more", "CREATE TABLE more (id INTEGER PRIMARY KEY, x);")
-    start(worked)
+    told = Told()
+    start(worked, told)
+    assert told.rewound()["by"].endswith("-before-0001_notes")
     assert worked.query("SELECT text, x FROM notes, more") == []
 
 
@@ -244,6 +318,7 @@ def test_the_rewind_is_in_the_history(worked: Place) -> None:
         events = [(row.event, row.tag) for row in read_history(reader)]
     assert events == [
         ("applied_in_dev", "0000_users"),
-        ("restored", None),
+        ("applied_in_dev", "0001_notes"),
+        ("rewound", None),
         ("applied_in_dev", "0001_notes"),
     ]

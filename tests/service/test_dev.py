@@ -129,6 +129,38 @@ def count(gateway: GatewayProcess, tag: str) -> int:
     return sum(event["tag"] == tag for event in told)
 
 
+def test_an_edited_first_migration_is_followed_and_the_servers_are_kept(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    """As after `make run` on a fresh checkout: the database was created with these files."""
+    place, gateway = dev
+    assert place.run("profile", "add", "kept").code == 0
+    first = place.folder.path / "0000_initial.sql"
+    plain, edited = "description TEXT,", "description TEXT, colour TEXT DEFAULT 'red',"
+    sql = first.read_text()
+    assert plain in sql
+    place.folder.write("0000_initial", sql.replace(plain, edited, 1))
+    rewound = gateway.wait_for("migration.rewound")
+    assert rewound["by"] == "replay on an empty database"
+    assert rewound["message"] == "No row was lost."
+    applied(gateway, "0003_add_approved_tools")
+    assert place.query("SELECT name, colour FROM profiles") == [("kept", "red")]
+    assert alive(gateway)
+    assert place.run("profile", "add", "written-after").code == 0
+
+
+def test_a_deleted_newest_file_of_a_fresh_checkout_is_taken_back(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    (place.folder.path / "0003_add_approved_tools.sql").unlink()
+    rewound = gateway.wait_for("migration.rewound")
+    assert rewound["migrations"] == ["0003_add_approved_tools"]
+    assert rewound["message"] == "No row was lost."
+    assert place.query("SELECT name FROM sqlite_schema WHERE name = 'approved_tools'") == []
+    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0002_add_debug_logs"
+
+
 def test_an_edited_migration_goes_back_to_its_backup_and_the_console_says_what_was_lost(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
@@ -140,9 +172,9 @@ def test_an_edited_migration_goes_back_to_its_backup_and_the_console_says_what_w
     rewound = gateway.wait_for("migration.rewound")
     assert rewound["migrations"] == ["0004_one"]
     assert rewound["by"].startswith("backup ")
-    assert rewound["message"] == "Lost: one: 1 row gone."
+    assert rewound["message"] == "Lost: one: 1 value of body gone."
     applied(gateway, "0004_one", 2)
-    assert place.query("SELECT text FROM one") == []
+    assert place.query("SELECT id, text FROM one") == [(1, None)]
     assert [entry["tag"] for entry in place.folder.journal()][4:] == ["0004_one"]
     assert alive(gateway)
 
@@ -241,12 +273,13 @@ def test_a_start_takes_back_what_was_edited_while_it_was_off(shipped: Place) -> 
     shipped.folder.write("0004_one", ONE.replace("body", "text"))
     with shipped.serve("--dev", env=quiet) as gateway:
         gateway.wait_ready()
-        assert gateway.wait_for("migration.rewound")["message"] == "Lost: one: 1 row gone."
+        told = gateway.wait_for("migration.rewound")["message"]
+        assert told == "Lost: one: 1 value of body gone."
         assert gateway.wait_for("migration.applied")["tag"] == "0004_one"
         gateway.stop()
     shown = shipped.run("startup").stdout
     assert "rewound   0004_one, by backup" in shown
-    assert "Lost: one: 1 row gone." in shown
+    assert "Lost: one: 1 value of body gone." in shown
 
 
 def test_a_production_start_leaves_saved_files_alone(shipped: Place) -> None:
@@ -294,20 +327,17 @@ def test_drop_without_a_down_goes_back_to_the_backup_and_names_the_rows(
     assert alive(gateway)
 
 
-def test_drop_changes_nothing_where_there_is_no_way_back(
-    dev: tuple[Place, GatewayProcess],
-) -> None:
+def test_drop_needs_neither_a_down_nor_a_backup(dev: tuple[Place, GatewayProcess]) -> None:
     place, gateway = dev
     place.folder.write("0004_one", ONE)
     applied(gateway, "0004_one")
+    assert place.run("profile", "add", "kept").code == 0
     for backup in place.backups:
         backup.unlink()
-    before = files(place)
-    refused = place.run("db", "drop", "--yes")
-    assert refused.code == 8
-    assert "neither a way back nor a backup" in refused.stderr
-    assert files(place) == before
-    assert place.query("SELECT id, body FROM one") == []
+    dropped = place.run("db", "drop", "--yes", "--json").json()
+    assert (dropped["rewound_by"], dropped["lost"]) == ("replay on an empty database", [])
+    assert place.query("SELECT name FROM profiles") == [("kept",)]
+    assert place.query("SELECT name FROM sqlite_schema WHERE name = 'one'") == []
     assert place.run("db", "status", "--json").json()["state"] == "current"
 
 

@@ -143,24 +143,11 @@ def go_back(
     return done, backup
 
 
-def go_back_held(
-    attempt: Attempt, history: Resolution, *, steps: int
-) -> tuple[Done, Backup | None]:
-    """Take migrations back while this process holds the lock already; its connections are closed.
-
-    Dev mode's rewind, whose folder says something else by now: `history` is what was applied. Raises
-    as `go_back` does, with the database as it was.
-    """
-
-    def plan(live: sqlite3.Connection) -> DownPlan:
-        return _plan(attempt, live, history, steps=steps, to=None)
-
-    with explained(attempt.database):
-        return _held(attempt, plan)
-
-
 def go_back_on_copy(attempt: Attempt, history: Resolution, *, steps: int) -> None:
-    """Do the same to `attempt.database`, a copy that may be lost."""
+    """Take migrations back in `attempt.database`, a copy that may be lost.
+
+    For dev mode's rewind, whose folder says something else by now: `history` is what was applied.
+    """
     copy = attempt.database
     with closing(open_scratch(copy)) as scratch:
         attempt.prepare(scratch)
@@ -194,12 +181,7 @@ def _held(
                 live.execute("ROLLBACK")
     settle(attempt, Done((), done.fingerprint, ()), backup)
     for step in done.steps:
-        attempt.emit(
-            "migration.reverted",
-            tag=step.tag,
-            statements=step.statements,
-            duration_ms=step.duration_ms,
-        )
+        attempt.emit("migration.reverted", **step.as_fields())
     return done, backup
 
 

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.guard.rewind import Rewound, find_course, rewind
+from local_mcp_gateway.guard.course import find_course
+from local_mcp_gateway.guard.rewind import Rewound, rewind
 from local_mcp_gateway.migrate import drop as dropping
 from local_mcp_gateway.migrate.folder import read_folder
 

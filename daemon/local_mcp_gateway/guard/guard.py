@@ -108,14 +108,14 @@ def start(attempt: Attempt) -> GuardReport:
     up, rehearsed and committed by itself, and the whole rest is rehearsed before its first group.
     """
     fresh = not attempt.serving and check(attempt)
+    backup: Backup | None = None
+    applied: tuple[Step, ...] = ()
     if attempt.policy.dev:
         from local_mcp_gateway.guard.rewind import read_in_dev
 
-        plan = read_in_dev(attempt, fresh=fresh)
+        plan, applied = read_in_dev(attempt, fresh=fresh)
     else:
         plan = read(attempt, fresh=fresh)
-    backup: Backup | None = None
-    applied: tuple[Step, ...] = ()
     if plan.pending:
         from local_mcp_gateway.guard import steps  # most starts end here and do not pay for it
     try:

@@ -138,12 +138,7 @@ def settle(attempt: Attempt, done: Done, backup: Backup | None) -> None:
             hint = f"Restore with `db restore {backup.name}`." if backup else error.hint
             raise Damaged(error.message, hint=hint, **error.data) from None
     for step in done.steps:
-        attempt.emit(
-            "migration.applied",
-            tag=step.tag,
-            statements=step.statements,
-            duration_ms=step.duration_ms,
-        )
+        attempt.emit("migration.applied", **step.as_fields())
 
 
 def _require_as_written(attempt: Attempt, reader: sqlite3.Connection, done: Done) -> None:

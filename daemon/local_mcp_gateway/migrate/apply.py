@@ -51,6 +51,10 @@ class Step(NamedTuple):
     renames: tuple[tuple[str, str], ...] = ()
     """(old, new) of each table that was renamed, in order."""
 
+    def as_fields(self) -> dict[str, object]:
+        """Return what an event says of it."""
+        return {"tag": self.tag, "statements": self.statements, "duration_ms": self.duration_ms}
+
 
 def apply_pending(
     connection: sqlite3.Connection,

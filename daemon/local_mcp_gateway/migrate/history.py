@@ -35,7 +35,7 @@ class Recorded(NamedTuple):
     """One row of the history, as `db history` shows it.
 
     `event`: applied, applied_in_dev, adopted, trusted, edit_accepted, renumbered or reverted; and what happened to the
-    whole database: restored, reset, seeded.
+    whole database: restored, reset, seeded, rewound.
     """
 
     event: str
@@ -116,6 +116,45 @@ def _require_row(cursor: sqlite3.Cursor, tag: str) -> None:
             hint="Another program changes __drizzle_migrations; the database is as it was.",
             tag=tag,
         )
+
+
+def continue_history(
+    connection: sqlite3.Connection, *, since: int, backup: str | None, program_version: str
+) -> None:
+    """Let the history of the attached database `live` go on with the rows here that follow `since`.
+
+    Between them is written that the database was rewound. The caller seals the newest row.
+    """
+    connection.execute("DELETE FROM main.__guard_history WHERE id <= ?", (since,))
+    connection.execute("UPDATE main.__guard_history SET id = -id")
+    columns = [str(row[1]) for row in connection.execute("PRAGMA live.table_info(__guard_history)")]
+    last = 0
+    if columns:
+        names = ", ".join(columns)
+        connection.execute(
+            f"INSERT INTO main.__guard_history ({names}) SELECT {names} FROM live.__guard_history"
+        )
+        (last,) = connection.execute(
+            "SELECT coalesce(max(id), 0) FROM live.__guard_history"
+        ).fetchone()
+    row = history_row(
+        "rewound", None, now=now_iso(), backup=backup, program_version=program_version
+    )
+    said = connection.execute(INSERT_HISTORY, row)
+    connection.execute(
+        "UPDATE main.__guard_history SET id = ? WHERE id = ?", (last + 1, said.lastrowid)
+    )
+    connection.execute(
+        "UPDATE main.__guard_history SET id = ? - id WHERE id < 0", (last + 1 - since,)
+    )
+
+
+def last_row(connection: sqlite3.Connection) -> int:
+    """Return the number of the newest row of the history; 0 where there is none."""
+    if HISTORY not in guard_tables(connection):
+        return 0
+    found = connection.execute("SELECT coalesce(max(id), 0) FROM __guard_history").fetchone()
+    return int(found[0])
 
 
 def read_history(connection: sqlite3.Connection) -> tuple[Recorded, ...]:

@@ -33,16 +33,28 @@ def replay(
     try:
         if prepare is not None:
             prepare(connection)
-        connection.execute("BEGIN")
-        with supervised(connection, stop) as authority:
-            for migration in migrations:
-                if not migration.directives.no_transaction:
-                    run(connection, migration, authority, inspect=inspect, stop=stop, past=past)
-        connection.execute("COMMIT")
+        replay_on(connection, migrations, inspect=inspect, stop=stop, past=past)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def replay_on(
+    connection: sqlite3.Connection,
+    migrations: Iterable[Migration],
+    *,
+    inspect: Inspector | None = None,
+    stop: threading.Event | None = None,
+    past: bool = False,
+) -> None:
+    """Apply them to this scratch database and record nothing; a failure leaves its transaction open."""
+    connection.execute("BEGIN")
+    with supervised(connection, stop) as authority:
+        for migration in migrations:
+            if not migration.directives.no_transaction:
+                run(connection, migration, authority, inspect=inspect, stop=stop, past=past)
+    connection.execute("COMMIT")
 
 
 def extend(

@@ -11,6 +11,7 @@ the gateway serves the old schema and the error stays in `problem` until it is m
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,16 +31,27 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database.serving import Database
     from local_mcp_gateway.errors import GatewayError
-    from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.migrate.apply import Step
 
 QUIET_MS = 5
 """The watcher hands its changes over after this long without another one."""
 WAKE_MS = 100
 """The watcher's thread cannot be cancelled: this is how long a stop may wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What one look at the folder has led to."""
+
+    steps: tuple[Step, ...]
+    paused_ms: float
+    backup: Backup | None = None
+    rewound: bool = False
 
 
 class HotApply:
@@ -94,25 +106,20 @@ class HotApply:
 
     async def _apply(self, seen: Look) -> None:
         try:
-            report, paused_ms = await self._bring_up()
+            done = await self._bring_up()
         except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
             # A journal that is mended as soon as this is told has to be news: it is not looked at here.
             self._tell_problem(error)
             return
         self._seen = seen.with_journal_of(self._folder)
         mended, self.problem = self.problem, None
-        for step in report.applied:
-            self._emit(
-                "migration.hot_applied",
-                tag=step.tag,
-                statements=step.statements,
-                duration_ms=step.duration_ms,
-                paused_ms=paused_ms,
-                backup=str(report.backup.path) if report.backup else None,
-            )
-        if mended and not report.applied:
+        for step in done.steps:
+            backup = str(done.backup.path) if done.backup else None
+            fields = {**step.as_fields(), "paused_ms": done.paused_ms, "backup": backup}
+            self._emit("migration.hot_applied", **fields)
+        if mended and not done.steps:
             self._emit("dev.mended")
-        if report.applied or mended:
+        if done.steps or done.rewound or mended:
             await self._read_again()
 
     def _tell_problem(self, error: Exception) -> None:
@@ -131,16 +138,17 @@ class HotApply:
         except Exception as error:  # noqa: BLE001  the next save may mend it
             self._tell_problem(error)
 
-    async def _bring_up(self) -> tuple[GuardReport, float]:
-        """Apply the folder, after taking back what it no longer says."""
+    async def _bring_up(self) -> _Done:
+        """Apply the folder; where it no longer says what was applied, by a rewind."""
         try:
             return await self._hot_apply()
         except HistoryRefused:
-            if not await self._take_back():
+            done = await self._rewind()
+            if done is None:
                 raise
-        return await self._hot_apply()
+            return done if done.steps else await self._hot_apply()
 
-    async def _hot_apply(self) -> tuple[GuardReport, float]:
+    async def _hot_apply(self) -> _Done:
         async with self._database.paused():
             start = time.perf_counter()
             report = await anyio.to_thread.run_sync(
@@ -152,24 +160,27 @@ class HotApply:
                     emit=self._tell_details,
                 )
             )
-            return report, round((time.perf_counter() - start) * 1000, 3)
+            return _Done(report.applied, _ms_since(start), report.backup)
 
     def _tell_details(self, event: str, /, **fields: object) -> None:
         """Report what the guard does, but quietly: a save is one line on the console."""
         self._emit(event, **fields, **{LEVEL: "debug"})
 
-    async def _take_back(self) -> bool:
-        """Rewind to where folder and database agree; False when that would not mend it."""
-        from local_mcp_gateway.guard.rewind import find_course, rewind
+    async def _rewind(self) -> _Done | None:
+        """Take back what the folder no longer says; None when that would not mend it."""
+        from local_mcp_gateway.guard.course import find_course
+        from local_mcp_gateway.guard.rewind import rewind
 
         attempt = self._attempt()
         course = await anyio.to_thread.run_sync(partial(find_course, attempt, at_start=False))
         if course is None:
-            return False
+            return None
         async with self._database.closed_for():
+            start = time.perf_counter()
             done = await anyio.to_thread.run_sync(rewind, attempt, course)
+            paused_ms = _ms_since(start)
         self._emit("migration.rewound", **done.as_fields())
-        return True
+        return _Done(done.steps, paused_ms, rewound=True)
 
     def _attempt(self) -> Attempt:
         return Attempt(self._settings.database_path, self._folder, self._policy, self._tell_details)
@@ -194,6 +205,10 @@ class HotApply:
             "rewound_by": done.by if done else None,
             "lost": list(map(str, done.lost)) if done else [],
         }
+
+
+def _ms_since(start: float) -> float:
+    return round((time.perf_counter() - start) * 1000, 3)
 
 
 async def saves_of(file: Path) -> AsyncIterator[None]:

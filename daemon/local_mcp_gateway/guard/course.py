@@ -1,0 +1,86 @@
+"""What a rewind has to take back: where folder and database part, and the texts that were applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.database.connect import reading
+from local_mcp_gateway.errors import ProblemCode
+from local_mcp_gateway.migrate.agreed import agreed
+from local_mcp_gateway.migrate.folder import Migration, read_folder
+from local_mcp_gateway.migrate.history import applied_downs, kept_texts
+from local_mcp_gateway.migrate.ledger import Applied, read_ledger
+from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution, match
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.guard.attempt import Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is to be taken back."""
+
+    rows: tuple[Applied, ...]
+    """The whole ledger, in the order in which it was written."""
+    kept: int
+    """How many of the rows, from the first one on, stay."""
+    history: Resolution
+    """The ledger as a resolution, with the texts that were applied."""
+    complete: bool
+    """The text of everything that was applied is known."""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Return what is taken back, oldest first."""
+        return tuple(_name(row) for row in self.rows[self.kept :])
+
+    def texts_from(self, number: int) -> tuple[Migration, ...]:
+        """Return what was applied from this row of the ledger on; nothing unless all of it is known."""
+        return tuple(e.migration for e in self.history.applied[number:]) if self.complete else ()
+
+
+def find_course(attempt: Attempt, *, at_start: bool) -> Course | None:
+    """Return what has to be taken back; None when that would not mend what was refused.
+
+    Nothing for a folder that cannot be read as it is: a journal that is no JSON is no wish to go back.
+    """
+    folder = read_folder(attempt.migrations, journal_new_files=True)
+    if any(problem.code != ProblemCode.MISSING for problem in folder.problems):
+        return None
+    with reading(attempt.database, locked=True) as reader:
+        rows = read_ledger(reader)
+        texts = kept_texts(reader)
+        downs = applied_downs(reader, [row.tag for row in rows if row.tag])
+    kept = agreed(folder, rows)
+    _, _, strangers = match(folder, rows)
+    if kept == len(rows) and not (folder.absent and not at_start):
+        return None
+    if at_start and not all((found := texts.get(row[:2])) and found.in_dev for row in strangers):
+        return None
+    by_hash = {migration.hash: migration for migration in folder.migrations}
+    applied = []
+    for idx, row in enumerate(rows):
+        text = texts.get(row[:2])
+        same = by_hash.get(row.hash)
+        sql = text.sql if text else same.sql if same else ""
+        applied.append(AppliedMigration(_as_applied(attempt, row, idx, sql, downs), row))
+    complete = all(row[:2] in texts or row.hash in by_hash for row in rows)
+    return Course(rows, kept, Resolution(tuple(applied), (), ()), complete)
+
+
+def _as_applied(
+    attempt: Attempt, row: Applied, idx: int, sql: str, downs: dict[str, str]
+) -> Migration:
+    """Return a row of the ledger as the migration that it was.
+
+    The way back that the history kept comes first; one that was written since is better than none.
+    """
+    tag = _name(row)
+    file = attempt.migrations / f"{tag}.down.sql"
+    written = str(file) if tag not in downs and file.exists() else None
+    return Migration(tag, idx, row.created_at, row.hash, sql, f"{tag}.sql", written)
+
+
+def _name(row: Applied) -> str:
+    return row.tag or row.hash[:12]
