@@ -14,7 +14,8 @@ import pytest
 
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.service.control import NoDaemon, answering, ask, socket_path
+from local_mcp_gateway.service.control import NoDaemon, answering, ask
+from local_mcp_gateway.service.places import socket_path
 
 
 async def echo(verb: str, arguments: dict[str, Any]) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import sys
 import threading
@@ -108,7 +109,41 @@ def test_the_journal_is_shown_again_as_events(installed: Installed) -> None:
     assert names[names.index("service.starting") :][:2] == ["service.starting", "guard.locked"]
     ready = next(event for event in events if event["event"] == "guard.ready")
     assert (ready["state"], ready["applied"]) == ("created", 4)
-    assert not (installed.home / "data" / "gateway.db.log.jsonl").exists()
+
+
+def test_socket_and_log_are_where_the_unit_says_and_are_found_from_a_shell(
+    installed: Installed,
+) -> None:
+    installed.run("service", "install")
+    ours = installed.manager.run("systemctl", "--user", "show-environment").stdout
+    assert "RUNTIME_DIRECTORY" not in ours
+    data = installed.database.parent
+    (socket,) = installed.manager.run("readlink", str(data / "gateway.db.sock")).stdout.split()
+    assert socket == f"/run/user/{os.getuid()}/local-mcp-gateway/gateway.db.sock"
+    log = (data / "gateway.db.log.jsonl").resolve()
+    assert log.is_relative_to(installed.home)
+    assert log.parent.name == "local-mcp-gateway"
+    assert installed.run("server", "list").code == 0
+    installed.run("reload")
+    told = installed.run("logs", "--from", "file", "--json").stdout.splitlines()
+    assert json.loads(told[-1])["event"] in ("service.reloaded", "control.answered")
+    installed.systemctl("stop", UNIT)
+    assert installed.manager.run("test", "-e", socket, check=False).code == 1
+    assert installed.run("server", "list").code == 0
+
+
+def test_a_unit_without_these_folders_goes_on_working(installed: Installed) -> None:
+    """As one that an earlier version wrote; installing again says that it is updated."""
+    installed.run("service", "install")
+    unit = installed.home / ".config/systemd/user" / UNIT
+    new = unit.read_text()
+    unit.write_text(re.sub(r"(?m)^(Runtime|Logs)Directory\S*\n", "", new))
+    installed.systemctl("daemon-reload")
+    installed.systemctl("restart", UNIT)
+    assert (installed.database.parent / "gateway.db.sock").is_socket()
+    installed.run("reload")
+    assert "updated " in installed.run("service", "install").stdout
+    assert unit.read_text() == new
 
 
 STOP_MAIN_THREAD = """

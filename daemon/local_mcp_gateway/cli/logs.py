@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import click
@@ -70,40 +72,25 @@ def logs(
     wanted = history.Wanted(level, event, after)
     journal = source == "journal" or (source == "auto" and history.has_journal())
     show = _printer(as_json=as_json)
+    events: Iterator[history.Line | None]
     if calls:
-        past = calls_in(invocation.database)
+        events = calls_in(invocation.database)
     elif journal:
-        past = history.from_journal(follow=False, lines=None)
+        events = history.of_journal(follow=follow)
     else:
-        past = history.from_file(invocation.database)
-    shown = deque(filter(wanted.has, past), maxlen=lines)
+        events = history.of_file(invocation.database, follow=follow)
+    past = takewhile(lambda line: line is not None, events)
+    shown = deque((line for line in past if line and wanted.has(line)), maxlen=lines)
     for line in shown:
         show(line)
     if not shown and not follow and lines:
         where = "journal" if journal else f"log of {invocation.database}"
         click.echo(f"Nothing like that is in the {where}.", err=True)
-    if follow:
-        _follow(invocation, wanted, show, journal=journal)
+    with suppress(KeyboardInterrupt):
+        for coming in events:
+            if coming and wanted.has(coming):
+                show(coming)
     return Exit.OK
-
-
-def _follow(
-    invocation: Invocation,
-    wanted: history.Wanted,
-    show: Callable[[history.Line], None],
-    *,
-    journal: bool,
-) -> None:
-    coming: Iterator[history.Line] = (
-        history.from_journal(follow=True, lines=0)
-        if journal
-        else history.follow_file(invocation.database)
-    )
-    try:
-        for line in filter(wanted.has, coming):
-            show(line)
-    except KeyboardInterrupt:
-        return
 
 
 def _printer(*, as_json: bool) -> Callable[[history.Line], None]:

@@ -1,6 +1,6 @@
 """The control socket: how a command reaches the daemon that holds the database.
 
-A unix socket beside the database (0600, in a 0700 folder: who can connect could open the database
+A unix socket (0600, see `places`; in a 0700 folder: who can connect could open the database
 just as well). One connection is one question: a JSON line `{"verb", "arguments"}`, answered by a JSON
 line `{"result"}` or `{"error"}`, the same object that `--json` prints.
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import DiskProblem, Exit, GatewayError, LockHeld
+from local_mcp_gateway.service.places import place_socket, remove_socket, socket_path
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,12 +36,6 @@ LONGEST_ADDRESS = 100
 
 class NoDaemon(Exception):
     """Nobody answers at the control socket: no error, the command then works by itself."""
-
-
-def socket_path(database: Path) -> Path:
-    """Return where the daemon of this database listens for commands."""
-    real = database.resolve()
-    return real.with_name(real.name + ".sock")
 
 
 def ask(database: Path, verb: str, arguments: Mapping[str, object], *, timeout_s: float) -> Any:
@@ -89,7 +84,7 @@ async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator
     path = socket_path(database)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.unlink(missing_ok=True)
+        path = place_socket(database)
         with _address(path) as address:
             listener.bind(address)
         path.chmod(0o600)
@@ -111,8 +106,7 @@ async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator
         yield
     finally:
         server.close()
-        with suppress(OSError):  # the next gateway replaces it
-            path.unlink(missing_ok=True)
+        remove_socket(database, path)
 
 
 async def _reply(line: bytes, answer: Answer, emit: Emit) -> dict[str, object]:

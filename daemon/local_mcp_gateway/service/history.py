@@ -1,4 +1,8 @@
-"""Where logged events are found again: the journal of the user unit, or the file beside the database."""
+"""Where logged events are found again: the journal of the user unit, or the log file.
+
+Both are read from the beginning and, if wanted, on from exactly there: an event is shown once, whenever
+it came.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.log.events import LEVELS
 from local_mcp_gateway.log.journal import IDENTIFIER
+from local_mcp_gateway.service.appended import appended
+from local_mcp_gateway.service.places import log_path
 from local_mcp_gateway.service.units import SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -53,12 +60,6 @@ class Wanted:
         )
 
 
-def log_path(database: Path) -> Path:
-    """Return the log file of this database's gateway."""
-    real = database.resolve()
-    return real.with_name(real.name + ".log.jsonl")
-
-
 def parse_since(text: str, now: datetime) -> datetime:
     """Read `10m`, `2h`, `1d`, or an ISO date with or without a time (local unless it says otherwise)."""
     if found := re.fullmatch(r"(\d+)\s*(s|m|min|h|d)", text):
@@ -71,39 +72,43 @@ def parse_since(text: str, now: datetime) -> datetime:
         ) from None
 
 
-def from_file(database: Path) -> Iterator[Line]:
-    """Yield what the file holds, oldest first, the rotated part before it."""
-    path = log_path(database)
-    for part in (path.with_name(path.name + ".1"), path):
-        try:
-            text = part.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        for raw in text.splitlines():
-            if line := parse_line(raw):
+def of_file(database: Path, *, follow: bool) -> Iterator[Line | None]:
+    """Yield what the log file holds, the rotated part before it, then None; then what is appended."""
+    path = log_path(database).resolve()
+    if follow and not path.parent.is_dir():
+        raise UsageProblem(
+            f"There is no log to follow: {path.parent} does not exist.",
+            hint="Start a gateway with this database, or name another with --database.",
+        )
+    with closing(appended(path, follow=follow)) as lines:
+        for raw in lines:
+            if raw is None:
+                yield None
+            elif line := parse_line(raw):
                 yield line
 
 
-def follow_file(database: Path) -> Iterator[Line]:
-    """Yield what is appended from now on, over rotations, until interrupted."""
-    from watchfiles import watch
-
-    path = log_path(database)
-    read = path.stat().st_size if path.exists() else 0
-    for _ in watch(path.parent, recursive=False, step=50, raise_interrupt=True):
-        if not path.exists():
-            read = 0
-            continue
-        if path.stat().st_size < read:
-            read = 0
-        with path.open("rb") as file:
-            file.seek(read)
-            fresh = file.read()
-        whole = fresh[: fresh.rfind(b"\n") + 1]
-        read += len(whole)
-        for raw in whole.decode("utf-8", "replace").splitlines():
-            if line := parse_line(raw):
+def of_journal(*, follow: bool) -> Iterator[Line | None]:
+    """Yield the unit's entries in the journal, then None; then what is added after the last of them."""
+    after: list[str] = []
+    for cursor, line in _entries("--no-tail"):
+        after = ["--after-cursor", cursor] if cursor else after
+        if line:
+            yield line
+    yield None
+    if follow:
+        for _, line in _entries("--follow", "--no-tail", *after):
+            if line:
                 yield line
+
+
+def has_journal() -> bool:
+    """Tell whether the journal holds anything of the unit."""
+    try:
+        with closing(_entries("--lines", "1")) as found:
+            return any(line for _, line in found)
+    except OSError:
+        return False
 
 
 def parse_line(raw: str) -> Line | None:
@@ -116,36 +121,17 @@ def parse_line(raw: str) -> Line | None:
         return None
 
 
-def from_journal(*, follow: bool, lines: int | None) -> Iterator[Line]:
-    """Yield the unit's entries in the journal; ends by itself unless it follows."""
-    # What this user's gateway said, and what the user's manager said about the unit.
-    user = f"_UID={os.getuid()}"
-    command = ["journalctl", "-o", "json", "--no-pager"]
-    command += [user, f"SYSLOG_IDENTIFIER={IDENTIFIER}", "+", user, f"USER_UNIT={SERVICE}"]
-    command += ["--follow"] if follow else []
-    command += ["--lines", str(lines)] if lines is not None else []
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as journal:
-        assert journal.stdout is not None
-        try:
-            for raw in journal.stdout:
-                if line := parse_entry(raw):
-                    yield line
-        finally:
-            journal.terminate()
-
-
-def parse_entry(raw: str) -> Line | None:
-    """Read one entry of `journalctl -o json`; systemd's own lines about the unit are events too."""
+def parse_entry(raw: str) -> tuple[str | None, Line | None]:
+    """Read one entry of `journalctl -o json`, and its cursor; systemd's own lines are events too."""
     try:
         entry = json.loads(raw)
         at = datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000, UTC)
     except (ValueError, KeyError, TypeError):
-        return None
+        return None, None
+    cursor = entry.get("__CURSOR")
     level = _LEVEL_OF_PRIORITY.get(str(entry.get("PRIORITY", "6")), "error")
     if "EVENT" not in entry:
-        return Line(at, level, "systemd.said", {"message": str(entry.get("MESSAGE", ""))})
+        return cursor, Line(at, level, "systemd.said", {"message": str(entry.get("MESSAGE", ""))})
     fields = {
         key.lower(): _value(value)
         for key, value in entry.items()
@@ -153,15 +139,22 @@ def parse_entry(raw: str) -> Line | None:
     }
     renamed = {"migration": "tag", "text": "message"}
     named = {renamed.get(key, key): value for key, value in fields.items()}
-    return Line(at, level, str(entry["EVENT"]), named)
+    return cursor, Line(at, level, str(entry["EVENT"]), named)
 
 
-def has_journal() -> bool:
-    """Tell whether the journal holds anything of the unit."""
-    try:
-        return next(from_journal(follow=False, lines=1), None) is not None
-    except OSError:
-        return False
+def _entries(*options: str) -> Generator[tuple[str | None, Line | None]]:
+    """Yield what this user's gateway said, and what the user's manager said about the unit."""
+    user = f"_UID={os.getuid()}"
+    command = ["journalctl", "-o", "json", "--no-pager", *options]
+    command += [user, f"SYSLOG_IDENTIFIER={IDENTIFIER}", "+", user, f"USER_UNIT={SERVICE}"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as journal:
+        assert journal.stdout is not None
+        try:
+            yield from map(parse_entry, journal.stdout)
+        finally:
+            journal.terminate()
 
 
 def _value(text: object) -> object:

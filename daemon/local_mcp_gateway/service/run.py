@@ -27,8 +27,7 @@ from local_mcp_gateway.log import tee
 from local_mcp_gateway.log.file import LogFile
 from local_mcp_gateway.log.journal import is_journal
 from local_mcp_gateway.log.unblocked import Unblocked
-from local_mcp_gateway.service import listen
-from local_mcp_gateway.service.history import log_path
+from local_mcp_gateway.service import listen, places
 from local_mcp_gateway.service.notify import Notifier
 from local_mcp_gateway.service.own_tables import require_own_tables
 from local_mcp_gateway.service.policy import guard_policy
@@ -60,8 +59,9 @@ def serve(serving: Serving, emit: Emit) -> Exit:
     unblocked = Unblocked(emit)
     # The diary comes before stderr: what somebody has seen is written down.
     emit = tee(StartRecord(settings.database_path), unblocked, status)
-    if not is_journal(sys.stderr):
-        emit = tee(LogFile(log_path(settings.database_path), settings.log.level or "info"), emit)
+    if places.wants_log() or not is_journal(sys.stderr):
+        log = places.place_log(settings.database_path)
+        emit = tee(LogFile(log, settings.log.level or "info"), emit)
     with Signals() as signals:
         try:
             anyio.run(partial(run, serving, emit, notifier, status, signals, unblocked))
