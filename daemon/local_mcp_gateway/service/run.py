@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,8 @@ def serve(serving: Serving, emit: Emit) -> Exit:
     notifier = Notifier.from_environment()
     status = StatusLine(notifier)
     settings = serving.settings
+    with suppress(DatabasePathProblem):  # said when the guard asks for it
+        _prepare_folder(settings)
     unblocked = Unblocked(emit)
     # The diary comes before stderr: what somebody has seen is written down.
     emit = tee(StartRecord(settings.database_path), unblocked, status)
