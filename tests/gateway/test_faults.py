@@ -76,6 +76,24 @@ async def test_a_killed_child_is_missed_though_a_grandchild_holds_its_output(
         await gone(grandchild)
 
 
+async def test_the_pipes_of_a_child_are_given_back_though_one_that_left_its_group_holds_them(
+    tmp_path: Path,
+) -> None:
+    away = stdio("plain", "plain.py", "--grandchild", "--away")
+    async with gateway_of(tmp_path, away) as running:
+        left, held = [], []
+        for _ in range(3):
+            child = int(await use(running, "pid"))
+            left.append(int((await running.wrote("grandchild ")).split()[1]))
+            held.append(len(list(Path("/proc/self/fd").iterdir())))
+            os.kill(child, signal.SIGKILL)
+            await running.heard("upstream.lost")
+            running.said.clear()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert held == held[:1] * 3
+
+
 async def test_a_dead_child_comes_back_without_a_call(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         pid = int(await use(running, "pid"))

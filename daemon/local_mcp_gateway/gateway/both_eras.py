@@ -19,7 +19,7 @@ from local_mcp_gateway.gateway.envelope import INVALID_REQUEST
 from local_mcp_gateway.gateway.upstream_stdio import StdioConnection
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
+    from collections.abc import Coroutine
 
     from local_mcp_gateway.gateway.call import Events
     from local_mcp_gateway.gateway.envelope import Answer
@@ -55,27 +55,29 @@ class StdioServer(StdioConnection):
 
     def __init__(
         self,
-        process: Process,
         definition: ServerDefinition,
         events: Events,
         warden: Warden,
         max_message_bytes: int,
     ) -> None:
-        super().__init__(process, definition, events, warden, max_message_bytes)
+        super().__init__(definition, events, warden, max_message_bytes)
         self._second: StatelessChild | None = None
         self._speaks_both: bool | None = None  # until a stateless client has come
         self._opening = asyncio.Lock()
         self._watched: dict[bytes, Call] = {}
 
-    async def request(self, call: Call) -> Answer:
+    def request(self, call: Call) -> Coroutine[None, None, Answer]:
         """Send a request to the child of its client's era."""
+        both = call.modern or call.caller is SILENT or call.method.startswith("resources/")
+        return self._request_of_both(call) if both else super().request(call)
+
+    async def _request_of_both(self, call: Call) -> Answer:
         if call.modern and not self.identity.modern:
             second = await self._stateless()
             if second is not None:
                 return await second.request(call)
         answer = await super().request(call)
-        if call.caller is SILENT or call.method.startswith("resources/"):
-            await self._repeat(call, answer)
+        await self._repeat(call, answer)
         return answer
 
     async def _repeat(self, call: Call, answer: Answer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -33,7 +34,7 @@ class Connection(Protocol):
     def lost(self) -> str | None:
         """Why the connection ended, or None while it lives."""
 
-    async def request(self, call: Call) -> Answer:
+    def request(self, call: Call) -> Coroutine[None, None, Answer]:
         """Forward one request. Cancelling this cancels it at the server."""
 
     async def notify(self, method: str, params: bytes) -> None:

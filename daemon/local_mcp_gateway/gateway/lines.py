@@ -28,6 +28,9 @@ class Lines:
         self.overflowed = None
         *complete, rest = chunk.split(b"\n")
         for part in complete:
+            if not self._parts and len(part) <= self._limit:
+                yield part.removesuffix(b"\r")
+                continue
             self._keep(part)
             head, line = self._head, b"".join(self._parts)
             self._parts, self._bytes, self._head = [], 0, None

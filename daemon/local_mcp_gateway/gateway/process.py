@@ -1,13 +1,18 @@
-"""A child process in its own process group, ended as a whole tree."""
+"""A child process in its own process group, ended as a whole tree.
+
+What it writes is handed on in the very turn of the event loop in which it comes: a stream and a task
+that reads it would cost two more turns for every answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.call import UpstreamLost
@@ -37,11 +42,50 @@ def child_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **env}
 
 
-async def spawn(definition: ServerDefinition) -> Process:
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Who is told what a child writes to one of its outputs. Both run on the event loop and never wait."""
+
+    wrote: Callable[[bytes], None]
+    ended: Callable[[], None]
+
+
+class _Outputs(SubprocessStreamProtocol):
+    """asyncio's own protocol of a child, stdin with it, but for what the child writes."""
+
+    def __init__(self, stdout: Output, stderr: Output) -> None:
+        super().__init__(limit=1, loop=asyncio.get_running_loop())
+        self._outputs = {1: stdout, 2: stderr}
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        """Hand on what came; asyncio gives bytes."""
+        assert isinstance(data, bytes), "the pipes are not in text mode"
+        self._outputs[fd].wrote(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        """Tell that an output has ended."""
+        super().pipe_connection_lost(fd, exc)
+        if fd in self._outputs:
+            self._outputs[fd].ended()
+
+
+class Child(Process):
+    """A running child, as asyncio has it: its `wait` ends with the last of its pipes."""
+
+    _transport: asyncio.SubprocessTransport
+
+    def leave(self) -> None:
+        """Give its pipes back, whoever may still hold their other ends."""
+        self._transport.close()
+
+
+async def spawn(definition: ServerDefinition, stdout: Output, stderr: Output) -> Child:
     """Start the child; its group has its own pid as id, so that `end` reaches grandchildren too."""
     assert definition.command is not None, "a stdio server has a command"
+    loop = asyncio.get_running_loop()
     try:
-        return await asyncio.create_subprocess_exec(
+        transport, protocol = await loop.subprocess_exec(
+            lambda: _Outputs(stdout, stderr),
             definition.command,
             *definition.args,
             stdin=PIPE,
@@ -51,6 +95,7 @@ async def spawn(definition: ServerDefinition) -> Process:
             cwd=definition.cwd,
             start_new_session=True,
         )
+        return Child(transport, protocol, loop)
     except FileNotFoundError as error:
         missing = definition.cwd if error.filename == definition.cwd else definition.command
         raise UpstreamLost(f"{missing!r} does not exist", unsent=True) from None
@@ -75,26 +120,29 @@ async def exited(pid: int) -> None:
         os.close(descriptor)
 
 
-async def end(process: Process) -> None:
+async def end(process: Child) -> None:
     """Close stdin, then TERM, then KILL the group, each after a grace; return when it is gone.
 
-    The group is killed at the end in any case: a grandchild may outlive the child.
+    The group is killed at the end in any case: a grandchild may outlive the child. One that has left
+    the group lives on, and is neither heard nor waited for.
     """
     if process.stdin is not None:
         process.stdin.close()
     try:
-        if process.returncode is None and not await _gone(process, EOF_GRACE_S):
+        if process.returncode is None and not await _gone(process.pid, EOF_GRACE_S):
             _signal(process.pid, signal.SIGTERM)
-            await _gone(process, TERM_GRACE_S)
+            await _gone(process.pid, TERM_GRACE_S)
     finally:
         _signal(process.pid, signal.SIGKILL)
+    await exited(process.pid)
+    process.leave()
     await process.wait()
 
 
-async def _gone(process: Process, patience_s: float) -> bool:
+async def _gone(pid: int, patience_s: float) -> bool:
     try:
         async with asyncio.timeout(patience_s):
-            await process.wait()
+            await exited(pid)
     except TimeoutError:
         return False
     return True

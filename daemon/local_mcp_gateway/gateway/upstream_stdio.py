@@ -15,10 +15,9 @@ import msgspec
 
 from local_mcp_gateway.gateway.lines import Lines, printable
 from local_mcp_gateway.gateway.mux import Mux
-from local_mcp_gateway.gateway.process import end, exited, spawn
+from local_mcp_gateway.gateway.process import Output, end, exited, spawn
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
     from typing import Self
 
     from local_mcp_gateway.gateway.call import Events
@@ -37,7 +36,6 @@ class StdioConnection(Mux):
 
     def __init__(
         self,
-        process: Process,
         definition: ServerDefinition,
         events: Events,
         warden: Warden,
@@ -45,14 +43,11 @@ class StdioConnection(Mux):
     ) -> None:
         super().__init__(events, max_message_bytes)
         self._definition = definition
-        self.pid = process.pid
-        self._process = process
         self._warden = warden
-        self._stderr: deque[str] = deque(maxlen=KEPT_LINES)
+        self._stdout, self._stderr = Lines(max_message_bytes), Lines(CHUNK_BYTES)
+        self._stderr_ended = asyncio.Event()
+        self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._outgoing: list[bytes] = []
-        self._reading_stderr = self.start(self._read_stderr())
-        self.start(self._read_stdout())
-        self.start(self._watch())
 
     @classmethod
     async def open(
@@ -64,15 +59,24 @@ class StdioConnection(Mux):
         max_message_bytes: int,
     ) -> Self:
         """Start the child and shake hands; a child that does not answer is ended before this raises."""
-        process = await spawn(definition)
-        await warden.watch(process.pid)
-        connection = cls(process, definition, events, warden, max_message_bytes)
+        connection = cls(definition, events, warden, max_message_bytes)
+        await connection._spawn()
         try:
+            await warden.watch(connection.pid)
             await connection.handshake()
         except BaseException:
             await connection.close()
             raise
         return connection
+
+    async def _spawn(self) -> None:
+        self._process = await spawn(
+            self._definition,
+            stdout=Output(self._read_stdout, self._stdout_ended),
+            stderr=Output(self._read_stderr, self._stderr_ended.set),
+        )
+        self.pid = self._process.pid
+        self.start(self._watch())
 
     async def send(self, message: bytes) -> None:
         """Write one line; what a client pretty-printed is made one first.
@@ -83,8 +87,9 @@ class StdioConnection(Mux):
         if b"\n" in message or b"\r" in message:
             message = msgspec.json.format(message, indent=-1)
         assert self._process.stdin is not None, "stdin is a pipe"
-        with suppress(ConnectionError):
-            await self._process.stdin.drain()
+        if self._process.stdin.transport.get_write_buffer_size():
+            with suppress(ConnectionError):
+                await self._process.stdin.drain()
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self._write)
         self._outgoing.append(message)
@@ -101,17 +106,22 @@ class StdioConnection(Mux):
         self._warden.forget(self.pid)
         await self.end_tasks()
 
-    async def _read_stdout(self) -> None:
-        stdout = self._process.stdout
-        assert stdout is not None, "stdout is a pipe"
-        lines = Lines(self._limit)
-        reason = "it broke off its output"
+    def _read_stdout(self, chunk: bytes) -> None:
         try:
-            while chunk := await stdout.read(CHUNK_BYTES):
-                for line in lines.feed(chunk):
-                    self.received(line)
-                if lines.overflowed is not None:
-                    self.dropped(lines.overflowed)
+            for line in self._stdout.feed(chunk):
+                self.received(line)
+            if self._stdout.overflowed is not None:
+                self.dropped(self._stdout.overflowed)
+        except BaseException:
+            self.lose("it broke off its output")
+            raise
+
+    def _stdout_ended(self) -> None:
+        self.start(self._lose_with_reason())
+
+    async def _lose_with_reason(self) -> None:
+        reason = "it closed its output"
+        try:
             reason = await self._exit_reason()
         finally:
             self.lose(reason)
@@ -122,21 +132,18 @@ class StdioConnection(Mux):
         await asyncio.wait([self._lost], timeout=REST_S)  # stdout usually ends with the child
         self.lose(self._how_it_ended())
 
-    async def _read_stderr(self) -> None:
-        stderr = self._process.stderr
-        assert stderr is not None, "stderr is a pipe"
-        lines = Lines(CHUNK_BYTES)
-        while chunk := await stderr.read(CHUNK_BYTES):
-            for line in lines.feed(chunk):
-                text = printable(line)
-                self._stderr.append(text)
-                self._events.wrote(text)
+    def _read_stderr(self, chunk: bytes) -> None:
+        for line in self._stderr.feed(chunk):
+            text = printable(line)
+            self._last_lines.append(text)
+            self._events.wrote(text)
 
     async def _exit_reason(self) -> str:
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._process.wait()
-                await asyncio.wait([self._reading_stderr], timeout=0.2)
+                async with asyncio.timeout(0.2):
+                    await self._stderr_ended.wait()
         return self._how_it_ended()
 
     def _how_it_ended(self) -> str:
@@ -144,4 +151,4 @@ class StdioConnection(Mux):
         if code is None:
             return "it closed its output"
         how = f"it was ended by signal {-code}" if code < 0 else f"it exited with code {code}"
-        return f"{how}: {self._stderr[-1]}" if self._stderr else how
+        return f"{how}: {self._last_lines[-1]}" if self._last_lines else how

@@ -184,7 +184,9 @@ def main() -> None:
     if "--ignore-term" in sys.argv:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "--grandchild" in sys.argv:
-        grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        away = "--away" in sys.argv  # from the process group of its parent
+        sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+        grandchild = subprocess.Popen(sleep, start_new_session=away)
         sys.stderr.write(f"grandchild {grandchild.pid}\n")
         sys.stderr.flush()
     if "--mute" in sys.argv:
