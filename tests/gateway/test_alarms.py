@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from local_mcp_gateway.gateway.alarms import Alarms, Deadline
+from local_mcp_gateway.gateway.alarms import Alarm, Alarms, Deadline
 
 
 async def test_a_deadline_that_is_over_ends_what_is_inside() -> None:
@@ -62,14 +62,41 @@ async def test_a_deadline_inside_another_ends_only_its_own() -> None:
             await asyncio.sleep(0)
 
 
+class Bell(Alarm):
+    """Tells that it has rung."""
+
+    def __init__(self) -> None:
+        self.rung = asyncio.Event()
+
+    def ring(self) -> None:
+        self.rung.set()
+
+
 async def test_an_alarm_that_was_taken_back_does_not_ring_and_the_timer_ends() -> None:
-    alarms, rung = Alarms(0.01), asyncio.Event()
-    order: list[str] = []
-    taken_back = alarms.set(0.01, lambda: order.append("taken back"))
-    alarms.set(0.05, rung.set)
+    alarms, taken_back, left = Alarms(0.01), Bell(), Bell()
+    alarms.set(taken_back, 0.01)
+    alarms.set(left, 0.05)
     alarms.unset(taken_back)
     with anyio.fail_after(30):
-        await rung.wait()
+        await left.rung.wait()
         while alarms._timer is not None:
             await asyncio.sleep(0.01)
-    assert order == []
+    assert not taken_back.rung.is_set()
+
+
+async def test_an_alarm_that_rings_may_set_itself_again() -> None:
+    alarms, twice = Alarms(0.01), asyncio.Event()
+
+    class Snooze(Alarm):
+        rung = 0
+
+        def ring(self) -> None:
+            self.rung += 1
+            if self.rung == 1:
+                alarms.set(self, 0.01)
+            else:
+                twice.set()
+
+    alarms.set(Snooze(), 0.01)
+    with anyio.fail_after(30):
+        await twice.wait()

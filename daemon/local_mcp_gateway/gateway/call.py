@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 from local_mcp_gateway.gateway.envelope import Answer, decode_members, edit, member
 
@@ -59,8 +61,7 @@ class Caller(Protocol):
         """Return what takes an answer that is too large to be held, or None when it must be held."""
 
 
-@dataclass(slots=True, eq=False)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """A request to forward. `params` are bytes; the token is the client's own, as it wrote it."""
 
     method: str
@@ -69,14 +70,14 @@ class Call:
     modern: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     key: str | None = None
-    extend: Callable[[], None] = field(default=lambda: None)
+    whole: bool = False
+    """Whether the answer has to be held, because something in it is rewritten."""
+    extend: Callable[[], None] = lambda: None
     token: bytes = b""
     identity: bytes = b""
     """The id under which it was sent last."""
     served_modern: bool = False
     """Whether it was sent in the stateless era."""
-    whole: bool = False
-    """Whether the answer has to be held, because something in it is rewritten."""
     begun: bool = False
     """Whether a part of the answer has reached the client, so that there is no second attempt."""
 

@@ -8,7 +8,6 @@ member with `edit`: every value that it does not replace keeps its bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -60,8 +59,7 @@ class Target(msgspec.Struct, gc=False):
     meta: msgspec.Raw = msgspec.field(default=_RAW, name="_meta")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What came back: the bytes of `result`, or of `error`; nothing of what was relayed already."""
 
     body: bytes | memoryview

@@ -14,6 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway import envelope, sse
+from local_mcp_gateway.gateway.alarms import Alarm
 from local_mcp_gateway.gateway.envelope import Answer, failure, response
 from local_mcp_gateway.gateway.sessions import LEVELS, Session, level_of
 from local_mcp_gateway.gateway.visit import JSON_HEADER
@@ -36,8 +37,20 @@ STREAM_HEADERS: Final = [
 ]
 
 
-class Exchange:
-    """One POST in progress; it is the `Caller` of the call that it makes."""
+class Exchange(Alarm):
+    """One POST in progress; it is the `Caller` of the call that it makes.
+
+    As an alarm it rings when the call is no quick one: to watch whether the client is still there, then
+    after `keepalive_s` of silence.
+    """
+
+    left = False
+    _replay: Replay | None = None
+    _relaying = False
+    _waiting_bytes = 0
+    _queue: asyncio.Queue[bytes | None] | None = None
+    _writer: asyncio.Task[None] | None = None
+    _watcher: asyncio.Task[None] | None = None
 
     def __init__(
         self,
@@ -51,22 +64,17 @@ class Exchange:
         alarms: Alarms,
     ) -> None:
         self.capabilities = capabilities
-        self.left = False
+        task = asyncio.current_task()
+        assert task is not None, "an ASGI server runs each request in a task"
+        self.task = task
         self._visit = visit
-        self._identity = identity
+        self.identity = identity
         self._session = session
         self._log_level = log_level
-        self._task = asyncio.current_task()
         self._streams = visit.streams
         self._keepalive_s = keepalive_s
-        self._replay: Replay | None = None
-        self._relaying = False
-        self._waiting_bytes = 0
-        self._queue: asyncio.Queue[bytes | None] | None = None
-        self._writer: asyncio.Task[None] | None = None
-        self._watcher: asyncio.Task[None] | None = None
         self._alarms = alarms
-        self._alarm = alarms.set(WATCH_AFTER_S, self._watch)
+        alarms.set(self, WATCH_AFTER_S)
 
     @property
     def log_level(self) -> str | None:
@@ -117,7 +125,7 @@ class Exchange:
         If it breaks off, so does the response: then `finish` has nothing more to say.
         """
         self._relaying = True
-        self._alarms.unset(self._alarm)
+        self._alarms.unset(self)
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._until_left())
         size = 0
@@ -128,7 +136,7 @@ class Exchange:
             )
         else:
             self._queue.put_nowait(self._opening())
-        async for part in large.parts(self._identity):
+        async for part in large.parts(self.identity):
             size += len(part)
             await self._pass(part)
         await self._passed()
@@ -136,8 +144,7 @@ class Exchange:
 
     def cancel(self) -> None:
         """Cancel the call: its client wants no answer any more."""
-        if self._task is not None:
-            self._task.cancel()
+        self.task.cancel()
 
     async def finish(self, body: bytes, status: int = 200) -> None:
         """Send the answer and end the exchange."""
@@ -176,7 +183,7 @@ class Exchange:
         if self._replay is None:
             return sse.opening()
         text = "The answer was too large to be kept for a client that comes back: ask again"
-        gone = response(self._identity, failure(envelope.INTERNAL_ERROR, text))
+        gone = response(self.identity, failure(envelope.INTERNAL_ERROR, text))
         return sse.opening(self._replay.keep(gone))
 
     async def _pass(self, part: bytes) -> None:
@@ -227,10 +234,14 @@ class Exchange:
             if last:
                 return
 
-    def _watch(self) -> None:
+    def ring(self) -> None:
+        """Begin to watch the client, or commit to a stream, which is kept alive."""
+        if self._watcher is not None:
+            self._commit()
+            return
         self._watcher = asyncio.create_task(self._until_left())
         if self._streams:
-            self._alarm = self._alarms.set(self._keepalive_s, self._commit)
+            self._alarms.set(self, self._keepalive_s)
 
     async def _until_left(self) -> None:
         while (await self._visit.receive())["type"] != "http.disconnect":
@@ -248,6 +259,6 @@ class Exchange:
         return sse.render(message) if self._replay is None else self._replay.add(message)
 
     def _stop_watching(self) -> None:
-        self._alarms.unset(self._alarm)
+        self._alarms.unset(self)
         if self._watcher is not None:
             self._watcher.cancel()

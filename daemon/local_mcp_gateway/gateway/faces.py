@@ -33,7 +33,6 @@ from local_mcp_gateway.gateway.visit import Receive, Scope, Send, TooLarge, Visi
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.hub import Hub
-    from local_mcp_gateway.gateway.sessions import Session
 
 JSON: Final = "application/json"
 ID_STARTS: Final = frozenset(b'"-0123456789'[i : i + 1] for i in range(12))
@@ -51,34 +50,35 @@ class Faces:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
-        if scope["type"] != "http":
-            return
-        visit = Visit.of(scope, receive, send)
+        if scope["type"] == "http":
+            await self._served(Visit.of(scope, receive, send), scope.get("root_path", ""))
+
+    # What only decides who serves is no coroutine of its own: each one costs every call.
+
+    def _served(self, visit: Visit, root: str) -> Awaitable[None]:
         if (why := self._hub.doorkeeper.refusal(visit.headers)) is not None:
             self._hub.emit("call.refused", reason=why, path=visit.path)
             visit.extra = []
-            await visit.plain(403, failure(INVALID_REQUEST, why))
-        elif visit.method == "OPTIONS":
-            await visit.empty(204)
-        elif visit.path.startswith(("/mcp", "/api/mcp")):
-            await self._mcp(visit)
-        elif visit.path.startswith(("/sse", "/messages/")):
-            await self._legacy(visit, scope.get("root_path", ""))
-        else:
-            await self._own(visit)
+            return visit.plain(403, failure(INVALID_REQUEST, why))
+        if visit.method == "OPTIONS":
+            return visit.empty(204)
+        if visit.path.startswith(("/mcp", "/api/mcp")):
+            return self._mcp(visit)
+        if visit.path.startswith(("/sse", "/messages/")):
+            return self._legacy(visit, root)
+        return self._own(visit)
 
-    async def _mcp(self, visit: Visit) -> None:
+    def _mcp(self, visit: Visit) -> Awaitable[None]:
         profile = self._profile(visit.path)
         if profile is None:
-            await visit.plain(404, failure(INVALID_REQUEST, self._not_here(visit.path)))
-        elif visit.method == "POST":
-            await self._post(profile, visit)
-        elif visit.headers.get("mcp-protocol-version") in eras.MODERN:
-            await visit.not_allowed(b"POST")
-        elif visit.method in {"GET", "DELETE"}:
-            await self._session_only(profile, visit)
-        else:
-            await visit.not_allowed(b"GET, POST, DELETE")
+            return visit.plain(404, failure(INVALID_REQUEST, self._not_here(visit.path)))
+        if visit.method == "POST":
+            return self._post(profile, visit)
+        if visit.headers.get("mcp-protocol-version") in eras.MODERN:
+            return visit.not_allowed(b"POST")
+        if visit.method in {"GET", "DELETE"}:
+            return self._session_only(profile, visit)
+        return visit.not_allowed(b"GET, POST, DELETE")
 
     async def _legacy(self, visit: Visit, root: str) -> None:
         """Serve the transport of 2024-11-05: a stream to GET, and messages to POST."""
@@ -162,17 +162,14 @@ class Faces:
         else:
             await self._post_handshake(profile, message, visit)
 
-    async def _post_modern(self, profile: str, message: Envelope, visit: Visit) -> None:
+    def _post_modern(self, profile: str, message: Envelope, visit: Visit) -> Awaitable[None]:
         if not message.is_request:
-            await visit.empty(202)
-            return
+            return visit.empty(202)
         opened = eras.open_envelope(visit.headers, message)
         if isinstance(opened, Answer):
-            await visit.reply(eras.status_of(opened), response(message.id, opened))
-            return
+            return visit.reply(eras.status_of(opened), response(message.id, opened))
         if message.method == "subscriptions/listen":
-            await listen(self._hub, profile, message, visit)
-            return
+            return listen(self._hub, profile, message, visit)
         exchange = Exchange(
             visit,
             bytes(message.id),
@@ -188,28 +185,22 @@ class Faces:
         request = Request(
             profile, message.method, params, exchange, None, True, headers, repeats=repeats
         )
-        await self._run(request, message, exchange)
+        return self._run(request, exchange)
 
-    async def _post_handshake(self, profile: str, message: Envelope, visit: Visit) -> None:
+    def _post_handshake(self, profile: str, message: Envelope, visit: Visit) -> Awaitable[None]:
         identity = visit.headers.get("mcp-session-id")
         session = None if identity is None else self._hub.sessions.find(identity, profile)
         if identity is not None and session is None:
             answer = failure(envelope.UPSTREAM_UNAVAILABLE, "Session not found")
-            await visit.reply(404, response(message.id, answer))
-        elif message.method == "initialize" and message.is_request:
+            return visit.reply(404, response(message.id, answer))
+        if not message.is_request:
+            self._hub.took(profile, session, message)
+            return visit.empty(202)
+        if message.method == "initialize":
             session = self._hub.sessions.open(profile, bytes(message.params))
             answer = self._hub.hello(session)
             visit.extra = [(b"mcp-session-id", session.id.encode()), *visit.extra]
-            await visit.reply(200, response(message.id, answer))
-        elif message.is_request:
-            await self._call(profile, message, session, visit)
-        else:
-            self._hub.took(profile, session, message)
-            await visit.empty(202)
-
-    async def _call(
-        self, profile: str, message: Envelope, session: Session | None, visit: Visit
-    ) -> None:
+            return visit.reply(200, response(message.id, answer))
         exchange = Exchange(
             visit,
             bytes(message.id),
@@ -220,14 +211,12 @@ class Faces:
             alarms=self._hub.alarms,
         )
         request = Request(profile, message.method, bytes(message.params), exchange, session)
-        await self._run(request, message, exchange)
+        return self._run(request, exchange)
 
-    async def _run(self, request: Request, message: Envelope, exchange: Exchange) -> None:
+    async def _run(self, request: Request, exchange: Exchange) -> None:
         """Handle a request until it is answered, cancelled by its client, or its client has left."""
         began = time.perf_counter_ns()
-        task = asyncio.current_task()
-        assert task is not None, "an ASGI server runs this in a task"
-        session, identity = request.session, bytes(message.id)
+        session, identity = request.session, exchange.identity
         answer: Answer | None = None
         if session is not None:
             session.running[identity] = exchange.cancel
@@ -237,7 +226,7 @@ class Faces:
             if self._hub.stopping or (session is None and not exchange.left):
                 await exchange.abandon()
                 raise
-            task.uncancel()
+            exchange.task.uncancel()
         finally:
             if session is not None:
                 session.running.pop(identity, None)
@@ -247,7 +236,7 @@ class Faces:
             return
         answer = answer or failure(envelope.CANCELLED, "Request cancelled")
         status = eras.status_of(answer) if request.modern else 200
-        await exchange.finish(response(message.id, answer), status)
+        await exchange.finish(response(identity, answer), status)
 
     # --- GET and DELETE -------------------------------------------------------------------------
 

@@ -181,8 +181,9 @@ class Parking:
             self._leave(token)
 
 
-async def ask_until_complete(answer: Answer, params: bytes, ask: Ask, forward: Forward) -> Answer:
-    """Ask a handshake client for what a stateless server requires, round by round."""
+async def ask_until_complete(params: bytes, ask: Ask, forward: Forward) -> Answer:
+    """Make a call, and ask its handshake client for what a stateless server requires, round by round."""
+    answer = await forward(params)
     for _ in range(MOST_ROUNDS):
         if answer.failed or b'"input_required"' not in bytes(answer.body):
             return answer

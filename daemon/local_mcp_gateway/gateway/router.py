@@ -7,7 +7,6 @@ know goes to the server that its `name` or `uri` leads to, or to the only server
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -39,8 +38,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstream import Upstream
 
 
-@dataclass(slots=True, eq=False)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """One request of a client. `server` and `target` are filled in for the log of calls."""
 
     profile: str
@@ -85,11 +83,11 @@ class Router:
         view = await self._registry.settled_view(request.profile)
         return Answer(view.results[LIST_METHODS[request.method]])
 
-    async def _call_tool(self, request: Request) -> Answer:
-        return await self._by_name(request, CatalogKind.TOOLS, "tool")
+    def _call_tool(self, request: Request) -> Awaitable[Answer]:
+        return self._by_name(request, CatalogKind.TOOLS, "tool")
 
-    async def _get_prompt(self, request: Request) -> Answer:
-        return await self._by_name(request, CatalogKind.PROMPTS, "prompt")
+    def _get_prompt(self, request: Request) -> Awaitable[Answer]:
+        return self._by_name(request, CatalogKind.PROMPTS, "prompt")
 
     async def _by_name(self, request: Request, kind: CatalogKind, what: str) -> Answer:
         name = decode_target(request.params).name if request.params else None
@@ -246,8 +244,6 @@ class Router:
                 envelope.UPSTREAM_UNAVAILABLE, f"The server {route.server!r} was removed"
             )
         request.server = route.server
-        key = route.key if request.method in eras.NAMED else None
-        modern_server = upstream.identity is not None and upstream.identity.modern
         headers = request.headers
         if request.method == "tools/call":
             mirrored = self._registry.mirrored(upstream, route.key)
@@ -256,22 +252,21 @@ class Router:
             elif mirrored and (wrong := fault(mirrored, dict(headers), params)) is not None:
                 return failure(eras.HEADER_MISMATCH, wrong)
 
-        async def forward(caller: Caller, params: bytes = params) -> Answer:
-            call = Call(request.method, params, caller, request.modern, headers, key)
-            call.whole = whole
-            return await upstream.call(call)
+        def forward(caller: Caller, params: bytes) -> Awaitable[Answer]:
+            key = route.key if request.method in eras.NAMED else None
+            return upstream.call(
+                Call(request.method, params, caller, request.modern, headers, key, whole)
+            )
 
-        if request.modern and not modern_server:
-            if self.parking.resumes(params):
-                return await self.parking.resume(params, request.caller)
-            return await self.parking.begin(request.caller, forward)
-        answer = await forward(request.caller)
-        if request.modern or not modern_server:
-            return answer
         caller = request.caller
-        return await ask_until_complete(
-            answer, params, caller.asked, lambda again: forward(caller, again)
-        )
+        modern_server = upstream.identity is not None and upstream.identity.modern
+        if request.modern == modern_server:
+            return await forward(caller, params)
+        if modern_server:
+            return await ask_until_complete(params, caller.asked, lambda p: forward(caller, p))
+        if self.parking.resumes(params):
+            return await self.parking.resume(params, caller)
+        return await self.parking.begin(caller, lambda parked: forward(parked, params))
 
 
 def _with_uri(answer: Answer, key: str, uri: str) -> Answer:

@@ -120,16 +120,22 @@ class Upstream:
     async def call(self, call: Call) -> Answer:
         """Forward a request. A request that the server never saw is sent once more."""
         self._in_flight += 1
-        self._last_used = time.monotonic()
+        attempts = 0
         try:
-            try:
-                return await self._forward(call)
-            except UpstreamLost as lost:
-                if call.begun or not (lost.unsent or call.method in SAFE):
-                    raise
-            return await self._forward(call)
-        except UpstreamLost as lost:
-            return self._unavailable(lost.reason)
+            while True:
+                attempts += 1
+                connection = self._connection
+                try:
+                    if connection is None or connection.lost is not None:
+                        self._wanted.set()
+                        connection = await self._waiters.wait()
+                    with Deadline(self._alarms, self._options.call_timeout_s) as deadline:
+                        call.extend = deadline.extend
+                        return await connection.request(call)
+                except UpstreamLost as lost:
+                    repeatable = lost.unsent or call.method in SAFE
+                    if attempts == 2 or call.begun or not repeatable:
+                        return self._unavailable(lost.reason)
         except TimeoutError:
             self._suspect()
             text = (
@@ -162,18 +168,6 @@ class Upstream:
         if self._connection is not None:
             with suppress(UpstreamLost):
                 await self._connection.notify(method, params)
-
-    async def _forward(self, call: Call) -> Answer:
-        connection = self._connection
-        if connection is None or connection.lost is not None:
-            connection = await self._connected()
-        with Deadline(self._alarms, self._options.call_timeout_s) as deadline:
-            call.extend = deadline.extend
-            return await connection.request(call)
-
-    async def _connected(self) -> Connection:
-        self._wanted.set()
-        return await self._waiters.wait()
 
     # --- the life -------------------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from local_mcp_gateway.gateway.envelope import Answer, response
 
@@ -21,8 +22,7 @@ class TooLarge(Exception):
     """The request's body is larger than allowed."""
 
 
-@dataclass(slots=True, eq=False)
-class Visit:
+class Visit(msgspec.Struct, eq=False):
     """A request. `extra` are headers that every answer to it carries."""
 
     method: str

@@ -31,11 +31,15 @@ class Drainable:
         """End the streams that wait for news, now and from now on."""
         self._draining.set()
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         """Pass a request on; a waiting stream hears of the drain as of its client's leaving."""
-        if scope["type"] != "http" or not only_waits(scope):
-            await self._application(scope, receive, send)
-            return
+        waits = scope["type"] == "http" and only_waits(scope)
+        serve = self._serve_until_drain if waits else self._application
+        return serve(scope, receive, send)
+
+    async def _serve_until_drain(
+        self, scope: Mapping[str, Any], receive: Receive, send: Send
+    ) -> None:
         began = ended = False
 
         async def tell(message: dict[str, Any]) -> None:

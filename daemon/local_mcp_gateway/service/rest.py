@@ -127,10 +127,11 @@ def read_token(database: Path) -> str:
 def with_rest(app: Application, token: str, answer: Answer) -> Application:
     """Return an application that answers these routes, and hands every other request to `app`."""
 
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(PLACES):
-            await app(scope, receive, send)
-            return
+    def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        ours = scope["type"] == "http" and scope["path"].startswith(PLACES)
+        return (answered if ours else app)(scope, receive, send)
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         visit = Visit.of(scope, receive, send)
         visit.extra = []  # no page of a browser is let in
         given = visit.headers.get("authorization", "")
