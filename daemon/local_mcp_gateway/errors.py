@@ -147,6 +147,22 @@ class MigrationsFolderProblem(GatewayError):
     default_hint = "Give the folder with --migrations, or create it with `db generate`."
 
 
+class SealedValueProblem(GatewayError):
+    """A sealed value of environment or headers does not open: its key is not here, or it was altered."""
+
+    code = "sealed_value"
+    exit_code = Exit.CONFIG
+    default_hint = "See `doctor`; the values can be set anew with `server edit`."
+
+
+class NoSecretsKey(GatewayError):
+    """There is no key to seal secrets with, and none can be made where it belongs."""
+
+    code = "no_secrets_key"
+    exit_code = Exit.CONFIG
+    default_hint = "Make the folder writable, or give another place with `[secrets] key_file`."
+
+
 class PortInUse(GatewayError):
     """Another process listens on the configured address."""
 

@@ -213,6 +213,21 @@ def _(place: Place) -> Finished:
     return place.run("db", "migrate", "--json")
 
 
+@row("sealed_value")
+def _(place: Place) -> Finished:
+    ours = ("--database", place.database)
+    place.run(*ours, "server", "add", "a", "--env", "A=1", "--", "true", bare=True)
+    (place.home / ".config" / "local-mcp-gateway" / "secrets.key").unlink()
+    return place.run(*ours, "server", "show", "a", "--secrets", "--json", bare=True)
+
+
+@row("no_secrets_key")
+def _(place: Place) -> Finished:
+    ours = ("--database", place.database)
+    (place.home / ".config").write_text("a file where a folder should be")
+    return place.run(*ours, "server", "add", "a", "--env", "A=1", "--json", "--", "true", bare=True)
+
+
 @row("upstream")
 def _(place: Place) -> Finished:
     ours = ("--database", place.database)  # and the migrations that came with the program

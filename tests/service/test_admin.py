@@ -12,6 +12,7 @@ import pytest
 from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.service.admin import perform
+from local_mcp_gateway.service.vault import Vault
 from local_mcp_gateway.store import queries
 from tests.store.conftest import create_database
 
@@ -23,7 +24,8 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 async def ask(database: Database, verb: str, **arguments: Any) -> Any:
-    return await perform(database, None, "default", verb, arguments)
+    vault = Vault(database.path.with_name("secrets.key"))
+    return await perform(database, None, "default", vault, verb, arguments)
 
 
 async def names(database: Database, profile: str) -> set[str]:

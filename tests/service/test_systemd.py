@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import until
-from tests.service.machine import REASON, UNIT, Installed
+from local_mcp_gateway.service.key_file import read
+from tests.harness import REPOSITORY, until
+from tests.service.machine import COMMAND, REASON, UNIT, Installed
 
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON or "can run here")
 
@@ -146,6 +147,10 @@ def test_a_unit_without_these_folders_goes_on_working(installed: Installed) -> N
     assert unit.read_text() == new
 
 
+def key_id(path: Path) -> str:
+    return read(path)[0].id
+
+
 STOP_MAIN_THREAD = """
 import ctypes, os, signal, sys
 ATTACH, WALL = 16, 0x40000000
@@ -227,6 +232,80 @@ def test_the_hardening_takes_effect_and_upstream_servers_still_run(installed: In
     installed.run("server", "add", "bad", "--", sys.executable, "-c", probe)
     assert installed.run("server", "test", "bad", check=False).code == 1
     assert not Path("/etc/by-the-gateway").exists()
+
+
+def test_a_server_gets_its_token_through_restarts_and_through_the_credential(
+    installed: Installed,
+) -> None:
+    key = installed.home / ".config/local-mcp-gateway/secrets.key"
+    away = key.with_name("away")
+    plain = REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"
+
+    def token() -> str:
+        pid = installed.run("call", "pid").stdout.strip()
+        pairs = installed.manager.run("cat", f"/proc/{pid}/environ").stdout.split("\0")
+        return dict(pair.split("=", 1) for pair in pairs if "=" in pair)["TOKEN"]
+
+    assert f"created    {key}" in installed.run("service", "install").stdout
+    command = ("--", sys.executable, str(plain))
+    installed.run("server", "add", "github", "--env", "TOKEN=hunter2", *command)
+    assert token() == "hunter2"
+    installed.systemctl("restart", UNIT)
+    key.rename(away)  # what systemd has loaded at the start is enough
+    assert token() == "hunter2"
+
+    installed.systemctl("restart", UNIT)
+    assert installed.run("call", "pid", check=False).code == 1
+    shown = " ".join(installed.run("server", "show", "github").stdout.split())
+    assert f"is sealed with key {key_id(away)}, and there is no {key}; put the key back" in shown
+    away.rename(key)  # a gateway that runs finds it by itself
+    assert token() == "hunter2"
+    assert "hunter2" not in json.dumps(
+        installed.manager.entries("SYSLOG_IDENTIFIER=local-mcp-gateway")
+    )
+    assert str(key) in installed.run("service", "uninstall").stdout
+    assert key.exists()
+
+
+def test_the_unit_as_it_is_shipped_starts_without_a_key_and_a_command_makes_the_first(
+    installed: Installed,
+) -> None:
+    text = (REPOSITORY / "systemd" / UNIT).read_text()
+    text = text.replace("%h/.local/bin/local-mcp-gateway", f"{COMMAND} --config {installed.config}")
+    unit = installed.home / ".config/systemd/user" / UNIT
+    unit.parent.mkdir(parents=True)
+    unit.write_text(
+        text.replace("[Service]\n", f"[Service]\nReadWritePaths={installed.home}/data\n")
+    )
+    key = installed.home / ".config/local-mcp-gateway/secrets.key"
+    installed.systemctl("daemon-reload")
+    installed.systemctl("start", UNIT)
+    assert not key.exists()
+    installed.run("server", "add", "a", "--env", "TOKEN=x", "--", sys.executable)
+    installed.systemctl("restart", UNIT)
+    key.unlink()  # what systemd has loaded at the start is enough
+    shown = installed.run("server", "show", "a", "--secrets", "--json").json()
+    assert shown["env"] == {"TOKEN": "x"}
+
+
+def test_a_gateway_that_may_not_write_the_key_has_the_command_make_it(
+    installed: Installed,
+) -> None:
+    folder = installed.home / "my keys"
+    folder.mkdir()
+    key = folder / "100%h $HOME.key"
+    installed.manager.environment["LMG_SECRETS__KEY_FILE"] = str(key)
+    installed.run("service", "install")
+    installed.systemctl("stop", UNIT)
+    key.unlink()
+    installed.limit("StateDirectory=")  # on 252 it is the folder of the configuration, and writable
+    installed.systemctl("start", UNIT)
+    added = installed.run("server", "add", "a", "--env", "TOKEN=x", "--", sys.executable)
+    assert "secrets.key_made" in added.stderr
+    installed.systemctl("restart", UNIT)
+    key.rename(folder / "away")  # systemd has loaded it
+    shown = installed.run("server", "show", "a", "--secrets", "--json").json()
+    assert shown["env"] == {"TOKEN": "x"}
 
 
 @pytest.mark.parametrize("name", [UNIT, "local-mcp-gateway.socket"])

@@ -27,7 +27,7 @@ SCRIPT = r"""
 set -eu
 uid=$(id -u)
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/systemd/system /run/user/$uid /run/log/journal /run/lock
+mkdir -p /run/systemd/system /run/systemd/inaccessible/dir /run/user/$uid /run/log/journal /run/lock
 chmod 700 /run/user/$uid
 @JOURNALD@ &
 for base in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
@@ -37,7 +37,8 @@ for base in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
 done
 export XDG_RUNTIME_DIR=/run/user/$uid
 # Not by exec: as the namespace's process 1 it would take itself for the system's manager.
-@MANAGER@ --user --log-target=null &
+# A user's manager may not mount: it puts credentials into a plain folder.
+setpriv --bounding-set=-sys_admin @MANAGER@ --user --log-target=null &
 wait
 """
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.errors import NotConfirmed, UsageProblem
+from local_mcp_gateway.errors import GatewayError, NoSecretsKey, NotConfirmed, UsageProblem
 from local_mcp_gateway.service.control import NoDaemon, ask
 
 if TYPE_CHECKING:
@@ -25,8 +25,21 @@ def answer_to(
     """Return the JSON value that `verb` answers with.
 
     Without a daemon, what changes something guards the database first, as at any start, under the
-    exclusive lock; what only reads does so without either.
+    exclusive lock; what only reads does so without either. A daemon whose unit lets it not write where
+    the key of the secrets belongs has us make it.
     """
+    try:
+        return _answer(invocation, verb, arguments, timeout_s)
+    except GatewayError as error:
+        if error.code != NoSecretsKey.code:
+            raise
+    from local_mcp_gateway.service.vault import Vault
+
+    Vault.of(invocation.settings, invocation.emitter()).make()
+    return _answer(invocation, verb, arguments, timeout_s)
+
+
+def _answer(invocation: Invocation, verb: str, arguments: dict[str, Any], timeout_s: float) -> Any:
     try:
         return ask(invocation.database, verb, arguments, timeout_s=timeout_s)
     except NoDaemon:

@@ -29,6 +29,7 @@ COMMANDS = {
     "db": Target("db:db", "The database: migrate, check, back up, restore."),
     "server": Target("server:server", "The upstream MCP servers."),
     "profile": Target("profile:profile", "The profiles that group servers for a client."),
+    "secrets": Target("secrets:secrets", "How tokens of servers are kept in the database."),
     "call": Target("call:call", "Call one tool and print what it answers."),
     "stdio": Target("stdio:stdio", "Bridge a profile to a client that speaks stdio only."),
     "startup": Target("startup:startup", "The last starts as a waterfall of phases."),

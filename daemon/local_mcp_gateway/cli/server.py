@@ -42,12 +42,20 @@ server.add_command(approve)
     help="Put it into this profile, made if it is not there [default: what /mcp serves].",
 )
 @click.option(
-    "--env", "env", multiple=True, metavar="K=V", help="Environment variable of the command."
+    "--env",
+    "env",
+    multiple=True,
+    metavar="K=V",
+    help="Environment variable of the command; its value is sealed.",
 )
 @click.option("--cwd", type=click.Path(path_type=Path), help="Folder that the command runs in.")
 @click.option("--url", help="Address of a server over HTTP, instead of a command.")
 @click.option(
-    "--header", "headers", multiple=True, metavar="K=V", help="Header sent with each request."
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="K=V",
+    help="Header sent with each request; its value is sealed.",
 )
 @click.option("--sse", is_flag=True, help="The URL speaks the older HTTP+SSE transport.")
 @as_json_option

@@ -10,9 +10,11 @@ import click
 
 from local_mcp_gateway.cli import render
 from local_mcp_gateway.cli.startup import show_start
+from local_mcp_gateway.config.settings import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
 from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager
 from local_mcp_gateway.service import manager, units
 from local_mcp_gateway.service.record import read_starts
+from local_mcp_gateway.service.secrets_check import make_first_key
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
@@ -41,6 +43,10 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
     folder = units.unit_folder()
     invocation.prepare_folder()
     units.make_caches(Path.home())
+    # The unit loads it at its start, and cannot make one by itself: for it the folder is read-only.
+    if make_first_key(invocation.settings):
+        key_file = invocation.settings.secrets_key_file
+        click.echo(f"created    {key_file}: keep a copy, apart from the backups")
     done = {
         units.SERVICE: units.write_unit(units.SERVICE, units.service_text(installation), folder)
     }
@@ -108,6 +114,8 @@ def uninstall(invocation: Invocation) -> int:
     if present:
         manager.systemctl("daemon-reload")
     click.echo(f"kept       {invocation.database} and its backups")
+    if (key := invocation.settings.secrets_key_file).exists():
+        click.echo(f"kept       {key}, the key of its secrets")
     return Exit.OK
 
 
@@ -124,7 +132,8 @@ def _installation(invocation: Invocation) -> units.Installation:
         options.insert(0, f"--config={invocation.config_file.absolute()}")
     if settings.migrations.folder:
         options.append(f"--migrations={invocation.migrations}")
-    host = settings.gateway.host
+    host, key_file = settings.gateway.host, settings.secrets_key_file
+    told_by = settings.origins.get("secrets.key_file", ENVIRONMENT_PREFIX)
     return units.Installation(
         command=units.this_command(),
         options=tuple(options),
@@ -133,6 +142,9 @@ def _installation(invocation: Invocation) -> units.Installation:
         address=f"[{host}]:{settings.gateway.port}"
         if ":" in host
         else f"{host}:{settings.gateway.port}",
+        key_file=key_file,
+        key_file_set=told_by.startswith(ENVIRONMENT_PREFIX)
+        and key_file != Path(DEFAULT_KEY_FILE).expanduser(),
         systemd=manager.version(),
     )
 

@@ -15,6 +15,7 @@ from local_mcp_gateway.errors import ConfigProblem, DatabasePathProblem
 from local_mcp_gateway.frozen import frozen
 
 DEFAULT_DATABASE = "~/.local-mcp-gateway-data/local-mcp-gateway.db"
+DEFAULT_KEY_FILE = "~/.config/local-mcp-gateway/secrets.key"
 DATABASE_NAME = "local-mcp-gateway.db"
 ENVIRONMENT_PREFIX = "LMG_"
 
@@ -94,6 +95,17 @@ class BackupSettings:
     keep_last: int = _key(10, "The newest backups that are always kept.")
     keep_daily_days: int = _key(14, "Days for which one backup a day is kept besides.")
     keep_aside: int = _key(3, "Replaced database files (of restore and reset) that are kept.")
+
+
+@frozen
+class SecretsSettings:
+    """How the values of servers' environment and headers are kept."""
+
+    key_file: str = _key(
+        "",
+        "File of the keys that seal them, mode 0600; apart from database and backups. Empty:"
+        f" {DEFAULT_KEY_FILE}.",
+    )
 
 
 @frozen
@@ -177,6 +189,7 @@ class Settings:
     migrations: MigrationsSettings = field(default_factory=MigrationsSettings)
     guard: GuardSettings = GuardSettings()
     backup: BackupSettings = BackupSettings()
+    secrets: SecretsSettings = SecretsSettings()
     log: LogSettings = LogSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
@@ -213,6 +226,14 @@ class Settings:
         if self.backup.folder:
             return _absolute(self.backup.folder)
         return self.database_path.resolve().parent / "backups"
+
+    @property
+    def secrets_key_file(self) -> Path:
+        """Return the file that holds the keys of the secrets; it need not exist."""
+        if self.secrets.key_file:
+            return _absolute(self.secrets.key_file)
+        home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+        return _absolute(f"{home}/local-mcp-gateway/secrets.key")
 
 
 def _absolute(text: str) -> Path:

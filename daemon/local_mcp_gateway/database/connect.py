@@ -32,6 +32,8 @@ SERVING_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
+    # What is deleted or sealed is overwritten, so that no page keeps it for the next backup.
+    "PRAGMA secure_delete=ON",
 )
 """For the connections that serve, in this order."""
 

@@ -18,12 +18,14 @@ from local_mcp_gateway.gateway.envelope import encode
 from local_mcp_gateway.gateway.faces import Application, Faces
 from local_mcp_gateway.gateway.hooks import Hooks
 from local_mcp_gateway.gateway.hub import Hub
+from local_mcp_gateway.gateway.unsealing import Unseal, plain, same
 from local_mcp_gateway.gateway.upstream import Upstream
 from local_mcp_gateway.gateway.warden import Warden
 from local_mcp_gateway.log import Emit, ignore
 from local_mcp_gateway.store.memory import load_approved, load_catalogs, save_catalogs
 from local_mcp_gateway.store.model import CatalogEntry, CatalogKind, ServerDefinition, ServerKind
 from local_mcp_gateway.store.queries import load_definitions
+from local_mcp_gateway.store.secrets import opened_server
 
 if TYPE_CHECKING:
     import aiohttp
@@ -45,10 +47,12 @@ class Gateway:
         options: GatewayOptions,
         emit: Emit,
         tracer: Tracer | None,
+        unseal: Unseal,
     ) -> None:
         self._database = database
         self._options = options
         self._emit = emit
+        self._unseal = unseal
         self._calls = CallLog(database, emit, keep=options.keep_calls)
         self._hub = Hub(options, self._calls, emit, tracer)
         self._hooks = Hooks(
@@ -71,12 +75,14 @@ class Gateway:
         options: GatewayOptions,
         emit: Emit = ignore,
         tracer: Tracer | None = None,
+        unseal: Unseal = opened_server,
     ) -> AsyncIterator[Gateway]:
         """Read the definitions and start every upstream's life; connect none yet.
 
+        `unseal` returns a server with its values in plain; it is called in a thread, before a connection.
         On the way out everything that was started has ended: tasks, sessions, children and their trees.
         """
-        gateway = cls(database, options, emit, tracer)
+        gateway = cls(database, options, emit, tracer, unseal)
         writing = asyncio.create_task(gateway._calls.run())
         try:
             await gateway.reload()
@@ -95,12 +101,13 @@ class Gateway:
             definitions = await load_definitions(self._database)
             registry = self._hub.registry
             wanted = {server.name: server for server in definitions.servers if server.active}
-            ending = [
-                upstream
-                for name, upstream in registry.upstreams.items()
-                if wanted.get(name) != upstream.definition
-            ]
-            kept = {name: u for name, u in registry.upstreams.items() if u not in ending}
+            kept, ending = {}, []
+            for name, upstream in registry.upstreams.items():
+                new = wanted.get(name)
+                if new is not None and await same(new, upstream.definition, self._unseal):
+                    kept[name], upstream.definition = upstream, new
+                else:
+                    ending.append(upstream)
             fresh = {
                 name: self._upstream(server) for name, server in wanted.items() if name not in kept
             }
@@ -140,6 +147,7 @@ class Gateway:
         return Upstream(definition, self._options, self._open_connection, self._hooks, self._emit)
 
     async def _open_connection(self, definition: ServerDefinition, events: Events) -> Connection:
+        definition = await plain(definition, self._unseal)
         limit = self._options.max_message_bytes
         if definition.kind is ServerKind.STDIO:
             return await StdioServer.open(definition, events, self._warden, max_message_bytes=limit)

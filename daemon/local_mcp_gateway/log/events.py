@@ -129,6 +129,10 @@ EVENTS: dict[str, Event] = {
     "config.refused": Event(
         "error", "A changed configuration cannot be used; the old one stays in force."
     ),
+    "secrets.key_made": Event(
+        "warning",
+        "A key for the secrets was made: keep a copy of this file, apart from the backups.",
+    ),
     "server.changed": Event("info", "A server or profile was added, edited or removed."),
     "control.listening": Event(
         "debug", "Other commands can reach this process at its control socket."

@@ -1,110 +1,42 @@
-"""What `server` does, and the table of all that commands ask: the same functions inside the daemon and without one.
+"""The table of all that commands ask: the same functions inside the daemon and without one.
 
-Arguments and results are JSON values, since a command may ask over the control socket. Secrets in
-environment and headers are shown as `[redacted]` unless the caller asks for them by name.
+Arguments and results are JSON values, since a command may ask over the control socket.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.log.redact import HIDDEN, redact
-from local_mcp_gateway.service import profiles
-from local_mcp_gateway.service.approving import altered_tools, approve_tools
-from local_mcp_gateway.service.mcp_servers import definitions_in
+from local_mcp_gateway.log.redact import redact
+from local_mcp_gateway.service import profiles, servers
+from local_mcp_gateway.service.approving import approve_tools
+from local_mcp_gateway.service.sealing import seal_all
 from local_mcp_gateway.store import queries
-from local_mcp_gateway.store.model import (
-    Member,
-    ProfileDefinition,
-    ServerDefinition,
-    ServerKind,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from local_mcp_gateway.database.serving import Database
     from local_mcp_gateway.gateway.gateway import Gateway
+    from local_mcp_gateway.service.vault import Vault
 
     Verb = Callable[[Database, dict[str, Any]], Awaitable[object]]
+    KeyedVerb = Callable[[Database, dict[str, Any], Vault], Awaitable[object]]
 
 
-async def add_server(database: Database, arguments: dict[str, Any]) -> object:
-    """Store a server, and put it last into a profile (which is made if it is not there)."""
-    profile = arguments.pop("profile", None)
-    added = await queries.add_server(database, server_from(arguments))
-    if profile:
-        await _join(database, profile, (added.name,))
-    return server_as_json(added)
-
-
-async def list_servers(database: Database, arguments: dict[str, Any]) -> object:
-    """Return every server, with the profiles that it is in."""
-    del arguments
-    definitions = await queries.load_definitions(database)
-    return [
-        {
-            **server_as_json(server),
-            "profiles": [
-                profile.name
-                for profile in definitions.profiles
-                if any(member.server == server.name for member in profile.members)
-            ],
-        }
-        for server in definitions.servers
-    ]
-
-
-async def show_server(database: Database, arguments: dict[str, Any]) -> object:
-    """Return one server."""
-    server = await queries.get_server(database, arguments["name"])
-    shown = server_as_json(server, secrets=bool(arguments.get("secrets")))
-    return {**shown, "altered": await altered_tools(database, server.id)}
-
-
-async def edit_server(database: Database, arguments: dict[str, Any]) -> object:
-    """Change what is given; `env` and `headers` are merged, a null value takes one out."""
-    name = arguments.pop("name")
-    old = await queries.get_server(database, name)
-    new = _edited(old, arguments)
-    await queries.update_server(database, name, new)
-    return server_as_json(await queries.get_server(database, new.name))
-
-
-async def remove_server(database: Database, arguments: dict[str, Any]) -> object:
-    """Remove one server from everywhere."""
-    await queries.remove_server(database, arguments["name"])
-    return {"removed": arguments["name"]}
-
-
-async def import_servers(database: Database, arguments: dict[str, Any]) -> object:
-    """Store every server of an `mcpServers` document that is not there yet; name what was left out."""
-    found = definitions_in(arguments["document"])
-    present = {server.name for server in await queries.list_servers(database)}
-    new = [server for server in found if server.name not in present]
-    for server in new:
-        server.checked()
-    for server in new:
-        await queries.add_server(database, server)
-    if arguments.get("profile"):
-        await _join(database, arguments["profile"], tuple(server.name for server in found))
-    return {
-        "added": [server.name for server in new],
-        "kept": [server.name for server in found if server.name in present],
-        "profile": arguments.get("profile"),
-    }
-
-
-VERBS: dict[str, Verb] = {
-    "server.add": add_server,
-    "server.list": list_servers,
-    "server.show": show_server,
-    "server.edit": edit_server,
-    "server.remove": remove_server,
+_KEYED: dict[str, KeyedVerb] = {
+    "server.add": servers.add_server,
+    "server.show": servers.show_server,
+    "server.edit": servers.edit_server,
+    "server.import": servers.import_servers,
+    "secrets.seal": seal_all,
+}
+"""These seal or open values, so they need the keys."""
+_PLAIN: dict[str, Verb] = {
+    "server.list": servers.list_servers,
+    "server.remove": servers.remove_server,
     "server.approve": approve_tools,
-    "server.import": import_servers,
     "profile.add": profiles.add_profile,
     "profile.list": profiles.list_profiles,
     "profile.show": profiles.show_profile,
@@ -112,6 +44,7 @@ VERBS: dict[str, Verb] = {
     "profile.remove": profiles.remove_profile,
     "profile.tool": profiles.set_tool,
 }
+VERBS = _KEYED.keys() | _PLAIN.keys()
 READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
 """Everything else changes what the gateway serves, so a running one reloads its definitions."""
 _LIVE = {"server.list", "server.show"}
@@ -126,6 +59,7 @@ async def perform(
     database: Database,
     gateway: Gateway | None,
     default_profile: str,
+    vault: Vault,
     verb: str,
     arguments: dict[str, Any],
 ) -> object:
@@ -137,9 +71,9 @@ async def perform(
         async with database.held() as held:
             if verb in _JOINING and arguments.get("profile") is None:
                 arguments["profile"] = await _profile_at_mcp(held, default_profile)
-            return await VERBS[verb](held, arguments)
+            return await _do(held, vault, verb, arguments)
     if verb in VERBS:
-        answer = await VERBS[verb](database, arguments)
+        answer = await _do(database, vault, verb, arguments)
         if verb in _LIVE:
             shown: list[Any] = answer if isinstance(answer, list) else [answer]
             states = gateway.status()["servers"] if gateway else {}
@@ -158,83 +92,13 @@ async def perform(
     return await call_tool(database, gateway, default_profile, arguments)
 
 
-def server_from(values: Mapping[str, Any]) -> ServerDefinition:
-    """Return the definition that the command line or a document describes."""
-    return ServerDefinition(
-        name=values["name"],
-        kind=ServerKind(values.get("kind") or ("http" if values.get("url") else "stdio")),
-        command=values.get("command"),
-        args=tuple(values.get("args") or ()),
-        env=dict(values.get("env") or {}),
-        cwd=values.get("cwd"),
-        url=values.get("url"),
-        headers=dict(values.get("headers") or {}),
-        active=values.get("active", True),
-    )
-
-
-def server_as_json(server: ServerDefinition, *, secrets: bool = False) -> dict[str, object]:
-    """Return a server as `server show --json` prints it."""
-
-    def shown(values: Mapping[str, str]) -> dict[str, str]:
-        return dict(values) if secrets else dict.fromkeys(values, HIDDEN)
-
-    return {
-        "name": server.name,
-        "kind": server.kind.value,
-        "active": server.active,
-        "command": server.command,
-        "args": list(server.args),
-        "env": shown(server.env),
-        "cwd": server.cwd,
-        "url": server.url,
-        "headers": shown(server.headers),
-    }
+async def _do(database: Database, vault: Vault, verb: str, arguments: dict[str, Any]) -> object:
+    if verb in _KEYED:
+        return await _KEYED[verb](database, arguments, vault)
+    return await _PLAIN[verb](database, arguments)
 
 
 async def _profile_at_mcp(database: Database, default: str) -> str:
     """Return the profile that `/mcp` serves: the default one, or the only one that there is."""
     names = [profile.name for profile in await queries.list_profiles(database)]
     return names[0] if default not in names and len(names) == 1 else default
-
-
-async def _join(database: Database, profile: str, servers: tuple[str, ...]) -> None:
-    present = {known.name: known for known in await queries.list_profiles(database)}
-    if profile not in present:
-        new = ProfileDefinition(name=profile, members=tuple(Member(name) for name in servers))
-        await queries.add_profile(database, new)
-        return
-    old = present[profile]
-    names = {member.server for member in old.members}
-    added = tuple(Member(name) for name in servers if name not in names)
-    await queries.update_profile(database, profile, replace(old, members=old.members + added))
-
-
-def _edited(old: ServerDefinition, changes: Mapping[str, Any]) -> ServerDefinition:
-    over_http = bool(changes.get("url") or (old.url and not changes.get("command")))
-    for key in ("env", "cwd") if over_http else ("headers",):
-        if changes.get(key):
-            raise UsageProblem(
-                f"The server {old.name!r} is {'a URL' if over_http else 'a command'} and has no {key}.",
-                hint="A command has environment and folder, a URL has headers.",
-            )
-    new = replace(
-        old,
-        name=changes.get("rename") or old.name,
-        cwd=changes.get("cwd") or old.cwd,
-        active=changes.get("active", old.active),
-        env=_merged(old.env, changes.get("env", {})),
-        headers=_merged(old.headers, changes.get("headers", {})),
-    )
-    if changes.get("url"):
-        kind = ServerKind(changes.get("kind") or (old.kind if old.url else ServerKind.HTTP))
-        return replace(new, kind=kind, url=changes["url"], command=None, args=(), env={}, cwd=None)
-    if changes.get("command") or "args" in changes:
-        command = changes.get("command") or old.command
-        args = tuple(changes.get("args", ()))
-        return replace(new, kind=ServerKind.STDIO, command=command, args=args, url=None, headers={})
-    return new
-
-
-def _merged(old: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
-    return {key: value for key, value in {**old, **changes}.items() if value is not None}

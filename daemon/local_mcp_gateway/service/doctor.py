@@ -27,6 +27,7 @@ from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.guard.status import look
 from local_mcp_gateway.service import manager, units
 from local_mcp_gateway.service.listen import listeners
+from local_mcp_gateway.service.secrets_check import check_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,6 +187,10 @@ def _backups(settings: Settings) -> Iterator[Finding]:
         yield Finding("backups", "ok", said)
 
 
+def _secrets(settings: Settings) -> Iterator[Finding]:
+    yield from (Finding("secrets", *said) for said in check_secrets(settings))
+
+
 def _port(settings: Settings) -> Iterator[Finding]:
     port = settings.gateway.port
     found = listeners(port) if port else {}
@@ -249,7 +254,7 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    _python, _sqlite, _folder, _filesystem, _room, _lock, _database, _backups, _clock, _port,
+    _python, _sqlite, _folder, _filesystem, _room, _lock, _database, _backups, _secrets, _clock, _port,
     _service, _upstreams,
 )  # fmt: skip
 

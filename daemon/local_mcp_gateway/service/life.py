@@ -24,6 +24,7 @@ from local_mcp_gateway.service.refusal import as_told, cause_of, fields_of
 from local_mcp_gateway.service.reload import reload
 from local_mcp_gateway.service.rest import read_token, with_rest
 from local_mcp_gateway.service.telemetry import tracing
+from local_mcp_gateway.service.vault import Vault
 from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Life:
         self._status = status
         self.signals = signals
         self.emit = tee(emit, self._follow)
+        self._vault = Vault.of(plan.settings, self.emit)
         self.database: Database
         self.gateway: Gateway
         self._one_reload = anyio.Lock()
@@ -77,7 +79,7 @@ class Life:
                 Database.open(path) as self.database,
                 tracing(settings.telemetry.otlp_endpoint) as tracer,
                 Gateway.open(
-                    self.database, gateway_options(settings), self.emit, tracer
+                    self.database, gateway_options(settings), self.emit, tracer, self._vault.open
                 ) as self.gateway,
                 anyio.create_task_group() as tasks,
             ):
@@ -148,8 +150,9 @@ class Life:
             return self._hot.watched if self._hot else None
         if verb == "dev.drop" and self._hot:
             return await self._hot.drop(arguments["tag"])
+        default = self.settings.gateway.default_profile
         result = await admin.perform(
-            self.database, self.gateway, self.settings.gateway.default_profile, verb, arguments
+            self.database, self.gateway, default, self._vault, verb, arguments
         )
         if verb in admin.VERBS and verb not in admin.READ_ONLY:
             await self.gateway.reload()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.bundled import bundled
+from local_mcp_gateway.service.vault import CREDENTIAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +39,9 @@ class Installation:
     writable: tuple[Path, ...]
     path: str
     address: str
+    key_file: Path
+    key_file_set: bool
+    """Whether the unit has to be told of the key file, since it would look elsewhere by itself."""
     systemd: int
 
 
@@ -71,8 +75,15 @@ def service_text(installation: Installation) -> str:
     text = re.sub(
         r"(?m)^(Exec\w+=)%h/\.local/bin/local-mcp-gateway", rf"\1{_literal(command)}", text
     )
-    extra = [f"Environment={_quoted((f'PATH={installation.path}',))}"]
-    extra += [f"ReadWritePaths=-{_quoted((str(path),))}" for path in installation.writable]
+    credential = f"LoadCredential={CREDENTIAL}:"
+    # To the end of the line a path, with blanks as they are; only specifiers are read in it.
+    place = str(installation.key_file).replace("%", "%%")
+    text = re.sub(rf"(?m)^{credential}.*$", _literal(credential + place), text)
+    environment = [f"PATH={installation.path}"]
+    if installation.key_file_set:
+        environment.append(f"LMG_SECRETS__KEY_FILE={installation.key_file}")
+    extra = [f"Environment={_word(setting)}" for setting in environment]
+    extra += [f"ReadWritePaths=-{_word(str(path))}" for path in installation.writable]
     if installation.systemd >= STEPS_SINCE:
         extra += ["RestartSteps=6", "RestartMaxDelaySec=120"]
     head, _, tail = text.partition("\n[Install]\n")
@@ -111,8 +122,13 @@ def _stamp() -> str:
 
 
 def _quoted(words: Sequence[str]) -> str:
+    """Quote a command line, in which variables are read too."""
+    return " ".join(_word(word) for word in words).replace("$", "$$")
+
+
+def _word(word: str) -> str:
     """Quote as systemd.syntax(7) wants: like a shell, with its specifiers doubled."""
-    return shlex.join(words).replace("%", "%%").replace("$", "$$")
+    return shlex.quote(word).replace("%", "%%")
 
 
 def _literal(text: str) -> str:

@@ -16,6 +16,7 @@ from local_mcp_gateway.guard import guarded
 from local_mcp_gateway.service import admin
 from local_mcp_gateway.service.policy import gateway_options, guard_policy
 from local_mcp_gateway.service.refusal import cause_of
+from local_mcp_gateway.service.vault import Vault
 
 if TYPE_CHECKING:
     from local_mcp_gateway.config import Settings
@@ -27,26 +28,30 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
 
     What changes something raises LockHeld while somebody else has the lock.
     """
+    vault = Vault.of(settings, emit)
     if verb in admin.READ_ONLY:
         with LookedAt.open_at(settings.database_path) as looked_at:
             default = settings.gateway.default_profile
-            return anyio.run(partial(admin.perform, looked_at, None, default, verb, arguments))
+            return anyio.run(
+                partial(admin.perform, looked_at, None, default, vault, verb, arguments)
+            )
     guard = guarded(
         settings.database_path, settings.migrations_folder, policy=guard_policy(settings), emit=emit
     )
     with guard:
         try:
-            return anyio.run(partial(_answer, settings, verb, arguments))
+            return anyio.run(partial(_answer, settings, vault, verb, arguments))
         except BaseExceptionGroup as group:
             raise cause_of(group) from None
 
 
-async def _answer(settings: Settings, verb: str, arguments: dict[str, Any]) -> object:
+async def _answer(settings: Settings, vault: Vault, verb: str, arguments: dict[str, Any]) -> object:
     default = settings.gateway.default_profile
     async with Database.open(settings.database_path) as database:
         if verb not in admin.WITH_GATEWAY:
-            return await admin.perform(database, None, default, verb, arguments)
+            return await admin.perform(database, None, default, vault, verb, arguments)
         from local_mcp_gateway.gateway.gateway import Gateway
 
-        async with Gateway.open(database, gateway_options(settings)) as gateway:
-            return await admin.perform(database, gateway, default, verb, arguments)
+        options = gateway_options(settings)
+        async with Gateway.open(database, options, unseal=vault.open) as gateway:
+            return await admin.perform(database, gateway, default, vault, verb, arguments)

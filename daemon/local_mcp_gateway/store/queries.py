@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database.serving import Database
 
 
+def new_id() -> str:
+    """Return an id that no server or profile has."""
+    return secrets.token_hex(8)
+
+
 def now_ms() -> int:
     """Return the time in integer milliseconds since 1970 (UTC)."""
     return time.time_ns() // 1_000_000
@@ -52,9 +57,9 @@ async def get_server(database: Database, name: str) -> ServerDefinition:
 
 
 async def add_server(database: Database, server: ServerDefinition) -> ServerDefinition:
-    """Store a new server under a new id."""
+    """Store a new server, under its id if it has one."""
     server.checked()
-    now, identity = now_ms(), secrets.token_hex(8)
+    now, identity = now_ms(), server.id or new_id()
     async with database.transaction() as writer:
         if await _exists(writer, "mcp_servers", server.name):
             raise UsageProblem(
@@ -91,6 +96,15 @@ async def update_server(database: Database, name: str, server: ServerDefinition)
             )
 
 
+async def set_values(database: Database, server: ServerDefinition) -> None:
+    """Replace the values of environment and headers, which mean the same as before."""
+    async with database.transaction() as writer:
+        await writer.execute(
+            "UPDATE mcp_servers SET env = ?, headers = ? WHERE id = ?",
+            (json.dumps(dict(server.env)), json.dumps(dict(server.headers)), server.id),
+        )
+
+
 async def remove_server(database: Database, name: str) -> None:
     """Remove a server, its places in profiles, its remembered catalog and its tokens."""
     async with database.transaction() as writer:
@@ -123,7 +137,7 @@ async def get_profile(database: Database, name: str) -> ProfileDefinition:
 async def add_profile(database: Database, profile: ProfileDefinition) -> ProfileDefinition:
     """Store a new profile with its members."""
     check_name("profile", profile.name)
-    now, identity = now_ms(), secrets.token_hex(8)
+    now, identity = now_ms(), new_id()
     async with database.transaction() as writer:
         if await _exists(writer, "profiles", profile.name):
             raise UsageProblem(f"There is a profile {profile.name!r} already.")

@@ -1,0 +1,68 @@
+"""`secrets …`: how the values of servers' environment and headers are kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli.asking import answer_to, as_json_option
+from local_mcp_gateway.errors import Exit, SealedValueProblem
+from local_mcp_gateway.service.vault import Vault
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+
+
+@click.group()
+def secrets() -> None:
+    """Seal the values of servers' environment and headers; new ones are sealed as they are stored."""
+
+
+@secrets.command()
+@as_json_option
+@click.pass_obj
+def seal(invocation: Invocation, *, as_json: bool) -> int:
+    """Seal the values that are still plain, all at once; exit 3 if one does not open.
+
+    What an older key has sealed is sealed anew. Backups from before keep what they hold.
+    """
+    return _told(answer_to(invocation, "secrets.seal"), as_json=as_json)
+
+
+@secrets.command()
+@as_json_option
+@click.pass_obj
+def rotate(invocation: Invocation, *, as_json: bool) -> int:
+    """Make a new key, and seal every value with it; exit 3 if one does not open.
+
+    Older keys stay in the file below the new one, since old backups need them.
+    """
+    key = Vault.of(invocation.settings).renew()
+    done = answer_to(invocation, "secrets.seal")
+    if done["key"] != key.id:
+        raise SealedValueProblem(
+            f"The running gateway does not see the new key {key.id}.",
+            hint=f"Restart it, so that it reads {invocation.settings.secrets_key_file};"
+            " then run `secrets seal`.",
+        )
+    return _told(done, as_json=as_json)
+
+
+def _told(done: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        render.print_json(done)
+    else:
+        counted = [
+            f"{done[what]} {'value' if done[what] == 1 else 'values'} {said}"
+            for what, said in (("sealed", "sealed"), ("resealed", "sealed anew"))
+            if done[what]
+        ]
+        what = ", ".join(counted) or "every value was sealed already"
+        click.echo(f"Key {done['key']}: {what}. Keep a copy of {done['file']}.")
+        if done["sealed"]:
+            click.echo("Backups made before still hold the plain values: see `db backup list`.")
+        for value in done["unreadable"]:
+            click.echo(value["reason"])
+    return Exit.DIFFERS if done["unreadable"] else Exit.OK

@@ -1,0 +1,175 @@
+"""The file that holds the keys of the secrets: read it, make it, put a new key into it.
+
+Text, mode 0600: a key a line in base64url, the newest first; `#` begins a comment. The newest seals,
+all of them open. It is only ever replaced by one that holds more, on the disk before its name is, so
+that no row names a key that a power cut could take. A `flock` on the folder makes commands take turns.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import secrets
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.backup.durable import flush, temporary_file, write_all
+from local_mcp_gateway.errors import NoSecretsKey
+from local_mcp_gateway.store.secrets import KEY_BYTES, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+HEAD: Final = """\
+# Local MCP Gateway: these keys open the secrets in your database. Keep a copy, apart from its backups.
+# The first one seals; the others open what was sealed before, in old backups too.
+"""
+NO_KEY: Final = "none"
+"""What the unit's SetCredential= says where LoadCredential= finds no file."""
+_MOST_BYTES: Final = 64 * 1024
+
+
+class Unusable(Exception):
+    """Why a key file cannot be used, as the end of a sentence, and what to do about it."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+def read(path: Path, *, private: bool = True) -> tuple[Key, ...]:
+    """Return the keys, newest first; none if there is no file. Raises Unusable.
+
+    `private` insists on a file that nobody else may read, as ssh does with its own.
+    """
+    try:
+        # Not to wait for a writer, should it be a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        raise Unusable(
+            f"{path} cannot be read ({error.strerror})", f"Give it to yourself: chmod 600 {path}"
+        ) from None
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise Unusable(f"{path} is no file", "Move it away, or give another place.")
+        if private and mode & 0o077:
+            raise Unusable(f"others than you may read {path}", f"Run chmod 600 {path}")
+        keys = _parsed(path, os.read(descriptor, _MOST_BYTES).decode())
+    except (OSError, ValueError):
+        raise Unusable(f"{path} cannot be read", "Put it back from your copy.") from None
+    finally:
+        os.close(descriptor)
+    if private and not keys:
+        raise Unusable(f"{path} holds no key", "Put it back from your copy, or delete it.")
+    return keys
+
+
+def make(path: Path, *, make_folder: bool) -> bool:
+    """Make the file with a new key unless there is one; return whether it was made. Durable.
+
+    `make_folder` creates missing folders too, 0700. Raises NoSecretsKey.
+    """
+    with _turn(path, make_folder=make_folder) as target:
+        if target.exists():
+            return False
+        with temporary_file(_temporary(target)) as descriptor:
+            _write(descriptor, [_new()])
+            os.link(
+                _temporary(target), target
+            )  # unlike a rename it never takes another file's place
+        flush(target.parent)
+        return True
+
+
+def renew(path: Path, *, make_folder: bool) -> Key:
+    """Put a new key before those that are there; on return it is on the disk.
+
+    Raises Unusable, NoSecretsKey.
+    """
+    with _turn(path, make_folder=make_folder) as target:
+        new = _new()
+        keys = [new, *read(target)]
+        with temporary_file(_temporary(target)) as descriptor:
+            _write(descriptor, keys)
+            _temporary(target).rename(target)
+        flush(target.parent)
+        return new
+
+
+def settle(path: Path) -> None:
+    """Wait until the file is on the disk, whoever has made it: a row is about to name its key."""
+    with _named(path):
+        flush(path)
+        flush(path.resolve().parent)
+
+
+@contextmanager
+def _turn(path: Path, *, make_folder: bool) -> Iterator[Path]:
+    """Hold the folder for oneself; yield the file itself, behind a symbolic link."""
+    with _named(path):
+        target = path.resolve()
+        if make_folder:
+            _make_folders(target.parent)
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield target
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NoSecretsKey(
+            f"The key of the secrets, {path}, cannot be made: {error.strerror}."
+        ) from None
+
+
+def _make_folders(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    flush(folder.parent)
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name}.tmp")
+
+
+def _write(descriptor: int, keys: Sequence[Key]) -> None:
+    lines = (base64.urlsafe_b64encode(key.raw).decode("ascii") + "\n" for key in keys)
+    write_all(descriptor, (HEAD + "".join(lines)).encode())
+    os.fsync(descriptor)
+
+
+def _new() -> Key:
+    return Key(secrets.token_bytes(KEY_BYTES))
+
+
+def _parsed(path: Path, text: str) -> tuple[Key, ...]:
+    keys = []
+    for number, line in enumerate(text.splitlines(), 1):
+        word = line.strip()
+        if not word or word.startswith("#") or word == NO_KEY:
+            continue
+        try:
+            raw = base64.b64decode(word.encode("ascii"), b"-_", validate=True)
+        except ValueError:
+            raw = b""
+        if len(raw) != KEY_BYTES:
+            raise Unusable(
+                f"line {number} of {path} is no key", "Put the file back from your copy."
+            )
+        keys.append(Key(raw))
+    return tuple(keys)
