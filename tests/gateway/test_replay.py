@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway import replay
-from local_mcp_gateway.gateway.replay import KEPT_BYTES, KEPT_EVENTS, Replay, Replays
+from local_mcp_gateway.gateway.backlog import Budget
+from local_mcp_gateway.gateway.replay import KEPT_EVENTS, KEPT_STREAMS, Replay, Replays
+from local_mcp_gateway.gateway.sse import Event, Parser
+
+SIZES = st.lists(st.sampled_from([10, 100, 400, 1100]), min_size=1, max_size=9)
 
 
-@given(st.lists(st.sampled_from([10, 1000, KEPT_BYTES // 3, KEPT_BYTES + 1]), max_size=9))
-async def test_a_stream_keeps_its_newest_events_within_its_bound(sizes: list[int]) -> None:
-    kept = Replays().open()
-    newest = 0
-    for size in sizes:
-        newest = len(kept.add(b"x" * size))
-        assert newest <= kept.bytes <= max(newest, KEPT_BYTES)
-        found = await kept.after(0)
-        assert found is not None
-        assert len(found[1]) == kept.bytes
+def events(chunk: bytes) -> list[Event]:
+    return list(Parser(10**9).feed(chunk))
+
+
+@given(SIZES)
+async def test_who_comes_back_gets_the_newest_and_hears_how_much_is_missing(
+    sizes: list[int],
+) -> None:
+    kept = Replays(Budget(1000)).open(b"7")
+    sent = [kept.add(b'"%s"' % (b"x" * size)) for size in sizes]
+    kept.end()
+    found = await kept.after(0)
+    assert found is not None
+    assert found[0] == len(sent)
+    first, *rest = events(found[1])
+    lost = kept.backlog.lost_after(0)
+    if lost == len(sent):
+        error = json.loads(first.data)
+        assert (error["id"], "ask again" in error["error"]["message"]) == (7, True)
+    elif lost:
+        assert f"{lost} message" in json.loads(first.data)["params"]["data"]
+        assert found[1].endswith(b"".join(sent[lost:]))
+    else:
+        assert found[1] == b"".join(sent)
+    assert [event.id for event in rest][-1:] in ([], [f"p1.{len(sent)}"])
+    assert await kept.after(len(sent)) is None
 
 
 async def test_a_stream_of_many_events_keeps_the_last_ones() -> None:
-    kept = Replays().open()
+    kept = Replays(Budget()).open(b"1")
     for _ in range(KEPT_EVENTS + 5):
         kept.add(b"x")
-    found = await kept.after(0)
-    assert found is not None
-    assert found[1].startswith(b"id: p1.6\r\n")
+    assert kept.backlog.after(0)[0] == (6, b"id: p1.6\r\nevent: message\r\ndata: x\r\n\r\n")
 
 
 async def test_a_stream_that_has_ended_is_forgotten_after_a_while(
@@ -38,14 +57,25 @@ async def test_a_stream_that_has_ended_is_forgotten_after_a_while(
 ) -> None:
     monkeypatch.setattr(replay, "GRACE_S", 0.01)
     forgotten = asyncio.Event()
-    kept = Replay("p1", forgotten.set)
+    kept = Replay("p1", b"1", Budget(), forgotten.set)
     kept.add(b"answer")
     kept.end()
     await asyncio.wait_for(forgotten.wait(), 30)
 
 
+async def test_the_oldest_of_many_streams_is_forgotten_with_what_it_kept() -> None:
+    budget = Budget()
+    replays = Replays(budget)
+    for _ in range(KEPT_STREAMS + 1):
+        replays.open(b"1").add(b"x")
+    assert replays.find("p1.1") is None
+    assert replays.find("p2.1") is not None
+    kept = [replays.find(f"p{number}.1") for number in range(2, KEPT_STREAMS + 2)]
+    assert budget.bytes == sum(found[0].backlog.bytes for found in kept if found)
+
+
 @pytest.mark.parametrize("event", ["", "p1", "p1.", "p1.²", "p1.x", "p2.1"])
 async def test_an_id_that_is_none_of_ours_is_not_found(event: str) -> None:
-    replays = Replays()
-    replays.open()
+    replays = Replays(Budget())
+    replays.open(b"1")
     assert replays.find(event) is None

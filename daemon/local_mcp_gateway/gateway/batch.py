@@ -62,5 +62,5 @@ async def _one(hub: Hub, session: Session, message: Envelope) -> bytes | None:
     if not message.is_request:
         hub.took(session.profile, session, message)
         return None
-    answer = await answer_to(hub, session, message, StreamCaller(session))
+    answer = await answer_to(hub, session, message, StreamCaller(session, session.offer))
     return response(message.id, answer)

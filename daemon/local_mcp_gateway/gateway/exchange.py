@@ -207,7 +207,7 @@ class Exchange(Alarm):
         if self._queue is None:
             self._queue = asyncio.Queue()
             if self._session is not None:
-                self._replay = self._session.replay()
+                self._replay = self._session.replay(self.identity)
                 if self._session.version >= PRIMED_SINCE:
                     self._queue.put_nowait(self._replay.priming())
             self._writer = asyncio.create_task(self._write(self._queue))

@@ -84,11 +84,11 @@ class Faces:
         """Serve the transport of 2024-11-05: a stream to GET, and messages to POST."""
         if visit.path.startswith("/messages/") and visit.method == "POST":
             session = self._hub.sessions.of_stream(visit.path.removeprefix("/messages/"))
-            if session is None:
+            if session is None or session.mail is None:
                 await visit.plain(404, failure(INVALID_REQUEST, "Session not found"))
             elif (message := await self._decoded(visit)) is not None:
                 await visit.empty(202)
-                take(self._hub, session, message)
+                take(self._hub, session, session.mail, message)
         elif (profile := self._profile(visit.path)) is None:
             await visit.plain(404, failure(INVALID_REQUEST, self._not_here(visit.path)))
         elif visit.method == "GET":

@@ -2,65 +2,55 @@
 
 Each POST of a session that is answered with a stream has one. While its client is away, its call goes
 on for `GRACE_S`; a client that comes back in that time gets what it missed, and the rest as it comes.
-As long after its end, a stream is forgotten.
+As long after its end, a stream is forgotten. Events that were too much to be kept are told as missed;
+where the answer is among them, an error says so in its place.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from local_mcp_gateway.gateway import sse
-from local_mcp_gateway.gateway.envelope import number_of
+from local_mcp_gateway.gateway import envelope, sse
+from local_mcp_gateway.gateway.backlog import Backlog, Budget
+from local_mcp_gateway.gateway.missed import warning
 
 GRACE_S: Final = 30.0
 RETRY_MS: Final = 500
 """How long a client whose stream broke is asked to wait before it comes back."""
 KEPT_EVENTS: Final = 1000
-KEPT_BYTES: Final = 8 * 1024 * 1024
-"""How much one session's streams keep together; what was sent first goes first."""
-KEPT_STREAMS: Final = 16
-"""Streams of one session that are kept; the oldest goes first."""
+KEPT_STREAMS: Final = 256
+"""Streams of one session that are known; the oldest goes first."""
+GONE: Final = "The answer is not kept any more for a client that comes back: ask again"
 
 
 class Replay:
     """One stream: its events as they were sent, numbered, and whether it has ended."""
 
-    def __init__(self, name: str, forget: Callable[[], object]) -> None:
+    def __init__(
+        self, name: str, identity: bytes, budget: Budget, forget: Callable[[], object]
+    ) -> None:
         self.name = name
         self.ended = False
-        self.bytes = 0
+        self.backlog = Backlog(budget, KEPT_EVENTS)
+        self._identity = identity
         self._forget = forget
-        self._events: deque[tuple[int, bytes]] = deque()
-        self._numbered = 0
         self._arrived = asyncio.Event()
         self._giving_up: asyncio.TimerHandle | None = None
         self._give_up: Callable[[], None] | None = None
 
     def add(self, message: bytes) -> bytes:
         """Keep a message under the next number and return it as an event."""
-        self.keep(message)
-        return self._events[-1][1]
+        event = sse.render(message, identity=f"{self.name}.{self.backlog.newest + 1}")
+        self.backlog.add(event)
+        self._arrived.set()
+        return event
 
     def keep(self, message: bytes) -> str:
         """Keep a message under the next number without sending it; return its id."""
-        self._numbered += 1
-        identity = f"{self.name}.{self._numbered}"
-        event = sse.render(message, identity=identity)
-        if len(self._events) == KEPT_EVENTS:
-            self.drop_oldest()
-        self._events.append((self._numbered, event))
-        self.bytes += len(event)
-        while self.bytes > KEPT_BYTES and len(self._events) > 1:
-            self.drop_oldest()
-        self._arrived.set()
-        return identity
-
-    def drop_oldest(self) -> None:
-        """Forget the event that was sent first."""
-        self.bytes -= len(self._events.popleft()[1])
+        self.add(message)
+        return f"{self.name}.{self.backlog.newest}"
 
     def priming(self) -> bytes:
         """Return the empty event that gives a client an id to come back with (2025-11-25)."""
@@ -70,7 +60,7 @@ class Replay:
         """Say that nothing more will come."""
         if not self.ended:
             asyncio.get_running_loop().call_later(GRACE_S, self._forget)
-        self.ended = True
+        self.ended, self._give_up = True, None
         self._arrived.set()
         if self._giving_up is not None:
             self._giving_up.cancel()
@@ -94,42 +84,52 @@ class Replay:
     async def after(self, number: int) -> tuple[int, bytes] | None:
         """Return the events after `number`, when there are any; None when the stream has ended."""
         while True:
-            waiting = [(n, event) for n, event in self._events if n > number]
-            if waiting:
-                return waiting[-1][0], b"".join(event for _, event in waiting)
+            newest, lost = self.backlog.newest, self.backlog.lost_after(number)
+            if waiting := self.backlog.after(number):
+                said = [sse.render(warning(lost))] if lost else []
+                return newest, b"".join(said + [event for _, event in waiting])
             if self.ended:
-                return None
+                return (newest, self._gone(newest)) if lost else None
             self._arrived.clear()
             await self._arrived.wait()
+
+    def _gone(self, number: int) -> bytes:
+        answer = envelope.failure(envelope.INTERNAL_ERROR, GONE)
+        body = envelope.response(self._identity, answer)
+        return sse.render(body, identity=f"{self.name}.{number}")
 
 
 class Replays:
     """The streams of one session, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self._kept: dict[str, Replay] = {}
         self._named = 0
 
-    def open(self) -> Replay:
-        """Begin to keep a stream."""
+    def open(self, identity: bytes) -> Replay:
+        """Begin to keep the stream that answers this request."""
         self._named += 1
         name = f"p{self._named}"
-        replay = Replay(name, lambda: self._kept.pop(name, None))
+        replay = Replay(name, identity, self._budget, lambda: self._drop(name))
         self._kept[name] = replay
-        while len(self._kept) > KEPT_STREAMS or (self.bytes > KEPT_BYTES and len(self._kept) > 1):
-            self._kept.pop(next(iter(self._kept)))
+        if len(self._kept) > KEPT_STREAMS:
+            self._drop(next(iter(self._kept)))
         return replay
 
-    @property
-    def bytes(self) -> int:
-        """Return how much is kept."""
-        return sum(replay.bytes for replay in self._kept.values())
+    def _drop(self, name: str) -> None:
+        if (replay := self._kept.pop(name, None)) is not None:
+            replay.backlog.clear()
 
     def find(self, event_id: str) -> tuple[Replay, int] | None:
         """Return the stream that an event's id belongs to, and the event's number."""
         name, _, number = event_id.partition(".")
         replay = self._kept.get(name)
-        at = number_of(number.encode())
-        return (
-            (replay, at) if replay is not None and number.isascii() and number.isdigit() else None
-        )
+        if replay is None or not (number.isascii() and number.isdigit()):
+            return None
+        return replay, envelope.number_of(number.encode())
+
+
+def is_of_stream(event_id: str) -> bool:
+    """Whether an id looks as those of `Replay` do."""
+    return event_id.startswith("p") and "." in event_id

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway import envelope, eras
+from local_mcp_gateway.gateway.backlog import Backlog, Budget
 from local_mcp_gateway.gateway.envelope import Answer, Envelope, decode_any
+from local_mcp_gateway.gateway.missed import news
 from local_mcp_gateway.gateway.replay import Replay, Replays
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.mail import Mail
 
 LEVELS: Final = (
     "debug",
@@ -34,10 +38,11 @@ LOOK_S: Final = 600.0
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One client. `outbox` holds the newest messages of its GET stream, numbered."""
+    """One client. `outbox` holds the newest messages of its GET stream."""
 
     id: str
     profile: str
+    budget: Budget
     version: str = eras.NEWEST_HANDSHAKE
     capabilities: bytes = b"{}"
     level: int = 0
@@ -47,16 +52,21 @@ class Session:
     running: dict[bytes, Callable[[], None]] = field(default_factory=dict)
     """Id of a request → what cancels it."""
     asked: dict[bytes, asyncio.Future[Answer]] = field(default_factory=dict)
-    outbox: deque[tuple[int, bytes]] = field(default_factory=deque)
+    outbox: Backlog = field(init=False)
+    mail: Mail | None = None
+    """What a client of 2024-11-05 gets besides: answers, and what it is asked."""
     replays: Replays | None = None
     """Streams of this session's POSTs, made with the first."""
     taken: int = 0
     """Number of the newest message that a GET stream has taken."""
     streams: int = 0
     ended: bool = False
-    _numbered: int = 0
     _asked: int = 0
     _arrived: asyncio.Event | None = None
+
+    def __post_init__(self) -> None:
+        """Begin to keep messages."""
+        self.outbox = Backlog(self.budget, KEPT_EVENTS)
 
     def introduce(self, params: bytes) -> None:
         """Take what the client says of itself in `initialize`."""
@@ -70,28 +80,36 @@ class Session:
         """Whether the client has said that it can be asked this."""
         return bool(envelope.member(self.capabilities, capability))
 
-    def replay(self) -> Replay:
-        """Begin to keep a stream that answers a POST."""
+    def replay(self, identity: bytes) -> Replay:
+        """Begin to keep the stream that answers the POST of this request."""
         if self.replays is None:
-            self.replays = Replays()
-        return self.replays.open()
+            self.replays = Replays(self.budget)
+        return self.replays.open(identity)
 
     def offer(self, message: bytes) -> None:
         """Put a message into the GET stream, or keep it until there is one."""
-        self._numbered += 1
-        self.outbox.append((self._numbered, message))
-        if len(self.outbox) > KEPT_EVENTS:
-            self.outbox.popleft()
+        if not self.ended:
+            self.outbox.add(message)
+            self.stir()
+
+    def stir(self) -> None:
+        """Say that there is something new."""
         if self._arrived is not None:
             self._arrived.set()
 
     def come_back(self, last: int) -> None:
         """Go on after the message that the client says it had last."""
-        self.taken = min(last, self._numbered)
+        self.taken = min(last, self.outbox.newest)
 
-    def after(self, number: int) -> list[tuple[int, bytes]]:
-        """Return the kept messages that came after that number."""
-        return [entry for entry in self.outbox if entry[0] > number]
+    def take(self) -> list[tuple[int, bytes]]:
+        """Return the messages that no stream has taken; if some are lost, say anew what they may have said.
+
+        That stands before them, under the number of the last that is lost.
+        """
+        lost, waiting = self.outbox.lost_after(self.taken), self.outbox.after(self.taken)
+        anew = news(lost, self.subscriptions) if lost else []
+        before, self.taken = self.taken + lost, self.outbox.newest
+        return [(before, message) for message in anew] + waiting
 
     async def arrived(self) -> None:
         """Return when there may be a new message."""
@@ -137,8 +155,10 @@ class Session:
     def end(self) -> None:
         """Cancel what still runs for this client, and end its stream."""
         self.ended = True
-        if self._arrived is not None:
-            self._arrived.set()
+        self.outbox.clear()
+        if self.mail is not None:
+            self.mail.close()
+        self.stir()
         for stop in list(self.running.values()):
             stop()
         for future in self.asked.values():
@@ -150,6 +170,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self._budget = Budget()
         self._looked = time.monotonic()
 
     def __len__(self) -> int:
@@ -160,7 +181,7 @@ class Sessions:
 
     def open(self, profile: str, params: bytes) -> Session:
         """Make the session of a client that says `initialize`."""
-        session = Session(secrets.token_hex(16), profile)
+        session = Session(secrets.token_hex(16), profile, self._budget)
         session.introduce(params)
         self._sessions[session.id] = session
         now = time.monotonic()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.gateway import envelope, sse
 from local_mcp_gateway.gateway.envelope import Answer, failure, response
+from local_mcp_gateway.gateway.mail import Mail
 from local_mcp_gateway.gateway.router import Request
 from local_mcp_gateway.gateway.sessions import LEVELS
 from local_mcp_gateway.gateway.streams import stream
@@ -25,12 +27,13 @@ if TYPE_CHECKING:
 
 
 class StreamCaller:
-    """The caller whose every message goes to its session's stream, whole."""
+    """The caller whose every message goes to its session's stream, whole; questions by way of `ask`."""
 
     relay = None
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, ask: Callable[[bytes], None]) -> None:
         self.client = self._session = session
+        self._ask = ask
 
     @property
     def capabilities(self) -> bytes:
@@ -52,25 +55,28 @@ class StreamCaller:
         capability = method.partition("/")[0]
         if not envelope.member(self.capabilities, capability):
             return failure(envelope.METHOD_NOT_FOUND, f"The client does not support {capability}")
-        return await self._session.ask(method, params, self._session.offer)
+        return await self._session.ask(method, params, self._ask)
 
 
 async def serve_sse(hub: Hub, profile: str, root: str, visit: Visit) -> None:
     """Serve the stream of one client until it leaves."""
     session = hub.sessions.open(profile, b"")
     session.streams = 1
+    mail = session.mail = Mail(
+        hub.options.max_message_bytes, session.stir, lambda: hub.sessions.close(session)
+    )
     endpoint = f"{root}/messages/{session.id}".encode()
     first: list[bytes] = [sse.render(endpoint, event=b"endpoint")]
 
     async def following() -> bytes | None:
         if first:
             return first.pop()
-        while not (waiting := session.after(session.taken)):
+        while not (waiting := [body for _, body in session.take()] + mail.take()):
             if session.ended:
                 return None
             await session.arrived()
-        session.taken = waiting[-1][0]
-        return b"".join(sse.render(body) for _, body in waiting)
+        session.outbox.forget(session.taken)  # it cannot come back for them
+        return b"".join(sse.render(body) for body in waiting)
 
     try:
         await stream(visit, following, hub.options.keepalive_s)
@@ -78,20 +84,20 @@ async def serve_sse(hub: Hub, profile: str, root: str, visit: Visit) -> None:
         hub.sessions.close(session)
 
 
-def take(hub: Hub, session: Session, message: Envelope) -> None:
+def take(hub: Hub, session: Session, mail: Mail, message: Envelope) -> None:
     """Take a posted message; what it is answered with goes to the stream."""
     if message.method == "initialize" and message.is_request:
         session.introduce(bytes(message.params))
-        session.offer(response(message.id, hub.hello(session)))
+        mail.put(response(message.id, hub.hello(session)))
     elif message.is_request:
-        hub.start(_answer_in_stream(hub, session, message))
+        hub.start(_answer_in_stream(hub, session, mail, message))
     else:
         hub.took(session.profile, session, message)
 
 
-async def _answer_in_stream(hub: Hub, session: Session, message: Envelope) -> None:
-    answer = await answer_to(hub, session, message, StreamCaller(session))
-    session.offer(response(message.id, answer))
+async def _answer_in_stream(hub: Hub, session: Session, mail: Mail, message: Envelope) -> None:
+    answer = await answer_to(hub, session, message, StreamCaller(session, mail.put))
+    mail.put(response(message.id, answer))
 
 
 async def answer_to(hub: Hub, session: Session, message: Envelope, caller: Caller) -> Answer:

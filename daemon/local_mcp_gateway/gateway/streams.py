@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from local_mcp_gateway.gateway import envelope, eras, sse
 from local_mcp_gateway.gateway.envelope import Envelope, edit, encode, failure
 from local_mcp_gateway.gateway.exchange import STREAM_HEADERS
+from local_mcp_gateway.gateway.replay import GONE, is_of_stream
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.hub import Hub
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.visit import Visit
 
 MOST_WAITING: Final = 1024
+MOST_WAITING_BYTES: Final = 1024 * 1024
+PIECE_BYTES: Final = 256 * 1024
+"""How much of a chunk is sent at once: more lies in the socket's buffer while a client does not read."""
 FLAGS: Final = {
     "notifications/tools/list_changed": "toolsListChanged",
     "notifications/prompts/list_changed": "promptsListChanged",
@@ -47,7 +50,9 @@ class Listener:
         self.profile = profile
         self._wanted = wanted
         self._meta = encode({eras.SUBSCRIPTION_KEY: msgspec.Raw(identity)})
-        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(MOST_WAITING)
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._waiting_bytes = 0
+        self._ended = False
 
     def offer(self, method: str, params: bytes, uri: str | None) -> None:
         """Take a change notification, if the client asked for its kind."""
@@ -66,15 +71,30 @@ class Listener:
         body = encode({"_meta": msgspec.Raw(self._meta), "notifications": self._wanted})
         self._put(envelope.notification("notifications/subscriptions/acknowledged", body))
 
+    async def following(self) -> bytes | None:
+        """Return the next event; None at the end."""
+        event = await self._queue.get()
+        self._waiting_bytes -= len(event or b"")
+        return event
+
     def end(self) -> None:
-        """End the stream, after what waits in it if there is room."""
-        if self.queue.full():
-            self.queue.get_nowait()
-        self.queue.put_nowait(None)
+        """End the stream, after what waits in it."""
+        if not self._ended:
+            self._ended = True
+            self._queue.put_nowait(None)
 
     def _put(self, message: bytes) -> None:
-        with suppress(asyncio.QueueFull):
-            self.queue.put_nowait(sse.render(message))
+        if self._ended:
+            return
+        event = sse.render(message)
+        waiting = self._queue.qsize()
+        if waiting < MOST_WAITING and self._waiting_bytes < MOST_WAITING_BYTES:
+            self._waiting_bytes += len(event)
+            self._queue.put_nowait(event)
+        else:  # what it had to know is lost, so it has to begin anew
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            self.end()
 
 
 async def listen(hub: Hub, profile: str, message: Envelope, visit: Visit) -> None:
@@ -90,7 +110,7 @@ async def listen(hub: Hub, profile: str, message: Envelope, visit: Visit) -> Non
     hub.listeners.add(listener)
     uris = await hub.subscribe(profile, wanted.resource_subscriptions)
     try:
-        await stream(visit, listener.queue.get, hub.options.keepalive_s)
+        await stream(visit, listener.following, hub.options.keepalive_s)
     finally:
         hub.listeners.discard(listener)
         hub.unsubscribe_soon(profile, uris)
@@ -102,15 +122,17 @@ async def serve_stream(hub: Hub, session: Session, visit: Visit) -> None:
     if session.replays is not None and (found := session.replays.find(last)) is not None:
         await _resume(hub, session, *found, visit)
         return
+    if is_of_stream(last):
+        await visit.plain(400, failure(envelope.INVALID_REQUEST, GONE))
+        return
     if last.isascii() and last.isdigit():
         session.come_back(envelope.number_of(last.encode()))
 
     async def following() -> bytes | None:
-        while not (waiting := session.after(session.taken)):
+        while not (waiting := session.take()):
             if session.ended:
                 return None
             await session.arrived()
-        session.taken = waiting[-1][0]
         return b"".join(sse.render(body, identity=str(number)) for number, body in waiting)
 
     session.streams += 1
@@ -158,11 +180,12 @@ async def stream(visit: Visit, following: Callable[[], Any], keepalive_s: float)
             chunk: bytes | None = sse.KEEPALIVE
             if getting.done():
                 chunk, getting = getting.result(), None
-            await send(
-                {"type": "http.response.body", "body": chunk or b"", "more_body": chunk is not None}
-            )
             if chunk is None:
+                await send({"type": "http.response.body", "body": b""})
                 return
+            for at in range(0, len(chunk), PIECE_BYTES):
+                piece = chunk[at : at + PIECE_BYTES]
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
     finally:
         tasks = [task for task in (leaving, getting) if task is not None]
         for task in tasks:

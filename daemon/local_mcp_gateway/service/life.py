@@ -13,6 +13,7 @@ from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.log import tee
 from local_mcp_gateway.service import admin, control
+from local_mcp_gateway.service.allocator import give_memory_back
 from local_mcp_gateway.service.clock import since_process_start_ms
 from local_mcp_gateway.service.collector import collect_rarely
 from local_mcp_gateway.service.http import LibraryWarnings, serving
@@ -100,6 +101,7 @@ class Life:
                     if self.plan.dev and self.plan.config_file:
                         tasks.start_soon(self._watch_config, self.plan.config_file)
                     await self._ready(listener, report)
+                    tasks.start_soon(give_memory_back)
                     await self.signals.stopped()
                     began = time.perf_counter()
                     self._serving = False

@@ -1,0 +1,84 @@
+"""Messages that are kept for a client that comes back, within bounds of number and bytes.
+
+All backlogs of the gateway draw on one budget. When it is spent, the one that keeps the most gives its
+oldest messages, so a client with large answers does not cost another one its few small ones. Who asks
+for what is gone can tell: numbers count on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+KEPT_BYTES: Final = 16 * 1024 * 1024
+"""How much is kept for all clients together."""
+
+
+class Budget:
+    """How many bytes the backlogs hold, and may hold, together."""
+
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+        self.bytes = 0
+        self._most_bytes = most_bytes
+        self._holders: set[Backlog] = set()
+
+    def take(self, backlog: Backlog, size: int) -> None:
+        """Count what a backlog keeps more; make room for it at the largest."""
+        self.bytes += size
+        self._holders.add(backlog)
+        while self.bytes > self._most_bytes:
+            max(self._holders, key=lambda holder: holder.bytes).drop_oldest()
+
+    def give(self, backlog: Backlog, size: int) -> None:
+        """Count what a backlog keeps less."""
+        self.bytes -= size
+        if not backlog.bytes:
+            self._holders.discard(backlog)
+
+
+class Backlog:
+    """The newest messages of one stream, numbered from 1."""
+
+    __slots__ = ("_budget", "_kept", "_most", "bytes", "newest")
+
+    def __init__(self, budget: Budget, most: int) -> None:
+        self.newest = 0
+        """Number of the newest message, kept or not."""
+        self.bytes = 0
+        self._budget = budget
+        self._most = most
+        self._kept: deque[bytes] = deque()
+
+    def add(self, message: bytes) -> int:
+        """Keep a message and return its number; the oldest go when it is too much."""
+        self.newest += 1
+        self._kept.append(message)
+        self.bytes += len(message)
+        self._budget.take(self, len(message))
+        if len(self._kept) > self._most:
+            self.drop_oldest()
+        return self.newest
+
+    def after(self, number: int) -> list[tuple[int, bytes]]:
+        """Return the kept messages that came after that number."""
+        first = self.newest - len(self._kept) + 1
+        return [(at, body) for at, body in enumerate(self._kept, first) if at > number]
+
+    def lost_after(self, number: int) -> int:
+        """Return how many that came after that number are not kept any more."""
+        return max(0, self.newest - len(self._kept) - number)
+
+    def drop_oldest(self) -> None:
+        """Forget the message that came first."""
+        size = len(self._kept.popleft())
+        self.bytes -= size
+        self._budget.give(self, size)
+
+    def forget(self, number: int) -> None:
+        """Forget the messages up to that number: their client has them, and does not come back."""
+        while self._kept and self.newest - len(self._kept) < number:
+            self.drop_oldest()
+
+    def clear(self) -> None:
+        """Forget all: the client is gone."""
+        self.forget(self.newest)

@@ -1,0 +1,66 @@
+"""Messages kept for clients that come back: within a bound for all, the newest, and gaps are known."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_mcp_gateway.gateway.backlog import Backlog, Budget
+from local_mcp_gateway.gateway.mail import Mail
+
+sizes = st.integers(0, 60)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), sizes)), st.integers(0, 100), st.integers(1, 5))
+def test_all_backlogs_together_keep_their_newest_within_the_bounds(
+    arriving: list[tuple[int, int]], most_bytes: int, most: int
+) -> None:
+    budget = Budget(most_bytes)
+    backlogs = [Backlog(budget, most) for _ in range(3)]
+    sent: list[list[bytes]] = [[], [], []]
+    for to, size in arriving:
+        sent[to].append(b"%d " % len(sent[to]) + b"x" * size)
+        assert backlogs[to].add(sent[to][-1]) == len(sent[to])
+        assert budget.bytes == sum(backlog.bytes for backlog in backlogs) <= most_bytes
+    for backlog, messages in zip(backlogs, sent, strict=True):
+        for number in range(len(messages) + 1):
+            kept = backlog.after(number)
+            assert kept == list(enumerate(messages, 1))[len(messages) - len(kept) :]
+            assert len(kept) <= most
+            assert backlog.lost_after(number) == len(messages) - number - len(kept)
+        backlog.clear()
+    assert budget.bytes == 0
+
+
+def test_who_keeps_the_most_gives_first() -> None:
+    budget = Budget(100)
+    small, large = Backlog(budget, 9), Backlog(budget, 9)
+    small.add(b"x" * 10)
+    for _ in range(4):
+        large.add(b"x" * 40)
+    assert (small.bytes, large.bytes) == (10, 80)
+
+
+@given(st.lists(sizes), st.integers(0, 9))
+def test_what_was_delivered_for_good_is_forgotten(arriving: list[int], number: int) -> None:
+    backlog = Backlog(Budget(), 100)
+    for size in arriving:
+        backlog.add(b"x" * size)
+    before = backlog.after(number)
+    backlog.forget(number)
+    assert backlog.after(0) == backlog.after(number) == before
+
+
+@given(st.lists(sizes, min_size=1), st.integers(1, 100))
+def test_mail_waits_whole_or_its_client_is_cut_off(arriving: list[int], most_bytes: int) -> None:
+    events: list[str] = []
+    mail = Mail(most_bytes, lambda: events.append("stir"), lambda: events.append("cut off"))
+    messages = [b"x" * size for size in arriving]
+    for message in messages:
+        mail.put(message)
+    if "cut off" in events:
+        assert sum(arriving) > most_bytes
+        assert (mail.take(), events.count("cut off")) == ([], 1)
+    else:
+        assert (mail.take(), events) == (messages, ["stir"] * len(messages))
+        assert mail.take() == []
