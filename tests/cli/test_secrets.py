@@ -34,7 +34,7 @@ def either(request: pytest.FixtureRequest, shipped: Place) -> Iterator[Place]:
 
 
 def key_file(place: Place) -> Path:
-    return place.home / ".config" / "local-mcp-gateway" / "secrets.key"
+    return place.home / ".config" / "local-mcp-gateway.key"
 
 
 def ran(place: Place, *arguments: str | Path, code: int = 0, **more: Any) -> str:
@@ -340,9 +340,9 @@ def test_the_key_is_on_the_disk_before_a_row_names_it(shipped: Place, needs_stra
 
 
 STEPS = {
-    r"fsync\(\d+<[^>]*secrets\.key": "the key's bytes",
+    r"fsync\(\d+<[^>]*local-mcp-gateway\.key": "the key's bytes",
     r"link(at)?\(": "its name",
-    r"fsync\(\d+<[^>]*/local-mcp-gateway>": "its folder",
+    r"fsync\(\d+<[^>]*/\.config>": "its folder",
     r"pwrite64\(\d+<[^>]*gateway\.db-wal>": "the row",
 }
 

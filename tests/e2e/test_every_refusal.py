@@ -217,7 +217,7 @@ def _(place: Place) -> Finished:
 def _(place: Place) -> Finished:
     ours = ("--database", place.database)
     place.run(*ours, "server", "add", "a", "--env", "A=1", "--", "true", bare=True)
-    (place.home / ".config" / "local-mcp-gateway" / "secrets.key").unlink()
+    (place.home / ".config" / "local-mcp-gateway.key").unlink()
     return place.run(*ours, "server", "show", "a", "--secrets", "--json", bare=True)
 
 

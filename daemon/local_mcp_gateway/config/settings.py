@@ -15,7 +15,7 @@ from local_mcp_gateway.errors import ConfigProblem, DatabasePathProblem
 from local_mcp_gateway.frozen import frozen
 
 DEFAULT_DATABASE = "~/.local-mcp-gateway-data/local-mcp-gateway.db"
-DEFAULT_KEY_FILE = "~/.config/local-mcp-gateway/secrets.key"
+DEFAULT_KEY_FILE = "~/.config/local-mcp-gateway.key"
 DATABASE_NAME = "local-mcp-gateway.db"
 ENVIRONMENT_PREFIX = "LMG_"
 
@@ -233,7 +233,7 @@ class Settings:
         if self.secrets.key_file:
             return _absolute(self.secrets.key_file)
         home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-        return _absolute(f"{home}/local-mcp-gateway/secrets.key")
+        return _absolute(f"{home}/local-mcp-gateway.key")
 
 
 def _absolute(text: str) -> Path:

@@ -75,10 +75,7 @@ def service_text(installation: Installation) -> str:
     text = re.sub(
         r"(?m)^(Exec\w+=)%h/\.local/bin/local-mcp-gateway", rf"\1{_literal(command)}", text
     )
-    credential = f"LoadCredential={CREDENTIAL}:"
-    # To the end of the line a path, with blanks as they are; only specifiers are read in it.
-    place = str(installation.key_file).replace("%", "%%")
-    text = re.sub(rf"(?m)^{credential}.*$", _literal(credential + place), text)
+    text = _with_key_file(text, str(installation.key_file))
     environment = [f"PATH={installation.path}"]
     if installation.key_file_set:
         environment.append(f"LMG_SECRETS__KEY_FILE={installation.key_file}")
@@ -115,6 +112,18 @@ def write_unit(name: str, text: str, folder: Path) -> str:
     temporary.chmod(0o644)
     temporary.replace(path)
     return "created" if before is None else "updated"
+
+
+def _with_key_file(text: str, path: str) -> str:
+    """Name the key file in the unit: a path up to the end of the line, in which specifiers are read.
+
+    systemd 257 does not start a unit that loads a path with a blank in it; then the gateway reads the
+    file by itself, as it does with one that is newer than the start.
+    """
+    if re.search(r"\s", path):
+        return re.sub(rf"(?m)^(Load|Set)Credential={CREDENTIAL}:.*\n", "", text)
+    line = f"LoadCredential={CREDENTIAL}:"
+    return re.sub(rf"(?m)^{line}.*$", _literal(line + path.replace("%", "%%")), text)
 
 
 def _stamp() -> str:
