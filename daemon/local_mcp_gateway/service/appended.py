@@ -67,8 +67,11 @@ class _Reader:
         for path in self._names:
             with suppress(FileNotFoundError, PermissionError):
                 if path.stat().st_ino not in {part.number for part in self._parts}:
-                    self._parts.append(_Part(path))
-                    yield from self._parts[-1].lines()
+                    newer = _Part(path)
+                    for part in self._parts:  # they may have grown until this one was made
+                        yield from part.lines()
+                    self._parts.append(newer)
+                    yield from newer.lines()
         while len(self._parts) > len(self._names):
             self._parts.pop(0).file.close()
 
