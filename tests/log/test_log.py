@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.log import configure, ignore, tee
 from local_mcp_gateway.log.events import EVENTS, LEVELS
-from local_mcp_gateway.log.file import LogFile
+from local_mcp_gateway.log.file import RotatedFile
 from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
 from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact, redact_text
 from local_mcp_gateway.log.unblocked import Unblocked
@@ -170,12 +170,12 @@ def test_a_field_with_a_harmless_name_is_shown(key: str) -> None:
 def test_lines_of_many_threads_never_mix() -> None:
     stream = io.StringIO()
     emit = configure("json", "info", stream)
-    threads = [
-        threading.Thread(
-            target=lambda n=n: [emit("call.finished", n=n, text="x" * 200) for _ in range(50)]
-        )
-        for n in range(8)
-    ]
+
+    def report(n: int) -> None:
+        for _ in range(50):
+            emit("call.finished", n=n, text="x" * 200)
+
+    threads = [threading.Thread(target=report, args=(n,)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -323,7 +323,7 @@ def test_an_event_that_waited_is_shown_with_the_time_when_it_happened() -> None:
 
 def test_a_log_file_is_rotated_and_holds_no_secret(tmp_path: Path) -> None:
     path = tmp_path / "x.log.jsonl"
-    log = LogFile(path, "info", most_bytes=1000)
+    log = configure("json", "info", RotatedFile(path, most_bytes=1000))
     for number in range(30):
         log("call.finished", n=number, token="abc")
     log("control.answered", verb="below the level")
@@ -338,4 +338,4 @@ def test_a_log_file_is_rotated_and_holds_no_secret(tmp_path: Path) -> None:
 
 
 def test_a_log_file_on_a_disk_that_refuses_is_no_error(tmp_path: Path) -> None:
-    LogFile(tmp_path / "nowhere" / "x.log.jsonl", "info")("guard.ready")
+    configure("json", "info", RotatedFile(tmp_path / "nowhere" / "x.log.jsonl"))("guard.ready")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.log.file import LogFile
+from local_mcp_gateway.log import configure
+from local_mcp_gateway.log.file import RotatedFile
 from local_mcp_gateway.service.appended import appended
 from tests.harness import DEADLINE_S
 
@@ -86,8 +87,8 @@ def test_a_line_that_is_half_written_waits_for_its_end(path: Path) -> None:
 
 
 def test_a_burst_over_many_rotations_is_seen_whole(path: Path) -> None:
-    write = LogFile(path, "debug", most_bytes=40_000)
-    write("burst.began", n=-1)
+    write = configure("json", "debug", RotatedFile(path, most_bytes=40_000))
+    write("call.finished", n=-1)
     lines = appended(path, follow=True)
     upto_now(lines)
     seen = threading.Semaphore(0)
@@ -96,7 +97,7 @@ def test_a_burst_over_many_rotations_is_seen_whole(path: Path) -> None:
         for n in range(3_000):
             if n >= 300:  # at most two files ahead of the reader
                 assert seen.acquire(timeout=DEADLINE_S)
-            write("burst.goes_on", n=n)
+            write("call.finished", n=n)
 
     writer = threading.Thread(target=burst)
     writer.start()

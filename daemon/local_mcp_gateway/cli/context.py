@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.log import Log
 
 
 @frozen
@@ -56,7 +56,7 @@ class Invocation:
                 f"The data folder {folder} cannot be created: {error.strerror}."
             ) from None
 
-    def emitter(self, *, default_level: str = "warning") -> Emit:
+    def emitter(self, *, default_level: str = "warning") -> Log:
         """Return the log of this command: warnings only unless asked, since results are on stdout."""
         from local_mcp_gateway import log  # noqa: PLC0415  commands without a log do not pay for it
 

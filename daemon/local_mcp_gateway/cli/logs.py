@@ -95,11 +95,11 @@ def logs(
 
 def _printer(*, as_json: bool) -> Callable[[history.Line], None]:
     from local_mcp_gateway.log import AT
-    from local_mcp_gateway.log.render import open_pipeline
+    from local_mcp_gateway.log.render import Pipeline
 
-    write = open_pipeline("json" if as_json else "console", "debug", sys.stdout)
+    pipeline = Pipeline("json" if as_json else "console", "debug", sys.stdout)
 
     def show(line: history.Line) -> None:
-        write(line.event, {**line.fields, AT: line.at.timestamp()}, line.level)
+        pipeline.write(line.event, {**line.fields, AT: line.at.timestamp()}, line.level)
 
     return show

@@ -11,11 +11,32 @@ loaded at the first event that is written, so a command that only reads never pa
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TextIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.log.render import Pipeline
 
 Emit = Callable[..., None]
 """`emit("noun.past_verb", key_unit=value, …)`: how layers below `service` report, without a logger."""
+
+
+class Sink(Protocol):
+    """What lines are written to: a stream of text, or a `RotatedFile`."""
+
+    def write(self, text: str, /) -> object:
+        """Take a line."""
+
+    def flush(self) -> object:
+        """Let go of what was taken."""
+
+    def isatty(self) -> bool:
+        """Tell whether somebody watches."""
+
+    def fileno(self) -> int:
+        """Return the descriptor behind it. Raises OSError or ValueError if there is none."""
+
 
 AT = "_at"
 """A field that is never shown: when the event happened, in seconds since 1970, if not now."""
@@ -37,25 +58,39 @@ def tee(*targets: Emit) -> Emit:
     return emit
 
 
-def configure(format: str, level: str, stream: TextIO | None = None) -> Emit:
+def configure(format: str, level: str, stream: Sink | None = None) -> Log:
     """Return the Emit that renders events to `stream` (default: stderr), from any thread.
 
     `format` is auto, console, json or journal; `level` the least level that is written, empty for
     info. Rendering is synchronous: an event has left the process before the next step begins, which
     is what lets a test (or a person) tell from the log in which phase a process was killed.
     """
-    pipeline: Callable[..., None] | None = None
+    return Log(format, level or "info", stream)
 
-    def emit(event: str, /, **fields: object) -> None:
-        nonlocal pipeline
+
+class Log:
+    """An Emit that renders; see `configure`."""
+
+    def __init__(self, format: str, level: str, stream: Sink | None) -> None:
+        self._format, self._level, self._stream = format, level, stream
+        self._pipeline: Pipeline | None = None
+
+    def __call__(self, event: str, /, **fields: object) -> None:
+        """Write one event."""
+        pipeline = self._pipeline
         if pipeline is None:
             from local_mcp_gateway.log.events import LEVELS, level_of
 
-            if LEVELS[str(fields.get(LEVEL) or level_of(event))] < LEVELS[level or "info"]:
+            if LEVELS[str(fields.get(LEVEL) or level_of(event))] < LEVELS[self._level]:
                 return  # nothing to write yet, so nothing to load for it
-            from local_mcp_gateway.log.render import open_pipeline
+            from local_mcp_gateway.log.render import Pipeline
 
-            pipeline = open_pipeline(format, level or "info", stream or sys.stderr)
-        pipeline(event, fields)
+            stream = self._stream or sys.stderr
+            pipeline = self._pipeline = Pipeline(self._format, self._level, stream)
+        pipeline.write(event, fields)
 
-    return emit
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write the lines of the events inside with one call at the end."""
+        with nullcontext() if self._pipeline is None else self._pipeline.together():
+            yield

@@ -8,10 +8,12 @@ import re
 import shutil
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
+
+    from local_mcp_gateway.log import Sink
 
 WIDTH = 100
 """Of what is no terminal; a terminal says its own."""
@@ -21,7 +23,7 @@ _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _MARKS = {"debug": ("·", "2"), "info": (" ", "32"), "warning": ("!", "33"), "error": ("✗", "31")}
 
 
-def console_renderer(stream: TextIO) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
+def console_renderer(stream: Sink) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
     """Return structlog's last processor for a console; colours only on a terminal, never with NO_COLOR."""
     coloured = stream.isatty() and not os.environ.get("NO_COLOR")
     home = str(Path("~").expanduser())

@@ -5,15 +5,8 @@ JSON lines of the same form as on stderr. Full files are renamed to `.1`, the on
 
 from __future__ import annotations
 
-import json
-import threading
-import time
-from datetime import UTC, datetime
+import os
 from typing import TYPE_CHECKING
-
-from local_mcp_gateway.log import LEVEL
-from local_mcp_gateway.log.events import LEVELS, level_of
-from local_mcp_gateway.log.redact import redact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,34 +14,51 @@ if TYPE_CHECKING:
 MOST_BYTES = 4 * 1024 * 1024
 
 
-class LogFile:
-    """An Emit that appends to a file; safe from any thread, and silent when the disk refuses."""
+class RotatedFile:
+    """Where `configure` writes lines to. Raises OSError when the disk refuses."""
 
-    def __init__(self, path: Path, level: str, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, path: Path, *, most_bytes: int = MOST_BYTES) -> None:
         self._path = path
-        self._least = LEVELS[level]
         self._most = most_bytes
-        self._lock = threading.Lock()
+        self._descriptor = -1
+        self._number = -1
 
-    def __call__(self, event: str, /, **fields: object) -> None:
-        """Append one event."""
-        level = str(fields.pop(LEVEL, None) or level_of(event))
-        if LEVELS[level] < self._least:
-            return
-        now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        shown = redact(fields)
-        assert isinstance(shown, dict)
-        line = {"timestamp": now, "level": level, "event": event, **shown}
-        with self._lock:
-            self._append(json.dumps(line, default=str) + "\n")
+    def write(self, line: str) -> None:
+        """Append a line, with one system call; rename the file when it is full.
 
-    def _append(self, line: str) -> None:
-        # Opened for each line: a process that was refused may write beside us, and rotation is a rename.
+        A process that was refused may write beside us, and whoever fills the file renames it.
+        """
+        data = line.encode()
+        status = self._status()
+        if status is None or status.st_ino != self._number:
+            status = self._open()
+        os.write(self._descriptor, data)
+        if status.st_size + len(data) > self._most:
+            self._path.replace(self._path.with_name(self._path.name + ".1"))
+
+    def flush(self) -> None:
+        """Do nothing: a line that is written has left the process."""
+
+    def isatty(self) -> bool:
+        """Say that nobody watches."""
+        return False
+
+    def fileno(self) -> int:
+        """Return the descriptor that was written to last."""
+        return self._descriptor
+
+    def _status(self) -> os.stat_result | None:
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
-                full = file.tell() > self._most
-            if full:
-                self._path.replace(self._path.with_name(self._path.name + ".1"))
-        except OSError:
-            return
+            return self._path.stat()
+        except FileNotFoundError:
+            return None
+
+    def _open(self) -> os.stat_result:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o600)
+        status = os.fstat(self._descriptor)
+        self._number = status.st_ino
+        return status

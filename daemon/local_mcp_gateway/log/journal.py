@@ -11,10 +11,12 @@ import json
 import os
 import re
 import socket
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from local_mcp_gateway.log import Sink
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "local-mcp-gateway"
@@ -23,7 +25,7 @@ _ALIASES = {"tag": "MIGRATION", "message": "TEXT", "priority": "PRIORITY_GIVEN"}
 """`tag` is always a migration's; MESSAGE and PRIORITY have meanings of their own in the journal."""
 
 
-def is_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+def is_journal(stream: Sink, environment: Mapping[str, str] = os.environ) -> bool:
     """Tell whether `stream` is the very socket that systemd connected to the journal.
 
     JOURNAL_STREAM is inherited by children whose stderr goes elsewhere, hence the comparison.

@@ -6,30 +6,28 @@ UTC with microseconds; on the console, where somebody watches, local time of day
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
-from collections.abc import Callable, MutableMapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.log import AT, LEVEL
+from local_mcp_gateway.log import AT, LEVEL, Sink
 from local_mcp_gateway.log.console import console_renderer
 from local_mcp_gateway.log.events import LEVELS, level_of
 from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
+from local_mcp_gateway.log.line import json_line
 from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact
 
 if TYPE_CHECKING:
     from structlog.typing import Processor, WrappedLogger
 
-UTC_MICROSECONDS = "%Y-%m-%dT%H:%M:%S.%fZ"
 EventDict = MutableMapping[str, Any]
-Write = Callable[..., None]
-"""`write(event, fields, level=None)`; the level is the table's unless it comes out of a file."""
 
 
-def choose_format(format: str, stream: TextIO) -> str:
+def choose_format(format: str, stream: Sink) -> str:
     """Resolve `auto`: the journal if the stream leads there, a console for a terminal, else JSON."""
     if format != "auto":
         return format
@@ -38,35 +36,33 @@ def choose_format(format: str, stream: TextIO) -> str:
     return "console" if stream.isatty() else "json"
 
 
-def open_pipeline(format: str, level: str, stream: TextIO) -> Write:
-    """Return the function that renders one event; safe to call from any thread."""
-    least = LEVELS[level]
-    chosen = choose_format(format, stream)
-    logger = _journal_logger() if chosen == "journal" else _line_logger(chosen, stream)
+class Pipeline:
+    """The way of events to one output; safe to use from any thread."""
 
-    def write(event: str, fields: dict[str, object], known_level: str | None = None) -> None:
+    def __init__(self, format: str, level: str, stream: Sink) -> None:
+        self._least = LEVELS[level]
+        chosen = choose_format(format, stream)
+        self._lines = _Lines(stream)
+        self._logger = (
+            _journal_logger() if chosen == "journal" else _line_logger(chosen, stream, self._lines)
+        )
+
+    def write(self, event: str, fields: dict[str, object], known_level: str | None = None) -> None:
+        """Render one event; the level is the table's unless it comes out of a file."""
         given = fields.pop(LEVEL, None)
         name = str(given) if given else known_level or level_of(event)
-        if LEVELS[name] >= least:
-            getattr(logger, name)(event, **fields)
+        if LEVELS[name] >= self._least:
+            getattr(self._logger, name)(event, **fields)
 
-    return write
+    def together(self) -> AbstractContextManager[None]:
+        """Write the lines that are rendered inside with one call at the end; the journal wants each."""
+        return self._lines.together()
 
 
-def _line_logger(format: str, stream: TextIO) -> Any:
-    structlog = _import_structlog()
+def _line_logger(format: str, stream: Sink, lines: _Lines) -> Any:
     if format == "console":
-        tail: list[Processor] = [
-            _time_of_day,
-            console_renderer(stream),
-        ]
-    else:
-        tail = [
-            _utc_time,
-            _names_first,
-            structlog.processors.JSONRenderer(serializer=_as_json),
-        ]
-    return _wrap(structlog, _Lines(stream), tail)
+        return _wrap(lines, [_redact, _time_of_day, console_renderer(stream)])
+    return _wrap(lines, [_json])
 
 
 def _journal_logger() -> Any:
@@ -86,17 +82,18 @@ def _journal_logger() -> Any:
             sys.stderr.write(text + "\n")
         raise structlog.DropEvent
 
-    return _wrap(structlog, None, [send])
+    return _wrap(None, [_redact, send])
 
 
-def _wrap(structlog: Any, sink: object, tail: list[Processor]) -> Any:
-    return structlog.wrap_logger(
+def _wrap(sink: object, tail: list[Processor]) -> Any:
+    structlog = _import_structlog()
+    logger = structlog.wrap_logger(
         sink,
-        processors=[structlog.processors.add_log_level, _redact, *tail],
+        processors=[structlog.processors.add_log_level, *tail],
         wrapper_class=structlog.make_filtering_bound_logger(0),
         context_class=dict,
-        cache_logger_on_first_use=True,
     )
+    return logger.bind()
 
 
 def _redact(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
@@ -106,51 +103,59 @@ def _redact(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
     }
 
 
-def _happened(event_dict: EventDict) -> datetime:
+def _happened(event_dict: EventDict) -> float:
     """Return when the event happened: now, unless it waited in a queue or comes out of a file."""
-    return datetime.fromtimestamp(event_dict.pop(AT, None) or time.time(), UTC)
+    return event_dict.pop(AT, None) or time.time()
 
 
 def _time_of_day(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    happened = _happened(event_dict).astimezone()
+    happened = datetime.fromtimestamp(_happened(event_dict)).astimezone()
     event_dict["timestamp"] = happened.strftime("%H:%M:%S.%f")[:-3]
     return event_dict
 
 
-def _utc_time(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    event_dict["timestamp"] = _happened(event_dict).strftime(UTC_MICROSECONDS)
-    return event_dict
-
-
-def _names_first(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    first = {key: event_dict.pop(key) for key in ("timestamp", "level", "event")}
-    return {**first, **event_dict}
-
-
-def _as_json(value: object, **_: object) -> str:
-    # ASCII only: U+2028 would split a line for some readers, and half a surrogate pair of a file name
-    # cannot be encoded at all.
-    return json.dumps(value, default=str)
+def _json(_: WrappedLogger, __: str, event_dict: EventDict) -> str:
+    happened = _happened(event_dict)
+    return json_line(happened, event_dict["level"], event_dict["event"], event_dict)
 
 
 class _Lines:
     """A line writer: one write call a line, so that lines of several threads never mix."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Sink) -> None:
         self._stream = stream
         self._lock = threading.Lock()
+        self._held: list[str] | None = None
 
     def msg(self, message: str) -> None:
         with self._lock:
-            try:
-                self._stream.write(message + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):
-                # Whoever read our stderr has gone, or the disk that it goes to is full. That is no
-                # reason to stop guarding a database.
-                return
+            if self._held is None:
+                self._write(message + "\n")
+            else:
+                self._held.append(message + "\n")
 
     debug = info = warning = error = msg
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        with self._lock:
+            self._held = []
+        try:
+            yield
+        finally:
+            with self._lock:
+                held, self._held = self._held, None
+                if held:
+                    self._write("".join(held))
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            # Whoever read our stderr has gone, or the disk that it goes to is full. That is no
+            # reason to stop guarding a database.
+            return
 
 
 def _import_structlog() -> Any:

@@ -23,8 +23,8 @@ from local_mcp_gateway import __version__
 from local_mcp_gateway.database.connect import SQLITE_VERSION
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, PortInUse
-from local_mcp_gateway.log import tee
-from local_mcp_gateway.log.file import LogFile
+from local_mcp_gateway.log import configure, tee
+from local_mcp_gateway.log.file import RotatedFile
 from local_mcp_gateway.log.journal import is_journal
 from local_mcp_gateway.log.unblocked import Unblocked
 from local_mcp_gateway.service import listen, places
@@ -38,15 +38,15 @@ from local_mcp_gateway.service.signals import Signals
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.guard import GuardReport
-    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.log import Emit, Log
     from local_mcp_gateway.service.serving import Serving
 
 
-def serve(serving: Serving, emit: Emit) -> Exit:
+def serve(serving: Serving, log: Log) -> Exit:
     """Run the service until a signal ends it, and return the exit code. Main thread only.
 
     Every error becomes an event, here and nowhere else, so that stderr stays one stream of events.
@@ -58,15 +58,15 @@ def serve(serving: Serving, emit: Emit) -> Exit:
     settings = serving.settings
     with suppress(DatabasePathProblem):  # said when the guard asks for it
         _prepare_folder(settings)
-    unblocked = Unblocked(emit)
-    # The diary comes before stderr: what somebody has seen is written down.
-    emit = tee(StartRecord(settings.database_path), unblocked, status)
+    outputs = [Unblocked(log)]
     if places.wants_log() or not is_journal(sys.stderr):
-        log = places.place_log(settings.database_path)
-        emit = tee(LogFile(log, settings.log.level or "info"), emit)
+        file = RotatedFile(places.place_log(settings.database_path))
+        outputs.insert(0, Unblocked(configure("json", settings.log.level, file)))
+    # Files come before stderr: what somebody has seen is written down.
+    emit = tee(StartRecord(settings.database_path), *outputs, status)
     with Signals() as signals:
         try:
-            anyio.run(partial(run, serving, emit, notifier, status, signals, unblocked))
+            anyio.run(partial(run, serving, emit, notifier, status, signals, outputs))
         except Exception as error:  # noqa: BLE001  the last door of the service
             return say_end(cause_of(error), emit, notifier)
     return Exit.OK
@@ -78,7 +78,7 @@ async def run(
     notifier: Notifier,
     status: StatusLine,
     signals: Signals,
-    unblocked: Unblocked,
+    outputs: Sequence[Unblocked],
 ) -> None:
     """Go through the story of a start, serve until the stop, and leave in the right order."""
     from local_mcp_gateway.service.life import Life  # noqa: PLC0415  refusals need none of it
@@ -100,14 +100,24 @@ async def run(
         async with _guarding(serving, emit, notifier, status, signals) as report:
             require_own_tables(settings.database_path, settings.migrations_folder)
             listener = listener or listen.bind(settings.gateway.host, settings.gateway.port)
-            life = Life(serving, emit, notifier, status, signals, unblocked.start)
+            life = Life(serving, emit, notifier, status, signals, partial(_start, outputs))
             try:
                 await life.serve(listener, report)
             finally:
-                await anyio.to_thread.run_sync(unblocked.stop)
+                await anyio.to_thread.run_sync(_stop, outputs)
     finally:
         if listener is not None:
             listener.close()
+
+
+def _start(outputs: Sequence[Unblocked]) -> None:
+    for output in outputs:
+        output.start()
+
+
+def _stop(outputs: Sequence[Unblocked]) -> None:
+    for output in outputs:
+        output.stop()
 
 
 def _listener(serving: Serving) -> socket.socket | None:

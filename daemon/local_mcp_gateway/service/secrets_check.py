@@ -52,13 +52,8 @@ def check_secrets(settings: Settings) -> Iterator[Said]:
         )
         yield "note", said, "Move it, and name its place with `[secrets] key_file`."
     elif not (shut or plain or keys.fault):
-        copy = f"Keep a copy of {keys.file}, apart from the backups."
-        said = (
-            f"{len(sealed)} sealed, all of them open. {copy}"
-            if sealed
-            else "There are none to seal."
-        )
-        yield "ok", said, ""
+        copy = f"; keep a copy of {keys.file}, apart from the backups" if sealed else ""
+        yield "ok", f"{len(sealed)} sealed values, all of them open{copy}.", ""
 
 
 def _values(settings: Settings) -> list[Entry]:
