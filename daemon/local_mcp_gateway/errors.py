@@ -364,6 +364,14 @@ class DiskProblem(GatewayError):
     default_hint = "Free room or repair the disk, then start again."
 
 
+class OutputLost(GatewayError):
+    """What a command printed could not be written (a full disk behind `>`); its work is done all the same."""
+
+    code = "output_lost"
+    exit_code = Exit.UNEXPECTED
+    default_hint = "Free room, or let it print elsewhere; what it has changed stays changed."
+
+
 # --- an upstream server -------------------------------------------------------------------------
 
 

@@ -246,6 +246,7 @@ ELSEWHERE = {
     "unexpected": "the last door; nothing is meant to reach it",
     "interrupted": "tests/guard/test_guard.py: a stop is no error, exit 0",
     "no_room": "tests/cli/test_backup.py: a small disk, as root",
+    "output_lost": "tests/cli/test_streams.py: there is no stdout to look at",
     "disk": "faults/: EIO and ENOSPC at every write",
 }
 BY_CODE = {situation.code: situation for situation in situations()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_mcp_gateway.cli.streams import lost
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service import history
 from local_mcp_gateway.service.call_history import calls_in
@@ -90,6 +91,8 @@ def logs(
         for coming in events:
             if coming and wanted.has(coming):
                 show(coming)
+                if lost(sys.stdout):
+                    break
     return Exit.OK
 
 

@@ -7,19 +7,18 @@ is wrong; what to do) or, with `--json`, one object on stdout; no traceback reac
 from __future__ import annotations
 
 import gc
-import io
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import click
 
 from local_mcp_gateway import __version__
+from local_mcp_gateway.cli import streams
 from local_mcp_gateway.cli.context import Invocation
 from local_mcp_gateway.cli.lazy import LazyGroup, Target
-from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
+from local_mcp_gateway.errors import Exit, GatewayError, OutputLost, UsageProblem
 
 COMMANDS = {
     "serve": Target("serve:serve", "Guard the database, then serve every profile."),
@@ -90,27 +89,15 @@ def coloured() -> bool | None:
 
 def main() -> NoReturn:
     """Run the command line and exit with the code of the contract."""
-    _open_streams()
+    streams.open_streams()
     try:
-        _answer()
+        sys.exit(_reported(_answer()))
     finally:
-        _let_go(sys.stdout)
-        _let_go(sys.stderr)
+        streams.let_go(sys.stdout)
+        streams.let_go(sys.stderr)
 
 
-def _open_streams() -> None:
-    """Give a standard stream that came closed its place: the next file to be opened would take it.
-
-    What is printed may name a file whose name is no UTF-8: its bytes come out as they are.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
-
-
-def _answer() -> NoReturn:
+def _answer() -> Exit:
     as_json = "--json" in sys.argv
     try:
         # Without standalone mode click neither prints errors nor exits: both are said here, once.
@@ -118,54 +105,56 @@ def _answer() -> NoReturn:
         sys.stdout.flush()
         gc.freeze()  # the interpreter need not look through everything for cycles as it ends
     except GatewayError as error:
-        sys.exit(say(error, as_json=as_json))
+        return say(error, as_json=as_json)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-        sys.exit(Exit.USAGE)
+        return Exit.USAGE
     except click.UsageError as error:
         context = error.ctx
         where = context.command_path if context else "local-mcp-gateway"
         problem = UsageProblem(error.format_message(), hint=f"See `{where} --help`.")
-        sys.exit(say(problem, as_json=as_json))
+        return say(problem, as_json=as_json)
     except click.ClickException as error:
-        sys.exit(say(UsageProblem(error.format_message()), as_json=as_json))
+        return say(UsageProblem(error.format_message()), as_json=as_json)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
-        sys.exit(Exit.OK)
-    except BrokenPipeError:
-        sys.exit(Exit.OK)  # the reader (head, less) has gone: nothing is left to say
+        return Exit.OK
     except Exception as error:
+        if error is streams.lost(sys.stdout):
+            return Exit.OK  # it prints without an end, and nobody reads it any more
         if "debug" in sys.argv or os.environ.get("LMG_LOG__LEVEL") == "debug":
             raise
         unexpected = GatewayError(f"Unexpected {type(error).__name__}: {error}.")
-        sys.exit(say(unexpected, as_json=as_json))
-    sys.exit(code if isinstance(code, int) else Exit.OK)
+        return say(unexpected, as_json=as_json)
+    return Exit(code) if isinstance(code, int) else Exit.OK
 
 
-def _let_go(stream: TextIO) -> None:
-    """Drop what a stream could not take: the interpreter would end with a code of its own for it."""
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def _reported(code: Exit) -> Exit:
+    """Say that what was printed did not arrive; a reader that has gone (head, less) wanted no more."""
+    reason = streams.lost(sys.stdout)
+    if reason is None or isinstance(reason, BrokenPipeError):
+        return code
+    return code or say(
+        OutputLost(f"It is done, but what it printed could not be written: {reason.strerror}."),
+        as_json=False,
+    )
 
 
 def say(error: GatewayError, *, as_json: bool) -> Exit:
     """Print an error where its reader looks, and return the exit code that goes with it."""
-    with suppress(OSError):  # a full disk, a terminal that is gone: the code says it still
-        if as_json:
-            import json  # noqa: PLC0415  only on the way to an error
+    if as_json:
+        import json  # noqa: PLC0415  only on the way to an error
 
-            click.echo(json.dumps({"error": error.as_json()}, indent=2))
-        else:
-            from local_mcp_gateway.cli.render import sentence  # noqa: PLC0415
+        click.echo(json.dumps({"error": error.as_json()}, indent=2))
+        if not streams.lost(sys.stdout):
+            return error.exit_code
+    from local_mcp_gateway.cli.render import sentence  # noqa: PLC0415
 
-            message = sentence(error.message, err=True)
-            colour = "red" if error.exit_code else None
-            click.secho(message, fg=colour, err=True, color=coloured())
-            if "excerpt" in error.data:
-                click.echo(error.data["excerpt"], err=True)
-            if error.hint:
-                click.echo(sentence(error.hint, mark="→ ", err=True), err=True)
+    message = sentence(error.message, err=True)
+    colour = "red" if error.exit_code else None
+    click.secho(message, fg=colour, err=True, color=coloured())
+    if "excerpt" in error.data:
+        click.echo(error.data["excerpt"], err=True)
+    if error.hint:
+        click.echo(sentence(error.hint, mark="→ ", err=True), err=True)
     return error.exit_code

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_mcp_gateway.cli.streams import end_when_unread
 from local_mcp_gateway.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
         raise UsageProblem(
             f"--url {url} is no address: {error}.", hint="Write http://HOST:PORT."
         ) from None
+    end_when_unread(sys.stdout)
     bridge.run(sys.stdin.buffer)
     if bridge.refused is not None:
         raise UsageProblem(f"The gateway refused the client: {bridge.refused}.")
