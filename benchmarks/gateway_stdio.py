@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.gateway import compare, side
+from benchmarks.gateway_peers import ours, started
 from benchmarks.table import Row, Size
 
 CHILD = shlex.join((sys.executable, str(Path(__file__).parent / "child.py"), "s"))
@@ -24,8 +25,12 @@ def measure(size: Size) -> Iterable[Row]:
             "floor": stack.enter_context(side("mux_floor", CHILD)),
             "gateway": stack.enter_context(side("gateway_process", folder, f"stdio:s:{CHILD}")),
         }
+        daemon = ours(Path(folder), "serve", "--", *shlex.split(CHILD))
+        sides["serve"] = stack.enter_context(started(daemon))[:2]
         found = asyncio.run(compare(sides, size, b"s_echo"))
-    floor, gateway = found["floor"], found["gateway"]
+    floor, gateway, serve = found["floor"], found["gateway"], found["serve"]
     note = f"floor {floor[1]:.0f}/s, gateway {gateway[1]:.0f}/s"
+    told = f"{serve[1]:.0f}/s, each call in the log of the daemon, its file and its database"
     yield Row("stdio: p50, gateway / floor", gateway[0] / floor[0], "×")
     yield Row("stdio: calls/s at 32, gateway / floor", gateway[1] / floor[1], "×", None, 0.85, note)
+    yield Row("stdio: calls/s at 32, serve / floor", serve[1] / floor[1], "×", note=told)
