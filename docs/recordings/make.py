@@ -78,6 +78,13 @@ def operate(page: Page, manager: UserManager, folder: MigrationFolder) -> None:
     page.say("Install it: the unit is written, started and waited for, and its start is shown.")
     show(COMMAND, "service", "install")
     show("systemctl", "--user", "show", UNIT, "-p", "ActiveState,SubState,StatusText,NRestarts")
+    page.say(
+        "A server with a token: the database and its backups have it sealed, the server in plain."
+    )
+    time_server = ("--", sys.executable, "-m", "mcp_server_time")
+    show(COMMAND, "server", "add", "time", "--env", "TOKEN=hunter2", *time_server)
+    show(COMMAND, "server", "test", "time")
+    show(COMMAND, "server", "show", "time")
     page.say("A migration is added, and the running service told. No request is lost.")
     tag = folder.add("add_tags", "CREATE TABLE tags (id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
     systemctl("reload")

@@ -3,8 +3,8 @@
     python -m tests.service.booted        as root; needs systemd-container and libpam-systemd
 
 Lingering needs logind, so a whole boot. In the first one a user without a session installs the service
-with `--linger`; in the second nobody logs in, and the service has to be there. Nothing outside of the
-overlay is written.
+with `--linger`; in the second nobody logs in, and the service has to be there, with the key of a server's
+token loaded as a credential. Nothing outside of the overlay is written.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 USER = "lab-user"
 UID = 4242
 COMMAND = Path(sys.executable).with_name("local-mcp-gateway")
+PLAIN = Path(__file__).parents[1] / "gateway" / "servers" / "plain.py"
 UNIT = """
 [Unit]
 Requires=basic.target
@@ -37,6 +38,7 @@ useradd -m -u {UID} -s /bin/sh {USER}
 systemctl start user@{UID}.service
 {AS_USER} {COMMAND} service install --linger
 {AS_USER} {COMMAND} service status --json >/installed.json
+{AS_USER} {COMMAND} server add plain --env TOKEN=hunter2 -- {sys.executable} {PLAIN}
 {AS_USER} {COMMAND} doctor --json >/doctor.json || true
 """
 SECOND = f"""
@@ -44,6 +46,9 @@ until {AS_USER} systemctl --user is-active local-mcp-gateway; do sleep 0.2; done
 test -z "$(loginctl list-sessions --no-legend)"
 {AS_USER} {COMMAND} service status --json >/lingering.json
 {AS_USER} {COMMAND} db status
+mv /home/{USER}/.config/local-mcp-gateway.key /home/{USER}/away
+pid=$({AS_USER} {COMMAND} call pid)
+tr '\\0' '\\n' </proc/$pid/environ | grep -x TOKEN=hunter2
 {AS_USER} {COMMAND} service uninstall
 """
 
@@ -110,7 +115,9 @@ def main() -> None:
         lingering = json.loads((root / "lingering.json").read_text())
         assert (lingering["state"], lingering["linger"]) == ("active", True), lingering
         assert (root / f"home/{USER}/.local-mcp-gateway-data/local-mcp-gateway.db").exists()
-    sys.stdout.write("booted twice: the service lingers, and its data outlives the uninstall\n")
+    sys.stdout.write(
+        "booted twice: the service lingers, has its key, and its data outlives the uninstall\n"
+    )
 
 
 if __name__ == "__main__":
