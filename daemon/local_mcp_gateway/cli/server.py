@@ -268,7 +268,7 @@ def _state(server: dict[str, Any]) -> str | None:
         return None
     reason = str(live["reason"] or "")
     reason = reason if len(reason) <= REASON else f"{reason[: REASON - 1]}…"
-    return f"{live['state']}: {reason}" if live["state"] == "failed" else str(live["state"])
+    return f"{live['state']}: {reason}" if reason else str(live["state"])
 
 
 def _tools(live: dict[str, Any] | None) -> str | None:

@@ -170,7 +170,7 @@ class Hub:
 
     def _notified(self, upstream: Upstream, method: str, params: bytes) -> None:
         if method in LIST_CHANGED:
-            upstream.changed(frozenset(LIST_CHANGED[method]))
+            upstream.keeper.changed(frozenset(LIST_CHANGED[method]))
         elif method == "notifications/resources/updated":
             self._updated(upstream.name, params)
         elif method not in {"notifications/cancelled", "notifications/progress"}:
@@ -273,7 +273,7 @@ class Hub:
                 name,
                 {
                     "state": upstream.state.value,
-                    "reason": upstream.reason,
+                    "reason": upstream.reason or upstream.keeper.fault,
                     "retry_at": upstream.retry_at,
                     "tools": len(lists[CatalogKind.TOOLS]) if lists else None,
                     "held": sorted(upstream.shelf.held),

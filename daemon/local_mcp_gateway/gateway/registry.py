@@ -78,6 +78,7 @@ class Registry:
         members = self.members(profile)
         for upstream in members:
             upstream.want()
+            upstream.keeper.asked()
         unknown = [upstream.known() for upstream in members if upstream.shelf.lists is None]
         if unknown:
             with suppress(TimeoutError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.gateway.approval import judge
+from local_mcp_gateway.gateway.catalog import LISTS
 from local_mcp_gateway.store.model import CatalogKind
 
 if TYPE_CHECKING:
@@ -41,15 +42,17 @@ class Shelf:
         return self._judge()
 
     def take(self, lists: Lists) -> News:
-        """Take over lists that the server has just given."""
+        """Take over lists that the server has just given; the others stay as they were."""
         before = self.lists or {}
+        self.lists = {**dict.fromkeys(LISTS, ()), **before, **lists}
+        changed = frozenset(kind for kind in lists if lists[kind] != before.get(kind))
+        if CatalogKind.TOOLS not in lists:
+            return News(changed, ())
         known = {item.key: item.raw for item in before.get(CatalogKind.TOOLS, ())}
         told = {
             item.key for item in lists[CatalogKind.TOOLS] if item.raw == known.get(item.key)
         } & self.held
-        self.lists = lists
-        altered = tuple(name for name in self._judge() if name not in told)
-        return News(frozenset(kind for kind in lists if lists[kind] != before.get(kind)), altered)
+        return News(changed, tuple(name for name in self._judge() if name not in told))
 
     def approve(self, approved: Mapping[str, bytes]) -> bool:
         """Take over approvals that a person gave; tell whether another set of tools is held now."""

@@ -23,7 +23,7 @@ from local_mcp_gateway.gateway.alarms import Alarms, Deadline
 from local_mcp_gateway.gateway.call import SAFE, Call, UpstreamLost
 from local_mcp_gateway.gateway.connection import SILENT
 from local_mcp_gateway.gateway.hooks import Hooks, Open, State, Waiters, backoff_s, moment_in
-from local_mcp_gateway.gateway.listing import fetch_lists
+from local_mcp_gateway.gateway.keeper import Keeper
 from local_mcp_gateway.gateway.shelf import Shelf
 from local_mcp_gateway.store.model import ServerKind
 
@@ -40,8 +40,6 @@ KEPT_LINES: Final = 20
 PONG_S: Final = 5.0
 """How long a server that let a call time out may take to answer a ping."""
 LEAST_PAUSE_S: Final = 1.0
-SETTLE_S: Final = 0.05
-"""How long list_changed notifications are gathered before the lists are fetched again."""
 
 
 class Upstream:
@@ -58,6 +56,7 @@ class Upstream:
         self.definition = definition
         self.identity: Identity | None = None
         self.shelf = Shelf(hold=options.hold_altered_tools)
+        self.keeper = Keeper(self, options, emit)
         self.state = State.IDLE
         self.reason: str | None = None
         self.retry_at: str | None = None
@@ -69,9 +68,6 @@ class Upstream:
         self._events = hooks.events(self)
         self._connection: Connection | None = None
         self._wanted = asyncio.Event()
-        self._stale = asyncio.Event()
-        self._announced: frozenset[CatalogKind] = frozenset()
-        self._listed = asyncio.Event()
         self._waiters = Waiters()
         self._alarms = Alarms(min(1.0, options.call_timeout_s / 10))
         self._in_flight = 0
@@ -110,12 +106,11 @@ class Upstream:
         """Return once the lists are known; ask for a connection if they are not. No deadline."""
         if self.shelf.lists is None:
             self._wanted.set()
-            await self._listed.wait()
+            await self.keeper.known.wait()
 
-    def changed(self, kinds: frozenset[CatalogKind]) -> None:
-        """Fetch the lists again soon: the server said that these changed."""
-        self._announced |= kinds
-        self._stale.set()
+    def listed(self, changed: frozenset[CatalogKind], announced: frozenset[CatalogKind]) -> None:
+        """Tell that lists were fetched: which are different, and of which the server said so."""
+        self._hooks.listed(self, changed, announced)
 
     async def call(self, call: Call) -> Answer:
         """Forward a request. A request that the server never saw is sent once more."""
@@ -200,7 +195,7 @@ class Upstream:
         except Exception as error:  # noqa: BLE001  whatever one server does stays with that server
             return f"{type(error).__name__}: {error}"
         self._came_up(connection, began)
-        refreshing = asyncio.create_task(self._keep_lists(connection))
+        refreshing = asyncio.create_task(self.keeper.run(connection))
         try:
             return await self._until_lost_or_idle(connection)
         finally:
@@ -216,7 +211,6 @@ class Upstream:
         self._connection = connection
         self._wanted.clear()
         self._last_used = time.monotonic()
-        self._stale.set()
         self._waiters.resolve(connection)
         self._hooks.connected(self)
         self._emit(
@@ -251,7 +245,7 @@ class Upstream:
         pause_s = backoff_s(failures, self._options.backoff_max_s)
         self.state, self.reason, self.retry_at = State.FAILED, reason, moment_in(pause_s)
         # Nobody waits for the lists of a server that is down: they come when it does.
-        self._listed.set()
+        self.keeper.known.set()
         self._emit("upstream.lost", server=self.name, reason=reason, retry_s=round(pause_s, 2))
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
@@ -259,42 +253,11 @@ class Upstream:
                 await asyncio.sleep(max(0.0, began + LEAST_PAUSE_S - time.monotonic()))
         self._wanted.set()
 
-    async def _keep_lists(self, connection: Connection) -> None:
-        """Fetch the lists now, and again whenever the server says that one changed."""
-        failures = 0
-        while True:
-            await self._stale.wait()
-            self._stale.clear()
-            announced, self._announced = self._announced, frozenset()
-            try:
-                lists = await fetch_lists(connection, self._options.call_timeout_s)
-            except (UpstreamLost, TimeoutError) as error:
-                text = f"its lists could not be fetched: {str(error) or 'no answer in time'}"
-                self._emit("upstream.wrote", server=self.name, line=text)
-                # Nobody waits for lists that may never come; they are announced when they do.
-                self._listed.set()
-                self._announced |= announced
-                failures += 1
-                await asyncio.sleep(backoff_s(failures, self._options.backoff_max_s))
-                self._stale.set()
-                continue
-            failures = 0
-            news = self.shelf.take(lists)
-            self._listed.set()
-            self._warn(news.altered)
-            self._hooks.listed(self, news.changed, announced)
-            await asyncio.sleep(SETTLE_S)
-
     def remember(self, identity: Identity, lists: Lists, approved: Mapping[str, bytes]) -> None:
         """Take over what the database remembers of this server."""
         self.identity = identity
-        self._warn(self.shelf.remember(lists, approved))
-        self._listed.set()
-
-    def _warn(self, altered: tuple[str, ...]) -> None:
-        if altered:
-            held = not self.shelf.held.isdisjoint(altered)
-            self._emit("catalog.altered", server=self.name, tools=list(altered), held=held)
+        self.keeper.warn(self.shelf.remember(lists, approved))
+        self.keeper.known.set()
 
     def _unavailable(self, reason: str) -> Answer:
         text = f"The server {self.name!r} is not available: {reason}"

@@ -1,0 +1,126 @@
+"""Keeps a server's lists fresh while it is connected, each list for itself.
+
+All are fetched when it is met; one of them again when the server says that it changed, and behind a
+client that asks when it is older than the server said it may become (`ttlMs`). A list that cannot be had
+stays as it was known last, is told in the server's health, and is tried again with growing pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.gateway.catalog import LISTS
+from local_mcp_gateway.gateway.hooks import backoff_s
+from local_mcp_gateway.gateway.listing import Fetched, fetch_lists
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.connection import Connection
+    from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.gateway.upstream import Upstream
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.store.model import CatalogKind
+
+SETTLE_S: Final = 0.05
+"""How long list_changed notifications are gathered before the lists are fetched again."""
+LEAST_TTL_S: Final = 5.0
+"""A list is not fetched again more often than that because it may be old, however often it is asked for."""
+
+
+class Keeper:
+    """`run` it beside each connection of the upstream."""
+
+    def __init__(self, upstream: Upstream, options: GatewayOptions, emit: Emit) -> None:
+        self.known = asyncio.Event()
+        """Set when nobody has to wait for the lists: they are there, or will be announced."""
+        self.faults: dict[CatalogKind, str] = {}
+        self._upstream = upstream
+        self._options = options
+        self._emit = emit
+        self._due: set[CatalogKind] = set()
+        self._stir = asyncio.Event()
+        self._announced: frozenset[CatalogKind] = frozenset()
+        self._fresh_until: dict[CatalogKind, float] = {}
+        self._failures = 0
+        self._retrying: asyncio.TimerHandle | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """Return why lists are not as the server has them, or None."""
+        return "; ".join(dict.fromkeys(self.faults.values())) or None
+
+    def changed(self, kinds: frozenset[CatalogKind]) -> None:
+        """Fetch these lists again soon: the server said that they changed."""
+        self._announced |= kinds
+        self._fetch(kinds)
+
+    def asked(self) -> None:
+        """Fetch again behind what is older than it may become: a client wants the lists."""
+        if self._fresh_until:
+            now = asyncio.get_running_loop().time()
+            old = [kind for kind, until in self._fresh_until.items() if until < now]
+            for kind in old:
+                del self._fresh_until[kind]
+            if old:
+                self._fetch(old)
+
+    async def run(self, connection: Connection) -> None:
+        """Fetch all lists, and then what is due, until cancelled."""
+        self._fresh_until.clear()
+        self._failures = 0
+        self._fetch(LISTS)
+        try:
+            while connection.lost is None:
+                await self._stir.wait()
+                self._stir.clear()
+                kinds, self._due = frozenset(self._due), set()
+                announced, self._announced = self._announced, frozenset()
+                fetched = await fetch_lists(connection, kinds, self._patience_s())
+                if connection.lost is None:
+                    self._take(fetched, announced)
+                    await asyncio.sleep(SETTLE_S)
+        finally:
+            if self._retrying is not None:
+                self._retrying.cancel()
+
+    def warn(self, altered: tuple[str, ...]) -> None:
+        """Tell that tools are not as they were approved."""
+        if altered:
+            held = not self._upstream.shelf.held.isdisjoint(altered)
+            name = self._upstream.name
+            self._emit("catalog.altered", server=name, tools=list(altered), held=held)
+
+    def _fetch(self, kinds: Collection[CatalogKind]) -> None:
+        self._due.update(kinds)
+        self._stir.set()
+
+    def _patience_s(self) -> float:
+        """Return how long a list may take: not long at first, since the others wait for it."""
+        first = self._options.list_timeout_s / 2
+        return min(first * 2.0 ** min(self._failures, 16), self._options.call_timeout_s)
+
+    def _take(self, fetched: Fetched, announced: frozenset[CatalogKind]) -> None:
+        now = asyncio.get_running_loop().time()
+        for kind in fetched.lists:
+            self.faults.pop(kind, None)
+        for kind, ttl_s in fetched.ttl_s.items():
+            self._fresh_until[kind] = now + max(ttl_s, LEAST_TTL_S)
+        self._retry(fetched.faults, announced)
+        if fetched.lists:
+            news = self._upstream.shelf.take(fetched.lists)
+            self.warn(news.altered)
+            self._upstream.listed(news.changed, announced - fetched.faults.keys())
+        self.known.set()
+
+    def _retry(self, faults: dict[CatalogKind, str], announced: frozenset[CatalogKind]) -> None:
+        """Try again later what failed; it is announced when it comes."""
+        self._failures = self._failures + 1 if faults else 0
+        self._announced |= announced & faults.keys()
+        for reason in dict.fromkeys(faults.values()):
+            self._emit("upstream.wrote", server=self._upstream.name, line=reason)
+        self.faults.update(faults)
+        if faults:
+            pause_s = backoff_s(self._failures, self._options.backoff_max_s)
+            loop = asyncio.get_running_loop()
+            self._retrying = loop.call_later(pause_s, self._fetch, tuple(faults))

@@ -1,0 +1,171 @@
+"""A server's lists: each comes for itself, and is fetched again when it may be old."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from local_mcp_gateway.gateway import keeper
+from tests.gateway.support import QUICK, Running, gateway_of, http, serve
+from tests.gateway.test_faces import HELLO, MODERN, call
+
+LISTS = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+HELD_BACK = replace(QUICK, list_timeout_s=0.5)
+OFTEN = replace(QUICK, list_timeout_s=30, backoff_max_s=0.2)
+
+
+class Server:
+    """Speaks one era over HTTP; its lists can be changed, fail and hang."""
+
+    def __init__(self, *, modern: bool = False, ttl_ms: object = None) -> None:
+        self.items: dict[str, list[dict[str, Any]]] = {
+            "tools/list": [{"name": "one", "inputSchema": {"type": "object"}}],
+            "prompts/list": [{"name": "ask"}],
+            "resources/list": [{"uri": "it://1", "name": "it"}],
+            "resources/templates/list": [],
+        }
+        self.failing: set[str] = set()
+        self.hanging: set[str] = set()
+        self.asked: Counter[str] = Counter()
+        self._modern = modern
+        self._ttl = {} if ttl_ms is None else {"ttlMs": ttl_ms, "cacheScope": "private"}
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        message = json.loads((await receive())["body"] or b"{}")
+        status, body = 405, b""
+        if scope["method"] == "POST":
+            status = 202
+        if "id" in message:
+            status = 200
+            answer = await self.answer(message["method"])
+            body = json.dumps({"jsonrpc": "2.0", "id": message["id"], **answer}).encode()
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def answer(self, method: str) -> dict[str, Any]:
+        self.asked[method] += 1
+        if method in self.hanging:
+            await asyncio.Event().wait()
+        if method in self.failing:
+            return {"error": {"code": -32603, "message": "out of order"}}
+        capabilities: dict[str, Any] = {"tools": {}, "prompts": {}, "resources": {}}
+        if method in LISTS:
+            return {"result": {LISTS[method]: self.items[method], **self._ttl}}
+        if method == "server/discover" and self._modern:
+            return {"result": {"supportedVersions": [MODERN], "capabilities": capabilities}}
+        if method == "initialize" and not self._modern:
+            return {"result": {"protocolVersion": "2025-11-25", "capabilities": capabilities}}
+        return {"error": {"code": -32601, "message": f"no {method}"}}
+
+
+@asynccontextmanager
+async def behind(tmp_path: Path, server: Server, **more: Any) -> AsyncIterator[Running]:
+    async with serve(server) as url:
+        async with gateway_of(tmp_path, http("kept", url + "/mcp"), **more) as running:
+            yield running
+
+
+async def listed(running: Running, method: str) -> list[str]:
+    body = await (await running.post(call(method))).json()
+    return [item.get("name") or item["uri"] for item in body["result"][LISTS[method]]]
+
+
+def health(running: Running) -> str | None:
+    reason: str | None = running.gateway.status()["servers"]["kept"]["reason"]
+    return reason
+
+
+async def settled(running: Running) -> None:
+    """Meet the server; return once its lists are there, or will be announced."""
+    upstream = running.gateway._hub.registry.upstreams["kept"]
+    with anyio.fail_after(30):
+        await upstream.known()
+
+
+@pytest.mark.parametrize("broken", LISTS)
+async def test_a_list_that_fails_keeps_no_other_from_coming(tmp_path: Path, broken: str) -> None:
+    server = Server()
+    server.failing = {broken}
+    async with behind(tmp_path, server, options=OFTEN) as running:
+        for method in LISTS:
+            wanted = [item["name"] for item in server.items[method]] if method != broken else []
+            assert await listed(running, method) == wanted
+        assert f"{broken} failed" in (health(running) or "")
+        others = sum(server.asked[method] for method in LISTS if method != broken)
+        server.failing = set()
+        with anyio.fail_after(30):
+            while health(running) is not None:
+                await anyio.sleep(0.02)
+        assert await listed(running, broken) == [i["name"] for i in server.items[broken]]
+        assert sum(server.asked[method] for method in LISTS if method != broken) == others
+
+
+async def test_a_list_that_hangs_holds_up_the_others_for_a_moment_only(tmp_path: Path) -> None:
+    server = Server()
+    server.hanging = {"prompts/list"}
+    async with behind(tmp_path, server, options=HELD_BACK) as running:
+        await settled(running)
+        assert await listed(running, "tools/list") == ["one"]
+        assert health(running) == "prompts/list was not answered within 0.25 s"
+
+
+async def test_a_list_that_fails_later_stays_as_it_was_also_over_a_restart(tmp_path: Path) -> None:
+    server = Server()
+    async with serve(server) as url:
+        kept = http("kept", url + "/mcp")
+        async with gateway_of(tmp_path, kept) as running:
+            assert await listed(running, "tools/list") == ["one"]
+            await running.kept("kept", "ask")
+        server.failing = {"prompts/list"}
+        async with gateway_of(tmp_path, kept) as running:
+            await listed(running, "tools/list")
+            await running.wrote("prompts/list failed")
+            assert await listed(running, "prompts/list") == ["ask"]
+
+
+async def test_a_list_that_is_too_old_is_fetched_behind_who_asks_and_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LEAST_TTL_S", 0.0)
+    server = Server(modern=True, ttl_ms=1)
+    async with behind(tmp_path, server) as running:
+        await listed(running, "tools/list")
+        hello = await running.post(HELLO)
+        session = {"mcp_session_id": hello.headers["mcp-session-id"]}
+        server.items["tools/list"][0]["name"] = "two"
+        await anyio.sleep(0.01)  # older than its ttl
+        assert await listed(running, "tools/list") == ["one"], "what is known is told at once"
+        headers = {"Mcp-Session-Id": session["mcp_session_id"], "Accept": "text/event-stream"}
+        async with running.http.get(running.url, headers=headers) as stream:
+            with anyio.fail_after(30):
+                heard = b""
+                while b"tools/list_changed" not in heard:
+                    heard += await stream.content.readany()
+        assert await listed(running, "tools/list") == ["two"]
+
+
+@pytest.mark.parametrize("ttl_ms", [0, 1, -5, 3_600_000, None, True, "soon"])
+async def test_clients_that_ask_all_the_time_do_not_make_a_storm(
+    tmp_path: Path, ttl_ms: object
+) -> None:
+    server = Server(modern=True, ttl_ms=ttl_ms)
+    async with behind(tmp_path, server) as running:
+        await listed(running, "tools/list")
+        for _ in range(30):
+            await listed(running, "tools/list")
+        assert server.asked["tools/list"] == 1
