@@ -160,7 +160,10 @@ class NoSecretsKey(GatewayError):
 
     code = "no_secrets_key"
     exit_code = Exit.CONFIG
-    default_hint = "Make the folder writable, or give another place with `[secrets] key_file`."
+    default_hint = (
+        "Where only a service may not write, `secrets seal` in a shell makes it; or give another place "
+        "with `[secrets] key_file`."
+    )
 
 
 class PortInUse(GatewayError):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,10 +14,8 @@ from typing import Any
 import pytest
 
 from local_mcp_gateway.store.secrets import MARK
-from tests.harness import REPOSITORY, GatewayProcess, Place
-
-SECRET = "correct-horse-battery-staple"
-PLAIN = (sys.executable, str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"))
+from tests.cli.sealed import PLAIN, SECRET, add, key_file, ran, secrets_finding, values
+from tests.harness import GatewayProcess, Place
 
 
 @pytest.fixture(params=["with a daemon", "without one"])
@@ -31,27 +27,6 @@ def either(request: pytest.FixtureRequest, shipped: Place) -> Iterator[Place]:
         gateway.wait_ready()
         yield shipped
         assert gateway.stop() == 0
-
-
-def key_file(place: Place) -> Path:
-    return place.home / ".config" / "local-mcp-gateway.key"
-
-
-def ran(place: Place, *arguments: str | Path, code: int = 0, **more: Any) -> str:
-    done = place.run(*arguments, **more)
-    assert done.code == code, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
-
-
-def add(place: Place, name: str = "github", *options: str) -> None:
-    ran(place, "server", "add", name, "--env", f"TOKEN={SECRET}", *options, "--", *PLAIN)
-
-
-def values(place: Place, server: str = "github") -> dict[str, str]:
-    shown = json.loads(ran(place, "server", "show", server, "--secrets", "--json"))
-    found: dict[str, str] = {**shown["env"], **shown["headers"]}
-    return found
 
 
 def stored(place: Place, server: str = "github") -> dict[str, str]:
@@ -69,13 +44,6 @@ def holders(place: Place, text: str = SECRET) -> list[str]:
     """Return the files of this machine that hold a text anywhere in them."""
     files = [path for path in place.root.rglob("*") if path.is_file() and not path.is_symlink()]
     return sorted(file.name for file in files if text.encode() in file.read_bytes())
-
-
-def secrets_finding(place: Place, state: str) -> str:
-    found = json.loads(place.run("doctor", "--json").stdout)["findings"]
-    said = [item for item in found if item["check"] == "secrets"]
-    assert state in {item["state"] for item in said}, said
-    return "\n".join(f"{item['message']} {item['hint']}" for item in said)
 
 
 def pid_of(place: Place) -> int:
@@ -97,7 +65,7 @@ def test_a_token_is_in_no_file_and_the_server_gets_it(either: Place) -> None:
     ran(either, "db", "backup", "create")
     assert holders(either) == []
     assert key_file(either).stat().st_mode & 0o777 == 0o600
-    assert SECRET not in secrets_finding(either, "ok")
+    assert "1 sealed, all of them open." in secrets_finding(either, "ok")
 
 
 def test_the_running_child_has_it_and_the_log_has_not(shipped: Place) -> None:
@@ -321,49 +289,3 @@ def test_cryptography_is_not_loaded_until_a_sealed_value_is_needed(shipped: Plac
         pid_of(shipped)
         assert "/cryptography/" in maps(gateway)
         assert gateway.stop() == 0
-
-
-def test_the_key_is_on_the_disk_before_a_row_names_it(shipped: Place, needs_strace: None) -> None:
-    shipped.migrate()
-    trace = shipped.root / "trace"
-    calls = "trace=fsync,fdatasync,link,linkat,pwrite64"
-    prefix = ("strace", "-qq", "-f", "-y", "-s", "0", "-e", calls, "-o", str(trace))
-    ran(shipped, "server", "add", "github", "--env", f"TOKEN={SECRET}", "--", "true", prefix=prefix)
-    steps = [
-        step
-        for line in trace.read_text().splitlines()
-        for pattern, step in STEPS.items()
-        if re.search(pattern, line)
-    ]
-    first = [steps.index(step) for step in STEPS.values()]
-    assert first == sorted(first), steps
-
-
-STEPS = {
-    r"fsync\(\d+<[^>]*local-mcp-gateway\.key": "the key's bytes",
-    r"link(at)?\(": "its name",
-    r"fsync\(\d+<[^>]*/\.config>": "its folder",
-    r"pwrite64\(\d+<[^>]*gateway\.db-wal>": "the row",
-}
-
-
-@pytest.mark.parametrize("call", ["fsync", "fdatasync", "rename"])
-def test_killed_at_any_moment_of_a_rotation_every_value_opens(
-    shipped: Place, needs_strace: None, call: str
-) -> None:
-    add(shipped)
-    killed = 0
-    for number in range(1, 40):
-        inject = f"inject={call}:signal=KILL:when={number}"
-        prefix = ("strace", "-qq", "-f", "-e", f"trace={call}", "-e", inject, "-o", "/dev/null")
-        done = shipped.run("secrets", "rotate", prefix=prefix)
-        assert values(shipped) == {"TOKEN": SECRET}
-        if done.code == 0:
-            break
-        killed += 1
-    assert killed > 0
-    assert done.code == 0
-    assert "open" in secrets_finding(shipped, "ok")
-    (key, *older) = [line for line in key_file(shipped).read_text().split() if line.endswith("=")]
-    assert older
-    assert len(key) == 44

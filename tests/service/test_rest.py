@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from local_mcp_gateway.service.rest import token_file
+from local_mcp_gateway.store.secrets import MARK
 from tests.harness import REPOSITORY, Place
 
 PLAIN = str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py")
@@ -49,6 +50,16 @@ def call(tool: str) -> dict[str, Any]:
 
 def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
+
+
+def test_a_token_that_is_sent_is_stored_sealed_and_never_told(ask: Ask, shipped: Place) -> None:
+    server = {"name": "plain", "command": sys.executable, "args": [PLAIN], "env": {"A": "hunter2"}}
+    ask("POST", "/api/servers", server)
+    pid = ask("POST", "/mcp", call("pid"))[1]["result"]["content"][0]["text"]
+    assert "A=hunter2" in Path(f"/proc/{pid}/environ").read_text().split("\0")
+    assert "hunter2" not in json.dumps(ask("GET", "/api/servers/plain")[1])
+    ((stored,),) = shipped.query("SELECT env FROM mcp_servers")
+    assert json.loads(stored)["A"].startswith(MARK)
 
 
 def test_a_server_is_added_used_edited_and_removed_without_a_restart_or_a_leak(

@@ -250,6 +250,9 @@ def test_a_server_gets_its_token_through_restarts_and_through_the_credential(
     command = ("--", sys.executable, str(plain))
     installed.run("server", "add", "github", "--env", "TOKEN=hunter2", *command)
     assert token() == "hunter2"
+    served = installed.run("call", "pid").stdout
+    installed.run("secrets", "rotate")
+    assert installed.run("call", "pid").stdout == served
     installed.systemctl("restart", UNIT)
     key.rename(away)  # what systemd has loaded at the start is enough
     assert token() == "hunter2"

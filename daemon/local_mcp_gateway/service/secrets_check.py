@@ -52,8 +52,13 @@ def check_secrets(settings: Settings) -> Iterator[Said]:
         )
         yield "note", said, "Move it, and name its place with `[secrets] key_file`."
     elif not (shut or plain or keys.fault):
-        copy = f"; keep a copy of {keys.file}, apart from the backups" if sealed else ""
-        yield "ok", f"{len(sealed)} sealed values, all of them open{copy}.", ""
+        copy = f"Keep a copy of {keys.file}, apart from the backups."
+        said = (
+            f"{len(sealed)} sealed, all of them open. {copy}"
+            if sealed
+            else "There are none to seal."
+        )
+        yield "ok", said, ""
 
 
 def _values(settings: Settings) -> list[Entry]:
