@@ -91,6 +91,28 @@ async def test_a_server_that_cannot_run_twice_serves_both_translated(
         assert int(await use_modern(running, "pid")) == first
 
 
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_what_a_server_speaks_is_remembered_until_its_release_is_another(
+    tmp_path: Path, *, refuses: bool
+) -> None:
+    release = tmp_path / "release"
+    more = ("--refuses", str(tmp_path)) if refuses else ()
+    twice = stdio("twice", "twice.py", "--release", str(release), *more)
+    for version, asked in (("1", True), ("1", False), ("2", True), ("2", False)):
+        release.write_text(version)
+        async with gateway_of(tmp_path, twice) as running:
+            first = int(await use(running, "pid"))
+            if version == "2" and asked:
+                await running.kept("twice", '"release":"2"')
+            assert (int(await use_modern(running, "pid")) == first) is refuses
+            assert (int(await use_modern(running, "pid")) == first) is refuses
+            if asked:
+                await running.wrote("asked")
+            lines = [fields["line"] for name, fields in running.said if name == "upstream.wrote"]
+            assert lines.count("asked") == asked
+            await running.kept("twice", '"both":' + ("false" if refuses else "true"))
+
+
 @asynccontextmanager
 async def listening(running: Running, **wanted: Any) -> AsyncIterator[Stream]:
     message, headers = modern("subscriptions/listen", notifications=wanted)

@@ -62,9 +62,17 @@ class StdioServer(StdioConnection):
     ) -> None:
         super().__init__(definition, events, warden, max_message_bytes)
         self._second: StatelessChild | None = None
-        self._speaks_both: bool | None = None  # until a stateless client has come
+        self._alone = False
+        """Whether no second child could be had."""
         self._opening = asyncio.Lock()
         self._watched: dict[bytes, Call] = {}
+
+    async def handshake(self) -> None:
+        """Say `initialize`; what was found out about the same release before still holds."""
+        await super().handshake()
+        before = self._events.remembered()
+        if before is not None and before.is_release_of(self.identity):
+            self.identity.both = before.both
 
     def request(self, call: Call) -> Coroutine[None, None, Answer]:
         """Send a request to the child of its client's era."""
@@ -94,16 +102,17 @@ class StdioServer(StdioConnection):
 
     async def _stateless(self) -> StatelessChild | None:
         """Return the second child, started if need be; None when the first one serves both eras."""
-        if self._speaks_both is False:
+        if self.identity.both is False or self._alone:
             return None
         async with self._opening:
             if self._second is not None and self._second.lost is None:
                 return self._second
-            if self._speaks_both is None:
+            if self.identity.both is None:
                 answer = await super().request(_discover())
                 refused = answer.failed and eras.error_code(answer) == INVALID_REQUEST
-                self._speaks_both = refused or identity_of_discover(answer) is not None
-            if self._speaks_both:
+                self.identity.both = refused or identity_of_discover(answer) is not None
+                self._events.learned()
+            if self.identity.both:
                 await self._open_second()
             return self._second
 
@@ -117,7 +126,7 @@ class StdioServer(StdioConnection):
                     self._definition, self._events, self._warden, max_message_bytes=self._limit
                 )
         except (UpstreamLost, TimeoutError) as error:
-            self._speaks_both = False
+            self._alone = True
             reason = str(error) or f"no answer within {OPENING_S:g} s"
             self._events.wrote(f"no second child for stateless clients: {reason}")
             return

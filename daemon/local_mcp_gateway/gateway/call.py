@@ -11,6 +11,7 @@ import msgspec
 from local_mcp_gateway.gateway.envelope import Answer, decode_members, edit, member
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.connection import Identity
     from local_mcp_gateway.gateway.large import LargeAnswer, Relay
 
 SAFE: Final = frozenset(
@@ -109,12 +110,16 @@ class Call(msgspec.Struct, eq=False):
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Whom a connection tells about what belongs to no call. Called on the event loop."""
+    """Whom a connection tells about what belongs to no call, and asks. Called on the event loop."""
 
     notified: Callable[[str, bytes], None]
     asked: Callable[[str, bytes], Awaitable[Answer]]
     wrote: Callable[[str], None]
     """A line of a child's stderr."""
+    remembered: Callable[[], Identity | None]
+    """Returns what was found out when the server was met before."""
+    learned: Callable[[], None]
+    """Something is to be remembered that its identity did not say before."""
 
 
 def progress_token(params: bytes) -> bytes:

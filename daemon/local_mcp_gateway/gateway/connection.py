@@ -23,6 +23,15 @@ class Identity(msgspec.Struct, omit_defaults=True):
     name: str = ""
     instructions: str | None = None
     modern: bool = False
+    release: str = ""
+    """The server's own version."""
+    both: bool | None = None
+    """Of a server over stdio that was met with a handshake: whether it speaks the other era too, once known."""
+
+    def is_release_of(self, other: Identity) -> bool:
+        """Whether this is the same server in the same version, so that what was found out still holds."""
+        mine, others = (self.name, self.release), (other.name, other.release)
+        return mine == others and self.version == other.version and self.modern == other.modern
 
 
 class Connection(Protocol):
@@ -117,6 +126,7 @@ def _identity(result: dict[str, object], version: str, info: object, *, modern: 
     capabilities = result.get("capabilities")
     instructions = result.get("instructions")
     name = info.get("name") if isinstance(info, dict) else ""
+    release = info.get("version") if isinstance(info, dict) else ""
     return Identity(
         version=version,
         capabilities={
@@ -126,4 +136,5 @@ def _identity(result: dict[str, object], version: str, info: object, *, modern: 
         name=name if isinstance(name, str) else "",
         instructions=instructions if isinstance(instructions, str) else None,
         modern=modern,
+        release=release if isinstance(release, str) else "",
     )

@@ -206,7 +206,8 @@ class Gateway:
     async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
         identity = encode(upstream.identity)
         bodies = {CatalogKind.INITIALIZE: identity}
-        bodies |= {kind: body_of((upstream.shelf.lists or {}).get(kind, ())) for kind in changed}
+        lists = upstream.shelf.lists or {}
+        bodies |= {kind: body_of(lists.get(kind, ())) for kind in changed.intersection(LISTS)}
         entries = [
             CatalogEntry(upstream.definition.id, kind, body.decode(), hash_of(body))
             for kind, body in bodies.items()

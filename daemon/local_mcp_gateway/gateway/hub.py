@@ -136,6 +136,8 @@ class Hub:
             notified=lambda method, params: self._notified(upstream, method, params),
             asked=lambda method, params: self._asked(upstream, method, params),
             wrote=lambda line: self._wrote(upstream, line),
+            remembered=lambda: upstream.identity,
+            learned=upstream.learned,
         )
 
     def _wrote(self, upstream: Upstream, line: str) -> None:

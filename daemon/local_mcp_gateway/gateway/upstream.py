@@ -25,7 +25,7 @@ from local_mcp_gateway.gateway.connection import SILENT
 from local_mcp_gateway.gateway.hooks import Hooks, Open, State, Waiters, backoff_s, moment_in
 from local_mcp_gateway.gateway.keeper import Keeper
 from local_mcp_gateway.gateway.shelf import Shelf
-from local_mcp_gateway.store.model import ServerKind
+from local_mcp_gateway.store.model import CatalogKind, ServerKind
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.connection import Connection, Identity
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.shelf import Lists
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.store.model import CatalogKind, ServerDefinition
+    from local_mcp_gateway.store.model import ServerDefinition
 
 KEPT_LINES: Final = 20
 """Lines that a server wrote last, kept for `server show`."""
@@ -111,6 +111,10 @@ class Upstream:
     def listed(self, changed: frozenset[CatalogKind], announced: frozenset[CatalogKind]) -> None:
         """Tell that lists were fetched: which are different, and of which the server said so."""
         self._hooks.listed(self, changed, announced)
+
+    def learned(self) -> None:
+        """Tell that there is more to remember of what the server is."""
+        self._hooks.listed(self, frozenset({CatalogKind.INITIALIZE}), frozenset())
 
     async def call(self, call: Call) -> Answer:
         """Forward a request. A request that the server never saw is sent once more."""
@@ -207,7 +211,9 @@ class Upstream:
 
     def _came_up(self, connection: Connection, began: float) -> None:
         self.state, self.reason, self.retry_at = State.READY, None, None
-        self.identity = connection.identity
+        before, self.identity = self.identity, connection.identity
+        if before is not None and before != self.identity:
+            self.learned()
         self._connection = connection
         self._wanted.clear()
         self._last_used = time.monotonic()

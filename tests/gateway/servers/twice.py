@@ -2,6 +2,7 @@
 
 The first request decides the era of a child. `--single FOLDER`: a second child ends at once.
 `--refuses FOLDER`: it knows the handshake only. `--stateless`: it refuses the handshake.
+`--release FILE`: its version stands there. It says on stderr when it is asked what it speaks.
 """
 
 from __future__ import annotations
@@ -40,11 +41,22 @@ def use(tool: str) -> str:
     return "changed"
 
 
+def release() -> str:
+    """Return what the file says just now."""
+    if "--release" not in sys.argv:
+        return "1"
+    return Path(sys.argv[sys.argv.index("--release") + 1]).read_text()
+
+
 def result(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
     known = {"tools": {}, "resources": {"subscribe": True}, "logging": {}}
     if method == "initialize":
-        version = {"protocolVersion": params["protocolVersion"], "serverInfo": {"name": "twice"}}
-        return {"capabilities": known, **version}
+        info = {"name": "twice", "version": release()}
+        return {
+            "capabilities": known,
+            "protocolVersion": params["protocolVersion"],
+            "serverInfo": info,
+        }
     if method == "server/discover":
         return {"capabilities": known, "supportedVersions": ["2026-07-28"]}
     if method == "tools/list":
@@ -96,6 +108,7 @@ def answer(message: dict[str, Any], tasks: set[asyncio.Task[None]]) -> None:
     era = era or its
     enveloped = "io.modelcontextprotocol/protocolVersion" in params.get("_meta", {})
     if era == "handshake" and enveloped:
+        print("asked", file=sys.stderr, flush=True)
         code = -32601 if "--refuses" in sys.argv else -32600
         print(json.dumps(error(identity, code, "this connection is of the handshake")), flush=True)
     elif method == "subscriptions/listen":
