@@ -8,6 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local_mcp_gateway.gateway import names
 from local_mcp_gateway.gateway.catalog import (
     Item,
     Route,
@@ -15,6 +16,7 @@ from local_mcp_gateway.gateway.catalog import (
     body_of,
     items_of,
     keeps_names,
+    routes_of,
     union,
     uri_prefix,
 )
@@ -71,9 +73,9 @@ def test_every_shown_name_is_unique_and_leads_back(
     servers: dict[str, list[str]], prefix: Prefix
 ) -> None:
     result = view(prefix, servers)
-    names = shown(result)
-    assert len(names) == len(set(names)) == len(result.routes[TOOLS])
-    for name in names:
+    told = shown(result)
+    assert len(told) == len(set(told)) == len(result.routes[TOOLS])
+    for name in told:
         route = result.routes[TOOLS][name]
         assert route.key in servers[route.server]
         assert name in {route.key, f"{route.server}__{route.key}"}
@@ -102,6 +104,18 @@ def test_a_server_that_is_met_late_takes_no_name_that_is_shown_already(
         assert last.routes[TOOLS].items() <= now.routes[TOOLS].items()
         assert sorted(shown(now)) == sorted(now.routes[TOOLS])
         last = now
+    kept = names.Names(profile, names.kept(last.routes, routes_of(profile, met)))
+    again = names.read(kept.written())
+    assert again == kept
+    restarted = union(profile, met, before=kept.held_by(profile))
+    assert restarted.routes == last.routes, "what is written down is enough"
+    other = Prefix.NEVER if prefix is not Prefix.NEVER else Prefix.AUTO
+    assert kept.held_by(replace(profile, prefix=other)) == {}
+
+
+def test_names_that_somebody_else_wrote_are_let_be() -> None:
+    assert names.read("{}") is None
+    assert names.read("no json") is None
 
 
 def test_a_name_goes_when_its_tool_does_and_when_a_person_orders_anew() -> None:

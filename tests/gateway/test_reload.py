@@ -97,6 +97,36 @@ async def test_profiles_show_what_they_hold_in_their_own_way(tmp_path: Path) -> 
         assert (await names(running))[0] == "echo"
 
 
+async def test_names_stay_with_their_servers_over_a_restart_until_a_person_orders_anew(
+    tmp_path: Path,
+) -> None:
+    described = tmp_path / "description"
+    described.write_text("")  # `first` has no tool `echo` yet
+    first = stdio("first", "plain.py", "--describe", str(described))
+    second = stdio("second", "plain.py")
+
+    async with gateway_of(tmp_path, first, second) as running:
+        await running.post(call("tools/list"))
+        assert "first__echo" not in await names(running)
+        described.write_text("It came later.")
+        await use(running, "grow", name="more")
+        await running.until(lambda: running.find("catalog.saved", lists=["tools"]))
+        assert {"echo", "first__echo", "grow", "second__grow"} <= set(await names(running))
+        await running.until(lambda: running.find("catalog.saved", profile="default"))
+    async with gateway_of(tmp_path, first, second) as running:
+        for _ in range(2):  # from what is remembered, and once both are met
+            shown = set(await names(running))
+            assert {"echo", "first__echo", "grow", "second__grow"} <= shown
+            assert not {"first__grow", "second__echo"} & shown
+            assert await use(running, "first__echo", a=1) == '{"a": 1}'
+            assert await use(running, "pid") != await use(running, "second__pid")
+        profile = await queries.get_profile(running.database, "default")
+        reordered = replace(profile, members=(Member("second"), Member("first")))
+        await queries.update_profile(running.database, "default", reordered)
+        await running.gateway.reload()
+        assert {"echo", "first__echo", "grow", "first__grow"} <= set(await names(running))
+
+
 async def test_an_idle_child_is_stopped_and_started_by_the_next_call(tmp_path: Path) -> None:
     options = replace(QUICK, idle_stop_s=1)
     async with gateway_of(tmp_path, PLAIN, options=options) as running:

@@ -118,14 +118,11 @@ def union(
     What is still there of `before`, the routes that were shown last, keeps its name too.
     """
     servers = tuple(member.server for member in profile.members if member.active)
-    settings = {Route(setting.server, setting.tool): setting for setting in profile.tools}
+    routes = routes_of(profile, catalogs, before)
     results: dict[CatalogKind, bytes] = {}
-    routes: dict[CatalogKind, dict[str, Route]] = {}
     hidden: list[str] = []
-    for kind in LISTS:
-        known = settings if kind is CatalogKind.TOOLS else {}
-        offered = _offered(servers, catalogs, kind, known)
-        routes[kind] = _named(profile.prefix, kind, offered, known, before.get(kind, {}))
+    for kind, offered in _all_offered(profile, catalogs).items():
+        known = _settings(profile, kind)
         names = {route: name for name, route in routes[kind].items()}
         hidden += [f"{route.server}:{route.key}" for route in offered if route not in names]
         shown = [
@@ -142,6 +139,18 @@ def union(
     return View(results, routes, templates, tuple(hidden), servers)
 
 
+def routes_of(
+    profile: ProfileDefinition,
+    catalogs: Mapping[str, Lists],
+    before: Mapping[CatalogKind, Mapping[str, Route]] = MappingProxyType({}),
+) -> dict[CatalogKind, dict[str, Route]]:
+    """Return where each name leads that the profile shows."""
+    return {
+        kind: _named(profile.prefix, kind, offered, _settings(profile, kind), before.get(kind, {}))
+        for kind, offered in _all_offered(profile, catalogs).items()
+    }
+
+
 def keeps_names(old: ProfileDefinition, new: ProfileDefinition) -> bool:
     """Whether names that were shown stay: a person gave the profile no other rules and no other order."""
     here = {member.server for member in old.members} & {member.server for member in new.members}
@@ -149,21 +158,26 @@ def keeps_names(old: ProfileDefinition, new: ProfileDefinition) -> bool:
     return (old.prefix, old.tools, orders[0]) == (new.prefix, new.tools, orders[1])
 
 
-def _offered(
-    servers: Iterable[str],
-    catalogs: Mapping[str, Lists],
-    kind: CatalogKind,
-    settings: Mapping[Route, ToolSetting],
-) -> dict[Route, Item]:
+def _settings(profile: ProfileDefinition, kind: CatalogKind) -> dict[Route, ToolSetting]:
+    settings = profile.tools if kind is CatalogKind.TOOLS else ()
+    return {Route(setting.server, setting.tool): setting for setting in settings}
+
+
+def _all_offered(
+    profile: ProfileDefinition, catalogs: Mapping[str, Lists]
+) -> dict[CatalogKind, dict[Route, Item]]:
     """Return what may be shown, in order; of two items that one server calls the same, the first."""
-    offered: dict[Route, Item] = {}
-    for server in servers:
-        for item in catalogs.get(server, {}).get(kind, ()):
-            route = Route(server, item.key)
-            setting = settings.get(route)
-            if setting is None or setting.enabled:
-                offered.setdefault(route, item)
-    return offered
+    servers = [member.server for member in profile.members if member.active]
+    found: dict[CatalogKind, dict[Route, Item]] = {}
+    for kind in LISTS:
+        known, offered = _settings(profile, kind), found.setdefault(kind, {})
+        for server in servers:
+            for item in catalogs.get(server, {}).get(kind, ()):
+                route = Route(server, item.key)
+                setting = known.get(route)
+                if setting is None or setting.enabled:
+                    offered.setdefault(route, item)
+    return found
 
 
 def _named(

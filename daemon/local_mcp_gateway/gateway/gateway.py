@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from local_mcp_gateway.database.serving import Error
+from local_mcp_gateway.gateway import names
 from local_mcp_gateway.gateway.both_eras import StdioServer
 from local_mcp_gateway.gateway.calls import CallLog
 from local_mcp_gateway.gateway.catalog import LISTS, body_of, hash_of, items_of
@@ -22,7 +23,13 @@ from local_mcp_gateway.gateway.unsealing import Unseal, plain, same
 from local_mcp_gateway.gateway.upstream import Upstream
 from local_mcp_gateway.gateway.warden import Warden
 from local_mcp_gateway.log import Emit, ignore
-from local_mcp_gateway.store.memory import load_approved, load_catalogs, save_catalogs
+from local_mcp_gateway.store.memory import (
+    load_approved,
+    load_catalogs,
+    load_settings,
+    save_catalogs,
+    set_setting,
+)
 from local_mcp_gateway.store.model import CatalogEntry, CatalogKind, ServerDefinition, ServerKind
 from local_mcp_gateway.store.queries import load_definitions
 from local_mcp_gateway.store.secrets import opened_server
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.database.serving import Database
     from local_mcp_gateway.gateway.call import Events
+    from local_mcp_gateway.gateway.names import Names
     from local_mcp_gateway.gateway.options import GatewayOptions
 
 
@@ -58,6 +66,7 @@ class Gateway:
         self._hooks = Hooks(
             self._listed, self._hub.connected, self._hub.events_of, self._hub.watched
         )
+        self._hub.registry.keep = lambda names: self._hub.start(self._keep_names(names))
         self._http: aiohttp.ClientSession | None = None
         self._warden = Warden()
         self._reloading = asyncio.Lock()
@@ -83,6 +92,7 @@ class Gateway:
         On the way out everything that was started has ended: tasks, sessions, children and their trees.
         """
         gateway = cls(database, options, emit, tracer, unseal)
+        gateway._hub.registry.kept = await gateway._kept_names()
         writing = asyncio.create_task(gateway._calls.run())
         try:
             await gateway.reload()
@@ -222,6 +232,19 @@ class Gateway:
             self._emit("catalog.unsaved", server=upstream.name, message=str(error))
         else:
             self._emit("catalog.saved", server=upstream.name, lists=sorted(changed))
+
+    async def _kept_names(self) -> dict[str, Names]:
+        stored = await load_settings(self._database, names.KEY)
+        found = {key.removeprefix(names.KEY): names.read(text) for key, text in stored.items()}
+        return {profile: each for profile, each in found.items() if each is not None}
+
+    async def _keep_names(self, kept: Names) -> None:
+        try:
+            await set_setting(self._database, names.KEY + kept.profile.id, kept.written())
+        except Error as error:
+            self._emit("catalog.unsaved", profile=kept.profile.name, message=str(error))
+        else:
+            self._emit("catalog.saved", profile=kept.profile.name)
 
     def _announce(self, before: dict[str, Any], changed_servers: set[str]) -> None:
         """After a reload: tell the clients whose profile shows something else now."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.gateway.catalog import View, keeps_names, union
+from local_mcp_gateway.gateway.catalog import View, routes_of, union
 from local_mcp_gateway.gateway.mirrored import Mirrored, mirrored_of
+from local_mcp_gateway.gateway.names import Names, kept
 from local_mcp_gateway.store.model import CatalogKind, ProfileDefinition
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.catalog import Lists
     from local_mcp_gateway.gateway.upstream import Upstream
 
 
@@ -23,8 +25,12 @@ class Registry:
         self.profiles: Mapping[str, ProfileDefinition] = {}
         self._list_timeout_s = list_timeout_s
         self._views: dict[str, View] = {}
-        self._shown: dict[str, tuple[ProfileDefinition, View]] = {}
-        """What each profile showed last, so that names stay with their servers."""
+        self._shown: dict[str, Names] = {}
+        """What each profile showed last by its id, so that names stay with their servers."""
+        self.kept: dict[str, Names] = {}
+        """What of that does not follow from the order, and is remembered."""
+        self.keep: Callable[[Names], None] = lambda _: None
+        """Called with what is to be remembered of a profile from now on."""
         self._mirrored: dict[str, dict[str, tuple[Mirrored, ...]]] = {}
 
     def definition(self, profile: str) -> ProfileDefinition:
@@ -55,11 +61,21 @@ class Registry:
             catalogs = {upstream.name: upstream.shelf.lists or {} for upstream in members}
             held = {upstream.name: upstream.shelf.held for upstream in members}
             definition = self.definition(profile)
-            old, last = self._shown.get(profile, (definition, None))
-            before = last.routes if last is not None and keeps_names(old, definition) else {}
+            last = self._shown.get(definition.id) or self.kept.get(definition.id)
+            before = {} if last is None else last.held_by(definition)
             view = self._views[profile] = union(definition, catalogs, held, before)
-            self._shown[profile] = definition, view
+            self._shown[definition.id] = Names(definition, view.routes)
+            self._remember(definition, view, catalogs)
         return view
+
+    def _remember(
+        self, definition: ProfileDefinition, view: View, catalogs: Mapping[str, Lists]
+    ) -> None:
+        now = Names(definition, kept(view.routes, routes_of(definition, catalogs)))
+        before = self.kept.get(definition.id)
+        if now.routes != ({} if before is None else before.routes):
+            self.kept[definition.id] = now
+            self.keep(now)
 
     def mirrored(self, upstream: Upstream, tool: str) -> tuple[Mirrored, ...]:
         """Return the arguments of a tool that are repeated as headers."""

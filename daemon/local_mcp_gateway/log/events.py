@@ -79,9 +79,13 @@ EVENTS: dict[str, Event] = {
     "catalog.altered": Event(
         "warning", "Tools that were known before now have another description or schema."
     ),
-    "catalog.saved": Event("debug", "The lists of an upstream were written to the database."),
+    "catalog.saved": Event(
+        "debug",
+        "The lists of an upstream, or the names of a profile, were written to the database.",
+    ),
     "catalog.unsaved": Event(
-        "warning", "The lists of an upstream could not be written to the database; it is served on."
+        "warning",
+        "The lists of an upstream, or the names of a profile, could not be written to the database.",
     ),
     "upstream.wrote": Event("debug", "A line that a stdio upstream wrote to its stderr."),
     "call.finished": Event(

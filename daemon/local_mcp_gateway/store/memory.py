@@ -78,6 +78,14 @@ async def get_setting(database: Database, key: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+async def load_settings(database: Database, start: str) -> dict[str, str]:
+    """Return the gateway's own settings whose keys begin so."""
+    rows = await database.fetch_all(
+        "SELECT key, value FROM gateway_settings WHERE substr(key, 1, ?) = ?", (len(start), start)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
 async def set_setting(database: Database, key: str, value: str) -> None:
     """Store one of the gateway's own settings."""
     async with database.transaction() as writer:
