@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.service.key_file import read
+from local_mcp_gateway.service.key_file import make, read
 from tests.harness import REPOSITORY, until
 from tests.service.machine import COMMAND, REASON, UNIT, Installed
 
@@ -289,6 +289,18 @@ def test_the_unit_as_it_is_shipped_starts_without_a_key_and_a_command_makes_the_
     key.unlink()  # what systemd has loaded at the start is enough
     shown = installed.run("server", "show", "a", "--secrets", "--json").json()
     assert shown["env"] == {"TOKEN": "x"}
+
+
+def test_a_drop_in_may_load_the_key_from_elsewhere(installed: Installed) -> None:
+    elsewhere = installed.home / "vault.key"
+    make(elsewhere, make_folder=False)
+    installed.run("service", "install")
+    (installed.home / ".config/local-mcp-gateway.key").unlink()
+    installed.limit(f"LoadCredential=secrets.key:{elsewhere}")
+    installed.systemctl("restart", UNIT)
+    installed.run("server", "add", "a", "--env", "TOKEN=x", "--", sys.executable)
+    assert installed.run("secrets", "seal", "--json").json()["key"] == key_id(elsewhere)
+    assert not (installed.home / ".config/local-mcp-gateway.key").exists()
 
 
 @pytest.mark.parametrize("name", ["100%h$HOME.key", "my keys/a.key"])
