@@ -73,3 +73,17 @@ def test_what_is_not_waiting_cannot_be_approved(shipped: Place) -> None:
     refused = shipped.run("server", "approve", "plain", "echo", "--yes")
     assert refused.code == 2
     assert "not waiting for an approval" in refused.stderr
+
+
+def test_a_tool_that_a_known_server_adds_is_shown_whole_and_approved(shipped: Place) -> None:
+    assert shipped.run("server", "add", "plain", "--", sys.executable, str(PLAIN)).code == 0
+    with shipped.serve(env={"LMG_UPSTREAM__NEW_TOOLS": "hold"}) as gateway:
+        gateway.wait_ready()
+        assert shipped.run("call", "grow", "name=more").code == 0
+        assert gateway.wait_for("catalog.altered")["tools"] == ["more"]
+        gateway.wait_for("catalog.saved", after=gateway.names().index("catalog.altered"))
+        assert "server approve plain" in shipped.run("call", "more").stderr
+        shown = shipped.run("server", "approve", "plain", "--yes").stdout
+        assert "new      more" in shown
+        assert '+  "name": "more"' in shown
+        assert shipped.run("call", "more").code == 0

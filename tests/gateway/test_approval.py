@@ -53,6 +53,20 @@ def test_without_holding_a_change_is_told_once(first: dict[str, str], then: dict
     assert (again.altered, again.fresh) == ((), ())
 
 
+@given(TOOLS, st.lists(TOOLS, max_size=4))
+def test_what_a_server_adds_after_it_was_met_waits(
+    first: dict[str, str], later: list[dict[str, str]]
+) -> None:
+    approved = judge({}, items(first), hold=False, hold_new=True).approved
+    for tools in later:
+        verdict = judge(approved, items(tools), hold=False, hold_new=True)
+        assert set(verdict.added) == (
+            {n for n in tools if n not in approved} if approved else set()
+        )
+        assert verdict.approved.keys() == (approved.keys() if approved else tools.keys())
+        approved = verdict.approved
+
+
 def test_order_white_space_and_what_no_model_reads_are_no_change() -> None:
     before = b'{"name":"a","inputSchema":{"type":"object","x":1},"_meta":{"at":1}}'
     after = b'{"inputSchema": {"x":1, "type":"object"}, "name":"a", "_meta":{"at":2}, "icons":[]}'
@@ -110,6 +124,26 @@ async def test_a_held_tool_is_neither_listed_nor_called_until_it_is_approved(
         await approve(running)
         assert "echo" in await names(running)
         assert await use(running, "echo", a=1) == '{"a": 1}'
+        assert running.gateway.status()["servers"]["plain"]["held"] == []
+
+
+async def test_a_tool_that_a_known_server_adds_is_held_until_it_is_approved(
+    tmp_path: Path,
+) -> None:
+    options, server = replace(QUICK, hold_new_tools=True), described(tmp_path, "Says it.")
+    async with gateway_of(tmp_path, server, options=options) as running:
+        assert "grow" in await names(running)
+        await running.kept("plain")
+        await use(running, "grow", name="more")
+        assert (await running.heard("catalog.altered", tools=["more"]))["held"]
+        assert "more" not in await names(running)
+        assert (await use(running, "more"))["code"] == HELD
+        await running.kept("plain", '"more"')
+    async with gateway_of(tmp_path, server, options=options) as running:
+        assert "more" not in await names(running)
+        (added,) = await altered_tools(running.database, await server_id(running))
+        assert (added["tool"], added["approved"]) == ("more", None)
+        await approve(running)
         assert running.gateway.status()["servers"]["plain"]["held"] == []
 
 

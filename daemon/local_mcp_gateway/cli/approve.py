@@ -1,4 +1,4 @@
-"""`server approve`: tools that are not described as they were when they were approved."""
+"""`server approve`: tools that are new, or not described as they were when they were approved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def approve(
 ) -> int:
     """Show how tools differ from what was approved, and approve them: all, or the given ones.
 
-    With `altered_tools = "hold"`, clients do not see such a tool until then.
+    With `altered_tools = "hold"`, clients do not see such a tool until then; with `new_tools = "hold"` neither one that is new.
     """
     altered = answer_to(invocation, "server.show", name=name)["altered"]
     waiting = {tool["tool"]: tool for tool in altered}
@@ -54,14 +54,16 @@ def approve(
 
 def show_change(tool: dict[str, Any]) -> None:
     """Print what differs between a tool as it was approved and as it is offered now."""
-    click.echo(f"altered  {_visible(tool['tool'])}")
     before, after = _lines(tool["approved"]), _lines(tool["offered"])
+    click.echo(f"{'altered' if before else 'new    '}  {_visible(tool['tool'])}")
     for line in list(unified_diff(before, after, lineterm="", n=1))[2:]:
         click.echo(f"         {line}")
 
 
-def _lines(tool: dict[str, Any]) -> list[str]:
+def _lines(tool: dict[str, Any] | None) -> list[str]:
     """Return a tool as lines to compare; what a terminal hides (and a model reads) is spelt out."""
+    if tool is None:
+        return []
     text = json.dumps(tool, indent=2, sort_keys=True, ensure_ascii=False)
     return [_visible(line) for line in text.split("\n")]
 

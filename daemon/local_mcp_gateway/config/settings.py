@@ -157,6 +157,12 @@ class UpstreamSettings:
         "warn",
         "hold",
     )
+    new_tools: str = _key(
+        "show",
+        "A tool that a server did not have when it was met first. hold: nobody sees it until `server approve`.",
+        "show",
+        "hold",
+    )
     max_message_bytes: int = _key(
         67_108_864, "Largest single message of a stdio upstream, in bytes."
     )

@@ -3,7 +3,8 @@
 A tool is approved when it is seen for the first time. A server that describes it otherwise later may
 be attacking the model that reads the description ("tool poisoning"), so the change is told, and under
 `hold` the tool is kept from clients until a person has approved it, see ADR 21. A tool that went away
-is still known: it cannot come back as something else.
+is still known: it cannot come back as something else. Under `hold_new` only what a server had when it
+was met is approved by itself, for a model reads the text of a new tool as well.
 """
 
 from __future__ import annotations
@@ -31,9 +32,13 @@ class Verdict:
     fresh: tuple[str, ...]
     """Names whose approval is new, and has to be remembered."""
     altered: tuple[str, ...]
+    added: tuple[str, ...] = ()
+    """Names that are new at a known server, and not approved."""
 
 
-def judge(approved: Mapping[str, bytes], offered: Iterable[Item], *, hold: bool) -> Verdict:
+def judge(
+    approved: Mapping[str, bytes], offered: Iterable[Item], *, hold: bool, hold_new: bool = False
+) -> Verdict:
     """Compare the tools that a server offers with the approved ones.
 
     Without `hold` a person is only told, once: what is offered is approved with that.
@@ -41,6 +46,7 @@ def judge(approved: Mapping[str, bytes], offered: Iterable[Item], *, hold: bool)
     known = dict(approved)
     fresh: list[str] = []
     altered: list[str] = []
+    added: list[str] = []
     for item in offered:
         before = known.get(item.key)
         if before is not None and differs(before, item.raw):
@@ -49,9 +55,12 @@ def judge(approved: Mapping[str, bytes], offered: Iterable[Item], *, hold: bool)
                 continue
         elif before is not None:
             continue
+        elif hold_new and approved:
+            added.append(item.key)
+            continue
         known[item.key] = item.raw
         fresh.append(item.key)
-    return Verdict(known, tuple(fresh), tuple(altered))
+    return Verdict(known, tuple(fresh), tuple(altered), tuple(added))
 
 
 def differs(before: bytes, after: bytes) -> bool:
@@ -62,8 +71,8 @@ def differs(before: bytes, after: bytes) -> bool:
 def refusal(server: str, tool: str) -> str:
     """Return what a client is told that calls a held tool."""
     return (
-        f"The tool {tool!r} of server {server!r} is held: it is not described as it was when it was"
-        f" approved. A person can compare and approve it with `local-mcp-gateway server approve {server}`."
+        f"The tool {tool!r} of server {server!r} is held: it is new, or not described as it was when"
+        f" it was approved. A person can compare and approve it with `local-mcp-gateway server approve {server}`."
     )
 
 

@@ -19,6 +19,7 @@ class GatewayOptions:
     backoff_max_s: float = 60.0
     max_message_bytes: int = 64 * 1024 * 1024
     hold_altered_tools: bool = False
+    hold_new_tools: bool = False
     max_request_bytes: int = 64 * 1024 * 1024
     keepalive_s: float = 15.0
     log_payloads: bool = False

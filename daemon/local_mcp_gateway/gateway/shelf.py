@@ -22,19 +22,20 @@ class News:
 
     changed: frozenset[CatalogKind]
     altered: tuple[str, ...]
-    """Tools whose description or schema changed, and of which nobody was told yet."""
+    """Tools that changed, or are new and held, and of which nobody was told yet."""
 
 
 class Shelf:
     """The lists stay whatever happens to the server. None: it was never seen."""
 
-    def __init__(self, *, hold: bool) -> None:
+    def __init__(self, *, hold: bool, hold_new: bool = False) -> None:
         self.lists: Lists | None = None
         self.approved: Mapping[str, bytes] = {}
         self.held: frozenset[str] = frozenset()
         self.unsaved: set[str] = set()
         """Approvals that the database does not have yet."""
         self._hold = hold
+        self._hold_new = hold_new
 
     def remember(self, lists: Lists, approved: Mapping[str, bytes]) -> tuple[str, ...]:
         """Take over what the database has; return the tools that are not as they were approved."""
@@ -63,8 +64,8 @@ class Shelf:
 
     def _judge(self) -> tuple[str, ...]:
         tools = (self.lists or {}).get(CatalogKind.TOOLS, ())
-        verdict = judge(self.approved, tools, hold=self._hold)
+        verdict = judge(self.approved, tools, hold=self._hold, hold_new=self._hold_new)
         self.approved = verdict.approved
         self.unsaved.update(verdict.fresh)
-        self.held = frozenset(verdict.altered if self._hold else ())
-        return verdict.altered
+        self.held = frozenset((verdict.altered if self._hold else ()) + verdict.added)
+        return verdict.altered + verdict.added

@@ -55,7 +55,7 @@ class Upstream:
     ) -> None:
         self.definition = definition
         self.identity: Identity | None = None
-        self.shelf = Shelf(hold=options.hold_altered_tools)
+        self.shelf = Shelf(hold=options.hold_altered_tools, hold_new=options.hold_new_tools)
         self.keeper = Keeper(self, options, emit)
         self.state = State.IDLE
         self.reason: str | None = None

@@ -77,7 +77,8 @@ EVENTS: dict[str, Event] = {
         "info", "An upstream server was stopped: idle, removed or at the gateway's stop."
     ),
     "catalog.altered": Event(
-        "warning", "Tools that were known before now have another description or schema."
+        "warning",
+        "Tools of a known server have another description or schema, or are new and held.",
     ),
     "catalog.saved": Event(
         "debug",

@@ -1,4 +1,4 @@
-"""Tools that are not described as they were when they were approved: show them, and approve them."""
+"""Tools that are new, or not described as they were when they were approved: show and approve them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 async def altered_tools(database: Database, server_id: str) -> list[dict[str, Any]]:
-    """Return each tool of a server that differs from what was approved: before and after."""
+    """Return each tool of a server that differs from what was approved: before (null: new) and after."""
     return [
-        {"tool": name, "approved": json.loads(before), "offered": json.loads(after)}
+        {"tool": name, "approved": before and json.loads(before), "offered": json.loads(after)}
         for name, (before, after) in (await _altered(database, server_id)).items()
     ]
 
@@ -47,14 +47,14 @@ async def approve_tools(database: Database, arguments: dict[str, Any]) -> object
     return {"approved": list(seen)}
 
 
-async def _altered(database: Database, server_id: str) -> dict[str, tuple[str, str]]:
+async def _altered(database: Database, server_id: str) -> dict[str, tuple[str | None, str]]:
     from local_mcp_gateway.gateway.approval import differs
     from local_mcp_gateway.gateway.catalog import items_of
 
     approved = (await memory.load_approved(database)).get(server_id, {})
     offered = await memory.get_catalog(database, server_id, CatalogKind.TOOLS)
     return {
-        item.key: (approved[item.key], item.raw.decode())
+        item.key: (approved.get(item.key), item.raw.decode())
         for item in items_of(CatalogKind.TOOLS, offered or "[]")
-        if item.key in approved and differs(approved[item.key].encode(), item.raw)
+        if approved and (item.key not in approved or differs(approved[item.key].encode(), item.raw))
     }

@@ -53,5 +53,6 @@ def gateway_options(settings: Settings) -> GatewayOptions:
         log_payloads=settings.log.payloads,
         keep_calls=settings.log.keep_calls,
         hold_altered_tools=settings.upstream.altered_tools == "hold",
+        hold_new_tools=settings.upstream.new_tools == "hold",
         max_message_bytes=settings.upstream.max_message_bytes,
     )
