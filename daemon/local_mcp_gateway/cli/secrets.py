@@ -24,9 +24,10 @@ def secrets() -> None:
 @as_json_option
 @click.pass_obj
 def seal(invocation: Invocation, *, as_json: bool) -> int:
-    """Seal the values that are still plain, all at once; exit 3 if one does not open.
+    """Seal all values that are still plain, in one go.
 
-    What an older key has sealed is sealed anew. Backups from before keep what they hold.
+    What an older key has sealed is sealed anew; exit 3 if something does not open. Backups from before
+    keep what they hold.
     """
     return _told(answer_to(invocation, "secrets.seal"), as_json=as_json)
 
@@ -35,9 +36,10 @@ def seal(invocation: Invocation, *, as_json: bool) -> int:
 @as_json_option
 @click.pass_obj
 def rotate(invocation: Invocation, *, as_json: bool) -> int:
-    """Make a new key, and seal every value with it; exit 3 if one does not open.
+    """Make a new key, and seal every value with it.
 
-    Older keys stay in the file below the new one, since old backups need them.
+    Older keys stay in the file below the new one, since old backups need them; exit 3 if something does
+    not open.
     """
     key = Vault.of(invocation.settings).renew()
     done = answer_to(invocation, "secrets.seal")
