@@ -15,7 +15,7 @@ import pytest
 
 from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.database.lock import DatabaseLock, Holder, lock_path, read_holder
-from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld
+from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld, NotADatabase
 
 HOLD = """
 import sys
@@ -179,3 +179,19 @@ def test_a_write_by_another_program_after_the_stop_is_noticed(tmp_path: Path) ->
     connection.close()
     with DatabaseLock(database):
         assert probe(database).state == "checked"
+
+
+def test_no_lock_file_is_left_beside_what_is_no_database(tmp_path: Path) -> None:
+    """`/etc/passwd.lock` is another program's: it would wait for us for ever."""
+    file = tmp_path / "passwd"
+    file.write_text("root:x:0:0:root:/root:/bin/bash\n")
+    with pytest.raises(NotADatabase, match="passwd is not a SQLite database"), DatabaseLock(file):
+        pass
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_database_whose_header_is_gone_can_be_locked_to_be_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "app.db"
+    file.write_bytes(b"\0" * 4096)
+    with DatabaseLock(file, replaces=True):
+        assert lock_path(file).exists()

@@ -45,6 +45,39 @@ def test_install_starts_it_shows_the_start_and_uninstall_keeps_the_data(
     assert installed.run("service", "status", check=False).code == 3
 
 
+def test_a_socket_that_somebody_stopped_is_installed_again(installed: Installed) -> None:
+    installed.run("service", "install", "--socket")
+    installed.systemctl("stop", "local-mcp-gateway.socket", UNIT)
+    installed.systemctl("start", UNIT)  # it has the port itself now
+    installed.systemctl("stop", "local-mcp-gateway.socket")
+    installed.systemctl("restart", UNIT)
+    installed.run("service", "install", "--socket")
+    told = json.loads(installed.run("service", "status", "--json").stdout)
+    assert (told["socket"], told["state"]) == (True, "active")
+    port = next(
+        finding
+        for finding in json.loads(installed.run("doctor", "--json").stdout)["findings"]
+        if finding["check"] == "port"
+    )
+    assert port["state"] == "ok"
+
+
+def test_what_systemd_could_not_set_up_is_named_with_a_way_out(installed: Installed) -> None:
+    installed.limit("ReadWritePaths=/nowhere/at/all")
+    done = installed.run("service", "install", check=False)
+    assert done.code == 7
+    assert "systemd could not set up its namespaces (status 226)" in done.stderr
+    assert "systemctl --user edit" in done.stderr
+
+
+def test_a_failed_service_is_forgotten_when_it_is_uninstalled(installed: Installed) -> None:
+    installed.folder.add("broken", "CREAT TABLE x (id)")
+    done = installed.run("service", "install", check=False)
+    assert (done.stdout + done.stderr).count("syntax error") == 1
+    installed.run("service", "uninstall")
+    assert UNIT not in installed.systemctl("list-units", "--all", "--no-legend").stdout
+
+
 def test_an_upgraded_program_updates_its_unit_and_says_so(installed: Installed) -> None:
     installed.run("service", "install")
     unit = installed.home / ".config/systemd/user" / UNIT

@@ -52,24 +52,15 @@ def adopt(
     meta/adopted. A database without a ledger is compared with the folder: what gives exactly its schema
     is marked as applied. With --trust-files the edited files of a taken-over database are accepted.
     """
-    if form is None and not _has_content(invocation):
-        raise DatabasePathProblem(
-            f"There is no database at {invocation.database} to adopt.",
-            hint="Give it with --database; for the folder alone, `db adopt --format auto`.",
-        )
-    refuse_while_held(invocation.database, lock_timeout)
+    touches_database = _touches_database(invocation, form, trust=trust_files)
+    if touches_database:
+        refuse_while_held(invocation.database, lock_timeout)
     result: dict[str, Sequence[str]] = {"journaled": [], "adopted": [], "trusted": []}
     if form is not None:
         result["journaled"] = _convert(invocation, form)
-    if _has_content(invocation):
+    if touches_database:
         try:
-            what, tags = _take_over(
-                invocation,
-                trust=trust_files,
-                only_if_new=form is not None,
-                yes=yes,
-                timeout_s=lock_timeout,
-            )
+            what, tags = _take_over(invocation, trust=trust_files, yes=yes, timeout_s=lock_timeout)
         except GatewayError as error:
             if result["journaled"]:
                 error.hint += " The folder itself is taken over: only the database is not."
@@ -86,8 +77,26 @@ def adopt(
     return Exit.OK
 
 
+def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) -> bool:
+    """Tell whether there is something to mend in it: a folder is taken over while a gateway serves."""
+    from local_mcp_gateway.database.connect import reading
+    from local_mcp_gateway.guard import mend
+
+    if not _has_content(invocation):
+        if form is None:
+            raise DatabasePathProblem(
+                f"There is no database at {invocation.database} to adopt.",
+                hint="Give it with --database; for the folder alone, `db adopt --format auto`.",
+            )
+        return False
+    if form is None or trust:
+        return True
+    with reading(invocation.database) as reader:
+        return not mend.has_ledger(reader)
+
+
 def _take_over(
-    invocation: Invocation, *, trust: bool, only_if_new: bool, yes: bool, timeout_s: float
+    invocation: Invocation, *, trust: bool, yes: bool, timeout_s: float
 ) -> tuple[str, tuple[str, ...]]:
     """Mend the ledger; return what was done, as a word, and the tags."""
     from local_mcp_gateway.guard import mend
@@ -98,8 +107,6 @@ def _take_over(
     with _attempt(invocation) as attempt, mend.held(attempt, timeout_s) as live:
         if trust:
             return "trusted", mend.trust_files(attempt, live, confirm)
-        if only_if_new and mend.has_ledger(live):
-            return "adopted", ()
         return "adopted", mend.adopt_database(attempt, live, confirm)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
 
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "problem": ("✗", "red")}
+_INDENT = " " * 14
 
 
 @click.command()
@@ -26,9 +27,10 @@ def doctor(invocation: Invocation, *, as_json: bool) -> int:
         findings.append(finding)
         if not as_json:
             mark, colour = _MARKS[finding.state]
-            click.echo(f"{click.style(mark, fg=colour)} {finding.check:<11} {finding.message}")
+            said = render.sentence(finding.message, indent=_INDENT).removeprefix(_INDENT)
+            click.echo(f"{click.style(mark, fg=colour)} {finding.check:<11} {said}")
             if finding.hint:
-                click.echo(f"{'':<14}→ {finding.hint}")
+                click.echo(render.sentence(finding.hint, mark="→ ", indent=_INDENT))
     if as_json:
         render.print_json({"findings": [finding.as_json() for finding in findings]})
     return Exit.DIFFERS if any(finding.state == "problem" for finding in findings) else Exit.OK

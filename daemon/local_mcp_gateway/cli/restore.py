@@ -109,7 +109,7 @@ def refuse_while_held(database: Path, lock_timeout_s: float) -> None:
     from local_mcp_gateway.database.lock import DatabaseLock, read_holder
 
     if lock_timeout_s == 0 and read_holder(database) is not None:
-        with DatabaseLock(database):  # raises, and says who it is
+        with DatabaseLock(database, replaces=True):  # raises, and says who it is
             pass
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,11 +61,11 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
         manager.enable_linger()
         click.echo("lingering  starts at boot")
     started = _start(with_socket=with_socket, changed=set(done.values()) != {"unchanged"})
-    for start in read_starts(invocation.database, last=1) if started else ():
-        show_start(start)
     facts = manager.properties(units.SERVICE)
     if facts.get("ActiveState") not in ("active", "reloading"):
         raise _why(invocation, facts)
+    for start in read_starts(invocation.database, last=1) if started else ():
+        show_start(start)
     click.echo(f"{facts['StatusText'] or 'running'}; see `service status` and `logs`.")
     return Exit.OK
 
@@ -87,7 +88,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
         "pid": int(facts.get("MainPID") or 0) or None,
         "restarts": int(facts.get("NRestarts") or 0),
         "exit_code": int(facts.get("ExecMainStatus") or 0),
-        "socket": manager.properties(units.SOCKET).get("ActiveState") == "active",
+        "socket": manager.is_active(units.SOCKET),
         "linger": manager.lingers(),
         "database": str(invocation.database),
     }
@@ -113,6 +114,8 @@ def uninstall(invocation: Invocation) -> int:
         click.echo(f"removed    {folder / name}")
     if present:
         manager.systemctl("daemon-reload")
+        with suppress(NoServiceManager):  # it is not remembered as failed
+            manager.systemctl("reset-failed", *present)
     click.echo(f"kept       {invocation.database} and its backups")
     if (key := invocation.settings.secrets_key_file).exists():
         click.echo(f"kept       {key}, the key of its secrets")
@@ -154,9 +157,10 @@ def _start(*, with_socket: bool, changed: bool) -> bool:
     before = manager.properties(units.SERVICE)
     running = before.get("ActiveState") == "active"
     try:
-        if with_socket and running and changed:
+        if with_socket and running and (changed or not manager.is_active(units.SOCKET)):
             # The port has to change hands: the service gives it up before systemd takes it.
             manager.systemctl("stop", units.SERVICE)
+            running = False
         if with_socket:
             manager.systemctl("enable", "--now", units.SOCKET)
         manager.systemctl("enable", units.SERVICE)
@@ -169,7 +173,9 @@ def _start(*, with_socket: bool, changed: bool) -> bool:
 
 
 def _why(invocation: Invocation, facts: dict[str, str]) -> GatewayError:
-    """Return the refusal of the start that failed, as the daemon itself told it."""
+    """Return the refusal of the start that failed, as the daemon itself told it, if it came so far."""
+    if failed := manager.set_up_failed(facts):
+        return failed
     for start in reversed(read_starts(invocation.database, last=1)):
         refusal = start.find("guard.refused") or start.find("service.refused")
         if refusal:

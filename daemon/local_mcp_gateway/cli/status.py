@@ -80,10 +80,11 @@ def _show(seen: Status, backups: tuple[Backup, ...], holder: Holder | None) -> N
         render.print_table(("STATE", "MIGRATION", "APPLIED AT", ""), rows)
     for entry in seen.pending:
         for hazard in entry.hazards:
-            click.secho(f"hazard   {entry.migration.tag}: {hazard.message}", fg="yellow")
+            told = f"hazard   {entry.migration.tag}: {hazard.message}"
+            click.secho(render.sentence(told), fg="yellow")
     for problem in seen.problems:
-        click.secho(f"{problem.code}: {problem.message}", fg="red")
-        click.echo(f"→ {problem.hint}")
+        click.secho(render.sentence(f"{problem.code}: {problem.message}"), fg="red")
+        click.echo(render.sentence(problem.hint, mark="→ "))
     for difference in seen.drift:
         click.secho(f"drift    {difference.object}: {difference.kind}", fg="yellow")
     newest = f"{len(backups)}, newest {backups[0].name}" if backups else "none"

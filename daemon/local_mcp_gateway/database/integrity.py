@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway.database.connect import open_checked, uri
 from local_mcp_gateway.database.faults import explained
-from local_mcp_gateway.database.lock import stamp, stopped_before
+from local_mcp_gateway.database.lock import MAGIC, stamp, stopped_before
 from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
     import threading
 
-_MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
 _OPS_BETWEEN_LOOKS = 20_000
 # Broken rules of the data, not of the file: they stood before us and a migration may mend them.
@@ -198,7 +197,7 @@ def _header(database: Path) -> tuple[bytes, int]:
         raise DatabasePathProblem(f"{database.parent} is not a folder.") from None
     except OSError as error:
         raise DatabasePathProblem(f"{database} cannot be read: {error.strerror}.") from error
-    if status.st_size and not header.startswith(_MAGIC):
+    if status.st_size and not header.startswith(MAGIC):
         raise NotADatabase(f"{database} is not a SQLite database.", path=str(database))
     if 0 < len(header) < _HEADER_BYTES:
         raise Damaged(f"{database} is damaged: it ends within its header.", path=str(database))

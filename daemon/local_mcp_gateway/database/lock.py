@@ -29,12 +29,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from local_mcp_gateway.database.faults import explained
-from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld
+from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld, NotADatabase
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+MAGIC = b"SQLite format 3\x00"
+"""The first bytes of every database."""
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.05
 
@@ -61,8 +63,11 @@ class DatabaseLock:
         timeout_s: float = 0.0,
         on_wait: Callable[[Holder | None], None] | None = None,
         stop: threading.Event | None = None,
+        replaces: bool = False,
     ) -> None:
+        """Wait for nothing yet. `replaces`: what is there may be anything, it is to be replaced."""
         self.database = Path(os.path.realpath(database))
+        self._replaces = replaces
         self.path = lock_path(database)
         self._timeout_s = timeout_s
         self._on_wait = on_wait
@@ -72,6 +77,8 @@ class DatabaseLock:
 
     def __enter__(self) -> Self:
         """Take the lock, waiting at most `timeout_s`; raise LockHeld, naming the holder."""
+        if not self._replaces and not self.path.exists():
+            _refuse_other_files(self.database)
         self._descriptor = _open_lock_file(self.path, self.database)
         try:
             self._acquire()
@@ -182,6 +189,13 @@ def stamp(database: Path) -> dict[str, int] | None:
         "wal_size": log.st_size if log and has_log else 0,
         "wal_mtime_ns": log.st_mtime_ns if log and has_log else 0,
     }
+
+
+def _refuse_other_files(database: Path) -> None:
+    """Leave no lock file beside what is none of ours: other programs take `/etc/passwd.lock` for theirs."""
+    with suppress(OSError), database.open("rb") as file:
+        if (header := file.read(len(MAGIC))) and header != MAGIC:
+            raise NotADatabase(f"{database} is not a SQLite database.", path=str(database))
 
 
 def _open_lock_file(path: Path, database: Path) -> int:

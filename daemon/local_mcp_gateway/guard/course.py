@@ -14,6 +14,8 @@ from local_mcp_gateway.migrate.ledger import Applied, read_ledger
 from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution, match
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from local_mcp_gateway.guard.attempt import Attempt
 
 
@@ -34,6 +36,12 @@ class Course:
     def tags(self) -> tuple[str, ...]:
         """Return what is taken back, oldest first."""
         return tuple(_name(row) for row in self.rows[self.kept :])
+
+    def unchanged(self, folder: Path) -> frozenset[str]:
+        """Return what is taken back and, as the folder is now, comes again with the same text."""
+        now = {(m.tag, m.hash) for m in read_folder(folder, journal_new_files=True).migrations}
+        rows = self.rows[self.kept :]
+        return frozenset(_name(row) for row in rows if (_name(row), row.hash) in now)
 
     def texts_from(self, number: int) -> tuple[Migration, ...]:
         """Return what was applied from this row of the ledger on; nothing unless all of it is known."""

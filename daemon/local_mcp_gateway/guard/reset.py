@@ -67,7 +67,7 @@ def reset_guarded(
     """Back the database up, build a fresh one beside it, and swap them; holds the database's lock."""
     require_files(seeds)
     real = database.resolve()
-    with DatabaseLock(database, timeout_s=lock_timeout_s, stop=stop) as lock:
+    with DatabaseLock(database, timeout_s=lock_timeout_s, stop=stop, replaces=True) as lock:
         sweep(database, backup_folder)
         backup, aside = _saved(real, backup_folder, policy, emit, stop)
         staged = names.staged(real)

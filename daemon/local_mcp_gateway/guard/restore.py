@@ -38,7 +38,7 @@ def restore_guarded(
     A backup with migrations that the folder does not know is refused before anything is written:
     the next start would refuse it.
     """
-    with DatabaseLock(database, timeout_s=lock_timeout_s, stop=stop) as lock:
+    with DatabaseLock(database, timeout_s=lock_timeout_s, stop=stop, replaces=True) as lock:
         sweep(database, backup_folder)
         known = read_folder(migrations).migrations
         require_known(backup, {word for item in known for word in (item.tag, item.hash)})

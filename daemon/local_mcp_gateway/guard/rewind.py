@@ -53,6 +53,8 @@ class Rewound:
     steps: tuple[Step, ...] = ()
     replaced: Path | None = None
     """Where the database from before is kept."""
+    unchanged: frozenset[str] = frozenset()
+    """Those of the steps that only ran again, with the text that they had."""
 
     def as_fields(self) -> dict[str, object]:
         """Return the keys of `migration.rewound`."""
@@ -125,7 +127,8 @@ def _replace(attempt: Attempt, course: Course) -> Rewound:
                 aside = names.set_aside(real, datetime.now(UTC))
                 swap(real, staged, aside=aside)
             prune_asides(real, max(attempt.policy.keep_aside, 1))
-            return Rewound(course.tags, beginning.by, done.lost, done.steps, aside)
+            unchanged = course.unchanged(attempt.migrations)
+            return Rewound(course.tags, beginning.by, done.lost, done.steps, aside, unchanged)
     raise AssertionError("an empty database is always a beginning")
 
 

@@ -52,6 +52,7 @@ class _Done:
     paused_ms: float
     backup: Backup | None = None
     rewound: bool = False
+    unchanged: frozenset[str] = frozenset()
 
 
 class HotApply:
@@ -116,6 +117,8 @@ class HotApply:
         for step in done.steps:
             backup = str(done.backup.path) if done.backup else None
             fields = {**step.as_fields(), "paused_ms": done.paused_ms, "backup": backup}
+            if step.tag in done.unchanged:
+                fields[LEVEL] = "debug"  # the line of the rewind has named it
             self._emit("migration.hot_applied", **fields)
         if mended and not done.steps:
             self._emit("dev.mended")
@@ -180,7 +183,7 @@ class HotApply:
             done = await anyio.to_thread.run_sync(rewind, attempt, course)
             paused_ms = _ms_since(start)
         self._emit("migration.rewound", **done.as_fields())
-        return _Done(done.steps, paused_ms, rewound=True)
+        return _Done(done.steps, paused_ms, rewound=True, unchanged=done.unchanged)
 
     def _attempt(self) -> Attempt:
         return Attempt(self._settings.database_path, self._folder, self._policy, self._tell_details)

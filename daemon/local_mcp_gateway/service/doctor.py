@@ -169,7 +169,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
         )
     if seen.pending:
         hint = "The next start applies them; `db rehearse` tries them now."
-        yield Finding("database", "note", f"{len(seen.pending)} migrations are pending.", hint)
+        said = "1 migration is" if len(seen.pending) == 1 else f"{len(seen.pending)} migrations are"
+        yield Finding("database", "note", f"{said} pending.", hint)
     if not (seen.problems or seen.drift or seen.pending):
         yield Finding("database", "ok", f"{seen.state}, {len(seen.applied)} migrations applied.")
 
@@ -197,6 +198,8 @@ def _port(settings: Settings) -> Iterator[Finding]:
     holder = read_holder(settings.database_path)
     if holder is not None and holder.pid in found:
         yield Finding("port", "ok", f"{port} is served by this gateway.")
+    elif set(found.values()) == {"systemd"} and manager.is_active(units.SOCKET):
+        yield Finding("port", "ok", f"{port} is held by systemd, for the service.")
     elif found:
         who = ", ".join(f"{name} (pid {pid})" for pid, name in found.items())
         hint = "Stop that process, or choose another port: --port, or gateway.port."

@@ -177,6 +177,8 @@ class Life:
                 return outcome.as_fields()
             except Exception as error:
                 told = as_told(cause_of(error))
+                # What has to be done is the same as at a start, but nothing has to be started.
+                told.hint = told.hint.replace("start again", "reload again")
                 self.emit("service.reload_refused", **fields_of(told))
                 raise told from error
             finally:

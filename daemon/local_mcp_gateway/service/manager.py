@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.errors import NoServiceManager
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 START_TIMEOUT_S = 24 * 3600
 """A migration may take long; systemd itself ends a start that makes no progress."""
@@ -21,6 +21,17 @@ _PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "StatusText", "StatusErrno", "MainPID", "NRestarts",
     "Result", "ExecMainStatus", "UnitFileState", "FragmentPath", "ActiveEnterTimestamp",
 )  # fmt: skip
+_SET_UP = {
+    203: "the command, which is not there any more", 217: "its user", 226: "its namespaces",
+    228: "its filter of system calls", 233: "its RuntimeDirectory", 238: "its StateDirectory",
+    240: "its LogsDirectory", 243: "its credentials",
+}  # fmt: skip
+"""Exit codes of systemd itself, from systemd.exec(5)."""
+_HARDENING = (217, 226, 228)
+_NO_HARDENING = (
+    "Its hardening cannot work here, as in some containers: `systemctl --user edit local-mcp-gateway`,"
+    " and under [Service] PrivateUsers=no, ProtectSystem=no, ProtectHome=no and PrivateTmp=no."
+)
 
 
 def version() -> int:
@@ -46,6 +57,25 @@ def properties(unit: str) -> dict[str, str]:
             f"systemd's user manager does not answer: {' '.join(done.stderr.split())}"
         )
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def is_active(unit: str) -> bool:
+    """Tell whether a unit is up; of none that is not there, or where no manager is."""
+    try:
+        return properties(unit).get("ActiveState") == "active"
+    except NoServiceManager:
+        return False
+
+
+def set_up_failed(facts: Mapping[str, str]) -> NoServiceManager | None:
+    """Return what systemd could not set up, where the program was not even started."""
+    status = int(facts.get("ExecMainStatus") or 0)
+    if status not in _SET_UP:
+        return None
+    return NoServiceManager(
+        f"The service did not start: systemd could not set up {_SET_UP[status]} (status {status}).",
+        hint=_NO_HARDENING if status in _HARDENING else "See `systemctl --user status`.",
+    )
 
 
 def lingers() -> bool | None:
