@@ -169,6 +169,8 @@ def become_the_program(order: dict[str, Any], stderr: int, told: int) -> NoRetur
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(PR_SET_PTRACER_ANY), 0, 0, 0)
     os.dup2(stderr, 2)
     os.close(stderr)
+    # What Python opened at 2 may be a file, and remembers that one can seek in it.
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.argv = ["local-mcp-gateway", *order["arguments"]]
