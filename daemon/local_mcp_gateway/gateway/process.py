@@ -134,7 +134,8 @@ async def end(process: Child) -> None:
             await _gone(process.pid, TERM_GRACE_S)
     finally:
         _signal(process.pid, signal.SIGKILL)
-    await exited(process.pid)
+    if process.returncode is None:  # else its number may be somebody else's by now
+        await exited(process.pid)
     process.leave()
     await process.wait()
 

@@ -240,9 +240,8 @@ class Router:
     ) -> Answer:
         upstream = self._registry.upstreams.get(route.server)
         if upstream is None:
-            return failure(
-                envelope.UPSTREAM_UNAVAILABLE, f"The server {route.server!r} was removed"
-            )
+            text = f"The server {route.server!r} was removed"
+            return failure(envelope.UPSTREAM_UNAVAILABLE, text)
         request.server = route.server
         headers = request.headers
         if request.method == "tools/call":
