@@ -20,7 +20,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 from local_mcp_gateway.log import AT  # noqa: E402
-from local_mcp_gateway.log.render import open_pipeline  # noqa: E402
+from local_mcp_gateway.log.render import Pipeline  # noqa: E402
 from tests.harness import GatewayProcess, MigrationFolder, Place, new_place  # noqa: E402
 from tests.service.user_manager import UserManager, user_manager  # noqa: E402
 
@@ -126,7 +126,9 @@ def record_dev_mode() -> None:
         with place.serve("--dev", env=quiet) as gateway:
             work(page, place, Teller(page, gateway))
             gateway.stop()
-        page.say("It is stopped; a row is written, and `0004_labels.sql` edited while it is off.")
+        page.say(
+            "It is stopped; a row is written, and the column renamed in `0004_labels.sql` while it is off."
+        )
         place.write("INSERT INTO labels (name) VALUES ('while off')")
         labels = "CREATE TABLE labels (id INTEGER PRIMARY KEY, title TEXT);\n"
         place.folder.write("0004_labels", labels)
@@ -174,16 +176,30 @@ def work(page: Page, place: Place, gateway: Teller) -> None:
     folder.write("0005_words", words.replace("CREAT ", "CREATE "))
     gateway.until("migration.hot_applied")
     page.say(
-        "A row is written into `notes`, then `0004_notes.sql` is edited, though it was applied."
+        "A row is written into `notes`, then a column added in `0004_notes.sql`, though it was applied:"
+        " both files are taken back and replayed, and the row is carried over."
     )
     place.write("INSERT INTO notes (body) VALUES ('written by hand')")
-    folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT);\n")
+    notes = "CREATE TABLE notes (id INTEGER PRIMARY KEY, pinned INTEGER DEFAULT 0, body TEXT);\n"
+    folder.write("0004_notes", notes)
+    gateway.until("migration.hot_applied", "0005_words")
+    page.say("Its column `body` is renamed in the file: that one value has no place any more.")
+    folder.write("0004_notes", notes.replace("body", "text"))
     gateway.until("migration.hot_applied", "0005_words")
     page.say(
-        "`0005_words.sql` is deleted. Both files were replayed with one backup, so it goes further back."
+        "The very first migration is edited, which created the database: there is no backup from before it,"
+        " so everything is replayed on an empty one."
     )
+    first = (folder.path / "0000_initial.sql").read_text()
+    edited = first.replace("description TEXT,", "description TEXT,\n    colour TEXT,", 1)
+    folder.write("0000_initial", edited)
+    gateway.until("migration.hot_applied", "0005_words")
+    page.say("That edit is taken back, as by `git checkout`.")
+    folder.write("0000_initial", first)
+    gateway.until("migration.hot_applied", "0005_words")
+    page.say("`0005_words.sql` is deleted.")
     (folder.path / "0005_words.sql").unlink()
-    gateway.until("migration.hot_applied", "0004_notes")
+    gateway.until("migration.rewound")
     page.say("Another branch is checked out: `0004_notes` is gone, `0004_labels` is there.")
     entries = [entry for entry in folder.journal() if entry["tag"] != "0004_notes"]
     path.unlink()
@@ -198,8 +214,9 @@ def rendered(event: dict[str, object]) -> str:
         return ""
     at = datetime.fromisoformat(str(event["timestamp"])).timestamp()
     fields = {k: v for k, v in event.items() if k not in ("timestamp", "level", "event")}
+    name, level = str(event["event"]), str(event["level"])
     stream = io.StringIO()
-    open_pipeline("console", "info", stream)(event["event"], {**fields, AT: at}, event["level"])
+    Pipeline("console", "info", stream).write(name, {**fields, AT: at}, level)
     return stream.getvalue()
 
 

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_mcp_gateway.log import configure, ignore, tee
+from local_mcp_gateway.log.console import as_word
 from local_mcp_gateway.log.events import EVENTS, LEVELS
 from local_mcp_gateway.log.file import RotatedFile
 from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
@@ -339,3 +340,9 @@ def test_a_log_file_is_rotated_and_holds_no_secret(tmp_path: Path) -> None:
 
 def test_a_log_file_on_a_disk_that_refuses_is_no_error(tmp_path: Path) -> None:
     configure("json", "info", RotatedFile(tmp_path / "nowhere" / "x.log.jsonl"))("guard.ready")
+
+
+def test_a_list_that_is_longer_than_a_line_shows_its_ends() -> None:
+    tags = [f"{number:04d}_a_migration" for number in range(30)]
+    assert as_word(tags, "/home/a") == "0000_a_migration,…(+28),0029_a_migration"
+    assert as_word(tags[:3], "/home/a") == ",".join(tags[:3])

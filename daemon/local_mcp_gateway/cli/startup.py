@@ -52,7 +52,9 @@ def show_start(start: Start) -> None:
             case "migration.applied":
                 click.echo(f"  applied   {event['tag']}")
             case "migration.rewound":
-                click.echo(f"  rewound   {', '.join(event['migrations'])}, by {event['by']}")
+                told = f"{', '.join(event['migrations'])}, by {event['by']}"
+                said = render.sentence(told, indent=" " * 12).removeprefix(" " * 12)
+                click.echo(f"  rewound   {said}")
                 click.echo(render.sentence(event["message"], indent=" " * 12))
             case "backup.created":
                 backup = Path(event["path"])

@@ -38,10 +38,9 @@ class Course:
         return tuple(_name(row) for row in self.rows[self.kept :])
 
     def unchanged(self, folder: Path) -> frozenset[str]:
-        """Return what is taken back and, as the folder is now, comes again with the same text."""
+        """Return what was applied and has, as the folder is now, the same text as then."""
         now = {(m.tag, m.hash) for m in read_folder(folder, journal_new_files=True).migrations}
-        rows = self.rows[self.kept :]
-        return frozenset(_name(row) for row in rows if (_name(row), row.hash) in now)
+        return frozenset(_name(row) for row in self.rows if (_name(row), row.hash) in now)
 
     def texts_from(self, number: int) -> tuple[Migration, ...]:
         """Return what was applied from this row of the ledger on; nothing unless all of it is known."""

@@ -19,6 +19,9 @@ WIDTH = 100
 """Of what is no terminal; a terminal says its own."""
 EVENT_WIDTH = 20
 INDENT = 4
+LONGEST_LIST = 80
+MOST_NAMED = 2
+"""A list that is longer shows its first and its last; all of it is in the log of every other form."""
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _MARKS = {"debug": ("·", "2"), "info": (" ", "32"), "warning": ("!", "33"), "error": ("✗", "31")}
 
@@ -100,7 +103,10 @@ def as_word(value: object, home: str) -> str:
         plain = text and not any(blank in text for blank in " \n\t=")
         return text if plain else json.dumps(text, ensure_ascii=False)
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return ",".join(as_word(item, home) for item in value) or "–"
+        words = [as_word(item, home) for item in value]
+        if len(",".join(words)) > LONGEST_LIST and len(words) > MOST_NAMED:
+            words = [words[0], f"…(+{len(words) - 2})", words[-1]]
+        return ",".join(words) or "–"
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, default=str)
     return f"{value:g}" if isinstance(value, float) else str(value)
