@@ -29,9 +29,10 @@ async def main(revisions: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         async with sides(Path(folder)) as urls:
             for revision in revisions or REVISIONS:
-                found, others = await compare(suite, urls, revision)
-                rows.append(row(revision, found))
-                differing += others
+                result = await compare(suite, urls, revision)
+                rows.append(row(revision, result.found))
+                differing += result.differing
+                rows += [f"(run again: {sentence})" for sentence in result.repeated]
     print(f"| revision | {' | '.join(SIDES)} |", *rows, *differing, sep="\n")
     return 1 if differing else 0
 

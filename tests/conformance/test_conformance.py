@@ -10,6 +10,7 @@ import pytest
 from tests.conformance.sides import compare, row, sides
 from tests.conformance.suite import Missing, installed
 from tests.gateway.support import REPOSITORY
+from tests.tally import Count
 
 SAMPLE = ["2025-11-25", "2026-07-28"]
 """The newest revision of each era; `make conformance` runs all."""
@@ -27,12 +28,17 @@ def suite(pytestconfig: pytest.Config) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("revision", SAMPLE)
 async def test_every_check_ends_as_it_does_directly(
-    tmp_path: Path, suite: tuple[str, ...], revision: str
+    tmp_path: Path, suite: tuple[str, ...], count: Count, revision: str
 ) -> None:
     told = (REPOSITORY / "docs" / "gateway.md").read_text()
     async with sides(tmp_path) as urls:
-        found, differing = await compare(suite, urls, revision)
-        if row(revision, found) not in told:  # a machine under load misses deadlines on all sides
-            found, differing = await compare(suite, urls, revision)
-    assert differing == []
-    assert row(revision, found) in told
+        result = await compare(suite, urls, revision)
+        repeated = result.repeated
+        if row(revision, result.found) not in told:  # under load deadlines are missed on all sides
+            repeated = [*repeated, f"{revision}, all of it: {row(revision, result.found)}"]
+            result = await compare(suite, urls, revision)
+            repeated += result.repeated
+    for sentence in repeated:
+        count("conformance, run again", f"× {sentence}", sentence)
+    assert result.differing == []
+    assert row(revision, result.found) in told
