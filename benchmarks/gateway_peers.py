@@ -27,11 +27,16 @@ from typing import Any
 
 import aiohttp
 
+from benchmarks import contextforge
 from benchmarks.gateway import HEADERS, HELLO, ROOT, Load, side
 from benchmarks.table import Row, Size
 
 CACHE = Path(os.environ.get("LMG_PEERS_CACHE", "~/.cache/local-mcp-gateway/peers")).expanduser()
-PYTHON = {"fastmcp": "fastmcp==4.2.3", "mcp-proxy": "mcp-proxy==0.13.0"}
+PYTHON = {
+    "fastmcp": "fastmcp==4.2.3",
+    "mcp-proxy": "mcp-proxy==0.13.0",
+    "contextforge": "mcp-contextforge-gateway==1.0.7.post20260921",
+}
 NODE = ("supergateway@4.0.0", "mcp-proxy@6.7.19")
 ROUNDS = {Size.QUICK: 1, Size.SHORT: 2, Size.LONG: 5}
 CALLS = {Size.QUICK: 40, Size.SHORT: 100, Size.LONG: 400}
@@ -48,6 +53,8 @@ class Peer:
     command: list[str]
     path: str = "/mcp"
     env: dict[str, str] | None = None
+    tool: str = "echo"
+    cwd: Path | None = None
 
 
 @dataclass
@@ -103,7 +110,7 @@ def free_port() -> int:
         return port
 
 
-def ours(folder: Path, name: str, *definition: str) -> Peer:
+def ours(folder: Path, name: str, *definition: str, tool: str = "echo") -> Peer:
     """Define `serve`, with one server in its database."""
     command = [sys.executable, "-m", "local_mcp_gateway"]
     home = folder / name
@@ -111,7 +118,7 @@ def ours(folder: Path, name: str, *definition: str) -> Peer:
     env = {**os.environ, "HOME": str(home)}
     add = [*command, "server", "add", "x", *definition]
     subprocess.run(add, env=env, check=True, capture_output=True)
-    return Peer(name, [*command, "serve", "--port", "PORT"], env=env)
+    return Peer(name, [*command, "serve", "--port", "PORT"], env=env, tool=tool)
 
 
 @contextmanager
@@ -122,7 +129,8 @@ def started(peer: Peer) -> Iterator[tuple[str, int, float]]:
     url = f"http://127.0.0.1:{port}{peer.path}"
     began = time.perf_counter()
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=peer.env, start_new_session=True, **quiet) as process:
+    where: dict[str, Any] = {"env": peer.env, "cwd": peer.cwd, "start_new_session": True}
+    with subprocess.Popen(command, **where, **quiet) as process:
         try:
             _wait_until_listed(url, process)
             yield url, process.pid, time.perf_counter() - began
@@ -169,11 +177,11 @@ def tree_mib(pid: int) -> float:
 
 
 async def _measure(
-    sides: dict[str, tuple[str, int, float]], tool: str, size: Size
+    sides: dict[str, tuple[str, int, float]], tools: dict[str, str], size: Size
 ) -> dict[str, Found]:
     found = {name: Found(cold, [], []) for name, (_, _, cold) in sides.items()}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        loads = {name: ToolLoad(url, http, tool) for name, (url, _, _) in sides.items()}
+        loads = {name: ToolLoad(url, http, tools[name]) for name, (url, _, _) in sides.items()}
         for load in loads.values():
             await load.open()
         for _ in range(ROUNDS[size]):
@@ -185,15 +193,14 @@ async def _measure(
     return found
 
 
-def _group(
-    what: str, peers: list[Peer], tool: str, size: Size, direct: str | None
-) -> Iterable[Row]:
+def _group(what: str, peers: list[Peer], size: Size, direct: str | None) -> Iterable[Row]:
     """Yield the rows of gateways that stand before the same server; the first one is ours."""
     with ExitStack() as stack:
         sides = {peer.name: stack.enter_context(started(peer)) for peer in peers}
         if direct is not None:
             sides["direct"] = (direct, os.getpid(), 0)
-        found = asyncio.run(_measure(sides, tool, size))
+        tools = {"direct": "echo", **{peer.name: peer.tool for peer in peers}}
+        found = asyncio.run(_measure(sides, tools, size))
     base = statistics.median(found.pop("direct").p50_ms) if direct is not None else 0.0
     p50 = {name: statistics.median(one.p50_ms) - base for name, one in found.items()}
     rate = {name: statistics.median(one.rates) for name, one in found.items()}
@@ -227,12 +234,17 @@ def measure(size: Size) -> Iterable[Row]:
             ours(folder, "ours-http", "--url", url),
             Peer("fastmcp", [fastmcp, proxy, url, "PORT"]),
         ]
-        yield from _group("HTTP", http, "echo", size, url)
+        program = CACHE / "contextforge" / "bin" / "mcpgateway"
+        home = folder / "contextforge"
+        command, env = contextforge.prepared(program, home, free_port(), url)
+        http += [Peer("ContextForge", command, "/mcp/", env, "x-echo", home)]
+        yield from _group("HTTP", http, size, url)
         stdio = [
-            ours(folder, "ours-stdio", "--", *CHILD),
+            ours(folder, "ours-stdio", "--", *CHILD, tool="x_echo"),
             Peer(
                 "mcp-proxy of PyPI",
                 [str(CACHE / "mcp-proxy" / "bin" / "mcp-proxy"), "--port", "PORT", "--", *CHILD],
+                tool="x_echo",
             ),
         ]
         if programs.exists():
@@ -243,6 +255,7 @@ def measure(size: Size) -> Iterable[Row]:
                         str(programs / "supergateway"), "--stdio", " ".join(CHILD), "--port", "PORT",
                         "--outputTransport", "streamableHttp", "--stateful", "--logLevel", "none",
                     ],
+                    tool="x_echo",
                 ),
                 Peer(
                     "mcp-proxy of npm",
@@ -250,6 +263,7 @@ def measure(size: Size) -> Iterable[Row]:
                         str(programs / "mcp-proxy"), "--port", "PORT", "--host", "127.0.0.1",
                         "--server", "stream", "--", *CHILD,
                     ],
+                    tool="x_echo",
                 ),
             ]  # fmt: skip
-        yield from _group("stdio", stdio, "x_echo", size, None)
+        yield from _group("stdio", stdio, size, None)
