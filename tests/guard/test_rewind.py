@@ -93,6 +93,20 @@ def test_the_replaced_database_is_kept_with_every_row(worked: Place) -> None:
         assert reader.execute("SELECT body FROM notes").fetchall() == [("kept aside",)]
 
 
+def test_the_replaced_database_comes_back_by_its_name_with_what_was_lost(worked: Place) -> None:
+    worked.write("INSERT INTO notes (body) VALUES ('precious')")
+    worked.folder.write("0001_notes", NOTES.replace("body", "text"))
+    told = Told()
+    start(worked, told)
+    (aside,) = asides(worked.database)
+    assert f"`db restore {aside.name}`" in told.rewound()["hint"]
+    worked.folder.write("0001_notes", NOTES)
+    done = worked.run("db", "restore", aside.name, "--yes")
+    assert done.code == 0, done.stderr
+    assert worked.query("SELECT body FROM notes") == [("precious",)]
+    assert worked.run("db", "status", "--json").json()["state"] == "current"
+
+
 def test_a_way_back_keeps_the_rows_of_every_table(place: Place) -> None:
     place.folder.add("users", USERS)
     start(place)

@@ -161,6 +161,7 @@ def test_socket_and_log_are_where_the_unit_says_and_are_found_from_a_shell(
     installed.run("reload")
     told = installed.run("logs", "--from", "file", "--json").stdout.splitlines()
     assert json.loads(told[-1])["event"] in ("service.reloaded", "control.answered")
+    assert installed.run("service", "logs", "--event", "service.reloaded").stdout
     installed.systemctl("stop", UNIT)
     assert installed.manager.run("test", "-e", socket, check=False).code == 1
     assert installed.run("server", "list").code == 0

@@ -42,15 +42,15 @@ def restore(
 ) -> int:
     """Put a backup (NAME, a path, or the latest) in the database's place.
 
-    The backup is read back in full first; the present file is kept beside, under a dated name. What
-    was written since the backup is shown before you are asked.
+    The backup is read back in full first; the present file is kept beside, under a dated name, by which
+    it can be restored too. What was written since the backup is shown before you are asked.
     """
     from local_mcp_gateway import __version__
-    from local_mcp_gateway.backup import find_backup
+    from local_mcp_gateway.guard.replaced import find_to_restore
     from local_mcp_gateway.guard.restore import restore_guarded
 
     settings = invocation.settings
-    backup = find_backup(invocation.database, name, settings.backup_folder)
+    backup = find_to_restore(invocation.database, name, settings.backup_folder)
     refuse_while_held(invocation.database, lock_timeout)
     confirm_by_name(invocation.database.name, list(_losses(invocation.database, backup)), yes=yes)
     with stop_on_signals() as stop:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli.logs import logs
 from local_mcp_gateway.cli.startup import show_start
 from local_mcp_gateway.config.settings import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
 from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 @click.group()
 def service() -> None:
     """Run the gateway as your own systemd service: at login, or at boot with --linger."""
+
+
+service.add_command(logs)
 
 
 @service.command()

@@ -56,6 +56,8 @@ def show_start(start: Start) -> None:
                 said = render.sentence(told, indent=" " * 12).removeprefix(" " * 12)
                 click.echo(f"  rewound   {said}")
                 click.echo(render.sentence(event["message"], indent=" " * 12))
+                if event.get("hint"):
+                    click.echo(render.sentence(event["hint"], mark="→ ", indent=" " * 12))
             case "backup.created":
                 backup = Path(event["path"])
                 click.echo(f"  backup    {backup.name}")

@@ -64,6 +64,9 @@ class Rewound:
             "by": self.by,
             "replaced": str(self.replaced) if self.replaced else None,
             "message": f"Lost: {lost}." if lost else "No row was lost.",
+            "hint": f"To have it back: the files as they were, then `db restore {self.replaced.name}`."
+            if lost and self.replaced
+            else None,
         }
 
 
