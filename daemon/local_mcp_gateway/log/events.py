@@ -121,6 +121,9 @@ EVENTS: dict[str, Event] = {
         "warning", "The schema module changed, and no migration can be made of it."
     ),
     "dev.watching": Event("info", "Dev mode watches these folders."),
+    "dev.polling": Event(
+        "warning", "The kernel does not let files be watched; they are looked at every 0.3 s."
+    ),
     "dev.reloaded": Event(
         "info", "The program's code changed: the worker was restarted on the same socket."
     ),

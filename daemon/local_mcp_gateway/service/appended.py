@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING
+
+from local_mcp_gateway.log import ignore
+from local_mcp_gateway.service.watching import changes_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -28,14 +32,16 @@ def appended(path: Path, *, follow: bool) -> Generator[str | None]:
             return
         from watchfiles import watch
 
-        for _ in watch(
+        watching = partial(
+            watch,
             path.parent,
             recursive=False,
             step=50,
             rust_timeout=LOOK_MS,
             yield_on_timeout=True,
             raise_interrupt=True,
-        ):
+        )
+        for _ in changes_blocking(watching, ignore):
             yield from reader.lines()
 
 

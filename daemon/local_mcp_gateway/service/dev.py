@@ -26,6 +26,7 @@ from local_mcp_gateway.service.own_tables import require_own_tables
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.refusal import as_told, fields_of
 from local_mcp_gateway.service.stable import JOURNAL, Look, settled
+from local_mcp_gateway.service.watching import changes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -87,17 +88,19 @@ class HotApply:
         from watchfiles import awatch
 
         watching = False
-        async for changes in awatch(
+        watch = partial(
+            awatch,
             self._folder,
             step=QUIET_MS,
             debounce=200,
             rust_timeout=WAKE_MS,
             yield_on_timeout=True,
-        ):
+        )
+        async for changed in changes(watch, self._emit):
             # The first time, changed or not: only now is nothing missed any more.
             if not watching:
                 self._emit("dev.watching", folders=[str(self._folder)])
-            elif not changes:
+            elif not changed:
                 continue
             watching = True
             while (now := await settled(self._folder, self._known)) != self._seen:
@@ -214,18 +217,20 @@ def _ms_since(start: float) -> float:
     return round((time.perf_counter() - start) * 1000, 3)
 
 
-async def saves_of(file: Path) -> AsyncIterator[None]:
+async def saves_of(file: Path, emit: Emit) -> AsyncIterator[None]:
     """Yield after each save of one file (absolute); an editor's rename over it counts as one."""
     from watchfiles import awatch
 
     name = file.name
-    async for changes in awatch(
+    watch = partial(
+        awatch,
         file.parent,
         watch_filter=lambda _, path: path.rpartition("/")[2] == name,
         step=QUIET_MS,
         debounce=200,
         rust_timeout=WAKE_MS,
         recursive=False,
-    ):
-        if changes:
+    )
+    async for changed in changes(watch, emit):
+        if changed:
             yield

@@ -201,7 +201,7 @@ class Life:
     async def _watch_config(self, file: Path) -> None:
         from local_mcp_gateway.service.dev import saves_of
 
-        async for _ in saves_of(file):
+        async for _ in saves_of(file, self.emit):
             self.signals.request_reload()
 
     async def _feed_watchdog(self) -> None:
