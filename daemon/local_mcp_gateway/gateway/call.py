@@ -13,6 +13,7 @@ from local_mcp_gateway.gateway.envelope import Answer, decode_members, edit, mem
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.connection import Identity
     from local_mcp_gateway.gateway.large import LargeAnswer, Relay
+    from local_mcp_gateway.gateway.questions import Tokens
 
 SAFE: Final = frozenset(
     {"ping", "resources/read", "prompts/get", "completion/complete", "resources/subscribe"}
@@ -118,6 +119,7 @@ class Events:
     """A line of a child's stderr."""
     remembered: Callable[[], Identity | None]
     """Returns what was found out when the server was met before."""
+    tokens: Tokens
     learned: Callable[[], None]
     """Something is to be remembered that its identity did not say before."""
 

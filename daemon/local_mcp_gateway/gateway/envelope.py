@@ -75,6 +75,13 @@ decode_any = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
 
 
+def messages_in(data: bytes) -> list[Envelope]:
+    """Return the message, or those of a batch. Raises MALFORMED."""
+    if data.lstrip()[:1] != b"[":
+        return [decode_envelope(data)]
+    return [decode_envelope(part) for part in decode_batch(data)]
+
+
 def request(identity: bytes | memoryview, method: str, params: bytes | memoryview) -> bytes:
     """Return the bytes of a request; `params` may be empty."""
     return b"".join(

@@ -44,14 +44,14 @@ class HttpWire:
         http: aiohttp.ClientSession,
         max_message_bytes: int,
         unreachable: Callable[[str], None],
-        requested: Callable[[Envelope, Call], None],
+        arrived: Callable[[Envelope, Call], None],
     ) -> None:
         self._url = URL(url)
         self._http = http
         self._limit = max_message_bytes
         self._held = min(HELD_BYTES, max_message_bytes)
         self._unreachable = unreachable
-        self._requested = requested
+        self._arrived = arrived
 
     def posting(self, body: bytes, headers: dict[str, str]) -> Posting:
         """Post, and have the reply inside the block. Raises SessionLost and UpstreamLost."""
@@ -73,6 +73,8 @@ class HttpWire:
         if isinstance(body, Answer):
             return body
         try:
+            if body[:1] == b"[" and (answer := self._event(body, call)) is not None:
+                return answer  # a batch, as 2025-03-26 has them
             message = envelope.decode_envelope(body)
         except envelope.MALFORMED:
             message = Envelope()
@@ -158,15 +160,15 @@ class HttpWire:
         return None
 
     def _event(self, data: bytes, call: Call) -> Answer | None:
-        message = envelope.decode_envelope(data)
-        if not message.method:
-            return envelope.answer_in(message) if bytes(message.id) == call.identity else None
-        if message.is_request:
-            self._requested(message, call)
-        else:
-            with suppress(*envelope.MALFORMED):  # junk of a server is let go
-                call.notified(message.method, bytes(message.params))
-        return None
+        """Hand on the messages of an event (or of a body); return the answer, if it is among them."""
+        answer = None
+        for message in envelope.messages_in(data):
+            if message.method:
+                with suppress(*envelope.MALFORMED):  # junk of a server is let go
+                    self._arrived(message, call)
+            elif bytes(message.id) == call.identity:
+                answer = envelope.answer_in(message)
+        return answer
 
 
 class Posting:

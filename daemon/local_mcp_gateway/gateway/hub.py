@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from local_mcp_gateway.gateway import envelope, eras
+from local_mcp_gateway.gateway import envelope, eras, health
 from local_mcp_gateway.gateway.access import Doorkeeper
 from local_mcp_gateway.gateway.alarms import Alarms
 from local_mcp_gateway.gateway.call import Call, Events
@@ -24,6 +24,7 @@ from local_mcp_gateway.gateway.envelope import (
     failure,
 )
 from local_mcp_gateway.gateway.hello import initialize_result
+from local_mcp_gateway.gateway.questions import Tokens
 from local_mcp_gateway.gateway.registry import Registry
 from local_mcp_gateway.gateway.router import Request, Router
 from local_mcp_gateway.gateway.sessions import Session, Sessions
@@ -68,6 +69,7 @@ class Hub:
         self.alarms = Alarms(TICK_S)
         self.router = _router(self.registry, self.sessions, tracer)
         self.stopping = False
+        self._tokens = Tokens()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- clients --------------------------------------------------------------------------------
@@ -89,7 +91,10 @@ class Hub:
             if session is not None:
                 with suppress(*envelope.MALFORMED):  # it names no request
                     session.cancel(params)
-        elif message.method not in {"notifications/initialized", "notifications/progress"}:
+        elif message.method == "notifications/progress":
+            with suppress(*envelope.MALFORMED):
+                self.start(self._tokens.told(params))
+        elif message.method != "notifications/initialized":
             for upstream in self.registry.members(profile):
                 self.start(upstream.notify(message.method, params))
 
@@ -137,6 +142,7 @@ class Hub:
             asked=lambda method, params: self._asked(upstream, method, params),
             wrote=lambda line: self._wrote(upstream, line),
             remembered=lambda: upstream.identity,
+            tokens=self._tokens,
             learned=upstream.learned,
         )
 
@@ -262,28 +268,14 @@ class Hub:
     def status(self) -> dict[str, Any]:
         """Return how each server is, and how many clients there are."""
         return {
-            "servers": dict(self._server_states()),
+            "servers": {
+                name: health.state_of(upstream)
+                for name, upstream in sorted(self.registry.upstreams.items())
+            },
             "profiles": sorted(self.registry.profiles),
             "sessions": len(self.sessions),
             "tasks": len(asyncio.all_tasks()),
         }
-
-    def _server_states(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        for name, upstream in sorted(self.registry.upstreams.items()):
-            lists = upstream.shelf.lists or {}
-            yield (
-                name,
-                {
-                    "state": upstream.state.value,
-                    "reason": upstream.reason or upstream.keeper.fault,
-                    "retry_at": upstream.retry_at,
-                    "tools": len(lists[CatalogKind.TOOLS]) if lists else None,
-                    "held": sorted(upstream.shelf.held),
-                    "protocol": upstream.identity.version if upstream.identity else None,
-                    "pid": upstream.pid,
-                    "wrote": list(upstream.wrote),
-                },
-            )
 
 
 def _router(registry: Registry, sessions: Sessions, tracer: Tracer | None) -> Router:

@@ -24,6 +24,7 @@ from local_mcp_gateway.gateway.connection import (
     identity_of_initialize,
 )
 from local_mcp_gateway.gateway.lines import printable
+from local_mcp_gateway.gateway.questions import Questions
 from local_mcp_gateway.gateway.watches import TAKEN, Watches
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Mux(ABC):
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches = Watches(self.request, events, self.start, _pause)
+        self._questions = Questions(self.start, events.tokens, self.notify)
 
     @abstractmethod
     async def send(self, message: bytes) -> None:
@@ -81,6 +83,8 @@ class Mux(ABC):
             raise
         finally:
             self._calls.pop(number, None)
+            if self._questions:
+                await self._release(call.caller.client)
 
     async def notify(self, method: str, params: bytes) -> None:
         """Send one notification."""
@@ -114,13 +118,19 @@ class Mux(ABC):
         try:
             self._sort(envelope.decode_envelope(line))
         except envelope.MALFORMED:
-            self._events.wrote("stdout, not JSON-RPC: " + printable(line[:200]))
+            try:
+                for message in envelope.messages_in(line):  # of a batch (2025-03-26)
+                    self._sort(message)
+            except envelope.MALFORMED:
+                self._events.wrote("stdout, not JSON-RPC: " + printable(line[:200]))
 
     def _sort(self, message: Envelope) -> None:
         if not message.method:
             self._answered(message)
         elif message.is_request:
-            self.start(self._answer(message))
+            callers = self._callers()
+            client = callers[-1].caller.client if callers else None
+            self._questions.take(message, client, self._ask, self._send_if_alive)
         else:
             self._notified(message.method, bytes(message.params))
 
@@ -169,7 +179,9 @@ class Mux(ABC):
         waiting[0].set_result(envelope.answer_in(message))
 
     def _notified(self, method: str, params: bytes) -> None:
-        if method == "notifications/progress":
+        if method == "notifications/cancelled":
+            self._questions.called_off(params)
+        elif method == "notifications/progress":
             if waiting := self._calls.get(envelope.number_of(progress_token(params))):
                 waiting[1].notified(method, params)
         elif self.identity.modern and (waiting := self._calls.get(subscription(params))):
@@ -179,24 +191,26 @@ class Mux(ABC):
         else:
             self._events.notified(method, params)
 
-    async def _answer(self, message: Envelope) -> None:
+    async def _release(self, client: object) -> None:
+        """Ask nothing any more for a client none of whose calls are left."""
+        if client is not None and all(c.caller.client is not client for c in self._callers()):
+            await self._questions.release(client)
+
+    async def _ask(self, method: str, params: bytes) -> Answer:
         """Pass a request of the server to the client that it works for, if there is but one.
 
         The stream does not say for which call a question is. Where calls of several clients run, the
         answer of one could end up in another's call, so nobody is asked.
         """
-        method, params = message.method, bytes(message.params)
         callers = self._callers()
         if method == "ping":
-            answer = envelope.success({})
-        elif not callers:
-            answer = await self._events.asked(method, params)
-        elif all(call.caller.client is callers[-1].caller.client for call in callers):
-            answer = await callers[-1].caller.asked(method, params)
-        else:
-            text = f"Calls of several clients run, and {method} does not say which it is for"
-            answer = envelope.failure(envelope.METHOD_NOT_FOUND, text)
-        await self._send_if_alive(envelope.response(message.id, answer))
+            return envelope.success({})
+        if not callers:
+            return await self._events.asked(method, params)
+        if all(call.caller.client is callers[-1].caller.client for call in callers):
+            return await callers[-1].caller.asked(method, params)
+        text = f"Calls of several clients run, and {method} does not say which it is for"
+        return envelope.failure(envelope.METHOD_NOT_FOUND, text)
 
     def _callers(self) -> list[Call]:
         """Return the calls that a client waits for, oldest first."""

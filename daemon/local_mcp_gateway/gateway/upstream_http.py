@@ -28,6 +28,7 @@ from local_mcp_gateway.gateway.connection import (
 from local_mcp_gateway.gateway.encoded import chunks_of
 from local_mcp_gateway.gateway.http_wire import STREAM, HttpWire, reason_of
 from local_mcp_gateway.gateway.pace import Pace
+from local_mcp_gateway.gateway.questions import Questions
 from local_mcp_gateway.gateway.sse import Parser, TooLarge
 from local_mcp_gateway.gateway.watches import TAKEN, Watches
 
@@ -54,7 +55,7 @@ class HttpConnection:
         self._url = definition.url
         self._configured = dict(definition.headers)
         self._http = http
-        self._wire = HttpWire(self._url, http, max_message_bytes, self.lose, self._requested)
+        self._wire = HttpWire(self._url, http, max_message_bytes, self.lose, self._arrived)
         self._events = events
         self._limit = max_message_bytes
         self._session: dict[str, str] | None = None
@@ -64,6 +65,7 @@ class HttpConnection:
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches = Watches(self._post_modern, events, self._start, self._check)
+        self._questions = Questions(self._start, events.tokens, self.notify)
         self._modern_headers = self._headers({"MCP-Protocol-Version": eras.NEWEST_MODERN})
 
     @classmethod
@@ -201,6 +203,9 @@ class HttpConnection:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
             self._start(self._post_only(envelope.notification("notifications/cancelled", reason)))
             raise
+        finally:
+            if self._questions:
+                await self._questions.release(call)
 
     async def _post_only(self, message: bytes) -> None:
         """Post what nobody answers; a server that does not take it is found out by the next call."""
@@ -249,27 +254,22 @@ class HttpConnection:
         if not data:
             return
         with suppress(*envelope.MALFORMED):
-            message = envelope.decode_envelope(data)
-            if message.is_request:
-                self._start(self._reply(message, None))
-            elif message.is_notification:
-                self._events.notified(message.method, bytes(message.params))
+            for message in envelope.messages_in(data):
+                self._arrived(message, None)
 
     # --- both -----------------------------------------------------------------------------------
 
-    def _requested(self, message: Envelope, call: Call) -> None:
-        self._start(self._reply(message, call))
-
-    async def _reply(self, message: Envelope, call: Call | None) -> None:
-        """Answer a request of the server: by the client of `call`, or as the gateway can."""
-        method, params = message.method, bytes(message.params)
-        if method == "ping":
-            answer = envelope.success({})
-        elif call is not None:
-            answer = await call.caller.asked(method, params)
-        else:
-            answer = await self._events.asked(method, params)
-        await self._post_only(envelope.response(message.id, answer))
+    def _arrived(self, message: Envelope, call: Call | None) -> None:
+        """Take what the server says or asks, in the stream of a call or outside of any."""
+        if message.is_request:
+            ask = self._events.asked if call is None else call.caller.asked
+            ask = _pong if message.method == "ping" else ask
+            self._questions.take(message, call, ask, self._post_only)
+        elif message.method == "notifications/cancelled":
+            self._questions.called_off(bytes(message.params))
+        elif message.method:
+            notified = self._events.notified if call is None else call.notified
+            notified(message.method, bytes(message.params))
 
     def _headers(self, extra: dict[str, str]) -> dict[str, str]:
         return {"Accept": ACCEPT, "Content-Type": JSON, **extra, **self._configured}
@@ -284,3 +284,7 @@ class HttpConnection:
         """Give the server up; it is met anew by the next call."""
         if not self._lost.done():
             self._lost.set_result(reason)
+
+
+async def _pong(_: str, __: bytes) -> Answer:
+    return envelope.success({})

@@ -1,0 +1,142 @@
+"""What servers ask: progress on the answer reaches them, and they can take a question back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.gateway.servers import asking
+from tests.gateway.support import Running, gateway_of, http, serve, stdio
+from tests.gateway.test_faces import HELLO, call
+from tests.gateway.test_streams import Stream, posted
+
+
+class Asking:
+    """The server of `servers/asking.py` over HTTP: what it says of a call comes in that call's stream."""
+
+    def __init__(self) -> None:
+        self.progress: list[Any] = []
+        self._taken = asyncio.Event()
+        self._answer: Any = None
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        message = json.loads((await receive())["body"] or b"{}")
+        method, identity = message.get("method"), message.get("id")
+        results: dict[str, Any] = {
+            "initialize": {"protocolVersion": "2025-03-26", "capabilities": {"tools": {}}},
+            "tools/list": {"tools": [{"name": "ask", "inputSchema": {}}]},
+        }
+        if method == "notifications/progress":
+            self.progress.append(message["params"])
+            self._taken.set()
+        elif method is None and identity == "q":
+            self._answer = message.get("result")
+            self._taken.set()
+        status, kind, body = 202, b"application/json", b""
+        if scope["method"] != "POST":
+            status = 405
+        elif method in results:
+            status = 200
+            body = json.dumps([asking.answered(identity, results[method])]).encode()
+        elif method == "server/discover":
+            error = {"code": -32601, "message": "no"}
+            status = 400
+            body = json.dumps({"jsonrpc": "2.0", "id": identity, "error": error}).encode()
+        elif method == "tools/call":
+            status, kind = 200, b"text/event-stream"
+        headers = [(b"content-type", kind)]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if method == "tools/call":
+            await self.ask(message, send)
+        await send({"type": "http.response.body", "body": body})
+
+    async def ask(self, message: Any, send: Any) -> None:
+        async def event(*messages: Any) -> None:
+            data = json.dumps(messages[0] if len(messages) == 1 else messages)
+            body = f"data: {data}\n\n".encode()
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+        await event(asking.NEWS, asking.QUESTION)
+        await self._taken.wait()
+        if message["params"]["arguments"].get("call_off"):
+            await event(asking.CALLED_OFF)
+            await event(asking.answered(message["id"], asking.text("called off")))
+        else:
+            await event(asking.answered(message["id"], asking.text(self._answer)))
+
+
+@pytest.fixture(params=["stdio", "http"])
+async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Running]:
+    if request.param == "stdio":
+        async with gateway_of(tmp_path, stdio("asking", "asking.py")) as running:
+            yield running
+    else:
+        async with serve(Asking()) as url, gateway_of(tmp_path, http("asking", url)) as running:
+            yield running
+
+
+@asynccontextmanager
+async def question(
+    running: Running, *, call_off: bool
+) -> AsyncIterator[tuple[Stream, dict[str, str], Any]]:
+    """Call the tool in a session that can be asked; yield the stream, the session and the question."""
+    params = {**HELLO["params"], "capabilities": {"elicitation": {}}}
+    hello = await running.post({**HELLO, "params": params})
+    session = {"mcp_session_id": hello.headers["mcp-session-id"]}
+    message = call("tools/call", 5, name="ask", arguments={"call_off": call_off})
+    async with posted(running, session, message) as stream:
+        _, news = await stream.next()
+        assert news["params"]["data"] == "in a batch"
+        yield stream, session, (await stream.next())[1]
+
+
+async def test_a_server_hears_of_progress_and_takes_its_question_back(running: Running) -> None:
+    async with question(running, call_off=True) as (stream, session, asked):
+        token = asked["params"]["_meta"]["progressToken"]
+        assert (asked["method"], token == 7) == ("elicitation/create", False)
+        stray = {"progressToken": "unknown", "progress": 1}
+        for params in (stray, {"progressToken": token, "progress": 1, "message": "thinking"}):
+            note = {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
+            assert (await running.post(note, **session)).status == 202
+        _, called_off = await stream.next()
+        assert called_off["method"] == "notifications/cancelled"
+        assert called_off["params"]["requestId"] == asked["id"]
+        _, answer = await stream.next()
+        assert answer["result"] == asking.text("called off")
+
+
+async def test_a_question_is_answered(running: Running) -> None:
+    async with question(running, call_off=False) as (stream, session, asked):
+        answer = {"jsonrpc": "2.0", "id": asked["id"], "result": {"action": "decline"}}
+        assert (await running.post(answer, **session)).status == 202
+        assert (await stream.next())[1]["result"] == asking.text({"action": "decline"})
+
+
+async def test_a_question_of_a_call_that_was_cancelled_waits_no_longer(running: Running) -> None:
+    async with question(running, call_off=False) as (stream, session, _):
+        questions = running.gateway._hub.registry.upstreams["asking"]._connection._questions  # type: ignore[union-attr]
+        assert len(questions) == 1
+        note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}}
+        await running.post(note, **session)
+        with anyio.fail_after(30):
+            while len(questions):
+                await anyio.sleep(0.01)
+        await stream.next()
+
+
+async def test_progress_goes_back_under_the_token_of_the_server(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("asking", "asking.py")) as running:
+        async with question(running, call_off=True) as (_, session, asked):
+            token = asked["params"]["_meta"]["progressToken"]
+            params = {"progressToken": token, "progress": 0.5, "extra": [1]}
+            note = {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
+            await running.post(note, **session)
+            line = await running.wrote("progress ")
+            assert json.loads(line.removeprefix("progress ")) == {**params, "progressToken": 7}
