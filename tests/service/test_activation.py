@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import sys
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -15,6 +18,7 @@ from tests.service.machine import REASON, UNIT, Installed
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON or "can run here")
 
 CLIENTS = 100
+SOCKET = "local-mcp-gateway.socket"
 
 
 def test_no_call_is_refused_in_a_start_with_a_slow_migration_or_in_restarts(
@@ -60,3 +64,30 @@ def test_no_call_is_lost_while_a_reload_applies_a_migration(installed: Installed
         installed.shows(ActiveState="active", SubState="running")
         assert installed.manager.entries(f"MIGRATION={later}", "EVENT=migration.applied")
     assert load.outcomes.keys() == {"answered"}, load.outcomes
+
+
+def test_a_refused_start_is_not_tried_again_for_clients_that_wait(installed: Installed) -> None:
+    """They would start it again at once, until systemd gave up on both units."""
+    installed.run("service", "install", "--socket")
+    broken = installed.folder.add("broken", "CREAT TABLE x (id)")
+    installed.systemctl("stop", UNIT)
+    with socket.create_connection(("127.0.0.1", installed.port), timeout=60) as client:
+        until(lambda: installed.manager.show(SOCKET, "ActiveState")["ActiveState"] == "inactive")
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    state = installed.state()
+    assert (state["ActiveState"], state["NRestarts"]) == ("failed", "0")
+    starts = json.loads(installed.run("startup", "--last", "9", "--json").stdout)["starts"]
+    assert [start["outcome"] for start in starts] == ["ready", "refused"]
+    installed.folder.write(broken, "CREATE TABLE x (id INTEGER PRIMARY KEY);")
+    installed.systemctl("restart", UNIT)
+    told = json.loads(installed.run("service", "status", "--json").stdout)
+    assert (told["socket"], told["state"]) == (True, "active")
+    assert installed.get("/health/live") == 200
+
+
+def test_a_later_install_keeps_the_socket(installed: Installed) -> None:
+    installed.run("service", "install", "--socket")
+    again = installed.run("service", "install").stdout
+    assert again.count("unchanged ") == 2
+    assert json.loads(installed.run("service", "status", "--json").stdout)["socket"]

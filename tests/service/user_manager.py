@@ -8,13 +8,14 @@ It runs as the user of the test, because that user's interpreter has to be reada
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from tests.harness import DEADLINE_S, Finished, until
 
 MANAGER = "/lib/systemd/systemd"
 JOURNALD = "/lib/systemd/systemd-journald"
+BASES = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified")
+_NUMBERS = itertools.count()
 SCRIPT = r"""
 set -eu
 uid=$(id -u)
@@ -30,9 +33,9 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/systemd/system /run/systemd/inaccessible/dir /run/user/$uid /run/log/journal /run/lock
 chmod 700 /run/user/$uid
 @JOURNALD@ &
-for base in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+for base in @BASES@; do
     [ -e $base/cgroup.procs ] || continue
-    scope=$base/user.slice/user-$uid.slice/user@$uid.service/init.scope
+    scope=$base/@SLICE@/user.slice/user-$uid.slice/user@$uid.service/init.scope
     mkdir -p $scope && echo $$ > $scope/cgroup.procs || true
 done
 export XDG_RUNTIME_DIR=/run/user/$uid
@@ -94,7 +97,17 @@ class UserManager:
 @contextmanager
 def user_manager(home: Path) -> Iterator[UserManager]:
     """Run a user manager whose home is `home`; everything it started is gone afterwards."""
-    script = SCRIPT.replace("@JOURNALD@", JOURNALD).replace("@MANAGER@", MANAGER)
+    # Of its own: another worker's manager would take processes of this one's unit for its unit's.
+    slice_name = f"test{os.getpid()}x{next(_NUMBERS)}.slice"
+    words = {
+        "JOURNALD": JOURNALD,
+        "MANAGER": MANAGER,
+        "SLICE": slice_name,
+        "BASES": " ".join(BASES),
+    }
+    script = SCRIPT
+    for word, text in words.items():
+        script = script.replace(f"@{word}@", text)
     uid = os.getuid()
     environment = {
         "HOME": str(home),
@@ -134,3 +147,13 @@ def user_manager(home: Path) -> Iterator[UserManager]:
         # The namespace's first process takes all others with it.
         os.killpg(namespaces.pid, signal.SIGKILL)
         namespaces.wait()
+        tops = [Path(base, slice_name) for base in BASES]
+        until(lambda: not any(_remains(top) for top in tops))
+
+
+def _remains(top: Path) -> bool:
+    """Remove a tree of control groups, as far as nothing in it is still dying; tell whether it remains."""
+    for folder, _, _ in os.walk(top, topdown=False):
+        with suppress(OSError):
+            Path(folder).rmdir()
+    return top.exists()

@@ -35,7 +35,7 @@ service.add_command(logs)
     "--socket",
     "with_socket",
     is_flag=True,
-    help="Let systemd hold the port: no client is ever refused.",
+    help="Let systemd hold the port: no client is ever refused. Kept by later installs.",
 )
 @click.option("--linger", is_flag=True, help="Start at boot, not only at login.")
 @click.pass_obj
@@ -46,6 +46,7 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
     """
     installation = _installation(invocation)
     folder = units.unit_folder()
+    with_socket = with_socket or (folder / units.SOCKET).exists()
     invocation.prepare_folder()
     units.make_caches(Path.home())
     # The unit loads it at its start, and cannot make one by itself: for it the folder is read-only.
