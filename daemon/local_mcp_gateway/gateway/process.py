@@ -55,12 +55,18 @@ class _Outputs(SubprocessStreamProtocol):
 
     def __init__(self, stdout: Output, stderr: Output) -> None:
         super().__init__(limit=1, loop=asyncio.get_running_loop())
+        self.reaped = asyncio.Event()
         self._outputs = {1: stdout, 2: stderr}
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         """Hand on what came; asyncio gives bytes."""
         assert isinstance(data, bytes), "the pipes are not in text mode"
         self._outputs[fd].wrote(data)
+
+    def process_exited(self) -> None:
+        """Take note that the child has ended, and that asyncio knows how."""
+        super().process_exited()
+        self.reaped.set()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         """Tell that an output has ended."""
@@ -73,9 +79,15 @@ class Child(Process):
     """A running child, as asyncio has it: its `wait` ends with the last of its pipes."""
 
     _transport: asyncio.SubprocessTransport
+    _protocol: _Outputs
 
-    def leave(self) -> None:
-        """Give its pipes back, whoever may still hold their other ends."""
+    async def leave(self) -> None:
+        """Once it has ended, give its pipes back, whoever may still hold their other ends.
+
+        Closing polls the child: one that asyncio has not reaped yet would be reaped behind its back, and
+        its exit code be lost.
+        """
+        await self._protocol.reaped.wait()
         self._transport.close()
 
 
@@ -134,9 +146,7 @@ async def end(process: Child) -> None:
             await _gone(process.pid, TERM_GRACE_S)
     finally:
         _signal(process.pid, signal.SIGKILL)
-    if process.returncode is None:  # else its number may be somebody else's by now
-        await exited(process.pid)
-    process.leave()
+    await process.leave()
     await process.wait()
 
 

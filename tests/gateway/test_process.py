@@ -1,0 +1,23 @@
+"""Children: how they ended is known."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from local_mcp_gateway.gateway.process import Output, end, spawn
+from local_mcp_gateway.store.model import ServerDefinition, ServerKind
+
+SILENT = Output(lambda _: None, lambda: None)
+
+
+async def test_no_child_is_reaped_behind_the_back_of_asyncio(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cat = ServerDefinition("cat", ServerKind.STDIO, command="cat")
+    for _ in range(12):  # a race that was lost one time in five
+        children = [await spawn(cat, SILENT, SILENT) for _ in range(4)]
+        await asyncio.gather(*(end(child) for child in children))
+        assert [child.returncode for child in children] == [0] * 4
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
