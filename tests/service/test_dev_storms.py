@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from tests.harness import GatewayProcess, Place, until
+from tests.service.test_dev import alive
 
 QUIET = {"LMG_DEV__RELOAD": "false"}
 ONE = "CREATE TABLE one (id INTEGER PRIMARY KEY, body TEXT);"
@@ -86,6 +89,25 @@ def test_an_editor_that_sets_the_old_file_aside_is_one_edit(
     until(lambda: "more" in str(place.query("SELECT sql FROM sqlite_schema WHERE name = 'one'")))
     assert place.query("SELECT body FROM one") == [("kept",)]
     assert gateway.names().count("migration.rewound") == 1
+
+
+def test_what_was_refused_for_another_program_is_tried_again_by_a_save(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    path = place.folder.write("0004_one", ONE)
+    gateway.wait_for("migration.hot_applied")
+    edited = ONE.replace("body", "more TEXT, body")
+    with closing(sqlite3.connect(place.database)) as browser:
+        browser.execute("SELECT count(*) FROM one").fetchall()
+        place.folder.write("0004_one", edited)
+        refused = gateway.wait_for("migration.hot_refused")
+        assert "Another program has" in refused["message"]
+        assert refused["hint"] == "Close the program that has the database open, then save."
+    assert place.query("SELECT count(*) FROM one") == [(0,)]
+    path.write_text(edited)  # the same text: saved, as the hint says
+    gateway.wait_for("migration.rewound")
+    assert alive(gateway)
 
 
 def test_reloads_and_saves_at_once_end_in_the_last_text_with_every_row(

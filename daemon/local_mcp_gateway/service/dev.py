@@ -103,7 +103,10 @@ class HotApply:
             elif not changed:
                 continue
             watching = True
-            while (now := await settled(self._folder, self._known)) != self._seen:
+            # What was refused may fit by now though its text is the same: the hint says to save it.
+            again = bool(self.problem) and any(path.endswith(".sql") for _, path in changed)
+            while (now := await settled(self._folder, self._known)) != self._seen or again:
+                again = False
                 async with self._one_at_a_time:
                     self._seen = now
                     await self._apply(now)
