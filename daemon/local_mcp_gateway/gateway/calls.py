@@ -38,10 +38,19 @@ COUNTED: Final = frozenset(
 BATCH_PAUSE_S: Final = 1.0
 LONGEST_PAYLOAD: Final = 65_536
 """Characters of arguments or of a result that are kept."""
+LARGEST_PAYLOAD: Final = 4 * LONGEST_PAYLOAD
+MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
+"""How much of payloads waits for the database."""
 
 
 def payload(body: bytes) -> str:
-    """Return arguments or a result for the log of calls: secrets hidden, and not without end."""
+    """Return arguments or a result for the log of calls: secrets hidden, and not without end.
+
+    What is too large to be looked through while others wait is not kept at all: a part of it would show
+    values without the names by which they are known to be secret.
+    """
+    if len(body) > LARGEST_PAYLOAD:
+        return f"[{len(body)} bytes: too much to be kept]"
     try:
         text = json.dumps(redact(json.loads(body)), ensure_ascii=False)
     except ValueError:
@@ -58,7 +67,8 @@ class CallLog:
         self._database = database
         self._emit = emit
         self._keep = keep
-        self._waiting: deque[CallRecord] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[CallRecord] = deque()
+        self._waiting_bytes = 0
         self._arrived = asyncio.Event()
 
     def add(self, call: CallRecord) -> None:
@@ -68,6 +78,9 @@ class CallLog:
         self.counts[server, method, call.status] += 1
         self.microseconds[server, method] += call.duration_us
         self._waiting.append(call)
+        self._waiting_bytes += _size(call)
+        while self._waiting_bytes > MOST_WAITING_BYTES or len(self._waiting) > MOST_WAITING:
+            self._waiting_bytes -= _size(self._waiting.popleft())
         self._arrived.set()
 
     async def run(self) -> None:
@@ -82,9 +95,14 @@ class CallLog:
         self._arrived.clear()
         batch = tuple(self._waiting)
         self._waiting.clear()
+        self._waiting_bytes = 0
         if not batch:
             return
         try:
             await save_calls(self._database, batch, keep=self._keep)
         except Error as error:
             self._emit("calls.unsaved", calls=len(batch), message=str(error))
+
+
+def _size(call: CallRecord) -> int:
+    return len(call.request or "") + len(call.response or "")
