@@ -99,12 +99,27 @@ def test_the_replaced_database_comes_back_by_its_name_with_what_was_lost(worked:
     told = Told()
     start(worked, told)
     (aside,) = asides(worked.database)
-    assert f"`db restore {aside.name}`" in told.rewound()["hint"]
     worked.folder.write("0001_notes", NOTES)
     done = worked.run("db", "restore", aside.name, "--yes")
     assert done.code == 0, done.stderr
     assert worked.query("SELECT body FROM notes") == [("precious",)]
     assert worked.run("db", "status", "--json").json()["state"] == "current"
+
+
+def test_a_rewind_that_loses_something_makes_a_backup_first_and_names_it(worked: Place) -> None:
+    """Replaced databases are kept for a few rewinds only, and there may be one a minute."""
+    worked.write("INSERT INTO notes (body) VALUES ('precious')")
+    told = Told()
+    worked.folder.write("0001_notes", NOTES.replace("body", "text"))
+    start(worked, told)
+    for number in range(5):
+        worked.folder.write("0001_notes", NOTES.replace("body", f"n{number} INT, text"))
+        start(worked)
+    (backup,) = (b for b in list_backups(worked.database) if b.before == "rewind-0001_notes")
+    assert f"`db restore {backup.name}`" in told.rewound()["hint"]
+    assert str(backup.path) in str(told.events)
+    with closing(open_reader(backup.path)) as reader:
+        assert reader.execute("SELECT body FROM notes").fetchall() == [("precious",)]
 
 
 def test_a_way_back_keeps_the_rows_of_every_table(place: Place) -> None:

@@ -25,6 +25,7 @@ def back_up_now(
     *,
     backup_folder: Path,
     program_version: str,
+    before: str | None = None,
     emit: Emit = ignore,
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
@@ -41,7 +42,7 @@ def back_up_now(
     backup = create_backup(
         database,
         folder=backup_folder,
-        before=None,
+        before=before,
         fingerprint=now,
         applied=applied,
         program_version=program_version,

@@ -26,6 +26,7 @@ from local_mcp_gateway.backup.swap import prune_asides, swap
 from local_mcp_gateway.database.connect import begin_immediate, open_migration
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.errors import HistoryRefused
+from local_mcp_gateway.guard.backup import back_up_now
 from local_mcp_gateway.guard.beginnings import beginnings
 from local_mcp_gateway.guard.course import find_course
 from local_mcp_gateway.guard.read import read
@@ -36,6 +37,7 @@ from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_jour
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.backup.losses import Loss
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.guard.course import Course
@@ -52,7 +54,9 @@ class Rewound:
     lost: tuple[Loss, ...] = ()
     steps: tuple[Step, ...] = ()
     replaced: Path | None = None
-    """Where the database from before is kept."""
+    """Where the database from before is kept, until a few others are."""
+    backup: Backup | None = None
+    """Of the database from before, where something was lost: it is kept as long as any."""
     unchanged: frozenset[str] = frozenset()
     """Those of the steps that only ran again, with the text that they had."""
 
@@ -64,8 +68,8 @@ class Rewound:
             "by": self.by,
             "replaced": str(self.replaced) if self.replaced else None,
             "message": f"Lost: {lost}." if lost else "No row was lost.",
-            "hint": f"To have it back: the files as they were, then `db restore {self.replaced.name}`."
-            if lost and self.replaced
+            "hint": f"To have it back: the files as they were, then `db restore {self.backup.name}`."
+            if self.backup
             else None,
         }
 
@@ -126,13 +130,28 @@ def _replace(attempt: Attempt, course: Course) -> Rewound:
                 done = rebuild(attempt, beginning, staged, descriptor)
                 if done is None:
                     continue
+                backup = _saved(attempt, course) if done.lost else None
                 writers_out.close()
                 aside = names.set_aside(real, datetime.now(UTC))
                 swap(real, staged, aside=aside)
             prune_asides(real, max(attempt.policy.keep_aside, 1))
             unchanged = course.unchanged(attempt.migrations)
-            return Rewound(course.tags, beginning.by, done.lost, done.steps, aside, unchanged)
+            return Rewound(
+                course.tags, beginning.by, done.lost, done.steps, aside, backup, unchanged
+            )
     raise AssertionError("an empty database is always a beginning")
+
+
+def _saved(attempt: Attempt, course: Course) -> Backup:
+    """Back up what is about to be replaced; the caller holds SQLite's write lock."""
+    return back_up_now(
+        attempt.database,
+        backup_folder=attempt.backup_folder,
+        program_version=attempt.policy.program_version,
+        before=f"rewind-{course.tags[0]}",
+        emit=attempt.emit,
+        stop=attempt.stop,
+    )
 
 
 def _rewind_at_start(attempt: Attempt) -> Rewound | None:
