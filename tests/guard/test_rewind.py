@@ -117,7 +117,6 @@ def test_a_rewind_that_loses_something_makes_a_backup_first_and_names_it(worked:
         start(worked)
     (backup,) = (b for b in list_backups(worked.database) if b.before == "rewind-0001_notes")
     assert f"`db restore {backup.name}`" in told.rewound()["hint"]
-    assert str(backup.path) in str(told.events)
     with closing(open_reader(backup.path)) as reader:
         assert reader.execute("SELECT body FROM notes").fetchall() == [("precious",)]
 

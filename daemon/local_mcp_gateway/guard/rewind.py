@@ -68,7 +68,7 @@ class Rewound:
             "by": self.by,
             "replaced": str(self.replaced) if self.replaced else None,
             "message": f"Lost: {lost}." if lost else "No row was lost.",
-            "hint": f"To have it back: the files as they were, then `db restore {self.backup.name}`."
+            "hint": f"`db restore {self.backup.name}` has it back, with the files as they were."
             if self.backup
             else None,
         }
@@ -149,7 +149,6 @@ def _saved(attempt: Attempt, course: Course) -> Backup:
         backup_folder=attempt.backup_folder,
         program_version=attempt.policy.program_version,
         before=f"rewind-{course.tags[0]}",
-        emit=attempt.emit,
         stop=attempt.stop,
     )
 
