@@ -15,25 +15,28 @@ KEPT_BYTES: Final = 16 * 1024 * 1024
 
 
 class Budget:
-    """How many bytes the backlogs hold, and may hold, together."""
+    """How many bytes the backlogs hold, and may hold, together.
+
+    They are sorted by how many bits their sizes have, and one of those with the most gives. So a message
+    costs the same with ten thousand clients as with ten.
+    """
 
     def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
         self.bytes = 0
         self._most_bytes = most_bytes
-        self._holders: set[Backlog] = set()
+        self._sizes: list[dict[Backlog, None]] = [{} for _ in range(64)]
 
-    def take(self, backlog: Backlog, size: int) -> None:
-        """Count what a backlog keeps more; make room for it at the largest."""
+    def change(self, backlog: Backlog, size: int) -> None:
+        """Count what a backlog keeps more or less; make room at the largest if it is too much."""
         self.bytes += size
-        self._holders.add(backlog)
+        before, now = (backlog.bytes - size).bit_length(), backlog.bytes.bit_length()
+        if before != now:
+            self._sizes[before].pop(backlog, None)
+            if now:
+                self._sizes[now][backlog] = None
         while self.bytes > self._most_bytes:
-            max(self._holders, key=lambda holder: holder.bytes).drop_oldest()
-
-    def give(self, backlog: Backlog, size: int) -> None:
-        """Count what a backlog keeps less."""
-        self.bytes -= size
-        if not backlog.bytes:
-            self._holders.discard(backlog)
+            largest = next(backlogs for backlogs in reversed(self._sizes) if backlogs)
+            next(iter(largest)).drop_oldest()
 
 
 class Backlog:
@@ -54,7 +57,7 @@ class Backlog:
         self.newest += 1
         self._kept.append(message)
         self.bytes += len(message)
-        self._budget.take(self, len(message))
+        self._budget.change(self, len(message))
         if len(self._kept) > self._most:
             self.drop_oldest()
         return self.newest
@@ -72,7 +75,7 @@ class Backlog:
         """Forget the message that came first."""
         size = len(self._kept.popleft())
         self.bytes -= size
-        self._budget.give(self, size)
+        self._budget.change(self, -size)
 
     def forget(self, number: int) -> None:
         """Forget the messages up to that number: their client has them, and does not come back."""

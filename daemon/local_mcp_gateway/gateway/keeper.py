@@ -115,12 +115,14 @@ class Keeper:
 
     def _retry(self, faults: dict[CatalogKind, str], announced: frozenset[CatalogKind]) -> None:
         """Try again later what failed; it is announced when it comes."""
-        self._failures = self._failures + 1 if faults else 0
         self._announced |= announced & faults.keys()
         for reason in dict.fromkeys(faults.values()):
             self._emit("upstream.wrote", server=self._upstream.name, line=reason)
         self.faults.update(faults)
-        if faults:
+        if not self.faults:
+            self._failures = 0
+        elif faults:
+            self._failures += 1
             pause_s = backoff_s(self._failures, self._options.backoff_max_s)
             loop = asyncio.get_running_loop()
             self._retrying = loop.call_later(pause_s, self._fetch, tuple(faults))
