@@ -15,7 +15,7 @@ from local_mcp_gateway.backup import names
 from local_mcp_gateway.backup.carry import carry_over
 from local_mcp_gateway.backup.durable import flush, make_folder, named_failures, temporary_file
 from local_mcp_gateway.backup.losses import losses
-from local_mcp_gateway.backup.verify import digest, open_immutable
+from local_mcp_gateway.backup.verify import open_immutable
 from local_mcp_gateway.database.connect import (
     begin_immediate,
     open_migration,
@@ -23,10 +23,12 @@ from local_mcp_gateway.database.connect import (
     reading,
     uri,
 )
-from local_mcp_gateway.database.integrity import full_check
+from local_mcp_gateway.database.integrity import full_check, quick_check
+from local_mcp_gateway.database.pages import COMPARED_BYTES, pages
 from local_mcp_gateway.errors import DiskProblem, GatewayError
 from local_mcp_gateway.guard.guard import start
 from local_mcp_gateway.guard.hazards import face_hazards
+from local_mcp_gateway.guard.hold import THOROUGH_BYTES
 from local_mcp_gateway.guard.read import read
 from local_mcp_gateway.guard.rehearse import rehearse_on
 from local_mcp_gateway.guard.report import Phases
@@ -153,14 +155,16 @@ def _finish(attempt: Attempt, beginning: Beginning, staged: Path, done: _Applied
             )
         if done.sealed:
             seal(fresh, text_fingerprint(fresh))
-        written = digest(fresh)
+        size = staged.stat().st_size
+        written = pages(fresh) if size <= COMPARED_BYTES else None
         fresh.execute("COMMIT")
         fresh.execute("DETACH live")
         fresh.execute(f"PRAGMA journal_mode={mode}").fetchall()
     flush(staged)
     with closing(open_immutable(staged)) as reader:
-        full_check(reader, staged)
-        if digest(reader) != written:
+        (full_check if size <= THOROUGH_BYTES else quick_check)(reader, staged)
+        found = pages(reader) if written else None
+        if written and found and not found.agree(written):
             raise DiskProblem(f"The new database {staged} does not read back as written.")
 
 
