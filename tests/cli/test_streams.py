@@ -43,7 +43,9 @@ def test_the_work_is_done_and_one_sentence_says_that_its_report_is_lost(
 
 
 def test_the_codes_own_meaning_comes_first(pending: Place) -> None:
-    assert into_full_disk(pending, "db", "status").code == 3
+    done = into_full_disk(pending, "db", "status")
+    assert done.code == 3
+    assert "could not be written" in done.stderr
 
 
 def test_an_error_that_should_go_to_the_full_disk_is_said_on_stderr(place: Place) -> None:

@@ -132,12 +132,10 @@ def _answer() -> Exit:
 def _reported(code: Exit) -> Exit:
     """Say that what was printed did not arrive; a reader that has gone (head, less) wanted no more."""
     reason = streams.lost(sys.stdout)
-    if reason is None or isinstance(reason, BrokenPipeError):
+    if reason is None or isinstance(reason, BrokenPipeError) or code not in (Exit.OK, Exit.DIFFERS):
         return code
-    return code or say(
-        OutputLost(f"It is done, but what it printed could not be written: {reason.strerror}."),
-        as_json=False,
-    )
+    told = f"It is done, but what it printed could not be written: {reason.strerror}."
+    return max(code, say(OutputLost(told), as_json=False))
 
 
 def say(error: GatewayError, *, as_json: bool) -> Exit:
