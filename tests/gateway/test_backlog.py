@@ -32,6 +32,15 @@ def test_all_backlogs_together_keep_their_newest_within_the_bounds(
     assert budget.bytes == 0
 
 
+@given(st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=9), st.integers(0, 10))
+def test_a_message_that_waits_is_known(arriving: list[bytes], number: int) -> None:
+    backlog = Backlog(Budget(), 5)
+    for message in arriving:
+        backlog.add(message)
+    waiting = {body for _, body in backlog.after(number)}
+    assert {message for message in (b"a", b"b", b"c") if backlog.holds(message, number)} == waiting
+
+
 def test_who_keeps_the_most_gives_first() -> None:
     budget = Budget(100)
     small, large = Backlog(budget, 9), Backlog(budget, 9)

@@ -102,6 +102,20 @@ async def test_what_came_before_the_stream_was_opened_is_not_lost(tmp_path: Path
             assert (await stream.next())[1]["params"] == {"uri": "watch://it"}
 
 
+async def test_changes_that_wait_are_told_once(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, WATCHED) as running:
+        headers = await session(running)
+        await subscribe(running, headers)
+        for _ in range(5):
+            await change(running)
+        async with opened(running, headers) as stream:
+            first, message = await stream.next()
+            assert message["params"] == {"uri": "watch://it"}
+            await change(running)
+            second, _ = await stream.next()
+            assert int(second or 0) == int(first or 0) + 1
+
+
 async def test_the_server_is_left_only_when_the_last_subscriber_has_left(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, WATCHED) as running:
         one, other = await session(running), await session(running)

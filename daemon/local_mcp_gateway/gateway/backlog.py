@@ -8,6 +8,7 @@ for what is gone can tell: numbers count on.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import Final
 
 KEPT_BYTES: Final = 16 * 1024 * 1024
@@ -66,6 +67,11 @@ class Backlog:
         """Return the kept messages that came after that number."""
         first = self.newest - len(self._kept) + 1
         return [(at, body) for at, body in enumerate(self._kept, first) if at > number]
+
+    def holds(self, message: bytes, number: int) -> bool:
+        """Whether the same message is among those that came after that number."""
+        newer = islice(reversed(self._kept), max(0, self.newest - number))
+        return any(body == message for body in newer)
 
     def lost_after(self, number: int) -> int:
         """Return how many that came after that number are not kept any more."""

@@ -188,7 +188,11 @@ class Hub:
         profiles = self.registry.profiles_of(server)
         message = envelope.notification(method, params)
         for session in self.sessions:
-            if session.profile in profiles and session.hears(method, params):
+            if session.profile not in profiles or not session.hears(method, params):
+                continue
+            if method in LIST_CHANGED:
+                session.tell(message)
+            else:
                 session.offer(message)
         for listener in tuple(self.listeners):
             if listener.profile in profiles:
@@ -203,7 +207,7 @@ class Hub:
             message = envelope.notification("notifications/resources/updated", told)
             for session in self.sessions:
                 if session.profile in profiles and known in session.subscriptions:
-                    session.offer(message)
+                    session.tell(message)
             for listener in tuple(self.listeners):
                 if listener.profile in profiles:
                     listener.offer("notifications/resources/updated", told, known)

@@ -92,6 +92,11 @@ class Session:
             self.outbox.add(message)
             self.stir()
 
+    def tell(self, change: bytes) -> None:
+        """Offer a notification that says no more when it comes twice, unless it waits already."""
+        if not self.outbox.holds(change, self.taken):
+            self.offer(change)
+
     def stir(self) -> None:
         """Say that there is something new."""
         if self._arrived is not None:

@@ -51,6 +51,7 @@ class Listener:
         self._wanted = wanted
         self._meta = encode({eras.SUBSCRIPTION_KEY: msgspec.Raw(identity)})
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._waiting: set[bytes] = set()
         self._waiting_bytes = 0
         self._ended = False
 
@@ -74,7 +75,9 @@ class Listener:
     async def following(self) -> bytes | None:
         """Return the next event; None at the end."""
         event = await self._queue.get()
-        self._waiting_bytes -= len(event or b"")
+        if event is not None:
+            self._waiting.discard(event)
+            self._waiting_bytes -= len(event)
         return event
 
     def end(self) -> None:
@@ -84,11 +87,12 @@ class Listener:
             self._queue.put_nowait(None)
 
     def _put(self, message: bytes) -> None:
-        if self._ended:
-            return
         event = sse.render(message)
+        if self._ended or event in self._waiting:
+            return  # what waits already says no more when it comes twice
         waiting = self._queue.qsize()
         if waiting < MOST_WAITING and self._waiting_bytes < MOST_WAITING_BYTES:
+            self._waiting.add(event)
             self._waiting_bytes += len(event)
             self._queue.put_nowait(event)
         else:  # what it had to know is lost, so it has to begin anew
