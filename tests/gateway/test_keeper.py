@@ -40,6 +40,7 @@ class Server:
         }
         self.failing: set[str] = set()
         self.hanging: set[str] = set()
+        self.over = asyncio.Event()
         self.asked: Counter[str] = Counter()
         self._modern = modern
         self._ttl = {} if ttl_ms is None else {"ttlMs": ttl_ms, "cacheScope": "private"}
@@ -60,7 +61,7 @@ class Server:
     async def answer(self, method: str) -> dict[str, Any]:
         self.asked[method] += 1
         if method in self.hanging:
-            await asyncio.Event().wait()
+            await self.over.wait()
         if method in self.failing:
             return {"error": {"code": -32603, "message": "out of order"}}
         capabilities: dict[str, Any] = {"tools": {}, "prompts": {}, "resources": {}}
@@ -78,6 +79,7 @@ async def behind(tmp_path: Path, server: Server, **more: Any) -> AsyncIterator[R
     async with serve(server) as url:
         async with gateway_of(tmp_path, http("kept", url + "/mcp"), **more) as running:
             yield running
+        server.over.set()
 
 
 async def listed(running: Running, method: str) -> list[str]:

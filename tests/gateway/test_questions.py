@@ -23,7 +23,7 @@ class Asking:
 
     def __init__(self) -> None:
         self.progress: list[Any] = []
-        self._taken = asyncio.Event()
+        self.taken = asyncio.Event()
         self._answer: Any = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
@@ -35,10 +35,10 @@ class Asking:
         }
         if method == "notifications/progress":
             self.progress.append(message["params"])
-            self._taken.set()
+            self.taken.set()
         elif method is None and identity == "q":
             self._answer = message.get("result")
-            self._taken.set()
+            self.taken.set()
         status, kind, body = 202, b"application/json", b""
         if scope["method"] != "POST":
             status = 405
@@ -64,7 +64,7 @@ class Asking:
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
         await event(asking.NEWS, asking.QUESTION)
-        await self._taken.wait()
+        await self.taken.wait()
         if message["params"]["arguments"].get("call_off"):
             await event(asking.CALLED_OFF)
             await event(asking.answered(message["id"], asking.text("called off")))
@@ -78,8 +78,11 @@ async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         async with gateway_of(tmp_path, stdio("asking", "asking.py")) as running:
             yield running
     else:
-        async with serve(Asking()) as url, gateway_of(tmp_path, http("asking", url)) as running:
-            yield running
+        server = Asking()
+        async with serve(server) as url:
+            async with gateway_of(tmp_path, http("asking", url)) as running:
+                yield running
+            server.taken.set()
 
 
 @asynccontextmanager
