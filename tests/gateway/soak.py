@@ -210,7 +210,11 @@ async def disturb(gateway: Soaked, web: Web, tally: Tally, pause_s: float) -> No
     while True:
         await asyncio.sleep(dice.uniform(pause_s / 2, pause_s * 1.5))
         what = dice.choice(["kill", "freeze", "freeze and kill", "restart", "reload"])
-        await asyncio.shield(disturbance(what, gateway, web, dice))
+        disturbing = asyncio.create_task(disturbance(what, gateway, web, dice))
+        try:
+            await asyncio.shield(disturbing)
+        finally:
+            await disturbing  # one that came after the end of a round would be taken for a leak
         tally.disturbed[what] += 1
 
 
