@@ -24,7 +24,6 @@ LISTS = {
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
 }
-HELD_BACK = replace(QUICK, list_timeout_s=0.5)
 OFTEN = replace(QUICK, list_timeout_s=30, backoff_max_s=0.2)
 
 
@@ -117,13 +116,27 @@ async def test_a_list_that_fails_keeps_no_other_from_coming(tmp_path: Path, brok
         assert sum(server.asked[method] for method in LISTS if method != broken) == others
 
 
-async def test_a_list_that_hangs_holds_up_the_others_for_a_moment_only(tmp_path: Path) -> None:
+async def test_a_list_that_is_late_keeps_no_other_waiting(tmp_path: Path) -> None:
     server = Server()
     server.hanging = {"prompts/list"}
-    async with behind(tmp_path, server, options=HELD_BACK) as running:
+    async with behind(tmp_path, server, options=OFTEN) as running:
         await settled(running)
         assert await listed(running, "tools/list") == ["one"]
-        assert health(running) == "prompts/list was not answered within 0.25 s"
+        assert await listed(running, "prompts/list") == []
+        assert health(running) == "prompts/list is not answered yet"
+        server.over.set()
+        await running.kept("kept", "ask")
+        assert await listed(running, "prompts/list") == ["ask"]
+        assert health(running) is None
+
+
+async def test_a_list_that_never_comes_is_told(tmp_path: Path) -> None:
+    server = Server()
+    server.hanging = {"prompts/list"}
+    async with behind(tmp_path, server, options=replace(QUICK, list_timeout_s=0.1)) as running:
+        await settled(running)
+        assert health(running) == "prompts/list was not answered in 0.1 s"
+        assert await listed(running, "tools/list") == ["one"]
 
 
 async def test_a_list_that_fails_later_stays_as_it_was_also_over_a_restart(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.catalog import LISTS
 from local_mcp_gateway.gateway.hooks import backoff_s
-from local_mcp_gateway.gateway.listing import Fetched, fetch_lists
+from local_mcp_gateway.gateway.listing import METHODS, Fetched, fetch_lists
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.connection import Connection
@@ -76,10 +76,10 @@ class Keeper:
                 self._stir.clear()
                 kinds, self._due = frozenset(self._due), set()
                 announced, self._announced = self._announced, frozenset()
-                fetched = await fetch_lists(connection, kinds, self._patience_s())
-                if connection.lost is None:
-                    self._take(fetched, announced)
-                    await asyncio.sleep(SETTLE_S)
+                async for fetched in fetch_lists(connection, kinds, self._patience_s()):
+                    if connection.lost is None:
+                        self._take(fetched, announced)
+                await asyncio.sleep(SETTLE_S)
         finally:
             if self._retrying is not None:
                 self._retrying.cancel()
@@ -96,21 +96,23 @@ class Keeper:
         self._stir.set()
 
     def _patience_s(self) -> float:
-        """Return how long a list may take: not long at first, since the others wait for it."""
-        first = self._options.list_timeout_s / 2
+        """Return how long a list may take: not long at first, since news of others wait for it."""
+        first = self._options.list_timeout_s
         return min(first * 2.0 ** min(self._failures, 16), self._options.call_timeout_s)
 
     def _take(self, fetched: Fetched, announced: frozenset[CatalogKind]) -> None:
         now = asyncio.get_running_loop().time()
         for kind in fetched.lists:
             self.faults.pop(kind, None)
+        for kind in fetched.late:
+            self.faults.setdefault(kind, f"{METHODS[kind][1]} is not answered yet")
         for kind, ttl_s in fetched.ttl_s.items():
             self._fresh_until[kind] = now + max(ttl_s, LEAST_TTL_S)
         self._retry(fetched.faults, announced)
         if fetched.lists:
             news = self._upstream.shelf.take(fetched.lists)
             self.warn(news.altered)
-            self._upstream.listed(news.changed, announced - fetched.faults.keys())
+            self._upstream.listed(news.changed, announced.intersection(fetched.lists))
         self.known.set()
 
     def _retry(self, faults: dict[CatalogKind, str], announced: frozenset[CatalogKind]) -> None:
@@ -121,7 +123,7 @@ class Keeper:
         self.faults.update(faults)
         if not self.faults:
             self._failures = 0
-        elif faults:
+        if faults:
             self._failures += 1
             pause_s = backoff_s(self._failures, self._options.backoff_max_s)
             loop = asyncio.get_running_loop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +26,8 @@ METHODS: Final = {
     CatalogKind.PROMPTS: ("prompts", "prompts/list"),
 }
 MOST_PAGES: Final = 1000
+HOLD_UP_S: Final = 1.0
+"""How long lists wait for each other, to be told and written down together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +37,50 @@ class Fetched:
     lists: dict[CatalogKind, tuple[Item, ...]] = field(default_factory=dict)
     ttl_s: dict[CatalogKind, float] = field(default_factory=dict)
     faults: dict[CatalogKind, str] = field(default_factory=dict)
+    late: tuple[CatalogKind, ...] = ()
+    """Lists that are still waited for; they come with the next of these."""
 
 
 async def fetch_lists(
     connection: Connection, kinds: Collection[CatalogKind], timeout_s: float
-) -> Fetched:
-    """Return these lists as the server has them; what it does not declare is empty."""
-    fetched = Fetched()
+) -> AsyncIterator[Fetched]:
+    """Yield these lists as the server has them; what it does not declare is empty.
 
-    async def fetch(kind: CatalogKind) -> None:
-        method = METHODS[kind][1]
-        try:
-            async with asyncio.timeout(timeout_s):
-                items, ttl_ms = await _fetch(connection, kind)
-        except UpstreamLost as lost:
-            fetched.faults[kind] = lost.reason
-        except TimeoutError:
-            fetched.faults[kind] = f"{method} was not answered within {timeout_s:g} s"
-        else:
-            fetched.lists[kind] = items
-            if ttl_ms is not None:
-                fetched.ttl_s[kind] = ttl_ms / 1000
+    They come all at once, but for those that take long: the tools do not wait for them.
+    """
+    tasks = {kind: asyncio.create_task(_one(connection, kind, timeout_s)) for kind in kinds}
+    try:
+        await asyncio.wait(tasks.values(), timeout=HOLD_UP_S)
+        await asyncio.wait([tasks.get(CatalogKind.TOOLS) or asyncio.gather(*tasks.values())])
+        late = tuple(kind for kind, task in tasks.items() if not task.done())
+        early = [task.result() for kind, task in tasks.items() if kind not in late]
+        yield _together(early, late)
+        if late:
+            yield _together([await tasks[kind] for kind in late])
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    await asyncio.gather(*(fetch(kind) for kind in kinds))
-    return fetched
+
+def _together(parts: Iterable[Fetched], late: tuple[CatalogKind, ...] = ()) -> Fetched:
+    whole = Fetched(late=late)
+    for part in parts:
+        whole.lists.update(part.lists)
+        whole.ttl_s.update(part.ttl_s)
+        whole.faults.update(part.faults)
+    return whole
+
+
+async def _one(connection: Connection, kind: CatalogKind, timeout_s: float) -> Fetched:
+    try:
+        async with asyncio.timeout(timeout_s):
+            items, ttl_ms = await _fetch(connection, kind)
+    except UpstreamLost as lost:
+        return Fetched(faults={kind: lost.reason})
+    except TimeoutError:
+        return Fetched(faults={kind: f"{METHODS[kind][1]} was not answered in {timeout_s:g} s"})
+    return Fetched({kind: items}, {} if ttl_ms is None else {kind: ttl_ms / 1000})
 
 
 async def _fetch(
