@@ -47,6 +47,36 @@ def test_added_changed_and_deleted_rows_are_told_apart(now: Path, then: Path) ->
     assert said(now, then) == ["notes: 2 rows gone, 1 change of rows undone, 1 deleted row back"]
 
 
+@pytest.mark.parametrize(
+    ("before", "value", "after", "lost"),
+    [
+        ("TEXT", "'0079'", "INTEGER", 1),
+        ("TEXT", "'1.10'", "REAL", 1),
+        ("TEXT", "'12345678901234567890'", "NUMERIC", 1),
+        ("TEXT", "'79'", "INTEGER", 0),
+        ("INTEGER", "79", "TEXT", 0),
+        ("INTEGER", "79", "REAL", 0),
+        ("INTEGER", "9007199254740993", "REAL", 1),
+        ("REAL", "0.1", "TEXT", 0),
+        ("BLOB", "x'3739'", "TEXT", 0),
+    ],
+)
+def test_a_value_that_another_type_has_changed_is_told(
+    now: Path, then: Path, before: str, value: str, after: str, lost: int
+) -> None:
+    made(now, f"CREATE TABLE n (id INTEGER PRIMARY KEY, v {before})")
+    made(now, f"INSERT INTO n VALUES (1, {value})")
+    made(then, f"CREATE TABLE n (id INTEGER PRIMARY KEY, v {after})")
+    made(then, f"INSERT INTO n VALUES (1, {value})")
+    assert said(now, then) == ["n: 1 change of rows undone"] * lost
+
+
+def test_bytes_are_not_the_text_that_they_spell(now: Path, then: Path) -> None:
+    made(now, "CREATE TABLE n (v)", "INSERT INTO n VALUES (x'3739')")
+    made(then, "CREATE TABLE n (v)", "INSERT INTO n VALUES ('79')")
+    assert said(now, then) == ["n: 1 change of rows undone"]
+
+
 def test_a_comparison_that_takes_too_long_is_given_up(now: Path, then: Path) -> None:
     rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)"
     for path in (now, then):

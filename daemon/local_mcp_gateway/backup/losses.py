@@ -83,9 +83,7 @@ def _compare(connection: sqlite3.Connection, table: str) -> Loss | None:
         return _whole(connection, table)
     matching = same(keys, "a", "b")
     name = quoted(table)
-    differs = " OR ".join(
-        f"a.{quoted(c)} IS NOT b.{quoted(c)} COLLATE BINARY" for c in shared(found)
-    )
+    differs = " OR ".join(_differs(quoted(c)) for c in shared(found))
     joined = f"FROM main.{name} a JOIN other.{name} b ON {matching}"
 
     def missing(schema: str, elsewhere: str) -> int:
@@ -105,6 +103,19 @@ def _compare(connection: sqlite3.Connection, table: str) -> Loss | None:
         columns=tuple((column, count) for column, count in values if count),
     )
     return loss if loss != Loss(table) else None
+
+
+def _differs(column: str) -> str:
+    """Return the condition that a value is not the same: '0079' is not 79, though '79' is.
+
+    A column of another type may have converted it, and by itself SQLite would convert it for the
+    comparison too; the `+` keeps it from that.
+    """
+    a, b = f"a.{column}", f"b.{column}"
+    return (
+        f"(+{a} IS NOT +{b} COLLATE BINARY AND ('blob' IN (typeof({a}), typeof({b}))"
+        f" OR CAST({a} AS TEXT) IS NOT CAST({b} AS TEXT) COLLATE BINARY))"
+    )
 
 
 def _count(connection: sqlite3.Connection, sql: str) -> int:
