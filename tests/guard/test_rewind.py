@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from local_mcp_gateway.backup import list_backups
 from local_mcp_gateway.backup.names import asides
 from local_mcp_gateway.database.connect import open_reader
-from local_mcp_gateway.errors import HazardRefused, HistoryRefused, MigrationFailed
+from local_mcp_gateway.errors import DatabaseBusy, HazardRefused, HistoryRefused, MigrationFailed
 from local_mcp_gateway.guard import GuardPolicy, GuardReport, guarded
 from local_mcp_gateway.migrate.history import read_history
 from tests.harness import Place
@@ -201,6 +203,42 @@ def test_a_damaged_backup_is_passed_over_for_an_older_one(worked: Place) -> None
     start(worked, told)
     assert told.rewound()["by"] == f"backup {oldest.name}"
     assert worked.query("SELECT x FROM more") == []
+
+
+def test_what_another_program_writes_meanwhile_is_never_lost(worked: Place) -> None:
+    """It waits for the lock of the rewind, and may have it before the old database is replaced."""
+    worked.write("INSERT INTO users (name) VALUES ('hazard')")
+    worked.folder.write("0001_notes", f"{NOTES}\nDELETE FROM users;")
+    refused = []
+
+    class Meanwhile(Told):
+        """Somebody who writes as soon as anything is told: the lock is held by then."""
+
+        program: Popen[bytes] | None = None
+
+        def __call__(self, event: str, /, **fields: object) -> None:
+            if event == "guard.hazard_found" and not self.program:
+                insert = "INSERT INTO users (name) VALUES ('committed')"
+                code = (
+                    "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=60);"
+                    " print(flush=True); c.execute(sys.argv[2]); c.commit(); c.close()"
+                )
+                command = [sys.executable, "-c", code, str(worked.database), insert]
+                self.program = Popen(command, stdout=PIPE)
+                assert self.program.stdout
+                self.program.stdout.readline()
+            super().__call__(event, **fields)
+
+    told = Meanwhile()
+    try:
+        start(worked, told)
+    except DatabaseBusy as busy:
+        refused.append(busy)
+    assert told.program
+    told.program.communicate()
+    assert told.program.returncode == 0
+    assert worked.query("SELECT count(*) FROM users WHERE name = 'committed'") == [(1,)]
+    assert refused or worked.query("SELECT count(*) FROM users") == [(1,)]
 
 
 def test_a_production_start_refuses_what_a_dev_start_rewinds(worked: Place) -> None:

@@ -23,6 +23,7 @@ from local_mcp_gateway.backup.durable import (
     named_failures,
     remove,
 )
+from local_mcp_gateway.database.connect import begin_immediate
 from local_mcp_gateway.errors import Damaged, DatabaseBusy
 
 if TYPE_CHECKING:
@@ -32,16 +33,34 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_S = 5.0
 
 
-def swap(database: Path, new: Path, *, aside: Path | None) -> None:
+def hold_still(live: sqlite3.Connection, real: Path) -> os.stat_result:
+    """Take SQLite's write lock with the WAL written back; return the file as it stays while nobody writes.
+
+    For `swap`, which takes the lock away from everybody and so has to let go of this one first: who
+    waited for it may be quicker. Raises DatabaseBusy.
+    """
+    live.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    begin_immediate(live, real)
+    with suppress(FileNotFoundError):
+        if real.with_name(f"{real.name}-wal").stat().st_size:
+            raise DatabaseBusy(f"Another program is reading or writing {real}.")
+    return real.stat()
+
+
+def swap(
+    database: Path, new: Path, *, aside: Path | None, seen: os.stat_result | None = None
+) -> None:
     """Put `new` (flushed, closed, same folder) at the database's path; durable on return.
 
-    The caller holds the database's lock. The old file is kept as `aside`, or is gone with None.
-    Killed at any point the path holds the old database or the new one; a second name that the old
+    The caller holds the database's lock. The old file is kept as `aside`, or is gone with None. `seen`
+    is what `hold_still` returned: what has been written since is not in `new`, and so a DatabaseBusy. Killed at any point the path holds the old database or the new one; a second name that the old
     one has by then is taken away by `leftovers.sweep`. Raises DatabaseBusy while another program
     has the database open, before anything is changed.
     """
     real = database.resolve()
     with named_failures("replace", real), _at_rest(real) as sound:
+        if seen is not None and not _is_as_seen(real, seen):
+            raise DatabaseBusy(f"Another program has written to {real} meanwhile.")
         if aside is not None and real.exists():
             _keep(real, aside)
             if not sound:
@@ -52,6 +71,16 @@ def swap(database: Path, new: Path, *, aside: Path | None) -> None:
         _inherit(real, new)
         new.rename(real)
         flush(real.parent)
+
+
+def _is_as_seen(real: Path, seen: os.stat_result) -> bool:
+    """Tell whether nothing has been committed since; by now the WAL is written back into the file."""
+    now = real.stat()
+    return (now.st_ino, now.st_size, now.st_mtime_ns) == (
+        seen.st_ino,
+        seen.st_size,
+        seen.st_mtime_ns,
+    )
 
 
 def _inherit(real: Path, new: Path) -> None:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from local_mcp_gateway.backup import names
 from local_mcp_gateway.backup.durable import named_failures, temporary_file
 from local_mcp_gateway.backup.room import MARGIN_BYTES, database_bytes, require_free
-from local_mcp_gateway.backup.swap import prune_asides, swap
-from local_mcp_gateway.database.connect import begin_immediate, open_migration
+from local_mcp_gateway.backup.swap import hold_still, prune_asides, swap
+from local_mcp_gateway.database.connect import open_migration
 from local_mcp_gateway.database.faults import explained
 from local_mcp_gateway.errors import HistoryRefused
 from local_mcp_gateway.guard.backup import back_up_now
@@ -124,7 +124,7 @@ def _replace(attempt: Attempt, course: Course) -> Rewound:
         require_free(folder, database_bytes(real) + MARGIN_BYTES, what="the rewound database")
     with ExitStack() as writers_out:
         live = writers_out.enter_context(closing(open_migration(real)))
-        begin_immediate(live, real)
+        seen = hold_still(live, real)
         for beginning in beginnings(attempt, course):
             with named_failures("write", staged), temporary_file(staged) as descriptor:
                 done = rebuild(attempt, beginning, staged, descriptor)
@@ -133,7 +133,7 @@ def _replace(attempt: Attempt, course: Course) -> Rewound:
                 backup = _saved(attempt, course) if done.lost else None
                 writers_out.close()
                 aside = names.set_aside(real, datetime.now(UTC))
-                swap(real, staged, aside=aside)
+                swap(real, staged, aside=aside, seen=seen)
             prune_asides(real, max(attempt.policy.keep_aside, 1))
             unchanged = course.unchanged(attempt.migrations)
             return Rewound(
