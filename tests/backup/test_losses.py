@@ -58,6 +58,7 @@ def test_added_changed_and_deleted_rows_are_told_apart(now: Path, then: Path) ->
         ("INTEGER", "79", "REAL", 0),
         ("INTEGER", "9007199254740993", "REAL", 1),
         ("REAL", "0.1", "TEXT", 0),
+        ("REAL", "0.1 + 0.2", "TEXT", 1),
         ("BLOB", "x'3739'", "TEXT", 0),
     ],
 )

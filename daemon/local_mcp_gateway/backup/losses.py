@@ -109,11 +109,12 @@ def _differs(column: str) -> str:
     """Return the condition that a value is not the same: '0079' is not 79, though '79' is.
 
     A column of another type may have converted it, and by itself SQLite would convert it for the
-    comparison too; the `+` keeps it from that.
+    comparison too; the `+` keeps it from that. Both ways, as 0.1 + 0.2 becomes the text '0.3'.
     """
     a, b = f"a.{column}", f"b.{column}"
     return (
-        f"(+{a} IS NOT +{b} COLLATE BINARY AND ('blob' IN (typeof({a}), typeof({b}))"
+        f"(+{a} IS NOT +{b} COLLATE BINARY AND ({a} IS NOT {b} COLLATE BINARY"
+        f" OR 'blob' IN (typeof({a}), typeof({b}))"
         f" OR CAST({a} AS TEXT) IS NOT CAST({b} AS TEXT) COLLATE BINARY))"
     )
 
