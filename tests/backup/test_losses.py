@@ -72,6 +72,15 @@ def test_a_value_that_another_type_has_changed_is_told(
     assert said(now, then) == ["n: 1 change of rows undone"] * lost
 
 
+def test_rows_without_a_value_in_their_key_are_counted_each(now: Path, then: Path) -> None:
+    table = "CREATE TABLE n (id TEXT PRIMARY KEY, v)"
+    made(now, table, "INSERT INTO n VALUES (NULL, 'a'), (NULL, 'a'), ('x', 'b')")
+    made(then, table, "INSERT INTO n VALUES (NULL, 'a'), (NULL, 'a'), ('x', 'b')")
+    assert said(now, then) == []
+    made(then, "DELETE FROM n WHERE rowid = 2")
+    assert said(now, then) == ["n: 1 row gone"]
+
+
 def test_bytes_are_not_the_text_that_they_spell(now: Path, then: Path) -> None:
     made(now, "CREATE TABLE n (v)", "INSERT INTO n VALUES (x'3739')")
     made(then, "CREATE TABLE n (v)", "INSERT INTO n VALUES ('79')")

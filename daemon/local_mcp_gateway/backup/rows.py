@@ -29,11 +29,14 @@ def columns(connection: sqlite3.Connection, schema: str, table: str) -> Columns:
 def key(connection: sqlite3.Connection, table: str, found: Mapping[str, Columns]) -> list[str]:
     """Return what tells rows of this table apart in every one of these schemas, quoted.
 
-    The primary key, where all declare the same; or SQLite's rowid; or all the columns that they share.
+    The primary key, where all declare the same and every row has one (SQLite lets most keys be NULL,
+    in as many rows as there are); or SQLite's rowid; or all the columns that they share.
     """
     declared = [[name for name, place in each.items() if place] for each in found.values()]
     if declared[0] and all(names == declared[0] for names in declared):
-        return [quoted(name) for name in declared[0]]
+        names = [quoted(name) for name in declared[0]]
+        if not any(_has_null(connection, schema, table, names) for schema in found):
+            return names
     taken = {name.lower() for each in found.values() for name in each}
     rowid = next((name for name in ROWID_NAMES if name not in taken), None)
     for schema in found if rowid else ():
@@ -43,6 +46,13 @@ def key(connection: sqlite3.Connection, table: str, found: Mapping[str, Columns]
             rowid = None
             break
     return [rowid] if rowid else [quoted(name) for name in shared(found)]
+
+
+def _has_null(connection: sqlite3.Connection, schema: str, table: str, names: list[str]) -> bool:
+    """Tell whether a row has no value in one of these; of columns that are NOT NULL no row is read."""
+    condition = " OR ".join(f"{name} IS NULL" for name in names)
+    sql = f"SELECT 1 FROM {schema}.{quoted(table)} WHERE {condition} LIMIT 1"
+    return connection.execute(sql).fetchone() is not None
 
 
 def shared(found: Mapping[str, Columns]) -> list[str]:
