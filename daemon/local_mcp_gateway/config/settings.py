@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import field, fields
@@ -212,9 +213,11 @@ class Settings:
             chosen = f"{state}/{DATABASE_NAME}" if state else DEFAULT_DATABASE
         path = _absolute(chosen)
         try:
-            path.resolve()
-        except (OSError, RuntimeError):  # which of them depends on Python's version
-            raise DatabasePathProblem(f"{path} leads in a circle of symbolic links.") from None
+            path.stat()
+        except OSError as error:  # `resolve` tells of it in some versions of Python only
+            if error.errno == errno.ELOOP:
+                problem = f"{path} leads in a circle of symbolic links."
+                raise DatabasePathProblem(problem) from None
         return path
 
     @property
