@@ -24,7 +24,7 @@ from local_mcp_gateway.log.file import RotatedFile
 from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
 from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact, redact_text
 from local_mcp_gateway.log.unblocked import Unblocked
-from tests.harness import Place, clean_environment
+from tests.harness import DEADLINE_S, Place, clean_environment
 
 PACKAGE = Path(__file__).parents[2] / "daemon" / "local_mcp_gateway"
 
@@ -130,6 +130,34 @@ def test_secrets_never_reach_the_line() -> None:
 )
 def test_a_token_is_hidden_wherever_it_stands(prefix: str, body: str, around: str) -> None:
     assert body not in redact_text(f"{around} {prefix}{body} {around}") or body in around
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["a-", "-", "a--", "token", "--token", "eyJ-", "eyJaaaaaaaaaaaa-", "sk-", "://a:", "basic "],
+)
+def test_a_long_line_of_a_server_is_looked_through_once(part: str) -> None:
+    """The interpreter's lock is held meanwhile: what grew with the square stopped every call."""
+    code = (
+        "import sys; from local_mcp_gateway.log.redact import redact_text; redact_text(sys.argv[1])"
+    )
+    line = part * (100_000 // len(part))
+    subprocess.run([sys.executable, "-c", code, line], check=True, timeout=DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x--token S3CRETS",
+        "--my-api-key-2 S3CRETS",
+        "MY_TOKEN_FOR_ME=S3CRETS",
+        "-token: S3CRETS",
+        "run--eyJhbGciOi01.eyJzdWIiOi02.S3CRETS",
+        "eyJhbGciOi01.eyJzdWIiOi02.S3CRETS",
+    ],
+)
+def test_a_name_is_found_wherever_it_begins(text: str) -> None:
+    assert "S3CRETS" not in redact_text(text)
 
 
 @given(

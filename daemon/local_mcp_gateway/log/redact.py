@@ -20,7 +20,9 @@ _SECRET_KEY = re.compile(
     r"|apikey|accesstoken|refreshtoken|token$",
     re.IGNORECASE,
 )
-_NAMED = r"(?:[\w\-]*(?:token|secret|passw(?:or)?d|passphrase|api[_\-]?key|access[_\-]?key|credential)[\w\-]*)"
+_NAME = r"(?:token|secret|passw(?:or)?d|passphrase|api[_\-]?key|access[_\-]?key|credential)[\w\-]{0,128}"
+"""The end of a name, which is where a search may begin: a name may be as long as a line that a server
+writes, and a search that began at each of its characters would take the interpreter for minutes."""
 _SECRET_TEXT = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
@@ -28,15 +30,18 @@ _SECRET_TEXT = tuple(
         # user:password@ in a URL
         (r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)", HIDDEN),
         # NAME=value, --name=value, ?name=value, "name": "value", name: value
-        (rf"(\b{_NAMED}[\"']?\s*[=:]\s*[\"']?)(?!\[redacted\])[^\s\"'&,;}}\])]+", rf"\1{HIDDEN}"),
+        (rf"({_NAME}[\"']?\s*[=:]\s*[\"']?)(?!\[redacted\])[^\s\"'&,;}}\])]+", rf"\1{HIDDEN}"),
         # --name value
-        (rf"(--{_NAMED}\s+)(?!-|\[redacted\])\S+", rf"\1{HIDDEN}"),
+        (
+            rf"((?:(?<![\w\-])--[\w\-]*|(?<=\w)--[\w\-]{{0,64}}){_NAME}\s+)(?!-|\[redacted\])\S+",
+            rf"\1{HIDDEN}",
+        ),
         # tokens that say by their prefix what they are: GitHub, OpenAI and Anthropic, Slack, AWS, Google, JWT
         (
             (
                 r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w\-]{16,}|sk-[\w\-]{16,}"
                 r"|xox[abeoprs]-[\w\-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w\-]{30,}"
-                r"|eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*)"
+                r"|(?:(?<!-)eyJ[\w\-]{8,}|eyJ[\w\-]{8,512})\.[\w\-]{8,}\.[\w\-]*)"
             ),
             HIDDEN,
         ),
