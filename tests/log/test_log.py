@@ -343,6 +343,27 @@ def test_a_reader_that_does_not_read_never_blocks_who_reports() -> None:
     assert lines[-1]["event"] == "service.stopped"
 
 
+def test_what_is_told_while_the_thread_ends_is_written_too() -> None:
+    told = 1
+
+    class Talkative(io.StringIO):
+        """Something is told whenever the thread writes, also the last time."""
+
+        def write(self, text: str) -> int:
+            nonlocal told
+            if threading.current_thread().name == "log":
+                told += 1
+                unblocked("call.finished", n=told)
+            return super().write(text)
+
+    stream = Talkative()
+    unblocked = Unblocked(configure("json", "info", stream))
+    unblocked.start()
+    unblocked("call.finished", n=1)
+    unblocked.stop()
+    assert [line["n"] for line in lines_of(stream)] == list(range(1, told + 1))
+
+
 def test_an_event_that_waited_is_shown_with_the_time_when_it_happened() -> None:
     stream = io.StringIO()
     configure("json", "info", stream)("guard.ready", _at=1_800_000_000.25)
@@ -368,6 +389,28 @@ def test_a_log_file_is_rotated_and_holds_no_secret(tmp_path: Path) -> None:
 
 def test_a_log_file_on_a_disk_that_refuses_is_no_error(tmp_path: Path) -> None:
     configure("json", "info", RotatedFile(tmp_path / "nowhere" / "x.log.jsonl"))("guard.ready")
+
+
+def test_a_line_that_a_full_disk_has_cut_off_spoils_no_other(tmp_path: Path) -> None:
+    """Lines come in batches: of the one that did not fit, some are there."""
+    path = tmp_path / "x.log.jsonl"
+    code = """
+import resource, sys
+from pathlib import Path
+from local_mcp_gateway.log.file import RotatedFile
+file = RotatedFile(Path(sys.argv[1]))
+for limit in 25, 25, resource.RLIM_INFINITY:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        file.write('{"n": 1}\\n{"n": 2}\\n{"n": 3}\\n')
+    except OSError:
+        print("full")
+"""
+    command = [sys.executable, "-c", code, str(path)]
+    assert subprocess.check_output(command, text=True) == "full\n" * 2
+    torn, *rest = path.read_text().splitlines()[2:]
+    assert torn == '{"n": 3'
+    assert rest == ['{"n": 1}', '{"n": 2}', '{"n": 3}']
 
 
 def test_a_list_that_is_longer_than_a_line_shows_its_ends() -> None:

@@ -22,19 +22,29 @@ class RotatedFile:
         self._most = most_bytes
         self._descriptor = -1
         self._number = -1
+        self._torn = False
+        """The disk was full in the middle of a line: the next one begins on a line of its own."""
 
     def write(self, line: str) -> None:
-        """Append a line, with one system call; rename the file when it is full.
+        """Append lines, with one system call; rename the file when it is full.
 
         A process that was refused may write beside us, and whoever fills the file renames it.
         """
-        data = line.encode()
+        data = b"\n" * self._torn + line.encode()
         status = self._status()
         if status is None or status.st_ino != self._number:
             status = self._open()
-        os.write(self._descriptor, data)
+        self._append(data)
         if status.st_size + len(data) > self._most:
             self._path.replace(self._path.with_name(self._path.name + ".1"))
+
+    def _append(self, data: bytes) -> None:
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._descriptor, data[done:])
+        finally:
+            self._torn = not data[:done].endswith(b"\n") if done else self._torn
 
     def flush(self) -> None:
         """Do nothing: a line that is written has left the process."""

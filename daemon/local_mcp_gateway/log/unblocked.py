@@ -66,6 +66,8 @@ class Unblocked:
         self._thread.join(FLUSH_S)
         self._stuck = self._thread.is_alive()
         self._thread = None
+        if not self._stuck:
+            self._write_waiting()  # what other threads told while this one ended
 
     def _write(self) -> None:
         while not self._ending.is_set():
