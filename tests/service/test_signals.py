@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
@@ -74,3 +76,27 @@ def test_the_previous_handlers_come_back() -> None:
     with Signals():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+STORMED = """
+import time
+from local_mcp_gateway.service.signals import Signals
+with Signals() as signals:
+    print("ready", flush=True)
+    while not signals._reload_wanted:
+        time.sleep(0.0001)
+"""
+
+
+def test_a_signal_in_the_middle_of_another_ones_handler_is_taken() -> None:
+    with subprocess.Popen([sys.executable, "-c", STORMED], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for _ in range(20_000):
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGHUP)
+        try:
+            assert process.wait(30) == 0
+        finally:
+            process.kill()

@@ -5,7 +5,6 @@ Settings are read when a command first asks, so `--help` and completion never fa
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from local_mcp_gateway.errors import DatabasePathProblem
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
@@ -71,7 +71,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
     """
     import signal  # noqa: PLC0415  only for commands that do long work
 
-    stop = threading.Event()
+    from local_mcp_gateway.service.stop import StopEvent  # noqa: PLC0415
+
+    stop = StopEvent()
     previous = {
         number: signal.signal(number, lambda *_: stop.set())
         for number in (signal.SIGTERM, signal.SIGINT)

@@ -1,15 +1,16 @@
 """SIGTERM and SIGINT ask to stop, SIGHUP to reload: in one place, for the guard's thread and the loop.
 
 Installed before anything else happens, so that a stop during the guard is seen by its worker thread
-(`stop`, a threading.Event) and a stop while serving by the event loop (`stopped()`).
+(`stop`) and a stop while serving by the event loop (`stopped()`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.service.stop import StopEvent
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -22,7 +23,7 @@ class Signals:
     """What the outside asks of this process. A context manager of the main thread."""
 
     def __init__(self) -> None:
-        self.stop = threading.Event()
+        self.stop = StopEvent()
         self.name = ""
         """The signal that asked to stop, for the log."""
         self._asked = 0
