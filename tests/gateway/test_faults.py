@@ -94,6 +94,14 @@ async def test_the_pipes_of_a_child_are_given_back_though_one_that_left_its_grou
         assert held == held[:1] * 3
 
 
+async def test_of_a_long_line_of_stderr_the_beginning_is_told(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        error = await use(running, "die", line="boom " + "x" * 200_000 + "\n")
+        assert "it exited with code 3: boom xxx" in error["message"]
+        assert error["message"].endswith("x…")
+        assert len(error["message"]) < 5_000
+
+
 async def test_a_dead_child_comes_back_without_a_call(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         pid = int(await use(running, "pid"))

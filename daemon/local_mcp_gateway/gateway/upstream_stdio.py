@@ -29,6 +29,8 @@ REST_S: Final = 0.2
 """How long the last output of a child that has ended is waited for."""
 KEPT_LINES: Final = 20
 """Lines of stderr that are kept, to say why a child has ended."""
+SHOWN_BYTES: Final = 4096
+"""How much of a line of stderr is told: it may stand in an error, a log line and the health."""
 
 
 class StdioConnection(Mux):
@@ -134,7 +136,7 @@ class StdioConnection(Mux):
 
     def _read_stderr(self, chunk: bytes) -> None:
         for line in self._stderr.feed(chunk):
-            text = printable(line)
+            text = printable(line[:SHOWN_BYTES]) + ("…" if len(line) > SHOWN_BYTES else "")
             self._last_lines.append(text)
             self._events.wrote(text)
 
