@@ -88,10 +88,20 @@ class UserManager:
         return dict(line.split("=", 1) for line in text.splitlines())
 
     def entries(self, *matches: str) -> list[dict[str, Any]]:
-        """Return the journal's entries with these fields."""
-        self.run("journalctl", "--sync", check=False)
-        text = self.run("journalctl", "-o", "json", "--no-pager", *matches, check=False).stdout
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        """Return the journal's entries with these fields, once there is one.
+
+        A gateway that serves writes its log in batches, so what it did may be seen before it is told.
+        """
+        found: list[dict[str, Any]] = []
+
+        def told() -> bool:
+            self.run("journalctl", "--sync", check=False)
+            text = self.run("journalctl", "-o", "json", "--no-pager", *matches, check=False).stdout
+            found.extend(json.loads(line) for line in text.splitlines() if line.startswith("{"))
+            return bool(found)
+
+        until(told)
+        return found
 
 
 @contextmanager
