@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,16 +12,6 @@ import pytest
 from tests.harness import REPOSITORY, Place
 
 TIME = (sys.executable, "-m", "mcp_server_time", "--local-timezone", "UTC")
-
-
-@pytest.fixture(params=["with a daemon", "without one"])
-def either(request: pytest.FixtureRequest, shipped: Place) -> Iterator[Place]:
-    if request.param == "without one":
-        yield shipped
-        return
-    with shipped.serve() as gateway:
-        gateway.wait_ready()
-        yield shipped
 
 
 def test_a_server_is_added_listed_shown_edited_and_removed(either: Place) -> None:

@@ -33,9 +33,13 @@ class Alarms:
         self._set: set[Alarm] = set()
         self._timer: asyncio.TimerHandle | None = None
 
+    def now(self) -> float:
+        """Return the time that alarms go by."""
+        return self._loop.time()
+
     def set(self, alarm: Alarm, delay_s: float) -> None:
         """Set an alarm."""
-        alarm.at = self._loop.time() + delay_s
+        alarm.at = self.now() + delay_s
         self._set.add(alarm)
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_s, self._look)
@@ -45,7 +49,7 @@ class Alarms:
         self._set.discard(alarm)
 
     def _look(self) -> None:
-        now = self._loop.time()
+        now = self.now()
         for alarm in [alarm for alarm in self._set if alarm.at <= now]:
             self._set.discard(alarm)
             alarm.ring()
@@ -71,7 +75,7 @@ class Deadline(Alarm):
 
     def extend(self) -> None:
         """Begin anew: there was a sign of life."""
-        self.at = asyncio.get_running_loop().time() + self._patience_s
+        self.at = self._alarms.now() + self._patience_s
 
     def ring(self) -> None:
         """Cancel what is inside."""

@@ -87,8 +87,12 @@ class Child(Process):
         Closing polls the child: one that asyncio has not reaped yet would be reaped behind its back, and
         its exit code be lost.
         """
-        await self._protocol.reaped.wait()
+        await self.reaped()
         self._transport.close()
+
+    async def reaped(self) -> None:
+        """Return when it has ended and its exit code is known, whatever becomes of its pipes."""
+        await self._protocol.reaped.wait()
 
 
 async def spawn(definition: ServerDefinition, stdout: Output, stderr: Output) -> Child:
@@ -117,21 +121,6 @@ async def spawn(definition: ServerDefinition, stdout: Output, stderr: Output) ->
         ) from None
 
 
-async def exited(pid: int) -> None:
-    """Return when the process has ended, whoever may still hold its pipes open."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
 async def end(process: Child) -> None:
     """Close stdin, then TERM, then KILL the group, each after a grace; return when it is gone.
 
@@ -141,19 +130,19 @@ async def end(process: Child) -> None:
     if process.stdin is not None:
         process.stdin.close()
     try:
-        if process.returncode is None and not await _gone(process.pid, EOF_GRACE_S):
+        if process.returncode is None and not await _gone(process, EOF_GRACE_S):
             _signal(process.pid, signal.SIGTERM)
-            await _gone(process.pid, TERM_GRACE_S)
+            await _gone(process, TERM_GRACE_S)
     finally:
         _signal(process.pid, signal.SIGKILL)
     await process.leave()
     await process.wait()
 
 
-async def _gone(pid: int, patience_s: float) -> bool:
+async def _gone(process: Child, patience_s: float) -> bool:
     try:
         async with asyncio.timeout(patience_s):
-            await exited(pid)
+            await process.reaped()
     except TimeoutError:
         return False
     return True

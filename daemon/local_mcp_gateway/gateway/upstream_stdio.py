@@ -15,7 +15,7 @@ import msgspec
 
 from local_mcp_gateway.gateway.lines import Lines, printable
 from local_mcp_gateway.gateway.mux import Mux
-from local_mcp_gateway.gateway.process import Output, end, exited, spawn
+from local_mcp_gateway.gateway.process import Output, end, spawn
 
 if TYPE_CHECKING:
     from typing import Self
@@ -130,7 +130,7 @@ class StdioConnection(Mux):
 
     async def _watch(self) -> None:
         """Lose the connection with the child, also when a grandchild keeps its stdout open."""
-        await exited(self.pid)
+        await self._process.reaped()
         await asyncio.wait([self._lost], timeout=REST_S)  # stdout usually ends with the child
         self.lose(self._how_it_ended())
 
@@ -143,9 +143,9 @@ class StdioConnection(Mux):
     async def _exit_reason(self) -> str:
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
-                await self._process.wait()
-                async with asyncio.timeout(0.2):
-                    await self._stderr_ended.wait()
+                await self._process.reaped()
+            async with asyncio.timeout(REST_S):
+                await self._stderr_ended.wait()
         return self._how_it_ended()
 
     def _how_it_ended(self) -> str:

@@ -31,11 +31,9 @@ def _value(key: str, value: object) -> str:
         return "null"
     if is_secret_key(key):
         return _short(HIDDEN)
-    kind = type(value)
-    if kind is str:
-        assert isinstance(value, str)
+    if isinstance(value, str):
         return _short(value) if len(value) <= SHORT else _encoded(redact_text(value))
-    if kind is int or (kind is float and isfinite(value)):  # type: ignore[arg-type]
+    if type(value) is int or (type(value) is float and isfinite(value)):
         return repr(value)
     return _encoded(redact(value))
 

@@ -129,9 +129,9 @@ def with_rest(app: Application, token: str, answer: Answer) -> Application:
 
     def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         ours = scope["type"] == "http" and scope["path"].startswith(PLACES)
-        return (answered if ours else app)(scope, receive, send)
+        return (serve_ours if ours else app)(scope, receive, send)
 
-    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve_ours(scope: Scope, receive: Receive, send: Send) -> None:
         visit = Visit.of(scope, receive, send)
         visit.extra = []  # no page of a browser is let in
         given = visit.headers.get("authorization", "")

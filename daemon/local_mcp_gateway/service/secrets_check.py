@@ -54,7 +54,7 @@ def check_secrets(settings: Settings) -> Iterator[Said]:
     elif not (shut or plain or keys.fault):
         copy = f"Keep a copy of {keys.file}, apart from the backups."
         said = (
-            f"{len(sealed)} sealed, all of them open. {copy}"
+            f"{len(sealed)} sealed, and the key opens all. {copy}"
             if sealed
             else "There are none to seal."
         )

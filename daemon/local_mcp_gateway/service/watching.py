@@ -27,7 +27,9 @@ async def changes(
     try:
         async for seen in watch():
             yield seen
-    except BaseException as error:  # noqa: BLE001  `_tell` raises all but its own
+    except BaseException as error:
+        if type(error).__name__ not in _ITS_OWN:
+            raise
         _tell(error, emit)
         async for seen in watch(force_polling=True):
             yield seen
@@ -37,15 +39,14 @@ def changes_blocking(watch: Callable[..., Iterator[Changes]], emit: Emit) -> Ite
     """Yield what `watch` does: watchfiles' `watch`, likewise."""
     try:
         yield from watch()
-    except BaseException as error:  # noqa: BLE001  `_tell` raises all but its own
+    except BaseException as error:
+        if type(error).__name__ not in _ITS_OWN:
+            raise
         _tell(error, emit)
         yield from watch(force_polling=True)
 
 
 def _tell(error: BaseException, emit: Emit) -> None:
-    """Report that the watcher has failed; any other error goes on."""
-    if type(error).__name__ not in _ITS_OWN:
-        raise error
     emit(
         "dev.polling",
         message=f"Saved files cannot be watched and are looked for instead: {error}.",
