@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from local_mcp_gateway.log.file import RotatedFile
 from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
 from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact, redact_text
 from local_mcp_gateway.log.unblocked import Unblocked
+from local_mcp_gateway.service.history import parse_entry
 from tests.harness import DEADLINE_S, Place, clean_environment
 
 PACKAGE = Path(__file__).parents[2] / "daemon" / "local_mcp_gateway"
@@ -262,11 +264,43 @@ def test_a_journal_entry_carries_every_field_and_the_migration_by_name() -> None
     assert b"SQL\n\x03\0\0\0\0\0\0\0a\nb\n" in entry
 
 
-def test_a_journal_that_is_full_or_gone_never_blocks(tmp_path: Path) -> None:
+def test_calls_have_a_priority_of_their_own_in_the_journal_and_not_for_who_reads_it() -> None:
+    """The journal's rate limit counts by priority: calls shall not use up what a migration needs."""
+    call = as_datagram("text", "info", "call.finished", {})
+    other = as_datagram("text", "info", "migration.applied", {})
+    assert b"\nPRIORITY=7\n" in call
+    assert b"\nPRIORITY=6\n" in other
+    entry = {"EVENT": "call.finished", "PRIORITY": "7", "__REALTIME_TIMESTAMP": "1"}
+    _, line = parse_entry(json.dumps(entry))
+    assert line is not None
+    assert line.level == "info"
+
+
+def test_a_batch_of_entries_reaches_a_journal_that_is_slower_than_we(tmp_path: Path) -> None:
+    path = str(tmp_path / "j")
+    entries = [b"MESSAGE=%d\n" % number for number in range(1_000)]
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
+        closing(Journal(path, patience_s=DEADLINE_S)) as journal,
+    ):
+        receiver.bind(path)
+        sender = threading.Thread(target=lambda: [journal.send(entry) for entry in entries])
+        sender.start()
+        received = []
+        for _ in entries:
+            time.sleep(0.0002)  # what the journal does with an entry
+            received.append(receiver.recv(100))
+        sender.join()
+    assert received == entries
+
+
+def test_a_journal_that_takes_nothing_is_waited_for_once_and_used_again_when_it_does(
+    tmp_path: Path,
+) -> None:
     path = str(tmp_path / "j")
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
-        closing(Journal(path)) as journal,
+        closing(Journal(path, patience_s=0.05)) as journal,
     ):
         assert journal.send(b"MESSAGE=x\n") is False
         receiver.bind(path)
@@ -274,6 +308,9 @@ def test_a_journal_that_is_full_or_gone_never_blocks(tmp_path: Path) -> None:
         assert receiver.recv(100) == b"MESSAGE=x\n"
         while journal.send(b"MESSAGE=full\n"):
             pass
+        assert not any(journal.send(b"MESSAGE=full\n") for _ in range(10_000))
+        receiver.recv(100)
+        assert journal.send(b"MESSAGE=x\n")
 
 
 def test_an_entry_too_large_for_a_datagram_travels_as_a_descriptor(tmp_path: Path) -> None:
@@ -364,6 +401,21 @@ def test_what_is_told_while_the_thread_ends_is_written_too() -> None:
     assert [line["n"] for line in lines_of(stream)] == list(range(1, told + 1))
 
 
+def test_an_event_that_cannot_be_rendered_costs_itself_only() -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    stream = io.StringIO()
+    unblocked = Unblocked(configure("json", "info", stream))
+    unblocked.start()
+    unblocked("call.finished", n=Broken())
+    unblocked("call.finished", n=1)
+    unblocked.stop()
+    told = [(line["event"], line.get("n", line.get("count"))) for line in lines_of(stream)]
+    assert told == [("call.finished", 1), ("log.dropped", 1)]
+
+
 def test_an_event_that_waited_is_shown_with_the_time_when_it_happened() -> None:
     stream = io.StringIO()
     configure("json", "info", stream)("guard.ready", _at=1_800_000_000.25)
@@ -411,6 +463,39 @@ for limit in 25, 25, resource.RLIM_INFINITY:
     torn, *rest = path.read_text().splitlines()[2:]
     assert torn == '{"n": 3'
     assert rest == ['{"n": 1}', '{"n": 2}', '{"n": 3}']
+
+
+def test_lines_that_a_full_disk_did_not_take_are_counted_when_there_is_room_again(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.log.jsonl"
+    code = """
+import resource, sys
+from pathlib import Path
+from local_mcp_gateway.log import configure
+from local_mcp_gateway.log.file import RotatedFile
+from local_mcp_gateway.log.unblocked import Unblocked
+unblocked = Unblocked(configure("json", "info", RotatedFile(Path(sys.argv[1]))))
+for turn, limit in enumerate((1_000, 1_000, resource.RLIM_INFINITY)):
+    unblocked.start()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for number in range(100):
+        unblocked("call.finished", n=turn * 100 + number)
+    unblocked.stop()
+"""
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    kept: list[int] = []
+    dropped = 0
+    for line in path.read_text().splitlines():
+        with suppress(json.JSONDecodeError):  # the one that the disk has cut off
+            entry = json.loads(line)
+            if entry["event"] == "log.dropped":
+                dropped += entry["count"]
+            else:
+                kept.append(entry["n"])
+    assert kept[-100:] == list(range(200, 300))
+    assert 0 < len(kept[:-100]) < 100
+    assert len(kept) + dropped == 300
 
 
 def test_a_list_that_is_longer_than_a_line_shows_its_ends() -> None:

@@ -94,3 +94,7 @@ class Log:
         """Write the lines of the events inside with one call at the end."""
         with nullcontext() if self._pipeline is None else self._pipeline.together():
             yield
+
+    def take_lost(self) -> int:
+        """Return how many events the output did not take since the last time."""
+        return 0 if self._pipeline is None else self._pipeline.take_lost()

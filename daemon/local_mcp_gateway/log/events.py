@@ -149,7 +149,8 @@ EVENTS: dict[str, Event] = {
         "debug", "A command asked over the control socket, and how long it took."
     ),
     "log.dropped": Event(
-        "warning", "The reader of the log was too slow: this many events were not kept."
+        "warning",
+        "The log could not take this many events: its reader was too slow, or its disk full.",
     ),
     "library.warned": Event("warning", "A library that we use logged a warning."),
     "service.reloading": Event("info", "A reload was asked for by SIGHUP or `reload`."),

@@ -6,6 +6,7 @@ JSON lines of the same form as on stderr. Full files are renamed to `.1`, the on
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,8 +15,16 @@ if TYPE_CHECKING:
 MOST_BYTES = 4 * 1024 * 1024
 
 
+class NotKept(OSError):
+    """The disk refused this many of the lines that were handed over."""
+
+    def __init__(self, lines: int, cause: OSError) -> None:
+        super().__init__(cause.errno, cause.strerror, cause.filename)
+        self.lines = lines
+
+
 class RotatedFile:
-    """Where `configure` writes lines to. Raises OSError when the disk refuses."""
+    """Where `configure` writes lines to. Raises NotKept when the disk refuses."""
 
     def __init__(self, path: Path, *, most_bytes: int = MOST_BYTES) -> None:
         self._path = path
@@ -31,20 +40,20 @@ class RotatedFile:
         A process that was refused may write beside us, and whoever fills the file renames it.
         """
         data = b"\n" * self._torn + line.encode()
-        status = self._status()
-        if status is None or status.st_ino != self._number:
-            status = self._open()
-        self._append(data)
-        if status.st_size + len(data) > self._most:
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
-
-    def _append(self, data: bytes) -> None:
         done = 0
         try:
+            status = self._status()
+            if status is None or status.st_ino != self._number:
+                status = self._open()
             while done < len(data):
                 done += os.write(self._descriptor, data[done:])
+        except OSError as error:
+            raise NotKept(data[max(done, self._torn) :].count(b"\n"), error) from error
         finally:
             self._torn = not data[:done].endswith(b"\n") if done else self._torn
+        if status.st_size + len(data) > self._most:
+            with suppress(OSError):
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
 
     def flush(self) -> None:
         """Do nothing: a line that is written has left the process."""

@@ -7,21 +7,22 @@ UTC with microseconds; on the console, where somebody watches, local time of day
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections.abc import Iterator, MutableMapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import MutableMapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.log import AT, LEVEL, Sink
 from local_mcp_gateway.log.console import console_renderer
 from local_mcp_gateway.log.events import LEVELS, level_of
-from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
+from local_mcp_gateway.log.journal import as_datagram, is_journal
 from local_mcp_gateway.log.line import json_line
+from local_mcp_gateway.log.outputs import Entries, Lines
 from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from structlog.typing import Processor, WrappedLogger
 
 EventDict = MutableMapping[str, Any]
@@ -42,10 +43,8 @@ class Pipeline:
     def __init__(self, format: str, level: str, stream: Sink) -> None:
         self._least = LEVELS[level]
         chosen = choose_format(format, stream)
-        self._lines = _Lines(stream)
-        self._logger = (
-            _journal_logger() if chosen == "journal" else _line_logger(chosen, stream, self._lines)
-        )
+        self._output = Entries() if chosen == "journal" else Lines(stream)
+        self._logger = _logger(self._output, _rendering(chosen, stream))
 
     def write(self, event: str, fields: dict[str, object], known_level: str | None = None) -> None:
         """Render one event; the level is the table's unless it comes out of a file."""
@@ -56,40 +55,26 @@ class Pipeline:
 
     def together(self) -> AbstractContextManager[None]:
         """Write the lines that are rendered inside with one call at the end; the journal wants each."""
-        return self._lines.together()
+        return self._output.together()
+
+    def take_lost(self) -> int:
+        """Return how many events were not taken since the last time, and begin to count anew."""
+        return self._output.take_lost()
 
 
-def _line_logger(format: str, stream: Sink, lines: _Lines) -> Any:
+def _rendering(format: str, stream: Sink) -> list[Processor]:
+    if format == "journal":
+        return [_redact, _entry]
     if format == "console":
-        return _wrap(lines, [_redact, _time_of_day, console_renderer(stream)])
-    return _wrap(lines, [_json])
+        return [_redact, _time_of_day, console_renderer(stream)]
+    return [_json]
 
 
-def _journal_logger() -> Any:
-    structlog = _import_structlog()
-    journal = Journal()
-
-    def send(_: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
-        event = event_dict.pop("event")
-        event_dict.pop("level", None)
-        event_dict.pop(AT, None)  # the journal has a time of its own
-        text = " ".join([event, *(f"{key}={value}" for key, value in event_dict.items())])
-        if not journal.send(as_datagram(text, method, event, event_dict)) and method in (
-            "warning",
-            "error",
-        ):
-            # The journal is gone or full: what someone has to see still goes to stderr.
-            sys.stderr.write(text + "\n")
-        raise structlog.DropEvent
-
-    return _wrap(None, [_redact, send])
-
-
-def _wrap(sink: object, tail: list[Processor]) -> Any:
+def _logger(output: Entries | Lines, rendering: list[Processor]) -> Any:
     structlog = _import_structlog()
     logger = structlog.wrap_logger(
-        sink,
-        processors=[structlog.processors.add_log_level, *tail],
+        output,
+        processors=[structlog.processors.add_log_level, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(0),
         context_class=dict,
     )
@@ -119,43 +104,15 @@ def _json(_: WrappedLogger, __: str, event_dict: EventDict) -> str:
     return json_line(happened, event_dict["level"], event_dict["event"], event_dict)
 
 
-class _Lines:
-    """A line writer: one write call a line, so that lines of several threads never mix."""
-
-    def __init__(self, stream: Sink) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
-        self._held: list[str] | None = None
-
-    def msg(self, message: str) -> None:
-        with self._lock:
-            if self._held is None:
-                self._write(message + "\n")
-            else:
-                self._held.append(message + "\n")
-
-    debug = info = warning = error = msg
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        with self._lock:
-            self._held = []
-        try:
-            yield
-        finally:
-            with self._lock:
-                held, self._held = self._held, None
-                if held:
-                    self._write("".join(held))
-
-    def _write(self, text: str) -> None:
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            # Whoever read our stderr has gone, or the disk that it goes to is full. That is no
-            # reason to stop guarding a database.
-            return
+def _entry(
+    _: WrappedLogger, level: str, event_dict: EventDict
+) -> tuple[tuple[str, bytes], dict[str, Any]]:
+    """Return what `Entries` takes."""
+    event = event_dict.pop("event")
+    event_dict.pop("level", None)
+    event_dict.pop(AT, None)  # the journal has a time of its own
+    text = " ".join([event, *(f"{key}={value}" for key, value in event_dict.items())])
+    return (text, as_datagram(text, level, event, event_dict)), {}
 
 
 def _import_structlog() -> Any:

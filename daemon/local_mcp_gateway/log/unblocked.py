@@ -81,7 +81,15 @@ class Unblocked:
         with self._log.together():
             for _ in range(len(self._waiting)):  # what comes meanwhile waits for the next time
                 event, fields = self._waiting.popleft()
-                self._log(event, **fields)
-            if self._dropped:
-                dropped, self._dropped = self._dropped, 0
-                self._log("log.dropped", count=dropped)
+                try:
+                    self._log(event, **fields)
+                except Exception:  # noqa: BLE001  one event costs itself, not the log after it
+                    self._dropped += 1
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        dropped, self._dropped = self._dropped, 0
+        if lost := dropped + self._log.take_lost():
+            self._log("log.dropped", count=lost)
+            if self._log.take_lost():  # not taken either: told with the next that are lost
+                self._dropped += lost

@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.log.events import LEVELS
-from local_mcp_gateway.log.journal import IDENTIFIER
+from local_mcp_gateway.log.events import LEVELS, level_of
+from local_mcp_gateway.log.journal import COUNTED_APART, IDENTIFIER
 from local_mcp_gateway.service.appended import appended
 from local_mcp_gateway.service.places import log_path
 from local_mcp_gateway.service.units import SERVICE
@@ -139,7 +139,10 @@ def parse_entry(raw: str) -> tuple[str | None, Line | None]:
     }
     renamed = {"migration": "tag", "text": "message"}
     named = {renamed.get(key, key): value for key, value in fields.items()}
-    return cursor, Line(at, level, str(entry["EVENT"]), named)
+    event = str(entry["EVENT"])
+    if event in COUNTED_APART:
+        level = level_of(event)
+    return cursor, Line(at, level, event, named)
 
 
 def _entries(*options: str) -> Generator[tuple[str | None, Line | None]]:
