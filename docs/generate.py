@@ -100,7 +100,8 @@ def log_events() -> Iterator[str]:
         "The log goes to stderr: rendered for people on a terminal, JSON lines otherwise, native fields when\n"
         "stderr is the systemd journal (`journalctl EVENT=guard.refused`). Every line is one of these events;\n"
         "keys carry their units. info is normal life, warning means that someone should look, error that\n"
-        "someone must act. Arguments, results and secrets are never logged.\n"
+        "someone must act. The journal has `call.finished` as debug: it limits how much it takes by priority,\n"
+        "and calls shall not use up what a migration needs. Arguments, results and secrets are never logged.\n"
     )
     yield "| event | level | what it says |\n| --- | --- | --- |"
     for name, event in EVENTS.items():
