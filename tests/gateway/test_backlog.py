@@ -28,7 +28,7 @@ def test_all_backlogs_together_keep_their_newest_within_the_bounds(
             assert kept == list(enumerate(messages, 1))[len(messages) - len(kept) :]
             assert len(kept) <= most
             assert backlog.lost_after(number) == len(messages) - number - len(kept)
-        backlog.clear()
+        backlog.close()
     assert budget.bytes == 0
 
 
@@ -48,6 +48,30 @@ def test_who_keeps_the_most_gives_first() -> None:
     for _ in range(4):
         large.add(b"x" * 40)
     assert (small.bytes, large.bytes) == (10, 80)
+
+
+def test_room_for_a_large_message_is_made_of_any_number_of_small_ones() -> None:
+    budget = Budget(10_000)
+    backlog, other = Backlog(budget, 5000), Backlog(budget, 9)
+    other.add(b"x" * 10)
+    for _ in range(5000):
+        backlog.add(b"x")
+    backlog.add(b"x" * 9_900)
+    assert (budget.bytes, backlog.bytes, other.bytes) == (10_000, 9_990, 10)
+
+
+@given(st.lists(sizes), st.lists(sizes))
+def test_a_closed_backlog_counts_on_and_keeps_nothing(before: list[int], after: list[int]) -> None:
+    budget = Budget()
+    backlog = Backlog(budget, 9)
+    for size in before:
+        backlog.add(b"x" * size)
+    backlog.close()
+    assert [backlog.add(b"x" * size) for size in after] == [
+        *range(len(before) + 1, len(before) + len(after) + 1)
+    ]
+    assert (budget.bytes, backlog.after(0)) == (0, [])
+    assert backlog.lost_after(0) == len(before) + len(after)
 
 
 @given(st.lists(sizes), st.integers(0, 9))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from local_mcp_gateway.gateway import replay
 from local_mcp_gateway.gateway.backlog import Budget
 from local_mcp_gateway.gateway.replay import KEPT_EVENTS, KEPT_STREAMS, Replay, Replays
+from local_mcp_gateway.gateway.sessions import Session
 from local_mcp_gateway.gateway.sse import Event, Parser
 
 SIZES = st.lists(st.sampled_from([10, 100, 400, 1100]), min_size=1, max_size=9)
@@ -72,6 +73,35 @@ async def test_the_oldest_of_many_streams_is_forgotten_with_what_it_kept() -> No
     assert replays.find("p2.1") is not None
     kept = [replays.find(f"p{number}.1") for number in range(2, KEPT_STREAMS + 2)]
     assert budget.bytes == sum(found[0].backlog.bytes for found in kept if found)
+
+
+async def test_a_stream_that_is_forgotten_while_it_runs_keeps_nothing_more() -> None:
+    budget = Budget()
+    replays = Replays(budget)
+    running = [replays.open(b"1") for _ in range(KEPT_STREAMS + 1)]
+    assert running[0].add(b"x") == b"id: p1.1\r\nevent: message\r\ndata: x\r\n\r\n"
+    running[0].end()
+    assert budget.bytes == 0
+
+
+async def test_streams_that_have_ended_are_forgotten_before_one_that_runs() -> None:
+    replays = Replays(Budget())
+    running = replays.open(b"1")
+    for _ in range(2 * KEPT_STREAMS):
+        replays.open(b"2").end()
+    assert replays.find("p1.0") == (running, 0)
+
+
+async def test_the_streams_of_a_session_that_has_ended_keep_nothing() -> None:
+    budget = Budget()
+    session = Session("s", "p", budget)
+    kept = session.replay(b"1")
+    kept.add(b"x")
+    session.offer(b"y")
+    session.end()
+    kept.add(b"x")
+    kept.end()
+    assert budget.bytes == 0
 
 
 @pytest.mark.parametrize("event", ["", "p1", "p1.", "p1.²", "p1.x", "p2.1"])

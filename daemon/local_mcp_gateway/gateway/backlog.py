@@ -28,13 +28,16 @@ class Budget:
         self._sizes: list[dict[Backlog, None]] = [{} for _ in range(64)]
 
     def change(self, backlog: Backlog, size: int) -> None:
-        """Count what a backlog keeps more or less; make room at the largest if it is too much."""
+        """Count what a backlog keeps more or less."""
         self.bytes += size
         before, now = (backlog.bytes - size).bit_length(), backlog.bytes.bit_length()
         if before != now:
             self._sizes[before].pop(backlog, None)
             if now:
                 self._sizes[now][backlog] = None
+
+    def make_room(self) -> None:
+        """Let the largest give until it is not too much."""
         while self.bytes > self._most_bytes:
             largest = next(backlogs for backlogs in reversed(self._sizes) if backlogs)
             next(iter(largest)).drop_oldest()
@@ -59,6 +62,7 @@ class Backlog:
         self._kept.append(message)
         self.bytes += len(message)
         self._budget.change(self, len(message))
+        self._budget.make_room()
         if len(self._kept) > self._most:
             self.drop_oldest()
         return self.newest
@@ -88,6 +92,7 @@ class Backlog:
         while self._kept and self.newest - len(self._kept) < number:
             self.drop_oldest()
 
-    def clear(self) -> None:
-        """Forget all: the client is gone."""
+    def close(self) -> None:
+        """Forget all, and keep nothing of what comes: the client is gone."""
+        self._most = 0
         self.forget(self.newest)

@@ -21,7 +21,7 @@ RETRY_MS: Final = 500
 """How long a client whose stream broke is asked to wait before it comes back."""
 KEPT_EVENTS: Final = 1000
 KEPT_STREAMS: Final = 256
-"""Streams of one session that are known; the oldest goes first."""
+"""Streams of one session that are known; of those that have ended, then of all, the oldest goes first."""
 GONE: Final = "The answer is not kept any more for a client that comes back: ask again"
 
 
@@ -114,12 +114,18 @@ class Replays:
         replay = Replay(name, identity, self._budget, lambda: self._drop(name))
         self._kept[name] = replay
         if len(self._kept) > KEPT_STREAMS:
-            self._drop(next(iter(self._kept)))
+            ended = (known for known, each in self._kept.items() if each.ended)
+            self._drop(next(ended, next(iter(self._kept))))
         return replay
+
+    def close(self) -> None:
+        """Forget all: the session has ended."""
+        for name in tuple(self._kept):
+            self._drop(name)
 
     def _drop(self, name: str) -> None:
         if (replay := self._kept.pop(name, None)) is not None:
-            replay.backlog.clear()
+            replay.backlog.close()
 
     def find(self, event_id: str) -> tuple[Replay, int] | None:
         """Return the stream that an event's id belongs to, and the event's number."""

@@ -160,7 +160,9 @@ class Session:
     def end(self) -> None:
         """Cancel what still runs for this client, and end its stream."""
         self.ended = True
-        self.outbox.clear()
+        self.outbox.close()
+        if self.replays is not None:
+            self.replays.close()
         if self.mail is not None:
             self.mail.close()
         self.stir()
