@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from local_mcp_gateway.gateway import keeper
+from local_mcp_gateway.store.model import CatalogKind
 from tests.gateway.support import QUICK, Running, gateway_of, http, serve
 from tests.gateway.test_faces import HELLO, MODERN, call
 
@@ -37,6 +38,8 @@ class Server:
             "resources/list": [{"uri": "it://1", "name": "it"}],
             "resources/templates/list": [],
         }
+        self.raw: dict[str, bytes] = {}
+        """Results that are sent as they are."""
         self.failing: set[str] = set()
         self.hanging: set[str] = set()
         self.over = asyncio.Event()
@@ -53,6 +56,11 @@ class Server:
             status = 200
             answer = await self.answer(message["method"])
             body = json.dumps({"jsonrpc": "2.0", "id": message["id"], **answer}).encode()
+            if (raw := self.raw.get(message["method"])) is not None:
+                body = b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (
+                    json.dumps(message["id"]).encode(),
+                    raw,
+                )
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -89,6 +97,13 @@ async def listed(running: Running, method: str) -> list[str]:
 def health(running: Running) -> str | None:
     reason: str | None = running.gateway.status()["servers"]["kept"]["reason"]
     return reason
+
+
+async def asked(server: Server, method: str, times: int) -> None:
+    """Return once the server was asked that often."""
+    with anyio.fail_after(30):
+        while server.asked[method] < times:
+            await anyio.sleep(0.01)
 
 
 async def settled(running: Running) -> None:
@@ -183,3 +198,78 @@ async def test_clients_that_ask_all_the_time_do_not_make_a_storm(
         for _ in range(30):
             await listed(running, "tools/list")
         assert server.asked["tools/list"] == 1
+
+
+async def test_a_list_that_never_comes_keeps_no_other_from_being_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LEAST_TTL_S", 0.0)
+    server = Server(modern=True, ttl_ms=0)
+    server.hanging = {"prompts/list"}
+    async with behind(tmp_path, server, options=OFTEN) as running:
+        await settled(running)
+        for name in ("two", "three"):
+            server.items["tools/list"][0]["name"] = name
+            await listed(running, "tools/list")
+            await running.kept("kept", name)
+            assert await listed(running, "tools/list") == [name]
+        assert server.asked["prompts/list"] == 1, "the one that is late is not asked for once more"
+        assert health(running) == "prompts/list is not answered yet"
+
+
+async def test_a_list_that_changes_while_it_is_fetched_is_fetched_once_more(tmp_path: Path) -> None:
+    server = Server()
+    async with behind(tmp_path, server, options=OFTEN) as running:
+        await listed(running, "tools/list")
+        server.hanging = {"tools/list"}
+        upstream = running.gateway._hub.registry.upstreams["kept"]
+        for _ in range(3):
+            upstream.keeper.changed(frozenset({CatalogKind.TOOLS}))
+            await asked(server, "tools/list", 2)
+        server.hanging = set()
+        server.over.set()
+        await asked(server, "tools/list", 3)
+        assert await listed(running, "tools/list") == ["one"]
+        assert server.asked["tools/list"] == 3
+
+
+DEEP = "[" * 3000 + "]" * 3000
+ODD = {
+    "a time in 400 digits": b'{"tools":[],"ttlMs":1' + b"0" * 400 + b"}",
+    "a time out of range": b'{"tools":[],"ttlMs":1e999}',
+    "a schema without a bottom": b'{"tools":[{"name":"x","inputSchema":' + DEEP.encode() + b"}]}",
+    "a name in another encoding": b'{"tools":[{"name":"\xe9"}]}',
+    "a description in another encoding": b'{"tools":[{"name":"x","description":"\xe9"}]}',
+    "half an emoji": b'{"tools":[{"name":"one","description":"\\ud83d"}]}',
+    "no list": b'{"tools":{"name":"x"}}',
+    "no object": b"[]",
+    "a cursor that is a number": b'{"tools":[],"nextCursor":7}',
+    "an item twice": b'{"tools":[{"name":"one"},{"name":"one","description":"Other."},7,{"name":7}]}',
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("hold", [False, True])
+async def test_odd_lists_of_one_server_end_nothing(tmp_path: Path, odd: str, *, hold: bool) -> None:
+    """Not its own refreshing, either, nor what the others show: once it is well, all is as ever."""
+    server, other = Server(), Server()
+    other.items["tools/list"] = [{"name": "sound", "inputSchema": {"type": "object"}}]
+    options = replace(OFTEN, hold_altered_tools=hold)
+    async with serve(server) as url, serve(other) as other_url:
+        servers = (http("kept", url + "/mcp"), http("other", other_url + "/mcp"))
+        async with gateway_of(tmp_path, *servers, options=options) as running:
+            assert await listed(running, "tools/list") == ["one", "sound"]
+            keeping = running.gateway._hub.registry.upstreams["kept"].keeper
+            for times, raw in ((2, ODD[odd]), (3, ODD[odd].replace(b":", b": "))):
+                server.raw["tools/list"] = raw
+                keeping.changed(frozenset({CatalogKind.TOOLS}))
+                await asked(server, "tools/list", times)
+                assert "sound" in await listed(running, "tools/list")
+            server.raw.clear()
+            server.items["tools/list"].append({"name": "two", "inputSchema": {"type": "object"}})
+            keeping.changed(frozenset({CatalogKind.TOOLS}))
+            await running.kept("kept", '"two"')
+            with anyio.fail_after(30):
+                while health(running) is not None:
+                    await anyio.sleep(0.01)
+            assert "two" in await listed(running, "tools/list")

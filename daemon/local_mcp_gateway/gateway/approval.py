@@ -77,7 +77,10 @@ def refusal(server: str, tool: str) -> str:
 
 
 def _meaning(raw: bytes) -> bytes:
-    members = msgspec.json.decode(raw)
+    try:
+        members = msgspec.json.decode(raw)
+    except msgspec.DecodeError:  # half an emoji, say, which other decoders let pass
+        return raw
     for name in UNREAD:
         members.pop(name, None)
     return msgspec.json.encode(members, order="sorted")

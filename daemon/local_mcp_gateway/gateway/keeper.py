@@ -39,6 +39,7 @@ class Keeper:
         self._options = options
         self._emit = emit
         self._due: set[CatalogKind] = set()
+        self._under_way: set[CatalogKind] = set()
         self._stir = asyncio.Event()
         self._announced: frozenset[CatalogKind] = frozenset()
         self._fresh_until: dict[CatalogKind, float] = {}
@@ -66,23 +67,33 @@ class Keeper:
                 self._fetch(old)
 
     async def run(self, connection: Connection) -> None:
-        """Fetch all lists, and then what is due, until cancelled."""
+        """Fetch all lists, and then what is due, until cancelled. None is fetched twice at a time."""
         self._fresh_until.clear()
+        self._under_way.clear()
         self._failures = 0
         self._fetch(LISTS)
         try:
-            while connection.lost is None:
-                await self._stir.wait()
-                self._stir.clear()
-                kinds, self._due = frozenset(self._due), set()
-                announced, self._announced = self._announced, frozenset()
-                async for fetched in fetch_lists(connection, kinds, self._patience_s()):
-                    if connection.lost is None:
-                        self._take(fetched, announced)
-                await asyncio.sleep(SETTLE_S)
+            async with asyncio.TaskGroup() as fetching:
+                while connection.lost is None:
+                    await self._stir.wait()
+                    self._stir.clear()
+                    if kinds := self._due - self._under_way:
+                        self._due -= kinds
+                        self._under_way |= kinds
+                        fetching.create_task(self._refresh(connection, kinds))
+                    await asyncio.sleep(SETTLE_S)
         finally:
             if self._retrying is not None:
                 self._retrying.cancel()
+
+    async def _refresh(self, connection: Connection, kinds: Collection[CatalogKind]) -> None:
+        announced = self._announced.intersection(kinds)
+        self._announced -= announced
+        async for fetched in fetch_lists(connection, kinds, self._patience_s()):
+            self._under_way -= fetched.lists.keys() | fetched.faults.keys()
+            if connection.lost is None:
+                self._take(fetched, announced)
+            self._stir.set()
 
     def warn(self, altered: tuple[str, ...]) -> None:
         """Tell that tools are not as they were approved."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -13,7 +13,13 @@ from local_mcp_gateway.gateway import eras
 from local_mcp_gateway.gateway.call import Call, UpstreamLost
 from local_mcp_gateway.gateway.catalog import MEMBERS, Item, items_of
 from local_mcp_gateway.gateway.connection import SILENT
-from local_mcp_gateway.gateway.envelope import METHOD_NOT_FOUND, decode_any, decode_members, encode
+from local_mcp_gateway.gateway.envelope import (
+    MALFORMED,
+    METHOD_NOT_FOUND,
+    decode_any,
+    decode_members,
+    encode,
+)
 from local_mcp_gateway.store.model import CatalogKind
 
 if TYPE_CHECKING:
@@ -86,20 +92,21 @@ async def _one(connection: Connection, kind: CatalogKind, timeout_s: float) -> F
 async def _fetch(
     connection: Connection, kind: CatalogKind
 ) -> tuple[tuple[Item, ...], float | None]:
-    """Return a whole list, and the shortest `ttlMs` of its pages."""
+    """Return a whole list, and the shortest `ttlMs` of its pages; of what comes twice, the first."""
     capability, method = METHODS[kind]
     if capability not in connection.identity.capabilities:
         return (), None
-    items: list[Item] = []
+    items: dict[str, Item] = {}
     ttls: list[float] = []
     cursor: str | None = None
     seen: set[str] = set()
     while len(seen) < MOST_PAGES:
         page, cursor, ttl_ms = await _page(connection, kind, method, cursor)
-        items.extend(page)
+        for item in page:
+            items.setdefault(item.key, item)
         ttls += [] if ttl_ms is None else [ttl_ms]
         if cursor is None:
-            return tuple(items), min(ttls, default=None)
+            return tuple(items.values()), min(ttls, default=None)
         if cursor in seen:
             raise UpstreamLost(
                 f"{method} goes round in a circle: the cursor {cursor[:100]!r} came again"
@@ -120,13 +127,21 @@ async def _page(
             f"{method} failed: {bytes(answer.body)[:200].decode('utf-8', 'replace')}"
         )
     try:
+        str(answer.body, "utf-8")  # what one server writes otherwise would spoil the list of all
         members = decode_members(answer.body)
         items = items_of(kind, bytes(members.get(MEMBERS[kind], msgspec.Raw(b"[]"))))
         following = members.get("nextCursor")
         value = None if following is None else decode_any(following)
-        ttl: Any = decode_any(members["ttlMs"]) if "ttlMs" in members else None
-    except msgspec.DecodeError as error:
+        ttl = _number(members.get("ttlMs"))
+    except MALFORMED as error:
         raise UpstreamLost(f"{method} was answered with something else: {error}") from None
     cursor = value if isinstance(value, str) and value else None
-    numeric = isinstance(ttl, int | float) and not isinstance(ttl, bool)
-    return items, cursor, float(ttl) if numeric else None
+    return items, cursor, ttl
+
+
+def _number(raw: msgspec.Raw | None) -> float | None:
+    """Return the number that these bytes are; None where they are none, or none that can be meant."""
+    try:
+        return None if raw is None else msgspec.json.decode(raw, type=float)
+    except msgspec.DecodeError:
+        return None
