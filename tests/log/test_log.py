@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from local_mcp_gateway.log.console import as_word
 from local_mcp_gateway.log.events import EVENTS, LEVELS
 from local_mcp_gateway.log.file import RotatedFile
 from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
+from local_mcp_gateway.log.outputs import Entries
 from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact, redact_text
 from local_mcp_gateway.log.unblocked import Unblocked
 from local_mcp_gateway.service.history import parse_entry
@@ -323,9 +325,37 @@ def test_an_entry_too_large_for_a_datagram_travels_as_a_descriptor(tmp_path: Pat
         receiver.bind(path)
         assert journal.send(entry)
         _, descriptors, *_ = socket.recv_fds(receiver, 1, 1)
+        # Of anybody but root the journal takes nothing that could still be changed.
+        assert fcntl.fcntl(descriptors[0], fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
         with os.fdopen(descriptors[0], "rb") as memory:
             memory.seek(0)
             assert memory.read() == entry
+
+
+def test_a_warning_that_nobody_takes_waits_for_nobody_and_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under systemd stderr leads to the journal as well: one that is stopped fills it up."""
+    reading, writing = socket.socketpair()
+    with (
+        reading,
+        writing,
+        writing.makefile("w") as stderr,
+        closing(Journal(str(tmp_path / "j"))) as journal,
+    ):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        entries = Entries(journal)
+        told = 0
+        while not (lost := entries.take_lost()):
+            entries.warning("x" * 99, b"MESSAGE=x\n")
+            told += 1
+        assert lost == 1
+        reading.shutdown(socket.SHUT_WR)
+        writing.shutdown(socket.SHUT_WR)
+        with reading.makefile() as lines:
+            assert len(lines.readlines()) == told - 1
+        entries.warning("gone", b"MESSAGE=gone\n")
+        assert entries.take_lost() == 1
 
 
 def test_the_journal_is_known_by_the_identity_of_stderr_not_by_the_variable_alone() -> None:

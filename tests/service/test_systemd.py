@@ -145,6 +145,21 @@ def test_the_journal_is_shown_again_as_events(installed: Installed) -> None:
     assert (ready["state"], ready["applied"]) == ("created", 4)
 
 
+def test_a_journal_that_stands_still_holds_nobody_up_and_is_used_again_afterwards(
+    installed: Installed,
+) -> None:
+    installed.run("service", "install")
+    installed.limit("TimeoutStopSec=20", "TimeoutStartSec=20")
+    with installed.manager.journal_stopped():
+        installed.systemctl("restart", UNIT)  # this alone is more than the kernel keeps for it
+        installed.run("reload")
+        assert installed.get("/health/live") == 200
+        assert installed.state()["Result"] == "success"
+        pid = installed.state()["MainPID"]
+    installed.run("reload")
+    assert installed.manager.entries("EVENT=service.reloaded", f"_PID={pid}")
+
+
 def test_socket_and_log_are_where_the_unit_says_and_are_found_from_a_shell(
     installed: Installed,
 ) -> None:

@@ -82,6 +82,18 @@ class UserManager:
         assert not check or done.returncode == 0, (command, finished)
         return finished
 
+    @contextmanager
+    def journal_stopped(self) -> Iterator[None]:
+        """Let the journal stand still inside of the block: it takes nothing, and refuses nothing."""
+        children = Path(f"/proc/{self.inside}/task/{self.inside}/children").read_text().split()
+        comms = {int(pid): Path(f"/proc/{pid}/comm").read_text().strip() for pid in children}
+        (journal,) = (pid for pid, name in comms.items() if name.startswith("systemd-journal"))
+        os.kill(journal, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(journal, signal.SIGCONT)
+
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """Return properties of a unit."""
         text = self.run("systemctl", "--user", "show", unit, "-p", ",".join(properties)).stdout

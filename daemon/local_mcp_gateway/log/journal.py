@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import errno
+import fcntl
 import json
 import os
 import re
@@ -24,6 +25,7 @@ JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "local-mcp-gateway"
 PATIENCE_S = 1.0
 """How long an entry waits for a journal that is behind, before it and those after it are given up."""
+_SEALED = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _PRIORITIES = {"debug": "7", "info": "6", "warning": "4", "error": "3"}
 COUNTED_APART = {"call.finished"}
 """What comes by the thousand goes to the journal as debug: its rate limit is one for info and notice, and
@@ -109,6 +111,8 @@ class Journal:
         descriptor = os.memfd_create("journal-entry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.write(descriptor, datagram)
+            # Of anybody but root the journal takes no file that might still change.
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALED)
             rights = array.array("i", [descriptor])
             self._socket.sendmsg(
                 [], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], self._flags, self._path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,17 +11,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.log.file import NotKept
-from local_mcp_gateway.log.journal import Journal
 
 if TYPE_CHECKING:
     from local_mcp_gateway.log import Sink
+    from local_mcp_gateway.log.journal import Journal
 
 
 class Entries:
     """A writer of entries of the journal."""
 
-    def __init__(self) -> None:
-        self._journal = Journal()
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._lost = 0
 
     def info(self, _: str, datagram: bytes) -> None:
@@ -31,9 +33,9 @@ class Entries:
 
     def warning(self, text: str, datagram: bytes) -> None:
         """Send an entry that somebody has to see."""
-        if not self._journal.send(datagram):
-            # The journal is gone or full: what someone has to see still goes to stderr.
-            sys.stderr.write(text + "\n")
+        # The journal is gone or full: what someone has to see still goes to stderr.
+        if not self._journal.send(datagram) and not _told_on_stderr(text):
+            self._lost += 1
 
     error = warning
 
@@ -45,6 +47,18 @@ class Entries:
         """Return how many entries the journal did not take since the last time."""
         lost, self._lost = self._lost, 0
         return lost
+
+
+def _told_on_stderr(text: str) -> bool:
+    """Write a line, unless that would wait: under systemd it is the same journal that reads it."""
+    try:
+        descriptor = sys.stderr.fileno()
+        if not select.select([], [descriptor], [], 0)[1]:
+            return False
+        os.write(descriptor, text.encode("utf-8", "backslashreplace") + b"\n")
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 class Lines:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from local_mcp_gateway.log import AT, LEVEL, Sink
 from local_mcp_gateway.log.console import console_renderer
 from local_mcp_gateway.log.events import LEVELS, level_of
-from local_mcp_gateway.log.journal import as_datagram, is_journal
+from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
 from local_mcp_gateway.log.line import json_line
 from local_mcp_gateway.log.outputs import Entries, Lines
 from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact
@@ -43,7 +43,7 @@ class Pipeline:
     def __init__(self, format: str, level: str, stream: Sink) -> None:
         self._least = LEVELS[level]
         chosen = choose_format(format, stream)
-        self._output = Entries() if chosen == "journal" else Lines(stream)
+        self._output = Entries(Journal()) if chosen == "journal" else Lines(stream)
         self._logger = _logger(self._output, _rendering(chosen, stream))
 
     def write(self, event: str, fields: dict[str, object], known_level: str | None = None) -> None:
