@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.service.watching import changes_blocking
+from local_mcp_gateway.service.watching import Watched, changes_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -30,18 +29,14 @@ def appended(path: Path, *, follow: bool) -> Generator[str | None]:
         yield None
         if not follow:
             return
-        from watchfiles import watch
-
-        watching = partial(
-            watch,
-            path.parent,
+        ours = f"/{path.name}"
+        watched = Watched(
+            path.parent.absolute(),
+            lambda _, name: name.endswith((ours, f"{ours}.1")),
             recursive=False,
-            step=50,
-            rust_timeout=LOOK_MS,
-            yield_on_timeout=True,
-            raise_interrupt=True,
+            wake_ms=LOOK_MS,
         )
-        for _ in changes_blocking(watching, ignore):
+        for _ in changes_blocking(watched, ignore):
             yield from reader.lines()
 
 

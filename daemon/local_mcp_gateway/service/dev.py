@@ -26,7 +26,7 @@ from local_mcp_gateway.service.own_tables import require_own_tables
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.refusal import as_told, fields_of
 from local_mcp_gateway.service.stable import JOURNAL, Look, settled
-from local_mcp_gateway.service.watching import changes
+from local_mcp_gateway.service.watching import Watched, changes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,9 +40,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
 
 QUIET_MS = 5
-"""The watcher hands its changes over after this long without another one."""
-WAKE_MS = 100
-"""The watcher's thread cannot be cancelled: this is how long a stop may wait for it."""
+MOST_MS = 200
+"""The watcher hands its changes over after so long without another one, or after so long at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +84,13 @@ class HotApply:
 
     async def watch(self) -> None:
         """Apply what is saved, until cancelled."""
-        from watchfiles import awatch
+        from watchfiles import DefaultFilter
 
         watching = False
-        watch = partial(
-            awatch,
-            self._folder,
-            step=QUIET_MS,
-            debounce=200,
-            rust_timeout=WAKE_MS,
-            yield_on_timeout=True,
+        watched = Watched(
+            self._folder.absolute(), DefaultFilter(), step_ms=QUIET_MS, debounce_ms=MOST_MS
         )
-        async for changed in changes(watch, self._emit):
+        async for changed in changes(watched, self._emit):
             # The first time, changed or not: only now is nothing missed any more.
             if not watching:
                 self._emit("dev.watching", folders=[str(self._folder)])
@@ -222,18 +216,14 @@ def _ms_since(start: float) -> float:
 
 async def saves_of(file: Path, emit: Emit) -> AsyncIterator[None]:
     """Yield after each save of one file (absolute); an editor's rename over it counts as one."""
-    from watchfiles import awatch
-
     name = file.name
-    watch = partial(
-        awatch,
+    watched = Watched(
         file.parent,
-        watch_filter=lambda _, path: path.rpartition("/")[2] == name,
-        step=QUIET_MS,
-        debounce=200,
-        rust_timeout=WAKE_MS,
+        lambda _, path: path.rpartition("/")[2] == name,
         recursive=False,
+        step_ms=QUIET_MS,
+        debounce_ms=MOST_MS,
     )
-    async for changed in changes(watch, emit):
+    async for changed in changes(watched, emit):
         if changed:
             yield

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import Exit
 from local_mcp_gateway.service.schema_change import SCHEMA_MODULE, tell_plan
-from local_mcp_gateway.service.watching import changes_blocking
+from local_mcp_gateway.service.watching import Watched, changes_blocking
 
 if TYPE_CHECKING:
     import socket
@@ -172,14 +172,13 @@ class Supervisor:
         self._queue.put(Ended(worker))
 
     def _watch(self, over: threading.Event) -> None:
-        from watchfiles import PythonFilter, watch
+        from watchfiles import PythonFilter
 
-        watching = partial(
-            watch, PACKAGE, watch_filter=PythonFilter(), step=50, debounce=400, stop_event=over,
-            raise_interrupt=False,
-        )  # fmt: skip
-        for changed in changes_blocking(watching, self._emit):
-            self._queue.put(Changed(tuple(sorted(Path(name) for _, name in changed))))
+        for changed in changes_blocking(Watched(PACKAGE, PythonFilter()), self._emit):
+            if over.is_set():
+                return
+            if changed:
+                self._queue.put(Changed(tuple(sorted(Path(name) for _, name in changed))))
 
 
 def syntax_fault(file: Path) -> str | None:
