@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway import envelope, eras
 from local_mcp_gateway.gateway.envelope import Answer
-from local_mcp_gateway.gateway.lines import Lines
+from local_mcp_gateway.gateway.large import identity_in
+from local_mcp_gateway.gateway.lines import Ends, Lines
 from local_mcp_gateway.gateway.sse import Parser, TooLarge, render
 
 JSON = st.recursive(
@@ -34,16 +35,40 @@ def test_lines_come_out_as_they_went_in(texts: list[str], size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100, 10**6])
-def test_a_line_beyond_the_limit_leaves_both_its_ends(size: int) -> None:
-    lines, found, ends = Lines(5000), [], []
-    whole = b"a\n" + b'{"id":7,' + b"x" * 20_000 + b',"id":8}\n' + b"b\n"
-    for chunk in cut(whole, size):
+def test_each_line_beyond_the_limit_leaves_both_its_ends(size: int) -> None:
+    lines, found, ends = Lines(5000), [], list[Ends]()
+    long = b'{"id":7,' + b"x" * 20_000 + b',"id":8}\n'
+    for chunk in cut(b"a\n" + long + b"b\n" + long, size):
         found += list(lines.feed(chunk))
-        ends += [lines.overflowed] if lines.overflowed else []
+        ends += lines.overflowed
     assert found == [b"a", b"b"]
-    assert len(ends) == 1
-    assert ends[0].startswith(b'{"id":7,')
-    assert ends[0].endswith(b',"id":8}')
+    assert len(ends) == 2
+    assert all(end.head.startswith(b'{"id":7,') for end in ends)
+    assert all(end.tail.endswith(b',"id":8}') for end in ends)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_line_of_exactly_the_limit_passes(size: int) -> None:
+    lines = Lines(100)
+    whole = b"x" * (100 + size) + b"\n"
+    for step in range(1, len(whole) + 1):
+        found = [line for chunk in cut(whole, step) for line in lines.feed(chunk)]
+        assert found == [whole[:-1]][: 1 - size]
+
+
+@given(
+    st.permutations([b'"id":%s', b'"jsonrpc":"2.0"', b'"result":%s']),
+    st.sampled_from([b"7", b'"id"', b'"a\\"}"', b"-1.5"]),
+    st.sampled_from([b'{"id":5}', b'{"x":"},\\"id\\":5}"}', b'{"a":{"id":5},"id":6}', b"{}"]),
+    st.sampled_from([b"", b" "]),
+)
+def test_an_answer_is_known_by_its_own_id_wherever_that_stands(
+    order: list[bytes], identity: bytes, result: bytes, space: bytes
+) -> None:
+    members = [m % identity if m.startswith(b'"id"') else m.replace(b"%s", result) for m in order]
+    whole = space + b"{" + space + (space + b"," + space).join(members) + space + b"}"
+    assert identity_in(whole, whole) == identity
+    assert json.loads(whole)["id"] == json.loads(identity)
 
 
 @given(st.lists(JSON), st.sampled_from(["\n", "\r\n", "\r"]), st.integers(1, 9))

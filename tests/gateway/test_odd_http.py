@@ -54,7 +54,7 @@ class Odd:
                 packed = stream.compress(json.dumps(reply).encode()) + stream.flush()
                 return 200, [JSON, (b"content-encoding", b"gzip")], packed
             case _:
-                reply["error"] = {"code": -32601, "message": "no"}
+                reply["error"] = {"code": -32601, "message": "no such thing"}
         return 200, [JSON], json.dumps(reply).encode()
 
 
@@ -124,3 +124,19 @@ async def test_a_redirected_stream_is_not_followed_with_our_secrets(tmp_path: Pa
                     f"it redirects to {elsewhere}/sse: give that URL, if you trust it"
                 )
     assert other.got == []
+
+
+async def test_what_a_server_answers_that_is_no_utf_8_reaches_the_client_as_text(
+    tmp_path: Path,
+) -> None:
+    async def latin(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        status, headers, body = 405, [JSON], b""
+        if scope["method"] == "POST":
+            status, headers, body = Odd().post(json.loads((await receive())["body"]))
+            body = body.replace(b"no such thing", b"caf\xe9")
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"\xef\xbb\xbf" + body})
+
+    async with serve(latin) as url, gateway_of(tmp_path, http("latin", url)) as running:
+        error = (await (await running.post(call("made/up"))).json())["error"]
+        assert error == {"code": -32601, "message": "caf\ufffd"}

@@ -17,7 +17,7 @@ async def test_no_child_is_reaped_behind_the_back_of_asyncio(
 ) -> None:
     cat = ServerDefinition("cat", ServerKind.STDIO, command="cat")
     for _ in range(12):  # a race that was lost one time in five
-        children = [await spawn(cat, SILENT, SILENT) for _ in range(4)]
+        children = [await spawn(cat, SILENT, SILENT, lambda: None) for _ in range(4)]
         await asyncio.gather(*(end(child) for child in children))
         assert [child.returncode for child in children] == [0] * 4
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []

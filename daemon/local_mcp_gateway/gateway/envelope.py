@@ -82,6 +82,15 @@ def messages_in(data: bytes) -> list[Envelope]:
     return [decode_envelope(part) for part in decode_batch(data)]
 
 
+def readable(data: bytes) -> bytes:
+    """Return what a server wrote as UTF-8, without a mark before it; what is none is replaced."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        data = data.decode("utf-8", "replace").encode()
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
 def request(identity: bytes | memoryview, method: str, params: bytes | memoryview) -> bytes:
     """Return the bytes of a request; `params` may be empty."""
     return b"".join(

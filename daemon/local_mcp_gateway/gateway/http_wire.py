@@ -72,6 +72,8 @@ class HttpWire:
         body = await self._body(reply, call)
         if isinstance(body, Answer):
             return body
+        if not body.isascii():
+            body = envelope.readable(body)
         try:
             if body[:1] == b"[" and (answer := self._event(body, call)) is not None:
                 return answer  # a batch, as 2025-03-26 has them
@@ -162,6 +164,8 @@ class HttpWire:
     def _event(self, data: bytes, call: Call) -> Answer | None:
         """Hand on the messages of an event (or of a body); return the answer, if it is among them."""
         answer = None
+        if not data.isascii():
+            data = envelope.readable(data)
         for message in envelope.messages_in(data):
             if message.method:
                 with suppress(*envelope.MALFORMED):  # junk of a server is let go

@@ -23,6 +23,10 @@ _MEMBER: Final = re.compile(rb"\s*(" + _STRING + rb")\s*:\s*(" + _SCALAR + rb")\
 _OPENING: Final = re.compile(rb"\s*\{")
 _RESULT: Final = re.compile(rb'\s*"result"\s*:\s*\{')
 _VERSION: Final = rb'(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?'
+_LAST_ID: Final = re.compile(
+    rb'\}\s*%s,\s*"id"\s*:\s*(%s)\s*%s\}\s*\Z' % (_VERSION, _SCALAR, _VERSION)
+)
+"""Only scalars may follow the brace that this begins with, so that brace is the result's."""
 
 
 class LargeAnswer:
@@ -76,6 +80,26 @@ class LargeAnswer:
         return end[: found.start(1)] + identity + end[found.end(1) :]
 
 
+def identity_in(head: bytes, tail: bytes) -> bytes | None:
+    """Return the id of an answer of which only both ends are known; None where neither shows it."""
+    _, id_at = _members(head)
+    if id_at is not None:
+        return head[slice(*id_at)]
+    found = _LAST_ID.search(tail)
+    return None if found is None else found[1]
+
+
+def _members(start: bytes) -> tuple[int, tuple[int, int] | None]:
+    """Return where the scalars that an answer begins with end, and where its id is among them."""
+    opening, id_at = _OPENING.match(start), None
+    at = len(start) if opening is None else opening.end()
+    while (member := _MEMBER.match(start, at)) is not None:
+        if member[1] == b'"id"':
+            id_at = member.span(2)
+        at = member.end()
+    return at, id_at
+
+
 Relay = Callable[[LargeAnswer], Awaitable[int]]
 """Hands a large answer to a client; returns its size."""
 
@@ -87,12 +111,7 @@ def begin(
 
     `added` are members for the front of the result, each with its comma.
     """
-    opening, id_at = _OPENING.match(start), None
-    at = len(start) if opening is None else opening.end()
-    while (member := _MEMBER.match(start, at)) is not None:
-        if member[1] == b'"id"':
-            id_at = member.span(2)
-        at = member.end()
+    at, id_at = _members(start)
     result = _RESULT.match(start, at)
     if result is None or (id_at is not None and start[slice(*id_at)] != identity):
         return None

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 END_BYTES: Final = 4096
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What is kept of a line beyond the limit. In a line that is not much longer they overlap."""
+
+    head: bytes
+    tail: bytes
+
+
 class Lines:
     """Turn chunks into lines. A line beyond the limit is dropped; of it only both ends are kept.
 
-    `overflowed` holds those ends when the last `feed` came to the end of such a line, else None.
+    `overflowed` holds those ends for each such line to whose end the last `feed` came.
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self.overflowed: bytes | None = None
+        self.overflowed: list[Ends] = []
         self._limit = limit_bytes
         self._parts: list[bytes] = []
         self._bytes = 0
@@ -25,7 +34,7 @@ class Lines:
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the lines that this chunk completes, without their line ends."""
-        self.overflowed = None
+        self.overflowed = []
         *complete, rest = chunk.split(b"\n")
         for part in complete:
             if not self._parts and len(part) <= self._limit:
@@ -37,7 +46,7 @@ class Lines:
             if head is None:
                 yield line.removesuffix(b"\r")
             else:
-                self.overflowed = head + line[-END_BYTES:]
+                self.overflowed.append(Ends(head, line[-END_BYTES:]))
         if rest:
             self._keep(rest)
 

@@ -7,7 +7,6 @@ order. Whoever reads that stream hands each message to `received`, which never w
 from __future__ import annotations
 
 import asyncio
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -23,15 +22,16 @@ from local_mcp_gateway.gateway.connection import (
     identity_of_discover,
     identity_of_initialize,
 )
+from local_mcp_gateway.gateway.large import identity_in
 from local_mcp_gateway.gateway.lines import printable
-from local_mcp_gateway.gateway.questions import Questions
+from local_mcp_gateway.gateway.questions import PESTERING, Questions
 from local_mcp_gateway.gateway.watches import TAKEN, Watches
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.envelope import Answer, Envelope
+    from local_mcp_gateway.gateway.lines import Ends
 
 RELISTEN_S: Final = 1.0
-_OWN_ID: Final = re.compile(rb'"id"\s*:\s*(\d{1,18})')
 
 
 class Mux(ABC):
@@ -115,6 +115,8 @@ class Mux(ABC):
         """Take one message of the server; what is no message is told and let go."""
         if not line or line.isspace():
             return
+        if not line.isascii():
+            line = envelope.readable(line)
         try:
             self._sort(envelope.decode_envelope(line))
         except envelope.MALFORMED:
@@ -130,14 +132,15 @@ class Mux(ABC):
         elif message.is_request:
             callers = self._callers()
             client = callers[-1].caller.client if callers else None
-            self._questions.take(message, client, self._ask, self._send_if_alive)
+            if not self._questions.take(message, client, self._ask, self._send_if_alive):
+                self.lose(PESTERING)
         else:
             self._notified(message.method, bytes(message.params))
 
-    def dropped(self, ends: bytes) -> None:
+    def dropped(self, ends: Ends) -> None:
         """Fail the call whose id stands in what is left of a message that was too large."""
-        found = _OWN_ID.search(ends)
-        waiting = self._calls.pop(int(found[1]), None) if found else None
+        identity = identity_in(ends.head, ends.tail) or b""
+        waiting = self._calls.pop(envelope.number_of(identity), None)
         if waiting is not None and not waiting[0].done():
             text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
             waiting[0].set_result(envelope.failure(envelope.INTERNAL_ERROR, text))

@@ -53,10 +53,11 @@ class Output:
 class _Outputs(SubprocessStreamProtocol):
     """asyncio's own protocol of a child, stdin with it, but for what the child writes."""
 
-    def __init__(self, stdout: Output, stderr: Output) -> None:
+    def __init__(self, stdout: Output, stderr: Output, deaf: Callable[[], None]) -> None:
         super().__init__(limit=1, loop=asyncio.get_running_loop())
         self.reaped = asyncio.Event()
         self._outputs = {1: stdout, 2: stderr}
+        self._ended = {0: deaf, 1: stdout.ended, 2: stderr.ended}
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         """Hand on what came; asyncio gives bytes."""
@@ -69,10 +70,9 @@ class _Outputs(SubprocessStreamProtocol):
         self.reaped.set()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        """Tell that an output has ended."""
+        """Tell that an output has ended, or that the child reads no more."""
         super().pipe_connection_lost(fd, exc)
-        if fd in self._outputs:
-            self._outputs[fd].ended()
+        self._ended[fd]()
 
 
 class Child(Process):
@@ -95,13 +95,18 @@ class Child(Process):
         await self._protocol.reaped.wait()
 
 
-async def spawn(definition: ServerDefinition, stdout: Output, stderr: Output) -> Child:
-    """Start the child; its group has its own pid as id, so that `end` reaches grandchildren too."""
+async def spawn(
+    definition: ServerDefinition, stdout: Output, stderr: Output, deaf: Callable[[], None]
+) -> Child:
+    """Start the child; its group has its own pid as id, so that `end` reaches grandchildren too.
+
+    `deaf` is called when it reads no more: it has closed its stdin, or we have.
+    """
     assert definition.command is not None, "a stdio server has a command"
     loop = asyncio.get_running_loop()
     try:
         transport, protocol = await loop.subprocess_exec(
-            lambda: _Outputs(stdout, stderr),
+            lambda: _Outputs(stdout, stderr, deaf),
             definition.command,
             *definition.args,
             stdin=PIPE,

@@ -10,10 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 from local_mcp_gateway.gateway.call import UpstreamLost, progress_token
 from local_mcp_gateway.gateway.envelope import Answer, Envelope, edit, member, response
+
+MOST_OPEN: Final = 1000
+"""How many questions of one server may wait for their answers to be given, and to be taken."""
+PESTERING: Final = f"it does not wait for the answers to its questions: {MOST_OPEN} are open"
 
 Notify = Callable[[str, bytes], Awaitable[None]]
 Ask = Callable[[str, bytes], Awaitable[Answer]]
@@ -59,6 +63,7 @@ class Questions:
         self._tokens = tokens
         self._notify = notify
         self._open: dict[bytes, tuple[asyncio.Task[None], object]] = {}
+        self._due = 0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -69,8 +74,14 @@ class Questions:
         owner: object,
         ask: Ask,
         reply: Callable[[bytes], Awaitable[None]],
-    ) -> None:
-        """Ask, and reply with the answer, unless the question is called off before."""
+    ) -> bool:
+        """Ask, and reply with the answer, unless the question is called off before.
+
+        Return False if this is one question too many, which is let go.
+        """
+        if self._due >= MOST_OPEN:
+            return False
+        self._due += 1
         identity = bytes(message.id)
 
         async def work() -> None:
@@ -79,13 +90,18 @@ class Questions:
             close()  # what is answered is not called off
             await reply(response(identity, answer))
 
-        def close(_: object = None) -> None:
+        def close() -> None:
             if self._open.get(identity, (None,))[0] is task:
                 del self._open[identity]
 
+        def done(_: object) -> None:
+            self._due -= 1
+            close()
+
         task = self._start(work())
         self._open[identity] = task, owner
-        task.add_done_callback(close)
+        task.add_done_callback(done)
+        return True
 
     def called_off(self, params: bytes) -> None:
         """Take a question back: its server wants no answer any more."""

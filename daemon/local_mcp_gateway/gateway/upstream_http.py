@@ -28,7 +28,7 @@ from local_mcp_gateway.gateway.connection import (
 from local_mcp_gateway.gateway.encoded import chunks_of
 from local_mcp_gateway.gateway.http_wire import STREAM, HttpWire, reason_of
 from local_mcp_gateway.gateway.pace import Pace
-from local_mcp_gateway.gateway.questions import Questions
+from local_mcp_gateway.gateway.questions import PESTERING, Questions
 from local_mcp_gateway.gateway.sse import Parser, TooLarge
 from local_mcp_gateway.gateway.watches import TAKEN, Watches
 
@@ -254,7 +254,7 @@ class HttpConnection:
         if not data:
             return
         with suppress(*envelope.MALFORMED):
-            for message in envelope.messages_in(data):
+            for message in envelope.messages_in(envelope.readable(data)):
                 self._arrived(message, None)
 
     # --- both -----------------------------------------------------------------------------------
@@ -264,7 +264,8 @@ class HttpConnection:
         if message.is_request:
             ask = self._events.asked if call is None else call.caller.asked
             ask = _pong if message.method == "ping" else ask
-            self._questions.take(message, call, ask, self._post_only)
+            if not self._questions.take(message, call, ask, self._post_only):
+                self.lose(PESTERING)
         elif message.method == "notifications/cancelled":
             self._questions.called_off(bytes(message.params))
         elif message.method:

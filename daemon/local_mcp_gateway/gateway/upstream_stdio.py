@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from local_mcp_gateway.gateway.call import UpstreamLost
 from local_mcp_gateway.gateway.lines import Lines, printable
 from local_mcp_gateway.gateway.mux import Mux
 from local_mcp_gateway.gateway.process import Output, end, spawn
@@ -74,8 +75,9 @@ class StdioConnection(Mux):
     async def _spawn(self) -> None:
         self._process = await spawn(
             self._definition,
-            stdout=Output(self._read_stdout, self._stdout_ended),
+            stdout=Output(self._read_stdout, lambda: self._closed("it closed its output")),
             stderr=Output(self._read_stderr, self._stderr_ended.set),
+            deaf=lambda: self._closed("it closed its input"),
         )
         self.pid = self._process.pid
         self.start(self._watch())
@@ -89,6 +91,8 @@ class StdioConnection(Mux):
         if b"\n" in message or b"\r" in message:
             message = msgspec.json.format(message, indent=-1)
         assert self._process.stdin is not None, "stdin is a pipe"
+        if self._process.stdin.is_closing():
+            raise UpstreamLost(await self.wait_lost(), unsent=True)
         if self._process.stdin.transport.get_write_buffer_size():
             with suppress(ConnectionError):
                 await self._process.stdin.drain()
@@ -109,30 +113,33 @@ class StdioConnection(Mux):
         await self.end_tasks()
 
     def _read_stdout(self, chunk: bytes) -> None:
+        if self._lost.done():
+            return
         try:
             for line in self._stdout.feed(chunk):
                 self.received(line)
-            if self._stdout.overflowed is not None:
-                self.dropped(self._stdout.overflowed)
+            for ends in self._stdout.overflowed:
+                self.dropped(ends)
         except BaseException:
             self.lose("it broke off its output")
             raise
 
-    def _stdout_ended(self) -> None:
-        self.start(self._lose_with_reason())
+    def _closed(self, what: str) -> None:
+        """Lose the connection: a child that neither reads nor writes is of no use, though it may live."""
+        if not self._lost.done():
+            self.start(self._lose_with_reason(what))
 
-    async def _lose_with_reason(self) -> None:
-        reason = "it closed its output"
+    async def _lose_with_reason(self, what: str) -> None:
         try:
-            reason = await self._exit_reason()
+            what = await self._exit_reason() or what
         finally:
-            self.lose(reason)
+            self.lose(what)
 
     async def _watch(self) -> None:
         """Lose the connection with the child, also when a grandchild keeps its stdout open."""
         await self._process.reaped()
         await asyncio.wait([self._lost], timeout=REST_S)  # stdout usually ends with the child
-        self.lose(self._how_it_ended())
+        self.lose(self._how_it_ended() or "it ended")
 
     def _read_stderr(self, chunk: bytes) -> None:
         for line in self._stderr.feed(chunk):
@@ -140,7 +147,7 @@ class StdioConnection(Mux):
             self._last_lines.append(text)
             self._events.wrote(text)
 
-    async def _exit_reason(self) -> str:
+    async def _exit_reason(self) -> str | None:
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._process.reaped()
@@ -148,9 +155,9 @@ class StdioConnection(Mux):
                 await self._stderr_ended.wait()
         return self._how_it_ended()
 
-    def _how_it_ended(self) -> str:
+    def _how_it_ended(self) -> str | None:
         code = self._process.returncode
         if code is None:
-            return "it closed its output"
+            return None
         how = f"it was ended by signal {-code}" if code < 0 else f"it exited with code {code}"
         return f"{how}: {self._last_lines[-1]}" if self._last_lines else how

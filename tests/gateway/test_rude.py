@@ -1,0 +1,77 @@
+"""A child that is rude to the gateway costs its own calls at most."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from tests.gateway.support import QUICK, Running, gateway_of, stdio
+from tests.gateway.test_faces import call
+from tests.gateway.test_faults import use
+
+RUDE, PLAIN = stdio("rude", "rude.py"), stdio("plain", "plain.py")
+PATIENT = replace(QUICK, call_timeout_s=120)
+
+
+async def write(running: Running, line: bytes) -> Any:
+    """Have the child write this; ID stands for the id of the call."""
+    arguments = {"hex": line.hex()}
+    reply = await running.post(call("tools/call", name="write", arguments=arguments))
+    return json.loads(await reply.read())
+
+
+async def test_a_child_that_reads_no_more_is_replaced_at_once(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, RUDE, options=PATIENT) as running:
+        with anyio.fail_after(30):
+            lost = await use(running, "deaf")
+            assert "closed its input" in lost["message"]
+            assert await use(running, "swarm", count=1) == "swarm"
+            assert await use(running, "deaf", answer=True) == "deaf"
+            assert await use(running, "swarm", count=1) == "swarm"
+
+
+async def test_a_byte_order_mark_before_the_first_message_is_passed_over(tmp_path: Path) -> None:
+    options = replace(QUICK, connect_timeout_s=3)
+    async with gateway_of(tmp_path, stdio("rude", "rude.py", "--bom"), options=options) as running:
+        assert await use(running, "swarm", count=1) == "swarm"
+
+
+async def test_what_a_child_writes_that_is_no_utf_8_reaches_the_client_as_text(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, RUDE) as running:
+        line = b'{"jsonrpc":"2.0","id":ID,"result":{"text":"caf\xe9 \xc3"}}\n'
+        assert (await write(running, line))["result"] == {"text": "caf\ufffd \ufffd"}
+
+
+async def test_an_answer_beyond_the_limit_fails_its_own_call_wherever_its_id_stands(
+    tmp_path: Path,
+) -> None:
+    options = replace(PATIENT, max_message_bytes=100_000)
+    async with gateway_of(tmp_path, RUDE, PLAIN, options=options) as running:
+        assert await use(running, "swarm", count=1) == "swarm"
+        with anyio.fail_after(30):
+            for other in (b'"id":ID', b'"id":"x","n":{"id":1,"id":2,"id":3,"id":4,"id":5,"id":6}'):
+                long = b'{"jsonrpc":"2.0","result":{"items":[{%s}],"x":"%s"},"id":ID}\n' % (
+                    other,
+                    b"x" * 200_000,
+                )
+                assert "larger than 100000" in (await write(running, long))["error"]["message"]
+                long = b'{"id":ID,"jsonrpc":"2.0","result":{"items":[{%s}],"x":"%s","id":99}}\n' % (
+                    other,
+                    b"x" * 200_000,
+                )
+                assert "larger than 100000" in (await write(running, long))["error"]["message"]
+
+
+async def test_a_child_that_asks_without_end_and_does_not_read_is_ended(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, RUDE, PLAIN, options=PATIENT) as running:
+        with anyio.fail_after(60):
+            pestering = asyncio.create_task(use(running, "pester"))
+            assert "questions" in (await pestering)["message"]
+        assert await use(running, "echo") == "{}"
