@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway import names
@@ -111,6 +111,39 @@ def test_a_server_that_is_met_late_takes_no_name_that_is_shown_already(
     assert restarted.routes == last.routes, "what is written down is enough"
     other = Prefix.NEVER if prefix is not Prefix.NEVER else Prefix.AUTO
     assert kept.held_by(replace(profile, prefix=other)) == {}
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from("abc"), st.sampled_from(["", "x", "xy", "yx", "xz", "leave", "join"])
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS, st.sampled_from(Prefix))
+@example([("c", "join"), ("a", "join"), ("b", "join"), ("c", "leave")], Prefix.AUTO)
+def test_whatever_happened_a_restart_changes_no_name(
+    steps: list[tuple[str, str]], prefix: Prefix
+) -> None:
+    """`join` puts a server last into the profile, `leave` takes it out; else that are its tools."""
+    profile = ProfileDefinition("p", prefix=prefix)
+    met = {name: {TOOLS: [tool("x")], RESOURCES: [Item("x", b'{"uri":"x"}')]} for name in "abc"}
+    last = names.Names(profile, {})
+    for server, change in steps:
+        members = tuple(member for member in profile.members if member.server != server)
+        if change in {"join", "leave"}:
+            members += (Member(server),) if change == "join" else ()
+            profile = replace(profile, members=members)
+        else:
+            met[server] = {**met[server], TOOLS: [*map(tool, change)]}
+        now = union(profile, met, before=last.held_by(profile))
+        last = names.Names(profile, now.routes)
+        written = names.Names(profile, names.kept(now.routes, routes_of(profile, met))).written()
+        read = names.read(written)
+        assert read is not None
+        again = union(profile, met, before=read.held_by(profile))
+        assert again.routes == now.routes
 
 
 def test_names_that_somebody_else_wrote_are_let_be() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.store import memory, queries
 from local_mcp_gateway.store.model import Member, Prefix, ProfileDefinition, ToolSetting
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
@@ -125,6 +126,35 @@ async def test_names_stay_with_their_servers_over_a_restart_until_a_person_order
         await queries.update_profile(running.database, "default", reordered)
         await running.gateway.reload()
         assert {"echo", "first__echo", "grow", "first__grow"} <= set(await names(running))
+
+
+async def test_names_that_held_in_an_order_do_not_hold_in_one_that_was_given_while_nothing_ran(
+    tmp_path: Path,
+) -> None:
+    described = tmp_path / "description"
+    described.write_text("")
+    first = stdio("first", "plain.py", "--describe", str(described))
+    async with gateway_of(tmp_path, first, stdio("second", "plain.py")) as running:
+        await names(running)
+        described.write_text("It came later.")
+        await use(running, "grow", name="more")
+        await running.kept("first", "It came later.")
+        assert "first__echo" in await names(running)
+        await running.heard("catalog.saved", profile="default")
+        running.said.clear()
+        await add(running, "third")
+        assert {"first__echo", "third__echo"} <= set(await names(running))
+        await running.heard("catalog.saved", profile="default")
+    async with Database.open(tmp_path / "gateway.db") as database:
+        profile = await queries.get_profile(database, "default")
+        first_three = (profile.members[2], *profile.members[:2])
+        await queries.update_profile(database, "default", replace(profile, members=first_three))
+    async with gateway_of(tmp_path) as running:
+        assert {"echo", "first__echo", "second__echo"} <= set(await names(running))
+        await queries.remove_profile(running.database, "default")
+        await running.gateway.reload()
+        rows = await running.database.fetch_all("SELECT key FROM gateway_settings")
+        assert [key for (key,) in rows if key.startswith("names.")] == []
 
 
 async def test_an_idle_child_is_stopped_and_started_by_the_next_call(tmp_path: Path) -> None:

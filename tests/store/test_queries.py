@@ -8,6 +8,7 @@ from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.store import memory, queries
 from local_mcp_gateway.store.model import (
+    KEPT_NAMES,
     CallRecord,
     CatalogEntry,
     CatalogKind,
@@ -127,3 +128,19 @@ async def test_a_setting_is_replaced(database: Database) -> None:
     await memory.set_setting(database, "demo", "1")
     await memory.set_setting(database, "demo", "2")
     assert await memory.get_setting(database, "demo") == "2"
+
+
+async def test_a_profile_that_is_removed_leaves_no_names_behind(database: Database) -> None:
+    await queries.add_profile(database, ProfileDefinition("other"))
+    kept = await queries.get_profile(database, "other")
+    gone = await queries.add_profile(database, ProfileDefinition("gone"))
+    await memory.set_setting(database, KEPT_NAMES + "removed by an older version", "{}")
+    for profile in (kept, gone):
+        await memory.save_names(database, profile.id, "{}")
+    await queries.remove_profile(database, "gone")
+    await memory.save_names(database, gone.id, "{}")  # a write that was under way
+    rows = await database.fetch_all("SELECT key FROM gateway_settings")
+    assert [key for (key,) in rows] == [f"names.{kept.id}"]
+    assert await memory.load_names(database) == {kept.id: "{}"}
+    await memory.save_names(database, kept.id, None)
+    assert await memory.load_names(database) == {}

@@ -26,9 +26,9 @@ from local_mcp_gateway.log import Emit, ignore
 from local_mcp_gateway.store.memory import (
     load_approved,
     load_catalogs,
-    load_settings,
+    load_names,
     save_catalogs,
-    set_setting,
+    save_names,
 )
 from local_mcp_gateway.store.model import CatalogEntry, CatalogKind, ServerDefinition, ServerKind
 from local_mcp_gateway.store.queries import load_definitions
@@ -125,8 +125,7 @@ class Gateway:
             await self._remind(fresh, approved)
             before = dict(registry.profiles)
             registry.upstreams = {**kept, **fresh}
-            registry.profiles = {profile.name: profile for profile in definitions.profiles}
-            registry.forget_views()
+            registry.define(definitions.profiles)
             self._hub.end_removed()
             for upstream in fresh.values():
                 upstream.start()
@@ -234,13 +233,14 @@ class Gateway:
             self._emit("catalog.saved", server=upstream.name, lists=sorted(changed))
 
     async def _kept_names(self) -> dict[str, Names]:
-        stored = await load_settings(self._database, names.KEY)
-        found = {key.removeprefix(names.KEY): names.read(text) for key, text in stored.items()}
+        stored = await load_names(self._database)
+        found = {profile: names.read(text) for profile, text in stored.items()}
         return {profile: each for profile, each in found.items() if each is not None}
 
     async def _keep_names(self, kept: Names) -> None:
         try:
-            await set_setting(self._database, names.KEY + kept.profile.id, kept.written())
+            text = kept.written() if kept.routes else None
+            await save_names(self._database, kept.profile.id, text)
         except Error as error:
             self._emit("catalog.unsaved", profile=kept.profile.name, message=str(error))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class Registry:
         self.kept: dict[str, Names] = {}
         """What of that does not follow from the order, and is remembered."""
         self.keep: Callable[[Names], None] = lambda _: None
-        """Called with what is to be remembered of a profile from now on."""
+        """Called with what is to be remembered of a profile from now on; without routes, nothing."""
         self._mirrored: dict[str, dict[str, tuple[Mirrored, ...]]] = {}
 
     def definition(self, profile: str) -> ProfileDefinition:
@@ -72,9 +72,10 @@ class Registry:
         self, definition: ProfileDefinition, view: View, catalogs: Mapping[str, Lists]
     ) -> None:
         now = Names(definition, kept(view.routes, routes_of(definition, catalogs)))
-        before = self.kept.get(definition.id)
-        if now.routes != ({} if before is None else before.routes):
+        before = self.kept.pop(definition.id, None)
+        if now.routes:
             self.kept[definition.id] = now
+        if now != before and (now.routes or before is not None):
             self.keep(now)
 
     def mirrored(self, upstream: Upstream, tool: str) -> tuple[Mirrored, ...]:
@@ -101,6 +102,15 @@ class Registry:
                 async with asyncio.timeout(self._list_timeout_s):
                     await asyncio.gather(*unknown)
         return self.view(profile)
+
+    def define(self, profiles: Iterable[ProfileDefinition]) -> None:
+        """Take over the profiles as they are now; nothing is remembered of those that are gone."""
+        self.profiles = {profile.name: profile for profile in profiles}
+        here = {profile.id for profile in self.profiles.values()}
+        for known in (self._shown, self.kept):
+            for identity in known.keys() - here:
+                del known[identity]
+        self.forget_views()
 
     def forget_views(self, profiles: frozenset[str] | None = None) -> None:
         """Make the views of these profiles, or of all, anew when they are asked for next."""

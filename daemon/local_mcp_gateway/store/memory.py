@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.store.model import CallRecord, CatalogEntry, CatalogKind
+from local_mcp_gateway.store.model import KEPT_NAMES, CallRecord, CatalogEntry, CatalogKind
 from local_mcp_gateway.store.queries import now_ms
 
 if TYPE_CHECKING:
@@ -78,14 +78,6 @@ async def get_setting(database: Database, key: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-async def load_settings(database: Database, start: str) -> dict[str, str]:
-    """Return the gateway's own settings whose keys begin so."""
-    rows = await database.fetch_all(
-        "SELECT key, value FROM gateway_settings WHERE substr(key, 1, ?) = ?", (len(start), start)
-    )
-    return {row[0]: row[1] for row in rows}
-
-
 async def set_setting(database: Database, key: str, value: str) -> None:
     """Store one of the gateway's own settings."""
     async with database.transaction() as writer:
@@ -94,6 +86,32 @@ async def set_setting(database: Database, key: str, value: str) -> None:
             " ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
             (key, value, now_ms()),
         )
+
+
+async def load_names(database: Database) -> dict[str, str]:
+    """Return what is remembered of the names that each profile shows, by its id."""
+    rows = await database.fetch_all(
+        "SELECT p.id, g.value FROM gateway_settings g JOIN profiles p ON g.key = ? || p.id",
+        (KEPT_NAMES,),
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def save_names(database: Database, profile_id: str, names: str | None) -> None:
+    """Remember the names that a profile shows, or that there is nothing to remember.
+
+    A profile that was removed in the meantime is passed over.
+    """
+    async with database.transaction() as writer:
+        await writer.execute(
+            "DELETE FROM gateway_settings WHERE key = ?", (KEPT_NAMES + profile_id,)
+        )
+        if names is not None:
+            await writer.execute(
+                "INSERT INTO gateway_settings (key, value, updated_at)"
+                " SELECT ?, ?, ? FROM profiles WHERE id = ?",
+                (KEPT_NAMES + profile_id, names, now_ms(), profile_id),
+            )
 
 
 async def save_calls(database: Database, calls: Sequence[CallRecord], *, keep: int) -> None:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from local_mcp_gateway.errors import UsageProblem
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+KEPT_NAMES = "names."
+"""Begins the keys of the gateway's settings that say which names a profile shows; its id follows."""
 
 
 class ServerKind(StrEnum):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.store.model import (
+    KEPT_NAMES,
     Definitions,
     Member,
     Prefix,
@@ -165,14 +166,19 @@ async def update_profile(database: Database, name: str, profile: ProfileDefiniti
 
 
 async def remove_profile(database: Database, name: str) -> None:
-    """Remove a profile; its servers stay."""
+    """Remove a profile, and what is remembered of its names; its servers stay."""
     async with database.transaction() as writer:
         cursor = await writer.execute("DELETE FROM profiles WHERE name = ?", (name,))
         _require(cursor, "profile", name)
+        await writer.execute(
+            f"DELETE FROM gateway_settings WHERE key LIKE '{KEPT_NAMES}%'"
+            f" AND key NOT IN (SELECT '{KEPT_NAMES}' || id FROM profiles)"
+        )
 
 
 async def set_tool(database: Database, profile: str, setting: ToolSetting) -> None:
     """Hide, rename or describe anew one tool of one server, for one profile."""
+    shown = (setting.tool, int(setting.enabled), setting.name, setting.description)
     async with database.transaction() as writer:
         cursor = await writer.execute(
             "INSERT INTO profile_mcp_server_tools (profile_id, mcp_server_id, tool_name, enabled,"
@@ -183,15 +189,7 @@ async def set_tool(database: Database, profile: str, setting: ToolSetting) -> No
             " ON CONFLICT (profile_id, mcp_server_id, tool_name) DO UPDATE SET"
             " enabled = excluded.enabled, custom_name = excluded.custom_name,"
             " custom_description = excluded.custom_description, updated_at = excluded.updated_at",
-            (
-                setting.tool,
-                int(setting.enabled),
-                setting.name,
-                setting.description,
-                now_ms(),
-                profile,
-                setting.server,
-            ),
+            (*shown, now_ms(), profile, setting.server),
         )
         if cursor.rowcount < 1:
             raise UsageProblem(
