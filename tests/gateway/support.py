@@ -18,10 +18,10 @@ import uvicorn
 from opentelemetry.trace import Tracer
 
 from local_mcp_gateway.database.serving import Database
-from local_mcp_gateway.gateway.faces import Application
+from local_mcp_gateway.gateway.faces.application import Application
+from local_mcp_gateway.gateway.faces.visit import Receive, Scope, Send
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.gateway.options import GatewayOptions
-from local_mcp_gateway.gateway.visit import Receive, Scope, Send
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
     Member,

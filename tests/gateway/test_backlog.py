@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway.backlog import Backlog, Budget
-from local_mcp_gateway.gateway.mail import Mail
+from local_mcp_gateway.gateway.clients.backlog import Backlog, Budget
+from local_mcp_gateway.gateway.clients.mail import Mail
 
 sizes = st.integers(0, 60)
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp import Client
 
-from local_mcp_gateway.gateway import mirrored
-from local_mcp_gateway.gateway.envelope import encode
+from local_mcp_gateway.gateway.catalog import mirrored
+from local_mcp_gateway.gateway.protocol.envelope import encode
 from local_mcp_gateway.store.model import ServerDefinition, ServerKind
 from tests.conformance.sides import MODULE, over_http
 from tests.gateway.support import REPOSITORY, Running, gateway_of, http, stdio

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway import envelope, eras
-from local_mcp_gateway.gateway.envelope import Answer
-from local_mcp_gateway.gateway.large import identity_in
-from local_mcp_gateway.gateway.lines import Ends, Lines
-from local_mcp_gateway.gateway.sse import Parser, TooLarge, render
+from local_mcp_gateway.gateway.protocol import envelope, eras
+from local_mcp_gateway.gateway.protocol.envelope import Answer
+from local_mcp_gateway.gateway.protocol.lines import Ends, Lines
+from local_mcp_gateway.gateway.protocol.sse import Parser, TooLarge, render
+from local_mcp_gateway.gateway.upstreams.large import identity_in
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from local_mcp_gateway.database.serving import Database
-from local_mcp_gateway.gateway.calls import LARGEST_PAYLOAD, LONGEST_PAYLOAD, CallLog, payload
+from local_mcp_gateway.gateway.relay.calls import LARGEST_PAYLOAD, LONGEST_PAYLOAD, CallLog, payload
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.store.memory import list_calls
 from local_mcp_gateway.store.model import CallRecord

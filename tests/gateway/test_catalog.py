@@ -8,8 +8,8 @@ from dataclasses import replace
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway import names
-from local_mcp_gateway.gateway.catalog import (
+from local_mcp_gateway.gateway.catalog import names
+from local_mcp_gateway.gateway.catalog.union import (
     Item,
     Route,
     View,

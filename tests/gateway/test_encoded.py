@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway.call import UpstreamLost
-from local_mcp_gateway.gateway.encoded import STEP_BYTES, decoded
+from local_mcp_gateway.gateway.upstreams.encoded import STEP_BYTES, decoded
+from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
 
 
 async def parts(body: bytes, size: int) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from local_mcp_gateway.gateway import keeper
+from local_mcp_gateway.gateway.upstreams import keeper
 from local_mcp_gateway.store.model import CatalogKind
 from tests.gateway.support import QUICK, Running, gateway_of, http, serve
 from tests.gateway.test_faces import HELLO, MODERN, call

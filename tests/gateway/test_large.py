@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway import large
-from local_mcp_gateway.gateway.call import UpstreamLost
-from local_mcp_gateway.gateway.sse import Parser, continued
+from local_mcp_gateway.gateway.protocol.sse import Parser, continued
+from local_mcp_gateway.gateway.upstreams import large
+from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
 from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, process
 from tests.gateway.test_faces import HELLO, META, MODERN, call
 from tests.harness import Place

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway.hooks import FIRST_PAUSE_S, backoff_s
+from local_mcp_gateway.gateway.upstreams.waiting import FIRST_PAUSE_S, backoff_s
 from tests.gateway.support import gateway_of, stdio
 from tests.gateway.test_faults import use
 

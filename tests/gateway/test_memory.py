@@ -17,8 +17,8 @@ import aiohttp
 import anyio
 import pytest
 
-from local_mcp_gateway.gateway import backlog
-from local_mcp_gateway.gateway.sse import Event, Parser
+from local_mcp_gateway.gateway.clients import backlog
+from local_mcp_gateway.gateway.protocol.sse import Event, Parser
 from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, stdio
 from tests.gateway.test_faces import HELLO, call
 from tests.gateway.test_large import rss_mib

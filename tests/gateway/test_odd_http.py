@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from local_mcp_gateway.gateway.pace import LEAST_S, MOST_S, Pace
+from local_mcp_gateway.gateway.upstreams.pace import LEAST_S, MOST_S, Pace
 from local_mcp_gateway.store.model import ServerKind
 from tests.gateway.support import QUICK, Running, gateway_of, http, serve
 from tests.gateway.test_faces import call

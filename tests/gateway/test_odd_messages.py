@@ -15,11 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway import envelope
-from local_mcp_gateway.gateway.calls import COUNTED
-from local_mcp_gateway.gateway.envelope import MALFORMED, answer_in, decode_envelope, number_of
-from local_mcp_gateway.gateway.eras import modern_result
-from local_mcp_gateway.gateway.router import METHODS
+from local_mcp_gateway.gateway.protocol import envelope
+from local_mcp_gateway.gateway.protocol.envelope import (
+    MALFORMED,
+    answer_in,
+    decode_envelope,
+    number_of,
+)
+from local_mcp_gateway.gateway.protocol.eras import modern_result
+from local_mcp_gateway.gateway.relay.calls import COUNTED
+from local_mcp_gateway.gateway.relay.router import METHODS
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
 from tests.gateway.support import QUICK, Running, gateway_of, stdio

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from local_mcp_gateway.gateway.process import Output, end, spawn
+from local_mcp_gateway.gateway.upstreams.process import Output, end, spawn
 from local_mcp_gateway.store.model import ServerDefinition, ServerKind
 
 SILENT = Output(lambda _: None, lambda: None)

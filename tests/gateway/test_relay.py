@@ -11,7 +11,7 @@ import anyio
 import pytest
 from mcp import Client, types
 
-from local_mcp_gateway.gateway.sse import Parser
+from local_mcp_gateway.gateway.protocol.sse import Parser
 from tests.gateway.support import SERVERS, Running, gateway_of, http, process, stdio
 from tests.gateway.test_faces import call, session
 from tests.gateway.test_faults import use

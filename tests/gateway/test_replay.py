@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway import replay
-from local_mcp_gateway.gateway.backlog import Budget
-from local_mcp_gateway.gateway.replay import KEPT_EVENTS, KEPT_STREAMS, Replay, Replays
-from local_mcp_gateway.gateway.sessions import Session
-from local_mcp_gateway.gateway.sse import Event, Parser
+from local_mcp_gateway.gateway.clients import replay
+from local_mcp_gateway.gateway.clients.backlog import Budget
+from local_mcp_gateway.gateway.clients.replay import KEPT_EVENTS, KEPT_STREAMS, Replay, Replays
+from local_mcp_gateway.gateway.clients.sessions import Session
+from local_mcp_gateway.gateway.protocol.sse import Event, Parser
 
 SIZES = st.lists(st.sampled_from([10, 100, 400, 1100]), min_size=1, max_size=9)
 

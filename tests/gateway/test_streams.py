@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from local_mcp_gateway.gateway.sse import Event, Parser
+from local_mcp_gateway.gateway.protocol.sse import Event, Parser
 from local_mcp_gateway.store.model import ServerDefinition
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
 from tests.gateway.test_faces import HELLO, META, MODERN, call, session

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
     """Bridge a profile of the running gateway to a client that speaks stdio only."""
-    from local_mcp_gateway.gateway.bridge import Bridge
+    from local_mcp_gateway.gateway.faces.bridge import Bridge
 
     gateway = invocation.settings.gateway
     host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host

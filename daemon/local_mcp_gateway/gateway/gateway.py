@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from local_mcp_gateway.database.serving import Error
-from local_mcp_gateway.gateway import names
-from local_mcp_gateway.gateway.both_eras import StdioServer
-from local_mcp_gateway.gateway.calls import CallLog
-from local_mcp_gateway.gateway.catalog import LISTS, body_of, hash_of, items_of
-from local_mcp_gateway.gateway.connection import Connection, Identity
-from local_mcp_gateway.gateway.envelope import encode
-from local_mcp_gateway.gateway.faces import Application, Faces
-from local_mcp_gateway.gateway.hooks import Hooks
-from local_mcp_gateway.gateway.hub import Hub
-from local_mcp_gateway.gateway.unsealing import Unseal, plain, same
-from local_mcp_gateway.gateway.upstream import Upstream
-from local_mcp_gateway.gateway.warden import Warden
+from local_mcp_gateway.gateway.catalog import names
+from local_mcp_gateway.gateway.catalog.union import LISTS, body_of, hash_of, items_of
+from local_mcp_gateway.gateway.faces.application import Application, Faces
+from local_mcp_gateway.gateway.protocol.envelope import encode
+from local_mcp_gateway.gateway.relay.calls import CallLog
+from local_mcp_gateway.gateway.relay.hub import Hub
+from local_mcp_gateway.gateway.upstreams.both_eras import StdioServer
+from local_mcp_gateway.gateway.upstreams.connection import Connection, Identity
+from local_mcp_gateway.gateway.upstreams.unsealing import Unseal, plain, same
+from local_mcp_gateway.gateway.upstreams.upstream import Hooks, Upstream
+from local_mcp_gateway.gateway.upstreams.warden import Warden
 from local_mcp_gateway.log import Emit, ignore
 from local_mcp_gateway.store.memory import (
     load_approved,
@@ -39,9 +38,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from local_mcp_gateway.database.serving import Database
-    from local_mcp_gateway.gateway.call import Events
-    from local_mcp_gateway.gateway.names import Names
+    from local_mcp_gateway.gateway.catalog.names import Names
     from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.gateway.upstreams.connection import Events
 
 
 class Gateway:
@@ -72,7 +71,7 @@ class Gateway:
         self._reloading = asyncio.Lock()
         self.app = Faces(self._hub)
         if tracer is not None:
-            from local_mcp_gateway.gateway.tracing import traced
+            from local_mcp_gateway.gateway.faces.traced import traced
 
             self.app = traced(self.app)
 
@@ -161,8 +160,8 @@ class Gateway:
         if definition.kind is ServerKind.STDIO:
             return await StdioServer.open(definition, events, self._warden, max_message_bytes=limit)
         # aiohttp is the most expensive import of all, and a start does not need it
-        from local_mcp_gateway.gateway.http_wire import client_session
-        from local_mcp_gateway.gateway.upstream_http import HttpConnection
+        from local_mcp_gateway.gateway.upstreams.http_wire import client_session
+        from local_mcp_gateway.gateway.upstreams.streamable_http import HttpConnection
 
         if self._http is None:
             self._http = client_session()
@@ -170,7 +169,7 @@ class Gateway:
             return await HttpConnection.open(
                 definition, self._http, events, max_message_bytes=limit
             )
-        from local_mcp_gateway.gateway.upstream_sse import SseConnection
+        from local_mcp_gateway.gateway.upstreams.legacy_sse import SseConnection
 
         return await SseConnection.open(definition, self._http, events, max_message_bytes=limit)
 

@@ -26,10 +26,10 @@ from local_mcp_gateway.database.connect import (
 from local_mcp_gateway.database.integrity import full_check, quick_check
 from local_mcp_gateway.database.pages import COMPARED_BYTES, pages
 from local_mcp_gateway.errors import DiskProblem, GatewayError
-from local_mcp_gateway.guard.guard import start
 from local_mcp_gateway.guard.hazards import face_hazards
 from local_mcp_gateway.guard.hold import THOROUGH_BYTES
-from local_mcp_gateway.guard.read import read
+from local_mcp_gateway.guard.pending import apply_pending
+from local_mcp_gateway.guard.read import check, read
 from local_mcp_gateway.guard.rehearse import rehearse_on
 from local_mcp_gateway.guard.report import Phases
 from local_mcp_gateway.log import ignore
@@ -102,7 +102,9 @@ def _apply_folder(attempt: Attempt, staged: Path, *, fresh: bool) -> _Applied:
     steps: tuple[Step, ...] = ()
     if fresh:
         # Told by nobody as yet: what a rehearsal refuses may stand on a new database.
-        steps = start(replace(on_staged, emit=_only_hazards(attempt))).applied
+        on_staged = replace(on_staged, emit=_only_hazards(attempt))
+        fresh = check(on_staged)
+        steps = apply_pending(on_staged, read(on_staged, fresh=fresh), fresh=fresh).applied
     else:
         with reading(staged, locked=True) as reader:
             since = last_row(reader)

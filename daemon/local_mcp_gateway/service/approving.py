@@ -48,8 +48,8 @@ async def approve_tools(database: Database, arguments: dict[str, Any]) -> object
 
 
 async def _altered(database: Database, server_id: str) -> dict[str, tuple[str | None, str]]:
-    from local_mcp_gateway.gateway.approval import differs
-    from local_mcp_gateway.gateway.catalog import items_of
+    from local_mcp_gateway.gateway.catalog.approval import differs
+    from local_mcp_gateway.gateway.catalog.union import items_of
 
     approved = (await memory.load_approved(database)).get(server_id, {})
     offered = await memory.get_catalog(database, server_id, CatalogKind.TOOLS)

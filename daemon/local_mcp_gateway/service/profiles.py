@@ -117,7 +117,7 @@ def profile_as_json(profile: ProfileDefinition) -> dict[str, object]:
 
 async def _require_tool(database: Database, server: str, tool: str) -> None:
     """Refuse a tool that the server is known not to have; one that was never seen is believed."""
-    from local_mcp_gateway.gateway.catalog import items_of
+    from local_mcp_gateway.gateway.catalog.union import items_of
 
     stored = await queries.get_server(database, server)
     body = await memory.get_catalog(database, stored.id, CatalogKind.TOOLS)

@@ -17,14 +17,14 @@ from urllib.parse import unquote
 import msgspec
 
 from local_mcp_gateway.errors import DiskProblem, Exit, GatewayError, UsageProblem
-from local_mcp_gateway.gateway.visit import TooLarge, Visit
+from local_mcp_gateway.gateway.faces.visit import TooLarge, Visit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from local_mcp_gateway.gateway.faces import Application
-    from local_mcp_gateway.gateway.visit import Receive, Scope, Send
+    from local_mcp_gateway.gateway.faces.application import Application
+    from local_mcp_gateway.gateway.faces.visit import Receive, Scope, Send
 
     Answer = Callable[[str, dict[str, Any]], Awaitable[object]]
 

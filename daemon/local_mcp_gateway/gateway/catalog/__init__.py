@@ -1,0 +1,1 @@
+"""What servers offer and what a profile shows of it: union, names, approval. Pure."""

@@ -1,0 +1,236 @@
+"""The clients of the handshake era: what each said of itself, and what waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.gateway.clients.backlog import Backlog, Budget
+from local_mcp_gateway.gateway.clients.missed import news
+from local_mcp_gateway.gateway.clients.replay import Replay, Replays
+from local_mcp_gateway.gateway.protocol import envelope, eras
+from local_mcp_gateway.gateway.protocol.envelope import Answer, Envelope, decode_any
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.clients.mail import Mail
+
+LEVELS: Final = (
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+)
+KEPT_EVENTS: Final = 256
+"""Messages of the GET stream that are kept, for a client that comes back with Last-Event-ID."""
+IDLE_S: Final = 24 * 3600
+MOST_SESSIONS: Final = 10_000
+LOOK_S: Final = 600.0
+"""How often is looked for sessions that nobody uses, at the most."""
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One client. `outbox` holds the newest messages of its GET stream."""
+
+    id: str
+    profile: str
+    budget: Budget
+    version: str = eras.NEWEST_HANDSHAKE
+    capabilities: bytes = b"{}"
+    level: int = 0
+    level_was_set: bool = False
+    last_seen: float = field(default_factory=time.monotonic)
+    subscriptions: set[str] = field(default_factory=set)
+    running: dict[bytes, Callable[[], None]] = field(default_factory=dict)
+    """Id of a request → what cancels it."""
+    asked: dict[bytes, asyncio.Future[Answer]] = field(default_factory=dict)
+    outbox: Backlog = field(init=False)
+    mail: Mail | None = None
+    """What a client of 2024-11-05 gets besides: answers, and what it is asked."""
+    replays: Replays | None = None
+    """Streams of this session's POSTs, made with the first."""
+    taken: int = 0
+    """Number of the newest message that a GET stream has taken."""
+    streams: int = 0
+    ended: bool = False
+    _asked: int = 0
+    _arrived: asyncio.Event | None = None
+
+    def __post_init__(self) -> None:
+        """Begin to keep messages."""
+        self.outbox = Backlog(self.budget, KEPT_EVENTS)
+
+    def introduce(self, params: bytes) -> None:
+        """Take what the client says of itself in `initialize`."""
+        offered = decode_any(params) if params else {}
+        offered = offered if isinstance(offered, dict) else {}
+        self.version = eras.negotiate(offered.get("protocolVersion"))
+        capabilities = offered.get("capabilities")
+        self.capabilities = envelope.encode(capabilities if isinstance(capabilities, dict) else {})
+
+    def can(self, capability: str) -> bool:
+        """Whether the client has said that it can be asked this."""
+        return bool(envelope.member(self.capabilities, capability))
+
+    def replay(self, identity: bytes) -> Replay:
+        """Begin to keep the stream that answers the POST of this request."""
+        if self.replays is None:
+            self.replays = Replays(self.budget)
+        return self.replays.open(identity)
+
+    def offer(self, message: bytes) -> None:
+        """Put a message into the GET stream, or keep it until there is one."""
+        if not self.ended:
+            self.outbox.add(message)
+            self.stir()
+
+    def tell(self, change: bytes) -> None:
+        """Offer a notification that says no more when it comes twice, unless it waits already."""
+        if not self.outbox.holds(change, self.taken):
+            self.offer(change)
+
+    def stir(self) -> None:
+        """Say that there is something new."""
+        if self._arrived is not None:
+            self._arrived.set()
+
+    def come_back(self, last: int) -> None:
+        """Go on after the message that the client says it had last."""
+        self.taken = min(last, self.outbox.newest)
+
+    def take(self) -> list[tuple[int, bytes]]:
+        """Return the messages that no stream has taken; if some are lost, say anew what they may have said.
+
+        That stands before them, under the number of the last that is lost.
+        """
+        lost, waiting = self.outbox.lost_after(self.taken), self.outbox.after(self.taken)
+        anew = news(lost, self.subscriptions) if lost else []
+        before, self.taken = self.taken + lost, self.outbox.newest
+        return [(before, message) for message in anew] + waiting
+
+    async def arrived(self) -> None:
+        """Return when there may be a new message."""
+        if self._arrived is None:
+            self._arrived = asyncio.Event()
+        await self._arrived.wait()
+        self._arrived.clear()
+
+    def hears(self, method: str, params: bytes) -> bool:
+        """Whether a log message is severe enough for this client; anything else always is."""
+        return method != "notifications/message" or level_of(params) >= self.level
+
+    async def ask(self, method: str, params: bytes, send: Callable[[bytes], None]) -> Answer:
+        """Send the client a request and wait for its answer; cancelling this cancels that."""
+        self._asked += 1
+        identity = b'"gateway-%d"' % self._asked
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.asked[identity] = future
+        try:
+            send(envelope.request(identity, method, params))
+            return await future
+        except asyncio.CancelledError:
+            send(
+                envelope.notification("notifications/cancelled", b'{"requestId":' + identity + b"}")
+            )
+            raise
+        finally:
+            self.asked.pop(identity, None)
+
+    def answered(self, message: Envelope) -> None:
+        """Take the client's answer to one of our requests; a stray one is let go."""
+        future = self.asked.get(bytes(message.id))
+        if future is not None and not future.done():
+            failed = len(message.error) > 0
+            future.set_result(Answer(bytes(message.error if failed else message.result), failed))
+
+    def cancel(self, params: bytes) -> None:
+        """Cancel the request that a `notifications/cancelled` names, if it still runs."""
+        identity = envelope.member(params, "requestId")
+        if (stop := self.running.get(identity)) is not None:
+            stop()
+
+    def end(self) -> None:
+        """Cancel what still runs for this client, and end its stream."""
+        self.ended = True
+        self.outbox.close()
+        if self.replays is not None:
+            self.replays.close()
+        if self.mail is not None:
+            self.mail.close()
+        self.stir()
+        for stop in list(self.running.values()):
+            stop()
+        for future in self.asked.values():
+            future.cancel()
+
+
+class Sessions:
+    """All sessions by id. The oldest idle ones go when there are too many."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._budget = Budget()
+        self._looked = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(tuple(self._sessions.values()))
+
+    def open(self, profile: str, params: bytes) -> Session:
+        """Make the session of a client that says `initialize`."""
+        session = Session(secrets.token_hex(16), profile, self._budget)
+        session.introduce(params)
+        self._sessions[session.id] = session
+        now = time.monotonic()
+        if len(self._sessions) > MOST_SESSIONS or now - self._looked > LOOK_S:
+            self._looked = now
+            self._forget_idle()
+        return session
+
+    def find(self, identity: str, profile: str) -> Session | None:
+        """Return the session of that id, if it belongs to that profile."""
+        session = self._sessions.get(identity)
+        if session is None or session.profile != profile:
+            return None
+        session.last_seen = time.monotonic()
+        return session
+
+    def of_stream(self, identity: str) -> Session | None:
+        """Return the session of that id, whatever its profile: a legacy client posts to it."""
+        return self._sessions.get(identity)
+
+    def least_level(self, profiles: Container[str]) -> str | None:
+        """Return the least severe level that a client of these profiles has set, or None."""
+        levels = [s.level for s in self if s.level_was_set and s.profile in profiles]
+        return LEVELS[min(levels)] if levels else None
+
+    def close(self, session: Session) -> None:
+        """End a session: its client said goodbye."""
+        self._sessions.pop(session.id, None)
+        session.end()
+
+    def _forget_idle(self) -> None:
+        """Forget who has not been heard for a day; of too many, the one that is silent for longest."""
+        idle = [s for s in self if not s.streams and not s.running]
+        oldest = min(idle, key=lambda session: session.last_seen, default=None)
+        oldest = oldest if len(self._sessions) > MOST_SESSIONS else None
+        limit = time.monotonic() - IDLE_S
+        for session in idle:
+            if session.last_seen < limit or session is oldest:
+                self.close(session)
+
+
+def level_of(params: bytes) -> int:
+    """Return how severe a log message is: the place of its level in `LEVELS`."""
+    level = envelope.member(params, "level").decode("utf-8", "replace").strip('"')
+    return LEVELS.index(level) if level in LEVELS else len(LEVELS)

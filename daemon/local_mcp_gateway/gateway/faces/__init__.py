@@ -1,0 +1,1 @@
+"""The doors for clients: Streamable HTTP, the legacy stream, stdio, health and metrics."""

@@ -1,0 +1,101 @@
+"""One HTTP request at the door: its headers, its body, and the plain ways to answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from local_mcp_gateway.gateway.protocol.envelope import Answer, response
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Any]
+Send = Callable[[dict[str, Any]], Any]
+Headers = list[tuple[bytes, bytes]]
+
+JSON_HEADER: Final = (b"content-type", b"application/json")
+STREAM_TYPE: Final = "text/event-stream"
+
+
+class TooLarge(Exception):
+    """The request's body is larger than allowed."""
+
+
+class Visit(msgspec.Struct, eq=False):
+    """A request. `extra` are headers that every answer to it carries."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    receive: Receive
+    send: Send
+    extra: Headers
+
+    @classmethod
+    def of(cls, scope: Scope, receive: Receive, send: Send) -> Visit:
+        """Read the request line and headers; a page's origin is answered with CORS headers."""
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        origin = headers.get("origin")
+        extra = [] if origin is None else _cors(origin)
+        return cls(scope["method"], scope["path"], headers, receive, send, extra)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the client can read a stream of events."""
+        return STREAM_TYPE in self.headers.get("accept", "")
+
+    async def body(self, limit: int) -> bytes:
+        """Read the whole body. Raises TooLarge."""
+        message = await self.receive()
+        parts: list[bytes] = [message.get("body", b"")]
+        size = len(parts[0])
+        while message.get("more_body") and size <= limit:
+            message = await self.receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        if size > limit:
+            raise TooLarge
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def reply(self, status: int, body: bytes) -> None:
+        """Answer with JSON."""
+        headers = [JSON_HEADER, (b"content-length", b"%d" % len(body)), *self.extra]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def plain(self, status: int, answer: Answer) -> None:
+        """Answer what has no id: an error envelope, or a bare result."""
+        body = response(b"null", answer) if answer.failed else bytes(answer.body)
+        await self.reply(status, body)
+
+    async def text(self, body: str) -> None:
+        """Answer with plain text."""
+        kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+        encoded = body.encode()
+        headers = [kind, (b"content-length", b"%d" % len(encoded)), *self.extra]
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.send({"type": "http.response.body", "body": encoded})
+
+    async def empty(self, status: int, *more: tuple[bytes, bytes]) -> None:
+        """Answer without a body."""
+        length = [] if status == 204 else [(b"content-length", b"0")]
+        headers = [*length, *more, *self.extra]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def not_allowed(self, methods: bytes) -> None:
+        """Answer 405 and say which methods are allowed."""
+        await self.empty(405, (b"allow", methods))
+
+
+def _cors(origin: str) -> Headers:
+    return [
+        (b"access-control-allow-origin", origin.encode("latin-1")),
+        (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+        (b"access-control-allow-headers", b"*, authorization"),
+        (b"access-control-expose-headers", b"mcp-session-id, www-authenticate"),
+        (b"vary", b"origin"),
+    ]

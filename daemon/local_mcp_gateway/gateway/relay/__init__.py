@@ -1,0 +1,1 @@
+"""Between clients and servers: where each message belongs, in either direction."""

@@ -1,0 +1,296 @@
+"""What the parts of the gateway share, and how messages of servers reach the clients."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from local_mcp_gateway.gateway.alarms import Alarms
+from local_mcp_gateway.gateway.catalog.union import uri_prefix
+from local_mcp_gateway.gateway.clients.access import Doorkeeper
+from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
+from local_mcp_gateway.gateway.protocol import envelope, eras
+from local_mcp_gateway.gateway.protocol.envelope import (
+    Answer,
+    Envelope,
+    decode_target,
+    edit,
+    encode,
+    failure,
+)
+from local_mcp_gateway.gateway.relay import health
+from local_mcp_gateway.gateway.relay.calls import payload
+from local_mcp_gateway.gateway.relay.hello import initialize_result
+from local_mcp_gateway.gateway.relay.registry import Registry
+from local_mcp_gateway.gateway.relay.router import Request, Router
+from local_mcp_gateway.gateway.upstreams.call import Call
+from local_mcp_gateway.gateway.upstreams.connection import SILENT, Events
+from local_mcp_gateway.gateway.upstreams.questions import Tokens
+from local_mcp_gateway.store.model import CallRecord, CatalogKind
+from local_mcp_gateway.store.queries import now_ms
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from local_mcp_gateway.gateway.clients.listener import Listener
+    from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.gateway.relay.calls import CallLog
+    from local_mcp_gateway.gateway.upstreams.upstream import Upstream
+    from local_mcp_gateway.log import Emit
+
+TICK_S: Final = 0.1
+SHOWN: Final = 256
+"""How many characters of a name that a client sent are logged and stored."""
+LIST_CHANGED: Final = {
+    "notifications/tools/list_changed": (CatalogKind.TOOLS,),
+    "notifications/prompts/list_changed": (CatalogKind.PROMPTS,),
+    "notifications/resources/list_changed": (
+        CatalogKind.RESOURCES,
+        CatalogKind.RESOURCE_TEMPLATES,
+    ),
+}
+
+
+class Hub:
+    """The running gateway: everything that a request may need."""
+
+    def __init__(
+        self, options: GatewayOptions, calls: CallLog, emit: Emit, tracer: Tracer | None = None
+    ) -> None:
+        self.options = options
+        self.emit = emit
+        self.calls = calls
+        self.doorkeeper = Doorkeeper(options.allowed_hosts, options.allowed_origins)
+        self.registry = Registry(options.list_timeout_s)
+        self.sessions = Sessions()
+        self.listeners: set[Listener] = set()
+        self.alarms = Alarms(TICK_S)
+        self.router = _router(self.registry, self.sessions, tracer)
+        self.stopping = False
+        self._tokens = Tokens()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def hello(self, session: Session) -> Answer:
+        """Answer `initialize`."""
+        members = self.registry.members(session.profile)
+        for upstream in members:
+            upstream.want()
+        return envelope.success(initialize_result(session.version, members))
+
+    def took(self, profile: str, session: Session | None, message: Envelope) -> None:
+        """Take a client's notification, or its answer to something it was asked."""
+        params = bytes(message.params)
+        if not message.method:
+            if session is not None:
+                session.answered(message)
+        elif message.method == "notifications/cancelled":
+            if session is not None:
+                with suppress(*envelope.MALFORMED):  # it names no request
+                    session.cancel(params)
+        elif message.method == "notifications/progress":
+            with suppress(*envelope.MALFORMED):
+                self.start(self._tokens.told(params))
+        elif message.method != "notifications/initialized":
+            for upstream in self.registry.members(profile):
+                self.start(upstream.notify(message.method, params))
+
+    def finished(self, request: Request, answer: Answer | None, began_ns: int) -> None:
+        """Record one request that has ended, answered or not."""
+        duration_us = (time.perf_counter_ns() - began_ns) // 1000
+        status, error = "cancelled", None
+        if answer is not None:
+            status = "error" if answer.failed else "ok"
+            error = _error_text(answer) if answer.failed else None
+        method, target = request.method[:SHOWN], request.target and request.target[:SHOWN]
+        shown = self.options.log_payloads
+        self.calls.add(
+            CallRecord(
+                now_ms(),
+                request.profile,
+                request.server,
+                method,
+                target,
+                status,
+                error,
+                duration_us,
+                len(request.params),
+                0 if answer is None else answer.relayed_bytes or len(answer.body),
+                payload(request.params) if shown else None,
+                payload(bytes(answer.body)) if shown and answer else None,
+            )
+        )
+        self.emit(
+            "call.finished",
+            method=method,
+            profile=request.profile,
+            server=request.server,
+            target=target,
+            status=status,
+            duration_ms=duration_us / 1000,
+        )
+
+    # --- servers --------------------------------------------------------------------------------
+
+    def events_of(self, upstream: Upstream) -> Events:
+        """Return whom the connections of this upstream tell."""
+        return Events(
+            notified=lambda method, params: self._notified(upstream, method, params),
+            asked=lambda method, params: self._asked(upstream, method, params),
+            wrote=lambda line: self._wrote(upstream, line),
+            remembered=lambda: upstream.identity,
+            tokens=self._tokens,
+            learned=upstream.learned,
+        )
+
+    def _wrote(self, upstream: Upstream, line: str) -> None:
+        upstream.wrote.append(line)
+        self.emit("upstream.wrote", server=upstream.name, line=line)
+
+    def connected(self, upstream: Upstream) -> None:
+        """Tell a server that came back what clients still watch, and which log messages they want."""
+        watched = {
+            (session.profile, uri) for session in self.sessions for uri in session.subscriptions
+        } | {(known.profile, uri) for known in self.listeners for uri in known.subscriptions}
+        for profile, uri in watched:
+            if profile in self.registry.profiles_of(upstream.name):
+                self.start(self.router.subscribe_again(upstream, profile, uri))
+        level = self.sessions.least_level(self.registry.profiles_of(upstream.name))
+        logs = upstream.identity is not None and "logging" in upstream.identity.capabilities
+        if level is not None and logs:
+            self.start(upstream.call(Call("logging/setLevel", encode({"level": level}), SILENT)))
+
+    def watched(self, upstream: Upstream) -> bool:
+        """Whether a client listens for changes of resources that may be this server's."""
+        profiles = self.registry.profiles_of(upstream.name)
+        return any(
+            s.subscriptions and s.streams and s.profile in profiles for s in self.sessions
+        ) or any(known.subscriptions and known.profile in profiles for known in self.listeners)
+
+    def announce(self, server: str, kinds: frozenset[CatalogKind]) -> None:
+        """Tell the clients of a server's profiles that lists have changed."""
+        for method, changed in LIST_CHANGED.items():
+            if kinds.intersection(changed):
+                self._broadcast(server, method, b"")
+
+    def _notified(self, upstream: Upstream, method: str, params: bytes) -> None:
+        if method in LIST_CHANGED:
+            upstream.keeper.changed(frozenset(LIST_CHANGED[method]))
+        elif method == "notifications/resources/updated":
+            self._updated(upstream.name, params)
+        elif method not in {"notifications/cancelled", "notifications/progress"}:
+            self._broadcast(upstream.name, method, params)
+
+    def _broadcast(self, server: str, method: str, params: bytes) -> None:
+        profiles = self.registry.profiles_of(server)
+        message = envelope.notification(method, params)
+        for session in self.sessions:
+            if session.profile not in profiles or not session.hears(method, params):
+                continue
+            if method in LIST_CHANGED:
+                session.tell(message)
+            else:
+                session.offer(message)
+        for listener in tuple(self.listeners):
+            if listener.profile in profiles:
+                listener.offer(method, params, None)
+
+    def _updated(self, server: str, params: bytes) -> None:
+        """Tell who has subscribed to this resource, under the URI that each of them knows."""
+        uri = decode_target(params).uri or ""
+        profiles = self.registry.profiles_of(server)
+        for known in (uri, uri_prefix(server) + uri):
+            told = edit(params, {"uri": encode(known)}) if known != uri else params
+            message = envelope.notification("notifications/resources/updated", told)
+            for session in self.sessions:
+                if session.profile in profiles and known in session.subscriptions:
+                    session.tell(message)
+            for listener in tuple(self.listeners):
+                if listener.profile in profiles:
+                    listener.offer("notifications/resources/updated", told, known)
+
+    async def _asked(self, upstream: Upstream, method: str, params: bytes) -> Answer:
+        """Answer a request that a server makes outside of any call, if one client can be meant."""
+        capability = method.partition("/")[0]
+        profiles = self.registry.profiles_of(upstream.name)
+        able = [
+            session
+            for session in self.sessions
+            if session.profile in profiles and session.streams and session.can(capability)
+        ]
+        if len(able) == 1:
+            return await able[0].ask(method, params, able[0].offer)
+        who = "Several clients could" if able else "No client is there to"
+        return failure(envelope.METHOD_NOT_FOUND, f"{who} answer {method}")
+
+    async def subscribe(self, profile: str, uris: tuple[str, ...]) -> tuple[str, ...]:
+        """Subscribe at the servers for a stateless client; return what may be given back."""
+        for uri in uris:
+            params = encode({"uri": uri})
+            await self.router.handle(Request(profile, "resources/subscribe", params, SILENT))
+        return uris
+
+    def unsubscribe_soon(self, profile: str, uris: tuple[str, ...]) -> None:
+        """Give up subscriptions that no client holds any more."""
+        for uri in uris:
+            params = encode({"uri": uri})
+            request = Request(profile, "resources/unsubscribe", params, SILENT)
+            self.start(self.router.handle(request))
+
+    # --- tasks ----------------------------------------------------------------------------------
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something beside; it ends with the gateway at the latest."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def end_removed(self) -> None:
+        """End the sessions and streams of profiles that are no longer there."""
+        for session in self.sessions:
+            if session.profile not in self.registry.profiles:
+                self.sessions.close(session)
+        for listener in self.listeners:
+            if listener.profile not in self.registry.profiles:
+                listener.end()
+
+    async def close(self) -> None:
+        """End streams, sessions and tasks."""
+        self.stopping = True
+        self.router.parking.close()
+        for listener in self.listeners:
+            listener.end()
+        for session in self.sessions:
+            self.sessions.close(session)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def status(self) -> dict[str, Any]:
+        """Return how each server is, and how many clients there are."""
+        return {
+            "servers": {
+                name: health.state_of(upstream)
+                for name, upstream in sorted(self.registry.upstreams.items())
+            },
+            "profiles": sorted(self.registry.profiles),
+            "sessions": len(self.sessions),
+            "tasks": len(asyncio.all_tasks()),
+        }
+
+
+def _router(registry: Registry, sessions: Sessions, tracer: Tracer | None) -> Router:
+    if tracer is None:
+        return Router(registry, sessions)
+    from local_mcp_gateway.gateway.relay.tracing import TracedRouter
+
+    return TracedRouter(registry, sessions, tracer)
+
+
+def _error_text(answer: Answer) -> str:
+    text = envelope.member(answer.body, "message").decode("utf-8", "replace")
+    return f"{eras.error_code(answer)} {text}"[:500]

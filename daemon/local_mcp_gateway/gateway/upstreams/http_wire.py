@@ -1,0 +1,241 @@
+"""One POST to an HTTP server, and its answer: JSON, or a stream with messages before it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from yarl import URL
+
+from local_mcp_gateway.gateway.protocol import envelope
+from local_mcp_gateway.gateway.protocol.envelope import Answer, Envelope
+from local_mcp_gateway.gateway.protocol.sse import Parser, TooLarge
+from local_mcp_gateway.gateway.upstreams.encoded import ACCEPTED, chunks_of, encoding_of
+from local_mcp_gateway.gateway.upstreams.large import HELD_BYTES
+from local_mcp_gateway.gateway.upstreams.lost import SessionLost, UpstreamLost
+from local_mcp_gateway.gateway.upstreams.relaying import relayed, rest_of_event
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.upstreams.call import Call
+
+STREAM: Final = "text/event-stream"
+MOST_RESUMES: Final = 20
+"""How often one answer's stream is taken up again; a call's own deadline comes on top."""
+
+
+def client_session() -> aiohttp.ClientSession:
+    """Return the pooled session: idle connections end before the usual server ends them (5 s)."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        headers={"Accept-Encoding": ACCEPTED},
+    )
+
+
+class HttpWire:
+    """Where one server is, and how it is spoken to."""
+
+    def __init__(
+        self,
+        url: str,
+        http: aiohttp.ClientSession,
+        max_message_bytes: int,
+        unreachable: Callable[[str], None],
+        arrived: Callable[[Envelope, Call], None],
+    ) -> None:
+        self._url = URL(url)
+        self._http = http
+        self._limit = max_message_bytes
+        self._held = min(HELD_BYTES, max_message_bytes)
+        self._unreachable = unreachable
+        self._arrived = arrived
+
+    def posting(self, body: bytes, headers: dict[str, str]) -> Posting:
+        """Post, and have the reply inside the block. Raises SessionLost and UpstreamLost."""
+        return Posting(self._http, self._url, body, headers, self._unreachable)
+
+    async def answer_of(
+        self,
+        reply: aiohttp.ClientResponse,
+        call: Call,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Read the answer to `call`, handing on what comes before it, or all of it if it is large.
+
+        With the `headers` of a session, a stream that breaks is taken up again (Last-Event-ID).
+        """
+        if reply.content_type == STREAM:
+            return await self._answer_in_stream(reply, call, headers)
+        body = await self._body(reply, call)
+        if isinstance(body, Answer):
+            return body
+        if not body.isascii():
+            body = envelope.readable(body)
+        try:
+            if body[:1] == b"[" and (answer := self._event(body, call)) is not None:
+                return answer  # a batch, as 2025-03-26 has them
+            message = envelope.decode_envelope(body)
+        except envelope.MALFORMED:
+            message = Envelope()
+        if message.error or message.result:
+            return envelope.answer_in(message)
+        if reply.status == 401:
+            raise UpstreamLost("it asks for authorization (HTTP 401)", unsent=True)
+        if reply.status >= 400:
+            raise UpstreamLost(f"it answered HTTP {reply.status}")
+        raise UpstreamLost("it answered with something that is no JSON-RPC")
+
+    async def _body(self, reply: aiohttp.ClientResponse, call: Call) -> bytes | Answer:
+        """Read a body; one that is large is relayed, or refused where it has to be held and cannot be."""
+        length = reply.content_length
+        if length is not None and length <= self._held and not encoding_of(reply):
+            return await reply.read()
+        # Without a length or chunks, the end of a body cannot be told from a connection that broke.
+        bounded = length is not None or "Transfer-Encoding" in reply.headers
+        held, size, tried = [], 0, not bounded or reply.status != 200
+        chunks = chunks_of(reply)
+        async for chunk in chunks:
+            held.append(chunk)
+            size += len(chunk)
+            if size > self._held and not tried:
+                tried = True
+                if (answer := await relayed(b"".join(held), chunks, call)) is not None:
+                    return answer
+            if size > self._limit:
+                return self._too_large()
+        return b"".join(held)
+
+    def _too_large(self) -> Answer:
+        text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
+        return envelope.failure(envelope.INTERNAL_ERROR, text)
+
+    async def _answer_in_stream(
+        self, reply: aiohttp.ClientResponse, call: Call, headers: Mapping[str, str] | None
+    ) -> Answer:
+        """Read a stream up to the answer; take it up again where it broke, if it can be."""
+        place = _Place()
+        try:
+            answer = await self._read_events(reply, call, place)
+            for _ in range(MOST_RESUMES):
+                if answer is not None or place.last is None or headers is None:
+                    break
+                await asyncio.sleep(place.retry_ms / 1000)
+                asked = {**headers, "Accept": STREAM, "Last-Event-ID": place.last}
+                async with self._http.get(self._url, headers=asked, allow_redirects=False) as again:
+                    if again.status != 200 or again.content_type != STREAM:
+                        break
+                    answer = await self._read_events(again, call, place)
+        except TooLarge:
+            return self._too_large()
+        except envelope.MALFORMED:
+            raise UpstreamLost("it sent an event that is no JSON-RPC") from None
+        if answer is None:
+            raise UpstreamLost("it ended its stream without an answer")
+        return answer
+
+    async def _read_events(
+        self, reply: aiohttp.ClientResponse, call: Call, place: _Place
+    ) -> Answer | None:
+        """Read events up to the answer; None when the stream ends or breaks before."""
+        parser, tried = Parser(self._limit + HELD_BYTES), False
+        chunks = chunks_of(reply)
+        try:
+            async for chunk in chunks:
+                for event in parser.feed(chunk):
+                    tried = False
+                    place.last = event.id or place.last
+                    place.retry_ms = event.retry_ms or place.retry_ms
+                    answer = self._event(event.data, call) if event.data else None
+                    if answer is not None:
+                        return answer
+                if parser.waiting_bytes > self._held and not tried:
+                    tried = True
+                    rest = rest_of_event(parser, chunks)
+                    if (answer := await relayed(parser.begun, rest, call)) is not None:
+                        return answer
+        except aiohttp.ClientPayloadError:
+            if place.last is None or call.begun:
+                raise
+        return None
+
+    def _event(self, data: bytes, call: Call) -> Answer | None:
+        """Hand on the messages of an event (or of a body); return the answer, if it is among them."""
+        answer = None
+        if not data.isascii():
+            data = envelope.readable(data)
+        for message in envelope.messages_in(data):
+            if message.method:
+                with suppress(*envelope.MALFORMED):  # junk of a server is let go
+                    self._arrived(message, call)
+            elif bytes(message.id) == call.identity:
+                answer = envelope.answer_in(message)
+        return answer
+
+
+class Posting:
+    """One POST: entered with its reply, left when that was read or is not wanted."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: URL,
+        body: bytes,
+        headers: dict[str, str],
+        unreachable: Callable[[str], None],
+    ) -> None:
+        self._posting = http.post(url, data=body, headers=headers, allow_redirects=False)
+        self._in_session = "Mcp-Session-Id" in headers
+        self._unreachable = unreachable
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        """Send the request and return the reply."""
+        try:
+            self._reply = reply = await self._posting
+        except aiohttp.ClientConnectorError as error:
+            self._unreachable(reason_of(error))
+            raise UpstreamLost(reason_of(error), unsent=True) from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise UpstreamLost(reason_of(error)) from None
+        if (elsewhere := redirection(reply)) is not None:
+            reply.release()
+            raise UpstreamLost(elsewhere)
+        if reply.status == 404 and self._in_session:
+            reply.release()
+            raise SessionLost
+        return reply
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Give the connection back, or close it when there is more to come on it."""
+        self._reply.release()
+        await self._reply.wait_for_close()
+        if isinstance(error, aiohttp.ClientError | ConnectionError):
+            raise UpstreamLost(reason_of(error)) from None
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where in a stream we are, and how long to wait before taking it up again."""
+
+    last: str | None = None
+    retry_ms: int = 1000
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in words what went wrong with a connection."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or 'refused'}"
+    return str(error) or type(error).__name__
+
+
+def redirection(reply: aiohttp.ClientResponse) -> str | None:
+    """Say where the server sends us; never followed, since our headers may hold secrets."""
+    if not 300 <= reply.status < 400:
+        return None
+    where = reply.headers.get("Location", "nowhere")
+    return f"it redirects to {where}: give that URL, if you trust it"

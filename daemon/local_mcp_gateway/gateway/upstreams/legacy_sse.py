@@ -1,0 +1,125 @@
+"""A server of 2024-11-05 over HTTP: one stream of events down, a POST for each message up."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from local_mcp_gateway.gateway.protocol.sse import Parser, TooLarge
+from local_mcp_gateway.gateway.upstreams.encoded import chunks_of
+from local_mcp_gateway.gateway.upstreams.http_wire import redirection
+from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
+from local_mcp_gateway.gateway.upstreams.mux import Mux
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+    from local_mcp_gateway.gateway.upstreams.connection import Events
+    from local_mcp_gateway.store.model import ServerDefinition
+
+POST_TIMEOUT_S: Final = 60.0
+
+
+class SseConnection(Mux):
+    """An open stream. `await SseConnection.open(…)` returns once the server has answered."""
+
+    def __init__(
+        self,
+        definition: ServerDefinition,
+        http: aiohttp.ClientSession,
+        events: Events,
+        max_message_bytes: int,
+    ) -> None:
+        super().__init__(events, max_message_bytes)
+        assert definition.url is not None, "an SSE server has a URL"
+        self._url = definition.url
+        self._headers = dict(definition.headers)
+        self._http = http
+        self._endpoint: asyncio.Future[URL] = asyncio.get_running_loop().create_future()
+        self.start(self._read())
+
+    @classmethod
+    async def open(
+        cls,
+        definition: ServerDefinition,
+        http: aiohttp.ClientSession,
+        events: Events,
+        *,
+        max_message_bytes: int,
+    ) -> SseConnection:
+        """Open the stream and shake hands."""
+        connection = cls(definition, http, events, max_message_bytes)
+        try:
+            await asyncio.wait(
+                (connection._endpoint, connection._lost), return_when=asyncio.FIRST_COMPLETED
+            )
+            await connection.handshake()
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def send(self, message: bytes) -> None:
+        """Post one message to the endpoint that the stream has named."""
+        if not self._endpoint.done():
+            raise UpstreamLost(self.lost or "it named no endpoint", unsent=True)
+        headers = {"Content-Type": "application/json", **self._headers}
+        try:
+            async with (
+                asyncio.timeout(POST_TIMEOUT_S),
+                self._http.post(
+                    self._endpoint.result(), data=message, headers=headers, allow_redirects=False
+                ) as reply,
+            ):
+                if reply.status >= 300:
+                    raise UpstreamLost(_refusal(reply))
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamLost(str(error) or type(error).__name__) from None
+
+    async def close(self) -> None:
+        """Close the stream."""
+        self.lose("it was stopped")
+        await self.end_tasks()
+
+    async def _read(self) -> None:
+        reason = "it closed its stream"
+        headers = {"Accept": "text/event-stream", **self._headers}
+        parser = Parser(self._limit)
+        try:
+            async with self._http.get(self._url, headers=headers, allow_redirects=False) as reply:
+                if reply.status != 200:
+                    reason = _refusal(reply)
+                    return
+                async for chunk in chunks_of(reply):
+                    for event in parser.feed(chunk):
+                        self._take(reply.url, event.event, event.data)
+        except (aiohttp.ClientError, OSError) as error:
+            reason = str(error) or type(error).__name__
+        except UpstreamLost as lost:
+            reason = lost.reason
+        except TooLarge:
+            reason = f"it sent a message larger than {self._limit} bytes"
+        finally:
+            self.lose(reason)
+
+    def _take(self, base: URL, event: bytes, data: bytes) -> None:
+        if event != b"endpoint":
+            self.received(data)
+        elif not self._endpoint.done():
+            try:
+                endpoint = base.join(type(base)(data.decode()))
+            except ValueError:
+                self.lose("it named an endpoint that is no address")
+                return
+            if endpoint.origin() == base.origin():
+                self._endpoint.set_result(endpoint)
+            else:
+                with suppress(asyncio.InvalidStateError):
+                    self.lose(f"it named an endpoint at another origin: {endpoint.origin()}")
+
+
+def _refusal(reply: aiohttp.ClientResponse) -> str:
+    return redirection(reply) or f"it answered HTTP {reply.status}"

@@ -1,0 +1,242 @@
+"""One stream of messages that many clients share: ids of our own, and answers that find their way back.
+
+What a stdio child and a legacy SSE server have in common: everything comes back on one stream, in any
+order. Whoever reads that stream hands each message to `received`, which never waits for a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.gateway.protocol import envelope, eras
+from local_mcp_gateway.gateway.protocol.lines import printable
+from local_mcp_gateway.gateway.upstreams.call import Call
+from local_mcp_gateway.gateway.upstreams.connection import (
+    INITIALIZE_PARAMS,
+    LOST_CODES,
+    SILENT,
+    Events,
+    Identity,
+    identity_of_discover,
+    identity_of_initialize,
+)
+from local_mcp_gateway.gateway.upstreams.large import identity_in
+from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
+from local_mcp_gateway.gateway.upstreams.questions import PESTERING, Questions, progress_token
+from local_mcp_gateway.gateway.upstreams.watches import TAKEN, Watches
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.protocol.envelope import Answer, Envelope
+    from local_mcp_gateway.gateway.protocol.lines import Ends
+
+RELISTEN_S: Final = 1.0
+
+
+class Mux(ABC):
+    """The calls in flight on one stream."""
+
+    def __init__(self, events: Events, max_message_bytes: int) -> None:
+        self.identity = Identity()
+        self._events = events
+        self._limit = max_message_bytes
+        self._calls: dict[int, tuple[asyncio.Future[Answer], Call]] = {}
+        self._next = 0
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watches = Watches(self.request, events, self.start, _pause)
+        self._questions = Questions(self.start, events.tokens, self.notify)
+
+    @abstractmethod
+    async def send(self, message: bytes) -> None:
+        """Write one message to the server. Raises UpstreamLost."""
+
+    @property
+    def lost(self) -> str | None:
+        """Why the stream ended, or None while it lasts."""
+        return self._lost.result() if self._lost.done() else None
+
+    async def wait_lost(self) -> str:
+        """Return the reason when the stream has ended."""
+        return await asyncio.shield(self._lost)
+
+    async def request(self, call: Call) -> Answer:
+        """Send a request under an id of our own and wait for its answer."""
+        if self._lost.done():
+            raise UpstreamLost(self._lost.result(), unsent=True)
+        if self.identity.modern and call.method in TAKEN:
+            return await self._watches.take(call)
+        self._next += 1
+        number = self._next
+        identity = b"%d" % number
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._calls[number] = future, call
+        params = self._translated(call, call.prepared(identity))
+        try:
+            await self.send(envelope.request(identity, call.method, params))
+            return await future
+        except asyncio.CancelledError:
+            if number in self._calls and not self._lost.done() and call.method != "initialize":
+                reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
+                self._start_sending(envelope.notification("notifications/cancelled", reason))
+            raise
+        finally:
+            self._calls.pop(number, None)
+            if self._questions:
+                await self._release(call.caller.client)
+
+    async def notify(self, method: str, params: bytes) -> None:
+        """Send one notification."""
+        await self.send(envelope.notification(method, params))
+
+    async def handshake(self) -> None:
+        """Say `initialize`; a server that knows only the stateless era is asked what it speaks.
+
+        A server that speaks both is used in the handshake era: there it can ask its client something
+        in the middle of a call, which the gateway translates for stateless clients.
+        """
+        answer = await self.request(Call("initialize", INITIALIZE_PARAMS, SILENT))
+        if answer.failed and eras.error_code(answer) in LOST_CODES:
+            discover = Call("server/discover", eras.to_modern(b""), SILENT)
+            identity = identity_of_discover(await self.request(discover))
+            if identity is not None:
+                self.be_stateless(identity)
+                return
+        self.identity = identity_of_initialize(answer)
+        await self.notify("notifications/initialized", b"")
+
+    def be_stateless(self, identity: Identity) -> None:
+        """Go on in the stateless era."""
+        self.identity = identity
+        self._watches.begin()
+
+    def received(self, line: bytes) -> None:
+        """Take one message of the server; what is no message is told and let go."""
+        if not line or line.isspace():
+            return
+        if not line.isascii():
+            line = envelope.readable(line)
+        try:
+            self._sort(envelope.decode_envelope(line))
+        except envelope.MALFORMED:
+            try:
+                for message in envelope.messages_in(line):  # of a batch (2025-03-26)
+                    self._sort(message)
+            except envelope.MALFORMED:
+                self._events.wrote("stdout, not JSON-RPC: " + printable(line[:200]))
+
+    def _sort(self, message: Envelope) -> None:
+        if not message.method:
+            self._answered(message)
+        elif message.is_request:
+            callers = self._callers()
+            client = callers[-1].caller.client if callers else None
+            if not self._questions.take(message, client, self._ask, self._send_if_alive):
+                self.lose(PESTERING)
+        else:
+            self._notified(message.method, bytes(message.params))
+
+    def dropped(self, ends: Ends) -> None:
+        """Fail the call whose id stands in what is left of a message that was too large."""
+        identity = identity_in(ends.head, ends.tail) or b""
+        waiting = self._calls.pop(envelope.number_of(identity), None)
+        if waiting is not None and not waiting[0].done():
+            text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
+            waiting[0].set_result(envelope.failure(envelope.INTERNAL_ERROR, text))
+        self._events.wrote(f"stdout: a message larger than {self._limit} bytes was dropped")
+
+    def lose(self, reason: str) -> None:
+        """End the stream for good: every call that waits fails."""
+        if not self._lost.done():
+            self._lost.set_result(reason)
+        for future, _ in self._calls.values():
+            if not future.done():
+                future.set_exception(UpstreamLost(reason))
+
+    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run something beside, until `end_tasks`."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def end_tasks(self) -> None:
+        """Cancel what runs beside, and wait for it."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _translated(self, call: Call, params: bytes) -> bytes:
+        if self.identity.modern == call.modern:
+            return params
+        if self.identity.modern:
+            return eras.to_modern(params, call.caller.capabilities, call.caller.log_level)
+        return eras.to_handshake(params)
+
+    def _answered(self, message: Envelope) -> None:
+        waiting = self._calls.pop(envelope.number_of(message.id), None)
+        if waiting is None or waiting[0].done():
+            return
+        waiting[0].set_result(envelope.answer_in(message))
+
+    def _notified(self, method: str, params: bytes) -> None:
+        if method == "notifications/cancelled":
+            self._questions.called_off(params)
+        elif method == "notifications/progress":
+            if waiting := self._calls.get(envelope.number_of(progress_token(params))):
+                waiting[1].notified(method, params)
+        elif self.identity.modern and (waiting := self._calls.get(subscription(params))):
+            waiting[1].notified(method, params)
+        elif method == "notifications/message" and len(callers := self._callers()) == 1:
+            callers[0].notified(method, params)
+        else:
+            self._events.notified(method, params)
+
+    async def _release(self, client: object) -> None:
+        """Ask nothing any more for a client none of whose calls are left."""
+        if client is not None and all(c.caller.client is not client for c in self._callers()):
+            await self._questions.release(client)
+
+    async def _ask(self, method: str, params: bytes) -> Answer:
+        """Pass a request of the server to the client that it works for, if there is but one.
+
+        The stream does not say for which call a question is. Where calls of several clients run, the
+        answer of one could end up in another's call, so nobody is asked.
+        """
+        callers = self._callers()
+        if method == "ping":
+            return envelope.success({})
+        if not callers:
+            return await self._events.asked(method, params)
+        if all(call.caller.client is callers[-1].caller.client for call in callers):
+            return await callers[-1].caller.asked(method, params)
+        text = f"Calls of several clients run, and {method} does not say which it is for"
+        return envelope.failure(envelope.METHOD_NOT_FOUND, text)
+
+    def _callers(self) -> list[Call]:
+        """Return the calls that a client waits for, oldest first."""
+        return [call for _, call in self._calls.values() if call.caller.client is not None]
+
+    def _start_sending(self, message: bytes) -> None:
+        self.start(self._send_if_alive(message))
+
+    async def _send_if_alive(self, message: bytes) -> None:
+        with suppress(UpstreamLost):
+            if not self._lost.done():
+                await self.send(message)
+
+
+def subscription(params: bytes) -> int:
+    """Return the id of the `subscriptions/listen` that a notification belongs to, or 0."""
+    if b"/subscriptionId" not in params:
+        return 0
+    meta = envelope.member(params, "_meta")
+    return envelope.number_of(envelope.member(meta, eras.SUBSCRIPTION_KEY))
+
+
+async def _pause() -> None:
+    await asyncio.sleep(RELISTEN_S)

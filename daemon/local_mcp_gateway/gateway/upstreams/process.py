@@ -1,0 +1,158 @@
+"""A child process in its own process group, ended as a whole tree.
+
+What it writes is handed on in the very turn of the event loop in which it comes: a stream and a task
+that reads it would cost two more turns for every answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.store.model import ServerDefinition
+
+INHERITED: Final = (
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+)
+EOF_GRACE_S: Final = 1.0
+TERM_GRACE_S: Final = 2.0
+
+
+def child_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what a child sees: the bare minimum of ours, and what is configured for it."""
+    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return {**kept, **env}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Who is told what a child writes to one of its outputs. Both run on the event loop and never wait."""
+
+    wrote: Callable[[bytes], None]
+    ended: Callable[[], None]
+
+
+class _Outputs(SubprocessStreamProtocol):
+    """asyncio's own protocol of a child, stdin with it, but for what the child writes."""
+
+    def __init__(self, stdout: Output, stderr: Output, deaf: Callable[[], None]) -> None:
+        super().__init__(limit=1, loop=asyncio.get_running_loop())
+        self.reaped = asyncio.Event()
+        self._outputs = {1: stdout, 2: stderr}
+        self._ended = {0: deaf, 1: stdout.ended, 2: stderr.ended}
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        """Hand on what came; asyncio gives bytes."""
+        assert isinstance(data, bytes), "the pipes are not in text mode"
+        self._outputs[fd].wrote(data)
+
+    def process_exited(self) -> None:
+        """Take note that the child has ended, and that asyncio knows how."""
+        super().process_exited()
+        self.reaped.set()
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        """Tell that an output has ended, or that the child reads no more."""
+        super().pipe_connection_lost(fd, exc)
+        self._ended[fd]()
+
+
+class Child(Process):
+    """A running child, as asyncio has it: its `wait` ends with the last of its pipes."""
+
+    _transport: asyncio.SubprocessTransport
+    _protocol: _Outputs
+
+    async def leave(self) -> None:
+        """Once it has ended, give its pipes back, whoever may still hold their other ends.
+
+        Closing polls the child: one that asyncio has not reaped yet would be reaped behind its back, and
+        its exit code be lost.
+        """
+        await self.reaped()
+        self._transport.close()
+
+    async def reaped(self) -> None:
+        """Return when it has ended and its exit code is known, whatever becomes of its pipes."""
+        await self._protocol.reaped.wait()
+
+
+async def spawn(
+    definition: ServerDefinition, stdout: Output, stderr: Output, deaf: Callable[[], None]
+) -> Child:
+    """Start the child; its group has its own pid as id, so that `end` reaches grandchildren too.
+
+    `deaf` is called when it reads no more: it has closed its stdin, or we have.
+    """
+    assert definition.command is not None, "a stdio server has a command"
+    loop = asyncio.get_running_loop()
+    try:
+        transport, protocol = await loop.subprocess_exec(
+            lambda: _Outputs(stdout, stderr, deaf),
+            definition.command,
+            *definition.args,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=child_environment(definition.env),
+            cwd=definition.cwd,
+            start_new_session=True,
+        )
+        return Child(transport, protocol, loop)
+    except FileNotFoundError as error:
+        missing = definition.cwd if error.filename == definition.cwd else definition.command
+        raise UpstreamLost(f"{missing!r} does not exist", unsent=True) from None
+    except OSError as error:
+        raise UpstreamLost(
+            f"{definition.command!r} cannot be started: {error.strerror}", unsent=True
+        ) from None
+
+
+async def end(process: Child) -> None:
+    """Close stdin, then TERM, then KILL the group, each after a grace; return when it is gone.
+
+    The group is killed at the end in any case: a grandchild may outlive the child. One that has left
+    the group lives on, and is neither heard nor waited for.
+    """
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        if process.returncode is None and not await _gone(process, EOF_GRACE_S):
+            _signal(process.pid, signal.SIGTERM)
+            await _gone(process, TERM_GRACE_S)
+    finally:
+        _signal(process.pid, signal.SIGKILL)
+    await process.leave()
+    await process.wait()
+
+
+async def _gone(process: Child, patience_s: float) -> bool:
+    try:
+        async with asyncio.timeout(patience_s):
+            await process.reaped()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)

@@ -1,0 +1,293 @@
+"""A server behind Streamable HTTP, in either era, on the pooled client session of the gateway.
+
+A stateless server gets each request as a POST of its own. With a handshake server there is one
+session for all clients, so ids are our own, and a GET stream brings what belongs to no call. A server
+that speaks both gets each request in the era of the client that makes it; its handshake session is
+then made by the first client that needs one. A 404 says that the session is gone: the server never
+looked at the request, so it is sent again once in a new session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from local_mcp_gateway.gateway.protocol import envelope, eras
+from local_mcp_gateway.gateway.protocol.sse import Parser, TooLarge
+from local_mcp_gateway.gateway.upstreams.call import Call
+from local_mcp_gateway.gateway.upstreams.connection import (
+    INITIALIZE_PARAMS,
+    SILENT,
+    Events,
+    Identity,
+    identity_of_discover,
+    identity_of_initialize,
+)
+from local_mcp_gateway.gateway.upstreams.encoded import chunks_of
+from local_mcp_gateway.gateway.upstreams.http_wire import STREAM, HttpWire, reason_of
+from local_mcp_gateway.gateway.upstreams.lost import SessionLost, UpstreamLost
+from local_mcp_gateway.gateway.upstreams.pace import Pace
+from local_mcp_gateway.gateway.upstreams.questions import PESTERING, Questions
+from local_mcp_gateway.gateway.upstreams.watches import TAKEN, Watches
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.protocol.envelope import Answer, Envelope
+    from local_mcp_gateway.store.model import ServerDefinition
+
+ACCEPT: Final = "application/json, text/event-stream"
+JSON: Final = "application/json"
+
+
+class HttpConnection:
+    """A server that has answered its first request; `await HttpConnection.open(…)`."""
+
+    def __init__(
+        self,
+        definition: ServerDefinition,
+        http: aiohttp.ClientSession,
+        events: Events,
+        max_message_bytes: int,
+    ) -> None:
+        assert definition.url is not None, "an HTTP server has a URL"
+        self.identity = Identity()
+        self._url = definition.url
+        self._configured = dict(definition.headers)
+        self._http = http
+        self._wire = HttpWire(self._url, http, max_message_bytes, self.lose, self._arrived)
+        self._events = events
+        self._limit = max_message_bytes
+        self._session: dict[str, str] | None = None
+        self._handshaking = asyncio.Lock()
+        self._stateless_only = False
+        self._next = 0
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watches = Watches(self._post_modern, events, self._start, self._check)
+        self._questions = Questions(self._start, events.tokens, self.notify)
+        self._modern_headers = self._headers({"MCP-Protocol-Version": eras.NEWEST_MODERN})
+
+    @classmethod
+    async def open(
+        cls,
+        definition: ServerDefinition,
+        http: aiohttp.ClientSession,
+        events: Events,
+        *,
+        max_message_bytes: int,
+    ) -> HttpConnection:
+        """Find out which era the server speaks; the stateless one is asked for first."""
+        connection = cls(definition, http, events, max_message_bytes)
+        try:
+            discover = Call("server/discover", eras.to_modern(b""), SILENT, modern=True)
+            identity = identity_of_discover(await connection._post_modern(discover))
+            if identity is None:
+                await connection._handshake()
+            else:
+                connection.identity = identity
+                connection._watches.begin()
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    @property
+    def lost(self) -> str | None:
+        """Why the server is gone, or None while it answers."""
+        return self._lost.result() if self._lost.done() else None
+
+    async def wait_lost(self) -> str:
+        """Return the reason when the server is gone."""
+        return await asyncio.shield(self._lost)
+
+    async def request(self, call: Call) -> Answer:
+        """Forward one request, in the era of its client where the server speaks both."""
+        if self._lost.done():
+            raise UpstreamLost(self._lost.result(), unsent=True)
+        silent = call.modern or call.caller is SILENT
+        if self.identity.modern and (silent or not await self._speaks_handshake()):
+            if call.method in TAKEN:
+                return await self._watches.take(call)
+            return await self._post_modern(call)
+        try:
+            return await self._post_session(call)
+        except SessionLost:
+            self._session = None
+            self._events.wrote("the session was lost and is made again")
+            await self._handshake()
+            return await self._post_session(call)
+
+    async def notify(self, method: str, params: bytes) -> None:
+        """Send one notification in our session; a stateless server takes none."""
+        if self._session is not None:
+            await self._post_only(envelope.notification(method, params))
+
+    async def close(self) -> None:
+        """End our session at the server, as far as it answers, and the tasks that listen."""
+        if not self._lost.done():
+            self._lost.set_result("it was stopped")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is not None and "Mcp-Session-Id" in self._session:
+            headers, self._session = self._session, None
+            with suppress(aiohttp.ClientError, TimeoutError, OSError):
+                async with asyncio.timeout(1), self._http.delete(self._url, headers=headers):
+                    pass
+
+    # --- the stateless era ----------------------------------------------------------------------
+
+    async def _post_modern(self, call: Call) -> Answer:
+        """Send one self-contained request; cancelling it closes the connection, which cancels it."""
+        self._next += 1
+        identity = b"%d" % self._next
+        params = call.prepared(identity)
+        call.served_modern = True
+        if not call.modern:
+            params = eras.to_modern(params, call.caller.capabilities, call.caller.log_level)
+        headers = {**self._modern_headers, "Mcp-Method": call.method, **dict(call.headers)}
+        if call.key is not None:
+            headers["Mcp-Name"] = eras.encode_header(call.key)
+        body = envelope.request(identity, call.method, params)
+        async with self._wire.posting(body, headers) as reply:
+            return await self._wire.answer_of(reply, call)
+
+    # --- the handshake era ----------------------------------------------------------------------
+
+    async def _speaks_handshake(self) -> bool:
+        if self._session is None and not self._stateless_only:
+            try:
+                await self._handshake()
+            except UpstreamLost:
+                self._stateless_only = True
+        return self._session is not None
+
+    async def _handshake(self) -> None:
+        async with self._handshaking:
+            if self._session is not None:
+                return
+            hello = Call("initialize", INITIALIZE_PARAMS, SILENT)
+            params = hello.prepared(b'"hello"')
+            body = envelope.request(hello.identity, hello.method, params)
+            headers = self._headers({})
+            async with self._wire.posting(body, headers) as reply:
+                answer = await self._wire.answer_of(reply, hello)
+                identity = identity_of_initialize(answer)
+                if (session := reply.headers.get("Mcp-Session-Id")) is not None:
+                    headers["Mcp-Session-Id"] = session
+            headers["MCP-Protocol-Version"] = identity.version
+            self._session = headers
+            if not self.identity.modern:
+                self.identity = identity
+            await self._post_only(envelope.notification("notifications/initialized"))
+            self._start(self._get_stream(headers))
+
+    async def _post_session(self, call: Call) -> Answer:
+        if self._session is None:
+            await self._handshake()
+        assert self._session is not None, "the handshake made a session"
+        self._next += 1
+        identity = b"%d" % self._next
+        params = call.prepared(identity)
+        call.served_modern = False
+        if call.modern:
+            params = eras.to_handshake(params)
+        try:
+            body = envelope.request(identity, call.method, params)
+            session = self._session
+            headers = {**session, **dict(call.headers)} if call.headers else session
+            async with self._wire.posting(body, headers) as reply:
+                return await self._wire.answer_of(reply, call, session)
+        except asyncio.CancelledError:
+            reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
+            self._start(self._post_only(envelope.notification("notifications/cancelled", reason)))
+            raise
+        finally:
+            if self._questions:
+                await self._questions.release(call)
+
+    async def _post_only(self, message: bytes) -> None:
+        """Post what nobody answers; a server that does not take it is found out by the next call."""
+        with suppress(UpstreamLost):
+            async with asyncio.timeout(30), self._wire.posting(message, self._session or {}):
+                pass
+
+    async def _get_stream(self, headers: dict[str, str]) -> None:
+        """Hold the GET stream of our session while that lasts; a server need not offer one.
+
+        A server may end it at any time, and say when to come back.
+        """
+        last: str | None = None
+        pace = Pace()
+        while self._session is headers and not self._lost.done():
+            asked = {**headers, "Accept": STREAM}
+            if last is not None:
+                asked["Last-Event-ID"] = last
+            try:
+                async with self._http.get(self._url, headers=asked, allow_redirects=False) as reply:
+                    if reply.status != 200 or not reply.content_type.startswith(STREAM):
+                        return
+                    parser = Parser(self._limit)
+                    async for chunk in chunks_of(reply):
+                        for event in parser.feed(chunk):
+                            last = event.id or last
+                            pace.heard(event.retry_ms)
+                            self._streamed(event.data)
+            except (aiohttp.ClientError, OSError, TooLarge, UpstreamLost):
+                await self._check()
+            await asyncio.sleep(pace.pause_s())
+
+    async def _check(self) -> None:
+        """After a stream broke: is the server still there? Lost when it does not take a connection."""
+        await asyncio.sleep(0.2)
+        try:
+            async with (
+                asyncio.timeout(10),
+                self._http.get(self._url, headers={"Accept": JSON}, allow_redirects=False),
+            ):
+                return
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self.lose(reason_of(error))
+
+    def _streamed(self, data: bytes) -> None:
+        if not data:
+            return
+        with suppress(*envelope.MALFORMED):
+            for message in envelope.messages_in(envelope.readable(data)):
+                self._arrived(message, None)
+
+    # --- both -----------------------------------------------------------------------------------
+
+    def _arrived(self, message: Envelope, call: Call | None) -> None:
+        """Take what the server says or asks, in the stream of a call or outside of any."""
+        if message.is_request:
+            ask = self._events.asked if call is None else call.caller.asked
+            ask = _pong if message.method == "ping" else ask
+            if not self._questions.take(message, call, ask, self._post_only):
+                self.lose(PESTERING)
+        elif message.method == "notifications/cancelled":
+            self._questions.called_off(bytes(message.params))
+        elif message.method:
+            notified = self._events.notified if call is None else call.notified
+            notified(message.method, bytes(message.params))
+
+    def _headers(self, extra: dict[str, str]) -> dict[str, str]:
+        return {"Accept": ACCEPT, "Content-Type": JSON, **extra, **self._configured}
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def lose(self, reason: str) -> None:
+        """Give the server up; it is met anew by the next call."""
+        if not self._lost.done():
+            self._lost.set_result(reason)
+
+
+async def _pong(_: str, __: bytes) -> Answer:
+    return envelope.success({})

@@ -1,0 +1,287 @@
+"""One upstream server, one life: its own task connects, listens, backs off and connects again.
+
+    idle ──a call or a list wants it──▶ connecting ──handshake──▶ ready ──idle for long──▶ idle
+                  ▲                          │ fails                │ lost
+                  └──── pause, or a call ─── failed ◀───────────────┘
+
+Nothing outside waits for this task but a call to this very server, and that with a deadline. The last
+known lists stay in `lists` whatever happens. Pauses double up to `backoff_max_s`, with jitter, so that
+servers that died together do not come back together; a call cuts a pause short, once a second at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.gateway.alarms import Alarms, Deadline
+from local_mcp_gateway.gateway.catalog.shelf import Shelf
+from local_mcp_gateway.gateway.protocol import envelope
+from local_mcp_gateway.gateway.upstreams.call import SAFE, Call
+from local_mcp_gateway.gateway.upstreams.connection import SILENT, Events
+from local_mcp_gateway.gateway.upstreams.keeper import Keeper
+from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
+from local_mcp_gateway.gateway.upstreams.waiting import State, Waiters, backoff_s, moment_in
+from local_mcp_gateway.store.model import CatalogKind, ServerKind
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.catalog.shelf import Lists
+    from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.gateway.protocol.envelope import Answer
+    from local_mcp_gateway.gateway.upstreams.connection import Connection, Identity
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.store.model import ServerDefinition
+
+KEPT_LINES: Final = 20
+"""Lines that a server wrote last, kept for `server show`."""
+PONG_S: Final = 5.0
+"""How long a server that let a call time out may take to answer a ping."""
+LEAST_PAUSE_S: Final = 1.0
+
+Open = Callable[["ServerDefinition", Events], Awaitable["Connection"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Whom an upstream tells, on the event loop: its identity and lists, and the server's messages."""
+
+    listed: Callable[[Upstream, frozenset[CatalogKind], frozenset[CatalogKind]], None]
+    """Lists were fetched: which are different, and of which the server said that they are."""
+    connected: Callable[[Upstream], None]
+    events: Callable[[Upstream], Events]
+    watched: Callable[[Upstream], bool]
+    """Whether a client listens for what the server says of a resource."""
+
+
+class Upstream:
+    """A server's life. `start` it once and `stop` it at the end."""
+
+    def __init__(
+        self,
+        definition: ServerDefinition,
+        options: GatewayOptions,
+        open_connection: Open,
+        hooks: Hooks,
+        emit: Emit,
+    ) -> None:
+        self.definition = definition
+        self.identity: Identity | None = None
+        self.shelf = Shelf(hold=options.hold_altered_tools, hold_new=options.hold_new_tools)
+        self.keeper = Keeper(self.name, self.shelf, self._listed, options, emit)
+        self.state = State.IDLE
+        self.reason: str | None = None
+        self.retry_at: str | None = None
+        self.wrote: deque[str] = deque(maxlen=KEPT_LINES)
+        self._options = options
+        self._open = open_connection
+        self._hooks = hooks
+        self._emit = emit
+        self._events = hooks.events(self)
+        self._connection: Connection | None = None
+        self._wanted = asyncio.Event()
+        self._waiters = Waiters()
+        self._alarms = Alarms(min(1.0, options.call_timeout_s / 10))
+        self._in_flight = 0
+        self._last_used = time.monotonic()
+        self._life: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the server's name."""
+        return self.definition.name
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process id of a running child, else None."""
+        return getattr(self._connection, "pid", None)
+
+    def start(self) -> None:
+        """Begin the life; nothing is connected until something wants it."""
+        self._life = asyncio.create_task(self._live(), name=f"upstream {self.name}")
+
+    async def stop(self) -> None:
+        """End the connection and the child with all its tree; calls that wait fail."""
+        tasks = [task for task in (self._life, self._checking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._waiters.reject("the server was removed or the gateway stops")
+
+    def want(self) -> None:
+        """Ask for a connection, without waiting for it."""
+        if self._connection is None and self.state is not State.FAILED:
+            self._wanted.set()
+
+    async def known(self) -> None:
+        """Return once the lists are known; ask for a connection if they are not. No deadline."""
+        if self.shelf.lists is None:
+            self._wanted.set()
+            await self.keeper.known.wait()
+
+    def _listed(self, changed: frozenset[CatalogKind], announced: frozenset[CatalogKind]) -> None:
+        """Tell that lists were fetched: which are different, and of which the server said so."""
+        self._hooks.listed(self, changed, announced)
+
+    def learned(self) -> None:
+        """Tell that there is more to remember of what the server is."""
+        self._hooks.listed(self, frozenset({CatalogKind.INITIALIZE}), frozenset())
+
+    async def call(self, call: Call) -> Answer:
+        """Forward a request. A request that the server never saw is sent once more."""
+        self._in_flight += 1
+        attempts = 0
+        try:
+            while True:
+                attempts += 1
+                connection = self._connection
+                try:
+                    if connection is None or connection.lost is not None:
+                        self._wanted.set()
+                        connection = await self._waiters.wait()
+                    with Deadline(self._alarms, self._options.call_timeout_s) as deadline:
+                        call.extend = deadline.extend
+                        return await connection.request(call)
+                except UpstreamLost as lost:
+                    repeatable = lost.unsent or call.method in SAFE
+                    if attempts == 2 or call.begun or not repeatable:
+                        return self._unavailable(lost.reason)
+        except TimeoutError:
+            self._suspect()
+            text = (
+                f"The server {self.name!r} did not answer within {self._options.call_timeout_s:g} s"
+            )
+            return envelope.failure(envelope.UPSTREAM_UNAVAILABLE, text, {"server": self.name})
+        finally:
+            self._in_flight -= 1
+            self._last_used = time.monotonic()
+
+    def _suspect(self) -> None:
+        """After a call that timed out: end a child that does not even answer a ping."""
+        if self._connection is not None and self._checking is None:
+            self._checking = asyncio.create_task(self._check(self._connection))
+
+    async def _check(self, connection: Connection) -> None:
+        patience_s = min(PONG_S, self._options.call_timeout_s)
+        try:
+            async with asyncio.timeout(patience_s):
+                await connection.request(Call("ping", b"", SILENT))
+        except TimeoutError:
+            connection.lose(f"it does not answer, nor to a ping within {patience_s:g} s")
+        except UpstreamLost:
+            pass
+        finally:
+            self._checking = None
+
+    async def notify(self, method: str, params: bytes) -> None:
+        """Pass a notification on, if the server is there to take it."""
+        if self._connection is not None:
+            with suppress(UpstreamLost):
+                await self._connection.notify(method, params)
+
+    # --- the life -------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        failures = 0
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            began = time.monotonic()
+            reason = await self._one_connection()
+            if reason is None:
+                self.state, self.reason = State.IDLE, None
+                failures = 0
+                continue
+            lived_s = time.monotonic() - began
+            failures = 1 if self.state is State.READY and lived_s > 10 else failures + 1
+            await self._pause(reason, failures, began)
+
+    async def _one_connection(self) -> str | None:
+        """Connect and stay until the connection is lost. Return why, or None after an idle stop."""
+        self.state, self.retry_at = State.CONNECTING, None
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_s):
+                connection = await self._open(self.definition, self._events)
+        except UpstreamLost as lost:
+            return lost.reason
+        except TimeoutError:
+            return f"it did not answer within {self._options.connect_timeout_s:g} s"
+        except Exception as error:  # noqa: BLE001  whatever one server does stays with that server
+            return f"{type(error).__name__}: {error}"
+        self._came_up(connection, began)
+        refreshing = asyncio.create_task(self.keeper.run(connection))
+        try:
+            return await self._until_lost_or_idle(connection)
+        finally:
+            self._connection = None
+            refreshing.cancel()
+            await asyncio.gather(refreshing, return_exceptions=True)
+            await connection.close()
+            self._emit("upstream.stopped", server=self.name)
+
+    def _came_up(self, connection: Connection, began: float) -> None:
+        self.state, self.reason, self.retry_at = State.READY, None, None
+        before, self.identity = self.identity, connection.identity
+        if before is not None and before != self.identity:
+            self.learned()
+        self._connection = connection
+        self._wanted.clear()
+        self._last_used = time.monotonic()
+        self._waiters.resolve(connection)
+        self._hooks.connected(self)
+        self._emit(
+            "upstream.connected",
+            server=self.name,
+            kind=self.definition.kind.value,
+            protocol=connection.identity.version,
+            duration_ms=round((time.perf_counter() - began) * 1000, 1),
+            pid=self.pid,
+        )
+
+    async def _until_lost_or_idle(self, connection: Connection) -> str | None:
+        limit = self._options.idle_stop_s
+        if limit <= 0 or self.definition.kind is not ServerKind.STDIO:
+            return await connection.wait_lost()
+        while True:
+            left_s = self._last_used + limit - time.monotonic()
+            if left_s <= 0 and not self._in_flight and not self._hooks.watched(self):
+                return None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(left_s, 1.0)):
+                    return await connection.wait_lost()
+
+    async def _pause(self, reason: str, failures: int, began: float) -> None:
+        """Wait before the next attempt; a call cuts the wait short.
+
+        Calls that waited for an attempt that failed fail with it. Those that came while a lost
+        connection was being cleared away wait for the next one.
+        """
+        if self.state is State.CONNECTING:
+            self._waiters.reject(reason)
+        pause_s = backoff_s(failures, self._options.backoff_max_s)
+        self.state, self.reason, self.retry_at = State.FAILED, reason, moment_in(pause_s)
+        # Nobody waits for the lists of a server that is down: they come when it does.
+        self.keeper.known.set()
+        self._emit("upstream.lost", server=self.name, reason=reason, retry_s=round(pause_s, 2))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._wanted.wait()
+                await asyncio.sleep(max(0.0, began + LEAST_PAUSE_S - time.monotonic()))
+        self._wanted.set()
+
+    def remember(self, identity: Identity, lists: Lists, approved: Mapping[str, bytes]) -> None:
+        """Take over what the database remembers of this server."""
+        self.identity = identity
+        self.keeper.warn(self.shelf.remember(lists, approved))
+        self.keeper.known.set()
+
+    def _unavailable(self, reason: str) -> Answer:
+        text = f"The server {self.name!r} is not available: {reason}"
+        data = {"server": self.name, "retry_at": self.retry_at}
+        return envelope.failure(envelope.UPSTREAM_UNAVAILABLE, text, data)
