@@ -29,8 +29,9 @@ from typing import Any
 
 import aiohttp
 
+from tests.gateway.messages import HELLO, call
+from tests.gateway.processes import stop
 from tests.gateway.support import SERVERS, process
-from tests.gateway.test_faces import HELLO, call
 from tests.harness import Place, clean_environment, new_place
 
 TOOLS = ("raw", "second__raw", "web__raw")
@@ -227,7 +228,7 @@ async def disturbance(what: str, gateway: Soaked, web: Web, dice: random.Random)
     elif (pid := await gateway.child(dice.choice(["plain", "second"]))) is not None:
         with suppress(ProcessLookupError):
             if "freeze" in what:
-                os.kill(pid, signal.SIGSTOP)
+                await stop(pid)
                 await asyncio.sleep(0.2)
             os.kill(pid, signal.SIGKILL if "kill" in what else signal.SIGCONT)
 

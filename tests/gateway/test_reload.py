@@ -10,16 +10,12 @@ from typing import Any
 from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.store import memory, queries
 from local_mcp_gateway.store.model import Member, Prefix, ProfileDefinition, ToolSetting
+from tests.gateway.messages import call
+from tests.gateway.processes import alive
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
-from tests.gateway.test_faces import call
-from tests.gateway.test_faults import alive, use
+from tests.gateway.using import names, use
 
 PLAIN = stdio("plain", "plain.py")
-
-
-async def names(running: Running, path: str = "/mcp") -> list[str]:
-    body = await (await running.post(call("tools/list"), path=path)).json()
-    return [tool["name"] for tool in body["result"]["tools"]]
 
 
 async def add(running: Running, name: str, **changes: Any) -> None:

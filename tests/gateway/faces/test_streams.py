@@ -2,54 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anyio
-
-from local_mcp_gateway.gateway.protocol.sse import Event, Parser
 from local_mcp_gateway.store.model import ServerDefinition
+from tests.gateway.messages import HELLO, META, MODERN, call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
-from tests.gateway.test_faces import HELLO, META, MODERN, call, session
-from tests.gateway.test_faults import use
+from tests.gateway.using import ACCEPT, Stream, opened, posted, session, use
 
 WATCHED = stdio("watched", "watched.py")
-ACCEPT = {"Accept": "application/json, text/event-stream"}
-
-
-class Stream:
-    """Reads events one by one."""
-
-    def __init__(self, reply: Any) -> None:
-        self.reply = reply
-        self._parser = Parser(10**6)
-        self._events: list[Event] = []
-
-    async def next(self) -> tuple[str | None, Any]:
-        with anyio.fail_after(15):
-            while not self._events:
-                chunk = await self.reply.content.readany()
-                assert chunk, "the stream has ended"
-                self._events += [event for event in self._parser.feed(chunk) if event.data]
-        event = self._events.pop(0)
-        message = json.loads(event.data)
-        if message.get("method", "").endswith(
-            "list_changed"
-        ):  # the server was met for the first time
-            return await self.next()
-        return event.id, message
-
-
-@asynccontextmanager
-async def opened(running: Running, headers: dict[str, str], **more: str) -> AsyncIterator[Stream]:
-    named = {"Mcp-Session-Id": headers["mcp_session_id"], "Accept": "text/event-stream", **more}
-    async with running.http.get(running.url, headers=named) as reply:
-        assert reply.status == 200
-        yield Stream(reply)
 
 
 async def change(running: Running) -> None:
@@ -177,13 +139,6 @@ async def test_a_clashing_resource_is_read_and_watched_under_its_own_address(
 def sleep(seconds: float) -> dict[str, Any]:
     meta = {"progressToken": "t"}
     return call("tools/call", 5, name="sleep", arguments={"seconds": seconds, "say": 1}, _meta=meta)
-
-
-@asynccontextmanager
-async def posted(running: Running, headers: dict[str, str], message: Any) -> AsyncIterator[Stream]:
-    named = {"Mcp-Session-Id": headers["mcp_session_id"], **ACCEPT}
-    async with running.http.post(running.url, json=message, headers=named) as reply:
-        yield Stream(reply)
 
 
 async def test_a_broken_answer_is_read_to_its_end_on_another_stream(tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ from local_mcp_gateway.gateway.relay.calls import COUNTED
 from local_mcp_gateway.gateway.relay.router import METHODS
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
+from tests.gateway.messages import HELLO, META, MODERN, call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
-from tests.gateway.test_faces import HELLO, META, MODERN, call, session
-from tests.gateway.test_faults import use
+from tests.gateway.using import session, use
 
 PLAIN = stdio("plain", "plain.py")
 JSON = st.recursive(

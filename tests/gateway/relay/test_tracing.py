@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
+from tests.gateway.messages import META as ENVELOPE
+from tests.gateway.messages import MODERN, call
 from tests.gateway.support import SERVERS, gateway_of, http, process, stdio
-from tests.gateway.test_faces import META as ENVELOPE
-from tests.gateway.test_faces import MODERN, call
-from tests.gateway.test_faults import use
+from tests.gateway.using import use
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"

@@ -8,45 +8,15 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import anyio
 import pytest
 
 from local_mcp_gateway.gateway.options import GatewayOptions
 from local_mcp_gateway.store.model import ServerDefinition, ServerKind
-from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, process, stdio
-from tests.gateway.test_faces import HELLO, call
-
-
-async def use(running: Running, tool: str, /, **arguments: Any) -> Any:
-    """Call a tool with curl's means; return the text of its result, or the error."""
-    body = await (await running.post(call("tools/call", name=tool, arguments=arguments))).json()
-    return body["error"] if "error" in body else body["result"]["content"][0]["text"]
-
-
-async def gone(pid: int) -> None:
-    """Return once a process, which need not be our child, has ended."""
-    ended = asyncio.Event()
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        with anyio.fail_after(30):
-            await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+from tests.gateway.messages import HELLO, call
+from tests.gateway.processes import alive, gone, stop
+from tests.gateway.support import QUICK, SERVERS, gateway_of, http, process, stdio
+from tests.gateway.using import use
 
 
 async def test_a_killed_child_fails_its_call_and_serves_the_next_one(tmp_path: Path) -> None:
@@ -117,7 +87,7 @@ async def test_a_frozen_server_does_not_disturb_another(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, frozen, lively, options=options) as running:
         await use(running, "pid")
         pid = running.gateway.status()["servers"]["frozen"]["pid"]
-        os.kill(pid, signal.SIGSTOP)
+        await stop(pid)
         try:
             stuck = asyncio.create_task(use(running, "echo"))
             for _ in range(20):
@@ -133,7 +103,7 @@ async def test_a_child_that_answers_nothing_any_more_is_replaced(tmp_path: Path)
     options = replace(QUICK, call_timeout_s=1)
     async with gateway_of(tmp_path, stdio("plain", "plain.py"), options=options) as running:
         pid = int(await use(running, "pid"))
-        os.kill(pid, signal.SIGSTOP)
+        await stop(pid)
         assert "did not answer within 1 s" in (await use(running, "echo"))["message"]
         lost = await running.heard("upstream.lost", server="plain")
         assert "it does not answer" in lost["reason"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.gateway.support import gateway_of, http, serve
-from tests.gateway.test_faults import use
+from tests.gateway.using import use
 
 SESSION = (b"mcp-session-id", b"one")
 STREAM = (b"content-type", b"text/event-stream")

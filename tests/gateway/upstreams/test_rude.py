@@ -10,9 +10,9 @@ from typing import Any
 
 import anyio
 
+from tests.gateway.messages import call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
-from tests.gateway.test_faces import call
-from tests.gateway.test_faults import use
+from tests.gateway.using import use
 
 RUDE, PLAIN = stdio("rude", "rude.py"), stdio("plain", "plain.py")
 PATIENT = replace(QUICK, call_timeout_s=120)

@@ -10,39 +10,15 @@ from typing import Any
 
 import pytest
 
+from tests.gateway.messages import HELLO, META, MODERN, call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
-
-HELLO: dict[str, Any] = {
-    "jsonrpc": "2.0",
-    "id": 0,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "curl", "version": "8"},
-    },
-}
-MODERN = "2026-07-28"
-META = {
-    "io.modelcontextprotocol/protocolVersion": MODERN,
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-
-
-def call(method: str, identity: Any = 1, **params: Any) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": identity, "method": method, "params": params}
+from tests.gateway.using import session
 
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         yield running
-
-
-async def session(running: Running) -> dict[str, str]:
-    reply = await running.post(HELLO)
-    assert reply.status == 200
-    return {"mcp_session_id": reply.headers["mcp-session-id"]}
 
 
 async def test_initialize_opens_a_session_in_the_offered_version(running: Running) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 from local_mcp_gateway.gateway.upstreams.pace import LEAST_S, MOST_S, Pace
 from local_mcp_gateway.store.model import ServerKind
+from tests.gateway.messages import call
 from tests.gateway.support import QUICK, Running, gateway_of, http, serve
-from tests.gateway.test_faces import call
-from tests.gateway.test_faults import use
+from tests.gateway.using import use
 
 JSON = (b"content-type", b"application/json")
 STREAM = (b"content-type", b"text/event-stream")

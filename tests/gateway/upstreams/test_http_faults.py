@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.gateway.messages import call
+from tests.gateway.processes import stop
 from tests.gateway.support import QUICK, SERVERS, gateway_of, http, process, stdio
-from tests.gateway.test_faces import call, session
-from tests.gateway.test_faults import use
+from tests.gateway.using import session, use
 
 PLAIN = stdio("plain", "plain.py")
 
@@ -23,7 +24,7 @@ async def test_a_frozen_http_server_costs_only_its_own_calls(tmp_path: Path) -> 
     async with process(SERVERS / "plain_http.py") as (child, url):
         async with gateway_of(tmp_path, PLAIN, http("web", url), options=options) as running:
             assert await use(running, "web__echo") == "echo"
-            os.kill(child.pid, signal.SIGSTOP)
+            await stop(child.pid)
             try:
                 stuck = asyncio.create_task(use(running, "web__echo"))
                 for number in range(20):
@@ -39,7 +40,7 @@ async def test_a_server_that_is_frozen_from_the_start_is_said_and_met_when_it_th
 ) -> None:
     options = replace(QUICK, connect_timeout_s=1, list_timeout_s=0.2)
     async with process(SERVERS / "plain_http.py") as (child, url):
-        os.kill(child.pid, signal.SIGSTOP)
+        await stop(child.pid)
         async with gateway_of(tmp_path, http("web", url), options=options) as running:
             try:
                 await running.post(call("tools/list"))

@@ -12,9 +12,9 @@ import pytest
 from mcp import Client, types
 
 from local_mcp_gateway.gateway.protocol.sse import Parser
+from tests.gateway.messages import call
 from tests.gateway.support import SERVERS, Running, gateway_of, http, process, stdio
-from tests.gateway.test_faces import call, session
-from tests.gateway.test_faults import use
+from tests.gateway.using import session, use
 
 ODD = '{"name":"raw","arguments":{ "f": 1.0,"e":1e3, "u":"\\u00e9\\/","é": [ ]}, "later": {"x" :null}}'
 

@@ -21,11 +21,11 @@ from local_mcp_gateway.gateway.catalog import mirrored
 from local_mcp_gateway.gateway.protocol.envelope import encode
 from local_mcp_gateway.store.model import ServerDefinition, ServerKind
 from tests.conformance.sides import MODULE, over_http
+from tests.gateway.messages import META, MODERN, call
+from tests.gateway.processes import alive
+from tests.gateway.relay.test_rounds import name, roots
 from tests.gateway.support import REPOSITORY, Running, gateway_of, http, stdio
-from tests.gateway.test_faces import META, MODERN, call, session
-from tests.gateway.test_faults import alive, use
-from tests.gateway.test_rounds import name, roots
-from tests.gateway.test_streams import ACCEPT, Stream, opened
+from tests.gateway.using import ACCEPT, Stream, opened, session, use
 
 EVERYTHING = ServerDefinition(
     "everything",

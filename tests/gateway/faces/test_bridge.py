@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
+from tests.gateway.messages import HELLO, call
 from tests.gateway.support import QUICK, gateway_of, stdio
-from tests.gateway.test_faces import HELLO, call
 
 
 def bridge(url: str, home: Path) -> list[str]:

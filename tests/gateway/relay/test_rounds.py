@@ -10,8 +10,8 @@ import pytest
 from mcp import Client, types
 from pydantic import FileUrl
 
+from tests.gateway.messages import META, MODERN, call
 from tests.gateway.support import SERVERS, gateway_of, http, process, stdio
-from tests.gateway.test_faces import META, MODERN, call
 
 
 async def roots(context: Any) -> types.ListRootsResult:

@@ -10,9 +10,9 @@ from mcp import ClientSession, types
 from mcp.client.sse import sse_client
 
 from local_mcp_gateway.store.model import ServerKind
+from tests.gateway.messages import call
 from tests.gateway.support import SERVERS, gateway_of, http, process, stdio
-from tests.gateway.test_faces import call
-from tests.gateway.test_faults import use
+from tests.gateway.using import use
 
 
 async def test_a_legacy_server_is_used_by_a_new_client(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from local_mcp_gateway.gateway.protocol.sse import Parser, continued
 from local_mcp_gateway.gateway.upstreams import large
 from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
+from tests.gateway.messages import HELLO, META, MODERN, call
+from tests.gateway.processes import rss_mib
 from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, process
-from tests.gateway.test_faces import HELLO, META, MODERN, call
 from tests.harness import Place
 
 MIB = 1024 * 1024
@@ -131,12 +132,6 @@ async def test_what_has_to_be_held_and_cannot_be_is_refused(running: Running) ->
     batch = await running.post([wanted(form="json")], mcp_session_id=session)
     (answer,) = await batch.json()
     assert "larger than 1048576 bytes (max_message_bytes)" in answer["error"]["message"]
-
-
-def rss_mib(pid: int, field: str) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith(field))
-    return int(line.split()[1]) / 1024
 
 
 async def test_a_hundred_mebibytes_take_no_memory(shipped: Place) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.gateway.messages import HELLO, call
 from tests.gateway.servers import asking
 from tests.gateway.support import Running, gateway_of, http, serve, stdio
-from tests.gateway.test_faces import HELLO, call
-from tests.gateway.test_streams import Stream, posted
+from tests.gateway.using import Stream, posted
 
 
 class Asking:

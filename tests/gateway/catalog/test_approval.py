@@ -17,10 +17,9 @@ from local_mcp_gateway.gateway.catalog.union import Item, union
 from local_mcp_gateway.service.approving import altered_tools, approve_tools
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import CatalogKind, Member, ProfileDefinition, ServerDefinition
+from tests.gateway.messages import call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
-from tests.gateway.test_faces import call
-from tests.gateway.test_faults import use
-from tests.gateway.test_reload import names
+from tests.gateway.using import names, use
 
 HOLDING = replace(QUICK, hold_altered_tools=True)
 TOOLS = st.dictionaries(st.sampled_from("abc"), st.sampled_from(["x", "y"]))

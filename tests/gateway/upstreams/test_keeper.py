@@ -16,8 +16,8 @@ import pytest
 
 from local_mcp_gateway.gateway.upstreams import keeper
 from local_mcp_gateway.store.model import CatalogKind
+from tests.gateway.messages import HELLO, MODERN, call
 from tests.gateway.support import QUICK, Running, gateway_of, http, serve
-from tests.gateway.test_faces import HELLO, MODERN, call
 
 LISTS = {
     "tools/list": "tools",

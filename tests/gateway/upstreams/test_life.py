@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.upstreams.waiting import FIRST_PAUSE_S, backoff_s
 from tests.gateway.support import gateway_of, stdio
-from tests.gateway.test_faults import use
+from tests.gateway.using import use
 
 
 @given(st.integers(1, 1000), st.floats(1, 3600))

@@ -10,9 +10,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tests.gateway.messages import call
+from tests.gateway.processes import alive, gone
 from tests.gateway.support import REPOSITORY, SERVERS
-from tests.gateway.test_faces import call
-from tests.gateway.test_faults import alive, gone
 
 
 def post(url: str, message: dict[str, Any]) -> Any:

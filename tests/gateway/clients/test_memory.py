@@ -19,9 +19,9 @@ import pytest
 
 from local_mcp_gateway.gateway.clients import backlog
 from local_mcp_gateway.gateway.protocol.sse import Event, Parser
+from tests.gateway.messages import HELLO, call
+from tests.gateway.processes import rss_mib
 from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, stdio
-from tests.gateway.test_faces import HELLO, call
-from tests.gateway.test_large import rss_mib
 from tests.harness import Place
 
 KIB = 1024
