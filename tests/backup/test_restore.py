@@ -144,3 +144,10 @@ def test_a_scratch_copy_survives_nothing_but_its_block(backup: Backup) -> None:
     with pytest.raises(ValueError, match="inside"), scratch_copy(backup) as copy:
         raise ValueError("inside")
     assert not copy.exists()
+
+
+def test_a_folder_that_cannot_be_listed_has_no_replaced_database_to_offer(tmp_path: Path) -> None:
+    """As root, who may list every folder, this test takes one that is none."""
+    (tmp_path / "file").touch()
+    assert asides(tmp_path / "file" / "app.db") == ()
+    assert asides(tmp_path / "nowhere" / "app.db") == ()

@@ -98,12 +98,18 @@ def set_aside(database: Path, moment: datetime) -> Path:
 
 
 def asides(database: Path) -> tuple[Path, ...]:
-    """Return the replaced databases that are kept beside this one, newest first."""
+    """Return the replaced databases that are kept beside this one, newest first.
+
+    None where there is no folder yet, or none that we may list: who needs one of them misses it by name.
+    """
     real = database.resolve()
     pattern = re.compile(
         re.escape(real.stem) + r"\.replaced-\d{8}T\d{6}\.\d{3}Z" + re.escape(real.suffix)
     )
-    found = [path for path in real.parent.iterdir() if pattern.fullmatch(path.name)]
+    try:
+        found = [path for path in real.parent.iterdir() if pattern.fullmatch(path.name)]
+    except OSError:
+        return ()
     return tuple(sorted(found, reverse=True))
 
 

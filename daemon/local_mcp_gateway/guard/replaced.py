@@ -23,7 +23,7 @@ def find_to_restore(
 ) -> Backup:
     """Return the backup of that name, or the replaced database; raises as `find_backup` does."""
     wanted = Path(name).name
-    for aside in names.asides(database) if database.resolve().parent.is_dir() else ():
+    for aside in names.asides(database):
         if wanted in (aside.name, aside.stem):
             return _as_backup(database, aside, stop)
     return find_backup(database, name, folder)
