@@ -122,13 +122,32 @@ def test_plain_values_go_on_working_until_one_command_seals_them(either: Place) 
     assert "every value was sealed already" in ran(either, "secrets", "seal")
 
 
-def test_a_value_that_was_sealed_later_is_left_in_no_page_of_the_database(shipped: Place) -> None:
+def test_a_value_that_was_sealed_later_is_left_in_no_page_and_in_no_log_of_them(
+    either: Place,
+) -> None:
+    ran(either, "server", "add", "github", "--", *PLAIN)
+    store_plain(either)
+    assert holders(either) != []
+    ran(either, "secrets", "seal")
+    assert holders(either) == []
+    ran(either, "db", "backup", "create")
+    assert holders(either) == []
+
+
+def test_a_program_that_still_reads_the_old_values_is_told_of(shipped: Place) -> None:
     ran(shipped, "server", "add", "github", "--", *PLAIN)
     store_plain(shipped)
-    assert holders(shipped) != []
-    ran(shipped, "secrets", "seal")
-    ran(shipped, "db", "backup", "create")
-    assert holders(shipped) == []
+    with shipped.serve() as gateway, closing(sqlite3.connect(shipped.database)) as reader:
+        gateway.wait_ready()
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM mcp_servers").fetchall()
+        said = ran(shipped, "secrets", "seal")
+        assert "Another program is reading the database" in said
+        assert holders(shipped) != []
+        reader.rollback()
+        said = ran(shipped, "secrets", "seal")
+        assert "Another program" not in said
+        assert holders(shipped) == []
 
 
 def test_sealing_and_rotating_restart_no_server(shipped: Place) -> None:

@@ -26,8 +26,8 @@ def secrets() -> None:
 def seal(invocation: Invocation, *, as_json: bool) -> int:
     """Seal all values that are still plain, in one go.
 
-    What an older key has sealed is sealed anew; exit 3 if something does not open. Backups from before
-    keep what they hold.
+    What an older key has sealed is sealed anew; exit 3 if something does not open. The old values are
+    overwritten in the database and its -wal file; backups from before keep what they hold.
     """
     return _told(answer_to(invocation, "secrets.seal"), as_json=as_json)
 
@@ -65,6 +65,11 @@ def _told(done: dict[str, Any], *, as_json: bool) -> int:
         click.echo(f"Key {done['key']}: {what}. Keep a copy of {done['file']}.")
         if done["sealed"]:
             click.echo("Backups made before still hold the plain values: see `db backup list`.")
+        if done.get("overwritten") is False:
+            click.echo(
+                "Another program is reading the database, whose files keep the old values until it ends;"
+                " then run `secrets seal` again."
+            )
         for value in done["unreadable"]:
             click.echo(value["reason"])
     return Exit.DIFFERS if done["unreadable"] else Exit.OK

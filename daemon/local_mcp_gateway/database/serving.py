@@ -77,6 +77,17 @@ class Database:
                     if writer.in_transaction:
                         await writer.rollback()
 
+    async def empty_wal(self) -> bool:
+        """Write all that is committed into the file itself, and cut the WAL to nothing.
+
+        False when another program reads what was there before, for longer than we wait for a lock.
+        """
+        async with self._writing:
+            assert self._writer is not None, "the database is open"
+            with anyio.CancelScope(shield=True):
+                rows = await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        return not next(iter(rows))[0]
+
     @asynccontextmanager
     async def held(self) -> AsyncIterator[Database]:
         """Yield this database within one transaction: what is read stays true until it is written."""

@@ -71,7 +71,10 @@ async def perform(
         async with database.held() as held:
             if verb in _JOINING and arguments.get("profile") is None:
                 arguments["profile"] = await _profile_at_mcp(held, default_profile)
-            return await _do(held, vault, verb, arguments)
+            answer = await _do(held, vault, verb, arguments)
+        if verb == "secrets.seal" and isinstance(answer, dict):
+            answer["overwritten"] = await database.empty_wal()
+        return answer
     if verb in VERBS:
         answer = await _do(database, vault, verb, arguments)
         if verb in _LIVE:

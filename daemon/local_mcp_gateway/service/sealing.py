@@ -52,7 +52,8 @@ async def seal_values(
 async def seal_all(database: Database, arguments: dict[str, Any], vault: Vault) -> object:
     """Seal every value with the newest key: what is plain, and what an older key has sealed.
 
-    What does not open stays as it is, and is named.
+    What does not open stays as it is, and is named. After COMMIT the file or its WAL still holds what was
+    there before, until the WAL is emptied.
     """
     del arguments
     servers = await queries.list_servers(database)
