@@ -7,13 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
+import pytest
+
 from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.store import memory, queries
 from local_mcp_gateway.store.model import Member, Prefix, ProfileDefinition, ToolSetting
+from tests.gateway.faces.test_streams import WATCHED, subscribe
 from tests.gateway.messages import call
 from tests.gateway.processes import alive
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
-from tests.gateway.using import names, use
+from tests.gateway.using import names, opened, session, use
 
 PLAIN = stdio("plain", "plain.py")
 
@@ -151,6 +155,74 @@ async def test_names_that_held_in_an_order_do_not_hold_in_one_that_was_given_whi
         await running.gateway.reload()
         rows = await running.database.fetch_all("SELECT key FROM gateway_settings")
         assert [key for (key,) in rows if key.startswith("names.")] == []
+
+
+@pytest.mark.parametrize("change", ["server off", "server gone", "profile empty", "tool hidden"])
+async def test_clients_hear_of_every_change_of_what_their_profile_shows(
+    tmp_path: Path, change: str
+) -> None:
+    """The first server of the profile is off: it has no clients, but the profile has."""
+    servers = (replace(PLAIN, name="off"), PLAIN)
+    async with gateway_of(tmp_path, *servers) as running:
+        database = running.database
+        profile = await queries.get_profile(database, "default")
+        profile = replace(profile, members=(Member("off", active=False), Member("plain")))
+        await queries.update_profile(database, "default", profile)
+        await running.gateway.reload()
+        before = await names(running)
+        headers = await session(running)
+        client = running.gateway._hub.sessions.of_stream(headers["mcp_session_id"])
+        assert client is not None
+        client.take()
+        if change == "server off":
+            await queries.update_server(database, "plain", replace(PLAIN, active=False))
+        elif change == "server gone":
+            await queries.remove_server(database, "plain")
+        elif change == "profile empty":
+            await queries.update_profile(database, "default", replace(profile, members=()))
+        else:
+            setting = ToolSetting("plain", "die", enabled=False)
+            await queries.set_tool(database, "default", setting)
+        await running.gateway.reload()
+        async with opened(running, headers) as stream:
+            told = b""
+            with anyio.fail_after(30):
+                while b"tools/list_changed" not in told:
+                    told += await stream.reply.content.readany()
+        assert await names(running) == [name for name in before if name != "die"] * (
+            change == "tool hidden"
+        )
+
+
+async def test_a_change_of_one_profile_is_told_to_its_own_clients_only(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        other = ProfileDefinition("other", members=(Member("plain"),))
+        await queries.add_profile(running.database, other)
+        await running.gateway.reload()
+        await names(running)
+        headers = await session(running)
+        client = running.gateway._hub.sessions.of_stream(headers["mcp_session_id"])
+        assert client is not None
+        client.take()
+        await queries.set_tool(running.database, "other", ToolSetting("plain", "die", name="end"))
+        await running.gateway.reload()
+        assert "end" in await names(running, "/mcp/other")
+        assert client.take() == []
+
+
+async def test_an_edited_server_that_a_client_watches_is_subscribed_to_again(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, WATCHED) as running:
+        headers = await session(running)
+        await subscribe(running, headers)
+        await running.wrote("subscribed watch://it")
+        async with opened(running, headers):
+            running.said.clear()
+            edited = replace(WATCHED, env={"X": "1"})
+            await queries.update_server(running.database, "watched", edited)
+            await running.gateway.reload()
+            await running.wrote("subscribed watch://it")
 
 
 async def test_an_idle_child_is_stopped_and_started_by_the_next_call(tmp_path: Path) -> None:

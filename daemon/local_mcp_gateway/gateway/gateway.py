@@ -29,7 +29,13 @@ from local_mcp_gateway.store.memory import (
     save_catalogs,
     save_names,
 )
-from local_mcp_gateway.store.model import CatalogEntry, CatalogKind, ServerDefinition, ServerKind
+from local_mcp_gateway.store.model import (
+    CatalogEntry,
+    CatalogKind,
+    ProfileDefinition,
+    ServerDefinition,
+    ServerKind,
+)
 from local_mcp_gateway.store.queries import load_definitions
 from local_mcp_gateway.store.secrets import opened_server
 
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.database.serving import Database
     from local_mcp_gateway.gateway.catalog.names import Names
+    from local_mcp_gateway.gateway.catalog.shelf import Lists
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.upstreams.connection import Events
 
@@ -128,6 +135,8 @@ class Gateway:
             self._hub.end_removed()
             for upstream in fresh.values():
                 upstream.start()
+                if self._hub.watched(upstream):
+                    upstream.want()
             await asyncio.gather(*(upstream.stop() for upstream in ending))
             released = {
                 name
@@ -192,7 +201,7 @@ class Gateway:
             if CatalogKind.INITIALIZE not in known:
                 continue  # it was never seen, so nothing of it was approved
             identity = msgspec.json.decode(known[CatalogKind.INITIALIZE], type=Identity)
-            lists = {kind: items_of(kind, known.get(kind, "[]")) for kind in LISTS}
+            lists: Lists = {kind: items_of(kind, known[kind]) for kind in LISTS if kind in known}
             upstream.remember(identity, lists, approved.get(upstream.definition.id, {}))
 
     def _listed(
@@ -209,7 +218,7 @@ class Gateway:
             registry.forget_views(registry.profiles_of(upstream.name))
         if changed or upstream.shelf.unsaved:
             self._hub.start(self._keep(upstream, changed))
-        self._hub.announce(upstream.name, changed | announced)
+        self._hub.announce(registry.profiles_of(upstream.name), changed | announced)
 
     async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
         identity = encode(upstream.identity)
@@ -245,15 +254,15 @@ class Gateway:
         else:
             self._emit("catalog.saved", profile=kept.profile.name)
 
-    def _announce(self, before: dict[str, Any], changed_servers: set[str]) -> None:
+    def _announce(self, before: Mapping[str, ProfileDefinition], changed_servers: set[str]) -> None:
         """After a reload: tell the clients whose profile shows something else now."""
         registry = self._hub.registry
-        for name in changed_servers & registry.upstreams.keys():
-            self._hub.announce(name, frozenset(LISTS))
-        for profile in registry.profiles.values():
-            if before and before.get(profile.name) != profile:
-                for server in [member.server for member in profile.members][:1]:
-                    self._hub.announce(server, frozenset(LISTS))
+        profiles = {
+            name for name, profile in registry.profiles.items() if before.get(name) != profile
+        }
+        for server in changed_servers:
+            profiles |= registry.profiles_of(server)
+        self._hub.announce(profiles, LISTS)
 
     async def _close(self) -> None:
         await self._hub.close()

@@ -56,5 +56,5 @@ async def _altered(database: Database, server_id: str) -> dict[str, tuple[str | 
     return {
         item.key: (approved.get(item.key), item.raw.decode())
         for item in items_of(CatalogKind.TOOLS, offered or "[]")
-        if approved and (item.key not in approved or differs(approved[item.key].encode(), item.raw))
+        if item.key not in approved or differs(approved[item.key].encode(), item.raw)
     }

@@ -78,7 +78,7 @@ async def add_server(database: Database, server: ServerDefinition) -> ServerDefi
 async def update_server(database: Database, name: str, server: ServerDefinition) -> None:
     """Replace what is stored under `name`; the server keeps its id and its places in profiles.
 
-    What is remembered of its lists goes with its program: another one has others.
+    What is remembered and approved of its lists goes with its program: another one has others.
     """
     server.checked()
     old = await get_server(database, name)
@@ -92,9 +92,8 @@ async def update_server(database: Database, name: str, server: ServerDefinition)
         )
         _require(cursor, "server", name)
         if server.program != old.program:
-            await writer.execute(
-                "DELETE FROM mcp_server_catalog_cache WHERE mcp_server_id = ?", (old.id,)
-            )
+            for table in ("mcp_server_catalog_cache", "approved_tools"):
+                await writer.execute(f"DELETE FROM {table} WHERE mcp_server_id = ?", (old.id,))
 
 
 async def set_values(database: Database, server: ServerDefinition) -> None:

@@ -56,13 +56,11 @@ def test_without_holding_a_change_is_told_once(first: dict[str, str], then: dict
 def test_what_a_server_adds_after_it_was_met_waits(
     first: dict[str, str], later: list[dict[str, str]]
 ) -> None:
-    approved = judge({}, items(first), hold=False, hold_new=True).approved
+    approved = judge({}, items(first), hold=False).approved
     for tools in later:
         verdict = judge(approved, items(tools), hold=False, hold_new=True)
-        assert set(verdict.added) == (
-            {n for n in tools if n not in approved} if approved else set()
-        )
-        assert verdict.approved.keys() == (approved.keys() if approved else tools.keys())
+        assert set(verdict.added) == tools.keys() - approved.keys()
+        assert verdict.approved.keys() == approved.keys() == first.keys()
         approved = verdict.approved
 
 
@@ -197,6 +195,21 @@ async def test_what_an_older_version_has_remembered_counts_as_approved(tmp_path:
         await running.kept("plain", "Other.")
         (altered,) = await altered_tools(running.database, await server_id(running))
         assert altered["approved"]["description"] == "Says it."
+
+
+@pytest.mark.parametrize("reloads", [0, 1])
+async def test_another_program_is_looked_at_anew(tmp_path: Path, reloads: int) -> None:
+    server = described(tmp_path, "Says it.")
+    async with gateway_of(tmp_path, server, options=HOLDING) as running:
+        await running.post(call("tools/list"))
+        await running.kept("plain", "Says it.")
+        (tmp_path / "echo.txt").write_text("Other.")
+        edited = replace(server, args=(*server.args, "--other"))
+        await queries.update_server(running.database, "plain", edited)
+        for _ in range(1 + reloads):
+            await running.gateway.reload()
+        assert "echo" in await names(running)
+        assert await use(running, "echo", a=1) == '{"a": 1}'
 
 
 async def server_id(running: Running) -> str:

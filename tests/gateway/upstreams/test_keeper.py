@@ -14,7 +14,9 @@ from typing import Any
 import anyio
 import pytest
 
+from local_mcp_gateway.gateway.catalog.approval import HELD
 from local_mcp_gateway.gateway.upstreams import keeper
+from local_mcp_gateway.service.approving import altered_tools, approve_tools
 from local_mcp_gateway.store.model import CatalogKind
 from tests.gateway.messages import HELLO, MODERN, call
 from tests.gateway.support import QUICK, Running, gateway_of, http, serve
@@ -246,6 +248,46 @@ ODD = {
     "a cursor that is a number": b'{"tools":[],"nextCursor":7}',
     "an item twice": b'{"tools":[{"name":"one"},{"name":"one","description":"Other."},7,{"name":7}]}',
 }
+
+
+async def test_a_server_that_showed_no_tools_at_first_cannot_slip_new_ones_in(
+    tmp_path: Path,
+) -> None:
+    options = replace(OFTEN, hold_new_tools=True)
+    server = Server()
+    tool = server.items["tools/list"].pop()
+    async with serve(server) as url:
+        kept = http("kept", url + "/mcp")
+        async with gateway_of(tmp_path, kept, options=options) as running:
+            assert await listed(running, "tools/list") == []
+            server.items["tools/list"] = [tool]
+            upstream = running.gateway._hub.registry.upstreams["kept"]
+            upstream.keeper.changed(frozenset({CatalogKind.TOOLS}))
+            assert (await running.heard("catalog.altered", tools=["one"]))["held"]
+            await running.kept("kept", '"one"')
+        async with gateway_of(tmp_path, kept, options=options) as running:
+            assert await listed(running, "tools/list") == []
+            refused = await (await running.post(call("tools/call", name="one"))).json()
+            assert refused["error"]["code"] == HELD
+            identity = running.gateway._hub.registry.upstreams["kept"].definition.id
+            (waiting,) = await altered_tools(running.database, identity)
+            assert waiting["approved"] is None
+            approved = {"name": "kept", "tools": {"one": waiting["offered"]}}
+            await approve_tools(running.database, approved)
+            await running.gateway.reload()
+            assert await listed(running, "tools/list") == ["one"]
+
+
+async def test_tools_that_could_not_be_had_at_first_are_no_new_ones(tmp_path: Path) -> None:
+    server = Server()
+    server.failing = {"tools/list"}
+    options = replace(OFTEN, hold_new_tools=True)
+    async with behind(tmp_path, server, options=options) as running:
+        assert await listed(running, "prompts/list") == ["ask"]
+        assert await listed(running, "tools/list") == []
+        server.failing = set()
+        await running.kept("kept", '"one"')
+        assert await listed(running, "tools/list") == ["one"]
 
 
 @pytest.mark.parametrize("odd", ODD)

@@ -41,7 +41,8 @@ def judge(
 ) -> Verdict:
     """Compare the tools that a server offers with the approved ones.
 
-    Without `hold` a person is only told, once: what is offered is approved with that.
+    Without `hold` a person is only told, once: what is offered is approved with that. `hold_new` is for
+    a server that was met before.
     """
     known = dict(approved)
     fresh: list[str] = []
@@ -55,7 +56,7 @@ def judge(
                 continue
         elif before is not None:
             continue
-        elif hold_new and approved:
+        elif hold_new:
             added.append(item.key)
             continue
         known[item.key] = item.raw

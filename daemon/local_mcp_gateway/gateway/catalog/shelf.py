@@ -36,10 +36,13 @@ class Shelf:
         """Approvals that the database does not have yet."""
         self._hold = hold
         self._hold_new = hold_new
+        self._met = False
+        """Whether the server has ever said which tools it has: only then is another one new."""
 
     def remember(self, lists: Lists, approved: Mapping[str, bytes]) -> tuple[str, ...]:
         """Take over what the database has; return the tools that are not as they were approved."""
-        self.lists, self.approved = lists, approved
+        self.lists, self.approved = {**dict.fromkeys(LISTS, ()), **lists}, approved
+        self._met = CatalogKind.TOOLS in lists
         return self._judge()
 
     def take(self, lists: Lists) -> News:
@@ -53,7 +56,9 @@ class Shelf:
         told = {
             item.key for item in lists[CatalogKind.TOOLS] if item.raw == known.get(item.key)
         } & self.held
-        return News(changed, tuple(name for name in self._judge() if name not in told))
+        news = News(changed, tuple(name for name in self._judge() if name not in told))
+        self._met = True
+        return news
 
     def approve(self, approved: Mapping[str, bytes]) -> bool:
         """Take over approvals that a person gave; tell whether another set of tools is held now."""
@@ -64,7 +69,9 @@ class Shelf:
 
     def _judge(self) -> tuple[str, ...]:
         tools = (self.lists or {}).get(CatalogKind.TOOLS, ())
-        verdict = judge(self.approved, tools, hold=self._hold, hold_new=self._hold_new)
+        verdict = judge(
+            self.approved, tools, hold=self._hold, hold_new=self._hold_new and self._met
+        )
         self.approved = verdict.approved
         self.unsaved.update(verdict.fresh)
         self.held = frozenset((verdict.altered if self._hold else ()) + verdict.added)

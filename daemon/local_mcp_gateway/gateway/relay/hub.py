@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Container, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -171,11 +171,11 @@ class Hub:
             s.subscriptions and s.streams and s.profile in profiles for s in self.sessions
         ) or any(known.subscriptions and known.profile in profiles for known in self.listeners)
 
-    def announce(self, server: str, kinds: frozenset[CatalogKind]) -> None:
-        """Tell the clients of a server's profiles that lists have changed."""
+    def announce(self, profiles: Container[str], kinds: Container[CatalogKind]) -> None:
+        """Tell the clients of these profiles that lists have changed."""
         for method, changed in LIST_CHANGED.items():
-            if kinds.intersection(changed):
-                self._broadcast(server, method, b"")
+            if any(kind in kinds for kind in changed):
+                self._broadcast(profiles, method, b"")
 
     def _notified(self, upstream: Upstream, method: str, params: bytes) -> None:
         if method in LIST_CHANGED:
@@ -183,10 +183,9 @@ class Hub:
         elif method == "notifications/resources/updated":
             self._updated(upstream.name, params)
         elif method not in {"notifications/cancelled", "notifications/progress"}:
-            self._broadcast(upstream.name, method, params)
+            self._broadcast(self.registry.profiles_of(upstream.name), method, params)
 
-    def _broadcast(self, server: str, method: str, params: bytes) -> None:
-        profiles = self.registry.profiles_of(server)
+    def _broadcast(self, profiles: Container[str], method: str, params: bytes) -> None:
         message = envelope.notification(method, params)
         for session in self.sessions:
             if session.profile not in profiles or not session.hears(method, params):
