@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from local_mcp_gateway.store.model import ServerDefinition
+from local_mcp_gateway.store import queries
+from local_mcp_gateway.store.model import Member, ProfileDefinition, ServerDefinition
 from tests.gateway.messages import HELLO, META, MODERN, call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
 from tests.gateway.using import ACCEPT, Stream, opened, posted, session, use
@@ -178,3 +181,75 @@ async def test_a_server_that_a_client_listens_to_is_not_idle(tmp_path: Path) -> 
             assert running.gateway._hub.watched(upstream)
         await running.heard("upstream.stopped")
         assert not running.gateway._hub.watched(upstream)
+
+
+async def unsubscribe(running: Running, headers: dict[str, str], path: str = "/mcp") -> None:
+    message = call("resources/unsubscribe", uri="watch://it")
+    assert (await (await running.post(message, path=path, **headers)).json())["result"] == {}
+
+
+@asynccontextmanager
+async def listening(running: Running, identity: str) -> AsyncIterator[Stream]:
+    message = call(
+        "subscriptions/listen",
+        identity,
+        notifications={"resourceSubscriptions": ["watch://it"]},
+        _meta=META,
+    )
+    headers = {"MCP-Protocol-Version": MODERN, "Mcp-Method": "subscriptions/listen", **ACCEPT}
+    async with running.http.post(running.url, json=message, headers=headers) as reply:
+        stream = Stream(reply)
+        assert (await stream.next())[1]["method"] == "notifications/subscriptions/acknowledged"
+        yield stream
+
+
+async def test_who_leaves_takes_nothing_from_who_listens_in_another_way(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, WATCHED) as running:
+        async with listening(running, "stays") as stream:
+            async with listening(running, "goes"):
+                pass
+            headers = await session(running)
+            await subscribe(running, headers)
+            await unsubscribe(running, headers)
+            assert await use(running, "who") == "watch://it"
+            await change(running)
+            assert (await stream.next())[1]["params"]["uri"] == "watch://it"
+        await running.wrote("still subscribed")
+        assert await use(running, "who") == ""
+
+
+async def test_who_leaves_takes_nothing_from_who_listens_in_another_profile(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, WATCHED) as running:
+        other = ProfileDefinition("other", members=(Member("watched"),))
+        await queries.add_profile(running.database, other)
+        await running.gateway.reload()
+        one = await session(running)
+        await subscribe(running, one)
+        hello = await running.post(HELLO, path="/mcp/other")
+        two = {"mcp_session_id": hello.headers["mcp-session-id"]}
+        message = call("resources/subscribe", uri="watch://it")
+        assert (await running.post(message, path="/mcp/other", **two)).status == 200
+        await unsubscribe(running, two, "/mcp/other")
+        assert await use(running, "who") == "watch://it"
+        await unsubscribe(running, one)
+        assert await use(running, "who") == ""
+
+
+async def test_a_session_that_ends_leaves_no_subscription_at_the_server(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, WATCHED) as running:
+        one, other = await session(running), await session(running)
+        for headers in (one, other):
+            await subscribe(running, headers)
+        await end(running, one)
+        assert await use(running, "who") == "watch://it"
+        await end(running, other)
+        await running.wrote("still subscribed")
+        assert await use(running, "who") == ""
+
+
+async def end(running: Running, headers: dict[str, str]) -> None:
+    named = {"Mcp-Session-Id": headers["mcp_session_id"]}
+    async with running.http.delete(running.url, headers=named) as reply:
+        assert reply.status == 200

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +24,14 @@ from local_mcp_gateway.gateway.protocol.envelope import (
     number_of,
 )
 from local_mcp_gateway.gateway.protocol.eras import modern_result
+from local_mcp_gateway.gateway.protocol.sse import Parser
 from local_mcp_gateway.gateway.relay.calls import COUNTED
 from local_mcp_gateway.gateway.relay.router import METHODS
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
 from tests.gateway.messages import HELLO, META, MODERN, call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
-from tests.gateway.using import session, use
+from tests.gateway.using import Stream, session, use
 
 PLAIN = stdio("plain", "plain.py")
 JSON = st.recursive(
@@ -230,3 +232,130 @@ async def test_another_program_under_a_servers_name_does_not_show_the_old_ones_t
         await running.gateway.reload()
         body = await (await running.post(call("tools/list"))).json()
         assert body["result"]["tools"] == []
+
+
+@pytest.fixture
+def complaints(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Return what libraries have complained of: each would be a traceback in the log."""
+
+    def found() -> list[str]:
+        gc.collect()  # a task whose exception nobody took is told when it is collected
+        return [record.getMessage() for record in caplog.records]
+
+    return found
+
+
+async def test_numbers_that_none_can_hold_are_refused_in_a_sentence(
+    running: Running, complaints: Callable[[], list[str]]
+) -> None:
+    headers = await session(running)
+    named = {"mcp_protocol_version": MODERN, "mcp_method": "tools/list"}
+    version, level = (f"io.modelcontextprotocol/{key}" for key in ("protocolVersion", "logLevel"))
+    versionless, levelled = (json.dumps({**META, key: 7}) for key in (version, level))
+    for body, more in (
+        (b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"x":1e999}}', {}),
+        (b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":1e999}}', {}),
+        (_listing(versionless.replace(": 7", ": 1e999")), named),
+        (_listing(levelled.replace(": 7", ": 1e999")), named),
+        (_listing("[1e999]"), {"mcp_protocol_version": "2027-01-01"}),
+    ):
+        status, answer = await raw(running, body, **more)
+        assert (status, answer["error"]["code"]) in {(400, -32602), (400, -32600)}, body
+    for params in (b"", b',"params":[]', b',"params":{"progressToken":1e999}'):
+        body = b'{"jsonrpc":"2.0","method":"notifications/progress"%s}' % params
+        assert (await raw(running, body, **headers))[0] == 202
+    assert complaints() == []
+
+
+def _listing(meta: str) -> bytes:
+    return b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":%s}}' % meta.encode()
+
+
+async def test_however_deep_a_message_is_nested_it_is_answered(
+    tmp_path: Path, complaints: Callable[[], list[str]]
+) -> None:
+    options = replace(QUICK, log_payloads=True)
+    async with gateway_of(tmp_path, PLAIN, options=options) as running:
+        await running.post(call("tools/list"))
+        named = {"mcp_protocol_version": MODERN, "mcp_method": "tools/list"}
+        meta = json.dumps(META).replace("{}", '{"x":DEEP}')
+        for depth in (300, 600, *range(880, 1010)):
+            deep = b"[" * depth + b"]" * depth
+            used = b'{"name":"echo","arguments":{"progressToken":%s}}' % deep
+            for body, more in (
+                (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%s}' % used, {}),
+                (b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"x":%s}}' % deep, {}),
+                (_listing(meta.replace("DEEP", deep.decode())), named),
+            ):
+                status, answer = await raw(running, body, **more)
+                assert status in {200, 400}
+                assert "result" in answer or answer["error"]["code"] in {-32602, -32700}
+    assert complaints() == []
+
+
+async def test_a_call_with_params_that_cannot_be_read_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        arguments = {"method": "roots/list"}
+        bad = call("tools/call", name="echo", arguments={"progressToken": 1}, _meta=None)
+        assert (await (await running.post(bad)).json())["error"]["code"] == -32602
+        asking = call("tools/call", name="ask", arguments=arguments)
+        headers = await session(running)
+        answer = await (await running.post(asking, **headers)).json()
+        assert "does not support roots" in answer["result"]["content"][0]["text"]
+
+
+async def test_an_answer_of_a_client_that_is_none_reaches_the_server_as_an_error(
+    running: Running,
+) -> None:
+    hello = call("initialize", protocolVersion="2025-06-18", capabilities={"roots": {}})
+    opened = await running.post(hello)
+    headers = {"mcp_session_id": opened.headers["mcp-session-id"]}
+    given: list[dict[str, Any]] = [{}, {"error": 5}, {"error": None, "result": {"roots": []}}]
+    for answer in given:
+        asking = call("tools/call", name="ask", arguments={"method": "roots/list"})
+        accepted = {"Accept": "application/json, text/event-stream"}
+        named = {"Mcp-Session-Id": headers["mcp_session_id"], **accepted}
+        async with running.http.post(running.url, json=asking, headers=named) as reply:
+            stream = Stream(reply)
+            _, question = await stream.next()
+            told = {"jsonrpc": "2.0", "id": question["id"], **answer}
+            assert (await running.post(told, **headers)).status == 202
+            _, told = await stream.next()
+        text = told["result"]["content"][0]["text"]
+        assert ("The client answered with" in text) is ("result" not in answer)
+        assert ("roots" in text) is ("result" in answer)
+
+
+async def test_what_may_not_stand_in_a_batch_is_refused_there(running: Running) -> None:
+    hello = call("initialize", protocolVersion="2025-03-26", capabilities={})
+    opened = await running.post(hello)
+    headers = {"mcp_session_id": opened.headers["mcp-session-id"]}
+    odd = [call("initialize", 1), call("ping", None), {"id": 3}, call("ping", 4), 5]
+    answers = await (await running.post(odd[:-1], **headers)).json()
+    codes = [answer.get("error", {}).get("code") for answer in answers]
+    assert codes == [-32600, -32600, -32600, None]
+    assert (await running.post(odd, **headers)).status == 400
+    assert (await running.post([call("ping")] * 10_000, **headers)).status == 400
+
+
+async def test_a_legacy_client_is_refused_what_any_client_is(
+    running: Running, complaints: Callable[[], list[str]]
+) -> None:
+    base = running.url.removesuffix("/mcp")
+    async with running.http.get(base + "/sse") as legacy:
+        stream = Parser(10**6)
+        (named,) = stream.feed(await legacy.content.readuntil(b"\r\n\r\n"))
+        url = base + named.data.decode()
+        for body, status in (
+            (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', 400),
+            (b'{"id":1}', 400),
+            (b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":1e999}', 202),
+        ):
+            kind = {"Content-Type": "application/json"}
+            async with running.http.post(url, data=body, headers=kind) as reply:
+                assert reply.status == status
+        (answer,) = stream.feed(await legacy.content.readuntil(b"\r\n\r\n"))
+        assert json.loads(answer.data)["error"]["code"] == -32602
+    assert complaints() == []

@@ -30,9 +30,9 @@ def use(identity: Any, name: str, arguments: dict[str, Any]) -> None:
         send(bytes.fromhex(arguments["hex"]).replace(b"ID", str(identity).encode()))
         return
     if name == "deaf":  # read no more, and live on
+        os.close(0)
         if arguments.get("answer"):
             send(answer(identity, {"content": [{"type": "text", "text": "deaf"}]}))
-        os.close(0)
         time.sleep(600)
     if name == "pester":  # ask without end, and never read what is answered
         for number in range(10**9):

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from local_mcp_gateway.gateway.catalog.template import Template
-from local_mcp_gateway.gateway.protocol.envelope import edit, encode
+from local_mcp_gateway.gateway.protocol.envelope import decode_batch, edit, encode, member
 from local_mcp_gateway.store.model import CatalogKind, Prefix, ProfileDefinition, ToolSetting
 
 SEPARATOR: Final = "__"
@@ -227,6 +227,18 @@ def _shown(kind: CatalogKind, item: Item, name: str, setting: ToolSetting | None
     if setting is not None and setting.description is not None:
         changes["description"] = encode(setting.description)
     return edit(item.raw, changes) if changes else item.raw
+
+
+def with_uri(result: bytes | memoryview, key: str, uri: str) -> bytes:
+    """Return a resource's contents under the address that the client knows."""
+    contents = member(result, "contents")
+    if not contents:
+        return bytes(result)
+    items = [
+        edit(item, {"uri": encode(uri)}) if member(item, "uri") == encode(key) else bytes(item)
+        for item in decode_batch(contents)
+    ]
+    return edit(result, {"contents": b"[" + b",".join(items) + b"]"})
 
 
 def uri_prefix(server: str) -> str:

@@ -148,8 +148,7 @@ class Session:
         """Take the client's answer to one of our requests; a stray one is let go."""
         future = self.asked.get(bytes(message.id))
         if future is not None and not future.done():
-            failed = len(message.error) > 0
-            future.set_result(Answer(bytes(message.error if failed else message.result), failed))
+            future.set_result(envelope.answer_in(message, "client"))
 
     def cancel(self, params: bytes) -> None:
         """Cancel the request that a `notifications/cancelled` names, if it still runs."""
@@ -175,7 +174,8 @@ class Session:
 class Sessions:
     """All sessions by id. The oldest idle ones go when there are too many."""
 
-    def __init__(self) -> None:
+    def __init__(self, left: Callable[[Session], None]) -> None:
+        self._left = left
         self._sessions: dict[str, Session] = {}
         self._budget = Budget()
         self._looked = time.monotonic()
@@ -216,8 +216,9 @@ class Sessions:
 
     def close(self, session: Session) -> None:
         """End a session: its client said goodbye."""
-        self._sessions.pop(session.id, None)
-        session.end()
+        if self._sessions.pop(session.id, None) is not None:
+            session.end()
+            self._left(session)
 
     def _forget_idle(self) -> None:
         """Forget who has not been heard for a day; of too many, the one that is silent for longest."""

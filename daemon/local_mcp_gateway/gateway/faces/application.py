@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.relay.hub import Hub
 
 JSON: Final = "application/json"
-ID_STARTS: Final = frozenset(b'"-0123456789'[i : i + 1] for i in range(12))
 BRIDGE: Final = "local-mcp-gateway-bridge"
 """The header of `local-mcp-gateway stdio`, whose client has no headers to send."""
 OWN: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
@@ -88,7 +87,11 @@ class Faces:
             session = self._hub.sessions.of_stream(visit.path.removeprefix("/messages/"))
             if session is None or session.mail is None:
                 await visit.plain(404, failure(INVALID_REQUEST, "Session not found"))
-            elif (message := await self._decoded(visit)) is not None:
+            elif (message := await self._decoded(visit)) is None:
+                return
+            elif (fault := _fault(visit.headers, message)) is not None:
+                await visit.plain(*fault)
+            else:
                 await visit.empty(202)
                 take(self._hub, session, session.mail, message)
         elif (profile := self._profile(visit.path)) is None:
@@ -157,12 +160,19 @@ class Faces:
         message = await self._decoded(visit, profile)
         if message is None:
             return
+        try:
+            serving = self._taken(profile, message, visit)
+        except envelope.MALFORMED as error:
+            answer = failure(envelope.INVALID_PARAMS, f"Invalid params: {error}")
+            serving = visit.reply(400, response(message.id, answer))
+        await serving
+
+    def _taken(self, profile: str, message: Envelope, visit: Visit) -> Awaitable[None]:
         if (fault := _fault(visit.headers, message)) is not None:
-            await visit.plain(*fault)
-        elif eras.is_modern(visit.headers, message):
-            await self._post_modern(profile, message, visit)
-        else:
-            await self._post_handshake(profile, message, visit)
+            return visit.plain(*fault)
+        if eras.is_modern(visit.headers, message):
+            return self._post_modern(profile, message, visit)
+        return self._post_handshake(profile, message, visit)
 
     def _post_modern(self, profile: str, message: Envelope, visit: Visit) -> Awaitable[None]:
         if not message.is_request:
@@ -261,10 +271,8 @@ class Faces:
 
 def _fault(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] | None:
     """Return the status and error of a message that cannot be served at all."""
-    if message.jsonrpc != "2.0" or not (message.method or message.id):
-        return 400, failure(INVALID_REQUEST, "This is no JSON-RPC 2.0 message")
-    if message.method and message.id and bytes(message.id)[:1] not in ID_STARTS:
-        return 400, failure(INVALID_REQUEST, "The id of a request is a string or a number")
+    if (why := message.fault) is not None:
+        return 400, failure(INVALID_REQUEST, why)
     kind = headers.get("content-type", JSON)
     if kind != JSON and kind.partition(";")[0].strip().lower() != JSON:
         return 415, failure(INVALID_REQUEST, "Content-Type must be application/json")

@@ -39,7 +39,7 @@ async def serve_batch(hub: Hub, profile: str, body: bytes, visit: Visit) -> None
     session = hub.sessions.find(visit.headers.get("mcp-session-id", ""), profile)
     messages = _messages(body)
     if session is None or session.version != REVISION or not messages:
-        text = f"Only a session of {REVISION} takes batches, and an empty one is none"
+        text = f"Only a session of {REVISION} takes batches, of 1 to {MOST_MESSAGES} messages"
         await visit.plain(400, failure(INVALID_REQUEST, text))
         return
     answers = await asyncio.gather(*(_one(hub, session, message) for message in messages))
@@ -59,6 +59,8 @@ def _messages(body: bytes) -> list[Envelope]:
 
 
 async def _one(hub: Hub, session: Session, message: Envelope) -> bytes | None:
+    if (why := message.fault) is not None:
+        return response(b"null", failure(INVALID_REQUEST, why))
     if not message.is_request:
         hub.took(session.profile, session, message)
         return None

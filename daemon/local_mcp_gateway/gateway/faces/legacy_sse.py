@@ -87,8 +87,12 @@ async def serve_sse(hub: Hub, profile: str, root: str, visit: Visit) -> None:
 def take(hub: Hub, session: Session, mail: Mail, message: Envelope) -> None:
     """Take a posted message; what it is answered with goes to the stream."""
     if message.method == "initialize" and message.is_request:
-        session.introduce(bytes(message.params))
-        mail.put(response(message.id, hub.hello(session)))
+        try:
+            session.introduce(bytes(message.params))
+            answer = hub.hello(session)
+        except envelope.MALFORMED as error:
+            answer = failure(envelope.INVALID_PARAMS, f"Invalid params: {error}")
+        mail.put(response(message.id, answer))
     elif message.is_request:
         hub.start(_answer_in_stream(hub, session, mail, message))
     else:

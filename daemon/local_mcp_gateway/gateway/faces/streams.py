@@ -39,12 +39,12 @@ async def listen(hub: Hub, profile: str, message: Envelope, visit: Visit) -> Non
     listener = Listener(profile, bytes(message.id), wanted)
     listener.acknowledge()
     hub.listeners.add(listener)
-    uris = await hub.subscribe(profile, wanted.resource_subscriptions)
     try:
+        await hub.subscribe(profile, listener.subscriptions)
         await stream(visit, listener.following, hub.options.keepalive_s)
     finally:
         hub.listeners.discard(listener)
-        hub.unsubscribe_soon(profile, uris)
+        hub.unsubscribe_soon(profile, listener.subscriptions)
 
 
 async def serve_stream(hub: Hub, session: Session, visit: Visit) -> None:

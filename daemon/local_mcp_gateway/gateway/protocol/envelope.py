@@ -24,6 +24,7 @@ CANCELLED: Final = 0
 MALFORMED: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 """What decoding raises: no JSON, of another shape, nested beyond reason, or not UTF-8."""
 MOST_DIGITS: Final = 18
+ID_STARTS: Final = frozenset(b'"-0123456789'[i : i + 1] for i in range(12))
 _RAW = msgspec.Raw(b"")
 
 
@@ -44,6 +45,15 @@ class Envelope(msgspec.Struct, gc=False):
     def is_request(self) -> bool:
         """Whether somebody waits for an answer to this."""
         return bool(self.method) and len(self.id) > 0
+
+    @property
+    def fault(self) -> str | None:
+        """Return why this is no message that a client may send, or None."""
+        if self.jsonrpc != "2.0" or not (self.method or self.id):
+            return "This is no JSON-RPC 2.0 message"
+        if self.method and self.id and bytes(self.id)[:1] not in ID_STARTS:
+            return "The id of a request is a string or a number"
+        return None
 
     @property
     def is_notification(self) -> bool:
@@ -119,18 +129,18 @@ def number_of(raw: bytes | msgspec.Raw) -> int:
     return int(digits) if len(digits) <= MOST_DIGITS and digits.isdigit() else 0
 
 
-def answer_in(message: Envelope) -> Answer:
-    """Return what a message answers. A server that says neither result nor error has failed."""
+def answer_in(message: Envelope, who: str = "server") -> Answer:
+    """Return what a message answers. Who says neither result nor error has failed."""
     error = bytes(message.error)
     if error[:1] == b"{":
         return Answer(error, failed=True)
     if error and error != b"null":
         shown = error[:100].decode("utf-8", "replace")
         return failure(
-            INTERNAL_ERROR, f"The server answered with an error that is no object: {shown}"
+            INTERNAL_ERROR, f"The {who} answered with an error that is no object: {shown}"
         )
     if not message.result:
-        return failure(INTERNAL_ERROR, "The server answered with neither a result nor an error")
+        return failure(INTERNAL_ERROR, f"The {who} answered with neither a result nor an error")
     return Answer(bytes(message.result))
 
 

@@ -21,6 +21,7 @@ from local_mcp_gateway.gateway.protocol.envelope import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
+    MALFORMED,
     METHOD_NOT_FOUND,
     PARSE_ERROR,
     Answer,
@@ -240,7 +241,7 @@ def _says(result: bytes, key: str) -> bool:
         return False
     try:
         return key in decode_members(result)
-    except msgspec.DecodeError:
+    except MALFORMED:
         return True
 
 

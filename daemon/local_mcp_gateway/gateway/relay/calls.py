@@ -20,6 +20,7 @@ MOST_WAITING: Final = 10_000
 COUNTED: Final = frozenset(
     {
         "completion/complete",
+        "initialize",
         "logging/setLevel",
         "ping",
         "prompts/get",
@@ -53,7 +54,7 @@ def payload(body: bytes) -> str:
         return f"[{len(body)} bytes: too much to be kept]"
     try:
         text = json.dumps(redact(json.loads(body)), ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         text = redact_text(body[:LONGEST_PAYLOAD].decode("utf-8", "replace"))
     return text[:LONGEST_PAYLOAD]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Container, Coroutine
+from collections.abc import Collection, Container, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.gateway.alarms import Alarms
-from local_mcp_gateway.gateway.catalog.union import uri_prefix
 from local_mcp_gateway.gateway.clients.access import Doorkeeper
 from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
+from local_mcp_gateway.gateway.clients.subscribers import Subscribers, addresses_of
 from local_mcp_gateway.gateway.protocol import envelope, eras
 from local_mcp_gateway.gateway.protocol.envelope import (
     Answer,
@@ -65,10 +65,11 @@ class Hub:
         self.calls = calls
         self.doorkeeper = Doorkeeper(options.allowed_hosts, options.allowed_origins)
         self.registry = Registry(options.list_timeout_s)
-        self.sessions = Sessions()
+        self.sessions = Sessions(self._left)
         self.listeners: set[Listener] = set()
         self.alarms = Alarms(TICK_S)
-        self.router = _router(self.registry, self.sessions, tracer)
+        self._subscribers = Subscribers(self.sessions, self.listeners)
+        self.router = _router(self.registry, self.sessions, self._subscribers, tracer)
         self.stopping = False
         self._tokens = Tokens()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -93,8 +94,7 @@ class Hub:
                 with suppress(*envelope.MALFORMED):  # it names no request
                     session.cancel(params)
         elif message.method == "notifications/progress":
-            with suppress(*envelope.MALFORMED):
-                self.start(self._tokens.told(params))
+            self.start(self._tokens.told(params))
         elif message.method != "notifications/initialized":
             for upstream in self.registry.members(profile):
                 self.start(upstream.notify(message.method, params))
@@ -153,13 +153,10 @@ class Hub:
 
     def connected(self, upstream: Upstream) -> None:
         """Tell a server that came back what clients still watch, and which log messages they want."""
-        watched = {
-            (session.profile, uri) for session in self.sessions for uri in session.subscriptions
-        } | {(known.profile, uri) for known in self.listeners for uri in known.subscriptions}
-        for profile, uri in watched:
-            if profile in self.registry.profiles_of(upstream.name):
-                self.start(self.router.subscribe_again(upstream, profile, uri))
-        level = self.sessions.least_level(self.registry.profiles_of(upstream.name))
+        profiles = self.registry.profiles_of(upstream.name)
+        for profile, uri in self._subscribers.wanted(profiles):
+            self.start(self.router.subscribe_again(upstream, profile, uri))
+        level = self.sessions.least_level(profiles)
         logs = upstream.identity is not None and "logging" in upstream.identity.capabilities
         if level is not None and logs:
             self.start(upstream.call(Call("logging/setLevel", encode({"level": level}), SILENT)))
@@ -202,7 +199,7 @@ class Hub:
         """Tell who has subscribed to this resource, under the URI that each of them knows."""
         uri = decode_target(params).uri or ""
         profiles = self.registry.profiles_of(server)
-        for known in (uri, uri_prefix(server) + uri):
+        for known in addresses_of(server, uri):
             told = edit(params, {"uri": encode(known)}) if known != uri else params
             message = envelope.notification("notifications/resources/updated", told)
             for session in self.sessions:
@@ -226,14 +223,18 @@ class Hub:
         who = "Several clients could" if able else "No client is there to"
         return failure(envelope.METHOD_NOT_FOUND, f"{who} answer {method}")
 
-    async def subscribe(self, profile: str, uris: tuple[str, ...]) -> tuple[str, ...]:
-        """Subscribe at the servers for a stateless client; return what may be given back."""
+    async def subscribe(self, profile: str, uris: Collection[str]) -> None:
+        """Subscribe at the servers for a stateless client."""
         for uri in uris:
             params = encode({"uri": uri})
             await self.router.handle(Request(profile, "resources/subscribe", params, SILENT))
-        return uris
 
-    def unsubscribe_soon(self, profile: str, uris: tuple[str, ...]) -> None:
+    def _left(self, session: Session) -> None:
+        """Give up what a session that has ended was subscribed to."""
+        if not self.stopping:
+            self.unsubscribe_soon(session.profile, session.subscriptions)
+
+    def unsubscribe_soon(self, profile: str, uris: Collection[str]) -> None:
         """Give up subscriptions that no client holds any more."""
         for uri in uris:
             params = encode({"uri": uri})
@@ -282,12 +283,14 @@ class Hub:
         }
 
 
-def _router(registry: Registry, sessions: Sessions, tracer: Tracer | None) -> Router:
+def _router(
+    registry: Registry, sessions: Sessions, subscribers: Subscribers, tracer: Tracer | None
+) -> Router:
     if tracer is None:
-        return Router(registry, sessions)
+        return Router(registry, sessions, subscribers)
     from local_mcp_gateway.gateway.relay.tracing import TracedRouter
 
-    return TracedRouter(registry, sessions, tracer)
+    return TracedRouter(registry, sessions, subscribers, tracer)
 
 
 def _error_text(answer: Answer) -> str:

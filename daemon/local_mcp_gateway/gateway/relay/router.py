@@ -13,11 +13,12 @@ import msgspec
 
 from local_mcp_gateway.gateway.catalog.approval import HELD, refusal
 from local_mcp_gateway.gateway.catalog.mirrored import fault, headers_for
-from local_mcp_gateway.gateway.catalog.union import Route, View, uri_prefix
+from local_mcp_gateway.gateway.catalog.union import Route, View, uri_prefix, with_uri
 from local_mcp_gateway.gateway.clients.sessions import LEVELS, Session, Sessions
 from local_mcp_gateway.gateway.protocol import envelope, eras
 from local_mcp_gateway.gateway.protocol.envelope import (
     INVALID_PARAMS,
+    INVALID_REQUEST,
     METHOD_NOT_FOUND,
     Answer,
     Target,
@@ -34,6 +35,7 @@ from local_mcp_gateway.gateway.upstreams.connection import SILENT
 from local_mcp_gateway.store.model import CatalogKind, Prefix
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.clients.subscribers import Subscribers
     from local_mcp_gateway.gateway.relay.registry import Registry
     from local_mcp_gateway.gateway.upstreams.upstream import Upstream
 
@@ -57,9 +59,10 @@ class Request(msgspec.Struct, eq=False):
 class Router:
     """Answers requests. It holds nothing of its own."""
 
-    def __init__(self, registry: Registry, sessions: Sessions) -> None:
+    def __init__(self, registry: Registry, sessions: Sessions, subscribers: Subscribers) -> None:
         self._registry = registry
         self._sessions = sessions
+        self._subscribers = subscribers
         self.parking = Parking()
 
     async def handle(self, request: Request) -> Answer:
@@ -69,9 +72,13 @@ class Router:
         handler = METHODS.get(request.method, Router._other)
         try:
             answer = await handler(self, request)
-        except msgspec.DecodeError as error:
+        except envelope.MALFORMED as error:
             return failure(INVALID_PARAMS, f"Invalid params: {error}")
         return eras.modern_result(answer, request.method) if request.modern else answer
+
+    async def _initialize(self, _: Request) -> Answer:
+        """Refuse: what begins a session is answered before it comes here, and stands in no batch."""
+        return failure(INVALID_REQUEST, "initialize stands alone, and begins a session")
 
     async def _ping(self, _: Request) -> Answer:
         return envelope.success({})
@@ -138,15 +145,17 @@ class Router:
         if not routes:
             return failure(envelope.RESOURCE_NOT_FOUND, f"Resource not found: {uri}", {"uri": uri})
         answer = Answer(b"{}")
-        if request.method == "resources/unsubscribe" and self._others_want(request, uri):
-            return envelope.success({})
+        if request.session is not None and request.method == "resources/unsubscribe":
+            request.session.subscriptions.discard(uri)
         for route in routes:
+            if request.method == "resources/unsubscribe" and self._stays(route):
+                return envelope.success({})
             changed = route.key != uri
             params = edit(request.params, {"uri": encode(route.key)}) if changed else request.params
             answer = await self._forward(request, route, params, whole=changed)
             if not answer.failed:
                 self._note_subscription(request)
-                return _with_uri(answer, route.key, uri) if changed else answer
+                return Answer(with_uri(answer.body, route.key, uri)) if changed else answer
         return answer
 
     def _uri_routes(self, view: View, uri: str) -> list[Route]:
@@ -175,14 +184,12 @@ class Router:
                 params = encode({"uri": route.key})
                 await upstream.call(Call("resources/subscribe", params, SILENT))
 
-    def _others_want(self, request: Request, uri: str) -> bool:
-        """Whether another client of the profile is subscribed: then the server must go on telling."""
-        if request.session is not None:
-            request.session.subscriptions.discard(uri)
-        return any(
-            uri in session.subscriptions and session.profile == request.profile
-            for session in self._sessions
-        )
+    def _stays(self, route: Route) -> bool:
+        """Whether a server must go on telling of a resource, or is not there to be told otherwise."""
+        upstream = self._registry.upstreams.get(route.server)
+        profiles = self._registry.profiles_of(route.server)
+        gone = upstream is None or not upstream.connected
+        return gone or self._subscribers.watch(route.server, route.key, profiles)
 
     def _note_subscription(self, request: Request) -> None:
         if request.method == "resources/subscribe" and request.session and request.target:
@@ -268,18 +275,6 @@ class Router:
         return await self.parking.begin(caller, lambda parked: forward(parked, params))
 
 
-def _with_uri(answer: Answer, key: str, uri: str) -> Answer:
-    """Write the URI that the client knows into the contents of a resource that it read."""
-    contents = member(answer.body, "contents")
-    if not contents:
-        return answer
-    items = [
-        edit(item, {"uri": encode(uri)}) if member(item, "uri") == encode(key) else bytes(item)
-        for item in envelope.decode_batch(contents)
-    ]
-    return Answer(edit(answer.body, {"contents": b"[" + b",".join(items) + b"]"}))
-
-
 LIST_METHODS: Final = {
     "tools/list": CatalogKind.TOOLS,
     "resources/list": CatalogKind.RESOURCES,
@@ -287,6 +282,7 @@ LIST_METHODS: Final = {
     "prompts/list": CatalogKind.PROMPTS,
 }
 METHODS: Final[dict[str, Callable[[Router, Request], Awaitable[Answer]]]] = {
+    "initialize": Router._initialize,  # noqa: SLF001
     "server/discover": Router._discover,  # noqa: SLF001
     "ping": Router._ping,  # noqa: SLF001  the table of this very class
     **dict.fromkeys(LIST_METHODS, Router._list),  # noqa: SLF001

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.gateway.catalog.union import Route
     from local_mcp_gateway.gateway.clients.sessions import Sessions
+    from local_mcp_gateway.gateway.clients.subscribers import Subscribers
     from local_mcp_gateway.gateway.protocol.envelope import Answer
     from local_mcp_gateway.gateway.relay.registry import Registry
 
@@ -44,8 +45,14 @@ TARGETS: Final = {
 class TracedRouter(Router):
     """Answers requests as the router does, and makes spans of them."""
 
-    def __init__(self, registry: Registry, sessions: Sessions, tracer: trace.Tracer) -> None:
-        super().__init__(registry, sessions)
+    def __init__(
+        self,
+        registry: Registry,
+        sessions: Sessions,
+        subscribers: Subscribers,
+        tracer: trace.Tracer,
+    ) -> None:
+        super().__init__(registry, sessions, subscribers)
         self._tracer = tracer
 
     async def handle(self, request: Request) -> Answer:

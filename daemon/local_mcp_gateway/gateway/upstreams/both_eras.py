@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.protocol import eras
-from local_mcp_gateway.gateway.protocol.envelope import INVALID_REQUEST
+from local_mcp_gateway.gateway.protocol.envelope import INVALID_REQUEST, decode_target, encode
 from local_mcp_gateway.gateway.upstreams.call import Call
 from local_mcp_gateway.gateway.upstreams.connection import SILENT, identity_of_discover
 from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
@@ -35,6 +35,10 @@ OPENING_S: Final = 30.0
 
 def _discover() -> Call:
     return Call("server/discover", eras.to_modern(b""), SILENT)
+
+
+def _about(method: str, uri: str) -> Call:
+    return Call(method, encode({"uri": uri}), SILENT)
 
 
 class StatelessChild(StdioConnection):
@@ -66,7 +70,7 @@ class StdioServer(StdioConnection):
         self._alone = False
         """Whether no second child could be had."""
         self._opening = asyncio.Lock()
-        self._watched: dict[bytes, Call] = {}
+        self._watched: set[str] = set()
 
     async def handshake(self) -> None:
         """Say `initialize`; what was found out about the same release before still holds."""
@@ -91,15 +95,17 @@ class StdioServer(StdioConnection):
 
     async def _repeat(self, call: Call, answer: Answer) -> None:
         """Do at the second child what concerns both: subscriptions, and whether they are alive."""
+        uri = decode_target(call.params).uri or "" if call.params else ""
         if call.method == "resources/subscribe" and not answer.failed:
-            self._watched[call.params] = call
+            self._watched.add(uri)
         elif call.method == "resources/unsubscribe":
-            self._watched.pop(call.params, None)
+            self._watched.discard(uri)
         elif call.method != "ping":
             return
         if self._second is not None and self._second.lost is None:
+            also = _discover() if call.method == "ping" else _about(call.method, uri)
             with suppress(UpstreamLost):
-                await self._second.request(_discover() if call.method == "ping" else call)
+                await self._second.request(also)
 
     async def _stateless(self) -> StatelessChild | None:
         """Return the second child, started if need be; None when the first one serves both eras."""
@@ -131,8 +137,8 @@ class StdioServer(StdioConnection):
             reason = str(error) or f"no answer within {OPENING_S:g} s"
             self._events.wrote(f"no second child for stateless clients: {reason}")
             return
-        for call in tuple(self._watched.values()):
-            await second.request(call)
+        for uri in tuple(self._watched):
+            await second.request(_about("resources/subscribe", uri))
         self._second = second
         self.start(self._tell_lost(second))
 

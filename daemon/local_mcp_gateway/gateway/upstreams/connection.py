@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from local_mcp_gateway.gateway.protocol import eras
-from local_mcp_gateway.gateway.protocol.envelope import Answer, decode_any, encode, failure
+from local_mcp_gateway.gateway.protocol.envelope import (
+    MALFORMED,
+    Answer,
+    decode_any,
+    encode,
+    failure,
+)
 from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
 
 if TYPE_CHECKING:
@@ -134,7 +140,10 @@ def identity_of_discover(answer: Answer) -> Identity | None:
 
 
 def _result(answer: Answer, method: str) -> dict[str, object]:
-    value = decode_any(answer.body)
+    try:
+        value = decode_any(answer.body)
+    except MALFORMED as error:
+        raise UpstreamLost(f"the server answered {method} with junk: {error}") from None
     if answer.failed or not isinstance(value, dict):
         text = value.get("message") if isinstance(value, dict) else value
         raise UpstreamLost(f"the server refused {method}: {text}")

@@ -76,6 +76,8 @@ class SseConnection(Mux):
             ):
                 if reply.status >= 300:
                     raise UpstreamLost(_refusal(reply))
+        except TimeoutError:
+            raise UpstreamLost(f"it took no message within {POST_TIMEOUT_S:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamLost(str(error) or type(error).__name__) from None
 

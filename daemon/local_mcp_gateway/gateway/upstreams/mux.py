@@ -73,8 +73,8 @@ class Mux(ABC):
         number = self._next
         identity = b"%d" % number
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._calls[number] = future, call
         params = self._translated(call, call.prepared(identity))
+        self._calls[number] = future, call
         try:
             await self.send(envelope.request(identity, call.method, params))
             return await future

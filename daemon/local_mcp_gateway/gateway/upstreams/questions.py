@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from local_mcp_gateway.gateway.protocol.envelope import (
+    MALFORMED,
     Answer,
     Envelope,
     decode_members,
@@ -56,9 +57,9 @@ class Tokens:
 
     async def told(self, params: bytes) -> None:
         """Pass progress that a client tells to the server that waits for it; other is let go."""
-        if (found := self._known.get(progress_token(params))) is not None:
-            token, notify = found
-            with suppress(UpstreamLost):
+        with suppress(UpstreamLost, *MALFORMED):
+            if (found := self._known.get(progress_token(params))) is not None:
+                token, notify = found
                 await notify("notifications/progress", edit(params, {"progressToken": token}))
 
 

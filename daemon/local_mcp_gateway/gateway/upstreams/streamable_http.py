@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 ACCEPT: Final = "application/json, text/event-stream"
 JSON: Final = "application/json"
+POST_ONLY_S: Final = 30.0
+"""How long a server may take to accept what nobody answers."""
 
 
 class HttpConnection:
@@ -148,7 +150,8 @@ class HttpConnection:
         call.served_modern = True
         if not call.modern:
             params = eras.to_modern(params, call.caller.capabilities, call.caller.log_level)
-        headers = {**self._modern_headers, "Mcp-Method": call.method, **dict(call.headers)}
+        method = eras.encode_header(call.method)
+        headers = {**self._modern_headers, "Mcp-Method": method, **dict(call.headers)}
         if call.key is not None:
             headers["Mcp-Name"] = eras.encode_header(call.key)
         body = envelope.request(identity, call.method, params)
@@ -211,8 +214,11 @@ class HttpConnection:
 
     async def _post_only(self, message: bytes) -> None:
         """Post what nobody answers; a server that does not take it is found out by the next call."""
-        with suppress(UpstreamLost):
-            async with asyncio.timeout(30), self._wire.posting(message, self._session or {}):
+        with suppress(UpstreamLost, TimeoutError):
+            async with (
+                asyncio.timeout(POST_ONLY_S),
+                self._wire.posting(message, self._session or {}),
+            ):
                 pass
 
     async def _get_stream(self, headers: dict[str, str]) -> None:

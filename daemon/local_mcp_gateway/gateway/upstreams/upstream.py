@@ -97,6 +97,11 @@ class Upstream:
         return self.definition.name
 
     @property
+    def connected(self) -> bool:
+        """Whether the server is there just now."""
+        return self._connection is not None
+
+    @property
     def pid(self) -> int | None:
         """Return the process id of a running child, else None."""
         return getattr(self._connection, "pid", None)
