@@ -1,6 +1,7 @@
 """A stdio server of 2025-03-26 that asks its client something in its tool `ask`, and answers in batches.
 
-It waits for progress, takes its question back when `call_off` is set, and then answers the call.
+It waits for progress, takes its question back when `call_off` is set, and then answers the call. With
+`later` it answers the call at once, and asks after that.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ def answered(identity: Any, result: Any) -> dict[str, Any]:
 
 def take(message: dict[str, Any]) -> None:
     method, identity = message.get("method"), message.get("id")
-    if method is None:
+    if method is None and asked["params"]["arguments"].get("later"):
+        told = {**message.get("result", {}), **message.get("error", {})}
+        print("told", json.dumps(told), file=sys.stderr, flush=True)
+    elif method is None:
         send(answered(asked["id"], text(message.get("result", message.get("error")))))
     elif method == "notifications/progress":
         print("progress", json.dumps(message["params"]), file=sys.stderr, flush=True)
@@ -52,7 +56,11 @@ def take(message: dict[str, Any]) -> None:
         send(NEWS, answered(identity, {"tools": [{"name": "ask", "inputSchema": {}}]}))
     elif method == "tools/call":
         asked.update(message)
-        send(NEWS, QUESTION)
+        if message["params"]["arguments"].get("later"):
+            send(answered(identity, text("later")))
+            send(QUESTION)
+        else:
+            send(NEWS, QUESTION)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from typing import Any
 import anyio
 import pytest
 
+from local_mcp_gateway.gateway.clients import sessions
 from tests.gateway.messages import HELLO, call
 from tests.gateway.servers import asking
 from tests.gateway.support import Running, gateway_of, http, serve, stdio
-from tests.gateway.using import Stream, posted
+from tests.gateway.using import Stream, opened, posted, use
 
 
 class Asking:
@@ -143,3 +144,82 @@ async def test_progress_goes_back_under_the_token_of_the_server(tmp_path: Path) 
             await running.post(note, **session)
             line = await running.wrote("progress ")
             assert json.loads(line.removeprefix("progress ")) == {**params, "progressToken": 7}
+
+
+@asynccontextmanager
+async def asked_later(
+    running: Running, headers: dict[str, str]
+) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Let the server ask after its call was answered; yield the question, as this client got it."""
+    async with opened(running, headers) as stream:
+        await use(running, "ask", later=True)
+        identity, message = await stream.next()
+        while message["method"] == "notifications/message":  # it was met
+            identity, message = await stream.next()
+        assert message["method"] == "elicitation/create"
+        yield identity or "", message
+
+
+async def able(running: Running) -> dict[str, str]:
+    """Return the session of a client that can be asked."""
+    params = {**HELLO["params"], "capabilities": {"elicitation": {}}}
+    hello = await running.post({**HELLO, "params": params})
+    return {"mcp_session_id": hello.headers["mcp-session-id"]}
+
+
+async def told(running: Running) -> Any:
+    """Return what the server was told in answer to its question."""
+    return json.loads((await running.wrote("told ")).removeprefix("told "))
+
+
+async def test_a_question_outside_of_any_call_goes_to_the_client_that_listens(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, stdio("asking", "asking.py")) as running:
+        headers = await able(running)
+        async with asked_later(running, headers) as (_, message):
+            reply = {"jsonrpc": "2.0", "id": message["id"], "result": {"action": "accept"}}
+            await running.post(reply, **headers)
+            assert await told(running) == {"action": "accept"}
+
+
+async def test_a_server_is_told_when_nobody_or_more_than_one_can_be_meant(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("asking", "asking.py")) as running:
+        await use(running, "ask", later=True)
+        assert "No client is there" in (await told(running))["message"]
+        running.said.clear()
+        async with opened(running, await able(running)), opened(running, await able(running)):
+            await use(running, "ask", later=True)
+            assert "Several clients could" in (await told(running))["message"]
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+async def test_a_server_is_told_when_the_client_that_it_asked_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, goodbye: bool
+) -> None:
+    if not goodbye:
+        monkeypatch.setattr(sessions, "GRACE_S", 0.1)
+    async with gateway_of(tmp_path, stdio("asking", "asking.py")) as running:
+        headers = await able(running)
+        async with asked_later(running, headers):
+            if goodbye:
+                named = {"Mcp-Session-Id": headers["mcp_session_id"]}
+                async with running.http.delete(running.url, headers=named) as reply:
+                    assert reply.status == 200
+        assert (await told(running))["message"] == "The client has left"
+
+
+async def test_a_client_that_comes_back_can_still_answer(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("asking", "asking.py")) as running:
+        headers = await able(running)
+        async with asked_later(running, headers) as (identity, message):
+            pass
+        client = running.gateway._hub.sessions.of_stream(headers["mcp_session_id"])
+        assert client is not None
+        before = {"Last-Event-ID": str(int(identity) - 1)}
+        async with opened(running, headers, **before) as stream:
+            assert (await stream.next())[1] == message
+            assert client.deserted is None
+            reply = {"jsonrpc": "2.0", "id": message["id"], "result": {"action": "cancel"}}
+            await running.post(reply, **headers)
+            assert await told(running) == {"action": "cancel"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.clients.backlog import Backlog, Budget
 from local_mcp_gateway.gateway.clients.missed import news
-from local_mcp_gateway.gateway.clients.replay import Replay, Replays
+from local_mcp_gateway.gateway.clients.replay import GRACE_S, Replay, Replays
 from local_mcp_gateway.gateway.protocol import envelope, eras
 from local_mcp_gateway.gateway.protocol.envelope import Answer, Envelope, decode_any
 
@@ -36,6 +36,24 @@ LOOK_S: Final = 600.0
 """How often is looked for sessions that nobody uses, at the most."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a client was asked, and has not answered yet."""
+
+    _future: asyncio.Future[Answer]
+    in_stream: bool
+    """Whether it stands in the client's GET stream; else in the stream of a call."""
+
+    def answer(self, answer: Answer) -> None:
+        """Take the first answer."""
+        if not self._future.done():
+            self._future.set_result(answer)
+
+    def give_up(self) -> None:
+        """Answer in place of a client that has left."""
+        self.answer(envelope.failure(envelope.INTERNAL_ERROR, "The client has left"))
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """One client. `outbox` holds the newest messages of its GET stream."""
@@ -51,7 +69,7 @@ class Session:
     subscriptions: set[str] = field(default_factory=set)
     running: dict[bytes, Callable[[], None]] = field(default_factory=dict)
     """Id of a request → what cancels it."""
-    asked: dict[bytes, asyncio.Future[Answer]] = field(default_factory=dict)
+    asked: dict[bytes, Question] = field(default_factory=dict)
     outbox: Backlog = field(init=False)
     mail: Mail | None = None
     """What a client of 2024-11-05 gets besides: answers, and what it is asked."""
@@ -60,6 +78,8 @@ class Session:
     taken: int = 0
     """Number of the newest message that a GET stream has taken."""
     streams: int = 0
+    deserted: asyncio.TimerHandle | None = None
+    """What gives up the questions in the GET stream, while there is none."""
     ended: bool = False
     _asked: int = 0
     _arrived: asyncio.Event | None = None
@@ -127,12 +147,36 @@ class Session:
         """Whether a log message is severe enough for this client; anything else always is."""
         return method != "notifications/message" or level_of(params) >= self.level
 
-    async def ask(self, method: str, params: bytes, send: Callable[[bytes], None]) -> Answer:
-        """Send the client a request and wait for its answer; cancelling this cancels that."""
+    def listens(self) -> None:
+        """Count one more GET stream."""
+        self.streams += 1
+        if self.deserted is not None:
+            self.deserted.cancel()
+            self.deserted = None
+
+    def listens_no_more(self) -> None:
+        """Count one less; what was asked there is waited for a while after the last."""
+        self.streams -= 1
+        if not self.streams and any(question.in_stream for question in self.asked.values()):
+            self.deserted = asyncio.get_running_loop().call_later(GRACE_S, self._give_up)
+
+    def _give_up(self) -> None:
+        for question in self.asked.values():
+            if question.in_stream:
+                question.give_up()
+
+    async def ask(
+        self, method: str, params: bytes, push: Callable[[bytes], None] | None = None
+    ) -> Answer:
+        """Send the client a request, in its GET stream if there is no other way, and wait for its answer.
+
+        Cancelling this cancels that. A client that leaves has answered with an error.
+        """
         self._asked += 1
         identity = b'"gateway-%d"' % self._asked
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.asked[identity] = future
+        self.asked[identity] = Question(future, in_stream=push is None)
+        send = push or self.offer
         try:
             send(envelope.request(identity, method, params))
             return await future
@@ -146,9 +190,8 @@ class Session:
 
     def answered(self, message: Envelope) -> None:
         """Take the client's answer to one of our requests; a stray one is let go."""
-        future = self.asked.get(bytes(message.id))
-        if future is not None and not future.done():
-            future.set_result(envelope.answer_in(message, "client"))
+        if (question := self.asked.get(bytes(message.id))) is not None:
+            question.answer(envelope.answer_in(message, "client"))
 
     def cancel(self, params: bytes) -> None:
         """Cancel the request that a `notifications/cancelled` names, if it still runs."""
@@ -167,8 +210,8 @@ class Session:
         self.stir()
         for stop in list(self.running.values()):
             stop()
-        for future in self.asked.values():
-            future.cancel()
+        for question in self.asked.values():
+            question.give_up()
 
 
 class Sessions:

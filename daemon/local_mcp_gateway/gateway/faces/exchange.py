@@ -105,9 +105,7 @@ class Exchange(Alarm):
         capability = method.partition("/")[0]
         if not envelope.member(self.capabilities, capability):
             return failure(envelope.METHOD_NOT_FOUND, f"The client does not support {capability}")
-        return await self._session.ask(
-            method, params, self.push if self._streams else self._session.offer
-        )
+        return await self._session.ask(method, params, self.push if self._streams else None)
 
     def push(self, message: bytes) -> None:
         """Send a message before the answer; commits to a stream."""

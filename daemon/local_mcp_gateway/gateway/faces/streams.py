@@ -66,12 +66,12 @@ async def serve_stream(hub: Hub, session: Session, visit: Visit) -> None:
             await session.arrived()
         return b"".join(sse.render(body, identity=str(number)) for number, body in waiting)
 
-    session.streams += 1
+    session.listens()
     visit.extra = [(b"mcp-session-id", session.id.encode()), *visit.extra]
     try:
         await stream(visit, following, hub.options.keepalive_s)
     finally:
-        session.streams -= 1
+        session.listens_no_more()
 
 
 async def _resume(hub: Hub, session: Session, replay: Replay, number: int, visit: Visit) -> None:

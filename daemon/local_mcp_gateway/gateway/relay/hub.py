@@ -219,7 +219,7 @@ class Hub:
             if session.profile in profiles and session.streams and session.can(capability)
         ]
         if len(able) == 1:
-            return await able[0].ask(method, params, able[0].offer)
+            return await able[0].ask(method, params)
         who = "Several clients could" if able else "No client is there to"
         return failure(envelope.METHOD_NOT_FOUND, f"{who} answer {method}")
 
