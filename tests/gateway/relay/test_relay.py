@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,11 @@ import pytest
 from mcp import Client, types
 
 from local_mcp_gateway.gateway.protocol.sse import Parser
+from local_mcp_gateway.store import queries
 from tests.gateway.messages import call
+from tests.gateway.processes import stop
 from tests.gateway.support import SERVERS, Running, gateway_of, http, process, stdio
-from tests.gateway.using import session, use
+from tests.gateway.using import names, session, use
 
 ODD = '{"name":"raw","arguments":{ "f": 1.0,"e":1e3, "u":"\\u00e9\\/","é": [ ]}, "later": {"x" :null}}'
 
@@ -175,6 +180,45 @@ async def test_a_server_is_told_the_level_that_lets_the_most_through(tmp_path: P
         assert "be careful" in await reply.text()
         reply = await running.post(call("tools/call", name="log", arguments={}), **other)
         assert "be careful" not in await reply.text()
+
+
+async def test_a_server_that_hangs_or_is_down_keeps_no_client_from_setting_its_level(
+    tmp_path: Path,
+) -> None:
+    hanging, down = stdio("hanging", "plain.py"), stdio("down", "plain.py")
+    async with gateway_of(tmp_path, hanging, down, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        await names(running)
+        broken = replace(down, command="/nowhere")
+        identity = running.gateway._hub.registry.upstreams["down"].identity
+        await queries.update_server(running.database, "down", broken)
+        await running.gateway.reload()
+        running.gateway._hub.registry.upstreams["down"].identity = identity
+        pid = int(await use(running, "pid"))
+        await stop(pid)
+        try:
+            reply = await running.post(call("logging/setLevel", level="alert"), **headers)
+            assert (await reply.json())["result"] == {}
+            await running.wrote("level alert")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        with anyio.fail_after(30):
+            while levels(running) != ["alert", "alert"]:
+                await use(running, "echo")
+
+
+async def test_an_unknown_method_goes_where_its_name_or_uri_leads(tmp_path: Path) -> None:
+    one, two = stdio("one", "verbatim.py"), stdio("two", "verbatim.py")
+    async with gateway_of(tmp_path, one, two) as running:
+        assert await names(running) == ["same", "told", "two__same", "two__told"]
+        message = call("extra/thing", name="two__same", _meta={"result": b"7".hex()})
+        assert (await (await running.post(message)).json())["result"] == 7
+        assert await use(running, "told") == ""
+        told = json.loads(bytes.fromhex(await use(running, "two__told")))
+        assert (told["method"], told["params"]["name"]) == ("extra/thing", "same")
+        for stray in ({}, {"name": "nobody"}, {"uri": "no://where"}):
+            unknown = await (await running.post(call("extra/thing", **stray))).json()
+            assert unknown["error"]["code"] == -32601
 
 
 async def test_a_child_that_was_started_again_is_told_the_level_again(tmp_path: Path) -> None:

@@ -278,6 +278,30 @@ async def test_a_server_that_showed_no_tools_at_first_cannot_slip_new_ones_in(
             assert await listed(running, "tools/list") == ["one"]
 
 
+async def test_a_method_nobody_knows_reaches_no_held_tool_but_the_server_of_a_resource(
+    tmp_path: Path,
+) -> None:
+    first, second = Server(), Server()
+    second.items["resources/list"] = [{"uri": "its://2", "name": "its"}]
+    second.items["tools/list"] = [{"name": "two", "inputSchema": {}}]
+    options = replace(OFTEN, hold_new_tools=True)
+    async with serve(first) as url, serve(second) as other_url:
+        servers = (http("kept", url + "/mcp"), http("other", other_url + "/mcp"))
+        async with gateway_of(tmp_path, *servers, options=options) as running:
+            await listed(running, "resources/list")
+            await running.post(call("extra/thing", uri="its://2"))
+            assert (first.asked["extra/thing"], second.asked["extra/thing"]) == (0, 1)
+            await running.post(call("extra/thing", name="ask"))
+            assert (first.asked["extra/thing"], second.asked["extra/thing"]) == (1, 1)
+            first.items["tools/list"].append({"name": "new", "inputSchema": {}})
+            keeping = running.gateway._hub.registry.upstreams["kept"].keeper
+            keeping.changed(frozenset({CatalogKind.TOOLS}))
+            await running.heard("catalog.altered", tools=["new"])
+            refused = await (await running.post(call("extra/thing", name="new"))).json()
+            assert refused["error"]["code"] == HELD
+            assert first.asked["extra/thing"] == 1
+
+
 async def test_tools_that_could_not_be_had_at_first_are_no_new_ones(tmp_path: Path) -> None:
     server = Server()
     server.failing = {"tools/list"}

@@ -24,6 +24,7 @@ from local_mcp_gateway.gateway.protocol.envelope import (
 from local_mcp_gateway.gateway.relay import health
 from local_mcp_gateway.gateway.relay.calls import payload
 from local_mcp_gateway.gateway.relay.hello import initialize_result
+from local_mcp_gateway.gateway.relay.levels import takes_levels
 from local_mcp_gateway.gateway.relay.registry import Registry
 from local_mcp_gateway.gateway.relay.router import Request, Router
 from local_mcp_gateway.gateway.upstreams.call import Call
@@ -157,8 +158,7 @@ class Hub:
         for profile, uri in self._subscribers.wanted(profiles):
             self.start(self.router.subscribe_again(upstream, profile, uri))
         level = self.sessions.least_level(profiles)
-        logs = upstream.identity is not None and "logging" in upstream.identity.capabilities
-        if level is not None and logs:
+        if level is not None and takes_levels(upstream):
             self.start(upstream.call(Call("logging/setLevel", encode({"level": level}), SILENT)))
 
     def watched(self, upstream: Upstream) -> bool:

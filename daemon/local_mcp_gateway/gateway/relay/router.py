@@ -7,6 +7,7 @@ know goes to the server that its `name` or `uri` leads to, or to the only server
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,7 +15,6 @@ import msgspec
 from local_mcp_gateway.gateway.catalog.approval import HELD, refusal
 from local_mcp_gateway.gateway.catalog.mirrored import fault, headers_for
 from local_mcp_gateway.gateway.catalog.union import Route, View, uri_prefix, with_uri
-from local_mcp_gateway.gateway.clients.sessions import LEVELS, Session, Sessions
 from local_mcp_gateway.gateway.protocol import envelope, eras
 from local_mcp_gateway.gateway.protocol.envelope import (
     INVALID_PARAMS,
@@ -28,6 +28,7 @@ from local_mcp_gateway.gateway.protocol.envelope import (
     failure,
     member,
 )
+from local_mcp_gateway.gateway.relay import levels
 from local_mcp_gateway.gateway.relay.hello import discover_result
 from local_mcp_gateway.gateway.relay.rounds import Parking, ask_until_complete
 from local_mcp_gateway.gateway.upstreams.call import Call, Caller
@@ -35,6 +36,7 @@ from local_mcp_gateway.gateway.upstreams.connection import SILENT
 from local_mcp_gateway.store.model import CatalogKind, Prefix
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
     from local_mcp_gateway.gateway.clients.subscribers import Subscribers
     from local_mcp_gateway.gateway.relay.registry import Registry
     from local_mcp_gateway.gateway.upstreams.upstream import Upstream
@@ -108,9 +110,7 @@ class Router:
         if route is None:
             return failure(INVALID_PARAMS, f"Unknown {what}: {name}")
         if kind is CatalogKind.TOOLS and self._holds(route):
-            request.server = route.server
-            data = {"server": route.server, "tool": route.key}
-            return failure(HELD, refusal(route.server, route.key), data)
+            return _refusal(request, route)
         params = request.params
         if route.key != name:
             params = edit(params, {"name": encode(route.key)})
@@ -214,33 +214,30 @@ class Router:
             params = edit(params, {"ref": edited})
         return await self._forward(request, route, params)
 
-    async def _set_level(self, request: Request) -> Answer:
-        level = member(request.params, "level").decode("utf-8", "replace").strip('"')
-        if level not in LEVELS:
-            return failure(INVALID_PARAMS, f"Invalid params: no log level {level!r}")
-        if request.session is not None:
-            request.session.level, request.session.level_was_set = LEVELS.index(level), True
-        for upstream in self._registry.members(request.profile):
-            if upstream.identity is not None and "logging" in upstream.identity.capabilities:
-                # All clients share it: it is told the level that lets the most through.
-                least = self._sessions.least_level(self._registry.profiles_of(upstream.name))
-                params = request.params if least in {None, level} else encode({"level": least})
-                call = Call(request.method, params, request.caller)
-                answer = await upstream.call(call)
-                if answer.failed:
-                    return answer
-        return envelope.success({})
+    def _set_level(self, request: Request) -> Awaitable[Answer]:
+        return levels.set_level(request, self._registry, self._sessions)
 
     async def _other(self, request: Request) -> Answer:
-        target = decode_target(request.params) if request.params else Target()
-        members = self._registry.members(request.profile)
-        view = self._registry.view(request.profile)
-        route = view.routes[CatalogKind.TOOLS].get(target.name or "")
-        if route is None and len(members) == 1:
-            route = Route(members[0].name, target.name or "")
+        """Pass on what the gateway does not know, with the name or URI that its server knows."""
+        target = Target()
+        with suppress(msgspec.DecodeError):  # what else it may hold is no business of ours
+            target = decode_target(request.params or b"{}")
+        view, name, uri = self._registry.view(request.profile), target.name, target.uri
+        params, members = request.params, self._registry.members(request.profile)
+        route = view.routes[CatalogKind.TOOLS].get(name or "")
+        if route is not None and self._holds(route):
+            return _refusal(request, route)
+        route = route or view.routes[CatalogKind.PROMPTS].get(name or "")
+        if route is not None:
+            params = edit(params, {"name": encode(route.key)}) if route.key != name else params
+        elif uri is not None and len(found := self._uri_routes(view, uri)) == 1:
+            (route,) = found
+            params = edit(params, {"uri": encode(route.key)}) if route.key != uri else params
+        elif len(members) == 1:
+            route = Route(members[0].name, "")
         if route is None:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
-        return await self._forward(request, route, request.params)
+        return await self._forward(request, route, params)
 
     async def _forward(
         self, request: Request, route: Route, params: bytes, *, whole: bool = False
@@ -273,6 +270,12 @@ class Router:
         if self.parking.resumes(params):
             return await self.parking.resume(params, caller)
         return await self.parking.begin(caller, lambda parked: forward(parked, params))
+
+
+def _refusal(request: Request, route: Route) -> Answer:
+    request.server = route.server
+    data = {"server": route.server, "tool": route.key}
+    return failure(HELD, refusal(route.server, route.key), data)
 
 
 LIST_METHODS: Final = {

@@ -238,8 +238,8 @@ class Upstream:
         self._connection = connection
         self._wanted.clear()
         self._last_used = time.monotonic()
+        self._hooks.connected(self)  # what it is told at first goes before the calls that wait
         self._waiters.resolve(connection)
-        self._hooks.connected(self)
         self._emit(
             "upstream.connected",
             server=self.name,
