@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +16,15 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.support import SERVERS
-from tests.harness import REPOSITORY, GatewayProcess, MigrationFolder, Place, new_place, until
+from tests.harness import (
+    DEADLINE_S,
+    REPOSITORY,
+    GatewayProcess,
+    MigrationFolder,
+    Place,
+    new_place,
+    until,
+)
 from tests.service.load import Load
 
 
@@ -116,6 +126,35 @@ def test_a_stop_signal_ends_worker_and_supervisor_with_zero(edited: Edited) -> N
     edited.gateway.signal(signal.SIGINT)
     assert edited.gateway.wait() == 0
     assert edited.gateway.names()[-1] == "service.stopped"
+
+
+LISTENS = """
+import signal, threading, time
+from queue import SimpleQueue
+from local_mcp_gateway.service.supervisor import next_of
+queue = SimpleQueue()
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda caught, _: queue.put(caught))
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+print("ready", flush=True)
+while True:
+    print(next_of(queue), flush=True)
+"""
+
+
+def test_two_signals_at_once_are_both_heard_while_it_waits() -> None:
+    """A terminal and a parent process stop it together; one pair in four was not heard."""
+    with subprocess.Popen([sys.executable, "-c", LISTENS], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        end = threading.Timer(DEADLINE_S, process.kill)
+        end.start()
+        for _ in range(100):
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+            assert {int(process.stdout.readline()) for _ in range(2)} == {2, 15}
+        end.cancel()
+        process.kill()
 
 
 def test_a_killed_supervisor_takes_its_worker_with_it(edited: Edited) -> None:

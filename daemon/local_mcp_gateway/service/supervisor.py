@@ -17,11 +17,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from local_mcp_gateway.errors import Exit
 from local_mcp_gateway.service.schema_change import SCHEMA_MODULE, tell_plan
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.log import Emit
 
+T = TypeVar("T")
+LOOK_S: Final = 0.2
 PACKAGE = Path(__file__).parents[1]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -93,7 +96,7 @@ class Supervisor:
         self._start()
         try:
             while True:
-                match self._queue.get():
+                match next_of(self._queue):
                     case Asked(signal.SIGHUP):
                         self._tell_worker(signal.SIGHUP)
                     case Asked():
@@ -179,6 +182,17 @@ class Supervisor:
                 return
             if changed:
                 self._queue.put(Changed(tuple(sorted(Path(name) for _, name in changed))))
+
+
+def next_of(queue: SimpleQueue[T]) -> T:
+    """Wait for what is put into a queue, also by the handlers of signals.
+
+    Two signals at once can be taken by two threads, and a get() that has no end is then not always
+    interrupted: their handlers run when something else wakes it, which may be never (CPython 3.11).
+    """
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=LOOK_S)
 
 
 def syntax_fault(file: Path) -> str | None:
