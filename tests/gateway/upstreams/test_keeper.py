@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.catalog.approval import HELD
-from local_mcp_gateway.gateway.upstreams import keeper
+from local_mcp_gateway.gateway.upstreams import keeper, pace
 from local_mcp_gateway.service.approving import altered_tools, approve_tools
 from local_mcp_gateway.store.model import CatalogKind
 from tests.gateway.messages import HELLO, MODERN, call
@@ -42,6 +44,8 @@ class Server:
         }
         self.raw: dict[str, bytes] = {}
         """Results that are sent as they are."""
+        self.answering: dict[str, Callable[[], None]] = {}
+        """Called before an answer."""
         self.failing: set[str] = set()
         self.hanging: set[str] = set()
         self.over = asyncio.Event()
@@ -69,6 +73,7 @@ class Server:
 
     async def answer(self, method: str) -> dict[str, Any]:
         self.asked[method] += 1
+        self.answering.get(method, lambda: None)()
         if method in self.hanging:
             await self.over.wait()
         if method in self.failing:
@@ -170,11 +175,13 @@ async def test_a_list_that_fails_later_stays_as_it_was_also_over_a_restart(tmp_p
             assert await listed(running, "prompts/list") == ["ask"]
 
 
+@pytest.mark.parametrize("ttl_ms", [0, None])
 async def test_a_list_that_is_too_old_is_fetched_behind_who_asks_and_announced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ttl_ms: int | None
 ) -> None:
     monkeypatch.setattr(keeper, "LEAST_TTL_S", 0.0)
-    server = Server(modern=True, ttl_ms=0)
+    monkeypatch.setattr(keeper, "UNTOLD_TTL_S", 0.0)
+    server = Server(modern=ttl_ms is not None, ttl_ms=ttl_ms)
     async with behind(tmp_path, server) as running:
         await listed(running, "tools/list")
         hello = await running.post(HELLO)
@@ -217,6 +224,35 @@ async def test_a_list_that_never_comes_keeps_no_other_from_being_fetched_again(
             assert await listed(running, "tools/list") == [name]
         assert server.asked["prompts/list"] == 1, "the one that is late is not asked for once more"
         assert health(running) == "prompts/list is not answered yet"
+
+
+@given(st.lists(st.floats(0, 0.9), min_size=40, max_size=60))
+def test_a_server_whose_lists_never_stop_changing_is_asked_every_5_s(between: list[float]) -> None:
+    """`between` is how long it took to answer; it announced the next change at once."""
+    gathering = pace.Gathering()
+    now, pauses = 100.0, [gathering.pause_s(100.0)]
+    for took in between:
+        now += max(took, pauses[-1])
+        pauses.append(gathering.pause_s(now))
+    assert pauses[: pace.FREE + 1] == [pace.SETTLE_S] * (pace.FREE + 1), "a few are nothing"
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == pace.SETTLE_MOST_S
+    assert gathering.pause_s(now + 2 * pauses[-1] + pace.CALM_S) == pace.SETTLE_S, "it is forgiven"
+
+
+async def test_a_server_that_announces_a_change_whenever_it_is_asked_is_not_asked_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "CALM_S", 60.0)
+    monkeypatch.setattr(pace, "SETTLE_S", 0.001)
+    server = Server()
+    async with behind(tmp_path, server, options=OFTEN) as running:
+        keeping = running.gateway._hub.registry.upstreams["kept"].keeper
+        server.answering["tools/list"] = lambda: keeping.changed(frozenset({CatalogKind.TOOLS}))
+        await listed(running, "tools/list")
+        await asked(server, "tools/list", pace.FREE + 5)
+        assert keeping._pause_s({CatalogKind.TOOLS}) >= 0.016
+        assert await listed(running, "tools/list") == ["one"]
 
 
 async def test_a_list_that_changes_while_it_is_fetched_is_fetched_once_more(tmp_path: Path) -> None:

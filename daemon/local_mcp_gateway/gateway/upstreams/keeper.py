@@ -1,7 +1,7 @@
 """Keeps a server's lists fresh while it is connected, each list for itself.
 
 All are fetched when it is met; one of them again when the server says that it changed, and behind a
-client that asks when it is older than the server said it may become (`ttlMs`). A list that cannot be had
+client that asks when it is older than the server said it may become (`ttlMs`; else five minutes). A list that cannot be had
 stays as it was known last, is told in the server's health, and is tried again with growing pauses.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.catalog.union import LISTS
 from local_mcp_gateway.gateway.upstreams.listing import METHODS, Fetched, fetch_lists
+from local_mcp_gateway.gateway.upstreams.pace import SETTLE_S, Gathering
 from local_mcp_gateway.gateway.upstreams.waiting import backoff_s
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.store.model import CatalogKind
 
-SETTLE_S: Final = 0.05
-"""How long list_changed notifications are gathered before the lists are fetched again."""
 LEAST_TTL_S: Final = 5.0
 """A list is not fetched again more often than that because it may be old, however often it is asked for."""
+
+UNTOLD_TTL_S: Final = 300.0
+"""How old a list may become of which the server does not say so: it may have no way to tell of changes."""
 
 Listed = Callable[[frozenset["CatalogKind"], frozenset["CatalogKind"]], None]
 """Lists were fetched: which are different, and of which the server said that they are."""
@@ -50,6 +52,7 @@ class Keeper:
         self._stir = asyncio.Event()
         self._announced: frozenset[CatalogKind] = frozenset()
         self._fresh_until: dict[CatalogKind, float] = {}
+        self._gathering = Gathering()
         self._failures = 0
         self._retrying: asyncio.TimerHandle | None = None
 
@@ -88,10 +91,15 @@ class Keeper:
                         self._due -= kinds
                         self._under_way |= kinds
                         fetching.create_task(self._refresh(connection, kinds))
-                    await asyncio.sleep(SETTLE_S)
+                        await asyncio.sleep(self._pause_s(kinds))
         finally:
             if self._retrying is not None:
                 self._retrying.cancel()
+
+    def _pause_s(self, kinds: Collection[CatalogKind]) -> float:
+        if self._announced.isdisjoint(kinds):
+            return SETTLE_S
+        return self._gathering.pause_s(asyncio.get_running_loop().time())
 
     async def _refresh(self, connection: Connection, kinds: Collection[CatalogKind]) -> None:
         announced = self._announced.intersection(kinds)
@@ -123,7 +131,8 @@ class Keeper:
             self.faults.pop(kind, None)
         for kind in fetched.late:
             self.faults.setdefault(kind, f"{METHODS[kind][1]} is not answered yet")
-        for kind, ttl_s in fetched.ttl_s.items():
+        for kind in fetched.lists:
+            ttl_s = fetched.ttl_s.get(kind, UNTOLD_TTL_S)
             self._fresh_until[kind] = now + max(ttl_s, LEAST_TTL_S)
         self._retry(fetched.faults, announced)
         if fetched.lists:

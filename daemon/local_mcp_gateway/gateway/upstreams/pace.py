@@ -1,4 +1,4 @@
-"""How long to wait before a stream that a server has ended is opened again."""
+"""How long to wait before a server is asked for a stream, or for its lists, again. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from typing import Final
 FIRST_S: Final = 1.0
 LEAST_S: Final = 0.2
 MOST_S: Final = 60.0
+
+SETTLE_S: Final = 0.05
+"""How long list_changed notifications are gathered before the lists are fetched again."""
+SETTLE_MOST_S: Final = 5.0
+FREE: Final = 8
+"""So many changes may come close upon each other before they are gathered for longer."""
+CALM_S: Final = 1.0
 
 
 class Pace:
@@ -28,3 +35,21 @@ class Pace:
         pause_s = max(pause_s, LEAST_S) * float(1 << min(self._quiet, 16))
         self._quiet += 1
         return min(pause_s, MOST_S)
+
+
+class Gathering:
+    """A moment; twice as long each time for a server whose lists never stop changing.
+
+    Some announce a change whenever they are asked for a list: that would go on as fast as both can.
+    """
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+        self._calm_at = 0.0
+
+    def pause_s(self, now: float) -> float:
+        """Return how long to gather after lists that are fetched now, because they have changed."""
+        self._in_a_row = self._in_a_row + 1 if now < self._calm_at else 0
+        pause_s = min(SETTLE_S * 2.0 ** min(max(0, self._in_a_row - FREE), 16), SETTLE_MOST_S)
+        self._calm_at = now + 2 * pause_s + CALM_S
+        return pause_s
