@@ -1,4 +1,4 @@
-"""A stdio server whose one tool, `chatter`, makes it send log messages once it has answered."""
+"""A stdio server whose one tool, `chatter`, makes it send log messages once it has answered, or `first`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ for line in sys.stdin:
     message = json.loads(line)
     if "id" not in message:
         continue
-    send(id=message["id"], result=result_of(message))
+    asked = message.get("params", {}).get("arguments", {})
+    if not asked.get("first"):
+        send(id=message["id"], result=result_of(message))
     if message["method"] == "tools/call":
-        asked = message["params"]["arguments"]
         for _ in range(asked["messages"]):
             params = {"level": "error", "data": "x" * asked["bytes"]}
             send(method="notifications/message", params=params)
+    if asked.get("first"):
+        send(id=message["id"], result=result_of(message))

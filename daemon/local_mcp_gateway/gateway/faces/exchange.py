@@ -14,6 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.alarms import Alarm
+from local_mcp_gateway.gateway.clients.missed import warning
 from local_mcp_gateway.gateway.clients.sessions import LEVELS, Session, level_of
 from local_mcp_gateway.gateway.faces.visit import JSON_HEADER
 from local_mcp_gateway.gateway.protocol import envelope, sse
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.large import LargeAnswer
 
 MOST_WAITING_BYTES: Final = 8 * 1024 * 1024
-"""How much waits for a client before notifications for it are let go."""
+"""How much waits for a client before notifications for it are let go, and counted."""
 WATCH_AFTER_S: Final = 0.25
 PRIMED_SINCE: Final = "2025-11-25"
 """The first revision whose clients take an empty event that only has an id."""
@@ -48,6 +49,7 @@ class Exchange(Alarm):
     _replay: Replay | None = None
     _relaying = False
     _waiting_bytes = 0
+    _lost = 0
     _queue: asyncio.Queue[bytes | None] | None = None
     _writer: asyncio.Task[None] | None = None
     _watcher: asyncio.Task[None] | None = None
@@ -91,7 +93,8 @@ class Exchange(Alarm):
         if not self._wanted(method, params):
             return
         if self._waiting_bytes > MOST_WAITING_BYTES:
-            return  # the client does not read: what is only news is lost to it
+            self._lost += 1  # the client does not read: what is only news is lost to it
+            return
         message = envelope.notification(method, params)
         if self._streams:
             self.push(message)
@@ -153,6 +156,8 @@ class Exchange(Alarm):
         if self._queue is None:
             await self._visit.reply(status, body)
             return
+        if self._lost:
+            self._queue.put_nowait(self._event(warning(self._lost)))
         self._queue.put_nowait(self._event(body))
         self._queue.put_nowait(None)
         if self._replay is not None:
