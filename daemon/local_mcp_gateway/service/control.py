@@ -78,8 +78,13 @@ def relayed(error: Mapping[str, Any]) -> GatewayError:
 
 @asynccontextmanager
 async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator[None]:
-    """Answer commands inside the block; the caller holds the database's lock."""
+    """Answer commands inside the block; the caller holds the database's lock.
+
+    At its end, what is still being done is cancelled and waited for: nothing uses the database after it.
+    """
     import asyncio  # noqa: PLC0415  the client's side of this module runs without a loop
+
+    import anyio  # noqa: PLC0415
 
     path = socket_path(database)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -92,21 +97,30 @@ async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator
         listener.close()
         raise DiskProblem(f"The control socket {path} cannot be made: {error.strerror}.") from error
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, ValueError):
-            line = await reader.readline()
-            if line:
-                writer.write(json.dumps(await _reply(line, answer, emit)).encode() + b"\n")
-                await writer.drain()
-        writer.close()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError, ValueError):
+                line = await reader.readline()
+                if line:
+                    writer.write(json.dumps(await _reply(line, answer, emit)).encode() + b"\n")
+                    await writer.drain()
+        finally:
+            writer.close()
 
-    server = await asyncio.start_unix_server(connected, sock=listener, limit=MOST_BYTES)
-    emit("control.listening", path=str(path))
-    try:
-        yield
-    finally:
-        server.close()
-        remove_socket(database, path)
+    async with anyio.create_task_group() as tasks:
+        # A task of asyncio's own would be cancelled without waiting for the thread that works for it.
+        server = await asyncio.start_unix_server(
+            lambda reader, writer: tasks.start_soon(serve, reader, writer),
+            sock=listener,
+            limit=MOST_BYTES,
+        )
+        emit("control.listening", path=str(path))
+        try:
+            yield
+        finally:
+            server.close()
+            remove_socket(database, path)
+            tasks.cancel_scope.cancel()
 
 
 async def _reply(line: bytes, answer: Answer, emit: Emit) -> dict[str, object]:

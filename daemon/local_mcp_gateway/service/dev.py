@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from local_mcp_gateway.errors import HistoryRefused
+from local_mcp_gateway.errors import HistoryRefused, Interrupted
 from local_mcp_gateway.guard.attempt import Attempt
 from local_mcp_gateway.guard.hot_apply import hot_apply
 from local_mcp_gateway.log import LEVEL
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.service.stop import StopEvent
 
 QUIET_MS = 5
 MOST_MS = 200
@@ -64,11 +65,13 @@ class HotApply:
         database: Database,
         emit: Emit,
         applied: Callable[[], Awaitable[None]],
+        stop: StopEvent,
     ) -> None:
         self._settings = settings
         self._database = database
         self._emit = emit
         self._applied = applied
+        self._stop = stop
         self._folder = settings.migrations_folder
         self._policy = guard_policy(settings, dev=True)
         self._seen = Look((), ())
@@ -108,6 +111,8 @@ class HotApply:
     async def _apply(self, seen: Look) -> None:
         try:
             done = await self._bring_up()
+        except Interrupted:
+            return  # there will be no other look; the next start applies it
         except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
             # A journal that is mended as soon as this is told has to be news: it is not looked at here.
             self._tell_problem(error)
@@ -161,6 +166,7 @@ class HotApply:
                     self._folder,
                     policy=self._policy,
                     emit=self._tell_details,
+                    stop=self._stop,
                 )
             )
             return _Done(report.applied, _ms_since(start), report.backup)
@@ -186,7 +192,13 @@ class HotApply:
         return _Done(done.steps, paused_ms, rewound=True, unchanged=done.unchanged)
 
     def _attempt(self) -> Attempt:
-        return Attempt(self._settings.database_path, self._folder, self._policy, self._tell_details)
+        return Attempt(
+            self._settings.database_path,
+            self._folder,
+            self._policy,
+            self._tell_details,
+            stop=self._stop,
+        )
 
     @property
     def watched(self) -> str:

@@ -9,9 +9,9 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway.database.serving import Database
-from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.errors import GatewayError, Interrupted, LockHeld
 from local_mcp_gateway.gateway.gateway import Gateway
-from local_mcp_gateway.log import tee
+from local_mcp_gateway.log import LEVEL, tee
 from local_mcp_gateway.service import admin, control
 from local_mcp_gateway.service.allocator import give_memory_back
 from local_mcp_gateway.service.clock import since_process_start_ms
@@ -85,13 +85,13 @@ class Life:
                 anyio.create_task_group() as tasks,
             ):
                 async with (
+                    control.answering(path, self.answer, self.emit),
                     serving(
                         with_rest(self.gateway.app, read_token(path), self.answer),
                         listener,
                         drain_timeout_s=settings.gateway.drain_timeout_s,
                         insisted=self.signals.insisted,
                     ),
-                    control.answering(path, self.answer, self.emit),
                 ):
                     self.emit("gateway.listening", url=url_of(listener) + "/mcp")
                     tasks.start_soon(self._feed_watchdog)
@@ -163,13 +163,21 @@ class Life:
 
     async def reload(self) -> dict[str, object]:
         """Re-read the configuration and apply what is pending; calls in flight go on."""
+        stop = self.signals.stop
         async with self._one_reload:
+            if stop.is_set():
+                raise _given_up()
             self.notifier.reloading()
             self.emit("service.reloading")
             try:
                 async with telling(self._status, self.notifier, self.emit):
                     outcome = await reload(
-                        self.plan, self.settings, self.database, self.emit, self._status.progress
+                        self.plan,
+                        self.settings,
+                        self.database,
+                        self.emit,
+                        self._status.progress,
+                        stop,
                     )
                 self.settings = outcome.settings
                 await self.gateway.reload()
@@ -177,12 +185,16 @@ class Life:
                 return outcome.as_fields()
             except Exception as error:
                 told = as_told(cause_of(error))
+                asked = isinstance(told, Interrupted)
+                told = _given_up() if asked else told
                 # What has to be done is the same as at a start, but nothing has to be started.
                 told.hint = told.hint.replace("start again", "reload again")
-                self.emit("service.reload_refused", **fields_of(told))
+                level = {LEVEL: "info"} if asked else {}
+                self.emit("service.reload_refused", **fields_of(told), **level)
                 raise told from error
             finally:
-                self.notifier.ready(self.summary())
+                if not stop.is_set():
+                    self.notifier.ready(self.summary())
 
     async def _reload_on_request(self) -> None:
         while True:
@@ -195,7 +207,9 @@ class Life:
     async def _watch_migrations(self) -> None:
         from local_mcp_gateway.service.dev import HotApply
 
-        self._hot = HotApply(self.settings, self.database, self.emit, self.gateway.reload)
+        self._hot = HotApply(
+            self.settings, self.database, self.emit, self.gateway.reload, self.signals.stop
+        )
         await self._hot.watch()
 
     async def _watch_config(self, file: Path) -> None:
@@ -210,6 +224,13 @@ class Life:
         while interval_s is not None:
             self.notifier.alive()
             await anyio.sleep(interval_s)
+
+
+def _given_up() -> GatewayError:
+    return LockHeld(
+        "The gateway was asked to stop, and has given the reload up; the database is as it was.",
+        hint="Start it again: that applies what is pending.",
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database.serving import Database
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.serving import Serving
+    from local_mcp_gateway.service.stop import StopEvent
 
 LIVE = ("guard.", "backup.", "migrations.")
 """Settings that a reload puts in force at once. The others were handed out at the start: they are named
@@ -50,6 +51,7 @@ async def reload(
     database: Database,
     emit: Emit,
     progress: Callable[[str, int, int], None],
+    stop: StopEvent,
 ) -> Reloaded:
     """Read the settings again and apply what is pending; raises with everything as it was.
 
@@ -69,6 +71,7 @@ async def reload(
                 policy=guard_policy(new, dev=plan.dev),
                 emit=emit,
                 progress=progress,
+                stop=stop,
             )
         )
         paused_ms = round((time.perf_counter() - start) * 1000, 3)
