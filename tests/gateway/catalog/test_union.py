@@ -20,7 +20,13 @@ from local_mcp_gateway.gateway.catalog.union import (
     union,
     uri_prefix,
 )
-from local_mcp_gateway.store.model import CatalogKind, Member, Prefix, ProfileDefinition
+from local_mcp_gateway.store.model import (
+    CatalogKind,
+    Member,
+    Prefix,
+    ProfileDefinition,
+    ToolSetting,
+)
 
 TOOLS, RESOURCES = CatalogKind.TOOLS, CatalogKind.RESOURCES
 NAMES = st.text("abc_", min_size=1, max_size=3)
@@ -163,6 +169,10 @@ def test_a_name_goes_when_its_tool_does_and_when_a_person_orders_anew() -> None:
     assert keeps_names(profile, replace(profile, members=(*profile.members, Member("c"))))
     assert not keeps_names(profile, replace(profile, members=profile.members[::-1]))
     assert not keeps_names(profile, replace(profile, prefix=Prefix.ALWAYS))
+    described = ToolSetting("b", "x", description="Another text.")
+    assert keeps_names(profile, replace(profile, tools=(described,)))
+    for other in (replace(described, name="y"), replace(described, enabled=False)):
+        assert not keeps_names(profile, replace(profile, tools=(other,)))
 
 
 def test_what_one_server_lists_twice_is_shown_once() -> None:

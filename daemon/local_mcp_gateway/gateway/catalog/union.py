@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -155,7 +155,13 @@ def keeps_names(old: ProfileDefinition, new: ProfileDefinition) -> bool:
     """Whether names that were shown stay: a person gave the profile no other rules and no other order."""
     here = {member.server for member in old.members} & {member.server for member in new.members}
     orders = [[m.server for m in profile.members if m.server in here] for profile in (old, new)]
-    return (old.prefix, old.tools, orders[0]) == (new.prefix, new.tools, orders[1])
+    return (old.prefix, _rules(old), orders[0]) == (new.prefix, _rules(new), orders[1])
+
+
+def _rules(profile: ProfileDefinition) -> set[ToolSetting]:
+    """Return what a person has said of names: which tools are hidden, and which are called otherwise."""
+    settings = (replace(setting, description=None) for setting in profile.tools)
+    return {setting for setting in settings if setting.name or not setting.enabled}
 
 
 def _settings(profile: ProfileDefinition, kind: CatalogKind) -> dict[Route, ToolSetting]:
