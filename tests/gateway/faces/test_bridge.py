@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
-from tests.gateway.messages import HELLO, call
+from tests.gateway.messages import HELLO, META, call
 from tests.gateway.support import QUICK, gateway_of, stdio
 
 
@@ -138,3 +138,25 @@ async def test_an_error_for_a_request_that_was_not_read_has_its_id(tmp_path: Pat
         lines = [json.dumps(message).encode() for message in (HELLO, large)]
         _, answers, _ = await spoken(tmp_path, running.url, *lines)
         assert "too large" in answers[7]["error"]["message"]
+
+
+async def test_odd_methods_and_versions_end_nothing(tmp_path: Path) -> None:
+    meta = {"_meta": META}
+    newer = {"_meta": {"io.modelcontextprotocol/protocolVersion": "a\nb"}}
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        odd = (
+            {"jsonrpc": "2.0", "id": 3, "params": meta},
+            {"jsonrpc": "2.0", "method": "a\nb", "params": meta},
+            {"jsonrpc": "2.0", "method": "\u20ac", "params": meta},
+            {"jsonrpc": "2.0", "id": 4, "method": ["x"], "params": meta},
+            {"jsonrpc": "2.0", "id": 5, "method": "\u20ac\n", "params": meta},
+            {"jsonrpc": "2.0", "id": 6, "method": "ping", "params": newer},
+            call("tools/list", 7, **meta),
+        )
+        lines = [json.dumps(message).encode() for message in odd]
+        code, answers, said = await spoken(tmp_path, running.url, *lines)
+        assert "error" in answers[4]
+        assert "error" in answers[5]
+        assert "error" in answers[6]
+        assert "tools" in answers[7]["result"]
+        assert (code, said) == (0, "")

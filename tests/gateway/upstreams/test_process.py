@@ -9,7 +9,7 @@ import pytest
 from local_mcp_gateway.gateway.upstreams.process import Output, end, spawn
 from local_mcp_gateway.store.model import ServerDefinition, ServerKind
 
-SILENT = Output(lambda _: None, lambda: None)
+SILENT = Output(lambda _: iter(()), lambda: None)
 
 
 async def test_no_child_is_reaped_behind_the_back_of_asyncio(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
+from local_mcp_gateway.gateway.upstreams import upstream
 from tests.gateway.messages import call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
-from tests.gateway.using import use
+from tests.gateway.using import session, use
 
 RUDE, PLAIN = stdio("rude", "rude.py"), stdio("plain", "plain.py")
 PATIENT = replace(QUICK, call_timeout_s=120)
@@ -74,4 +78,34 @@ async def test_a_child_that_asks_without_end_and_does_not_read_is_ended(tmp_path
         with anyio.fail_after(60):
             pestering = asyncio.create_task(use(running, "pester"))
             assert "questions" in (await pestering)["message"]
+        assert await use(running, "echo") == "{}"
+
+
+async def test_news_without_end_hold_up_nobody_else(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, RUDE, PLAIN, options=PATIENT) as running:
+        await use(running, "echo")
+        for _ in range(20):  # each of them is told all of it
+            await session(running)
+        swarm = asyncio.create_task(use(running, "swarm", count=200_000))
+        for number in range(100):
+            assert await use(running, "echo", n=number) == json.dumps({"n": number})
+        assert not swarm.done(), "some hundred turns of the loop would do, if they were long"
+        swarm.cancel()
+
+
+async def test_news_for_a_server_that_does_not_read_do_not_pile_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "MOST_TELLING", 10)
+    async with gateway_of(tmp_path, PLAIN, options=PATIENT) as running:
+        pid = int(await use(running, "pid"))
+        headers = await session(running)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for _ in range(100):
+                news = {"jsonrpc": "2.0", "method": "notifications/x", "params": {"x": "x" * 10**5}}
+                assert (await running.post(news, **headers)).status == 202
+            assert len(asyncio.all_tasks()) < 50
+        finally:
+            os.kill(pid, signal.SIGCONT)
         assert await use(running, "echo") == "{}"

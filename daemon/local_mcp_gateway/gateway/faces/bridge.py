@@ -174,10 +174,11 @@ class Bridge:
         params = message.get("params")
         meta = params.get("_meta") if isinstance(params, dict) else None
         version = meta.get(VERSION_KEY) if isinstance(meta, dict) else None
-        if not isinstance(version, str):
+        method = message.get("method")
+        if not isinstance(version, str) or not isinstance(method, str):
             return self._session
-        headers = {"MCP-Protocol-Version": version, "Mcp-Method": message["method"]}
-        name = (params or {}).get(NAMED.get(message["method"], ""))
+        headers = {"MCP-Protocol-Version": _header(version), "Mcp-Method": _header(method)}
+        name = (params or {}).get(NAMED.get(method, ""))
         if isinstance(name, str):
             headers["Mcp-Name"] = _header(name)
         return headers

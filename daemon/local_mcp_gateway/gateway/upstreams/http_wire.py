@@ -18,6 +18,7 @@ from local_mcp_gateway.gateway.upstreams.encoded import ACCEPTED, chunks_of, enc
 from local_mcp_gateway.gateway.upstreams.large import HELD_BYTES
 from local_mcp_gateway.gateway.upstreams.lost import SessionLost, UpstreamLost
 from local_mcp_gateway.gateway.upstreams.relaying import relayed, rest_of_event
+from local_mcp_gateway.gateway.upstreams.turn import Turn
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.call import Call
@@ -143,10 +144,11 @@ class HttpWire:
         self, reply: aiohttp.ClientResponse, call: Call, place: _Place
     ) -> Answer | None:
         """Read events up to the answer; None when the stream ends or breaks before."""
-        parser, tried = Parser(self._limit + HELD_BYTES), False
+        parser, turn, tried = Parser(self._limit + HELD_BYTES), Turn(), False
         chunks = chunks_of(reply)
         try:
             async for chunk in chunks:
+                turn.begin()
                 for event in parser.feed(chunk):
                     tried = False
                     place.last = event.id or place.last
@@ -154,6 +156,7 @@ class HttpWire:
                     answer = self._event(event.data, call) if event.data else None
                     if answer is not None:
                         return answer
+                    await turn.rest()
                 if parser.waiting_bytes > self._held and not tried:
                     tried = True
                     rest = rest_of_event(parser, chunks)

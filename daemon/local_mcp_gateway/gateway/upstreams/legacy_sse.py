@@ -13,6 +13,7 @@ from local_mcp_gateway.gateway.upstreams.encoded import chunks_of
 from local_mcp_gateway.gateway.upstreams.http_wire import redirection
 from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
 from local_mcp_gateway.gateway.upstreams.mux import Mux
+from local_mcp_gateway.gateway.upstreams.turn import Turn
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -89,15 +90,17 @@ class SseConnection(Mux):
     async def _read(self) -> None:
         reason = "it closed its stream"
         headers = {"Accept": "text/event-stream", **self._headers}
-        parser = Parser(self._limit)
+        parser, turn = Parser(self._limit), Turn()
         try:
             async with self._http.get(self._url, headers=headers, allow_redirects=False) as reply:
                 if reply.status != 200:
                     reason = _refusal(reply)
                     return
                 async for chunk in chunks_of(reply):
+                    turn.begin()
                     for event in parser.feed(chunk):
                         self._take(reply.url, event.event, event.data)
+                        await turn.rest()
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error) or type(error).__name__
         except UpstreamLost as lost:

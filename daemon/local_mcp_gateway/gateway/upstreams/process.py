@@ -10,12 +10,13 @@ import asyncio
 import os
 import signal
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
+from local_mcp_gateway.gateway.upstreams.turn import Turn
 
 if TYPE_CHECKING:
     from local_mcp_gateway.store.model import ServerDefinition
@@ -44,14 +45,19 @@ def child_environment(env: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Who is told what a child writes to one of its outputs. Both run on the event loop and never wait."""
+    """Who is told what a child writes to one of its outputs. Both run on the event loop and never wait.
 
-    wrote: Callable[[bytes], None]
+    `wrote` takes what came step by step: between two steps others may have their turn.
+    """
+
+    wrote: Callable[[bytes], Iterator[None]]
     ended: Callable[[], None]
 
 
 class _Outputs(SubprocessStreamProtocol):
     """asyncio's own protocol of a child, stdin with it, but for what the child writes."""
+
+    _transport: asyncio.SubprocessTransport | None
 
     def __init__(self, stdout: Output, stderr: Output, deaf: Callable[[], None]) -> None:
         super().__init__(limit=1, loop=asyncio.get_running_loop())
@@ -62,7 +68,27 @@ class _Outputs(SubprocessStreamProtocol):
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         """Hand on what came; asyncio gives bytes."""
         assert isinstance(data, bytes), "the pipes are not in text mode"
-        self._outputs[fd].wrote(data)
+        if not self._takes_all(fd, self._outputs[fd].wrote(data)):
+            self._reading(fd).pause_reading()
+
+    def _takes_all(self, fd: int, steps: Iterator[None]) -> bool:
+        """Do what one turn has time for, and go on later if that is not all."""
+        turn = Turn()
+        for _ in steps:
+            if rest_s := turn.rest_s():
+                asyncio.get_running_loop().call_later(rest_s, self._go_on, fd, steps)
+                return False
+        return True
+
+    def _go_on(self, fd: int, steps: Iterator[None]) -> None:
+        if self._takes_all(fd, steps) and self._transport is not None:  # it is None after the end
+            self._reading(fd).resume_reading()
+
+    def _reading(self, fd: int) -> asyncio.ReadTransport:
+        assert self._transport is not None, "the child has been started"
+        pipe = self._transport.get_pipe_transport(fd)
+        assert isinstance(pipe, asyncio.ReadTransport), "a pipe that is read"
+        return pipe
 
     def process_exited(self) -> None:
         """Take note that the child has ended, and that asyncio knows how."""

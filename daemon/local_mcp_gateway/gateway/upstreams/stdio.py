@@ -19,6 +19,7 @@ from local_mcp_gateway.gateway.upstreams.mux import Mux
 from local_mcp_gateway.gateway.upstreams.process import Output, end, spawn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
     from local_mcp_gateway.gateway.upstreams.connection import Events
@@ -112,15 +113,16 @@ class StdioConnection(Mux):
         self._warden.forget(self.pid)
         await self.end_tasks()
 
-    def _read_stdout(self, chunk: bytes) -> None:
-        if self._lost.done():
-            return
+    def _read_stdout(self, chunk: bytes) -> Iterator[None]:
         try:
             for line in self._stdout.feed(chunk):
+                if self._lost.done():
+                    return
                 self.received(line)
+                yield
             for ends in self._stdout.overflowed:
                 self.dropped(ends)
-        except BaseException:
+        except Exception:
             self.lose("it broke off its output")
             raise
 
@@ -141,11 +143,12 @@ class StdioConnection(Mux):
         await asyncio.wait([self._lost], timeout=REST_S)  # stdout usually ends with the child
         self.lose(self._how_it_ended() or "it ended")
 
-    def _read_stderr(self, chunk: bytes) -> None:
+    def _read_stderr(self, chunk: bytes) -> Iterator[None]:
         for line in self._stderr.feed(chunk):
             text = printable(line[:SHOWN_BYTES]) + ("…" if len(line) > SHOWN_BYTES else "")
             self._last_lines.append(text)
             self._events.wrote(text)
+            yield
 
     async def _exit_reason(self) -> str | None:
         with suppress(TimeoutError):

@@ -32,6 +32,7 @@ from local_mcp_gateway.gateway.upstreams.http_wire import STREAM, HttpWire, reas
 from local_mcp_gateway.gateway.upstreams.lost import SessionLost, UpstreamLost
 from local_mcp_gateway.gateway.upstreams.pace import Pace
 from local_mcp_gateway.gateway.upstreams.questions import PESTERING, Questions
+from local_mcp_gateway.gateway.upstreams.turn import Turn
 from local_mcp_gateway.gateway.upstreams.watches import TAKEN, Watches
 
 if TYPE_CHECKING:
@@ -236,12 +237,14 @@ class HttpConnection:
                 async with self._http.get(self._url, headers=asked, allow_redirects=False) as reply:
                     if reply.status != 200 or not reply.content_type.startswith(STREAM):
                         return
-                    parser = Parser(self._limit)
+                    parser, turn = Parser(self._limit), Turn()
                     async for chunk in chunks_of(reply):
+                        turn.begin()
                         for event in parser.feed(chunk):
                             last = event.id or last
                             pace.heard(event.retry_ms)
                             self._streamed(event.data)
+                            await turn.rest()
             except (aiohttp.ClientError, OSError, TooLarge, UpstreamLost):
                 await self._check()
             await asyncio.sleep(pace.pause_s())
@@ -259,8 +262,6 @@ class HttpConnection:
             self.lose(reason_of(error))
 
     def _streamed(self, data: bytes) -> None:
-        if not data:
-            return
         with suppress(*envelope.MALFORMED):
             for message in envelope.messages_in(envelope.readable(data)):
                 self._arrived(message, None)

@@ -42,6 +42,8 @@ KEPT_LINES: Final = 20
 PONG_S: Final = 5.0
 """How long a server that let a call time out may take to answer a ping."""
 LEAST_PAUSE_S: Final = 1.0
+MOST_TELLING: Final = 256
+"""How many notifications of clients wait for a server that does not read; more are let go."""
 
 Open = Callable[["ServerDefinition", Events], Awaitable["Connection"]]
 
@@ -87,6 +89,7 @@ class Upstream:
         self._waiters = Waiters()
         self._alarms = Alarms(min(1.0, options.call_timeout_s / 10))
         self._in_flight = 0
+        self._telling = 0
         self._last_used = time.monotonic()
         self._life: asyncio.Task[None] | None = None
         self._checking: asyncio.Task[None] | None = None
@@ -184,10 +187,15 @@ class Upstream:
             self._checking = None
 
     async def notify(self, method: str, params: bytes) -> None:
-        """Pass a notification on, if the server is there to take it."""
-        if self._connection is not None:
+        """Pass a notification on, if the server is there to take it and not too many wait for it."""
+        if self._connection is None or self._telling >= MOST_TELLING:
+            return
+        self._telling += 1
+        try:
             with suppress(UpstreamLost):
                 await self._connection.notify(method, params)
+        finally:
+            self._telling -= 1
 
     # --- the life -------------------------------------------------------------------------------
 
