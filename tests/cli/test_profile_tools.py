@@ -47,6 +47,25 @@ def test_a_tool_is_renamed_hidden_described_and_reset_while_the_gateway_runs(pla
         assert "Did you mean 'echo'?" in misspelt.stderr
 
 
+def test_a_tool_takes_no_name_that_is_shown_already(plain: Place) -> None:
+    with plain.serve() as gateway:
+        gateway.wait_ready()
+        assert plain.run("server", "add", "other", "--", *PLAIN).code == 0
+        assert plain.run("call", "other__pid").code == 0
+        tool = ("profile", "tool", "default")
+        for name, shown in (
+            ("echo", "'echo' of server 'plain'"),
+            ("other__raw", "'raw' of server"),
+        ):
+            refused = plain.run(*tool, "other", "pid", "--rename", name)
+            assert refused.code == 2
+            assert f"shows the tool {shown}" in refused.stderr
+        assert plain.run("call", "other__pid").code == 0
+        for _ in range(2):
+            assert plain.run(*tool, "other", "pid", "--rename", "which").code == 0
+        assert plain.run("call", "which").code == 0
+
+
 REFUSED = [
     (("default", "plain", "echo"), "Say what shall change"),
     (("default", "plain", "echo", "--reset", "--hide"), "Say what shall change"),

@@ -91,6 +91,8 @@ async def set_tool(database: Database, arguments: dict[str, Any]) -> object:
             f"{new_name!r} cannot be the name of a tool.",
             hint="Use up to 128 letters, digits, dots, dashes and underscores.",
         )
+    if new_name is not None:
+        await _require_free(database, profile, new_name, server, tool)
     known = {(setting.server, setting.tool): setting for setting in profile.tools}
     old = known.get((server, tool), ToolSetting(server, tool))
     enabled, description = arguments.get("enabled"), arguments.get("description")
@@ -127,6 +129,27 @@ async def _require_tool(database: Database, server: str, tool: str) -> None:
         raise UsageProblem(
             f"The server {server!r} has no tool {tool!r}.",
             hint=f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(names)}.",
+        )
+
+
+async def _require_free(
+    database: Database, profile: ProfileDefinition, name: str, server: str, tool: str
+) -> None:
+    """Refuse a name under which clients see another tool of the profile, as far as they are known."""
+    from local_mcp_gateway.gateway.catalog.union import Route, items_of, routes_of
+
+    kind = CatalogKind.TOOLS
+    servers = {stored.id: stored.name for stored in await queries.list_servers(database)}
+    known = {
+        servers[entry.server_id]: {kind: items_of(kind, entry.body)}
+        for entry in await memory.load_catalogs(database)
+        if entry.kind is kind and entry.server_id in servers
+    }
+    shown = routes_of(profile, known)[kind].get(name)
+    if shown is not None and shown != Route(server, tool):
+        raise UsageProblem(
+            f"Profile {profile.name!r} shows the tool {shown.key!r} of server {shown.server!r} as {name!r}.",
+            hint="Choose another name, or rename or hide that tool first.",
         )
 
 

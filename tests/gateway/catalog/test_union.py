@@ -175,6 +175,13 @@ def test_a_name_goes_when_its_tool_does_and_when_a_person_orders_anew() -> None:
         assert not keeps_names(profile, replace(profile, tools=(other,)))
 
 
+def test_a_tool_whose_new_name_is_taken_is_not_lost() -> None:
+    renamed = ToolSetting("b", "y", name="x")
+    profile = ProfileDefinition("p", members=(Member("a"), Member("b")), tools=(renamed,))
+    lists = {"a": {TOOLS: [tool("x")]}, "b": {TOOLS: [tool("x"), tool("y")]}}
+    assert shown(union(profile, lists)) == ["x", "b__x", "b__y"]
+
+
 def test_what_one_server_lists_twice_is_shown_once() -> None:
     assert shown(view(Prefix.AUTO, {"a": ["x", "x"], "b": ["x"]})) == ["x", "b__x"]
 

@@ -222,7 +222,7 @@ def _exposed(
     elif policy is Prefix.NEVER:
         candidates = [name]
     else:
-        candidates = [name, prefixed]
+        candidates = [name, prefixed, f"{server}{SEPARATOR}{key}"] if named else [name, prefixed]
     return next((candidate for candidate in candidates if candidate not in taken), None)
 
 
