@@ -13,7 +13,7 @@ help: ## list these targets
 setup: ## install the locked dependencies into .venv (does nothing when they are there)
 	@requirements/install .venv dev
 
-run: ## start the gateway in dev mode, with two demo servers (ARGS="--port 3002")
+run: ## start the gateway in dev mode with two demo servers, in .demo/ (ARGS="--port 3003")
 	@requirements/install .venv demo
 	@$(BIN)/python examples/run_demo.py $(ARGS)
 

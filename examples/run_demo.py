@@ -2,13 +2,16 @@
 
     python examples/run_demo.py [OPTIONS OF serve]
 
-The first run stores the servers of `demo.json` in the profile `demo`; later runs leave what is stored
-alone. The notes server runs as long as the gateway does, unless one is running at its address already.
+Its database is `.demo/gateway.db` in the clone (`examples/demo.toml`), so a gateway that is installed, and
+its data, are left alone. The first run stores the servers of `demo.json` in the profile `demo`; later runs
+leave what is stored alone. The notes server runs as long as the gateway does, unless one is running at its
+address already.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -21,17 +24,20 @@ if TYPE_CHECKING:
     from types import FrameType
 
 HERE = Path(__file__).parent
-GATEWAY = (sys.executable, "-m", "local_mcp_gateway")
+GATEWAY = (sys.executable, "-m", "local_mcp_gateway", "--config", "examples/demo.toml")
+PORT = 3001
 
 
 def main() -> int:
+    os.chdir(HERE.parent)
+    Path(".demo").mkdir(mode=0o700, exist_ok=True)
     servers = json.loads(run("server", "list", "--json"))
     if not servers:
         servers = [store_demo()]
     notes = next((server for server in servers if server["name"] == "notes"), None)
     example = start_notes(urlsplit(notes["url"]).port or 0) if notes else None
     try:
-        return serve(sys.argv[1:])
+        return serve([*port(sys.argv[1:]), *sys.argv[1:]])
     finally:
         if example is not None:
             example.terminate()
@@ -61,6 +67,18 @@ def store_demo() -> dict[str, Any]:
         servers["notes"]["url"] = notes["url"]
     run("server", "import", "-", "--profile", "demo", stdin=json.dumps(demo))
     return notes
+
+
+def port(arguments: list[str]) -> list[str]:
+    """Return the option of another port where the usual one is taken, by an installed gateway perhaps."""
+    chosen = (
+        any(word.startswith("--port") for word in arguments) or "LMG_GATEWAY__PORT" in os.environ
+    )
+    if chosen or not answers(PORT):
+        return []
+    free = next(number for number in range(PORT + 2, PORT + 100) if not answers(number))
+    print(f"Port {PORT} is in use, so this gateway takes {free}.", flush=True)
+    return ["--port", str(free)]
 
 
 def start_notes(port: int) -> subprocess.Popen[bytes] | None:

@@ -39,7 +39,7 @@ class Clone:
 
     @property
     def data(self) -> Path:
-        return self.home / ".local-mcp-gateway-data"
+        return self.path / ".demo"
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -112,6 +112,20 @@ def test_the_commands_of_the_readme_work_beside_it(clone: Clone) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_it_leaves_the_home_as_it_was_and_the_clone_clean(clone: Clone) -> None:
+    """Whoever has a gateway installed already finds its database untouched."""
+    ours = [path for path in clone.home.rglob("*") if "local-mcp-gateway" in path.name]
+    assert ours == []
+    told = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=all"],
+        cwd=clone.path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == ""
 
 
 def test_what_it_keeps_is_its_owners_alone(clone: Clone) -> None:
