@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from multidict import CIMultiDict
 
 from tests.gateway.messages import HELLO, META, MODERN, call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
@@ -258,3 +261,48 @@ async def test_health_shows_neither_lines_nor_secrets_of_servers(running: Runnin
         text = await reply.text()
     assert "hunter2" not in text
     assert "wrote" not in json.loads(text)["servers"]["plain"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("application/json, text/event-stream", "text/event-stream"),
+        ("Text/Event-Stream;q=0.5, application/json", "text/event-stream"),
+        ("text/event-stream;q=0, application/json", "application/json"),
+        ("text/event-stream; q=0.00", "application/json"),
+        ("*/*", "application/json"),
+        ("", "application/json"),
+    ],
+)
+async def test_a_client_is_sent_a_stream_only_if_it_takes_one(
+    running: Running, accept: str, kind: str
+) -> None:
+    used = call("tools/call", name="progress", _meta={"progressToken": 1})
+    headers = {"Accept": accept}
+    async with running.http.post(running.url, json=used, headers=headers) as reply:
+        assert reply.content_type == kind
+
+
+async def first_line(running: Running, *headers: str) -> bytes:
+    """Say this of a POST, send nothing of its body, and return what is answered first."""
+    port = int(running.url.rpartition(":")[2].partition("/")[0])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write("\r\n".join(("POST /mcp HTTP/1.1", *headers, "", "")).encode())
+    with anyio.fail_after(20):
+        line = await reader.readline()
+    writer.close()
+    return line
+
+
+async def test_what_is_sent_twice_counts_as_one_list(running: Running) -> None:
+    twice = await first_line(running, "Host: evil.example", "Host: localhost", "Content-Length: 1")
+    assert twice.startswith(b"HTTP/1.1 403")
+    used = call("tools/call", name="progress", _meta={"progressToken": 1})
+    accepted = CIMultiDict([("Accept", "text/event-stream"), ("Accept", "application/json")])
+    async with running.http.post(running.url, json=used, headers=accepted) as reply:
+        assert reply.content_type == "text/event-stream"
+
+
+async def test_a_body_that_says_that_it_is_too_large_is_not_waited_for(running: Running) -> None:
+    large = await first_line(running, "Host: localhost", f"Content-Length: {10**9}")
+    assert large.startswith(b"HTTP/1.1 413")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +18,7 @@ Headers = list[tuple[bytes, bytes]]
 
 JSON_HEADER: Final = (b"content-type", b"application/json")
 STREAM_TYPE: Final = "text/event-stream"
+_NEVER: Final = re.compile(r"q=0(\.0*)?")
 
 
 class TooLarge(Exception):
@@ -35,9 +38,10 @@ class Visit(msgspec.Struct, eq=False):
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> Visit:
         """Read the request line and headers; a page's origin is answered with CORS headers."""
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
+        sent = scope["headers"]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent}
+        if len(headers) != len(sent):
+            headers = _joined(sent)
         origin = headers.get("origin")
         extra = [] if origin is None else _cors(origin)
         return cls(scope["method"], scope["path"], headers, receive, send, extra)
@@ -45,10 +49,12 @@ class Visit(msgspec.Struct, eq=False):
     @property
     def streams(self) -> bool:
         """Whether the client can read a stream of events."""
-        return STREAM_TYPE in self.headers.get("accept", "")
+        return accepts_stream(self.headers.get("accept", ""))
 
     async def body(self, limit: int) -> bytes:
-        """Read the whole body. Raises TooLarge."""
+        """Read the whole body. Raises TooLarge, at once where the client says how large it is."""
+        if int(self.headers.get("content-length", 0)) > limit:
+            raise TooLarge
         message = await self.receive()
         parts: list[bytes] = [message.get("body", b"")]
         size = len(parts[0])
@@ -89,6 +95,25 @@ class Visit(msgspec.Struct, eq=False):
     async def not_allowed(self, methods: bytes) -> None:
         """Answer 405 and say which methods are allowed."""
         await self.empty(405, (b"allow", methods))
+
+
+@lru_cache(64)
+def accepts_stream(accept: str) -> bool:
+    """Whether a header `Accept` lets a stream of events pass: it names one, and not with the weight 0."""
+    for choice in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in choice.split(";"))
+        if kind == STREAM_TYPE:
+            return not any(_NEVER.fullmatch(parameter) for parameter in parameters)
+    return False
+
+
+def _joined(sent: Headers) -> dict[str, str]:
+    """Return headers of which some came more than once: as one, as HTTP has it."""
+    headers: dict[str, str] = {}
+    for name, value in sent:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
 
 
 def _cors(origin: str) -> Headers:
