@@ -16,7 +16,7 @@ from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.gateway.options import GatewayOptions
 from local_mcp_gateway.service.collector import collect_rarely
-from local_mcp_gateway.service.one_write import OneWriteProtocol
+from local_mcp_gateway.service.http.one_write import OneWriteProtocol
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
     Member,

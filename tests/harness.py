@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -142,6 +143,11 @@ class GatewayProcess:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def is_live(self) -> bool:
+        """Tell whether the gateway answers on its port."""
+        with urllib.request.urlopen(self.url + "/health/live", timeout=DEADLINE_S) as response:
+            return bool(response.status == 200)
 
     def wait_for(
         self,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Finished, GatewayProcess, Place
+from tests.harness import Finished, Place
 
 pytestmark = pytest.mark.e2e
 
@@ -71,19 +71,9 @@ def test_a_second_start_is_told_who_holds_the_lock_and_the_first_is_unharmed(
         second = serve(shipped)
         refused(second, 4, str(first.process.pid))
         assert len([line for line in second.stderr.splitlines() if "lock" in line.lower()]) >= 1
-        assert alive(first)
+        assert first.is_live()
         assert first.stop() == 0
     assert "guard.refused" not in first.names()
-
-
-def alive(gateway: GatewayProcess) -> bool:
-    """Tell whether a gateway answers on its port."""
-    host, _, port = gateway.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
-        connection.sendall(
-            b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-        )
-        return connection.recv(64).startswith(b"HTTP/1.1 200")
 
 
 def test_a_migration_whose_third_statement_is_wrong_is_named_with_its_line(shipped: Place) -> None:
@@ -125,10 +115,10 @@ def test_an_upstream_command_that_does_not_exist_stops_nothing_else(shipped: Pla
     assert added.code == 0, added.stderr
     with shipped.serve() as gateway:
         gateway.wait_ready()
-        assert alive(gateway)
+        assert gateway.is_live()
         tested = shipped.run("server", "test", "ghost")
         refused(tested, 1, "no-such-command-anywhere")
-        assert alive(gateway)
+        assert gateway.is_live()
         assert gateway.stop() == 0
 
 

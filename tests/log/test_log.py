@@ -27,7 +27,7 @@ from local_mcp_gateway.log.journal import Journal, as_datagram, is_journal
 from local_mcp_gateway.log.outputs import Entries
 from local_mcp_gateway.log.redact import HIDDEN, is_secret_key, redact, redact_text
 from local_mcp_gateway.log.unblocked import Unblocked
-from local_mcp_gateway.service.history import parse_entry
+from local_mcp_gateway.service.diary.history import parse_entry
 from tests.harness import DEADLINE_S, Place, clean_environment
 
 PACKAGE = Path(__file__).parents[2] / "daemon" / "local_mcp_gateway"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.errors import GatewayError, NoSecretsKey, NotConfirmed, UsageProblem
-from local_mcp_gateway.service.control import NoDaemon, ask
+from local_mcp_gateway.service.admin.control import NoDaemon, ask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def answer_to(
     except GatewayError as error:
         if error.code != NoSecretsKey.code:
             raise
-    from local_mcp_gateway.service.vault import Vault
+    from local_mcp_gateway.service.secrets.vault import Vault
 
     Vault.of(invocation.settings, invocation.emitter()).make()
     return _answer(invocation, verb, arguments, timeout_s)
@@ -43,8 +43,8 @@ def _answer(invocation: Invocation, verb: str, arguments: dict[str, Any], timeou
     try:
         return ask(invocation.database, verb, arguments, timeout_s=timeout_s)
     except NoDaemon:
-        from local_mcp_gateway.service import without
-        from local_mcp_gateway.service.admin import READ_ONLY
+        from local_mcp_gateway.service.admin import without
+        from local_mcp_gateway.service.admin.table import READ_ONLY
 
         if verb not in READ_ONLY:
             invocation.prepare_folder()

@@ -57,7 +57,7 @@ def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -
 
 def _watched_by_dev(invocation: Invocation) -> bool:
     """Tell whether a gateway in dev mode serves this database from this folder."""
-    from local_mcp_gateway.service.control import NoDaemon  # noqa: PLC0415
+    from local_mcp_gateway.service.admin.control import NoDaemon  # noqa: PLC0415
 
     try:
         watched = _ask(invocation, "dev.watched")
@@ -67,7 +67,7 @@ def _watched_by_dev(invocation: Invocation) -> bool:
 
 
 def _ask(invocation: Invocation, verb: str, **arguments: str) -> Any:
-    from local_mcp_gateway.service.control import ask  # noqa: PLC0415  --help does not pay for it
+    from local_mcp_gateway.service.admin.control import ask  # noqa: PLC0415  --help does not pay for it
 
     return ask(invocation.database, verb, arguments, timeout_s=REWIND_S)
 

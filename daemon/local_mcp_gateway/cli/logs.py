@@ -13,8 +13,8 @@ import click
 
 from local_mcp_gateway.cli.streams import lost
 from local_mcp_gateway.errors import Exit, UsageProblem
-from local_mcp_gateway.service import history
-from local_mcp_gateway.service.call_history import calls_in
+from local_mcp_gateway.service.diary import history
+from local_mcp_gateway.service.diary.call_history import calls_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ import click
 from local_mcp_gateway.cli import render
 from local_mcp_gateway.cli.asking import answer_to, as_json_option
 from local_mcp_gateway.errors import Exit, SealedValueProblem
-from local_mcp_gateway.service.vault import Vault
+from local_mcp_gateway.service.secrets.vault import Vault
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation

@@ -62,12 +62,12 @@ def serve(
         code = _supervised(settings, emit)
         if code is not None:
             return code
-    from local_mcp_gateway.service.greeting import greet
+    from local_mcp_gateway.service.dev.greeting import greet
     from local_mcp_gateway.service.run import serve as run_service
     from local_mcp_gateway.service.serving import Serving
 
     if supervisor is not None:
-        from local_mcp_gateway.service.supervisor import end_with
+        from local_mcp_gateway.service.dev.supervisor import end_with
 
         end_with(supervisor)
     serving = Serving(
@@ -84,8 +84,8 @@ def serve(
 
 def _supervised(settings: Settings, emit: Emit) -> int | None:
     """Run workers on a socket that outlives them; None when this process has to serve by itself."""
-    from local_mcp_gateway.service.listen import bind, inherited
-    from local_mcp_gateway.service.supervisor import Supervisor
+    from local_mcp_gateway.service.dev.supervisor import Supervisor
+    from local_mcp_gateway.service.http.listen import bind, inherited
 
     try:
         listener = inherited() or bind(settings.gateway.host, settings.gateway.port)
@@ -106,7 +106,7 @@ def reload(invocation: Invocation, *, as_json: bool) -> int:
 
     Writers wait for a moment, no request is lost. A migration that is refused changes nothing.
     """
-    from local_mcp_gateway.service.control import NoDaemon, ask
+    from local_mcp_gateway.service.admin.control import NoDaemon, ask
 
     try:
         done = ask(invocation.database, "reload", {}, timeout_s=3600)

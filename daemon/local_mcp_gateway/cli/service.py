@@ -14,9 +14,9 @@ from local_mcp_gateway.cli.logs import logs
 from local_mcp_gateway.cli.startup import show_start
 from local_mcp_gateway.config.settings import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
 from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager
-from local_mcp_gateway.service import manager, units
-from local_mcp_gateway.service.record import read_starts
-from local_mcp_gateway.service.secrets_check import make_first_key
+from local_mcp_gateway.service.diary.record import read_starts
+from local_mcp_gateway.service.secrets.check import make_first_key
+from local_mcp_gateway.service.systemd import manager, units
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
@@ -184,7 +184,7 @@ def _why(invocation: Invocation, facts: dict[str, str]) -> GatewayError:
     for start in reversed(read_starts(invocation.database, last=1)):
         refusal = start.find("guard.refused") or start.find("service.refused")
         if refusal:
-            from local_mcp_gateway.service.control import relayed
+            from local_mcp_gateway.service.admin.control import relayed
 
             return relayed(refusal)
     said = facts.get("StatusText") or facts.get("Result") or "unknown"

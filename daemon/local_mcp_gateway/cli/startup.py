@@ -9,12 +9,12 @@ import click
 
 from local_mcp_gateway.cli import render
 from local_mcp_gateway.errors import Exit
-from local_mcp_gateway.service.record import read_starts
-from local_mcp_gateway.service.waterfall import phases_of, start_as_json
+from local_mcp_gateway.service.diary.record import read_starts
+from local_mcp_gateway.service.diary.waterfall import phases_of, start_as_json
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.service.record import Start
+    from local_mcp_gateway.service.diary.record import Start
 
 _COLOURS = {"ready": "green", "refused": "red", "failed": "red"}
 

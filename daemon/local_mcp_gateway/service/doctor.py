@@ -25,9 +25,9 @@ from local_mcp_gateway.database.connect import open_scratch, reading
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.guard.status import look
-from local_mcp_gateway.service import manager, units
-from local_mcp_gateway.service.listen import listeners
-from local_mcp_gateway.service.secrets_check import check_secrets
+from local_mcp_gateway.service.http.listen import listeners
+from local_mcp_gateway.service.secrets.check import check_secrets
+from local_mcp_gateway.service.systemd import manager, units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

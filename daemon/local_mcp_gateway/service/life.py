@@ -12,20 +12,21 @@ from local_mcp_gateway.database.serving import Database
 from local_mcp_gateway.errors import GatewayError, Interrupted, LockHeld
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.log import LEVEL, tee
-from local_mcp_gateway.service import admin, control
+from local_mcp_gateway.service.admin import control
+from local_mcp_gateway.service.admin import table as admin
+from local_mcp_gateway.service.admin.rest import read_token, with_rest
 from local_mcp_gateway.service.allocator import give_memory_back
-from local_mcp_gateway.service.clock import since_process_start_ms
 from local_mcp_gateway.service.collector import collect_rarely
-from local_mcp_gateway.service.http import LibraryWarnings, serving
-from local_mcp_gateway.service.listen import url_of
-from local_mcp_gateway.service.notify import watchdog_interval_s
+from local_mcp_gateway.service.diary.clock import since_process_start_ms
+from local_mcp_gateway.service.http.listen import url_of
+from local_mcp_gateway.service.http.server import LibraryWarnings, serving
 from local_mcp_gateway.service.policy import gateway_options
 from local_mcp_gateway.service.progress import telling
 from local_mcp_gateway.service.refusal import as_told, cause_of, fields_of
 from local_mcp_gateway.service.reload import reload
-from local_mcp_gateway.service.rest import read_token, with_rest
+from local_mcp_gateway.service.secrets.vault import Vault
+from local_mcp_gateway.service.systemd.notify import watchdog_interval_s
 from local_mcp_gateway.service.telemetry import tracing
-from local_mcp_gateway.service.vault import Vault
 from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.service.dev import HotApply
-    from local_mcp_gateway.service.notify import Notifier
+    from local_mcp_gateway.service.dev.worker import HotApply
     from local_mcp_gateway.service.progress import StatusLine
     from local_mcp_gateway.service.serving import Serving
     from local_mcp_gateway.service.signals import Signals
+    from local_mcp_gateway.service.systemd.notify import Notifier
 
 
 _CHANGES_STATUS = {"upstream.connected", "upstream.lost", "server.changed", "service.reloaded"}
@@ -205,7 +206,7 @@ class Life:
                 continue  # said in the log; the gateway goes on as it was
 
     async def _watch_migrations(self) -> None:
-        from local_mcp_gateway.service.dev import HotApply
+        from local_mcp_gateway.service.dev.worker import HotApply
 
         self._hot = HotApply(
             self.settings, self.database, self.emit, self.gateway.reload, self.signals.stop
@@ -213,7 +214,7 @@ class Life:
         await self._hot.watch()
 
     async def _watch_config(self, file: Path) -> None:
-        from local_mcp_gateway.service.dev import saves_of
+        from local_mcp_gateway.service.dev.worker import saves_of
 
         async for _ in saves_of(file, self.emit):
             self.signals.request_reload()

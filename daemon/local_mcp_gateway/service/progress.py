@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.service.notify import Notifier
+    from local_mcp_gateway.service.systemd.notify import Notifier
 
 LEAST_PAUSE_S = 0.5
 """Progress within a phase is reported often; systemd need not hear more often than this."""

@@ -18,7 +18,7 @@ from local_mcp_gateway.errors import (
 
 if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.service.notify import Notifier
+    from local_mcp_gateway.service.systemd.notify import Notifier
 
 _ERRNO = {
     Exit.LOCKED: errno.EBUSY,

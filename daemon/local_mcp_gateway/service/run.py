@@ -27,14 +27,15 @@ from local_mcp_gateway.log import configure, tee
 from local_mcp_gateway.log.file import RotatedFile
 from local_mcp_gateway.log.journal import is_journal
 from local_mcp_gateway.log.unblocked import Unblocked
-from local_mcp_gateway.service import listen, places
-from local_mcp_gateway.service.notify import Notifier
+from local_mcp_gateway.service import places
+from local_mcp_gateway.service.diary.record import StartRecord
+from local_mcp_gateway.service.http import listen
 from local_mcp_gateway.service.own_tables import require_own_tables
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.progress import StatusLine, telling
-from local_mcp_gateway.service.record import StartRecord
 from local_mcp_gateway.service.refusal import cause_of, say_end
 from local_mcp_gateway.service.signals import Signals
+from local_mcp_gateway.service.systemd.notify import Notifier
 
 if TYPE_CHECKING:
     import socket

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.gateway.catalog.approval import HELD, judge
 from local_mcp_gateway.gateway.catalog.union import Item, union
-from local_mcp_gateway.service.approving import altered_tools, approve_tools
+from local_mcp_gateway.service.admin.approving import altered_tools, approve_tools
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import CatalogKind, Member, ProfileDefinition, ServerDefinition
 from tests.gateway.messages import call

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.catalog.approval import HELD
 from local_mcp_gateway.gateway.upstreams import keeper, pace
-from local_mcp_gateway.service.approving import altered_tools, approve_tools
+from local_mcp_gateway.service.admin.approving import altered_tools, approve_tools
 from local_mcp_gateway.store.model import CatalogKind
 from tests.gateway.messages import HELLO, MODERN, call
 from tests.gateway.support import QUICK, Running, gateway_of, http, serve

@@ -1,0 +1,107 @@
+"""The table of all that commands ask: the same functions inside the daemon and without one.
+
+Arguments and results are JSON values, since a command may ask over the control socket.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.log.redact import redact
+from local_mcp_gateway.service.admin import profiles, servers
+from local_mcp_gateway.service.admin.approving import approve_tools
+from local_mcp_gateway.service.secrets.sealing import seal_all
+from local_mcp_gateway.store import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.gateway.gateway import Gateway
+    from local_mcp_gateway.service.secrets.vault import Vault
+
+    Verb = Callable[[Database, dict[str, Any]], Awaitable[object]]
+    KeyedVerb = Callable[[Database, dict[str, Any], Vault], Awaitable[object]]
+
+
+_KEYED: dict[str, KeyedVerb] = {
+    "server.add": servers.add_server,
+    "server.show": servers.show_server,
+    "server.edit": servers.edit_server,
+    "server.import": servers.import_servers,
+    "secrets.seal": seal_all,
+}
+"""These seal or open values, so they need the keys."""
+_PLAIN: dict[str, Verb] = {
+    "server.list": servers.list_servers,
+    "server.remove": servers.remove_server,
+    "server.approve": approve_tools,
+    "profile.add": profiles.add_profile,
+    "profile.list": profiles.list_profiles,
+    "profile.show": profiles.show_profile,
+    "profile.edit": profiles.edit_profile,
+    "profile.remove": profiles.remove_profile,
+    "profile.tool": profiles.set_tool,
+}
+VERBS = _KEYED.keys() | _PLAIN.keys()
+READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
+"""Everything else changes what the gateway serves, so a running one reloads its definitions."""
+_LIVE = {"server.list", "server.show"}
+"""These tell how a server is, too, if a gateway runs."""
+_JOINING = {"server.add", "server.import"}
+"""A server that is in no profile is served nowhere, so these need one."""
+WITH_GATEWAY = {"server.test", "call"}
+"""These talk to upstream servers, so they need a gateway."""
+
+
+async def perform(
+    database: Database,
+    gateway: Gateway | None,
+    default_profile: str,
+    vault: Vault,
+    verb: str,
+    arguments: dict[str, Any],
+) -> object:
+    """Do what a command asks; raises a GatewayError that is meant for the person who asked.
+
+    What changes something does it in one transaction: all of it or nothing, and on what it has read.
+    """
+    if verb in VERBS and verb not in READ_ONLY:
+        async with database.held() as held:
+            if verb in _JOINING and arguments.get("profile") is None:
+                arguments["profile"] = await _profile_at_mcp(held, default_profile)
+            answer = await _do(held, vault, verb, arguments)
+        if verb == "secrets.seal" and isinstance(answer, dict):
+            answer["overwritten"] = await database.empty_wal()
+        return answer
+    if verb in VERBS:
+        answer = await _do(database, vault, verb, arguments)
+        if verb in _LIVE:
+            shown: list[Any] = answer if isinstance(answer, list) else [answer]
+            states = gateway.status()["servers"] if gateway else {}
+            for server in shown:
+                server["live"] = redact(states.get(server["name"]))
+        return answer
+    if verb not in WITH_GATEWAY or gateway is None:
+        raise UsageProblem(
+            f"The running gateway does not know {verb!r}.",
+            hint="It is of another version than this command: restart it.",
+        )
+    from local_mcp_gateway.service.admin.calling import call_tool, check_server
+
+    if verb == "server.test":
+        return await check_server(database, gateway, arguments["name"])
+    return await call_tool(database, gateway, default_profile, arguments)
+
+
+async def _do(database: Database, vault: Vault, verb: str, arguments: dict[str, Any]) -> object:
+    if verb in _KEYED:
+        return await _KEYED[verb](database, arguments, vault)
+    return await _PLAIN[verb](database, arguments)
+
+
+async def _profile_at_mcp(database: Database, default: str) -> str:
+    """Return the profile that `/mcp` serves: the default one, or the only one that there is."""
+    names = [profile.name for profile in await queries.list_profiles(database)]
+    return names[0] if default not in names and len(names) == 1 else default

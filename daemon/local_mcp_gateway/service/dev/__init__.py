@@ -1,0 +1,1 @@
+"""Dev mode: inside the worker, where saves are applied, and around it, where code is reloaded."""

@@ -1,0 +1,217 @@
+"""Dev mode outside the worker: changed code restarts the worker, and no client notices.
+
+The supervisor holds the listening socket, the worker the database's lock. While one worker goes and the
+next one comes, connections wait in the socket's backlog. One thread watches the code, one waits for each
+worker; both only put what they saw into a queue, so everything happens in `run`, one thing at a time.
+
+A file that is no Python is told and changes nothing; a program that does not start is told, and the
+next save is waited for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from local_mcp_gateway.errors import Exit
+from local_mcp_gateway.service.dev.schema_change import SCHEMA_MODULE, tell_plan
+from local_mcp_gateway.service.watching import Watched, changes_blocking
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from local_mcp_gateway.log import Emit
+
+T = TypeVar("T")
+LOOK_S: Final = 0.2
+PACKAGE = Path(__file__).parents[2]
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Source files were saved."""
+
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A worker has ended."""
+
+    worker: subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A signal came."""
+
+    number: int
+
+
+class Supervisor:
+    """Runs one worker at a time until a signal or the worker's own end."""
+
+    def __init__(
+        self,
+        options: Sequence[str],
+        arguments: Sequence[str],
+        listener: socket.socket,
+        emit: Emit,
+        *,
+        auto_generate: bool = False,
+    ) -> None:
+        """Take the command line in its two halves: global options, and `serve` with its own."""
+        self._options = tuple(options)
+        self._arguments = tuple(arguments)
+        self._auto_generate = auto_generate
+        self._listener = listener
+        self._emit = emit
+        self._queue: SimpleQueue[Changed | Ended | Asked] = SimpleQueue()
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._changed: tuple[Path, ...] = ()
+        """What was saved since the worker began; not empty means that it is being replaced."""
+        self._restarts = 0
+        self._began = 0.0
+
+    def run(self) -> int:
+        """Supervise until the end, and return the exit code of the last worker."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            # put() of a SimpleQueue may be called from a signal handler.
+            signal.signal(number, lambda caught, _: self._queue.put(Asked(caught)))
+        over = threading.Event()
+        threading.Thread(target=self._watch, args=(over,), daemon=True).start()
+        self._start()
+        try:
+            while True:
+                match next_of(self._queue):
+                    case Asked(signal.SIGHUP):
+                        self._tell_worker(signal.SIGHUP)
+                    case Asked():
+                        if self._worker is None:
+                            return Exit.OK
+                        self._changed = ()
+                        self._tell_worker(signal.SIGTERM)
+                    case Changed(files):
+                        self._replace(files)
+                    case Ended(worker) if worker is self._worker:
+                        if not self._goes_on(worker.returncode):
+                            return max(worker.returncode, 0)
+        finally:
+            over.set()
+
+    def _start(self) -> None:
+        descriptor = self._listener.fileno()
+        again = ("--again",) if self._restarts else ()
+        command = (sys.executable, "-m", "local_mcp_gateway", *self._options, *self._arguments)
+        # A session of its own: Ctrl+C in the terminal reaches us, and we ask the worker once.
+        worker = subprocess.Popen(
+            [*command, "--socket-fd", str(descriptor), "--supervisor", str(os.getpid()), *again],
+            pass_fds=[descriptor],
+            start_new_session=True,
+        )
+        self._worker = worker
+        self._began = time.perf_counter()
+        threading.Thread(target=self._wait, args=(worker,), daemon=True).start()
+
+    def _replace(self, files: tuple[Path, ...]) -> None:
+        """Take a save in: refuse what is no Python, else end the worker; the next one starts then."""
+        for file in files:
+            if (fault := syntax_fault(file)) is not None:
+                self._emit("dev.refused", message=fault, hint="The program from before runs on.")
+                return
+        first = not self._changed
+        self._changed = tuple(dict.fromkeys((*self._changed, *files)))
+        if self._worker is None:
+            self._again()
+        elif first:
+            self._tell_worker(signal.SIGTERM)
+
+    def _goes_on(self, code: int) -> bool:
+        """Take a worker's end in; return whether there is something left to supervise."""
+        self._worker = None
+        if self._changed:
+            self._again()
+            return True
+        if code <= 0 or not self._restarts:
+            return False
+        self._emit(
+            "dev.refused",
+            message=f"The changed program ended with exit code {code}.",
+            hint="Mend it and save: it is started again then.",
+        )
+        return True
+
+    def _again(self) -> None:
+        files, self._changed = self._changed, ()
+        self._restarts += 1
+        self._start()
+        shown = [str(file.relative_to(PACKAGE)) for file in files if file.is_relative_to(PACKAGE)]
+        self._emit("dev.reloaded", files=shown, restarts=self._restarts)
+        if SCHEMA_MODULE in files:
+            plan = partial(
+                tell_plan, self._options, auto_generate=self._auto_generate, emit=self._emit
+            )
+            threading.Thread(target=plan, daemon=True).start()
+
+    def _tell_worker(self, number: int) -> None:
+        if self._worker is not None:
+            self._worker.send_signal(number)
+
+    def _wait(self, worker: subprocess.Popen[bytes]) -> None:
+        worker.wait()
+        self._queue.put(Ended(worker))
+
+    def _watch(self, over: threading.Event) -> None:
+        from watchfiles import PythonFilter
+
+        for changed in changes_blocking(Watched(PACKAGE, PythonFilter()), self._emit):
+            if over.is_set():
+                return
+            if changed:
+                self._queue.put(Changed(tuple(sorted(Path(name) for _, name in changed))))
+
+
+def next_of(queue: SimpleQueue[T]) -> T:
+    """Wait for what is put into a queue, also by the handlers of signals.
+
+    Two signals at once can be taken by two threads, and a get() that has no end is then not always
+    interrupted: their handlers run when something else wakes it, which may be never (CPython 3.11).
+    """
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=LOOK_S)
+
+
+def syntax_fault(file: Path) -> str | None:
+    """Return what is wrong with a source file's syntax, in one sentence, or None."""
+    try:
+        compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+    except FileNotFoundError:
+        return None
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        return f"{file.name}, line {line}: {getattr(error, 'msg', error)}."
+    return None
+
+
+def end_with(supervisor: int) -> None:
+    """In the worker: ask the kernel for a SIGTERM when the supervisor is gone, however it went.
+
+    One that went before the kernel was asked is noticed by the parent that we have instead.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
+    if os.getppid() != supervisor:
+        sys.exit(Exit.OK)

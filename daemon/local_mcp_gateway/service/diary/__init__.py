@@ -1,0 +1,1 @@
+"""What happened before: starts, events and calls, found again and laid out for people."""

@@ -1,0 +1,1 @@
+"""The key of the stored secrets, and what seals and opens them with it."""

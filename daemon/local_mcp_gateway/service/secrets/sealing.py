@@ -1,0 +1,101 @@
+"""Seal what is stored: the values that a command gives, and on request all that are there.
+
+Cryptography and key files stay off the event loop, which may be serving meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+
+from local_mcp_gateway.errors import SealedValueProblem
+from local_mcp_gateway.store import queries
+from local_mcp_gateway.store.secrets import COLUMNS, Entry, entries, seal, with_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.service.secrets.vault import Keys, Vault
+    from local_mcp_gateway.store.model import ServerDefinition
+    from local_mcp_gateway.store.secrets import Key
+
+
+async def seal_new(
+    database: Database, vault: Vault, servers: Sequence[ServerDefinition]
+) -> list[ServerDefinition]:
+    """Return new servers as they are to be stored: with an id, and every value sealed."""
+    named = [replace(server.checked(), id=queries.new_id()) for server in servers]
+    given = [entry for server in named for entry in entries(server)]
+    sealed = await _sealed(database, vault, given)
+    return [with_values(s, [entry for entry in sealed if entry.server is s]) for s in named]
+
+
+async def seal_values(
+    database: Database, vault: Vault, old: ServerDefinition, changes: dict[str, Any]
+) -> dict[str, Any]:
+    """Return changes to a server with the values in them sealed; what they leave alone stays as it is."""
+    given = [
+        Entry(old, column, name, value)
+        for column in COLUMNS
+        for name, value in (changes.get(column) or {}).items()
+        if value is not None
+    ]
+    sealed: dict[str, dict[str, str]] = {}
+    for entry in await _sealed(database, vault, given):
+        sealed.setdefault(entry.column, {})[entry.name] = entry.value
+    return changes | {column: {**changes[column], **values} for column, values in sealed.items()}
+
+
+async def seal_all(database: Database, arguments: dict[str, Any], vault: Vault) -> object:
+    """Seal every value with the newest key: what is plain, and what an older key has sealed.
+
+    What does not open stays as it is, and is named. After COMMIT the file or its WAL still holds what was
+    there before, until the WAL is emptied.
+    """
+    del arguments
+    servers = await queries.list_servers(database)
+    key = await _sealing_key(database, vault)
+    counts = {"sealed": 0, "resealed": 0}
+    unreadable = []
+    for server in servers:
+        done, failed = await anyio.to_thread.run_sync(_reseal, server, key, vault.keys())
+        if done:
+            await queries.set_values(database, with_values(server, done))
+        was_plain = sum(not entry.sealed for entry in entries(server))
+        counts["sealed"] += was_plain
+        counts["resealed"] += len(done) - was_plain
+        unreadable += failed
+    return {"key": key.id, "file": str(vault.file), **counts, "unreadable": unreadable}
+
+
+def _reseal(
+    server: ServerDefinition, key: Key, keys: Keys
+) -> tuple[list[Entry], list[dict[str, str]]]:
+    done: list[Entry] = []
+    failed: list[dict[str, str]] = []
+    for entry in entries(server):
+        try:
+            plain = keys.open(entry)
+            if entry.key != key.id:
+                done.append(seal(plain, key))
+        except SealedValueProblem as problem:
+            where = {"server": entry.server.name, "column": entry.column, "name": entry.name}
+            failed.append({**where, "reason": problem.message})
+    return done, failed
+
+
+async def _sealed(database: Database, vault: Vault, given: Iterable[Entry]) -> list[Entry]:
+    plain = list(given)
+    if not plain:
+        return []
+    key = await _sealing_key(database, vault)
+    return await anyio.to_thread.run_sync(lambda: [seal(entry, key) for entry in plain])
+
+
+async def _sealing_key(database: Database, vault: Vault) -> Key:
+    stored = [entry for server in await queries.list_servers(database) for entry in entries(server)]
+    known = {entry.key for entry in stored if entry.sealed}
+    return await anyio.to_thread.run_sync(vault.sealing_key, known)

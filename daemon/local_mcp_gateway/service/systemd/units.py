@@ -1,0 +1,144 @@
+"""The systemd user units of this installation: their text, and where they are.
+
+The shipped files are complete units that work by hand; here only what differs from machine to machine
+is filled in: the command's path, the options of this installation, PATH, the port.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway import __version__
+from local_mcp_gateway.bundled import bundled
+from local_mcp_gateway.service.secrets.vault import CREDENTIAL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SERVICE = "local-mcp-gateway.service"
+SOCKET = "local-mcp-gateway.socket"
+CACHES = (".npm", ".cache", ".local")
+"""Of npx, uvx and pipx, in the user's home: ReadWritePaths= of the unit."""
+STEPS_SINCE = 254
+"""systemd that knows RestartSteps=, a growing pause between restarts; older ones warn about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What a unit says about this machine."""
+
+    command: tuple[str, ...]
+    options: tuple[str, ...]
+    """Global options of ours, such as `--database FILE`, that every run of the unit gets."""
+    writable: tuple[Path, ...]
+    path: str
+    address: str
+    key_file: Path
+    key_file_set: bool
+    """Whether the unit has to be told of the key file, since it would look elsewhere by itself."""
+    systemd: int
+
+
+def unit_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where a user's own units are; it need not exist."""
+    home = Path(environment.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    return home / "systemd" / "user"
+
+
+def make_caches(home: Path) -> None:
+    """Create what upstream servers may write to: for the unit, a folder that is missing is read-only."""
+    for name in CACHES:
+        (home / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def this_command() -> tuple[str, ...]:
+    """Return the command line that starts this very installation."""
+    script = Path(sys.argv[0])
+    if script.name == "local-mcp-gateway" and script.is_absolute() and os.access(script, os.X_OK):
+        return (str(script),)
+    beside = Path(sys.executable).with_name("local-mcp-gateway")
+    if os.access(beside, os.X_OK):
+        return (str(beside),)
+    return (sys.executable, "-m", "local_mcp_gateway")
+
+
+def service_text(installation: Installation) -> str:
+    """Return the service unit of this installation."""
+    text = bundled(f"systemd/{SERVICE}").read_text(encoding="utf-8")
+    command = _quoted((*installation.command, *installation.options))
+    text = re.sub(
+        r"(?m)^(Exec\w+=)%h/\.local/bin/local-mcp-gateway", rf"\1{_literal(command)}", text
+    )
+    text = _with_key_file(text, str(installation.key_file))
+    environment = [f"PATH={installation.path}"]
+    if installation.key_file_set:
+        environment.append(f"LMG_SECRETS__KEY_FILE={installation.key_file}")
+    extra = [f"Environment={_word(setting)}" for setting in environment]
+    extra += [f"ReadWritePaths=-{_word(str(path))}" for path in installation.writable]
+    if installation.systemd >= STEPS_SINCE:
+        extra += ["RestartSteps=6", "RestartMaxDelaySec=120"]
+    head, _, tail = text.partition("\n[Install]\n")
+    lines = "\n".join(["", "# This installation:", *extra, "", "[Install]", ""])
+    return f"{_stamp()}{head}{lines}{tail}"
+
+
+def socket_text(installation: Installation) -> str:
+    """Return the socket unit that listens where the configuration says."""
+    text = bundled(f"systemd/{SOCKET}").read_text(encoding="utf-8")
+    return _stamp() + re.sub(r"(?m)^ListenStream=.*$", f"ListenStream={installation.address}", text)
+
+
+def version_in(text: str) -> str | None:
+    """Return the version that wrote a unit, or None if it was written by hand."""
+    found = re.match(r"# local-mcp-gateway (\S+) wrote this", text)
+    return found[1] if found else None
+
+
+def write_unit(name: str, text: str, folder: Path) -> str:
+    """Write a unit whole or not at all; return created, updated or unchanged."""
+    path = folder / name
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    if before == text:
+        return "unchanged"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.chmod(0o644)
+    temporary.replace(path)
+    return "created" if before is None else "updated"
+
+
+def _with_key_file(text: str, path: str) -> str:
+    """Name the key file in the unit: a path up to the end of the line, in which specifiers are read.
+
+    systemd 257 does not start a unit that loads a path with a blank in it; then the gateway reads the
+    file by itself, as it does with one that is newer than the start.
+    """
+    if re.search(r"\s", path):
+        return re.sub(rf"(?m)^(Load|Set)Credential={CREDENTIAL}:.*\n", "", text)
+    line = f"LoadCredential={CREDENTIAL}:"
+    return re.sub(rf"(?m)^{line}.*$", _literal(line + path.replace("%", "%%")), text)
+
+
+def _stamp() -> str:
+    return f"# local-mcp-gateway {__version__} wrote this; `service install` writes it anew.\n"
+
+
+def _quoted(words: Sequence[str]) -> str:
+    """Quote a command line, in which variables are read too."""
+    return " ".join(_word(word) for word in words).replace("$", "$$")
+
+
+def _word(word: str) -> str:
+    """Quote as systemd.syntax(7) wants: like a shell, with its specifiers doubled."""
+    return shlex.quote(word).replace("%", "%%")
+
+
+def _literal(text: str) -> str:
+    return text.replace("\\", "\\\\")

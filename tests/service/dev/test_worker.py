@@ -1,0 +1,381 @@
+"""Dev mode: what happens when a migration is saved while the gateway runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.harness import GatewayProcess, Place, until
+
+
+@pytest.fixture
+def dev(shipped: Place) -> Iterator[tuple[Place, GatewayProcess]]:
+    with shipped.serve("--dev", env={"LMG_DEV__RELOAD": "false"}) as gateway:
+        gateway.wait_for("dev.watching")
+        gateway.wait_ready()
+        yield shipped, gateway
+
+
+def test_a_saved_migration_is_journaled_backed_up_and_applied_without_a_restart(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);")
+    applied = gateway.wait_for("migration.hot_applied")
+    assert applied["tag"] == "0004_notes"
+    assert place.query("SELECT count(*) FROM notes") == [(0,)]
+    assert place.folder.journal()[-1]["tag"] == "0004_notes"
+    assert [str(backup) for backup in place.backups] == [applied["backup"]]
+    assert gateway.is_live()
+
+
+def test_a_broken_migration_is_refused_with_its_line_and_the_gateway_serves_on(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    before = place.content()
+    place.folder.write("0004_notes", "CREATE TABLE notes (id INTEGER);\n\nCREAT TABLE more (id);\n")
+    refused = gateway.wait_for("migration.hot_refused")
+    assert "0004_notes" in refused["message"]
+    assert "line 3" in refused["message"]
+    assert "statement 2" in refused["message"]
+    assert refused["hint"] == "Correct the statement and save; the database is as it was."
+    assert place.content() == before
+    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0003_add_approved_tools"
+    assert gateway.is_live()
+
+    place.folder.write(
+        "0004_notes", "CREATE TABLE notes (id INTEGER);\n\nCREATE TABLE more (id);\n"
+    )
+    assert gateway.wait_for("migration.hot_applied")["tag"] == "0004_notes"
+    assert place.query("SELECT count(*) FROM more") == [(0,)]
+
+
+def test_a_file_that_is_written_in_pieces_is_applied_once_and_whole(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    path = place.folder.path / "0004_pieces.sql"
+    with path.open("w") as file:
+        for number in range(50):
+            file.write(f"CREATE TABLE piece_{number} (id INTEGER PRIMARY KEY, ")
+            file.flush()
+            file.write("body TEXT);\n")
+            file.flush()
+    applied = gateway.wait_for("migration.hot_applied")
+    assert applied["statements"] == 50
+    assert "migration.hot_refused" not in gateway.names()
+
+
+def test_our_own_write_to_the_journal_does_not_wake_the_watcher(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    until(lambda: gateway.names().count("guard.resolved") == 2)
+    place.folder.write("0004_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
+    gateway.wait_for("migration.hot_applied")
+    place.folder.write("0005_two", "CREATE TABLE two (id INTEGER PRIMARY KEY);")
+    gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0005_two")
+    # One for the start, one for the first look at the folder, one for each file.
+    assert gateway.names().count("guard.resolved") == 4
+
+
+def test_what_is_saved_while_another_file_is_applied_is_never_missed(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    for number in range(4, 15):
+        tag = f"{number:04d}_quick"
+        place.folder.write(tag, "CREAT TABLE oops (id);")
+        gateway.wait_for("migration.hot_refused", where=partial(about, tag))
+        place.folder.write(tag, f"CREATE TABLE quick_{number} (id INTEGER PRIMARY KEY);")
+        gateway.wait_for("migration.hot_applied", where=partial(about, tag))
+
+
+def about(tag: str, event: dict[str, Any]) -> bool:
+    return tag in (event.get("tag"), str(event.get("message")).partition(".sql")[0])
+
+
+def test_several_files_at_once_are_applied_together_and_in_order(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.folder.write("0004_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
+    place.folder.write("0005_two", "ALTER TABLE one ADD COLUMN body TEXT;")
+    gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0005_two")
+    assert place.query("SELECT id, body FROM one") == []
+
+
+ONE = "CREATE TABLE one (id INTEGER PRIMARY KEY, body TEXT);"
+
+
+def applied(gateway: GatewayProcess, tag: str, times: int = 1) -> None:
+    """Wait until a tag was applied live for so many times."""
+    until(lambda: count(gateway, tag) >= times or gateway.process.poll() is not None)
+    assert count(gateway, tag) >= times, gateway.lines
+
+
+def count(gateway: GatewayProcess, tag: str) -> int:
+    told = [event for event in gateway.events if event["event"] == "migration.hot_applied"]
+    return sum(event["tag"] == tag for event in told)
+
+
+def test_an_edited_first_migration_is_followed_and_the_servers_are_kept(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    """As after `make run` on a fresh checkout: the database was created with these files."""
+    place, gateway = dev
+    assert place.run("profile", "add", "kept").code == 0
+    first = place.folder.path / "0000_initial.sql"
+    plain, edited = "description TEXT,", "description TEXT, colour TEXT DEFAULT 'red',"
+    sql = first.read_text()
+    assert plain in sql
+    place.folder.write("0000_initial", sql.replace(plain, edited, 1))
+    rewound = gateway.wait_for("migration.rewound")
+    assert rewound["by"] == "replay on an empty database"
+    assert rewound["message"] == "No row was lost."
+    applied(gateway, "0003_add_approved_tools")
+    assert place.query("SELECT name, colour FROM profiles") == [("kept", "red")]
+    assert gateway.is_live()
+    assert place.run("profile", "add", "written-after").code == 0
+
+
+def test_a_deleted_newest_file_of_a_fresh_checkout_is_taken_back(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    (place.folder.path / "0003_add_approved_tools.sql").unlink()
+    rewound = gateway.wait_for("migration.rewound")
+    assert rewound["migrations"] == ["0003_add_approved_tools"]
+    assert rewound["message"] == "No row was lost."
+    assert place.query("SELECT name FROM sqlite_schema WHERE name = 'approved_tools'") == []
+    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0002_add_debug_logs"
+
+
+def test_an_edited_migration_goes_back_to_its_backup_and_the_console_says_what_was_lost(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
+    place.write("INSERT INTO one (body) VALUES ('written since')")
+    place.folder.write("0004_one", ONE.replace("body", "text"))
+    rewound = gateway.wait_for("migration.rewound")
+    assert rewound["migrations"] == ["0004_one"]
+    assert rewound["by"].startswith("backup ")
+    assert rewound["message"] == "Lost: one: 1 value of body gone."
+    applied(gateway, "0004_one", 2)
+    assert place.query("SELECT id, text FROM one") == [(1, None)]
+    assert [entry["tag"] for entry in place.folder.journal()][4:] == ["0004_one"]
+    assert gateway.is_live()
+
+
+def test_an_edited_migration_with_a_down_keeps_the_rows_of_every_other_table(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.folder.write("0004_one.down", "DROP TABLE one;")
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
+    assert place.run("profile", "add", "written-since").code == 0
+    place.folder.write("0004_one", ONE.replace("body", "text"))
+    assert gateway.wait_for("migration.rewound")["by"] == "down"
+    applied(gateway, "0004_one", 2)
+    assert place.query("SELECT name FROM profiles") == [("written-since",)]
+    assert place.query("SELECT text FROM one") == []
+
+
+def test_a_deleted_newest_file_is_taken_back_and_leaves_the_journal(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    path = place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
+    path.unlink()
+    gateway.wait_for("migration.rewound")
+    until(lambda: len(place.folder.journal()) == 4)
+    assert place.query("SELECT name FROM sqlite_schema WHERE name = 'one'") == []
+    assert gateway.is_live()
+
+
+def test_an_edit_that_is_broken_takes_nothing_back_and_is_mended_by_the_next_save(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
+    place.write("INSERT INTO one (body) VALUES ('kept')")
+    place.folder.write("0004_one", "CREAT TABLE one (id);")
+    gateway.wait_for("migration.hot_refused")
+    assert place.query("SELECT body FROM one") == [("kept",)]
+    place.folder.write("0004_one", ONE)
+    gateway.wait_for("dev.mended")
+    assert "migration.rewound" not in gateway.names()
+
+
+def test_another_branch_is_checked_out_and_ends_in_its_own_schema(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    folder = place.folder
+    common = folder.journal_file.read_bytes()
+    mine, theirs = folder.write("0004_mine", ONE), "0004_theirs"
+    folder.write("0005_more", "ALTER TABLE one ADD COLUMN more TEXT;")
+    applied(gateway, "0005_more")
+    mine.unlink()
+    (folder.path / "0005_more.sql").unlink()
+    folder.write(theirs, "CREATE TABLE theirs (id INTEGER PRIMARY KEY);")
+    folder.journal_file.write_bytes(common)
+    applied(gateway, theirs)
+    names = {name for (name,) in place.query("SELECT name FROM sqlite_schema")}
+    assert "theirs" in names
+    assert "one" not in names
+    assert place.run("db", "status", "--json").json()["state"] == "current"
+
+
+def test_a_journal_that_is_no_json_is_told_and_takes_nothing_back(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    before, journal = place.content(), place.folder.journal_file.read_bytes()
+    place.folder.journal_file.write_text("<<<<<<< HEAD")
+    assert "_journal.json" in gateway.wait_for("migration.hot_refused")["message"]
+    assert place.content() == before
+    place.folder.journal_file.write_bytes(journal)
+    gateway.wait_for("dev.mended")
+
+
+def test_a_file_that_is_saved_while_it_starts_is_applied(shipped: Place) -> None:
+    """After the guard has read the folder, before anything watches it."""
+    with shipped.serve("--dev", env={"LMG_DEV__RELOAD": "false"}) as gateway:
+        gateway.wait_for("guard.ready")
+        shipped.folder.write("0004_one", ONE)
+        applied(gateway, "0004_one")
+
+
+def test_a_start_takes_back_what_was_edited_while_it_was_off(shipped: Place) -> None:
+    quiet = {"LMG_DEV__RELOAD": "false"}
+    with shipped.serve("--dev", env=quiet) as gateway:
+        gateway.wait_for("dev.watching")
+        shipped.folder.write("0004_one", ONE)
+        applied(gateway, "0004_one")
+        gateway.stop()
+    shipped.write("INSERT INTO one (body) VALUES ('written since')")
+    shipped.folder.write("0004_one", ONE.replace("body", "text"))
+    with shipped.serve("--dev", env=quiet) as gateway:
+        gateway.wait_ready()
+        told = gateway.wait_for("migration.rewound")["message"]
+        assert told == "Lost: one: 1 value of body gone."
+        assert gateway.wait_for("migration.applied")["tag"] == "0004_one"
+        gateway.stop()
+    shown = shipped.run("startup").stdout
+    assert "rewound   0004_one, by backup" in shown
+    assert "Lost: one: 1 value of body gone." in shown
+
+
+def test_a_production_start_leaves_saved_files_alone(shipped: Place) -> None:
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        shipped.folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY);")
+        assert shipped.run("reload").code == 8
+        assert "dev.watching" not in gateway.names()
+        assert shipped.query("SELECT name FROM sqlite_schema WHERE name = 'notes'") == []
+
+
+def test_drop_takes_an_applied_migration_back_and_its_files_out(
+    dev: tuple[Place, GatewayProcess], validate_json: Callable[[str, Any], None]
+) -> None:
+    place, gateway = dev
+    before, journal = files(place).keys(), place.folder.journal()
+    place.folder.write("0004_one.down", "DROP TABLE one;")
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
+    assert place.run("profile", "add", "written-since").code == 0
+    dropped = place.run("db", "drop", "--yes", "--json")
+    assert dropped.code == 0, dropped.stderr
+    validate_json("db-drop", dropped.json())
+    assert (dropped.json()["rewound_by"], dropped.json()["lost"]) == ("down", [])
+    assert (files(place).keys(), place.folder.journal()) == (before, journal)
+    assert place.query("SELECT name FROM profiles") == [("written-since",)]
+    assert place.run("db", "status", "--json").json()["state"] == "current"
+    place.folder.write("0004_other", "CREATE TABLE other (id INTEGER PRIMARY KEY);")
+    applied(gateway, "0004_other")
+    assert count(gateway, "0004_one") == 1
+
+
+def test_drop_without_a_down_goes_back_to_the_backup_and_names_the_rows(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
+    place.write("INSERT INTO one (body) VALUES ('written since')")
+    dropped = place.run("db", "drop", "--yes")
+    assert dropped.code == 0, dropped.stderr
+    assert "Lost: one: 1 row gone." in dropped.stdout
+    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0003_add_approved_tools"
+    assert place.query("SELECT name FROM sqlite_schema WHERE name = 'one'") == []
+    assert gateway.is_live()
+
+
+def test_drop_needs_neither_a_down_nor_a_backup(dev: tuple[Place, GatewayProcess]) -> None:
+    place, gateway = dev
+    place.folder.write("0004_one", ONE)
+    applied(gateway, "0004_one")
+    assert place.run("profile", "add", "kept").code == 0
+    for backup in place.backups:
+        backup.unlink()
+    dropped = place.run("db", "drop", "--yes", "--json").json()
+    assert (dropped["rewound_by"], dropped["lost"]) == ("replay on an empty database", [])
+    assert place.query("SELECT name FROM profiles") == [("kept",)]
+    assert place.query("SELECT name FROM sqlite_schema WHERE name = 'one'") == []
+    assert place.run("db", "status", "--json").json()["state"] == "current"
+
+
+def test_drop_needs_no_rewind_for_a_migration_that_was_refused(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    before = place.content()
+    place.folder.add("broken", "CREAT TABLE one (id);")
+    gateway.wait_for("migration.hot_refused")
+    dropped = place.run("db", "drop", "--yes", "--json")
+    assert dropped.json()["rewound_by"] is None
+    gateway.wait_for("dev.mended")
+    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0003_add_approved_tools"
+    assert place.content() == before
+
+
+def test_without_its_own_tables_the_gateway_says_so_and_serves_what_it_knows(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    dropped = place.run("db", "drop", "--yes")  # the newest of those that the program brings
+    assert dropped.code == 0, dropped.stderr
+    refused = gateway.wait_for("migration.hot_refused")
+    assert "the gateway's own tables (approved_tools)" in refused["message"]
+    assert gateway.is_live()
+    place.folder.write("0003_back", "CREATE TABLE oops (id INTEGER PRIMARY KEY);")
+    applied(gateway, "0003_back")
+    assert gateway.is_live()
+
+
+def test_drop_is_refused_while_a_gateway_that_is_not_in_dev_mode_serves(
+    gateway_process: GatewayProcess, shipped: Place
+) -> None:
+    before = files(shipped)
+    refused = shipped.run("db", "drop", "--yes")
+    assert (refused.code, files(shipped)) == (8, before)
+    assert "has applied 0003_add_approved_tools" in refused.stderr
+    assert gateway_process.is_live()
+
+
+def files(place: Place) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(place.folder.path)): path.read_bytes()
+        for path in place.folder.path.rglob("*")
+        if path.is_file()
+    }

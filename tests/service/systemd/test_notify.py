@@ -1,0 +1,154 @@
+"""What systemd hears, on a real datagram socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.service import progress
+from local_mcp_gateway.service.progress import StatusLine
+from local_mcp_gateway.service.systemd.notify import Notifier, watchdog_interval_s
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.setblocking(False)
+        yield listener
+
+
+def received(manager: socket.socket) -> list[str]:
+    messages = []
+    while True:
+        try:
+            messages.append(manager.recv(4096).decode())
+        except BlockingIOError:
+            return messages
+
+
+def test_ready_and_its_status_are_one_message(manager: socket.socket) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        notifier.ready("serving 2 servers")
+    assert received(manager) == ["READY=1\nSTATUS=serving 2 servers"]
+
+
+def test_a_status_with_line_breaks_cannot_smuggle_in_a_field(manager: socket.socket) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        notifier.status("broken\nREADY=1")
+    assert received(manager) == ["STATUS=broken READY=1"]
+
+
+def test_an_abstract_address_works_too() -> None:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        closing(Notifier("@local-mcp-gateway-test-notify")) as notifier,
+    ):
+        manager.bind("\0local-mcp-gateway-test-notify")
+        notifier.alive()
+        assert manager.recv(100) == b"WATCHDOG=1"
+
+
+def test_without_a_manager_nothing_is_sent_and_nothing_fails() -> None:
+    notifier = Notifier.from_environment({})
+    assert not notifier
+    notifier.ready("fine")
+
+
+def test_a_manager_that_went_away_is_no_error(tmp_path: Path) -> None:
+    with closing(Notifier(str(tmp_path / "gone"))) as notifier:
+        notifier.ready("fine")
+
+
+def test_the_events_of_a_start_become_one_sentence_and_more_time(manager: socket.socket) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        status = StatusLine(notifier)
+        status("guard.waiting", pid=42)
+        status("call.finished")
+    assert received(manager) == [
+        "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=waiting for the database's lock, held by process 42",
+    ]
+
+
+def test_a_backup_is_told_with_its_size_and_share_but_not_for_every_step(
+    manager: socket.socket,
+) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        status = StatusLine(notifier)
+        for done in range(1000):
+            status.progress("backup", done << 20, 1000 << 20)
+    messages = received(manager)
+    assert messages[0] == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=backing up 1000 MiB, 0 %"
+    assert len(messages) < 20
+
+
+def test_each_migration_is_named_however_quickly_the_last_one_went(manager: socket.socket) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        status = StatusLine(notifier)
+        status.progress("rehearse 0003_tags", 0, 2)
+        status.progress("rehearse 0004_words", 1, 2)
+        status.progress("apply 0003_tags", 0, 1)
+    assert [message.partition("STATUS=")[2] for message in received(manager)] == [
+        "rehearsing 0003_tags, 1 of 2",
+        "rehearsing 0004_words, 2 of 2",
+        "applying 0003_tags",
+    ]
+
+
+def test_a_full_queue_costs_a_status_but_never_ready(manager: socket.socket) -> None:
+    with closing(Notifier(manager.getsockname())) as notifier:
+        for number in range(1000):
+            notifier.status(f"status {number}")
+        manager.setblocking(True)
+        reader = threading.Thread(target=lambda: [manager.recv(4096) for _ in range(3)])
+        reader.start()
+        notifier.ready("serving")
+        reader.join()
+        manager.setblocking(False)
+    assert received(manager)[-1] == "READY=1\nSTATUS=serving"
+
+
+@pytest.mark.parametrize(
+    ("environment", "interval_s"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "3000000"}, 1.5),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "nonsense"}, None),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, None),
+    ],
+)
+def test_the_watchdog_is_fed_twice_in_its_patience(
+    environment: dict[str, str], interval_s: float | None
+) -> None:
+    assert watchdog_interval_s(environment) == interval_s
+
+
+async def test_a_long_start_says_in_the_log_how_far_it_is(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "TELL_EVERY_S", 0.001)
+    told: list[dict[str, object]] = []
+    enough = asyncio.Event()
+
+    def emit(event: str, /, **fields: object) -> None:
+        assert event == "guard.progressed"
+        told.append(fields)
+        enough.set()
+
+    with closing(Notifier(manager.getsockname())) as notifier:
+        status = StatusLine(notifier)
+        status("guard.resolved", pending=["0001_x"])
+        status.progress("backup", 3, 8)
+        telling = asyncio.create_task(progress.keep_telling(status, notifier, emit))
+        async with asyncio.timeout(60):
+            await enough.wait()
+        telling.cancel()
+    assert (told[0]["phase"], told[0]["percent"]) == ("backup", 37)
+    assert "EXTEND_TIMEOUT_USEC=30000000" in received(manager)
