@@ -23,7 +23,7 @@ from local_mcp_gateway.service.http.server import LibraryWarnings, serving
 from local_mcp_gateway.service.policy import gateway_options
 from local_mcp_gateway.service.progress import telling
 from local_mcp_gateway.service.refusal import as_told, cause_of, fields_of
-from local_mcp_gateway.service.reload import reload
+from local_mcp_gateway.service.reload import changed_keys, reload
 from local_mcp_gateway.service.secrets.vault import Vault
 from local_mcp_gateway.service.systemd.notify import watchdog_interval_s
 from local_mcp_gateway.service.telemetry import tracing
@@ -216,8 +216,18 @@ class Life:
     async def _watch_config(self, file: Path) -> None:
         from local_mcp_gateway.service.dev.worker import saves_of
 
+        watching = False
         async for _ in saves_of(file, self.emit):
-            self.signals.request_reload()
+            # The first time it only begins: what was saved since the settings were read is news too.
+            if watching or self._settings_differ():
+                self.signals.request_reload()
+            watching = True
+
+    def _settings_differ(self) -> bool:
+        try:
+            return bool(changed_keys(self.settings, self.plan.reread()))
+        except GatewayError:
+            return True  # the reload says why
 
     async def _feed_watchdog(self) -> None:
         """Feed the watchdog from the loop itself: a loop that hangs starves it, as it should."""

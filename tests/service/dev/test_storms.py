@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -152,3 +155,25 @@ def test_after_a_kill_in_a_rewind_the_next_dev_start_goes_on(shipped: Place) -> 
         gateway.wait_ready()
         assert shipped.query("SELECT name, colour FROM profiles") == [("kept", None)]
         assert not staged.exists()
+
+
+def test_a_journal_that_changes_while_it_is_read_is_known_as_it_was_left(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    """Whatever was read in between, and whenever: what counts is how the folder is in the end."""
+    place, gateway = dev
+    journal = place.folder.journal_file
+    texts = {"dev.mended": journal.read_bytes(), "migration.hot_refused": b"<<<<<<< HEAD"}
+    dice = random.Random(7)
+
+    def told_last(event: str) -> bool:
+        told = (name for name in reversed(gateway.names()) if name in texts)
+        return next(told, "dev.mended") == event
+
+    for _ in range(12):
+        for left in ("migration.hot_refused", "dev.mended"):
+            for name in (*dice.choices([*texts], k=dice.randrange(4)), left):
+                journal.write_bytes(texts[name])
+                time.sleep(dice.uniform(0, 0.06))  # anywhere in the look and the apply after a save
+            until(partial(told_last, left), told=lambda: gateway.lines[-5:])
+    assert gateway.is_live()

@@ -201,6 +201,17 @@ def test_a_saved_configuration_is_a_reload(shipped: Place) -> None:
         assert "gateway.drain_timeout_s" in refused["hint"]
 
 
+def test_a_configuration_that_is_saved_during_the_start_is_a_reload(shipped: Place) -> None:
+    config = shipped.root / "gateway.toml"
+    config.write_text("[gateway]\ndrain_timeout_s = 1.0\n")
+    options = ("--config", str(config), *shipped.options)
+    with shipped.serve("--dev", options=options, env={"LMG_DEV__RELOAD": "false"}) as gateway:
+        gateway.wait_for("service.starting")  # the settings are read, and nobody watches as yet
+        config.write_text("[gateway]\ndrain_timeout_s = 2.0\n")
+        reloaded = gateway.wait_for("service.reloaded")
+        assert reloaded["changed"] == ["gateway.drain_timeout_s"]
+
+
 def test_a_first_start_that_is_refused_ends_with_its_own_exit_code(shipped: Place) -> None:
     shipped.folder.add("broken", "CREAT TABLE x (id)")
     assert shipped.run("serve", "--dev", "--port", "0").code == 5

@@ -8,8 +8,8 @@ same bytes, and a file whose last statement is not finished gets longer to grow.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -33,14 +33,9 @@ class Look:
     unfinished: tuple[str, ...]
     """Files that are empty or whose last statement has no end yet."""
 
-    def with_journal_of(self, folder: Path) -> Look:
-        """Return this look with the journal as it is now: what we wrote is no news to us.
 
-        Only the journal: a file that was saved while another one was applied has to be news.
-        """
-        others = tuple(file for file in self.files if file[0] != JOURNAL)
-        journal = tuple(file for file in look(folder).files if file[0] == JOURNAL)
-        return replace(self, files=tuple(sorted((*others, *journal))))
+NOTHING: Final = Look((), ())
+"""What was seen before the first look."""
 
 
 def look(folder: Path) -> Look:

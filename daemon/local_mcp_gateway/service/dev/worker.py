@@ -22,7 +22,7 @@ from local_mcp_gateway.errors import HistoryRefused, Interrupted
 from local_mcp_gateway.guard.attempt import Attempt
 from local_mcp_gateway.guard.hot_apply import hot_apply
 from local_mcp_gateway.log import LEVEL
-from local_mcp_gateway.service.dev.stable import JOURNAL, Look, settled
+from local_mcp_gateway.service.dev.stable import JOURNAL, NOTHING, Look, look, settled
 from local_mcp_gateway.service.own_tables import require_own_tables
 from local_mcp_gateway.service.policy import guard_policy
 from local_mcp_gateway.service.refusal import as_told, fields_of
@@ -74,7 +74,7 @@ class HotApply:
         self._stop = stop
         self._folder = settings.migrations_folder
         self._policy = guard_policy(settings, dev=True)
-        self._seen = Look((), ())
+        self._seen = NOTHING
         """Nothing yet: what was saved while the start went on is looked at too."""
         self._one_at_a_time = anyio.Lock()
         self.problem: GatewayError | None = None
@@ -103,21 +103,25 @@ class HotApply:
             # What was refused may fit by now though its text is the same: the hint says to save it.
             again = bool(self.problem) and any(path.endswith(".sql") for _, path in changed)
             while (now := await settled(self._folder, self._known)) != self._seen or again:
-                again = False
                 async with self._one_at_a_time:
                     self._seen = now
-                    await self._apply(now)
+                    again = await self._apply(now)
 
-    async def _apply(self, seen: Look) -> None:
+    async def _apply(self, seen: Look) -> bool:
+        """Apply the folder and tell it; return whether something was written into it meanwhile.
+
+        Be it by us (the journal): of a text that is saved, and taken back at once, nobody knows which
+        of the two was applied. It is looked for before anything is told: what follows that is news.
+        """
         try:
             done = await self._bring_up()
         except Interrupted:
-            return  # there will be no other look; the next start applies it
+            return False  # there will be no other look; the next start applies it
         except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
-            # A journal that is mended as soon as this is told has to be news: it is not looked at here.
+            meanwhile = look(self._folder) != seen
             self._tell_problem(error)
-            return
-        self._seen = seen.with_journal_of(self._folder)
+            return meanwhile
+        meanwhile = look(self._folder) != seen
         mended, self.problem = self.problem, None
         for step in done.steps:
             backup = str(done.backup.path) if done.backup else None
@@ -129,6 +133,7 @@ class HotApply:
             self._emit("dev.mended")
         if done.steps or done.rewound or mended:
             await self._read_again()
+        return meanwhile
 
     def _tell_problem(self, error: Exception) -> None:
         self.problem = as_told(error)
@@ -227,7 +232,7 @@ def _ms_since(start: float) -> float:
 
 
 async def saves_of(file: Path, emit: Emit) -> AsyncIterator[None]:
-    """Yield after each save of one file (absolute); an editor's rename over it counts as one."""
+    """Yield once it is watched, and after each save of one file (absolute), be it a rename over it."""
     name = file.name
     watched = Watched(
         file.parent,
@@ -236,6 +241,8 @@ async def saves_of(file: Path, emit: Emit) -> AsyncIterator[None]:
         step_ms=QUIET_MS,
         debounce_ms=MOST_MS,
     )
+    watching = False
     async for changed in changes(watched, emit):
-        if changed:
+        if changed or not watching:
+            watching = True
             yield
