@@ -28,10 +28,12 @@ def configuration() -> Iterator[str]:
     yield "# Configuration\n"
     yield (
         "Later wins: the defaults, `~/.config/local-mcp-gateway/gateway.toml` (or the file given with\n"
-        "`--config`), the environment (`DATABASE_PATH`, then `LMG_SECTION__KEY`), options on the command\n"
-        "line. Settings are read once, at the start and at a `reload`. An unknown key is an error that names\n"
+        "`--config`), in `serve --dev` also `gateway.dev.toml` beside it, the environment (`DATABASE_PATH`,\n"
+        "then `LMG_SECTION__KEY`), options on the command line. Settings are read once, at the start and at a `reload`. An unknown key is an error that names\n"
         "the nearest known one. `local-mcp-gateway config show` lists every setting in force and where it\n"
-        "came from; [config/gateway.toml](../config/gateway.toml) is this page as a file to copy.\n"
+        "came from; [config/gateway.toml](../config/gateway.toml) is this page as a file to copy, and\n"
+        "[config/gateway.dev.toml](../config/gateway.dev.toml) an overlay for dev mode. In dev mode a save of\n"
+        "either is a reload.\n"
     )
     section = ""
     for key in keys():

@@ -18,12 +18,12 @@ def test_without_any_source_the_defaults_hold() -> None:
 
 
 def test_later_sources_win_and_each_value_knows_where_it_came_from(tmp_path: Path) -> None:
-    file, overlay = tmp_path / "gateway.toml", tmp_path / "dev.toml"
+    file, overlay = tmp_path / "gateway.toml", tmp_path / "gateway.dev.toml"
     file.write_text("[gateway]\nport = 1\nhost = '::1'\n[guard]\nrehearse = 'auto'\n")
     overlay.write_text("[gateway]\nport = 2\n")
     settings = load(
         file,
-        overlay=overlay,
+        dev=True,
         environment={"LMG_GUARD__REHEARSE": "never", "DATABASE_PATH": "/a.db"},
         options={"database.path": "/b.db"},
     )
@@ -36,6 +36,20 @@ def test_later_sources_win_and_each_value_knows_where_it_came_from(tmp_path: Pat
         "guard.rehearse": "LMG_GUARD__REHEARSE",
         "database.path": "command line",
     }
+
+
+def test_the_overlay_is_read_in_dev_mode_only_and_beside_the_users_own_file_too(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "local-mcp-gateway"
+    folder.mkdir()
+    shipped = REPOSITORY / "config" / "gateway.dev.toml"
+    (folder / "gateway.dev.toml").write_text(shipped.read_text())
+    environment = {"XDG_CONFIG_HOME": str(tmp_path)}
+    assert load(environment=environment) == Settings()
+    settings = load(dev=True, environment=environment)
+    assert settings.gateway.drain_timeout_s == 1.0
+    assert set(settings.origins.values()) == {str(folder / "gateway.dev.toml")}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,12 @@ def config() -> None:
 
 @config.command()
 @click.option("--changed", is_flag=True, help="Only what is not the default.")
+@click.option("--dev", is_flag=True, help="As `serve --dev` reads it, with gateway.dev.toml.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
-def show(invocation: Invocation, *, changed: bool, as_json: bool) -> int:
+def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> int:
     """Show every setting, its value and where that came from."""
-    settings = invocation.settings
+    settings = replace(invocation, dev=dev).settings
     rows = [
         {
             "key": key.path,

@@ -28,11 +28,12 @@ class Invocation:
 
     config_file: Path | None
     options: Mapping[str, object]
+    dev: bool = False
 
     @cached_property
     def settings(self) -> Settings:
         """Read the settings; raises ConfigProblem."""
-        return config.load(self.config_file, options=self.options)
+        return config.load(self.config_file, dev=self.dev, options=self.options)
 
     @cached_property
     def database(self) -> Path:

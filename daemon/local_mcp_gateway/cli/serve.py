@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import render
+from local_mcp_gateway.config import config_files
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def serve(
         "dev.auto_generate": auto_generate or None,
     }
     options = {key: value for key, value in given.items() if value is not None}
-    invocation = replace(invocation, options={**invocation.options, **options})
+    invocation = replace(invocation, options={**invocation.options, **options}, dev=dev)
     settings = invocation.settings
     emit = invocation.emitter(default_level="info")
     if dev and settings.dev.reload and socket_fd is None:
@@ -76,7 +77,7 @@ def serve(
         lock_timeout_s=settings.guard.lock_timeout_s if lock_timeout is None else lock_timeout,
         dev=dev,
         socket_fd=socket_fd,
-        config_file=invocation.config_file and invocation.config_file.absolute(),
+        config_files=tuple(file.absolute() for file in config_files(invocation.config_file)),
         greet=greet if dev and not again else None,
     )
     return run_service(serving, emit)

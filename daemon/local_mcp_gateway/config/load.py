@@ -1,6 +1,6 @@
 """Read the settings from every source; the later wins, and every mistake is named.
 
-The defaults, `gateway.toml`, the dev overlay (`serve --dev`), the environment (`DATABASE_PATH`, then
+The defaults, `gateway.toml`, `gateway.dev.toml` beside it (in dev mode), the environment (`DATABASE_PATH`, then
 `LMG_SECTION__KEY`), options on the command line. Each value remembers where it came from (`config
 show`). An unknown key is an error that names the nearest known one: a setting that is silently ignored
 is the most expensive kind. Parsers are imported only for the sources at hand: every command starts here.
@@ -21,21 +21,19 @@ from local_mcp_gateway.errors import ConfigProblem
 def load(
     config_file: Path | None = None,
     *,
-    overlay: Path | None = None,
+    dev: bool = False,
     environment: Mapping[str, str] = os.environ,
     options: Mapping[str, object] | None = None,
 ) -> Settings:
     """Read the settings from every source; `options` are `section.key` → value from the command line.
 
-    Without `config_file` the user's own `~/.config/local-mcp-gateway/gateway.toml` is read if it is
-    there. Raises ConfigProblem, naming file and key.
+    A `config_file` has to be there; the user's own and the overlay of dev mode may be. Raises
+    ConfigProblem, naming file and key.
     """
     layers: list[tuple[str, Mapping[str, object]]] = []
-    if config_file is None:
-        home = Path(environment.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-        users_own = home / "local-mcp-gateway" / "gateway.toml"
-        config_file = users_own if users_own.is_file() else None
-    files = [file for file in (config_file, overlay) if file is not None]
+    main, overlay = config_files(config_file, environment)
+    files = [main] if config_file or main.is_file() else []
+    files += [overlay] if dev and overlay.is_file() else []
     layers += [(str(file), _flatten(_read_toml(file), file)) for file in files]
     if environment.get("DATABASE_PATH"):
         layers.append(("DATABASE_PATH", {"database.path": environment["DATABASE_PATH"]}))
@@ -46,6 +44,16 @@ def load(
     if options:
         layers.append(("command line", options))
     return _merge(layers) if layers else Settings()
+
+
+def config_files(
+    given: Path | None, environment: Mapping[str, str] = os.environ
+) -> tuple[Path, Path]:
+    """Return the file of the settings, the user's own unless another is given, and dev mode's overlay."""
+    if given is None:
+        home = Path(environment.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+        given = home / "local-mcp-gateway" / "gateway.toml"
+    return given, given.with_name(f"{given.stem}.dev{given.suffix}")
 
 
 def _read_toml(file: Path) -> Mapping[str, object]:

@@ -32,7 +32,6 @@ from local_mcp_gateway.store import queries
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
-    from pathlib import Path
 
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
@@ -99,8 +98,8 @@ class Life:
                     tasks.start_soon(self._reload_on_request)
                     if self.plan.dev and settings.dev.hot_apply:
                         tasks.start_soon(self._watch_migrations)
-                    if self.plan.dev and self.plan.config_file:
-                        tasks.start_soon(self._watch_config, self.plan.config_file)
+                    if self.plan.dev and self.plan.config_files:
+                        tasks.start_soon(self._watch_config)
                     await self._ready(listener, report)
                     tasks.start_soon(give_memory_back)
                     await self.signals.stopped()
@@ -213,11 +212,11 @@ class Life:
         )
         await self._hot.watch()
 
-    async def _watch_config(self, file: Path) -> None:
+    async def _watch_config(self) -> None:
         from local_mcp_gateway.service.dev.worker import saves_of
 
         watching = False
-        async for _ in saves_of(file, self.emit):
+        async for _ in saves_of(self.plan.config_files, self.emit):
             # The first time it only begins: what was saved since the settings were read is news too.
             if watching or self._settings_differ():
                 self.signals.request_reload()

@@ -23,7 +23,7 @@ class Serving:
     dev: bool = False
     socket_fd: int | None = None
     """The listening socket that the dev supervisor holds."""
-    config_file: Path | None = None
-    """The file that dev mode watches: a save of it is a reload."""
+    config_files: tuple[Path, ...] = ()
+    """What dev mode watches, in one folder, there or not: a save of one is a reload."""
     greet: Callable[[str, tuple[str, ...]], None] | None = None
     """Called with the URL and the profiles when everything is up: dev mode's lines to paste."""

@@ -212,6 +212,25 @@ def test_a_configuration_that_is_saved_during_the_start_is_a_reload(shipped: Pla
         assert reloaded["changed"] == ["gateway.drain_timeout_s"]
 
 
+def test_the_users_own_file_and_the_overlay_beside_it_are_watched_though_neither_is_there_yet(
+    shipped: Place,
+) -> None:
+    folder = shipped.home / ".config" / "local-mcp-gateway"
+    with shipped.serve("--dev", env={"LMG_DEV__RELOAD": "false"}) as gateway:
+        gateway.wait_ready()
+        folder.mkdir(parents=True)
+        (folder / "gateway.toml").write_text("[backup]\nkeep_last = 5\n")
+        gateway.wait_for("service.reloaded", where=lambda e: e["changed"] == ["backup.keep_last"])
+        (folder / "gateway.dev.toml").write_text("[guard]\nrehearse = 'auto'\n")
+        gateway.wait_for("service.reloaded", where=lambda e: e["changed"] == ["guard.rehearse"])
+    told = shipped.run("config", "show", "--changed", "--json").json()["settings"]
+    assert "guard.rehearse" not in [setting["key"] for setting in told]
+    told = shipped.run("config", "show", "--dev", "--changed", "--json").json()["settings"]
+    assert [s["from"] for s in told if s["key"] == "guard.rehearse"] == [
+        str(folder / "gateway.dev.toml")
+    ]
+
+
 def test_a_first_start_that_is_refused_ends_with_its_own_exit_code(shipped: Place) -> None:
     shipped.folder.add("broken", "CREAT TABLE x (id)")
     assert shipped.run("serve", "--dev", "--port", "0").code == 5

@@ -231,12 +231,12 @@ def _ms_since(start: float) -> float:
     return round((time.perf_counter() - start) * 1000, 3)
 
 
-async def saves_of(file: Path, emit: Emit) -> AsyncIterator[None]:
-    """Yield once it is watched, and after each save of one file (absolute), be it a rename over it."""
-    name = file.name
+async def saves_of(files: tuple[Path, ...], emit: Emit) -> AsyncIterator[None]:
+    """Yield once they are watched, and after each save of one of the files (absolute, in one folder)."""
+    names = {file.name for file in files}
     watched = Watched(
-        file.parent,
-        lambda _, path: path.rpartition("/")[2] == name,
+        files[0].parent,
+        lambda _, path: path.rpartition("/")[2] in names,
         recursive=False,
         step_ms=QUIET_MS,
         debounce_ms=MOST_MS,
