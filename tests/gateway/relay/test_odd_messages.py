@@ -74,6 +74,21 @@ def test_a_result_says_its_type_at_the_top_whatever_is_inside(inside: Any) -> No
     assert value["more"] == {"resultType": "inner", "ttlMs": 1}
 
 
+@given(
+    st.text(st.sampled_from('a\\u"\n\ud83d\ud800\udbff\ude00\udfff\U0001f600é'), max_size=12),
+    st.booleans(),
+)
+def test_texts_that_were_cut_anywhere_are_texts(text: str, ascii_only: bool) -> None:
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if not ascii_only:  # such an encoder writes whole characters as they are
+        text = whole
+    line = json.dumps({"jsonrpc": "2.0", "id": 1, "result": text}, ensure_ascii=ascii_only).encode()
+    for message in (decode_envelope(line), *envelope.messages_in(b"[" + line + b"]")):
+        assert envelope.decode_any(message.result) == whole
+    if "\ufffd" not in whole:
+        assert bytes(decode_envelope(line).result) in line
+
+
 @given(st.binary(max_size=30) | st.integers().map(lambda n: b"%d" % n))
 def test_a_number_is_one_of_ours_or_none(raw: bytes) -> None:
     ours = raw.isdigit() and len(raw) <= envelope.MOST_DIGITS

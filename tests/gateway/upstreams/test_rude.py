@@ -53,6 +53,20 @@ async def test_what_a_child_writes_that_is_no_utf_8_reaches_the_client_as_text(
         assert (await write(running, line))["result"] == {"text": "caf\ufffd \ufffd"}
 
 
+async def test_half_an_emoji_reaches_the_other_side_as_text(tmp_path: Path) -> None:
+    """As JavaScript writes a text that was cut to a length."""
+    async with gateway_of(tmp_path, RUDE, PLAIN) as running:
+        line = rb'{"jsonrpc":"2.0","id":ID,"result":{"text":"cut \ud83d","f":1.0,"s":"\\ud83d"}}'
+        for sent in (line, b"[" + line + b"]"):
+            answer = await write(running, sent + b"\n")
+            assert answer["result"] == {"text": "cut \ufffd", "f": 1.0, "s": "\\ud83d"}
+        body = json.dumps(call("tools/call", name="echo", arguments={"text": "cut \ud83d"}))
+        headers = {"Content-Type": "application/json"}
+        async with running.http.post(running.url, data=body, headers=headers) as reply:
+            text = (await reply.json())["result"]["content"][0]["text"]
+        assert json.loads(text) == {"text": "cut \ufffd"}
+
+
 async def test_an_answer_beyond_the_limit_fails_its_own_call_wherever_its_id_stands(
     tmp_path: Path,
 ) -> None:

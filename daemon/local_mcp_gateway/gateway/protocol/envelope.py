@@ -7,8 +7,9 @@ member with `edit`: every value that it does not replace keeps its bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -24,6 +25,13 @@ CANCELLED: Final = 0
 MALFORMED: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 """What decoding raises: no JSON, of another shape, nested beyond reason, or not UTF-8."""
 MOST_DIGITS: Final = 18
+Json: TypeAlias = str | bytes | memoryview | msgspec.Raw
+Value = TypeVar("Value")
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(u[dD][89a-fA-F][\da-fA-F]{2})|.)",
+    re.DOTALL,
+)
+"""An escape in a text of JSON; the group is half a surrogate pair, without its other half."""
 ID_STARTS: Final = frozenset(b'"-0123456789'[i : i + 1] for i in range(12))
 _RAW = msgspec.Raw(b"")
 
@@ -77,8 +85,24 @@ class Answer(msgspec.Struct, frozen=True):
     relayed_bytes: int = 0
 
 
-decode_envelope = msgspec.json.Decoder(Envelope).decode
-decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
+def _mending(decode: Callable[[Json], Value]) -> Callable[[Json], Value]:
+    """Return a decoder for what comes from outside, where texts may be cut in the middle of an emoji."""
+
+    def decoded(data: Json) -> Value:
+        try:
+            return decode(data)
+        except msgspec.DecodeError:
+            text = data.encode() if isinstance(data, str) else bytes(data)
+            whole = _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], text)
+            if whole == text:
+                raise
+            return decode(whole)
+
+    return decoded
+
+
+decode_envelope = _mending(msgspec.json.Decoder(Envelope).decode)
+decode_batch = _mending(msgspec.json.Decoder(list[msgspec.Raw]).decode)
 decode_target = msgspec.json.Decoder(Target).decode
 decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 decode_any = msgspec.json.Decoder().decode
