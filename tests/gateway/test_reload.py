@@ -11,6 +11,9 @@ import anyio
 import pytest
 
 from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.service.admin.approving import altered_tools
+from local_mcp_gateway.service.admin.servers import list_servers
 from local_mcp_gateway.store import memory, queries
 from local_mcp_gateway.store.model import Member, Prefix, ProfileDefinition, ToolSetting
 from tests.gateway.faces.test_streams import WATCHED, subscribe
@@ -246,3 +249,46 @@ async def test_calls_are_written_to_the_database_without_their_payloads(tmp_path
         assert ok.duration_us > 0
         assert ok.request is None
         assert ok.response is None
+
+
+@pytest.mark.parametrize("kind", ["initialize", "tools"])
+@pytest.mark.parametrize("body", ["garbage", "[1,", "7", ""])
+async def test_a_remembered_list_that_somebody_edited_is_fetched_anew(
+    tmp_path: Path, kind: str, body: str
+) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        before = await names(running)
+        await running.kept("plain", "echo")
+        async with running.database.transaction() as writer:
+            await writer.execute(
+                "UPDATE mcp_server_catalog_cache SET body = ? WHERE kind = ?", (body, kind)
+            )
+            await writer.execute("UPDATE approved_tools SET body = 'garbage'")
+        (server,) = await queries.list_servers(running.database)
+        await altered_tools(running.database, server.id)
+    options = replace(QUICK, hold_altered_tools=True)
+    async with gateway_of(tmp_path, PLAIN, options=options) as running:
+        assert (await running.heard("catalog.unread"))["server"] == "plain"
+        assert await names(running) == before
+
+
+@pytest.mark.parametrize("column", ["args", "env", "headers"])
+@pytest.mark.parametrize("value", ["garbage", "", "7", '[{"a":1}]', '{"a":1}', b"\xff"])
+async def test_a_server_whose_row_is_none_is_skipped_and_told(
+    tmp_path: Path, column: str, value: str | bytes
+) -> None:
+    async with gateway_of(tmp_path, replace(PLAIN, name="odd"), PLAIN) as running:
+        database = running.database
+        async with database.transaction() as writer:
+            await writer.execute(
+                f"UPDATE mcp_servers SET {column} = ? WHERE name = 'odd'", (value,)
+            )
+        await running.gateway.reload()
+        skipped = await running.heard("server.skipped", server="odd")
+        assert f"'odd' cannot be read: {column} of its row" in skipped["message"]
+        assert (await names(running))[0] == "echo"
+        for reading in (list_servers(database, {}), queries.get_server(database, "odd")):
+            with pytest.raises(UsageProblem, match="cannot be read"):
+                await reading
+        await queries.remove_server(database, "odd")
+        assert [server.name for server in await queries.list_servers(database)] == ["plain"]

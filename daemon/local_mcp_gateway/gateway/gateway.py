@@ -13,7 +13,7 @@ from local_mcp_gateway.database.serving import Error
 from local_mcp_gateway.gateway.catalog import names
 from local_mcp_gateway.gateway.catalog.union import LISTS, body_of, hash_of, items_of
 from local_mcp_gateway.gateway.faces.application import Application, Faces
-from local_mcp_gateway.gateway.protocol.envelope import encode
+from local_mcp_gateway.gateway.protocol.envelope import MALFORMED, encode
 from local_mcp_gateway.gateway.relay.calls import CallLog
 from local_mcp_gateway.gateway.relay.hub import Hub
 from local_mcp_gateway.gateway.upstreams.both_eras import StdioServer
@@ -115,6 +115,8 @@ class Gateway:
         """
         async with self._reloading:
             definitions = await load_definitions(self._database)
+            for name, problem in definitions.unreadable:
+                self._emit("server.skipped", server=name, message=problem.message)
             registry = self._hub.registry
             wanted = {server.name: server for server in definitions.servers if server.active}
             kept, ending = {}, []
@@ -200,8 +202,15 @@ class Gateway:
             known = remembered.get(upstream.definition.id, {})
             if CatalogKind.INITIALIZE not in known:
                 continue  # it was never seen, so nothing of it was approved
-            identity = msgspec.json.decode(known[CatalogKind.INITIALIZE], type=Identity)
-            lists: Lists = {kind: items_of(kind, known[kind]) for kind in LISTS if kind in known}
+            try:
+                identity = msgspec.json.decode(known[CatalogKind.INITIALIZE], type=Identity)
+                lists: Lists = {
+                    kind: items_of(kind, known[kind]) for kind in LISTS if kind in known
+                }
+            except MALFORMED as error:  # somebody has edited it
+                message = f"What is remembered of its lists is malformed: {error}"
+                self._emit("catalog.unread", server=upstream.name, message=message)
+                continue
             upstream.remember(identity, lists, approved.get(upstream.definition.id, {}))
 
     def _listed(

@@ -69,6 +69,9 @@ EVENTS: dict[str, Event] = {
         "info", "Canonical line of the start: everything is up; duration since the process began."
     ),
     # life
+    "server.skipped": Event(
+        "warning", "The row of a server in the database cannot be read; the others are served."
+    ),
     "upstream.connected": Event("info", "An upstream server answered its first request."),
     "upstream.lost": Event(
         "warning", "An upstream server died or hangs; it is retried after a pause."
@@ -79,6 +82,10 @@ EVENTS: dict[str, Event] = {
     "catalog.altered": Event(
         "warning",
         "Tools of a known server have another description or schema, or are new and held.",
+    ),
+    "catalog.unread": Event(
+        "warning",
+        "What the database remembers of an upstream is malformed, and passed over; it is met anew.",
     ),
     "catalog.saved": Event(
         "debug",

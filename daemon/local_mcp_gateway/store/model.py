@@ -113,6 +113,8 @@ class Definitions:
 
     servers: tuple[ServerDefinition, ...] = ()
     profiles: tuple[ProfileDefinition, ...] = ()
+    unreadable: tuple[tuple[str, UsageProblem], ...] = ()
+    """Rows that are no servers, by their names, and why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,12 @@ from local_mcp_gateway.store.model import (
     KEPT_NAMES,
     Definitions,
     Member,
-    Prefix,
     ProfileDefinition,
     ServerDefinition,
-    ServerKind,
     ToolSetting,
     check_name,
 )
+from local_mcp_gateway.store.rows import columns_of, profile_in, server_in
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,14 +38,23 @@ def now_ms() -> int:
 
 
 async def load_definitions(database: Database) -> Definitions:
-    """Return every server and every profile with its members, in order."""
-    return Definitions(await list_servers(database), await list_profiles(database))
+    """Return every server and every profile with its members, in order; say which rows are no servers."""
+    servers, unreadable = [], []
+    for row in await _server_rows(database):
+        try:
+            servers.append(server_in(row))
+        except UsageProblem as problem:
+            unreadable.append((row["name"], problem))
+    return Definitions(tuple(servers), await list_profiles(database), tuple(unreadable))
 
 
 async def list_servers(database: Database) -> tuple[ServerDefinition, ...]:
     """Return every server, by name."""
-    rows = await database.fetch_all("SELECT * FROM mcp_servers ORDER BY name")
-    return tuple(_server(row) for row in rows)
+    return tuple(server_in(row) for row in await _server_rows(database))
+
+
+async def _server_rows(database: Database) -> list[sqlite3.Row]:
+    return await database.fetch_all("SELECT * FROM mcp_servers ORDER BY name")
 
 
 async def get_server(database: Database, name: str) -> ServerDefinition:
@@ -54,7 +62,7 @@ async def get_server(database: Database, name: str) -> ServerDefinition:
     row = await database.fetch_one("SELECT * FROM mcp_servers WHERE name = ?", (name,))
     if row is None:
         raise UsageProblem(f"There is no server {name!r}.", hint="See `server list`.")
-    return _server(row)
+    return server_in(row)
 
 
 async def add_server(database: Database, server: ServerDefinition) -> ServerDefinition:
@@ -70,7 +78,7 @@ async def add_server(database: Database, server: ServerDefinition) -> ServerDefi
         await writer.execute(
             "INSERT INTO mcp_servers (id, name, kind, command, args, env, cwd, url, headers, active,"
             " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (identity, *_columns(server), now, now),
+            (identity, *columns_of(server), now, now),
         )
     return await get_server(database, server.name)
 
@@ -88,7 +96,7 @@ async def update_server(database: Database, name: str, server: ServerDefinition)
         cursor = await writer.execute(
             "UPDATE mcp_servers SET name = ?, kind = ?, command = ?, args = ?, env = ?, cwd = ?,"
             " url = ?, headers = ?, active = ?, updated_at = ? WHERE name = ?",
-            (*_columns(server), now_ms(), name),
+            (*columns_of(server), now_ms(), name),
         )
         _require(cursor, "server", name)
         if server.program != old.program:
@@ -123,7 +131,7 @@ async def list_profiles(database: Database) -> tuple[ProfileDefinition, ...]:
         "SELECT t.*, s.name FROM profile_mcp_server_tools t"
         " JOIN mcp_servers s ON s.id = t.mcp_server_id ORDER BY s.name, t.tool_name"
     )
-    return tuple(_profile(row, members, tools) for row in profiles)
+    return tuple(profile_in(row, members, tools) for row in profiles)
 
 
 async def get_profile(database: Database, name: str) -> ProfileDefinition:
@@ -237,59 +245,3 @@ async def _exists(writer: aiosqlite.Connection, table: str, name: str) -> bool:
 def _require(cursor: aiosqlite.Cursor, what: str, name: str) -> None:
     if cursor.rowcount < 1:
         raise UsageProblem(f"There is no {what} {name!r}.", hint=f"See `{what} list`.")
-
-
-def _columns(server: ServerDefinition) -> tuple[object, ...]:
-    return (
-        server.name,
-        server.kind.value,
-        server.command,
-        json.dumps(server.args),
-        json.dumps(dict(server.env)),
-        server.cwd,
-        server.url,
-        json.dumps(dict(server.headers)),
-        int(server.active),
-    )
-
-
-def _server(row: sqlite3.Row) -> ServerDefinition:
-    return ServerDefinition(
-        id=row["id"],
-        name=row["name"],
-        kind=ServerKind(row["kind"]),
-        command=row["command"],
-        args=tuple(json.loads(row["args"])),
-        env=json.loads(row["env"]),
-        cwd=row["cwd"],
-        url=row["url"],
-        headers=json.loads(row["headers"]),
-        active=bool(row["active"]),
-    )
-
-
-def _profile(
-    row: sqlite3.Row, members: list[sqlite3.Row], tools: list[sqlite3.Row]
-) -> ProfileDefinition:
-    return ProfileDefinition(
-        id=row["id"],
-        name=row["name"],
-        description=row["description"],
-        prefix=Prefix(row["prefix"]),
-        members=tuple(
-            Member(member["name"], bool(member["active"]))
-            for member in members
-            if member["profile_id"] == row["id"]
-        ),
-        tools=tuple(
-            ToolSetting(
-                tool["name"],
-                tool["tool_name"],
-                bool(tool["enabled"]),
-                tool["custom_name"],
-                tool["custom_description"],
-            )
-            for tool in tools
-            if tool["profile_id"] == row["id"]
-        ),
-    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
@@ -19,7 +20,13 @@ from typing import Final
 import msgspec
 
 from local_mcp_gateway.gateway.catalog.template import Template
-from local_mcp_gateway.gateway.protocol.envelope import decode_batch, edit, encode, member
+from local_mcp_gateway.gateway.protocol.envelope import (
+    MALFORMED,
+    decode_batch,
+    edit,
+    encode,
+    member,
+)
 from local_mcp_gateway.store.model import CatalogKind, Prefix, ProfileDefinition, ToolSetting
 
 SEPARATOR: Final = "__"
@@ -87,6 +94,13 @@ def items_of(kind: CatalogKind, body: bytes | str) -> tuple[Item, ...]:
     """Read a remembered JSON array; an item without its key is passed over."""
     items = (Item(_key_of(raw, KEYS[kind]), bytes(raw)) for raw in _decode_list(body))
     return tuple(item for item in items if item.key)
+
+
+def remembered(kind: CatalogKind, body: str | None) -> tuple[Item, ...]:
+    """Read a list of the database; none where somebody has made it something else."""
+    with suppress(*MALFORMED):
+        return items_of(kind, body or "[]")
+    return ()
 
 
 def _key_of(raw: msgspec.Raw, key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import UsageProblem
@@ -16,9 +17,15 @@ if TYPE_CHECKING:
 async def altered_tools(database: Database, server_id: str) -> list[dict[str, Any]]:
     """Return each tool of a server that differs from what was approved: before (null: new) and after."""
     return [
-        {"tool": name, "approved": before and json.loads(before), "offered": json.loads(after)}
+        {"tool": name, "approved": _read(before), "offered": json.loads(after)}
         for name, (before, after) in (await _altered(database, server_id)).items()
     ]
+
+
+def _read(approved: str | None) -> Any:
+    with suppress(ValueError):  # somebody has edited it: then nothing is known
+        return json.loads(approved or "null")
+    return None
 
 
 async def approve_tools(database: Database, arguments: dict[str, Any]) -> object:
@@ -49,12 +56,12 @@ async def approve_tools(database: Database, arguments: dict[str, Any]) -> object
 
 async def _altered(database: Database, server_id: str) -> dict[str, tuple[str | None, str]]:
     from local_mcp_gateway.gateway.catalog.approval import differs
-    from local_mcp_gateway.gateway.catalog.union import items_of
+    from local_mcp_gateway.gateway.catalog.union import remembered
 
     approved = (await memory.load_approved(database)).get(server_id, {})
     offered = await memory.get_catalog(database, server_id, CatalogKind.TOOLS)
     return {
         item.key: (approved.get(item.key), item.raw.decode())
-        for item in items_of(CatalogKind.TOOLS, offered or "[]")
+        for item in remembered(CatalogKind.TOOLS, offered)
         if item.key not in approved or differs(approved[item.key].encode(), item.raw)
     }

@@ -119,11 +119,11 @@ def profile_as_json(profile: ProfileDefinition) -> dict[str, object]:
 
 async def _require_tool(database: Database, server: str, tool: str) -> None:
     """Refuse a tool that the server is known not to have; one that was never seen is believed."""
-    from local_mcp_gateway.gateway.catalog.union import items_of
+    from local_mcp_gateway.gateway.catalog.union import remembered
 
     stored = await queries.get_server(database, server)
     body = await memory.get_catalog(database, stored.id, CatalogKind.TOOLS)
-    names = [item.key for item in items_of(CatalogKind.TOOLS, body)] if body else []
+    names = [item.key for item in remembered(CatalogKind.TOOLS, body)]
     if names and tool not in names:
         near = get_close_matches(tool, names, n=1)
         raise UsageProblem(
@@ -136,12 +136,12 @@ async def _require_free(
     database: Database, profile: ProfileDefinition, name: str, server: str, tool: str
 ) -> None:
     """Refuse a name under which clients see another tool of the profile, as far as they are known."""
-    from local_mcp_gateway.gateway.catalog.union import Route, items_of, routes_of
+    from local_mcp_gateway.gateway.catalog.union import Route, remembered, routes_of
 
     kind = CatalogKind.TOOLS
     servers = {stored.id: stored.name for stored in await queries.list_servers(database)}
     known = {
-        servers[entry.server_id]: {kind: items_of(kind, entry.body)}
+        servers[entry.server_id]: {kind: remembered(kind, entry.body)}
         for entry in await memory.load_catalogs(database)
         if entry.kind is kind and entry.server_id in servers
     }

@@ -41,6 +41,8 @@ async def list_servers(database: Database, arguments: dict[str, Any]) -> object:
     """Return every server, with the profiles that it is in."""
     del arguments
     definitions = await queries.load_definitions(database)
+    for _, problem in definitions.unreadable:
+        raise problem
     return [
         {
             **server_as_json(server),
