@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +10,9 @@ from typing import Final
 MOST_DIGITS: Final = 12
 KEEPALIVE: Final = b": keep-alive\r\n\r\n"
 END: Final = b"\r\n\r\n"
+_MARK: Final = b"\xef\xbb\xbf"
+_CARRIED: Final = re.compile(rb"[^\x00-\x1f\x7f]*")
+"""An id that a header can carry, so that a client can come back with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Parser:
         self._retry: int | None = None
         self._skip_newline = False
         self._passing = False
+        self._begun = False
 
     @property
     def begun(self) -> bytes:
@@ -99,15 +104,17 @@ class Parser:
         if not line:
             return self._dispatch()
         field, _, value = line.partition(b":")
+        if not self._begun:  # a mark may stand at the very beginning
+            field, self._begun = field.removeprefix(_MARK), True
         value = value[1:] if value[:1] == b" " else value
         if field == b"data":
             self._data.append(value)
-            self._data_bytes += len(value)
+            self._data_bytes += len(value) + 1
             if self._data_bytes > self._limit:
                 raise TooLarge
         elif field == b"event":
             self._event = value
-        elif field == b"id" and b"\0" not in value:
+        elif field == b"id" and _CARRIED.fullmatch(value):
             self._id = value.decode("utf-8", "replace")
         elif field == b"retry" and value.isdigit() and len(value) < MOST_DIGITS:
             self._retry = int(value)

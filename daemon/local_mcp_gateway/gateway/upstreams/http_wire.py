@@ -13,6 +13,7 @@ from yarl import URL
 
 from local_mcp_gateway.gateway.protocol import envelope
 from local_mcp_gateway.gateway.protocol.envelope import Answer, Envelope
+from local_mcp_gateway.gateway.protocol.lines import printable
 from local_mcp_gateway.gateway.protocol.sse import Parser, TooLarge
 from local_mcp_gateway.gateway.upstreams.encoded import ACCEPTED, chunks_of, encoding_of
 from local_mcp_gateway.gateway.upstreams.large import HELD_BYTES
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.call import Call
 
 STREAM: Final = "text/event-stream"
+CONNECT_S: Final = 10
 MOST_RESUMES: Final = 20
 """How often one answer's stream is taken up again; a call's own deadline comes on top."""
 
@@ -32,7 +34,7 @@ def client_session() -> aiohttp.ClientSession:
     """Return the pooled session: idle connections end before the usual server ends them (5 s)."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         headers={"Accept-Encoding": ACCEPTED},
@@ -153,7 +155,8 @@ class HttpWire:
                     tried = False
                     place.last = event.id or place.last
                     place.retry_ms = event.retry_ms or place.retry_ms
-                    answer = self._event(event.data, call) if event.data else None
+                    said = event.data if event.event == b"message" else b""
+                    answer = self._event(said, call) if said else None
                     if answer is not None:
                         return answer
                     await turn.rest()
@@ -230,15 +233,31 @@ class _Place:
 
 
 def reason_of(error: BaseException) -> str:
-    """Say in words what went wrong with a connection."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or 'refused'}"
-    return str(error) or type(error).__name__
+    """Say in words what went wrong with a connection; without the URL, which may hold a secret."""
+    match error:
+        case aiohttp.ClientConnectorError():
+            why = error.os_error.strerror or "refused"
+            return f"no connection to {error.host}:{error.port}: {why}"
+        case aiohttp.ServerTimeoutError():
+            return f"no connection within {CONNECT_S} s"
+        case aiohttp.ServerDisconnectedError():
+            return "it closed the connection without an answer"
+        case aiohttp.ClientPayloadError():
+            return "it broke off its answer"
+        case aiohttp.ClientResponseError():
+            first = error.message.partition("\n")[0].removesuffix(":")
+            return f"it answered with something that is no HTTP: {printable(first.encode())}"
+        case aiohttp.InvalidURL():
+            return "its URL is none"
+        case OSError():
+            return error.strerror or type(error).__name__
+        case _:
+            return str(error) or type(error).__name__
 
 
 def redirection(reply: aiohttp.ClientResponse) -> str | None:
     """Say where the server sends us; never followed, since our headers may hold secrets."""
     if not 300 <= reply.status < 400:
         return None
-    where = reply.headers.get("Location", "nowhere")
+    where = printable(reply.headers.get("Location", "nowhere").encode("utf-8", "replace"))
     return f"it redirects to {where}: give that URL, if you trust it"

@@ -10,7 +10,7 @@ import aiohttp
 
 from local_mcp_gateway.gateway.protocol.sse import Parser, TooLarge
 from local_mcp_gateway.gateway.upstreams.encoded import chunks_of
-from local_mcp_gateway.gateway.upstreams.http_wire import redirection
+from local_mcp_gateway.gateway.upstreams.http_wire import reason_of, redirection
 from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
 from local_mcp_gateway.gateway.upstreams.mux import Mux
 from local_mcp_gateway.gateway.upstreams.turn import Turn
@@ -80,7 +80,7 @@ class SseConnection(Mux):
         except TimeoutError:
             raise UpstreamLost(f"it took no message within {POST_TIMEOUT_S:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamLost(str(error) or type(error).__name__) from None
+            raise UpstreamLost(reason_of(error)) from None
 
     async def close(self) -> None:
         """Close the stream."""
@@ -102,7 +102,7 @@ class SseConnection(Mux):
                         self._take(reply.url, event.event, event.data)
                         await turn.rest()
         except (aiohttp.ClientError, OSError) as error:
-            reason = str(error) or type(error).__name__
+            reason = reason_of(error)
         except UpstreamLost as lost:
             reason = lost.reason
         except TooLarge:
@@ -111,9 +111,9 @@ class SseConnection(Mux):
             self.lose(reason)
 
     def _take(self, base: URL, event: bytes, data: bytes) -> None:
-        if event != b"endpoint":
+        if event == b"message":
             self.received(data)
-        elif not self._endpoint.done():
+        elif event == b"endpoint" and not self._endpoint.done():
             try:
                 endpoint = base.join(type(base)(data.decode()))
             except ValueError:
