@@ -266,8 +266,7 @@ async def test_a_remembered_list_that_somebody_edited_is_fetched_anew(
             await writer.execute("UPDATE approved_tools SET body = 'garbage'")
         (server,) = await queries.list_servers(running.database)
         await altered_tools(running.database, server.id)
-    options = replace(QUICK, hold_altered_tools=True)
-    async with gateway_of(tmp_path, PLAIN, options=options) as running:
+    async with gateway_of(tmp_path, PLAIN) as running:
         assert (await running.heard("catalog.unread"))["server"] == "plain"
         assert await names(running) == before
 

@@ -200,8 +200,9 @@ class Gateway:
             remembered.setdefault(entry.server_id, {})[entry.kind] = entry.body
         for upstream in fresh.values():
             known = remembered.get(upstream.definition.id, {})
+            upstream.shelf.approve(approved.get(upstream.definition.id, {}))
             if CatalogKind.INITIALIZE not in known:
-                continue  # it was never seen, so nothing of it was approved
+                continue  # it was never seen
             try:
                 identity = msgspec.json.decode(known[CatalogKind.INITIALIZE], type=Identity)
                 lists: Lists = {

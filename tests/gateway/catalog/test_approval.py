@@ -197,6 +197,22 @@ async def test_what_an_older_version_has_remembered_counts_as_approved(tmp_path:
         assert altered["approved"]["description"] == "Says it."
 
 
+@pytest.mark.parametrize("edit", ["DELETE FROM {}", "UPDATE {} SET body = 'garbage'"])
+async def test_what_was_approved_holds_without_the_remembered_lists(
+    tmp_path: Path, edit: str
+) -> None:
+    server = described(tmp_path, "Says it.")
+    async with gateway_of(tmp_path, server, options=HOLDING) as running:
+        await running.post(call("tools/list"))
+        await running.kept("plain", "Says it.")
+        async with running.database.transaction() as writer:
+            await writer.execute(edit.format("mcp_server_catalog_cache"))
+    (tmp_path / "echo.txt").write_text("Other.")
+    async with gateway_of(tmp_path, server, options=HOLDING) as running:
+        assert "echo" not in await names(running)
+        assert (await use(running, "echo"))["code"] == HELD
+
+
 @pytest.mark.parametrize("reloads", [0, 1])
 async def test_another_program_is_looked_at_anew(tmp_path: Path, reloads: int) -> None:
     server = described(tmp_path, "Says it.")
