@@ -50,10 +50,16 @@ def answer_in(text: str) -> Any:
 
 
 @pytest.fixture
-def in_flight(shipped: Place) -> Iterator[InFlight]:
+def drain_timeout_s() -> float:
+    return 3600
+
+
+@pytest.fixture
+def in_flight(shipped: Place, drain_timeout_s: float) -> Iterator[InFlight]:
     command = (sys.executable, str(SERVER), str(shipped.root))
     shipped.run("server", "add", "waiting", "--profile", "p", "--", *command)
-    with shipped.serve() as gateway:
+    environment = {"LMG_GATEWAY__DRAIN_TIMEOUT_S": str(drain_timeout_s)}
+    with shipped.serve(env=environment) as gateway:
         gateway.wait_ready()
         outcome: list[Any] = []
 
@@ -65,7 +71,7 @@ def in_flight(shipped: Place) -> Iterator[InFlight]:
                     outcome.append(answer_in(r.read().decode()))
             except HTTPError as error:
                 with error:  # it holds the connection
-                    outcome.append(error)
+                    outcome.append((error.code, json.load(error)["error"]["message"]))
             except (OSError, HTTPException) as error:
                 outcome.append(error)
 
@@ -87,14 +93,25 @@ def test_a_call_in_flight_finishes_and_is_answered_before_the_process_ends(
     assert in_flight.outcome[0]["result"] == {"content": [{"type": "text", "text": "went"}]}
 
 
-def test_whoever_asks_a_second_time_does_not_wait_for_the_call(in_flight: InFlight) -> None:
+def test_whoever_asks_a_second_time_does_not_wait_for_the_call_which_is_told(
+    in_flight: InFlight,
+) -> None:
     in_flight.gateway.signal(signal.SIGTERM)
     in_flight.gateway.wait_for("service.stopping")
     in_flight.gateway.signal(signal.SIGTERM)
     assert in_flight.gateway.wait() == 0
     in_flight.client.join()
-    (told,) = in_flight.outcome
-    assert isinstance(told, OSError | HTTPException) or "error" in told
+    assert in_flight.outcome == [(503, "The gateway is stopping.")]
+    assert "library.warned" not in in_flight.gateway.names()
+
+
+@pytest.mark.parametrize("drain_timeout_s", [0.2])
+def test_a_call_that_does_not_end_in_time_is_told_too(in_flight: InFlight) -> None:
+    assert in_flight.gateway.stop() == 0
+    in_flight.client.join()
+    assert in_flight.outcome == [(503, "The gateway is stopping.")]
+    warned = [e for e in in_flight.gateway.events if e["event"] == "library.warned"]
+    assert not any("traceback" in event for event in warned)
 
 
 def test_the_servers_that_it_started_are_gone_with_it(in_flight: InFlight) -> None:

@@ -2,12 +2,13 @@
 
 A client keeps a GET stream (or a `subscriptions/listen`) open as long as it lives; waiting for that
 would make every stop last its whole deadline. Such requests are told that their client has left, calls
-are not: they may finish. This stands between server and application and knows of both only ASGI.
+are not: they may finish, and at the deadline they are told that the gateway stops. This stands between server and application and knows of both only ASGI.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     Send = Callable[[dict[str, Any]], Awaitable[None]]
     Application = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
 
+_UNAVAILABLE = {
+    "type": "http.response.start",
+    "status": 503,
+    "headers": [(b"content-type", b"application/json"), (b"connection", b"close")],
+}
+_STOPPING = (
+    b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"The gateway is stopping."}}'
+)
 _LISTENS = (b"mcp-method", b"subscriptions/listen")
 
 
@@ -34,8 +43,25 @@ class Drainable:
     def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         """Pass a request on; a waiting stream hears of the drain as of its client's leaving."""
         waits = scope["type"] == "http" and only_waits(scope)
-        serve = self._serve_until_drain if waits else self._application
+        serve = self._serve_until_drain if waits else self._serve_until_cancelled
         return serve(scope, receive, send)
+
+    async def _serve_until_cancelled(
+        self, scope: Mapping[str, Any], receive: Receive, send: Send
+    ) -> None:
+        try:
+            await self._application(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._draining.is_set():
+                raise
+            # The server would tell of a bug of ours, with a traceback, and answer 500.
+            body = _STOPPING
+            try:
+                await send(_UNAVAILABLE)
+            except RuntimeError:
+                body = b""  # it has begun, so it ends
+            with suppress(RuntimeError):
+                await send({"type": "http.response.body", "body": body})
 
     async def _serve_until_drain(
         self, scope: Mapping[str, Any], receive: Receive, send: Send

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 ARRIVAL_S = 0.5
 """Most that a stop waits for the first request of a connection that was accepted already."""
 
+LAST_S = 2.0
+"""Most that a stop waits for the answers to calls that it has cancelled."""
+
 
 @asynccontextmanager
 async def serving(
@@ -73,6 +76,7 @@ async def serving(
                     await _let_arrive(server)
                     await server.shutdown(sockets=[listener])
                     stopping.cancel_scope.cancel()
+                await _end(server.server_state.tasks)
 
 
 async def _let_arrive(server: uvicorn.Server) -> None:
@@ -93,6 +97,18 @@ async def _let_arrive(server: uvicorn.Server) -> None:
         # uvicorn has no event for it, hence the loop.
         while any(c.cycle is None for c in server.server_state.connections):  # type: ignore[union-attr]  # noqa: ASYNC110
             await anyio.sleep(0.005)
+
+
+async def _end(requests: set[asyncio.Task[None]]) -> None:
+    """Cancel what is in flight still, and wait for its answer: nothing uses the database after us.
+
+    uvicorn cancels at the deadline and waits for nothing; when it is forced it does neither.
+    """
+    left = set(requests)
+    for request in left:
+        request.cancel()
+    if left:
+        await asyncio.wait(left, timeout=LAST_S)
 
 
 async def _force(server: uvicorn.Server, insisted: Callable[[], Awaitable[None]]) -> None:
