@@ -143,9 +143,9 @@ class Session:
         await self._arrived.wait()
         self._arrived.clear()
 
-    def hears(self, method: str, params: bytes) -> bool:
-        """Whether a log message is severe enough for this client; anything else always is."""
-        return method != "notifications/message" or level_of(params) >= self.level
+    def hears(self, severity: int) -> bool:
+        """Whether something is severe enough for this client."""
+        return severity >= self.level
 
     def listens(self) -> None:
         """Count one more GET stream."""
@@ -274,7 +274,9 @@ class Sessions:
                 self.close(session)
 
 
-def level_of(params: bytes) -> int:
-    """Return how severe a log message is: the place of its level in `LEVELS`."""
+def severity_of(method: str, params: bytes) -> int:
+    """Return how severe a notification is: a log message as its level in `LEVELS`, all else more than that."""
+    if method != "notifications/message":
+        return len(LEVELS)
     level = envelope.member(params, "level").decode("utf-8", "replace").strip('"')
     return LEVELS.index(level) if level in LEVELS else len(LEVELS)

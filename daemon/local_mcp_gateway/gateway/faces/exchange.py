@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.alarms import Alarm
 from local_mcp_gateway.gateway.clients.missed import warning
-from local_mcp_gateway.gateway.clients.sessions import LEVELS, Session, level_of
+from local_mcp_gateway.gateway.clients.sessions import LEVELS, Session, severity_of
 from local_mcp_gateway.gateway.faces.visit import JSON_HEADER
 from local_mcp_gateway.gateway.protocol import envelope, sse
 from local_mcp_gateway.gateway.protocol.envelope import Answer, failure, response
@@ -179,7 +179,7 @@ class Exchange(Alarm):
         if method != "notifications/message":
             return True
         level = self.log_level
-        return level in LEVELS and level_of(params) >= LEVELS.index(level)
+        return level in LEVELS and severity_of(method, params) >= LEVELS.index(level)
 
     def _opening(self) -> bytes:
         """Begin the event of a large answer; who comes back for it later is told that it is gone."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.gateway.clients.mail import Mail
-from local_mcp_gateway.gateway.clients.sessions import LEVELS
+from local_mcp_gateway.gateway.clients.sessions import LEVELS, severity_of
 from local_mcp_gateway.gateway.faces.streams import stream
 from local_mcp_gateway.gateway.protocol import envelope, sse
 from local_mcp_gateway.gateway.protocol.envelope import Answer, failure, response
@@ -47,7 +47,7 @@ class StreamCaller:
 
     def notified(self, method: str, params: bytes) -> None:
         """Put it into the stream."""
-        if self._session.hears(method, params):
+        if self._session.hears(severity_of(method, params)):
             self._session.offer(envelope.notification(method, params))
 
     async def asked(self, method: str, params: bytes) -> Answer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.gateway.alarms import Alarms
 from local_mcp_gateway.gateway.clients.access import Doorkeeper
-from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
+from local_mcp_gateway.gateway.clients.sessions import Session, Sessions, severity_of
 from local_mcp_gateway.gateway.clients.subscribers import Subscribers, addresses_of
 from local_mcp_gateway.gateway.protocol import envelope, eras
 from local_mcp_gateway.gateway.protocol.envelope import (
@@ -183,9 +183,9 @@ class Hub:
             self._broadcast(self.registry.profiles_of(upstream.name), method, params)
 
     def _broadcast(self, profiles: Container[str], method: str, params: bytes) -> None:
-        message = envelope.notification(method, params)
+        message, severity = envelope.notification(method, params), severity_of(method, params)
         for session in self.sessions:
-            if session.profile not in profiles or not session.hears(method, params):
+            if session.profile not in profiles or not session.hears(severity):
                 continue
             if method in LIST_CHANGED:
                 session.tell(message)
