@@ -22,6 +22,7 @@ from local_mcp_gateway.gateway.faces.application import Application
 from local_mcp_gateway.gateway.faces.visit import Receive, Scope, Send
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.gateway.options import GatewayOptions
+from local_mcp_gateway.service.http.server import KEEP_ALIVE_S
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
     Member,
@@ -133,7 +134,13 @@ async def serve(app: Application) -> AsyncIterator[str]:
     """Serve an ASGI application with uvicorn on a free port; yield its base URL."""
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        lifespan="off",
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve([listening]))

@@ -17,6 +17,7 @@ from local_mcp_gateway.service.admin import table as admin
 from local_mcp_gateway.service.admin.rest import read_token, with_rest
 from local_mcp_gateway.service.allocator import give_memory_back
 from local_mcp_gateway.service.collector import collect_rarely
+from local_mcp_gateway.service.descriptors import allow_many
 from local_mcp_gateway.service.diary.clock import since_process_start_ms
 from local_mcp_gateway.service.http.listen import url_of
 from local_mcp_gateway.service.http.server import LibraryWarnings, serving
@@ -75,6 +76,7 @@ class Life:
         """Serve until a stop is asked for, then drain; on return everything opened here is closed."""
         settings = self.settings
         path = settings.database_path
+        allow_many()
         with LibraryWarnings(self.emit):
             async with (
                 Database.open(path) as self.database,

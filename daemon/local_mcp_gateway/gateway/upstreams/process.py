@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,8 @@ INHERITED: Final = (
 )
 EOF_GRACE_S: Final = 1.0
 TERM_GRACE_S: Final = 2.0
+OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)
+"""What this process began with, and its children get: there may be one that uses select(2)."""
 
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -142,6 +145,8 @@ async def spawn(
             cwd=definition.cwd,
             start_new_session=True,
         )
+        with suppress(ProcessLookupError):
+            resource.prlimit(transport.get_pid(), resource.RLIMIT_NOFILE, OPEN_FILES)
         return Child(transport, protocol, loop)
     except FileNotFoundError as error:
         missing = definition.cwd if error.filename == definition.cwd else definition.command

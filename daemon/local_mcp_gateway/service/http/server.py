@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
 
 
+KEEP_ALIVE_S = 120
+"""How long an idle connection is kept: longer than clients keep theirs (httpx 5 s, aiohttp 15, Go 90), so
+that none sends a request into a connection that is just being closed."""
 ARRIVAL_S = 0.5
 """Most that a stop waits for the first request of a connection that was accepted already."""
 
@@ -57,6 +60,7 @@ async def serving(
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=drain_timeout_s,  # type: ignore[arg-type]  # asyncio takes a float
     )
     config.load()
