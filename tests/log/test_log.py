@@ -278,6 +278,17 @@ def test_calls_have_a_priority_of_their_own_in_the_journal_and_not_for_who_reads
     assert line.level == "info"
 
 
+def test_an_entry_is_read_with_its_fields_in_the_order_in_which_they_were_told() -> None:
+    told = {"tag": "0003_x", "statements": 2, "message": "a sentence", "duration_ms": 1.5}
+    text = " ".join(["migration.applied", *(f"{key}={value}" for key, value in told.items())])
+    datagram = as_datagram(text, "info", "migration.applied", told)
+    pairs = [line.partition("=")[::2] for line in datagram.decode().splitlines()]
+    for entry in (dict(pairs), dict(sorted(pairs)), dict(reversed(pairs))):
+        _, line = parse_entry(json.dumps({**entry, "__REALTIME_TIMESTAMP": "1"}))
+        assert line is not None
+        assert list(line.fields.items()) == list(told.items())
+
+
 def test_a_batch_of_entries_reaches_a_journal_that_is_slower_than_we(tmp_path: Path) -> None:
     path = str(tmp_path / "j")
     entries = [b"MESSAGE=%d\n" % number for number in range(1_000)]

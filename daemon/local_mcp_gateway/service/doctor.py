@@ -168,8 +168,10 @@ def _database(settings: Settings) -> Iterator[Finding]:
             "database", "note", f"Its schema was changed by hand: {names}.", "See `db diff`."
         )
     if seen.pending:
-        hint = "The next start applies them; `db rehearse` tries them now."
-        said = "1 migration is" if len(seen.pending) == 1 else f"{len(seen.pending)} migrations are"
+        one = len(seen.pending) == 1
+        said = "1 migration is" if one else f"{len(seen.pending)} migrations are"
+        them = "it" if one else "them"
+        hint = f"The next start applies {them}; `db rehearse` tries {them} now."
         yield Finding("database", "note", f"{said} pending.", hint)
     if not (seen.problems or seen.drift or seen.pending):
         yield Finding("database", "ok", f"{seen.state}, {len(seen.applied)} migrations applied.")

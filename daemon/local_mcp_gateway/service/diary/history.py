@@ -130,8 +130,9 @@ def parse_entry(raw: str) -> tuple[str | None, Line | None]:
         return None, None
     cursor = entry.get("__CURSOR")
     level = _LEVEL_OF_PRIORITY.get(str(entry.get("PRIORITY", "6")), "error")
+    said = str(entry.get("MESSAGE", ""))
     if "EVENT" not in entry:
-        return cursor, Line(at, level, "systemd.said", {"message": str(entry.get("MESSAGE", ""))})
+        return cursor, Line(at, level, "systemd.said", {"message": said})
     fields = {
         key.lower(): _value(value)
         for key, value in entry.items()
@@ -142,13 +143,16 @@ def parse_entry(raw: str) -> tuple[str | None, Line | None]:
     event = str(entry["EVENT"])
     if event in COUNTED_APART:
         level = level_of(event)
-    return cursor, Line(at, level, event, named)
+    # The journal keeps no order of fields, but the text of the entry has them as they were told.
+    order = sorted(named, key=lambda key: said.find(f" {key}=") % (len(said) + 1))
+    return cursor, Line(at, level, event, {key: named[key] for key in order})
 
 
 def _entries(*options: str) -> Generator[tuple[str | None, Line | None]]:
     """Yield what this user's gateway said, and what the user's manager said about the unit."""
     user = f"_UID={os.getuid()}"
-    command = ["journalctl", "-o", "json", "--no-pager", *options]
+    # Without --all a field of more than 4,096 bytes, such as a traceback, is null.
+    command = ["journalctl", "-o", "json", "--all", "--no-pager", *options]
     command += [user, f"SYSLOG_IDENTIFIER={IDENTIFIER}", "+", user, f"USER_UNIT={SERVICE}"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
