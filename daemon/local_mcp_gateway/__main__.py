@@ -13,6 +13,9 @@ def main() -> NoReturn:
     time before its first event.
     """
     if "serve" in sys.argv:
+        signal.signal(
+            signal.SIGHUP, signal.SIG_IGN
+        )  # the start itself reads and applies what is new
         signal.signal(signal.SIGTERM, _end)
     try:
         from local_mcp_gateway.cli.main import main as run

@@ -35,6 +35,17 @@ def test_a_start_can_be_stopped_as_soon_as_it_hears_signals(
         assert "service.ready" not in gateway.names()
 
 
+@pytest.mark.parametrize("arguments", [(), ("--dev",)])
+def test_a_start_that_is_asked_to_reload_goes_on(
+    shipped: Place, arguments: tuple[str, ...]
+) -> None:
+    with shipped.serve(*arguments) as gateway:
+        until(lambda: catches_sigterm(gateway.process.pid))
+        gateway.signal(signal.SIGHUP)
+        gateway.wait_ready()
+        assert gateway.stop() == 0
+
+
 def catches_sigterm(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
