@@ -138,7 +138,8 @@ EVENTS: dict[str, Event] = {
         "info", "The migrations folder fits the database again; nothing was to apply."
     ),
     "dev.refused": Event(
-        "error", "The changed code does not start; the supervisor waits for the next save."
+        "error",
+        "The program does not start, or was killed; the supervisor waits for the next save.",
     ),
     "config.changed": Event("info", "A changed configuration was read."),
     "config.refused": Event(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -118,6 +119,16 @@ def test_a_program_that_does_not_start_is_mended_by_the_next_save(edited: Edited
     edited.change("raise RuntimeError('not now')")
     assert "exit code" in edited.gateway.wait_for("dev.refused")["message"]
     edited.save("service/dev/greeting.py", good + "\n# mended\n")
+    edited.ready(2)
+    assert edited.get() == 200
+
+
+def test_a_worker_that_was_killed_is_told_of_and_the_next_save_starts_another(
+    edited: Edited,
+) -> None:
+    os.kill(edited.starts()[0], signal.SIGKILL)
+    assert "ended by SIGKILL" in edited.gateway.wait_for("dev.refused")["message"]
+    edited.change("# the machine has memory again")
     edited.ready(2)
     assert edited.get() == 200
 

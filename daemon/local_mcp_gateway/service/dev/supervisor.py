@@ -84,6 +84,7 @@ class Supervisor:
         self._changed: tuple[Path, ...] = ()
         """What was saved since the worker began; not empty means that it is being replaced."""
         self._restarts = 0
+        self._stopping = False
         self._began = 0.0
 
     def run(self) -> int:
@@ -102,7 +103,7 @@ class Supervisor:
                     case Asked():
                         if self._worker is None:
                             return Exit.OK
-                        self._changed = ()
+                        self._stopping, self._changed = True, ()
                         self._tell_worker(signal.SIGTERM)
                     case Changed(files):
                         self._replace(files)
@@ -145,13 +146,15 @@ class Supervisor:
         if self._changed:
             self._again()
             return True
-        if code <= 0 or not self._restarts:
+        if self._stopping or code == 0 or (code > 0 and not self._restarts):
             return False
-        self._emit(
-            "dev.refused",
-            message=f"The changed program ended with exit code {code}.",
-            hint="Mend it and save: it is started again then.",
-        )
+        if code > 0:
+            message = f"The changed program ended with exit code {code}."
+            hint = "Mend it and save: it is started again then."
+        else:
+            message = f"The program was ended by {signal.Signals(-code).name}."
+            hint = "Save a file of it: it is started again then."
+        self._emit("dev.refused", message=message, hint=hint)
         return True
 
     def _again(self) -> None:
