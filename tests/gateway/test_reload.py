@@ -245,7 +245,7 @@ async def test_calls_are_written_to_the_database_without_their_payloads(tmp_path
         await running.gateway._calls.flush()
         failed, ok = await memory.list_calls(running.database, limit=2)
         assert (ok.server, ok.method, ok.target, ok.status) == ("plain", "tools/call", "echo", "ok")
-        assert (failed.status, failed.error) == ("error", '-32050 "failed"')
+        assert (failed.status, failed.error) == ("error", "-32050 failed")
         assert ok.duration_us > 0
         assert ok.request is None
         assert ok.response is None

@@ -5,8 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from local_mcp_gateway.database.serving import Database
-from local_mcp_gateway.gateway.relay.calls import LARGEST_PAYLOAD, LONGEST_PAYLOAD, CallLog, payload
+from local_mcp_gateway.gateway.protocol.envelope import Answer, failure
+from local_mcp_gateway.gateway.relay.calls import (
+    LARGEST_PAYLOAD,
+    LONGEST_PAYLOAD,
+    SHOWN,
+    CallLog,
+    error_text,
+    payload,
+    target_text,
+)
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.store.memory import list_calls
 from local_mcp_gateway.store.model import CallRecord
@@ -21,6 +33,20 @@ def test_a_payload_is_kept_without_its_secrets_and_cut_where_it_is_long() -> Non
     assert len(told) == LONGEST_PAYLOAD
     large = json.dumps({"password": {"deep": "hunter2" * LARGEST_PAYLOAD}}).encode()
     assert payload(large) == f"[{len(large)} bytes: too much to be kept]"
+
+
+def test_a_call_is_told_without_the_secrets_in_its_target_and_in_its_error() -> None:
+    assert target_text("https://x/y?token=hunter2") == "https://x/y?token=[redacted]"
+    assert len(target_text("t" * 1000) or "") == SHOWN
+    told = failure(-1, "no: Authorization: Bearer hunter2hunter2, password=hunter2")
+    assert error_text(told) == "-1 no: Authorization: Bearer [redacted], password=[redacted]"
+
+
+@given(st.sampled_from([b"{}", b'{"message":5}', b'{"message":"' + b"x" * 1000 + b'"}']))
+def test_any_error_is_told_in_a_short_text(body: bytes) -> None:
+    assert len(error_text(Answer(body, failed=True))) <= 510
+    deep = b'{"code":-1,"message":"m","data":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    assert error_text(Answer(deep, failed=True)) == "0 "
 
 
 async def test_the_oldest_payloads_go_while_the_database_does_not_write(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def error_code(answer: Answer) -> int:
     """Return the code of an error answer, or 0."""
     try:
         return _decode_code(answer.body).code
-    except msgspec.DecodeError:
+    except MALFORMED:
         return 0
 
 

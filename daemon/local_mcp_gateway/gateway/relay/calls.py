@@ -8,11 +8,14 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.database.serving import Error
+from local_mcp_gateway.gateway.protocol.envelope import MALFORMED, decode_any, member
+from local_mcp_gateway.gateway.protocol.eras import error_code
 from local_mcp_gateway.log.redact import redact, redact_text
 from local_mcp_gateway.store.memory import save_calls
 
 if TYPE_CHECKING:
     from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.gateway.protocol.envelope import Answer
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.store.model import CallRecord
 
@@ -37,6 +40,9 @@ COUNTED: Final = frozenset(
 )
 """Methods that are counted by name; clients could make up any number of others."""
 BATCH_PAUSE_S: Final = 1.0
+SHOWN: Final = 256
+"""How many characters of a name that a client sent are logged and stored."""
+LONGEST_ERROR: Final = 500
 LONGEST_PAYLOAD: Final = 65_536
 """Characters of arguments or of a result that are kept."""
 LARGEST_PAYLOAD: Final = 4 * LONGEST_PAYLOAD
@@ -57,6 +63,21 @@ def payload(body: bytes) -> str:
     except (ValueError, RecursionError):
         text = redact_text(body[:LONGEST_PAYLOAD].decode("utf-8", "replace"))
     return text[:LONGEST_PAYLOAD]
+
+
+def target_text(target: str | None) -> str | None:
+    """Return the tool, prompt or URI of a call: cut, and without what looks secret in it."""
+    return target and redact_text(target[:SHOWN])
+
+
+def error_text(answer: Answer) -> str:
+    """Return code and message of an error; what a server says there may hold a secret too."""
+    try:
+        message = decode_any(member(answer.body, "message") or b'""')
+    except MALFORMED:
+        message = ""
+    text = message if isinstance(message, str) else ""
+    return f"{error_code(answer)} {redact_text(text[:LONGEST_ERROR])}"
 
 
 class CallLog:

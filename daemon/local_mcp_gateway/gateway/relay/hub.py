@@ -12,7 +12,7 @@ from local_mcp_gateway.gateway.alarms import Alarms
 from local_mcp_gateway.gateway.clients.access import Doorkeeper
 from local_mcp_gateway.gateway.clients.sessions import Session, Sessions, severity_of
 from local_mcp_gateway.gateway.clients.subscribers import Subscribers, addresses_of
-from local_mcp_gateway.gateway.protocol import envelope, eras
+from local_mcp_gateway.gateway.protocol import envelope
 from local_mcp_gateway.gateway.protocol.envelope import (
     Answer,
     Envelope,
@@ -22,7 +22,7 @@ from local_mcp_gateway.gateway.protocol.envelope import (
     failure,
 )
 from local_mcp_gateway.gateway.relay import health
-from local_mcp_gateway.gateway.relay.calls import payload
+from local_mcp_gateway.gateway.relay.calls import SHOWN, error_text, payload, target_text
 from local_mcp_gateway.gateway.relay.hello import initialize_result
 from local_mcp_gateway.gateway.relay.levels import takes_levels
 from local_mcp_gateway.gateway.relay.registry import Registry
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
 
 TICK_S: Final = 0.1
-SHOWN: Final = 256
-"""How many characters of a name that a client sent are logged and stored."""
 LIST_CHANGED: Final = {
     "notifications/tools/list_changed": (CatalogKind.TOOLS,),
     "notifications/prompts/list_changed": (CatalogKind.PROMPTS,),
@@ -106,8 +104,8 @@ class Hub:
         status, error = "cancelled", None
         if answer is not None:
             status = "error" if answer.failed else "ok"
-            error = _error_text(answer) if answer.failed else None
-        method, target = request.method[:SHOWN], request.target and request.target[:SHOWN]
+            error = error_text(answer) if answer.failed else None
+        method, target = request.method[:SHOWN], target_text(request.target)
         shown = self.options.log_payloads
         self.calls.add(
             CallRecord(
@@ -291,8 +289,3 @@ def _router(
     from local_mcp_gateway.gateway.relay.tracing import TracedRouter
 
     return TracedRouter(registry, sessions, subscribers, tracer)
-
-
-def _error_text(answer: Answer) -> str:
-    text = envelope.member(answer.body, "message").decode("utf-8", "replace")
-    return f"{eras.error_code(answer)} {text}"[:500]
