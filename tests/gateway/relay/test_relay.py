@@ -19,7 +19,7 @@ from local_mcp_gateway.store import queries
 from tests.gateway.messages import call
 from tests.gateway.processes import stop
 from tests.gateway.support import SERVERS, Running, gateway_of, http, process, stdio
-from tests.gateway.using import names, session, use
+from tests.gateway.using import names, posted, session, use
 
 ODD = '{"name":"raw","arguments":{ "f": 1.0,"e":1e3, "u":"\\u00e9\\/","é": [ ]}, "later": {"x" :null}}'
 
@@ -248,6 +248,20 @@ async def test_a_client_is_not_asked_what_it_cannot_answer(tmp_path: Path) -> No
         async with Client(running.url, mode="legacy") as client:
             answer = await client.call_tool("ask", {"method": "sampling/createMessage"})
             assert "does not support sampling" in str(answer.content)
+
+
+async def test_a_question_that_nobody_knows_passes_and_so_does_its_answer(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        question = {"method": "acme/weigh", "params": {"what": [1.50]}, "later": True}
+        message = call("tools/call", 5, name="ask", arguments=question)
+        async with posted(running, headers, message) as stream:
+            _, asked = await stream.next()
+            assert (asked["method"], asked["params"]) == ("acme/weigh", {"what": [1.5]})
+            answer = {"jsonrpc": "2.0", "id": asked["id"], "result": {"kg": 7}}
+            assert (await running.post(answer, **headers)).status == 202
+            told = (await stream.next())[1]["result"]["content"][0]["text"]
+            assert json.loads(told) == {"kg": 7}
 
 
 async def ask(running: Running, headers: dict[str, str]) -> str:

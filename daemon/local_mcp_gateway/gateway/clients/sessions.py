@@ -28,6 +28,8 @@ LEVELS: Final = (
     "alert",
     "emergency",
 )
+DECLARED: Final = frozenset({"elicitation", "roots", "sampling"})
+"""What a client says that it can be asked."""
 KEPT_EVENTS: Final = 256
 """Messages of the GET stream that are kept, for a client that comes back with Last-Event-ID."""
 IDLE_S: Final = 24 * 3600
@@ -96,9 +98,10 @@ class Session:
         capabilities = offered.get("capabilities")
         self.capabilities = envelope.encode(capabilities if isinstance(capabilities, dict) else {})
 
-    def can(self, capability: str) -> bool:
-        """Whether the client has said that it can be asked this."""
-        return bool(envelope.member(self.capabilities, capability))
+    def can(self, method: str) -> bool:
+        """Whether the client has said that it can be asked this; of what is not known, it judges itself."""
+        capability = method.partition("/")[0]
+        return capability not in DECLARED or bool(envelope.member(self.capabilities, capability))
 
     def replay(self, identity: bytes) -> Replay:
         """Begin to keep the stream that answers the POST of this request."""
@@ -172,6 +175,9 @@ class Session:
 
         Cancelling this cancels that. A client that leaves has answered with an error.
         """
+        if not self.can(method):
+            text = f"The client does not support {method.partition('/')[0]}"
+            return envelope.failure(envelope.METHOD_NOT_FOUND, text)
         self._asked += 1
         identity = b'"gateway-%d"' % self._asked
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

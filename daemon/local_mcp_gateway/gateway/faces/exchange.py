@@ -105,9 +105,6 @@ class Exchange(Alarm):
         """Ask the client something while its call runs."""
         if self._session is None:
             return failure(envelope.METHOD_NOT_FOUND, f"This client cannot be asked {method}")
-        capability = method.partition("/")[0]
-        if not envelope.member(self.capabilities, capability):
-            return failure(envelope.METHOD_NOT_FOUND, f"The client does not support {capability}")
         return await self._session.ask(method, params, self.push if self._streams else None)
 
     def push(self, message: bytes) -> None:

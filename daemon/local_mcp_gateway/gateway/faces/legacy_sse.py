@@ -52,9 +52,6 @@ class StreamCaller:
 
     async def asked(self, method: str, params: bytes) -> Answer:
         """Ask through the stream."""
-        capability = method.partition("/")[0]
-        if not envelope.member(self.capabilities, capability):
-            return failure(envelope.METHOD_NOT_FOUND, f"The client does not support {capability}")
         return await self._session.ask(method, params, self._ask)
 
 

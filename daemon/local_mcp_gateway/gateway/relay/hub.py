@@ -209,12 +209,11 @@ class Hub:
 
     async def _asked(self, upstream: Upstream, method: str, params: bytes) -> Answer:
         """Answer a request that a server makes outside of any call, if one client can be meant."""
-        capability = method.partition("/")[0]
         profiles = self.registry.profiles_of(upstream.name)
         able = [
             session
             for session in self.sessions
-            if session.profile in profiles and session.streams and session.can(capability)
+            if session.profile in profiles and session.streams and session.can(method)
         ]
         if len(able) == 1:
             return await able[0].ask(method, params)
