@@ -338,6 +338,21 @@ async def test_a_method_nobody_knows_reaches_no_held_tool_but_the_server_of_a_re
             assert first.asked["extra/thing"] == 1
 
 
+async def test_a_resource_is_asked_of_every_server_whose_template_it_fits(tmp_path: Path) -> None:
+    broad, narrow = Server(), Server()
+    broad.items["resources/templates/list"] = [{"uriTemplate": "any://{+rest}", "name": "any"}]
+    narrow.items["resources/templates/list"] = [{"uriTemplate": "any://two/{id}", "name": "two"}]
+    narrow.raw["resources/read"] = b'{"contents":[{"uri":"any://two/7","text":"seven"}]}'
+    async with serve(broad) as url, serve(narrow) as other_url:
+        servers = (http("broad", url + "/mcp"), http("narrow", other_url + "/mcp"))
+        async with gateway_of(tmp_path, *servers) as running:
+            read = await (await running.post(call("resources/read", uri="any://two/7"))).json()
+            assert read["result"]["contents"][0]["text"] == "seven"
+            read = await (await running.post(call("resources/read", uri="any://other"))).json()
+            assert read["error"]["message"] == "no resources/read"
+            assert (broad.asked["resources/read"], narrow.asked["resources/read"]) == (2, 1)
+
+
 async def test_tools_that_could_not_be_had_at_first_are_no_new_ones(tmp_path: Path) -> None:
     server = Server()
     server.failing = {"tools/list"}

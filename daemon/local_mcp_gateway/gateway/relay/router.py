@@ -166,9 +166,9 @@ class Router:
         for server in view.servers:
             if uri.startswith(prefix := uri_prefix(server)):
                 return [Route(server, uri.removeprefix(prefix))]
-        matching = [route for template, route in view.templates if template.matches(uri)]
+        matching = [route.server for template, route in view.templates if template.matches(uri)]
         if matching:
-            return [Route(matching[0].server, uri)]
+            return [Route(server, uri) for server in dict.fromkeys(matching)]
         return [
             Route(name, uri)
             for name in view.servers
