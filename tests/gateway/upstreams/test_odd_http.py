@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import zlib
 from collections.abc import AsyncIterator, Mapping
@@ -140,3 +141,42 @@ async def test_what_a_server_answers_that_is_no_utf_8_reaches_the_client_as_text
     async with serve(latin) as url, gateway_of(tmp_path, http("latin", url)) as running:
         error = (await (await running.post(call("made/up"))).json())["error"]
         assert error == {"code": -32601, "message": "caf\ufffd"}
+
+
+class Forgetful(Odd):
+    """Forgets its sessions when it is told to, and tells only the first call so before there is a new one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hellos = 0
+        self.known = b""
+        self.lost = 0
+        self.renewed = asyncio.Event()
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        message = json.loads((await receive())["body"]) if scope["method"] == "POST" else {}
+        named = dict(scope["headers"]).get(b"mcp-session-id")
+        status, headers, body = self.post(message) if message else (405, [JSON], b"")
+        if message.get("method") == "initialize":
+            self.hellos += 1
+            self.known = b"%d" % self.hellos
+            headers = [*headers, (b"mcp-session-id", self.known)]
+            if self.hellos > 1:
+                self.renewed.set()
+        elif named not in {None, self.known}:
+            status, body = 404, b""
+            self.lost += 1
+            if self.lost > 1:
+                await self.renewed.wait()
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def test_calls_that_find_the_session_gone_make_one_new_one_together(tmp_path: Path) -> None:
+    server = Forgetful()
+    async with serve(server) as url, gateway_of(tmp_path, http("odd", url)) as running:
+        await use(running, "packed", bytes=1)
+        server.known = b"none"
+        answers = await asyncio.gather(*(use(running, "packed", bytes=n) for n in range(20)))
+        assert answers == ["x" * n for n in range(20)]
+        assert server.hellos == 2

@@ -15,6 +15,7 @@ from local_mcp_gateway.gateway.protocol.envelope import (
     decode_any,
     encode,
     failure,
+    success,
 )
 from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
 
@@ -99,6 +100,11 @@ class Silent:
     async def asked(self, method: str, params: bytes) -> Answer:
         """Refuse."""
         return failure(-32601, f"Nobody is there to answer {method} ({len(params)} bytes)")
+
+
+async def pong(_: str, __: bytes) -> Answer:
+    """Answer a server that asks whether we are there."""
+    return success({})
 
 
 SILENT: Final = Silent()

@@ -26,6 +26,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     Identity,
     identity_of_discover,
     identity_of_initialize,
+    pong,
 )
 from local_mcp_gateway.gateway.upstreams.encoded import chunks_of
 from local_mcp_gateway.gateway.upstreams.http_wire import STREAM, HttpWire, reason_of
@@ -118,8 +119,6 @@ class HttpConnection:
         try:
             return await self._post_session(call)
         except SessionLost:
-            self._session = None
-            self._events.wrote("the session was lost and is made again")
             await self._handshake()
             return await self._post_session(call)
 
@@ -205,6 +204,11 @@ class HttpConnection:
             headers = {**session, **dict(call.headers)} if call.headers else session
             async with self._wire.posting(body, headers) as reply:
                 return await self._wire.answer_of(reply, call, session)
+        except SessionLost:
+            if self._session is session:  # or another call has made a new one
+                self._session = None
+                self._events.wrote("the session was lost and is made again")
+            raise
         except asyncio.CancelledError:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
             self._start(self._post_only(envelope.notification("notifications/cancelled", reason)))
@@ -272,7 +276,7 @@ class HttpConnection:
         """Take what the server says or asks, in the stream of a call or outside of any."""
         if message.is_request:
             ask = self._events.asked if call is None else call.caller.asked
-            ask = _pong if message.method == "ping" else ask
+            ask = pong if message.method == "ping" else ask
             if not self._questions.take(message, call, ask, self._post_only):
                 self.lose(PESTERING)
         elif message.method == "notifications/cancelled":
@@ -294,7 +298,3 @@ class HttpConnection:
         """Give the server up; it is met anew by the next call."""
         if not self._lost.done():
             self._lost.set_result(reason)
-
-
-async def _pong(_: str, __: bytes) -> Answer:
-    return envelope.success({})
