@@ -8,14 +8,14 @@ from typing import Final
 import msgspec
 
 from local_mcp_gateway.gateway.protocol import envelope, eras, sse
-from local_mcp_gateway.gateway.protocol.envelope import edit, encode
+from local_mcp_gateway.gateway.protocol.envelope import edit, encode, member
 
 MOST_WAITING: Final = 1024
 MOST_WAITING_BYTES: Final = 1024 * 1024
 FLAGS: Final = {
-    "notifications/tools/list_changed": "toolsListChanged",
-    "notifications/prompts/list_changed": "promptsListChanged",
-    "notifications/resources/list_changed": "resourcesListChanged",
+    "notifications/tools/list_changed": "tools_list_changed",
+    "notifications/prompts/list_changed": "prompts_list_changed",
+    "notifications/resources/list_changed": "resources_list_changed",
 }
 
 
@@ -34,7 +34,7 @@ class Listener:
     def __init__(self, profile: str, identity: bytes, wanted: Filter) -> None:
         self.profile = profile
         self._wanted = wanted
-        self._meta = encode({eras.SUBSCRIPTION_KEY: msgspec.Raw(identity)})
+        self._mark = {eras.SUBSCRIPTION_KEY: identity}
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._waiting: set[bytes] = set()
         self._waiting_bytes = 0
@@ -42,10 +42,10 @@ class Listener:
 
     def offer(self, method: str, params: bytes, uri: str | None) -> None:
         """Take a change notification, if the client asked for its kind."""
-        flag = FLAGS.get(method)
-        wanted = encode(self._wanted).find(flag.encode()) > 0 if flag else False
+        wanted = method in FLAGS and getattr(self._wanted, FLAGS[method])
         if wanted or (uri is not None and uri in self._wanted.resource_subscriptions):
-            self._put(envelope.notification(method, edit(params, {"_meta": self._meta})))
+            meta = edit(member(params, "_meta"), self._mark)
+            self._put(envelope.notification(method, edit(params, {"_meta": meta})))
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
@@ -54,7 +54,8 @@ class Listener:
 
     def acknowledge(self) -> None:
         """Say first what will be delivered."""
-        body = encode({"_meta": msgspec.Raw(self._meta), "notifications": self._wanted})
+        meta = msgspec.Raw(edit(b"", self._mark))
+        body = encode({"_meta": meta, "notifications": self._wanted})
         self._put(envelope.notification("notifications/subscriptions/acknowledged", body))
 
     async def following(self) -> bytes | None:
