@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.catalog.approval import HELD
-from local_mcp_gateway.gateway.upstreams import keeper, pace
+from local_mcp_gateway.gateway.upstreams import keeper, listing, pace
 from local_mcp_gateway.service.admin.approving import altered_tools, approve_tools
 from local_mcp_gateway.store.model import CatalogKind
 from tests.gateway.messages import HELLO, MODERN, call
@@ -269,6 +269,24 @@ async def test_a_list_that_changes_while_it_is_fetched_is_fetched_once_more(tmp_
         await asked(server, "tools/list", 3)
         assert await listed(running, "tools/list") == ["one"]
         assert server.asked["tools/list"] == 3
+
+
+@pytest.mark.parametrize("levels", [listing.MOST_LEVELS, listing.MOST_LEVELS + 1])
+async def test_a_list_that_clients_could_not_read_is_refused_and_told(
+    tmp_path: Path, levels: int
+) -> None:
+    server = Server()
+    begun = rb'{"[{":"]}\"}","not":' * (levels - 2)  # what stands in texts is no level
+    deep = b'{"name":"deep","inputSchema":' + begun + b"{}" + b"}" * (levels - 1)
+    wide = b'{"name":"wide","x":[' + b"[]," * 200 + b"0]}"
+    server.raw["tools/list"] = b'{"tools":[' + wide + b"," + deep + b"]}"
+    async with behind(tmp_path, server, options=OFTEN) as running:
+        shown = await listed(running, "tools/list")
+        fault = health(running) or ""
+        if levels > listing.MOST_LEVELS:
+            assert (shown, "'deep' is nested deeper than 100 levels" in fault) == ([], True)
+        else:
+            assert (shown, fault) == (["wide", "deep"], "")
 
 
 DEEP = "[" * 3000 + "]" * 3000

@@ -80,7 +80,7 @@ def refusal(server: str, tool: str) -> str:
 def _meaning(raw: bytes) -> bytes:
     try:
         members = msgspec.json.decode(raw)
-    except msgspec.DecodeError:  # half an emoji, say, which other decoders let pass
+    except (msgspec.DecodeError, RecursionError):  # as an older version has remembered it
         return raw
     for name in UNREAD:
         members.pop(name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -33,6 +34,9 @@ METHODS: Final = {
     CatalogKind.PROMPTS: ("prompts", "prompts/list"),
 }
 MOST_PAGES: Final = 1000
+MOST_LEVELS: Final = 100
+"""How deep an item may be nested. Many clients refuse 128 levels, and with them the items of all servers."""
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|[\]}]', re.DOTALL)
 HOLD_UP_S: Final = 1.0
 """How long lists wait for each other, to be told and written down together."""
 
@@ -131,6 +135,8 @@ async def _page(
         str(answer.body, "utf-8")  # what one server writes otherwise would spoil the list of all
         members = decode_members(answer.body)
         items = items_of(kind, bytes(members.get(MEMBERS[kind], msgspec.Raw(b"[]"))))
+        if (deep := next((item.key for item in items if _too_deep(item.raw)), None)) is not None:
+            raise UpstreamLost(f"{method}: {deep!r} is nested deeper than {MOST_LEVELS} levels")
         following = members.get("nextCursor")
         value = None if following is None else decode_any(following)
         ttl = _number(members.get("ttlMs"))
@@ -138,6 +144,20 @@ async def _page(
         raise UpstreamLost(f"{method} was answered with something else: {error}") from None
     cursor = value if isinstance(value, str) and value else None
     return items, cursor, ttl
+
+
+def _too_deep(raw: bytes) -> bool:
+    if raw.count(b"{") + raw.count(b"[") <= MOST_LEVELS:
+        return False
+    level = 0
+    for found in _BRACKETS.finditer(raw):
+        if found[1]:
+            level += 1
+        elif found[0] in b"]}":
+            level -= 1
+        if level > MOST_LEVELS:
+            return True
+    return False
 
 
 def _number(raw: msgspec.Raw | None) -> float | None:
