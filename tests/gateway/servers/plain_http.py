@@ -126,6 +126,8 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 512
+    """Five by itself: of two hundred that connect at once, some were heard after a minute."""
 
     def handle_error(self, *_: Any) -> None:
         """A client that broke off is no news."""
