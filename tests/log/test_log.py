@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.log import configure, ignore, tee
+from local_mcp_gateway.log import configure, ignore, render, tee
 from local_mcp_gateway.log.console import as_word
 from local_mcp_gateway.log.events import EVENTS, LEVELS
 from local_mcp_gateway.log.file import RotatedFile
@@ -341,6 +341,32 @@ def test_an_entry_too_large_for_a_datagram_travels_as_a_descriptor(tmp_path: Pat
         with os.fdopen(descriptors[0], "rb") as memory:
             memory.seek(0)
             assert memory.read() == entry
+
+
+def test_what_a_journal_missed_is_told_in_it_once_and_when_it_takes_entries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "j")
+    with (
+        closing(Journal(path)) as journal,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
+    ):
+        monkeypatch.setattr(render, "Journal", lambda: journal)
+        unblocked = Unblocked(configure("journal", "info", io.StringIO()))
+        for number in range(3):
+            unblocked.start()
+            unblocked("call.finished", n=number)
+            unblocked.stop()
+        assert capfd.readouterr().err == ""
+        receiver.bind(path)
+        unblocked.start()
+        unblocked("guard.ready")
+        unblocked.stop()
+        receiver.setblocking(False)
+        assert b"EVENT=guard.ready\n" in receiver.recv(1000)
+        dropped = receiver.recv(1000)
+        assert b"EVENT=log.dropped\n" in dropped
+        assert b"COUNT=3\n" in dropped
 
 
 def test_a_warning_that_nobody_takes_waits_for_nobody_and_is_counted(

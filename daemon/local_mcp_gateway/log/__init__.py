@@ -95,6 +95,11 @@ class Log:
         with nullcontext() if self._pipeline is None else self._pipeline.together():
             yield
 
+    @property
+    def taking(self) -> bool:
+        """Tell whether the output takes anything: what it lost is told to itself."""
+        return self._pipeline is None or self._pipeline.taking
+
     def take_lost(self) -> int:
         """Return how many events the output did not take since the last time."""
         return 0 if self._pipeline is None else self._pipeline.take_lost()

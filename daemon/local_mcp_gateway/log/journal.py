@@ -85,6 +85,8 @@ class Journal:
         limit = struct.pack("@ll", whole, int((patience_s - whole) * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self._flags = 0
+        self.taking = True
+        """Whether the last entry was taken."""
 
     def close(self) -> None:
         """Close the socket; the service itself never does, it logs until its end."""
@@ -95,6 +97,10 @@ class Journal:
 
         A journal that has let one entry wait in vain is not waited for again until it takes one.
         """
+        self.taking = self._send(datagram)
+        return self.taking
+
+    def _send(self, datagram: bytes) -> bool:
         try:
             self._socket.sendto(datagram, self._flags, self._path)
         except BlockingIOError:

@@ -43,6 +43,11 @@ class Entries:
         """Do nothing: an entry is a datagram."""
         return nullcontext()
 
+    @property
+    def taking(self) -> bool:
+        """Tell whether the journal took the last entry."""
+        return self._journal.taking
+
     def take_lost(self) -> int:
         """Return how many entries the journal did not take since the last time."""
         lost, self._lost = self._lost, 0
@@ -63,6 +68,8 @@ def _told_on_stderr(text: str) -> bool:
 
 class Lines:
     """A line writer: one write call a line, so that lines of several threads never mix."""
+
+    taking = True
 
     def __init__(self, stream: Sink) -> None:
         self._stream = stream

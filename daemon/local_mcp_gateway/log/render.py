@@ -57,6 +57,11 @@ class Pipeline:
         """Write the lines that are rendered inside with one call at the end; the journal wants each."""
         return self._output.together()
 
+    @property
+    def taking(self) -> bool:
+        """Tell whether it is worth telling what was lost."""
+        return self._output.taking
+
     def take_lost(self) -> int:
         """Return how many events were not taken since the last time, and begin to count anew."""
         return self._output.take_lost()

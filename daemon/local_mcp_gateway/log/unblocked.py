@@ -88,6 +88,8 @@ class Unblocked:
         self._tell_lost()
 
     def _tell_lost(self) -> None:
+        if not self._log.taking:
+            return  # told when it does again
         dropped, self._dropped = self._dropped, 0
         if lost := dropped + self._log.take_lost():
             self._log("log.dropped", count=lost)
