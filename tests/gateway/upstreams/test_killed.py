@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import anyio
+
+from local_mcp_gateway.gateway.upstreams.warden import Warden
 from tests.gateway.messages import call
 from tests.gateway.processes import alive, gone
 from tests.gateway.support import REPOSITORY, SERVERS
@@ -43,3 +47,25 @@ async def test_the_children_and_grandchildren_of_a_killed_gateway_are_ended(tmp_
         gateway.kill()
     for pid in family:
         await gone(pid)
+
+
+async def test_a_watch_that_somebody_ended_is_kept_anew_with_the_next_child() -> None:
+    children = [
+        await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
+        for _ in range(2)
+    ]
+    warden = Warden()
+    try:
+        await warden.watch(children[0].pid)
+        first = warden._process
+        assert first is not None
+        first.kill()
+        await first.wait()
+        await warden.watch(children[1].pid)
+        await warden.close()  # as when the gateway is killed: no child was taken back
+        with anyio.fail_after(30):
+            assert [await child.wait() for child in children] == [-signal.SIGTERM] * 2
+    finally:
+        for child in children:
+            if child.returncode is None:
+                child.kill()

@@ -27,16 +27,20 @@ for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 
 
 class Warden:
-    """The shell, started with the first child. `close` it when all children are gone."""
+    """The shell, started with the first child, and anew with the next one if somebody ended it.
+
+    `close` it when all children are gone.
+    """
 
     def __init__(self) -> None:
         self._process: Process | None = None
+        self._groups: set[int] = set()
         self._starting = asyncio.Lock()
 
     async def watch(self, group: int) -> None:
         """Name a process group that must not outlive this process."""
         async with self._starting:
-            if self._process is None:
+            if self._process is None or self._process.returncode is not None:
                 self._process = await asyncio.create_subprocess_exec(
                     "/bin/sh",
                     "-c",
@@ -46,10 +50,14 @@ class Warden:
                     stderr=DEVNULL,
                     start_new_session=True,
                 )
+                for known in self._groups:
+                    self._tell(f"+ {known}\n")
+        self._groups.add(group)
         self._tell(f"+ {group}\n")
 
     def forget(self, group: int) -> None:
         """Take a process group back: it has ended."""
+        self._groups.discard(group)
         self._tell(f"- {group}\n")
 
     def _tell(self, line: str) -> None:
