@@ -271,22 +271,49 @@ async def test_a_list_that_changes_while_it_is_fetched_is_fetched_once_more(tmp_
         assert server.asked["tools/list"] == 3
 
 
+async def told_unfit(tmp_path: Path, method: str, *items: bytes) -> tuple[list[str], str]:
+    """Return what of these items is listed, and what the health of their server says."""
+    server = Server()
+    server.raw[method] = b'{"%s":[%s]}' % (LISTS[method].encode(), b",".join(items))
+    async with behind(tmp_path, server, options=OFTEN) as running:
+        return await listed(running, method), health(running) or ""
+
+
 @pytest.mark.parametrize("levels", [listing.MOST_LEVELS, listing.MOST_LEVELS + 1])
-async def test_a_list_that_clients_could_not_read_is_refused_and_told(
+async def test_an_item_too_deep_for_clients_is_passed_over_and_told(
     tmp_path: Path, levels: int
 ) -> None:
-    server = Server()
     begun = rb'{"[{":"]}\"}","not":' * (levels - 2)  # what stands in texts is no level
     deep = b'{"name":"deep","inputSchema":' + begun + b"{}" + b"}" * (levels - 1)
-    wide = b'{"name":"wide","x":[' + b"[]," * 200 + b"0]}"
-    server.raw["tools/list"] = b'{"tools":[' + wide + b"," + deep + b"]}"
-    async with behind(tmp_path, server, options=OFTEN) as running:
-        shown = await listed(running, "tools/list")
-        fault = health(running) or ""
-        if levels > listing.MOST_LEVELS:
-            assert (shown, "'deep' is nested deeper than 100 levels" in fault) == ([], True)
-        else:
-            assert (shown, fault) == (["wide", "deep"], "")
+    wide = b'{"name":"wide","inputSchema":{"x":[' + b"[]," * 200 + b"0]}}"
+    shown, fault = await told_unfit(tmp_path, "tools/list", wide, deep)
+    if levels > listing.MOST_LEVELS:
+        assert (shown, fault) == (
+            ["wide"],
+            "tools/list: 'deep' is nested deeper than 100 levels",
+        )
+    else:
+        assert (shown, fault) == (["wide", "deep"], "")
+
+
+@pytest.mark.parametrize(
+    ("method", "sound", "unfit", "lacking"),
+    [
+        ("tools/list", b'{"name":"a","inputSchema":{}}', b'{"name":"b"}', "inputSchema"),
+        (
+            "tools/list",
+            b'{"name":"a","inputSchema": {"type":"object"}}',
+            b'{"name":"b","inputSchema":null}',
+            "inputSchema",
+        ),
+        ("resources/list", b'{"uri":"a:","name":"a"}', b'{"uri":"b"}', "name"),
+    ],
+)
+async def test_an_item_that_clients_refuse_with_the_whole_list_is_passed_over_and_told(
+    tmp_path: Path, method: str, sound: bytes, unfit: bytes, lacking: str
+) -> None:
+    shown, fault = await told_unfit(tmp_path, method, unfit, sound)
+    assert (shown, fault) == (["a"], f"{method}: 'b' has no {lacking}")
 
 
 DEEP = "[" * 3000 + "]" * 3000

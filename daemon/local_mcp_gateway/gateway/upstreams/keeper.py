@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.catalog.union import LISTS
@@ -42,6 +43,7 @@ class Keeper:
         self.known = asyncio.Event()
         """Set when nobody has to wait for the lists: they are there, or will be announced."""
         self.faults: dict[CatalogKind, str] = {}
+        self._unfit: dict[CatalogKind, tuple[str, ...]] = {}
         self._server = server
         self._shelf = shelf
         self._listed = listed
@@ -59,7 +61,8 @@ class Keeper:
     @property
     def fault(self) -> str | None:
         """Return why lists are not as the server has them, or None."""
-        return "; ".join(dict.fromkeys(self.faults.values())) or None
+        unfit = chain.from_iterable(self._unfit.values())
+        return "; ".join(dict.fromkeys(chain(self.faults.values(), unfit))) or None
 
     def changed(self, kinds: frozenset[CatalogKind]) -> None:
         """Fetch these lists again soon: the server said that they changed."""
@@ -129,6 +132,9 @@ class Keeper:
         now = asyncio.get_running_loop().time()
         for kind in fetched.lists:
             self.faults.pop(kind, None)
+        self._unfit.update(fetched.unfit)
+        for line in chain.from_iterable(fetched.unfit.values()):
+            self._emit("upstream.wrote", server=self._server, line=line + ": it is passed over")
         for kind in fetched.late:
             self.faults.setdefault(kind, f"{METHODS[kind][1]} is not answered yet")
         for kind in fetched.lists:

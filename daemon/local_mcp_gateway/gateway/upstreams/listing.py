@@ -18,6 +18,7 @@ from local_mcp_gateway.gateway.protocol.envelope import (
     decode_any,
     decode_members,
     encode,
+    member,
 )
 from local_mcp_gateway.gateway.upstreams.call import Call
 from local_mcp_gateway.gateway.upstreams.connection import SILENT
@@ -34,6 +35,12 @@ METHODS: Final = {
     CatalogKind.PROMPTS: ("prompts", "prompts/list"),
 }
 MOST_PAGES: Final = 1000
+REQUIRED: Final = {
+    CatalogKind.TOOLS: ("inputSchema", b"{"),
+    CatalogKind.RESOURCES: ("name", b'"'),
+    CatalogKind.RESOURCE_TEMPLATES: ("name", b'"'),
+}
+"""What an item must have besides its key, and how that begins."""
 MOST_LEVELS: Final = 100
 """How deep an item may be nested. Many clients refuse 128 levels, and with them the items of all servers."""
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|[\]}]', re.DOTALL)
@@ -48,6 +55,8 @@ class Fetched:
     lists: dict[CatalogKind, tuple[Item, ...]] = field(default_factory=dict)
     ttl_s: dict[CatalogKind, float] = field(default_factory=dict)
     faults: dict[CatalogKind, str] = field(default_factory=dict)
+    unfit: dict[CatalogKind, tuple[str, ...]] = field(default_factory=dict)
+    """What was passed over in the lists, and why: clients could not read it, nor what stands beside it."""
     late: tuple[CatalogKind, ...] = ()
     """Lists that are still waited for; they come with the next of these."""
 
@@ -80,6 +89,7 @@ def _together(parts: Iterable[Fetched], late: tuple[CatalogKind, ...] = ()) -> F
         whole.lists.update(part.lists)
         whole.ttl_s.update(part.ttl_s)
         whole.faults.update(part.faults)
+        whole.unfit.update(part.unfit)
     return whole
 
 
@@ -91,7 +101,12 @@ async def _one(connection: Connection, kind: CatalogKind, timeout_s: float) -> F
         return Fetched(faults={kind: lost.reason})
     except TimeoutError:
         return Fetched(faults={kind: f"{METHODS[kind][1]} was not answered in {timeout_s:g} s"})
-    return Fetched({kind: items}, {} if ttl_ms is None else {kind: ttl_ms / 1000})
+    unfit = {item.key: why for item in items if (why := _unfit(kind, item.raw)) is not None}
+    return Fetched(
+        {kind: tuple(item for item in items if item.key not in unfit)},
+        {} if ttl_ms is None else {kind: ttl_ms / 1000},
+        unfit={kind: tuple(f"{METHODS[kind][1]}: {key!r} {why}" for key, why in unfit.items())},
+    )
 
 
 async def _fetch(
@@ -135,8 +150,6 @@ async def _page(
         str(answer.body, "utf-8")  # what one server writes otherwise would spoil the list of all
         members = decode_members(answer.body)
         items = items_of(kind, bytes(members.get(MEMBERS[kind], msgspec.Raw(b"[]"))))
-        if (deep := next((item.key for item in items if _too_deep(item.raw)), None)) is not None:
-            raise UpstreamLost(f"{method}: {deep!r} is nested deeper than {MOST_LEVELS} levels")
         following = members.get("nextCursor")
         value = None if following is None else decode_any(following)
         ttl = _number(members.get("ttlMs"))
@@ -144,6 +157,17 @@ async def _page(
         raise UpstreamLost(f"{method} was answered with something else: {error}") from None
     cursor = value if isinstance(value, str) and value else None
     return items, cursor, ttl
+
+
+def _unfit(kind: CatalogKind, raw: bytes) -> str | None:
+    """Say why typed clients would refuse the whole list for this item, or None."""
+    if _too_deep(raw):
+        return f"is nested deeper than {MOST_LEVELS} levels"
+    if kind in REQUIRED:
+        key, start = REQUIRED[kind]
+        if not member(raw, key).startswith(start):
+            return f"has no {key}"
+    return None
 
 
 def _too_deep(raw: bytes) -> bool:
