@@ -19,7 +19,8 @@ from faults.inject import Point, count_calls, execute
 from faults.lab import Run, Worker, cut_after_success
 from faults.oracle import judge
 from faults.plan import ACTIONS, points, spread
-from faults.scenarios import COMMANDS, JOURNAL_MODES, Scenario, prepare
+from faults.prepare import prepare
+from faults.scenarios import COMMANDS, JOURNAL_MODES, Scenario
 
 SAMPLE_POINTS = 72
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from faults.databases import content
 from faults.inject import execute
 from faults.oracle import judge
-from faults.world import content
 
 if TYPE_CHECKING:
     from faults.scenarios import Scenario

@@ -7,11 +7,15 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from faults.databases import content
 from faults.scenarios import Scenario, file_names, start
-from faults.world import World, content
 from local_mcp_gateway.backup import look_through, verify_backup
 from local_mcp_gateway.errors import GatewayError
+
+if TYPE_CHECKING:
+    from faults.world import World
 
 
 def judge(scenario: Scenario, world: World, exit_code: int, aside: Path) -> list[str]:

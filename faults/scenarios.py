@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from faults.world import World, content, edited_world, new_world, old_world, served_world
+from faults.databases import edited_world, new_world, old_world, served_world
 from local_mcp_gateway.guard import GuardPolicy, guarded
 
 if TYPE_CHECKING:
     from faults.warm import Warm
+    from faults.world import World
 
 JOURNAL_MODES = ("DELETE", "WAL")
 
@@ -63,33 +63,6 @@ class Scenario:
     @property
     def name(self) -> str:
         return f"{self.command.name}/{self.mode}"
-
-
-def prepare(command: Command, mode: str, work: Path, warm: Warm) -> Scenario:
-    """Build the template and run everything once without faults, to know what is right."""
-    from faults.inject import execute
-
-    template = command.make(warm, work / f"{command.name}-{mode}-template", mode)
-    old_copy = template.copy_to(work / "old")
-    old = content(old_copy.database)
-    start(command, old_copy)
-    from_old = content(old_copy.database)
-    new_copy = template.copy_to(work / "new")
-    imported = work / "imported"
-    done = execute(command, new_copy, warm, modules=imported)
-    if done.exit_code != 0:
-        raise RuntimeError(f"{command.name} failed with {done.exit_code}: {done.stderr}")
-    modules = frozenset(imported.read_text().split())
-    warm.load(modules)
-    new = content(new_copy.database)
-    names = file_names(new_copy)
-    start(command, new_copy)
-    from_new = content(new_copy.database)
-    tidy = names | file_names(new_copy) | file_names(old_copy) | file_names(template)
-    for copy in (old_copy, new_copy):
-        shutil.rmtree(copy.root)
-    settled = {old: from_old, new: from_new}
-    return Scenario(command, mode, template, old, new, settled, tidy, modules)
 
 
 def start(command: Command, world: World) -> None:

@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from faults.world import REPOSITORY, World
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from faults.world import World
 
-REPOSITORY = Path(__file__).parents[1]
 DEADLINE_S = 120.0
 
 LARGEST_MESSAGE = 1 << 20
