@@ -31,7 +31,7 @@ from local_mcp_gateway.gateway.protocol.envelope import (
     response,
 )
 from local_mcp_gateway.gateway.relay import health
-from local_mcp_gateway.gateway.relay.router import Request
+from local_mcp_gateway.gateway.relay.request import Request
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.relay.hub import Hub

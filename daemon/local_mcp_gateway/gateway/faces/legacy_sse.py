@@ -16,7 +16,7 @@ from local_mcp_gateway.gateway.clients.sessions import LEVELS, severity_of
 from local_mcp_gateway.gateway.faces.streams import stream
 from local_mcp_gateway.gateway.protocol import envelope, sse
 from local_mcp_gateway.gateway.protocol.envelope import Answer, failure, response
-from local_mcp_gateway.gateway.relay.router import Request
+from local_mcp_gateway.gateway.relay.request import Request
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients.sessions import Session

@@ -26,7 +26,8 @@ from local_mcp_gateway.gateway.relay.calls import SHOWN, error_text, payload, ta
 from local_mcp_gateway.gateway.relay.hello import initialize_result
 from local_mcp_gateway.gateway.relay.levels import takes_levels
 from local_mcp_gateway.gateway.relay.registry import Registry
-from local_mcp_gateway.gateway.relay.router import Request, Router
+from local_mcp_gateway.gateway.relay.request import Request
+from local_mcp_gateway.gateway.relay.router import Router
 from local_mcp_gateway.gateway.upstreams.call import Call
 from local_mcp_gateway.gateway.upstreams.connection import SILENT, Events
 from local_mcp_gateway.gateway.upstreams.questions import Tokens

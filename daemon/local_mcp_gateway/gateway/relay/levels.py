@@ -23,7 +23,7 @@ from local_mcp_gateway.gateway.upstreams.connection import Silent
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.relay.registry import Registry
-    from local_mcp_gateway.gateway.relay.router import Request
+    from local_mcp_gateway.gateway.relay.request import Request
     from local_mcp_gateway.gateway.upstreams.upstream import Upstream
 
 ANSWERED_S: Final = 1.0

@@ -36,26 +36,11 @@ from local_mcp_gateway.gateway.upstreams.connection import SILENT
 from local_mcp_gateway.store.model import CatalogKind, Prefix
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
+    from local_mcp_gateway.gateway.clients.sessions import Sessions
     from local_mcp_gateway.gateway.clients.subscribers import Subscribers
     from local_mcp_gateway.gateway.relay.registry import Registry
+    from local_mcp_gateway.gateway.relay.request import Request
     from local_mcp_gateway.gateway.upstreams.upstream import Upstream
-
-
-class Request(msgspec.Struct, eq=False):
-    """One request of a client. `server` and `target` are filled in for the log of calls."""
-
-    profile: str
-    method: str
-    params: bytes
-    caller: Caller
-    session: Session | None = None
-    modern: bool = False
-    headers: tuple[tuple[str, str], ...] = ()
-    repeats: bool = False
-    """Whether the client itself repeats arguments as `headers`; else the gateway does."""
-    server: str | None = None
-    target: str | None = None
 
 
 class Router:

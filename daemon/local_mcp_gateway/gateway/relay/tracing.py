@@ -23,7 +23,7 @@ from local_mcp_gateway.gateway.protocol.envelope import (
     encode,
     member,
 )
-from local_mcp_gateway.gateway.relay.router import Request, Router
+from local_mcp_gateway.gateway.relay.router import Router
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients.subscribers import Subscribers
     from local_mcp_gateway.gateway.protocol.envelope import Answer
     from local_mcp_gateway.gateway.relay.registry import Registry
+    from local_mcp_gateway.gateway.relay.request import Request
 
 CARRIED: Final = ("traceparent", "tracestate", "baggage")
 TARGETS: Final = {
