@@ -13,9 +13,10 @@ def main() -> NoReturn:
     time before its first event.
     """
     if "serve" in sys.argv:
-        signal.signal(
-            signal.SIGHUP, signal.SIG_IGN
-        )  # the start itself reads and applies what is new
+        # The start itself reads and applies what is new.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if "serve" in sys.argv or "reload" in sys.argv:
+        # systemd's stop ends a reload as well, and takes one that a signal has ended for a failure.
         signal.signal(signal.SIGTERM, _end)
     try:
         from local_mcp_gateway.cli.main import main as run

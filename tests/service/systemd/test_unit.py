@@ -134,6 +134,18 @@ def test_reload_applies_a_pending_migration_and_fails_when_it_is_refused(
     assert installed.get("/health/live") == 200
 
 
+def test_a_stop_during_a_reload_is_a_clean_stop(installed: Installed) -> None:
+    installed.run("service", "install")
+    counting = (
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT max(n) FROM c"
+    )
+    tag = installed.folder.add("endless", "CREATE TABLE e (n INTEGER)", f"INSERT INTO e {counting}")
+    installed.systemctl("reload", "--no-block", UNIT)
+    installed.shows(ActiveState="reloading", StatusText=f"rehearsing {tag}")
+    installed.systemctl("stop", UNIT)
+    installed.shows(ActiveState="inactive", Result="success")
+
+
 def test_the_journal_is_shown_again_as_events(installed: Installed) -> None:
     installed.run("service", "install")
     installed.manager.entries("EVENT=service.ready")
