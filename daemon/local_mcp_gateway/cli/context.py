@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway import config
-from local_mcp_gateway.errors import DatabasePathProblem
+from local_mcp_gateway.config.folder import prepare_data_folder
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
@@ -46,16 +46,8 @@ class Invocation:
         return self.settings.migrations_folder
 
     def prepare_folder(self) -> None:
-        """Create the data folder (0700), but only the default one: a typed path is never guessed at."""
-        if self.settings.database.path:
-            return
-        folder = self.database.parent
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise DatabasePathProblem(
-                f"The data folder {folder} cannot be created: {error.strerror}."
-            ) from None
+        """Make the data folder, if it is ours to make."""
+        prepare_data_folder(self.settings)
 
     def emitter(self, *, default_level: str = "warning") -> Log:
         """Return the log of this command: warnings only unless asked, since results are on stdout."""

@@ -20,6 +20,7 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway import __version__
+from local_mcp_gateway.config.folder import prepare_data_folder
 from local_mcp_gateway.database.connect import SQLITE_VERSION
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, PortInUse
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Sequence
 
-    from local_mcp_gateway.config import Settings
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit, Log
     from local_mcp_gateway.service.serving import Serving
@@ -58,7 +58,7 @@ def serve(serving: Serving, log: Log) -> Exit:
     status = StatusLine(notifier)
     settings = serving.settings
     with suppress(DatabasePathProblem):  # said when the guard asks for it
-        _prepare_folder(settings)
+        prepare_data_folder(settings)
     outputs = [Unblocked(log)]
     if places.wants_log() or not is_journal(sys.stderr):
         file = RotatedFile(places.place_log(settings.database_path))
@@ -144,7 +144,7 @@ async def _guarding(
     from local_mcp_gateway.guard import guarded  # noqa: PLC0415
 
     settings = serving.settings
-    _prepare_folder(settings)
+    prepare_data_folder(settings)
     guard = guarded(
         settings.database_path,
         settings.migrations_folder,
@@ -163,16 +163,3 @@ async def _guarding(
             await anyio.to_thread.run_sync(guard.__exit__, type(error), error, error.__traceback__)
         raise
     await anyio.to_thread.run_sync(guard.__exit__, None, None, None)
-
-
-def _prepare_folder(settings: Settings) -> None:
-    """Create the data folder (0700) if it is our own default or systemd's; a typed path is not ours."""
-    if settings.database.path:
-        return
-    folder = settings.database_path.parent
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatabasePathProblem(
-            f"The data folder {folder} cannot be created: {error.strerror}."
-        ) from None
