@@ -223,3 +223,20 @@ async def test_a_client_that_comes_back_can_still_answer(tmp_path: Path) -> None
             reply = {"jsonrpc": "2.0", "id": message["id"], "result": {"action": "cancel"}}
             await running.post(reply, **headers)
             assert await told(running) == {"action": "cancel"}
+
+
+async def test_a_batch_does_not_wait_for_a_client_that_listens_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for a call in a batch goes to the GET stream: the batch has no stream."""
+    monkeypatch.setattr(sessions, "GRACE_S", 0.1)
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        params = {**HELLO["params"], "protocolVersion": "2025-03-26"}
+        hello = await running.post({**HELLO, "params": params})
+        headers = {"mcp_session_id": hello.headers["mcp-session-id"]}
+        batch = [call("tools/call", 1, name="ask", arguments={"method": "acme/weigh"})]
+        async with opened(running, headers) as stream:
+            posting = asyncio.create_task(running.post(batch, **headers))
+            assert (await stream.next())[1]["method"] == "acme/weigh"
+        (answer,) = await (await posting).json()
+        assert "The client has left" in answer["result"]["content"][0]["text"]

@@ -64,5 +64,5 @@ async def _one(hub: Hub, session: Session, message: Envelope) -> bytes | None:
     if not message.is_request:
         hub.took(session.profile, session, message)
         return None
-    answer = await answer_to(hub, session, message, StreamCaller(session, session.offer))
+    answer = await answer_to(hub, session, message, StreamCaller(session))
     return response(message.id, answer)

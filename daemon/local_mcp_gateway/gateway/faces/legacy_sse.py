@@ -31,7 +31,7 @@ class StreamCaller:
 
     relay = None
 
-    def __init__(self, session: Session, ask: Callable[[bytes], None]) -> None:
+    def __init__(self, session: Session, ask: Callable[[bytes], None] | None = None) -> None:
         self.client = self._session = session
         self._ask = ask
 
