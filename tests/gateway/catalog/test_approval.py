@@ -198,17 +198,19 @@ async def test_what_an_older_version_has_remembered_counts_as_approved(tmp_path:
 
 
 @pytest.mark.parametrize("edit", ["DELETE FROM {}", "UPDATE {} SET body = 'garbage'"])
+@pytest.mark.parametrize("first", ["Says it.", ""])
 async def test_what_was_approved_holds_without_the_remembered_lists(
-    tmp_path: Path, edit: str
+    tmp_path: Path, edit: str, first: str
 ) -> None:
-    server = described(tmp_path, "Says it.")
-    async with gateway_of(tmp_path, server, options=HOLDING) as running:
+    """Without a text there is no `echo` at first: then it is a new tool of a known server."""
+    server, options = described(tmp_path, first), replace(HOLDING, hold_new_tools=True)
+    async with gateway_of(tmp_path, server, options=options) as running:
         await running.post(call("tools/list"))
-        await running.kept("plain", "Says it.")
+        await running.kept("plain", "pid")
         async with running.database.transaction() as writer:
             await writer.execute(edit.format("mcp_server_catalog_cache"))
     (tmp_path / "echo.txt").write_text("Other.")
-    async with gateway_of(tmp_path, server, options=HOLDING) as running:
+    async with gateway_of(tmp_path, server, options=options) as running:
         assert "echo" not in await names(running)
         assert (await use(running, "echo"))["code"] == HELD
 

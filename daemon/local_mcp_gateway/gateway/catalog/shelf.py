@@ -64,6 +64,7 @@ class Shelf:
         """Take over approvals that a person gave; tell whether another set of tools is held now."""
         held = self.held
         self.approved = {**self.approved, **approved}
+        self._met = self._met or bool(approved)
         self._judge()
         return self.held != held
 
