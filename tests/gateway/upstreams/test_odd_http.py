@@ -180,3 +180,23 @@ async def test_calls_that_find_the_session_gone_make_one_new_one_together(tmp_pa
         answers = await asyncio.gather(*(use(running, "packed", bytes=n) for n in range(20)))
         assert answers == ["x" * n for n in range(20)]
         assert server.hellos == 2
+
+
+class Modern(Odd):
+    """Knows only the stateless era, and of that next to nothing."""
+
+    def post(self, message: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        reply = {"jsonrpc": "2.0", "id": message["id"]}
+        if message["method"] == "server/discover":
+            known = {"supportedVersions": ["2026-07-28"], "capabilities": {}, "ttlMs": 0}
+            body = {**reply, "result": {"resultType": "complete", "cacheScope": "private", **known}}
+        else:
+            body = {**reply, "error": {"code": -32601, "message": f"no {message['method']}"}}
+        return 200, [JSON], json.dumps(body).encode()
+
+
+async def test_a_method_that_no_header_can_carry_is_passed_on(tmp_path: Path) -> None:
+    async with serve(Modern()) as url, gateway_of(tmp_path, http("odd", url)) as running:
+        for method in ("made/up", "made\r\nX-Up: 1", "gemacht/größer €"):
+            reply = await running.post(call(method))
+            assert (await reply.json())["error"]["message"] == f"no {method}"
