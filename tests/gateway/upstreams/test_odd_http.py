@@ -14,8 +14,8 @@ from typing import Any
 from local_mcp_gateway.gateway.upstreams.pace import LEAST_S, MOST_S, Pace
 from local_mcp_gateway.store.model import ServerKind
 from tests.gateway.messages import call
-from tests.gateway.support import QUICK, Running, gateway_of, http, serve
-from tests.gateway.using import use
+from tests.gateway.support import QUICK, Running, gateway_of, http, serve, stdio
+from tests.gateway.using import session, use
 
 JSON = (b"content-type", b"application/json")
 STREAM = (b"content-type", b"text/event-stream")
@@ -200,3 +200,33 @@ async def test_a_method_that_no_header_can_carry_is_passed_on(tmp_path: Path) ->
         for method in ("made/up", "made\r\nX-Up: 1", "gemacht/größer €"):
             reply = await running.post(call(method))
             assert (await reply.json())["error"]["message"] == f"no {method}"
+
+
+class Talkative(Odd):
+    """Has no end of news in its GET stream."""
+
+    said = False
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["method"] == "POST":
+            await super().__call__(scope, receive, send)
+            return
+        news = b'data: {"jsonrpc":"2.0","method":"notifications/x"}\n\n'
+        await send({"type": "http.response.start", "status": 200, "headers": [STREAM]})
+        for _ in range(100):
+            await send({"type": "http.response.body", "body": news * 2000, "more_body": True})
+        self.said = True
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def test_news_without_end_of_an_http_server_hold_up_nobody_else(tmp_path: Path) -> None:
+    server = Talkative()
+    async with serve(server) as url:
+        async with gateway_of(tmp_path, stdio("plain", "plain.py"), http("odd", url)) as running:
+            assert await use(running, "echo") == "{}"
+            for _ in range(40):  # each of them is told all of it
+                await session(running)
+            assert await use(running, "packed", bytes=1) == "x"
+            for _ in range(60):
+                assert await use(running, "echo") == "{}"
+            assert not server.said, "some hundred turns of the loop would do, if they were long"

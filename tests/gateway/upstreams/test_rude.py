@@ -98,10 +98,10 @@ async def test_a_child_that_asks_without_end_and_does_not_read_is_ended(tmp_path
 async def test_news_without_end_hold_up_nobody_else(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, RUDE, PLAIN, options=PATIENT) as running:
         await use(running, "echo")
-        for _ in range(20):  # each of them is told all of it
+        for _ in range(40):  # each of them is told all of it
             await session(running)
         swarm = asyncio.create_task(use(running, "swarm", count=200_000))
-        for number in range(100):
+        for number in range(60):
             assert await use(running, "echo", n=number) == json.dumps({"n": number})
         assert not swarm.done(), "some hundred turns of the loop would do, if they were long"
         swarm.cancel()
