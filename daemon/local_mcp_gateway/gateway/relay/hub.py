@@ -155,7 +155,7 @@ class Hub:
         """Tell a server that came back what clients still watch, and which log messages they want."""
         profiles = self.registry.profiles_of(upstream.name)
         for profile, uri in self._subscribers.wanted(profiles):
-            self.start(self.router.subscribe_again(upstream, profile, uri))
+            self.start(self.router.resources.subscribe_again(upstream, profile, uri))
         level = self.sessions.least_level(profiles)
         if level is not None and takes_levels(upstream):
             self.start(upstream.call(Call("logging/setLevel", encode({"level": level}), SILENT)))

@@ -14,7 +14,7 @@ import msgspec
 
 from local_mcp_gateway.gateway.catalog.approval import HELD, refusal
 from local_mcp_gateway.gateway.catalog.mirrored import fault, headers_for
-from local_mcp_gateway.gateway.catalog.union import Route, View, uri_prefix, with_uri
+from local_mcp_gateway.gateway.catalog.union import Route
 from local_mcp_gateway.gateway.protocol import envelope, eras
 from local_mcp_gateway.gateway.protocol.envelope import (
     INVALID_PARAMS,
@@ -30,9 +30,9 @@ from local_mcp_gateway.gateway.protocol.envelope import (
 )
 from local_mcp_gateway.gateway.relay import levels
 from local_mcp_gateway.gateway.relay.hello import discover_result
+from local_mcp_gateway.gateway.relay.resources import Resources
 from local_mcp_gateway.gateway.relay.rounds import Parking, ask_until_complete
 from local_mcp_gateway.gateway.upstreams.call import Call, Caller
-from local_mcp_gateway.gateway.upstreams.connection import SILENT
 from local_mcp_gateway.store.model import CatalogKind, Prefix
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients.subscribers import Subscribers
     from local_mcp_gateway.gateway.relay.registry import Registry
     from local_mcp_gateway.gateway.relay.request import Request
-    from local_mcp_gateway.gateway.upstreams.upstream import Upstream
 
 
 class Router:
@@ -49,7 +48,7 @@ class Router:
     def __init__(self, registry: Registry, sessions: Sessions, subscribers: Subscribers) -> None:
         self._registry = registry
         self._sessions = sessions
-        self._subscribers = subscribers
+        self.resources = Resources(registry, subscribers, self._forward)
         self.parking = Parking()
 
     async def handle(self, request: Request) -> Answer:
@@ -121,64 +120,8 @@ class Router:
         hidden = any(item.key == name for item in listed)
         return None if hidden else Route(server.name, name)
 
-    async def _by_uri(self, request: Request) -> Answer:
-        uri = decode_target(request.params).uri if request.params else None
-        if uri is None:
-            return failure(INVALID_PARAMS, "Invalid params: a resource has a uri")
-        request.target = uri
-        routes = self._uri_routes(await self._registry.settled_view(request.profile), uri)
-        if not routes:
-            return failure(envelope.RESOURCE_NOT_FOUND, f"Resource not found: {uri}", {"uri": uri})
-        answer = Answer(b"{}")
-        if request.session is not None and request.method == "resources/unsubscribe":
-            request.session.subscriptions.discard(uri)
-        for route in routes:
-            if request.method == "resources/unsubscribe" and self._stays(route):
-                return envelope.success({})
-            changed = route.key != uri
-            params = edit(request.params, {"uri": encode(route.key)}) if changed else request.params
-            answer = await self._forward(request, route, params, whole=changed)
-            if not answer.failed:
-                self._note_subscription(request)
-                return Answer(with_uri(answer.body, route.key, uri)) if changed else answer
-        return answer
-
-    def _uri_routes(self, view: View, uri: str) -> list[Route]:
-        """Return where a URI may lead: listed, then templates, then whoever has resources."""
-        listed = view.routes[CatalogKind.RESOURCES].get(uri)
-        if listed is not None:
-            return [listed]
-        for server in view.servers:
-            if uri.startswith(prefix := uri_prefix(server)):
-                return [Route(server, uri.removeprefix(prefix))]
-        matching = [route.server for template, route in view.templates if template.matches(uri)]
-        if matching:
-            return [Route(server, uri) for server in dict.fromkeys(matching)]
-        return [
-            Route(name, uri)
-            for name in view.servers
-            if (upstream := self._registry.upstreams.get(name)) is not None
-            and upstream.identity is not None
-            and "resources" in upstream.identity.capabilities
-        ]
-
-    async def subscribe_again(self, upstream: Upstream, profile: str, uri: str) -> None:
-        """Subscribe at this server to a URI of this profile, if it leads there."""
-        for route in self._uri_routes(self._registry.view(profile), uri)[:1]:
-            if route.server == upstream.name:
-                params = encode({"uri": route.key})
-                await upstream.call(Call("resources/subscribe", params, SILENT))
-
-    def _stays(self, route: Route) -> bool:
-        """Whether a server must go on telling of a resource, or is not there to be told otherwise."""
-        upstream = self._registry.upstreams.get(route.server)
-        profiles = self._registry.profiles_of(route.server)
-        gone = upstream is None or not upstream.connected
-        return gone or self._subscribers.watch(route.server, route.key, profiles)
-
-    def _note_subscription(self, request: Request) -> None:
-        if request.method == "resources/subscribe" and request.session and request.target:
-            request.session.subscriptions.add(request.target)
+    def _by_uri(self, request: Request) -> Awaitable[Answer]:
+        return self.resources.handle(request)
 
     async def _complete(self, request: Request) -> Answer:
         ref = msgspec.json.decode(member(request.params, "ref") or b"{}", type=Target)
@@ -190,7 +133,7 @@ class Router:
         elif ref.uri is not None:
             key, value = "uri", ref.uri
             templates = view.routes[CatalogKind.RESOURCE_TEMPLATES]
-            route = templates.get(ref.uri) or next(iter(self._uri_routes(view, ref.uri)), None)
+            route = templates.get(ref.uri) or next(iter(self.resources.routes(view, ref.uri)), None)
         if route is None:
             return failure(INVALID_PARAMS, "Invalid params: nothing known is to be completed")
         params = request.params
@@ -215,7 +158,7 @@ class Router:
         route = route or view.routes[CatalogKind.PROMPTS].get(name or "")
         if route is not None:
             params = edit(params, {"name": encode(route.key)}) if route.key != name else params
-        elif uri is not None and len(found := self._uri_routes(view, uri)) == 1:
+        elif uri is not None and len(found := self.resources.routes(view, uri)) == 1:
             (route,) = found
             params = edit(params, {"uri": encode(route.key)}) if route.key != uri else params
         elif len(members) == 1:
