@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,3 +110,20 @@ async def test_an_id_that_is_none_of_ours_is_not_found(event: str) -> None:
     replays = Replays(Budget())
     replays.open(b"1")
     assert replays.find(event) is None
+
+
+async def test_a_client_that_reads_in_any_way_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay, "GRACE_S", 0)
+    kept, given_up = Replays(Budget()).open(b"1"), asyncio.Event()
+    kept.came_back()  # before it is noticed that the connection of its POST has broken
+    kept.came_back()
+    kept.left(given_up.set)
+    kept.left_again()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not given_up.is_set()
+    kept.left_again()
+    with anyio.fail_after(5):
+        await given_up.wait()

@@ -39,6 +39,7 @@ class Replay:
         self._arrived = asyncio.Event()
         self._giving_up: asyncio.TimerHandle | None = None
         self._give_up: Callable[[], None] | None = None
+        self._readers = 0
 
     def add(self, message: bytes) -> bytes:
         """Keep a message under the next number and return it as an event."""
@@ -68,18 +69,22 @@ class Replay:
     def left(self, give_up: Callable[[], None]) -> None:
         """Begin to wait for the client; `give_up` is called when it does not come back."""
         self._give_up = give_up
-        if not self.ended:
-            self._giving_up = asyncio.get_running_loop().call_later(GRACE_S, give_up)
+        self._wait()
 
     def came_back(self) -> None:
-        """Stop waiting: the client reads again."""
+        """Stop waiting: the client reads again, perhaps before it is noticed that it had left."""
+        self._readers += 1
         if self._giving_up is not None:
             self._giving_up.cancel()
 
     def left_again(self) -> None:
         """Begin to wait once more."""
-        if self._give_up is not None:
-            self.left(self._give_up)
+        self._readers -= 1
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._give_up is not None and not self._readers and not self.ended:
+            self._giving_up = asyncio.get_running_loop().call_later(GRACE_S, self._give_up)
 
     async def after(self, number: int) -> tuple[int, bytes] | None:
         """Return the events after `number`, when there are any; None when the stream has ended."""
