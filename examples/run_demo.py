@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 GATEWAY = (sys.executable, "-m", "local_mcp_gateway", "--config", "examples/demo.toml")
 PORT = 3001
+NOTES_S = 20.0
 
 
 def main() -> int:
@@ -82,14 +84,19 @@ def port(arguments: list[str]) -> list[str]:
 
 
 def start_notes(port: int) -> subprocess.Popen[bytes] | None:
+    """Start the notes server and wait until it answers: then the first list of tools is whole."""
     if not port or answers(port):
         return None
     command = (sys.executable, str(HERE / "notes_server.py"), "--port", str(port))
     # In a group of its own: Ctrl+C is for the gateway, which has calls in flight to finish.
     # What it has to say would stand between the gateway's events, which tell when it is lost.
-    return subprocess.Popen(
+    notes = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
+    end = time.monotonic() + NOTES_S
+    while not answers(port) and notes.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    return notes
 
 
 def answers(port: int) -> bool:
