@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from local_mcp_gateway.service.http.bounded_head import BoundedHeadProtocol
 
 MOST_BYTES: Final = 64 * 1024
 """What is kept at most: a large answer is sent as it comes, so that its back-pressure is felt."""
@@ -50,7 +50,7 @@ class Joining:
         return getattr(self._transport, name)
 
 
-class OneWriteProtocol(HttpToolsProtocol):
+class OneWriteProtocol(BoundedHeadProtocol):
     """uvicorn's protocol on such a transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
