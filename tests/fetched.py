@@ -20,9 +20,10 @@ def npm(config: pytest.Config, name: str, packages: Sequence[str]) -> Path:
 
 
 def pip(config: pytest.Config, name: str, packages: Sequence[str]) -> Path:
-    """Return the folder of the cache that holds these packages of Python, for PYTHONPATH."""
+    """Return the folder of the cache that holds these packages for this Python, for PYTHONPATH."""
     options = ("--quiet", "--no-warn-script-location", "--disable-pip-version-check", "--target=.")
-    return _ready(config, name, (sys.executable, "-m", "pip", "install", *options, *packages))
+    ours = f"{name}-{sys.implementation.cache_tag}"
+    return _ready(config, ours, (sys.executable, "-m", "pip", "install", *options, *packages))
 
 
 def debian(config: pytest.Config, name: str, package: str) -> Path:

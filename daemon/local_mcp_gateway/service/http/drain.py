@@ -2,7 +2,8 @@
 
 A client keeps a GET stream (or a `subscriptions/listen`) open as long as it lives; waiting for that
 would make every stop last its whole deadline. Such requests are told that their client has left, calls
-are not: they may finish, and at the deadline they are told that the gateway stops. This stands between server and application and knows of both only ASGI.
+are not: they may finish, and at the deadline they are told that the gateway stops. This stands between
+server and application and knows of both only ASGI.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ async def serving(
                     await _let_arrive(server)
                     await server.shutdown(sockets=[listener])
                     stopping.cancel_scope.cancel()
-                await _end(server.server_state.tasks)
+                await _end(server)
 
 
 async def _let_arrive(server: uvicorn.Server) -> None:
@@ -103,21 +103,26 @@ async def _let_arrive(server: uvicorn.Server) -> None:
             await anyio.sleep(0.005)
 
 
-async def _end(requests: set[asyncio.Task[None]]) -> None:
+async def _end(server: uvicorn.Server) -> None:
     """Cancel what is in flight still, and wait for its answer: nothing uses the database after us.
 
-    uvicorn cancels at the deadline and waits for nothing; when it is forced it does neither.
+    uvicorn cancels at the deadline and waits for nothing; when it is forced it does neither. From Python
+    3.12 on it waits even then for every connection, so none is left open.
     """
-    left = set(requests)
+    left = set(server.server_state.tasks)
     for request in left:
         request.cancel()
     if left:
         await asyncio.wait(left, timeout=LAST_S)
+    for connection in tuple(server.server_state.connections):
+        if connection.transport is not None:
+            connection.transport.abort()
 
 
 async def _force(server: uvicorn.Server, insisted: Callable[[], Awaitable[None]]) -> None:
     await insisted()
     server.force_exit = True
+    await _end(server)
 
 
 class LibraryWarnings(logging.Handler):
