@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ SYSCALLS = (
     "copy_file_range",
 )  # fmt: skip
 """Every call by which this program and SQLite change the disk (seen in a full trace)."""
+SILENCE_S = 10.0
 INJECTED = "(INJECTED)"
 """What strace writes behind a call that it changed."""
 OPENS = "openat"
@@ -79,21 +80,38 @@ def execute(
     stop_by: signal.Signals = signal.SIGTERM,
     modules: Path | None = None,
 ) -> Ended:
-    """Run the command; a gateway is stopped by that signal as soon as it is ready."""
+    """Run the command; a gateway is stopped by that signal as soon as it is ready.
 
-    def hear(pid: int, line: str) -> None:
+    Also when it is silent for long: a fault may have taken the very line that says it.
+    """
+    silence: threading.Timer | None = None
+
+    def stop(pid: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, stop_by)
+
+    def hear(pid: int, line: str = "") -> None:
+        nonlocal silence
+        if silence is not None:
+            silence.cancel()
         if command.serves and '"service.ready"' in line:
-            with suppress(ProcessLookupError):
-                os.kill(pid, stop_by)
+            stop(pid)
+        elif command.serves:
+            silence = threading.Timer(SILENCE_S, stop, (pid,))
+            silence.start()
 
-    return warm.run(
-        world,
-        *command.arguments,
-        tracer=lambda pid: attached(tracer, pid) if tracer else nullcontext(),
-        hear=hear,
-        variation=variation,
-        modules=modules,
-    )
+    def begin(pid: int) -> AbstractContextManager[None]:
+        hear(pid)
+        return attached(tracer, pid) if tracer else nullcontext()
+
+    try:
+        return warm.run(
+            world, *command.arguments,
+            tracer=begin, hear=hear, variation=variation, modules=modules,
+        )  # fmt: skip
+    finally:
+        if silence is not None:
+            silence.cancel()
 
 
 @contextmanager
