@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +24,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     identity_of_initialize,
 )
 from local_mcp_gateway.gateway.upstreams.large import identity_in
+from local_mcp_gateway.gateway.upstreams.live import Live
 from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
 from local_mcp_gateway.gateway.upstreams.questions import PESTERING, Questions, progress_token
 from local_mcp_gateway.gateway.upstreams.watches import TAKEN, Watches
@@ -36,32 +36,21 @@ if TYPE_CHECKING:
 RELISTEN_S: Final = 1.0
 
 
-class Mux(ABC):
+class Mux(Live, ABC):
     """The calls in flight on one stream."""
 
     def __init__(self, events: Events, max_message_bytes: int) -> None:
-        self.identity = Identity()
+        super().__init__()
         self._events = events
         self._limit = max_message_bytes
         self._calls: dict[int, tuple[asyncio.Future[Answer], Call]] = {}
         self._next = 0
-        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._watches = Watches(self.request, events, self.start, _pause)
         self._questions = Questions(self.start, events.tokens, self.notify)
 
     @abstractmethod
     async def send(self, message: bytes) -> None:
         """Write one message to the server. Raises UpstreamLost."""
-
-    @property
-    def lost(self) -> str | None:
-        """Why the stream ended, or None while it lasts."""
-        return self._lost.result() if self._lost.done() else None
-
-    async def wait_lost(self) -> str:
-        """Return the reason when the stream has ended."""
-        return await asyncio.shield(self._lost)
 
     async def request(self, call: Call) -> Answer:
         """Send a request under an id of our own and wait for its answer."""
@@ -150,25 +139,10 @@ class Mux(ABC):
 
     def lose(self, reason: str) -> None:
         """End the stream for good: every call that waits fails."""
-        if not self._lost.done():
-            self._lost.set_result(reason)
+        super().lose(reason)
         for future, _ in self._calls.values():
             if not future.done():
                 future.set_exception(UpstreamLost(reason))
-
-    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Run something beside, until `end_tasks`."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def end_tasks(self) -> None:
-        """Cancel what runs beside, and wait for it."""
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _translated(self, call: Call, params: bytes) -> bytes:
         if self.identity.modern == call.modern:

@@ -10,7 +10,6 @@ looked at the request, so it is sent again once in a new session.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -23,13 +22,13 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     INITIALIZE_PARAMS,
     SILENT,
     Events,
-    Identity,
     identity_of_discover,
     identity_of_initialize,
     pong,
 )
 from local_mcp_gateway.gateway.upstreams.encoded import chunks_of
 from local_mcp_gateway.gateway.upstreams.http_wire import STREAM, HttpWire, reason_of
+from local_mcp_gateway.gateway.upstreams.live import Live
 from local_mcp_gateway.gateway.upstreams.lost import SessionLost, UpstreamLost
 from local_mcp_gateway.gateway.upstreams.pace import Pace
 from local_mcp_gateway.gateway.upstreams.questions import PESTERING, Questions
@@ -46,7 +45,7 @@ POST_ONLY_S: Final = 30.0
 """How long a server may take to accept what nobody answers."""
 
 
-class HttpConnection:
+class HttpConnection(Live):
     """A server that has answered its first request; `await HttpConnection.open(…)`."""
 
     def __init__(
@@ -57,7 +56,7 @@ class HttpConnection:
         max_message_bytes: int,
     ) -> None:
         assert definition.url is not None, "an HTTP server has a URL"
-        self.identity = Identity()
+        super().__init__()
         self._url = definition.url
         self._configured = dict(definition.headers)
         self._http = http
@@ -68,10 +67,8 @@ class HttpConnection:
         self._handshaking = asyncio.Lock()
         self._stateless_only = False
         self._next = 0
-        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._watches = Watches(self._post_modern, events, self._start, self._check)
-        self._questions = Questions(self._start, events.tokens, self.notify)
+        self._watches = Watches(self._post_modern, events, self.start, self._check)
+        self._questions = Questions(self.start, events.tokens, self.notify)
         self._modern_headers = self._headers({"MCP-Protocol-Version": eras.NEWEST_MODERN})
 
     @classmethod
@@ -98,15 +95,6 @@ class HttpConnection:
             raise
         return connection
 
-    @property
-    def lost(self) -> str | None:
-        """Why the server is gone, or None while it answers."""
-        return self._lost.result() if self._lost.done() else None
-
-    async def wait_lost(self) -> str:
-        """Return the reason when the server is gone."""
-        return await asyncio.shield(self._lost)
-
     async def request(self, call: Call) -> Answer:
         """Forward one request, in the era of its client where the server speaks both."""
         if self._lost.done():
@@ -129,11 +117,8 @@ class HttpConnection:
 
     async def close(self) -> None:
         """End our session at the server, as far as it answers, and the tasks that listen."""
-        if not self._lost.done():
-            self._lost.set_result("it was stopped")
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.lose("it was stopped")
+        await self.end_tasks()
         if self._session is not None and "Mcp-Session-Id" in self._session:
             headers, self._session = self._session, None
             with suppress(aiohttp.ClientError, TimeoutError, OSError):
@@ -186,7 +171,7 @@ class HttpConnection:
             if not self.identity.modern:
                 self.identity = identity
             await self._post_only(envelope.notification("notifications/initialized"))
-            self._start(self._get_stream(headers))
+            self.start(self._get_stream(headers))
 
     async def _post_session(self, call: Call) -> Answer:
         if self._session is None:
@@ -211,7 +196,7 @@ class HttpConnection:
             raise
         except asyncio.CancelledError:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
-            self._start(self._post_only(envelope.notification("notifications/cancelled", reason)))
+            self.start(self._post_only(envelope.notification("notifications/cancelled", reason)))
             raise
         finally:
             if self._questions:
@@ -287,14 +272,3 @@ class HttpConnection:
 
     def _headers(self, extra: dict[str, str]) -> dict[str, str]:
         return {"Accept": ACCEPT, "Content-Type": JSON, **extra, **self._configured}
-
-    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    def lose(self, reason: str) -> None:
-        """Give the server up; it is met anew by the next call."""
-        if not self._lost.done():
-            self._lost.set_result(reason)
