@@ -33,6 +33,9 @@ class Row(NamedTuple):
     newer: str
 
 
+UNLESS_LOCKED = "once unless locked"
+"""It commits a migration before it notes it down. A start that SQLite refuses in between ends in "database
+is locked", and the next one applies the migration again."""
 TABLE = {
     "drizzle-orm 0.45": Row(
         "silent", "silent", "skipped", "rolled back", "again", "clean", "silent"
@@ -46,7 +49,7 @@ TABLE = {
     "dbmate": Row("silent", "silent", "applied", "rolled back", "once", "clean", "silent"),
     "sql-migrate": Row("silent", "refuses", "applied", "rolled back", "once", "clean", "refuses"),
     "alembic": Row("silent", "silent", "skipped", "half", "once", "stuck", "refuses"),
-    "yoyo": Row("silent", "silent", "applied", "rolled back", "once", "stuck", "silent"),
+    "yoyo": Row("silent", "silent", "applied", "rolled back", UNLESS_LOCKED, "stuck", "silent"),
     "Django": Row("silent", "silent", "refuses", "rolled back", "again", "clean", "silent"),
     "knex": Row("silent", "refuses", "applied", "rolled back", "once", "clean", "refuses"),
     "ours": Row("refuses", "refuses", "refuses", "rolled back", "once", "clean", "refuses"),
@@ -146,7 +149,11 @@ def test_eight_starts_at_once(project: Project, expected: Row) -> None:
     said = [ended(process) for process in processes]
     times = project.count("counted")
     assert times >= 1, said
-    assert ("once" if times == 1 else "again") == expected.eight, (times, said)
+    wanted = expected.eight
+    if wanted == UNLESS_LOCKED:
+        refused = any("database is locked" in words for words in said)
+        wanted = "again" if refused and times > 1 else "once"
+    assert ("once" if times == 1 else "again") == wanted, (times, said)
 
 
 @each_peer
