@@ -1,7 +1,7 @@
 """The closed table of events: name → level and one sentence.
 
 It is the contract of whoever reads the log (DESIGN §4): the page in the docs is generated from it, and
-a test compares it with every `emit("…")` in the code. info is normal life, warning means that someone
+a test compares it with what the code emits, both ways. info is normal life, warning means that someone
 should look, error that someone must act. Keys carry their unit: `_ms`, `_s`, `bytes`, counts bare.
 """
 
@@ -140,10 +140,6 @@ EVENTS: dict[str, Event] = {
     "dev.refused": Event(
         "error",
         "The program does not start, or was killed; the supervisor waits for the next save.",
-    ),
-    "config.changed": Event("info", "A changed configuration was read."),
-    "config.refused": Event(
-        "error", "A changed configuration cannot be used; the old one stays in force."
     ),
     "secrets.key_made": Event(
         "warning",
