@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.errors import SchemaProblem, UsageProblem
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
 
     from local_mcp_gateway.cli.context import Invocation
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.schema import Schema
 
 DEFAULT_SCHEMA = "local_mcp_gateway.store.tables"
 WORDS = "`database`, `migrations`, `schema`"
 
 
-def prepare(invocation: Invocation) -> Callable[[sqlite3.Connection], None]:
+def prepare(invocation: Invocation) -> Callable[[Connection], None]:
     """Return what registers the SQL functions that migrations may call (`[migrations.functions]`)."""
     from local_mcp_gateway.migrate import functions  # noqa: PLC0415  --help does not pay for it
 

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from local_mcp_gateway.database.faults import explained
@@ -23,6 +23,9 @@ from local_mcp_gateway.errors import DatabasePathProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+Connection: TypeAlias = sqlite3.Connection
+"""What the parts above pass on without asking which database is behind it."""
 
 BUSY_TIMEOUT_MS = 5_000
 SQLITE_VERSION = sqlite3.sqlite_version

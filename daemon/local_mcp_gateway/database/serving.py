@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import aiosqlite
 import anyio
@@ -23,6 +24,8 @@ from local_mcp_gateway.database.faults import explained
 
 Error = sqlite3.Error
 """What a statement raises, for callers that must not know which engine this is."""
+Row: TypeAlias = sqlite3.Row
+"""What a query returns: a value for each column, by its name."""
 READERS = 2
 Parameters = Iterable[object]
 
@@ -48,7 +51,7 @@ class Database:
         finally:
             await database._disconnect()
 
-    async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
+    async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return every row of one SELECT, as of the last COMMIT."""
         reader = await self._idle.get()
         try:
@@ -56,7 +59,7 @@ class Database:
         finally:
             self._idle.put_nowait(reader)
 
-    async def fetch_one(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
+    async def fetch_one(self, sql: str, parameters: Parameters = ()) -> Row | None:
         """Return the first row of one SELECT, or None."""
         rows = await self.fetch_all(sql, parameters)
         return rows[0] if rows else None
@@ -168,7 +171,7 @@ class _Held(Database):
         super().__init__(path)
         self._writer = writer
 
-    async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
+    async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return every row of one SELECT, with what this transaction has written."""
         assert self._writer is not None, "the transaction is open"
         return list(await self._writer.execute_fetchall(sql, parameters))

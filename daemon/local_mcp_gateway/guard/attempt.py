@@ -13,11 +13,11 @@ from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.functions import prepare
 
 if TYPE_CHECKING:
-    import sqlite3
     import threading
     from collections.abc import Callable
     from pathlib import Path
 
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.log import Emit
 
 
@@ -47,7 +47,7 @@ class Attempt:
         """Return where this database's backups are."""
         return self.policy.backup_folder or self.database.resolve().parent / "backups"
 
-    def prepare(self, connection: sqlite3.Connection) -> None:
+    def prepare(self, connection: Connection) -> None:
         """Register the SQL functions that migrations may call; raises ConfigProblem."""
         prepare(connection, self.policy.functions)
 

@@ -48,10 +48,10 @@ from local_mcp_gateway.schema import compare, inspect
 from local_mcp_gateway.schema.hazards import hazards_of
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
 
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
@@ -78,7 +78,7 @@ class DownPlan:
 
 
 def plan_way_back(
-    attempt: Attempt, connection: sqlite3.Connection, *, steps: int | None, to: str | None
+    attempt: Attempt, connection: Connection, *, steps: int | None, to: str | None
 ) -> DownPlan:
     """Work out the way back; raises HistoryRefused, DriftRefused, NoWayBack or UsageProblem."""
     resolution = resolve(read_folder(attempt.migrations), read_ledger(connection))
@@ -87,7 +87,7 @@ def plan_way_back(
 
 def _plan(
     attempt: Attempt,
-    connection: sqlite3.Connection,
+    connection: Connection,
     resolution: Resolution,
     *,
     steps: int | None,
@@ -156,9 +156,7 @@ def go_back_on_copy(attempt: Attempt, history: Resolution, *, steps: int) -> Non
         scratch.execute("COMMIT")
 
 
-def _held(
-    attempt: Attempt, look: Callable[[sqlite3.Connection], DownPlan]
-) -> tuple[Done, Backup | None]:
+def _held(attempt: Attempt, look: Callable[[Connection], DownPlan]) -> tuple[Done, Backup | None]:
     require_room(attempt.database, attempt.backup_folder)
     with closing(open_migration(attempt.database)) as live:
         attempt.prepare(live)
@@ -200,7 +198,7 @@ def _back_up(attempt: Attempt, plan: DownPlan, fingerprint: str) -> Backup:
 
 
 def _revert(
-    attempt: Attempt, connection: sqlite3.Connection, plan: DownPlan, backup: Backup | None
+    attempt: Attempt, connection: Connection, plan: DownPlan, backup: Backup | None
 ) -> Done:
     """Run the ways back and verify them, inside the caller's transaction."""
     before = survey(connection)

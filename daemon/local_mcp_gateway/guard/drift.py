@@ -13,17 +13,17 @@ from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed
 from local_mcp_gateway.migrate.seals import last_fingerprint, text_fingerprint
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
 
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.migrate.resolve import Resolution
     from local_mcp_gateway.schema import Difference
 
 
 def find_drift(
-    connection: sqlite3.Connection,
+    connection: Connection,
     resolution: Resolution,
-    prepare: Callable[[sqlite3.Connection], None] | None = None,
+    prepare: Callable[[Connection], None] | None = None,
 ) -> tuple[Difference, ...]:
     """Return what differs from the replay of the applied migrations; none for an unmigrated database.
 

@@ -16,9 +16,8 @@ from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.migrate.tokens import fold
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.guard.values import Plan, Rehearsal
     from local_mcp_gateway.migrate.apply import Step
@@ -40,7 +39,7 @@ _TAKES_AWAY = re.compile(
 class HazardWatch:
     """Looks at the schema before and after each migration of a rehearsal that may lose something."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.found: list[Found] = []
         self._connection = connection
         self._migration: Migration | None = None
@@ -49,7 +48,7 @@ class HazardWatch:
         """The schema after the previous migration, where that was looked at."""
 
     def before_statement(
-        self, connection: sqlite3.Connection, migration: Migration, statement: Statement
+        self, connection: Connection, migration: Migration, statement: Statement
     ) -> None:
         """Refuse text that would be taken for a string, and remember the schema of a new migration."""
         refuse_double_quoted(connection, migration, statement)

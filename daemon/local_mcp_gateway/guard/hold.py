@@ -24,10 +24,10 @@ from local_mcp_gateway.migrate.groups import wants_foreign_keys
 from local_mcp_gateway.migrate.seals import text_fingerprint
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator
 
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.database.pages import Pages
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.guard.values import Done, Plan
@@ -38,7 +38,7 @@ can be a whole, older one, and then only its disagreement with an index shows it
 
 
 @contextmanager
-def hold(attempt: Attempt, plan: Plan, *, fresh: bool) -> Iterator[sqlite3.Connection]:
+def hold(attempt: Attempt, plan: Plan, *, fresh: bool) -> Iterator[Connection]:
     """Open the live file and hold SQLite's write lock; roll back whatever was not committed.
 
     Foreign keys are set as the plan's next group asks for it: inside a transaction it is too late.
@@ -84,7 +84,7 @@ def back_up(attempt: Attempt, plan: Plan) -> Backup:
     return backup
 
 
-def commit(attempt: Attempt, live: sqlite3.Connection) -> None:
+def commit(attempt: Attempt, live: Connection) -> None:
     """Make the transaction the database. From here on no signal stops the work."""
     with attempt.phases.measured("commit"):
         live.set_progress_handler(None, 0)
@@ -101,7 +101,7 @@ def commit(attempt: Attempt, live: sqlite3.Connection) -> None:
                 _require_pages(attempt, live, written)
 
 
-def _require_pages(attempt: Attempt, live: sqlite3.Connection, written: Pages) -> None:
+def _require_pages(attempt: Attempt, live: Connection, written: Pages) -> None:
     """Raise Damaged unless a fresh connection reads the pages that were committed.
 
     A write that only claimed to have happened may leave an older page in its place, which no check of
@@ -141,7 +141,7 @@ def settle(attempt: Attempt, done: Done, backup: Backup | None) -> None:
         attempt.emit("migration.applied", **step.as_fields())
 
 
-def _require_as_written(attempt: Attempt, reader: sqlite3.Connection, done: Done) -> None:
+def _require_as_written(attempt: Attempt, reader: Connection, done: Done) -> None:
     """Raise Damaged unless the file is sound and its schema is the one that was committed."""
 
     def still() -> None:

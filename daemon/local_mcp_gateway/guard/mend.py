@@ -25,8 +25,7 @@ from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.migrate.seals import seal, text_fingerprint
 
 if TYPE_CHECKING:
-    import sqlite3
-
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.migrate.folder import Folder
     from local_mcp_gateway.migrate.resolve import Edited, Resolution
@@ -36,7 +35,7 @@ Confirm = Callable[[Sequence[str]], None]
 
 
 @contextmanager
-def held(attempt: Attempt, lock_timeout_s: float) -> Iterator[sqlite3.Connection]:
+def held(attempt: Attempt, lock_timeout_s: float) -> Iterator[Connection]:
     """Hold the database's lock and SQLite's, and commit at the end; rolls back on an exception."""
     with DatabaseLock(attempt.database, timeout_s=lock_timeout_s, stop=attempt.stop) as lock:
         sweep(attempt.database, attempt.backup_folder)
@@ -53,7 +52,7 @@ def held(attempt: Attempt, lock_timeout_s: float) -> Iterator[sqlite3.Connection
         lock.record_clean_stop()
 
 
-def adopt_database(attempt: Attempt, live: sqlite3.Connection, confirm: Confirm) -> tuple[str, ...]:
+def adopt_database(attempt: Attempt, live: Connection, confirm: Confirm) -> tuple[str, ...]:
     """Mark as applied what gives exactly the schema that the database has; return those tags.
 
     Raises NotAdopted with the difference where no point of the folder does, UsageProblem where a
@@ -99,7 +98,7 @@ def adopt_database(attempt: Attempt, live: sqlite3.Connection, confirm: Confirm)
     return tuple(migration.tag for migration in adopted)
 
 
-def trust_files(attempt: Attempt, live: sqlite3.Connection, confirm: Confirm) -> tuple[str, ...]:
+def trust_files(attempt: Attempt, live: Connection, confirm: Confirm) -> tuple[str, ...]:
     """Take every edited file as what was applied; return their tags."""
     folder, found = _read(attempt, live)
     if found.edited:
@@ -108,7 +107,7 @@ def trust_files(attempt: Attempt, live: sqlite3.Connection, confirm: Confirm) ->
     return tuple(entry.migration.tag for entry in found.edited)
 
 
-def find_edited(attempt: Attempt, live: sqlite3.Connection, tag: str) -> Edited:
+def find_edited(attempt: Attempt, live: Connection, tag: str) -> Edited:
     """Return the edited migration of this tag; raises UsageProblem if it is none."""
     for entry in resolution(attempt, live).edited:
         if entry.migration.tag == tag:
@@ -118,30 +117,30 @@ def find_edited(attempt: Attempt, live: sqlite3.Connection, tag: str) -> Edited:
     )
 
 
-def accept_edited(attempt: Attempt, live: sqlite3.Connection, entry: Edited) -> None:
+def accept_edited(attempt: Attempt, live: Connection, entry: Edited) -> None:
     """Take one edited file as what was applied."""
     folder, _ = _read(attempt, live)
     _accept(attempt, live, folder, (entry,), "edit_accepted")
 
 
-def has_ledger(live: sqlite3.Connection) -> bool:
+def has_ledger(live: Connection) -> bool:
     """Tell whether a ledger describes this database already."""
     return bool(read_ledger(live))
 
 
-def resolution(attempt: Attempt, live: sqlite3.Connection) -> Resolution:
+def resolution(attempt: Attempt, live: Connection) -> Resolution:
     """Return how the folder and the ledger fit together."""
     return _read(attempt, live)[1]
 
 
-def _read(attempt: Attempt, live: sqlite3.Connection) -> tuple[Folder, Resolution]:
+def _read(attempt: Attempt, live: Connection) -> tuple[Folder, Resolution]:
     folder = read_folder(attempt.migrations)
     return folder, resolve(folder, read_ledger(live))
 
 
 def _accept(
     attempt: Attempt,
-    live: sqlite3.Connection,
+    live: Connection,
     folder: Folder,
     entries: Sequence[Edited],
     event: str,

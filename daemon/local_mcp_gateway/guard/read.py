@@ -22,8 +22,7 @@ from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.migrate.seals import sealed_fingerprint, text_fingerprint
 
 if TYPE_CHECKING:
-    import sqlite3
-
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.resolve import Resolution
@@ -94,7 +93,7 @@ def read(attempt: Attempt, *, fresh: bool) -> Plan:
     return plan
 
 
-def read_again(attempt: Attempt, live: sqlite3.Connection, plan: Plan) -> Plan:
+def read_again(attempt: Attempt, live: Connection, plan: Plan) -> Plan:
     """Make the plan again; the caller holds SQLite's write lock on `live`.
 
     The database is what may have changed. The files stay those that were read: one look at the folder
@@ -109,7 +108,7 @@ def _folder(attempt: Attempt) -> Folder:
     return read_folder(attempt.migrations, journal_new_files=attempt.policy.dev)
 
 
-def _plan(attempt: Attempt, folder: Folder, connection: sqlite3.Connection | None) -> Plan:
+def _plan(attempt: Attempt, folder: Folder, connection: Connection | None) -> Plan:
     allow = attempt.policy.allow_out_of_order
     if connection is None:
         resolution = resolve(folder, (), allow_out_of_order=allow)

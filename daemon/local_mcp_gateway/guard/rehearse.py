@@ -16,11 +16,11 @@ from local_mcp_gateway.guard.values import Rehearsal
 from local_mcp_gateway.migrate.groups import wants_foreign_keys
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.guard.values import Done, Plan
 
@@ -68,7 +68,7 @@ def rehearse_on(
     copy: Path,
     plan: Plan,
     *,
-    after_each: Callable[[sqlite3.Connection, str], None] = lambda _connection, _tag: None,
+    after_each: Callable[[Connection, str], None] = lambda _connection, _tag: None,
 ) -> Rehearsal:
     """Apply everything pending to this file, which nobody else uses and which may be lost.
 

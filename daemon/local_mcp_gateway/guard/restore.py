@@ -13,11 +13,11 @@ from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
 
 if TYPE_CHECKING:
-    import sqlite3
     import threading
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.log import Emit
 
 
@@ -59,7 +59,7 @@ def restore_guarded(
     return done
 
 
-def note_restore(connection: sqlite3.Connection, *, backup: Backup, program_version: str) -> None:
+def note_restore(connection: Connection, *, backup: Backup, program_version: str) -> None:
     """Write into the history of the database that comes back that it came back."""
     ensure_ledger(connection)
     note_event(

@@ -24,11 +24,11 @@ from local_mcp_gateway.migrate.seeds import (
 )
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.guard.attempt import Attempt
 
 
@@ -81,7 +81,7 @@ def seed_guarded(attempt: Attempt, files: Sequence[Path], *, lock_timeout_s: flo
 
 
 def plant(
-    connection: sqlite3.Connection,
+    connection: Connection,
     files: Sequence[Path],
     *,
     program_version: str,

@@ -21,17 +21,17 @@ from local_mcp_gateway.migrate.seals import sealed_fingerprint
 from local_mcp_gateway.migrate.statements import split
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.history import Recorded
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
     from local_mcp_gateway.schema import Difference, Schema
     from local_mcp_gateway.schema.hazard import Hazard
 
-    Register = Callable[[sqlite3.Connection], None]
+    Register = Callable[[Connection], None]
 
 
 @frozen
@@ -110,7 +110,7 @@ def look(
     """
     folder = read_folder(migrations)
 
-    def register(connection: sqlite3.Connection) -> None:
+    def register(connection: Connection) -> None:
         prepare(connection, functions)
 
     if not database.exists() or database.stat().st_size == 0:
@@ -150,7 +150,7 @@ def look(
 def _pending(
     resolution: Resolution,
     pending: tuple[Migration, ...],
-    reader: sqlite3.Connection | None,
+    reader: Connection | None,
     register: Register,
 ) -> tuple[Pending, ...]:
     """Find the hazards of each pending migration on the schema that it will meet.

@@ -17,10 +17,10 @@ from local_mcp_gateway.migrate.seals import seal, text_fingerprint
 from local_mcp_gateway.migrate.verify import survey, verify
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Sequence
 
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.guard.report import Phases
     from local_mcp_gateway.guard.values import Plan, Rehearsal
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def transact(
     attempt: Attempt,
-    connection: sqlite3.Connection,
+    connection: Connection,
     group: Sequence[Migration],
     *,
     backup: Backup | None,
@@ -97,7 +97,7 @@ def _telling(attempt: Attempt) -> Inspector:
     mending one would read as an edit.
     """
 
-    def tell(connection: sqlite3.Connection, migration: Migration, statement: Statement) -> None:
+    def tell(connection: Connection, migration: Migration, statement: Statement) -> None:
         found = double_quoted(connection, migration, statement)
         if found is not None:
             attempt.emit(
@@ -114,7 +114,7 @@ def _telling(attempt: Attempt) -> Inspector:
 
 def apply_live(
     attempt: Attempt,
-    live: sqlite3.Connection,
+    live: Connection,
     plan: Plan,
     backup: Backup | None,
     rehearsal: Rehearsal | None,

@@ -16,10 +16,10 @@ from local_mcp_gateway.guard.rehearse import rehearse_on
 from local_mcp_gateway.migrate.verify import survey
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from local_mcp_gateway.database.connect import Connection
     from local_mcp_gateway.guard.attempt import Attempt
     from local_mcp_gateway.guard.values import Rehearsal
 
@@ -99,7 +99,7 @@ def _run(on_copy: Attempt, source: Path) -> Trial:
     seen = [before]
     changed: dict[str, tuple[TableRows, ...]] = {}
 
-    def count(connection: sqlite3.Connection, tag: str) -> None:
+    def count(connection: Connection, tag: str) -> None:
         seen.append(dict(survey(connection).rows))
         changed[tag] = tuple(
             rows for rows in _compared(seen[-2], seen[-1]) if rows.before != rows.after

@@ -9,9 +9,7 @@ from local_mcp_gateway.store.model import KEPT_NAMES, CallRecord, CatalogEntry, 
 from local_mcp_gateway.store.queries import now_ms
 
 if TYPE_CHECKING:
-    import sqlite3
-
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.serving import Database, Row
 
 _CALL_COLUMNS = (
     "created_at, profile, server, method, target, status, error, duration_us, request_bytes,"
@@ -129,7 +127,7 @@ async def save_calls(database: Database, calls: Sequence[CallRecord], *, keep: i
 
 async def list_calls(database: Database, *, limit: int) -> tuple[CallRecord, ...]:
     """Return the newest calls, newest first."""
-    rows: list[sqlite3.Row] = await database.fetch_all(
+    rows: list[Row] = await database.fetch_all(
         f"SELECT {_CALL_COLUMNS} FROM debug_logs ORDER BY id DESC LIMIT ?", (limit,)
     )
     return tuple(CallRecord(*row) for row in rows)

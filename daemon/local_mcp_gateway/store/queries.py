@@ -20,11 +20,9 @@ from local_mcp_gateway.store.model import (
 from local_mcp_gateway.store.rows import columns_of, profile_in, server_in
 
 if TYPE_CHECKING:
-    import sqlite3
-
     import aiosqlite
 
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.serving import Database, Row
 
 
 def new_id() -> str:
@@ -53,7 +51,7 @@ async def list_servers(database: Database) -> tuple[ServerDefinition, ...]:
     return tuple(server_in(row) for row in await _server_rows(database))
 
 
-async def _server_rows(database: Database) -> list[sqlite3.Row]:
+async def _server_rows(database: Database) -> list[Row]:
     return await database.fetch_all("SELECT * FROM mcp_servers ORDER BY name")
 
 

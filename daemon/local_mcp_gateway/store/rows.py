@@ -20,7 +20,7 @@ from local_mcp_gateway.store.model import (
 )
 
 if TYPE_CHECKING:
-    import sqlite3
+    from local_mcp_gateway.database.serving import Row
 
 Texts = TypeVar("Texts", list[Any], dict[str, Any])
 
@@ -40,7 +40,7 @@ def columns_of(server: ServerDefinition) -> tuple[object, ...]:
     )
 
 
-def server_in(row: sqlite3.Row) -> ServerDefinition:
+def server_in(row: Row) -> ServerDefinition:
     """Return the server of a row. Raises UsageProblem where somebody wrote what is none."""
     return ServerDefinition(
         id=row["id"],
@@ -56,7 +56,7 @@ def server_in(row: sqlite3.Row) -> ServerDefinition:
     )
 
 
-def _texts(row: sqlite3.Row, column: str, shape: type[Texts]) -> Texts:
+def _texts(row: Row, column: str, shape: type[Texts]) -> Texts:
     with suppress(ValueError, TypeError):  # no JSON, or no text
         value = json.loads(row[column])
         inside = value.values() if isinstance(value, dict) else value
@@ -70,9 +70,7 @@ def _texts(row: sqlite3.Row, column: str, shape: type[Texts]) -> Texts:
     )
 
 
-def profile_in(
-    row: sqlite3.Row, members: list[sqlite3.Row], tools: list[sqlite3.Row]
-) -> ProfileDefinition:
+def profile_in(row: Row, members: list[Row], tools: list[Row]) -> ProfileDefinition:
     """Return the profile of a row, with those of its members and of its tools among all."""
     return ProfileDefinition(
         id=row["id"],
