@@ -18,6 +18,7 @@ import pytest
 from local_mcp_gateway.cli.main import cli
 from tests.harness import REPOSITORY
 
+PACKAGE = REPOSITORY / "daemon" / "local_mcp_gateway"
 PAGES = sorted(
     path
     for path in [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]
@@ -94,6 +95,41 @@ def test_every_dependency_has_its_reason() -> None:
     wanted = {re.split(r"[<>=\[]", line)[0] for group in groups for line in group}
     text = (REPOSITORY / "docs" / "dependencies.md").read_text()
     assert set(re.findall(r"^\| `([^`]+)` \|", text, flags=re.MULTILINE)) == wanted
+
+
+def test_contributing_names_only_files_that_exist() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    named = {
+        word for word in re.findall(r"`([\w./-]+)`", text) if "/" in word or word.endswith(".py")
+    }
+    assert "errors.py" in named
+    bases = (REPOSITORY, PACKAGE)
+    assert [word for word in named if not any((base / word).exists() for base in bases)] == []
+
+
+def test_the_layers_in_contributing_are_those_that_the_linter_checks() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    drawn = [
+        re.split(r"\s*[>|]\s*", line.partition(": ")[2] or line.strip())
+        for line in re.findall(r"^    (.* > .*)$", text, flags=re.MULTILINE)
+    ]
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    layers = [
+        (PACKAGE / "/".join(contract["containers"][0].split(".")[1:]), contract["layers"])
+        for contract in contracts["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    ]
+    assert len(drawn) == len(layers)
+    for names, (folder, rows) in zip(drawn, layers, strict=True):
+        checked = [part.strip(" ()") for row in rows for part in row.split("|")]
+        places = [name.removesuffix(".py") for name in names]
+        assert sorted(places, key=checked.index) == places
+        assert [name for name in names if not is_module(folder / name)] == []
+        assert [part for part in checked if (folder / part).is_dir() and part not in places] == []
+
+
+def is_module(path: Path) -> bool:
+    return path.exists() or path.with_suffix(".py").exists()
 
 
 def test_every_decision_is_in_the_index_and_fits_on_a_page() -> None:
