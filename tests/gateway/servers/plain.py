@@ -1,6 +1,7 @@
 """A stdio server of the handshake era in plain Python, which does on demand what servers should not.
 
-`raw` answers with the exact line that it received, so that a test can compare bytes.
+`raw` answers with the exact line that it received, so that a test can compare bytes. What it hears
+without an id goes to stderr.
 """
 
 from __future__ import annotations
@@ -201,6 +202,9 @@ def main() -> None:
                 answer(line.rstrip("\n"), message)
         elif message["method"] == "notifications/cancelled":
             cancelled.append(message["params"]["requestId"])
+        elif message["method"] != "notifications/initialized":
+            sys.stderr.write(f"heard {message['method']} {json.dumps(message.get('params'))}\n")
+            sys.stderr.flush()
     if "--ignore-eof" in sys.argv:
         time.sleep(600)
 

@@ -24,6 +24,8 @@ CANCELLED: Final = 0
 
 MALFORMED: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 """What decoding raises: no JSON, of another shape, nested beyond reason, or not UTF-8."""
+NOTIFICATIONS: Final = "notifications/"
+"""How the method of every notification begins: in all revisions, and in extensions of them."""
 MOST_DIGITS: Final = 18
 Json: TypeAlias = str | bytes | memoryview | msgspec.Raw
 Value = TypeVar("Value")
@@ -61,12 +63,9 @@ class Envelope(msgspec.Struct, gc=False):
             return "This is no JSON-RPC 2.0 message"
         if self.method and self.id and bytes(self.id)[:1] not in ID_STARTS:
             return "The id of a request is a string or a number"
+        if self.method and not self.id and not self.method.startswith(NOTIFICATIONS):
+            return f"{self.method[:100]} is no notification: without an id it is not run"
         return None
-
-    @property
-    def is_notification(self) -> bool:
-        """Whether this is a call that nobody answers."""
-        return bool(self.method) and len(self.id) == 0
 
 
 class Target(msgspec.Struct, gc=False):

@@ -84,7 +84,10 @@ class Hub:
         return envelope.success(initialize_result(session.version, members))
 
     def took(self, profile: str, session: Session | None, message: Envelope) -> None:
-        """Take a client's notification, or its answer to something it was asked."""
+        """Take a client's notification, or its answer to something it was asked.
+
+        What the gateway does not know goes to the server that it names, or else to all of the profile.
+        """
         params = bytes(message.params)
         if not message.method:
             if session is not None:
@@ -96,8 +99,8 @@ class Hub:
         elif message.method == "notifications/progress":
             self.start(self._tokens.told(params))
         elif message.method != "notifications/initialized":
-            for upstream in self.registry.members(profile):
-                self.start(upstream.notify(message.method, params))
+            for upstream, known in self.router.whom(profile, params):
+                self.start(upstream.notify(message.method, known))
 
     def finished(self, request: Request, answer: Answer | None, began_ns: int) -> None:
         """Record one request that has ended, answered or not."""

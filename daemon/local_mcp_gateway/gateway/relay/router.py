@@ -7,7 +7,6 @@ know goes to the server that its `name` or `uri` leads to, or to the only server
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -22,6 +21,7 @@ from local_mcp_gateway.gateway.protocol.envelope import (
     METHOD_NOT_FOUND,
     Answer,
     Target,
+    decode_members,
     decode_target,
     edit,
     encode,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients.subscribers import Subscribers
     from local_mcp_gateway.gateway.relay.registry import Registry
     from local_mcp_gateway.gateway.relay.request import Request
+    from local_mcp_gateway.gateway.upstreams.upstream import Upstream
 
 
 class Router:
@@ -147,25 +148,58 @@ class Router:
 
     async def _other(self, request: Request) -> Answer:
         """Pass on what the gateway does not know, with the name or URI that its server knows."""
-        target = Target()
-        with suppress(msgspec.DecodeError):  # what else it may hold is no business of ours
-            target = decode_target(request.params or b"{}")
-        view, name, uri = self._registry.view(request.profile), target.name, target.uri
-        params, members = request.params, self._registry.members(request.profile)
-        route = view.routes[CatalogKind.TOOLS].get(name or "")
-        if route is not None and self._holds(route):
-            return _refusal(request, route)
-        route = route or view.routes[CatalogKind.PROMPTS].get(name or "")
-        if route is not None:
-            params = edit(params, {"name": encode(route.key)}) if route.key != name else params
-        elif uri is not None and len(found := self.resources.routes(view, uri)) == 1:
-            (route,) = found
-            params = edit(params, {"uri": encode(route.key)}) if route.key != uri else params
-        elif len(members) == 1:
-            route = Route(members[0].name, "")
-        if route is None:
+        led = self._led(request.profile, request.params)
+        if len(led) != 1:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
-        return await self._forward(request, route, params)
+        ((route, params),) = led
+        return (
+            _refusal(request, route)
+            if self._holds(route)
+            else await self._forward(request, route, params)
+        )
+
+    def whom(self, profile: str, params: bytes) -> list[tuple[Upstream, bytes]]:
+        """Return the servers that a notification is for, each with the params as it knows them."""
+        try:
+            led = self._led(profile, params)
+        except envelope.MALFORMED:
+            return []
+        upstreams = self._registry.upstreams
+        return [
+            (upstreams[route.server], known)
+            for route, known in led
+            if route.server in upstreams and not self._holds(route)
+        ]
+
+    def _led(self, profile: str, params: bytes) -> list[tuple[Route, bytes]]:
+        """Return where a message of an unknown method may go, and its params as they are known there.
+
+        That is where its `name` or else its `uri` leads; where neither leads, to every server of the
+        profile; and nowhere, if it names what the profile does not show. Raises MALFORMED.
+        """
+        members = decode_members(params) if params[:1] == b"{" else {}
+        name, uri = _text(members.get("name")), _text(members.get("uri"))
+        view = self._registry.view(profile)
+        tools, prompts = view.routes[CatalogKind.TOOLS], view.routes[CatalogKind.PROMPTS]
+        if name is not None and (route := tools.get(name) or prompts.get(name)) is not None:
+            known = edit(params, {"name": encode(route.key)}) if route.key != name else params
+            return [(route, known)]
+        if name is not None and self._hides(profile, name):
+            return []
+        if uri is not None and len(found := self.resources.routes(view, uri)) == 1:
+            known = edit(params, {"uri": encode(found[0].key)}) if found[0].key != uri else params
+            return [(found[0], known)]
+        return [(Route(server.name, ""), params) for server in self._registry.members(profile)]
+
+    def _hides(self, profile: str, name: str) -> bool:
+        """Whether a server of this profile has, under this name, what the profile does not show."""
+        settings = self._registry.definition(profile).tools
+        return any(name in {setting.name, setting.tool} for setting in settings) or any(
+            item.key == name
+            for server in self._registry.members(profile)
+            for kind in (CatalogKind.TOOLS, CatalogKind.PROMPTS)
+            for item in (server.shelf.lists or {}).get(kind, ())
+        )
 
     async def _forward(
         self, request: Request, route: Route, params: bytes, *, whole: bool = False
@@ -198,6 +232,12 @@ class Router:
         if self.parking.resumes(params):
             return await self.parking.resume(params, caller)
         return await self.parking.begin(caller, lambda parked: forward(parked, params))
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    """Return the text that a member is, if it is one."""
+    value = None if raw is None or bytes(raw)[:1] != b'"' else envelope.decode_any(raw)
+    return value if isinstance(value, str) else None
 
 
 def _refusal(request: Request, route: Route) -> Answer:

@@ -1,0 +1,111 @@
+"""What a client sends without an id: its notifications go where they belong, nothing else goes anywhere."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from local_mcp_gateway.gateway.relay.router import METHODS
+from local_mcp_gateway.store import queries
+from local_mcp_gateway.store.model import ToolSetting
+from tests.gateway.messages import call
+from tests.gateway.support import QUICK, Running, gateway_of, stdio
+
+HELD = replace(QUICK, hold_altered_tools=True, hold_new_tools=True)
+
+
+def told(method: str, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "method": method, "params": params}
+
+
+def heard(running: Running, server: str) -> list[str]:
+    """Return what a server heard without an id, in order."""
+    return [
+        fields["line"].removeprefix("heard ")
+        for event, fields in running.said
+        if event == "upstream.wrote"
+        and fields["server"] == server
+        and fields["line"].startswith("heard ")
+    ]
+
+
+async def until_marked(running: Running, *servers: str) -> None:
+    """Return once these servers have heard all that was sent before."""
+    assert (await running.post(told("notifications/mark"))).status == 202
+    for server in servers:
+        await running.heard("upstream.wrote", server=server, line="heard notifications/mark {}")
+
+
+async def test_a_request_without_an_id_is_refused_and_reaches_no_server(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        await running.post(call("tools/list"))
+        for method in (*METHODS, "made/up", "tasks/cancel", "Notifications/x"):
+            reply = await running.post(told(method, name="echo", uri="x:y", arguments={}))
+            error = (await reply.json())["error"]
+            assert (reply.status, error["code"]) == (400, -32600), method
+            assert f"{method} is no notification: without an id it is not run" in error["message"]
+        old = call("initialize", protocolVersion="2025-03-26", capabilities={})
+        opened = await running.post(old)
+        headers = {"mcp_session_id": opened.headers["mcp-session-id"]}
+        batch = [told("tools/call", name="echo"), call("ping", 7)]
+        answers = await (await running.post(batch, **headers)).json()
+        assert answers[0]["error"]["code"] == -32600
+        assert answers[1] == {"jsonrpc": "2.0", "id": 7, "result": {}}
+        async with running.http.get(running.url.replace("/mcp", "/sse")) as legacy:
+            await legacy.content.readline()
+            path = (await legacy.content.readline()).decode().removeprefix("data: ").strip()
+            assert (await running.post(told("tools/call", name="echo"), path=path)).status == 400
+        await until_marked(running, "plain")
+        assert heard(running, "plain") == ["notifications/mark {}"]
+
+
+async def test_a_notification_goes_to_whom_it_names_and_else_to_every_server(
+    tmp_path: Path,
+) -> None:
+    servers = stdio("one", "plain.py"), stdio("two", "plain.py")
+    async with gateway_of(tmp_path, *servers) as running:
+        await running.post(call("tools/list"))
+        for method, params in (
+            ("notifications/roots/list_changed", {}),
+            ("notifications/custom", {"name": "two__echo", "n": 1.5}),
+            ("notifications/custom", {"name": "unheard of"}),
+            ("notifications/custom", {"name": 5, "uri": []}),
+        ):
+            assert (await running.post(told(method, **params))).status == 202
+        await until_marked(running, "one", "two")
+        everyone = ["notifications/roots/list_changed {}"]
+        named = [f"notifications/custom {json.dumps({'name': 'echo', 'n': 1.5})}"]
+        unknown = [
+            f"notifications/custom {json.dumps(params)}"
+            for params in ({"name": "unheard of"}, {"name": 5, "uri": []})
+        ]
+        mark = ["notifications/mark {}"]
+        assert heard(running, "one") == everyone + unknown + mark
+        assert heard(running, "two") == everyone + named + unknown + mark
+
+
+async def test_what_is_hidden_or_held_passes_neither_told_nor_asked(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py"), options=HELD) as running:
+        await running.post(call("tools/list"))
+        await running.kept("plain")
+        await queries.set_tool(
+            running.database, "default", ToolSetting("plain", "pid", enabled=False)
+        )
+        renamed = ToolSetting("plain", "log", name="write")
+        await queries.set_tool(running.database, "default", renamed)
+        await running.gateway.reload()
+        grow = call("tools/call", name="grow", arguments={"name": "later"})
+        await running.heard_after(running.post(grow), "catalog.altered")
+        for name, code in (("pid", -32601), ("log", -32601), ("later", -32010)):
+            for odd in ({}, {"uri": 5}, {"_meta": 5}):
+                params = {"name": name, **odd}
+                assert (await running.post(told("notifications/custom", **params))).status == 202
+                body = await (await running.post(call("made/up", **params))).json()
+                assert body["error"]["code"] == code, params
+                assert body["error"]["message"] != "no made/up"  # which only the server says
+        body = await (await running.post(call("made/up", name="write"))).json()
+        assert body["error"]["message"] == "no made/up"
+        await until_marked(running, "plain")
+        assert heard(running, "plain") == ["notifications/mark {}"]
