@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 export PYTHON
 BIN := .venv/bin
 
-.PHONY: help setup run test lint fix docs bench faults soak nightly systemd conformance check
+.PHONY: help setup run test lint fix docs bench house faults soak nightly systemd conformance check
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ docs: setup ## write the generated pages under docs/ anew
 
 bench: setup ## measure, short by default (ARGS="gateway --long")
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+house: setup ## how many files and names a reader meets, with goals (ARGS="--static" leaves the traced runs out)
+	@$(BIN)/python -m benchmarks.house $(ARGS)
 
 faults: setup ## kill, starve and cut the power at every step (ARGS="--help")
 	@$(BIN)/python -m faults $(ARGS)

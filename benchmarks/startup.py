@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from benchmarks.table import Row, Size
 from benchmarks.timing import in_turns, process_ms
@@ -28,6 +29,7 @@ REPOSITORY = Path(__file__).parents[1]
 ROUNDS = {Size.QUICK: 3, Size.SHORT: 11, Size.LONG: 41}
 STATUS_FLOOR = "import sqlite3, asyncio"
 SERVE_FLOOR = "import starlette, uvicorn, aiohttp, aiosqlite, structlog, msgspec"
+PROTOCOL = "2025-06-18"
 COMMAND = [sys.executable, "-m", "local_mcp_gateway"]
 
 
@@ -106,7 +108,7 @@ def serve_ms(env: dict[str, str]) -> tuple[float, float]:
             if event["event"] == "service.ready":
                 break
         ready = (time.perf_counter() - started) * 1000
-        tools = list_tools(f"{url}/mcp")
+        tools = Client(f"{url}/mcp").tools()
         listed = (time.perf_counter() - started) * 1000
         process.send_signal(signal.SIGTERM)
         process.stderr.read()
@@ -115,34 +117,39 @@ def serve_ms(env: dict[str, str]) -> tuple[float, float]:
     return ready, listed
 
 
-def list_tools(url: str) -> list[str]:
-    """Ask as curl would: initialize, then tools/list, without the weight of a client library."""
-    session: dict[str, str] = {}
+class Client:
+    """Asks as curl would, without the weight of a client library; in a session from the first line on."""
 
-    def post(method: str, **params: object) -> dict[str, object]:
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._session: dict[str, str] = {}
+        client = {"name": "benchmark", "version": "1"}
+        self._post("initialize", protocolVersion=PROTOCOL, capabilities={}, clientInfo=client)
+        self._session["Mcp-Protocol-Version"] = PROTOCOL
+
+    def tools(self) -> list[str]:
+        return [tool["name"] for tool in self._post("tools/list")["tools"]]
+
+    def call(self, tool: str) -> None:
+        self._post("tools/call", name=tool, arguments={})
+
+    def _post(self, method: str, **params: object) -> dict[str, Any]:
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/json, text/event-stream",
-            **session,
+            **self._session,
         }
-        request = urllib.request.Request(url, body, headers)
+        request = urllib.request.Request(self._url, body, headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
             if given := answer.headers.get("Mcp-Session-Id"):
-                session["Mcp-Session-Id"] = given
+                self._session["Mcp-Session-Id"] = given
             text = answer.read().decode()
         lines = [
             line.removeprefix("data:") for line in text.splitlines() if line.startswith("data:")
         ]
-        result: dict[str, object] = json.loads(lines[-1] if lines else text)
+        result: dict[str, Any] = json.loads(lines[-1] if lines else text)["result"]
         return result
-
-    client = {"name": "benchmark", "version": "1"}
-    post("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=client)
-    session["Mcp-Protocol-Version"] = "2025-06-18"
-    answer = post("tools/list")["result"]
-    assert isinstance(answer, dict)
-    return [tool["name"] for tool in answer["tools"]]
 
 
 def add_server(env: dict[str, str], folder: str) -> None:

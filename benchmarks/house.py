@@ -1,0 +1,267 @@
+"""How much of the package a reader has to walk through: `make house`.
+
+Trips are real runs, traced: how many files are entered on the way, and how often the way changes from
+one file to another. The rest is read from the source. None of it depends on the machine, but for what
+the threads of a trip do at the same time: a trip is the median of several.
+
+`--static` leaves the trips out, `--json` prints rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks.house_trace import PACKAGE, Trace, ask
+from benchmarks.startup import Client
+from benchmarks.table import Row, render
+from tests.harness import COMMAND, REPOSITORY, MigrationFolder, Place, new_place
+
+NAME = Path(PACKAGE).name
+HERE = REPOSITORY / "benchmarks"
+TRACED = (sys.executable, str(HERE / "house_trace.py"))
+UPSTREAM = (sys.executable, str(HERE / "child.py"), "c")
+"""A stdio server; its tools are named after its argument."""
+TRIPS = 5
+WARM = 20
+"""Calls before the one that is traced."""
+
+
+# --- trips --------------------------------------------------------------------------------------
+
+
+def trips() -> Iterator[Row]:
+    yield from trip("guarded start, one ADD COLUMN pending", [guarded_start()], 28, 200)
+    yield from trip("one tools/call, HTTP → stdio → back", gateway_calls(), 18)
+    yield from trip("the same in `serve`", serve_calls())
+    yield from trip("dev save → applied", dev_saves(), 45, 500)
+
+
+def trip(
+    what: str, ways: Iterable[list[str]], files: int | None = None, changes: int | None = None
+) -> Iterator[Row]:
+    """Yield the rows of a trip: the files, and the changes from one to another."""
+    taken = list(ways)
+    note = f"median of {len(taken)}" if len(taken) > 1 else ""
+    entered = statistics.median(len(set(way)) for way in taken)
+    yield Row(f"{what}: files", entered, "", at_most=files, note=note)
+    changed = statistics.median(sum(a != b for a, b in pairwise(way)) for way in taken)
+    yield Row(f"{what}: changes of file", changed, "", at_most=changes, note=note)
+
+
+def guarded_start() -> list[str]:
+    """Trace what `guarded` does until its block is entered: one table, and a column to add."""
+    from local_mcp_gateway.guard import guarded
+
+    with tempfile.TemporaryDirectory() as name, ExitStack() as held:
+        database, folder = Path(name) / "app.db", MigrationFolder(Path(name) / "migrations")
+        folder.add("first", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT)")
+        with guarded(database, folder.path):
+            pass
+        folder.add("second", "ALTER TABLE notes ADD COLUMN title TEXT")
+        with Trace() as trace:
+            held.enter_context(guarded(database, folder.path))
+        return trace.files
+
+
+def gateway_calls() -> Iterator[list[str]]:
+    """Trace calls in a gateway alone: what the service does around it is left out."""
+    with tempfile.TemporaryDirectory() as name:
+        control = f"{name}/control"
+        server = f"stdio:c:{shlex.join(UPSTREAM)}"
+        command = [*TRACED, control, "gateway_process", name, server]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            for way in calls(url, control):
+                yield [file for file in way if not file.startswith("service/")]
+            process.terminate()
+
+
+def serve_calls() -> Iterator[list[str]]:
+    """Trace calls in `serve`, with all that it logs and records of them."""
+    with traced_place() as (place, control):
+        add = ("server", "add", "c", "--profile", "default", "--", *UPSTREAM)
+        added = Place(place.root, COMMAND).run(*add)
+        assert added.code == 0, added.stderr
+        with place.serve() as gateway:
+            yield from calls(f"{gateway.wait_ready().url}/mcp", control)
+            gateway.stop()
+
+
+def calls(url: str, control: str) -> Iterator[list[str]]:
+    client = Client(url)
+    assert client.tools(), "the upstream offers nothing"
+    for _ in range(WARM):
+        client.call("c_echo")
+    for _ in range(TRIPS):
+        ask(control, "begin")
+        client.call("c_echo")
+        yield ask(control, "files")
+
+
+def dev_saves() -> Iterator[list[str]]:
+    """Trace a gateway in dev mode from before a migration is saved until it is applied."""
+    quiet = {"LMG_DEV__RELOAD": "false"}
+    with traced_place() as (place, control), place.serve("--dev", env=quiet) as gateway:
+        gateway.wait_for("dev.watching")
+        gateway.wait_ready()
+        first = len(place.folder.journal())
+        for number in range(first, first + TRIPS):
+            tag = f"{number:04d}_saved"
+            ask(control, "begin")
+            sql = f"CREATE TABLE saved_{number} (id INTEGER PRIMARY KEY, body TEXT);\n"
+            place.folder.write(tag, sql)
+            gateway.wait_for("migration.hot_applied", where=partial(is_of, tag))
+            yield ask(control, "files")
+        gateway.stop()
+
+
+def is_of(tag: str, event: dict[str, object]) -> bool:
+    return event["tag"] == tag
+
+
+@contextmanager
+def traced_place() -> Iterator[tuple[Place, str]]:
+    """Make a place whose command is traced."""
+    with tempfile.TemporaryDirectory() as name:
+        root, control = Path(name), f"{name}/control"
+        shutil.copytree(REPOSITORY / "migrations", root / "migrations")
+        yield new_place(root, (*TRACED, control, NAME)), control
+
+
+# --- the source ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """One name that a module imports from another of the package, where it is defined."""
+
+    by: str
+    module: str
+    name: str
+    typing: bool
+    """Whether only a type checker reads it."""
+
+
+class Source:
+    """The modules of the package, as they are written."""
+
+    def __init__(self, package: Path) -> None:
+        self.name = package.name
+        self.paths = dict(modules(package))
+        self.trees = {name: ast.parse(path.read_text()) for name, path in self.paths.items()}
+        self.imported = [one for name in self.trees for one in self._imported(name)]
+
+    def _imported(self, by: str) -> Iterator[Imported]:
+        for statement, typing in statements(self.trees[by]):
+            if isinstance(statement, ast.Import):
+                found = [(alias.name, "") for alias in statement.names]
+            else:
+                assert not statement.level, f"{by} imports relatively"
+                found = [self._defined(statement.module or "", a.name) for a in statement.names]
+            yield from (Imported(by, *one, typing) for one in found if one[0] in self.paths)
+
+    def _defined(self, module: str, name: str) -> tuple[str, str]:
+        """Return where a name comes from: a package's `__init__` hands on what its modules define."""
+        if self.is_package(module):
+            for statement, _ in statements(self.trees[module]):
+                if isinstance(statement, ast.ImportFrom):
+                    for alias in statement.names:
+                        if name == (alias.asname or alias.name):
+                            return self._defined(statement.module or "", alias.name)
+        submodule = f"{module}.{name}"
+        return (submodule, "") if submodule in self.paths else (module, name)
+
+    def is_package(self, module: str) -> bool:
+        return module in self.paths and self.paths[module].name == "__init__.py"
+
+    def lines(self, part: str = "") -> int:
+        return sum(len(self.paths[name].read_text().splitlines()) for name in self.within(part))
+
+    def lines_of_imports(self, part: str = "") -> int:
+        return sum(
+            (statement.end_lineno or statement.lineno) - statement.lineno + 1
+            for name in self.within(part)
+            for statement, _ in statements(self.trees[name])
+        )
+
+    def within(self, part: str) -> list[str]:
+        prefix = f"{self.name}.{part}".rstrip(".")
+        return [name for name in self.paths if name == prefix or name.startswith(f"{prefix}.")]
+
+
+def modules(package: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__"), path
+
+
+def statements(
+    tree: ast.AST, *, typing: bool = False
+) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Yield the imports of a module, and whether each stands under `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node, typing
+        else:
+            only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            yield from statements(node, typing=typing or only)
+
+
+def of_source(package: Path) -> Iterator[Row]:
+    source = Source(package)
+    importers: defaultdict[str, set[str]] = defaultdict(set)
+    for one in source.imported:
+        if not one.typing and not source.is_package(one.by):
+            importers[one.module].add(one.by)
+    single = sum(len(importers[name] - {name}) == 1 for name in source.paths)
+    note = f"of {len(source.paths)}; types not counted, nor what `__init__` hands on"
+    yield Row("modules with exactly one importer", single, "", at_most=24, note=note)
+
+    guard, migrate = f"{source.name}.guard", f"{source.name}.migrate"
+    across = [i for i in source.imported if is_in(i.by, guard) and is_in(i.module, migrate)]
+    note = f"of {len({one.module for one in across})} modules, types counted"
+    names = len({(one.module, one.name) for one in across})
+    yield Row("names that guard imports from migrate", names, "", at_most=12, note=note)
+
+    share = {
+        part: 100 * source.lines_of_imports(part) / source.lines(part) for part in ("", "guard")
+    }
+    note = f"guard {share['guard']:.1f} %; types counted"
+    yield Row("lines that are imports", share[""], "%", at_most=6, note=note)
+    yield Row("lines of the package", source.lines(), "", at_most=32_000)
+
+
+def is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="make house", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--static", action="store_true", help="leave the traced runs out")
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    given = parser.parse_args()
+    rows = [] if given.static else list(trips())
+    rows += of_source(Path(PACKAGE))
+    print(json.dumps([asdict(row) for row in rows], indent=2) if given.json else render(rows))
+
+
+if __name__ == "__main__":
+    main()
