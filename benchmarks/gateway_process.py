@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.gateway.options import GatewayOptions
 from local_mcp_gateway.service.collector import collect_rarely
@@ -44,7 +44,7 @@ async def main(folder: Path, servers: list[ServerDefinition]) -> None:
             for file in sorted(MIGRATIONS.glob("*.sql")):
                 if not file.name.endswith(".down.sql"):
                     connection.executescript(file.read_text())
-    async with Database.open(path) as database:
+    async with ConnectionPool.open(path) as database:
         if fresh:
             for server in servers:
                 await queries.add_server(database, server)

@@ -26,7 +26,7 @@ def no_backup_fsync() -> None:
 
 def commit_each() -> None:
     """Commit after each migration instead of after the last."""
-    from local_mcp_gateway.guard import transact
+    from local_mcp_gateway.guard import transaction
     from local_mcp_gateway.migrate.apply import apply_pending
 
     def apply_one_by_one(connection: Any, pending: Sequence[Any], **values: Any) -> Any:
@@ -37,12 +37,12 @@ def commit_each() -> None:
             connection.execute("BEGIN IMMEDIATE")
         return steps
 
-    transact.apply_pending = apply_one_by_one  # type: ignore[attr-defined]
+    transaction.apply_pending = apply_one_by_one  # type: ignore[attr-defined]
 
 
 def ledger_outside() -> None:
     """Write the ledger's rows in a second transaction, after the first is committed."""
-    from local_mcp_gateway.guard import hold, steps
+    from local_mcp_gateway.guard import transaction
     from local_mcp_gateway.migrate import apply, ledger
 
     late: list[Callable[[], None]] = []
@@ -51,15 +51,15 @@ def ledger_outside() -> None:
         late.append(lambda: ledger.record_all(*arguments, **values))
 
     apply.record_all = record_later  # type: ignore[attr-defined]
-    commit = hold.commit
+    commit = transaction.commit
 
-    def commit_then_record(attempt: Any, live: Any) -> None:
-        commit(attempt, live)
+    def commit_then_record(context: Any, live: Any) -> None:
+        commit(context, live)
         live.execute("BEGIN IMMEDIATE")
         late[-1]()
         live.execute("COMMIT")
 
-    steps.commit = commit_then_record
+    transaction.commit = commit_then_record
 
 
 def clock_back() -> None:

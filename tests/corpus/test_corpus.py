@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.database.connect import open_scratch
+from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.errors import HistoryRefused, MigrationFailed, VerificationFailed
 from local_mcp_gateway.guard import guarded
 from local_mcp_gateway.migrate.apply import apply_pending

@@ -17,7 +17,7 @@ import anyio
 import uvicorn
 from opentelemetry.trace import Tracer
 
-from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.gateway.faces.application import Application
 from local_mcp_gateway.gateway.faces.visit import Receive, Scope, Send
 from local_mcp_gateway.gateway.gateway import Gateway
@@ -42,7 +42,7 @@ class Running:
     """A served gateway, and everything that it has said so far."""
 
     gateway: Gateway = field(init=False)
-    database: Database = field(init=False)
+    database: ConnectionPool = field(init=False)
     url: str = field(init=False)
     said: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
@@ -165,7 +165,7 @@ async def gateway_of(
     if not path.exists():
         create_database(path)
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database.open(path))
+        database = await stack.enter_async_context(ConnectionPool.open(path))
         known = {server.name for server in await queries.list_servers(database)}
         for server in servers:
             if server.name not in known:

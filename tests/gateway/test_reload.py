@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.service.admin.approving import altered_tools
 from local_mcp_gateway.service.admin.servers import list_servers
@@ -148,7 +148,7 @@ async def test_names_that_held_in_an_order_do_not_hold_in_one_that_was_given_whi
         await add(running, "third")
         assert {"first__echo", "third__echo"} <= set(await names(running))
         await running.heard("catalog.saved", profile="default")
-    async with Database.open(tmp_path / "gateway.db") as database:
+    async with ConnectionPool.open(tmp_path / "gateway.db") as database:
         profile = await queries.get_profile(database, "default")
         first_three = (profile.members[2], *profile.members[:2])
         await queries.update_profile(database, "default", replace(profile, members=first_three))

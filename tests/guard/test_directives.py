@@ -11,7 +11,7 @@ from local_mcp_gateway.errors import (
     VerificationFailed,
 )
 from local_mcp_gateway.guard import GuardPolicy, guarded
-from local_mcp_gateway.guard.attempt import Attempt
+from local_mcp_gateway.guard.context import GuardContext
 from local_mcp_gateway.guard.down import go_back
 from tests.harness import Place
 
@@ -149,8 +149,8 @@ def test_a_function_in_a_check_is_no_trouble_to_later_migrations(place: Place) -
     assert migrate(place, policy) == ["0000_a", "0001_b"]
     place.folder.add("c", "INSERT INTO a VALUES (3);", down="DELETE FROM a WHERE x = 3;")
     assert migrate(place, policy) == ["0002_c"]
-    attempt = Attempt(place.database, place.folder.path, policy)
-    done, _ = go_back(attempt, steps=2, to=None)
+    context = GuardContext(place.database, place.folder.path, policy)
+    done, _ = go_back(context, steps=2, to=None)
     assert [step.tag for step in done.steps] == ["0002_c", "0001_b"]
 
 

@@ -14,7 +14,7 @@ from local_mcp_gateway.errors import (
     VerificationFailed,
 )
 from local_mcp_gateway.guard import guarded
-from local_mcp_gateway.guard.attempt import Attempt
+from local_mcp_gateway.guard.context import GuardContext
 from local_mcp_gateway.guard.down import go_back
 from tests.harness import Place
 
@@ -25,7 +25,7 @@ def migrate(place: Place) -> None:
 
 
 def back(place: Place, *, steps: int | None = None, to: str | None = None) -> list[str]:
-    done, _ = go_back(Attempt(place.database, place.folder.path), steps=steps, to=to)
+    done, _ = go_back(GuardContext(place.database, place.folder.path), steps=steps, to=to)
     return [step.tag for step in done.steps]
 
 
@@ -143,7 +143,7 @@ def test_files_of_drizzle_1_are_called_as_they_stand_in_the_folder(place: Place)
             pass
 
     def take_back() -> None:
-        go_back(Attempt(place.database, folder), steps=1, to=None)
+        go_back(GuardContext(place.database, folder), steps=1, to=None)
 
     write("20240101000000_a", "CREATE TABLE a(x);")
     write("20240103000000_b", "CREATE TABLE b(x);")

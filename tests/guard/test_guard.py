@@ -26,7 +26,7 @@ from local_mcp_gateway.errors import (
     VerificationFailed,
 )
 from local_mcp_gateway.guard import GuardPolicy, GuardReport, guarded
-from local_mcp_gateway.guard.hot_apply import hot_apply
+from local_mcp_gateway.guard.guard import hot_apply
 from tests.harness import Place
 
 

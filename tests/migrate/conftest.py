@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.database.connect import open_scratch
+from local_mcp_gateway.database.connections import open_scratch
 from tests.migrate.workshop import Workshop
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_mcp_gateway.database.connect import open_scratch
+from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.errors import GatewayError, MigrationFailed, VerificationFailed
 from tests.migrate.test_against_sqlite import migration, with_engine
 from tests.migrate.workshop import Workshop

@@ -9,7 +9,7 @@ from contextlib import closing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_mcp_gateway.database.connect import open_scratch
+from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.errors import GatewayError, VerificationFailed
 from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.folder import Migration

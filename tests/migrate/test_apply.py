@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.database.connect import open_migration
+from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.errors import (
     DiskProblem,
     ForbiddenStatement,
@@ -318,7 +318,7 @@ def test_a_stop_is_seen_inside_a_long_statement(shop: Workshop) -> None:
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from local_mcp_gateway.database.connect import open_migration
+from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.folder import read_folder

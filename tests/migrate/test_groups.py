@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from local_mcp_gateway.database.connect import open_migration, set_foreign_keys
+from local_mcp_gateway.database.connections import open_migration, set_foreign_keys
 from local_mcp_gateway.errors import ConfigProblem, ForbiddenStatement
 from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.functions import load_functions, register

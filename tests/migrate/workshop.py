@@ -6,7 +6,7 @@ import json
 import sqlite3
 from pathlib import Path
 
-from local_mcp_gateway.database.connect import open_migration
+from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.migrate.apply import Step, apply_pending
 from local_mcp_gateway.migrate.folder import Folder, read_folder
 from local_mcp_gateway.migrate.ledger import read_ledger

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.database.pool import ConnectionPool
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
@@ -24,7 +24,7 @@ def create_database(path: Path) -> Path:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
+async def database(tmp_path: Path) -> AsyncIterator[ConnectionPool]:
     """Yield an open, empty database."""
-    async with Database.open(create_database(tmp_path / "gateway.db")) as database:
+    async with ConnectionPool.open(create_database(tmp_path / "gateway.db")) as database:
         yield database

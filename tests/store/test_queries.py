@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.store import memory, queries
 from local_mcp_gateway.store.model import (
@@ -28,7 +28,7 @@ NOTES = ServerDefinition(
 )
 
 
-async def test_a_server_comes_back_as_it_was_stored(database: Database) -> None:
+async def test_a_server_comes_back_as_it_was_stored(database: ConnectionPool) -> None:
     stored = await queries.add_server(database, TIME)
     assert stored.id
     assert (stored.command, stored.args, stored.env, stored.cwd) == (
@@ -39,7 +39,7 @@ async def test_a_server_comes_back_as_it_was_stored(database: Database) -> None:
     )
 
 
-async def test_a_second_server_of_one_name_is_refused(database: Database) -> None:
+async def test_a_second_server_of_one_name_is_refused(database: ConnectionPool) -> None:
     await queries.add_server(database, TIME)
     with pytest.raises(UsageProblem, match="already"):
         await queries.add_server(database, TIME)
@@ -55,14 +55,14 @@ async def test_a_second_server_of_one_name_is_refused(database: Database) -> Non
     ],
 )
 async def test_a_server_that_cannot_work_is_not_stored(
-    database: Database, server: ServerDefinition
+    database: ConnectionPool, server: ServerDefinition
 ) -> None:
     with pytest.raises(UsageProblem):
         await queries.add_server(database, server)
 
 
 async def test_a_profile_keeps_the_order_and_the_active_flags_of_its_servers(
-    database: Database,
+    database: ConnectionPool,
 ) -> None:
     await queries.add_server(database, TIME)
     await queries.add_server(database, NOTES)
@@ -79,14 +79,16 @@ async def test_a_profile_keeps_the_order_and_the_active_flags_of_its_servers(
 
 
 async def test_a_profile_that_names_an_unknown_server_is_not_stored_at_all(
-    database: Database,
+    database: ConnectionPool,
 ) -> None:
     with pytest.raises(UsageProblem, match="no server 'ghost'"):
         await queries.add_profile(database, ProfileDefinition("x", members=(Member("ghost"),)))
     assert await queries.list_profiles(database) == ()
 
 
-async def test_tool_settings_go_with_the_server_that_they_are_about(database: Database) -> None:
+async def test_tool_settings_go_with_the_server_that_they_are_about(
+    database: ConnectionPool,
+) -> None:
     await queries.add_server(database, TIME)
     await queries.add_profile(database, ProfileDefinition("work", members=(Member("time"),)))
     setting = ToolSetting("time", "now", enabled=False, name="clock", description="What time is it")
@@ -96,14 +98,14 @@ async def test_tool_settings_go_with_the_server_that_they_are_about(database: Da
     assert (await queries.get_profile(database, "work")).tools == ()
 
 
-async def test_removing_what_is_not_there_says_so(database: Database) -> None:
+async def test_removing_what_is_not_there_says_so(database: ConnectionPool) -> None:
     with pytest.raises(UsageProblem, match="no server 'x'"):
         await queries.remove_server(database, "x")
     with pytest.raises(UsageProblem, match="no profile 'x'"):
         await queries.remove_profile(database, "x")
 
 
-async def test_the_newest_catalog_of_a_server_is_remembered(database: Database) -> None:
+async def test_the_newest_catalog_of_a_server_is_remembered(database: ConnectionPool) -> None:
     server = await queries.add_server(database, NOTES)
     for body in ("[1]", "[2]"):
         entry = CatalogEntry(server.id, CatalogKind.TOOLS, body, "h" + body)
@@ -113,7 +115,7 @@ async def test_the_newest_catalog_of_a_server_is_remembered(database: Database) 
     assert known.fetched_at > 0
 
 
-async def test_the_call_log_keeps_the_newest(database: Database) -> None:
+async def test_the_call_log_keeps_the_newest(database: ConnectionPool) -> None:
     calls = [CallRecord(i, "p", "s", "tools/call", f"t{i}", "ok", None, 5, 1, 2) for i in range(10)]
     await memory.save_calls(database, calls, keep=3)
     assert [call.target for call in await memory.list_calls(database, limit=9)] == [
@@ -123,14 +125,14 @@ async def test_the_call_log_keeps_the_newest(database: Database) -> None:
     ]
 
 
-async def test_a_setting_is_replaced(database: Database) -> None:
+async def test_a_setting_is_replaced(database: ConnectionPool) -> None:
     assert await memory.get_setting(database, "demo") is None
     await memory.set_setting(database, "demo", "1")
     await memory.set_setting(database, "demo", "2")
     assert await memory.get_setting(database, "demo") == "2"
 
 
-async def test_a_profile_that_is_removed_leaves_no_names_behind(database: Database) -> None:
+async def test_a_profile_that_is_removed_leaves_no_names_behind(database: ConnectionPool) -> None:
     await queries.add_profile(database, ProfileDefinition("other"))
     kept = await queries.get_profile(database, "other")
     gone = await queries.add_profile(database, ProfileDefinition("gone"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.backup.durable import named_failures
 from local_mcp_gateway.backup.rows import columns, key, quoted, same, tables
-from local_mcp_gateway.database.connect import open_scratch, set_foreign_keys, uri
+from local_mcp_gateway.database.connections import open_scratch, set_foreign_keys, uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator

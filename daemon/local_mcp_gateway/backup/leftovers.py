@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import names
 from local_mcp_gateway.backup.durable import flush, named_failures
-from local_mcp_gateway.database.connect import begin_immediate, open_migration
+from local_mcp_gateway.database.connections import begin_immediate, open_migration
 from local_mcp_gateway.errors import GatewayError
 
 if TYPE_CHECKING:

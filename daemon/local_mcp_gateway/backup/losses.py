@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup.durable import named_failures
 from local_mcp_gateway.backup.rows import columns, key, quoted, same, shared, tables
-from local_mcp_gateway.database.connect import reading, uri
+from local_mcp_gateway.database.connections import reading, uri
 
 if TYPE_CHECKING:
     import sqlite3

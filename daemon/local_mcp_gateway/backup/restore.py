@@ -14,7 +14,7 @@ from local_mcp_gateway.backup.durable import copy_bytes, named_failures, tempora
 from local_mcp_gateway.backup.room import MARGIN_BYTES, require_free
 from local_mcp_gateway.backup.swap import prune_asides, swap
 from local_mcp_gateway.backup.verify import checked_hash, first_problem, open_immutable
-from local_mcp_gateway.database.pages import COMPARED_BYTES, pages
+from local_mcp_gateway.database.integrity import COMPARED_BYTES, pages
 from local_mcp_gateway.errors import BackupDamaged, BackupForeign, DiskProblem
 
 if TYPE_CHECKING:

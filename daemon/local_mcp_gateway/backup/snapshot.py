@@ -13,15 +13,11 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import names
-from local_mcp_gateway.backup.durable import (
-    make_folder,
-    named_failures,
-    temporary_file,
-)
+from local_mcp_gateway.backup.durable import make_folder, named_failures, temporary_file
 from local_mcp_gateway.backup.manifest import Backup, publish
 from local_mcp_gateway.backup.room import require_room
 from local_mcp_gateway.backup.verify import checked_hash
-from local_mcp_gateway.database.connect import open_checked, open_reader, uri
+from local_mcp_gateway.database.connections import open_checked, open_reader, uri
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, Interrupted
 
 if TYPE_CHECKING:

@@ -16,14 +16,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from local_mcp_gateway.backup import names
-from local_mcp_gateway.backup.durable import (
-    PRIVATE_FILE,
-    copy_bytes,
-    flush,
-    named_failures,
-    remove,
-)
-from local_mcp_gateway.database.connect import begin_immediate
+from local_mcp_gateway.backup.durable import PRIVATE_FILE, copy_bytes, flush, named_failures, remove
+from local_mcp_gateway.database.connections import begin_immediate
 from local_mcp_gateway.errors import Damaged, DatabaseBusy
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from local_mcp_gateway.errors import DatabasePathProblem, Exit, GatewayError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.guard.context import GuardContext
 
 
 @click.command()
@@ -79,8 +79,8 @@ def adopt(
 
 def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) -> bool:
     """Tell whether there is something to mend in it: a folder is taken over while a gateway serves."""
-    from local_mcp_gateway.database.connect import reading
-    from local_mcp_gateway.guard import mend
+    from local_mcp_gateway.database.connections import reading
+    from local_mcp_gateway.guard import repair
 
     if not _has_content(invocation):
         if form is None:
@@ -92,22 +92,22 @@ def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) 
     if form is None or trust:
         return True
     with reading(invocation.database) as reader:
-        return not mend.has_ledger(reader)
+        return not repair.has_ledger(reader)
 
 
 def _take_over(
     invocation: Invocation, *, trust: bool, yes: bool, timeout_s: float
 ) -> tuple[str, tuple[str, ...]]:
     """Mend the ledger; return what was done, as a word, and the tags."""
-    from local_mcp_gateway.guard import mend
+    from local_mcp_gateway.guard import repair
 
     def confirm(told: Sequence[str]) -> None:
         confirm_by_name(invocation.database.name, told, yes=yes)
 
-    with _attempt(invocation) as attempt, mend.held(attempt, timeout_s) as live:
+    with _context(invocation) as context, repair.write_transaction(context, timeout_s) as live:
         if trust:
-            return "trusted", mend.trust_files(attempt, live, confirm)
-        return "adopted", mend.adopt_database(attempt, live, confirm)
+            return "trusted", repair.trust_files(context, live, confirm)
+        return "adopted", repair.adopt_database(context, live, confirm)
 
 
 @click.command()
@@ -120,16 +120,16 @@ def repair(
     invocation: Invocation, *, tag: str, yes: bool, lock_timeout: float, as_json: bool
 ) -> int:
     """Accept the edit of an applied migration, after showing what changed; recorded in the history."""
-    from local_mcp_gateway.guard import mend
+    from local_mcp_gateway.guard import repair
     from local_mcp_gateway.migrate.history import last_text
 
     if not _has_content(invocation):
         raise DatabasePathProblem(f"There is no database at {invocation.database}.")
-    with _attempt(invocation) as attempt, mend.held(attempt, lock_timeout) as live:
-        entry = mend.find_edited(attempt, live, tag)
+    with _context(invocation) as context, repair.write_transaction(context, lock_timeout) as live:
+        entry = repair.find_edited(context, live, tag)
         difference = _difference(tag, last_text(live, entry.row.hash), entry.migration.sql)
         confirm_by_name(invocation.database.name, difference, yes=yes)
-        mend.accept_edited(attempt, live, entry)
+        repair.accept_edited(context, live, entry)
     if as_json:
         render.print_json(
             {"tag": tag, "previous_hash": entry.row.hash, "hash": entry.migration.hash}
@@ -145,7 +145,7 @@ def repair(
 @click.pass_obj
 def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> int:
     """Give pending migrations with a taken number, or an early date, a place at the end."""
-    from local_mcp_gateway.guard import mend
+    from local_mcp_gateway.guard import repair
     from local_mcp_gateway.migrate.folder import read_folder
     from local_mcp_gateway.migrate.renumber import carry_out, plan_renumber
     from local_mcp_gateway.migrate.resolve import resolve
@@ -153,8 +153,11 @@ def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> i
     folder = read_folder(invocation.migrations)
     now_ms = int(time.time() * 1000)
     if _has_content(invocation):
-        with _attempt(invocation) as attempt, mend.held(attempt, lock_timeout) as live:
-            moves = plan_renumber(folder, mend.resolution(attempt, live), now_ms=now_ms)
+        with (
+            _context(invocation) as context,
+            repair.write_transaction(context, lock_timeout) as live,
+        ):
+            moves = plan_renumber(folder, repair.resolution(context, live), now_ms=now_ms)
             carry_out(folder.path, moves)
     else:
         moves = plan_renumber(folder, resolve(folder, ()), now_ms=now_ms)
@@ -170,12 +173,12 @@ def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> i
 
 
 @contextmanager
-def _attempt(invocation: Invocation) -> Iterator[Attempt]:
-    from local_mcp_gateway.guard.attempt import Attempt
+def _context(invocation: Invocation) -> Iterator[GuardContext]:
+    from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.service.policy import guard_policy
 
     with stop_on_signals() as stop:
-        yield Attempt(
+        yield GuardContext(
             invocation.database,
             invocation.migrations,
             guard_policy(invocation.settings),

@@ -35,7 +35,7 @@ def create(invocation: Invocation, *, as_json: bool) -> int:
     """
     from local_mcp_gateway import __version__
     from local_mcp_gateway.cli.progress import progress_bar
-    from local_mcp_gateway.guard.backup import back_up_now
+    from local_mcp_gateway.guard.restore import back_up_now
 
     with stop_on_signals() as stop, progress_bar() as progress:
         made = back_up_now(

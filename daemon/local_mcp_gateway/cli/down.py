@@ -38,8 +38,8 @@ def down(
     Runs each migration's `.down.sql`, or the text of it that was kept when the migration was applied;
     afterwards the schema is what it was before. What would be lost is shown before you are asked.
     """
-    from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.down import go_back, look_back
+    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.guard.down import go_back, plan_down
     from local_mcp_gateway.service.policy import guard_policy
 
     if to is not None and steps is not None:
@@ -49,15 +49,15 @@ def down(
     refuse_while_held(invocation.database, lock_timeout)
     policy = guard_policy(invocation.settings)
     with stop_on_signals() as stop, progress_bar() as progress:
-        attempt = Attempt(
+        context = GuardContext(
             invocation.database, invocation.migrations, policy, invocation.emitter(), progress, stop
         )
-        plan = look_back(attempt, steps=steps, to=to)
+        plan = plan_down(context, steps=steps, to=to)
         told = [f"{way.applied.tag} will be taken back." for way in plan.ways]
         told += [hazard.message for hazard in plan.hazards]
         if plan.ways:
             confirm_by_name(invocation.database.name, told, yes=yes)
-        done, backup = go_back(attempt, steps=steps, to=to, lock_timeout_s=lock_timeout)
+        done, backup = go_back(context, steps=steps, to=to, lock_timeout_s=lock_timeout)
     if as_json:
         render.print_json(
             {

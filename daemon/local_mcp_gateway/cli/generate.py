@@ -195,7 +195,7 @@ def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], 
 
 def _weighed(invocation: Invocation, made: Draft) -> Draft:
     """Say what a rebuild costs on the database at hand, if there is one."""
-    from local_mcp_gateway.database.connect import reading  # noqa: PLC0415
+    from local_mcp_gateway.database.connections import reading  # noqa: PLC0415
     from local_mcp_gateway.schema.weight import weigh  # noqa: PLC0415
 
     database = invocation.database

@@ -88,9 +88,9 @@ def _show(report: GuardReport, *, as_json: bool) -> None:
 def _dry_run(
     invocation: Invocation, *, to: str | None, allow_out_of_order: bool, as_json: bool
 ) -> int:
-    from local_mcp_gateway.guard.status import look  # noqa: PLC0415
+    from local_mcp_gateway.guard.status import get_status  # noqa: PLC0415
 
-    seen = look(
+    seen = get_status(
         invocation.database, invocation.migrations, allow_out_of_order=allow_out_of_order, to=to
     )
     if seen.state == "damaged":

@@ -14,7 +14,7 @@ from local_mcp_gateway.errors import Exit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from local_mcp_gateway.guard.trial import TableRows, Trial
+    from local_mcp_gateway.guard.rehearse import DryRun, TableRows
 
 
 @click.command()
@@ -34,42 +34,42 @@ def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> i
     true and the free room that the real run takes. Exit 5 if it would fail. Takes no lock.
     """
     from local_mcp_gateway.cli.progress import progress_bar
-    from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.trial import try_on_copy
+    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.guard.rehearse import dry_run_on_copy
     from local_mcp_gateway.service.policy import guard_policy
 
     with stop_on_signals() as stop, progress_bar() as progress:
-        attempt = Attempt(
+        context = GuardContext(
             invocation.database,
             invocation.migrations,
             guard_policy(invocation.settings),
             progress=progress,
             stop=stop,
         )
-        trial = try_on_copy(attempt, source.absolute() if source else invocation.database)
+        dry_run = dry_run_on_copy(context, source.absolute() if source else invocation.database)
     if as_json:
-        render.print_json(as_object(trial))
+        render.print_json(as_object(dry_run))
     else:
-        _show(trial)
+        _show(dry_run)
     return Exit.OK
 
 
-def as_object(trial: Trial) -> dict[str, object]:
+def as_object(dry_run: DryRun) -> dict[str, object]:
     """Return what `--json` prints."""
-    steps = trial.rehearsal.steps if trial.rehearsal else ()
-    hazards = trial.rehearsal.hazards if trial.rehearsal else ()
+    steps = dry_run.rehearsal.steps if dry_run.rehearsal else ()
+    hazards = dry_run.rehearsal.hazards if dry_run.rehearsal else ()
     return {
-        "source": str(trial.source),
+        "source": str(dry_run.source),
         "migrations": [
             {
                 "tag": s.tag,
                 "statements": s.statements,
                 "duration_ms": round(s.duration_ms, 3),
-                "tables": _rows(trial.changed.get(s.tag, ())),
+                "tables": _rows(dry_run.changed.get(s.tag, ())),
             }
             for s in steps
         ],
-        "tables": _rows(trial.tables),
+        "tables": _rows(dry_run.tables),
         "hazards": [
             {
                 "tag": found.tag,
@@ -79,10 +79,10 @@ def as_object(trial: Trial) -> dict[str, object]:
             }
             for found in hazards
         ],
-        "duration_ms": round(trial.rehearsal.duration_ms, 3) if trial.rehearsal else 0.0,
-        "bytes_before": trial.bytes_before,
-        "bytes_after": trial.bytes_after,
-        "bytes_needed": trial.bytes_needed,
+        "duration_ms": round(dry_run.rehearsal.duration_ms, 3) if dry_run.rehearsal else 0.0,
+        "bytes_before": dry_run.bytes_before,
+        "bytes_after": dry_run.bytes_after,
+        "bytes_needed": dry_run.bytes_needed,
     }
 
 
@@ -98,19 +98,20 @@ def _in_words(rows: TableRows) -> str:
     return f"{rows.table}: {rows.before} → {render.count(rows.after, 'row')}"
 
 
-def _show(trial: Trial) -> None:
-    if trial.rehearsal is None:
+def _show(dry_run: DryRun) -> None:
+    if dry_run.rehearsal is None:
         click.echo("Nothing pending.")
         return
-    for step in trial.rehearsal.steps:
-        rows = "".join(f"  {_in_words(t)}" for t in trial.changed.get(step.tag, ()))
+    for step in dry_run.rehearsal.steps:
+        rows = "".join(f"  {_in_words(t)}" for t in dry_run.changed.get(step.tag, ()))
         click.echo(f"fine     {step.tag}  {render.duration(step.duration_ms)}{rows}")
-    for found in trial.rehearsal.hazards:
+    for found in dry_run.rehearsal.hazards:
         click.secho(f"hazard   {found.tag}: {found.hazard.message}", fg="yellow")
     render.print_table(
-        ("TABLE", "ROWS BEFORE", "ROWS AFTER"), [(t.table, t.before, t.after) for t in trial.tables]
+        ("TABLE", "ROWS BEFORE", "ROWS AFTER"),
+        [(t.table, t.before, t.after) for t in dry_run.tables],
     )
     click.echo(
-        f"{render.size(trial.bytes_before)} before, {render.size(trial.bytes_after)} after; the real "
-        f"run needs {render.size(trial.bytes_needed)} free. {trial.source} was only read."
+        f"{render.size(dry_run.bytes_before)} before, {render.size(dry_run.bytes_after)} after; the real "
+        f"run needs {render.size(dry_run.bytes_needed)} free. {dry_run.source} was only read."
     )

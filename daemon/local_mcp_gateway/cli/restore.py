@@ -46,8 +46,7 @@ def restore(
     it can be restored too. What was written since the backup is shown before you are asked.
     """
     from local_mcp_gateway import __version__
-    from local_mcp_gateway.guard.replaced import find_to_restore
-    from local_mcp_gateway.guard.restore import restore_guarded
+    from local_mcp_gateway.guard.restore import find_to_restore, restore_guarded
 
     settings = invocation.settings
     backup = find_to_restore(invocation.database, name, settings.backup_folder)
@@ -79,7 +78,7 @@ def _losses(database: Path, backup: Backup) -> Iterator[str]:
     """Say what is in the database now and would not be after the restore."""
     from local_mcp_gateway.backup.losses import losses
     from local_mcp_gateway.backup.manifest import is_of
-    from local_mcp_gateway.database.connect import reading
+    from local_mcp_gateway.database.connections import reading
     from local_mcp_gateway.errors import GatewayError, Interrupted
     from local_mcp_gateway.migrate.ledger import GUARD_TABLES, read_ledger
 
@@ -182,13 +181,13 @@ def seed(
     nothing.
     """
     from local_mcp_gateway.cli.progress import progress_bar
-    from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.seed import seed_guarded
+    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.guard.reset import seed_guarded
     from local_mcp_gateway.service.policy import guard_policy
 
     chosen = files or (demo_seed(),)
     with stop_on_signals() as stop, progress_bar() as progress:
-        attempt = Attempt(
+        context = GuardContext(
             invocation.database,
             invocation.migrations,
             guard_policy(invocation.settings),
@@ -196,7 +195,7 @@ def seed(
             progress,
             stop,
         )
-        backup = seed_guarded(attempt, chosen, lock_timeout_s=lock_timeout)
+        backup = seed_guarded(context, chosen, lock_timeout_s=lock_timeout)
     if as_json:
         render.print_json({"seeded": [str(file) for file in chosen], "backup": backup.name})
     else:

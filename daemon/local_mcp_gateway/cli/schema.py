@@ -102,13 +102,13 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
     Journal and files, numbers used twice, snapshots, ways back, hazards, hashes, drift and the full
     integrity check. Exit 0 fine, 3 something differs, 6 damaged, 8 refused.
     """
-    from local_mcp_gateway.guard.status import look  # noqa: PLC0415  --help does not pay for it
+    from local_mcp_gateway.guard.status import get_status  # noqa: PLC0415  --help does not pay for it
     from local_mcp_gateway.migrate.check import check_folder  # noqa: PLC0415
     from local_mcp_gateway.migrate.folder import read_folder  # noqa: PLC0415
 
     found = check_folder(read_folder(invocation.migrations), prepare=prepare(invocation))
     functions = invocation.settings.migrations.functions
-    seen = look(invocation.database, invocation.migrations, functions=functions)
+    seen = get_status(invocation.database, invocation.migrations, functions=functions)
     known = {(problem.code, problem.tag) for problem in found.problems}
     problems = [
         *found.problems,
@@ -157,7 +157,7 @@ def _weighed(
     invocation: Invocation, hazards: Sequence[tuple[str, Hazard]], pending: Collection[str]
 ) -> list[tuple[str, Hazard]]:
     """Say what the rebuilds of pending migrations cost on this database; nothing is lost in a new one."""
-    from local_mcp_gateway.database.connect import reading  # noqa: PLC0415
+    from local_mcp_gateway.database.connections import reading  # noqa: PLC0415
     from local_mcp_gateway.schema.weight import weigh  # noqa: PLC0415
 
     if not pending:
@@ -171,7 +171,7 @@ def _weighed(
 
 def _damage(invocation: Invocation) -> Problem | None:
     """Run SQLite's full integrity check; a database that is not there yet is whole."""
-    from local_mcp_gateway.database.connect import reading  # noqa: PLC0415
+    from local_mcp_gateway.database.connections import reading  # noqa: PLC0415
     from local_mcp_gateway.database.integrity import full_check  # noqa: PLC0415
 
     database = invocation.database

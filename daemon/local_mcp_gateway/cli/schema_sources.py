@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.database.connect import Connection
+    from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.schema import Schema
 
 DEFAULT_SCHEMA = "local_mcp_gateway.store.tables"
@@ -116,7 +116,7 @@ def _snapshot(path: Path) -> Schema:
 
 
 def _database(path: Path) -> Schema:
-    from local_mcp_gateway.database.connect import reading  # noqa: PLC0415
+    from local_mcp_gateway.database.connections import reading  # noqa: PLC0415
     from local_mcp_gateway.schema import Schema, inspect  # noqa: PLC0415
 
     if not path.exists() or path.stat().st_size == 0:

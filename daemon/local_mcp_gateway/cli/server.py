@@ -11,13 +11,7 @@ import click
 
 from local_mcp_gateway.cli import render
 from local_mcp_gateway.cli.approve import approve, show_change
-from local_mcp_gateway.cli.asking import (
-    answer_to,
-    as_json_option,
-    complete_pairs,
-    confirm,
-    pairs,
-)
+from local_mcp_gateway.cli.asking import answer_to, as_json_option, complete_pairs, confirm, pairs
 from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     """
     from local_mcp_gateway.backup import list_backups  # noqa: PLC0415  --help does not pay for it
     from local_mcp_gateway.database.lock import read_holder  # noqa: PLC0415
-    from local_mcp_gateway.guard.status import look  # noqa: PLC0415
+    from local_mcp_gateway.guard.status import get_status  # noqa: PLC0415
 
     functions = invocation.settings.migrations.functions
-    seen = look(invocation.database, invocation.migrations, functions=functions)
+    seen = get_status(invocation.database, invocation.migrations, functions=functions)
     backups = list_backups(invocation.database, invocation.settings.backup_folder)
     holder = read_holder(invocation.database)
     if as_json:

@@ -13,16 +13,17 @@ import stat as file_kind
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from local_mcp_gateway.database.connect import open_checked, uri
-from local_mcp_gateway.database.faults import explained
+from local_mcp_gateway.database.connections import open_checked, uri
+from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.database.lock import MAGIC, stamp, stopped_before
 from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
     import threading
+
 
 _HEADER_BYTES = 100
 _OPS_BETWEEN_LOOKS = 20_000
@@ -73,7 +74,7 @@ def probe(
                 f"{database} is damaged: it is {size} bytes long, its header says {pages * page_size}."
             )
         return Probe("clean", size, pages, counter, _since(begun))
-    with explained(database):
+    with translated_errors(database):
         connection = open_checked(f"{uri(database)}?mode=rw")
         try:
             complete = quick_check(
@@ -127,7 +128,7 @@ def _run_check(
 
     connection.set_progress_handler(look, _OPS_BETWEEN_LOOKS)
     try:
-        with explained(database):
+        with translated_errors(database):
             damage = findings(connection, pragma)
     except Exception as error:
         cause = error.__cause__
@@ -206,3 +207,39 @@ def _header(database: Path) -> tuple[bytes, int]:
 
 def _since(begun: float) -> float:
     return (time.perf_counter() - begun) * 1000
+
+
+COMPARED_BYTES = 16 << 20
+"""Up to this size it is worth it: some 10 ms, and memory for it twice."""
+_HEADER_BYTES = 100
+_BETWEEN_COUNTERS = (slice(0, 18), slice(20, 24), slice(28, 92))
+"""Of the header: not the bytes that say how and when the file was written (journal mode, change counter,
+valid-for, SQLite's version). COMMIT itself changes those."""
+
+
+class Pages(NamedTuple):
+    """What a connection sees, uncommitted changes included."""
+
+    content: bytes
+    version: int
+    """Changes when another connection has written (`PRAGMA data_version`)."""
+
+    def agree(self, other: Pages) -> bool:
+        """Tell whether both connections saw the same pages, without copying them once more."""
+        return (
+            len(self.content) == len(other.content)
+            and self.content.endswith(memoryview(other.content)[_HEADER_BYTES:])
+            and all(self.content[part] == other.content[part] for part in _BETWEEN_COUNTERS)
+        )
+
+
+def pages(connection: sqlite3.Connection) -> Pages | None:
+    """Read every page through the connection's own cache; None where COMMIT may move pages.
+
+    Needs memory of the database's size.
+    """
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
+        return None
+    content = connection.serialize()
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return Pages(content, version)

@@ -28,7 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from local_mcp_gateway.database.faults import explained
+from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld, NotADatabase
 from local_mcp_gateway.frozen import frozen
 
@@ -83,7 +83,7 @@ class DatabaseLock:
         try:
             self._acquire()
             before = _read(self._descriptor).get("stopped")
-            with explained(self.path):
+            with translated_errors(self.path):
                 _write(self._descriptor, {"holder": asdict(_myself()), "stopped_before": before})
         except BaseException:
             os.close(self._descriptor)

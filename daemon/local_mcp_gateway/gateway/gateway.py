@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from local_mcp_gateway.database.serving import Error
+from local_mcp_gateway.database.pool import Error
 from local_mcp_gateway.gateway.catalog import names
 from local_mcp_gateway.gateway.catalog.union import LISTS, body_of, hash_of, items_of
 from local_mcp_gateway.gateway.faces.application import Application, Faces
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import aiohttp
     from opentelemetry.trace import Tracer
 
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.gateway.catalog.names import Names
     from local_mcp_gateway.gateway.catalog.shelf import Lists
     from local_mcp_gateway.gateway.options import GatewayOptions
@@ -57,7 +57,7 @@ class Gateway:
 
     def __init__(
         self,
-        database: Database,
+        database: ConnectionPool,
         options: GatewayOptions,
         emit: Emit,
         tracer: Tracer | None,
@@ -86,7 +86,7 @@ class Gateway:
     @asynccontextmanager
     async def open(
         cls,
-        database: Database,
+        database: ConnectionPool,
         options: GatewayOptions,
         emit: Emit = ignore,
         tracer: Tracer | None = None,

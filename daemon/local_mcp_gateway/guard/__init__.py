@@ -8,8 +8,7 @@ with guarded("app.db", "migrations") as report:
 ```
 """
 
+from local_mcp_gateway.guard.context import GuardPolicy, GuardReport, Phases
 from local_mcp_gateway.guard.guard import guarded
-from local_mcp_gateway.guard.policy import GuardPolicy
-from local_mcp_gateway.guard.report import GuardReport, Phases
 
 __all__ = ["GuardPolicy", "GuardReport", "Phases", "guarded"]

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import create_backup, list_backups, require_room, scratch_copy, sweep
 from local_mcp_gateway.backup.losses import losses
-from local_mcp_gateway.database.connect import (
+from local_mcp_gateway.database.connections import (
     begin_immediate,
     open_migration,
     open_scratch,
     reading,
 )
-from local_mcp_gateway.database.faults import explained
+from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.errors import (
@@ -32,10 +32,10 @@ from local_mcp_gateway.errors import (
     UsageProblem,
     VerificationFailed,
 )
-from local_mcp_gateway.guard.drift import find_drift
-from local_mcp_gateway.guard.hold import commit, settle
-from local_mcp_gateway.guard.values import Done
-from local_mcp_gateway.migrate.down import WayBack, plan_down, revert, ways_back
+from local_mcp_gateway.guard.context import BatchResult
+from local_mcp_gateway.guard.plan import find_drift
+from local_mcp_gateway.guard.transaction import commit, fsync_and_verify
+from local_mcp_gateway.migrate.down import WayBack, revert, select_chain, ways_back
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.history import applied_downs
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES, ensure_ledger, read_ledger
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.database.connect import Connection
-    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
     from local_mcp_gateway.schema import Schema
@@ -77,16 +77,16 @@ class DownPlan:
     hazards: tuple[Hazard, ...]
 
 
-def plan_way_back(
-    attempt: Attempt, connection: Connection, *, steps: int | None, to: str | None
+def plan_down_on(
+    context: GuardContext, connection: Connection, *, steps: int | None, to: str | None
 ) -> DownPlan:
     """Work out the way back; raises HistoryRefused, DriftRefused, NoWayBack or UsageProblem."""
-    resolution = resolve(read_folder(attempt.migrations), read_ledger(connection))
-    return _plan(attempt, connection, resolution, steps=steps, to=to)
+    resolution = resolve(read_folder(context.migrations), read_ledger(connection))
+    return _plan(context, connection, resolution, steps=steps, to=to)
 
 
 def _plan(
-    attempt: Attempt,
+    context: GuardContext,
     connection: Connection,
     resolution: Resolution,
     *,
@@ -96,110 +96,112 @@ def _plan(
     problems = [problem for problem in resolution.problems if problem.code not in _HARMLESS]
     if problems:
         raise HistoryRefused(problems)
-    chain = plan_down(resolution.applied, steps=steps, to=to)
+    chain = select_chain(resolution.applied, steps=steps, to=to)
     ways, missing = ways_back(chain, applied_downs(connection, [entry.tag for entry in chain]))
     if missing:
-        raise _no_way_back(attempt, missing, chain)
+        raise _no_way_back(context, missing, chain)
     found = inspect(connection)
-    drift = find_drift(connection, resolution, attempt.prepare)
-    if drift and attempt.policy.drift != "warn":
+    drift = find_drift(connection, resolution, context.prepare)
+    if drift and context.policy.drift != "warn":
         raise DriftRefused(
-            f"The schema of {attempt.database} was changed outside of its migrations: {drift[0]}.",
+            f"The schema of {context.database} was changed outside of its migrations: {drift[0]}.",
             drift=[str(difference) for difference in drift],
         )
     remaining = resolution.applied[: len(resolution.applied) - len(chain)]
     with closing(
-        replay((entry.migration for entry in remaining), prepare=attempt.prepare, past=True)
+        replay((entry.migration for entry in remaining), prepare=context.prepare, past=True)
     ) as memory:
         expected = inspect(memory)
     statements = [statement.text for way in ways for statement in split(way.sql)]
     return DownPlan(resolution, ways, expected, found, hazards_of(statements, found, expected))
 
 
-def look_back(attempt: Attempt, *, steps: int | None, to: str | None) -> DownPlan:
+def plan_down(context: GuardContext, *, steps: int | None, to: str | None) -> DownPlan:
     """Plan the way back without any lock, to show it before it is confirmed."""
-    with reading(attempt.database) as reader:
-        return plan_way_back(attempt, reader, steps=steps, to=to)
+    with reading(context.database) as reader:
+        return plan_down_on(context, reader, steps=steps, to=to)
 
 
 def go_back(
-    attempt: Attempt, *, steps: int | None, to: str | None, lock_timeout_s: float = 0.0
-) -> tuple[Done, Backup | None]:
+    context: GuardContext, *, steps: int | None, to: str | None, lock_timeout_s: float = 0.0
+) -> tuple[BatchResult, Backup | None]:
     """Take migrations back, all or nothing; raises with the database as it was."""
     with (
-        DatabaseLock(attempt.database, timeout_s=lock_timeout_s, stop=attempt.stop) as lock,
-        explained(attempt.database),
+        DatabaseLock(context.database, timeout_s=lock_timeout_s, stop=context.stop) as lock,
+        translated_errors(context.database),
     ):
-        sweep(attempt.database, attempt.backup_folder)
+        sweep(context.database, context.backup_folder)
         if (
-            probe(attempt.database, quick_check_limit_s=attempt.policy.quick_check_limit_s).state
+            probe(context.database, quick_check_limit_s=context.policy.quick_check_limit_s).state
             == "new"
         ):
             raise UsageProblem(
-                f"{attempt.database} has no applied migrations.", hint="See `db status`."
+                f"{context.database} has no applied migrations.", hint="See `db status`."
             )
-        done, backup = _held(attempt, partial(plan_way_back, attempt, steps=steps, to=to))
+        done, backup = _held(context, partial(plan_down_on, context, steps=steps, to=to))
         lock.record_clean_stop()
     return done, backup
 
 
-def go_back_on_copy(attempt: Attempt, history: Resolution, *, steps: int) -> None:
+def go_back_on_copy(context: GuardContext, history: Resolution, *, steps: int) -> None:
     """Take migrations back in `attempt.database`, a copy that may be lost.
 
     For dev mode's rewind, whose folder says something else by now: `history` is what was applied.
     """
-    copy = attempt.database
+    copy = context.database
     with closing(open_scratch(copy)) as scratch:
-        attempt.prepare(scratch)
+        context.prepare(scratch)
         begin_immediate(scratch, copy)
-        _revert(attempt, scratch, _plan(attempt, scratch, history, steps=steps, to=None), None)
+        _revert(context, scratch, _plan(context, scratch, history, steps=steps, to=None), None)
         scratch.execute("COMMIT")
 
 
-def _held(attempt: Attempt, look: Callable[[Connection], DownPlan]) -> tuple[Done, Backup | None]:
-    require_room(attempt.database, attempt.backup_folder)
-    with closing(open_migration(attempt.database)) as live:
-        attempt.prepare(live)
-        begin_immediate(live, attempt.database)
+def _held(
+    context: GuardContext, plan_on: Callable[[Connection], DownPlan]
+) -> tuple[BatchResult, Backup | None]:
+    require_room(context.database, context.backup_folder)
+    with closing(open_migration(context.database)) as live:
+        context.prepare(live)
+        begin_immediate(live, context.database)
         try:
-            plan = look(live)
+            plan = plan_on(live)
             if not plan.ways:
-                return Done((), text_fingerprint(live), ()), None
-            backup = _back_up(attempt, plan, text_fingerprint(live))
+                return BatchResult((), text_fingerprint(live), ()), None
+            backup = _back_up(context, plan, text_fingerprint(live))
             with scratch_copy(backup) as copy, closing(open_scratch(copy)) as scratch:
-                attempt.prepare(scratch)
+                context.prepare(scratch)
                 begin_immediate(scratch, copy)
-                _revert(attempt, scratch, plan, backup)
-            attempt.checkpoint()
-            done = _revert(attempt, live, plan, backup)
-            attempt.checkpoint()
-            commit(attempt, live)
+                _revert(context, scratch, plan, backup)
+            context.checkpoint()
+            done = _revert(context, live, plan, backup)
+            context.checkpoint()
+            commit(context, live)
         finally:
             if live.in_transaction:
                 live.execute("ROLLBACK")
-    settle(attempt, Done((), done.fingerprint, ()), backup)
+    fsync_and_verify(context, BatchResult((), done.fingerprint, ()), backup)
     for step in done.steps:
-        attempt.emit("migration.reverted", **step.as_fields())
+        context.emit("migration.reverted", **step.as_fields())
     return done, backup
 
 
-def _back_up(attempt: Attempt, plan: DownPlan, fingerprint: str) -> Backup:
+def _back_up(context: GuardContext, plan: DownPlan, fingerprint: str) -> Backup:
     newest = plan.ways[0].applied.tag
     return create_backup(
-        attempt.database,
-        folder=attempt.backup_folder,
+        context.database,
+        folder=context.backup_folder,
         before=f"down-{newest}",
         fingerprint=fingerprint,
         applied=[entry.tag for entry in plan.resolution.applied],
-        program_version=attempt.policy.program_version,
-        progress=lambda done, total: attempt.progress("backup", done, total),
-        stop=attempt.stop,
+        program_version=context.policy.program_version,
+        progress=lambda done, total: context.progress("backup", done, total),
+        stop=context.stop,
     )
 
 
 def _revert(
-    attempt: Attempt, connection: Connection, plan: DownPlan, backup: Backup | None
-) -> Done:
+    context: GuardContext, connection: Connection, plan: DownPlan, backup: Backup | None
+) -> BatchResult:
     """Run the ways back and verify them, inside the caller's transaction."""
     before = survey(connection)
     ensure_ledger(connection)
@@ -207,8 +209,8 @@ def _revert(
         connection,
         plan.ways,
         backup=backup.name if backup else None,
-        program_version=attempt.policy.program_version,
-        stop=attempt.stop,
+        program_version=context.policy.program_version,
+        stop=context.stop,
     )
     losses = verify(connection, before, steps)
     now = inspect(connection)
@@ -223,18 +225,18 @@ def _revert(
         )
     found = text_fingerprint(connection)
     seal(connection, found)
-    return Done(steps, found, losses)
+    return BatchResult(steps, found, losses)
 
 
 def _no_way_back(
-    attempt: Attempt, missing: tuple[Migration, ...], chain: tuple[AppliedMigration, ...]
+    context: GuardContext, missing: tuple[Migration, ...], chain: tuple[AppliedMigration, ...]
 ) -> NoWayBack:
     """Name what is missing, and offer the newest backup from before all that is to be taken back."""
     tags = {entry.tag for entry in chain}
     backup = next(
         (
             found
-            for found in list_backups(attempt.database, attempt.backup_folder)
+            for found in list_backups(context.database, context.backup_folder)
             if not tags & set(found.applied)
         ),
         None,
@@ -244,7 +246,7 @@ def _no_way_back(
     if backup is None:
         hint += "; there is no backup from before it."
     else:
-        cost = _cost(attempt, backup)
+        cost = _cost(context, backup)
         hint += f", or restore the backup from before it: `db restore {backup.name}`{cost}."
     return NoWayBack(
         f"{first.tag} has no way back: there is no {first.down_name}, in the folder or in the history.",
@@ -254,11 +256,11 @@ def _no_way_back(
     )
 
 
-def _cost(attempt: Attempt, backup: Backup) -> str:
+def _cost(context: GuardContext, backup: Backup) -> str:
     """Say what a restore would lose, as far as both can be read."""
     try:
         lost = losses(
-            attempt.database, backup.path, ignored=GUARD_TABLES, limit_s=_COMPARISON_LIMIT_S
+            context.database, backup.path, ignored=GUARD_TABLES, limit_s=_COMPARISON_LIMIT_S
         )
     except GatewayError:
         return ""

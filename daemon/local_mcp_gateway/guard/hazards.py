@@ -10,16 +10,15 @@ import re
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import HazardRefused
-from local_mcp_gateway.guard.values import Found
+from local_mcp_gateway.guard.context import HazardFinding
 from local_mcp_gateway.migrate.quotes import refuse_double_quoted
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.migrate.tokens import fold
 
 if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.database.connect import Connection
-    from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.values import Plan, Rehearsal
+    from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.guard.context import GuardContext, Plan, Rehearsal
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.statements import Statement
@@ -40,7 +39,7 @@ class HazardWatch:
     """Looks at the schema before and after each migration of a rehearsal that may lose something."""
 
     def __init__(self, connection: Connection) -> None:
-        self.found: list[Found] = []
+        self.found: list[HazardFinding] = []
         self._connection = connection
         self._migration: Migration | None = None
         self._before: Schema | None = None
@@ -71,7 +70,7 @@ class HazardWatch:
         statements = [statement.text for statement in split(self._migration.sql)]
         self._known = inspect(self._connection)
         hazards = hazards_of(statements, self._before, self._known)
-        self.found += [Found(self._migration.tag, hazard) for hazard in hazards]
+        self.found += [HazardFinding(self._migration.tag, hazard) for hazard in hazards]
         self._before = None
 
     def rows_lost(self, losses: tuple[Loss, ...], steps: tuple[Step, ...]) -> None:
@@ -84,7 +83,7 @@ class HazardWatch:
                 steps[-1].tag,
             )
             message = f"Table {loss.table} goes from {loss.before} rows to {loss.after}."
-            told = Found(tag, Hazard(HazardKind.DELETES_DATA, loss.table, message))
+            told = HazardFinding(tag, Hazard(HazardKind.DELETES_DATA, loss.table, message))
             self.found = [
                 found
                 for found in self.found
@@ -93,10 +92,12 @@ class HazardWatch:
             self.found.append(told)
 
 
-def face_hazards(attempt: Attempt, plan: Plan, rehearsal: Rehearsal, backup: Backup | None) -> None:
+def report_hazards(
+    context: GuardContext, plan: Plan, rehearsal: Rehearsal, backup: Backup | None
+) -> None:
     """Tell each hazard and where the backup is; raise HazardRefused if the policy wants it accepted."""
     for found in rehearsal.hazards:
-        attempt.emit(
+        context.emit(
             "guard.hazard_found",
             tag=found.tag,
             kind=str(found.hazard.kind),
@@ -104,7 +105,7 @@ def face_hazards(attempt: Attempt, plan: Plan, rehearsal: Rehearsal, backup: Bac
             message=found.hazard.message,
             backup=str(backup.path) if backup else None,
         )
-    if attempt.policy.destructive != "refuse":
+    if context.policy.destructive != "refuse":
         return
     from local_mcp_gateway.schema.hazard import DELETING
 

@@ -1,7 +1,11 @@
 """The database that a rewind puts in the old one's place, built and finished beside it.
 
-beginning → the folder, as a start applies it → what was written since, carried over → checked, flushed.
+restore point → the folder, as a start applies it → what was written since, carried over → checked, flushed.
 It is its own rehearsal: nothing of the live file is touched until the one rename.
+
+A restore point is a state of the database before the migrations that are taken back. The downs are tried
+first, since they undo nothing but the migrations; then the newest backup from before; and before the first
+migration of all there was an empty database, so there is always one.
 """
 
 from __future__ import annotations
@@ -9,49 +13,134 @@ from __future__ import annotations
 import os
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import names
+from local_mcp_gateway.backup import list_backups, names
 from local_mcp_gateway.backup.carry import carry_over
-from local_mcp_gateway.backup.durable import flush, make_folder, named_failures, temporary_file
+from local_mcp_gateway.backup.durable import (
+    copy_bytes,
+    flush,
+    make_folder,
+    named_failures,
+    temporary_file,
+)
 from local_mcp_gateway.backup.losses import losses
-from local_mcp_gateway.backup.verify import open_immutable
-from local_mcp_gateway.database.connect import (
+from local_mcp_gateway.backup.snapshot import copy_online
+from local_mcp_gateway.backup.verify import checked_hash, open_immutable
+from local_mcp_gateway.database.connections import (
     begin_immediate,
     open_migration,
     open_scratch,
     reading,
     uri,
 )
-from local_mcp_gateway.database.integrity import full_check, quick_check
-from local_mcp_gateway.database.pages import COMPARED_BYTES, pages
-from local_mcp_gateway.errors import DiskProblem, GatewayError
-from local_mcp_gateway.guard.hazards import face_hazards
-from local_mcp_gateway.guard.hold import THOROUGH_BYTES
-from local_mcp_gateway.guard.pending import apply_pending
-from local_mcp_gateway.guard.read import check, read
+from local_mcp_gateway.database.integrity import COMPARED_BYTES, full_check, pages, quick_check
+from local_mcp_gateway.errors import BackupDamaged, BackupFailed, DiskProblem, GatewayError
+from local_mcp_gateway.guard.context import Phases
+from local_mcp_gateway.guard.down import go_back_on_copy
+from local_mcp_gateway.guard.guard import apply_pending
+from local_mcp_gateway.guard.hazards import report_hazards
+from local_mcp_gateway.guard.plan import check, make_plan
 from local_mcp_gateway.guard.rehearse import rehearse_on
-from local_mcp_gateway.guard.report import Phases
+from local_mcp_gateway.guard.transaction import THOROUGH_BYTES
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.history import continue_history, last_row
 from local_mcp_gateway.migrate.journal import Entry, write_journal
-from local_mcp_gateway.migrate.ledger import GUARD_TABLES, ensure_ledger
+from local_mcp_gateway.migrate.ledger import GUARD_TABLES, ensure_ledger, read_ledger
 from local_mcp_gateway.migrate.replay import replay_on
 from local_mcp_gateway.migrate.seals import seal, sealed_fingerprint, text_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.backup.losses import Loss
-    from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.beginnings import Beginning
+    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.guard.divergence import Divergence
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.folder import Migration
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
+class RestorePoint:
+    """A state from before."""
+
+    by: str
+    make: Callable[[Path, int], bool]
+    """Write it into this empty file, of which one has a descriptor; False where it cannot be had."""
+    led_on: tuple[Migration, ...]
+    """What was applied since, as it was; nothing where that is not known."""
+    fresh: bool = False
+    """It is an empty database."""
+    backup: str | None = None
+    goes_back: bool = True
+    """What happened since is not in its history."""
+
+
+def restore_points(context: GuardContext, divergence: Divergence) -> Iterator[RestorePoint]:
+    """Yield what can be tried."""
+    if divergence.complete:
+        yield RestorePoint(
+            "down",
+            partial(_by_downs, context, divergence),
+            divergence.texts_from(divergence.kept),
+            goes_back=False,
+        )
+    for backup, held in _from_before(context, divergence):
+        by = f"backup {backup.name}"
+        led_on = divergence.texts_from(held)
+        yield RestorePoint(by, partial(_by_backup, backup), led_on, backup=backup.name)
+    yield RestorePoint(
+        "replay on an empty database", _from_nothing, divergence.texts_from(0), fresh=True
+    )
+
+
+def _by_downs(context: GuardContext, divergence: Divergence, path: Path, descriptor: int) -> bool:
+    del descriptor
+    copy_online(context.database, path, None, stop=context.stop)
+    try:
+        on_copy = replace(context, database=path, emit=ignore)
+        go_back_on_copy(on_copy, divergence.history, steps=len(divergence.tags))
+    except GatewayError:
+        return False  # one is missing, or does not lead back
+    return True
+
+
+def _by_backup(backup: Backup, path: Path, descriptor: int) -> bool:
+    try:
+        with named_failures("copy the backup to", path):
+            copy_bytes(backup.path, descriptor)
+            return checked_hash(path, "quick_check") == backup.sha256
+    except (BackupDamaged, BackupFailed):
+        return False  # damaged since: an older one may do
+
+
+def _from_nothing(path: Path, descriptor: int) -> bool:
+    del path, descriptor
+    return True
+
+
+def _from_before(context: GuardContext, divergence: Divergence) -> Iterator[tuple[Backup, int]]:
+    """Yield the backups, newest first, that hold only rows that stay, and how many of them."""
+    kept = [row.hash for row in divergence.rows[: divergence.kept]]
+    for backup in list_backups(context.database, context.backup_folder):
+        try:
+            with (
+                named_failures("read the backup", backup.path),
+                closing(open_immutable(backup.path)) as reader,
+            ):
+                held = [row.hash for row in read_ledger(reader, brief=True)]
+        except GatewayError:
+            continue
+        if held == kept[: len(held)]:
+            yield backup, len(held)
+
+
+@dataclass(frozen=True, slots=True)
+class RewoundDatabase:
     """A finished database that nobody uses yet."""
 
     steps: tuple[Step, ...]
@@ -69,49 +158,49 @@ class _Applied:
     """The schema is what the migrations make."""
 
 
-def rebuild(
-    attempt: Attempt, beginning: Beginning, staged: Path, descriptor: int
-) -> Rebuilt | None:
-    """Build the new database in the empty file `staged`; None where the beginning cannot be had.
+def rewind_database(
+    context: GuardContext, point: RestorePoint, staged: Path, descriptor: int
+) -> RewoundDatabase | None:
+    """Build the new database in the empty file `staged`; None where the restore point cannot be had.
 
     The caller holds the lock, and SQLite's write lock. Raises what applying the folder raises. The
     journal is written last: new files are in it before the database takes its place.
     """
-    if not beginning.make(staged, descriptor):
+    if not point.make(staged, descriptor):
         return None
-    done = _apply_folder(attempt, staged, fresh=beginning.fresh)
-    lost = _lost(attempt, staged)
+    done = _apply_folder(context, staged, fresh=point.fresh)
+    lost = _lost(context, staged)
     if lost:
-        with _as_it_came_to_be(attempt, beginning) as base:
+        with _as_it_came_to_be(context, point) as base:
             carry_over(
-                attempt.database, base, staged, prepare=attempt.prepare, ignored=GUARD_TABLES
+                context.database, base, staged, prepare=context.prepare, ignored=GUARD_TABLES
             )
-        lost = _lost(attempt, staged)
+        lost = _lost(context, staged)
     with named_failures("finish", staged):
-        _finish(attempt, beginning, staged, done)
-    attempt.checkpoint()
+        _finish(context, point, staged, done)
+    context.checkpoint()
     if done.journaled:
-        write_journal(attempt.migrations, done.journaled)
-    return Rebuilt(done.steps, lost)
+        write_journal(context.migrations, done.journaled)
+    return RewoundDatabase(done.steps, lost)
 
 
-def _apply_folder(attempt: Attempt, staged: Path, *, fresh: bool) -> _Applied:
-    on_staged = replace(attempt, database=staged, emit=ignore, phases=Phases())
+def _apply_folder(context: GuardContext, staged: Path, *, fresh: bool) -> _Applied:
+    on_staged = replace(context, database=staged, emit=ignore, phases=Phases())
     since = 0
     journaled: tuple[Entry, ...] = ()
     steps: tuple[Step, ...] = ()
     if fresh:
         # Told by nobody as yet: what a rehearsal refuses may stand on a new database.
-        on_staged = replace(on_staged, emit=_only_hazards(attempt))
+        on_staged = replace(on_staged, emit=_only_hazards(context))
         fresh = check(on_staged)
-        steps = apply_pending(on_staged, read(on_staged, fresh=fresh), fresh=fresh).applied
+        steps = apply_pending(on_staged, make_plan(on_staged, fresh=fresh), fresh=fresh).applied
     else:
         with reading(staged, locked=True) as reader:
             since = last_row(reader)
-        plan = read(on_staged, fresh=False)
+        plan = make_plan(on_staged, fresh=False)
         if plan.pending:
             rehearsal = rehearse_on(on_staged, staged, plan)
-            face_hazards(attempt, plan, rehearsal, None)
+            report_hazards(context, plan, rehearsal, None)
             steps = rehearsal.steps
             new = [migration for migration in plan.pending if migration.tag in plan.new_files]
             journaled = tuple(Entry(n, m.tag, m.when) for n, m in enumerate(new, plan.next_idx))
@@ -120,40 +209,40 @@ def _apply_folder(attempt: Attempt, staged: Path, *, fresh: bool) -> _Applied:
     return _Applied(steps, journaled, since, sealed)
 
 
-def _lost(attempt: Attempt, staged: Path) -> tuple[Loss, ...]:
-    return losses(attempt.database, staged, ignored=GUARD_TABLES, locked=True)
+def _lost(context: GuardContext, staged: Path) -> tuple[Loss, ...]:
+    return losses(context.database, staged, ignored=GUARD_TABLES, locked=True)
 
 
 @contextmanager
-def _as_it_came_to_be(attempt: Attempt, beginning: Beginning) -> Iterator[Path]:
+def _as_it_came_to_be(context: GuardContext, point: RestorePoint) -> Iterator[Path]:
     """Yield the database as the old texts made it, without what anybody wrote: what to compare with."""
-    folder = attempt.backup_folder
-    stem = attempt.database.resolve().stem
+    folder = context.backup_folder
+    stem = context.database.resolve().stem
     base = names.temporary(folder / f"{stem}-base-{os.getpid()}.db")
     with named_failures("write a copy for the comparison into", folder):
         make_folder(folder)
         with temporary_file(base) as descriptor:
-            beginning.make(base, descriptor)
+            point.make(base, descriptor)
             with suppress(GatewayError), closing(open_scratch(base)) as scratch:
-                attempt.prepare(scratch)
-                replay_on(scratch, beginning.led_on, stop=attempt.stop, past=True)
+                context.prepare(scratch)
+                replay_on(scratch, point.led_on, stop=context.stop, past=True)
             yield base
 
 
-def _finish(attempt: Attempt, beginning: Beginning, staged: Path, done: _Applied) -> None:
+def _finish(context: GuardContext, point: RestorePoint, staged: Path, done: _Applied) -> None:
     """Complete the history, and leave the file whole, flushed, and in the old one's journal mode."""
-    with reading(attempt.database, locked=True) as reader:
+    with reading(context.database, locked=True) as reader:
         (mode,) = reader.execute("PRAGMA journal_mode").fetchone()
     with closing(open_migration(staged)) as fresh:
-        fresh.execute("ATTACH ? AS live", (f"{uri(attempt.database)}?mode=ro",))
+        fresh.execute("ATTACH ? AS live", (f"{uri(context.database)}?mode=ro",))
         begin_immediate(fresh, staged)
         ensure_ledger(fresh)
-        if beginning.goes_back:
+        if point.goes_back:
             continue_history(
                 fresh,
                 since=done.since,
-                backup=beginning.backup,
-                program_version=attempt.policy.program_version,
+                backup=point.backup,
+                program_version=context.policy.program_version,
             )
         if done.sealed:
             seal(fresh, text_fingerprint(fresh))
@@ -170,9 +259,9 @@ def _finish(attempt: Attempt, beginning: Beginning, staged: Path, done: _Applied
             raise DiskProblem(f"The new database {staged} does not read back as written.")
 
 
-def _only_hazards(attempt: Attempt) -> Emit:
+def _only_hazards(context: GuardContext) -> Emit:
     def emit(event: str, /, **fields: object) -> None:
         if event == "guard.hazard_found":
-            attempt.emit(event, **fields)
+            context.emit(event, **fields)
 
     return emit

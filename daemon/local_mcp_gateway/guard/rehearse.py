@@ -1,50 +1,65 @@
-"""The rehearsal: the whole pending chain on a copy of the user's own data, before the live file."""
+"""The rehearsal: the whole pending chain on a copy of the user's own data, before the live file.
+
+`db rehearse` runs it by itself, on a copy of any database, with numbers to plan by. A start may leave it out
+where no row can make a statement fail: CREATE TABLE (not AS SELECT), CREATE VIEW, CREATE TRIGGER, and ALTER
+TABLE … ADD COLUMN without a constraint or an expression. None of them reads a row that exists.
+"""
 
 from __future__ import annotations
 
-from contextlib import closing
+import os
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import scratch_copy
-from local_mcp_gateway.database.connect import begin_immediate, open_scratch, set_foreign_keys
+from local_mcp_gateway.backup import names, require_room, room_needed, scratch_copy
+from local_mcp_gateway.backup.durable import make_folder, named_failures, temporary_file
+from local_mcp_gateway.backup.snapshot import copy_online
+from local_mcp_gateway.database.connections import (
+    begin_immediate,
+    open_scratch,
+    reading,
+    set_foreign_keys,
+)
 from local_mcp_gateway.errors import MigrationFailed
-from local_mcp_gateway.guard.harmless import cannot_fail_on_data
+from local_mcp_gateway.guard.context import Phases, Rehearsal
 from local_mcp_gateway.guard.hazards import HazardWatch
-from local_mcp_gateway.guard.report import Phases
-from local_mcp_gateway.guard.transact import transact
-from local_mcp_gateway.guard.values import Rehearsal
+from local_mcp_gateway.guard.plan import make_plan
+from local_mcp_gateway.guard.transaction import run_batch
 from local_mcp_gateway.migrate.groups import wants_foreign_keys
+from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.migrate.tokens import tokens
+from local_mcp_gateway.migrate.verify import survey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.database.connect import Connection
-    from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.values import Done, Plan
+    from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.guard.context import BatchResult, GuardContext, Plan
 
 
-def is_due(attempt: Attempt, plan: Plan) -> bool:
+def rehearsal_is_due(context: GuardContext, plan: Plan) -> bool:
     """Tell whether the policy wants this plan rehearsed.
 
     `auto` leaves out what cannot fail on data; a policy that refuses hazards has to know them first.
     """
-    if attempt.policy.rehearse == "always" or attempt.policy.destructive == "refuse":
+    if context.policy.rehearse == "always" or context.policy.destructive == "refuse":
         return True
-    return attempt.policy.rehearse == "auto" and not all(
-        cannot_fail_on_data(migration.sql) for migration in plan.pending
+    return context.policy.rehearse == "auto" and not all(
+        is_data_independent(migration.sql) for migration in plan.pending
     )
 
 
-def rehearse(attempt: Attempt, backup: Backup, plan: Plan) -> Rehearsal:
+def rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal:
     """Apply everything pending to a copy of `backup`, with the same checks; the copy is removed.
 
     Raises what the live run would raise; the live file is untouched.
     """
-    with attempt.phases.measured("rehearse"), scratch_copy(backup) as copy:
+    with context.phases.measured("rehearse"), scratch_copy(backup) as copy:
         try:
-            rehearsal = rehearse_on(attempt, copy, plan)
+            rehearsal = rehearse_on(context, copy, plan)
         except MigrationFailed as error:
             if not plan.resolution.applied and "already exists" in error.message:
                 error.hint = (
@@ -52,19 +67,19 @@ def rehearse(attempt: Attempt, backup: Backup, plan: Plan) -> Rehearsal:
                     " take it over with `db adopt`, which finds out how far it is."
                 )
             raise
-    attempt.emit(
+    context.emit(
         "migration.rehearsed",
         migrations=[step.tag for step in rehearsal.steps],
         statements=sum(step.statements for step in rehearsal.steps),
         hazards=len(rehearsal.hazards),
         duration_ms=round(rehearsal.duration_ms, 3),
     )
-    attempt.checkpoint()
+    context.checkpoint()
     return rehearsal
 
 
 def rehearse_on(
-    attempt: Attempt,
+    context: GuardContext,
     copy: Path,
     plan: Plan,
     *,
@@ -75,14 +90,14 @@ def rehearse_on(
     `after_each` sees the copy after each migration, inside its transaction.
     """
     phases = Phases()  # the rehearsal is one phase of the start; its inner ones are not the start's
-    done: list[Done] = []
+    done: list[BatchResult] = []
     with phases.measured("all"), closing(open_scratch(copy)) as scratch:
-        attempt.prepare(scratch)
+        context.prepare(scratch)
         watch = HazardWatch(scratch)
         executed = 0
 
         def begin(tag: str) -> None:
-            attempt.progress(f"rehearse {tag}", executed, len(plan.pending))
+            context.progress(f"rehearse {tag}", executed, len(plan.pending))
 
         def end(tag: str) -> None:
             nonlocal executed
@@ -94,8 +109,8 @@ def rehearse_on(
         while rest.pending:
             set_foreign_keys(scratch, on=wants_foreign_keys(rest.group))
             begin_immediate(scratch, copy)
-            one = transact(
-                attempt,
+            one = run_batch(
+                context,
                 scratch,
                 rest.group,
                 backup=None,
@@ -118,3 +133,113 @@ def rehearse_on(
         hazards=tuple(watch.found),
         duration_ms=phases.durations_ms["all"],
     )
+
+
+_CREATED = frozenset({"TABLE", "VIEW", "TRIGGER"})
+_CONSTRAINING = frozenset(
+    {"NOT", "CHECK", "GENERATED", "AS", "REFERENCES", "UNIQUE", "PRIMARY", "DEFAULT"}
+)
+
+
+def is_data_independent(sql: str) -> bool:
+    """Tell whether every statement of a migration is one that no row can make fail."""
+    return all(_is_harmless(statement.text) for statement in split(sql))
+
+
+def _is_harmless(statement: str) -> bool:
+    words = [token.upper for token in tokens(statement) if token.kind == "word"]
+    if words[:1] == ["CREATE"]:
+        kind = next((word for word in words[1:4] if word in _CREATED), None)
+        return kind in ("VIEW", "TRIGGER") or (kind == "TABLE" and "SELECT" not in words)
+    added = words[:2] == ["ALTER", "TABLE"] and "ADD" in words[2:5]
+    return added and not _CONSTRAINING.intersection(words)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """How many rows a table has; None: it is not there."""
+
+    table: str
+    before: int | None
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What the pending migrations did to a copy of `source`, which was only read."""
+
+    source: Path
+    rehearsal: Rehearsal | None
+    """None: nothing is pending."""
+    tables: tuple[TableRows, ...]
+    """Every table, before the first and after the last migration."""
+    changed: Mapping[str, tuple[TableRows, ...]]
+    """Tag → the tables whose number of rows this migration changed."""
+    bytes_before: int
+    bytes_after: int
+
+    @property
+    def bytes_needed(self) -> int:
+        """Return the free room that a guarded start with these migrations takes at its peak.
+
+        The backup, the rehearsed copy as it ends, and a log of the live file that may hold all of it.
+        """
+        return room_needed(self.source) + self.bytes_after
+
+
+def dry_run_on_copy(context: GuardContext, source: Path) -> DryRun:
+    """Copy `source` (online, so it may be in use) and run what is pending on the copy.
+
+    Takes no lock; the copy is in the backup folder and gone afterwards. Raises what a guarded start
+    would raise.
+    """
+    with copy_of(context, source) as on_copy:
+        return _run(on_copy, source)
+
+
+@contextmanager
+def copy_of(context: GuardContext, source: Path) -> Iterator[GuardContext]:
+    """Copy `source` into the backup folder and yield the same attempt on the copy; then it is gone."""
+    folder = context.backup_folder
+    with reading(source):
+        pass  # a file that is no database is said by its own name
+    require_room(source, folder, rehearsed=False)
+    stem = context.database.resolve().stem
+    path = names.temporary(folder / f"{stem}-trial-{os.getpid()}.db")
+    with ExitStack() as stack:
+        with named_failures("write a copy for the rehearsal into", folder):
+            make_folder(folder)
+            stack.enter_context(temporary_file(path))
+            copy_online(
+                source,
+                path,
+                lambda done, total: context.progress("copy", done, total),
+                stop=context.stop,
+            )
+        yield replace(context, database=path)
+
+
+def _run(on_copy: GuardContext, source: Path) -> DryRun:
+    copy = on_copy.database
+    with reading(copy) as reader:
+        before = dict(survey(reader).rows)
+    size = copy.stat().st_size
+    plan = make_plan(on_copy, fresh=False)
+    if not plan.pending:
+        return DryRun(source, None, (), {}, size, size)
+    seen = [before]
+    changed: dict[str, tuple[TableRows, ...]] = {}
+
+    def count(connection: Connection, tag: str) -> None:
+        seen.append(dict(survey(connection).rows))
+        changed[tag] = tuple(
+            rows for rows in _compared(seen[-2], seen[-1]) if rows.before != rows.after
+        )
+
+    rehearsal = rehearse_on(on_copy, copy, plan, after_each=count)
+    tables = _compared(before, seen[-1])
+    return DryRun(source, rehearsal, tables, changed, size, copy.stat().st_size)
+
+
+def _compared(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[TableRows, ...]:
+    return tuple(TableRows(t, before.get(t), after.get(t)) for t in sorted({*before, *after}))

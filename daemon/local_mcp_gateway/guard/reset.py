@@ -1,7 +1,8 @@
-"""Reset: a fresh database with every migration (and seed) takes the old one's place in one rename.
+"""Reset and seed: a fresh database in the old one's place, and data for development in either.
 
-It is built beside the old one by the same guard, so a kill at any point leaves the old database or
-the finished new one, and a migration that fails leaves the old one.
+The fresh one is built beside the old one by the same guard, with every migration (and seed), and takes its
+place in one rename: a kill at any point leaves the old database or the finished new one, and a migration
+that fails leaves the old one. Seeds are `.sql` or `.py` files, all of them applied or none.
 """
 
 from __future__ import annotations
@@ -15,21 +16,30 @@ from local_mcp_gateway.backup import names, sweep
 from local_mcp_gateway.backup.durable import flush, named_failures, remove
 from local_mcp_gateway.backup.swap import prune_asides, swap
 from local_mcp_gateway.backup.verify import digest, open_immutable
-from local_mcp_gateway.database.connect import (
+from local_mcp_gateway.database.connections import (
     begin_immediate,
     open_migration,
     reading,
     set_foreign_keys,
 )
-from local_mcp_gateway.database.integrity import full_check, quick_check
+from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.integrity import full_check, probe, quick_check
 from local_mcp_gateway.database.lock import DatabaseLock, lock_path
-from local_mcp_gateway.errors import BackupFailed, Damaged, DiskProblem, NotADatabase
-from local_mcp_gateway.guard.backup import back_up_now
+from local_mcp_gateway.errors import (
+    BackupFailed,
+    Damaged,
+    DatabasePathProblem,
+    DiskProblem,
+    NotADatabase,
+)
+from local_mcp_gateway.guard.context import BatchResult
 from local_mcp_gateway.guard.guard import guarded
-from local_mcp_gateway.guard.seed import plant
+from local_mcp_gateway.guard.restore import back_up_now
+from local_mcp_gateway.guard.transaction import commit, fsync_and_verify
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
-from local_mcp_gateway.migrate.seeds import named_deferred_keys, require_files
+from local_mcp_gateway.migrate.seals import text_fingerprint
+from local_mcp_gateway.migrate.seeds import named_deferred_keys, require_files, roll_back, run_seeds
 
 if TYPE_CHECKING:
     import threading
@@ -37,8 +47,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.guard.policy import GuardPolicy
-    from local_mcp_gateway.guard.report import GuardReport
+    from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport
     from local_mcp_gateway.log import Emit
 
 
@@ -136,7 +146,7 @@ def _finish(
         ensure_ledger(fresh)
         note_event(fresh, "reset", backup=saved, program_version=policy.program_version)
         if seeds:
-            plant(fresh, seeds, program_version=policy.program_version, backup=saved)
+            apply_seeds(fresh, seeds, program_version=policy.program_version, backup=saved)
         written = digest(fresh)
         with named_deferred_keys():
             fresh.execute("COMMIT")
@@ -147,3 +157,67 @@ def _finish(
         full_check(reader, staged)
         if digest(reader) != written:
             raise DiskProblem(f"The fresh database {staged} does not read back as written.")
+
+
+def seed_guarded(
+    context: GuardContext, files: Sequence[Path], *, lock_timeout_s: float = 0.0
+) -> Backup:
+    """Back the database up, then run every seed in one transaction; return the backup.
+
+    Holds the database's lock, and SQLite's from before the backup through COMMIT. A seed that fails
+    leaves the database as it was.
+    """
+    require_files(files)
+    database = context.database
+    if not database.exists():
+        raise DatabasePathProblem(
+            f"There is no database at {database}.", hint="Create it with `db migrate` first."
+        )
+    with (
+        DatabaseLock(database, timeout_s=lock_timeout_s, stop=context.stop) as lock,
+        translated_errors(database),
+    ):
+        sweep(database, context.backup_folder)
+        probe(database, quick_check_limit_s=context.policy.quick_check_limit_s, stop=context.stop)
+        with closing(open_migration(database)) as live:
+            context.prepare(live)
+            set_foreign_keys(live, on=True)
+            begin_immediate(live, database)
+            try:
+                backup = back_up_now(
+                    database,
+                    backup_folder=context.backup_folder,
+                    program_version=context.policy.program_version,
+                    emit=context.emit,
+                    progress=lambda done, total: context.progress("backup", done, total),
+                    stop=context.stop,
+                )
+                now = apply_seeds(
+                    live,
+                    files,
+                    program_version=context.policy.program_version,
+                    backup=backup.name,
+                )
+                context.checkpoint()
+                with named_deferred_keys():
+                    commit(context, live)
+            finally:
+                roll_back(live)
+        fsync_and_verify(context, BatchResult((), now, ()), backup)
+        lock.record_clean_stop()
+    context.emit("database.seeded", database=str(database), files=[str(file) for file in files])
+    return backup
+
+
+def apply_seeds(
+    connection: Connection,
+    files: Sequence[Path],
+    *,
+    program_version: str,
+    backup: str | None,
+) -> str:
+    """Run the seeds inside the caller's transaction, record them, and return the schema's fingerprint."""
+    run_seeds(connection, files)
+    ensure_ledger(connection)
+    note_event(connection, "seeded", backup=backup, program_version=program_version)
+    return text_fingerprint(connection)

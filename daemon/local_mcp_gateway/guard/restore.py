@@ -1,23 +1,34 @@
-"""A restore under the guard's lock, recorded in the history of the database that it brings back."""
+"""A backup on request, and a restore under the guard's lock, recorded in the history that it brings back.
+
+What a restore or a rewind replaced is kept beside the database, and can be restored by its name.
+"""
 
 from __future__ import annotations
 
+from contextlib import closing
+from datetime import datetime
 from functools import partial
+from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import sweep
+from local_mcp_gateway.backup import Backup, create_backup, find_backup, names, sweep
+from local_mcp_gateway.backup.durable import named_failures
 from local_mcp_gateway.backup.restore import Restored, require_known, restore
+from local_mcp_gateway.backup.verify import file_hash, open_immutable
+from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.database.lock import DatabaseLock
+from local_mcp_gateway.errors import BackupForeign
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
+from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event, read_ledger
+from local_mcp_gateway.migrate.seals import text_fingerprint
 
 if TYPE_CHECKING:
     import threading
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.database.connect import Connection
+    from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.log import Emit
 
 
@@ -68,3 +79,75 @@ def note_restore(connection: Connection, *, backup: Backup, program_version: str
         backup=backup.name,
         program_version=program_version,
     )
+
+
+def back_up_now(
+    database: Path,
+    *,
+    backup_folder: Path,
+    program_version: str,
+    before: str | None = None,
+    emit: Emit = ignore,
+    progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Backup:
+    """Back up a database that may be in use; needs no lock, and holds up no writer in WAL mode.
+
+    What the manifest says is read just before: a migration that is applied in between is in the
+    backup and not in its manifest, which makes a restore of it no less right.
+    """
+    begun = perf_counter()
+    with reading(database) as reader:
+        applied = [row.tag or row.hash for row in read_ledger(reader)]
+        now = text_fingerprint(reader)
+    backup = create_backup(
+        database,
+        folder=backup_folder,
+        before=before,
+        fingerprint=now,
+        applied=applied,
+        program_version=program_version,
+        progress=progress,
+        stop=stop,
+    )
+    emit(
+        "backup.created",
+        path=str(backup.path),
+        bytes=backup.bytes,
+        sha256=backup.sha256,
+        duration_ms=round((perf_counter() - begun) * 1000, 3),
+    )
+    return backup
+
+
+def find_to_restore(
+    database: Path, name: str, folder: Path | None, *, stop: threading.Event | None = None
+) -> Backup:
+    """Return the backup of that name, or the replaced database; raises as `find_backup` does."""
+    wanted = Path(name).name
+    for aside in names.asides(database):
+        if wanted in (aside.name, aside.stem):
+            return _as_backup(database, aside, stop)
+    return find_backup(database, name, folder)
+
+
+def _as_backup(database: Path, aside: Path, stop: threading.Event | None) -> Backup:
+    """Say of a replaced database what a manifest would; a restore checks the file itself."""
+    if any(side.exists() for side in names.side_files(aside)):
+        raise BackupForeign(f"{aside.name} was damaged when it was replaced.")
+    with named_failures("read", aside), closing(open_immutable(aside)) as reader:
+        applied = tuple(row.tag or row.hash for row in read_ledger(reader))
+        fingerprint = text_fingerprint(reader)
+        return Backup(
+            path=aside,
+            name=aside.stem,
+            bytes=aside.stat().st_size,
+            sha256=file_hash(aside, stop=stop),
+            created_at=names.iso(datetime.fromisoformat(aside.stem.rpartition("replaced-")[2])),
+            before=None,
+            fingerprint=fingerprint,
+            applied=applied,
+            program_version="",
+            verified=False,
+            database=str(database.resolve()),
+        )

@@ -1,7 +1,7 @@
 """Dev mode's way back: an applied migration was edited, deleted, or another branch was checked out.
 
 What is applied and the folder agree up to a point; everything after it is taken back, then the folder
-is applied as usual. Both are done beside the database: from a state before that point (`beginnings`)
+is applied as usual. Both are done beside the database: from a state before that point (`restore_points`)
 the folder makes a new one, what was written meanwhile is carried into it, and one rename puts it in the
 old one's place, which stays beside it. So a broken edit takes nothing back, a kill leaves the old
 database or the new one, and the comparison of the two tells which rows are lost. Never done by a
@@ -14,35 +14,36 @@ edited, and what dev mode itself has applied; anything else is refused as in pro
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.backup import names
 from local_mcp_gateway.backup.durable import named_failures, temporary_file
 from local_mcp_gateway.backup.room import MARGIN_BYTES, database_bytes, require_free
 from local_mcp_gateway.backup.swap import hold_still, prune_asides, swap
-from local_mcp_gateway.database.connect import open_migration
-from local_mcp_gateway.database.faults import explained
+from local_mcp_gateway.database.connections import open_migration
+from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.errors import HistoryRefused
-from local_mcp_gateway.guard.backup import back_up_now
-from local_mcp_gateway.guard.beginnings import beginnings
-from local_mcp_gateway.guard.course import find_course
-from local_mcp_gateway.guard.read import read
-from local_mcp_gateway.guard.rebuild import rebuild
+from local_mcp_gateway.guard.divergence import find_divergence
+from local_mcp_gateway.guard.plan import make_plan
+from local_mcp_gateway.guard.rebuild import restore_points, rewind_database
+from local_mcp_gateway.guard.restore import back_up_now
+from local_mcp_gateway.migrate import drop as dropping
 from local_mcp_gateway.migrate.folder import NEW, read_folder
 from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.backup.losses import Loss
-    from local_mcp_gateway.guard.attempt import Attempt
-    from local_mcp_gateway.guard.course import Course
-    from local_mcp_gateway.guard.values import Plan
+    from local_mcp_gateway.guard.context import GuardContext, Plan
+    from local_mcp_gateway.guard.divergence import Divergence
     from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.write import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Rewound:
         }
 
 
-def read_in_dev(attempt: Attempt, *, fresh: bool) -> tuple[Plan, tuple[Step, ...]]:
+def make_plan_in_dev(context: GuardContext, *, fresh: bool) -> tuple[Plan, tuple[Step, ...]]:
     """Make the plan of a start or of a save in dev mode; return it with what a rewind has applied.
 
     A start rewinds where a save has its own way (its connections have to be closed first). A file that
@@ -82,87 +83,87 @@ def read_in_dev(attempt: Attempt, *, fresh: bool) -> tuple[Plan, tuple[Step, ...
     """
     steps: tuple[Step, ...] = ()
     try:
-        plan = read(attempt, fresh=fresh)
+        plan = make_plan(context, fresh=fresh)
     except HistoryRefused:
-        done = None if attempt.serving or fresh else _rewind_at_start(attempt)
+        done = None if context.serving or fresh else _rewind_at_start(context)
         if done is None:
             raise
         steps = done.steps
-        plan = read(attempt, fresh=fresh)
+        plan = make_plan(context, fresh=fresh)
     lost = [entry for entry in plan.resolution.applied if entry.migration.idx == NEW]
     if not lost:
         return plan, steps
     entries = [Entry(idx, e.tag, e.created_at) for idx, e in enumerate(lost, plan.next_idx)]
-    write_journal(attempt.migrations, entries)
-    return read(attempt, fresh=fresh), steps
+    write_journal(context.migrations, entries)
+    return make_plan(context, fresh=fresh), steps
 
 
-def rewind(attempt: Attempt, course: Course) -> Rewound:
+def rewind(context: GuardContext, divergence: Divergence) -> Rewound:
     """Take it back and apply the folder; the caller holds the lock, and has no connection open. Blocks.
 
     Raises what applying the folder raises, with database and journal as they were.
     """
-    journal = attempt.migrations / "meta" / "_journal.json"
+    journal = context.migrations / "meta" / "_journal.json"
     before = journal.read_bytes() if journal.exists() else None
-    gone = _forget_absent(attempt.migrations)
+    gone = _forget_absent(context.migrations)
     try:
-        if course.kept == len(course.rows):
+        if divergence.kept == len(divergence.rows):
             return Rewound(gone, "journal: it was never applied")
-        with explained(attempt.database):
-            return _replace(attempt, course)
+        with translated_errors(context.database):
+            return _replace(context, divergence)
     except BaseException:
         if before is not None and journal.read_bytes() != before:
             replace_durably(journal, before)
         raise
 
 
-def _replace(attempt: Attempt, course: Course) -> Rewound:
-    """Build the new database from the first beginning that can be had, and swap the two."""
-    real = attempt.database.resolve()
+def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
+    """Build the new database from the first restore point that can be had, and swap the two."""
+    real = context.database.resolve()
     staged = names.staged(real)
-    for folder in {real.parent, attempt.backup_folder}:
+    for folder in {real.parent, context.backup_folder}:
         require_free(folder, database_bytes(real) + MARGIN_BYTES, what="the rewound database")
     with ExitStack() as writers_out:
         live = writers_out.enter_context(closing(open_migration(real)))
         seen = hold_still(live, real)
-        for beginning in beginnings(attempt, course):
+        for point in restore_points(context, divergence):
             with named_failures("write", staged), temporary_file(staged) as descriptor:
-                done = rebuild(attempt, beginning, staged, descriptor)
+                done = rewind_database(context, point, staged, descriptor)
                 if done is None:
                     continue
-                backup = _saved(attempt, course) if done.lost else None
+                backup = _saved(context, divergence) if done.lost else None
                 writers_out.close()
                 aside = names.set_aside(real, datetime.now(UTC))
                 swap(real, staged, aside=aside, seen=seen)
-            prune_asides(real, max(attempt.policy.keep_aside, 1))
-            unchanged = course.unchanged(attempt.migrations)
+            prune_asides(real, max(context.policy.keep_aside, 1))
+            unchanged = divergence.unchanged(context.migrations)
             return Rewound(
-                course.tags, beginning.by, done.lost, done.steps, aside, backup, unchanged
+                divergence.tags, point.by, done.lost, done.steps, aside, backup, unchanged
             )
-    raise AssertionError("an empty database is always a beginning")
+    raise AssertionError("an empty database is always a restore point")
 
 
-def _saved(attempt: Attempt, course: Course) -> Backup:
+def _saved(context: GuardContext, divergence: Divergence) -> Backup:
     """Back up what is about to be replaced; the caller holds SQLite's write lock."""
     return back_up_now(
-        attempt.database,
-        backup_folder=attempt.backup_folder,
-        program_version=attempt.policy.program_version,
-        before=f"rewind-{course.tags[0]}",
-        stop=attempt.stop,
+        context.database,
+        backup_folder=context.backup_folder,
+        program_version=context.policy.program_version,
+        before=f"rewind-{divergence.tags[0]}",
+        stop=context.stop,
     )
 
 
-def _rewind_at_start(attempt: Attempt) -> Rewound | None:
+def _rewind_at_start(context: GuardContext) -> Rewound | None:
     """Rewind before anything is served, and report it; None when the refusal stands."""
-    course = find_course(attempt, at_start=True)
-    if course is None:
+    divergence = find_divergence(context, at_start=True)
+    if divergence is None:
         return None
-    with attempt.phases.measured("rewind"):
-        done = rewind(attempt, course)
-    attempt.emit("migration.rewound", **done.as_fields())
+    with context.phases.measured("rewind"):
+        done = rewind(context, divergence)
+    context.emit("migration.rewound", **done.as_fields())
     for step in done.steps:
-        attempt.emit("migration.applied", **step.as_fields())
+        context.emit("migration.applied", **step.as_fields())
     return done
 
 
@@ -175,3 +176,29 @@ def _forget_absent(folder: Path) -> tuple[str, ...]:
         journal["entries"] = [entry for entry in journal["entries"] if entry["tag"] not in gone]
         replace_durably(file, json.dumps(journal, indent=2, ensure_ascii=False).encode())
     return gone
+
+
+def drop_newest(context: GuardContext, tag: str) -> tuple[Rewound | None, Written]:
+    """Take it back, if it is applied, and delete its files. Blocks.
+
+    The caller holds the lock, has no connection open, and lets nothing else look at the folder.
+    Raises what the rewind raises, with database and folder as they were.
+    """
+    folder = read_folder(context.migrations)
+    newest = dropping.newest(folder, tag)
+    done = None
+    if dropping.has_applied(context.database, newest):
+        done = _take_back(context, tag)
+        if done is None:
+            raise dropping.applied_here(context.database, tag)
+    return done, dropping.drop_migration(folder, newest)
+
+
+def _take_back(context: GuardContext, tag: str) -> Rewound | None:
+    with tempfile.TemporaryDirectory(prefix="local-mcp-gateway-") as place:
+        without = Path(place) / "migrations"
+        shutil.copytree(context.migrations, without)
+        (without / f"{tag}.sql").unlink()
+        on_copy = replace(context, migrations=without)
+        divergence = find_divergence(on_copy, at_start=False)
+        return rewind(on_copy, divergence) if divergence else None

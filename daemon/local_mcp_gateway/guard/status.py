@@ -7,11 +7,10 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from local_mcp_gateway.database.connect import reading
+from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.errors import Damaged, Exit, GatewayError, NotADatabase, Problem
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.guard.drift import find_drift
-from local_mcp_gateway.guard.read import up_to
+from local_mcp_gateway.guard.plan import find_drift, up_to
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.functions import prepare
 from local_mcp_gateway.migrate.history import read_history
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from local_mcp_gateway.database.connect import Connection
+    from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.history import Recorded
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
@@ -96,7 +95,7 @@ class Status:
         }
 
 
-def look(
+def get_status(
     database: Path,
     migrations: Path,
     *,
@@ -160,7 +159,7 @@ def _pending(
     """
     if not pending:
         return ()
-    from local_mcp_gateway.guard.harmless import cannot_fail_on_data
+    from local_mcp_gateway.guard.rehearse import is_data_independent
     from local_mcp_gateway.migrate.replay import extend, replay
     from local_mcp_gateway.schema import inspect
     from local_mcp_gateway.schema.hazards import hazards_of
@@ -173,7 +172,7 @@ def _pending(
         with closing(replay(done, prepare=register, past=True)) as memory:
             before: Schema | None = None
             for migration in pending if done else ():  # a fresh database has nothing to lose
-                if cannot_fail_on_data(migration.sql):
+                if is_data_independent(migration.sql):
                     extend(memory, migration)
                     before = None
                     continue

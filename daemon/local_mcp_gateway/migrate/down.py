@@ -38,7 +38,7 @@ class WayBack:
         return self.applied.migration
 
 
-def plan_down(
+def select_chain(
     applied: Sequence[AppliedMigration], *, steps: int | None = None, to: str | None = None
 ) -> tuple[AppliedMigration, ...]:
     """Return what is to be taken back, newest first; `to` is the tag that stays the last one applied.

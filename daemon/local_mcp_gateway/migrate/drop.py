@@ -10,7 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connect import reading
+from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.errors import MigrationApplied, UsageProblem
 from local_mcp_gateway.migrate.journal import replace_durably
 from local_mcp_gateway.migrate.ledger import read_ledger

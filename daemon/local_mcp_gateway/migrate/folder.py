@@ -15,11 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from local_mcp_gateway.errors import (
-    HistoryRefused,
-    MigrationsFolderProblem,
-    Problem,
-)
+from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Problem
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.directives import Directives, read_directives
 from local_mcp_gateway.migrate.journal import Entry, Journal, read_journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connect import open_scratch
+from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.migrate.apply import Inspector, run, supervised
 
 if TYPE_CHECKING:

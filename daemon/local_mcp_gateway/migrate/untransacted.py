@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connect import make_durable
+from local_mcp_gateway.database.connections import make_durable
 from local_mcp_gateway.errors import ForbiddenStatement
 from local_mcp_gateway.migrate.apply import Step
 from local_mcp_gateway.migrate.blame import blame

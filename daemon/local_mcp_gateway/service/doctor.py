@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup import list_backups, room_needed
-from local_mcp_gateway.database.connect import open_scratch, reading
+from local_mcp_gateway.database.connections import open_scratch, reading
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import GatewayError
-from local_mcp_gateway.guard.status import look
+from local_mcp_gateway.guard.status import get_status
 from local_mcp_gateway.service.http.listen import listeners
 from local_mcp_gateway.service.secrets.check import check_secrets
 from local_mcp_gateway.service.systemd import manager, units
@@ -159,7 +159,7 @@ def _lock(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    seen = look(settings.database_path, settings.migrations_folder)
+    seen = get_status(settings.database_path, settings.migrations_folder)
     for problem in seen.problems:
         yield Finding("database", "problem", problem.message, problem.hint)
     if seen.drift:

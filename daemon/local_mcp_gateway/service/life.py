@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import GatewayError, Interrupted, LockHeld
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.log import LEVEL, tee
@@ -66,7 +66,7 @@ class Life:
         self.signals = signals
         self.emit = tee(emit, self._follow)
         self._vault = Vault.of(plan.settings, self.emit)
-        self.database: Database
+        self.database: ConnectionPool
         self.gateway: Gateway
         self._one_reload = anyio.Lock()
         self._hot: HotApply | None = None
@@ -79,7 +79,7 @@ class Life:
         allow_many()
         with LibraryWarnings(self.emit):
             async with (
-                Database.open(path) as self.database,
+                ConnectionPool.open(path) as self.database,
                 tracing(settings.telemetry.otlp_endpoint) as tracer,
                 Gateway.open(
                     self.database, gateway_options(settings), self.emit, tracer, self._vault.open

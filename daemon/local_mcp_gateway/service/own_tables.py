@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connect import reading
+from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.errors import MigrationsFolderProblem
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup.retention import Retention
-from local_mcp_gateway.guard.policy import GuardPolicy
+from local_mcp_gateway.guard.context import GuardPolicy
 
 if TYPE_CHECKING:
     from local_mcp_gateway.config import Settings

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.serving import Serving
     from local_mcp_gateway.service.stop import StopEvent
@@ -48,7 +48,7 @@ class Reloaded:
 async def reload(
     plan: Serving,
     old: Settings,
-    database: Database,
+    database: ConnectionPool,
     emit: Emit,
     progress: Callable[[str, int, int], None],
     stop: StopEvent,
@@ -57,11 +57,11 @@ async def reload(
 
     Writers wait while the guard works, readers do not; no connection is closed.
     """
-    from local_mcp_gateway.guard.hot_apply import hot_apply
+    from local_mcp_gateway.guard.guard import hot_apply
 
     new = plan.reread()
     changed = changed_keys(old, new)
-    async with database.paused():
+    async with database.pause_writes():
         start = time.perf_counter()
         report = await anyio.to_thread.run_sync(
             partial(

@@ -21,7 +21,7 @@ import anyio.to_thread
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.config.folder import prepare_data_folder
-from local_mcp_gateway.database.connect import SQLITE_VERSION
+from local_mcp_gateway.database.connections import SQLITE_VERSION
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, PortInUse
 from local_mcp_gateway.log import configure, tee

@@ -9,7 +9,7 @@ from local_mcp_gateway.store.model import KEPT_NAMES, CallRecord, CatalogEntry, 
 from local_mcp_gateway.store.queries import now_ms
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.serving import Database, Row
+    from local_mcp_gateway.database.pool import ConnectionPool, Row
 
 _CALL_COLUMNS = (
     "created_at, profile, server, method, target, status, error, duration_us, request_bytes,"
@@ -17,7 +17,7 @@ _CALL_COLUMNS = (
 )
 
 
-async def load_catalogs(database: Database) -> tuple[CatalogEntry, ...]:
+async def load_catalogs(database: ConnectionPool) -> tuple[CatalogEntry, ...]:
     """Return every remembered list of every server."""
     rows = await database.fetch_all(
         "SELECT mcp_server_id, kind, body, hash, fetched_at FROM mcp_server_catalog_cache"
@@ -25,7 +25,7 @@ async def load_catalogs(database: Database) -> tuple[CatalogEntry, ...]:
     return tuple(CatalogEntry(row[0], CatalogKind(row[1]), row[2], row[3], row[4]) for row in rows)
 
 
-async def get_catalog(database: Database, server_id: str, kind: CatalogKind) -> str | None:
+async def get_catalog(database: ConnectionPool, server_id: str, kind: CatalogKind) -> str | None:
     """Return one remembered list of a server, as JSON text."""
     row = await database.fetch_one(
         "SELECT body FROM mcp_server_catalog_cache WHERE mcp_server_id = ? AND kind = ?",
@@ -34,7 +34,7 @@ async def get_catalog(database: Database, server_id: str, kind: CatalogKind) -> 
     return None if row is None else str(row[0])
 
 
-async def load_approved(database: Database) -> dict[str, dict[str, str]]:
+async def load_approved(database: ConnectionPool) -> dict[str, dict[str, str]]:
     """Return the JSON of every tool as it was approved, by server id and name."""
     rows = await database.fetch_all("SELECT mcp_server_id, tool_name, body FROM approved_tools")
     found: dict[str, dict[str, str]] = {}
@@ -44,7 +44,7 @@ async def load_approved(database: Database) -> dict[str, dict[str, str]]:
 
 
 async def save_catalogs(
-    database: Database,
+    database: ConnectionPool,
     entries: Sequence[CatalogEntry],
     approved: Sequence[tuple[str, str, str]] = (),
 ) -> None:
@@ -70,13 +70,13 @@ async def save_catalogs(
         )
 
 
-async def get_setting(database: Database, key: str) -> str | None:
+async def get_setting(database: ConnectionPool, key: str) -> str | None:
     """Return one of the gateway's own settings, or None."""
     row = await database.fetch_one("SELECT value FROM gateway_settings WHERE key = ?", (key,))
     return None if row is None else str(row[0])
 
 
-async def set_setting(database: Database, key: str, value: str) -> None:
+async def set_setting(database: ConnectionPool, key: str, value: str) -> None:
     """Store one of the gateway's own settings."""
     async with database.transaction() as writer:
         await writer.execute(
@@ -86,7 +86,7 @@ async def set_setting(database: Database, key: str, value: str) -> None:
         )
 
 
-async def load_names(database: Database) -> dict[str, str]:
+async def load_names(database: ConnectionPool) -> dict[str, str]:
     """Return what is remembered of the names that each profile shows, by its id."""
     rows = await database.fetch_all(
         "SELECT p.id, g.value FROM gateway_settings g JOIN profiles p ON g.key = ? || p.id",
@@ -95,7 +95,7 @@ async def load_names(database: Database) -> dict[str, str]:
     return {row[0]: row[1] for row in rows}
 
 
-async def save_names(database: Database, profile_id: str, names: str | None) -> None:
+async def save_names(database: ConnectionPool, profile_id: str, names: str | None) -> None:
     """Remember the names that a profile shows, or that there is nothing to remember.
 
     A profile that was removed in the meantime is passed over.
@@ -112,7 +112,7 @@ async def save_names(database: Database, profile_id: str, names: str | None) -> 
             )
 
 
-async def save_calls(database: Database, calls: Sequence[CallRecord], *, keep: int) -> None:
+async def save_calls(database: ConnectionPool, calls: Sequence[CallRecord], *, keep: int) -> None:
     """Append a batch to the log of calls and forget all but the newest `keep`."""
     marks = ", ".join("?" * 12)
     async with database.transaction() as writer:
@@ -125,7 +125,7 @@ async def save_calls(database: Database, calls: Sequence[CallRecord], *, keep: i
         )
 
 
-async def list_calls(database: Database, *, limit: int) -> tuple[CallRecord, ...]:
+async def list_calls(database: ConnectionPool, *, limit: int) -> tuple[CallRecord, ...]:
     """Return the newest calls, newest first."""
     rows: list[Row] = await database.fetch_all(
         f"SELECT {_CALL_COLUMNS} FROM debug_logs ORDER BY id DESC LIMIT ?", (limit,)

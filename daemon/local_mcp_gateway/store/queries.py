@@ -22,7 +22,7 @@ from local_mcp_gateway.store.rows import columns_of, profile_in, server_in
 if TYPE_CHECKING:
     import aiosqlite
 
-    from local_mcp_gateway.database.serving import Database, Row
+    from local_mcp_gateway.database.pool import ConnectionPool, Row
 
 
 def new_id() -> str:
@@ -35,7 +35,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def load_definitions(database: Database) -> Definitions:
+async def load_definitions(database: ConnectionPool) -> Definitions:
     """Return every server and every profile with its members, in order; say which rows are no servers."""
     servers, unreadable = [], []
     for row in await _server_rows(database):
@@ -46,16 +46,16 @@ async def load_definitions(database: Database) -> Definitions:
     return Definitions(tuple(servers), await list_profiles(database), tuple(unreadable))
 
 
-async def list_servers(database: Database) -> tuple[ServerDefinition, ...]:
+async def list_servers(database: ConnectionPool) -> tuple[ServerDefinition, ...]:
     """Return every server, by name."""
     return tuple(server_in(row) for row in await _server_rows(database))
 
 
-async def _server_rows(database: Database) -> list[Row]:
+async def _server_rows(database: ConnectionPool) -> list[Row]:
     return await database.fetch_all("SELECT * FROM mcp_servers ORDER BY name")
 
 
-async def get_server(database: Database, name: str) -> ServerDefinition:
+async def get_server(database: ConnectionPool, name: str) -> ServerDefinition:
     """Return the server of that name."""
     row = await database.fetch_one("SELECT * FROM mcp_servers WHERE name = ?", (name,))
     if row is None:
@@ -63,7 +63,7 @@ async def get_server(database: Database, name: str) -> ServerDefinition:
     return server_in(row)
 
 
-async def add_server(database: Database, server: ServerDefinition) -> ServerDefinition:
+async def add_server(database: ConnectionPool, server: ServerDefinition) -> ServerDefinition:
     """Store a new server, under its id if it has one."""
     server.checked()
     now, identity = now_ms(), server.id or new_id()
@@ -81,7 +81,7 @@ async def add_server(database: Database, server: ServerDefinition) -> ServerDefi
     return await get_server(database, server.name)
 
 
-async def update_server(database: Database, name: str, server: ServerDefinition) -> None:
+async def update_server(database: ConnectionPool, name: str, server: ServerDefinition) -> None:
     """Replace what is stored under `name`; the server keeps its id and its places in profiles.
 
     What is remembered and approved of its lists goes with its program: another one has others.
@@ -102,7 +102,7 @@ async def update_server(database: Database, name: str, server: ServerDefinition)
                 await writer.execute(f"DELETE FROM {table} WHERE mcp_server_id = ?", (old.id,))
 
 
-async def set_values(database: Database, server: ServerDefinition) -> None:
+async def set_values(database: ConnectionPool, server: ServerDefinition) -> None:
     """Replace the values of environment and headers, which mean the same as before."""
     async with database.transaction() as writer:
         await writer.execute(
@@ -111,14 +111,14 @@ async def set_values(database: Database, server: ServerDefinition) -> None:
         )
 
 
-async def remove_server(database: Database, name: str) -> None:
+async def remove_server(database: ConnectionPool, name: str) -> None:
     """Remove a server, its places in profiles, its remembered catalog and its tokens."""
     async with database.transaction() as writer:
         cursor = await writer.execute("DELETE FROM mcp_servers WHERE name = ?", (name,))
         _require(cursor, "server", name)
 
 
-async def list_profiles(database: Database) -> tuple[ProfileDefinition, ...]:
+async def list_profiles(database: ConnectionPool) -> tuple[ProfileDefinition, ...]:
     """Return every profile by name, with its members in order and its tool settings."""
     profiles = await database.fetch_all("SELECT * FROM profiles ORDER BY name")
     members = await database.fetch_all(
@@ -132,7 +132,7 @@ async def list_profiles(database: Database) -> tuple[ProfileDefinition, ...]:
     return tuple(profile_in(row, members, tools) for row in profiles)
 
 
-async def get_profile(database: Database, name: str) -> ProfileDefinition:
+async def get_profile(database: ConnectionPool, name: str) -> ProfileDefinition:
     """Return the profile of that name."""
     for profile in await list_profiles(database):
         if profile.name == name:
@@ -140,7 +140,7 @@ async def get_profile(database: Database, name: str) -> ProfileDefinition:
     raise UsageProblem(f"There is no profile {name!r}.", hint="See `profile list`.")
 
 
-async def add_profile(database: Database, profile: ProfileDefinition) -> ProfileDefinition:
+async def add_profile(database: ConnectionPool, profile: ProfileDefinition) -> ProfileDefinition:
     """Store a new profile with its members."""
     check_name("profile", profile.name)
     now, identity = now_ms(), new_id()
@@ -156,7 +156,7 @@ async def add_profile(database: Database, profile: ProfileDefinition) -> Profile
     return await get_profile(database, profile.name)
 
 
-async def update_profile(database: Database, name: str, profile: ProfileDefinition) -> None:
+async def update_profile(database: ConnectionPool, name: str, profile: ProfileDefinition) -> None:
     """Replace name, description, prefix policy and members; kept members keep their tool settings."""
     check_name("profile", profile.name)
     async with database.transaction() as writer:
@@ -170,7 +170,7 @@ async def update_profile(database: Database, name: str, profile: ProfileDefiniti
         await _set_members(writer, profile.name, profile.members)
 
 
-async def remove_profile(database: Database, name: str) -> None:
+async def remove_profile(database: ConnectionPool, name: str) -> None:
     """Remove a profile, and what is remembered of its names; its servers stay."""
     async with database.transaction() as writer:
         cursor = await writer.execute("DELETE FROM profiles WHERE name = ?", (name,))
@@ -181,7 +181,7 @@ async def remove_profile(database: Database, name: str) -> None:
         )
 
 
-async def set_tool(database: Database, profile: str, setting: ToolSetting) -> None:
+async def set_tool(database: ConnectionPool, profile: str, setting: ToolSetting) -> None:
     """Hide, rename or describe anew one tool of one server, for one profile."""
     shown = (setting.tool, int(setting.enabled), setting.name, setting.description)
     async with database.transaction() as writer:
@@ -203,7 +203,7 @@ async def set_tool(database: Database, profile: str, setting: ToolSetting) -> No
             )
 
 
-async def reset_tool(database: Database, profile: str, server: str, tool: str) -> None:
+async def reset_tool(database: ConnectionPool, profile: str, server: str, tool: str) -> None:
     """Show one tool of one server as it is again, for one profile."""
     async with database.transaction() as writer:
         await writer.execute(

@@ -20,7 +20,7 @@ from local_mcp_gateway.store.model import (
 )
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.serving import Row
+    from local_mcp_gateway.database.pool import Row
 
 Texts = TypeVar("Texts", list[Any], dict[str, Any])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.gateway.protocol.envelope import Answer, failure
 from local_mcp_gateway.gateway.relay.calls import (
     LARGEST_PAYLOAD,
@@ -50,7 +50,7 @@ def test_any_error_is_told_in_a_short_text(body: bytes) -> None:
 
 
 async def test_the_oldest_payloads_go_while_the_database_does_not_write(tmp_path: Path) -> None:
-    async with Database.open(create_database(tmp_path / "gateway.db")) as database:
+    async with ConnectionPool.open(create_database(tmp_path / "gateway.db")) as database:
         log = CallLog(database, ignore, keep=10_000)
         for number in range(1000):
             body = "x" * LONGEST_PAYLOAD

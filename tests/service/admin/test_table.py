@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.service.admin.table import perform
 from local_mcp_gateway.service.secrets.vault import Vault
@@ -18,22 +18,22 @@ from tests.store.conftest import create_database
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database.open(create_database(tmp_path / "gateway.db")) as database:
+async def database(tmp_path: Path) -> AsyncIterator[ConnectionPool]:
+    async with ConnectionPool.open(create_database(tmp_path / "gateway.db")) as database:
         yield database
 
 
-async def ask(database: Database, verb: str, **arguments: Any) -> Any:
+async def ask(database: ConnectionPool, verb: str, **arguments: Any) -> Any:
     vault = Vault(database.path.with_name("secrets.key"))
     return await perform(database, None, "default", vault, verb, arguments)
 
 
-async def names(database: Database, profile: str) -> set[str]:
+async def names(database: ConnectionPool, profile: str) -> set[str]:
     return {member.server for member in (await queries.get_profile(database, profile)).members}
 
 
 async def test_servers_that_are_added_at_the_same_time_are_all_in_the_profile(
-    database: Database,
+    database: ConnectionPool,
 ) -> None:
     wanted = {f"s{number}" for number in range(6)}
     adding = (
@@ -44,7 +44,7 @@ async def test_servers_that_are_added_at_the_same_time_are_all_in_the_profile(
 
 
 async def test_changes_of_one_profile_or_server_at_the_same_time_are_all_kept(
-    database: Database,
+    database: ConnectionPool,
 ) -> None:
     for name in ("a", "b", "c"):
         await ask(database, "server.add", name=name, command="true", profile="first")
@@ -58,7 +58,7 @@ async def test_changes_of_one_profile_or_server_at_the_same_time_are_all_kept(
 
 
 @pytest.mark.parametrize("verb", ["server.add", "server.import"])
-async def test_a_refused_command_leaves_nothing_behind(database: Database, verb: str) -> None:
+async def test_a_refused_command_leaves_nothing_behind(database: ConnectionPool, verb: str) -> None:
     document = {"mcpServers": {"a": {"command": "true"}, "b": {"command": "true"}}}
     given = {"name": "a", "command": "true"} if verb == "server.add" else {"document": document}
     with pytest.raises(UsageProblem):
@@ -76,7 +76,7 @@ async def test_a_refused_command_leaves_nothing_behind(database: Database, verb:
     ],
 )
 async def test_what_a_server_cannot_have_is_refused_and_not_taken_in_silence(
-    database: Database, server: dict[str, Any], change: dict[str, Any]
+    database: ConnectionPool, server: dict[str, Any], change: dict[str, Any]
 ) -> None:
     await ask(database, "server.add", name="s", profile="p", **server)
     with pytest.raises(UsageProblem, match="has no"):

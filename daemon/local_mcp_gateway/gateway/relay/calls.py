@@ -7,14 +7,14 @@ import json
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.database.serving import Error
+from local_mcp_gateway.database.pool import Error
 from local_mcp_gateway.gateway.protocol.envelope import MALFORMED, decode_any, member
 from local_mcp_gateway.gateway.protocol.eras import error_code
 from local_mcp_gateway.log.redact import redact, redact_text
 from local_mcp_gateway.store.memory import save_calls
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.gateway.protocol.envelope import Answer
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.store.model import CallRecord
@@ -83,7 +83,7 @@ def error_text(answer: Answer) -> str:
 class CallLog:
     """Takes records without waiting; when the database is slow, the oldest unwritten ones go."""
 
-    def __init__(self, database: Database, emit: Emit, *, keep: int) -> None:
+    def __init__(self, database: ConnectionPool, emit: Emit, *, keep: int) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.microseconds: Counter[tuple[str, str]] = Counter()
         self._database = database

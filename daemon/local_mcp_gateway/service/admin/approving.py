@@ -11,10 +11,10 @@ from local_mcp_gateway.store import memory, queries
 from local_mcp_gateway.store.model import CatalogKind
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.pool import ConnectionPool
 
 
-async def altered_tools(database: Database, server_id: str) -> list[dict[str, Any]]:
+async def altered_tools(database: ConnectionPool, server_id: str) -> list[dict[str, Any]]:
     """Return each tool of a server that differs from what was approved: before (null: new) and after."""
     return [
         {"tool": name, "approved": _read(before), "offered": json.loads(after)}
@@ -28,7 +28,7 @@ def _read(approved: str | None) -> Any:
     return None
 
 
-async def approve_tools(database: Database, arguments: dict[str, Any]) -> object:
+async def approve_tools(database: ConnectionPool, arguments: dict[str, Any]) -> object:
     """Approve tools as they are offered now: the given ones, or all.
 
     `tools` maps a name to what the person has looked at: a tool that changed once more since then is
@@ -54,7 +54,7 @@ async def approve_tools(database: Database, arguments: dict[str, Any]) -> object
     return {"approved": list(seen)}
 
 
-async def _altered(database: Database, server_id: str) -> dict[str, tuple[str | None, str]]:
+async def _altered(database: ConnectionPool, server_id: str) -> dict[str, tuple[str | None, str]]:
     from local_mcp_gateway.gateway.catalog.approval import differs
     from local_mcp_gateway.gateway.catalog.union import remembered
 

@@ -12,13 +12,13 @@ from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
 from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.gateway.gateway import Gateway
 
 CHECK_TIMEOUT_S = 60.0
 
 
-async def check_server(database: Database, gateway: Gateway, name: str) -> dict[str, object]:
+async def check_server(database: ConnectionPool, gateway: Gateway, name: str) -> dict[str, object]:
     """Connect to one server beside the running ones, shake hands, and leave it again."""
     server = await queries.get_server(database, name)
     start = time.perf_counter()
@@ -47,7 +47,7 @@ async def check_server(database: Database, gateway: Gateway, name: str) -> dict[
 
 
 async def call_tool(
-    database: Database, gateway: Gateway, default: str, question: dict[str, Any]
+    database: ConnectionPool, gateway: Gateway, default: str, question: dict[str, Any]
 ) -> object:
     """Call a tool of a profile and return MCP's result object."""
     profile = await _profile(database, question.get("profile"), default)
@@ -61,7 +61,7 @@ async def call_tool(
     return answer["result"]
 
 
-async def _profile(database: Database, wanted: str | None, default: str) -> str:
+async def _profile(database: ConnectionPool, wanted: str | None, default: str) -> str:
     """Return the profile that is meant: the given one, the default one, or the only one."""
     names = [profile.name for profile in await queries.list_profiles(database)]
     if wanted is None:

@@ -18,12 +18,12 @@ from local_mcp_gateway.store.model import (
 )
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.pool import ConnectionPool
 
 TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
-async def add_profile(database: Database, arguments: dict[str, Any]) -> object:
+async def add_profile(database: ConnectionPool, arguments: dict[str, Any]) -> object:
     """Store a profile."""
     profile = ProfileDefinition(
         name=arguments["name"],
@@ -34,18 +34,18 @@ async def add_profile(database: Database, arguments: dict[str, Any]) -> object:
     return profile_as_json(await queries.add_profile(database, profile))
 
 
-async def list_profiles(database: Database, arguments: dict[str, Any]) -> object:
+async def list_profiles(database: ConnectionPool, arguments: dict[str, Any]) -> object:
     """Return every profile."""
     del arguments
     return [profile_as_json(profile) for profile in await queries.list_profiles(database)]
 
 
-async def show_profile(database: Database, arguments: dict[str, Any]) -> object:
+async def show_profile(database: ConnectionPool, arguments: dict[str, Any]) -> object:
     """Return one profile."""
     return profile_as_json(await queries.get_profile(database, arguments["name"]))
 
 
-async def edit_profile(database: Database, arguments: dict[str, Any]) -> object:
+async def edit_profile(database: ConnectionPool, arguments: dict[str, Any]) -> object:
     """Rename, describe, add and take out servers, switch members on and off."""
     old = await queries.get_profile(database, arguments["name"])
     out = set(arguments.get("remove", ()))
@@ -70,13 +70,13 @@ async def edit_profile(database: Database, arguments: dict[str, Any]) -> object:
     return profile_as_json(await queries.get_profile(database, new.name))
 
 
-async def remove_profile(database: Database, arguments: dict[str, Any]) -> object:
+async def remove_profile(database: ConnectionPool, arguments: dict[str, Any]) -> object:
     """Remove one profile; its servers stay."""
     await queries.remove_profile(database, arguments["name"])
     return {"removed": arguments["name"]}
 
 
-async def set_tool(database: Database, arguments: dict[str, Any]) -> object:
+async def set_tool(database: ConnectionPool, arguments: dict[str, Any]) -> object:
     """Hide, rename or describe anew one tool for one profile; what is not given stays; or `reset` it."""
     name, server, tool = arguments["name"], arguments["server"], arguments["tool"]
     profile = await queries.get_profile(database, name)
@@ -117,7 +117,7 @@ def profile_as_json(profile: ProfileDefinition) -> dict[str, object]:
     }
 
 
-async def _require_tool(database: Database, server: str, tool: str) -> None:
+async def _require_tool(database: ConnectionPool, server: str, tool: str) -> None:
     """Refuse a tool that the server is known not to have; one that was never seen is believed."""
     from local_mcp_gateway.gateway.catalog.union import remembered
 
@@ -133,7 +133,7 @@ async def _require_tool(database: Database, server: str, tool: str) -> None:
 
 
 async def _require_free(
-    database: Database, profile: ProfileDefinition, name: str, server: str, tool: str
+    database: ConnectionPool, profile: ProfileDefinition, name: str, server: str, tool: str
 ) -> None:
     """Refuse a name under which clients see another tool of the profile, as far as they are known."""
     from local_mcp_gateway.gateway.catalog.union import Route, remembered, routes_of

@@ -23,11 +23,11 @@ from local_mcp_gateway.store.model import Member, ProfileDefinition, ServerDefin
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.service.secrets.vault import Vault
 
 
-async def add_server(database: Database, arguments: dict[str, Any], vault: Vault) -> object:
+async def add_server(database: ConnectionPool, arguments: dict[str, Any], vault: Vault) -> object:
     """Store a server, and put it last into a profile (which is made if it is not there)."""
     profile = arguments.pop("profile", None)
     (server,) = await seal_new(database, vault, [server_from(arguments)])
@@ -37,7 +37,7 @@ async def add_server(database: Database, arguments: dict[str, Any], vault: Vault
     return server_as_json(added)
 
 
-async def list_servers(database: Database, arguments: dict[str, Any]) -> object:
+async def list_servers(database: ConnectionPool, arguments: dict[str, Any]) -> object:
     """Return every server, with the profiles that it is in."""
     del arguments
     definitions = await queries.load_definitions(database)
@@ -56,7 +56,7 @@ async def list_servers(database: Database, arguments: dict[str, Any]) -> object:
     ]
 
 
-async def show_server(database: Database, arguments: dict[str, Any], vault: Vault) -> object:
+async def show_server(database: ConnectionPool, arguments: dict[str, Any], vault: Vault) -> object:
     """Return one server."""
     server = await queries.get_server(database, arguments["name"])
     if secrets := bool(arguments.get("secrets")):
@@ -65,7 +65,7 @@ async def show_server(database: Database, arguments: dict[str, Any], vault: Vaul
     return {**shown, "altered": await altered_tools(database, server.id)}
 
 
-async def edit_server(database: Database, arguments: dict[str, Any], vault: Vault) -> object:
+async def edit_server(database: ConnectionPool, arguments: dict[str, Any], vault: Vault) -> object:
     """Change what is given; `env` and `headers` are merged, a null value takes one out."""
     name = arguments.pop("name")
     old = await queries.get_server(database, name)
@@ -74,13 +74,15 @@ async def edit_server(database: Database, arguments: dict[str, Any], vault: Vaul
     return server_as_json(await queries.get_server(database, new.name))
 
 
-async def remove_server(database: Database, arguments: dict[str, Any]) -> object:
+async def remove_server(database: ConnectionPool, arguments: dict[str, Any]) -> object:
     """Remove one server from everywhere."""
     await queries.remove_server(database, arguments["name"])
     return {"removed": arguments["name"]}
 
 
-async def import_servers(database: Database, arguments: dict[str, Any], vault: Vault) -> object:
+async def import_servers(
+    database: ConnectionPool, arguments: dict[str, Any], vault: Vault
+) -> object:
     """Store every server of an `mcpServers` document that is not there yet; name what was left out."""
     found = definitions_in(arguments["document"])
     present = {server.name for server in await queries.list_servers(database)}
@@ -132,7 +134,7 @@ def server_as_json(server: ServerDefinition, *, secrets: bool = False) -> dict[s
     }
 
 
-async def _join(database: Database, profile: str, servers: tuple[str, ...]) -> None:
+async def _join(database: ConnectionPool, profile: str, servers: tuple[str, ...]) -> None:
     """Put servers last into a profile, which is made if it is not there."""
     present = {known.name: known for known in await queries.list_profiles(database)}
     if profile not in present:

@@ -17,12 +17,12 @@ from local_mcp_gateway.store import queries
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.gateway.gateway import Gateway
     from local_mcp_gateway.service.secrets.vault import Vault
 
-    Verb = Callable[[Database, dict[str, Any]], Awaitable[object]]
-    KeyedVerb = Callable[[Database, dict[str, Any], Vault], Awaitable[object]]
+    Verb = Callable[[ConnectionPool, dict[str, Any]], Awaitable[object]]
+    KeyedVerb = Callable[[ConnectionPool, dict[str, Any], Vault], Awaitable[object]]
 
 
 _KEYED: dict[str, KeyedVerb] = {
@@ -56,7 +56,7 @@ WITH_GATEWAY = {"server.test", "call"}
 
 
 async def perform(
-    database: Database,
+    database: ConnectionPool,
     gateway: Gateway | None,
     default_profile: str,
     vault: Vault,
@@ -95,13 +95,15 @@ async def perform(
     return await call_tool(database, gateway, default_profile, arguments)
 
 
-async def _do(database: Database, vault: Vault, verb: str, arguments: dict[str, Any]) -> object:
+async def _do(
+    database: ConnectionPool, vault: Vault, verb: str, arguments: dict[str, Any]
+) -> object:
     if verb in _KEYED:
         return await _KEYED[verb](database, arguments, vault)
     return await _PLAIN[verb](database, arguments)
 
 
-async def _profile_at_mcp(database: Database, default: str) -> str:
+async def _profile_at_mcp(database: ConnectionPool, default: str) -> str:
     """Return the profile that `/mcp` serves: the default one, or the only one that there is."""
     names = [profile.name for profile in await queries.list_profiles(database)]
     return names[0] if default not in names and len(names) == 1 else default

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from local_mcp_gateway.database.looking import LookedAt
-from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.database.pool import ConnectionPool, ReadOnlyDatabase
 from local_mcp_gateway.guard import guarded
 from local_mcp_gateway.service.admin import table as admin
 from local_mcp_gateway.service.policy import gateway_options, guard_policy
@@ -30,7 +29,7 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
     """
     vault = Vault.of(settings, emit)
     if verb in admin.READ_ONLY:
-        with LookedAt.open_at(settings.database_path) as looked_at:
+        with ReadOnlyDatabase.open_at(settings.database_path) as looked_at:
             default = settings.gateway.default_profile
             return anyio.run(
                 partial(admin.perform, looked_at, None, default, vault, verb, arguments)
@@ -47,7 +46,7 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
 
 async def _answer(settings: Settings, vault: Vault, verb: str, arguments: dict[str, Any]) -> object:
     default = settings.gateway.default_profile
-    async with Database.open(settings.database_path) as database:
+    async with ConnectionPool.open(settings.database_path) as database:
         if verb not in admin.WITH_GATEWAY:
             return await admin.perform(database, None, default, vault, verb, arguments)
         from local_mcp_gateway.gateway.gateway import Gateway

@@ -19,8 +19,8 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway.errors import HistoryRefused, Interrupted
-from local_mcp_gateway.guard.attempt import Attempt
-from local_mcp_gateway.guard.hot_apply import hot_apply
+from local_mcp_gateway.guard.context import GuardContext
+from local_mcp_gateway.guard.guard import hot_apply
 from local_mcp_gateway.log import LEVEL
 from local_mcp_gateway.service.dev.stable import JOURNAL, NOTHING, Look, look, settled
 from local_mcp_gateway.service.own_tables import require_own_tables
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate.apply import Step
@@ -62,7 +62,7 @@ class HotApply:
     def __init__(
         self,
         settings: Settings,
-        database: Database,
+        database: ConnectionPool,
         emit: Emit,
         applied: Callable[[], Awaitable[None]],
         stop: StopEvent,
@@ -162,7 +162,7 @@ class HotApply:
             return done if done.steps else await self._hot_apply()
 
     async def _hot_apply(self) -> _Done:
-        async with self._database.paused():
+        async with self._database.pause_writes():
             start = time.perf_counter()
             report = await anyio.to_thread.run_sync(
                 partial(
@@ -182,22 +182,24 @@ class HotApply:
 
     async def _rewind(self) -> _Done | None:
         """Take back what the folder no longer says; None when that would not mend it."""
-        from local_mcp_gateway.guard.course import find_course
+        from local_mcp_gateway.guard.divergence import find_divergence
         from local_mcp_gateway.guard.rewind import rewind
 
-        attempt = self._attempt()
-        course = await anyio.to_thread.run_sync(partial(find_course, attempt, at_start=False))
-        if course is None:
+        context = self._context()
+        divergence = await anyio.to_thread.run_sync(
+            partial(find_divergence, context, at_start=False)
+        )
+        if divergence is None:
             return None
-        async with self._database.closed_for():
+        async with self._database.release_file():
             start = time.perf_counter()
-            done = await anyio.to_thread.run_sync(rewind, attempt, course)
+            done = await anyio.to_thread.run_sync(rewind, context, divergence)
             paused_ms = _ms_since(start)
         self._emit("migration.rewound", **done.as_fields())
         return _Done(done.steps, paused_ms, rewound=True, unchanged=done.unchanged)
 
-    def _attempt(self) -> Attempt:
-        return Attempt(
+    def _context(self) -> GuardContext:
+        return GuardContext(
             self._settings.database_path,
             self._folder,
             self._policy,
@@ -212,10 +214,10 @@ class HotApply:
 
     async def drop(self, tag: str) -> dict[str, object]:
         """Take the newest migration back and its files out: one step to whoever watches or reloads."""
-        from local_mcp_gateway.guard.drop import drop_newest
+        from local_mcp_gateway.guard.rewind import drop_newest
 
-        async with self._one_at_a_time, self._database.closed_for():
-            done, dropped = await anyio.to_thread.run_sync(drop_newest, self._attempt(), tag)
+        async with self._one_at_a_time, self._database.release_file():
+            done, dropped = await anyio.to_thread.run_sync(drop_newest, self._context(), tag)
         if done:
             self._emit("migration.rewound", **done.as_fields())
             await self._read_again()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connect import reading
+from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.service.diary.history import Line
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
-from local_mcp_gateway.database.looking import LookedAt
+from local_mcp_gateway.database.pool import ReadOnlyDatabase
 from local_mcp_gateway.errors import SealedValueProblem, UsageProblem
 from local_mcp_gateway.service.secrets.vault import Vault
 from local_mcp_gateway.store import queries
@@ -64,7 +64,7 @@ def check_secrets(settings: Settings) -> Iterator[Said]:
 def _values(settings: Settings) -> list[Entry]:
     """Return every value in the database; none where the gateway's own tables are not there yet."""
     try:
-        with LookedAt.open_at(settings.database_path) as looked_at:
+        with ReadOnlyDatabase.open_at(settings.database_path) as looked_at:
             servers = anyio.run(partial(queries.list_servers, looked_at))
     except UsageProblem:
         return []

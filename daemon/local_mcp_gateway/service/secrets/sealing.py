@@ -17,14 +17,14 @@ from local_mcp_gateway.store.secrets import COLUMNS, Entry, entries, seal, with_
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from local_mcp_gateway.database.serving import Database
+    from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.service.secrets.vault import Keys, Vault
     from local_mcp_gateway.store.model import ServerDefinition
     from local_mcp_gateway.store.secrets import Key
 
 
 async def seal_new(
-    database: Database, vault: Vault, servers: Sequence[ServerDefinition]
+    database: ConnectionPool, vault: Vault, servers: Sequence[ServerDefinition]
 ) -> list[ServerDefinition]:
     """Return new servers as they are to be stored: with an id, and every value sealed."""
     named = [replace(server.checked(), id=queries.new_id()) for server in servers]
@@ -34,7 +34,7 @@ async def seal_new(
 
 
 async def seal_values(
-    database: Database, vault: Vault, old: ServerDefinition, changes: dict[str, Any]
+    database: ConnectionPool, vault: Vault, old: ServerDefinition, changes: dict[str, Any]
 ) -> dict[str, Any]:
     """Return changes to a server with the values in them sealed; what they leave alone stays as it is."""
     given = [
@@ -49,7 +49,7 @@ async def seal_values(
     return changes | {column: {**changes[column], **values} for column, values in sealed.items()}
 
 
-async def seal_all(database: Database, arguments: dict[str, Any], vault: Vault) -> object:
+async def seal_all(database: ConnectionPool, arguments: dict[str, Any], vault: Vault) -> object:
     """Seal every value with the newest key: what is plain, and what an older key has sealed.
 
     What does not open stays as it is, and is named. After COMMIT the file or its WAL still holds what was
@@ -87,7 +87,7 @@ def _reseal(
     return done, failed
 
 
-async def _sealed(database: Database, vault: Vault, given: Iterable[Entry]) -> list[Entry]:
+async def _sealed(database: ConnectionPool, vault: Vault, given: Iterable[Entry]) -> list[Entry]:
     plain = list(given)
     if not plain:
         return []
@@ -95,7 +95,7 @@ async def _sealed(database: Database, vault: Vault, given: Iterable[Entry]) -> l
     return await anyio.to_thread.run_sync(lambda: [seal(entry, key) for entry in plain])
 
 
-async def _sealing_key(database: Database, vault: Vault) -> Key:
+async def _sealing_key(database: ConnectionPool, vault: Vault) -> Key:
     stored = [entry for server in await queries.list_servers(database) for entry in entries(server)]
     known = {entry.key for entry in stored if entry.sealed}
     return await anyio.to_thread.run_sync(vault.sealing_key, known)

@@ -9,24 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.database.serving import Database
+from local_mcp_gateway.database.pool import ConnectionPool
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database.open(tmp_path / "x.db") as database:
+async def database(tmp_path: Path) -> AsyncIterator[ConnectionPool]:
+    async with ConnectionPool.open(tmp_path / "x.db") as database:
         async with database.transaction() as writer:
             await writer.execute("CREATE TABLE t (x INTEGER NOT NULL)")
         yield database
 
 
-async def count(database: Database) -> int:
+async def count(database: ConnectionPool) -> int:
     row = await database.fetch_one("SELECT count(*) FROM t")
     assert row is not None
     return int(row[0])
 
 
-async def test_a_transaction_is_seen_once_it_is_committed(database: Database) -> None:
+async def test_a_transaction_is_seen_once_it_is_committed(database: ConnectionPool) -> None:
     async with database.transaction() as writer:
         await writer.execute("INSERT INTO t VALUES (1)")
         assert await count(database) == 0
@@ -34,7 +34,7 @@ async def test_a_transaction_is_seen_once_it_is_committed(database: Database) ->
 
 
 async def test_a_cancelled_transaction_is_rolled_back_and_the_next_one_works(
-    database: Database,
+    database: ConnectionPool,
 ) -> None:
     written = asyncio.Event()
 
@@ -54,13 +54,13 @@ async def test_a_cancelled_transaction_is_rolled_back_and_the_next_one_works(
     assert await count(database) == 1
 
 
-async def test_a_reader_cannot_write(database: Database) -> None:
+async def test_a_reader_cannot_write(database: ConnectionPool) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         await database.fetch_all("DELETE FROM t")
 
 
 async def test_writers_wait_while_paused_and_readers_see_the_new_schema_afterwards(
-    database: Database,
+    database: ConnectionPool,
 ) -> None:
     await database.fetch_all("SELECT * FROM t")
 
@@ -68,7 +68,7 @@ async def test_writers_wait_while_paused_and_readers_see_the_new_schema_afterwar
         async with database.transaction() as writer:
             await writer.execute("INSERT INTO t VALUES (1, 'new')")
 
-    async with database.paused():
+    async with database.pause_writes():
         task = asyncio.create_task(write())
         with sqlite3.connect(database.path) as migration:
             migration.execute("ALTER TABLE t ADD COLUMN note TEXT")
@@ -80,11 +80,13 @@ async def test_writers_wait_while_paused_and_readers_see_the_new_schema_afterwar
     assert row["note"] == "new"
 
 
-async def test_the_file_can_be_replaced_while_closed(database: Database, tmp_path: Path) -> None:
+async def test_the_file_can_be_replaced_while_closed(
+    database: ConnectionPool, tmp_path: Path
+) -> None:
     other = sqlite3.connect(tmp_path / "other.db")
     other.executescript("CREATE TABLE t (x INTEGER); INSERT INTO t VALUES (7), (8), (9);")
     other.close()
-    async with database.closed_for():
+    async with database.release_file():
         for suffix in ("-wal", "-shm"):
             Path(f"{database.path}{suffix}").unlink(missing_ok=True)
         (tmp_path / "other.db").rename(database.path)

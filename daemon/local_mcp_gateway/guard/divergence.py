@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connect import reading
+from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.errors import ProblemCode
-from local_mcp_gateway.migrate.agreed import agreed
 from local_mcp_gateway.migrate.folder import Migration, read_folder
 from local_mcp_gateway.migrate.history import applied_downs, kept_texts
 from local_mcp_gateway.migrate.ledger import Applied, read_ledger
@@ -16,11 +16,13 @@ from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution, matc
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.migrate.folder import Folder
+    from local_mcp_gateway.migrate.ledger import Applied
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Divergence:
     """What is to be taken back."""
 
     rows: tuple[Applied, ...]
@@ -47,19 +49,19 @@ class Course:
         return tuple(e.migration for e in self.history.applied[number:]) if self.complete else ()
 
 
-def find_course(attempt: Attempt, *, at_start: bool) -> Course | None:
+def find_divergence(context: GuardContext, *, at_start: bool) -> Divergence | None:
     """Return what has to be taken back; None when that would not mend what was refused.
 
     Nothing for a folder that cannot be read as it is: a journal that is no JSON is no wish to go back.
     """
-    folder = read_folder(attempt.migrations, journal_new_files=True)
+    folder = read_folder(context.migrations, journal_new_files=True)
     if any(problem.code != ProblemCode.MISSING for problem in folder.problems):
         return None
-    with reading(attempt.database, locked=True) as reader:
+    with reading(context.database, locked=True) as reader:
         rows = read_ledger(reader)
         texts = kept_texts(reader)
         downs = applied_downs(reader, [row.tag for row in rows if row.tag])
-    kept = agreed(folder, rows)
+    kept = common_prefix(folder, rows)
     _, _, strangers = match(folder, rows)
     if kept == len(rows) and not (folder.absent and not at_start):
         return None
@@ -71,23 +73,44 @@ def find_course(attempt: Attempt, *, at_start: bool) -> Course | None:
         text = texts.get(row[:2])
         same = by_hash.get(row.hash)
         sql = text.sql if text else same.sql if same else ""
-        applied.append(AppliedMigration(_as_applied(attempt, row, idx, sql, downs), row))
+        applied.append(AppliedMigration(_as_applied(context, row, idx, sql, downs), row))
     complete = all(row[:2] in texts or row.hash in by_hash for row in rows)
-    return Course(rows, kept, Resolution(tuple(applied), (), ()), complete)
+    return Divergence(rows, kept, Resolution(tuple(applied), (), ()), complete)
 
 
 def _as_applied(
-    attempt: Attempt, row: Applied, idx: int, sql: str, downs: dict[str, str]
+    context: GuardContext, row: Applied, idx: int, sql: str, downs: dict[str, str]
 ) -> Migration:
     """Return a row of the ledger as the migration that it was.
 
     The way back that the history kept comes first; one that was written since is better than none.
     """
     tag = _name(row)
-    file = attempt.migrations / f"{tag}.down.sql"
+    file = context.migrations / f"{tag}.down.sql"
     written = str(file) if tag not in downs and file.exists() else None
     return Migration(tag, idx, row.created_at, row.hash, sql, f"{tag}.sql", written)
 
 
 def _name(row: Applied) -> str:
     return row.tag or row.hash[:12]
+
+
+def common_prefix(folder: Folder, rows: Sequence[Applied]) -> int:
+    """Return how many of the ledger's rows, from the first one on, may stay as they are.
+
+    A row may not stay if the folder does not have its text, or has something before it that would
+    then be applied after it.
+    """
+    place = {migration.tag: number for number, migration in enumerate(folder.migrations)}
+    matched, _, _ = match(folder, rows)
+    place_of = {row[:2]: place[tag] for tag, row in matched.items()}
+    places = [place_of.get(row[:2]) for row in rows]
+    kept = len(rows)
+    while True:
+        there = set(places[:kept])
+        gap = next((n for n in range(len(place)) if n not in there), len(place))
+        bad = (n for n, found in enumerate(places[:kept]) if found is None or found > gap)
+        first = next(bad, kept)
+        if first == kept:
+            return kept
+        kept = first

@@ -12,15 +12,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import aiosqlite
 import anyio
 
-from local_mcp_gateway.database.connect import SERVING_PRAGMAS
-from local_mcp_gateway.database.faults import explained
+from local_mcp_gateway.database.connections import SERVING_PRAGMAS, reading
+from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 
 Error = sqlite3.Error
 """What a statement raises, for callers that must not know which engine this is."""
@@ -30,7 +36,7 @@ READERS = 2
 Parameters = Iterable[object]
 
 
-class Database:
+class ConnectionPool:
     """The open database. Make one with `async with Database.open(path)`."""
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +48,7 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path) -> AsyncIterator[Database]:
+    async def open(cls, path: Path) -> AsyncIterator[ConnectionPool]:
         """Open the connections; close all of them on the way out, whatever happens."""
         database = cls(path)
         try:
@@ -92,13 +98,13 @@ class Database:
         return not next(iter(rows))[0]
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[Database]:
+    async def held(self) -> AsyncIterator[ConnectionPool]:
         """Yield this database within one transaction: what is read stays true until it is written."""
         async with self.transaction() as writer:
             yield _Held(self.path, writer)
 
     @asynccontextmanager
-    async def paused(self) -> AsyncIterator[None]:
+    async def pause_writes(self) -> AsyncIterator[None]:
         """Hold new writers back, after the running one, so that a migration can be applied.
 
         The connections stay open, and read something afterwards: that is when SQLite notices that
@@ -112,7 +118,7 @@ class Database:
                     await self._notice_schema()
 
     @asynccontextmanager
-    async def closed_for(self) -> AsyncIterator[None]:
+    async def release_file(self) -> AsyncIterator[None]:
         """Close every connection inside, so that the file itself may be replaced; open them again."""
         async with self._writing:
             await self._disconnect()
@@ -134,7 +140,7 @@ class Database:
         connections = AsyncExitStack()
         self._connections = connections
         try:
-            with explained(self.path):
+            with translated_errors(self.path):
                 self._writer = await self._open_one(connections, readonly=False)
                 for _ in range(READERS):
                     self._idle.put_nowait(await self._open_one(connections, readonly=True))
@@ -164,7 +170,7 @@ class Database:
             await self._connections.aclose()
 
 
-class _Held(Database):
+class _Held(ConnectionPool):
     """The database as one transaction sees it, on its connection; whoever made it ends it."""
 
     def __init__(self, path: Path, writer: aiosqlite.Connection) -> None:
@@ -181,3 +187,37 @@ class _Held(Database):
         """Yield the connection: the transaction that is open is the one."""
         assert self._writer is not None, "the transaction is open"
         yield self._writer
+
+
+class ReadOnlyDatabase(ConnectionPool):
+    """What can be read just now. `with LookedAt.open_at(path)`; where there is no file, no row is."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection | None) -> None:
+        super().__init__(path)
+        self._connection = connection
+
+    @classmethod
+    @contextmanager
+    def open_at(cls, path: Path) -> Iterator[ReadOnlyDatabase]:
+        """Open it. Raises UsageProblem when it is of an older version than what is read in it."""
+        if not path.exists():
+            yield cls(path, None)
+            return
+        with reading(path) as connection:
+            connection.row_factory = sqlite3.Row
+            try:
+                yield cls(path, connection)
+            except (sqlite3.OperationalError, IndexError) as error:
+                # a table is missing, or a column of a row
+                if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR:
+                    raise
+                raise UsageProblem(
+                    f"{path} does not have all that this version of the program reads: {error}.",
+                    hint="`db status` shows what is pending; `db migrate` applies it.",
+                ) from None
+
+    async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
+        """Return every row of one SELECT. Short: it blocks the loop, which does nothing else here."""
+        if self._connection is None:
+            return []
+        return self._connection.execute(sql, tuple(parameters)).fetchall()

@@ -11,12 +11,12 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import sweep
-from local_mcp_gateway.database.connect import begin_immediate, open_migration
+from local_mcp_gateway.database.connections import begin_immediate, open_migration
 from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.errors import HistoryRefused, NotAdopted, ProblemCode, UsageProblem
-from local_mcp_gateway.guard.drift import find_drift
-from local_mcp_gateway.guard.hold import commit
+from local_mcp_gateway.guard.plan import find_drift
+from local_mcp_gateway.guard.transaction import commit
 from local_mcp_gateway.migrate.adopt import find_point
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.history import accept
@@ -25,8 +25,8 @@ from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.migrate.seals import seal, text_fingerprint
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.connect import Connection
-    from local_mcp_gateway.guard.attempt import Attempt
+    from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.migrate.folder import Folder
     from local_mcp_gateway.migrate.resolve import Edited, Resolution
 
@@ -35,44 +35,44 @@ Confirm = Callable[[Sequence[str]], None]
 
 
 @contextmanager
-def held(attempt: Attempt, lock_timeout_s: float) -> Iterator[Connection]:
+def write_transaction(context: GuardContext, lock_timeout_s: float) -> Iterator[Connection]:
     """Hold the database's lock and SQLite's, and commit at the end; rolls back on an exception."""
-    with DatabaseLock(attempt.database, timeout_s=lock_timeout_s, stop=attempt.stop) as lock:
-        sweep(attempt.database, attempt.backup_folder)
-        probe(attempt.database, quick_check_limit_s=attempt.policy.quick_check_limit_s)
-        with closing(open_migration(attempt.database)) as live:
-            attempt.prepare(live)
-            begin_immediate(live, attempt.database)
+    with DatabaseLock(context.database, timeout_s=lock_timeout_s, stop=context.stop) as lock:
+        sweep(context.database, context.backup_folder)
+        probe(context.database, quick_check_limit_s=context.policy.quick_check_limit_s)
+        with closing(open_migration(context.database)) as live:
+            context.prepare(live)
+            begin_immediate(live, context.database)
             try:
                 yield live
-                commit(attempt, live)
+                commit(context, live)
             finally:
                 if live.in_transaction:
                     live.execute("ROLLBACK")
         lock.record_clean_stop()
 
 
-def adopt_database(attempt: Attempt, live: Connection, confirm: Confirm) -> tuple[str, ...]:
+def adopt_database(context: GuardContext, live: Connection, confirm: Confirm) -> tuple[str, ...]:
     """Mark as applied what gives exactly the schema that the database has; return those tags.
 
     Raises NotAdopted with the difference where no point of the folder does, UsageProblem where a
     ledger describes the database already.
     """
-    folder = read_folder(attempt.migrations)
+    folder = read_folder(context.migrations)
     problems = [p for p in resolve(folder, ()).problems if p.code != ProblemCode.OUT_OF_ORDER]
     if problems:
         raise HistoryRefused(problems)
     if read_ledger(live):
         raise UsageProblem(
-            f"{attempt.database} has a ledger already, so nothing needs to be adopted.",
+            f"{context.database} has a ledger already, so nothing needs to be adopted.",
             hint="See `db status`; edited files are taken as they are with `db adopt --trust-files`.",
         )
-    point = find_point(folder.migrations, live, prepare=attempt.prepare)
+    point = find_point(folder.migrations, live, prepare=context.prepare)
     if point.count is None or point.earliest is None:
         where = folder.migrations[point.nearest - 1].tag if point.nearest else "an empty database"
         more = f" (and {len(point.differences) - 1} more)" if len(point.differences) > 1 else ""
         raise NotAdopted(
-            f"No point of {folder.path} gives the schema of {attempt.database}; the nearest is {where}:"
+            f"No point of {folder.path} gives the schema of {context.database}; the nearest is {where}:"
             f" {point.differences[0]}{more}.",
             nearest=where,
             differences=[str(difference) for difference in point.differences],
@@ -89,7 +89,7 @@ def adopt_database(attempt: Attempt, live: Connection, confirm: Confirm) -> tupl
         live,
         [Entry(migration, None) for migration in adopted],
         backup=None,
-        program_version=attempt.policy.program_version,
+        program_version=context.policy.program_version,
         fingerprint=None,
         event="adopted",
     )
@@ -98,18 +98,18 @@ def adopt_database(attempt: Attempt, live: Connection, confirm: Confirm) -> tupl
     return tuple(migration.tag for migration in adopted)
 
 
-def trust_files(attempt: Attempt, live: Connection, confirm: Confirm) -> tuple[str, ...]:
+def trust_files(context: GuardContext, live: Connection, confirm: Confirm) -> tuple[str, ...]:
     """Take every edited file as what was applied; return their tags."""
-    folder, found = _read(attempt, live)
+    folder, found = _read(context, live)
     if found.edited:
         confirm([_told(entry) for entry in found.edited])
-        _accept(attempt, live, folder, found.edited, "trusted")
+        _accept(context, live, folder, found.edited, "trusted")
     return tuple(entry.migration.tag for entry in found.edited)
 
 
-def find_edited(attempt: Attempt, live: Connection, tag: str) -> Edited:
+def find_edited(context: GuardContext, live: Connection, tag: str) -> Edited:
     """Return the edited migration of this tag; raises UsageProblem if it is none."""
-    for entry in resolution(attempt, live).edited:
+    for entry in resolution(context, live).edited:
         if entry.migration.tag == tag:
             return entry
     raise UsageProblem(
@@ -117,10 +117,10 @@ def find_edited(attempt: Attempt, live: Connection, tag: str) -> Edited:
     )
 
 
-def accept_edited(attempt: Attempt, live: Connection, entry: Edited) -> None:
+def accept_edited(context: GuardContext, live: Connection, entry: Edited) -> None:
     """Take one edited file as what was applied."""
-    folder, _ = _read(attempt, live)
-    _accept(attempt, live, folder, (entry,), "edit_accepted")
+    folder, _ = _read(context, live)
+    _accept(context, live, folder, (entry,), "edit_accepted")
 
 
 def has_ledger(live: Connection) -> bool:
@@ -128,18 +128,18 @@ def has_ledger(live: Connection) -> bool:
     return bool(read_ledger(live))
 
 
-def resolution(attempt: Attempt, live: Connection) -> Resolution:
+def resolution(context: GuardContext, live: Connection) -> Resolution:
     """Return how the folder and the ledger fit together."""
-    return _read(attempt, live)[1]
+    return _read(context, live)[1]
 
 
-def _read(attempt: Attempt, live: Connection) -> tuple[Folder, Resolution]:
-    folder = read_folder(attempt.migrations)
+def _read(context: GuardContext, live: Connection) -> tuple[Folder, Resolution]:
+    folder = read_folder(context.migrations)
     return folder, resolve(folder, read_ledger(live))
 
 
 def _accept(
-    attempt: Attempt,
+    context: GuardContext,
     live: Connection,
     folder: Folder,
     entries: Sequence[Edited],
@@ -152,11 +152,11 @@ def _accept(
             live,
             entry,
             event=event,
-            program_version=attempt.policy.program_version,
+            program_version=context.policy.program_version,
         )
-        attempt.emit("migration.mended", tag=entry.migration.tag)
+        context.emit("migration.mended", tag=entry.migration.tag)
     # Replays the folder as it is now: a file that does not even run is refused here.
-    if not find_drift(live, resolve(folder, read_ledger(live)), attempt.prepare):
+    if not find_drift(live, resolve(folder, read_ledger(live)), context.prepare):
         seal(live, text_fingerprint(live))
 
 

@@ -31,7 +31,7 @@ _IOERR_BY_NAME = {
 }
 
 
-def as_problem(error: sqlite3.Error, database: Path | str) -> GatewayError | None:
+def from_sqlite_error(error: sqlite3.Error, database: Path | str) -> GatewayError | None:
     """Return the situation behind an error of SQLite, or None where the statement itself is at fault."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
@@ -68,7 +68,7 @@ def as_problem(error: sqlite3.Error, database: Path | str) -> GatewayError | Non
             return None
 
 
-def of_system(error: OSError, database: Path | str) -> GatewayError | None:
+def from_os_error(error: OSError, database: Path | str) -> GatewayError | None:
     """Return the situation behind an error of the operating system, if it is the machine's."""
     where = error.filename or database
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -81,17 +81,17 @@ def of_system(error: OSError, database: Path | str) -> GatewayError | None:
 
 
 @contextmanager
-def explained(database: Path | str) -> Iterator[None]:
+def translated_errors(database: Path | str) -> Iterator[None]:
     """Turn what SQLite or the system raises inside into the situation behind it, if there is one."""
     try:
         yield
     except OSError as error:
-        problem = of_system(error, database)
+        problem = from_os_error(error, database)
         if problem is None:
             raise
         raise problem from error
     except sqlite3.Error as error:
-        problem = as_problem(error, database)
+        problem = from_sqlite_error(error, database)
         if problem is None:
             raise
         raise problem from error

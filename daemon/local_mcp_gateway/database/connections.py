@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
-from local_mcp_gateway.database.faults import explained
+from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.errors import DatabasePathProblem
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def open_migration(path: Path) -> sqlite3.Connection:
     new = not path.exists() or path.stat().st_size == 0
     if new:
         _create_private(path)
-    with explained(path):
+    with translated_errors(path):
         connection = _connect(f"{uri(path)}?mode=rw")
         try:
             if new:
@@ -83,7 +83,7 @@ def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
     """
     if not path.exists():
         raise DatabasePathProblem(f"There is no database at {path}.", path=str(path))
-    with explained(path):
+    with translated_errors(path):
         if locked:
             return open_checked(f"{uri(path)}?mode=rw")
         try:
@@ -105,13 +105,13 @@ def reading(path: Path, *, locked: bool = False) -> Iterator[sqlite3.Connection]
 
     What SQLite finds wrong with the file meanwhile (any page may be damaged) is raised as Damaged.
     """
-    with explained(path), closing(open_reader(path, locked=locked)) as connection:
+    with translated_errors(path), closing(open_reader(path, locked=locked)) as connection:
         yield connection
 
 
 def open_scratch(path: Path | None = None) -> sqlite3.Connection:
     """Open a copy that may be lost (or a database in memory): fast, foreign keys off."""
-    with explained(path or ":memory:"):
+    with translated_errors(path or ":memory:"):
         connection = _connect(":memory:" if path is None else f"{uri(path)}?mode=rw")
         connection.execute("PRAGMA journal_mode=MEMORY")
         connection.execute("PRAGMA synchronous=OFF")
@@ -131,7 +131,7 @@ def set_foreign_keys(connection: sqlite3.Connection, *, on: bool) -> None:
 
 def begin_immediate(connection: sqlite3.Connection, path: Path) -> None:
     """Take SQLite's write lock, which also keeps out programs that do not know ours; waits 5 s."""
-    with explained(path):
+    with translated_errors(path):
         connection.execute("BEGIN IMMEDIATE")
 
 

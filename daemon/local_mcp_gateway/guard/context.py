@@ -1,0 +1,215 @@
+"""The values of one guarded run: what the guard insists on, what a run knows, what its steps hand on."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import asdict, field, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal
+
+from local_mcp_gateway.backup.names import DEFAULT_KEEP_ASIDE
+from local_mcp_gateway.backup.retention import Retention
+from local_mcp_gateway.errors import Interrupted
+from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.log import ignore
+from local_mcp_gateway.migrate.functions import prepare
+from local_mcp_gateway.migrate.groups import first_group
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.migrate.resolve import Resolution
+    from local_mcp_gateway.migrate.verify import Loss
+    from local_mcp_gateway.schema import Difference
+    from local_mcp_gateway.schema.hazard import Hazard
+
+
+@frozen
+class GuardPolicy:
+    """How careful one start is. The defaults are the careful ones."""
+
+    rehearse: Literal["always", "auto", "never"] = "always"
+    destructive: Literal["warn", "refuse"] = "warn"
+    drift: Literal["auto", "refuse", "warn"] = "auto"
+    """`auto` refuses when something is pending (the change by hand may be in its way), else warns."""
+    backup_folder: Path | None = None
+    """None: `backups` beside the database's real path."""
+    retention: Retention | None = field(default_factory=Retention)
+    """Which backups stay after a migration has made another one; None keeps all."""
+    quick_check_limit_s: float = 10.0
+    allow_out_of_order: bool = False
+    to: str | None = None
+    """The tag that is the last one applied afterwards; None: all of the folder."""
+    dev: bool = False
+    """A `.sql` without a journal entry is journaled after its rehearsal, before COMMIT; and a start
+    takes back what was edited after it was applied, and what dev mode applied and the folder lacks."""
+    keep_aside: int = DEFAULT_KEEP_ASIDE
+    """How many databases that dev mode replaced by their backup stay beside the new one."""
+    program_version: str = ""
+    functions: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
+    """SQL functions that migrations may call, by name: callables, or "package.module:function"."""
+
+
+State = Literal["created", "migrated", "current"]
+
+
+@frozen
+class GuardReport:
+    """The end of a guarded start that succeeded: everything in it is durable."""
+
+    database: Path
+    state: State
+    applied: tuple[Step, ...]
+    backup: Backup | None
+    fingerprint: str
+    drift: tuple[Difference, ...]
+    durations_ms: dict[str, float]
+
+    def as_fields(self) -> dict[str, object]:
+        """Return the keys of the canonical log line `guard.ready`."""
+        return {
+            "database": str(self.database),
+            "state": self.state,
+            "applied": len(self.applied),
+            "backup": str(self.backup.path) if self.backup else None,
+            "duration_ms": round(sum(self.durations_ms.values()), 3),
+            **{f"{phase}_ms": round(value, 3) for phase, value in self.durations_ms.items()},
+        }
+
+    def as_json(self) -> dict[str, object]:
+        """Return what `db migrate --json` prints."""
+        return {
+            "database": str(self.database),
+            "state": self.state,
+            "applied": [
+                {"tag": step.tag, "statements": step.statements, "duration_ms": step.duration_ms}
+                for step in self.applied
+            ],
+            "backup": str(self.backup.path) if self.backup else None,
+            "fingerprint": self.fingerprint or None,
+            "drift": [asdict(difference) for difference in self.drift],
+            "durations_ms": self.durations_ms,
+        }
+
+
+class Phases:
+    """How long each phase of a start took, in milliseconds, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.durations_ms: dict[str, float] = {}
+
+    @contextmanager
+    def measured(self, phase: str) -> Iterator[None]:
+        """Add the time of the block to its phase, also when the block fails."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            spent = (perf_counter() - start) * 1000
+            self.durations_ms[phase] = self.durations_ms.get(phase, 0.0) + spent
+
+    def ms(self, phase: str) -> float:
+        """Return what a phase has taken so far, in milliseconds, for its log event."""
+        return round(self.durations_ms.get(phase, 0.0), 3)
+
+
+def no_progress(phase: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+@frozen
+class GuardContext:
+    """One try at bringing a database to its newest schema; the caller holds the database's lock."""
+
+    database: Path
+    migrations: Path
+    policy: GuardPolicy = field(default_factory=GuardPolicy)
+    emit: Emit = ignore
+    progress: Callable[[str, int, int], None] = no_progress
+    """`progress(phase, done, total)`: bytes of a `backup`, migrations of `rehearse TAG` and `apply TAG`
+    (called before each); often."""
+    stop: threading.Event | None = None
+    phases: Phases = field(default_factory=Phases)
+    serving: bool = False
+    """This process has the database open: then only SQLite may open its file, because closing any
+    other descriptor of it would drop the POSIX locks of those connections."""
+
+    @property
+    def backup_folder(self) -> Path:
+        """Return where this database's backups are."""
+        return self.policy.backup_folder or self.database.resolve().parent / "backups"
+
+    def prepare(self, connection: Connection) -> None:
+        """Register the SQL functions that migrations may call; raises ConfigProblem."""
+        prepare(connection, self.policy.functions)
+
+    def checkpoint(self) -> None:
+        """Raise Interrupted when a signal asked to stop; called between phases, never after COMMIT."""
+        if self.stop is not None and self.stop.is_set():
+            raise Interrupted("Stopped by a signal before the migrations were committed.")
+
+
+@frozen
+class Plan:
+    """What one look at folder and database found to do."""
+
+    folder: Folder
+    resolution: Resolution
+    pending: tuple[Migration, ...]
+    """What this attempt will apply, in order: all that is pending, or up to `--to`."""
+    new_files: frozenset[str]
+    """Dev only: the tags among `pending` that the journal does not know yet."""
+    fingerprint: str
+    drift: tuple[Difference, ...]
+
+    @property
+    def next_idx(self) -> int:
+        """Return the journal's next free `idx`."""
+        known = (*(entry.migration for entry in self.resolution.applied), *self.pending)
+        return 1 + max((migration.idx for migration in known), default=-1)
+
+    @property
+    def group(self) -> tuple[Migration, ...]:
+        """Return the first migrations of `pending` that are committed together."""
+        return first_group(self.pending)
+
+    def after(self, done: BatchResult) -> Plan:
+        """Return the plan that is left when this transaction is committed."""
+        rest = self.pending[len(done.steps) :]
+        return replace(self, pending=rest, fingerprint=done.fingerprint)
+
+
+@frozen
+class HazardFinding:
+    """A hazard, and the migration that brings it."""
+
+    tag: str
+    hazard: Hazard
+
+
+@frozen
+class Rehearsal:
+    """What the pending chain did to a copy."""
+
+    steps: tuple[Step, ...]
+    fingerprints: Mapping[str, str]
+    """The tag that ends a transaction → the schema's fingerprint after it."""
+    hazards: tuple[HazardFinding, ...]
+    duration_ms: float
+
+
+@frozen
+class BatchResult:
+    """What one transaction did; it may still be rolled back."""
+
+    steps: tuple[Step, ...]
+    fingerprint: str
+    losses: tuple[Loss, ...]
+    """Tables with fewer rows than before, by statements that say so."""

@@ -1,0 +1,189 @@
+"""What is there and what is to do: the file checked, folder and ledger read, drift looked for, the plan made.
+
+Nothing here writes. The same plan is made twice: before the write lock, where most starts end because
+nothing is pending, and again under it, since only then no other program can change the answer.
+
+Drift is the live schema against what the applied migrations make of an empty database. The history
+remembers the fingerprint of the schema's texts after the last migration, so an unchanged schema costs
+neither inspection nor replay. Where the texts differ, the models decide.
+"""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.backup import list_backups, newest_good, sweep
+from local_mcp_gateway.bundled import bundled
+from local_mcp_gateway.database.connections import reading
+from local_mcp_gateway.database.integrity import probe
+from local_mcp_gateway.errors import (
+    Damaged,
+    DriftRefused,
+    ForbiddenStatement,
+    HistoryRefused,
+    MigrationFailed,
+    UsageProblem,
+)
+from local_mcp_gateway.guard.context import Plan
+from local_mcp_gateway.migrate.folder import NEW, read_folder
+from local_mcp_gateway.migrate.live import resolve_live
+from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.migrate.seals import last_fingerprint, sealed_fingerprint, text_fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.migrate.resolve import Resolution
+    from local_mcp_gateway.schema import Difference
+
+
+def check(context: GuardContext) -> bool:
+    """Sweep a crash's left-overs and examine the file; return whether the database is new.
+
+    Raises NotADatabase, Damaged or DatabasePathProblem.
+    """
+    with context.phases.measured("probe"):
+        swept = sweep(context.database, context.backup_folder)
+        try:
+            found = probe(
+                context.database,
+                quick_check_limit_s=context.policy.quick_check_limit_s,
+                stop=context.stop,
+                progress=lambda: context.progress("check", 0, 0),
+            )
+        except Damaged as error:
+            raise Damaged(error.message, hint=_way_back(context), **error.data) from None
+    context.emit(
+        "guard.checked",
+        state=found.state,
+        complete=found.complete,
+        bytes=found.bytes,
+        swept=len(swept),
+        duration_ms=context.phases.ms("probe"),
+    )
+    return found.state == "new"
+
+
+def _way_back(context: GuardContext) -> str:
+    """Return the exact command that restores the newest backup that still verifies."""
+    listed = list_backups(context.database, context.backup_folder)
+    good = newest_good(listed, stop=context.stop)
+    if good is None:
+        return f"There is no good backup in {context.backup_folder}; put a copy of your own in its place."
+    words = ["local-mcp-gateway", "--database", str(context.database)]
+    if context.migrations != bundled("migrations"):
+        words += ["--migrations", str(context.migrations)]
+    command = shlex.join([*words, "db", "restore", good.name])
+    return f"Restore the newest good backup, of {good.created_at}: `{command}`."
+
+
+def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
+    """Make the plan without a lock on the database; report it, and its drift if there is any."""
+    with context.phases.measured("read"):
+        if fresh:
+            plan = _plan(context, _folder(context), None)
+        else:
+            with reading(context.database, locked=True) as reader:
+                plan = _plan(context, _folder(context), reader)
+    context.emit(
+        "guard.resolved",
+        applied=len(plan.resolution.applied),
+        pending=[migration.tag for migration in plan.pending],
+        duration_ms=context.phases.ms("read"),
+    )
+    if plan.drift:
+        context.emit(
+            "guard.drifted",
+            objects=[f"{difference.kind} {difference.object}" for difference in plan.drift],
+            hint="See `db diff`; write the change as a migration.",
+        )
+    context.checkpoint()
+    return plan
+
+
+def remake_plan(context: GuardContext, live: Connection, plan: Plan) -> Plan:
+    """Make the plan again; the caller holds SQLite's write lock on `live`.
+
+    The database is what may have changed. The files stay those that were read: one look at the folder
+    is what is applied, unless dev has journaled some of them since.
+    """
+    with context.phases.measured("read"):
+        folder = _folder(context) if plan.new_files else plan.folder
+        return _plan(context, folder, live)
+
+
+def _folder(context: GuardContext) -> Folder:
+    return read_folder(context.migrations, journal_new_files=context.policy.dev)
+
+
+def _plan(context: GuardContext, folder: Folder, connection: Connection | None) -> Plan:
+    allow = context.policy.allow_out_of_order
+    if connection is None:
+        resolution = resolve(folder, (), allow_out_of_order=allow)
+    else:
+        resolution = resolve_live(folder, connection, allow_out_of_order=allow)
+    if resolution.problems:
+        raise HistoryRefused(resolution.problems)
+    pending = up_to(resolution, context.policy.to)
+    now = ""
+    drift: tuple[Difference, ...] = ()
+    if connection is not None:
+        now = sealed_fingerprint(connection) or ""
+        if not now:  # somebody else changed the schema, or nobody has recorded it yet
+            now = text_fingerprint(connection)
+            drift = find_drift(connection, resolution, context.prepare)
+    if drift and _refuses(context.policy.drift, pending=bool(pending)):
+        raise DriftRefused(
+            f"The schema of {context.database} was changed outside of its migrations: "
+            + "; ".join(str(difference) for difference in drift[:3])
+            + (f" and {len(drift) - 3} more." if len(drift) > 3 else "."),
+            drift=[str(difference) for difference in drift],
+        )
+    new_files = frozenset(migration.tag for migration in pending if migration.idx == NEW)
+    return Plan(folder, resolution, pending, new_files, now, drift)
+
+
+def up_to(resolution: Resolution, tag: str | None) -> tuple[Migration, ...]:
+    """Return the pending migrations up to and with `tag`; raises UsageProblem for an unknown one."""
+    if tag is None:
+        return resolution.pending
+    for number, migration in enumerate(resolution.pending, 1):
+        if migration.tag == tag:
+            return resolution.pending[:number]
+    if any(entry.tag == tag for entry in resolution.applied):
+        return ()
+    raise UsageProblem(
+        f"There is no migration `{tag}` in the folder.",
+        hint="`db status` lists the tags; give one of them to --to.",
+    )
+
+
+def _refuses(policy: str, *, pending: bool) -> bool:
+    return policy == "refuse" or (policy == "auto" and pending)
+
+
+def find_drift(
+    connection: Connection,
+    resolution: Resolution,
+    prepare: Callable[[Connection], None] | None = None,
+) -> tuple[Difference, ...]:
+    """Return what differs from the replay of the applied migrations; none for an unmigrated database.
+
+    `prepare` registers the SQL functions that the migrations call.
+    """
+    if not resolution.applied or last_fingerprint(connection) == text_fingerprint(connection):
+        return ()
+    from local_mcp_gateway.migrate.replay import replay
+    from local_mcp_gateway.schema import compare, inspect
+
+    applied = (entry.migration for entry in resolution.applied)
+    try:
+        with closing(replay(applied, prepare=prepare, past=True)) as expected:
+            return compare(inspect(expected), inspect(connection))
+    except (MigrationFailed, ForbiddenStatement):
+        return ()  # applied out of order, say: an empty database says nothing about this one
