@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -12,12 +14,19 @@ from typing import Any
 
 import pytest
 
-from local_mcp_gateway.service.admin.rest import token_file
+from local_mcp_gateway.errors import ConfigProblem
+from local_mcp_gateway.service.admin.rest import read_token, token_file
 from local_mcp_gateway.store.secrets import MARK
-from tests.harness import REPOSITORY, Place
+from tests.harness import REPOSITORY, Place, clean_environment
 
 PLAIN = str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py")
 Ask = Callable[..., tuple[int, Any]]
+MAKE = """
+import sys
+from pathlib import Path
+from local_mcp_gateway.service.admin.rest import read_token
+read_token(Path(sys.argv[1]))
+"""
 
 
 @pytest.fixture
@@ -46,6 +55,17 @@ def ask(shipped: Place) -> Iterator[Ask]:
 def call(tool: str) -> dict[str, Any]:
     params = {"name": tool, "arguments": {}}
     return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+
+
+def status_of(url: str, token: str) -> int:
+    headers = {"Authorization": f"Bearer {token}"}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url + "/api/servers", headers=headers), timeout=60
+        ) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def gone(pid: int) -> bool:
@@ -100,7 +120,7 @@ def test_a_profile_and_its_tools_are_changed(ask: Ask) -> None:
 
 def test_without_the_token_nobody_is_let_in(ask: Ask) -> None:
     server = {"name": "x", "command": "y"}
-    for header in ("", "Bearer wrong", "Basic abc"):
+    for header in ("", "Bearer", "Bearer ", "Bearer wrong", "Basic abc", "Bearer \xe9"):
         status, body = ask("POST", "/api/servers", server, Authorization=header)
         assert status == 401
         assert ".token" in body["error"]["hint"]
@@ -139,3 +159,73 @@ def test_the_token_is_kept_and_only_its_owner_reads_it(shipped: Place) -> None:
     assert tokens[0] == tokens[1]
     assert len(tokens[0].strip()) > 40
     assert token_file(shipped.database).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("left", ["", "\n", "abc", "\0" * 44, "a b " * 20, "x" * 31])
+def test_a_token_that_was_not_written_to_its_end_is_made_anew(shipped: Place, left: str) -> None:
+    path = token_file(shipped.database)
+    shipped.database.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(left)
+    path.chmod(0o600)
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        token = path.read_text().strip()
+        shown = [left.strip("\0\n"), "", token]
+        assert [status_of(gateway.url, given) for given in shown] == [401, 401, 200]
+        assert gateway.stop() == 0
+    assert len(token) > 40
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("fault", ["signal=KILL", "error=ENOSPC"])
+def test_a_start_that_dies_while_it_writes_the_token_leaves_none(
+    tmp_path: Path, needs_strace: None, fault: str
+) -> None:
+    path = token_file(tmp_path / "a.db")
+    where = ["-P", str(path), "-P", str(path.with_name(f".{path.name}.tmp"))]
+    tracing = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=write", *where]
+    made = subprocess.run(
+        [*tracing, "-e", f"inject=write:{fault}", sys.executable, "-c", MAKE, tmp_path / "a.db"],
+        env=clean_environment(tmp_path),
+        check=False,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode != 0
+    assert not path.exists()
+    assert len(read_token(tmp_path / "a.db")) > 40
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def spoil(path: Path, how: str) -> None:
+    read_token(path.with_name(path.name.removesuffix(".token")))
+    match how:
+        case "open to others":
+            path.chmod(0o640)
+        case "of another user":
+            os.chown(path, 65534, -1)
+        case "a pipe":
+            path.unlink()
+            os.mkfifo(path, 0o600)
+        case "a folder":
+            path.unlink()
+            path.mkdir(0o700)
+
+
+SPOILT = {
+    "open to others": "others than you may read .*a.db.token",
+    "of another user": "a.db.token belongs to another user",
+    "a pipe": "a.db.token is no file",
+    "a folder": "a.db.token is no file",
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_token_that_somebody_else_may_know_is_refused(tmp_path: Path, how: str) -> None:
+    if how == "of another user" and os.geteuid() != 0:
+        pytest.skip("only root gives a file away")
+    spoil(token_file(tmp_path / "a.db"), how)
+    with pytest.raises(ConfigProblem, match=SPOILT[how]) as raised:
+        read_token(tmp_path / "a.db")
+    assert raised.value.hint

@@ -11,7 +11,7 @@ import pytest
 
 from local_mcp_gateway.errors import NoSecretsKey, SealedValueProblem
 from local_mcp_gateway.service.secrets import key_file
-from local_mcp_gateway.service.secrets.key_file import Unusable
+from local_mcp_gateway.service.secrets.private_file import Unusable
 from local_mcp_gateway.service.secrets.vault import CREDENTIAL, Vault
 from local_mcp_gateway.store.secrets import KEY_BYTES, Key
 from tests.harness import clean_environment
@@ -101,6 +101,8 @@ def spoil(path: Path, how: str) -> None:
     match how:
         case "open to others":
             path.chmod(0o644)
+        case "of another user":
+            os.chown(path, 65534, -1)
         case "a pipe":
             path.unlink()
             os.mkfifo(path, 0o600)
@@ -117,6 +119,7 @@ def spoil(path: Path, how: str) -> None:
 
 SPOILT = {
     "open to others": "others than you may read .*secrets.key",
+    "of another user": "secrets.key belongs to another user",
     "a pipe": "secrets.key is no file",
     "a folder": "secrets.key is no file",
     "cut off": "line 3 of .*secrets.key is no key",
@@ -127,6 +130,8 @@ SPOILT = {
 
 @pytest.mark.parametrize("how", SPOILT)
 def test_what_cannot_be_used_is_said_and_left_as_it_is(path: Path, how: str) -> None:
+    if how == "of another user" and os.geteuid() != 0:
+        pytest.skip("only root gives a file away")
     spoil(path, how)
     with pytest.raises(Unusable, match=SPOILT[how]) as raised:
         key_file.read(path)

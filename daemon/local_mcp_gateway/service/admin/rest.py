@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hmac
 import json
-import os
+import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import unquote
 
 import msgspec
 
-from local_mcp_gateway.errors import DiskProblem, Exit, GatewayError, UsageProblem
+from local_mcp_gateway.errors import ConfigProblem, DiskProblem, Exit, GatewayError, UsageProblem
 from local_mcp_gateway.gateway.faces.visit import TooLarge, Visit
+from local_mcp_gateway.service.secrets import private_file
+from local_mcp_gateway.service.secrets.private_file import Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -100,6 +102,8 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("PATCH", "profiles/*/tools/*/*"): ("profile.tool", ToolBody, ("name", "", "server", "tool")),
 }
 """Method and path → verb, body, and what the parts of the path after the first one are."""
+_TOKEN: Final = re.compile(rb"[!-~]{32,}")
+"""What is too short, or has other bytes, was never written to its end: it protects nothing."""
 STATUS: Final = {Exit.USAGE: 400, Exit.LOCKED: 409, Exit.CONFIG: 400}
 
 
@@ -110,18 +114,35 @@ def token_file(database: Path) -> Path:
 
 
 def read_token(database: Path) -> str:
-    """Return the token; make one that only this user can read if there is none."""
+    """Return the token; make one if there is none that was written to its end.
+
+    On return it is on the disk. Raises ConfigProblem for a file that somebody else may know, DiskProblem.
+    """
     path = token_file(database)
     try:
-        if path.exists():
-            return path.read_text(encoding="ascii").strip()
-        token = secrets.token_urlsafe(32)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(token + "\n")
-    except (OSError, ValueError) as error:
-        raise DiskProblem(f"The token of the REST API, {path}, cannot be used: {error}.") from error
-    return token
+        with private_file.turn(path) as target:
+            found = private_file.read(target)
+            if found is not None and _TOKEN.fullmatch(found.strip()):
+                return found.strip().decode("ascii")
+            token = secrets.token_urlsafe(32)
+            private_file.replace(target, f"{token}\n".encode())
+            return token
+    except Unusable as unusable:
+        raise ConfigProblem(
+            f"The token of the REST API cannot be used: {unusable.reason}.",
+            hint=f"{unusable.hint.removesuffix('.')}; or delete it, and the next start makes a new one.",
+        ) from None
+    except OSError as error:
+        raise DiskProblem(
+            f"The token of the REST API, {path}, cannot be made: {error.strerror}."
+        ) from error
+
+
+def _may_enter(given: str, token: str) -> bool:
+    scheme, _, shown = given.partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(
+        shown.strip().encode(errors="replace"), token.encode()
+    )
 
 
 def with_rest(app: Application, token: str, answer: Answer) -> Application:
@@ -134,8 +155,7 @@ def with_rest(app: Application, token: str, answer: Answer) -> Application:
     async def serve_ours(scope: Scope, receive: Receive, send: Send) -> None:
         visit = Visit.of(scope, receive, send)
         visit.extra = []  # no page of a browser is let in
-        given = visit.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        if not _may_enter(visit.headers.get("authorization", ""), token):
             refused = UsageProblem(
                 "This needs the token of the gateway.",
                 hint="Send `Authorization: Bearer …` with what stands in the file <database>.token.",

@@ -2,22 +2,21 @@
 
 Text, mode 0600: a key a line in base64url, the newest first; `#` begins a comment. The newest seals,
 all of them open. It is only ever replaced by one that holds more, on the disk before its name is, so
-that no row names a key that a power cut could take. A `flock` on the folder makes commands take turns.
+that no row names a key that a power cut could take.
 """
 
 from __future__ import annotations
 
 import base64
-import fcntl
-import os
 import secrets
-import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.backup.durable import flush, temporary_file, write_all
+from local_mcp_gateway.backup.durable import flush
 from local_mcp_gateway.errors import NoSecretsKey
+from local_mcp_gateway.service.secrets import private_file
+from local_mcp_gateway.service.secrets.private_file import Unusable
 from local_mcp_gateway.store.secrets import KEY_BYTES, Key
 
 if TYPE_CHECKING:
@@ -29,16 +28,6 @@ HEAD: Final = """\
 """
 NO_KEY: Final = "none"
 """What the unit's SetCredential= says where LoadCredential= finds no file."""
-_MOST_BYTES: Final = 64 * 1024
-
-
-class Unusable(Exception):
-    """Why a key file cannot be used, as the end of a sentence, and what to do about it."""
-
-    def __init__(self, reason: str, hint: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.hint = hint
 
 
 def read(path: Path, *, private: bool = True) -> tuple[Key, ...]:
@@ -46,26 +35,13 @@ def read(path: Path, *, private: bool = True) -> tuple[Key, ...]:
 
     `private` insists on a file that nobody else may read, as ssh does with its own.
     """
-    try:
-        # Not to wait for a writer, should it be a pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError):
+    content = private_file.read(path, private=private)
+    if content is None:
         return ()
-    except OSError as error:
-        raise Unusable(
-            f"{path} cannot be read ({error.strerror})", f"Give it to yourself: chmod 600 {path}"
-        ) from None
     try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise Unusable(f"{path} is no file", "Move it away, or give another place.")
-        if private and mode & 0o077:
-            raise Unusable(f"others than you may read {path}", f"Run chmod 600 {path}")
-        keys = _parsed(path, os.read(descriptor, _MOST_BYTES).decode())
-    except (OSError, ValueError):
+        keys = _parsed(path, content.decode())
+    except UnicodeDecodeError:
         raise Unusable(f"{path} cannot be read", "Put it back from your copy.") from None
-    finally:
-        os.close(descriptor)
     if private and not keys:
         raise Unusable(f"{path} holds no key", "Put it back from your copy, or delete it.")
     return keys
@@ -77,15 +53,7 @@ def make(path: Path, *, make_folder: bool) -> bool:
     `make_folder` creates missing folders too, 0700. Raises NoSecretsKey.
     """
     with _turn(path, make_folder=make_folder) as target:
-        if target.exists():
-            return False
-        with temporary_file(_temporary(target)) as descriptor:
-            _write(descriptor, [_new()])
-            os.link(
-                _temporary(target), target
-            )  # unlike a rename it never takes another file's place
-        flush(target.parent)
-        return True
+        return private_file.create(target, _text([_new()]))
 
 
 def renew(path: Path, *, make_folder: bool) -> Key:
@@ -95,11 +63,7 @@ def renew(path: Path, *, make_folder: bool) -> Key:
     """
     with _turn(path, make_folder=make_folder) as target:
         new = _new()
-        keys = [new, *read(target)]
-        with temporary_file(_temporary(target)) as descriptor:
-            _write(descriptor, keys)
-            _temporary(target).rename(target)
-        flush(target.parent)
+        private_file.replace(target, _text([new, *read(target)]))
         return new
 
 
@@ -112,17 +76,12 @@ def settle(path: Path) -> None:
 
 @contextmanager
 def _turn(path: Path, *, make_folder: bool) -> Iterator[Path]:
-    """Hold the folder for oneself; yield the file itself, behind a symbolic link."""
+    """Hold the folder, made if it may be; yield the file itself. Raises NoSecretsKey."""
     with _named(path):
-        target = path.resolve()
         if make_folder:
-            _make_folders(target.parent)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            _make_folders(path.resolve().parent)
+        with private_file.turn(path) as target:
             yield target
-        finally:
-            os.close(folder)
 
 
 @contextmanager
@@ -143,14 +102,9 @@ def _make_folders(folder: Path) -> None:
     flush(folder.parent)
 
 
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}.tmp")
-
-
-def _write(descriptor: int, keys: Sequence[Key]) -> None:
+def _text(keys: Sequence[Key]) -> bytes:
     lines = (base64.urlsafe_b64encode(key.raw).decode("ascii") + "\n" for key in keys)
-    write_all(descriptor, (HEAD + "".join(lines)).encode())
-    os.fsync(descriptor)
+    return (HEAD + "".join(lines)).encode()
 
 
 def _new() -> Key:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from local_mcp_gateway.errors import SealedValueProblem
 from local_mcp_gateway.log import Emit, ignore
 from local_mcp_gateway.service.secrets import key_file
-from local_mcp_gateway.service.secrets.key_file import Unusable
+from local_mcp_gateway.service.secrets.private_file import Unusable
 from local_mcp_gateway.store.secrets import Entry, Key, entries, opened, with_values
 
 if TYPE_CHECKING:

@@ -1,0 +1,101 @@
+"""Small files that only their owner may read: looked at before they are believed, never half written.
+
+A new one is on the disk (temp, fsync, link, fsync of the folder) before it has its name, so a kill, a
+full disk or a power cut leaves it whole or not there. A `flock` on the folder makes writers take turns.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.backup.durable import flush, temporary_file, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_MOST_BYTES: Final = 64 * 1024
+
+
+class Unusable(Exception):
+    """Why a file cannot be used, as the end of a sentence, and what to do about it."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+def read(path: Path, *, private: bool = True) -> bytes | None:
+    """Return the beginning of the file (64 KiB); None if there is none. Raises Unusable.
+
+    `private` insists on a file that is ours and that nobody else may read, as ssh does with its own.
+    """
+    try:
+        # Not to wait for a writer, should it be a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Unusable(
+            f"{path} cannot be read ({error.strerror})", f"Give it to yourself: chmod 600 {path}"
+        ) from None
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise Unusable(f"{path} is no file", "Move it away, or give another place.")
+        if private and found.st_uid not in (os.geteuid(), 0):
+            raise Unusable(
+                f"{path} belongs to another user", "Give it to yourself, or move it away."
+            )
+        if private and found.st_mode & 0o077:
+            raise Unusable(f"others than you may read {path}", f"Run chmod 600 {path}")
+        return os.read(descriptor, _MOST_BYTES)
+    except OSError as error:
+        raise Unusable(
+            f"{path} cannot be read ({error.strerror})", "Put it back from your copy."
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def turn(path: Path) -> Iterator[Path]:
+    """Hold the folder for oneself; yield the file itself, behind a symbolic link. Raises OSError."""
+    target = path.resolve()
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield target
+    finally:
+        os.close(folder)
+
+
+def create(target: Path, content: bytes) -> bool:
+    """Make the file unless there is one; return whether it was made. Durable; in one's turn."""
+    if os.path.lexists(target):
+        return False
+    with _written(target, content) as temporary:
+        os.link(temporary, target)  # unlike a rename it never takes another file's place
+    flush(target.parent)
+    return True
+
+
+def replace(target: Path, content: bytes) -> None:
+    """Put a new file in the place of one that may be there. Durable; in one's turn."""
+    with _written(target, content) as temporary:
+        temporary.rename(target)
+    flush(target.parent)
+
+
+@contextmanager
+def _written(target: Path, content: bytes) -> Iterator[Path]:
+    temporary = target.with_name(f".{target.name}.tmp")
+    with temporary_file(temporary) as descriptor:
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+        yield temporary
