@@ -20,7 +20,7 @@ from local_mcp_gateway.gateway.faces.exchange import Exchange
 from local_mcp_gateway.gateway.faces.legacy_sse import serve_sse, take
 from local_mcp_gateway.gateway.faces.streams import listen, serve_stream
 from local_mcp_gateway.gateway.faces.visit import Receive, Scope, Send, TooLarge, Visit
-from local_mcp_gateway.gateway.protocol import envelope, eras
+from local_mcp_gateway.gateway.protocol import ambiguity, envelope, eras
 from local_mcp_gateway.gateway.protocol.envelope import (
     INVALID_REQUEST,
     PARSE_ERROR,
@@ -138,7 +138,7 @@ class Faces:
     # --- POST -----------------------------------------------------------------------------------
 
     async def _decoded(self, visit: Visit, profile: str | None = None) -> Envelope | None:
-        """Read and decode the body; a batch, and what cannot be decoded, is answered here."""
+        """Read and decode the body; a batch, and what cannot be read in one way, is answered here."""
         try:
             body = await visit.body(self._hub.options.max_request_bytes)
             if not body.isascii():
@@ -146,7 +146,10 @@ class Faces:
             if profile is not None and is_batch(body):
                 await serve_batch(self._hub, profile, body, visit)
                 return None
-            return decode_envelope(body)
+            message = decode_envelope(body)
+            if (refused := ambiguity.refusal(body, message)) is None:
+                return message
+            await visit.reply(400, refused)
         except TooLarge:
             await visit.plain(413, failure(INVALID_REQUEST, "The request is too large"))
         except msgspec.ValidationError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from local_mcp_gateway.gateway.faces.legacy_sse import StreamCaller, answer_to
+from local_mcp_gateway.gateway.protocol.ambiguity import refusal
 from local_mcp_gateway.gateway.protocol.envelope import (
     INVALID_REQUEST,
     Envelope,
@@ -42,7 +43,7 @@ async def serve_batch(hub: Hub, profile: str, body: bytes, visit: Visit) -> None
         text = f"Only a session of {REVISION} takes batches, of 1 to {MOST_MESSAGES} messages"
         await visit.plain(400, failure(INVALID_REQUEST, text))
         return
-    answers = await asyncio.gather(*(_one(hub, session, message) for message in messages))
+    answers = await asyncio.gather(*(_one(hub, session, *message) for message in messages))
     bodies = [answer for answer in answers if answer is not None]
     if bodies:
         await visit.reply(200, b"[" + b",".join(bodies) + b"]")
@@ -50,15 +51,19 @@ async def serve_batch(hub: Hub, profile: str, body: bytes, visit: Visit) -> None
         await visit.empty(202)
 
 
-def _messages(body: bytes) -> list[Envelope]:
+def _messages(body: bytes) -> list[tuple[bytes, Envelope]]:
     try:
-        parts = decode_batch(body)
-        return [decode_envelope(part) for part in parts] if len(parts) <= MOST_MESSAGES else []
+        parts = [bytes(part) for part in decode_batch(body)]
+        if len(parts) > MOST_MESSAGES:
+            return []
+        return [(part, decode_envelope(part)) for part in parts]
     except msgspec.DecodeError:
         return []
 
 
-async def _one(hub: Hub, session: Session, message: Envelope) -> bytes | None:
+async def _one(hub: Hub, session: Session, part: bytes, message: Envelope) -> bytes | None:
+    if (refused := refusal(part, message)) is not None:
+        return refused
     if (why := message.fault) is not None:
         return response(b"null", failure(INVALID_REQUEST, why))
     if not message.is_request:

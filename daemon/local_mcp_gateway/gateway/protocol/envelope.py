@@ -84,6 +84,11 @@ class Answer(msgspec.Struct, frozen=True):
     relayed_bytes: int = 0
 
 
+def mended(data: bytes) -> bytes:
+    """Return JSON in which each half of a surrogate pair is U+FFFD: no text can hold one."""
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)
+
+
 def _mending(decode: Callable[[Json], Value]) -> Callable[[Json], Value]:
     """Return a decoder for what comes from outside, where texts may be cut in the middle of an emoji."""
 
@@ -92,7 +97,7 @@ def _mending(decode: Callable[[Json], Value]) -> Callable[[Json], Value]:
             return decode(data)
         except msgspec.DecodeError:
             text = data.encode() if isinstance(data, str) else bytes(data)
-            whole = _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], text)
+            whole = mended(text)
             if whole == text:
                 raise
             return decode(whole)

@@ -1,0 +1,122 @@
+"""Members of a client's message that two programs read as two things. Pure.
+
+JSON leaves open which of two members of one name counts (RFC 8259, section 4): the gateway takes the
+last, others the first, and Go's parser does not tell `Name` from `name`. The gateway judges a message
+by some members and hands its bytes on, so where these are ambiguous the message is refused: its server
+would run something else than what was judged.
+
+An object that has no room for another member beside the known ones holds none, which costs an
+addition. Only one with more white space or escapes than that is read name by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.gateway.protocol.envelope import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    decode_any,
+    decode_members,
+    failure,
+    mended,
+    response,
+)
+from local_mcp_gateway.gateway.protocol.eras import ENVELOPE_KEYS
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from local_mcp_gateway.gateway.protocol.envelope import Envelope
+
+
+class Names:
+    """Names that the gateway goes by."""
+
+    def __init__(self, *names: str) -> None:
+        self.exact = frozenset(names)
+        self.folded = {name.casefold(): name for name in names}
+        self.room = min(map(len, names)) + len('"":0,')
+        """How many bytes a second member of such a name takes at least."""
+
+
+ENVELOPE: Final = Names("jsonrpc", "id", "method", "params", "result", "error")
+PARAMS: Final = Names(
+    *("name", "uri", "ref", "taskId", "requestId", "cursor", "progressToken", "_meta"),
+    *("arguments", "requestState", "inputResponses"),
+)
+INSIDE: Final[Mapping[str, Names]] = {
+    "ref": Names("type", "name", "uri"),
+    "_meta": Names("progressToken", *ENVELOPE_KEYS),
+}
+"""Member of the params → the names in it that the gateway goes by."""
+_NAME: Final = re.compile(rb'[\s{,]*"((?:[^"\\]++|\\.)*+)"\s*:\s*', re.DOTALL)
+
+
+def refusal(body: bytes, message: Envelope) -> bytes | None:
+    """Return what a client's message is answered with that can be read as two, or None.
+
+    `message` is what the gateway reads in `body`. Raises MALFORMED.
+    """
+    spare = len(body) - _least(message) - body.startswith(b'{"jsonrpc": ')
+    if spare >= ENVELOPE.room:
+        body = mended(body)
+        if (name := _ambiguous(body, decode_members(body), ENVELOPE)) is not None:
+            return response(b"null", failure(INVALID_REQUEST, f"Invalid request: {_told(name)}"))
+    params = bytes(message.params)
+    if params[:1] != b"{":
+        return None
+    members = decode_members(params)
+    name = _ambiguous(params, members, PARAMS)
+    for key, names in INSIDE.items():
+        if key in members and (inner := bytes(members[key]))[:1] == b"{":
+            name = name or _ambiguous(inner, decode_members(inner), names)
+    if name is None:
+        return None
+    return response(message.id, failure(INVALID_PARAMS, f"Invalid params: {_told(name)}"))
+
+
+def _told(name: str) -> str:
+    return f"{name[:100]!r} stands there twice, or in another case: what counts would be a guess"
+
+
+def _least(message: Envelope) -> int:
+    """Return how long a message is that holds these members and no other, without white space."""
+    least = len('{"jsonrpc":"2.0"}')
+    if message.id:
+        least += len(',"id":') + len(message.id)
+    if message.method:
+        least += len(',"method":""') + len(message.method)
+    if message.params:
+        least += len(',"params":') + len(message.params)
+    if message.result:
+        least += len(',"result":') + len(message.result)
+    if message.error:
+        least += len(',"error":') + len(message.error)
+    return least
+
+
+def _ambiguous(raw: bytes, members: Mapping[str, msgspec.Raw], names: Names) -> str | None:
+    """Return a name of the JSON object `raw` that is there twice, or is like one of `names`."""
+    least = 1
+    for name, value in members.items():
+        least += len(name) + len(value) + len('"":,')
+        if name not in names.exact and (known := names.folded.get(name.casefold())) is not None:
+            return known
+    return None if len(raw) - least < names.room else _twice(raw, members)
+
+
+def _twice(raw: bytes, members: Mapping[str, msgspec.Raw]) -> str | None:
+    """Return a name that is there twice, if there is one; `members` has the last value of each."""
+    seen: set[str] = set()
+    at, name = 0, ""
+    while (found := _NAME.match(raw, at)) is not None:
+        name = str(decode_any(b'"' + found[1] + b'"'))
+        value = bytes(members[name])
+        if name in seen or not raw.startswith(value, found.end()):
+            return name
+        seen.add(name)
+        at = found.end() + len(value)
+    return None if raw[at:].strip() == b"}" or not members else name
