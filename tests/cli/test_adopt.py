@@ -101,10 +101,26 @@ def test_a_dbmate_folder_and_its_database_are_taken_over_in_one_go(place: Place)
     done = place.run(*there, "adopt", "--format", "auto", "--yes", "--json").json()
     assert done == {
         "journaled": ["20240101000000_a"],
+        "left_out": [],
         "adopted": ["20240101000000_a"],
         "trusted": [],
     }
     assert place.run(*there, "status", "--json").json()["state"] == "current"
+
+
+def test_flyways_undo_is_the_way_back_and_never_runs_as_a_step(place: Place) -> None:
+    folder = place.folder.path
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "V1__c.sql").write_text("CREATE TABLE c(x);\nINSERT INTO c VALUES (1);\n")
+    (folder / "U1__c.sql").write_text("DROP TABLE c;\n")
+    (folder / "U9__z.sql").write_text("DROP TABLE z;\n")
+    assert place.run("db", "migrate").code == 8
+    adopted = place.run("db", "adopt", "--format", "auto")
+    assert adopted.stdout.splitlines()[:2] == ["journaled  V1__c", "left out  U9__z.sql"]
+    assert place.run("db", "migrate").code == 0
+    assert place.query("SELECT x FROM c") == [(1,)]
+    assert place.run("db", "down", "--steps", "1", "--yes").code == 0
+    assert place.query("SELECT count(*) FROM sqlite_schema WHERE name = 'c'") == [(0,)]
 
 
 def test_an_accepted_edit_shows_the_difference_and_is_recorded(place: Place) -> None:

@@ -55,9 +55,16 @@ def adopt(
     touches_database = _touches_database(invocation, form, trust=trust_files)
     if touches_database:
         refuse_while_held(invocation.database, lock_timeout)
-    result: dict[str, Sequence[str]] = {"journaled": [], "adopted": [], "trusted": []}
+    result: dict[str, Sequence[str]] = {
+        "journaled": [],
+        "left_out": [],
+        "adopted": [],
+        "trusted": [],
+    }
     if form is not None:
-        result["journaled"] = _convert(invocation, form)
+        converted = _convert(invocation, form)
+        result["journaled"] = [entry.tag for entry in converted.entries]
+        result["left_out"] = converted.left_out
     if touches_database:
         try:
             what, tags = _take_over(invocation, trust=trust_files, yes=yes, timeout_s=lock_timeout)
@@ -68,13 +75,19 @@ def adopt(
         result[what] = tags
     if as_json:
         render.print_json(result)
-        return Exit.OK
+    else:
+        _print(result)
+    return Exit.OK
+
+
+def _print(result: dict[str, Sequence[str]]) -> None:
     for done, of in result.items():
         for tag in of:
-            click.echo(f"{done}  {tag}")
+            click.echo(f"{done.replace('_', ' ')}  {tag}")
+    if result["left_out"]:
+        click.echo("What was left out takes nothing back here: it is kept in meta/adopted.")
     if not any(result.values()):
         click.echo("Nothing to adopt.")
-    return Exit.OK
 
 
 def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) -> bool:
@@ -187,12 +200,11 @@ def _context(invocation: Invocation) -> Iterator[GuardContext]:
         )
 
 
-def _convert(invocation: Invocation, form: str) -> list[str]:
+def _convert(invocation: Invocation, form: str) -> Converted:
     from local_mcp_gateway.migrate.plain import Format, convert, detect
 
     chosen = detect(invocation.migrations) if form == "auto" else Format(form)
-    entries = convert(invocation.migrations, chosen, now_ms=int(time.time() * 1000))
-    return [entry.tag for entry in entries]
+    return convert(invocation.migrations, chosen, now_ms=int(time.time() * 1000))
 
 
 def _has_content(invocation: Invocation) -> bool:

@@ -19,6 +19,13 @@ from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Pr
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.directives import Directives, read_directives
 from local_mcp_gateway.migrate.journal import Entry, Journal, read_journal
+from local_mcp_gateway.migrate.other_files import (
+    in_order,
+    not_run_here,
+    unadopted_way_back,
+    way_back_inside,
+    ways_back,
+)
 from local_mcp_gateway.migrate.wrong_file import bad_stamp, gone, holds_nul, not_utf8, unreadable
 
 NEW = -1
@@ -99,13 +106,17 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
     else:
         journal = read_journal(path)
     migrations, absent, problems = _read_entries(path, journal.entries, names)
-    extra = sorted(
+    extra = [
         name
         for name in names.difference([entry.tag + ".sql" for entry in journal.entries])
         if not name.endswith(".down.sql")
-    )
+    ]
+    if extra:
+        extra, others = _without_others(extra, names)
+        problems += others
     if journal_new_files and not journal.problems:
         new, _, more = _read_entries(path, _new_entries(extra, migrations), names)
+        more += [p for m in new if (p := way_back_inside(m.name, m.sql)) is not None]
         return Folder(path, (*migrations, *new), (), (*journal.problems, *problems, *more), absent)
     unjournaled = (
         *(path / name for name in extra),
@@ -114,6 +125,20 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
     if journal.problems:  # what it lists is unknown, so nothing can be said about the rest
         unjournaled = ()
     return Folder(path, migrations, unjournaled, (*journal.problems, *problems), absent)
+
+
+def _without_others(extra: list[str], names: set[str]) -> tuple[list[str], list[Problem]]:
+    """Return the files that can be migrations, in their order, and what is to be said of the others."""
+    back = ways_back(names)
+    problems: list[Problem] = []
+    steps: list[str] = []
+    for name in sorted(extra, key=in_order):
+        problem = unadopted_way_back(name) if name in back else not_run_here(name)
+        if problem is None:
+            steps.append(name)
+        else:
+            problems.append(problem)
+    return steps, problems
 
 
 def _stamped_beside(path: Path, subfolders: list[str]) -> list[str]:

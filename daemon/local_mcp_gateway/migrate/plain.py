@@ -6,7 +6,9 @@
     dbmate   -- migrate:up … -- migrate:down
     goose    -- +goose Up … -- +goose Down; sql-migrate's `-- +migrate Up … Down` is the same
 
-What is replaced is kept in `meta/adopted/`. The journal is written last, so a crash in between leaves
+A way back with another tool's name (Flyway's `U1__x.sql`) becomes `<tag>.down.sql`; what is no migration
+at all (see `other_files`) is refused. What is replaced, and a way back of nothing, is kept in
+`meta/adopted/`. The journal is written last, so a crash in between leaves
 a folder that is still refused as unjournaled, and the same command does it again.
 """
 
@@ -17,12 +19,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.errors import ForbiddenStatement, UsageProblem
+from local_mcp_gateway.errors import ForbiddenStatement, ProblemCode, UsageProblem
 from local_mcp_gateway.migrate.folder import Migration, read_folder
 from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
+from local_mcp_gateway.migrate.other_files import (
+    in_order,
+    not_run_here,
+    program,
+    way_back_inside,
+    ways_back,
+)
 from local_mcp_gateway.migrate.untransacted import checked_statements
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 _UP = {
@@ -65,6 +75,16 @@ class NewFile:
     down: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What became of a folder."""
+
+    entries: tuple[Entry, ...]
+    """The journal entries that were written."""
+    left_out: tuple[str, ...]
+    """Ways back of no migration of this folder: moved to `meta/adopted`."""
+
+
 def detect(path: Path) -> Format:
     """Return what the folder looks like, by its names and its files' marks."""
     if (path / "meta" / "_journal.json").exists():
@@ -78,48 +98,58 @@ def detect(path: Path) -> Format:
     return Format.PLAIN
 
 
-def convert(path: Path, form: Format, *, now_ms: int) -> tuple[Entry, ...]:
-    """Make the folder ours; return the journal entries that were written.
+def convert(path: Path, form: Format, *, now_ms: int) -> Converted:
+    """Make the folder ours.
 
-    Raises UsageProblem for a folder that is ours already or has nothing to convert.
+    Raises UsageProblem for a folder that is ours already, has nothing to convert, or holds what cannot
+    be a migration here; then nothing was written.
     """
     folder = read_folder(path)
-    if form is not Format.JOURNAL and (folder.migrations or folder.problems):
+    broken = any(problem.code != ProblemCode.UNJOURNALED for problem in folder.problems)
+    if form is not Format.JOURNAL and (folder.migrations or broken):
         raise UsageProblem(
             f"{path} has a journal already.",
             hint="Use `db adopt --format journal` to write the entries of files that it does not list.",
         )
     known = folder.migrations
+    names = [file.name for file in path.iterdir()]
+    back = {n: of for n, of in ways_back(names).items() if not n.endswith(".down.sql")}
     extra = {file.name for file in folder.unjournaled}
     files = [file for file in _files(path) if form is not Format.JOURNAL or file.name in extra]
-    if not files:
+    _refuse_others(names, files if form not in (Format.DBMATE, Format.GOOSE) else ())
+    if not files and not back:
         raise UsageProblem(
             f"There are no files in {path} that would need it.", hint="See `db status`."
         )
-    if form not in (Format.DBMATE, Format.GOOSE):
-        _refuse_marked(files)
-    new = sorted((_read(file, form) for file in files), key=lambda file: _order(file.tag))
+    new = sorted((_read(file, form) for file in files), key=lambda file: in_order(file.tag))
     entries = tuple(_entries(new, known, now_ms))
     for file in new:
         _place(path, file)
-    write_journal(path, entries)
-    return entries
+    tags = {file.source: file.tag for file in new} | {m.name: m.tag for m in known}
+    left_out = [n for n, of in back.items() if not _place_back(path, n, tags.get(of or ""))]
+    if entries:
+        write_journal(path, entries)
+    return Converted(entries, tuple(sorted(left_out)))
 
 
-def _refuse_marked(files: list[Path]) -> None:
-    """Raise UsageProblem for a file with its way back in it: as a plain one it would run that too."""
-    for file in files:
+def _refuse_others(names: Iterable[str], as_they_are: Iterable[Path]) -> None:
+    """Raise UsageProblem for what would run though it should not, or be left out though it should run."""
+    for name in sorted(names):
+        problem = not_run_here(name) or program(name)
+        if problem is not None:
+            raise UsageProblem(problem.message, hint=problem.hint)
+    for file in as_they_are:
         text = file.read_bytes().decode(errors="replace")
-        form = next((name for name, pattern in _UP.items() if pattern.search(text)), None)
-        if form is not None:
-            raise UsageProblem(
-                f"{file.name} holds its way back too, in the marks of {form}; taken as it is, that would run.",
-                hint=f"Take the files apart with `db adopt --format {form}`, in a folder without a journal.",
-            )
+        problem = way_back_inside(file.name, text)
+        if problem is not None:
+            form = next((name for name, pattern in _UP.items() if pattern.search(text)), None)
+            apart = f"Take the files apart with `db adopt --format {form}`, in a folder without a journal."
+            raise UsageProblem(problem.message, hint=apart if form else problem.hint)
 
 
 def _files(path: Path) -> list[Path]:
-    return [file for file in path.glob("*.sql") if not file.name.endswith(".down.sql")]
+    files = {file.name: file for file in path.glob("*.sql")}
+    return [files[name] for name in files.keys() - ways_back(files)]
 
 
 def _read(file: Path, form: Format) -> NewFile:
@@ -158,11 +188,6 @@ def _may_leave_transaction(file: Path, sql: str) -> bool:
         return False
 
 
-def _order(tag: str) -> tuple[int, int, str]:
-    match = _NUMBER.match(tag)
-    return (0, int(match.group(1)), tag) if match else (1, 0, tag)
-
-
 def _entries(new: list[NewFile], known: tuple[Migration, ...], now_ms: int) -> list[Entry]:
     """Date each file: by the time in its name where there is one, later than the one before it."""
     idx = 1 + max((migration.idx for migration in known), default=-1)
@@ -199,13 +224,27 @@ def _place(path: Path, file: NewFile) -> None:
     """Write the files of one migration; the original is kept first."""
     if file.up is None:
         return
-    kept = path / "meta" / "adopted"
-    kept.mkdir(parents=True, exist_ok=True)
-    original = path / file.source
-    if not (kept / file.source).exists():
-        replace_durably(kept / file.source, original.read_bytes())
+    _keep(path, file.source)
     if file.down is not None:
         replace_durably(path / f"{file.tag}.down.sql", file.down)
     replace_durably(path / f"{file.tag}.sql", file.up)
     if file.source != f"{file.tag}.sql":
-        original.unlink()
+        (path / file.source).unlink()
+
+
+def _place_back(path: Path, name: str, tag: str | None) -> bool:
+    """Give a way back the name that it has here; False where it takes nothing back that has none yet."""
+    _keep(path, name)
+    ours = path / f"{tag}.down.sql"
+    placed = tag is not None and not ours.exists()
+    if placed:
+        replace_durably(ours, (path / name).read_bytes())
+    (path / name).unlink()
+    return placed
+
+
+def _keep(path: Path, name: str) -> None:
+    kept = path / "meta" / "adopted" / name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if not kept.exists():
+        replace_durably(kept, (path / name).read_bytes())
