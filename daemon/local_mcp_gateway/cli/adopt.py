@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.migrate.plain import Converted
 
 
 @click.command()
