@@ -344,11 +344,13 @@ class HazardRefused(GatewayError):
 
 
 class NoRoom(GatewayError):
-    """There is not enough room on the disk for the backup and the rehearsal; nothing was touched."""
+    """The disk is full, or has not enough room for the backup and the rehearsal; the old database stands."""
 
     code = "no_room"
     exit_code = Exit.NO_BACKUP
-    default_hint = "Free that much room, or prune old backups with `db backup prune`."
+    default_hint = (
+        "Free room on that disk, or prune old backups with `db backup prune`; then start again."
+    )
 
 
 class BackupFailed(GatewayError):
@@ -360,7 +362,7 @@ class BackupFailed(GatewayError):
 
 
 class DiskProblem(GatewayError):
-    """The disk refused a write, a flush or a read while the guard worked; the old database stands."""
+    """The disk failed at a write, a flush or a read while the guard worked; the old database stands."""
 
     code = "disk"
     exit_code = Exit.NO_BACKUP

@@ -9,18 +9,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import sqlite3
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING
 
-from local_mcp_gateway.errors import (
-    BackupFailed,
-    Damaged,
-    DatabaseBusy,
-    DiskProblem,
-    GatewayError,
-    NoRoom,
-)
+from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.errors import BackupFailed, DatabaseBusy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,37 +138,9 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
     return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
 
 
-@contextmanager
-def named_failures(doing: str, path: Path) -> Iterator[None]:
-    """Turn what the operating system or SQLite says into a situation; `doing` completes "cannot …"."""
-    try:
-        yield
-    except OSError as error:
-        raise _of_system(error, doing, path) from error
-    except sqlite3.Error as error:
-        raise _of_sqlite(error, doing, path) from error
+def named_failures(doing: str, path: Path) -> AbstractContextManager[None]:
+    """Turn what SQLite or the system says into a situation; `doing` completes "Cannot …".
 
-
-def _of_system(error: OSError, doing: str, path: Path) -> GatewayError:
-    reason = f"Cannot {doing} {path}: {error.strerror or error}."
-    data: dict[str, Any] = {"path": str(path), "errno": error.errno}
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return NoRoom(reason, **data)
-    if error.errno == errno.EIO:
-        return DiskProblem(reason, **data)
-    return BackupFailed(reason, **data)
-
-
-def _of_sqlite(error: sqlite3.Error, doing: str, path: Path) -> GatewayError:
-    name = getattr(error, "sqlite_errorname", "") or ""
-    reason = f"Cannot {doing} {path}: {error}."
-    data: dict[str, Any] = {"path": str(path), "sqlite": name}
-    if name == "SQLITE_FULL":
-        return NoRoom(reason, **data)
-    if name.startswith("SQLITE_IOERR"):
-        return DiskProblem(reason, **data)
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return DatabaseBusy(reason, **data)
-    if name.startswith("SQLITE_CORRUPT") or name == "SQLITE_NOTADB":
-        return Damaged(reason, **data)
-    return BackupFailed(reason, **data)
+    What the table of situations does not have is a BackupFailed.
+    """
+    return translated_errors(path, doing=doing, otherwise=BackupFailed)

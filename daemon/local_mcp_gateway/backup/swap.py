@@ -18,7 +18,7 @@ from urllib.parse import quote
 from local_mcp_gateway.backup import names
 from local_mcp_gateway.backup.durable import PRIVATE_FILE, copy_bytes, flush, named_failures, remove
 from local_mcp_gateway.database.connections import begin_immediate
-from local_mcp_gateway.errors import Damaged, DatabaseBusy
+from local_mcp_gateway.errors import Damaged, DatabaseBusy, NotADatabase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +105,7 @@ def _at_rest(real: Path) -> Iterator[bool]:
             with named_failures("take over", real):
                 _make_one_file(connection, real)
             sound = True
-        except Damaged:
+        except (Damaged, NotADatabase):
             sound = False
         yield sound
     finally:

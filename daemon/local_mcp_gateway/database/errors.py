@@ -1,7 +1,8 @@
-"""SQLite's errors that the owner or the machine has to solve, as situations with one sentence.
+"""What SQLite and the operating system raise, as situations that the owner or the machine has to solve.
 
-SQLite reports an extended code; its low byte is the class. Errors of a statement itself (syntax, a
-constraint, a missing table) are not named here: whoever ran the statement knows whose it is.
+One table for both: the same full disk is the same situation, whoever noticed it. SQLite reports an
+extended code; its low byte is the class. Errors of a statement itself (syntax, a constraint, a missing
+table) are not in the table: whoever ran the statement knows whose it is.
 """
 
 from __future__ import annotations
@@ -19,9 +20,31 @@ from local_mcp_gateway.errors import (
     DiskProblem,
     GatewayError,
     Interrupted,
+    NoRoom,
     NotADatabase,
 )
 
+_BY_CODE: dict[int, type[GatewayError]] = {
+    sqlite3.SQLITE_NOTADB: NotADatabase,
+    sqlite3.SQLITE_CORRUPT: Damaged,
+    sqlite3.SQLITE_BUSY: DatabaseBusy,
+    sqlite3.SQLITE_LOCKED: DatabaseBusy,
+    sqlite3.SQLITE_FULL: NoRoom,
+    sqlite3.SQLITE_IOERR: DiskProblem,
+    sqlite3.SQLITE_CANTOPEN: DatabasePathProblem,
+    sqlite3.SQLITE_PERM: DatabasePathProblem,
+    sqlite3.SQLITE_READONLY: DatabasePathProblem,
+    sqlite3.SQLITE_INTERRUPT: Interrupted,
+}
+_BY_ERRNO: dict[int, type[GatewayError]] = {
+    errno.ENOSPC: NoRoom,
+    errno.EDQUOT: NoRoom,
+    errno.EFBIG: NoRoom,
+    errno.EIO: DiskProblem,
+    errno.EROFS: DatabasePathProblem,
+    errno.EACCES: DatabasePathProblem,
+    errno.EPERM: DatabasePathProblem,
+}
 _IOERR_BY_NAME = {
     "SQLITE_IOERR_READ": "could not be read",
     "SQLITE_IOERR_SHORT_READ": "is shorter than its header says",
@@ -31,78 +54,88 @@ _IOERR_BY_NAME = {
 }
 
 
-def from_sqlite_error(error: sqlite3.Error, database: Path | str) -> GatewayError | None:
-    """Return the situation behind an error of SQLite, or None where the statement itself is at fault."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return None
-    name = error.sqlite_errorname
-    match code & 0xFF:
-        case sqlite3.SQLITE_NOTADB:
-            return NotADatabase(f"{database} is not a SQLite database.", path=str(database))
-        case sqlite3.SQLITE_CORRUPT:
-            return Damaged(f"{database} is damaged: {error}.", path=str(database), cause=name)
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return DatabaseBusy(
-                f"Another program is using {database} and did not let go of it in time.",
-                path=str(database),
-            )
-        case sqlite3.SQLITE_FULL:
-            return DiskProblem(
-                f"The disk is full: {database} could not be written.",
-                path=str(database),
-                cause=name,
-            )
-        case sqlite3.SQLITE_IOERR:
-            what = _IOERR_BY_NAME.get(name, "could not be read or written")
-            return DiskProblem(
-                f"The disk reported an error: {database} {what} ({name}).",
-                path=str(database),
-                cause=name,
-            )
-        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_READONLY:
-            return DatabasePathProblem(_why_not_opened(Path(database), error), path=str(database))
-        case sqlite3.SQLITE_INTERRUPT:
-            return Interrupted("The work was interrupted and rolled back.")
-        case _:
-            return None
-
-
-def from_os_error(error: OSError, database: Path | str) -> GatewayError | None:
-    """Return the situation behind an error of the operating system, if it is the machine's."""
-    where = error.filename or database
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DiskProblem(f"The disk is full: {where} could not be written.", errno=error.errno)
-    if error.errno == errno.EIO:
-        return DiskProblem(f"The disk reported an error at {where}.", errno=error.errno)
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return DatabasePathProblem(f"{where} cannot be written by this user: {error.strerror}.")
-    return None
-
-
 @contextmanager
-def translated_errors(database: Path | str) -> Iterator[None]:
-    """Turn what SQLite or the system raises inside into the situation behind it, if there is one."""
+def translated_errors(
+    path: Path | str, *, doing: str = "", otherwise: type[GatewayError] | None = None
+) -> Iterator[None]:
+    """Raise the situation behind what SQLite or the system raises inside, if there is one.
+
+    `doing` completes "Cannot …" where more can be said than that the database could not be used.
+    `otherwise` is the situation where the table has none, or has one of the database's own path:
+    while a backup is written, say, it is the backup's that is wrong.
+    """
     try:
         yield
-    except OSError as error:
-        problem = from_os_error(error, database)
+    except (OSError, sqlite3.Error) as error:
+        problem = to_gateway_error(error, path, doing=doing, otherwise=otherwise)
         if problem is None:
             raise
         raise problem from error
-    except sqlite3.Error as error:
-        problem = from_sqlite_error(error, database)
-        if problem is None:
-            raise
-        raise problem from error
+
+
+def to_gateway_error(
+    error: OSError | sqlite3.Error,
+    path: Path | str,
+    *,
+    doing: str = "",
+    otherwise: type[GatewayError] | None = None,
+) -> GatewayError | None:
+    """Return the situation behind an error of SQLite or the system, None where the table has none."""
+    kind = _kind(error)
+    if otherwise is not None and kind in (None, DatabasePathProblem):
+        kind = otherwise
+    if kind is None:
+        return None
+    if isinstance(error, OSError):
+        where = error.filename or path
+        said = f"Cannot {doing} {path}: {error.strerror or error}" if doing else None
+        return kind(said or _system_says(error, kind, where), path=str(where), errno=error.errno)
+    said = f"Cannot {doing} {path}: {error}" if doing else None
+    return kind(said or _sqlite_says(error, kind, path), path=str(path), cause=_name(error))
+
+
+def _kind(error: OSError | sqlite3.Error) -> type[GatewayError] | None:
+    if isinstance(error, OSError):
+        return _BY_ERRNO.get(error.errno or 0)
+    return _BY_CODE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+
+
+def _name(error: sqlite3.Error) -> str:
+    return str(getattr(error, "sqlite_errorname", ""))
+
+
+def _system_says(error: OSError, kind: type[GatewayError], where: object) -> str:
+    if kind is NoRoom:
+        return f"The disk is full: {where} could not be written"
+    if kind is DiskProblem:
+        return f"The disk reported an error at {where}"
+    return f"{where} cannot be written by this user: {error.strerror}"
+
+
+def _sqlite_says(error: sqlite3.Error, kind: type[GatewayError], database: Path | str) -> str:
+    if kind is NotADatabase:
+        return f"{database} is not a SQLite database"
+    if kind is Damaged:
+        return f"{database} is damaged: {error}"
+    if kind is DatabaseBusy:
+        return f"Another program is using {database} and did not let go of it in time"
+    if kind is NoRoom:
+        return f"The disk is full: {database} could not be written"
+    if kind is DiskProblem:
+        name = _name(error)
+        what = _IOERR_BY_NAME.get(name, "could not be read or written")
+        return f"The disk reported an error: {database} {what} ({name})"
+    if kind is Interrupted:
+        return f"The work on {database} was interrupted and rolled back"
+    return _why_not_opened(Path(database), error)
 
 
 def _why_not_opened(database: Path, error: sqlite3.Error) -> str:
     """Say what is wrong with the path; SQLite itself says only "unable to open database file"."""
     if database.is_dir():
-        return f"{database} is a folder, not a database file."
+        return f"{database} is a folder, not a database file"
     if not database.parent.is_dir():
-        return f"The folder {database.parent} of the database does not exist."
+        return f"The folder {database.parent} of the database does not exist"
     if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
-        return f"{database} or its folder cannot be written by this user."
-    return f"{database} cannot be opened or created by this user."
+        return f"{database} or its folder cannot be written by this user"
+    return f"{database} cannot be opened or created by this user"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.database.errors import from_sqlite_error
+from local_mcp_gateway.database.errors import to_gateway_error
 from local_mcp_gateway.errors import ForbiddenStatement, GatewayError, MigrationFailed
 from local_mcp_gateway.migrate.tokens import tokens
 
@@ -51,7 +51,7 @@ def blame(
         return ForbiddenStatement(
             f"{place}: {refusal}.", excerpt=_first_line(statement, 0), **where
         )
-    machine = from_sqlite_error(error, "The database")
+    machine = to_gateway_error(error, "The database")
     if machine is not None and not _is_the_authors(error):
         machine.message = f"{place}: {machine.message}"
         machine.data.update(where)

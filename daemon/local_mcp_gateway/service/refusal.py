@@ -6,7 +6,7 @@ import errno
 import traceback
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.errors import from_os_error
+from local_mcp_gateway.database.errors import to_gateway_error
 from local_mcp_gateway.errors import (
     ConfigProblem,
     Exit,
@@ -36,7 +36,7 @@ def cause_of(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, OSError):
-        return from_os_error(error, "a file beside the database") or error
+        return to_gateway_error(error, "a file beside the database") or error
     return error
 
 
