@@ -102,7 +102,7 @@ def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> 
     else:
         listing = _listing(invocation)
         chosen = listing.backups
-        results = [(item.path.name, item.reason) for item in listing.unusable]
+        results = [(item.path.stem, item.reason) for item in listing.unusable]
     with stop_on_signals() as stop:
         for item in chosen:
             results.append((item.name, _problem_of(item, stop)))

@@ -81,11 +81,11 @@ def generate(
     target = load_schema(invocation, schema)
     decided = parse_renames(renames, base, target)
     differences = compare(target, base)
-    if not differences and not renames:
-        _say_nothing_to_do(folder, as_json=as_json)
-        return Exit.OK
-    if check:
+    if check and differences:
         return _say_missing([str(difference) for difference in differences], as_json=as_json)
+    if check or not (differences or renames):
+        _say_nothing_to_do(folder, check=check, as_json=as_json)
+        return Exit.OK
     decided = _decide(base, target, decided, no_renames=no_renames, as_json=as_json)
     made = flow.draft(
         base,
@@ -113,8 +113,10 @@ def _write_empty(folder: Folder, base: Schema, name: str) -> Written:
     )
 
 
-def _say_nothing_to_do(folder: Folder, *, as_json: bool) -> None:
-    if as_json:
+def _say_nothing_to_do(folder: Folder, *, check: bool, as_json: bool) -> None:
+    if as_json and check:
+        render.print_json({"missing": []})
+    elif as_json:
         render.print_json({"tag": None, "files": [], "statements": [], "hazards": []})
     else:
         click.echo(f"Nothing to do: {folder.path} already makes this schema.")

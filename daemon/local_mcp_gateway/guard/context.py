@@ -95,7 +95,7 @@ class GuardReport:
             "backup": str(self.backup.path) if self.backup else None,
             "fingerprint": self.fingerprint or None,
             "drift": [asdict(difference) for difference in self.drift],
-            "durations_ms": self.durations_ms,
+            "durations_ms": {phase: round(ms, 3) for phase, ms in self.durations_ms.items()},
         }
 
 
