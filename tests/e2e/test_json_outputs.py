@@ -451,10 +451,10 @@ def test_mending_a_history_names_what_was_mended(place: Place, said: Said) -> No
 def test_a_folder_of_another_tool_is_journaled(place: Place, said: Said) -> None:
     place.folder.journal_file.unlink()
     (place.folder.path / "V1__a.sql").write_text("CREATE TABLE a(x);")
-    (place.folder.path / "U1__a.sql").write_text("DROP TABLE a;")
+    (place.folder.path / "U2__b.sql").write_text("DROP TABLE b;")
     assert said(place, "db adopt", "--format", "auto") == {
         "journaled": ["V1__a"],
-        "left_out": ["U1__a.sql"],
+        "left_out": ["U2__b.sql"],
         "adopted": [],
         "trusted": [],
     }
