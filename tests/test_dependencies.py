@@ -1,0 +1,77 @@
+"""What the package imports is what `pyproject.toml` declares."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+
+from tests.harness import REPOSITORY
+
+PACKAGE = REPOSITORY / "daemon" / "local_mcp_gateway"
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^\w.-]", line)[0].lower() for line in requirements}
+
+
+DECLARED = names_of(PROJECT["dependencies"])
+FOR_TRACES = names_of(PROJECT["optional-dependencies"]["otel"])
+
+
+def test_what_the_package_imports_is_declared() -> None:
+    undeclared = {
+        module: place
+        for module, place in imported_by_the_package().items()
+        if distribution_of(module) not in DECLARED | FOR_TRACES
+    }
+    assert undeclared == {}
+
+
+@cache
+def imported_by_the_package() -> dict[str, str]:
+    """Return the modules of others that any file imports, at any level, with a file that does."""
+    return {
+        module: str(file.relative_to(PACKAGE))
+        for file in sorted(PACKAGE.rglob("*.py"))
+        for module in imports_of(file)
+    }
+
+
+def imports_of(file: Path) -> Iterator[str]:
+    """Yield the modules from elsewhere that a file imports; types count, relative imports do not."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name for name in below if name in provided()] or [node.module]
+        for name in names:
+            if name.partition(".")[0] not in sys.stdlib_module_names | {PACKAGE.name}:
+                yield name
+
+
+@cache
+def provided() -> dict[str, str]:
+    """Return what brought each module that is installed, by its dotted name; imports none of them."""
+    found: dict[str, str] = {}
+    for each in distributions():
+        name = str(each.metadata["Name"]).lower()
+        for file in each.files or ():
+            if file.suffix in {".py", ".so"}:
+                stem = file.name.partition(".")[0]
+                parts = file.parts[:-1] if stem == "__init__" else (*file.parts[:-1], stem)
+                found[".".join(parts)] = name
+    return found
+
+
+def distribution_of(module: str) -> str:
+    """Return what has to be installed to import a module; its own name where nothing provides it."""
+    return provided().get(module, module)
