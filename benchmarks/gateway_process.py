@@ -15,8 +15,8 @@ import uvicorn
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.gateway.options import GatewayOptions
-from local_mcp_gateway.service.collector import collect_rarely
-from local_mcp_gateway.service.http.one_write import OneWriteProtocol
+from local_mcp_gateway.service.http.protocol import CoalescingProtocol
+from local_mcp_gateway.service.process_tuning import collect_rarely
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
     Member,
@@ -58,7 +58,7 @@ async def main(folder: Path, servers: list[ServerDefinition]) -> None:
             print(f"http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
             config = uvicorn.Config(  # as `serve` has it
                 gateway.app,
-                http=OneWriteProtocol,
+                http=CoalescingProtocol,
                 log_level="warning",
                 access_log=False,
                 lifespan="off",

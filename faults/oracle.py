@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from faults.databases import content
 from faults.scenarios import Scenario, file_names, start
-from local_mcp_gateway.backup import look_through, verify_backup
+from local_mcp_gateway.backup import read_catalog, verify_backup
 from local_mcp_gateway.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _as_found(world: World, aside: Path, wrong: list[str]) -> str | None:
 
 def backups_wrong(world: World) -> list[str]:
     """Every backup that is listed must verify; a file that only looks like one must not be there."""
-    listing = look_through(world.database)
+    listing = read_catalog(world.database)
     wrong = []
     for backup in listing.backups:
         try:
@@ -84,7 +84,7 @@ def _next_start(scenario: Scenario, world: World, state: str | None) -> list[str
     except Exception as error:  # noqa: BLE001  a traceback is a finding, not the end of the run
         return [f"the next start crashes: {type(error).__name__}: {error}"]
     wrong = backups_wrong(world)
-    listing = look_through(world.database)
+    listing = read_catalog(world.database)
     wrong += [f"stray file {item.path.name}: {item.reason}" for item in listing.unusable]
     if state is not None and content(world.database) != scenario.settled[state]:
         wrong.append("the next start does not end in the new schema with every row")

@@ -16,10 +16,10 @@ from local_mcp_gateway.backup import (
     create_backup,
     find_backup,
     list_backups,
-    look_through,
+    read_catalog,
     verify_backup,
 )
-from local_mcp_gateway.backup.manifest import Unusable, read_manifest
+from local_mcp_gateway.backup.manifest import UnusableBackup, read_manifest
 from local_mcp_gateway.errors import BackupDamaged, BackupForeign, NoSuchBackup
 
 
@@ -29,7 +29,7 @@ def edit(backup: Backup, **changes: Any) -> None:
 
 
 def reason(database: Path) -> str:
-    listing = look_through(database)
+    listing = read_catalog(database)
     assert listing.backups == ()
     (unusable,) = listing.unusable
     return unusable.reason
@@ -167,7 +167,7 @@ def test_whatever_bytes_a_manifest_holds_it_is_named_and_never_an_error(
 ) -> None:
     path = tmp_path / "app-20260101T000000.000Z.json"
     path.write_bytes(content)
-    assert isinstance(read_manifest(path), Unusable)
+    assert isinstance(read_manifest(path), UnusableBackup)
 
 
 JSON = st.recursive(
@@ -189,5 +189,5 @@ def test_whatever_a_manifest_says_it_is_a_backup_or_a_reason(
 ) -> None:
     original = backup.manifest.read_text()
     edit(backup, **changes)
-    look_through(database)
+    read_catalog(database)
     backup.manifest.write_text(original)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.backup import Backup, scratch_copy
-from local_mcp_gateway.backup.names import asides
+from local_mcp_gateway.backup.paths import asides
 from local_mcp_gateway.backup.restore import require_known, restore
 from local_mcp_gateway.errors import BackupDamaged, BackupForeign, DatabaseBusy, NoRoom
 from tests.backup.conftest import rows
@@ -111,7 +111,7 @@ def test_a_harmed_backup_is_refused_and_nothing_is_touched(
 def test_a_program_that_has_the_database_open_makes_restore_refuse(
     database: Path, backup: Backup, live: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local_mcp_gateway.backup.swap.BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("local_mcp_gateway.backup.restore.BUSY_TIMEOUT_S", 0.01)
     live.execute("INSERT INTO notes (text) VALUES ('still here')")
     with pytest.raises(DatabaseBusy, match="Another program has"):
         restore(database, backup)
@@ -122,7 +122,7 @@ def test_a_program_that_has_the_database_open_makes_restore_refuse(
 def test_too_little_room_is_said_before_anything_is_written(
     database: Path, backup: Backup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local_mcp_gateway.backup.room.free_bytes", lambda _: 0)
+    monkeypatch.setattr("local_mcp_gateway.backup.disk_space.free_bytes", lambda _: 0)
     with pytest.raises(NoRoom, match="are missing"):
         restore(database, backup)
     assert files(database) == {"app.db"}

@@ -7,9 +7,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.backup import Backup, list_backups, sweep
-from local_mcp_gateway.backup.names import iso
-from local_mcp_gateway.backup.retention import Retention, prune, retained
+from local_mcp_gateway.backup import Backup, clean_up, list_backups
+from local_mcp_gateway.backup.manifest import Retention, prune, retained
+from local_mcp_gateway.backup.paths import iso
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -121,5 +121,5 @@ def test_a_prune_that_was_killed_after_delisting_is_finished_by_the_sweep(
 ) -> None:
     delisted = backup.manifest.with_name(f".{backup.manifest.name}.pruned")
     backup.manifest.rename(delisted)
-    assert set(sweep(database)) == {backup.path, delisted}
+    assert set(clean_up(database)) == {backup.path, delisted}
     assert list(backup.path.parent.iterdir()) == []

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from local_mcp_gateway.cli import db, main
-from local_mcp_gateway.cli.lazy import LazyGroup
+from local_mcp_gateway.cli.lazy_group import LazyGroup
 from tests.harness import REPOSITORY, Place, clean_environment
 
 TABLES = [main.COMMANDS, db.COMMANDS]
@@ -50,7 +50,7 @@ def test_help_imports_no_command() -> None:
 def test_status_imports_neither_asyncio_nor_structlog() -> None:
     code = (
         "import sys\n"
-        "import local_mcp_gateway.cli.status, local_mcp_gateway.guard.status\n"
+        "import local_mcp_gateway.cli.db, local_mcp_gateway.guard.status\n"
         "import local_mcp_gateway.backup, local_mcp_gateway.database.lock\n"
         "heavy = {'asyncio', 'structlog', 'msgspec', 'anyio', 'sqlalchemy', 'aiosqlite'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from local_mcp_gateway.store.secrets import MARK
+from local_mcp_gateway.store.encryption import MARK
 from tests.cli.sealed import PLAIN, SECRET, add, key_file, ran, secrets_finding, values
 from tests.harness import GatewayProcess, Place
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.config import Settings, keys, load
-from local_mcp_gateway.config.defaults import commented_defaults
+from local_mcp_gateway.config.settings import commented_defaults
 from local_mcp_gateway.errors import ConfigProblem
 from tests.harness import REPOSITORY
 

@@ -12,8 +12,8 @@ from local_mcp_gateway.errors import HistoryRefused, MigrationFailed, Verificati
 from local_mcp_gateway.guard import guarded
 from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.folder import Migration, read_folder
-from local_mcp_gateway.migrate.plain import Format, convert
-from local_mcp_gateway.migrate.verify import survey, verify
+from local_mcp_gateway.migrate.importers import FolderFormat, convert
+from local_mcp_gateway.migrate.verify import count_rows, verify
 from local_mcp_gateway.schema import inspect
 from tests.corpus.folders import (
     COUNTED,
@@ -42,7 +42,7 @@ def ours(folder: RealFolder, fetched: Path, tmp_path: Path) -> tuple[Path, Path]
     """The folder, ours by now, and the database that its application starts from."""
     migrations = as_migrations(folder, fetched, tmp_path / "migrations")
     if not (migrations / "meta").exists():
-        convert(migrations, Format.PLAIN, now_ms=1)
+        convert(migrations, FolderFormat.PLAIN, now_ms=1)
     database = tmp_path / "app.db"
     fetched_base(fetched, database)
     return database, migrations
@@ -80,7 +80,7 @@ def test_a_folder_whose_base_is_missing_fails_and_leaves_nothing(
     folder: RealFolder, fetched: Path, tmp_path: Path
 ) -> None:
     migrations = as_migrations(folder, fetched, tmp_path / "migrations", whole=True)
-    convert(migrations, Format.PLAIN, now_ms=1)
+    convert(migrations, FolderFormat.PLAIN, now_ms=1)
     database = tmp_path / "app.db"
     with pytest.raises(MigrationFailed, match="no such table"), guarded(database, migrations):
         pass
@@ -116,7 +116,7 @@ def step(connection: sqlite3.Connection, migration: Migration) -> list[tuple[str
     """Apply one migration; return the tables that are still there with fewer rows."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        before = survey(connection)
+        before = count_rows(connection)
         steps = apply_pending(connection, [migration], backup=None, program_version="1")
         losses = verify(connection, before, steps)
     except BaseException:

@@ -18,9 +18,9 @@ import uvicorn
 from opentelemetry.trace import Tracer
 
 from local_mcp_gateway.database.pool import ConnectionPool
-from local_mcp_gateway.gateway.faces.application import Application
-from local_mcp_gateway.gateway.faces.visit import Receive, Scope, Send
 from local_mcp_gateway.gateway.gateway import Gateway
+from local_mcp_gateway.gateway.http.app import Application
+from local_mcp_gateway.gateway.http.request import Receive, Scope, Send
 from local_mcp_gateway.gateway.options import GatewayOptions
 from local_mcp_gateway.service.http.server import KEEP_ALIVE_S
 from local_mcp_gateway.store import queries

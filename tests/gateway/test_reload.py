@@ -12,11 +12,10 @@ import pytest
 
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.service.admin.approving import altered_tools
-from local_mcp_gateway.service.admin.servers import list_servers
-from local_mcp_gateway.store import memory, queries
+from local_mcp_gateway.service.admin.servers import altered_tools, list_servers
+from local_mcp_gateway.store import cache, queries
 from local_mcp_gateway.store.model import Member, Prefix, ProfileDefinition, ToolSetting
-from tests.gateway.faces.test_streams import WATCHED, subscribe
+from tests.gateway.http.test_streams import WATCHED, subscribe
 from tests.gateway.messages import call
 from tests.gateway.processes import alive
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
@@ -243,7 +242,7 @@ async def test_calls_are_written_to_the_database_without_their_payloads(tmp_path
         await use(running, "echo", secret="s3cret")
         await use(running, "fail")
         await running.gateway._calls.flush()
-        failed, ok = await memory.list_calls(running.database, limit=2)
+        failed, ok = await cache.list_calls(running.database, limit=2)
         assert (ok.server, ok.method, ok.target, ok.status) == ("plain", "tools/call", "echo", "ok")
         assert (failed.status, failed.error) == ("error", "-32050 failed")
         assert ok.duration_us > 0

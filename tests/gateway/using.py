@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from local_mcp_gateway.gateway.protocol.sse import Event, Parser
+from local_mcp_gateway.gateway.protocol.sse import Event, SseParser
 from tests.gateway.messages import HELLO, call
 from tests.gateway.support import Running
 
@@ -38,7 +38,7 @@ class Stream:
 
     def __init__(self, reply: Any) -> None:
         self.reply = reply
-        self._parser = Parser(10**6)
+        self._parser = SseParser(10**6)
         self._events: list[Event] = []
 
     async def next(self) -> tuple[str | None, Any]:

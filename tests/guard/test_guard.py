@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local_mcp_gateway.backup import list_backups
-from local_mcp_gateway.backup.retention import Retention
+from local_mcp_gateway.backup.manifest import Retention
 from local_mcp_gateway.errors import (
     DatabaseBusy,
     DatabasePathProblem,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local_mcp_gateway.backup import list_backups
-from local_mcp_gateway.backup.names import asides
+from local_mcp_gateway.backup.paths import asides
 from local_mcp_gateway.database.connections import open_reader
 from local_mcp_gateway.errors import DatabaseBusy, HazardRefused, HistoryRefused, MigrationFailed
 from local_mcp_gateway.guard import GuardPolicy, GuardReport, guarded

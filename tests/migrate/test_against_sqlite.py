@@ -13,7 +13,7 @@ from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.errors import GatewayError, VerificationFailed
 from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.folder import Migration
-from local_mcp_gateway.migrate.verify import survey, verify
+from local_mcp_gateway.migrate.verify import count_rows, verify
 
 STATEMENT = st.sampled_from(
     [
@@ -69,7 +69,7 @@ def with_sqlite(connection: sqlite3.Connection, sql: str) -> bool:
 def with_engine(connection: sqlite3.Connection, step: Migration) -> type[GatewayError] | None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        before = survey(connection)
+        before = count_rows(connection)
         steps = apply_pending(connection, [step], backup=None, program_version="1")
         verify(connection, before, steps)
     except GatewayError as error:

@@ -23,8 +23,8 @@ from local_mcp_gateway.errors import (
 from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.history import read_history
 from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.no_transaction import apply_without_transaction
 from local_mcp_gateway.migrate.replay import replay
-from local_mcp_gateway.migrate.untransacted import apply_untransacted
 from tests.migrate.workshop import Workshop
 
 
@@ -361,7 +361,7 @@ def test_a_file_without_transaction_may_vacuum(shop: Workshop) -> None:
         "-- guard: no-transaction\nPRAGMA journal_mode=DELETE;\nPRAGMA page_size=8192;\nVACUUM;",
     )
     connection = open_migration(shop.database)
-    step = apply_untransacted(
+    step = apply_without_transaction(
         connection, shop.read().migrations[1], backup=None, program_version="1"
     )
     assert (step.tag, step.statements) == ("0001_b", 3)
@@ -376,7 +376,9 @@ def test_a_file_without_transaction_may_hold_nothing_else(shop: Workshop) -> Non
     shop.add("0000_a", "-- guard: no-transaction\nVACUUM;\nCREATE TABLE a(x);")
     connection = open_migration(shop.database)
     with pytest.raises(ForbiddenStatement, match="line 3, statement 2"):
-        apply_untransacted(connection, shop.read().migrations[0], backup=None, program_version="1")
+        apply_without_transaction(
+            connection, shop.read().migrations[0], backup=None, program_version="1"
+        )
     connection.close()
 
 

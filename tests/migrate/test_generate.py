@@ -9,10 +9,9 @@ import pytest
 
 from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem
 from local_mcp_gateway.migrate.check import check_folder
-from local_mcp_gateway.migrate.drop import drop_migration
 from local_mcp_gateway.migrate.folder import read_folder
+from local_mcp_gateway.migrate.folder_edits import drop_migration, next_number, write_migration
 from local_mcp_gateway.migrate.generate import draft, mend_snapshots, open_folder, schema_of, write
-from local_mcp_gateway.migrate.write import next_number, write_migration
 from local_mcp_gateway.schema import compare
 from local_mcp_gateway.schema.renames import Renames
 from local_mcp_gateway.schema.source import read_sql

@@ -8,10 +8,9 @@ import pytest
 
 from local_mcp_gateway.database.connections import open_migration, set_foreign_keys
 from local_mcp_gateway.errors import ConfigProblem, ForbiddenStatement
-from local_mcp_gateway.migrate.apply import apply_pending
-from local_mcp_gateway.migrate.functions import load_functions, register
-from local_mcp_gateway.migrate.groups import first_group, wants_foreign_keys
-from local_mcp_gateway.migrate.verify import survey, verify
+from local_mcp_gateway.migrate.apply import apply_pending, first_group, wants_foreign_keys
+from local_mcp_gateway.migrate.sql_functions import load_functions, register
+from local_mcp_gateway.migrate.verify import count_rows, verify
 from tests.migrate.workshop import Workshop
 
 
@@ -60,7 +59,7 @@ def apply_last_with_foreign_keys(shop: Workshop) -> None:
     set_foreign_keys(connection, on=True)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        before = survey(connection)
+        before = count_rows(connection)
         steps = apply_pending(
             connection, shop.read().migrations[-1:], backup=None, program_version="1"
         )

@@ -11,7 +11,7 @@ from local_mcp_gateway.migrate.apply import Step, apply_pending
 from local_mcp_gateway.migrate.folder import Folder, read_folder
 from local_mcp_gateway.migrate.ledger import read_ledger
 from local_mcp_gateway.migrate.resolve import Resolution, resolve
-from local_mcp_gateway.migrate.verify import Loss, survey, verify
+from local_mcp_gateway.migrate.verify import LostRows, count_rows, verify
 
 FIRST_WHEN = 1_700_000_000_000
 
@@ -66,13 +66,13 @@ class Workshop:
 
     def apply(
         self, *, allow_out_of_order: bool = False
-    ) -> tuple[tuple[Step, ...], tuple[Loss, ...]]:
+    ) -> tuple[tuple[Step, ...], tuple[LostRows, ...]]:
         resolution = self.resolve(allow_out_of_order=allow_out_of_order)
         assert resolution.problems == ()
         connection = open_migration(self.database)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            before = survey(connection)
+            before = count_rows(connection)
             steps = apply_pending(connection, resolution.pending, backup=None, program_version="1")
             losses = verify(connection, before, steps)
             connection.execute("COMMIT")

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema import Schema, compare, inspect
-from local_mcp_gateway.schema.affinity import affinity
+from local_mcp_gateway.schema.create_table import affinity
 from local_mcp_gateway.schema.down import NotDerivable, derive_down, missing_values
-from local_mcp_gateway.schema.hazard import DELETING, HazardKind
+from local_mcp_gateway.schema.model import DELETING, HazardKind
 from local_mcp_gateway.schema.plan import Plan, make_plan, schema_copy
 from local_mcp_gateway.schema.renames import Renames
-from local_mcp_gateway.schema.tokens import fold, quote, unquote
+from local_mcp_gateway.schema.tokenizer import fold, quote, unquote
 from tests.schema import seeding
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.affinity import affinity
-from local_mcp_gateway.schema.order import parents_first
-from local_mcp_gateway.schema.tokens import quote
+from local_mcp_gateway.schema.create_table import affinity
+from local_mcp_gateway.schema.ordering import parents_first
+from local_mcp_gateway.schema.tokenizer import quote
 
 if TYPE_CHECKING:
     from local_mcp_gateway.schema import Schema

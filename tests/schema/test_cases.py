@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.schema.hazard import HazardKind
+from local_mcp_gateway.schema.model import HazardKind
 from local_mcp_gateway.schema.plan import make_plan
 from local_mcp_gateway.schema.renames import Renames, parse_renames
 from local_mcp_gateway.schema.source import read_sql

@@ -4,9 +4,9 @@ import sqlite3
 
 import pytest
 
-from local_mcp_gateway.schema.hazard import DELETING, HazardKind
 from local_mcp_gateway.schema.hazards import hazards_of
 from local_mcp_gateway.schema.inspect import inspect
+from local_mcp_gateway.schema.model import DELETING, HazardKind
 
 OLD = """
 CREATE TABLE p(id INTEGER PRIMARY KEY, name TEXT, size TEXT, kind TEXT NOT NULL DEFAULT 'x');

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.schema.compare import compare
-from local_mcp_gateway.schema.fingerprint import fingerprint
+from local_mcp_gateway.schema.compare import compare, fingerprint
 from local_mcp_gateway.schema.inspect import inspect
 from local_mcp_gateway.schema.model import Schema
 

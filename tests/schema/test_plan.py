@@ -9,11 +9,11 @@ import pytest
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.schema import Schema, compare, fingerprint, inspect
 from local_mcp_gateway.schema.down import NotDerivable, derive_down
-from local_mcp_gateway.schema.hazard import HazardKind
+from local_mcp_gateway.schema.hazards import rebuild_cost
+from local_mcp_gateway.schema.model import HazardKind
 from local_mcp_gateway.schema.naming import name_of
 from local_mcp_gateway.schema.plan import make_plan
 from local_mcp_gateway.schema.renames import Renames, candidates, parse_renames
-from local_mcp_gateway.schema.weight import weigh
 
 
 def schema_of(sql: str) -> Schema:
@@ -213,7 +213,7 @@ def test_a_rebuild_is_weighed_and_other_hazards_stay() -> None:
     hazards = make_plan(old, new).hazards
     with closing(sqlite3.connect(":memory:")) as live:
         live.executescript(T + "INSERT INTO t VALUES (1, 'x')")
-        weighed = weigh(hazards, live)
+        weighed = rebuild_cost(hazards, live)
     assert [hazard.kind for hazard in weighed] == [HazardKind.REBUILD, HazardKind.ADDS_UNIQUE]
     assert "1 row," in weighed[0].message
     assert weighed[1] == hazards[1]
@@ -222,7 +222,7 @@ def test_a_rebuild_is_weighed_and_other_hazards_stay() -> None:
 def test_a_rebuild_of_a_table_that_is_not_there_yet_weighs_nothing() -> None:
     hazards = make_plan(schema_of(T), schema_of(T.replace("a TEXT", "a TEXT UNIQUE"))).hazards
     with closing(sqlite3.connect(":memory:")) as live:
-        assert weigh(hazards, live) == hazards
+        assert rebuild_cost(hazards, live) == hazards
 
 
 def test_the_difference_of_two_plans_is_found_whatever_the_order_of_creation() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.store import memory, queries
+from local_mcp_gateway.store import cache, queries
 from local_mcp_gateway.store.model import (
     KEPT_NAMES,
     CallRecord,
@@ -109,16 +109,16 @@ async def test_the_newest_catalog_of_a_server_is_remembered(database: Connection
     server = await queries.add_server(database, NOTES)
     for body in ("[1]", "[2]"):
         entry = CatalogEntry(server.id, CatalogKind.TOOLS, body, "h" + body)
-        await memory.save_catalogs(database, [entry, CatalogEntry("gone", entry.kind, "", "")])
-    (known,) = await memory.load_catalogs(database)
+        await cache.save_catalogs(database, [entry, CatalogEntry("gone", entry.kind, "", "")])
+    (known,) = await cache.load_catalogs(database)
     assert (known.body, known.hash) == ("[2]", "h[2]")
     assert known.fetched_at > 0
 
 
 async def test_the_call_log_keeps_the_newest(database: ConnectionPool) -> None:
     calls = [CallRecord(i, "p", "s", "tools/call", f"t{i}", "ok", None, 5, 1, 2) for i in range(10)]
-    await memory.save_calls(database, calls, keep=3)
-    assert [call.target for call in await memory.list_calls(database, limit=9)] == [
+    await cache.save_calls(database, calls, keep=3)
+    assert [call.target for call in await cache.list_calls(database, limit=9)] == [
         "t9",
         "t8",
         "t7",
@@ -126,23 +126,23 @@ async def test_the_call_log_keeps_the_newest(database: ConnectionPool) -> None:
 
 
 async def test_a_setting_is_replaced(database: ConnectionPool) -> None:
-    assert await memory.get_setting(database, "demo") is None
-    await memory.set_setting(database, "demo", "1")
-    await memory.set_setting(database, "demo", "2")
-    assert await memory.get_setting(database, "demo") == "2"
+    assert await cache.get_setting(database, "demo") is None
+    await cache.set_setting(database, "demo", "1")
+    await cache.set_setting(database, "demo", "2")
+    assert await cache.get_setting(database, "demo") == "2"
 
 
 async def test_a_profile_that_is_removed_leaves_no_names_behind(database: ConnectionPool) -> None:
     await queries.add_profile(database, ProfileDefinition("other"))
     kept = await queries.get_profile(database, "other")
     gone = await queries.add_profile(database, ProfileDefinition("gone"))
-    await memory.set_setting(database, KEPT_NAMES + "removed by an older version", "{}")
+    await cache.set_setting(database, KEPT_NAMES + "removed by an older version", "{}")
     for profile in (kept, gone):
-        await memory.save_names(database, profile.id, "{}")
+        await cache.save_names(database, profile.id, "{}")
     await queries.remove_profile(database, "gone")
-    await memory.save_names(database, gone.id, "{}")  # a write that was under way
+    await cache.save_names(database, gone.id, "{}")  # a write that was under way
     rows = await database.fetch_all("SELECT key FROM gateway_settings")
     assert [key for (key,) in rows] == [f"names.{kept.id}"]
-    assert await memory.load_names(database) == {kept.id: "{}"}
-    await memory.save_names(database, kept.id, None)
-    assert await memory.load_names(database) == {}
+    assert await cache.load_names(database) == {kept.id: "{}"}
+    await cache.save_names(database, kept.id, None)
+    assert await cache.load_names(database) == {}

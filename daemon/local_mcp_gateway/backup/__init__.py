@@ -5,30 +5,29 @@ renamed before its manifest appears. Nothing here takes the database's lock; cal
 hold it (see each function). `backup.restore` and `backup.retention` are imported where they are used.
 """
 
-from local_mcp_gateway.backup.leftovers import sweep
+from local_mcp_gateway.backup.cleanup import clean_up
+from local_mcp_gateway.backup.create import create_backup, scratch_copy
+from local_mcp_gateway.backup.disk_space import require_room, room_needed
 from local_mcp_gateway.backup.manifest import (
     Backup,
-    Listing,
+    BackupCatalog,
     find_backup,
     list_backups,
-    look_through,
+    read_catalog,
 )
-from local_mcp_gateway.backup.room import require_room, room_needed
-from local_mcp_gateway.backup.scratch import scratch_copy
-from local_mcp_gateway.backup.snapshot import create_backup
 from local_mcp_gateway.backup.verify import newest_good, verify_backup
 
 __all__ = [
     "Backup",
-    "Listing",
+    "BackupCatalog",
+    "clean_up",
     "create_backup",
     "find_backup",
     "list_backups",
-    "look_through",
     "newest_good",
+    "read_catalog",
     "require_room",
     "room_needed",
     "scratch_copy",
-    "sweep",
     "verify_backup",
 ]

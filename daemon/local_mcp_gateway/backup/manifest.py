@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.backup import names
-from local_mcp_gateway.backup.durable import flush, temporary_file, write_all
+from local_mcp_gateway.backup import paths
+from local_mcp_gateway.backup.atomic_write import flush, named_failures, temporary_file, write_all
 from local_mcp_gateway.errors import BackupForeign, DiskProblem, NoSuchBackup
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
 
 APPLICATION = "local-mcp-gateway"
 FORMAT = 1
@@ -67,7 +69,7 @@ class Backup:
 
 
 @frozen
-class Unusable:
+class UnusableBackup:
     """A file in the backup folder that looks like a backup of this database and cannot be used."""
 
     path: Path
@@ -75,55 +77,55 @@ class Unusable:
 
 
 @frozen
-class Listing:
+class BackupCatalog:
     """What a backup folder holds for one database, newest first."""
 
     backups: tuple[Backup, ...]
-    unusable: tuple[Unusable, ...]
+    unusable: tuple[UnusableBackup, ...]
     foreign: tuple[Backup, ...] = ()
     """Those of other databases of the same name."""
 
 
-def read_manifest(path: Path) -> Backup | Unusable:
+def read_manifest(path: Path) -> Backup | UnusableBackup:
     """Read one manifest; its backup must be there with the size that it says. The hash is not read."""
     try:
         if path.stat().st_size > LARGEST_MANIFEST_BYTES:
-            return Unusable(path, "its manifest is too large to be one")
+            return UnusableBackup(path, "its manifest is too large to be one")
         content = json.loads(path.read_bytes())
     except OSError as error:
-        return Unusable(path, f"its manifest cannot be read ({error.strerror})")
+        return UnusableBackup(path, f"its manifest cannot be read ({error.strerror})")
     except (ValueError, RecursionError):
-        return Unusable(path, "its manifest is not valid JSON (cut off or edited)")
+        return UnusableBackup(path, "its manifest is not valid JSON (cut off or edited)")
     if not isinstance(content, dict):
-        return Unusable(path, "its manifest is not a JSON object")
+        return UnusableBackup(path, "its manifest is not a JSON object")
     if content.get("application") != APPLICATION:
-        return Unusable(path, "its manifest was written by another application")
+        return UnusableBackup(path, "its manifest was written by another application")
     if content.get("format") != FORMAT:
-        return Unusable(
+        return UnusableBackup(
             path, f"its manifest has format {content.get('format')!r}, of a newer version"
         )
     backup = _typed(path, content)
-    return backup if isinstance(backup, Unusable) else _present(backup)
+    return backup if isinstance(backup, UnusableBackup) else _present(backup)
 
 
-def _typed(path: Path, content: Mapping[str, object]) -> Backup | Unusable:
+def _typed(path: Path, content: Mapping[str, object]) -> Backup | UnusableBackup:
     wanted: dict[str, type] = {
         "bytes": int, "sha256": str, "created_at": str, "fingerprint": str, "applied": list,
         "program_version": str, "verified": bool,
     }  # fmt: skip
     for key, kind in wanted.items():
         if type(content.get(key)) is not kind:
-            return Unusable(path, f"its manifest has no usable `{key}`")
+            return UnusableBackup(path, f"its manifest has no usable `{key}`")
     before, database, applied = content.get("before"), content.get("database"), content["applied"]
     if not (before is None or isinstance(before, str)):
-        return Unusable(path, "its manifest has no usable `before`")
+        return UnusableBackup(path, "its manifest has no usable `before`")
     if not (database is None or isinstance(database, str)):
-        return Unusable(path, "its manifest has no usable `database`")
-    if not names.is_moment(str(content["created_at"])):
-        return Unusable(path, "its manifest has no usable `created_at`")
+        return UnusableBackup(path, "its manifest has no usable `database`")
+    if not paths.is_moment(str(content["created_at"])):
+        return UnusableBackup(path, "its manifest has no usable `created_at`")
     assert isinstance(applied, list)
     if not all(isinstance(tag, str) for tag in applied):
-        return Unusable(path, "its manifest has no usable `applied`")
+        return UnusableBackup(path, "its manifest has no usable `applied`")
     values: dict[str, Any] = {key: content[key] for key in wanted if key != "applied"}
     file = path.with_suffix(".db")
     return Backup(
@@ -136,13 +138,13 @@ def _typed(path: Path, content: Mapping[str, object]) -> Backup | Unusable:
     )
 
 
-def _present(backup: Backup) -> Backup | Unusable:
+def _present(backup: Backup) -> Backup | UnusableBackup:
     try:
         size = backup.path.stat().st_size
     except OSError as error:
-        return Unusable(backup.path, f"the file cannot be read ({error.strerror})")
+        return UnusableBackup(backup.path, f"the file cannot be read ({error.strerror})")
     if size != backup.bytes:
-        return Unusable(
+        return UnusableBackup(
             backup.path,
             f"the file has {size} bytes instead of {backup.bytes} (cut off or replaced)",
         )
@@ -158,37 +160,37 @@ def is_of(backup: Backup, database: Path) -> bool:
     if backup.database is None:
         return True
     made_of, real = Path(backup.database), database.resolve()
-    beside = made_of.name == real.name and backup.path.parent == names.backup_folder(real)
+    beside = made_of.name == real.name and backup.path.parent == paths.backup_folder(real)
     return made_of == real or beside or not made_of.exists()
 
 
-def look_through(database: Path, folder: Path | None = None) -> Listing:
+def read_catalog(database: Path, folder: Path | None = None) -> BackupCatalog:
     """Read every manifest of this database; reads only, takes no lock, needs no database."""
-    ours_only = names.backup_pattern(database)
+    ours_only = paths.backup_pattern(database)
     try:
-        entries = sorted(names.backup_folder(database, folder).iterdir())
+        entries = sorted(paths.backup_folder(database, folder).iterdir())
     except OSError:  # no folder yet, or none that we may read: nothing that could be listed
-        return Listing((), ())
+        return BackupCatalog((), ())
     ours = [path for path in entries if ours_only.fullmatch(path.stem)]
     manifests = {path for path in ours if path.suffix == ".json"}
     found = [read_manifest(path) for path in sorted(manifests)]
     found += [
-        Unusable(path, "it has no manifest")
+        UnusableBackup(path, "it has no manifest")
         for path in ours
         if path.suffix == ".db" and path.with_suffix(".json") not in manifests
     ]
     backups = [item for item in found if isinstance(item, Backup)]
     backups.sort(key=lambda backup: (backup.created_at, backup.name), reverse=True)
-    return Listing(
+    return BackupCatalog(
         backups=tuple(backup for backup in backups if is_of(backup, database)),
-        unusable=tuple(item for item in found if isinstance(item, Unusable)),
+        unusable=tuple(item for item in found if isinstance(item, UnusableBackup)),
         foreign=tuple(backup for backup in backups if not is_of(backup, database)),
     )
 
 
 def list_backups(database: Path, folder: Path | None = None) -> tuple[Backup, ...]:
     """Return the usable backups of a database, newest first; from manifests and sizes, unhashed."""
-    return look_through(database, folder).backups
+    return read_catalog(database, folder).backups
 
 
 def find_backup(database: Path, name: str, folder: Path | None = None) -> Backup:
@@ -196,7 +198,7 @@ def find_backup(database: Path, name: str, folder: Path | None = None) -> Backup
 
     Raises NoSuchBackup, or BackupForeign for one that is there and cannot be used.
     """
-    listing = look_through(database, folder)
+    listing = read_catalog(database, folder)
     if name == "latest":
         if listing.backups:
             return listing.backups[0]
@@ -217,7 +219,7 @@ def find_backup(database: Path, name: str, folder: Path | None = None) -> Backup
     raise _why_not(database, wanted, listing)
 
 
-def _why_not(database: Path, name: str, listing: Listing) -> BackupForeign | NoSuchBackup:
+def _why_not(database: Path, name: str, listing: BackupCatalog) -> BackupForeign | NoSuchBackup:
     """Return what to say of a name that no usable backup of the database has."""
     for unusable in listing.unusable:
         if unusable.path.stem == name:
@@ -240,7 +242,7 @@ def publish(backup: Backup, temporary: Path) -> None:
     content = {"application": APPLICATION, "format": FORMAT, **backup.as_json()}
     del content["path"]
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    prepared = names.temporary(backup.manifest)
+    prepared = paths.temporary(backup.manifest)
     with temporary_file(prepared) as descriptor:
         write_all(descriptor, text.encode())
         os.fsync(descriptor)
@@ -255,3 +257,81 @@ def publish(backup: Backup, temporary: Path) -> None:
             backup.manifest.unlink(missing_ok=True)
             backup.path.unlink(missing_ok=True)
             raise
+
+
+@frozen
+class Retention:
+    """How many backups a person wants to keep."""
+
+    keep_last: int = 10
+    """The newest ones."""
+    keep_daily_days: int = 14
+    """Besides, the newest of each UTC day, for this many days."""
+
+
+def retained(
+    backups: Sequence[Backup], policy: Retention, now: datetime, *, good: str | None = None
+) -> tuple[Backup, ...]:
+    """Return the backups to keep, newest first. Pure.
+
+    Whatever the policy says these stay: the newest, the newest made before a migration, and the
+    newest from before the newest migration that any backup holds (later ones may all be of attempts
+    that failed). `good` names the newest that was just read back whole, which stays too: the newest
+    may have been damaged since it was made.
+    """
+    ordered = sorted(backups, key=_age, reverse=True)
+    kept: set[str | None] = {backup.name for backup in ordered[: max(policy.keep_last, 1)]}
+    kept |= {backup.name for backup in _one_a_day(ordered, policy.keep_daily_days, now)}
+    kept |= {
+        backup.name for backup in ordered if backup.before is not None and _first(ordered, backup)
+    }
+    kept |= {backup.name for backup in _before_the_newest_migration(ordered)}
+    kept |= {good}
+    return tuple(backup for backup in ordered if backup.name in kept)
+
+
+def _age(backup: Backup) -> tuple[datetime, str]:
+    return datetime.fromisoformat(backup.created_at), backup.name
+
+
+def _first(ordered: Sequence[Backup], backup: Backup) -> bool:
+    """Tell whether it is the newest of those that were made before a migration."""
+    return backup is next(item for item in ordered if item.before is not None)
+
+
+def _one_a_day(ordered: Sequence[Backup], days: int, now: datetime) -> Iterable[Backup]:
+    seen: set[str] = set()
+    for backup in ordered:
+        day = backup.created_at[:10]
+        if day not in seen and datetime.fromisoformat(backup.created_at) > now - timedelta(
+            days=days
+        ):
+            seen.add(day)
+            yield backup
+
+
+def _before_the_newest_migration(ordered: Sequence[Backup]) -> Iterable[Backup]:
+    newest = next((backup.applied[-1] for backup in ordered if backup.applied), None)
+    yield from [backup for backup in ordered if newest not in backup.applied][:1]
+
+
+def prune(
+    backups: Sequence[Backup], policy: Retention, now: datetime, *, good: str | None = None
+) -> tuple[Backup, ...]:
+    """Remove the backups that the policy does not keep; return them.
+
+    A backup is taken off the list first; killed after that, the next sweep removes its file.
+    """
+    kept = {backup.name for backup in retained(backups, policy, now, good=good)}
+    removed = []
+    for backup in backups:
+        if backup.name in kept:
+            continue
+        with named_failures("remove the backup", backup.path):
+            delisted = backup.manifest.with_name(f".{backup.manifest.name}{paths.DELISTED}")
+            backup.manifest.rename(delisted)
+            flush(backup.path.parent)
+            backup.path.unlink(missing_ok=True)
+            delisted.unlink(missing_ok=True)
+        removed.append(backup)
+    return tuple(removed)

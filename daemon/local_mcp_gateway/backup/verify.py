@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-from local_mcp_gateway.backup.durable import named_failures
+from local_mcp_gateway.backup.atomic_write import named_failures
 from local_mcp_gateway.database.integrity import findings
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, DiskProblem, Interrupted
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.confirm import confirm_by_name
+from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.context import Invocation, stop_on_signals
 from local_mcp_gateway.cli.restore import (
     json_option,
@@ -17,13 +16,14 @@ from local_mcp_gateway.cli.restore import (
     refuse_while_held,
     yes_option,
 )
+from local_mcp_gateway.cli.ui import confirm_by_name
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from local_mcp_gateway.guard.context import GuardContext
-    from local_mcp_gateway.migrate.plain import Converted
+    from local_mcp_gateway.migrate.importers import Converted
 
 
 @click.command()
@@ -75,7 +75,7 @@ def adopt(
             raise
         result[what] = tags
     if as_json:
-        render.print_json(result)
+        ui.print_json(result)
     else:
         _print(result)
     return Exit.OK
@@ -145,9 +145,7 @@ def repair(
         confirm_by_name(invocation.database.name, difference, yes=yes)
         repair.accept_edited(context, live, entry)
     if as_json:
-        render.print_json(
-            {"tag": tag, "previous_hash": entry.row.hash, "hash": entry.migration.hash}
-        )
+        ui.print_json({"tag": tag, "previous_hash": entry.row.hash, "hash": entry.migration.hash})
     else:
         click.echo(f"accepted  {tag}")
     return Exit.OK
@@ -161,7 +159,7 @@ def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> i
     """Give pending migrations with a taken number, or an early date, a place at the end."""
     from local_mcp_gateway.guard import repair
     from local_mcp_gateway.migrate.folder import read_folder
-    from local_mcp_gateway.migrate.renumber import carry_out, plan_renumber
+    from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
     from local_mcp_gateway.migrate.resolve import resolve
 
     folder = read_folder(invocation.migrations)
@@ -172,12 +170,12 @@ def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> i
             repair.write_transaction(context, lock_timeout) as live,
         ):
             moves = plan_renumber(folder, repair.resolution(context, live), now_ms=now_ms)
-            carry_out(folder.path, moves)
+            renumber(folder.path, moves)
     else:
         moves = plan_renumber(folder, resolve(folder, ()), now_ms=now_ms)
-        carry_out(folder.path, moves)
+        renumber(folder.path, moves)
     if as_json:
-        render.print_json({"moved": [{"from": m.migration.tag, "to": m.tag} for m in moves]})
+        ui.print_json({"moved": [{"from": m.migration.tag, "to": m.tag} for m in moves]})
         return Exit.OK
     for move in moves:
         click.echo(f"renumbered  {move.migration.tag} → {move.tag}")
@@ -189,7 +187,7 @@ def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> i
 @contextmanager
 def _context(invocation: Invocation) -> Iterator[GuardContext]:
     from local_mcp_gateway.guard.context import GuardContext
-    from local_mcp_gateway.service.policy import guard_policy
+    from local_mcp_gateway.service.options import guard_policy
 
     with stop_on_signals() as stop:
         yield GuardContext(
@@ -202,9 +200,9 @@ def _context(invocation: Invocation) -> Iterator[GuardContext]:
 
 
 def _convert(invocation: Invocation, form: str) -> Converted:
-    from local_mcp_gateway.migrate.plain import Format, convert, detect
+    from local_mcp_gateway.migrate.importers import FolderFormat, convert, detect
 
-    chosen = detect(invocation.migrations) if form == "auto" else Format(form)
+    chosen = detect(invocation.migrations) if form == "auto" else FolderFormat(form)
     return convert(invocation.migrations, chosen, now_ms=int(time.time() * 1000))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.context import Invocation, stop_on_signals
 from local_mcp_gateway.errors import Exit, GatewayError, Interrupted, NotConfirmed
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Sequence
 
-    from local_mcp_gateway.backup import Backup, Listing
+    from local_mcp_gateway.backup import Backup, BackupCatalog
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
@@ -34,7 +34,7 @@ def create(invocation: Invocation, *, as_json: bool) -> int:
     The backup is flushed to the disk, read back and checked before it is listed.
     """
     from local_mcp_gateway import __version__
-    from local_mcp_gateway.cli.progress import progress_bar
+    from local_mcp_gateway.cli.ui import progress_bar
     from local_mcp_gateway.guard.restore import back_up_now
 
     with stop_on_signals() as stop, progress_bar() as progress:
@@ -47,9 +47,9 @@ def create(invocation: Invocation, *, as_json: bool) -> int:
             stop=stop,
         )
     if as_json:
-        render.print_json(made.as_json())
+        ui.print_json(made.as_json())
     else:
-        click.echo(f"{made.path}  {render.size(made.bytes)}")
+        click.echo(f"{made.path}  {ui.size(made.bytes)}")
     return Exit.OK
 
 
@@ -60,7 +60,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
     """List the backups, newest first, and name the files that cannot be used."""
     listing = _listing(invocation)
     if as_json:
-        render.print_json(
+        ui.print_json(
             {
                 "backups": [item.as_json() for item in listing.backups],
                 "unusable": [
@@ -70,10 +70,10 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
         )
         return Exit.OK
     if listing.backups:
-        render.print_table(
+        ui.print_table(
             ("NAME", "SIZE", "MADE", "BEFORE", "VERSION"),
             [
-                (b.name, render.size(b.bytes), b.created_at, b.before, b.program_version)
+                (b.name, ui.size(b.bytes), b.created_at, b.before, b.program_version)
                 for b in listing.backups
             ],
         )
@@ -107,7 +107,7 @@ def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> 
         for item in chosen:
             results.append((item.name, _problem_of(item, stop)))
     if as_json:
-        render.print_json([{"name": n, "ok": p is None, "problem": p} for n, p in results])
+        ui.print_json([{"name": n, "ok": p is None, "problem": p} for n, p in results])
     else:
         for name, problem in results:
             mark = "ok      " if problem is None else "damaged "
@@ -143,8 +143,8 @@ def prune(
     always stay.
     """
     from local_mcp_gateway.backup import newest_good
-    from local_mcp_gateway.backup.retention import Retention, retained
-    from local_mcp_gateway.backup.retention import prune as remove
+    from local_mcp_gateway.backup.manifest import Retention, retained
+    from local_mcp_gateway.backup.manifest import prune as remove
 
     settings = invocation.settings.backup
     policy = Retention(
@@ -165,7 +165,7 @@ def prune(
         _ask(doomed, yes=yes)
         remove(backups, policy, now, good=good)
     if as_json:
-        render.print_json(
+        ui.print_json(
             {"removed": [] if dry_run else [item.name for item in doomed],
              "would_remove": [item.name for item in doomed] if dry_run else [],
              "kept": [item.name for item in backups if item.name in kept]}
@@ -173,7 +173,7 @@ def prune(
         return Exit.OK
     for item in doomed:
         click.echo(f"{'would remove' if dry_run else 'removed'}  {item.name}")
-    size = render.size(sum(item.bytes for item in doomed))
+    size = ui.size(sum(item.bytes for item in doomed))
     click.echo(f"{len(kept)} kept, {size} {'would be freed' if dry_run else 'freed'}.")
     return Exit.OK
 
@@ -185,16 +185,16 @@ def _ask(doomed: Sequence[Backup], *, yes: bool) -> None:
         return
     if sys.stdin.isatty():
         for item in doomed:
-            click.echo(f"{item.name}  {render.size(item.bytes)}", err=True)
+            click.echo(f"{item.name}  {ui.size(item.bytes)}", err=True)
         if click.confirm(f"Remove these {len(doomed)} backups?", err=True):
             return
     raise NotConfirmed("Nothing was removed: it was not confirmed.", hint="Give --yes.")
 
 
-def _listing(invocation: Invocation) -> Listing:
-    from local_mcp_gateway.backup import look_through
+def _listing(invocation: Invocation) -> BackupCatalog:
+    from local_mcp_gateway.backup import read_catalog
 
-    return look_through(invocation.database, invocation.settings.backup_folder)
+    return read_catalog(invocation.database, invocation.settings.backup_folder)
 
 
 def _problem_of(backup: Backup, stop: threading.Event) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway import config as settings_of
-from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli import ui
 from local_mcp_gateway.errors import ConfigProblem, Exit
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> 
         if not changed or key.path in settings.origins
     ]
     if as_json:
-        render.print_json({"settings": [_plain(row) for row in rows]})
+        ui.print_json({"settings": [_plain(row) for row in rows]})
     else:
         shown = [(row["key"], json.dumps(_plain(row["value"])), row["from"]) for row in rows]
-        render.print_table(("KEY", "VALUE", "FROM"), shown)
+        ui.print_table(("KEY", "VALUE", "FROM"), shown)
         click.echo()
         click.echo(f"database    {settings.database_path}")
         click.echo(f"migrations  {settings.migrations_folder}")
@@ -64,7 +64,7 @@ def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
     settings = settings_of.load(file, environment={}) if file else invocation.settings
     set_here = sorted(settings.origins)
     if as_json:
-        render.print_json({"file": str(file) if file else None, "set": set_here})
+        ui.print_json({"file": str(file) if file else None, "set": set_here})
     else:
         click.echo(f"{file or 'The configuration'} is fine: {len(set_here)} settings.")
     return Exit.OK
@@ -86,7 +86,7 @@ def import_(*, file: Path, as_json: bool) -> int:
             hint="Write them into gateway.toml by hand: migrations.folder and database.path.",
         )
     if as_json:
-        render.print_json(found)
+        ui.print_json(found)
         return Exit.OK
     if "schema" in found:
         click.echo(f"# schema: {found.pop('schema')} (for `db generate --schema`)")

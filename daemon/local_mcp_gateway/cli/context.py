@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway import config
-from local_mcp_gateway.config.folder import prepare_data_folder
+from local_mcp_gateway.config.load import prepare_data_folder
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
     """
     import signal  # noqa: PLC0415  only for commands that do long work
 
-    from local_mcp_gateway.service.stop import StopEvent  # noqa: PLC0415
+    from local_mcp_gateway.service.signals import StopEvent  # noqa: PLC0415
 
     stop = StopEvent()
     previous = {

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from local_mcp_gateway.cli.lazy import LazyGroup, Target
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
+from local_mcp_gateway.cli.ui import progress_bar
+from local_mcp_gateway.errors import Damaged, Exit, HistoryRefused
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.lock import Holder
+    from local_mcp_gateway.guard import GuardReport
+    from local_mcp_gateway.guard.status import Status
+
 
 COMMANDS = {
-    "status": Target("status:status", "Applied, pending, problems, drift, backups and the lock."),
-    "migrate": Target("migrate:migrate", "Apply what is pending, guarded, without serving."),
-    "history": Target("status:history", "What happened to this database, when, by which version."),
+    "status": Target("db:status", "Applied, pending, problems, drift, backups and the lock."),
+    "migrate": Target("db:migrate", "Apply what is pending, guarded, without serving."),
+    "history": Target("db:history", "What happened to this database, when, by which version."),
     "generate": Target("generate:generate", "Write the next migration from a changed schema."),
-    "drop": Target("drop:drop", "Take back the newest migration that is not applied."),
+    "drop": Target("down:drop", "Take back the newest migration that is not applied."),
     "diff": Target("schema:diff", "Compare schema, database, snapshot or folder with another."),
     "check": Target("schema:check", "Check folder and database against each other, for CI."),
-    "rehearse": Target("rehearse:rehearse", "Try what is pending on a copy of real data."),
+    "rehearse": Target("down:rehearse", "Try what is pending on a copy of real data."),
     "down": Target("down:down", "Take migrations back, guarded the same way."),
     "adopt": Target("adopt:adopt", "Take over a folder or a database of another tool."),
     "repair": Target("adopt:repair", "Accept the edit of an applied migration, on purpose."),
@@ -33,3 +46,194 @@ def db() -> None:
     Every command takes the database and the migrations folder from the global options or settings:
     local-mcp-gateway --database x.db --migrations m db status
     """
+
+
+@click.command()
+@click.option("--to", metavar="TAG", help="Stop after this migration.")
+@click.option("--dry-run", is_flag=True, help="Say what would be applied; exit 3 if anything.")
+@click.option(
+    "--allow-out-of-order", is_flag=True, help="Apply migrations older than the newest applied."
+)
+@click.option(
+    "--lock-timeout",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for another holder.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def migrate(
+    invocation: Invocation,
+    *,
+    to: str | None,
+    dry_run: bool,
+    allow_out_of_order: bool,
+    lock_timeout: float,
+    as_json: bool,
+) -> int:
+    """Apply what is pending: backed up, rehearsed, all or nothing, verified.
+
+    Waits for another process that holds the lock, then sees what is still pending.
+    """
+    if dry_run:
+        return _dry_run(invocation, to=to, allow_out_of_order=allow_out_of_order, as_json=as_json)
+    from local_mcp_gateway.guard import guarded  # noqa: PLC0415  --help does not pay for the guard
+    from local_mcp_gateway.service.options import guard_policy  # noqa: PLC0415
+
+    invocation.prepare_folder()
+    policy = guard_policy(invocation.settings, to=to, allow_out_of_order=allow_out_of_order)
+    with (
+        stop_on_signals() as stop,
+        progress_bar() as progress,
+        guarded(
+            invocation.database,
+            invocation.migrations,
+            policy=policy,
+            lock_timeout_s=lock_timeout,
+            emit=invocation.emitter(),
+            progress=progress,
+            stop=stop,
+        ) as report,
+    ):
+        pass
+    _show_migrated(report, as_json=as_json)
+    return Exit.OK
+
+
+def _show_migrated(report: GuardReport, *, as_json: bool) -> None:
+    if as_json:
+        ui.print_json(report.as_json())
+        return
+    lines = [
+        f"applied  {step.tag}  {ui.count(step.statements, 'statement')}  {ui.duration(step.duration_ms)}"
+        for step in report.applied
+    ]
+    if report.backup:
+        lines.append(f"backup   {report.backup.path}  {ui.size(report.backup.bytes)}")
+    for difference in report.drift:
+        click.secho(f"drift    {difference.kind}: {difference.object}", fg="yellow", err=True)
+    total = ui.duration(sum(report.durations_ms.values()))
+    what = {"current": "Nothing to do", "created": "Created", "migrated": "Migrated"}[report.state]
+    click.echo("\n".join([*lines, f"{what}: {report.database} ({total})"]))
+
+
+def _dry_run(
+    invocation: Invocation, *, to: str | None, allow_out_of_order: bool, as_json: bool
+) -> int:
+    from local_mcp_gateway.guard.status import get_status  # noqa: PLC0415
+
+    seen = get_status(
+        invocation.database, invocation.migrations, allow_out_of_order=allow_out_of_order, to=to
+    )
+    if seen.state == "damaged":
+        raise Damaged(seen.problems[0].message, hint=seen.problems[0].hint)
+    if seen.problems:
+        raise HistoryRefused(seen.problems)
+    if as_json:
+        ui.print_json({"pending": [pending.as_json() for pending in seen.pending]})
+    for pending in seen.pending if not as_json else ():
+        click.echo(f"pending  {pending.migration.tag}  {ui.count(pending.statements, 'statement')}")
+        for hazard in pending.hazards:
+            click.secho(f"         {hazard.kind}: {hazard.message}", fg="yellow")
+    if not seen.pending and not as_json:
+        click.echo("Nothing pending.")
+    return Exit.DIFFERS if seen.pending else Exit.OK
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
+@click.pass_obj
+def status(invocation: Invocation, *, as_json: bool) -> int:
+    """Show applied and pending migrations, problems, drift, backups and the lock.
+
+    Exit 0 current, 3 pending or drift, 6 damaged, 8 refused. Takes no lock and writes nothing.
+    """
+    from local_mcp_gateway.backup import list_backups  # noqa: PLC0415  --help does not pay for it
+    from local_mcp_gateway.database.lock import read_holder  # noqa: PLC0415
+    from local_mcp_gateway.guard.status import get_status  # noqa: PLC0415
+
+    functions = invocation.settings.migrations.functions
+    seen = get_status(invocation.database, invocation.migrations, functions=functions)
+    backups = list_backups(invocation.database, invocation.settings.backup_folder)
+    holder = read_holder(invocation.database)
+    if as_json:
+        ui.print_json(
+            {
+                **seen.as_json(),
+                "backups": [
+                    {
+                        "name": b.name,
+                        "bytes": b.bytes,
+                        "created_at": b.created_at,
+                        "before": b.before,
+                    }
+                    for b in backups
+                ],
+                "lock": {
+                    "held": holder is not None,
+                    "pid": holder.pid if holder else None,
+                    "since": holder.since if holder else None,
+                },
+            }
+        )
+    else:
+        _show_status(seen, backups, holder)
+    return seen.exit_code
+
+
+def _show_status(seen: Status, backups: tuple[Backup, ...], holder: Holder | None) -> None:
+    colour = {"current": "green", "new": "cyan", "pending": "yellow"}.get(seen.state, "red")
+    state = click.style(seen.state, fg=colour, bold=True)
+    click.echo(
+        f"{seen.database}: {state}, {len(seen.applied)} applied, {len(seen.pending)} pending"
+    )
+    rows = [
+        (
+            "applied",
+            entry.tag,
+            entry.applied_at,
+            None if entry.duration_ms is None else ui.duration(entry.duration_ms),
+        )
+        for entry in seen.applied
+    ]
+    rows += [
+        ("pending", entry.migration.tag, None, ui.count(entry.statements, "statement"))
+        for entry in seen.pending
+    ]
+    if rows:
+        ui.print_table(("STATE", "MIGRATION", "APPLIED AT", ""), rows)
+    for entry in seen.pending:
+        for hazard in entry.hazards:
+            told = f"hazard   {entry.migration.tag}: {hazard.message}"
+            click.secho(ui.sentence(told), fg="yellow")
+    for problem in seen.problems:
+        click.secho(ui.sentence(f"{problem.code}: {problem.message}"), fg="red")
+        click.echo(ui.sentence(problem.hint, mark="→ "))
+    for difference in seen.drift:
+        click.secho(f"drift    {difference.object}: {difference.kind}", fg="yellow")
+    newest = f"{len(backups)}, newest {backups[0].name}" if backups else "none"
+    click.echo(f"backups  {newest}")
+    click.echo(
+        f"lock     held by process {holder.pid} since {holder.since}" if holder else "lock     free"
+    )
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the history as JSON.")
+@click.pass_obj
+def history(invocation: Invocation, *, as_json: bool) -> int:
+    """Show what happened to this database, when, and by which version of the program."""
+    from local_mcp_gateway.guard.status import read_events  # noqa: PLC0415  --help does not pay for it
+
+    events = read_events(invocation.database)
+    if as_json:
+        ui.print_json([event._asdict() for event in events])
+    elif not events:
+        click.echo("Nothing has happened to this database yet.")
+    else:
+        ui.print_table(
+            ("WHEN", "WHAT", "MIGRATION", "VERSION", "BACKUP"),
+            [(e.applied_at, e.event, e.tag, e.program_version, e.backup) for e in events],
+        )
+    return Exit.OK

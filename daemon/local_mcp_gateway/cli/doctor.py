@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli import ui
 from local_mcp_gateway.errors import Exit
 from local_mcp_gateway.service.doctor import examine
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
+
 
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "problem": ("✗", "red")}
 _INDENT = " " * 14
@@ -27,10 +28,34 @@ def doctor(invocation: Invocation, *, as_json: bool) -> int:
         findings.append(finding)
         if not as_json:
             mark, colour = _MARKS[finding.state]
-            said = render.sentence(finding.message, indent=_INDENT).removeprefix(_INDENT)
+            said = ui.sentence(finding.message, indent=_INDENT).removeprefix(_INDENT)
             click.echo(f"{click.style(mark, fg=colour)} {finding.check:<11} {said}")
             if finding.hint:
-                click.echo(render.sentence(finding.hint, mark="→ ", indent=_INDENT))
+                click.echo(ui.sentence(finding.hint, mark="→ ", indent=_INDENT))
     if as_json:
-        render.print_json({"findings": [finding.as_json() for finding in findings]})
+        ui.print_json({"findings": [finding.as_json() for finding in findings]})
     return Exit.DIFFERS if any(finding.state == "problem" for finding in findings) else Exit.OK
+
+
+_HELP = """Print the completion script of a shell.
+
+\b
+bash:  eval "$(local-mcp-gateway completion bash)"   in ~/.bashrc
+zsh:   eval "$(local-mcp-gateway completion zsh)"    in ~/.zshrc, after compinit
+fish:  local-mcp-gateway completion fish > ~/.config/fish/completions/local-mcp-gateway.fish
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(*, shell: str) -> int:
+    """Print what the shell reads, as click writes it."""
+    from click.shell_completion import get_completion_class
+
+    from local_mcp_gateway.cli.main import cli
+
+    kind = get_completion_class(shell)
+    assert kind is not None, "the choice is closed"
+    script = kind(cli, {}, "local-mcp-gateway", "_LOCAL_MCP_GATEWAY_COMPLETE")
+    click.echo(script.source())
+    return Exit.OK

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.confirm import confirm_by_name
+from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.context import Invocation, stop_on_signals
-from local_mcp_gateway.cli.progress import progress_bar
 from local_mcp_gateway.cli.restore import (
     json_option,
     lock_timeout_option,
     refuse_while_held,
     yes_option,
 )
+from local_mcp_gateway.cli.ui import confirm_by_name, progress_bar
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from local_mcp_gateway.guard.rehearse import DryRun, TableRows
 
 
 @click.command()
@@ -40,7 +47,7 @@ def down(
     """
     from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.guard.down import go_back, plan_down
-    from local_mcp_gateway.service.policy import guard_policy
+    from local_mcp_gateway.service.options import guard_policy
 
     if to is not None and steps is not None:
         raise UsageProblem("--to and --steps cannot be given together.")
@@ -59,7 +66,7 @@ def down(
             confirm_by_name(invocation.database.name, told, yes=yes)
         done, backup = go_back(context, steps=steps, to=to, lock_timeout_s=lock_timeout)
     if as_json:
-        render.print_json(
+        ui.print_json(
             {
                 "reverted": [
                     {"tag": s.tag, "statements": s.statements, "duration_ms": s.duration_ms}
@@ -72,10 +79,182 @@ def down(
         return Exit.OK
     for step in done.steps:
         click.echo(
-            f"reverted  {step.tag}  {render.count(step.statements, 'statement')}  {render.duration(step.duration_ms)}"
+            f"reverted  {step.tag}  {ui.count(step.statements, 'statement')}  {ui.duration(step.duration_ms)}"
         )
     if backup is not None:
-        click.echo(f"backup    {backup.path}  {render.size(backup.bytes)}")
+        click.echo(f"backup    {backup.path}  {ui.size(backup.bytes)}")
     if not done.steps:
         click.echo("Nothing to take back.")
     return Exit.OK
+
+
+REWIND_S = 300.0
+"""How long the gateway may take to take a migration back: a large database may have to be restored."""
+
+
+@click.command()
+@click.argument("tag", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -> int:
+    """Take back the newest migration: files, snapshot and journal entry.
+
+    Refused when the database at hand has applied it (exit 8); where `serve --dev` runs on it, the
+    gateway takes it back in the database first.
+    """
+    from local_mcp_gateway.cli.ui import confirm_by_name  # noqa: PLC0415  --help does not pay
+    from local_mcp_gateway.migrate import folder_edits as dropping  # noqa: PLC0415
+    from local_mcp_gateway.migrate.folder import read_folder  # noqa: PLC0415
+
+    folder = read_folder(invocation.migrations)
+    newest = dropping.newest(folder, tag)
+    applied = dropping.has_applied(invocation.database, newest)
+    in_dev = _watched_by_dev(invocation)
+    if applied and not in_dev:
+        raise dropping.applied_here(invocation.database, newest.tag)
+    lost = [f"{newest.path} will be deleted."]
+    if applied:
+        lost.insert(0, f"{newest.tag} is applied: {invocation.database} goes back to before it.")
+    confirm_by_name(newest.tag, lost, yes=yes)
+    if in_dev:
+        done = _ask(invocation, "dev.drop", tag=newest.tag)
+    else:
+        files = dropping.drop_migration(folder, newest).files
+        done = {
+            "tag": newest.tag,
+            "files": [str(file) for file in files],
+            "rewound_by": None,
+            "lost": [],
+        }
+    _show_dropped(done, as_json=as_json)
+    return Exit.OK
+
+
+def _watched_by_dev(invocation: Invocation) -> bool:
+    """Tell whether a gateway in dev mode serves this database from this folder."""
+    from local_mcp_gateway.service.admin.control_socket import NoDaemon  # noqa: PLC0415
+
+    try:
+        watched = _ask(invocation, "dev.watched")
+    except NoDaemon:
+        return False
+    return bool(watched == str(invocation.migrations.resolve()))
+
+
+def _ask(invocation: Invocation, verb: str, **arguments: str) -> Any:
+    from local_mcp_gateway.service.admin.control_socket import ask  # noqa: PLC0415  --help does not pay for it
+
+    return ask(invocation.database, verb, arguments, timeout_s=REWIND_S)
+
+
+def _show_dropped(done: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        ui.print_json(done)
+        return
+    if done["rewound_by"]:
+        click.echo(f"Taken back in the database, by {done['rewound_by']}.")
+    if done["lost"]:
+        click.secho(f"Lost: {'; '.join(done['lost'])}.", fg="yellow")
+    names = ", ".join(file.rpartition("/")[2] for file in done["files"])
+    click.echo(f"Dropped {done['tag']}: {names}.")
+
+
+@click.command()
+@click.option(
+    "--on",
+    "source",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A copy of a production database; without it this database.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> int:
+    """Run the pending migrations on a copy of real data; the file itself is only read.
+
+    Shows the time of each migration, the rows of each table before and after, the hazards that came
+    true and the free room that the real run takes. Exit 5 if it would fail. Takes no lock.
+    """
+    from local_mcp_gateway.cli.ui import progress_bar
+    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.guard.rehearse import dry_run_on_copy
+    from local_mcp_gateway.service.options import guard_policy
+
+    with stop_on_signals() as stop, progress_bar() as progress:
+        context = GuardContext(
+            invocation.database,
+            invocation.migrations,
+            guard_policy(invocation.settings),
+            progress=progress,
+            stop=stop,
+        )
+        dry_run = dry_run_on_copy(context, source.absolute() if source else invocation.database)
+    if as_json:
+        ui.print_json(as_object(dry_run))
+    else:
+        _show_rehearsal(dry_run)
+    return Exit.OK
+
+
+def as_object(dry_run: DryRun) -> dict[str, object]:
+    """Return what `--json` prints."""
+    steps = dry_run.rehearsal.steps if dry_run.rehearsal else ()
+    hazards = dry_run.rehearsal.hazards if dry_run.rehearsal else ()
+    return {
+        "source": str(dry_run.source),
+        "migrations": [
+            {
+                "tag": s.tag,
+                "statements": s.statements,
+                "duration_ms": round(s.duration_ms, 3),
+                "tables": _rows(dry_run.changed.get(s.tag, ())),
+            }
+            for s in steps
+        ],
+        "tables": _rows(dry_run.tables),
+        "hazards": [
+            {
+                "tag": found.tag,
+                "kind": str(found.hazard.kind),
+                "object": found.hazard.object,
+                "message": found.hazard.message,
+            }
+            for found in hazards
+        ],
+        "duration_ms": round(dry_run.rehearsal.duration_ms, 3) if dry_run.rehearsal else 0.0,
+        "bytes_before": dry_run.bytes_before,
+        "bytes_after": dry_run.bytes_after,
+        "bytes_needed": dry_run.bytes_needed,
+    }
+
+
+def _rows(tables: Sequence[TableRows]) -> list[dict[str, object]]:
+    return [{"table": t.table, "rows_before": t.before, "rows_after": t.after} for t in tables]
+
+
+def _in_words(rows: TableRows) -> str:
+    if rows.before is None:
+        return f"{rows.table}: new, {ui.count(rows.after or 0, 'row')}"
+    if rows.after is None:
+        return f"{rows.table}: gone, with {ui.count(rows.before, 'row')}"
+    return f"{rows.table}: {rows.before} → {ui.count(rows.after, 'row')}"
+
+
+def _show_rehearsal(dry_run: DryRun) -> None:
+    if dry_run.rehearsal is None:
+        click.echo("Nothing pending.")
+        return
+    for step in dry_run.rehearsal.steps:
+        rows = "".join(f"  {_in_words(t)}" for t in dry_run.changed.get(step.tag, ()))
+        click.echo(f"fine     {step.tag}  {ui.duration(step.duration_ms)}{rows}")
+    for found in dry_run.rehearsal.hazards:
+        click.secho(f"hazard   {found.tag}: {found.hazard.message}", fg="yellow")
+    ui.print_table(
+        ("TABLE", "ROWS BEFORE", "ROWS AFTER"),
+        [(t.table, t.before, t.after) for t in dry_run.tables],
+    )
+    click.echo(
+        f"{ui.size(dry_run.bytes_before)} before, {ui.size(dry_run.bytes_after)} after; the real "
+        f"run needs {ui.size(dry_run.bytes_needed)} free. {dry_run.source} was only read."
+    )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.schema_sources import DEFAULT_SCHEMA, load_schema, prepare
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.schema import DEFAULT_SCHEMA, load_schema, prepare
 from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.cli.context import Invocation
     from local_mcp_gateway.migrate.folder import Folder
+    from local_mcp_gateway.migrate.folder_edits import WrittenMigration
     from local_mcp_gateway.migrate.generate import Draft
-    from local_mcp_gateway.migrate.write import Written
     from local_mcp_gateway.schema import Schema
     from local_mcp_gateway.schema.renames import Candidate, Renames
 
@@ -102,9 +102,9 @@ def generate(
     return _report(flow.write(folder, made), made, as_json=as_json)
 
 
-def _write_empty(folder: Folder, base: Schema, name: str) -> Written:
+def _write_empty(folder: Folder, base: Schema, name: str) -> WrittenMigration:
+    from local_mcp_gateway.migrate.folder_edits import write_migration  # noqa: PLC0415
     from local_mcp_gateway.migrate.generate import last_id  # noqa: PLC0415
-    from local_mcp_gateway.migrate.write import write_migration  # noqa: PLC0415
     from local_mcp_gateway.schema.drizzle import write_snapshot  # noqa: PLC0415
 
     text = "-- Write SQL here. Statements may be separated by `--> statement-breakpoint`.\n"
@@ -115,16 +115,16 @@ def _write_empty(folder: Folder, base: Schema, name: str) -> Written:
 
 def _say_nothing_to_do(folder: Folder, *, check: bool, as_json: bool) -> None:
     if as_json and check:
-        render.print_json({"missing": []})
+        ui.print_json({"missing": []})
     elif as_json:
-        render.print_json({"tag": None, "files": [], "statements": [], "hazards": []})
+        ui.print_json({"tag": None, "files": [], "statements": [], "hazards": []})
     else:
         click.echo(f"Nothing to do: {folder.path} already makes this schema.")
 
 
 def _say_missing(differences: Sequence[str], *, as_json: bool) -> int:
     if as_json:
-        render.print_json({"missing": list(differences)})
+        ui.print_json({"missing": list(differences)})
     else:
         click.echo("A migration is missing:")
         for difference in differences:
@@ -179,7 +179,7 @@ def _ask(choices: Sequence[Candidate]) -> Candidate | None:
 
 
 def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], str]:
-    from local_mcp_gateway.schema.tokens import fold  # noqa: PLC0415
+    from local_mcp_gateway.schema.tokenizer import fold  # noqa: PLC0415
 
     fills: dict[tuple[str, str], str] = {}
     for text in texts:
@@ -198,13 +198,13 @@ def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], 
 def _weighed(invocation: Invocation, made: Draft) -> Draft:
     """Say what a rebuild costs on the database at hand, if there is one."""
     from local_mcp_gateway.database.connections import reading  # noqa: PLC0415
-    from local_mcp_gateway.schema.weight import weigh  # noqa: PLC0415
+    from local_mcp_gateway.schema.hazards import rebuild_cost  # noqa: PLC0415
 
     database = invocation.database
     if not made.plan.rebuilds or not database.is_file() or database.stat().st_size == 0:
         return made
     with reading(database) as connection:
-        hazards = weigh(made.plan.hazards, connection)
+        hazards = rebuild_cost(made.plan.hazards, connection)
     return replace(made, plan=replace(made.plan, hazards=hazards))
 
 
@@ -223,9 +223,9 @@ def _confirm(made: Draft, *, yes: bool, as_json: bool) -> None:
         )
 
 
-def _report(written: Written, made: Draft | None, *, as_json: bool) -> int:
+def _report(written: WrittenMigration, made: Draft | None, *, as_json: bool) -> int:
     if as_json:
-        render.print_json(
+        ui.print_json(
             {
                 "tag": written.tag,
                 "files": [str(file) for file in written.files],

@@ -7,18 +7,86 @@ is wrong; what to do) or, with `--json`, one object on stdout; no traceback reac
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.cli import streams
 from local_mcp_gateway.cli.context import Invocation
-from local_mcp_gateway.cli.lazy import LazyGroup, Target
+from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from local_mcp_gateway.errors import Exit, GatewayError, OutputLost, UsageProblem
+
+
+class Told(io.TextIOWrapper):
+    """A standard stream that remembers the error of its first write that failed, and writes no more."""
+
+    lost: OSError | None = None
+    raises = False
+    """Raise it instead: for output without an end, which nobody reads any more."""
+
+    def write(self, text: str, /) -> int:
+        """Write, unless a write has failed already."""
+        try:
+            return len(text) if self.lost else super().write(text)
+        except OSError as error:
+            self._lose(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, unless a write has failed already."""
+        try:
+            if not self.lost:
+                super().flush()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        self.lost = error
+        if self.raises:
+            raise error
+
+
+def open_streams() -> None:
+    """Give a standard stream that came closed its place: the next file to be opened would take it.
+
+    What is printed may name a file whose name is no UTF-8: its bytes come out as they are.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    for name, errors in (("stdout", "surrogateescape"), ("stderr", "backslashreplace")):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            buffered = stream.line_buffering
+            encoding = stream.encoding
+            told = Told(stream.detach(), encoding, errors, line_buffering=buffered)
+            setattr(sys, name, told)
+
+
+def end_when_unread(stream: TextIO) -> None:
+    """Let a write that fails end the command: what it prints has no end of its own."""
+    if isinstance(stream, Told):
+        stream.raises = True
+
+
+def lost(stream: TextIO) -> OSError | None:
+    """Return why something that was printed did not arrive; None if it did."""
+    return stream.lost if isinstance(stream, Told) else None
+
+
+def let_go(stream: TextIO) -> None:
+    """Drop what a stream could not take: the interpreter would end with a code of its own for it."""
+    with suppress(OSError, ValueError):
+        stream.flush()
+    if lost(stream):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
 
 COMMANDS = {
     "serve": Target("serve:serve", "Guard the database, then serve every profile."),
@@ -29,14 +97,14 @@ COMMANDS = {
     "server": Target("server:server", "The upstream MCP servers."),
     "profile": Target("profile:profile", "The profiles that group servers for a client."),
     "secrets": Target("secrets:secrets", "How tokens of servers are kept in the database."),
-    "call": Target("call:call", "Call one tool and print what it answers."),
-    "stdio": Target("stdio:stdio", "Bridge a profile to a client that speaks stdio only."),
-    "startup": Target("startup:startup", "The last starts as a waterfall of phases."),
+    "call": Target("serve:call", "Call one tool and print what it answers."),
+    "stdio": Target("serve:stdio", "Bridge a profile to a client that speaks stdio only."),
+    "startup": Target("logs:startup", "The last starts as a waterfall of phases."),
     "logs": Target("logs:logs", "The gateway's log, rendered."),
     "service": Target("service:service", "Install and control the systemd user service."),
     "doctor": Target("doctor:doctor", "Check this machine and say what to do."),
     "config": Target("config_commands:config", "Show, check and import settings."),
-    "completion": Target("completion:completion", "Print the completion script of a shell."),
+    "completion": Target("doctor:completion", "Print the completion script of a shell."),
 }
 
 FORMATS = click.Choice(["auto", "console", "json", "journal"])
@@ -89,12 +157,12 @@ def coloured() -> bool | None:
 
 def main() -> NoReturn:
     """Run the command line and exit with the code of the contract."""
-    streams.open_streams()
+    open_streams()
     try:
         sys.exit(_reported(_answer()))
     finally:
-        streams.let_go(sys.stdout)
-        streams.let_go(sys.stderr)
+        let_go(sys.stdout)
+        let_go(sys.stderr)
 
 
 def _answer() -> Exit:
@@ -120,7 +188,7 @@ def _answer() -> Exit:
         click.echo("Stopped.", err=True)
         return Exit.OK
     except Exception as error:
-        if error is streams.lost(sys.stdout):
+        if error is lost(sys.stdout):
             return Exit.OK  # it prints without an end, and nobody reads it any more
         if "debug" in sys.argv or os.environ.get("LMG_LOG__LEVEL") == "debug":
             raise
@@ -131,7 +199,7 @@ def _answer() -> Exit:
 
 def _reported(code: Exit) -> Exit:
     """Say that what was printed did not arrive; a reader that has gone (head, less) wanted no more."""
-    reason = streams.lost(sys.stdout)
+    reason = lost(sys.stdout)
     if reason is None or isinstance(reason, BrokenPipeError) or code not in (Exit.OK, Exit.DIFFERS):
         return code
     told = f"It is done, but what it printed could not be written: {reason.strerror}."
@@ -144,9 +212,9 @@ def say(error: GatewayError, *, as_json: bool) -> Exit:
         import json  # noqa: PLC0415  only on the way to an error
 
         click.echo(json.dumps({"error": error.as_json()}, indent=2))
-        if not streams.lost(sys.stdout):
+        if not lost(sys.stdout):
             return error.exit_code
-    from local_mcp_gateway.cli.render import sentence  # noqa: PLC0415
+    from local_mcp_gateway.cli.ui import sentence  # noqa: PLC0415
 
     message = sentence(error.message, err=True)
     colour = "red" if error.exit_code else None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.asking import answer_to, as_json_option, confirm
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
 from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
     """List every profile and its servers."""
     profiles: list[dict[str, Any]] = answer_to(invocation, "profile.list")
     if as_json:
-        render.print_json(profiles)
+        ui.print_json(profiles)
     elif not profiles:
         click.echo("There is no profile yet: `profile add NAME SERVER…`.")
     else:
@@ -62,7 +62,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
             (item["name"], ", ".join(_names(item)) or None, item["description"])
             for item in profiles
         ]
-        render.print_table(("NAME", "SERVERS", "DESCRIPTION"), rows)
+        ui.print_table(("NAME", "SERVERS", "DESCRIPTION"), rows)
     return Exit.OK
 
 
@@ -156,7 +156,7 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
     confirm(f"Remove profile {name}, with its tool settings?", yes=yes)
     done = answer_to(invocation, "profile.remove", name=name)
     if as_json:
-        render.print_json(done)
+        ui.print_json(done)
     else:
         click.echo(f"Removed profile {name}.")
     return Exit.OK
@@ -164,7 +164,7 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
 
 def _show(profile: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
-        render.print_json(profile)
+        ui.print_json(profile)
         return Exit.OK
     about = f": {profile['description']}" if profile["description"] else ""
     click.echo(f"{profile['name']}{about}  (prefix {profile['prefix']})")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.confirm import confirm_by_name
+from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.cli.ui import confirm_by_name
 from local_mcp_gateway.errors import Exit
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def restore(
         )
     if as_json:
         aside = None if done.aside is None else str(done.aside)
-        render.print_json({"restored": backup.as_json(), "replaced": aside})
+        ui.print_json({"restored": backup.as_json(), "replaced": aside})
     else:
         click.echo(f"Restored {invocation.database} from {backup.name}.")
         if done.aside is not None:
@@ -76,8 +76,8 @@ def restore(
 
 def _losses(database: Path, backup: Backup) -> Iterator[str]:
     """Say what is in the database now and would not be after the restore."""
-    from local_mcp_gateway.backup.losses import losses
     from local_mcp_gateway.backup.manifest import is_of
+    from local_mcp_gateway.backup.row_diff import rows_lost
     from local_mcp_gateway.database.connections import reading
     from local_mcp_gateway.errors import GatewayError, Interrupted
     from local_mcp_gateway.migrate.ledger import GUARD_TABLES, read_ledger
@@ -89,7 +89,7 @@ def _losses(database: Path, backup: Backup) -> Iterator[str]:
     try:
         with reading(database) as reader:
             applied = [row.tag or row.hash for row in read_ledger(reader)]
-        lost = losses(database, backup.path, ignored=GUARD_TABLES, limit_s=COMPARISON_LIMIT_S)
+        lost = rows_lost(database, backup.path, ignored=GUARD_TABLES, limit_s=COMPARISON_LIMIT_S)
     except Interrupted:
         yield f"What was written since was not counted: it took longer than {COMPARISON_LIMIT_S:g} s."
         return
@@ -123,7 +123,7 @@ def reset(
 ) -> int:
     """Back the database up, then replace it by a fresh one with every migration applied."""
     from local_mcp_gateway.guard.reset import reset_guarded
-    from local_mcp_gateway.service.policy import guard_policy
+    from local_mcp_gateway.service.options import guard_policy
 
     settings = invocation.settings
     invocation.prepare_folder()
@@ -148,7 +148,7 @@ def reset(
         )
     kept = done.backup.name if done.backup else None
     if as_json:
-        render.print_json(
+        ui.print_json(
             {
                 "database": str(invocation.database),
                 "applied": [step.tag for step in done.report.applied],
@@ -180,10 +180,10 @@ def seed(
     Without a FILE the demo seed runs: two servers in the default profile. Running it again changes
     nothing.
     """
-    from local_mcp_gateway.cli.progress import progress_bar
+    from local_mcp_gateway.cli.ui import progress_bar
     from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.guard.reset import seed_guarded
-    from local_mcp_gateway.service.policy import guard_policy
+    from local_mcp_gateway.service.options import guard_policy
 
     chosen = files or (demo_seed(),)
     with stop_on_signals() as stop, progress_bar() as progress:
@@ -197,7 +197,7 @@ def seed(
         )
         backup = seed_guarded(context, chosen, lock_timeout_s=lock_timeout)
     if as_json:
-        render.print_json({"seeded": [str(file) for file in chosen], "backup": backup.name})
+        ui.print_json({"seeded": [str(file) for file in chosen], "backup": backup.name})
     else:
         for file in chosen:
             click.echo(f"Seeded from {file}")

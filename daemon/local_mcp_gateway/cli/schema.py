@@ -2,22 +2,150 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.schema_sources import load_both, prepare
-from local_mcp_gateway.errors import Exit, GatewayError, Problem
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.errors import Exit, GatewayError, Problem, SchemaProblem, UsageProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.schema import Difference
-    from local_mcp_gateway.schema.hazard import Hazard
+    from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.schema import Difference, Schema
+    from local_mcp_gateway.schema.model import Hazard
+
+
+DEFAULT_SCHEMA = "local_mcp_gateway.store.tables"
+WORDS = "`database`, `migrations`, `schema`"
+
+
+def prepare(invocation: Invocation) -> Callable[[Connection], None]:
+    """Return what registers the SQL functions that migrations may call (`[migrations.functions]`)."""
+    from local_mcp_gateway.migrate import sql_functions  # noqa: PLC0415  --help does not pay for it
+
+    named = invocation.settings.migrations.functions
+    return lambda connection: sql_functions.prepare(connection, named)
+
+
+def load_schema(invocation: Invocation, text: str) -> Schema:
+    """Return the schema of a source: a word, FOLDER@TAG, a file of any kind, or a dotted module.
+
+    Raises SchemaProblem, UsageProblem, or what opening a database or folder raises.
+    """
+    if text == "database":
+        return _database(invocation.database)
+    if text == "migrations":
+        return _folder(invocation, invocation.migrations, None)
+    if text == "schema":
+        return load_schema(invocation, DEFAULT_SCHEMA)
+    name, at, tag = text.rpartition("@")
+    if at and Path(name).is_dir():
+        return _folder(invocation, Path(name), tag)
+    if at and name == "migrations":
+        return _folder(invocation, invocation.migrations, tag)
+    path = Path(text)
+    if path.is_dir():
+        if (path / "meta" / "_journal.json").exists() or any(path.glob("*/migration.sql")):
+            return _folder(invocation, path, None)
+        return _sql(path)
+    if path.is_file():
+        return _file(path)
+    if path.suffix in {".db", ".sqlite", ".sqlite3", ".sql", ".json", ".py"} or "/" in text:
+        raise UsageProblem(
+            f"There is no file {text}.",
+            hint=f"Give a database, .sql, .py or snapshot file, FOLDER@TAG, a module, or {WORDS}.",
+        )
+    from local_mcp_gateway.schema.source import read_module  # noqa: PLC0415  may import SQLAlchemy
+
+    return read_module(text)
+
+
+def load_both(invocation: Invocation, old: str, new: str) -> tuple[Schema, Schema]:
+    """Return two schemas to compare.
+
+    Beside a snapshot, the other side is seen through one too: Drizzle's format has no word for STRICT,
+    triggers or full-text tables, and what it cannot say is no difference.
+    """
+    from local_mcp_gateway.schema.drizzle import as_snapshots_see  # noqa: PLC0415  --help is fast
+
+    before, after = load_schema(invocation, old), load_schema(invocation, new)
+    snapshots = [Path(text).suffix == ".json" and Path(text).is_file() for text in (old, new)]
+    if snapshots == [True, False]:
+        return before, as_snapshots_see(after)
+    if snapshots == [False, True]:
+        return as_snapshots_see(before), after
+    return before, after
+
+
+def _file(path: Path) -> Schema:
+    with path.open("rb") as handle:
+        head = handle.read(16)
+    if head == b"SQLite format 3\0":
+        return _database(path)
+    if path.suffix == ".py":
+        from local_mcp_gateway.schema.source import read_module  # noqa: PLC0415  imports SQLAlchemy
+
+        return read_module(str(path))
+    if path.suffix == ".json":
+        return _snapshot(path)
+    if path.suffix == ".sql":
+        return _sql(path)
+    if not head:  # an empty file is an empty database
+        return _database(path)
+    raise SchemaProblem(
+        f"{path} is no database, .sql file, Python module or snapshot.", hint="Give one of these."
+    )
+
+
+def _sql(path: Path) -> Schema:
+    from local_mcp_gateway.schema.source import read_sql  # noqa: PLC0415
+
+    return read_sql(path)
+
+
+def _snapshot(path: Path) -> Schema:
+    from local_mcp_gateway.schema.drizzle import read_snapshot  # noqa: PLC0415
+
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise SchemaProblem(
+            f"{path} is no JSON: {error}.", hint="Give a snapshot of Drizzle's."
+        ) from None
+    return read_snapshot(found if isinstance(found, dict) else {}, str(path))
+
+
+def _database(path: Path) -> Schema:
+    from local_mcp_gateway.database.connections import reading  # noqa: PLC0415
+    from local_mcp_gateway.schema import Schema, inspect  # noqa: PLC0415
+
+    if not path.exists() or path.stat().st_size == 0:
+        return Schema()
+    with reading(path) as connection:
+        return inspect(connection)
+
+
+def _folder(invocation: Invocation, path: Path, tag: str | None) -> Schema:
+    from local_mcp_gateway.errors import HistoryRefused  # noqa: PLC0415
+    from local_mcp_gateway.migrate.folder import read_folder  # noqa: PLC0415
+    from local_mcp_gateway.migrate.generate import schema_of  # noqa: PLC0415
+
+    folder = read_folder(path)
+    if folder.problems:
+        raise HistoryRefused(folder.problems)
+    if tag is not None and tag not in {migration.tag for migration in folder.migrations}:
+        raise UsageProblem(
+            f"There is no migration `{tag}` in {path}.", hint="`db status` lists the tags."
+        )
+    return schema_of(folder, to=tag, prepare=prepare(invocation))
+
 
 _SOURCES = (
     "a database, .sql, .py or snapshot file, FOLDER@TAG, a module, or database|migrations|schema"
@@ -71,7 +199,7 @@ def diff(
             for statement in plan.statements:
                 click.echo(f"{statement};")
         else:
-            render.print_json(
+            ui.print_json(
                 {
                     "from": old,
                     "to": new,
@@ -87,7 +215,7 @@ def _show_differences(differences: tuple[Difference, ...], old: str, new: str) -
     if not differences:
         click.echo("The two are the same.")
         return
-    render.print_table(
+    ui.print_table(
         ("what", "which", f"in {old}", f"in {new}"),
         [(d.kind.replace("_", " "), d.object, d.found, d.expected) for d in differences],
     )
@@ -125,7 +253,7 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
     pending = {entry.migration.tag for entry in seen.pending} if _exists(invocation) else set()
     hazards = _weighed(invocation, found.hazards, pending)
     if as_json:
-        render.print_json(
+        ui.print_json(
             {
                 "database": str(invocation.database),
                 "migrations": str(invocation.migrations),
@@ -158,13 +286,13 @@ def _weighed(
 ) -> list[tuple[str, Hazard]]:
     """Say what the rebuilds of pending migrations cost on this database; nothing is lost in a new one."""
     from local_mcp_gateway.database.connections import reading  # noqa: PLC0415
-    from local_mcp_gateway.schema.weight import weigh  # noqa: PLC0415
+    from local_mcp_gateway.schema.hazards import rebuild_cost  # noqa: PLC0415
 
     if not pending:
         return list(hazards)
     with reading(invocation.database) as connection:
         return [
-            (tag, weigh([hazard], connection)[0] if tag in pending else hazard)
+            (tag, rebuild_cost([hazard], connection)[0] if tag in pending else hazard)
             for tag, hazard in hazards
         ]
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.asking import answer_to, as_json_option
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.client import answer_to, as_json_option
 from local_mcp_gateway.errors import Exit, SealedValueProblem
-from local_mcp_gateway.service.secrets.vault import Vault
+from local_mcp_gateway.service.secrets.keyring import Keyring
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
@@ -41,7 +41,7 @@ def rotate(invocation: Invocation, *, as_json: bool) -> int:
     Older keys stay in the file below the new one, since old backups need them; exit 3 if something does
     not open.
     """
-    key = Vault.of(invocation.settings).renew()
+    key = Keyring.of(invocation.settings).renew()
     done = answer_to(invocation, "secrets.seal")
     if done["key"] != key.id:
         raise SealedValueProblem(
@@ -54,7 +54,7 @@ def rotate(invocation: Invocation, *, as_json: bool) -> int:
 
 def _told(done: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
-        render.print_json(done)
+        ui.print_json(done)
     else:
         counted = [
             f"{done[what]} {'value' if done[what] == 1 else 'values'} {said}"

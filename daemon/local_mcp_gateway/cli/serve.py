@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.cli import render
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs
+from local_mcp_gateway.cli.main import end_when_unread
 from local_mcp_gateway.config import config_files
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
@@ -63,15 +66,15 @@ def serve(
         code = _supervised(settings, emit)
         if code is not None:
             return code
-    from local_mcp_gateway.service.dev.greeting import greet
+    from local_mcp_gateway.service.dev.worker import greet
+    from local_mcp_gateway.service.options import ServeOptions
     from local_mcp_gateway.service.run import serve as run_service
-    from local_mcp_gateway.service.serving import Serving
 
     if supervisor is not None:
         from local_mcp_gateway.service.dev.supervisor import end_with
 
         end_with(supervisor)
-    serving = Serving(
+    serving = ServeOptions(
         settings=settings,
         reread=lambda: replace(invocation).settings,
         lock_timeout_s=settings.guard.lock_timeout_s if lock_timeout is None else lock_timeout,
@@ -86,7 +89,7 @@ def serve(
 def _supervised(settings: Settings, emit: Emit) -> int | None:
     """Run workers on a socket that outlives them; None when this process has to serve by itself."""
     from local_mcp_gateway.service.dev.supervisor import Supervisor
-    from local_mcp_gateway.service.http.listen import bind, inherited
+    from local_mcp_gateway.service.http.listening_socket import bind, inherited
 
     try:
         listener = inherited() or bind(settings.gateway.host, settings.gateway.port)
@@ -107,7 +110,7 @@ def reload(invocation: Invocation, *, as_json: bool) -> int:
 
     Writers wait for a moment, no request is lost. A migration that is refused changes nothing.
     """
-    from local_mcp_gateway.service.admin.control import NoDaemon, ask
+    from local_mcp_gateway.service.admin.control_socket import NoDaemon, ask
 
     try:
         done = ask(invocation.database, "reload", {}, timeout_s=3600)
@@ -117,12 +120,85 @@ def reload(invocation: Invocation, *, as_json: bool) -> int:
             hint="Start one with `serve`, or apply what is pending with `db migrate`.",
         ) from None
     if as_json:
-        render.print_json(done)
+        ui.print_json(done)
         return Exit.OK
     for tag in done["applied"]:
         click.echo(f"applied  {tag}")
     for key in done["changed"]:
         later = "  (takes effect at the next start)" if key in done["needs_restart"] else ""
         click.echo(f"changed  {key}{later}")
-    click.echo(f"Reloaded; writers waited {render.duration(done['paused_ms'])}.")
+    click.echo(f"Reloaded; writers waited {ui.duration(done['paused_ms'])}.")
     return Exit.OK
+
+
+@click.command()
+@click.argument("tool")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--profile", help="Profile to call it in.  [default: the only one, or `default`]")
+@click.option("--arguments", "document", metavar="JSON", help="All arguments as one JSON object.")
+@as_json_option
+@click.pass_obj
+def call(
+    invocation: Invocation,
+    *,
+    tool: str,
+    arguments: tuple[str, ...],
+    profile: str | None,
+    document: str | None,
+    as_json: bool,
+) -> int:
+    """Call one tool and print what it answers; a VALUE that is JSON is passed as such."""
+    given = _object(document) if document else {}
+    given |= {key: _value(text) for key, text in complete_pairs(arguments, "argument").items()}
+    result = answer_to(
+        invocation, "call", timeout_s=600, tool=tool, profile=profile, arguments=given
+    )
+    if as_json:
+        ui.print_json(result)
+    else:
+        for part in result.get("content", ()):
+            click.echo(part["text"] if part.get("type") == "text" else json.dumps(part))
+    return Exit.UNEXPECTED if result.get("isError") else Exit.OK
+
+
+def _object(document: str) -> dict[str, Any]:
+    value = _value(document)
+    if not isinstance(value, dict):
+        raise UsageProblem(f"--arguments {document!r} is no JSON object.")
+    return value
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return text
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")  # NaN and Infinity are Python's
+
+
+@click.command
+@click.option("--profile", metavar="NAME", help="Profile to show; the default one if not given.")
+@click.option("--url", help="Where the gateway listens, if not where its settings say.")
+@click.pass_obj
+def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
+    """Bridge a profile of the running gateway to a client that speaks stdio only."""
+    from local_mcp_gateway.gateway.stdio_bridge import Bridge
+
+    gateway = invocation.settings.gateway
+    host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
+    base = (url or f"http://{host}:{gateway.port}").rstrip("/").removesuffix("/mcp")
+    path = "/mcp" if profile is None else f"/mcp/{profile}"
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    try:
+        bridge = Bridge(base + path, sys.stdout)
+    except ValueError as error:
+        raise UsageProblem(
+            f"--url {url} is no address: {error}.", hint="Write http://HOST:PORT."
+        ) from None
+    end_when_unread(sys.stdout)
+    bridge.run(sys.stdin.buffer)
+    if bridge.refused is not None:
+        raise UsageProblem(f"The gateway refused the client: {bridge.refused}.")

@@ -4,18 +4,75 @@ from __future__ import annotations
 
 import json
 import shlex
+from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.approve import approve, show_change
-from local_mcp_gateway.cli.asking import answer_to, as_json_option, complete_pairs, confirm, pairs
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs, confirm, pairs
 from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
+
+
+@click.command()
+@click.argument("name")
+@click.argument("tools", nargs=-1)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+@click.pass_obj
+def approve(
+    invocation: Invocation, *, name: str, tools: tuple[str, ...], yes: bool, as_json: bool
+) -> int:
+    """Show how tools differ from what was approved, and approve them: all, or the given ones.
+
+    With `altered_tools = "hold"`, clients do not see such a tool until then; with `new_tools = "hold"` neither one that is new.
+    """
+    altered = answer_to(invocation, "server.show", name=name)["altered"]
+    waiting = {tool["tool"]: tool for tool in altered}
+    for missing in [tool for tool in tools if tool not in waiting]:
+        raise UsageProblem(
+            f"The tool {missing!r} of server {name!r} is not waiting for an approval.",
+            hint=f"See `server show {name}`.",
+        )
+    chosen = {tool: waiting[tool] for tool in tools or waiting}
+    if not as_json:
+        for tool in chosen.values():
+            show_change(tool)
+    if chosen:
+        confirm(f"Approve {', '.join(chosen)} of server {name} as shown?", yes=yes)
+    offered = {tool: change["offered"] for tool, change in chosen.items()}
+    done = answer_to(invocation, "server.approve", name=name, tools=offered)
+    said = f"Approved {', '.join(chosen)}." if chosen else "No tool is waiting for an approval."
+    if as_json:
+        ui.print_json(done)
+    else:
+        click.echo(said)
+    return Exit.OK
+
+
+def show_change(tool: dict[str, Any]) -> None:
+    """Print what differs between a tool as it was approved and as it is offered now."""
+    before, after = _lines(tool["approved"]), _lines(tool["offered"])
+    click.echo(f"{'altered' if before else 'new    '}  {_visible(tool['tool'])}")
+    for line in list(unified_diff(before, after, lineterm="", n=1))[2:]:
+        click.echo(f"         {line}")
+
+
+def _lines(tool: dict[str, Any] | None) -> list[str]:
+    """Return a tool as lines to compare; what a terminal hides (and a model reads) is spelt out."""
+    if tool is None:
+        return []
+    text = json.dumps(tool, indent=2, sort_keys=True, ensure_ascii=False)
+    return [_visible(line) for line in text.split("\n")]
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
+
 
 REASON = 40
 """How many characters of a reason the list has room for; `server show` has all."""
@@ -98,11 +155,11 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
     """List every server and the profiles that it is in."""
     servers: list[dict[str, Any]] = answer_to(invocation, "server.list")
     if as_json:
-        render.print_json(servers)
+        ui.print_json(servers)
     elif not servers:
         click.echo("There is no server yet: `server add NAME -- COMMAND ARGS…`.")
     else:
-        render.print_table(
+        ui.print_table(
             ("NAME", "KIND", "STATE", "TOOLS", "PROFILES", "WHERE"),
             [
                 (
@@ -128,7 +185,7 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
     """Show one server; values of environment and headers only with --secrets."""
     found = answer_to(invocation, "server.show", name=name, secrets=secrets)
     if as_json:
-        render.print_json(found)
+        ui.print_json(found)
         return Exit.OK
     for key in ("name", "kind", "active", "cwd"):
         if found[key] is not None:
@@ -222,7 +279,7 @@ def import_(invocation: Invocation, *, file: Any, profile: str | None, as_json: 
         raise UsageProblem(f"{file.name} is no JSON: {error}.") from None
     done = answer_to(invocation, "server.import", document=document, profile=profile)
     if as_json:
-        render.print_json(done)
+        ui.print_json(done)
         return Exit.OK
     for name in done["added"]:
         click.echo(f"added  {name}")
@@ -239,7 +296,7 @@ def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
     """Connect to a server, shake hands and leave it again; exit 1 when it does not work."""
     found = answer_to(invocation, "server.test", timeout_s=120, name=name)
     who = found["answered_as"] or name
-    took = render.duration(found["duration_ms"])
+    took = ui.duration(found["duration_ms"])
     can = ", ".join(found["capabilities"]) or "nothing"
     sentence = f"{name} works: {who}, MCP {found['protocol']}, offers {can} ({took})."
     return _say(found, sentence, as_json=as_json)
@@ -247,7 +304,7 @@ def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
 
 def _say(value: object, sentence: str, *, as_json: bool) -> int:
     if as_json:
-        render.print_json(value)
+        ui.print_json(value)
     else:
         click.echo(sentence)
     return Exit.OK

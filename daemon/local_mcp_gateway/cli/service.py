@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_mcp_gateway.cli import render
-from local_mcp_gateway.cli.logs import logs
-from local_mcp_gateway.cli.startup import show_start
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.logs import logs, show_start
 from local_mcp_gateway.config.settings import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
 from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager
 from local_mcp_gateway.service.diary.record import read_starts
-from local_mcp_gateway.service.secrets.check import make_first_key
-from local_mcp_gateway.service.systemd import manager, units
+from local_mcp_gateway.service.secrets.keyring import make_first_key
+from local_mcp_gateway.service.systemd import systemctl, units
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
@@ -61,12 +60,12 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
         done[units.SOCKET] = units.write_unit(units.SOCKET, text, folder)
     for name, what in done.items():
         click.echo(f"{what:<10} {folder / name}")
-    manager.systemctl("daemon-reload")
+    systemctl.systemctl("daemon-reload")
     if linger:
-        manager.enable_linger()
+        systemctl.enable_linger()
         click.echo("lingering  starts at boot")
     started = _start(with_socket=with_socket, changed=set(done.values()) != {"unchanged"})
-    facts = manager.properties(units.SERVICE)
+    facts = systemctl.properties(units.SERVICE)
     if facts.get("ActiveState") not in ("active", "reloading"):
         raise _why(invocation, facts)
     for start in read_starts(invocation.database, last=1) if started else ():
@@ -80,7 +79,7 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
 @click.pass_obj
 def status(invocation: Invocation, *, as_json: bool) -> int:
     """Say whether the service is installed, whether it runs, and why not; exit 3 if it does not."""
-    facts = manager.properties(units.SERVICE)
+    facts = systemctl.properties(units.SERVICE)
     path = facts.get("FragmentPath") or None
     written_by = units.version_in(Path(path).read_text(encoding="utf-8")) if path else None
     shown = {
@@ -93,12 +92,12 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
         "pid": int(facts.get("MainPID") or 0) or None,
         "restarts": int(facts.get("NRestarts") or 0),
         "exit_code": int(facts.get("ExecMainStatus") or 0),
-        "socket": manager.is_active(units.SOCKET),
-        "linger": manager.lingers(),
+        "socket": systemctl.is_active(units.SOCKET),
+        "linger": systemctl.lingers(),
         "database": str(invocation.database),
     }
     if as_json:
-        render.print_json(shown)
+        ui.print_json(shown)
     else:
         for key, value in shown.items():
             click.echo(f"{key:<11} {_said(value)}")
@@ -114,13 +113,13 @@ def uninstall(invocation: Invocation) -> int:
     folder = units.unit_folder()
     present = [name for name in (units.SOCKET, units.SERVICE) if (folder / name).exists()]
     for name in present:
-        manager.systemctl("disable", "--now", name)
+        systemctl.systemctl("disable", "--now", name)
         (folder / name).unlink()
         click.echo(f"removed    {folder / name}")
     if present:
-        manager.systemctl("daemon-reload")
+        systemctl.systemctl("daemon-reload")
         with suppress(NoServiceManager):  # it is not remembered as failed
-            manager.systemctl("reset-failed", *present)
+            systemctl.systemctl("reset-failed", *present)
     click.echo(f"kept       {invocation.database} and its backups")
     if (key := invocation.settings.secrets_key_file).exists():
         click.echo(f"kept       {key}, the key of its secrets")
@@ -153,38 +152,38 @@ def _installation(invocation: Invocation) -> units.Installation:
         key_file=key_file,
         key_file_set=told_by.startswith(ENVIRONMENT_PREFIX)
         and key_file != Path(DEFAULT_KEY_FILE).expanduser(),
-        systemd=manager.version(),
+        systemd=systemctl.version(),
     )
 
 
 def _start(*, with_socket: bool, changed: bool) -> bool:
     """Enable and start what was installed; return whether the service was (re)started by this."""
-    before = manager.properties(units.SERVICE)
+    before = systemctl.properties(units.SERVICE)
     running = before.get("ActiveState") == "active"
     try:
-        if with_socket and running and (changed or not manager.is_active(units.SOCKET)):
+        if with_socket and running and (changed or not systemctl.is_active(units.SOCKET)):
             # The port has to change hands: the service gives it up before systemd takes it.
-            manager.systemctl("stop", units.SERVICE)
+            systemctl.systemctl("stop", units.SERVICE)
             running = False
         if with_socket:
-            manager.systemctl("enable", "--now", units.SOCKET)
-        manager.systemctl("enable", units.SERVICE)
-        manager.systemctl("reset-failed", units.SERVICE)
-        manager.systemctl("restart" if running and changed else "start", units.SERVICE)
+            systemctl.systemctl("enable", "--now", units.SOCKET)
+        systemctl.systemctl("enable", units.SERVICE)
+        systemctl.systemctl("reset-failed", units.SERVICE)
+        systemctl.systemctl("restart" if running and changed else "start", units.SERVICE)
     except NoServiceManager:
-        if manager.properties(units.SERVICE).get("LoadState") != "loaded":
+        if systemctl.properties(units.SERVICE).get("LoadState") != "loaded":
             raise
     return not running or changed
 
 
 def _why(invocation: Invocation, facts: dict[str, str]) -> GatewayError:
     """Return the refusal of the start that failed, as the daemon itself told it, if it came so far."""
-    if failed := manager.set_up_failed(facts):
+    if failed := systemctl.set_up_failed(facts):
         return failed
     for start in reversed(read_starts(invocation.database, last=1)):
         refusal = start.find("guard.refused") or start.find("service.refused")
         if refusal:
-            from local_mcp_gateway.service.admin.control import relayed
+            from local_mcp_gateway.service.admin.control_socket import relayed
 
             return relayed(refusal)
     said = facts.get("StatusText") or facts.get("Result") or "unknown"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from local_mcp_gateway.config.settings import ENVIRONMENT_PREFIX, Key, Settings, keys
-from local_mcp_gateway.errors import ConfigProblem
+from local_mcp_gateway.errors import ConfigProblem, DatabasePathProblem
 
 
 def load(
@@ -150,3 +150,16 @@ def _parse(origin: str, key: Key, value: object) -> object:
             key=key.path,
         ) from None
     return converted
+
+
+def prepare_data_folder(settings: Settings) -> None:
+    """Make the data folder (0700) if it is our own default or systemd's; a typed path is never guessed at."""
+    if settings.database.path:
+        return
+    folder = settings.database_path.parent
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabasePathProblem(
+            f"The data folder {folder} cannot be created: {error.strerror}."
+        ) from None

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from local_mcp_gateway.database.pool import Error
-from local_mcp_gateway.gateway.catalog import names
-from local_mcp_gateway.gateway.catalog.union import LISTS, body_of, hash_of, items_of
-from local_mcp_gateway.gateway.faces.application import Application, Faces
-from local_mcp_gateway.gateway.protocol.envelope import MALFORMED, encode
-from local_mcp_gateway.gateway.relay.calls import CallLog
-from local_mcp_gateway.gateway.relay.hub import Hub
-from local_mcp_gateway.gateway.upstreams.both_eras import StdioServer
+from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.gateway.catalog import merge
+from local_mcp_gateway.gateway.catalog.merge import LISTS, body_of, hash_of, items_of
+from local_mcp_gateway.gateway.http.app import Application, GatewayApp
+from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, encode
+from local_mcp_gateway.gateway.routing.broker import Broker
+from local_mcp_gateway.gateway.routing.call_log import CallLog
 from local_mcp_gateway.gateway.upstreams.connection import Connection, Identity
-from local_mcp_gateway.gateway.upstreams.unsealing import Unseal, plain, same
+from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
+from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
 from local_mcp_gateway.gateway.upstreams.upstream import Hooks, Upstream
-from local_mcp_gateway.gateway.upstreams.warden import Warden
 from local_mcp_gateway.log import Emit, ignore
-from local_mcp_gateway.store.memory import (
+from local_mcp_gateway.store.cache import (
     load_approved,
     load_catalogs,
     load_names,
     save_catalogs,
     save_names,
 )
+from local_mcp_gateway.store.encryption import has_sealed, opened_server
 from local_mcp_gateway.store.model import (
     CatalogEntry,
     CatalogKind,
@@ -37,17 +40,44 @@ from local_mcp_gateway.store.model import (
     ServerKind,
 )
 from local_mcp_gateway.store.queries import load_definitions
-from local_mcp_gateway.store.secrets import opened_server
 
 if TYPE_CHECKING:
     import aiohttp
     from opentelemetry.trace import Tracer
 
     from local_mcp_gateway.database.pool import ConnectionPool
-    from local_mcp_gateway.gateway.catalog.names import Names
-    from local_mcp_gateway.gateway.catalog.shelf import Lists
+    from local_mcp_gateway.gateway.catalog.merge import NameTable
+    from local_mcp_gateway.gateway.catalog.server_catalog import Lists
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.upstreams.connection import Events
+
+
+Unseal = Callable[["ServerDefinition"], "ServerDefinition"]
+"""Returns a server with its values in plain. Reads files and computes: called in a thread."""
+
+
+async def decrypt_server(server: ServerDefinition, unseal: Unseal) -> ServerDefinition:
+    """Return the server as it is to be started; raises UpstreamLost while a value does not open."""
+    if not has_sealed(server):
+        return server
+    try:
+        return await asyncio.to_thread(unseal, server)
+    except GatewayError as error:
+        said, hint = error.message.removesuffix("."), error.hint.removesuffix(".")
+        reason = f"{said[0].lower()}{said[1:]}; {hint[0].lower()}{hint[1:]}"
+        raise UpstreamDisconnected(reason, unsent=True) from None
+
+
+async def same_definition(new: ServerDefinition, old: ServerDefinition, unseal: Unseal) -> bool:
+    """Tell whether they are the same server: one value may be sealed anew and be what it was."""
+    if new == old:
+        return True
+    if replace(new, env={}, headers={}) != replace(old, env={}, headers={}):
+        return False
+    try:
+        return await decrypt_server(new, unseal) == await decrypt_server(old, unseal)
+    except UpstreamDisconnected:
+        return False
 
 
 class Gateway:
@@ -68,17 +98,17 @@ class Gateway:
         self._emit = emit
         self._unseal = unseal
         self._calls = CallLog(database, emit, keep=options.keep_calls)
-        self._hub = Hub(options, self._calls, emit, tracer)
+        self._hub = Broker(options, self._calls, emit, tracer)
         self._hooks = Hooks(
             self._listed, self._hub.connected, self._hub.events_of, self._hub.watched
         )
         self._hub.registry.keep = lambda names: self._hub.start(self._keep_names(names))
         self._http: aiohttp.ClientSession | None = None
-        self._warden = Warden()
+        self._warden = OrphanReaper()
         self._reloading = asyncio.Lock()
-        self.app = Faces(self._hub)
+        self.app = GatewayApp(self._hub)
         if tracer is not None:
-            from local_mcp_gateway.gateway.faces.traced import traced
+            from local_mcp_gateway.gateway.http.tracing import traced
 
             self.app = traced(self.app)
 
@@ -122,7 +152,9 @@ class Gateway:
             kept, ending = {}, []
             for name, upstream in registry.upstreams.items():
                 new = wanted.get(name)
-                if new is not None and await same(new, upstream.definition, self._unseal):
+                if new is not None and await same_definition(
+                    new, upstream.definition, self._unseal
+                ):
                     kept[name], upstream.definition = upstream, new
                 else:
                     ending.append(upstream)
@@ -166,12 +198,14 @@ class Gateway:
         return Upstream(definition, self._options, self._open_connection, self._hooks, self._emit)
 
     async def _open_connection(self, definition: ServerDefinition, events: Events) -> Connection:
-        definition = await plain(definition, self._unseal)
+        definition = await decrypt_server(definition, self._unseal)
         limit = self._options.max_message_bytes
         if definition.kind is ServerKind.STDIO:
-            return await StdioServer.open(definition, events, self._warden, max_message_bytes=limit)
+            return await DualVersionStdioServer.open(
+                definition, events, self._warden, max_message_bytes=limit
+            )
         # aiohttp is the most expensive import of all, and a start does not need it
-        from local_mcp_gateway.gateway.upstreams.http_wire import client_session
+        from local_mcp_gateway.gateway.upstreams.http_transport import client_session
         from local_mcp_gateway.gateway.upstreams.streamable_http import HttpConnection
 
         if self._http is None:
@@ -250,12 +284,12 @@ class Gateway:
         else:
             self._emit("catalog.saved", server=upstream.name, lists=sorted(changed))
 
-    async def _kept_names(self) -> dict[str, Names]:
+    async def _kept_names(self) -> dict[str, NameTable]:
         stored = await load_names(self._database)
-        found = {profile: names.read(text) for profile, text in stored.items()}
+        found = {profile: merge.read(text) for profile, text in stored.items()}
         return {profile: each for profile, each in found.items() if each is not None}
 
-    async def _keep_names(self, kept: Names) -> None:
+    async def _keep_names(self, kept: NameTable) -> None:
         try:
             text = kept.written() if kept.routes else None
             await save_names(self._database, kept.profile.id, text)

@@ -7,13 +7,13 @@ from dataclasses import asdict, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
-from local_mcp_gateway.backup.names import DEFAULT_KEEP_ASIDE
-from local_mcp_gateway.backup.retention import Retention
+from local_mcp_gateway.backup.manifest import Retention
+from local_mcp_gateway.backup.paths import DEFAULT_KEEP_ASIDE
 from local_mcp_gateway.errors import Interrupted
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.migrate.functions import prepare
-from local_mcp_gateway.migrate.groups import first_group
+from local_mcp_gateway.migrate.apply import first_group
+from local_mcp_gateway.migrate.sql_functions import prepare
 
 if TYPE_CHECKING:
     import threading
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.resolve import Resolution
-    from local_mcp_gateway.migrate.verify import Loss
+    from local_mcp_gateway.migrate.verify import LostRows
     from local_mcp_gateway.schema import Difference
-    from local_mcp_gateway.schema.hazard import Hazard
+    from local_mcp_gateway.schema.model import Hazard
 
 
 @frozen
@@ -211,5 +211,5 @@ class BatchResult:
 
     steps: tuple[Step, ...]
     fingerprint: str
-    losses: tuple[Loss, ...]
+    losses: tuple[LostRows, ...]
     """Tables with fewer rows than before, by statements that say so."""

@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import create_backup, list_backups, require_room, scratch_copy, sweep
-from local_mcp_gateway.backup.losses import losses
+from local_mcp_gateway.backup import (
+    clean_up,
+    create_backup,
+    list_backups,
+    require_room,
+    scratch_copy,
+)
+from local_mcp_gateway.backup.row_diff import rows_lost
 from local_mcp_gateway.database.connections import (
     begin_immediate,
     open_migration,
@@ -38,12 +44,17 @@ from local_mcp_gateway.guard.transaction import commit, fsync_and_verify
 from local_mcp_gateway.migrate.down import WayBack, revert, select_chain, ways_back
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.history import applied_downs
-from local_mcp_gateway.migrate.ledger import GUARD_TABLES, ensure_ledger, read_ledger
+from local_mcp_gateway.migrate.ledger import (
+    GUARD_TABLES,
+    ensure_ledger,
+    read_ledger,
+    record_fingerprint,
+    text_fingerprint,
+)
 from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.migrate.resolve import resolve
-from local_mcp_gateway.migrate.seals import seal, text_fingerprint
 from local_mcp_gateway.migrate.statements import split
-from local_mcp_gateway.migrate.verify import survey, verify
+from local_mcp_gateway.migrate.verify import count_rows, verify
 from local_mcp_gateway.schema import compare, inspect
 from local_mcp_gateway.schema.hazards import hazards_of
 
@@ -56,7 +67,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
     from local_mcp_gateway.schema import Schema
-    from local_mcp_gateway.schema.hazard import Hazard
+    from local_mcp_gateway.schema.model import Hazard
 
 # What is pending, or stands beside the journal, has nothing to do with going back.
 _HARMLESS = frozenset({ProblemCode.OUT_OF_ORDER, ProblemCode.UNJOURNALED, ProblemCode.DUPLICATE})
@@ -130,7 +141,7 @@ def go_back(
         DatabaseLock(context.database, timeout_s=lock_timeout_s, stop=context.stop) as lock,
         translated_errors(context.database),
     ):
-        sweep(context.database, context.backup_folder)
+        clean_up(context.database, context.backup_folder)
         if (
             probe(context.database, quick_check_limit_s=context.policy.quick_check_limit_s).state
             == "new"
@@ -203,7 +214,7 @@ def _revert(
     context: GuardContext, connection: Connection, plan: DownPlan, backup: Backup | None
 ) -> BatchResult:
     """Run the ways back and verify them, inside the caller's transaction."""
-    before = survey(connection)
+    before = count_rows(connection)
     ensure_ledger(connection)
     steps = revert(
         connection,
@@ -212,7 +223,7 @@ def _revert(
         program_version=context.policy.program_version,
         stop=context.stop,
     )
-    losses = verify(connection, before, steps)
+    rows_lost = verify(connection, before, steps)
     now = inspect(connection)
     differences = compare(plan.expected, now)
     if differences:
@@ -224,8 +235,8 @@ def _revert(
             differences=[str(difference) for difference in differences],
         )
     found = text_fingerprint(connection)
-    seal(connection, found)
-    return BatchResult(steps, found, losses)
+    record_fingerprint(connection, found)
+    return BatchResult(steps, found, rows_lost)
 
 
 def _no_way_back(
@@ -259,7 +270,7 @@ def _no_way_back(
 def _cost(context: GuardContext, backup: Backup) -> str:
     """Say what a restore would lose, as far as both can be read."""
     try:
-        lost = losses(
+        lost = rows_lost(
             context.database, backup.path, ignored=GUARD_TABLES, limit_s=_COMPARISON_LIMIT_S
         )
     except GatewayError:

@@ -26,7 +26,7 @@ from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport, no_progress
 from local_mcp_gateway.guard.plan import check, make_plan, remake_plan
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.migrate.groups import wants_foreign_keys
+from local_mcp_gateway.migrate.apply import wants_foreign_keys
 
 if TYPE_CHECKING:
     import threading

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import HazardRefused
 from local_mcp_gateway.guard.context import HazardFinding
-from local_mcp_gateway.migrate.quotes import refuse_double_quoted
+from local_mcp_gateway.migrate.double_quotes import refuse_double_quoted
 from local_mcp_gateway.migrate.statements import split
-from local_mcp_gateway.migrate.tokens import fold
+from local_mcp_gateway.migrate.tokenizer import fold
 
 if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.statements import Statement
-    from local_mcp_gateway.migrate.verify import Loss
+    from local_mcp_gateway.migrate.verify import LostRows
     from local_mcp_gateway.schema import Schema
 
 # Only what takes away or narrows can lose something. Inspecting a large schema costs, so a migration
@@ -73,10 +73,10 @@ class HazardWatch:
         self.found += [HazardFinding(self._migration.tag, hazard) for hazard in hazards]
         self._before = None
 
-    def rows_lost(self, losses: tuple[Loss, ...], steps: tuple[Step, ...]) -> None:
+    def rows_lost(self, losses: tuple[LostRows, ...], steps: tuple[Step, ...]) -> None:
         """Add what one transaction's count of rows found; the number replaces the mere possibility."""
         if losses:
-            from local_mcp_gateway.schema.hazard import Hazard, HazardKind
+            from local_mcp_gateway.schema.model import Hazard, HazardKind
         for loss in losses:
             tag = next(
                 (s.tag for s in steps if loss.table in {fold(t) for t in s.tables_deleted_from}),
@@ -107,7 +107,7 @@ def report_hazards(
         )
     if context.policy.destructive != "refuse":
         return
-    from local_mcp_gateway.schema.hazard import DELETING
+    from local_mcp_gateway.schema.model import DELETING
 
     accepting = {m.tag: m.directives.accept for m in plan.pending}
     names = {m.tag: m.name for m in plan.pending}

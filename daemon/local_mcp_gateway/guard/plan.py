@@ -14,7 +14,7 @@ import shlex
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import list_backups, newest_good, sweep
+from local_mcp_gateway.backup import clean_up, list_backups, newest_good
 from local_mcp_gateway.bundled import bundled
 from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.database.integrity import probe
@@ -28,9 +28,12 @@ from local_mcp_gateway.errors import (
 )
 from local_mcp_gateway.guard.context import Plan
 from local_mcp_gateway.migrate.folder import NEW, read_folder
-from local_mcp_gateway.migrate.live import resolve_live
-from local_mcp_gateway.migrate.resolve import resolve
-from local_mcp_gateway.migrate.seals import last_fingerprint, sealed_fingerprint, text_fingerprint
+from local_mcp_gateway.migrate.ledger import (
+    last_fingerprint,
+    recorded_fingerprint,
+    text_fingerprint,
+)
+from local_mcp_gateway.migrate.resolve import resolve, resolve_with_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +51,7 @@ def check(context: GuardContext) -> bool:
     Raises NotADatabase, Damaged or DatabasePathProblem.
     """
     with context.phases.measured("probe"):
-        swept = sweep(context.database, context.backup_folder)
+        swept = clean_up(context.database, context.backup_folder)
         try:
             found = probe(
                 context.database,
@@ -126,14 +129,14 @@ def _plan(context: GuardContext, folder: Folder, connection: Connection | None) 
     if connection is None:
         resolution = resolve(folder, (), allow_out_of_order=allow)
     else:
-        resolution = resolve_live(folder, connection, allow_out_of_order=allow)
+        resolution = resolve_with_history(folder, connection, allow_out_of_order=allow)
     if resolution.problems:
         raise HistoryRefused(resolution.problems)
     pending = up_to(resolution, context.policy.to)
     now = ""
     drift: tuple[Difference, ...] = ()
     if connection is not None:
-        now = sealed_fingerprint(connection) or ""
+        now = recorded_fingerprint(connection) or ""
         if not now:  # somebody else changed the schema, or nobody has recorded it yet
             now = text_fingerprint(connection)
             drift = find_drift(connection, resolution, context.prepare)

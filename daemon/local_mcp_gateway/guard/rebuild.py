@@ -16,17 +16,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import list_backups, names
-from local_mcp_gateway.backup.carry import carry_over
-from local_mcp_gateway.backup.durable import (
+from local_mcp_gateway.backup import list_backups, paths
+from local_mcp_gateway.backup.atomic_write import (
     copy_bytes,
     flush,
     make_folder,
     named_failures,
     temporary_file,
 )
-from local_mcp_gateway.backup.losses import losses
-from local_mcp_gateway.backup.snapshot import copy_online
+from local_mcp_gateway.backup.create import copy_online
+from local_mcp_gateway.backup.row_diff import rebase_rows, rows_lost
 from local_mcp_gateway.backup.verify import checked_hash, open_immutable
 from local_mcp_gateway.database.connections import (
     begin_immediate,
@@ -47,16 +46,22 @@ from local_mcp_gateway.guard.transaction import THOROUGH_BYTES
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.history import continue_history, last_row
 from local_mcp_gateway.migrate.journal import Entry, write_journal
-from local_mcp_gateway.migrate.ledger import GUARD_TABLES, ensure_ledger, read_ledger
+from local_mcp_gateway.migrate.ledger import (
+    GUARD_TABLES,
+    ensure_ledger,
+    read_ledger,
+    record_fingerprint,
+    recorded_fingerprint,
+    text_fingerprint,
+)
 from local_mcp_gateway.migrate.replay import replay_on
-from local_mcp_gateway.migrate.seals import seal, sealed_fingerprint, text_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.backup.losses import Loss
+    from local_mcp_gateway.backup.row_diff import DataLoss
     from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.guard.divergence import Divergence
     from local_mcp_gateway.log import Emit
@@ -144,7 +149,7 @@ class RewoundDatabase:
     """A finished database that nobody uses yet."""
 
     steps: tuple[Step, ...]
-    lost: tuple[Loss, ...]
+    lost: tuple[DataLoss, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +177,7 @@ def rewind_database(
     lost = _lost(context, staged)
     if lost:
         with _as_it_came_to_be(context, point) as base:
-            carry_over(
+            rebase_rows(
                 context.database, base, staged, prepare=context.prepare, ignored=GUARD_TABLES
             )
         lost = _lost(context, staged)
@@ -205,12 +210,12 @@ def _apply_folder(context: GuardContext, staged: Path, *, fresh: bool) -> _Appli
             new = [migration for migration in plan.pending if migration.tag in plan.new_files]
             journaled = tuple(Entry(n, m.tag, m.when) for n, m in enumerate(new, plan.next_idx))
     with reading(staged, locked=True) as reader:
-        sealed = sealed_fingerprint(reader) is not None
+        sealed = recorded_fingerprint(reader) is not None
     return _Applied(steps, journaled, since, sealed)
 
 
-def _lost(context: GuardContext, staged: Path) -> tuple[Loss, ...]:
-    return losses(context.database, staged, ignored=GUARD_TABLES, locked=True)
+def _lost(context: GuardContext, staged: Path) -> tuple[DataLoss, ...]:
+    return rows_lost(context.database, staged, ignored=GUARD_TABLES, locked=True)
 
 
 @contextmanager
@@ -218,7 +223,7 @@ def _as_it_came_to_be(context: GuardContext, point: RestorePoint) -> Iterator[Pa
     """Yield the database as the old texts made it, without what anybody wrote: what to compare with."""
     folder = context.backup_folder
     stem = context.database.resolve().stem
-    base = names.temporary(folder / f"{stem}-base-{os.getpid()}.db")
+    base = paths.temporary(folder / f"{stem}-base-{os.getpid()}.db")
     with named_failures("write a copy for the comparison into", folder):
         make_folder(folder)
         with temporary_file(base) as descriptor:
@@ -245,7 +250,7 @@ def _finish(context: GuardContext, point: RestorePoint, staged: Path, done: _App
                 program_version=context.policy.program_version,
             )
         if done.sealed:
-            seal(fresh, text_fingerprint(fresh))
+            record_fingerprint(fresh, text_fingerprint(fresh))
         size = staged.stat().st_size
         written = pages(fresh) if size <= COMPARED_BYTES else None
         fresh.execute("COMMIT")

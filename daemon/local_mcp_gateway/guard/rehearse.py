@@ -12,9 +12,9 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import names, require_room, room_needed, scratch_copy
-from local_mcp_gateway.backup.durable import make_folder, named_failures, temporary_file
-from local_mcp_gateway.backup.snapshot import copy_online
+from local_mcp_gateway.backup import paths, require_room, room_needed, scratch_copy
+from local_mcp_gateway.backup.atomic_write import make_folder, named_failures, temporary_file
+from local_mcp_gateway.backup.create import copy_online
 from local_mcp_gateway.database.connections import (
     begin_immediate,
     open_scratch,
@@ -26,10 +26,10 @@ from local_mcp_gateway.guard.context import Phases, Rehearsal
 from local_mcp_gateway.guard.hazards import HazardWatch
 from local_mcp_gateway.guard.plan import make_plan
 from local_mcp_gateway.guard.transaction import run_batch
-from local_mcp_gateway.migrate.groups import wants_foreign_keys
+from local_mcp_gateway.migrate.apply import wants_foreign_keys
 from local_mcp_gateway.migrate.statements import split
-from local_mcp_gateway.migrate.tokens import tokens
-from local_mcp_gateway.migrate.verify import survey
+from local_mcp_gateway.migrate.tokenizer import tokens
+from local_mcp_gateway.migrate.verify import count_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -205,7 +205,7 @@ def copy_of(context: GuardContext, source: Path) -> Iterator[GuardContext]:
         pass  # a file that is no database is said by its own name
     require_room(source, folder, rehearsed=False)
     stem = context.database.resolve().stem
-    path = names.temporary(folder / f"{stem}-trial-{os.getpid()}.db")
+    path = paths.temporary(folder / f"{stem}-trial-{os.getpid()}.db")
     with ExitStack() as stack:
         with named_failures("write a copy for the rehearsal into", folder):
             make_folder(folder)
@@ -222,7 +222,7 @@ def copy_of(context: GuardContext, source: Path) -> Iterator[GuardContext]:
 def _run(on_copy: GuardContext, source: Path) -> DryRun:
     copy = on_copy.database
     with reading(copy) as reader:
-        before = dict(survey(reader).rows)
+        before = dict(count_rows(reader).rows)
     size = copy.stat().st_size
     plan = make_plan(on_copy, fresh=False)
     if not plan.pending:
@@ -231,7 +231,7 @@ def _run(on_copy: GuardContext, source: Path) -> DryRun:
     changed: dict[str, tuple[TableRows, ...]] = {}
 
     def count(connection: Connection, tag: str) -> None:
-        seen.append(dict(survey(connection).rows))
+        seen.append(dict(count_rows(connection).rows))
         changed[tag] = tuple(
             rows for rows in _compared(seen[-2], seen[-1]) if rows.before != rows.after
         )

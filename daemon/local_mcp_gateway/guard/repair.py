@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import sweep
+from local_mcp_gateway.backup import clean_up
 from local_mcp_gateway.database.connections import begin_immediate, open_migration
 from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.database.lock import DatabaseLock
@@ -20,9 +20,15 @@ from local_mcp_gateway.guard.transaction import commit
 from local_mcp_gateway.migrate.adopt import find_point
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.history import accept
-from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, read_ledger, record_all
+from local_mcp_gateway.migrate.ledger import (
+    Entry,
+    ensure_ledger,
+    read_ledger,
+    record_all,
+    record_fingerprint,
+    text_fingerprint,
+)
 from local_mcp_gateway.migrate.resolve import resolve
-from local_mcp_gateway.migrate.seals import seal, text_fingerprint
 
 if TYPE_CHECKING:
     from local_mcp_gateway.database.connections import Connection
@@ -38,7 +44,7 @@ Confirm = Callable[[Sequence[str]], None]
 def write_transaction(context: GuardContext, lock_timeout_s: float) -> Iterator[Connection]:
     """Hold the database's lock and SQLite's, and commit at the end; rolls back on an exception."""
     with DatabaseLock(context.database, timeout_s=lock_timeout_s, stop=context.stop) as lock:
-        sweep(context.database, context.backup_folder)
+        clean_up(context.database, context.backup_folder)
         probe(context.database, quick_check_limit_s=context.policy.quick_check_limit_s)
         with closing(open_migration(context.database)) as live:
             context.prepare(live)
@@ -94,7 +100,7 @@ def adopt_database(context: GuardContext, live: Connection, confirm: Confirm) ->
         event="adopted",
     )
     if adopted:
-        seal(live, text_fingerprint(live))
+        record_fingerprint(live, text_fingerprint(live))
     return tuple(migration.tag for migration in adopted)
 
 
@@ -157,7 +163,7 @@ def _accept(
         context.emit("migration.mended", tag=entry.migration.tag)
     # Replays the folder as it is now: a file that does not even run is refused here.
     if not find_drift(live, resolve(folder, read_ledger(live)), context.prepare):
-        seal(live, text_fingerprint(live))
+        record_fingerprint(live, text_fingerprint(live))
 
 
 def _told(entry: Edited) -> str:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import names, sweep
-from local_mcp_gateway.backup.durable import flush, named_failures, remove
-from local_mcp_gateway.backup.swap import prune_asides, swap
+from local_mcp_gateway.backup import clean_up, paths
+from local_mcp_gateway.backup.atomic_write import flush, named_failures, remove
+from local_mcp_gateway.backup.restore import prune_asides, swap
 from local_mcp_gateway.backup.verify import digest, open_immutable
 from local_mcp_gateway.database.connections import (
     begin_immediate,
@@ -37,8 +37,7 @@ from local_mcp_gateway.guard.guard import guarded
 from local_mcp_gateway.guard.restore import back_up_now
 from local_mcp_gateway.guard.transaction import commit, fsync_and_verify
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
-from local_mcp_gateway.migrate.seals import text_fingerprint
+from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event, text_fingerprint
 from local_mcp_gateway.migrate.seeds import named_deferred_keys, require_files, roll_back, run_seeds
 
 if TYPE_CHECKING:
@@ -78,9 +77,9 @@ def reset_guarded(
     require_files(seeds)
     real = database.resolve()
     with DatabaseLock(database, timeout_s=lock_timeout_s, stop=stop, replaces=True) as lock:
-        sweep(database, backup_folder)
+        clean_up(database, backup_folder)
         backup, aside = _saved(real, backup_folder, policy, emit, stop)
-        staged = names.staged(real)
+        staged = paths.staged(real)
         try:
             with named_failures("put a fresh database at", real):
                 remove(staged)
@@ -117,11 +116,11 @@ def _saved(
             stop=stop,
         )
     except (Damaged, NotADatabase):
-        return None, names.set_aside(real, datetime.now(UTC))
+        return None, paths.set_aside(real, datetime.now(UTC))
     except BackupFailed as error:
         if not (error.data.get("unsound") and _is_damaged(real)):
             raise
-        return None, names.set_aside(real, datetime.now(UTC))
+        return None, paths.set_aside(real, datetime.now(UTC))
     return backup, None
 
 
@@ -151,7 +150,7 @@ def _finish(
         with named_deferred_keys():
             fresh.execute("COMMIT")
         (busy, *_) = fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy or any(side.exists() for side in names.side_files(staged)):
+    if busy or any(side.exists() for side in paths.side_files(staged)):
         raise DiskProblem(f"The fresh database {staged} could not be brought into one file.")
     with closing(open_immutable(staged)) as reader:
         full_check(reader, staged)
@@ -177,7 +176,7 @@ def seed_guarded(
         DatabaseLock(database, timeout_s=lock_timeout_s, stop=context.stop) as lock,
         translated_errors(database),
     ):
-        sweep(database, context.backup_folder)
+        clean_up(database, context.backup_folder)
         probe(database, quick_check_limit_s=context.policy.quick_check_limit_s, stop=context.stop)
         with closing(open_migration(database)) as live:
             context.prepare(live)

@@ -12,8 +12,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import Backup, create_backup, find_backup, names, sweep
-from local_mcp_gateway.backup.durable import named_failures
+from local_mcp_gateway.backup import Backup, clean_up, create_backup, find_backup, paths
+from local_mcp_gateway.backup.atomic_write import named_failures
 from local_mcp_gateway.backup.restore import Restored, require_known, restore
 from local_mcp_gateway.backup.verify import file_hash, open_immutable
 from local_mcp_gateway.database.connections import reading
@@ -21,8 +21,12 @@ from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.errors import BackupForeign
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event, read_ledger
-from local_mcp_gateway.migrate.seals import text_fingerprint
+from local_mcp_gateway.migrate.ledger import (
+    ensure_ledger,
+    note_event,
+    read_ledger,
+    text_fingerprint,
+)
 
 if TYPE_CHECKING:
     import threading
@@ -50,7 +54,7 @@ def restore_guarded(
     the next start would refuse it.
     """
     with DatabaseLock(database, timeout_s=lock_timeout_s, stop=stop, replaces=True) as lock:
-        sweep(database, backup_folder)
+        clean_up(database, backup_folder)
         known = read_folder(migrations).migrations
         require_known(backup, {word for item in known for word in (item.tag, item.hash)})
         done = restore(
@@ -125,7 +129,7 @@ def find_to_restore(
 ) -> Backup:
     """Return the backup of that name, or the replaced database; raises as `find_backup` does."""
     wanted = Path(name).name
-    for aside in names.asides(database):
+    for aside in paths.asides(database):
         if wanted in (aside.name, aside.stem):
             return _as_backup(database, aside, stop)
     return find_backup(database, name, folder)
@@ -133,7 +137,7 @@ def find_to_restore(
 
 def _as_backup(database: Path, aside: Path, stop: threading.Event | None) -> Backup:
     """Say of a replaced database what a manifest would; a restore checks the file itself."""
-    if any(side.exists() for side in names.side_files(aside)):
+    if any(side.exists() for side in paths.side_files(aside)):
         raise BackupForeign(f"{aside.name} was damaged when it was replaced.")
     with named_failures("read", aside), closing(open_immutable(aside)) as reader:
         applied = tuple(row.tag or row.hash for row in read_ledger(reader))
@@ -143,7 +147,7 @@ def _as_backup(database: Path, aside: Path, stop: threading.Event | None) -> Bac
             name=aside.stem,
             bytes=aside.stat().st_size,
             sha256=file_hash(aside, stop=stop),
-            created_at=names.iso(datetime.fromisoformat(aside.stem.rpartition("replaced-")[2])),
+            created_at=paths.iso(datetime.fromisoformat(aside.stem.rpartition("replaced-")[2])),
             before=None,
             fingerprint=fingerprint,
             applied=applied,

@@ -22,10 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.backup import names
-from local_mcp_gateway.backup.durable import named_failures, temporary_file
-from local_mcp_gateway.backup.room import MARGIN_BYTES, database_bytes, require_free
-from local_mcp_gateway.backup.swap import hold_still, prune_asides, swap
+from local_mcp_gateway.backup import paths
+from local_mcp_gateway.backup.atomic_write import named_failures, temporary_file
+from local_mcp_gateway.backup.disk_space import MARGIN_BYTES, database_bytes, require_free
+from local_mcp_gateway.backup.restore import hold_still, prune_asides, swap
 from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.errors import HistoryRefused
@@ -33,17 +33,17 @@ from local_mcp_gateway.guard.divergence import find_divergence
 from local_mcp_gateway.guard.plan import make_plan
 from local_mcp_gateway.guard.rebuild import restore_points, rewind_database
 from local_mcp_gateway.guard.restore import back_up_now
-from local_mcp_gateway.migrate import drop as dropping
+from local_mcp_gateway.migrate import folder_edits as dropping
 from local_mcp_gateway.migrate.folder import NEW, read_folder
 from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
 
 if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.backup.losses import Loss
+    from local_mcp_gateway.backup.row_diff import DataLoss
     from local_mcp_gateway.guard.context import GuardContext, Plan
     from local_mcp_gateway.guard.divergence import Divergence
     from local_mcp_gateway.migrate.apply import Step
-    from local_mcp_gateway.migrate.write import Written
+    from local_mcp_gateway.migrate.folder_edits import WrittenMigration
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Rewound:
 
     tags: tuple[str, ...]
     by: str
-    lost: tuple[Loss, ...] = ()
+    lost: tuple[DataLoss, ...] = ()
     steps: tuple[Step, ...] = ()
     replaced: Path | None = None
     """Where the database from before is kept, until a few others are."""
@@ -120,7 +120,7 @@ def rewind(context: GuardContext, divergence: Divergence) -> Rewound:
 def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
     """Build the new database from the first restore point that can be had, and swap the two."""
     real = context.database.resolve()
-    staged = names.staged(real)
+    staged = paths.staged(real)
     for folder in {real.parent, context.backup_folder}:
         require_free(folder, database_bytes(real) + MARGIN_BYTES, what="the rewound database")
     with ExitStack() as writers_out:
@@ -133,7 +133,7 @@ def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
                     continue
                 backup = _saved(context, divergence) if done.lost else None
                 writers_out.close()
-                aside = names.set_aside(real, datetime.now(UTC))
+                aside = paths.set_aside(real, datetime.now(UTC))
                 swap(real, staged, aside=aside, seen=seen)
             prune_asides(real, max(context.policy.keep_aside, 1))
             unchanged = divergence.unchanged(context.migrations)
@@ -178,7 +178,7 @@ def _forget_absent(folder: Path) -> tuple[str, ...]:
     return gone
 
 
-def drop_newest(context: GuardContext, tag: str) -> tuple[Rewound | None, Written]:
+def drop_newest(context: GuardContext, tag: str) -> tuple[Rewound | None, WrittenMigration]:
     """Take it back, if it is applied, and delete its files. Blocks.
 
     The caller holds the lock, has no connection open, and lets nothing else look at the folder.

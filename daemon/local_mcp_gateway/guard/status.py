@@ -12,11 +12,10 @@ from local_mcp_gateway.errors import Damaged, Exit, GatewayError, NotADatabase, 
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.guard.plan import find_drift, up_to
 from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.functions import prepare
 from local_mcp_gateway.migrate.history import read_history
-from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.ledger import read_ledger, recorded_fingerprint
 from local_mcp_gateway.migrate.resolve import resolve
-from local_mcp_gateway.migrate.seals import sealed_fingerprint
+from local_mcp_gateway.migrate.sql_functions import prepare
 from local_mcp_gateway.migrate.statements import split
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.history import Recorded
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
     from local_mcp_gateway.schema import Difference, Schema
-    from local_mcp_gateway.schema.hazard import Hazard
+    from local_mcp_gateway.schema.model import Hazard
 
     Register = Callable[[Connection], None]
 
@@ -124,7 +123,7 @@ def get_status(
     try:
         with reading(database) as reader:
             resolution = resolve(folder, read_ledger(reader), allow_out_of_order=allow_out_of_order)
-            drift = () if sealed_fingerprint(reader) else find_drift(reader, resolution, register)
+            drift = () if recorded_fingerprint(reader) else find_drift(reader, resolution, register)
             found = _pending(resolution, up_to(resolution, to), reader, register)
             empty = reader.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
     except (Damaged, NotADatabase) as error:
@@ -162,8 +161,7 @@ def _pending(
     from local_mcp_gateway.guard.rehearse import is_data_independent
     from local_mcp_gateway.migrate.replay import extend, replay
     from local_mcp_gateway.schema import inspect
-    from local_mcp_gateway.schema.hazards import hazards_of
-    from local_mcp_gateway.schema.weight import weigh
+    from local_mcp_gateway.schema.hazards import hazards_of, rebuild_cost
 
     statements = {m.tag: [statement.text for statement in split(m.sql)] for m in pending}
     done = tuple(entry.migration for entry in resolution.applied)
@@ -180,7 +178,7 @@ def _pending(
                 extend(memory, migration)
                 after = inspect(memory)
                 hazards = hazards_of(statements[migration.tag], before, after)
-                found[migration.tag] = weigh(hazards, reader) if reader else hazards
+                found[migration.tag] = rebuild_cost(hazards, reader) if reader else hazards
                 before = after
     except GatewayError:
         pass

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from local_mcp_gateway.backup import create_backup, list_backups, require_room
-from local_mcp_gateway.backup.durable import flush
-from local_mcp_gateway.backup.retention import prune
-from local_mcp_gateway.backup.room import database_bytes
+from local_mcp_gateway.backup.atomic_write import flush
+from local_mcp_gateway.backup.disk_space import database_bytes
+from local_mcp_gateway.backup.manifest import prune
 from local_mcp_gateway.database.connections import (
     begin_immediate,
     open_migration,
@@ -24,13 +24,12 @@ from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.database.integrity import COMPARED_BYTES, full_check, pages, quick_check
 from local_mcp_gateway.errors import Damaged, DiskProblem, GatewayError, VerificationFailed
 from local_mcp_gateway.guard.context import BatchResult
-from local_mcp_gateway.migrate.apply import apply_pending
-from local_mcp_gateway.migrate.groups import wants_foreign_keys
+from local_mcp_gateway.migrate.apply import apply_pending, wants_foreign_keys
+from local_mcp_gateway.migrate.double_quotes import ACCEPTED, double_quoted, refuse_double_quoted
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.journal import Entry, write_journal
-from local_mcp_gateway.migrate.quotes import ACCEPTED, double_quoted, refuse_double_quoted
-from local_mcp_gateway.migrate.seals import seal, text_fingerprint
-from local_mcp_gateway.migrate.verify import survey, verify
+from local_mcp_gateway.migrate.ledger import record_fingerprint, text_fingerprint
+from local_mcp_gateway.migrate.verify import count_rows, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -206,18 +205,18 @@ def run_batch(
     Raises MigrationFailed, ForbiddenStatement, VerificationFailed, DiskProblem or Interrupted.
     """
     with phases.measured("verify"):
-        before = survey(connection)
+        before = count_rows(connection)
     event = APPLIED_IN_DEV if context.policy.dev else "applied"
     with phases.measured("apply"):
         name = backup.name if backup else None
         version = context.policy.program_version
         if group[0].directives.no_transaction:
             # VACUUM refuses to run in a transaction; the ledger row is committed by itself.
-            from local_mcp_gateway.migrate.untransacted import apply_untransacted
+            from local_mcp_gateway.migrate.no_transaction import apply_without_transaction
 
             connection.execute("ROLLBACK")
             begun(group[0].tag)
-            step = apply_untransacted(
+            step = apply_without_transaction(
                 connection,
                 group[0],
                 backup=name,
@@ -245,7 +244,7 @@ def run_batch(
         losses = verify(connection, before, steps)
         now = text_fingerprint(connection)
         if not drifted:  # a seal says that the schema is what the migrations make
-            seal(connection, now)
+            record_fingerprint(connection, now)
     return BatchResult(steps, now, losses)
 
 

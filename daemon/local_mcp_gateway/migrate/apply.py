@@ -20,19 +20,19 @@ from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import ForbiddenStatement, Interrupted
-from local_mcp_gateway.migrate.authority import Authority
+from local_mcp_gateway.migrate.authorizer import Authorizer
 from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
-from local_mcp_gateway.migrate.statements import split
-from local_mcp_gateway.migrate.tokens import first_words, renamed
-from local_mcp_gateway.migrate.transactions import without_own_transaction
+from local_mcp_gateway.migrate.statements import split, unwrap_transaction
+from local_mcp_gateway.migrate.tokenizer import first_words, renamed
 
 if TYPE_CHECKING:
     import threading
 
     from local_mcp_gateway.errors import GatewayError
-    from local_mcp_gateway.migrate.actions import Actions
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.referential_actions import ReferentialActions
     from local_mcp_gateway.migrate.statements import Statement
+
 
 Inspector = Callable[[sqlite3.Connection, "Migration", "Statement"], None]
 """Called before each statement runs, on the schema that it will meet; may raise to refuse it."""
@@ -98,10 +98,10 @@ def apply_pending(
 @contextmanager
 def supervised(
     connection: sqlite3.Connection, stop: threading.Event | None = None
-) -> Iterator[Authority]:
+) -> Iterator[Authorizer]:
     """Put the authorizer and the interruption in place, and take them away again."""
     (enforced,) = connection.execute("PRAGMA foreign_keys").fetchone()
-    authority = Authority(foreign_keys=bool(enforced))
+    authority = Authorizer(foreign_keys=bool(enforced))
     connection.set_authorizer(authority.decide)
     if stop is not None:
         connection.set_progress_handler(stop.is_set, _OPS_BETWEEN_LOOKS)
@@ -116,7 +116,7 @@ def supervised(
 def run(
     connection: sqlite3.Connection,
     migration: Migration,
-    authority: Authority,
+    authority: Authorizer,
     *,
     inspect: Inspector | None = None,
     stop: threading.Event | None = None,
@@ -136,7 +136,7 @@ def run(
     sql = migration.sql if down is None else down
     actions = _actions(connection, authority, sql)
     execute = connection.execute
-    for statement in without_own_transaction(split(sql)):
+    for statement in unwrap_transaction(split(sql)):
         if stop is not None and stop.is_set():
             raise Interrupted("Stopped by a signal; the migrations were rolled back.")
         if inspect is not None:
@@ -171,16 +171,20 @@ def run(
     )
 
 
-def _actions(connection: sqlite3.Connection, authority: Authority, sql: str) -> Actions | None:
+def _actions(
+    connection: sqlite3.Connection, authority: Authorizer, sql: str
+) -> ReferentialActions | None:
     """Return what looks after the actions of foreign keys, where a file may need them."""
     if authority.foreign_keys or "delete" not in sql.lower():
         return None
-    from local_mcp_gateway.migrate.actions import start_actions
+    from local_mcp_gateway.migrate.referential_actions import start_referential_actions
 
-    return start_actions(connection, authority, sql)
+    return start_referential_actions(connection, authority, sql)
 
 
-def _take(actions: Actions, migration: Migration, authority: Authority, *, down: bool) -> None:
+def _take(
+    actions: ReferentialActions, migration: Migration, authority: Authorizer, *, down: bool
+) -> None:
     """Run the actions; where one fails, the statement that deleted the parent is told."""
     try:
         actions.take()
@@ -190,7 +194,7 @@ def _take(actions: Actions, migration: Migration, authority: Authority, *, down:
         raise _blamed(error, migration, actions.deleting, authority, down=down) from error
 
 
-def _follow_rename(authority: Authority, statement: Statement) -> list[tuple[str, str]]:
+def _follow_rename(authority: Authorizer, statement: Statement) -> list[tuple[str, str]]:
     names = renamed(statement.text)
     if names is None:
         return []
@@ -202,17 +206,17 @@ def _blamed(
     error: sqlite3.Error | ValueError,
     migration: Migration,
     statement: Statement,
-    authority: Authority,
+    authority: Authorizer,
     *,
     down: bool,
 ) -> GatewayError:
-    from local_mcp_gateway.migrate.blame import blame
+    from local_mcp_gateway.migrate.statement_errors import explain_failure
 
     told = error if isinstance(error, sqlite3.Error) else sqlite3.ProgrammingError(str(error))
-    return blame(told, migration, statement, authority.refusal, down=down)
+    return explain_failure(told, migration, statement, authority.refusal, down=down)
 
 
-def restore_state(connection: sqlite3.Connection, authority: Authority) -> None:
+def restore_state(connection: sqlite3.Connection, authority: Authorizer) -> None:
     """Put back what a migration changed of the connection: it would change what the next one means."""
     if authority.touched_state:
         for name in ("legacy_alter_table", "ignore_check_constraints", "recursive_triggers"):
@@ -250,3 +254,22 @@ def _refuse_unknown_directives(migration: Migration, *, past: bool) -> None:
             hint="It knows: no-transaction, foreign-keys=on, accept NAME.",
             tag=migration.tag,
         )
+
+
+def first_group(pending: Sequence[Migration]) -> tuple[Migration, ...]:
+    """Return the first migrations of a non-empty sequence that are committed together."""
+    first = pending[0].directives
+    if first.no_transaction:
+        return (pending[0],)
+    end = 1
+    for migration in pending[1:]:
+        directives = migration.directives
+        if directives.no_transaction or directives.foreign_keys != first.foreign_keys:
+            break
+        end += 1
+    return tuple(pending[:end])
+
+
+def wants_foreign_keys(group: Sequence[Migration]) -> bool:
+    """Tell whether the group runs with foreign keys enforced; to be set before its BEGIN."""
+    return bool(group) and group[0].directives.foreign_keys

@@ -18,11 +18,11 @@ from local_mcp_gateway.errors import (
     ProblemCode,
     SchemaProblem,
 )
+from local_mcp_gateway.migrate.double_quotes import double_quoted
 from local_mcp_gateway.migrate.folder import down_text
-from local_mcp_gateway.migrate.quotes import double_quoted
+from local_mcp_gateway.migrate.folder_edits import read_snapshot_file, snapshot_file
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import Statement, split
-from local_mcp_gateway.migrate.write import read_snapshot_file, snapshot_file
 from local_mcp_gateway.schema import Schema, compare, inspect
 from local_mcp_gateway.schema.drizzle import FIRST, as_snapshots_see, read_snapshot
 from local_mcp_gateway.schema.hazards import hazards_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from local_mcp_gateway.migrate.folder import Folder, Migration
-    from local_mcp_gateway.schema.hazard import Hazard
+    from local_mcp_gateway.schema.model import Hazard
 
 SNAPSHOT = "snapshot"
 DOWN = "down"

@@ -11,13 +11,13 @@ import os
 import re
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Problem
+from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Problem, ProblemCode
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.migrate.directives import Directives, read_directives
 from local_mcp_gateway.migrate.journal import Entry, Journal, read_journal
 from local_mcp_gateway.migrate.other_files import (
     in_order,
@@ -26,7 +26,100 @@ from local_mcp_gateway.migrate.other_files import (
     way_back_inside,
     ways_back,
 )
-from local_mcp_gateway.migrate.wrong_file import bad_stamp, gone, holds_nul, not_utf8, unreadable
+
+# Compiled when a file asks for something: most do not, and every command would pay for it.
+_LINE = r"--[ \t]*guard:[ \t]*([^\n]*)"
+_HEAD = r"(?:[ \t\n\f\r\ufeff]+|--[^\n]*|/\*.*?(?:\*/|\Z))*"
+
+
+@frozen
+class Directives:
+    """The requests of one migration."""
+
+    no_transaction: bool = False
+    foreign_keys: bool = False
+    accept: frozenset[str] = frozenset()
+    unknown: tuple[str, ...] = ()
+    """Requests that nobody understands: refused when the migration is to run, never ignored."""
+
+
+NONE = Directives()
+
+
+@lru_cache(maxsize=4)  # asked for by each statement of a file
+def read_directives(sql: str) -> Directives:
+    """Read the requests from the comments at the head of a file."""
+    if "guard:" not in sql.lower():
+        return NONE
+    head = re.match(_HEAD, sql, re.DOTALL)
+    no_transaction = foreign_keys = False
+    accept: set[str] = set()
+    unknown: list[str] = []
+    for match in re.finditer(_LINE, head.group() if head else "", re.IGNORECASE):
+        request = match.group(1).strip()
+        words = request.lower().replace(",", " ").split()
+        if words in (["no-transaction"], ["no_transaction"]):
+            no_transaction = True
+        elif "".join(words) in ("foreign-keys=on", "foreign_keys=on"):
+            foreign_keys = True
+        elif words[:1] == ["accept"] and len(words) > 1:
+            accept.update(word.replace("-", "_") for word in words[1:])
+        else:
+            unknown.append(request)
+    return Directives(no_transaction, foreign_keys, frozenset(accept), tuple(unknown))
+
+
+def gone(tag: str, name: str) -> Problem:
+    """Return the problem of an entry whose file is gone."""
+    return Problem(
+        ProblemCode.MISSING,
+        f"The journal lists {tag}, but {name} is not in the folder.",
+        f"Bring {name} back from version control, or take its entry out of meta/_journal.json"
+        " if no database has applied it.",
+        tag,
+    )
+
+
+def unreadable(tag: str, name: str, error: OSError) -> Problem:
+    """Return the problem of a file that this user may not read."""
+    return Problem(
+        ProblemCode.MISSING,
+        f"{name} cannot be read: {error.strerror}.",
+        f"Make {name} readable for this user.",
+        tag,
+    )
+
+
+def not_utf8(tag: str, name: str, error: UnicodeDecodeError) -> Problem:
+    """Return the problem of a file that is no text, with the line."""
+    line = error.object.count(b"\n", 0, error.start) + 1
+    return Problem(
+        ProblemCode.BAD_ENCODING,
+        f"{name} is not valid UTF-8: byte 0x{error.object[error.start]:02x} in line {line}.",
+        f"Save {name} as UTF-8.",
+        tag,
+    )
+
+
+def holds_nul(tag: str, name: str) -> Problem:
+    """Return the problem of a file that only looks like text."""
+    return Problem(
+        ProblemCode.BAD_ENCODING,
+        f"{name} holds a zero byte, so it is no UTF-8 text.",
+        f"Save {name} as UTF-8 (it may be UTF-16).",
+        tag,
+    )
+
+
+def bad_stamp(tag: str) -> Problem:
+    """Return the problem of a folder of Drizzle 1.x whose name begins with no date."""
+    return Problem(
+        ProblemCode.BAD_JOURNAL,
+        f"The first 14 digits of {tag} are no date and time.",
+        "Rename the folder to <YYYYMMDDHHMMSS>_<name>.",
+        tag,
+    )
+
 
 NEW = -1
 """`idx` of a file that no journal lists yet (dev journals it once it was rehearsed)."""

@@ -14,22 +14,21 @@ from uuid import uuid4
 
 from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Problem, ProblemCode
 from local_mcp_gateway.migrate.folder import Folder, read_folder
-from local_mcp_gateway.migrate.journal import replace_durably
-from local_mcp_gateway.migrate.replay import extend, replay
-from local_mcp_gateway.migrate.write import (
-    Written,
+from local_mcp_gateway.migrate.folder_edits import (
+    WrittenMigration,
     read_snapshot_file,
     snapshot_bytes,
     snapshot_file,
     write_migration,
 )
+from local_mcp_gateway.migrate.journal import replace_durably
+from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.schema import Schema, inspect
 from local_mcp_gateway.schema.down import NotDerivable, derive_down
 from local_mcp_gateway.schema.drizzle import FIRST, write_snapshot
-from local_mcp_gateway.schema.hazard import DELETING
+from local_mcp_gateway.schema.model import DELETING
 from local_mcp_gateway.schema.naming import name_of
-from local_mcp_gateway.schema.plan import Plan, make_plan
-from local_mcp_gateway.schema.sound import require_sound
+from local_mcp_gateway.schema.plan import Plan, make_plan, validate_views_and_triggers
 
 if TYPE_CHECKING:
     import sqlite3
@@ -119,7 +118,7 @@ def draft(
     first: bool,
 ) -> Draft:
     """Plan the next migration and its way back; raises SchemaProblem."""
-    require_sound(target)
+    validate_views_and_triggers(target)
     plan = make_plan(base, target, renames=renames, fills=fills)
     down, why = None, None
     try:
@@ -130,7 +129,7 @@ def draft(
     return Draft(named, plan, down, why, target)
 
 
-def write(folder: Folder, made: Draft) -> Written:
+def write(folder: Folder, made: Draft) -> WrittenMigration:
     """Write a draft as the folder's next migration; the deletions in it have been agreed to."""
     header = "".join(f"-- guard: accept {kind}\n" for kind in made.accepted)
     down = None

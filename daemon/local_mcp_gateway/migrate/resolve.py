@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import Problem, ProblemCode
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.migrate.ledger import read_ledger
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.ledger import Applied
 
@@ -269,3 +272,15 @@ def _unjournaled(name: str, folder: Folder) -> Problem:
         " with `db adopt --format journal`; or take the file away.",
         name.removesuffix(".sql"),
     )
+
+
+def resolve_with_history(
+    folder: Folder, connection: sqlite3.Connection, *, allow_out_of_order: bool = False
+) -> Resolution:
+    """Resolve against the ledger; the history is read only where a problem needs its words."""
+    found = resolve(
+        folder, read_ledger(connection, brief=True), allow_out_of_order=allow_out_of_order
+    )
+    if not found.problems:
+        return found
+    return resolve(folder, read_ledger(connection), allow_out_of_order=allow_out_of_order)

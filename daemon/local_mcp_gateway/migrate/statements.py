@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+from local_mcp_gateway.migrate.tokenizer import first_words
 
 BREAKPOINT = "--> statement-breakpoint"
 
@@ -80,3 +82,34 @@ def _is_complete(piece: str) -> bool:
     return "trigger" not in piece.lower() or sqlite3.complete_statement(
         piece.replace("\ufeff", " ")
     )
+
+
+# B begin, C commit, P the switch of foreign keys, X anything else.
+_BALANCED = re.compile(r"(?:[XP]|B[XP]*C|CP*B)*")
+_LETTERS = {"BEGIN": "B", "COMMIT": "C", "END": "C"}
+_ENDINGS = ("COMMIT", "END")
+
+
+def unwrap_transaction(statements: Iterable[Statement]) -> Sequence[Statement]:
+    """Return the statements to run: all, or all but a balanced BEGIN and COMMIT."""
+    found = list(statements)
+    if not any(statement.text[:6].upper().startswith(_ENDINGS) for statement in found):
+        return found
+    letters = [_LETTERS.get(_first_word(statement.text), "X") for statement in found]
+    for at, statement in enumerate(found):
+        if letters[at] == "X" and first_words(statement.text, 2) == ("PRAGMA", "FOREIGN_KEYS"):
+            letters[at] = "P"
+    if _BALANCED.fullmatch("".join(letters)) is None:
+        return found
+    return [
+        statement for statement, letter in zip(found, letters, strict=True) if letter not in "BC"
+    ]
+
+
+def _first_word(sql: str) -> str:
+    """Return the first word in capitals; a statement starts at its first token."""
+    head = sql[:8].upper()
+    for word in _LETTERS:
+        if head.startswith(word) and not (head[len(word) : len(word) + 1].isalnum()):
+            return word
+    return ""

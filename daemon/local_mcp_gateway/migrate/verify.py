@@ -8,29 +8,153 @@ fewer rows named in vain.
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
-from local_mcp_gateway.migrate.orphans import Link, Orphans, Value, find_orphans, link_of, locate
-from local_mcp_gateway.migrate.references import read_references
-from local_mcp_gateway.migrate.tokens import fold, quoted
+from local_mcp_gateway.migrate.referential_actions import Reference, read_references
+from local_mcp_gateway.migrate.tokenizer import fold, quoted
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from local_mcp_gateway.migrate.apply import Step
+
+
+_ROWIDS = ("rowid", "_rowid_", "oid")
+
+
+class Link(NamedTuple):
+    """Columns of a child that name rows of a parent; all folded."""
+
+    child: str
+    columns: tuple[str, ...]
+    parent: str
+
+
+Value = tuple[str | bytes, ...]
+"""The key that an orphan names; numbers as text, since a rebuild may change the column's type."""
+Orphans = Mapping[Link, Counter[Value]]
+
+
+def find_foreign_key_violations(connection: sqlite3.Connection) -> Orphans:
+    """Count the rows whose parent is missing by what they name."""
+    found: dict[Link, Counter[Value]] = {}
+    for reference, rowids in _violated(connection):
+        values = found.setdefault(link_of(reference), Counter())
+        values.update(value for _, value in _rows(connection, reference, has_rowid=rowids))
+    return found
+
+
+def locate(
+    connection: sqlite3.Connection, link: Link, wanted: Counter[Value]
+) -> list[tuple[int | None, Value]]:
+    """Return (rowid, what it names) of the orphans of one link that name a wanted key."""
+    return [
+        row
+        for reference, rowids in _violated(connection)
+        if link_of(reference) == link
+        for row in _rows(connection, reference, has_rowid=rowids)
+        if row[1] in wanted
+    ]
+
+
+def link_of(reference: Reference) -> Link:
+    """Return what stays of a foreign key when its number changes."""
+    return Link(fold(reference.child), tuple(map(fold, reference.columns)), fold(reference.parent))
+
+
+def _violated(connection: sqlite3.Connection) -> Iterator[tuple[Reference, bool]]:
+    """Yield each foreign key that rows violate, and whether those rows have rowids."""
+    found = dict.fromkeys(_check(connection))
+    if not found:
+        return
+    known = {(one.child, one.number): one for one in read_references(connection)}
+    for table, number, has_rowid in found:
+        yield known[table, number], has_rowid
+
+
+def _check(connection: sqlite3.Connection) -> Iterator[tuple[str, int, bool]]:
+    """Yield (child, number of the key, rows have rowids) for each orphan.
+
+    A table whose keys do not fit its parent at all cannot be checked.
+    """
+    try:
+        for table, rowid, _, number in connection.execute("PRAGMA foreign_key_check"):
+            yield table, number, rowid is not None
+    except sqlite3.OperationalError:
+        tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        for (child,) in tables.fetchall():
+            with suppress(
+                sqlite3.OperationalError
+            ):  # "foreign key mismatch": every later write says it
+                for table, rowid, _, number in connection.execute(
+                    f"PRAGMA foreign_key_check({quoted(child)})"
+                ):
+                    yield table, number, rowid is not None
+
+
+def _rows(
+    connection: sqlite3.Connection, reference: Reference, *, has_rowid: bool
+) -> Iterator[tuple[int | None, Value]]:
+    columns = ", ".join(f"c.{quoted(column)}" for column in reference.columns)
+    rowid = _rowid_of(connection, reference.child) if has_rowid else None
+    if rowid is not None:
+        rows = connection.execute(
+            f"SELECT f.rowid, {columns} FROM pragma_foreign_key_check(?) AS f"
+            f" JOIN main.{quoted(reference.child)} AS c ON c.{rowid} = f.rowid WHERE f.fkid = ?",
+            (reference.child, reference.number),
+        )
+    else:
+        rows = connection.execute(_without_rowid(connection, reference, columns))
+    for number, *values in rows:
+        yield number, tuple(map(_text, values))
+
+
+def _without_rowid(connection: sqlite3.Connection, reference: Reference, columns: str) -> str:
+    """Return the query for the orphans of a table whose rows SQLite cannot point out by rowid."""
+    named = " AND ".join(f"c.{quoted(column)} IS NOT NULL" for column in reference.columns)
+    sql = f"SELECT NULL, {columns} FROM main.{quoted(reference.child)} AS c WHERE {named}"
+    known = connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND lower(name) = ?",
+        (fold(reference.parent),),
+    ).fetchone()
+    if known is None or len(reference.keys) != len(reference.columns):
+        return sql
+    same = " AND ".join(  # + takes the child's affinity away: the parent's counts
+        f"p.{quoted(key)} = +c.{quoted(column)}"
+        for key, column in zip(reference.keys, reference.columns, strict=True)
+    )
+    return f"{sql} AND NOT EXISTS (SELECT 1 FROM main.{quoted(reference.parent)} AS p WHERE {same})"
+
+
+def _rowid_of(connection: sqlite3.Connection, table: str) -> str | None:
+    """Return a name of the rowid that no column of the table has taken."""
+    taken = {
+        fold(name)
+        for (name,) in connection.execute("SELECT name FROM pragma_table_xinfo(?)", (table,))
+    }
+    return next((name for name in _ROWIDS if name not in taken), None)
+
+
+def _text(value: object) -> str | bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
 
 _NAMED_ROWS = 5
 
 
 @frozen
-class Survey:
+class RowCounts:
     """What was counted: the rows of each table, names folded, and the orphans."""
 
     rows: Mapping[str, int]
@@ -38,7 +162,7 @@ class Survey:
 
 
 @frozen
-class Loss:
+class LostRows:
     """A table that has fewer rows than before, by statements that say so: a hazard, not an error."""
 
     table: str
@@ -46,24 +170,24 @@ class Loss:
     after: int
 
 
-def survey(connection: sqlite3.Connection) -> Survey:
+def count_rows(connection: sqlite3.Connection) -> RowCounts:
     """Count the rows of every table and the orphans that there are."""
-    return Survey(
+    return RowCounts(
         {name: _count(connection, name) for name in _tables(connection)},
-        find_orphans(connection),
+        find_foreign_key_violations(connection),
     )
 
 
 def verify(
-    connection: sqlite3.Connection, before: Survey, steps: Sequence[Step]
-) -> tuple[Loss, ...]:
+    connection: sqlite3.Connection, before: RowCounts, steps: Sequence[Step]
+) -> tuple[LostRows, ...]:
     """Raise VerificationFailed if rows were lost or orphaned; return the losses that were meant.
 
     Runs inside the open transaction; the caller rolls back.
     """
     now_called, meant = _follow(before.rows, steps)
     tables = set(_tables(connection))
-    losses: list[Loss] = []
+    losses: list[LostRows] = []
     for name, count in before.rows.items():
         # A rebuild that renames the old table out of the way ends with a new one under its name.
         current = now_called[name] if now_called[name] in tables else name
@@ -80,7 +204,7 @@ def verify(
                 before=count,
                 after=after,
             )
-        losses.append(Loss(name, count, after))
+        losses.append(LostRows(name, count, after))
     _refuse_lost_parents(connection, before, now_called, steps)
     _refuse_new_orphans(connection, before, now_called, steps)
     return tuple(losses)
@@ -109,7 +233,7 @@ def _follow(names: Iterable[str], steps: Sequence[Step]) -> tuple[dict[str, str]
 
 def _refuse_lost_parents(
     connection: sqlite3.Connection,
-    before: Survey,
+    before: RowCounts,
     now_called: Mapping[str, str],
     steps: Sequence[Step],
 ) -> None:
@@ -137,11 +261,11 @@ def _refuse_lost_parents(
 
 def _refuse_new_orphans(
     connection: sqlite3.Connection,
-    before: Survey,
+    before: RowCounts,
     now_called: Mapping[str, str],
     steps: Sequence[Step],
 ) -> None:
-    found = find_orphans(connection)
+    found = find_foreign_key_violations(connection)
     if not found:
         return
     was_called = {now: was for was, now in now_called.items()}

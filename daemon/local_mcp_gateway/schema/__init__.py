@@ -4,8 +4,7 @@ A start that has nothing to compare imports none of it; hazards, plans and snaps
 they are used.
 """
 
-from local_mcp_gateway.schema.compare import Difference, compare
-from local_mcp_gateway.schema.fingerprint import fingerprint
+from local_mcp_gateway.schema.compare import Difference, compare, fingerprint
 from local_mcp_gateway.schema.inspect import inspect
 from local_mcp_gateway.schema.model import Schema
 

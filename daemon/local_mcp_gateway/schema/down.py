@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.affinity import affinity
+from local_mcp_gateway.schema.create_table import affinity
 from local_mcp_gateway.schema.plan import Plan, make_plan
-from local_mcp_gateway.schema.tokens import fold, quote
+from local_mcp_gateway.schema.tokenizer import fold, quote
 
 if TYPE_CHECKING:
     from local_mcp_gateway.schema.model import Column, Schema, Table

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from local_mcp_gateway.errors import SchemaProblem
+from local_mcp_gateway.schema.ddl import is_constant
 from local_mcp_gateway.schema.inspect import inspect
-from local_mcp_gateway.schema.render import is_constant
-from local_mcp_gateway.schema.tokens import quote, tokenize
+from local_mcp_gateway.schema.tokenizer import quote, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -7,24 +7,26 @@ a migration does to the rows that are really there is the rehearsal's finding, n
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.affinity import affinity, default_fits
-from local_mcp_gateway.schema.facts import describe_column
-from local_mcp_gateway.schema.hazard import Hazard, HazardKind
-from local_mcp_gateway.schema.seen import Seen, read
-from local_mcp_gateway.schema.stricter import stricter_rows
-from local_mcp_gateway.schema.tokens import quote
+from local_mcp_gateway.schema.compare import describe_column
+from local_mcp_gateway.schema.create_table import affinity, default_fits
+from local_mcp_gateway.schema.hazard_rules import StatementEffects, constraint_hazards, read_effects
+from local_mcp_gateway.schema.model import Hazard, HazardKind
+from local_mcp_gateway.schema.tokenizer import quote, unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from local_mcp_gateway.schema.model import Column, Part, Schema, Table
 
 
 def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tuple[Hazard, ...]:
     """Return the hazards of statements that turn `before` into `after`; a new table has none."""
-    seen = read(statements)
+    seen = read_effects(statements)
     found: list[Hazard] = []
     kept: set[str] = set()
     for table in after.tables.values():
@@ -32,13 +34,13 @@ def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tupl
         if old is not None:
             kept.add(old.key)
             found += _table(old, table, seen)
-            found += stricter_rows(old, table, before, after, seen)
+            found += constraint_hazards(old, table, before, after, seen)
             found += _indexes(old, table, before, after, seen)
     found += _gone(before, after, kept, seen)
     return tuple(dict.fromkeys(found))
 
 
-def _table(old: Table, new: Table, seen: Seen) -> Iterator[Hazard]:
+def _table(old: Table, new: Table, seen: StatementEffects) -> Iterator[Hazard]:
     """Yield what happens to the columns of a table that is there before and after."""
     if seen.dropped.get(new.key) == old.key:
         yield Hazard(
@@ -67,7 +69,7 @@ def _table(old: Table, new: Table, seen: Seen) -> Iterator[Hazard]:
 
 
 def _column(
-    old: Table, new: Table, column: Column, before: Column | None, seen: Seen
+    old: Table, new: Table, column: Column, before: Column | None, seen: StatementEffects
 ) -> Iterator[Hazard]:
     """Yield what happens to one column that is there afterwards; `before` is None for a new one."""
     place = f"{quote(new.name)}.{quote(column.name)}"
@@ -99,7 +101,7 @@ def _column(
 
 
 def _required(
-    old: Table, new: Table, column: Column, before: Column | None, seen: Seen
+    old: Table, new: Table, column: Column, before: Column | None, seen: StatementEffects
 ) -> Iterator[Hazard]:
     """Yield what follows for rows and programs from a column that must be given a value."""
     bare = column.default is None and column.generated is None
@@ -118,7 +120,9 @@ def _required(
         yield _breaks(place, "must have a value", "that inserts without it")
 
 
-def _indexes(old: Table, new: Table, before: Schema, after: Schema, seen: Seen) -> Iterator[Hazard]:
+def _indexes(
+    old: Table, new: Table, before: Schema, after: Schema, seen: StatementEffects
+) -> Iterator[Hazard]:
     """Yield each index that nothing else stands in for: no other index or key begins with its columns."""
     keys = [key.parts for key in (new.primary_key, *new.uniques) if key]
     kept: list[tuple[list[tuple[str, str, bool]], str | None]]
@@ -145,7 +149,9 @@ def _said(parts: Sequence[Part]) -> list[tuple[str, str, bool]]:
     return [(part.sql.normal, part.collation, part.descending) for part in parts]
 
 
-def _gone(before: Schema, after: Schema, kept: set[str], seen: Seen) -> Iterator[Hazard]:
+def _gone(
+    before: Schema, after: Schema, kept: set[str], seen: StatementEffects
+) -> Iterator[Hazard]:
     """Yield what is no longer there at all, and the rows that statements delete by themselves."""
     for table in before.tables.values():
         if table.key not in kept:
@@ -188,3 +194,44 @@ def _narrower(before: Column, column: Column, old: Table, new: Table) -> str | N
         return None if wider else changes
     was, now = affinity(before.type.normal), affinity(column.type.normal)
     return None if was == now or now in {"blob", "text"} else changes
+
+
+_SAMPLE = 500
+_BYTES_PER_ROW = 12
+"""Of a b-tree cell, beside its values."""
+_BYTES_PER_S = 50e6
+_ROWS_PER_S = 400e3
+"""What a laptop of these years copies; the rehearsal measures the real figure."""
+
+
+def rebuild_cost(hazards: Iterable[Hazard], connection: sqlite3.Connection) -> tuple[Hazard, ...]:
+    """Return the hazards, each rebuild with what it means for the rows of this database.
+
+    Counts the rows of each such table and reads the first few hundred of them.
+    """
+    return tuple(_weighed(h, connection) if h.kind is HazardKind.REBUILD else h for h in hazards)
+
+
+def _weighed(hazard: Hazard, connection: sqlite3.Connection) -> Hazard:
+    with suppress(
+        sqlite3.Error
+    ):  # renamed by the same migration, or not there yet: nothing to weigh
+        rows, size = _rows_and_bytes(connection, hazard.object)
+        seconds = size / _BYTES_PER_S + rows / _ROWS_PER_S
+        took = f"about {seconds:.0f} s" if seconds >= 1 else "less than a second"
+        return replace(
+            hazard,
+            message=f"The table {unquote(hazard.object)} is written anew: {rows:,} row{'s' * (rows != 1)}, about "
+            f"{size / 1e6:,.1f} MB, {took} and as much room on disk again.",
+        )
+    return hazard
+
+
+def _rows_and_bytes(connection: sqlite3.Connection, table: str) -> tuple[int, float]:
+    [(rows,)] = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
+    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    lengths = " + ".join(f"coalesce(length(CAST({quote(name)} AS BLOB)), 0)" for name in columns)
+    [(mean,)] = connection.execute(
+        f"SELECT avg(size) FROM (SELECT {lengths} AS size FROM {table} LIMIT {_SAMPLE})"
+    ).fetchall()
+    return rows, rows * ((mean or 0) + _BYTES_PER_ROW)

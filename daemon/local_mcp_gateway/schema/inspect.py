@@ -13,8 +13,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.clauses import TableClauses, read_table
-from local_mcp_gateway.schema.indexes import read_index, read_part
+from local_mcp_gateway.schema.create_table import TableClauses, read_index, read_part, read_table
 from local_mcp_gateway.schema.model import (
     Code,
     Column,
@@ -25,14 +24,7 @@ from local_mcp_gateway.schema.model import (
     Sql,
     Table,
 )
-from local_mcp_gateway.schema.tokens import (
-    Token,
-    fold,
-    literal,
-    normal,
-    tokenize,
-    unquote,
-)
+from local_mcp_gateway.schema.tokenizer import Token, fold, literal, normal, tokenize, unquote
 
 if TYPE_CHECKING:
     import sqlite3

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +164,30 @@ class Schema:
     def triggers_of(self, table: str) -> tuple[Code, ...]:
         """Return the triggers on a table or view, in the order of creation."""
         return tuple(trigger for trigger in self.triggers.values() if trigger.table == table)
+
+
+class HazardKind(StrEnum):
+    """The closed set of things to look at before a migration is applied."""
+
+    DELETES_DATA = "deletes_data"
+    NOT_NULL_WITHOUT_DEFAULT = "not_null_without_default"
+    ADDS_UNIQUE = "adds_unique"
+    ADDS_CHECK = "adds_check"
+    DROPS_INDEX = "drops_index"
+    REBUILD = "rebuild"
+    CHANGES_PRIMARY_KEY = "changes_primary_key"
+    NARROWS_TYPE = "narrows_type"
+    BREAKS_RUNNING_VERSION = "breaks_running_version"
+
+
+DELETING = frozenset({HazardKind.DELETES_DATA})
+"""The kinds that the policy `[guard] destructive` is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """One thing to look at: which kind, in which table, column or index, and what to do about it."""
+
+    kind: HazardKind
+    object: str
+    message: str

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.schema.inspect import inspect
-from local_mcp_gateway.schema.tokens import tokenize
+from local_mcp_gateway.schema.tokenizer import tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

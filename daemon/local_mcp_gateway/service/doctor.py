@@ -25,9 +25,9 @@ from local_mcp_gateway.database.connections import open_scratch, reading
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.guard.status import get_status
-from local_mcp_gateway.service.http.listen import listeners
-from local_mcp_gateway.service.secrets.check import check_secrets
-from local_mcp_gateway.service.systemd import manager, units
+from local_mcp_gateway.service.http.listening_socket import listeners
+from local_mcp_gateway.service.secrets.keyring import check_secrets
+from local_mcp_gateway.service.systemd import systemctl, units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,7 +200,7 @@ def _port(settings: Settings) -> Iterator[Finding]:
     holder = read_holder(settings.database_path)
     if holder is not None and holder.pid in found:
         yield Finding("port", "ok", f"{port} is served by this gateway.")
-    elif set(found.values()) == {"systemd"} and manager.is_active(units.SOCKET):
+    elif set(found.values()) == {"systemd"} and systemctl.is_active(units.SOCKET):
         yield Finding("port", "ok", f"{port} is held by systemd, for the service.")
     elif found:
         who = ", ".join(f"{name} (pid {pid})" for pid, name in found.items())
@@ -212,7 +212,7 @@ def _port(settings: Settings) -> Iterator[Finding]:
 
 def _service(_: Settings) -> Iterator[Finding]:
     try:
-        facts = manager.properties(units.SERVICE)
+        facts = systemctl.properties(units.SERVICE)
     except GatewayError:
         yield Finding("service", "note", "There is no systemd user manager here.")
         return
@@ -230,7 +230,7 @@ def _service(_: Settings) -> Iterator[Finding]:
         yield Finding(
             "service", "problem", f"The service failed: {facts['StatusText']}", "See `startup`."
         )
-    elif manager.lingers() is False:
+    elif systemctl.lingers() is False:
         hint = "`service install --linger` lets it start at boot."
         yield Finding(
             "service", "note", f"{facts['ActiveState']}, only while you are logged in.", hint

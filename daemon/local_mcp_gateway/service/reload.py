@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from local_mcp_gateway.service.policy import guard_policy
+from local_mcp_gateway.service.options import guard_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.service.serving import Serving
-    from local_mcp_gateway.service.stop import StopEvent
+    from local_mcp_gateway.service.options import ServeOptions
+    from local_mcp_gateway.service.signals import StopEvent
 
 LIVE = ("guard.", "backup.", "migrations.")
 """Settings that a reload puts in force at once. The others were handed out at the start: they are named
@@ -46,7 +46,7 @@ class Reloaded:
 
 
 async def reload(
-    plan: Serving,
+    plan: ServeOptions,
     old: Settings,
     database: ConnectionPool,
     emit: Emit,

@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.config.folder import prepare_data_folder
+from local_mcp_gateway.config.load import prepare_data_folder
 from local_mcp_gateway.database.connections import SQLITE_VERSION
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, PortInUse
@@ -28,13 +28,12 @@ from local_mcp_gateway.log import configure, tee
 from local_mcp_gateway.log.file import RotatedFile
 from local_mcp_gateway.log.journal import is_journal
 from local_mcp_gateway.log.unblocked import Unblocked
-from local_mcp_gateway.service import places
+from local_mcp_gateway.service import runtime_paths
 from local_mcp_gateway.service.diary.record import StartRecord
-from local_mcp_gateway.service.http import listen
-from local_mcp_gateway.service.own_tables import require_own_tables
-from local_mcp_gateway.service.policy import guard_policy
+from local_mcp_gateway.service.exit_status import report_exit, root_cause
+from local_mcp_gateway.service.http import listening_socket
+from local_mcp_gateway.service.options import guard_policy, require_gateway_tables
 from local_mcp_gateway.service.progress import StatusLine, telling
-from local_mcp_gateway.service.refusal import cause_of, say_end
 from local_mcp_gateway.service.signals import Signals
 from local_mcp_gateway.service.systemd.notify import Notifier
 
@@ -44,10 +43,10 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit, Log
-    from local_mcp_gateway.service.serving import Serving
+    from local_mcp_gateway.service.options import ServeOptions
 
 
-def serve(serving: Serving, log: Log) -> Exit:
+def serve(serving: ServeOptions, log: Log) -> Exit:
     """Run the service until a signal ends it, and return the exit code. Main thread only.
 
     Every error becomes an event, here and nowhere else, so that stderr stays one stream of events.
@@ -60,8 +59,8 @@ def serve(serving: Serving, log: Log) -> Exit:
     with suppress(DatabasePathProblem):  # said when the guard asks for it
         prepare_data_folder(settings)
     outputs = [Unblocked(log)]
-    if places.wants_log() or not is_journal(sys.stderr):
-        file = RotatedFile(places.place_log(settings.database_path))
+    if runtime_paths.wants_log() or not is_journal(sys.stderr):
+        file = RotatedFile(runtime_paths.make_log_folder(settings.database_path))
         outputs.insert(0, Unblocked(configure("json", settings.log.level, file)))
     # Files come before stderr: what somebody has seen is written down.
     emit = tee(StartRecord(settings.database_path), *outputs, status)
@@ -69,12 +68,12 @@ def serve(serving: Serving, log: Log) -> Exit:
         try:
             anyio.run(partial(run, serving, emit, notifier, status, signals, outputs))
         except Exception as error:  # noqa: BLE001  the last door of the service
-            return say_end(cause_of(error), emit, notifier)
+            return report_exit(root_cause(error), emit, notifier)
     return Exit.OK
 
 
 async def run(
-    serving: Serving,
+    serving: ServeOptions,
     emit: Emit,
     notifier: Notifier,
     status: StatusLine,
@@ -82,7 +81,7 @@ async def run(
     outputs: Sequence[Unblocked],
 ) -> None:
     """Go through the story of a start, serve until the stop, and leave in the right order."""
-    from local_mcp_gateway.service.life import Life  # noqa: PLC0415  refusals need none of it
+    from local_mcp_gateway.service.app import RunningService  # noqa: PLC0415  refusals need none of it
 
     signals.attach()
     settings = serving.settings
@@ -99,9 +98,13 @@ async def run(
     listener = _listener(serving)
     try:
         async with _guarding(serving, emit, notifier, status, signals) as report:
-            require_own_tables(settings.database_path, settings.migrations_folder)
-            listener = listener or listen.bind(settings.gateway.host, settings.gateway.port)
-            life = Life(serving, emit, notifier, status, signals, partial(_start, outputs))
+            require_gateway_tables(settings.database_path, settings.migrations_folder)
+            listener = listener or listening_socket.bind(
+                settings.gateway.host, settings.gateway.port
+            )
+            life = RunningService(
+                serving, emit, notifier, status, signals, partial(_start, outputs)
+            )
             try:
                 await life.serve(listener, report)
             finally:
@@ -121,15 +124,15 @@ def _stop(outputs: Sequence[Unblocked]) -> None:
         output.stop()
 
 
-def _listener(serving: Serving) -> socket.socket | None:
+def _listener(serving: ServeOptions) -> socket.socket | None:
     """Return the listening socket; None when only the lock's holder can free the port (see listen)."""
     if serving.socket_fd is not None:
-        return listen.adopt(serving.socket_fd)
-    if activated := listen.inherited():
+        return listening_socket.adopt(serving.socket_fd)
+    if activated := listening_socket.inherited():
         return activated
     gateway = serving.settings.gateway
     try:
-        return listen.bind(gateway.host, gateway.port)
+        return listening_socket.bind(gateway.host, gateway.port)
     except PortInUse:
         if read_holder(serving.settings.database_path) is None:
             raise
@@ -138,7 +141,7 @@ def _listener(serving: Serving) -> socket.socket | None:
 
 @asynccontextmanager
 async def _guarding(
-    serving: Serving, emit: Emit, notifier: Notifier, status: StatusLine, signals: Signals
+    serving: ServeOptions, emit: Emit, notifier: Notifier, status: StatusLine, signals: Signals
 ) -> AsyncIterator[GuardReport]:
     """Hold the guard, which means the database's lock, around the block."""
     from local_mcp_gateway.guard import guarded  # noqa: PLC0415

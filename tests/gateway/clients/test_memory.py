@@ -17,8 +17,8 @@ import aiohttp
 import anyio
 import pytest
 
-from local_mcp_gateway.gateway.clients import backlog
-from local_mcp_gateway.gateway.protocol.sse import Event, Parser
+from local_mcp_gateway.gateway.clients import event_store
+from local_mcp_gateway.gateway.protocol.sse import Event, SseParser
 from tests.gateway.messages import HELLO, call
 from tests.gateway.processes import rss_mib
 from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, stdio
@@ -77,7 +77,7 @@ async def test_a_request_leaves_nothing_for_the_collector_of_cycles(
 
 
 async def events_of(reply: aiohttp.ClientResponse) -> AsyncIterator[Event]:
-    parser = Parser(10**9)
+    parser = SseParser(10**9)
     async for chunk in reply.content.iter_any():
         for event in parser.feed(chunk):
             yield event
@@ -202,13 +202,13 @@ async def test_a_client_is_told_how_much_of_the_news_of_its_call_it_has_missed(
 async def test_a_client_is_told_when_its_answer_is_not_kept_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog.Budget.__init__, "__defaults__", (500 * KIB,))
+    monkeypatch.setattr(event_store.MemoryBudget.__init__, "__defaults__", (500 * KIB,))
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         session = (await running.post(HELLO)).headers["mcp-session-id"]
         meta = {"progressToken": 1}
         asked = call("tools/call", 9, name="progress", arguments={"x": "y" * 800_000}, _meta=meta)
         reply = await running.post(asked, mcp_session_id=session)
-        sent = list(Parser(10**9).feed(await reply.read()))
+        sent = list(SseParser(10**9).feed(await reply.read()))
         assert len(json.loads(sent[-1].data)["result"]["content"][0]["text"]) > 800_000
         headers = {"Accept": "text/event-stream", "Mcp-Session-Id": session}
         for last, status in ((sent[0].id, 200), ("p99.1", 400)):

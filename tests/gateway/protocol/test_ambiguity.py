@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.protocol.ambiguity import INSIDE, PARAMS, refusal
-from local_mcp_gateway.gateway.protocol.envelope import decode_envelope
+from local_mcp_gateway.gateway.protocol.jsonrpc import decode_envelope
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
 from tests.gateway.messages import HELLO, call

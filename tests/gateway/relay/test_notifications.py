@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from local_mcp_gateway.gateway.relay.router import METHODS
+from local_mcp_gateway.gateway.routing.router import METHODS
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
 from tests.gateway.messages import call

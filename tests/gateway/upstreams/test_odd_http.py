@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from local_mcp_gateway.gateway.upstreams.pace import LEAST_S, MOST_S, Pace
+from local_mcp_gateway.gateway.upstreams.backoff import LEAST_S, MOST_S, ReconnectBackoff
 from local_mcp_gateway.store.model import ServerKind
 from tests.gateway.messages import call
 from tests.gateway.support import QUICK, Running, gateway_of, http, serve, stdio
@@ -95,7 +95,7 @@ async def test_a_server_that_ends_its_stream_at_once_is_not_asked_in_a_loop(
 
 
 def test_the_pause_is_the_servers_and_doubles_while_nothing_comes() -> None:
-    pace = Pace()
+    pace = ReconnectBackoff()
     assert [pace.pause_s() for _ in range(3)] == [1, 2, 4]
     pace.heard(5000)
     assert [pace.pause_s(), pace.pause_s()] == [5, 10]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from local_mcp_gateway.gateway.protocol.sse import Parser, TooLarge
+from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
 from tests.gateway.messages import call
 from tests.gateway.support import QUICK, Running, gateway_of, http
 
@@ -120,8 +120,8 @@ async def test_what_stands_before_an_answer_in_its_stream_is_passed_over(
 
 
 def test_an_event_of_empty_lines_has_an_end() -> None:
-    parser = Parser(1000)
+    parser = SseParser(1000)
     for _ in range(1000):
         assert list(parser.feed(b"data:\n")) == []
-    with pytest.raises(TooLarge):
+    with pytest.raises(EventTooLarge):
         list(parser.feed(b"data:\n"))

@@ -16,7 +16,7 @@ import pytest
 
 from local_mcp_gateway.errors import ConfigProblem
 from local_mcp_gateway.service.admin.rest import read_token, token_file
-from local_mcp_gateway.store.secrets import MARK
+from local_mcp_gateway.store.encryption import MARK
 from tests.harness import REPOSITORY, Place, clean_environment
 
 PLAIN = str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py")

@@ -45,7 +45,7 @@ class Edited:
 
     def change(self, text: str = "") -> None:
         """Save one module of the program with a line more."""
-        name = "service/dev/greeting.py"
+        name = "service/dev/worker.py"
         self.save(name, (self.package / name).read_text() + f"\n{text}\n")
 
     def get(self) -> int:
@@ -83,7 +83,7 @@ def edited(tmp_path: Path, serve_options: tuple[str, ...]) -> Iterator[Edited]:
 def test_changed_code_restarts_the_worker_on_the_same_address(edited: Edited) -> None:
     edited.change("# a comment")
     reloaded = edited.gateway.wait_for("dev.reloaded")
-    assert reloaded["files"] == ["service/dev/greeting.py"]
+    assert reloaded["files"] == ["service/dev/worker.py"]
     edited.ready(2)
     first, second = edited.starts()
     assert first != second
@@ -115,10 +115,10 @@ def test_a_file_that_is_no_python_is_told_and_changes_nothing(edited: Edited) ->
 
 
 def test_a_program_that_does_not_start_is_mended_by_the_next_save(edited: Edited) -> None:
-    good = (edited.package / "service/dev/greeting.py").read_text()
+    good = (edited.package / "service/dev/worker.py").read_text()
     edited.change("raise RuntimeError('not now')")
     assert "exit code" in edited.gateway.wait_for("dev.refused")["message"]
-    edited.save("service/dev/greeting.py", good + "\n# mended\n")
+    edited.save("service/dev/worker.py", good + "\n# mended\n")
     edited.ready(2)
     assert edited.get() == 200
 

@@ -11,15 +11,15 @@ import pytest
 
 from local_mcp_gateway.errors import NoSecretsKey, SealedValueProblem
 from local_mcp_gateway.service.secrets import key_file
+from local_mcp_gateway.service.secrets.keyring import CREDENTIAL, Keyring
 from local_mcp_gateway.service.secrets.private_file import Unusable
-from local_mcp_gateway.service.secrets.vault import CREDENTIAL, Vault
-from local_mcp_gateway.store.secrets import KEY_BYTES, Key
+from local_mcp_gateway.store.encryption import KEY_BYTES, SealingKey
 from tests.harness import clean_environment
 
 MAKE = """
 import sys
 from pathlib import Path
-from local_mcp_gateway.service.secrets.vault import Vault
+from local_mcp_gateway.service.secrets.keyring import Vault
 print("ready", flush=True)
 sys.stdin.read()
 print(Vault(Path(sys.argv[1])).sealing_key(set()).id)
@@ -137,20 +137,20 @@ def test_what_cannot_be_used_is_said_and_left_as_it_is(path: Path, how: str) -> 
         key_file.read(path)
     assert raised.value.hint
     with pytest.raises(SealedValueProblem, match=SPOILT[how]):
-        Vault(path).sealing_key(set())
+        Keyring(path).sealing_key(set())
     with pytest.raises(SealedValueProblem, match=SPOILT[how]):
-        Vault(path).renew()
+        Keyring(path).renew()
 
 
 def test_a_place_that_was_typed_is_not_guessed_at(path: Path) -> None:
     with pytest.raises(NoSecretsKey, match="No such file or directory"):
-        Vault(path, typed=True).sealing_key(set())
+        Keyring(path, typed=True).sealing_key(set())
     assert not path.parent.exists()
 
 
 def test_no_key_takes_the_place_of_one_that_the_database_needs(path: Path) -> None:
     with pytest.raises(SealedValueProblem, match="sealed with key 0123abcd, and there is no"):
-        Vault(path).sealing_key({"0123abcd"})
+        Keyring(path).sealing_key({"0123abcd"})
     assert not path.exists()
 
 
@@ -160,7 +160,7 @@ def test_the_credential_of_the_unit_opens_and_seals_where_there_is_no_file(
     key_file.make(credentials, make_folder=False)
     (key,) = key_file.read(credentials)
     credentials.chmod(0o440)
-    assert Vault(path).sealing_key(set()) == key
+    assert Keyring(path).sealing_key(set()) == key
     assert not path.exists()
 
 
@@ -170,15 +170,15 @@ def test_the_file_is_newer_than_the_credential_of_a_unit_that_runs(
     key_file.make(path, make_folder=True)
     credentials.write_bytes(path.read_bytes())
     (old,) = key_file.read(path)
-    new = Vault(path).renew()
-    assert Vault(path).sealing_key(set()) == new
+    new = Keyring(path).renew()
+    assert Keyring(path).sealing_key(set()) == new
     path.unlink()
-    assert Vault(path).keys().all == (old,)
+    assert Keyring(path).keys().all == (old,)
 
 
 def test_a_unit_that_found_no_file_has_no_key(path: Path, credentials: Path) -> None:
     credentials.write_text("none")
-    assert Vault(path).keys().all == ()
-    key = Vault(path).sealing_key(set())
-    assert isinstance(key, Key)
+    assert Keyring(path).keys().all == ()
+    key = Keyring(path).sealing_key(set())
+    assert isinstance(key, SealingKey)
     assert key_file.read(path) == (key,)

@@ -9,14 +9,19 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.gateway.clients.backlog import Backlog, Budget
-from local_mcp_gateway.gateway.clients.missed import news
-from local_mcp_gateway.gateway.clients.replay import GRACE_S, Replay, Replays
-from local_mcp_gateway.gateway.protocol import envelope, eras
-from local_mcp_gateway.gateway.protocol.envelope import Answer, Envelope, decode_any
+from local_mcp_gateway.gateway.clients.event_store import (
+    GRACE_S,
+    EventStore,
+    EventStream,
+    MemoryBudget,
+    ReplayBuffer,
+    resync_messages,
+)
+from local_mcp_gateway.gateway.protocol import jsonrpc, versions
+from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope, decode_any
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.clients.mail import Mail
+    from local_mcp_gateway.gateway.clients.subscriptions import Outbox
 
 LEVELS: Final = (
     "debug",
@@ -53,7 +58,7 @@ class Question:
 
     def give_up(self) -> None:
         """Answer in place of a client that has left."""
-        self.answer(envelope.failure(envelope.INTERNAL_ERROR, "The client has left"))
+        self.answer(jsonrpc.failure(jsonrpc.INTERNAL_ERROR, "The client has left"))
 
 
 @dataclass(slots=True, eq=False)
@@ -62,8 +67,8 @@ class Session:
 
     id: str
     profile: str
-    budget: Budget
-    version: str = eras.NEWEST_HANDSHAKE
+    budget: MemoryBudget
+    version: str = versions.NEWEST_HANDSHAKE
     capabilities: bytes = b"{}"
     level: int = 0
     level_was_set: bool = False
@@ -72,10 +77,10 @@ class Session:
     running: dict[bytes, Callable[[], None]] = field(default_factory=dict)
     """Id of a request → what cancels it."""
     asked: dict[bytes, Question] = field(default_factory=dict)
-    outbox: Backlog = field(init=False)
-    mail: Mail | None = None
+    outbox: ReplayBuffer = field(init=False)
+    mail: Outbox | None = None
     """What a client of 2024-11-05 gets besides: answers, and what it is asked."""
-    replays: Replays | None = None
+    replays: EventStore | None = None
     """Streams of this session's POSTs, made with the first."""
     taken: int = 0
     """Number of the newest message that a GET stream has taken."""
@@ -88,25 +93,25 @@ class Session:
 
     def __post_init__(self) -> None:
         """Begin to keep messages."""
-        self.outbox = Backlog(self.budget, KEPT_EVENTS)
+        self.outbox = ReplayBuffer(self.budget, KEPT_EVENTS)
 
     def introduce(self, params: bytes) -> None:
         """Take what the client says of itself in `initialize`."""
         offered = decode_any(params) if params else {}
         offered = offered if isinstance(offered, dict) else {}
-        self.version = eras.negotiate(offered.get("protocolVersion"))
+        self.version = versions.negotiate(offered.get("protocolVersion"))
         capabilities = offered.get("capabilities")
-        self.capabilities = envelope.encode(capabilities if isinstance(capabilities, dict) else {})
+        self.capabilities = jsonrpc.encode(capabilities if isinstance(capabilities, dict) else {})
 
     def can(self, method: str) -> bool:
         """Whether the client has said that it can be asked this; of what is not known, it judges itself."""
         capability = method.partition("/")[0]
-        return capability not in DECLARED or bool(envelope.member(self.capabilities, capability))
+        return capability not in DECLARED or bool(jsonrpc.member(self.capabilities, capability))
 
-    def replay(self, identity: bytes) -> Replay:
+    def replay(self, identity: bytes) -> EventStream:
         """Begin to keep the stream that answers the POST of this request."""
         if self.replays is None:
-            self.replays = Replays(self.budget)
+            self.replays = EventStore(self.budget)
         return self.replays.open(identity)
 
     def offer(self, message: bytes) -> None:
@@ -135,7 +140,7 @@ class Session:
         That stands before them, under the number of the last that is lost.
         """
         lost, waiting = self.outbox.lost_after(self.taken), self.outbox.after(self.taken)
-        anew = news(lost, self.subscriptions) if lost else []
+        anew = resync_messages(lost, self.subscriptions) if lost else []
         before, self.taken = self.taken + lost, self.outbox.newest
         return [(before, message) for message in anew] + waiting
 
@@ -177,18 +182,18 @@ class Session:
         """
         if not self.can(method):
             text = f"The client does not support {method.partition('/')[0]}"
-            return envelope.failure(envelope.METHOD_NOT_FOUND, text)
+            return jsonrpc.failure(jsonrpc.METHOD_NOT_FOUND, text)
         self._asked += 1
         identity = b'"gateway-%d"' % self._asked
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.asked[identity] = Question(future, in_stream=push is None)
         send = push or self.offer
         try:
-            send(envelope.request(identity, method, params))
+            send(jsonrpc.request(identity, method, params))
             return await future
         except asyncio.CancelledError:
             send(
-                envelope.notification("notifications/cancelled", b'{"requestId":' + identity + b"}")
+                jsonrpc.notification("notifications/cancelled", b'{"requestId":' + identity + b"}")
             )
             raise
         finally:
@@ -197,11 +202,11 @@ class Session:
     def answered(self, message: Envelope) -> None:
         """Take the client's answer to one of our requests; a stray one is let go."""
         if (question := self.asked.get(bytes(message.id))) is not None:
-            question.answer(envelope.answer_in(message, "client"))
+            question.answer(jsonrpc.answer_in(message, "client"))
 
     def cancel(self, params: bytes) -> None:
         """Cancel the request that a `notifications/cancelled` names, if it still runs."""
-        identity = envelope.member(params, "requestId")
+        identity = jsonrpc.member(params, "requestId")
         if (stop := self.running.get(identity)) is not None:
             stop()
 
@@ -226,7 +231,7 @@ class Sessions:
     def __init__(self, left: Callable[[Session], None]) -> None:
         self._left = left
         self._sessions: dict[str, Session] = {}
-        self._budget = Budget()
+        self._budget = MemoryBudget()
         self._looked = time.monotonic()
 
     def __len__(self) -> int:
@@ -284,5 +289,5 @@ def severity_of(method: str, params: bytes) -> int:
     """Return how severe a notification is: a log message as its level in `LEVELS`, all else more than that."""
     if method != "notifications/message":
         return len(LEVELS)
-    level = envelope.member(params, "level").decode("utf-8", "replace").strip('"')
+    level = jsonrpc.member(params, "level").decode("utf-8", "replace").strip('"')
     return LEVELS.index(level) if level in LEVELS else len(LEVELS)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.gateway.protocol.envelope import (
+from local_mcp_gateway.gateway.protocol.jsonrpc import (
     INVALID_PARAMS,
     INVALID_REQUEST,
     decode_any,
@@ -24,12 +24,12 @@ from local_mcp_gateway.gateway.protocol.envelope import (
     mended,
     response,
 )
-from local_mcp_gateway.gateway.protocol.eras import ENVELOPE_KEYS
+from local_mcp_gateway.gateway.protocol.versions import ENVELOPE_KEYS
 
 if TYPE_CHECKING:
     import msgspec
 
-    from local_mcp_gateway.gateway.protocol.envelope import Envelope
+    from local_mcp_gateway.gateway.protocol.jsonrpc import Envelope
 
 
 class Names:

@@ -25,11 +25,11 @@ class Event:
     retry_ms: int | None = None
 
 
-class TooLarge(Exception):
+class EventTooLarge(Exception):
     """An event is larger than the limit."""
 
 
-class Parser:
+class SseParser:
     """Turn chunks of a stream into events. Lines end with LF, CR LF or CR (HTML, "9.2.6")."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -98,7 +98,7 @@ class Parser:
         self._rest.append(part)
         self._rest_bytes += len(part)
         if self._rest_bytes > self._limit:
-            raise TooLarge
+            raise EventTooLarge
 
     def _line(self, line: bytes) -> Event | None:
         if not line:
@@ -111,7 +111,7 @@ class Parser:
             self._data.append(value)
             self._data_bytes += len(value) + 1
             if self._data_bytes > self._limit:
-                raise TooLarge
+                raise EventTooLarge
         elif field == b"event":
             self._event = value
         elif field == b"id" and _CARRIED.fullmatch(value):

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from local_mcp_gateway.gateway.protocol import eras
-from local_mcp_gateway.gateway.protocol.envelope import (
+from local_mcp_gateway.gateway.protocol import versions
+from local_mcp_gateway.gateway.protocol.jsonrpc import (
     MALFORMED,
     Answer,
     decode_any,
+    edit,
     encode,
     failure,
+    member,
     success,
 )
-from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
+from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.upstreams.call import Call
-    from local_mcp_gateway.gateway.upstreams.questions import Tokens
+    from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
+    from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
+
 
 LOST_CODES: Final = (-32601, -32022)
 
@@ -29,7 +33,7 @@ LOST_CODES: Final = (-32601, -32022)
 class Identity(msgspec.Struct, omit_defaults=True):
     """What a server says of itself, in either era: the part of its handshake that is remembered."""
 
-    version: str = eras.NEWEST_HANDSHAKE
+    version: str = versions.NEWEST_HANDSHAKE
     capabilities: dict[str, msgspec.Raw] = {}
     name: str = ""
     instructions: str | None = None
@@ -80,7 +84,7 @@ class Events:
     """A line of a child's stderr."""
     remembered: Callable[[], Identity | None]
     """Returns what was found out when the server was met before."""
-    tokens: Tokens
+    tokens: ProgressTokens
     learned: Callable[[], None]
     """Something is to be remembered that its identity did not say before."""
 
@@ -115,9 +119,9 @@ CLIENT_CAPABILITIES: Final = {
 }
 INITIALIZE_PARAMS: Final = encode(
     {
-        "protocolVersion": eras.NEWEST_HANDSHAKE,
+        "protocolVersion": versions.NEWEST_HANDSHAKE,
         "capabilities": CLIENT_CAPABILITIES,
-        "clientInfo": eras.GATEWAY_INFO,
+        "clientInfo": versions.GATEWAY_INFO,
     }
 )
 
@@ -126,8 +130,10 @@ def identity_of_initialize(answer: Answer) -> Identity:
     """Read the answer to `initialize`."""
     result = _result(answer, "initialize")
     version = result.get("protocolVersion")
-    if version not in eras.HANDSHAKE:
-        raise UpstreamLost(f"the server speaks MCP {version!r}, which the gateway does not know")
+    if version not in versions.HANDSHAKE:
+        raise UpstreamDisconnected(
+            f"the server speaks MCP {version!r}, which the gateway does not know"
+        )
     return _identity(result, str(version), result.get("serverInfo"), modern=False)
 
 
@@ -135,24 +141,24 @@ def identity_of_discover(answer: Answer) -> Identity | None:
     """Read the answer to `server/discover`; None when the server shares no stateless version."""
     try:
         result = _result(answer, "server/discover")
-    except UpstreamLost:
+    except UpstreamDisconnected:
         return None
-    versions = result.get("supportedVersions")
-    if not isinstance(versions, list) or eras.NEWEST_MODERN not in versions:
+    supported = result.get("supportedVersions")
+    if not isinstance(supported, list) or versions.NEWEST_MODERN not in supported:
         return None
     meta = result.get("_meta")
-    info = meta.get(eras.SERVER_KEY) if isinstance(meta, dict) else None
-    return _identity(result, eras.NEWEST_MODERN, info, modern=True)
+    info = meta.get(versions.SERVER_KEY) if isinstance(meta, dict) else None
+    return _identity(result, versions.NEWEST_MODERN, info, modern=True)
 
 
 def _result(answer: Answer, method: str) -> dict[str, object]:
     try:
         value = decode_any(answer.body)
     except MALFORMED as error:
-        raise UpstreamLost(f"the server answered {method} with junk: {error}") from None
+        raise UpstreamDisconnected(f"the server answered {method} with junk: {error}") from None
     if answer.failed or not isinstance(value, dict):
         text = value.get("message") if isinstance(value, dict) else value
-        raise UpstreamLost(f"the server refused {method}: {text}")
+        raise UpstreamDisconnected(f"the server refused {method}: {text}")
     return value
 
 
@@ -172,3 +178,118 @@ def _identity(result: dict[str, object], version: str, info: object, *, modern: 
         modern=modern,
         release=release if isinstance(release, str) else "",
     )
+
+
+class ConnectionBase:
+    """A way to one server, until it is lost. Made on the event loop."""
+
+    def __init__(self) -> None:
+        self.identity = Identity()
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def lost(self) -> str | None:
+        """Why it ended, or None while it lasts."""
+        return self._lost.result() if self._lost.done() else None
+
+    async def wait_lost(self) -> str:
+        """Return the reason when it has ended."""
+        return await asyncio.shield(self._lost)
+
+    def lose(self, reason: str) -> None:
+        """Give it up for good; the server is met anew by the next call."""
+        if not self._lost.done():
+            self._lost.set_result(reason)
+
+    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run something beside, until `end_tasks`."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def end_tasks(self) -> None:
+        """Cancel what runs beside, and wait for it."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+SAFE: Final = frozenset(
+    {"ping", "resources/read", "prompts/get", "completion/complete", "resources/subscribe"}
+)
+"""Methods that change nothing, so that one which got lost may be sent again."""
+
+
+class Caller(Protocol):
+    """Who waits for the answer: takes what the server sends before it."""
+
+    @property
+    def capabilities(self) -> bytes:
+        """Return what the client has said that it can, as JSON."""
+
+    @property
+    def log_level(self) -> str | None:
+        """Return the least severe level of log messages that the client wants, or None."""
+
+    @property
+    def client(self) -> object:
+        """Return what is the same for all calls of one client; None for the gateway's own."""
+
+    def notified(self, method: str, params: bytes) -> None:
+        """Take a notification that belongs to this call."""
+
+    async def asked(self, method: str, params: bytes) -> Answer:
+        """Answer a request that the server makes during this call."""
+
+    @property
+    def relay(self) -> Relay | None:
+        """Return what takes an answer that is too large to be held, or None when it must be held."""
+
+
+class Call(msgspec.Struct, eq=False):
+    """A request to forward. `params` are bytes; the token is the client's own, as it wrote it."""
+
+    method: str
+    params: bytes
+    caller: Caller
+    modern: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    key: str | None = None
+    whole: bool = False
+    """Whether the answer has to be held, because something in it is rewritten."""
+    extend: Callable[[], None] = lambda: None
+    token: bytes = b""
+    identity: bytes = b""
+    """The id under which it was sent last."""
+    served_modern: bool = False
+    """Whether it was sent in the stateless era."""
+    begun: bool = False
+    """Whether a part of the answer has reached the client, so that there is no second attempt."""
+
+    async def relayed(self, large: StreamedResponse, relay: Relay) -> Answer:
+        """Hand over an answer that is not held."""
+        self.begun = True
+        return Answer(b"", relayed_bytes=await relay(large))
+
+    def prepared(self, identity: bytes) -> bytes:
+        """Return the params for a request of that id, which takes the place of the progress token."""
+        self.identity = identity
+        if b"progressToken" not in self.params:
+            return self.params
+        meta = member(self.params, "_meta")
+        self.token = member(meta, "progressToken") if meta else b""
+        if not self.token:
+            return self.params
+        return edit(self.params, {"_meta": edit(meta, {"progressToken": identity})})
+
+    def notified(self, method: str, params: bytes) -> None:
+        """Hand a notification to the caller, with the caller's own progress token in it."""
+        self.extend()
+        if method == "notifications/progress":
+            if not self.token:
+                return
+            params = edit(params, {"progressToken": self.token})
+        self.caller.notified(method, params)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from local_mcp_gateway.gateway.protocol.sse import Parser, TooLarge
-from local_mcp_gateway.gateway.upstreams.encoded import chunks_of
-from local_mcp_gateway.gateway.upstreams.http_wire import reason_of, redirection
-from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
+from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
+from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.http_transport import chunks_of, reason_of, redirection
 from local_mcp_gateway.gateway.upstreams.mux import Mux
-from local_mcp_gateway.gateway.upstreams.turn import Turn
+from local_mcp_gateway.gateway.upstreams.throttle import FairShare
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -66,7 +65,7 @@ class SseConnection(Mux):
     async def send(self, message: bytes) -> None:
         """Post one message to the endpoint that the stream has named."""
         if not self._endpoint.done():
-            raise UpstreamLost(self.lost or "it named no endpoint", unsent=True)
+            raise UpstreamDisconnected(self.lost or "it named no endpoint", unsent=True)
         headers = {"Content-Type": "application/json", **self._headers}
         try:
             async with (
@@ -76,11 +75,11 @@ class SseConnection(Mux):
                 ) as reply,
             ):
                 if reply.status >= 300:
-                    raise UpstreamLost(_refusal(reply))
+                    raise UpstreamDisconnected(_refusal(reply))
         except TimeoutError:
-            raise UpstreamLost(f"it took no message within {POST_TIMEOUT_S:g} s") from None
+            raise UpstreamDisconnected(f"it took no message within {POST_TIMEOUT_S:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamLost(reason_of(error)) from None
+            raise UpstreamDisconnected(reason_of(error)) from None
 
     async def close(self) -> None:
         """Close the stream."""
@@ -90,7 +89,7 @@ class SseConnection(Mux):
     async def _read(self) -> None:
         reason = "it closed its stream"
         headers = {"Accept": "text/event-stream", **self._headers}
-        parser, turn = Parser(self._limit), Turn()
+        parser, turn = SseParser(self._limit), FairShare()
         try:
             async with self._http.get(self._url, headers=headers, allow_redirects=False) as reply:
                 if reply.status != 200:
@@ -103,9 +102,9 @@ class SseConnection(Mux):
                         await turn.rest()
         except (aiohttp.ClientError, OSError) as error:
             reason = reason_of(error)
-        except UpstreamLost as lost:
+        except UpstreamDisconnected as lost:
             reason = lost.reason
-        except TooLarge:
+        except EventTooLarge:
             reason = f"it sent a message larger than {self._limit} bytes"
         finally:
             self.lose(reason)

@@ -11,32 +11,36 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.gateway.protocol import envelope, eras
-from local_mcp_gateway.gateway.protocol.lines import printable
-from local_mcp_gateway.gateway.upstreams.call import Call
+from local_mcp_gateway.gateway.protocol import jsonrpc, versions
+from local_mcp_gateway.gateway.protocol.line_framing import printable
 from local_mcp_gateway.gateway.upstreams.connection import (
     INITIALIZE_PARAMS,
     LOST_CODES,
     SILENT,
+    Call,
+    ConnectionBase,
     Events,
     Identity,
     identity_of_discover,
     identity_of_initialize,
 )
-from local_mcp_gateway.gateway.upstreams.large import identity_in
-from local_mcp_gateway.gateway.upstreams.live import Live
-from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
-from local_mcp_gateway.gateway.upstreams.questions import PESTERING, Questions, progress_token
-from local_mcp_gateway.gateway.upstreams.watches import TAKEN, Watches
+from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.large_responses import identity_in
+from local_mcp_gateway.gateway.upstreams.server_requests import (
+    PESTERING,
+    ServerRequests,
+    progress_token,
+)
+from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.protocol.envelope import Answer, Envelope
-    from local_mcp_gateway.gateway.protocol.lines import Ends
+    from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope
+    from local_mcp_gateway.gateway.protocol.line_framing import LineEnds
 
 RELISTEN_S: Final = 1.0
 
 
-class Mux(Live, ABC):
+class Mux(ConnectionBase, ABC):
     """The calls in flight on one stream."""
 
     def __init__(self, events: Events, max_message_bytes: int) -> None:
@@ -45,8 +49,8 @@ class Mux(Live, ABC):
         self._limit = max_message_bytes
         self._calls: dict[int, tuple[asyncio.Future[Answer], Call]] = {}
         self._next = 0
-        self._watches = Watches(self.request, events, self.start, _pause)
-        self._questions = Questions(self.start, events.tokens, self.notify)
+        self._watches = Subscriptions(self.request, events, self.start, _pause)
+        self._questions = ServerRequests(self.start, events.tokens, self.notify)
 
     @abstractmethod
     async def send(self, message: bytes) -> None:
@@ -55,7 +59,7 @@ class Mux(Live, ABC):
     async def request(self, call: Call) -> Answer:
         """Send a request under an id of our own and wait for its answer."""
         if self._lost.done():
-            raise UpstreamLost(self._lost.result(), unsent=True)
+            raise UpstreamDisconnected(self._lost.result(), unsent=True)
         if self.identity.modern and call.method in TAKEN:
             return await self._watches.take(call)
         self._next += 1
@@ -65,12 +69,12 @@ class Mux(Live, ABC):
         params = self._translated(call, call.prepared(identity))
         self._calls[number] = future, call
         try:
-            await self.send(envelope.request(identity, call.method, params))
+            await self.send(jsonrpc.request(identity, call.method, params))
             return await future
         except asyncio.CancelledError:
             if number in self._calls and not self._lost.done() and call.method != "initialize":
                 reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
-                self._start_sending(envelope.notification("notifications/cancelled", reason))
+                self._start_sending(jsonrpc.notification("notifications/cancelled", reason))
             raise
         finally:
             self._calls.pop(number, None)
@@ -79,7 +83,7 @@ class Mux(Live, ABC):
 
     async def notify(self, method: str, params: bytes) -> None:
         """Send one notification."""
-        await self.send(envelope.notification(method, params))
+        await self.send(jsonrpc.notification(method, params))
 
     async def handshake(self) -> None:
         """Say `initialize`; a server that knows only the stateless era is asked what it speaks.
@@ -88,8 +92,8 @@ class Mux(Live, ABC):
         in the middle of a call, which the gateway translates for stateless clients.
         """
         answer = await self.request(Call("initialize", INITIALIZE_PARAMS, SILENT))
-        if answer.failed and eras.error_code(answer) in LOST_CODES:
-            discover = Call("server/discover", eras.to_modern(b""), SILENT)
+        if answer.failed and versions.error_code(answer) in LOST_CODES:
+            discover = Call("server/discover", versions.to_modern(b""), SILENT)
             identity = identity_of_discover(await self.request(discover))
             if identity is not None:
                 self.be_stateless(identity)
@@ -107,14 +111,14 @@ class Mux(Live, ABC):
         if not line or line.isspace():
             return
         if not line.isascii():
-            line = envelope.readable(line)
+            line = jsonrpc.readable(line)
         try:
-            self._sort(envelope.decode_envelope(line))
-        except envelope.MALFORMED:
+            self._sort(jsonrpc.decode_envelope(line))
+        except jsonrpc.MALFORMED:
             try:
-                for message in envelope.messages_in(line):  # of a batch (2025-03-26)
+                for message in jsonrpc.messages_in(line):  # of a batch (2025-03-26)
                     self._sort(message)
-            except envelope.MALFORMED:
+            except jsonrpc.MALFORMED:
                 self._events.wrote("stdout, not JSON-RPC: " + printable(line[:200]))
 
     def _sort(self, message: Envelope) -> None:
@@ -128,13 +132,13 @@ class Mux(Live, ABC):
         else:
             self._notified(message.method, bytes(message.params))
 
-    def dropped(self, ends: Ends) -> None:
+    def dropped(self, ends: LineEnds) -> None:
         """Fail the call whose id stands in what is left of a message that was too large."""
         identity = identity_in(ends.head, ends.tail) or b""
-        waiting = self._calls.pop(envelope.number_of(identity), None)
+        waiting = self._calls.pop(jsonrpc.number_of(identity), None)
         if waiting is not None and not waiting[0].done():
             text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
-            waiting[0].set_result(envelope.failure(envelope.INTERNAL_ERROR, text))
+            waiting[0].set_result(jsonrpc.failure(jsonrpc.INTERNAL_ERROR, text))
         self._events.wrote(f"stdout: a message larger than {self._limit} bytes was dropped")
 
     def lose(self, reason: str) -> None:
@@ -142,26 +146,26 @@ class Mux(Live, ABC):
         super().lose(reason)
         for future, _ in self._calls.values():
             if not future.done():
-                future.set_exception(UpstreamLost(reason))
+                future.set_exception(UpstreamDisconnected(reason))
 
     def _translated(self, call: Call, params: bytes) -> bytes:
         if self.identity.modern == call.modern:
             return params
         if self.identity.modern:
-            return eras.to_modern(params, call.caller.capabilities, call.caller.log_level)
-        return eras.to_handshake(params)
+            return versions.to_modern(params, call.caller.capabilities, call.caller.log_level)
+        return versions.to_handshake(params)
 
     def _answered(self, message: Envelope) -> None:
-        waiting = self._calls.pop(envelope.number_of(message.id), None)
+        waiting = self._calls.pop(jsonrpc.number_of(message.id), None)
         if waiting is None or waiting[0].done():
             return
-        waiting[0].set_result(envelope.answer_in(message))
+        waiting[0].set_result(jsonrpc.answer_in(message))
 
     def _notified(self, method: str, params: bytes) -> None:
         if method == "notifications/cancelled":
             self._questions.called_off(params)
         elif method == "notifications/progress":
-            if waiting := self._calls.get(envelope.number_of(progress_token(params))):
+            if waiting := self._calls.get(jsonrpc.number_of(progress_token(params))):
                 waiting[1].notified(method, params)
         elif self.identity.modern and (waiting := self._calls.get(subscription(params))):
             waiting[1].notified(method, params)
@@ -183,13 +187,13 @@ class Mux(Live, ABC):
         """
         callers = self._callers()
         if method == "ping":
-            return envelope.success({})
+            return jsonrpc.success({})
         if not callers:
             return await self._events.asked(method, params)
         if all(call.caller.client is callers[-1].caller.client for call in callers):
             return await callers[-1].caller.asked(method, params)
         text = f"Calls of several clients run, and {method} does not say which it is for"
-        return envelope.failure(envelope.METHOD_NOT_FOUND, text)
+        return jsonrpc.failure(jsonrpc.METHOD_NOT_FOUND, text)
 
     def _callers(self) -> list[Call]:
         """Return the calls that a client waits for, oldest first."""
@@ -199,7 +203,7 @@ class Mux(Live, ABC):
         self.start(self._send_if_alive(message))
 
     async def _send_if_alive(self, message: bytes) -> None:
-        with suppress(UpstreamLost):
+        with suppress(UpstreamDisconnected):
             if not self._lost.done():
                 await self.send(message)
 
@@ -208,8 +212,8 @@ def subscription(params: bytes) -> int:
     """Return the id of the `subscriptions/listen` that a notification belongs to, or 0."""
     if b"/subscriptionId" not in params:
         return 0
-    meta = envelope.member(params, "_meta")
-    return envelope.number_of(envelope.member(meta, eras.SUBSCRIPTION_KEY))
+    meta = jsonrpc.member(params, "_meta")
+    return jsonrpc.number_of(jsonrpc.member(meta, versions.SUBSCRIPTION_KEY))
 
 
 async def _pause() -> None:

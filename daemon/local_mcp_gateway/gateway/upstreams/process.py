@@ -10,17 +10,18 @@ import asyncio
 import os
 import resource
 import signal
-from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
+from asyncio.subprocess import DEVNULL, PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
-from local_mcp_gateway.gateway.upstreams.turn import Turn
+from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.throttle import FairShare
 
 if TYPE_CHECKING:
     from local_mcp_gateway.store.model import ServerDefinition
+
 
 INHERITED: Final = (
     "HOME",
@@ -76,7 +77,7 @@ class _Outputs(SubprocessStreamProtocol):
 
     def _takes_all(self, fd: int, steps: Iterator[None]) -> bool:
         """Do what one turn has time for, and go on later if that is not all."""
-        turn = Turn()
+        turn = FairShare()
         for _ in steps:
             if rest_s := turn.rest_s():
                 asyncio.get_running_loop().call_later(rest_s, self._go_on, fd, steps)
@@ -150,9 +151,9 @@ async def spawn(
         return Child(transport, protocol, loop)
     except FileNotFoundError as error:
         missing = definition.cwd if error.filename == definition.cwd else definition.command
-        raise UpstreamLost(f"{missing!r} does not exist", unsent=True) from None
+        raise UpstreamDisconnected(f"{missing!r} does not exist", unsent=True) from None
     except OSError as error:
-        raise UpstreamLost(
+        raise UpstreamDisconnected(
             f"{definition.command!r} cannot be started: {error.strerror}", unsent=True
         ) from None
 
@@ -187,3 +188,64 @@ async def _gone(process: Child, patience_s: float) -> bool:
 def _signal(group: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
+
+
+SCRIPT: Final = """
+groups=" "
+while read -r what group; do
+  case $what in
+    +) groups="$groups$group " ;;
+    -) case $groups in *" $group "*) groups="${groups%% $group *} ${groups#* $group }" ;; esac ;;
+  esac
+done
+for group in $groups; do kill -s TERM -- "-$group" 2>/dev/null; done
+[ "${groups## }" ] && sleep 2
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
+"""
+
+
+class OrphanReaper:
+    """The shell, started with the first child, and anew with the next one if somebody ended it.
+
+    `close` it when all children are gone.
+    """
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+        self._groups: set[int] = set()
+        self._starting = asyncio.Lock()
+
+    async def watch(self, group: int) -> None:
+        """Name a process group that must not outlive this process."""
+        async with self._starting:
+            if self._process is None or self._process.returncode is not None:
+                self._process = await asyncio.create_subprocess_exec(
+                    "/bin/sh",
+                    "-c",
+                    SCRIPT,
+                    stdin=PIPE,
+                    stdout=DEVNULL,
+                    stderr=DEVNULL,
+                    start_new_session=True,
+                )
+                for known in self._groups:
+                    self._tell(f"+ {known}\n")
+        self._groups.add(group)
+        self._tell(f"+ {group}\n")
+
+    def forget(self, group: int) -> None:
+        """Take a process group back: it has ended."""
+        self._groups.discard(group)
+        self._tell(f"- {group}\n")
+
+    def _tell(self, line: str) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(ConnectionError, RuntimeError):
+                self._process.stdin.write(line.encode())
+
+    async def close(self) -> None:
+        """End the shell; it finds nothing to do."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            await self._process.wait()
+            self._process = None

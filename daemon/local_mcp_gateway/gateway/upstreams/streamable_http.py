@@ -15,28 +15,32 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from local_mcp_gateway.gateway.protocol import envelope, eras
-from local_mcp_gateway.gateway.protocol.sse import Parser, TooLarge
-from local_mcp_gateway.gateway.upstreams.call import Call
+from local_mcp_gateway.gateway.protocol import jsonrpc, versions
+from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
+from local_mcp_gateway.gateway.upstreams.backoff import ReconnectBackoff
 from local_mcp_gateway.gateway.upstreams.connection import (
     INITIALIZE_PARAMS,
     SILENT,
+    Call,
+    ConnectionBase,
     Events,
     identity_of_discover,
     identity_of_initialize,
     pong,
 )
-from local_mcp_gateway.gateway.upstreams.encoded import chunks_of
-from local_mcp_gateway.gateway.upstreams.http_wire import STREAM, HttpWire, reason_of
-from local_mcp_gateway.gateway.upstreams.live import Live
-from local_mcp_gateway.gateway.upstreams.lost import SessionLost, UpstreamLost
-from local_mcp_gateway.gateway.upstreams.pace import Pace
-from local_mcp_gateway.gateway.upstreams.questions import PESTERING, Questions
-from local_mcp_gateway.gateway.upstreams.turn import Turn
-from local_mcp_gateway.gateway.upstreams.watches import TAKEN, Watches
+from local_mcp_gateway.gateway.upstreams.errors import SessionExpired, UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.http_transport import (
+    STREAM,
+    HttpTransport,
+    chunks_of,
+    reason_of,
+)
+from local_mcp_gateway.gateway.upstreams.server_requests import PESTERING, ServerRequests
+from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
+from local_mcp_gateway.gateway.upstreams.throttle import FairShare
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.protocol.envelope import Answer, Envelope
+    from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope
     from local_mcp_gateway.store.model import ServerDefinition
 
 ACCEPT: Final = "application/json, text/event-stream"
@@ -45,7 +49,7 @@ POST_ONLY_S: Final = 30.0
 """How long a server may take to accept what nobody answers."""
 
 
-class HttpConnection(Live):
+class HttpConnection(ConnectionBase):
     """A server that has answered its first request; `await HttpConnection.open(…)`."""
 
     def __init__(
@@ -60,16 +64,16 @@ class HttpConnection(Live):
         self._url = definition.url
         self._configured = dict(definition.headers)
         self._http = http
-        self._wire = HttpWire(self._url, http, max_message_bytes, self.lose, self._arrived)
+        self._wire = HttpTransport(self._url, http, max_message_bytes, self.lose, self._arrived)
         self._events = events
         self._limit = max_message_bytes
         self._session: dict[str, str] | None = None
         self._handshaking = asyncio.Lock()
         self._stateless_only = False
         self._next = 0
-        self._watches = Watches(self._post_modern, events, self.start, self._check)
-        self._questions = Questions(self.start, events.tokens, self.notify)
-        self._modern_headers = self._headers({"MCP-Protocol-Version": eras.NEWEST_MODERN})
+        self._watches = Subscriptions(self._post_modern, events, self.start, self._check)
+        self._questions = ServerRequests(self.start, events.tokens, self.notify)
+        self._modern_headers = self._headers({"MCP-Protocol-Version": versions.NEWEST_MODERN})
 
     @classmethod
     async def open(
@@ -83,7 +87,7 @@ class HttpConnection(Live):
         """Find out which era the server speaks; the stateless one is asked for first."""
         connection = cls(definition, http, events, max_message_bytes)
         try:
-            discover = Call("server/discover", eras.to_modern(b""), SILENT, modern=True)
+            discover = Call("server/discover", versions.to_modern(b""), SILENT, modern=True)
             identity = identity_of_discover(await connection._post_modern(discover))
             if identity is None:
                 await connection._handshake()
@@ -98,7 +102,7 @@ class HttpConnection(Live):
     async def request(self, call: Call) -> Answer:
         """Forward one request, in the era of its client where the server speaks both."""
         if self._lost.done():
-            raise UpstreamLost(self._lost.result(), unsent=True)
+            raise UpstreamDisconnected(self._lost.result(), unsent=True)
         silent = call.modern or call.caller is SILENT
         if self.identity.modern and (silent or not await self._speaks_handshake()):
             if call.method in TAKEN:
@@ -106,14 +110,14 @@ class HttpConnection(Live):
             return await self._post_modern(call)
         try:
             return await self._post_session(call)
-        except SessionLost:
+        except SessionExpired:
             await self._handshake()
             return await self._post_session(call)
 
     async def notify(self, method: str, params: bytes) -> None:
         """Send one notification in our session; a stateless server takes none."""
         if self._session is not None:
-            await self._post_only(envelope.notification(method, params))
+            await self._post_only(jsonrpc.notification(method, params))
 
     async def close(self) -> None:
         """End our session at the server, as far as it answers, and the tasks that listen."""
@@ -134,12 +138,12 @@ class HttpConnection(Live):
         params = call.prepared(identity)
         call.served_modern = True
         if not call.modern:
-            params = eras.to_modern(params, call.caller.capabilities, call.caller.log_level)
-        method = eras.encode_header(call.method)
+            params = versions.to_modern(params, call.caller.capabilities, call.caller.log_level)
+        method = versions.encode_header(call.method)
         headers = {**self._modern_headers, "Mcp-Method": method, **dict(call.headers)}
         if call.key is not None:
-            headers["Mcp-Name"] = eras.encode_header(call.key)
-        body = envelope.request(identity, call.method, params)
+            headers["Mcp-Name"] = versions.encode_header(call.key)
+        body = jsonrpc.request(identity, call.method, params)
         async with self._wire.posting(body, headers) as reply:
             return await self._wire.answer_of(reply, call)
 
@@ -149,7 +153,7 @@ class HttpConnection(Live):
         if self._session is None and not self._stateless_only:
             try:
                 await self._handshake()
-            except UpstreamLost:
+            except UpstreamDisconnected:
                 self._stateless_only = True
         return self._session is not None
 
@@ -159,7 +163,7 @@ class HttpConnection(Live):
                 return
             hello = Call("initialize", INITIALIZE_PARAMS, SILENT)
             params = hello.prepared(b'"hello"')
-            body = envelope.request(hello.identity, hello.method, params)
+            body = jsonrpc.request(hello.identity, hello.method, params)
             headers = self._headers({})
             async with self._wire.posting(body, headers) as reply:
                 answer = await self._wire.answer_of(reply, hello)
@@ -170,7 +174,7 @@ class HttpConnection(Live):
             self._session = headers
             if not self.identity.modern:
                 self.identity = identity
-            await self._post_only(envelope.notification("notifications/initialized"))
+            await self._post_only(jsonrpc.notification("notifications/initialized"))
             self.start(self._get_stream(headers))
 
     async def _post_session(self, call: Call) -> Answer:
@@ -182,21 +186,21 @@ class HttpConnection(Live):
         params = call.prepared(identity)
         call.served_modern = False
         if call.modern:
-            params = eras.to_handshake(params)
+            params = versions.to_handshake(params)
         try:
-            body = envelope.request(identity, call.method, params)
+            body = jsonrpc.request(identity, call.method, params)
             session = self._session
             headers = {**session, **dict(call.headers)} if call.headers else session
             async with self._wire.posting(body, headers) as reply:
                 return await self._wire.answer_of(reply, call, session)
-        except SessionLost:
+        except SessionExpired:
             if self._session is session:  # or another call has made a new one
                 self._session = None
                 self._events.wrote("the session was lost and is made again")
             raise
         except asyncio.CancelledError:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
-            self.start(self._post_only(envelope.notification("notifications/cancelled", reason)))
+            self.start(self._post_only(jsonrpc.notification("notifications/cancelled", reason)))
             raise
         finally:
             if self._questions:
@@ -204,7 +208,7 @@ class HttpConnection(Live):
 
     async def _post_only(self, message: bytes) -> None:
         """Post what nobody answers; a server that does not take it is found out by the next call."""
-        with suppress(UpstreamLost, TimeoutError):
+        with suppress(UpstreamDisconnected, TimeoutError):
             async with (
                 asyncio.timeout(POST_ONLY_S),
                 self._wire.posting(message, self._session or {}),
@@ -217,7 +221,7 @@ class HttpConnection(Live):
         A server may end it at any time, and say when to come back.
         """
         last: str | None = None
-        pace = Pace()
+        pace = ReconnectBackoff()
         while self._session is headers and not self._lost.done():
             asked = {**headers, "Accept": STREAM}
             if last is not None:
@@ -226,7 +230,7 @@ class HttpConnection(Live):
                 async with self._http.get(self._url, headers=asked, allow_redirects=False) as reply:
                     if reply.status != 200 or not reply.content_type.startswith(STREAM):
                         return
-                    parser, turn = Parser(self._limit), Turn()
+                    parser, turn = SseParser(self._limit), FairShare()
                     async for chunk in chunks_of(reply):
                         turn.begin()
                         for event in parser.feed(chunk):
@@ -234,7 +238,7 @@ class HttpConnection(Live):
                             pace.heard(event.retry_ms)
                             self._streamed(event.data)
                             await turn.rest()
-            except (aiohttp.ClientError, OSError, TooLarge, UpstreamLost):
+            except (aiohttp.ClientError, OSError, EventTooLarge, UpstreamDisconnected):
                 await self._check()
             await asyncio.sleep(pace.pause_s())
 
@@ -251,8 +255,8 @@ class HttpConnection(Live):
             self.lose(reason_of(error))
 
     def _streamed(self, data: bytes) -> None:
-        with suppress(*envelope.MALFORMED):
-            for message in envelope.messages_in(envelope.readable(data)):
+        with suppress(*jsonrpc.MALFORMED):
+            for message in jsonrpc.messages_in(jsonrpc.readable(data)):
                 self._arrived(message, None)
 
     # --- both -----------------------------------------------------------------------------------

@@ -19,20 +19,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.gateway.alarms import Alarms, Deadline
-from local_mcp_gateway.gateway.catalog.shelf import Shelf
-from local_mcp_gateway.gateway.protocol import envelope
-from local_mcp_gateway.gateway.upstreams.call import SAFE, Call
-from local_mcp_gateway.gateway.upstreams.connection import SILENT, Events
-from local_mcp_gateway.gateway.upstreams.keeper import Keeper
-from local_mcp_gateway.gateway.upstreams.lost import UpstreamLost
-from local_mcp_gateway.gateway.upstreams.waiting import State, Waiters, backoff_s, moment_in
+from local_mcp_gateway.gateway.catalog.server_catalog import ServerCatalog
+from local_mcp_gateway.gateway.protocol import jsonrpc
+from local_mcp_gateway.gateway.timers import Deadline, TimerWheel
+from local_mcp_gateway.gateway.upstreams.backoff import (
+    ConnectionWaiters,
+    UpstreamState,
+    backoff_s,
+    moment_in,
+)
+from local_mcp_gateway.gateway.upstreams.catalog_sync import CatalogSync
+from local_mcp_gateway.gateway.upstreams.connection import SAFE, SILENT, Call, Events
+from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 from local_mcp_gateway.store.model import CatalogKind, ServerKind
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.catalog.shelf import Lists
+    from local_mcp_gateway.gateway.catalog.server_catalog import Lists
     from local_mcp_gateway.gateway.options import GatewayOptions
-    from local_mcp_gateway.gateway.protocol.envelope import Answer
+    from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
     from local_mcp_gateway.gateway.upstreams.connection import Connection, Identity
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.store.model import ServerDefinition
@@ -73,9 +77,9 @@ class Upstream:
     ) -> None:
         self.definition = definition
         self.identity: Identity | None = None
-        self.shelf = Shelf(hold=options.hold_altered_tools, hold_new=options.hold_new_tools)
-        self.keeper = Keeper(self.name, self.shelf, self._listed, options, emit)
-        self.state = State.IDLE
+        self.shelf = ServerCatalog(hold=options.hold_altered_tools, hold_new=options.hold_new_tools)
+        self.keeper = CatalogSync(self.name, self.shelf, self._listed, options, emit)
+        self.state = UpstreamState.IDLE
         self.reason: str | None = None
         self.retry_at: str | None = None
         self.wrote: deque[str] = deque(maxlen=KEPT_LINES)
@@ -86,8 +90,8 @@ class Upstream:
         self._events = hooks.events(self)
         self._connection: Connection | None = None
         self._wanted = asyncio.Event()
-        self._waiters = Waiters()
-        self._alarms = Alarms(min(1.0, options.call_timeout_s / 10))
+        self._waiters = ConnectionWaiters()
+        self._alarms = TimerWheel(min(1.0, options.call_timeout_s / 10))
         self._in_flight = 0
         self._telling = 0
         self._last_used = time.monotonic()
@@ -123,7 +127,7 @@ class Upstream:
 
     def want(self) -> None:
         """Ask for a connection, without waiting for it."""
-        if self._connection is None and self.state is not State.FAILED:
+        if self._connection is None and self.state is not UpstreamState.FAILED:
             self._wanted.set()
 
     async def known(self) -> None:
@@ -155,7 +159,7 @@ class Upstream:
                     with Deadline(self._alarms, self._options.call_timeout_s) as deadline:
                         call.extend = deadline.extend
                         return await connection.request(call)
-                except UpstreamLost as lost:
+                except UpstreamDisconnected as lost:
                     repeatable = lost.unsent or call.method in SAFE
                     if attempts == 2 or call.begun or not repeatable:
                         return self._unavailable(lost.reason)
@@ -164,7 +168,7 @@ class Upstream:
             text = (
                 f"The server {self.name!r} did not answer within {self._options.call_timeout_s:g} s"
             )
-            return envelope.failure(envelope.UPSTREAM_UNAVAILABLE, text, {"server": self.name})
+            return jsonrpc.failure(jsonrpc.UPSTREAM_UNAVAILABLE, text, {"server": self.name})
         finally:
             self._in_flight -= 1
             self._last_used = time.monotonic()
@@ -181,7 +185,7 @@ class Upstream:
                 await connection.request(Call("ping", b"", SILENT))
         except TimeoutError:
             connection.lose(f"it does not answer, nor to a ping within {patience_s:g} s")
-        except UpstreamLost:
+        except UpstreamDisconnected:
             pass
         finally:
             self._checking = None
@@ -192,7 +196,7 @@ class Upstream:
             return
         self._telling += 1
         try:
-            with suppress(UpstreamLost):
+            with suppress(UpstreamDisconnected):
                 await self._connection.notify(method, params)
         finally:
             self._telling -= 1
@@ -207,21 +211,21 @@ class Upstream:
             began = time.monotonic()
             reason = await self._one_connection()
             if reason is None:
-                self.state, self.reason = State.IDLE, None
+                self.state, self.reason = UpstreamState.IDLE, None
                 failures = 0
                 continue
             lived_s = time.monotonic() - began
-            failures = 1 if self.state is State.READY and lived_s > 10 else failures + 1
+            failures = 1 if self.state is UpstreamState.READY and lived_s > 10 else failures + 1
             await self._pause(reason, failures, began)
 
     async def _one_connection(self) -> str | None:
         """Connect and stay until the connection is lost. Return why, or None after an idle stop."""
-        self.state, self.retry_at = State.CONNECTING, None
+        self.state, self.retry_at = UpstreamState.CONNECTING, None
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
                 connection = await self._open(self.definition, self._events)
-        except UpstreamLost as lost:
+        except UpstreamDisconnected as lost:
             return lost.reason
         except TimeoutError:
             return f"it did not answer within {self._options.connect_timeout_s:g} s"
@@ -239,7 +243,7 @@ class Upstream:
             self._emit("upstream.stopped", server=self.name)
 
     def _came_up(self, connection: Connection, began: float) -> None:
-        self.state, self.reason, self.retry_at = State.READY, None, None
+        self.state, self.reason, self.retry_at = UpstreamState.READY, None, None
         before, self.identity = self.identity, connection.identity
         if before is not None and before != self.identity:
             self.learned()
@@ -275,10 +279,10 @@ class Upstream:
         Calls that waited for an attempt that failed fail with it. Those that came while a lost
         connection was being cleared away wait for the next one.
         """
-        if self.state is State.CONNECTING:
+        if self.state is UpstreamState.CONNECTING:
             self._waiters.reject(reason)
         pause_s = backoff_s(failures, self._options.backoff_max_s)
-        self.state, self.reason, self.retry_at = State.FAILED, reason, moment_in(pause_s)
+        self.state, self.reason, self.retry_at = UpstreamState.FAILED, reason, moment_in(pause_s)
         # Nobody waits for the lists of a server that is down: they come when it does.
         self.keeper.known.set()
         self._emit("upstream.lost", server=self.name, reason=reason, retry_s=round(pause_s, 2))
@@ -297,4 +301,4 @@ class Upstream:
     def _unavailable(self, reason: str) -> Answer:
         text = f"The server {self.name!r} is not available: {reason}"
         data = {"server": self.name, "retry_at": self.retry_at}
-        return envelope.failure(envelope.UPSTREAM_UNAVAILABLE, text, data)
+        return jsonrpc.failure(jsonrpc.UPSTREAM_UNAVAILABLE, text, data)

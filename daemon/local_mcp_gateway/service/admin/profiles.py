@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.store import memory, queries
+from local_mcp_gateway.store import cache, queries
 from local_mcp_gateway.store.model import (
     CatalogKind,
     Member,
@@ -119,10 +119,10 @@ def profile_as_json(profile: ProfileDefinition) -> dict[str, object]:
 
 async def _require_tool(database: ConnectionPool, server: str, tool: str) -> None:
     """Refuse a tool that the server is known not to have; one that was never seen is believed."""
-    from local_mcp_gateway.gateway.catalog.union import remembered
+    from local_mcp_gateway.gateway.catalog.merge import remembered
 
     stored = await queries.get_server(database, server)
-    body = await memory.get_catalog(database, stored.id, CatalogKind.TOOLS)
+    body = await cache.get_catalog(database, stored.id, CatalogKind.TOOLS)
     names = [item.key for item in remembered(CatalogKind.TOOLS, body)]
     if names and tool not in names:
         near = get_close_matches(tool, names, n=1)
@@ -136,13 +136,13 @@ async def _require_free(
     database: ConnectionPool, profile: ProfileDefinition, name: str, server: str, tool: str
 ) -> None:
     """Refuse a name under which clients see another tool of the profile, as far as they are known."""
-    from local_mcp_gateway.gateway.catalog.union import Route, remembered, routes_of
+    from local_mcp_gateway.gateway.catalog.merge import Route, remembered, routes_of
 
     kind = CatalogKind.TOOLS
     servers = {stored.id: stored.name for stored in await queries.list_servers(database)}
     known = {
         servers[entry.server_id]: {kind: remembered(kind, entry.body)}
-        for entry in await memory.load_catalogs(database)
+        for entry in await cache.load_catalogs(database)
         if entry.kind is kind and entry.server_id in servers
     }
     shown = routes_of(profile, known)[kind].get(name)

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import msgspec
 
 from local_mcp_gateway.errors import ConfigProblem, DiskProblem, Exit, GatewayError, UsageProblem
-from local_mcp_gateway.gateway.faces.visit import TooLarge, Visit
+from local_mcp_gateway.gateway.http.request import BodyTooLarge, HttpRequest
 from local_mcp_gateway.service.secrets import private_file
 from local_mcp_gateway.service.secrets.private_file import Unusable
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from local_mcp_gateway.gateway.faces.application import Application
-    from local_mcp_gateway.gateway.faces.visit import Receive, Scope, Send
+    from local_mcp_gateway.gateway.http.app import Application
+    from local_mcp_gateway.gateway.http.request import Receive, Scope, Send
 
     Answer = Callable[[str, dict[str, Any]], Awaitable[object]]
 
@@ -153,7 +153,7 @@ def with_rest(app: Application, token: str, answer: Answer) -> Application:
         return (serve_ours if ours else app)(scope, receive, send)
 
     async def serve_ours(scope: Scope, receive: Receive, send: Send) -> None:
-        visit = Visit.of(scope, receive, send)
+        visit = HttpRequest.of(scope, receive, send)
         visit.extra = []  # no page of a browser is let in
         if not _may_enter(visit.headers.get("authorization", ""), token):
             refused = UsageProblem(
@@ -171,7 +171,7 @@ def with_rest(app: Application, token: str, answer: Answer) -> Application:
     return serve
 
 
-async def _answered(visit: Visit, answer: Answer) -> tuple[int, object]:
+async def _answered(visit: HttpRequest, answer: Answer) -> tuple[int, object]:
     parts = [unquote(part) for part in visit.path.removeprefix("/api/").split("/")]
     place, named = parts[0], parts[1:]
     for (method, pattern), (verb, body, names) in ROUTES.items():
@@ -196,10 +196,10 @@ async def _is_there(answer: Answer, place: str, name: str) -> bool:
     return any(item["name"] == name for item in known)
 
 
-async def _read(visit: Visit, body: type[_Body]) -> dict[str, Any]:
+async def _read(visit: HttpRequest, body: type[_Body]) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(await visit.body(MOST_BYTES), type=body)
-    except TooLarge:
+    except BodyTooLarge:
         raise UsageProblem("The request is too large.", hint="Send less than 4 MiB.") from None
     except msgspec.DecodeError as error:
         raise UsageProblem(
@@ -209,5 +209,5 @@ async def _read(visit: Visit, body: type[_Body]) -> dict[str, Any]:
     return arguments
 
 
-async def _reply(visit: Visit, status: int, value: object) -> None:
+async def _reply(visit: HttpRequest, status: int, value: object) -> None:
     await visit.reply(status, json.dumps(value, ensure_ascii=False).encode())

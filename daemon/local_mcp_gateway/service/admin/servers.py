@@ -7,6 +7,8 @@ asks for them by name.
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +16,157 @@ import anyio.to_thread
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.log.redact import HIDDEN
-from local_mcp_gateway.service.admin.approving import altered_tools
-from local_mcp_gateway.service.admin.mcp_servers import definitions_in
 from local_mcp_gateway.service.secrets.sealing import seal_new, seal_values
-from local_mcp_gateway.store import queries
-from local_mcp_gateway.store.model import Member, ProfileDefinition, ServerDefinition, ServerKind
+from local_mcp_gateway.store import cache, queries
+from local_mcp_gateway.store.model import (
+    CatalogKind,
+    Member,
+    ProfileDefinition,
+    ServerDefinition,
+    ServerKind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from local_mcp_gateway.database.pool import ConnectionPool
-    from local_mcp_gateway.service.secrets.vault import Vault
+    from local_mcp_gateway.service.secrets.keyring import Keyring
 
 
-async def add_server(database: ConnectionPool, arguments: dict[str, Any], vault: Vault) -> object:
+async def altered_tools(database: ConnectionPool, server_id: str) -> list[dict[str, Any]]:
+    """Return each tool of a server that differs from what was approved: before (null: new) and after."""
+    return [
+        {"tool": name, "approved": _read(before), "offered": json.loads(after)}
+        for name, (before, after) in (await _altered(database, server_id)).items()
+    ]
+
+
+def _read(approved: str | None) -> Any:
+    with suppress(ValueError):  # somebody has edited it: then nothing is known
+        return json.loads(approved or "null")
+    return None
+
+
+async def approve_tools(database: ConnectionPool, arguments: dict[str, Any]) -> object:
+    """Approve tools as they are offered now: the given ones, or all.
+
+    `tools` maps a name to what the person has looked at: a tool that changed once more since then is
+    refused, and so is one that is not altered.
+    """
+    name = arguments["name"]
+    server = await queries.get_server(database, name)
+    altered = await _altered(database, server.id)
+    seen: dict[str, Any] = arguments["tools"]
+    for tool, looked_at in seen.items():
+        if tool not in altered:
+            raise UsageProblem(
+                f"The tool {tool!r} of server {name!r} is not waiting for an approval.",
+                hint=f"See `server show {name}`.",
+            )
+        if json.loads(altered[tool][1]) != looked_at:
+            raise UsageProblem(
+                f"The tool {tool!r} of server {name!r} has changed once more.",
+                hint=f"Look at it again: `server approve {name} {tool}`.",
+            )
+    approved = [(server.id, tool, altered[tool][1]) for tool in seen]
+    await cache.save_catalogs(database, (), approved)
+    return {"approved": list(seen)}
+
+
+async def _altered(database: ConnectionPool, server_id: str) -> dict[str, tuple[str | None, str]]:
+    from local_mcp_gateway.gateway.catalog.merge import remembered
+    from local_mcp_gateway.gateway.catalog.server_catalog import differs
+
+    approved = (await cache.load_approved(database)).get(server_id, {})
+    offered = await cache.get_catalog(database, server_id, CatalogKind.TOOLS)
+    return {
+        item.key: (approved.get(item.key), item.raw.decode())
+        for item in remembered(CatalogKind.TOOLS, offered)
+        if item.key not in approved or differs(approved[item.key].encode(), item.raw)
+    }
+
+
+_KINDS = {
+    "stdio": ServerKind.STDIO,
+    "http": ServerKind.HTTP,
+    "streamable-http": ServerKind.HTTP,
+    "streamableHttp": ServerKind.HTTP,
+    "sse": ServerKind.SSE,
+}
+
+
+def definitions_in(document: object) -> tuple[ServerDefinition, ...]:
+    """Return the servers of a document; raises UsageProblem that names the one that is wrong.
+
+    The list is found under `mcpServers` (Claude, Cursor), `servers` (VS Code) or `mcp.servers`.
+    """
+    servers = _find(document)
+    return tuple(_definition(name, entry) for name, entry in servers.items())
+
+
+def _find(document: object) -> dict[str, Any]:
+    if isinstance(document, dict):
+        nested = document.get("mcp")
+        for holder in (document, nested if isinstance(nested, dict) else {}):
+            for key in ("mcpServers", "servers"):
+                if isinstance(holder.get(key), dict):
+                    return dict(holder[key])
+    raise UsageProblem(
+        "The file holds no list of MCP servers.",
+        hint='It has to look like {"mcpServers": {"name": {"command": "…", "args": []}}}.',
+    )
+
+
+def _definition(name: str, entry: object) -> ServerDefinition:
+    if not isinstance(entry, dict):
+        raise UsageProblem(f"The server {name!r} in the file is not an object.")
+    url = entry.get("url") or entry.get("serverUrl") or entry.get("httpUrl")
+    declared = entry.get("type") or entry.get("transport") or ("http" if url else "stdio")
+    if declared not in _KINDS:
+        known = ", ".join(sorted(_KINDS))
+        raise UsageProblem(
+            f"The server {name!r} has the type {declared!r}.", hint=f"Known are {known}."
+        )
+    kind = _KINDS[declared]
+    local = kind is ServerKind.STDIO
+    return ServerDefinition(
+        name=name,
+        kind=kind,
+        command=_text(name, entry, "command") if local else None,
+        args=_list(name, entry, "args") if local else (),
+        env=_texts(name, entry, "env") if local else {},
+        cwd=_text(name, entry, "cwd") if local else None,
+        url=None if local else str(url),
+        headers={} if local else _texts(name, entry, "headers"),
+        active=not entry.get("disabled", False),
+    )
+
+
+def _text(name: str, entry: dict[str, Any], key: str) -> str | None:
+    value = entry.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UsageProblem(f"The server {name!r} has a {key} that is not text.")
+    return value
+
+
+def _list(name: str, entry: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = entry.get(key) or []
+    if not isinstance(value, list):
+        raise UsageProblem(
+            f"The server {name!r} has {key} that are not a list.",
+            hint=f'Write each one by itself: "{key}": ["-y", "thing"].',
+        )
+    return tuple(str(item) for item in value)
+
+
+def _texts(name: str, entry: dict[str, Any], key: str) -> dict[str, str]:
+    value = entry.get(key) or {}
+    if not isinstance(value, dict):
+        raise UsageProblem(f"The server {name!r} has {key} that is not an object.")
+    return {str(item): str(text) for item, text in value.items()}
+
+
+async def add_server(database: ConnectionPool, arguments: dict[str, Any], vault: Keyring) -> object:
     """Store a server, and put it last into a profile (which is made if it is not there)."""
     profile = arguments.pop("profile", None)
     (server,) = await seal_new(database, vault, [server_from(arguments)])
@@ -56,7 +195,9 @@ async def list_servers(database: ConnectionPool, arguments: dict[str, Any]) -> o
     ]
 
 
-async def show_server(database: ConnectionPool, arguments: dict[str, Any], vault: Vault) -> object:
+async def show_server(
+    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring
+) -> object:
     """Return one server."""
     server = await queries.get_server(database, arguments["name"])
     if secrets := bool(arguments.get("secrets")):
@@ -65,7 +206,9 @@ async def show_server(database: ConnectionPool, arguments: dict[str, Any], vault
     return {**shown, "altered": await altered_tools(database, server.id)}
 
 
-async def edit_server(database: ConnectionPool, arguments: dict[str, Any], vault: Vault) -> object:
+async def edit_server(
+    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring
+) -> object:
     """Change what is given; `env` and `headers` are merged, a null value takes one out."""
     name = arguments.pop("name")
     old = await queries.get_server(database, name)
@@ -81,7 +224,7 @@ async def remove_server(database: ConnectionPool, arguments: dict[str, Any]) -> 
 
 
 async def import_servers(
-    database: ConnectionPool, arguments: dict[str, Any], vault: Vault
+    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring
 ) -> object:
     """Store every server of an `mcpServers` document that is not there yet; name what was left out."""
     found = definitions_in(arguments["document"])

@@ -11,6 +11,7 @@ next save is waited for.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -22,17 +23,71 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from local_mcp_gateway.errors import Exit
-from local_mcp_gateway.service.dev.schema_change import SCHEMA_MODULE, tell_plan
-from local_mcp_gateway.service.watching import Watched, changes_blocking
+from local_mcp_gateway.service.file_watcher import WatchSpec, changes_blocking
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
     from local_mcp_gateway.log import Emit
+
+
+SCHEMA_MODULE = Path(__file__).parents[2] / "store" / "tables.py"
+_TIMEOUT_S = 120
+
+
+def tell_plan(options: Sequence[str], *, auto_generate: bool, emit: Emit) -> None:
+    """Report what is missing, or write it; `options` are the global ones of this run. Blocks.
+
+    A migration that is written here is a saved file like any other: the worker applies it.
+    """
+    checked = _generate(options, "--check")
+    missing = checked.get("missing", [])
+    if "error" in checked:
+        emit("schema.refused", **_told(checked["error"]))
+    elif missing and auto_generate:
+        written = _generate(options)
+        if "error" in written:
+            emit("schema.refused", **_told(written["error"]))
+        else:
+            emit("schema.generated", tag=written["tag"], missing=missing)
+    elif missing:
+        emit("schema.planned", missing=missing, hint="Write it with `db generate`.")
+
+
+def _generate(options: Sequence[str], *more: str) -> dict[str, Any]:
+    command = [
+        sys.executable,
+        "-m",
+        "local_mcp_gateway",
+        *options,
+        "db",
+        "generate",
+        "--json",
+        *more,
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TIMEOUT_S,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        return {"error": {"message": said[-1], "hint": "", "exit_code": int(Exit.UNEXPECTED)}}
+    return answer
+
+
+def _told(error: dict[str, Any]) -> dict[str, Any]:
+    return {key: error[key] for key in ("message", "hint") if error.get(key)}
+
 
 T = TypeVar("T")
 LOOK_S: Final = 0.2
@@ -180,7 +235,7 @@ class Supervisor:
     def _watch(self, over: threading.Event) -> None:
         from watchfiles import PythonFilter
 
-        for changed in changes_blocking(Watched(PACKAGE, PythonFilter()), self._emit):
+        for changed in changes_blocking(WatchSpec(PACKAGE, PythonFilter()), self._emit):
             if over.is_set():
                 return
             if changed:

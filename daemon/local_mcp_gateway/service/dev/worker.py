@@ -10,6 +10,8 @@ the gateway serves the old schema and the error stays in `problem` until it is m
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +24,17 @@ from local_mcp_gateway.errors import HistoryRefused, Interrupted
 from local_mcp_gateway.guard.context import GuardContext
 from local_mcp_gateway.guard.guard import hot_apply
 from local_mcp_gateway.log import LEVEL
-from local_mcp_gateway.service.dev.stable import JOURNAL, NOTHING, Look, look, settled
-from local_mcp_gateway.service.own_tables import require_own_tables
-from local_mcp_gateway.service.policy import guard_policy
-from local_mcp_gateway.service.refusal import as_told, fields_of
-from local_mcp_gateway.service.watching import Watched, changes
+from local_mcp_gateway.service.exit_status import fields_of, reported_error
+from local_mcp_gateway.service.file_watcher import (
+    JOURNAL,
+    NOTHING,
+    FolderState,
+    WatchSpec,
+    changes,
+    folder_state,
+    wait_until_stable,
+)
+from local_mcp_gateway.service.options import guard_policy, require_gateway_tables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,7 +46,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate.apply import Step
-    from local_mcp_gateway.service.stop import StopEvent
+    from local_mcp_gateway.service.signals import StopEvent
+
 
 QUIET_MS = 5
 MOST_MS = 200
@@ -90,7 +99,7 @@ class HotApply:
         from watchfiles import DefaultFilter
 
         watching = False
-        watched = Watched(
+        watched = WatchSpec(
             self._folder.absolute(), DefaultFilter(), step_ms=QUIET_MS, debounce_ms=MOST_MS
         )
         async for changed in changes(watched, self._emit):
@@ -102,12 +111,14 @@ class HotApply:
             watching = True
             # What was refused may fit by now though its text is the same: the hint says to save it.
             again = bool(self.problem) and any(path.endswith(".sql") for _, path in changed)
-            while (now := await settled(self._folder, self._known)) != self._seen or again:
+            while (
+                now := await wait_until_stable(self._folder, self._known)
+            ) != self._seen or again:
                 async with self._one_at_a_time:
                     self._seen = now
                     again = await self._apply(now)
 
-    async def _apply(self, seen: Look) -> bool:
+    async def _apply(self, seen: FolderState) -> bool:
         """Apply the folder and tell it; return whether something was written into it meanwhile.
 
         Be it by us (the journal): of a text that is saved, and taken back at once, nobody knows which
@@ -118,10 +129,10 @@ class HotApply:
         except Interrupted:
             return False  # there will be no other look; the next start applies it
         except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
-            meanwhile = look(self._folder) != seen
+            meanwhile = folder_state(self._folder) != seen
             self._tell_problem(error)
             return meanwhile
-        meanwhile = look(self._folder) != seen
+        meanwhile = folder_state(self._folder) != seen
         mended, self.problem = self.problem, None
         for step in done.steps:
             backup = str(done.backup.path) if done.backup else None
@@ -136,7 +147,7 @@ class HotApply:
         return meanwhile
 
     def _tell_problem(self, error: Exception) -> None:
-        self.problem = as_told(error)
+        self.problem = reported_error(error)
         # What has to be done is the same as at a start, but nothing has to be started.
         hint = self.problem.hint.replace("start again", "save")
         self._emit("migration.hot_refused", **{**fields_of(self.problem), "hint": hint})
@@ -145,7 +156,7 @@ class HotApply:
         """Let the gateway read its own tables again; where they are gone, it serves what it knows."""
         try:
             await anyio.to_thread.run_sync(
-                require_own_tables, self._settings.database_path, self._folder
+                require_gateway_tables, self._settings.database_path, self._folder
             )
             await self._applied()
         except Exception as error:  # noqa: BLE001  the next save may mend it
@@ -236,7 +247,7 @@ def _ms_since(start: float) -> float:
 async def saves_of(files: tuple[Path, ...], emit: Emit) -> AsyncIterator[None]:
     """Yield once they are watched, and after each save of one of the files (absolute, in one folder)."""
     names = {file.name for file in files}
-    watched = Watched(
+    watched = WatchSpec(
         files[0].parent,
         lambda _, path: path.rpartition("/")[2] in names,
         recursive=False,
@@ -248,3 +259,30 @@ async def saves_of(files: tuple[Path, ...], emit: Emit) -> AsyncIterator[None]:
         if changed or not watching:
             watching = True
             yield
+
+
+def greet(url: str, profiles: tuple[str, ...]) -> None:
+    """Print the address of every profile and the lines for the usual clients, on stdout."""
+    sys.stdout.write(client_lines(url, profiles))
+    sys.stdout.flush()
+
+
+def client_lines(url: str, profiles: tuple[str, ...]) -> str:
+    """Return the text; `url` is without a path."""
+    paths = {f"/mcp/{profile}": f"profile {profile}" for profile in profiles}
+    first = f"{url}{next(iter(paths), '/mcp')}"
+    entry = {"mcpServers": {"local-gateway": {"type": "http", "url": first}}}
+    lines = [
+        "",
+        "  Local MCP Gateway is up. Press Ctrl+C to stop.",
+        "",
+        *(f"    {url + path:<44} {what}" for path, what in paths.items()),
+        *([] if paths else ["    There is no profile yet: `server add NAME -- COMMAND ARGS…`."]),
+        "",
+        "  Claude Code:",
+        f"    claude mcp add --transport http local-gateway {first}",
+        "  Cursor, VS Code and other clients, in their mcpServers file:",
+        f"    {json.dumps(entry)}",
+        "",
+    ]
+    return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.service.watching import Watched, changes_blocking
+from local_mcp_gateway.service.file_watcher import WatchSpec, changes_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -30,7 +30,7 @@ def appended(path: Path, *, follow: bool) -> Generator[str | None]:
         if not follow:
             return
         ours = f"/{path.name}"
-        watched = Watched(
+        watched = WatchSpec(
             path.parent.absolute(),
             lambda _, name: name.endswith((ours, f"{ours}.1")),
             recursive=False,

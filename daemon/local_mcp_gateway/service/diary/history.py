@@ -20,7 +20,7 @@ from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.log.events import LEVELS, level_of
 from local_mcp_gateway.log.journal import COUNTED_APART, IDENTIFIER
 from local_mcp_gateway.service.diary.appended import appended
-from local_mcp_gateway.service.places import log_path
+from local_mcp_gateway.service.runtime_paths import log_path
 from local_mcp_gateway.service.systemd.units import SERVICE
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.backup.durable import flush
+from local_mcp_gateway.backup.atomic_write import flush
 from local_mcp_gateway.errors import NoSecretsKey
 from local_mcp_gateway.service.secrets import private_file
 from local_mcp_gateway.service.secrets.private_file import Unusable
-from local_mcp_gateway.store.secrets import KEY_BYTES, Key
+from local_mcp_gateway.store.encryption import KEY_BYTES, SealingKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ NO_KEY: Final = "none"
 """What the unit's SetCredential= says where LoadCredential= finds no file."""
 
 
-def read(path: Path, *, private: bool = True) -> tuple[Key, ...]:
+def read(path: Path, *, private: bool = True) -> tuple[SealingKey, ...]:
     """Return the keys, newest first; none if there is no file. Raises Unusable.
 
     `private` insists on a file that nobody else may read, as ssh does with its own.
@@ -56,7 +56,7 @@ def make(path: Path, *, make_folder: bool) -> bool:
         return private_file.create(target, _text([_new()]))
 
 
-def renew(path: Path, *, make_folder: bool) -> Key:
+def renew(path: Path, *, make_folder: bool) -> SealingKey:
     """Put a new key before those that are there; on return it is on the disk.
 
     Raises Unusable, NoSecretsKey.
@@ -102,16 +102,16 @@ def _make_folders(folder: Path) -> None:
     flush(folder.parent)
 
 
-def _text(keys: Sequence[Key]) -> bytes:
+def _text(keys: Sequence[SealingKey]) -> bytes:
     lines = (base64.urlsafe_b64encode(key.raw).decode("ascii") + "\n" for key in keys)
     return (HEAD + "".join(lines)).encode()
 
 
-def _new() -> Key:
-    return Key(secrets.token_bytes(KEY_BYTES))
+def _new() -> SealingKey:
+    return SealingKey(secrets.token_bytes(KEY_BYTES))
 
 
-def _parsed(path: Path, text: str) -> tuple[Key, ...]:
+def _parsed(path: Path, text: str) -> tuple[SealingKey, ...]:
     keys = []
     for number, line in enumerate(text.splitlines(), 1):
         word = line.strip()
@@ -125,5 +125,5 @@ def _parsed(path: Path, text: str) -> tuple[Key, ...]:
             raise Unusable(
                 f"line {number} of {path} is no key", "Put the file back from your copy."
             )
-        keys.append(Key(raw))
+        keys.append(SealingKey(raw))
     return tuple(keys)

@@ -12,7 +12,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.backup.durable import flush, temporary_file, write_all
+from local_mcp_gateway.backup.atomic_write import flush, temporary_file, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,19 +12,19 @@ import anyio.to_thread
 
 from local_mcp_gateway.errors import SealedValueProblem
 from local_mcp_gateway.store import queries
-from local_mcp_gateway.store.secrets import COLUMNS, Entry, entries, seal, with_values
+from local_mcp_gateway.store.encryption import COLUMNS, StoredValue, entries, seal, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from local_mcp_gateway.database.pool import ConnectionPool
-    from local_mcp_gateway.service.secrets.vault import Keys, Vault
+    from local_mcp_gateway.service.secrets.keyring import Keyring, OpenedKeys
+    from local_mcp_gateway.store.encryption import SealingKey
     from local_mcp_gateway.store.model import ServerDefinition
-    from local_mcp_gateway.store.secrets import Key
 
 
 async def seal_new(
-    database: ConnectionPool, vault: Vault, servers: Sequence[ServerDefinition]
+    database: ConnectionPool, vault: Keyring, servers: Sequence[ServerDefinition]
 ) -> list[ServerDefinition]:
     """Return new servers as they are to be stored: with an id, and every value sealed."""
     named = [replace(server.checked(), id=queries.new_id()) for server in servers]
@@ -34,11 +34,11 @@ async def seal_new(
 
 
 async def seal_values(
-    database: ConnectionPool, vault: Vault, old: ServerDefinition, changes: dict[str, Any]
+    database: ConnectionPool, vault: Keyring, old: ServerDefinition, changes: dict[str, Any]
 ) -> dict[str, Any]:
     """Return changes to a server with the values in them sealed; what they leave alone stays as it is."""
     given = [
-        Entry(old, column, name, value)
+        StoredValue(old, column, name, value)
         for column in COLUMNS
         for name, value in (changes.get(column) or {}).items()
         if value is not None
@@ -49,7 +49,7 @@ async def seal_values(
     return changes | {column: {**changes[column], **values} for column, values in sealed.items()}
 
 
-async def seal_all(database: ConnectionPool, arguments: dict[str, Any], vault: Vault) -> object:
+async def seal_all(database: ConnectionPool, arguments: dict[str, Any], vault: Keyring) -> object:
     """Seal every value with the newest key: what is plain, and what an older key has sealed.
 
     What does not open stays as it is, and is named. After COMMIT the file or its WAL still holds what was
@@ -72,9 +72,9 @@ async def seal_all(database: ConnectionPool, arguments: dict[str, Any], vault: V
 
 
 def _reseal(
-    server: ServerDefinition, key: Key, keys: Keys
-) -> tuple[list[Entry], list[dict[str, str]]]:
-    done: list[Entry] = []
+    server: ServerDefinition, key: SealingKey, keys: OpenedKeys
+) -> tuple[list[StoredValue], list[dict[str, str]]]:
+    done: list[StoredValue] = []
     failed: list[dict[str, str]] = []
     for entry in entries(server):
         try:
@@ -87,7 +87,9 @@ def _reseal(
     return done, failed
 
 
-async def _sealed(database: ConnectionPool, vault: Vault, given: Iterable[Entry]) -> list[Entry]:
+async def _sealed(
+    database: ConnectionPool, vault: Keyring, given: Iterable[StoredValue]
+) -> list[StoredValue]:
     plain = list(given)
     if not plain:
         return []
@@ -95,7 +97,7 @@ async def _sealed(database: ConnectionPool, vault: Vault, given: Iterable[Entry]
     return await anyio.to_thread.run_sync(lambda: [seal(entry, key) for entry in plain])
 
 
-async def _sealing_key(database: ConnectionPool, vault: Vault) -> Key:
+async def _sealing_key(database: ConnectionPool, vault: Keyring) -> SealingKey:
     stored = [entry for server in await queries.list_servers(database) for entry in entries(server)]
     known = {entry.key for entry in stored if entry.sealed}
     return await anyio.to_thread.run_sync(vault.sealing_key, known)

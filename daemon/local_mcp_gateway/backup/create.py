@@ -1,0 +1,204 @@
+"""Make a backup of a database that may be in use, and list it only once it is whole on the disk.
+
+online API → temporary file → fsync, read back (quick_check and SHA-256 in the same time) → rename →
+fsync of the folder → manifest, the same way. Until the last rename nothing is listed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.backup import paths
+from local_mcp_gateway.backup.atomic_write import (
+    copy_bytes,
+    make_folder,
+    named_failures,
+    remove,
+    temporary_file,
+)
+from local_mcp_gateway.backup.disk_space import require_room
+from local_mcp_gateway.backup.manifest import Backup, publish
+from local_mcp_gateway.backup.verify import checked_hash
+from local_mcp_gateway.database.connections import open_checked, open_reader, uri
+from local_mcp_gateway.errors import BackupDamaged, BackupFailed, Interrupted
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+
+STEP_BYTES = 32 << 20
+"""Copied between two looks at the deadline, the stop event and the progress bar."""
+
+
+def create_backup(
+    database: Path,
+    *,
+    folder: Path | None = None,
+    before: str | None,
+    fingerprint: str,
+    applied: Sequence[str],
+    program_version: str,
+    progress: Callable[[int, int], None] | None = None,
+    deadline_s: float | None = None,
+    stop: threading.Event | None = None,
+) -> Backup:
+    """Back the database up and return the backup, durable and listed.
+
+    Opens its own connections, so the caller may hold BEGIN IMMEDIATE on another; without that,
+    writers of a WAL database go on beside it. `progress(bytes done, bytes in all)` is called
+    about every 32 MiB, while it is written (the first half) and while it is read back. Raises NoRoom,
+    BackupFailed, BackupDamaged, DiskProblem, DatabaseBusy or Interrupted; then nothing is listed and the temporary file is gone.
+    """
+    database = database.resolve()
+    folder = paths.backup_folder(database, folder)
+    require_room(database, folder, rehearsed=False)
+    with named_failures("write a backup into", folder):
+        make_folder(folder)
+        moment = paths.next_moment(database, folder, datetime.now(UTC))
+        path = folder / f"{paths.backup_name(database, moment, before)}.db"
+        if path.exists():
+            raise BackupFailed(f"The backup {path} exists already.", hint="Run it again.")
+        temporary = paths.temporary(path)
+        with temporary_file(temporary) as descriptor:
+            half = _halves(progress)
+            copy_online(database, temporary, half(0), deadline_s=deadline_s, stop=stop)
+            sha256 = _read_back(database, temporary, descriptor, stop, half(1))
+            backup = Backup(
+                path=path,
+                name=path.stem,
+                bytes=temporary.stat().st_size,
+                sha256=sha256,
+                created_at=paths.iso(moment),
+                before=before,
+                fingerprint=fingerprint,
+                applied=tuple(applied),
+                program_version=program_version,
+                verified=True,
+                database=str(database),
+            )
+            publish(backup, temporary)
+    return backup
+
+
+class _Patience:
+    """Until when a backup may take, and whether it was asked to stop."""
+
+    def __init__(self, deadline_s: float | None, stop: threading.Event | None) -> None:
+        self._until = None if deadline_s is None else monotonic() + deadline_s
+        self._deadline_s = deadline_s
+        self._stop = stop
+
+    def check(self, database: Path) -> None:
+        """Raise when it is over; called between two steps, by SQLite's backup loop."""
+        if self._stop is not None and self._stop.is_set():
+            raise Interrupted("Stopped by a signal while the backup was written.")
+        if self._until is not None and monotonic() > self._until:
+            raise BackupFailed(
+                f"The backup of {database} did not finish in {self._deadline_s:g} s.",
+                hint="Close other programs that use the database, then start again.",
+            )
+
+
+def copy_online(
+    database: Path,
+    target: Path,
+    progress: Callable[[int, int], None] | None,
+    *,
+    deadline_s: float | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Copy every page of one moment into the target, which the caller flushes and checks, or not.
+
+    The source is held in one read transaction for all steps: without it a step ends its own, and a
+    writer between two steps makes SQLite start again from the first page (2,543 times, once).
+    """
+    patience = _Patience(deadline_s, stop)
+    page_size = 0
+
+    def between_steps(_status: int, remaining: int, total: int) -> None:
+        patience.check(database)
+        if progress is not None:
+            progress((total - remaining) * page_size, total * page_size)
+
+    with closing(_open_source(database)) as source, closing(_open_target(target)) as copy:
+        source.execute("BEGIN")
+        source.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+        page_size = int(source.execute("PRAGMA page_size").fetchone()[0])
+        source.backup(
+            copy, pages=max(STEP_BYTES // page_size, 1), progress=between_steps, sleep=0.05
+        )
+
+
+def _halves(
+    progress: Callable[[int, int], None] | None,
+) -> Callable[[int], Callable[[int, int], None] | None]:
+    """Return what makes the progress of the first (0) or second (1) half into that of the whole."""
+    if progress is None:
+        return lambda _half: None
+    return lambda half: lambda done, total: progress((half * total + done) // 2, total)
+
+
+def _read_back(
+    database: Path,
+    temporary: Path,
+    descriptor: int,
+    stop: threading.Event | None,
+    progress: Callable[[int, int], None] | None,
+) -> str:
+    try:
+        return checked_hash(
+            temporary, "quick_check", flush=descriptor, stop=stop, progress=progress
+        )
+    except BackupDamaged as error:
+        raise BackupFailed(
+            f"The backup of {database} is not sound: {error.message}",
+            hint="`db check` tells whether the database itself is damaged; if it is not, the disk is.",
+            unsound=True,
+        ) from error
+
+
+def _open_source(database: Path) -> sqlite3.Connection:
+    """Open the live database for reading, and so that its close tidies up the WAL as any other's does.
+
+    A connection opened `mode=ro` would leave `-wal` and `-shm` behind when it is the only one.
+    """
+    with suppress(sqlite3.OperationalError):  # a file or folder that may not be written
+        if database.exists():
+            return open_checked(f"{uri(database)}?mode=rw")
+    return open_reader(database)
+
+
+def _open_target(target: Path) -> sqlite3.Connection:
+    """Open the temporary file without journal and without syncs: it is ours until it is renamed."""
+    connection = sqlite3.connect(target, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=OFF")
+    connection.execute("PRAGMA synchronous=OFF")
+    return connection
+
+
+@contextmanager
+def scratch_copy(backup: Backup) -> Iterator[Path]:
+    """Yield a private copy of the backup in the same folder; it is gone when the block ends.
+
+    A backup has no writer, so the file system's own copy is safe: blocks are shared where it can.
+    Nothing is flushed. A copy left by a crash is removed by the next start's sweep.
+    """
+    path = paths.temporary(backup.path.with_name(f"{backup.name}-rehearsal-{os.getpid()}.db"))
+    with named_failures("write a copy for the rehearsal to", path):
+        copied = temporary_file(path)
+        descriptor = copied.__enter__()
+    try:
+        with named_failures("write a copy for the rehearsal to", path):
+            copy_bytes(backup.path, descriptor)
+        yield path
+    finally:
+        copied.__exit__(None, None, None)
+        with suppress(OSError):
+            remove(path)

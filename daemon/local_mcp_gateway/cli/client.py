@@ -1,0 +1,88 @@
+"""How `server`, `profile` and `call` get their answer: from the daemon if one runs, else by themselves."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from local_mcp_gateway.errors import GatewayError, NoSecretsKey, NotConfirmed, UsageProblem
+from local_mcp_gateway.service.admin.control_socket import NoDaemon, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from local_mcp_gateway.cli.context import Invocation
+
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def answer_to(
+    invocation: Invocation, verb: str, *, timeout_s: float = 60.0, **arguments: Any
+) -> Any:
+    """Return the JSON value that `verb` answers with.
+
+    Without a daemon, what changes something guards the database first, as at any start, under the
+    exclusive lock; what only reads does so without either. A daemon whose unit lets it not write where
+    the key of the secrets belongs has us make it.
+    """
+    try:
+        return _answer(invocation, verb, arguments, timeout_s)
+    except GatewayError as error:
+        if error.code != NoSecretsKey.code:
+            raise
+    from local_mcp_gateway.service.secrets.keyring import Keyring
+
+    Keyring.of(invocation.settings, invocation.emitter()).make()
+    return _answer(invocation, verb, arguments, timeout_s)
+
+
+def _answer(invocation: Invocation, verb: str, arguments: dict[str, Any], timeout_s: float) -> Any:
+    try:
+        return ask(invocation.database, verb, arguments, timeout_s=timeout_s)
+    except NoDaemon:
+        from local_mcp_gateway.service.admin import dispatch
+        from local_mcp_gateway.service.admin.dispatch import READ_ONLY
+
+        if verb not in READ_ONLY:
+            invocation.prepare_folder()
+        return dispatch.answer(invocation.settings, verb, arguments, invocation.emitter())
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal; elsewhere insist on --yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty() or not click.confirm(question, err=True):
+        raise NotConfirmed("Nothing was done: it was not confirmed.")
+
+
+def pairs(values: Sequence[str], option: str, *, separators: str = "=") -> dict[str, str | None]:
+    """Read `KEY=VALUE` options; `KEY` alone, which takes a key out, becomes None."""
+    found: dict[str, str | None] = {}
+    for value in values:
+        at = min((i for i in (value.find(mark) for mark in separators) if i > 0), default=-1)
+        key = (value if at < 0 else value[:at]).strip()
+        if not key or value[:1] in separators:
+            raise UsageProblem(
+                f"{option} {value!r} has no name.", hint=f"Write {option} KEY=VALUE."
+            )
+        found[key] = None if at < 0 else _text(value, at)
+    return found
+
+
+def _text(value: str, at: int) -> str:
+    """Return what stands behind the separator: as it is, but for the blanks of a header."""
+    text = value[at + 1 :]
+    return text.strip() if value[at] == ":" else text
+
+
+def complete_pairs(values: Sequence[str], option: str, *, separators: str = "=") -> dict[str, str]:
+    """Read `KEY=VALUE` options that all have a value."""
+    found = pairs(values, option, separators=separators)
+    for key, value in found.items():
+        if value is None:
+            raise UsageProblem(f"{option} {key} has no value.", hint=f"Write {option} {key}=VALUE.")
+    return {key: value for key, value in found.items() if value is not None}

@@ -1,0 +1,96 @@
+"""Arguments that a stateless client repeats as headers, so that what stands between can route by them.
+
+A tool's input schema names them with `x-mcp-header` (2026-07-28, Streamable HTTP, "Custom Headers").
+The gateway checks them for its clients, and writes them for clients that do not. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from local_mcp_gateway.gateway.protocol.jsonrpc import decode_any, member
+from local_mcp_gateway.gateway.protocol.versions import decode_header, encode_header
+
+PREFIX: Final = "mcp-param-"
+_KEY: Final = "x-mcp-header"
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_KINDS: Final = frozenset({"string", "integer", "boolean"})
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderParam:
+    """An argument, by its path, and the header that repeats it, in lower case."""
+
+    path: tuple[str, ...]
+    header: str
+
+
+def header_params_of(tool: bytes) -> tuple[HeaderParam, ...]:
+    """Return what clients of this tool repeat; nothing if one of its annotations is not valid."""
+    if b'"' + _KEY.encode() + b'"' not in tool:
+        return ()
+    schema = member(tool, "inputSchema")
+    found = tuple(_walk(decode_any(schema), ()))
+    headers = {mirrored.header for mirrored in found}
+    valid = len(headers) == len(found) == schema.count(_KEY.encode())
+    return found if valid else ()
+
+
+def _walk(schema: Any, path: tuple[str, ...]) -> Iterator[HeaderParam]:
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    for name, inner in properties.items() if isinstance(properties, dict) else ():
+        token = inner.get(_KEY) if isinstance(inner, dict) else None
+        if isinstance(token, str) and _TOKEN.fullmatch(token) and inner.get("type") in _KINDS:
+            yield HeaderParam((*path, name), PREFIX + token.lower())
+        yield from _walk(inner, (*path, name))
+
+
+def fault(
+    mirrored: tuple[HeaderParam, ...], headers: Mapping[str, str], params: bytes
+) -> str | None:
+    """Return what is wrong with the headers of a call, or None."""
+    arguments = _arguments(params)
+    for argument in mirrored:
+        sent = headers.get(argument.header)
+        value = _text(_value(arguments, argument.path))
+        where = ".".join(argument.path)
+        if value is None and sent is not None:
+            return f"{argument.header} header is there but not the argument {where!r}"
+        if value is not None and sent is None:
+            return f"{argument.header} header is missing for the argument {where!r}"
+        if value is not None and not _same(decode_header(sent), value):
+            return f"{argument.header} header does not match the argument {where!r}"
+    return None
+
+
+def headers_for(mirrored: tuple[HeaderParam, ...], params: bytes) -> tuple[tuple[str, str], ...]:
+    """Return the headers of a call whose client does not send them."""
+    arguments = _arguments(params)
+    values = ((each.header, _text(_value(arguments, each.path))) for each in mirrored)
+    return tuple((header, encode_header(value)) for header, value in values if value is not None)
+
+
+def _arguments(params: bytes) -> Any:
+    return decode_any(member(params, "arguments") or b"{}")
+
+
+def _value(arguments: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        arguments = arguments.get(key) if isinstance(arguments, dict) else None
+    return arguments
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def _same(sent: str | None, value: str) -> bool:
+    """Whether a header says the value; a whole number may be written as 42 or 42.0."""
+    if sent is None or sent == value:
+        return sent is not None
+    return sent.removesuffix(".0") == value.removesuffix(".0") and sent[-1:].isdigit()

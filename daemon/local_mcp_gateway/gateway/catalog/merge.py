@@ -1,0 +1,327 @@
+"""What a profile shows: the union of its servers' lists, and the way back. Pure.
+
+Servers come in the profile's order. Under the policy `auto` the first server that has a name keeps
+it, and only later ones are prefixed: adding a server never renames a tool that a client already uses.
+Nor does a server that is met late, wherever it stands: it takes no name that was shown as another's.
+`always` prefixes every name, `never` none: then the first one wins and later ones are hidden. A
+resource's URI is an address, so it is prefixed (`server+uri`) only where two servers have the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, decode_batch, edit, encode, member
+from local_mcp_gateway.store.model import CatalogKind, Prefix, ProfileDefinition, ToolSetting
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What stands before, between and after the expressions, in order; at least one text."""
+
+    literals: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str) -> Template:
+        """Read a template; a brace that is not closed stands for itself."""
+        literals, at = [], 0
+        while (start := text.find("{", at)) >= 0 and (end := text.find("}", start)) >= 0:
+            literals.append(text[at:start])
+            at = end + 1
+        return cls((*literals, text[at:]))
+
+    def matches(self, uri: str) -> bool:
+        """Whether the literals stand in the URI in this order, without overlap, at its very ends."""
+        first, *rest = self.literals
+        if not rest:
+            return uri == first
+        *middle, last = rest
+        at, end = len(first), len(uri) - len(last)
+        if at > end or not uri.startswith(first) or not uri.endswith(last):
+            return False
+        for literal in middle:
+            found = uri.find(literal, at, end)
+            if found < 0:
+                return False
+            at = found + len(literal)
+        return True
+
+
+SEPARATOR: Final = "__"
+LISTS: Final = (
+    CatalogKind.TOOLS,
+    CatalogKind.RESOURCES,
+    CatalogKind.RESOURCE_TEMPLATES,
+    CatalogKind.PROMPTS,
+)
+KEYS: Final[Mapping[CatalogKind, str]] = {
+    CatalogKind.TOOLS: "name",
+    CatalogKind.RESOURCES: "uri",
+    CatalogKind.RESOURCE_TEMPLATES: "uriTemplate",
+    CatalogKind.PROMPTS: "name",
+}
+MEMBERS: Final[Mapping[CatalogKind, str]] = {
+    CatalogKind.TOOLS: "tools",
+    CatalogKind.RESOURCES: "resources",
+    CatalogKind.RESOURCE_TEMPLATES: "resourceTemplates",
+    CatalogKind.PROMPTS: "prompts",
+}
+
+
+class _Named(msgspec.Struct):
+    name: str = ""
+    uri: str = ""
+    uriTemplate: str = ""  # noqa: N815  the protocol's spelling
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One tool, resource, template or prompt: its key and its JSON as the server wrote it."""
+
+    key: str
+    raw: bytes
+
+
+Lists = Mapping[CatalogKind, Sequence[Item]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a name leads: the server, and what the server calls it."""
+
+    server: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileView:
+    """What one profile shows: a JSON result for each list method, and the routes behind it."""
+
+    results: Mapping[CatalogKind, bytes]
+    routes: Mapping[CatalogKind, Mapping[str, Route]]
+    templates: tuple[tuple[Template, Route], ...] = ()
+    hidden: tuple[str, ...] = ()
+    servers: tuple[str, ...] = field(default=())
+
+
+def items_of(kind: CatalogKind, body: bytes | str) -> tuple[Item, ...]:
+    """Read a remembered JSON array; an item without its key is passed over."""
+    items = (Item(_key_of(raw, KEYS[kind]), bytes(raw)) for raw in _decode_list(body))
+    return tuple(item for item in items if item.key)
+
+
+def remembered(kind: CatalogKind, body: str | None) -> tuple[Item, ...]:
+    """Read a list of the database; none where somebody has made it something else."""
+    with suppress(*MALFORMED):
+        return items_of(kind, body or "[]")
+    return ()
+
+
+def _key_of(raw: msgspec.Raw, key: str) -> str:
+    try:
+        return str(getattr(_decode_named(raw), key))
+    except msgspec.DecodeError:  # it is no object, or its name is no text
+        return ""
+
+
+def body_of(items: Iterable[Item]) -> bytes:
+    """Write items as a JSON array."""
+    return b"[" + b",".join(item.raw for item in items) + b"]"
+
+
+def hash_of(body: bytes) -> str:
+    """Return the fingerprint by which a changed list is noticed."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def merge_lists(
+    profile: ProfileDefinition,
+    catalogs: Mapping[str, Lists],
+    held: Mapping[str, Collection[str]] = MappingProxyType({}),
+    before: Mapping[CatalogKind, Mapping[str, Route]] = MappingProxyType({}),
+) -> ProfileView:
+    """Return what `profile` shows, given the last known lists of each server by name.
+
+    A tool that is `held` back is not listed, but keeps its name: no other server's tool may take it.
+    What is still there of `before`, the routes that were shown last, keeps its name too.
+    """
+    servers = tuple(member.server for member in profile.members if member.active)
+    routes = routes_of(profile, catalogs, before)
+    results: dict[CatalogKind, bytes] = {}
+    hidden: list[str] = []
+    for kind, offered in _all_offered(profile, catalogs).items():
+        known = _settings(profile, kind)
+        names = {route: name for name, route in routes[kind].items()}
+        hidden += [f"{route.server}:{route.key}" for route in offered if route not in names]
+        shown = [
+            _shown(kind, item, names[route], known.get(route))
+            for route, item in offered.items()
+            if route in names
+            and (kind is not CatalogKind.TOOLS or route.key not in held.get(route.server, ()))
+        ]
+        array = b"[" + b",".join(shown) + b"]"
+        results[kind] = b'{"' + MEMBERS[kind].encode() + b'":' + array + b"}"
+    templates = tuple(
+        (Template.of(name), route) for name, route in routes[CatalogKind.RESOURCE_TEMPLATES].items()
+    )
+    return ProfileView(results, routes, templates, tuple(hidden), servers)
+
+
+def routes_of(
+    profile: ProfileDefinition,
+    catalogs: Mapping[str, Lists],
+    before: Mapping[CatalogKind, Mapping[str, Route]] = MappingProxyType({}),
+) -> dict[CatalogKind, dict[str, Route]]:
+    """Return where each name leads that the profile shows."""
+    return {
+        kind: _named(profile.prefix, kind, offered, _settings(profile, kind), before.get(kind, {}))
+        for kind, offered in _all_offered(profile, catalogs).items()
+    }
+
+
+def keeps_names(old: ProfileDefinition, new: ProfileDefinition) -> bool:
+    """Whether names that were shown stay: a person gave the profile no other rules and no other order."""
+    here = {member.server for member in old.members} & {member.server for member in new.members}
+    orders = [[m.server for m in profile.members if m.server in here] for profile in (old, new)]
+    return (old.prefix, _rules(old), orders[0]) == (new.prefix, _rules(new), orders[1])
+
+
+def _rules(profile: ProfileDefinition) -> set[ToolSetting]:
+    """Return what a person has said of names: which tools are hidden, and which are called otherwise."""
+    settings = (replace(setting, description=None) for setting in profile.tools)
+    return {setting for setting in settings if setting.name or not setting.enabled}
+
+
+def _settings(profile: ProfileDefinition, kind: CatalogKind) -> dict[Route, ToolSetting]:
+    settings = profile.tools if kind is CatalogKind.TOOLS else ()
+    return {Route(setting.server, setting.tool): setting for setting in settings}
+
+
+def _all_offered(
+    profile: ProfileDefinition, catalogs: Mapping[str, Lists]
+) -> dict[CatalogKind, dict[Route, Item]]:
+    """Return what may be shown, in order; of two items that one server calls the same, the first."""
+    servers = [member.server for member in profile.members if member.active]
+    found: dict[CatalogKind, dict[Route, Item]] = {}
+    for kind in LISTS:
+        known, offered = _settings(profile, kind), found.setdefault(kind, {})
+        for server in servers:
+            for item in catalogs.get(server, {}).get(kind, ()):
+                route = Route(server, item.key)
+                setting = known.get(route)
+                if setting is None or setting.enabled:
+                    offered.setdefault(route, item)
+    return found
+
+
+def _named(
+    policy: Prefix,
+    kind: CatalogKind,
+    offered: Iterable[Route],
+    settings: Mapping[Route, ToolSetting],
+    before: Mapping[str, Route],
+) -> dict[str, Route]:
+    here = set(offered)
+    names = {name: route for name, route in before.items() if route in here}
+    here.difference_update(names.values())
+    for route in offered:
+        if route in here:
+            setting = settings.get(route)
+            name = _exposed(policy, kind, route.server, route.key, setting, names)
+            if name is not None:
+                names[name] = route
+    return names
+
+
+def _exposed(
+    policy: Prefix,
+    kind: CatalogKind,
+    server: str,
+    key: str,
+    setting: ToolSetting | None,
+    taken: Mapping[str, Route],
+) -> str | None:
+    """Return the name under which a client sees this item, or None when it cannot be shown."""
+    named = KEYS[kind] == "name"
+    name = setting.name if setting is not None and setting.name else key
+    prefixed = f"{server}{SEPARATOR}{name}" if named else f"{uri_prefix(server)}{key}"
+    if policy is Prefix.ALWAYS and named and not (setting and setting.name):
+        candidates = [prefixed]
+    elif policy is Prefix.NEVER:
+        candidates = [name]
+    else:
+        candidates = [name, prefixed, f"{server}{SEPARATOR}{key}"] if named else [name, prefixed]
+    return next((candidate for candidate in candidates if candidate not in taken), None)
+
+
+def _shown(kind: CatalogKind, item: Item, name: str, setting: ToolSetting | None) -> bytes:
+    changes: dict[str, bytes | None] = {}
+    if name != item.key:
+        changes[KEYS[kind]] = encode(name)
+    if setting is not None and setting.description is not None:
+        changes["description"] = encode(setting.description)
+    return edit(item.raw, changes) if changes else item.raw
+
+
+def with_uri(result: bytes | memoryview, key: str, uri: str) -> bytes:
+    """Return a resource's contents under the address that the client knows."""
+    contents = member(result, "contents")
+    if not contents:
+        return bytes(result)
+    items = [
+        edit(item, {"uri": encode(uri)}) if member(item, "uri") == encode(key) else bytes(item)
+        for item in decode_batch(contents)
+    ]
+    return edit(result, {"contents": b"[" + b",".join(items) + b"]"})
+
+
+def uri_prefix(server: str) -> str:
+    """Return what stands before a clashing URI: a scheme may hold only letters, digits, + - and dot."""
+    return "s-" + re.sub(r"[^a-z0-9.-]", "-", server.lower()) + "+"
+
+
+Routes = Mapping[CatalogKind, Mapping[str, Route]]
+
+
+@dataclass(frozen=True, slots=True)
+class NameTable:
+    """The names of one profile where they do not follow from its order, and what it was like then."""
+
+    profile: ProfileDefinition
+    routes: Routes
+
+    def held_by(self, profile: ProfileDefinition) -> Routes:
+        """Return the routes that go on to hold for the profile as it is now."""
+        return self.routes if keeps_names(self.profile, profile) else {}
+
+    def written(self) -> str:
+        """Return them as JSON text."""
+        return msgspec.json.encode(self).decode()
+
+
+def read(text: str) -> NameTable | None:
+    """Return what was written, or None if that is something else (by a newer version, say)."""
+    try:
+        return msgspec.json.decode(text, type=NameTable)
+    except msgspec.DecodeError:
+        return None
+
+
+def kept(shown: Routes, by_order: Routes) -> Routes:
+    """Return the routes of the kinds for which the order alone would give other ones.
+
+    All of them: what one name is depends on which are taken.
+    """
+    return {kind: routes for kind, routes in shown.items() if routes != by_order[kind]}

@@ -1,0 +1,150 @@
+"""What one server offers: its last known lists, and which of its tools are held back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from local_mcp_gateway.gateway.catalog.merge import LISTS
+from local_mcp_gateway.store.model import CatalogKind
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.catalog.merge import Item
+
+
+HELD: Final = -32010
+"""The error code of a call to a tool that is held."""
+UNREAD: Final = ("_meta", "icons")
+"""Members that no model reads; servers put times and counters there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What counts as approved from now on (JSON by name), and what differs from what was approved."""
+
+    approved: Mapping[str, bytes]
+    fresh: tuple[str, ...]
+    """Names whose approval is new, and has to be remembered."""
+    altered: tuple[str, ...]
+    added: tuple[str, ...] = ()
+    """Names that are new at a known server, and not approved."""
+
+
+def judge(
+    approved: Mapping[str, bytes], offered: Iterable[Item], *, hold: bool, hold_new: bool = False
+) -> Verdict:
+    """Compare the tools that a server offers with the approved ones.
+
+    Without `hold` a person is only told, once: what is offered is approved with that. `hold_new` is for
+    a server that was met before.
+    """
+    known = dict(approved)
+    fresh: list[str] = []
+    altered: list[str] = []
+    added: list[str] = []
+    for item in offered:
+        before = known.get(item.key)
+        if before is not None and differs(before, item.raw):
+            altered.append(item.key)
+            if hold:
+                continue
+        elif before is not None:
+            continue
+        elif hold_new:
+            added.append(item.key)
+            continue
+        known[item.key] = item.raw
+        fresh.append(item.key)
+    return Verdict(known, tuple(fresh), tuple(altered), tuple(added))
+
+
+def differs(before: bytes, after: bytes) -> bool:
+    """Whether a model would read something else; order and white space of the JSON mean nothing."""
+    return before != after and _meaning(before) != _meaning(after)
+
+
+def refusal(server: str, tool: str) -> str:
+    """Return what a client is told that calls a held tool."""
+    return (
+        f"The tool {tool!r} of server {server!r} is held: it is new, or not described as it was when"
+        f" it was approved. A person can compare and approve it with `local-mcp-gateway server approve {server}`."
+    )
+
+
+def _meaning(raw: bytes) -> bytes:
+    try:
+        members = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):  # as an older version has remembered it
+        return raw
+    for name in UNREAD:
+        members.pop(name, None)
+    return msgspec.json.encode(members, order="sorted")
+
+
+Lists = dict["CatalogKind", tuple["Item", ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogDiff:
+    """What is different after a server's lists were fetched again."""
+
+    changed: frozenset[CatalogKind]
+    altered: tuple[str, ...]
+    """Tools that changed, or are new and held, and of which nobody was told yet."""
+
+
+class ServerCatalog:
+    """The lists stay whatever happens to the server. None: it was never seen."""
+
+    def __init__(self, *, hold: bool, hold_new: bool = False) -> None:
+        self.lists: Lists | None = None
+        self.approved: Mapping[str, bytes] = {}
+        self.held: frozenset[str] = frozenset()
+        self.unsaved: set[str] = set()
+        """Approvals that the database does not have yet."""
+        self._hold = hold
+        self._hold_new = hold_new
+        self._met = False
+        """Whether the server has ever said which tools it has: only then is another one new."""
+
+    def remember(self, lists: Lists, approved: Mapping[str, bytes]) -> tuple[str, ...]:
+        """Take over what the database has; return the tools that are not as they were approved."""
+        self.lists, self.approved = {**dict.fromkeys(LISTS, ()), **lists}, approved
+        self._met = CatalogKind.TOOLS in lists
+        return self._judge()
+
+    def take(self, lists: Lists) -> CatalogDiff:
+        """Take over lists that the server has just given; the others stay as they were."""
+        before = self.lists or {}
+        self.lists = {**dict.fromkeys(LISTS, ()), **before, **lists}
+        changed = frozenset(kind for kind in lists if lists[kind] != before.get(kind))
+        if CatalogKind.TOOLS not in lists:
+            return CatalogDiff(changed, ())
+        known = {item.key: item.raw for item in before.get(CatalogKind.TOOLS, ())}
+        told = {
+            item.key for item in lists[CatalogKind.TOOLS] if item.raw == known.get(item.key)
+        } & self.held
+        news = CatalogDiff(changed, tuple(name for name in self._judge() if name not in told))
+        self._met = True
+        return news
+
+    def approve(self, approved: Mapping[str, bytes]) -> bool:
+        """Take over approvals that a person gave; tell whether another set of tools is held now."""
+        held = self.held
+        self.approved = {**self.approved, **approved}
+        self._met = self._met or bool(approved)
+        self._judge()
+        return self.held != held
+
+    def _judge(self) -> tuple[str, ...]:
+        tools = (self.lists or {}).get(CatalogKind.TOOLS, ())
+        verdict = judge(
+            self.approved, tools, hold=self._hold, hold_new=self._hold_new and self._met
+        )
+        self.approved = verdict.approved
+        self.unsaved.update(verdict.fresh)
+        self.held = frozenset((verdict.altered if self._hold else ()) + verdict.added)
+        return verdict.altered + verdict.added

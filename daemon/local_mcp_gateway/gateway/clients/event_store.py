@@ -1,0 +1,258 @@
+"""What a stream of events has sent, kept for a client whose connection broke (Last-Event-ID).
+
+Each POST of a session that is answered with a stream has one. While its client is away, its call goes
+on for `GRACE_S`; a client that comes back in that time gets what it missed, and the rest as it comes.
+As long after its end, a stream is forgotten. Events that were too much to be kept are told as missed;
+where the answer is among them, an error says so in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Final
+
+from local_mcp_gateway.gateway.protocol import jsonrpc, sse
+from local_mcp_gateway.gateway.protocol.jsonrpc import encode, notification
+
+KEPT_BYTES: Final = 16 * 1024 * 1024
+"""How much is kept for all clients together."""
+
+
+class MemoryBudget:
+    """How many bytes the backlogs hold, and may hold, together.
+
+    They are sorted by how many bits their sizes have, and one of those with the most gives. So a message
+    costs the same with ten thousand clients as with ten.
+    """
+
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+        self.bytes = 0
+        self._most_bytes = most_bytes
+        self._sizes: list[dict[ReplayBuffer, None]] = [{} for _ in range(64)]
+
+    def change(self, backlog: ReplayBuffer, size: int) -> None:
+        """Count what a backlog keeps more or less."""
+        self.bytes += size
+        before, now = (backlog.bytes - size).bit_length(), backlog.bytes.bit_length()
+        if before != now:
+            self._sizes[before].pop(backlog, None)
+            if now:
+                self._sizes[now][backlog] = None
+
+    def make_room(self) -> None:
+        """Let the largest give until it is not too much."""
+        while self.bytes > self._most_bytes:
+            largest = next(backlogs for backlogs in reversed(self._sizes) if backlogs)
+            next(iter(largest)).drop_oldest()
+
+
+class ReplayBuffer:
+    """The newest messages of one stream, numbered from 1."""
+
+    __slots__ = ("_budget", "_kept", "_most", "bytes", "newest")
+
+    def __init__(self, budget: MemoryBudget, most: int) -> None:
+        self.newest = 0
+        """Number of the newest message, kept or not."""
+        self.bytes = 0
+        self._budget = budget
+        self._most = most
+        self._kept: deque[bytes] = deque()
+
+    def add(self, message: bytes) -> int:
+        """Keep a message and return its number; the oldest go when it is too much."""
+        self.newest += 1
+        self._kept.append(message)
+        self.bytes += len(message)
+        self._budget.change(self, len(message))
+        self._budget.make_room()
+        if len(self._kept) > self._most:
+            self.drop_oldest()
+        return self.newest
+
+    def after(self, number: int) -> list[tuple[int, bytes]]:
+        """Return the kept messages that came after that number."""
+        first = self.newest - len(self._kept) + 1
+        return [(at, body) for at, body in enumerate(self._kept, first) if at > number]
+
+    def holds(self, message: bytes, number: int) -> bool:
+        """Whether the same message is among those that came after that number."""
+        newer = islice(reversed(self._kept), max(0, self.newest - number))
+        return any(body == message for body in newer)
+
+    def lost_after(self, number: int) -> int:
+        """Return how many that came after that number are not kept any more."""
+        return max(0, self.newest - len(self._kept) - number)
+
+    def drop_oldest(self) -> None:
+        """Forget the message that came first."""
+        size = len(self._kept.popleft())
+        self.bytes -= size
+        self._budget.change(self, -size)
+
+    def forget(self, number: int) -> None:
+        """Forget the messages up to that number: their client has them, and does not come back."""
+        while self._kept and self.newest - len(self._kept) < number:
+            self.drop_oldest()
+
+    def close(self) -> None:
+        """Forget all, and keep nothing of what comes: the client is gone."""
+        self._most = 0
+        self.forget(self.newest)
+
+
+LIST_CHANGES: Final = (
+    "notifications/tools/list_changed",
+    "notifications/prompts/list_changed",
+    "notifications/resources/list_changed",
+)
+
+
+def warning(lost: int) -> bytes:
+    """Return the log message that says so."""
+    were = "1 message was" if lost == 1 else f"{lost} messages were"
+    data = f"{were} not kept for you: you read too slowly, or came back too late"
+    told = {"level": "warning", "logger": "local-mcp-gateway", "data": data}
+    return notification("notifications/message", encode(told))
+
+
+def resync_messages(lost: int, watched: Iterable[str]) -> list[bytes]:
+    """Return all that a client may have missed in its own stream, said anew."""
+    changes = [notification(method) for method in LIST_CHANGES]
+    updates = [
+        notification("notifications/resources/updated", encode({"uri": uri})) for uri in watched
+    ]
+    return [warning(lost), *changes, *updates]
+
+
+GRACE_S: Final = 30.0
+RETRY_MS: Final = 500
+"""How long a client whose stream broke is asked to wait before it comes back."""
+KEPT_EVENTS: Final = 1000
+KEPT_STREAMS: Final = 256
+"""Streams of one session that are known; of those that have ended, then of all, the oldest goes first."""
+GONE: Final = "The answer is not kept any more for a client that comes back: ask again"
+
+
+class EventStream:
+    """One stream: its events as they were sent, numbered, and whether it has ended."""
+
+    def __init__(
+        self, name: str, identity: bytes, budget: MemoryBudget, forget: Callable[[], object]
+    ) -> None:
+        self.name = name
+        self.ended = False
+        self.backlog = ReplayBuffer(budget, KEPT_EVENTS)
+        self._identity = identity
+        self._forget = forget
+        self._arrived = asyncio.Event()
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._give_up: Callable[[], None] | None = None
+        self._readers = 0
+
+    def add(self, message: bytes) -> bytes:
+        """Keep a message under the next number and return it as an event."""
+        event = sse.render(message, identity=f"{self.name}.{self.backlog.newest + 1}")
+        self.backlog.add(event)
+        self._arrived.set()
+        return event
+
+    def keep(self, message: bytes) -> str:
+        """Keep a message under the next number without sending it; return its id."""
+        self.add(message)
+        return f"{self.name}.{self.backlog.newest}"
+
+    def priming(self) -> bytes:
+        """Return the empty event that gives a client an id to come back with (2025-11-25)."""
+        return f"id: {self.name}.0\r\nretry: {RETRY_MS}\r\ndata: \r\n\r\n".encode()
+
+    def end(self) -> None:
+        """Say that nothing more will come."""
+        if not self.ended:
+            asyncio.get_running_loop().call_later(GRACE_S, self._forget)
+        self.ended, self._give_up = True, None
+        self._arrived.set()
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+
+    def left(self, give_up: Callable[[], None]) -> None:
+        """Begin to wait for the client; `give_up` is called when it does not come back."""
+        self._give_up = give_up
+        self._wait()
+
+    def came_back(self) -> None:
+        """Stop waiting: the client reads again, perhaps before it is noticed that it had left."""
+        self._readers += 1
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+
+    def left_again(self) -> None:
+        """Begin to wait once more."""
+        self._readers -= 1
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._give_up is not None and not self._readers and not self.ended:
+            self._giving_up = asyncio.get_running_loop().call_later(GRACE_S, self._give_up)
+
+    async def after(self, number: int) -> tuple[int, bytes] | None:
+        """Return the events after `number`, when there are any; None when the stream has ended."""
+        while True:
+            newest, lost = self.backlog.newest, self.backlog.lost_after(number)
+            if waiting := self.backlog.after(number):
+                said = [sse.render(warning(lost))] if lost else []
+                return newest, b"".join(said + [event for _, event in waiting])
+            if self.ended:
+                return (newest, self._gone(newest)) if lost else None
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def _gone(self, number: int) -> bytes:
+        answer = jsonrpc.failure(jsonrpc.INTERNAL_ERROR, GONE)
+        body = jsonrpc.response(self._identity, answer)
+        return sse.render(body, identity=f"{self.name}.{number}")
+
+
+class EventStore:
+    """The streams of one session, by name."""
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
+        self._kept: dict[str, EventStream] = {}
+        self._named = 0
+
+    def open(self, identity: bytes) -> EventStream:
+        """Begin to keep the stream that answers this request."""
+        self._named += 1
+        name = f"p{self._named}"
+        replay = EventStream(name, identity, self._budget, lambda: self._drop(name))
+        self._kept[name] = replay
+        if len(self._kept) > KEPT_STREAMS:
+            ended = (known for known, each in self._kept.items() if each.ended)
+            self._drop(next(ended, next(iter(self._kept))))
+        return replay
+
+    def close(self) -> None:
+        """Forget all: the session has ended."""
+        for name in tuple(self._kept):
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        if (replay := self._kept.pop(name, None)) is not None:
+            replay.backlog.close()
+
+    def find(self, event_id: str) -> tuple[EventStream, int] | None:
+        """Return the stream that an event's id belongs to, and the event's number."""
+        name, _, number = event_id.partition(".")
+        replay = self._kept.get(name)
+        if replay is None or not (number.isascii() and number.isdigit()):
+            return None
+        return replay, jsonrpc.number_of(number.encode())
+
+
+def is_of_stream(event_id: str) -> bool:
+    """Whether an id looks as those of `EventStream` do."""
+    return event_id.startswith("p") and "." in event_id

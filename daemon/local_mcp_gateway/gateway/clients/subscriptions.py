@@ -1,0 +1,168 @@
+"""A client's open `subscriptions/listen`: what it asked for, and the news that wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain
+from typing import Final, Protocol
+
+import msgspec
+
+from local_mcp_gateway.gateway.catalog.merge import uri_prefix
+from local_mcp_gateway.gateway.protocol import jsonrpc, sse, versions
+from local_mcp_gateway.gateway.protocol.jsonrpc import edit, encode, member
+
+MOST_WAITING: Final = 1024
+MOST_WAITING_BYTES: Final = 1024 * 1024
+FLAGS: Final = {
+    "notifications/tools/list_changed": "tools_list_changed",
+    "notifications/prompts/list_changed": "prompts_list_changed",
+    "notifications/resources/list_changed": "resources_list_changed",
+}
+
+
+class SubscriptionFilter(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What a `subscriptions/listen` asks for."""
+
+    tools_list_changed: bool = False
+    prompts_list_changed: bool = False
+    resources_list_changed: bool = False
+    resource_subscriptions: tuple[str, ...] = ()
+
+
+class SubscriptionStream:
+    """An open `subscriptions/listen` stream; a client that does not read is cut off."""
+
+    def __init__(self, profile: str, identity: bytes, wanted: SubscriptionFilter) -> None:
+        self.profile = profile
+        self._wanted = wanted
+        self._mark = {versions.SUBSCRIPTION_KEY: identity}
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._waiting: set[bytes] = set()
+        self._waiting_bytes = 0
+        self._ended = False
+
+    def offer(self, method: str, params: bytes, uri: str | None) -> None:
+        """Take a change notification, if the client asked for its kind."""
+        wanted = method in FLAGS and getattr(self._wanted, FLAGS[method])
+        if wanted or (uri is not None and uri in self._wanted.resource_subscriptions):
+            meta = edit(member(params, "_meta"), self._mark)
+            self._put(jsonrpc.notification(method, edit(params, {"_meta": meta})))
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """Return the URIs that the client watches."""
+        return self._wanted.resource_subscriptions
+
+    def acknowledge(self) -> None:
+        """Say first what will be delivered."""
+        meta = msgspec.Raw(edit(b"", self._mark))
+        body = encode({"_meta": meta, "notifications": self._wanted})
+        self._put(jsonrpc.notification("notifications/subscriptions/acknowledged", body))
+
+    async def following(self) -> bytes | None:
+        """Return the next event; None at the end."""
+        event = await self._queue.get()
+        if event is not None:
+            self._waiting.discard(event)
+            self._waiting_bytes -= len(event)
+        return event
+
+    def end(self) -> None:
+        """End the stream, after what waits in it."""
+        if not self._ended:
+            self._ended = True
+            self._queue.put_nowait(None)
+
+    def _put(self, message: bytes) -> None:
+        event = sse.render(message)
+        if self._ended or event in self._waiting:
+            return  # what waits already says no more when it comes twice
+        waiting = self._queue.qsize()
+        if waiting < MOST_WAITING and self._waiting_bytes < MOST_WAITING_BYTES:
+            self._waiting.add(event)
+            self._waiting_bytes += len(event)
+            self._queue.put_nowait(event)
+        else:  # what it had to know is lost, so it has to begin anew
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            self.end()
+
+
+class Outbox:
+    """Messages that wait for their client, oldest first."""
+
+    def __init__(
+        self, most_bytes: int, stir: Callable[[], None], cut_off: Callable[[], None]
+    ) -> None:
+        self._most_bytes = most_bytes
+        self._stir = stir
+        self._cut_off = cut_off
+        self._waiting: deque[bytes] = deque()
+        self._bytes = 0
+        self._closed = False
+
+    def put(self, message: bytes) -> None:
+        """Let a message wait; one alone may be of any size."""
+        if self._closed:
+            return
+        if self._waiting and self._bytes + len(message) > self._most_bytes:
+            self.close()
+            self._cut_off()
+        else:
+            self._waiting.append(message)
+            self._bytes += len(message)
+            self._stir()
+
+    def take(self) -> list[bytes]:
+        """Return what waits, for the client."""
+        taken = list(self._waiting)
+        self._waiting.clear()
+        self._bytes = 0
+        return taken
+
+    def close(self) -> None:
+        """Forget what waits, and all that comes."""
+        self.take()
+        self._closed = True
+
+
+class Subscriber(Protocol):
+    """One client that may watch resources."""
+
+    @property
+    def profile(self) -> str:
+        """Return the name of its profile."""
+
+    @property
+    def subscriptions(self) -> Collection[str]:
+        """Return what it watches, under the addresses that its profile shows."""
+
+
+class Subscribers:
+    """All clients of both kinds. What they are given may change."""
+
+    def __init__(self, sessions: Iterable[Subscriber], listeners: Iterable[Subscriber]) -> None:
+        self._sessions = sessions
+        self._listeners = listeners
+
+    def wanted(self, profiles: Collection[str]) -> set[tuple[str, str]]:
+        """Return what clients of these profiles watch, each with the profile's name."""
+        return {(each.profile, uri) for each in self._of(profiles) for uri in each.subscriptions}
+
+    def watch(self, server: str, key: str, profiles: Collection[str]) -> bool:
+        """Whether a client of these profiles watches what this server calls so."""
+        addresses = set(addresses_of(server, key))
+        return any(not addresses.isdisjoint(each.subscriptions) for each in self._of(profiles))
+
+    def _of(self, profiles: Collection[str]) -> Iterator[Subscriber]:
+        for each in chain(self._sessions, tuple(self._listeners)):
+            if each.profile in profiles:
+                yield each
+
+
+def addresses_of(server: str, key: str) -> tuple[str, str]:
+    """Return the addresses under which a profile may show a resource of this server."""
+    return key, uri_prefix(server) + key

@@ -1,0 +1,126 @@
+"""One HTTP request at the door: its headers, its body, and the plain ways to answer it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, response
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Any]
+Send = Callable[[dict[str, Any]], Any]
+Headers = list[tuple[bytes, bytes]]
+
+JSON_HEADER: Final = (b"content-type", b"application/json")
+STREAM_TYPE: Final = "text/event-stream"
+_NEVER: Final = re.compile(r"q=0(\.0*)?")
+
+
+class BodyTooLarge(Exception):
+    """The request's body is larger than allowed."""
+
+
+class HttpRequest(msgspec.Struct, eq=False):
+    """A request. `extra` are headers that every answer to it carries."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    receive: Receive
+    send: Send
+    extra: Headers
+
+    @classmethod
+    def of(cls, scope: Scope, receive: Receive, send: Send) -> HttpRequest:
+        """Read the request line and headers; a page's origin is answered with CORS headers."""
+        sent = scope["headers"]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent}
+        if len(headers) != len(sent):
+            headers = _joined(sent)
+        origin = headers.get("origin")
+        extra = [] if origin is None else _cors(origin)
+        return cls(scope["method"], scope["path"], headers, receive, send, extra)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the client can read a stream of events."""
+        return accepts_stream(self.headers.get("accept", ""))
+
+    async def body(self, limit: int) -> bytes:
+        """Read the whole body. Raises TooLarge, at once where the client says how large it is."""
+        if int(self.headers.get("content-length", 0)) > limit:
+            raise BodyTooLarge
+        message = await self.receive()
+        parts: list[bytes] = [message.get("body", b"")]
+        size = len(parts[0])
+        while message.get("more_body") and size <= limit:
+            message = await self.receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        if size > limit:
+            raise BodyTooLarge
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def reply(self, status: int, body: bytes) -> None:
+        """Answer with JSON."""
+        headers = [JSON_HEADER, (b"content-length", b"%d" % len(body)), *self.extra]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def plain(self, status: int, answer: Answer) -> None:
+        """Answer what has no id: an error envelope, or a bare result."""
+        body = response(b"null", answer) if answer.failed else bytes(answer.body)
+        await self.reply(status, body)
+
+    async def text(self, body: str) -> None:
+        """Answer with plain text."""
+        kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+        encoded = body.encode()
+        headers = [kind, (b"content-length", b"%d" % len(encoded)), *self.extra]
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.send({"type": "http.response.body", "body": encoded})
+
+    async def empty(self, status: int, *more: tuple[bytes, bytes]) -> None:
+        """Answer without a body."""
+        length = [] if status == 204 else [(b"content-length", b"0")]
+        headers = [*length, *more, *self.extra]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def not_allowed(self, methods: bytes) -> None:
+        """Answer 405 and say which methods are allowed."""
+        await self.empty(405, (b"allow", methods))
+
+
+@lru_cache(64)
+def accepts_stream(accept: str) -> bool:
+    """Whether a header `Accept` lets a stream of events pass: it names one, and not with the weight 0."""
+    for choice in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in choice.split(";"))
+        if kind == STREAM_TYPE:
+            return not any(_NEVER.fullmatch(parameter) for parameter in parameters)
+    return False
+
+
+def _joined(sent: Headers) -> dict[str, str]:
+    """Return headers of which some came more than once: as one, as HTTP has it."""
+    headers: dict[str, str] = {}
+    for name, value in sent:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
+
+
+def _cors(origin: str) -> Headers:
+    return [
+        (b"access-control-allow-origin", origin.encode("latin-1")),
+        (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+        (b"access-control-allow-headers", b"*, authorization"),
+        (b"access-control-expose-headers", b"mcp-session-id, www-authenticate"),
+        (b"vary", b"origin"),
+    ]

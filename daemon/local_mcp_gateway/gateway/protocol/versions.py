@@ -1,0 +1,281 @@
+"""The two eras of MCP and the way from one to the other. Pure: bytes in, bytes out.
+
+Handshake era (2024-11-05 … 2025-11-25): `initialize` once, then messages in a session. Stateless era
+(2026-07-28): every request carries version, client and capabilities under `params._meta`, over HTTP
+also as headers; `server/discover` instead of `initialize`, and results name their `resultType`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from local_mcp_gateway import __version__
+from local_mcp_gateway.gateway.protocol.jsonrpc import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    MALFORMED,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    Answer,
+    Envelope,
+    Target,
+    decode_any,
+    decode_members,
+    decode_target,
+    edit,
+    encode,
+    failure,
+    member,
+)
+
+HANDSHAKE: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+MODERN: Final = ("2026-07-28",)
+NEWEST_HANDSHAKE: Final = HANDSHAKE[-1]
+NEWEST_MODERN: Final = MODERN[-1]
+
+VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
+CLIENT_KEY: Final = "io.modelcontextprotocol/clientInfo"
+CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
+LOG_LEVEL_KEY: Final = "io.modelcontextprotocol/logLevel"
+SERVER_KEY: Final = "io.modelcontextprotocol/serverInfo"
+SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
+ENVELOPE_KEYS: Final = (VERSION_KEY, CLIENT_KEY, CAPABILITIES_KEY, LOG_LEVEL_KEY)
+
+HEADER_MISMATCH: Final = -32020
+UNSUPPORTED_VERSION: Final = -32022
+STATUS: Final[Mapping[int, int]] = {
+    PARSE_ERROR: 400,
+    INVALID_REQUEST: 400,
+    INVALID_PARAMS: 400,
+    HEADER_MISMATCH: 400,
+    -32021: 400,
+    UNSUPPORTED_VERSION: 400,
+    METHOD_NOT_FOUND: 404,
+}
+"""HTTP status of an error's code in the stateless era (Streamable HTTP, "Sending Messages")."""
+
+GATEWAY_INFO: Final = {"name": "local-mcp-gateway", "version": __version__}
+_GATEWAY_INFO_JSON: Final = encode(GATEWAY_INFO)
+NAMED: Final[Mapping[str, str]] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+}
+"""Method → the member of `params` that the header `Mcp-Name` repeats."""
+REMOVED: Final = frozenset(
+    {
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+    }
+)
+"""Methods of the handshake era that the stateless one does not have."""
+CACHEABLE: Final = frozenset(
+    {
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+    }
+)
+"""Methods whose result says in the stateless era how long it may be kept."""
+
+
+class ErrorCode(msgspec.Struct):
+    """The one member of an error by which the gateway decides something."""
+
+    code: int = 0
+
+
+_COMPLETE: Final = re.compile(rb'"resultType"\s*:\s*"complete"')
+_decode_code = msgspec.json.Decoder(ErrorCode).decode
+
+
+@dataclass(frozen=True, slots=True)
+class ModernEnvelope:
+    """What a stateless request says about its client; both values are JSON bytes."""
+
+    version: str
+    capabilities: bytes
+    log_level: str | None
+
+
+def negotiate(offered: object) -> str:
+    """Return the version that an `initialize` is answered with: the offered one, or our newest."""
+    return offered if isinstance(offered, str) and offered in HANDSHAKE else NEWEST_HANDSHAKE
+
+
+def is_modern(headers: Mapping[str, str], message: Envelope) -> bool:
+    """Whether a posted message belongs to the stateless era: its header or its envelope says so."""
+    version = headers.get("mcp-protocol-version")
+    if version is None or version in HANDSHAKE:
+        return False
+    return version in MODERN or bool(member(_meta(message.params), VERSION_KEY))
+
+
+def _meta(params: bytes | memoryview) -> bytes:
+    try:
+        return bytes(decode_target(params).meta) if params else b""
+    except msgspec.DecodeError:
+        return b""
+
+
+def open_envelope(headers: Mapping[str, str] | None, message: Envelope) -> ModernEnvelope | Answer:
+    """Check a stateless request as the revision asks, first fault first; None skips the headers."""
+    meta = _meta(message.params)
+    try:
+        members = decode_members(meta) if meta else {}
+    except msgspec.DecodeError:
+        members = {}
+    missing = [key for key in (VERSION_KEY, CAPABILITIES_KEY) if key not in members]
+    if missing:
+        return failure(
+            INVALID_PARAMS, f"params._meta is missing the required key(s): {', '.join(missing)}"
+        )
+    if bytes(members[CAPABILITIES_KEY])[:1] != b"{":
+        return failure(
+            INVALID_PARAMS, "The client's capabilities in params._meta must be an object"
+        )
+    version = decode_any(members[VERSION_KEY])
+    if headers is not None and (fault := _header_fault(headers, message, version)):
+        return failure(HEADER_MISMATCH, fault)
+    if not isinstance(version, str):
+        return failure(INVALID_PARAMS, "The protocol version in params._meta must be a string")
+    if version not in MODERN:
+        return failure(
+            UNSUPPORTED_VERSION,
+            "Unsupported protocol version",
+            {"supported": list(MODERN), "requested": version},
+        )
+    level = decode_any(members[LOG_LEVEL_KEY]) if LOG_LEVEL_KEY in members else None
+    return ModernEnvelope(
+        version, bytes(members[CAPABILITIES_KEY]), level if isinstance(level, str) else None
+    )
+
+
+def _header_fault(headers: Mapping[str, str], message: Envelope, version: object) -> str | None:
+    if headers.get("mcp-protocol-version") != version:
+        return "mcp-protocol-version header does not match the request's protocol version"
+    if headers.get("mcp-method") != message.method:
+        return "mcp-method header does not match the request's method"
+    key = NAMED.get(message.method)
+    if key is None:
+        return None
+    target = _target(message.params)
+    named = target.name if key == "name" else target.uri
+    if named is not None and decode_header(headers.get("mcp-name")) != named:
+        return f"mcp-name header does not match the request's {key!r}"
+    return None
+
+
+def _target(params: bytes | memoryview) -> Target:
+    try:
+        return decode_target(params) if params else Target()
+    except msgspec.DecodeError:
+        return Target()
+
+
+def to_handshake(params: bytes | memoryview) -> bytes:
+    """Take the stateless envelope out of `params`."""
+    meta = _meta(params)
+    if not meta:
+        return bytes(params)
+    left = edit(meta, dict.fromkeys(ENVELOPE_KEYS))
+    return edit(params, {"_meta": None if left == b"{}" else left})
+
+
+def to_modern(
+    params: bytes | memoryview, capabilities: bytes = b"{}", log_level: str | None = None
+) -> bytes:
+    """Put a stateless envelope of the gateway's own around `params`."""
+    meta = edit(
+        _meta(params),
+        {
+            VERSION_KEY: encode(NEWEST_MODERN),
+            CLIENT_KEY: _GATEWAY_INFO_JSON,
+            CAPABILITIES_KEY: capabilities,
+            LOG_LEVEL_KEY: None if log_level is None else encode(log_level),
+        },
+    )
+    return edit(params, {"_meta": meta})
+
+
+def modern_result(answer: Answer, method: str) -> Answer:
+    """Add what a result must say besides in the stateless era, where it comes from a handshake server."""
+    if answer.failed or answer.relayed_bytes:
+        return answer
+    body = bytes(answer.body)
+    if body.lstrip()[:1] != b"{":
+        return failure(INTERNAL_ERROR, "The server answered with a result that is no object")
+    added = modern_members(body, method)
+    rest = body.lstrip()[1:].lstrip()
+    if not added:
+        return answer
+    return Answer(b"{" + (added[:-1] if rest.startswith(b"}") else added) + rest)
+
+
+def modern_members(result: bytes, method: str) -> bytes:
+    """Return the members that a result lacks in the stateless era, each with its comma."""
+    if _says(result, "resultType"):
+        return b""
+    added = b'"resultType":"complete",'
+    if method in CACHEABLE and not _says(result, "ttlMs"):
+        added += b'"ttlMs":0,"cacheScope":"private",'
+    return added
+
+
+def _says(result: bytes, key: str) -> bool:
+    """Whether a result has this member; of a beginning, whether it may."""
+    if b'"' + key.encode() + b'"' not in result:
+        return False
+    try:
+        return key in decode_members(result)
+    except MALFORMED:
+        return True
+
+
+def is_complete(start: bytes) -> bool:
+    """Whether the beginning of a stateless answer says that nothing more is asked for."""
+    return _COMPLETE.search(start) is not None and b'"input_required"' not in start
+
+
+def status_of(answer: Answer) -> int:
+    """Return the HTTP status with which the stateless era sends this answer."""
+    return STATUS.get(error_code(answer), 200) if answer.failed else 200
+
+
+def error_code(answer: Answer) -> int:
+    """Return the code of an error answer, or 0."""
+    try:
+        return _decode_code(answer.body).code
+    except MALFORMED:
+        return 0
+
+
+def encode_header(value: str) -> str:
+    """Write a name as a header value; what a header cannot carry goes as =?base64?…?=."""
+    plain = value.isascii() and value.isprintable() and value == value.strip()
+    if plain and not value.startswith("=?base64?"):
+        return value
+    return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
+
+
+def decode_header(value: str | None) -> str | None:
+    """Read a header value written by `encode_header`; None when it is malformed."""
+    if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
+        return value
+    try:
+        return base64.b64decode(value[9:-2], validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None

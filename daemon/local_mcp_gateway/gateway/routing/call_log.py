@@ -1,0 +1,130 @@
+"""The log of calls: gathered in memory, written to the database in batches, off the message path."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.database.pool import Error
+from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, decode_any, member
+from local_mcp_gateway.gateway.protocol.versions import error_code
+from local_mcp_gateway.log.redact import redact, redact_text
+from local_mcp_gateway.store.cache import save_calls
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.database.pool import ConnectionPool
+    from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.store.model import CallRecord
+
+MOST_WAITING: Final = 10_000
+COUNTED: Final = frozenset(
+    {
+        "completion/complete",
+        "initialize",
+        "logging/setLevel",
+        "ping",
+        "prompts/get",
+        "prompts/list",
+        "resources/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/templates/list",
+        "resources/unsubscribe",
+        "server/discover",
+        "tools/call",
+        "tools/list",
+    }
+)
+"""Methods that are counted by name; clients could make up any number of others."""
+BATCH_PAUSE_S: Final = 1.0
+SHOWN: Final = 256
+"""How many characters of a name that a client sent are logged and stored."""
+LONGEST_ERROR: Final = 500
+LONGEST_PAYLOAD: Final = 65_536
+"""Characters of arguments or of a result that are kept."""
+LARGEST_PAYLOAD: Final = 4 * LONGEST_PAYLOAD
+MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
+"""How much of payloads waits for the database."""
+
+
+def payload(body: bytes) -> str:
+    """Return arguments or a result for the log of calls: secrets hidden, and not without end.
+
+    What is too large to be looked through while others wait is not kept at all: a part of it would show
+    values without the names by which they are known to be secret.
+    """
+    if len(body) > LARGEST_PAYLOAD:
+        return f"[{len(body)} bytes: too much to be kept]"
+    try:
+        text = json.dumps(redact(json.loads(body)), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        text = redact_text(body[:LONGEST_PAYLOAD].decode("utf-8", "replace"))
+    return text[:LONGEST_PAYLOAD]
+
+
+def target_text(target: str | None) -> str | None:
+    """Return the tool, prompt or URI of a call: cut, and without what looks secret in it."""
+    return target and redact_text(target[:SHOWN])
+
+
+def error_text(answer: Answer) -> str:
+    """Return code and message of an error; what a server says there may hold a secret too."""
+    try:
+        message = decode_any(member(answer.body, "message") or b'""')
+    except MALFORMED:
+        message = ""
+    text = message if isinstance(message, str) else ""
+    return f"{error_code(answer)} {redact_text(text[:LONGEST_ERROR])}"
+
+
+class CallLog:
+    """Takes records without waiting; when the database is slow, the oldest unwritten ones go."""
+
+    def __init__(self, database: ConnectionPool, emit: Emit, *, keep: int) -> None:
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self.microseconds: Counter[tuple[str, str]] = Counter()
+        self._database = database
+        self._emit = emit
+        self._keep = keep
+        self._waiting: deque[CallRecord] = deque()
+        self._waiting_bytes = 0
+        self._arrived = asyncio.Event()
+
+    def add(self, call: CallRecord) -> None:
+        """Take one finished call."""
+        server = call.server or ""
+        method = call.method if call.method in COUNTED else "other"
+        self.counts[server, method, call.status] += 1
+        self.microseconds[server, method] += call.duration_us
+        self._waiting.append(call)
+        self._waiting_bytes += _size(call)
+        while self._waiting_bytes > MOST_WAITING_BYTES or len(self._waiting) > MOST_WAITING:
+            self._waiting_bytes -= _size(self._waiting.popleft())
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Write batches until cancelled."""
+        while True:
+            await self._arrived.wait()
+            await asyncio.sleep(BATCH_PAUSE_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits. A database that refuses costs these records, not the calls."""
+        self._arrived.clear()
+        batch = tuple(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        if not batch:
+            return
+        try:
+            await save_calls(self._database, batch, keep=self._keep)
+        except Error as error:
+            self._emit("calls.unsaved", calls=len(batch), message=str(error))
+
+
+def _size(call: CallRecord) -> int:
+    return len(call.request or "") + len(call.response or "")

@@ -1,0 +1,161 @@
+"""Requests about a resource: where its URI may lead, and who goes on telling of its changes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from local_mcp_gateway.gateway.catalog.merge import ProfileView, Route, uri_prefix, with_uri
+from local_mcp_gateway.gateway.clients.sessions import LEVELS, Sessions
+from local_mcp_gateway.gateway.protocol import jsonrpc
+from local_mcp_gateway.gateway.protocol.jsonrpc import (
+    INVALID_PARAMS,
+    Answer,
+    decode_target,
+    edit,
+    encode,
+    failure,
+    member,
+    success,
+)
+from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call, Silent
+from local_mcp_gateway.store.model import CatalogKind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from local_mcp_gateway.gateway.clients.sessions import Session
+    from local_mcp_gateway.gateway.clients.subscriptions import Subscribers
+    from local_mcp_gateway.gateway.routing.registry import Registry
+    from local_mcp_gateway.gateway.upstreams.connection import Caller
+    from local_mcp_gateway.gateway.upstreams.upstream import Upstream
+
+
+class Forward(Protocol):
+    """Sends a request to the server of a route; an answer that is to be rewritten has to come `whole`."""
+
+    def __call__(
+        self, request: ClientRequest, route: Route, params: bytes, *, whole: bool = False
+    ) -> Awaitable[Answer]:
+        """Return the server's answer."""
+
+
+class Resources:
+    """Answers requests that name a URI. It holds nothing of its own."""
+
+    def __init__(self, registry: Registry, subscribers: Subscribers, forward: Forward) -> None:
+        self._registry = registry
+        self._subscribers = subscribers
+        self._forward = forward
+
+    async def handle(self, request: ClientRequest) -> Answer:
+        """Read a resource, or begin or end a subscription: the first server that has it answers."""
+        uri = decode_target(request.params).uri if request.params else None
+        if uri is None:
+            return failure(INVALID_PARAMS, "Invalid params: a resource has a uri")
+        request.target = uri
+        routes = self.routes(await self._registry.settled_view(request.profile), uri)
+        if not routes:
+            return failure(jsonrpc.RESOURCE_NOT_FOUND, f"Resource not found: {uri}", {"uri": uri})
+        answer = Answer(b"{}")
+        if request.session is not None and request.method == "resources/unsubscribe":
+            request.session.subscriptions.discard(uri)
+        for route in routes:
+            if request.method == "resources/unsubscribe" and self._stays(route):
+                return jsonrpc.success({})
+            changed = route.key != uri
+            params = edit(request.params, {"uri": encode(route.key)}) if changed else request.params
+            answer = await self._forward(request, route, params, whole=changed)
+            if not answer.failed:
+                self._note_subscription(request)
+                return Answer(with_uri(answer.body, route.key, uri)) if changed else answer
+        return answer
+
+    def routes(self, view: ProfileView, uri: str) -> list[Route]:
+        """Return where a URI may lead: listed, then templates, then whoever has resources."""
+        listed = view.routes[CatalogKind.RESOURCES].get(uri)
+        if listed is not None:
+            return [listed]
+        for server in view.servers:
+            if uri.startswith(prefix := uri_prefix(server)):
+                return [Route(server, uri.removeprefix(prefix))]
+        matching = [route.server for template, route in view.templates if template.matches(uri)]
+        if matching:
+            return [Route(server, uri) for server in dict.fromkeys(matching)]
+        return [
+            Route(name, uri)
+            for name in view.servers
+            if (upstream := self._registry.upstreams.get(name)) is not None
+            and upstream.identity is not None
+            and "resources" in upstream.identity.capabilities
+        ]
+
+    async def subscribe_again(self, upstream: Upstream, profile: str, uri: str) -> None:
+        """Subscribe at this server to a URI of this profile, if it leads there."""
+        for route in self.routes(self._registry.view(profile), uri)[:1]:
+            if route.server == upstream.name:
+                params = encode({"uri": route.key})
+                await upstream.call(Call("resources/subscribe", params, SILENT))
+
+    def _stays(self, route: Route) -> bool:
+        """Whether a server must go on telling of a resource, or is not there to be told otherwise."""
+        upstream = self._registry.upstreams.get(route.server)
+        profiles = self._registry.profiles_of(route.server)
+        gone = upstream is None or not upstream.connected
+        return gone or self._subscribers.watch(route.server, route.key, profiles)
+
+    def _note_subscription(self, request: ClientRequest) -> None:
+        if request.method == "resources/subscribe" and request.session and request.target:
+            request.session.subscriptions.add(request.target)
+
+
+ANSWERED_S: Final = 1.0
+"""How long a client waits for servers to take a level."""
+METHOD: Final = "logging/setLevel"
+_CLIENT: Final = Silent()
+"""Stands for clients of the handshake era: servers that speak both take the level there."""
+
+
+def takes_levels(upstream: Upstream) -> bool:
+    """Whether this server sends log messages, and is there to be told of which level."""
+    identity = upstream.identity if upstream.connected else None
+    return identity is not None and "logging" in identity.capabilities
+
+
+async def set_level(request: ClientRequest, registry: Registry, sessions: Sessions) -> Answer:
+    """Take the level that a client sets; an error only where all servers that answered gave one."""
+    level = member(request.params, "level").decode("utf-8", "replace").strip('"')
+    if level not in LEVELS:
+        return failure(INVALID_PARAMS, f"Invalid params: no log level {level!r}")
+    if request.session is not None:
+        request.session.level, request.session.level_was_set = LEVELS.index(level), True
+    telling = []
+    for upstream in filter(takes_levels, registry.members(request.profile)):
+        least = sessions.least_level(registry.profiles_of(upstream.name))
+        params = request.params if least in {None, level} else encode({"level": least})
+        telling.append(asyncio.create_task(_tell(upstream, params)))
+    done, _ = await asyncio.wait(telling, timeout=ANSWERED_S) if telling else ((), ())
+    answers = [task.result() for task in done]
+    return answers[0] if answers and all(answer.failed for answer in answers) else success({})
+
+
+async def _tell(upstream: Upstream, params: bytes) -> Answer:
+    return await upstream.call(Call(METHOD, params, _CLIENT))
+
+
+class ClientRequest(msgspec.Struct, eq=False):
+    """One request of a client. `server` and `target` are filled in for the log of calls."""
+
+    profile: str
+    method: str
+    params: bytes
+    caller: Caller
+    session: Session | None = None
+    modern: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    repeats: bool = False
+    """Whether the client itself repeats arguments as `headers`; else the gateway does."""
+    server: str | None = None
+    target: str | None = None

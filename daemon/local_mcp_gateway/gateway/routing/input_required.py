@@ -1,0 +1,207 @@
+"""A server asks its client something in the middle of a call: translated between the eras.
+
+A handshake server sends a request and waits; a stateless one answers `input_required`, and is called
+again with what it asked for. So for a stateless client of a handshake server the call is parked: it
+goes on waiting at the server, while the client gets `input_required` with a token for its next round.
+For a handshake client of a stateless server the gateway asks, and makes the next round itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from local_mcp_gateway.gateway.protocol.jsonrpc import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    Answer,
+    edit,
+    encode,
+    failure,
+    member,
+)
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.upstreams.connection import Caller
+    from local_mcp_gateway.gateway.upstreams.large_responses import Relay
+
+PARKED_S: Final = 600.0
+"""How long a parked call waits for its client to come back."""
+MOST_PARKED: Final = 1000
+MOST_ROUNDS: Final = 10
+PREFIX: Final = "gateway-"
+
+Ask = Callable[[str, bytes], Awaitable[Answer]]
+Forward = Callable[[bytes], Awaitable[Answer]]
+
+
+class _InputRequest(msgspec.Struct):
+    method: str
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _InputRequired(msgspec.Struct, rename="camel"):
+    result_type: str = "complete"
+    input_requests: dict[str, _InputRequest] = {}
+    request_state: str | None = None
+
+
+class PendingCall:
+    """The caller of a stateless client's call: what it is asked waits here for the next round."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        self.asking: dict[str, tuple[str, bytes, asyncio.Future[Answer]]] = {}
+        self.attended = True
+        self.arrived = asyncio.Event()
+        self.task: asyncio.Task[Answer] | None = None
+        self._numbered = 0
+
+    @property
+    def capabilities(self) -> bytes:
+        """Return what the client has said that it can."""
+        return self.caller.capabilities
+
+    @property
+    def log_level(self) -> str | None:
+        """Return the level that the client has asked for."""
+        return self.caller.log_level
+
+    @property
+    def client(self) -> object:
+        """Return this: no other call is known to be of the same stateless client."""
+        return self
+
+    @property
+    def relay(self) -> Relay | None:
+        """Return what takes a large answer, while a round is going on."""
+        return self.caller.relay if self.attended else None
+
+    def notified(self, method: str, params: bytes) -> None:
+        """Hand it to the round that is going on."""
+        self.caller.notified(method, params)
+
+    async def asked(self, method: str, params: bytes) -> Answer:
+        """Wait until a later round brings the answer."""
+        capability = method.partition("/")[0]
+        if not member(self.capabilities, capability):
+            return failure(METHOD_NOT_FOUND, f"The client does not support {capability}")
+        self._numbered += 1
+        key = f"{capability}-{self._numbered}"
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.asking[key] = method, params, future
+        self.arrived.set()
+        try:
+            return await future
+        finally:
+            self.asking.pop(key, None)
+
+
+class PendingCalls:
+    """The calls of stateless clients that wait for another round, by token."""
+
+    def __init__(self) -> None:
+        self._parked: dict[str, PendingCall] = {}
+
+    async def begin(self, caller: Caller, forward: Callable[[Caller], Awaitable[Answer]]) -> Answer:
+        """Make a call; return its answer, or what the server wants to know first."""
+        parked = PendingCall(caller)
+
+        async def run() -> Answer:
+            return await forward(parked)
+
+        parked.task = asyncio.create_task(run())
+        return await self._next(parked)
+
+    def resumes(self, params: bytes) -> bool:
+        """Whether these params belong to a call that is parked here."""
+        return b'"' + PREFIX.encode() in params and self._token(params) is not None
+
+    async def resume(self, params: bytes, caller: Caller) -> Answer:
+        """Give a parked call what its client has answered."""
+        parked = self._parked.pop(self._token(params) or "", None)
+        if parked is None:
+            return failure(INVALID_PARAMS, "The requestState is unknown or has expired")
+        parked.caller, parked.attended = caller, True
+        responses = member(params, "inputResponses")
+        for key, (_, _, future) in tuple(parked.asking.items()):
+            if (response := member(responses, key)) and not future.done():
+                future.set_result(Answer(response))
+                del parked.asking[key]
+        if not parked.asking:
+            parked.arrived.clear()
+        return await self._next(parked)
+
+    async def _next(self, parked: PendingCall) -> Answer:
+        assert parked.task is not None, "the call was begun"
+        asking = asyncio.create_task(parked.arrived.wait())
+        try:
+            await asyncio.wait((parked.task, asking), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            parked.task.cancel()
+            raise
+        finally:
+            asking.cancel()
+        return parked.task.result() if parked.task.done() else self._park(parked)
+
+    def _park(self, parked: PendingCall) -> Answer:
+        token = PREFIX + secrets.token_hex(16)
+        while len(self._parked) >= MOST_PARKED:
+            self._leave(next(iter(self._parked)))
+        self._parked[token], parked.attended = parked, False
+        asyncio.get_running_loop().call_later(PARKED_S, self._leave, token)
+        requests = {
+            key: {"method": method, "params": msgspec.Raw(params or b"{}")}
+            for key, (method, params, _) in parked.asking.items()
+        }
+        result = {
+            "resultType": "input_required",
+            "inputRequests": requests,
+            "requestState": token,
+        }
+        return Answer(encode(result))
+
+    def _leave(self, token: str) -> None:
+        """Cancel a parked call: its client has not come back."""
+        parked = self._parked.pop(token, None)
+        if parked is not None and parked.task is not None:
+            parked.task.cancel()
+
+    def _token(self, params: bytes) -> str | None:
+        state = member(params, "requestState").decode("utf-8", "replace").strip('"')
+        return state if state.startswith(PREFIX) else None
+
+    def close(self) -> None:
+        """Cancel every parked call."""
+        for token in tuple(self._parked):
+            self._leave(token)
+
+
+async def ask_until_complete(params: bytes, ask: Ask, forward: Forward) -> Answer:
+    """Make a call, and ask its handshake client for what a stateless server requires, round by round."""
+    answer = await forward(params)
+    for _ in range(MOST_ROUNDS):
+        if answer.failed or b'"input_required"' not in bytes(answer.body):
+            return answer
+        required = msgspec.json.decode(answer.body, type=_InputRequired)
+        if required.result_type != "input_required":
+            return answer
+        responses: dict[str, msgspec.Raw] = {}
+        for key, request in required.input_requests.items():
+            given = await ask(request.method, bytes(request.params))
+            if given.failed:
+                return given
+            responses[key] = msgspec.Raw(bytes(given.body))
+        if not responses:
+            await asyncio.sleep(0.1)
+        state = required.request_state
+        changes = {
+            "inputResponses": encode(responses) if responses else None,
+            "requestState": None if state is None else encode(state),
+        }
+        answer = await forward(edit(params, changes))
+    return failure(METHOD_NOT_FOUND, f"The server asked for more after {MOST_ROUNDS} rounds")

@@ -1,0 +1,124 @@
+"""All upstreams and profiles, and what each profile shows just now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.gateway.catalog.header_params import HeaderParam, header_params_of
+from local_mcp_gateway.gateway.catalog.merge import (
+    NameTable,
+    ProfileView,
+    kept,
+    merge_lists,
+    routes_of,
+)
+from local_mcp_gateway.store.model import CatalogKind, ProfileDefinition
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.catalog.merge import Lists
+    from local_mcp_gateway.gateway.upstreams.upstream import Upstream
+
+
+class Registry:
+    """The one place that knows who is there. Views are made when they are asked for, then kept."""
+
+    def __init__(self, list_timeout_s: float) -> None:
+        self.upstreams: dict[str, Upstream] = {}
+        self.profiles: Mapping[str, ProfileDefinition] = {}
+        self._list_timeout_s = list_timeout_s
+        self._views: dict[str, ProfileView] = {}
+        self._shown: dict[str, NameTable] = {}
+        """What each profile showed last by its id, so that names stay with their servers."""
+        self.kept: dict[str, NameTable] = {}
+        """What of that does not follow from the order, and is remembered."""
+        self.keep: Callable[[NameTable], None] = lambda _: None
+        """Called with what is to be remembered of a profile from now on; without routes, nothing."""
+        self._mirrored: dict[str, dict[str, tuple[HeaderParam, ...]]] = {}
+
+    def definition(self, profile: str) -> ProfileDefinition:
+        """Return a profile; an empty one when it was removed while something ran in it."""
+        return self.profiles.get(profile) or ProfileDefinition(profile)
+
+    def members(self, profile: str) -> list[Upstream]:
+        """Return the active upstreams of a profile, in its order."""
+        return [
+            self.upstreams[member.server]
+            for member in self.definition(profile).members
+            if member.active and member.server in self.upstreams
+        ]
+
+    def profiles_of(self, server: str) -> frozenset[str]:
+        """Return the names of the profiles that show this server."""
+        return frozenset(
+            profile.name
+            for profile in self.profiles.values()
+            if any(member.server == server and member.active for member in profile.members)
+        )
+
+    def view(self, profile: str) -> ProfileView:
+        """Return what the profile shows, from the last known lists."""
+        view = self._views.get(profile)
+        if view is None:
+            members = self.members(profile)
+            catalogs = {upstream.name: upstream.shelf.lists or {} for upstream in members}
+            held = {upstream.name: upstream.shelf.held for upstream in members}
+            definition = self.definition(profile)
+            last = self._shown.get(definition.id) or self.kept.get(definition.id)
+            before = {} if last is None else last.held_by(definition)
+            view = self._views[profile] = merge_lists(definition, catalogs, held, before)
+            self._shown[definition.id] = NameTable(definition, view.routes)
+            self._remember(definition, view, catalogs)
+        return view
+
+    def _remember(
+        self, definition: ProfileDefinition, view: ProfileView, catalogs: Mapping[str, Lists]
+    ) -> None:
+        now = NameTable(definition, kept(view.routes, routes_of(definition, catalogs)))
+        before = self.kept.pop(definition.id, None)
+        if now.routes:
+            self.kept[definition.id] = now
+        if now != before and (now.routes or before is not None):
+            self.keep(now)
+
+    def mirrored(self, upstream: Upstream, tool: str) -> tuple[HeaderParam, ...]:
+        """Return the arguments of a tool that are repeated as headers."""
+        known = self._mirrored.get(upstream.name)
+        if known is None:
+            tools = (upstream.shelf.lists or {}).get(CatalogKind.TOOLS, ())
+            found = ((item.key, header_params_of(item.raw)) for item in tools)
+            known = self._mirrored[upstream.name] = {key: each for key, each in found if each}
+        return known.get(tool, ())
+
+    async def settled_view(self, profile: str) -> ProfileView:
+        """Return what the profile shows, after waiting a while for servers that were never seen.
+
+        Servers whose lists are remembered are not waited for: they are connected behind.
+        """
+        members = self.members(profile)
+        for upstream in members:
+            upstream.want()
+            upstream.keeper.asked()
+        unknown = [upstream.known() for upstream in members if upstream.shelf.lists is None]
+        if unknown:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._list_timeout_s):
+                    await asyncio.gather(*unknown)
+        return self.view(profile)
+
+    def define(self, profiles: Iterable[ProfileDefinition]) -> None:
+        """Take over the profiles as they are now; nothing is remembered of those that are gone."""
+        self.profiles = {profile.name: profile for profile in profiles}
+        here = {profile.id for profile in self.profiles.values()}
+        for known in (self._shown, self.kept):
+            for identity in known.keys() - here:
+                del known[identity]
+        self.forget_views()
+
+    def forget_views(self, profiles: frozenset[str] | None = None) -> None:
+        """Make the views of these profiles, or of all, anew when they are asked for next."""
+        self._mirrored.clear()
+        for name in tuple(self._views) if profiles is None else profiles:
+            self._views.pop(name, None)

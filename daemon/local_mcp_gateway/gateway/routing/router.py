@@ -1,0 +1,267 @@
+"""Send each request where it belongs: lists are answered from the catalog, the rest is forwarded.
+
+The table at the end is the list of methods that the gateway knows by name. A method that it does not
+know goes to the server that its `name` or `uri` leads to, or to the only server of the profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from local_mcp_gateway.gateway.catalog.header_params import fault, headers_for
+from local_mcp_gateway.gateway.catalog.merge import Route
+from local_mcp_gateway.gateway.catalog.server_catalog import HELD, refusal
+from local_mcp_gateway.gateway.protocol import jsonrpc, versions
+from local_mcp_gateway.gateway.protocol.jsonrpc import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    Answer,
+    Target,
+    decode_members,
+    decode_target,
+    edit,
+    encode,
+    failure,
+    member,
+)
+from local_mcp_gateway.gateway.routing import handlers
+from local_mcp_gateway.gateway.routing.handlers import Resources
+from local_mcp_gateway.gateway.routing.input_required import PendingCalls, ask_until_complete
+from local_mcp_gateway.gateway.routing.server_info import discover_result
+from local_mcp_gateway.gateway.upstreams.connection import Call, Caller
+from local_mcp_gateway.store.model import CatalogKind, Prefix
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.clients.sessions import Sessions
+    from local_mcp_gateway.gateway.clients.subscriptions import Subscribers
+    from local_mcp_gateway.gateway.routing.handlers import ClientRequest
+    from local_mcp_gateway.gateway.routing.registry import Registry
+    from local_mcp_gateway.gateway.upstreams.upstream import Upstream
+
+
+class Router:
+    """Answers requests. It holds nothing of its own."""
+
+    def __init__(self, registry: Registry, sessions: Sessions, subscribers: Subscribers) -> None:
+        self._registry = registry
+        self._sessions = sessions
+        self.resources = Resources(registry, subscribers, self._forward)
+        self.parking = PendingCalls()
+
+    async def handle(self, request: ClientRequest) -> Answer:
+        """Answer one request, in the era in which it was made."""
+        if request.modern and request.method in versions.REMOVED:
+            return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
+        handler = METHODS.get(request.method, Router._other)
+        try:
+            answer = await handler(self, request)
+        except jsonrpc.MALFORMED as error:
+            return failure(INVALID_PARAMS, f"Invalid params: {error}")
+        return versions.modern_result(answer, request.method) if request.modern else answer
+
+    async def _initialize(self, _: ClientRequest) -> Answer:
+        """Refuse: what begins a session is answered before it comes here, and stands in no batch."""
+        return failure(INVALID_REQUEST, "initialize stands alone, and begins a session")
+
+    async def _ping(self, _: ClientRequest) -> Answer:
+        return jsonrpc.success({})
+
+    async def _discover(self, request: ClientRequest) -> Answer:
+        return jsonrpc.success(discover_result(self._registry.members(request.profile)))
+
+    async def _list(self, request: ClientRequest) -> Answer:
+        view = await self._registry.settled_view(request.profile)
+        return Answer(view.results[LIST_METHODS[request.method]])
+
+    def _call_tool(self, request: ClientRequest) -> Awaitable[Answer]:
+        return self._by_name(request, CatalogKind.TOOLS, "tool")
+
+    def _get_prompt(self, request: ClientRequest) -> Awaitable[Answer]:
+        return self._by_name(request, CatalogKind.PROMPTS, "prompt")
+
+    async def _by_name(self, request: ClientRequest, kind: CatalogKind, what: str) -> Answer:
+        name = decode_target(request.params).name if request.params else None
+        if name is None:
+            return failure(INVALID_PARAMS, f"Invalid params: a {what} has a name")
+        request.target = name
+        route = self._registry.view(request.profile).routes[kind].get(name)
+        if route is None:
+            view = await self._registry.settled_view(request.profile)
+            route = view.routes[kind].get(name) or self._only_server(request, kind, name)
+        if route is None:
+            return failure(INVALID_PARAMS, f"Unknown {what}: {name}")
+        if kind is CatalogKind.TOOLS and self._holds(route):
+            return _refusal(request, route)
+        params = request.params
+        if route.key != name:
+            params = edit(params, {"name": encode(route.key)})
+        return await self._forward(request, route, params)
+
+    def _holds(self, route: Route) -> bool:
+        upstream = self._registry.upstreams.get(route.server)
+        return upstream is not None and route.key in upstream.shelf.held
+
+    def _only_server(self, request: ClientRequest, kind: CatalogKind, name: str) -> Route | None:
+        """Let the only server of a profile judge a name that it has not listed (yet)."""
+        profile = self._registry.definition(request.profile)
+        members = self._registry.members(request.profile)
+        if len(members) != 1 or profile.prefix is Prefix.ALWAYS:
+            return None
+        server = members[0]
+        if kind is CatalogKind.TOOLS:
+            for setting in profile.tools:
+                if setting.server == server.name and name in {setting.name, setting.tool}:
+                    shown = setting.enabled and name == (setting.name or setting.tool)
+                    return Route(server.name, setting.tool) if shown else None
+        listed = (server.shelf.lists or {}).get(kind, ())
+        hidden = any(item.key == name for item in listed)
+        return None if hidden else Route(server.name, name)
+
+    def _by_uri(self, request: ClientRequest) -> Awaitable[Answer]:
+        return self.resources.handle(request)
+
+    async def _complete(self, request: ClientRequest) -> Answer:
+        ref = msgspec.json.decode(member(request.params, "ref") or b"{}", type=Target)
+        view = await self._registry.settled_view(request.profile)
+        route: Route | None = None
+        if ref.name is not None:
+            key, value = "name", ref.name
+            route = view.routes[CatalogKind.PROMPTS].get(ref.name)
+        elif ref.uri is not None:
+            key, value = "uri", ref.uri
+            templates = view.routes[CatalogKind.RESOURCE_TEMPLATES]
+            route = templates.get(ref.uri) or next(iter(self.resources.routes(view, ref.uri)), None)
+        if route is None:
+            return failure(INVALID_PARAMS, "Invalid params: nothing known is to be completed")
+        params = request.params
+        if route.key != value:
+            edited = edit(member(params, "ref"), {key: encode(route.key)})
+            params = edit(params, {"ref": edited})
+        return await self._forward(request, route, params)
+
+    def _set_level(self, request: ClientRequest) -> Awaitable[Answer]:
+        return handlers.set_level(request, self._registry, self._sessions)
+
+    async def _other(self, request: ClientRequest) -> Answer:
+        """Pass on what the gateway does not know, with the name or URI that its server knows."""
+        led = self._led(request.profile, request.params)
+        if len(led) != 1:
+            return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
+        ((route, params),) = led
+        return (
+            _refusal(request, route)
+            if self._holds(route)
+            else await self._forward(request, route, params)
+        )
+
+    def whom(self, profile: str, params: bytes) -> list[tuple[Upstream, bytes]]:
+        """Return the servers that a notification is for, each with the params as it knows them."""
+        try:
+            led = self._led(profile, params)
+        except jsonrpc.MALFORMED:
+            return []
+        upstreams = self._registry.upstreams
+        return [
+            (upstreams[route.server], known)
+            for route, known in led
+            if route.server in upstreams and not self._holds(route)
+        ]
+
+    def _led(self, profile: str, params: bytes) -> list[tuple[Route, bytes]]:
+        """Return where a message of an unknown method may go, and its params as they are known there.
+
+        That is where its `name` or else its `uri` leads; where neither leads, to every server of the
+        profile; and nowhere, if it names what the profile does not show. Raises MALFORMED.
+        """
+        members = decode_members(params) if params[:1] == b"{" else {}
+        name, uri = _text(members.get("name")), _text(members.get("uri"))
+        view = self._registry.view(profile)
+        tools, prompts = view.routes[CatalogKind.TOOLS], view.routes[CatalogKind.PROMPTS]
+        if name is not None and (route := tools.get(name) or prompts.get(name)) is not None:
+            known = edit(params, {"name": encode(route.key)}) if route.key != name else params
+            return [(route, known)]
+        if name is not None and self._hides(profile, name):
+            return []
+        if uri is not None and len(found := self.resources.routes(view, uri)) == 1:
+            known = edit(params, {"uri": encode(found[0].key)}) if found[0].key != uri else params
+            return [(found[0], known)]
+        return [(Route(server.name, ""), params) for server in self._registry.members(profile)]
+
+    def _hides(self, profile: str, name: str) -> bool:
+        """Whether a server of this profile has, under this name, what the profile does not show."""
+        settings = self._registry.definition(profile).tools
+        return any(name in {setting.name, setting.tool} for setting in settings) or any(
+            item.key == name
+            for server in self._registry.members(profile)
+            for kind in (CatalogKind.TOOLS, CatalogKind.PROMPTS)
+            for item in (server.shelf.lists or {}).get(kind, ())
+        )
+
+    async def _forward(
+        self, request: ClientRequest, route: Route, params: bytes, *, whole: bool = False
+    ) -> Answer:
+        upstream = self._registry.upstreams.get(route.server)
+        if upstream is None:
+            text = f"The server {route.server!r} was removed"
+            return failure(jsonrpc.UPSTREAM_UNAVAILABLE, text)
+        request.server = route.server
+        headers = request.headers
+        if request.method == "tools/call":
+            mirrored = self._registry.mirrored(upstream, route.key)
+            if mirrored and not request.repeats:
+                headers += headers_for(mirrored, params)
+            elif mirrored and (wrong := fault(mirrored, dict(headers), params)) is not None:
+                return failure(versions.HEADER_MISMATCH, wrong)
+
+        def forward(caller: Caller, params: bytes) -> Awaitable[Answer]:
+            key = route.key if request.method in versions.NAMED else None
+            return upstream.call(
+                Call(request.method, params, caller, request.modern, headers, key, whole)
+            )
+
+        caller = request.caller
+        modern_server = upstream.identity is not None and upstream.identity.modern
+        if request.modern == modern_server:
+            return await forward(caller, params)
+        if modern_server:
+            return await ask_until_complete(params, caller.asked, lambda p: forward(caller, p))
+        if self.parking.resumes(params):
+            return await self.parking.resume(params, caller)
+        return await self.parking.begin(caller, lambda parked: forward(parked, params))
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    """Return the text that a member is, if it is one."""
+    value = None if raw is None or bytes(raw)[:1] != b'"' else jsonrpc.decode_any(raw)
+    return value if isinstance(value, str) else None
+
+
+def _refusal(request: ClientRequest, route: Route) -> Answer:
+    request.server = route.server
+    data = {"server": route.server, "tool": route.key}
+    return failure(HELD, refusal(route.server, route.key), data)
+
+
+LIST_METHODS: Final = {
+    "tools/list": CatalogKind.TOOLS,
+    "resources/list": CatalogKind.RESOURCES,
+    "resources/templates/list": CatalogKind.RESOURCE_TEMPLATES,
+    "prompts/list": CatalogKind.PROMPTS,
+}
+METHODS: Final[dict[str, Callable[[Router, ClientRequest], Awaitable[Answer]]]] = {
+    "initialize": Router._initialize,  # noqa: SLF001
+    "server/discover": Router._discover,  # noqa: SLF001
+    "ping": Router._ping,  # noqa: SLF001  the table of this very class
+    **dict.fromkeys(LIST_METHODS, Router._list),  # noqa: SLF001
+    "tools/call": Router._call_tool,  # noqa: SLF001
+    "prompts/get": Router._get_prompt,  # noqa: SLF001
+    "resources/read": Router._by_uri,  # noqa: SLF001
+    "resources/subscribe": Router._by_uri,  # noqa: SLF001
+    "resources/unsubscribe": Router._by_uri,  # noqa: SLF001
+    "completion/complete": Router._complete,  # noqa: SLF001
+    "logging/setLevel": Router._set_level,  # noqa: SLF001
+}

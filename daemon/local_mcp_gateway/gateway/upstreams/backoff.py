@@ -1,0 +1,117 @@
+"""How long to wait before a server is asked for a stream, or for its lists, again. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.upstreams.connection import Connection
+
+
+FIRST_S: Final = 1.0
+LEAST_S: Final = 0.2
+MOST_S: Final = 60.0
+
+SETTLE_S: Final = 0.05
+"""How long list_changed notifications are gathered before the lists are fetched again."""
+SETTLE_MOST_S: Final = 5.0
+FREE: Final = 8
+"""So many changes may come close upon each other before they are gathered for longer."""
+CALM_S: Final = 1.0
+
+
+class ReconnectBackoff:
+    """As the server has asked, else a second; twice as long after each stream that brought nothing."""
+
+    def __init__(self) -> None:
+        self._quiet = 0
+        self._asked_s: float | None = None
+
+    def heard(self, retry_ms: int | None) -> None:
+        """Take note that something came, and of when the server wants to be asked again."""
+        self._quiet = 0
+        if retry_ms is not None:
+            self._asked_s = retry_ms / 1000
+
+    def pause_s(self) -> float:
+        """Return how long to wait after a stream has ended."""
+        pause_s = FIRST_S if self._asked_s is None else self._asked_s
+        pause_s = max(pause_s, LEAST_S) * float(1 << min(self._quiet, 16))
+        self._quiet += 1
+        return min(pause_s, MOST_S)
+
+
+class ChangeDebounce:
+    """A moment; twice as long each time for a server whose lists never stop changing.
+
+    Some announce a change whenever they are asked for a list: that would go on as fast as both can.
+    """
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+        self._calm_at = 0.0
+
+    def pause_s(self, now: float) -> float:
+        """Return how long to gather after lists that are fetched now, because they have changed."""
+        self._in_a_row = self._in_a_row + 1 if now < self._calm_at else 0
+        pause_s = min(SETTLE_S * 2.0 ** min(max(0, self._in_a_row - FREE), 16), SETTLE_MOST_S)
+        self._calm_at = now + 2 * pause_s + CALM_S
+        return pause_s
+
+
+FIRST_PAUSE_S: Final = 0.5
+
+
+class UpstreamState(StrEnum):
+    """Where an upstream stands."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class ConnectionWaiters:
+    """The calls that wait for a connection."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[Connection]] = set()
+
+    async def wait(self) -> Connection:
+        """Return the next connection that is made; raise when the attempt for it fails."""
+        waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        try:
+            return await waiter
+        finally:
+            self._waiting.discard(waiter)
+
+    def resolve(self, connection: Connection) -> None:
+        """Hand the connection to all who wait."""
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(connection)
+
+    def reject(self, reason: str) -> None:
+        """Tell all who wait that there is none."""
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(UpstreamDisconnected(reason))
+
+
+def moment_in(seconds: float) -> str:
+    """Return the time so many seconds from now, ISO 8601 in UTC."""
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def backoff_s(failures: int, most_s: float) -> float:
+    """Return how long to pause after that many failures in a row: doubling, with jitter."""
+    pause_s = min(FIRST_PAUSE_S * 2 ** min(failures - 1, 16), most_s)
+    return random.uniform(pause_s / 2, pause_s)

@@ -1,0 +1,19 @@
+"""How a request fails that never got its answer."""
+
+from __future__ import annotations
+
+
+class UpstreamDisconnected(Exception):
+    """The connection ended, or could not be made; `unsent` when the server never saw the request."""
+
+    def __init__(self, reason: str, *, unsent: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.unsent = unsent
+
+
+class SessionExpired(UpstreamDisconnected):
+    """The server answered that it does not know our session: it never looked at the request."""
+
+    def __init__(self) -> None:
+        super().__init__("the server has lost its session", unsent=True)

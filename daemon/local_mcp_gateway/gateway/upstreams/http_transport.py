@@ -1,0 +1,337 @@
+"""One POST to an HTTP server, and its answer: JSON, or a stream with messages before it."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from yarl import URL
+
+from local_mcp_gateway.gateway.protocol import jsonrpc, versions
+from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope
+from local_mcp_gateway.gateway.protocol.line_framing import printable
+from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
+from local_mcp_gateway.gateway.upstreams import large_responses
+from local_mcp_gateway.gateway.upstreams.errors import SessionExpired, UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.large_responses import HELD_BYTES
+from local_mcp_gateway.gateway.upstreams.throttle import FairShare
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from local_mcp_gateway.gateway.upstreams.connection import Call
+
+
+STEP_BYTES: Final = 256 * 1024
+ACCEPTED: Final = "gzip, deflate"
+_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
+
+
+def encoding_of(reply: aiohttp.ClientResponse) -> str:
+    """Return how the body is encoded; nothing when it is as it is."""
+    encoding = reply.headers.get("Content-Encoding", "").strip().lower()
+    return "" if encoding == "identity" else encoding
+
+
+def chunks_of(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield the body as it comes. Raises UpstreamLost when it cannot be decoded."""
+    encoding = encoding_of(reply)
+    chunks = reply.content.iter_any()
+    return decoded(encoding, chunks) if encoding else chunks
+
+
+async def decoded(encoding: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what compressed chunks hold, at most `STEP_BYTES` at once."""
+    if encoding not in _BITS:
+        raise UpstreamDisconnected(f"it answered in an encoding that was not asked for: {encoding}")
+    stream = zlib.decompressobj(_BITS[encoding])
+    try:
+        async for chunk in chunks:
+            rest = chunk
+            while rest and not stream.eof:
+                part = stream.decompress(rest, STEP_BYTES)
+                rest = stream.unconsumed_tail
+                if part:
+                    yield part
+        while part := stream.decompress(stream.unconsumed_tail, STEP_BYTES):
+            yield part
+    except zlib.error as error:
+        raise UpstreamDisconnected(f"its {encoding} cannot be read: {error}") from None
+    if not stream.eof:
+        raise UpstreamDisconnected("it broke off its answer")
+
+
+async def relayed(start: bytes, rest: AsyncIterator[bytes], call: Call) -> Answer | None:
+    """Hand a large answer to the client as it comes; None when it has to be held."""
+    relay = None if call.whole else call.caller.relay
+    if relay is None:
+        return None
+    added = b""
+    if call.modern and not call.served_modern:
+        added = versions.modern_members(start, call.method)
+    elif call.served_modern and not call.modern and not versions.is_complete(start):
+        return None  # it may ask for input, which the gateway then gets from the client
+    found = large_responses.begin(start, _extending(rest, call), call.identity, added)
+    return None if found is None else await call.relayed(found, relay)
+
+
+async def _extending(parts: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
+    """Yield what comes; the call goes on as long as something does."""
+    async for part in parts:
+        call.extend()
+        yield part
+
+
+async def rest_of_event(parser: SseParser, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what is left of the event that is under way. Raises UpstreamLost when it breaks off."""
+    parser.hand_over()
+    async for chunk in chunks:
+        part, ended = parser.pass_on(chunk)
+        yield part
+        if ended:
+            return
+    raise UpstreamDisconnected("it broke off its answer")
+
+
+STREAM: Final = "text/event-stream"
+CONNECT_S: Final = 10
+MOST_RESUMES: Final = 20
+"""How often one answer's stream is taken up again; a call's own deadline comes on top."""
+
+
+def client_session() -> aiohttp.ClientSession:
+    """Return the pooled session: idle connections end before the usual server ends them (5 s)."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        headers={"Accept-Encoding": ACCEPTED},
+    )
+
+
+class HttpTransport:
+    """Where one server is, and how it is spoken to."""
+
+    def __init__(
+        self,
+        url: str,
+        http: aiohttp.ClientSession,
+        max_message_bytes: int,
+        unreachable: Callable[[str], None],
+        arrived: Callable[[Envelope, Call], None],
+    ) -> None:
+        self._url = URL(url)
+        self._http = http
+        self._limit = max_message_bytes
+        self._held = min(HELD_BYTES, max_message_bytes)
+        self._unreachable = unreachable
+        self._arrived = arrived
+
+    def posting(self, body: bytes, headers: dict[str, str]) -> PostRequest:
+        """Post, and have the reply inside the block. Raises SessionLost and UpstreamLost."""
+        return PostRequest(self._http, self._url, body, headers, self._unreachable)
+
+    async def answer_of(
+        self,
+        reply: aiohttp.ClientResponse,
+        call: Call,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Read the answer to `call`, handing on what comes before it, or all of it if it is large.
+
+        With the `headers` of a session, a stream that breaks is taken up again (Last-Event-ID).
+        """
+        if reply.content_type == STREAM:
+            return await self._answer_in_stream(reply, call, headers)
+        body = await self._body(reply, call)
+        if isinstance(body, Answer):
+            return body
+        if not body.isascii():
+            body = jsonrpc.readable(body)
+        try:
+            if body[:1] == b"[" and (answer := self._event(body, call)) is not None:
+                return answer  # a batch, as 2025-03-26 has them
+            message = jsonrpc.decode_envelope(body)
+        except jsonrpc.MALFORMED:
+            message = Envelope()
+        if message.error or message.result:
+            return jsonrpc.answer_in(message)
+        if reply.status == 401:
+            raise UpstreamDisconnected("it asks for authorization (HTTP 401)", unsent=True)
+        if reply.status >= 400:
+            raise UpstreamDisconnected(f"it answered HTTP {reply.status}")
+        raise UpstreamDisconnected("it answered with something that is no JSON-RPC")
+
+    async def _body(self, reply: aiohttp.ClientResponse, call: Call) -> bytes | Answer:
+        """Read a body; one that is large is relayed, or refused where it has to be held and cannot be."""
+        length = reply.content_length
+        if length is not None and length <= self._held and not encoding_of(reply):
+            return await reply.read()
+        # Without a length or chunks, the end of a body cannot be told from a connection that broke.
+        bounded = length is not None or "Transfer-Encoding" in reply.headers
+        held, size, tried = [], 0, not bounded or reply.status != 200
+        chunks = chunks_of(reply)
+        async for chunk in chunks:
+            held.append(chunk)
+            size += len(chunk)
+            if size > self._held and not tried:
+                tried = True
+                if (answer := await relayed(b"".join(held), chunks, call)) is not None:
+                    return answer
+            if size > self._limit:
+                return self._too_large()
+        return b"".join(held)
+
+    def _too_large(self) -> Answer:
+        text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
+        return jsonrpc.failure(jsonrpc.INTERNAL_ERROR, text)
+
+    async def _answer_in_stream(
+        self, reply: aiohttp.ClientResponse, call: Call, headers: Mapping[str, str] | None
+    ) -> Answer:
+        """Read a stream up to the answer; take it up again where it broke, if it can be."""
+        place = _Place()
+        try:
+            answer = await self._read_events(reply, call, place)
+            for _ in range(MOST_RESUMES):
+                if answer is not None or place.last is None or headers is None:
+                    break
+                await asyncio.sleep(place.retry_ms / 1000)
+                asked = {**headers, "Accept": STREAM, "Last-Event-ID": place.last}
+                async with self._http.get(self._url, headers=asked, allow_redirects=False) as again:
+                    if again.status != 200 or again.content_type != STREAM:
+                        break
+                    answer = await self._read_events(again, call, place)
+        except EventTooLarge:
+            return self._too_large()
+        except jsonrpc.MALFORMED:
+            raise UpstreamDisconnected("it sent an event that is no JSON-RPC") from None
+        if answer is None:
+            raise UpstreamDisconnected("it ended its stream without an answer")
+        return answer
+
+    async def _read_events(
+        self, reply: aiohttp.ClientResponse, call: Call, place: _Place
+    ) -> Answer | None:
+        """Read events up to the answer; None when the stream ends or breaks before."""
+        parser, turn, tried = SseParser(self._limit + HELD_BYTES), FairShare(), False
+        chunks = chunks_of(reply)
+        try:
+            async for chunk in chunks:
+                turn.begin()
+                for event in parser.feed(chunk):
+                    tried = False
+                    place.last = event.id or place.last
+                    place.retry_ms = event.retry_ms or place.retry_ms
+                    said = event.data if event.event == b"message" else b""
+                    answer = self._event(said, call) if said else None
+                    if answer is not None:
+                        return answer
+                    await turn.rest()
+                if parser.waiting_bytes > self._held and not tried:
+                    tried = True
+                    rest = rest_of_event(parser, chunks)
+                    if (answer := await relayed(parser.begun, rest, call)) is not None:
+                        return answer
+        except aiohttp.ClientPayloadError:
+            if place.last is None or call.begun:
+                raise
+        return None
+
+    def _event(self, data: bytes, call: Call) -> Answer | None:
+        """Hand on the messages of an event (or of a body); return the answer, if it is among them."""
+        answer = None
+        if not data.isascii():
+            data = jsonrpc.readable(data)
+        for message in jsonrpc.messages_in(data):
+            if message.method:
+                with suppress(*jsonrpc.MALFORMED):  # junk of a server is let go
+                    self._arrived(message, call)
+            elif bytes(message.id) == call.identity:
+                answer = jsonrpc.answer_in(message)
+        return answer
+
+
+class PostRequest:
+    """One POST: entered with its reply, left when that was read or is not wanted."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: URL,
+        body: bytes,
+        headers: dict[str, str],
+        unreachable: Callable[[str], None],
+    ) -> None:
+        self._posting = http.post(url, data=body, headers=headers, allow_redirects=False)
+        self._in_session = "Mcp-Session-Id" in headers
+        self._unreachable = unreachable
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        """Send the request and return the reply."""
+        try:
+            self._reply = reply = await self._posting
+        except aiohttp.ClientConnectorError as error:
+            self._unreachable(reason_of(error))
+            raise UpstreamDisconnected(reason_of(error), unsent=True) from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise UpstreamDisconnected(reason_of(error)) from None
+        if (elsewhere := redirection(reply)) is not None:
+            reply.release()
+            raise UpstreamDisconnected(elsewhere)
+        if reply.status == 404 and self._in_session:
+            reply.release()
+            raise SessionExpired
+        return reply
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Give the connection back, or close it when there is more to come on it."""
+        self._reply.release()
+        await self._reply.wait_for_close()
+        if isinstance(error, aiohttp.ClientError | ConnectionError):
+            raise UpstreamDisconnected(reason_of(error)) from None
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where in a stream we are, and how long to wait before taking it up again."""
+
+    last: str | None = None
+    retry_ms: int = 1000
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in words what went wrong with a connection; without the URL, which may hold a secret."""
+    match error:
+        case aiohttp.ClientConnectorError():
+            why = error.os_error.strerror or "refused"
+            return f"no connection to {error.host}:{error.port}: {why}"
+        case aiohttp.ServerTimeoutError():
+            return f"no connection within {CONNECT_S} s"
+        case aiohttp.ServerDisconnectedError():
+            return "it closed the connection without an answer"
+        case aiohttp.ClientPayloadError():
+            return "it broke off its answer"
+        case aiohttp.ClientResponseError():
+            first = error.message.partition("\n")[0].removesuffix(":")
+            return f"it answered with something that is no HTTP: {printable(first.encode())}"
+        case aiohttp.InvalidURL():
+            return "its URL is none"
+        case OSError():
+            return error.strerror or type(error).__name__
+        case _:
+            return str(error) or type(error).__name__
+
+
+def redirection(reply: aiohttp.ClientResponse) -> str | None:
+    """Say where the server sends us; never followed, since our headers may hold secrets."""
+    if not 300 <= reply.status < 400:
+        return None
+    where = printable(reply.headers.get("Location", "nowhere").encode("utf-8", "replace"))
+    return f"it redirects to {where}: give that URL, if you trust it"

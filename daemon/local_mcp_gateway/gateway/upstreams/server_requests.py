@@ -1,0 +1,133 @@
+"""What servers ask clients: called off when the server says so or its call ends, with progress on the way.
+
+A question's answer may be long in coming. Its server can take it back (`notifications/cancelled`), and
+nobody waits for it once no call is left that it could be for. Where it names a progress token, that is
+made one of ours, so that the progress which a client tells reaches the server that has asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from local_mcp_gateway.gateway.protocol.jsonrpc import (
+    MALFORMED,
+    Answer,
+    Envelope,
+    decode_members,
+    edit,
+    member,
+    response,
+)
+from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+
+MOST_OPEN: Final = 1000
+"""How many questions of one server may wait for their answers to be given, and to be taken."""
+PESTERING: Final = f"it does not wait for the answers to its questions: {MOST_OPEN} are open"
+
+Notify = Callable[[str, bytes], Awaitable[None]]
+Ask = Callable[[str, bytes], Awaitable[Answer]]
+Start = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+class ProgressTokens:
+    """The progress tokens of all open questions, and whom progress for each is told."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[bytes, Notify]] = {}
+        self._numbered = 0
+
+    @contextmanager
+    def tracked(self, params: bytes, notify: Notify) -> Iterator[bytes]:
+        """Yield the params of a question, with a token of ours if there is one in them."""
+        meta = member(params, "_meta") if b"progressToken" in params else b""
+        token = member(meta, "progressToken") if meta else b""
+        if not token:
+            yield params
+            return
+        self._numbered += 1
+        own = b'"gateway-%d"' % self._numbered
+        self._known[own] = token, notify
+        try:
+            yield edit(params, {"_meta": edit(meta, {"progressToken": own})})
+        finally:
+            del self._known[own]
+
+    async def told(self, params: bytes) -> None:
+        """Pass progress that a client tells to the server that waits for it; other is let go."""
+        with suppress(UpstreamDisconnected, *MALFORMED):
+            if (found := self._known.get(progress_token(params))) is not None:
+                token, notify = found
+                await notify("notifications/progress", edit(params, {"progressToken": token}))
+
+
+class ServerRequests:
+    """The open questions of one connection, by the id that its server gave them."""
+
+    def __init__(self, start: Start, tokens: ProgressTokens, notify: Notify) -> None:
+        self._start = start
+        self._tokens = tokens
+        self._notify = notify
+        self._open: dict[bytes, tuple[asyncio.Task[None], object]] = {}
+        self._due = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def take(
+        self,
+        message: Envelope,
+        owner: object,
+        ask: Ask,
+        reply: Callable[[bytes], Awaitable[None]],
+    ) -> bool:
+        """Ask, and reply with the answer, unless the question is called off before.
+
+        Return False if this is one question too many, which is let go.
+        """
+        if self._due >= MOST_OPEN:
+            return False
+        self._due += 1
+        identity = bytes(message.id)
+
+        async def work() -> None:
+            with self._tokens.tracked(bytes(message.params), self._notify) as params:
+                answer = await ask(message.method, params)
+            close()  # what is answered is not called off
+            await reply(response(identity, answer))
+
+        def close() -> None:
+            if self._open.get(identity, (None,))[0] is task:
+                del self._open[identity]
+
+        def done(_: object) -> None:
+            self._due -= 1
+            close()
+
+        task = self._start(work())
+        self._open[identity] = task, owner
+        task.add_done_callback(done)
+        return True
+
+    def called_off(self, params: bytes) -> None:
+        """Take a question back: its server wants no answer any more."""
+        if (found := self._open.get(member(params, "requestId"))) is not None:
+            found[0].cancel()
+
+    async def release(self, owner: object) -> None:
+        """Take back what was asked for a call, or a client, that waits for nothing any more.
+
+        On return the client has been told, so that it hears of it before the answer to its call.
+        """
+        tasks = [task for task, whose in self._open.values() if whose is owner]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def progress_token(params: bytes) -> bytes:
+    """Return the bytes of a progress notification's token."""
+    token = decode_members(params).get("progressToken")
+    return b"" if token is None else bytes(token)

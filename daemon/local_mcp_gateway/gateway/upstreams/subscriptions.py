@@ -1,0 +1,130 @@
+"""The `subscriptions/listen` streams that the gateway holds at a stateless server.
+
+One says that lists changed. Each resource that clients watch has one more, so that none is broken off
+for the next; they take the place of `resources/subscribe`, which the stateless era does not have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from local_mcp_gateway.gateway.protocol import jsonrpc, versions
+from local_mcp_gateway.gateway.protocol.jsonrpc import (
+    Answer,
+    decode_any,
+    edit,
+    encode,
+    failure,
+    member,
+)
+from local_mcp_gateway.gateway.upstreams.connection import Call
+from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.upstreams.connection import Events
+
+LISTS: Final = {
+    "toolsListChanged": True,
+    "promptsListChanged": True,
+    "resourcesListChanged": True,
+}
+TAKEN: Final = frozenset({"resources/subscribe", "resources/unsubscribe", "logging/setLevel"})
+"""Methods of the handshake era that `Watches.take` answers in a stateless server's place."""
+
+
+class SubscriptionOwner:
+    """Takes the notifications of one stream."""
+
+    capabilities = b"{}"
+    log_level: str | None = None
+    relay = None
+    client = None
+
+    def __init__(self, events: Events) -> None:
+        self.acknowledged = asyncio.Event()
+        self._events = events
+
+    def notified(self, method: str, params: bytes) -> None:
+        """Hand it on without the mark of our stream, but for the acknowledgement."""
+        self.acknowledged.set()
+        if method == "notifications/subscriptions/acknowledged":
+            return
+        meta = edit(member(params, "_meta"), {versions.SUBSCRIPTION_KEY: None})
+        self._events.notified(method, edit(params, {"_meta": None if meta == b"{}" else meta}))
+
+    async def asked(self, method: str, params: bytes) -> Answer:
+        """Answer as for a request outside of any call."""
+        return await self._events.asked(method, params)
+
+
+class Subscriptions:
+    """The streams of one connection. `pause` is waited for before a stream that ended is held again."""
+
+    def __init__(
+        self,
+        send: Callable[[Call], Awaitable[Answer]],
+        events: Events,
+        start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        pause: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._send = send
+        self._events = events
+        self._start = start
+        self._pause = pause
+        self._held: dict[str, asyncio.Task[None]] = {}
+        self._listener: SubscriptionOwner | None = None
+        self._lists: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Hold the stream that says that lists changed."""
+        self._listener = SubscriptionOwner(self._events)
+        self._lists = self._start(self._hold(LISTS, self._listener))
+
+    async def begun(self) -> None:
+        """Return once the server says when its lists change, or has refused to."""
+        if self._listener is not None and self._lists is not None:
+            await _acknowledged(self._listener, self._lists)
+
+    async def take(self, call: Call) -> Answer:
+        """Answer one of the methods `TAKEN`."""
+        uri = decode_any(member(call.params, "uri") or b'""')
+        if call.method == "resources/subscribe":
+            return await self._subscribe(uri)
+        if call.method == "resources/unsubscribe" and (task := self._held.pop(uri, None)):
+            task.cancel()
+        return jsonrpc.success({})  # the level of log messages goes with each request
+
+    async def _subscribe(self, uri: str) -> Answer:
+        if uri not in self._held:
+            listener = SubscriptionOwner(self._events)
+            task = self._start(self._hold({"resourceSubscriptions": [uri]}, listener))
+            task.add_done_callback(lambda _: self._held.pop(uri, None))
+            self._held[uri] = task
+            await _acknowledged(listener, task)
+            if task.done():
+                text = f"The server does not say when {uri} changes"
+                return failure(jsonrpc.METHOD_NOT_FOUND, text)
+        return jsonrpc.success({})
+
+    async def _hold(self, wanted: object, listener: SubscriptionOwner) -> None:
+        """Hold a stream, and again when it ends; a server that does not acknowledge it is let be."""
+        params = versions.to_modern(encode({"notifications": wanted}))
+        while True:
+            listener.acknowledged.clear()
+            call = Call("subscriptions/listen", params, listener, modern=True)
+            with suppress(UpstreamDisconnected):
+                await self._send(call)
+            if not listener.acknowledged.is_set():
+                return
+            await self._pause()
+
+
+async def _acknowledged(listener: SubscriptionOwner, task: asyncio.Task[None]) -> None:
+    acknowledged = asyncio.create_task(listener.acknowledged.wait())
+    try:
+        await asyncio.wait((acknowledged, task), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        acknowledged.cancel()

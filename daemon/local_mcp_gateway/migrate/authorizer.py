@@ -1,0 +1,223 @@
+"""What a migration may do: SQLite's authorizer, asked about every action of every statement.
+
+It refuses what would break the one transaction around the pending set (COMMIT, ATTACH …), what would
+falsify the ledger, and PRAGMAs outside a list. It also writes down from which tables rows were removed
+on purpose; triggers and the actions of foreign keys are reported like the statements themselves, so a
+table that is not in that list may not lose a row.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+from local_mcp_gateway.migrate.ledger import GUARD_TABLES
+from local_mcp_gateway.migrate.tokenizer import fold
+
+_READING = frozenset(
+    {
+        "table_info",
+        "table_xinfo",
+        "table_list",
+        "index_list",
+        "index_info",
+        "index_xinfo",
+        "foreign_key_list",
+        "foreign_key_check",
+        "integrity_check",
+        "quick_check",
+        "database_list",
+        "function_list",
+        "collation_list",
+        "compile_options",
+        "data_version",  # FTS5 asks for it in the middle of a statement
+    }
+)
+_TRANSACTIONAL = frozenset({"user_version", "application_id", "defer_foreign_keys"})
+# Hints that change nothing in the file; a no-op inside a transaction (foreign_keys) is one of them.
+_HARMLESS = frozenset(
+    {"foreign_keys", "encoding", "optimize", "cache_size", "temp_store", "analysis_limit"}
+)
+# These survive a ROLLBACK and change what later statements mean: reset after each migration.
+_RESET = frozenset({"legacy_alter_table", "ignore_check_constraints", "recursive_triggers"})
+# To be read, not set; FTS3 asks for the page size while it creates a table.
+_READABLE = frozenset(
+    {
+        "journal_mode",
+        "page_size",
+        "auto_vacuum",
+        "page_count",
+        "freelist_count",
+        "max_page_count",
+        "schema_version",
+        "synchronous",
+    }
+)
+ALLOWED_PRAGMAS = _READING | _TRANSACTIONAL | _HARMLESS | _RESET
+
+_WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
+_ON_TABLE_FIRST = _WRITES | {
+    sqlite3.SQLITE_CREATE_TABLE,
+    sqlite3.SQLITE_DROP_TABLE,
+    sqlite3.SQLITE_CREATE_TEMP_TABLE,
+}
+_ON_TABLE_SECOND = frozenset(
+    {sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_CREATE_TRIGGER, sqlite3.SQLITE_ALTER_TABLE}
+)
+_TEMPORARY = frozenset(
+    {
+        sqlite3.SQLITE_CREATE_TEMP_TABLE,
+        sqlite3.SQLITE_CREATE_TEMP_INDEX,
+        sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+        sqlite3.SQLITE_CREATE_TEMP_VIEW,
+    }
+)
+_CASCADE = (
+    "dropping {dropped} with foreign keys on would delete the rows of {child} that belong to it; move the"
+    " rebuild into a file without `-- guard: foreign-keys=on`, or delete those rows first"
+)
+_ALTERS = frozenset(
+    {sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_ALTER_TABLE}
+)
+_REMOVES = frozenset({sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE})
+_OK, _DENY = sqlite3.SQLITE_OK, sqlite3.SQLITE_DENY
+_READ, _SELECT, _FUNCTION = sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION
+_HARMLESS_ACTIONS = frozenset({_READ, _SELECT, sqlite3.SQLITE_RECURSIVE})
+
+
+class Write(NamedTuple):
+    """What a statement writes: rows of a table, values of one column, or the table's definition."""
+
+    table: str
+    """Folded, as the column is."""
+    column: str | None
+    """None: whole rows, or the definition."""
+    definition: bool
+    nested: bool
+    """By a trigger, not by the statement itself."""
+
+
+class Authorizer:
+    """Watch one connection while migrations run on it: `decide` is SQLite's authorizer callback."""
+
+    def __init__(self, *, foreign_keys: bool = False) -> None:
+        self.foreign_keys = foreign_keys
+        """Whether they are enforced here: then a DROP deletes first, with all actions on children."""
+        self.off = False
+        """True while the engine itself works (ledger rows, resets): nothing is refused or noted."""
+        self.refusal: str | None = None
+        """Why the last statement was not allowed, as the end of a sentence."""
+        self.deleted_from: set[str] = set()
+        """Tables that lost rows, or were dropped, on purpose; names as they were at that moment."""
+        self.dropping: str | None = None
+        """The table that the running statement drops, while foreign keys are on."""
+        self.updated: set[tuple[str, str]] = set()
+        """(table, column) of every value changed since BEGIN, folded: no action of ON UPDATE was run."""
+        self.writes: set[Write] | None = None
+        """What the running statement writes; noted only where somebody has put a set here."""
+        self.renaming = False
+        self.replacing = False
+        """Set while an UPDATE OR REPLACE runs: its table may lose rows without a DELETE."""
+        self.touched_state = False
+        self.made_temporary = False
+
+    def start_statement(self, *, replacing: bool) -> None:
+        """Forget what the previous statement did."""
+        self.refusal = self.dropping = None
+        self.replacing = replacing
+
+    def start_migration(self) -> None:
+        """Forget what the previous migration did."""
+        self.deleted_from = set()
+        self.touched_state = self.made_temporary = self.renaming = False
+
+    def follow(self, old: str, new: str) -> None:
+        """Remember what was updated in a table under its new name, too."""
+        self.updated |= {
+            (fold(new), column) for table, column in self.updated if table == fold(old)
+        }
+
+    def decide(
+        self,
+        action: int,
+        first: str | None,
+        second: str | None,
+        schema: str | None,
+        inside: str | None,
+    ) -> int:
+        """Decide about one action, before the statement runs. Must not raise."""
+        if action in _HARMLESS_ACTIONS or self.off:
+            return _OK
+        if action in _WRITES and first and first.startswith("sqlite_"):
+            return _OK  # DDL does this; a direct write fails by itself without writable_schema
+        if action == _FUNCTION and (second or "").lower() != "load_extension":
+            return _OK
+        reason = self._reason_to_refuse(action, first, second)
+        if reason:
+            self.refusal = reason
+            return _DENY
+        self._note(action, first, schema)
+        if self.writes is not None or action == sqlite3.SQLITE_UPDATE:
+            self._note_write(action, first, second, nested=inside is not None)
+        return _DENY if self.refusal else _OK
+
+    def _note(self, action: int, first: str | None, schema: str | None) -> None:
+        """Write down what the action does to the rows of a table, or to the connection."""
+        if action in _REMOVES and first and schema == "main":
+            if action == sqlite3.SQLITE_DELETE and self.dropping not in (None, first):
+                self.refusal = _CASCADE.format(dropped=self.dropping, child=first)
+            elif action == sqlite3.SQLITE_DROP_TABLE:
+                self.dropping = first if self.foreign_keys else None
+            self.deleted_from.add(first)
+        elif action == sqlite3.SQLITE_UPDATE and self.replacing and first:
+            self.deleted_from.add(first)
+        elif action == sqlite3.SQLITE_ALTER_TABLE:
+            self.renaming = True
+        elif action in _TEMPORARY:
+            self.made_temporary = True
+
+    def _note_write(
+        self, action: int, first: str | None, second: str | None, *, nested: bool
+    ) -> None:
+        """Write down which rows, values or definitions the statement changes."""
+        if action == sqlite3.SQLITE_UPDATE:
+            self.updated.add((fold(first or ""), fold(second or "")))
+        if self.writes is None:
+            return
+        if action == sqlite3.SQLITE_UPDATE:
+            self.writes.add(Write(fold(first or ""), fold(second or ""), False, nested))
+        elif action == sqlite3.SQLITE_INSERT:
+            self.writes.add(Write(fold(first or ""), None, False, nested))
+        elif action in _ALTERS:
+            table = second if action == sqlite3.SQLITE_ALTER_TABLE else first
+            self.writes.add(Write(fold(table or ""), None, True, nested))
+
+    def _reason_to_refuse(self, action: int, first: str | None, second: str | None) -> str | None:
+        if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT):
+            return (
+                "transaction control inside a migration would break the one transaction around it"
+            )
+        if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
+            return "a migration may not attach or detach another database"
+        if action == sqlite3.SQLITE_PRAGMA:
+            self.touched_state = True
+            return _reason_to_refuse_pragma((first or "").lower(), second)
+        table = (
+            first if action in _ON_TABLE_FIRST else second if action in _ON_TABLE_SECOND else None
+        )
+        if table is not None and table.lower() in GUARD_TABLES:
+            return f"{table} belongs to the migration guard, a migration may not change it"
+        if action == _FUNCTION:
+            return "a migration may not load an extension"
+        return None
+
+
+def _reason_to_refuse_pragma(name: str, value: str | None) -> str | None:
+    if name in ALLOWED_PRAGMAS or (value is None and name in _READABLE):
+        return None
+    if name in ("journal_mode", "page_size", "auto_vacuum"):
+        return (
+            f"PRAGMA {name} has no effect inside a transaction; put it into a file of its own with"
+            " the first line `-- guard: no-transaction`"
+        )
+    return f"PRAGMA {name} is not among those that a migration may use"

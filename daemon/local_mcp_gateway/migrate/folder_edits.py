@@ -1,0 +1,271 @@
+"""Write a migration into the folder.
+
+The journal is what makes a migration one, so it is written last: a crash leaves the old folder and perhaps a file that no journal lists, which every command names. Each file is written
+to a temporary one, flushed and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.database.connections import reading
+from local_mcp_gateway.errors import MigrationApplied, UsageProblem
+from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
+from local_mcp_gateway.migrate.ledger import read_ledger
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.migrate.resolve import Resolution
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenMigration:
+    """What was written, or taken out."""
+
+    tag: str
+    files: tuple[Path, ...]
+
+
+def next_number(folder: Folder) -> int:
+    """Return the number of the next migration: one more than any in the folder, journaled or not."""
+    names = [migration.tag for migration in folder.migrations] + [
+        p.stem for p in folder.unjournaled
+    ]
+    names += [entry.tag for entry in folder.absent]
+    numbers = [int(name[:4]) for name in names if name[:4].isdecimal()]
+    return max(numbers, default=-1) + 1
+
+
+def write_migration(
+    folder: Folder,
+    name: str,
+    sql: str,
+    *,
+    down: str | None,
+    snapshot: dict[str, Any] | None,
+    when: int | None = None,
+) -> WrittenMigration:
+    """Write `NNNN_name.sql`, its way back, its snapshot, then the journal entry; create the folder.
+
+    `when` is in milliseconds since 1970: now, but later than every entry before it.
+    """
+    number = next_number(folder)
+    tag = f"{number:04d}_{name}"
+    meta = folder.path / "meta"
+    meta.mkdir(parents=True, exist_ok=True)
+    files = [folder.path / f"{tag}.sql"]
+    if snapshot is not None:
+        files.insert(0, snapshot_file(folder.path, tag))
+        replace_durably(files[0], snapshot_bytes(snapshot))
+    if down is not None:
+        files.insert(0, folder.path / f"{tag}.down.sql")
+        replace_durably(files[0], down.encode())
+    replace_durably(folder.path / f"{tag}.sql", sql.encode())
+    latest = max((migration.when for migration in folder.migrations), default=0)
+    stamp = max(int(time.time() * 1000) if when is None else when, latest + 1)
+    idx = max((migration.idx for migration in folder.migrations), default=-1) + 1
+    write_journal(folder.path, [Entry(idx, tag, stamp)])
+    return WrittenMigration(tag, (*reversed(files), meta / "_journal.json"))
+
+
+def snapshot_bytes(snapshot: dict[str, Any]) -> bytes:
+    """Return a snapshot as its file holds it."""
+    return json.dumps(snapshot, indent=2, ensure_ascii=False).encode()
+
+
+def snapshot_file(folder: Path, tag: str) -> Path:
+    """Return where the snapshot of a migration is: Drizzle names it by the number alone."""
+    return folder / "meta" / f"{tag[:4]}_snapshot.json"
+
+
+def read_snapshot_file(folder: Path, tag: str) -> dict[str, Any] | None:
+    """Return a snapshot's JSON, or None where there is none or it is damaged."""
+    try:
+        found = json.loads(snapshot_file(folder, tag).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def newest(folder: Folder, tag: str | None = None) -> Migration:
+    """Return the newest migration, which has to be `tag` if one is named; raises UsageProblem."""
+    if not folder.migrations or folder.stamped:
+        raise UsageProblem(
+            f"There is no migration to drop in {folder.path}.", hint="See `db status`."
+        )
+    found = folder.migrations[-1]
+    if tag not in {None, found.tag}:
+        raise UsageProblem(
+            f"Only the newest migration can be dropped, and that is {found.tag}.",
+            hint=f"Run `db drop {found.tag}` first.",
+        )
+    return found
+
+
+def has_applied(database: Path, migration: Migration) -> bool:
+    """Tell whether this database has applied it, also in a wording that was edited since."""
+    if not database.exists() or database.stat().st_size == 0:
+        return False
+    with reading(database) as connection:
+        return any(
+            row.hash == migration.hash or row.created_at == migration.when
+            for row in read_ledger(connection)
+        )
+
+
+def applied_here(database: Path, tag: str) -> MigrationApplied:
+    """Return the refusal to drop what a database has applied."""
+    return MigrationApplied(
+        f"{database} has applied {tag}.",
+        hint="Go back with `db down --steps 1`, or restore the backup from before it, then drop it; "
+        "where `serve --dev` runs, `db drop` does both.",
+        tag=tag,
+    )
+
+
+def drop_migration(folder: Folder, migration: Migration) -> WrittenMigration:
+    """Take the newest migration out: its journal entry, then its files; no database may have applied it."""
+    journal = folder.path / "meta" / "_journal.json"
+    content = json.loads(journal.read_bytes())
+    content["entries"] = [
+        entry for entry in content["entries"] if entry.get("tag") != migration.tag
+    ]
+    replace_durably(journal, json.dumps(content, indent=2, ensure_ascii=False).encode())
+    files = [migration.path, snapshot_file(folder.path, migration.tag)]
+    if migration.down is not None:
+        files.append(migration.down)
+    removed = [file for file in files if file.exists()]
+    for file in removed:
+        file.unlink()
+    _flush(folder.path)
+    _flush(journal.parent)
+    return WrittenMigration(migration.tag, tuple(removed))
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_WIDTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RenumberedMigration:
+    """One migration's new place."""
+
+    migration: Migration
+    tag: str
+    idx: int
+    when: int
+
+
+def plan_renumber(
+    folder: Folder, resolution: Resolution, *, now_ms: int
+) -> tuple[RenumberedMigration, ...]:
+    """Return the moves that mend duplicate numbers and late arrivals, in the folder's order; pure."""
+    if folder.stamped:
+        raise UsageProblem(
+            "This folder has one folder a migration (Drizzle 1.x), which have no numbers.",
+            hint="Rename the folder of the late migration to a later stamp.",
+        )
+    pending = {migration.tag for migration in resolution.pending}
+    newest_applied = max((entry.created_at for entry in resolution.applied), default=-1)
+    last = max((n for n, m in enumerate(folder.migrations) if m.tag not in pending), default=-1)
+    taken: dict[object, str] = {}
+    for migration in folder.migrations:
+        if migration.tag not in pending:
+            taken.update(dict.fromkeys(_keys(migration), migration.tag))
+    moving: list[Migration] = []
+    for place, migration in enumerate(folder.migrations):
+        if migration.tag not in pending:
+            continue
+        late = place < last or migration.when <= newest_applied
+        if late or any(key in taken for key in _keys(migration)):
+            moving.append(migration)
+        else:
+            taken.update(dict.fromkeys(_keys(migration), migration.tag))
+    number = 1 + max((max(m.idx, _number(m.tag)) for m in folder.migrations), default=-1)
+    when = max([now_ms, *(m.when + 1 for m in folder.migrations)])
+    return tuple(
+        RenumberedMigration(m, f"{number + n:0{_WIDTH}d}_{_name(m.tag)}", number + n, when + n)
+        for n, m in enumerate(moving)
+    )
+
+
+def renumber(folder: Path, moves: Sequence[RenumberedMigration]) -> None:
+    """Rename the files and rewrite the journal: new files, journal, then the old files are removed.
+
+    A crash in between leaves old files beside the journal, which are refused as unjournaled.
+    """
+    old: list[Path] = []
+    for move in moves:
+        for suffix in (".sql", ".down.sql"):
+            source = folder / f"{move.migration.tag}{suffix}"
+            if source.exists():
+                replace_durably(folder / f"{move.tag}{suffix}", source.read_bytes())
+                old.append(source)
+    file = folder / "meta" / "_journal.json"
+    journal = json.loads(file.read_bytes())
+    gone = {move.migration.tag for move in moves}
+    by_tag = {entry["tag"]: entry for entry in journal["entries"]}
+    journal["entries"] = [entry for entry in journal["entries"] if entry["tag"] not in gone] + [
+        {**by_tag[move.migration.tag], "idx": move.idx, "when": move.when, "tag": move.tag}
+        for move in moves
+    ]
+    _move_snapshots(folder / "meta", moves, [entry["tag"] for entry in journal["entries"]])
+    replace_durably(file, json.dumps(journal, indent=2, ensure_ascii=False).encode())
+    for source in old:
+        source.unlink()
+
+
+def _move_snapshots(meta: Path, moves: Sequence[RenumberedMigration], tags: list[str]) -> None:
+    """Give each snapshot that belongs to a moved migration alone its new number and predecessor.
+
+    Where two migrations had one number there is one snapshot for both: it stays with the one that
+    stays, and `db generate` writes the next from the folder itself.
+    """
+    numbers = [tag.partition("_")[0] for tag in tags]
+    for move in moves:
+        number = move.migration.tag.partition("_")[0]
+        source = meta / f"{number}_snapshot.json"
+        if number in numbers or not source.exists():
+            continue
+        snapshot = json.loads(source.read_bytes())
+        before = sorted(file for file in meta.glob("*_snapshot.json") if file != source)
+        if before:
+            snapshot["prevId"] = json.loads(before[-1].read_bytes()).get(
+                "id", snapshot.get("prevId")
+            )
+        replace_durably(
+            meta / f"{move.tag.partition('_')[0]}_snapshot.json",
+            json.dumps(snapshot, indent=2, ensure_ascii=False).encode(),
+        )
+        source.unlink()
+
+
+def _keys(migration: Migration) -> list[object]:
+    number = migration.tag.partition("_")[0]
+    return (
+        [migration.idx, number] if number.isdigit() and len(number) == _WIDTH else [migration.idx]
+    )
+
+
+def _number(tag: str) -> int:
+    """Return the count at the beginning of a tag; a time stamp there is no count."""
+    number = tag.partition("_")[0]
+    return int(number) if number.isdigit() and len(number) <= _WIDTH else -1
+
+
+def _name(tag: str) -> str:
+    number, _, name = tag.partition("_")
+    return name if number.isdigit() and name else tag

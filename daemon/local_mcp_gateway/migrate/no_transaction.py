@@ -1,0 +1,126 @@
+"""`-- guard: no-transaction`: the few statements that SQLite refuses inside a transaction.
+
+Such a file may hold VACUUM and the PRAGMAs below only: each can be run again after a kill, so a crash
+between them and their ledger row costs a repetition and nothing else. Everything else is refused
+before the first of them runs.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.database.connections import make_durable
+from local_mcp_gateway.errors import ForbiddenStatement
+from local_mcp_gateway.migrate.apply import Step
+from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
+from local_mcp_gateway.migrate.statement_errors import explain_failure
+from local_mcp_gateway.migrate.statements import Statement, split
+from local_mcp_gateway.migrate.tokenizer import first_words, tokens
+
+if TYPE_CHECKING:
+    import threading
+
+    from local_mcp_gateway.migrate.folder import Migration
+
+PRAGMAS = frozenset({"JOURNAL_MODE", "PAGE_SIZE", "AUTO_VACUUM"})
+_AUTO_VACUUM = {"NONE": "0", "FULL": "1", "INCREMENTAL": "2"}
+
+
+def apply_without_transaction(
+    connection: sqlite3.Connection,
+    migration: Migration,
+    *,
+    backup: str | None,
+    program_version: str,
+    fingerprint: str | None = None,
+    event: str = "applied",
+    stamped: bool = False,
+    stop: threading.Event | None = None,
+) -> Step:
+    """Run a `no-transaction` migration outside of one, then commit its ledger row by itself.
+
+    The connection is in no transaction, before and after. A journal mode that the file chose stays.
+    """
+    begun = perf_counter()
+    statements = checked_statements(migration)
+    if stop is not None:
+        connection.set_progress_handler(stop.is_set, 10_000)
+    try:
+        for statement in statements:
+            try:
+                connection.execute(statement.text).fetchall()
+            except sqlite3.Error as error:
+                raise explain_failure(error, migration, statement, None) from error
+        _require_settings(connection, migration, statements)
+    finally:
+        connection.set_progress_handler(None, 0)
+        make_durable(connection)
+    step = Step(
+        migration.tag, len(statements), round((perf_counter() - begun) * 1000, 3), frozenset()
+    )
+    connection.execute("BEGIN IMMEDIATE")
+    ensure_ledger(connection, stamped=stamped)
+    record_all(
+        connection,
+        [Entry(migration, step.duration_ms)],
+        backup=backup,
+        program_version=program_version,
+        fingerprint=fingerprint,
+        event=event,
+    )
+    connection.execute("COMMIT")
+    return step
+
+
+def _require_settings(
+    connection: sqlite3.Connection, migration: Migration, statements: Sequence[Statement]
+) -> None:
+    """Raise ForbiddenStatement unless the file's settings are the database's: SQLite says nothing."""
+    asked: dict[str, tuple[str, Statement]] = {}
+    for statement in statements:
+        words = [token.identifier.upper().strip("'") for token in tokens(statement.text)]
+        rest = words[words.index(".") + 1 :] if words[2:3] == ["."] else words[1:]
+        if words[0] == "PRAGMA" and rest[1:2] in (["="], ["("]):
+            asked[rest[0]] = (rest[2], statement)
+    for name, (value, statement) in asked.items():
+        found = str(connection.execute(f"PRAGMA {name}").fetchone()[0]).upper()
+        if found not in (value, _AUTO_VACUUM.get(value) if name == "AUTO_VACUUM" else value):
+            raise ForbiddenStatement(
+                f"{migration.path.name}, line {statement.line}, statement {statement.number}: SQLite did not"
+                f" do it, {name.lower()} is still {found.lower()}.",
+                hint="The page size changes with a VACUUM only, and not in WAL: write PRAGMA"
+                " journal_mode=DELETE before and PRAGMA journal_mode=WAL after it.",
+                tag=migration.tag,
+                line=statement.line,
+                statement=statement.number,
+            )
+
+
+def checked_statements(migration: Migration) -> list[Statement]:
+    """Return the file's statements; raise ForbiddenStatement unless all may run without transaction."""
+    found = list(split(migration.sql))
+    for statement in found:
+        words = first_words(statement.text, 4)
+        if words[:1] == ("VACUUM",) and "INTO" not in words:
+            continue
+        name = (
+            words[3]
+            if words[2:3] == (".",) and len(words) > 3
+            else words[1]
+            if len(words) > 1
+            else ""
+        )
+        if words[:1] == ("PRAGMA",) and name in PRAGMAS:
+            continue
+        raise ForbiddenStatement(
+            f"{migration.path.name}, line {statement.line}, statement {statement.number}: a file without"
+            " transaction may hold only VACUUM and PRAGMA journal_mode, page_size and auto_vacuum.",
+            hint="Move this statement into a migration of its own, without that first line.",
+            tag=migration.tag,
+            line=statement.line,
+            statement=statement.number,
+        )
+    return found

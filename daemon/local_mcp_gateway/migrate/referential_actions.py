@@ -1,0 +1,354 @@
+"""The actions of foreign keys for a migration that relies on them.
+
+Migrations run with foreign keys off, since a rebuild drops its old table and would take the children
+with it. A file that deletes a parent's rows and leaves it to ON DELETE to look after the children would
+leave orphans then. So SQLite itself writes down which keys a DELETE took from a parent, in a trigger,
+and at the end of the file those rows that name one of them get the action of their own foreign key:
+CASCADE, SET NULL or SET DEFAULT, down to the last descendant. Nothing else is ever touched: not an
+orphan that stood before, nor one that was made in another way.
+
+Where the rows that name such a key may not be the ones that named it at the DELETE, nothing is done:
+the child or its column was written after it, the child or the parent was altered or dropped after it,
+or keys of the parent were changed by an UPDATE, which with foreign keys on would have moved the
+children along. Nor where the parent is back. Orphans that are left so are refused by `verify`, as are
+those of RESTRICT and NO ACTION, and all in a file that switches foreign keys off itself.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from local_mcp_gateway.migrate.tokenizer import fold, quoted
+from local_mcp_gateway.schema.create_table import read_table
+from local_mcp_gateway.schema.inspect import read_default
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from local_mcp_gateway.migrate.authorizer import Authorizer, Write
+    from local_mcp_gateway.migrate.statements import Statement
+
+
+_KEYS = """SELECT m.name, k.id, k."table", k."from", k."to", k.on_delete
+    FROM sqlite_schema AS m JOIN pragma_foreign_key_list(m.name) AS k
+    WHERE m.type = 'table' ORDER BY m.rowid, k.id, k.seq"""
+
+
+class Reference(NamedTuple):
+    """One foreign key: the columns of a child, and the key of the parent that they name."""
+
+    child: str
+    columns: tuple[str, ...]
+    parent: str
+    keys: tuple[str, ...]
+    """As long as `columns`, unless the parent is missing or has no such key; names as written."""
+    on_delete: str
+    number: int
+    """As `PRAGMA foreign_key_check` counts; not the same after the child was altered."""
+
+
+def read_references(connection: sqlite3.Connection) -> tuple[Reference, ...]:
+    """Return every foreign key of the schema."""
+    found: dict[tuple[str, int], list[tuple[str, str, str | None, str]]] = {}
+    for child, number, *rest in connection.execute(_KEYS).fetchall():
+        found.setdefault((child, number), []).append((rest[0], rest[1], rest[2], rest[3]))
+    return tuple(
+        Reference(
+            child,
+            tuple(row[1] for row in rows),
+            rows[0][0],
+            tuple(row[2] for row in rows if row[2] is not None)
+            or _primary_key(connection, rows[0][0]),
+            rows[0][3],
+            number,
+        )
+        for (child, number), rows in found.items()
+    )
+
+
+def by_parent(references: tuple[Reference, ...]) -> dict[str, list[Reference]]:
+    """Return the foreign keys by the folded name of the table that they name."""
+    grouped: dict[str, list[Reference]] = {}
+    for reference in references:
+        grouped.setdefault(fold(reference.parent), []).append(reference)
+    return grouped
+
+
+def _primary_key(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
+    return tuple(
+        name
+        for (name,) in connection.execute(
+            "SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk", (table,)
+        )
+    )
+
+
+_SWITCHES_OFF = re.compile(r"\bPRAGMA\s+foreign_keys\s*=\s*(?:OFF|0|FALSE|NO)\b", re.IGNORECASE)
+_CHANGES_ROWS_ONLY = frozenset({"DELE", "WITH", "INSE", "UPDA", "REPL", "SELE"})
+_ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
+
+
+class Watch(NamedTuple):
+    """One key of a parent whose deleted values are written down."""
+
+    number: int
+    parent: str
+    keys: tuple[str, ...]
+    collations: tuple[str, ...]
+    references: tuple[Reference, ...]
+    """Those that name this key, as they were when the watch began."""
+
+    @property
+    def log(self) -> str:
+        """Return the table of the values that were deleted and not yet looked at."""
+        return f'temp."__guard_deleted_{self.number}"'
+
+    @property
+    def taken(self) -> str:
+        """Return the table of the values that are being acted on."""
+        return f'temp."__guard_taken_{self.number}"'
+
+    @property
+    def trigger(self) -> str:
+        """Return the trigger that fills the log."""
+        return f'temp."__guard_deletes_{self.number}"'
+
+
+def start_referential_actions(
+    connection: sqlite3.Connection, authority: Authorizer, sql: str
+) -> ReferentialActions | None:
+    """Return what looks after the actions of a file; None where it switched them off itself."""
+    return None if _SWITCHES_OFF.search(sql) else ReferentialActions(connection, authority)
+
+
+class ReferentialActions:
+    """What ON DELETE asks for in one file; lives from its first statement to its last.
+
+    Makes temporary tables and triggers on the connection; `take` removes them. If the file fails, the
+    rollback does.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, authority: Authorizer) -> None:
+        self.deleting: Statement | None = None
+        """The first statement that deleted rows with children."""
+        self._connection = connection
+        self._authority = authority
+        self._watches: list[Watch] = []
+        self._watched: set[str] = set()
+        """The tables whose deletions are written down now, where anything hangs on them; folded."""
+        self._references: dict[str, list[Reference]] | None = None
+        self._since: set[Write] = set()
+        """What was written since rows with children were deleted."""
+
+    def before(self, statement: Statement) -> None:
+        """Prepare for one statement, which has not been given to SQLite yet."""
+        head = statement.text[:4].upper()
+        if head not in _CHANGES_ROWS_ONLY:
+            self._stop_watching()  # it may alter what the triggers stand on
+        elif head in ("DELE", "WITH"):
+            self._watch(self._deletes_from(statement.text))
+        self._authority.writes = set() if self._watches else None
+
+    def after(self, statement: Statement) -> None:
+        """Look at what the statement deleted and wrote."""
+        if self.deleting is None and self._keep_those_with_children():
+            self.deleting = statement
+        if self.deleting is not None:
+            self._since |= self._authority.writes or set()
+
+    def take(self) -> None:
+        """Run the actions until no row is left to act on; raises sqlite3.Error where one fails."""
+        while self.deleting is not None:
+            taken = [watch for watch in self._watches if self._takes(watch)]
+            if not taken:
+                break
+            for watch in taken:
+                self._act(watch)
+        self._authority.writes = None
+        self._stop_watching()
+        with _unasked(self._authority):
+            for watch in self._watches:
+                self._connection.execute(f"DROP TABLE IF EXISTS {watch.log}")
+                self._connection.execute(f"DROP TABLE IF EXISTS {watch.taken}")
+        self._watches = []
+
+    def _takes(self, watch: Watch) -> bool:
+        """Move what was deleted and is not back from the log to the table that is acted on."""
+        parent = fold(watch.parent)
+        altered = any(write.definition and write.table == parent for write in self._since)
+        if altered or self._is_empty(watch.log):
+            return False
+        same = " AND ".join(
+            f"p.{quoted(key)} = d.k{at}" for at, key in enumerate(watch.keys)
+        )  # with the parent on the left it is compared as the parent compares
+        with _unasked(self._authority):
+            self._connection.execute(f"DELETE FROM {watch.taken}")
+            moved = self._connection.execute(
+                f"INSERT INTO {watch.taken} SELECT DISTINCT * FROM {watch.log} AS d"
+                f" WHERE NOT EXISTS (SELECT 1 FROM main.{quoted(watch.parent)} AS p WHERE {same})"
+            )
+            self._connection.execute(f"DELETE FROM {watch.log}")
+        return moved.rowcount > 0
+
+    def _act(self, watch: Watch) -> None:
+        certain = [one for one in watch.references if self._is_certain(watch, one)]
+        for reference in watch.references:
+            if reference.on_delete == "RESTRICT" and (
+                reference not in certain or self._has_children(watch, reference)
+            ):
+                return  # its orphans stay, so the migration is refused as SQLite would have
+        for reference in certain:
+            sql = self._action(watch, reference)
+            if sql is None:
+                continue
+            self._watch(self._deletes_from(sql))
+            self._authority.writes = set()
+            self._connection.execute(sql)
+            default = reference.on_delete == "SET DEFAULT"  # may be a value that is gone as well
+            self._since |= {write for write in self._authority.writes if write.nested or default}
+
+    def _action(self, watch: Watch, reference: Reference) -> str | None:
+        """Return the statement that does what the foreign key asks for, if it asks for anything."""
+        table = f"main.{quoted(reference.child)}"
+        where = f"WHERE {_names_one_of(watch.taken, watch, reference)}"
+        match reference.on_delete:
+            case "CASCADE":
+                return f"DELETE FROM {table} {where}"
+            case "SET NULL":
+                values = dict.fromkeys(reference.columns, "NULL")
+            case "SET DEFAULT":
+                with _unasked(self._authority):
+                    declared = dict(
+                        self._connection.execute(
+                            "SELECT name, dflt_value FROM pragma_table_xinfo(?)", (reference.child,)
+                        )
+                    )
+                values = {
+                    column: "NULL"
+                    if declared[column] is None
+                    else read_default(declared[column]).text
+                    for column in reference.columns
+                }
+            case _:
+                return None
+        sets = ", ".join(f"{quoted(column)} = ({value})" for column, value in values.items())
+        return f"UPDATE {table} SET {sets} {where}"
+
+    def _is_certain(self, watch: Watch, reference: Reference) -> bool:
+        """Tell whether who names a deleted key now is who named it when it was deleted."""
+        child, parent = fold(reference.child), fold(watch.parent)
+        keys = {"rowid", *map(fold, watch.keys)}
+        if any((parent, key) in self._authority.updated for key in keys):
+            return False
+        columns = {None, *map(fold, reference.columns)}
+        return not any(
+            write.table in (child, parent)
+            if write.definition
+            else write.table == child and write.column in columns
+            for write in self._since
+        )
+
+    def _keep_those_with_children(self) -> bool:
+        """Forget deleted keys that no row names; tell whether there are others."""
+        found = False
+        with _unasked(self._authority):
+            for watch in self._watches:
+                if not self._is_empty(watch.log):
+                    if any(self._has_children(watch, one, watch.log) for one in watch.references):
+                        found = True
+                    else:
+                        self._connection.execute(f"DELETE FROM {watch.log}")
+        return found
+
+    def _is_empty(self, table: str) -> bool:
+        with _unasked(self._authority):
+            return self._connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
+
+    def _has_children(self, watch: Watch, reference: Reference, keys: str | None = None) -> bool:
+        where = _names_one_of(keys or watch.taken, watch, reference)
+        row = self._connection.execute(
+            f"SELECT 1 FROM main.{quoted(reference.child)} WHERE {where} LIMIT 1"
+        ).fetchone()
+        return row is not None
+
+    def _deletes_from(self, sql: str) -> set[str]:
+        """Ask SQLite from which tables a statement deletes rows, by its triggers too; runs nothing."""
+        known, self._authority.deleted_from = self._authority.deleted_from, set()
+        with suppress(sqlite3.Error, ValueError):  # whoever runs it says what is wrong
+            self._connection.execute(f"EXPLAIN {sql}").fetchall()
+        found = self._authority.deleted_from
+        self._authority.deleted_from = known | found
+        return found
+
+    def _watch(self, tables: Iterable[str]) -> None:
+        new = {fold(table) for table in tables} - self._watched
+        if not new:
+            return
+        self._watched |= new
+        with _unasked(self._authority):
+            if self._references is None:
+                self._references = by_parent(read_references(self._connection))
+            for parent in new:
+                named = [
+                    r for r in self._references.get(parent, ()) if len(r.keys) == len(r.columns)
+                ]
+                for keys in dict.fromkeys(reference.keys for reference in named):
+                    same = tuple(reference for reference in named if reference.keys == keys)
+                    if any(reference.on_delete in _ACTIONS for reference in same):
+                        self._start(parent, keys, same)
+
+    def _start(self, parent: str, keys: tuple[str, ...], references: tuple[Reference, ...]) -> None:
+        row = self._connection.execute(
+            "SELECT sql FROM sqlite_schema WHERE type = 'table' AND lower(name) = ?"
+            " AND sql NOT LIKE 'CREATE VIRTUAL%'",
+            (parent,),
+        ).fetchone()
+        columns = read_table(row[0]).columns if row else {}
+        if not {fold(key) for key in keys} <= columns.keys():
+            return  # a foreign key that fits nothing: SQLite says so at the next write with keys on
+        collations = tuple(columns[fold(key)].collation for key in keys)
+        watch = Watch(len(self._watches), parent, keys, collations, references)
+        self._watches.append(watch)
+        empty = ", ".join(f"{quoted(key)} AS k{at}" for at, key in enumerate(keys))
+        for table in (watch.log, watch.taken):  # AS SELECT gives the columns the parent's affinity
+            self._connection.execute(
+                f"CREATE TABLE {table} AS SELECT {empty} FROM main.{quoted(parent)} WHERE 0"
+            )
+        old = ", ".join(f"OLD.{quoted(key)}" for key in keys)
+        self._connection.execute(
+            f"CREATE TRIGGER {watch.trigger} AFTER DELETE ON main.{quoted(parent)}"
+            f" BEGIN INSERT INTO {watch.log.removeprefix('temp.')} VALUES ({old}); END"
+        )
+
+    def _stop_watching(self) -> None:
+        self._references = None
+        self._watched = set()
+        with _unasked(self._authority):
+            for watch in self._watches:
+                self._connection.execute(f"DROP TRIGGER IF EXISTS {watch.trigger}")
+
+
+def _names_one_of(table: str, watch: Watch, reference: Reference) -> str:
+    """Return the condition under which a row of the child names one of the keys in `table`.
+
+    Compared as SQLite's own actions compare: by the parent's collation.
+    """
+    columns = ", ".join(
+        f"{quoted(column)} COLLATE {quoted(collation)}"
+        for column, collation in zip(reference.columns, watch.collations, strict=True)
+    )
+    return f"({columns}) IN (SELECT * FROM {table})"
+
+
+@contextmanager
+def _unasked(authority: Authorizer) -> Iterator[None]:
+    """Work for the engine: nothing is refused or noted."""
+    before, authority.off = authority.off, True
+    try:
+        yield
+    finally:
+        authority.off = before

@@ -1,0 +1,117 @@
+"""A failed statement, told as one sentence with file, line and statement, and the place marked.
+
+Python's sqlite3 gives no offset, but SQLite's message often names a token; where that stands exactly
+once in the statement, it is the place.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.database.errors import to_gateway_error
+from local_mcp_gateway.errors import ForbiddenStatement, GatewayError, MigrationFailed
+from local_mcp_gateway.migrate.tokenizer import tokens
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.statements import Statement
+
+_NEAR = re.compile(r'near "(.*)": syntax error', re.DOTALL)
+_NAMED = re.compile(
+    r"(?:no such (?:column|table|function|index|view|trigger|collation sequence|module)"
+    r"|duplicate column name|unknown database|ambiguous column name|no such window"
+    r"|wrong number of arguments to function|unrecognized token): ?\"?([^\s\"()]+)"
+)
+_EXISTS = re.compile(r"(?:table|index|view|trigger) [`\"\[]?([^`\"\]\s]+)[`\"\]]? already exists")
+_UNKNOWN_COLUMN = re.compile(r"has no column named (\S+)")
+_FUNCTION = re.compile(r"no such function: (\S+)")
+
+
+def explain_failure(
+    error: sqlite3.Error,
+    migration: Migration,
+    statement: Statement,
+    refusal: str | None,
+    *,
+    down: bool = False,
+) -> GatewayError:
+    """Return the situation behind a failed statement of a migration."""
+    name = migration.down_name if down else migration.name
+    place = f"{name}, line {statement.line}, statement {statement.number}"
+    where: dict[str, Any] = {
+        "tag": migration.tag,
+        "file": name,
+        "line": statement.line,
+        "statement": statement.number,
+    }
+    if refusal is not None:
+        return ForbiddenStatement(
+            f"{place}: {refusal}.", excerpt=_first_line(statement, 0), **where
+        )
+    machine = to_gateway_error(error, "The database")
+    if machine is not None and not _is_the_authors(error):
+        machine.message = f"{place}: {machine.message}"
+        machine.data.update(where)
+        return machine
+    at = locate(str(error), statement.text)
+    if at is not None:
+        where["line"] = statement.line + statement.text.count("\n", 0, at)
+        place = f"{name}, line {where['line']}, statement {statement.number}"
+    return MigrationFailed(
+        f"{place}: {error}.",
+        hint=_hint(str(error)),
+        sqlite_message=str(error),
+        excerpt=_first_line(statement, at),
+        **where,
+    )
+
+
+def locate(message: str, sql: str) -> int | None:
+    """Return where the token stands that SQLite's message names, if it stands there once."""
+    for pattern in (_NEAR, _NAMED, _EXISTS, _UNKNOWN_COLUMN):
+        match = pattern.search(message)
+        if match is None:
+            continue
+        wanted = match.group(1)
+        found = list(tokens(sql))
+        exact = [token.start for token in found if token.text == wanted]
+        if not exact:
+            name = wanted.rpartition(".")[2].lower()
+            exact = [token.start for token in found if token.identifier.lower() == name]
+        return exact[0] if len(exact) == 1 else None
+    return None
+
+
+def _first_line(statement: Statement, at: int | None) -> str:
+    """Return the line of the place with a caret under it, or the statement's first line."""
+    text = statement.text
+    begin = text.rfind("\n", 0, at or 0) + 1
+    end = text.find("\n", begin)
+    line = text[begin : end if end >= 0 else len(text)].rstrip()
+    number = statement.line + text.count("\n", 0, begin)
+    shown = f"{number} | {line}"
+    if at is None:
+        return shown
+    pad = "".join("\t" if character == "\t" else " " for character in line[: at - begin])
+    return f"{shown}\n{' ' * len(str(number))} | {pad}^"
+
+
+def _is_the_authors(error: sqlite3.Error) -> bool:
+    """Tell an error of the statement from one of the machine where SQLite uses one code for both."""
+    text = str(error)
+    return "database table is locked" in text or "vtable constructor" in text
+
+
+def _hint(message: str) -> str | None:
+    if message == "cannot VACUUM from within a transaction":
+        return "Put VACUUM into a file of its own with the first line `-- guard: no-transaction`."
+    match = _FUNCTION.search(message)
+    if match:
+        return (
+            f"If the application provides {match.group(1)}(), register it:"
+            f' `[migrations.functions] {match.group(1)} = "package.module:function"`.'
+        )
+    return None

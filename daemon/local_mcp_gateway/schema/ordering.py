@@ -1,0 +1,196 @@
+"""Every statement of a change, in an order in which each finds what it needs. Pure.
+
+Triggers and views that look at a table which is rebuilt go first and come back last: between DROP and
+RENAME they would point nowhere, and RENAME refuses to run then. Tables are created parents first and
+dropped children first, so the same SQL also works where foreign keys are enforced.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.schema.ddl import create, create_table, rebuild
+from local_mcp_gateway.schema.diff import Change, words
+from local_mcp_gateway.schema.tokenizer import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from local_mcp_gateway.schema.model import Code, Schema, Table
+
+
+def order_statements(
+    old: Schema,
+    new: Schema,
+    changes: Sequence[Change],
+    *,
+    fills: Mapping[tuple[str, str], str],
+    in_the_way: Collection[str] = (),
+) -> list[str]:
+    """Return the statements that turn `old` into `new`; `in_the_way` are views and triggers to set aside."""
+    rebuilt = {change.old.key for change in changes if change.alters is None}
+    gone = {key for key in old.tables if key not in new.tables}
+    aside = _dependents(old, rebuilt | gone if rebuilt else set()) | set(in_the_way)
+    views = [
+        view for view in old.views.values() if view.key in aside or new.views.get(view.key) != view
+    ]
+    set_aside = {view.key for view in views}
+    lost_with = rebuilt | gone | set_aside
+    triggers = [
+        trigger
+        for trigger in old.triggers.values()
+        if trigger.key in aside
+        or trigger.table in lost_with
+        or new.triggers.get(trigger.key) != trigger
+    ]
+    dropped = {code.key for code in (*views, *triggers)}
+    return [
+        *(
+            f"DROP TRIGGER {quote(code.name)}"
+            for code in triggers
+            if code.table not in lost_with or (code.key in aside and code.table not in set_aside)
+        ),
+        *(f"DROP VIEW {quote(code.name)}" for code in reversed(views)),
+        *_dropped_indexes(old, new, rebuilt | gone),
+        *_dropped_virtual_tables(old, new),
+        *(
+            create_table(table)
+            for table in parents_first(new, new.tables.keys() - old.tables.keys())
+        ),
+        *_changed_tables(old, new, changes, fills),
+        *(f"DROP TABLE {quote(table.name)}" for table in reversed(parents_first(old, gone))),
+        *(
+            create(index)
+            for index in new.indexes.values()
+            if old.indexes.get(index.key) != index or index.table in rebuilt
+        ),
+        *_created_virtual_tables(old, new),
+        *(create(view) for view in new.views.values() if _missing(view, old.views, dropped)),
+        *(create(code) for code in new.triggers.values() if _missing(code, old.triggers, dropped)),
+    ]
+
+
+def _missing(code: Code, before: Mapping[str, Code], dropped: Collection[str]) -> bool:
+    return code.key in dropped or code.key not in before
+
+
+def _dependents(schema: Schema, tables: Collection[str]) -> set[str]:
+    """Return the views and triggers that name one of the tables, or a view that does."""
+    found: set[str] = set()
+    names = set(tables)
+    mentions = {view.key: words(view.sql) for view in schema.views.values()} if tables else {}
+    while True:
+        more = {key for key, named in mentions.items() if key not in found and named & names}
+        if not more:
+            break
+        found |= more
+        names |= more
+    for trigger in schema.triggers.values():
+        if words(trigger.sql) & (names - {trigger.table or ""}):
+            found.add(trigger.key)
+    return found
+
+
+def _dropped_indexes(old: Schema, new: Schema, lost_with: Collection[str]) -> Iterable[str]:
+    for index in old.indexes.values():
+        if index.table not in lost_with and new.indexes.get(index.key) != index:
+            yield f"DROP INDEX {quote(index.name)}"
+
+
+def _dropped_virtual_tables(old: Schema, new: Schema) -> Iterable[str]:
+    for code in old.virtual_tables.values():
+        if new.virtual_tables.get(code.key) != code:
+            yield f"DROP TABLE {quote(code.name)}"
+
+
+def _created_virtual_tables(old: Schema, new: Schema) -> Iterable[str]:
+    """Create virtual tables; a full-text index over a table that is there already is filled from it."""
+    for code in new.virtual_tables.values():
+        if old.virtual_tables.get(code.key) == code:
+            continue
+        yield create(code)
+        if code.content in old.tables:
+            yield f"INSERT INTO {quote(code.name)} ({quote(code.name)}) VALUES ('rebuild')"
+
+
+def _changed_tables(
+    old: Schema, new: Schema, changes: Sequence[Change], fills: Mapping[tuple[str, str], str]
+) -> Iterable[str]:
+    indexed = {
+        code.content for code in (*old.virtual_tables.values(), *new.virtual_tables.values())
+    }
+    order = {table.key: at for at, table in enumerate(parents_first(new, new.tables.keys()))}
+    for change in sorted(changes, key=lambda change: order[change.new.key]):
+        if change.alters is not None:
+            yield from change.alters
+            continue
+        yield from rebuild(
+            change.old,
+            change.new,
+            _temporary(change.new, old, new),
+            copied(change.old, change.new, fills),
+            keep_rowid=change.old.key in indexed
+            and _hidden_rowid(change.old)
+            and _hidden_rowid(change.new),
+        )
+
+
+def _hidden_rowid(table: Table) -> bool:
+    """Tell whether rows are numbered by a rowid that no column shows."""
+    alias = table.primary_key is not None and table.primary_key.rowid
+    return not (alias or table.without_rowid or "rowid" in table.columns)
+
+
+def _temporary(table: Table, *schemas: Schema) -> str:
+    name = f"__new_{table.name}"
+    while any(name.lower() in schema.tables for schema in schemas):
+        name += "_"
+    return name
+
+
+def copied(old: Table, new: Table, fills: Mapping[tuple[str, str], str]) -> dict[str, str]:
+    """Return, for each column that is written in the copy, the expression over the old table.
+
+    A column that becomes NOT NULL takes its default where the row has NULL; a given value stands in
+    for what is missing. Columns that are not named here get their default.
+    """
+    values: dict[str, str] = {}
+    for key, column in new.columns.items():
+        if column.generated is not None:
+            continue
+        before = old.columns.get(key)
+        given = fills.get((new.key, key))
+        if before is None:
+            if given is not None:
+                values[key] = given
+            continue
+        values[key] = quote(before.name)
+        if column.not_null and not before.not_null and given is None and column.default is not None:
+            given = column.default.text
+        if given is not None:
+            values[key] = f"coalesce({quote(before.name)}, {given})"
+    if not values:
+        first = next(column for column in new.columns.values() if column.generated is None)
+        values[first.key] = "NULL" if first.default is None else f"({first.default.text})"
+    return values
+
+
+def parents_first(schema: Schema, keys: Collection[str]) -> list[Table]:
+    """Order tables so that each comes after those that it references; circles keep their order."""
+    ordered: dict[str, Table] = {}
+
+    def visit(table: Table, above: frozenset[str]) -> None:
+        for link in sorted(table.foreign_keys, key=lambda link: link.table):
+            parent = schema.tables.get(link.table)
+            if (
+                parent is not None
+                and parent.key in keys
+                and parent.key not in above | ordered.keys()
+            ):
+                visit(parent, above | {parent.key})
+        ordered.setdefault(table.key, table)
+
+    for table in schema.tables.values():
+        if table.key in keys:
+            visit(table, frozenset({table.key}))
+    return list(ordered.values())

@@ -1,0 +1,151 @@
+"""The table of all that commands ask: the same functions inside the daemon and without one.
+
+Arguments and results are JSON values, since a command may ask over the control socket.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from local_mcp_gateway.database.pool import ConnectionPool, ReadOnlyDatabase
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.guard import guarded
+from local_mcp_gateway.log.redact import redact
+from local_mcp_gateway.service.admin import profiles, servers
+from local_mcp_gateway.service.admin.servers import approve_tools
+from local_mcp_gateway.service.exit_status import root_cause
+from local_mcp_gateway.service.options import gateway_options, guard_policy
+from local_mcp_gateway.service.secrets.keyring import Keyring
+from local_mcp_gateway.service.secrets.sealing import seal_all
+from local_mcp_gateway.store import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from local_mcp_gateway.gateway.gateway import Gateway
+
+    Verb = Callable[[ConnectionPool, dict[str, Any]], Awaitable[object]]
+    KeyedVerb = Callable[[ConnectionPool, dict[str, Any], Keyring], Awaitable[object]]
+    from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.log import Emit
+
+
+_KEYED: dict[str, KeyedVerb] = {
+    "server.add": servers.add_server,
+    "server.show": servers.show_server,
+    "server.edit": servers.edit_server,
+    "server.import": servers.import_servers,
+    "secrets.seal": seal_all,
+}
+"""These seal or open values, so they need the keys."""
+_PLAIN: dict[str, Verb] = {
+    "server.list": servers.list_servers,
+    "server.remove": servers.remove_server,
+    "server.approve": approve_tools,
+    "profile.add": profiles.add_profile,
+    "profile.list": profiles.list_profiles,
+    "profile.show": profiles.show_profile,
+    "profile.edit": profiles.edit_profile,
+    "profile.remove": profiles.remove_profile,
+    "profile.tool": profiles.set_tool,
+}
+VERBS = _KEYED.keys() | _PLAIN.keys()
+READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
+"""Everything else changes what the gateway serves, so a running one reloads its definitions."""
+_LIVE = {"server.list", "server.show"}
+"""These tell how a server is, too, if a gateway runs."""
+_JOINING = {"server.add", "server.import"}
+"""A server that is in no profile is served nowhere, so these need one."""
+WITH_GATEWAY = {"server.test", "call"}
+"""These talk to upstream servers, so they need a gateway."""
+
+
+async def perform(
+    database: ConnectionPool,
+    gateway: Gateway | None,
+    default_profile: str,
+    vault: Keyring,
+    verb: str,
+    arguments: dict[str, Any],
+) -> object:
+    """Do what a command asks; raises a GatewayError that is meant for the person who asked.
+
+    What changes something does it in one transaction: all of it or nothing, and on what it has read.
+    """
+    if verb in VERBS and verb not in READ_ONLY:
+        async with database.held() as held:
+            if verb in _JOINING and arguments.get("profile") is None:
+                arguments["profile"] = await _profile_at_mcp(held, default_profile)
+            answer = await _do(held, vault, verb, arguments)
+        if verb == "secrets.seal" and isinstance(answer, dict):
+            answer["overwritten"] = await database.empty_wal()
+        return answer
+    if verb in VERBS:
+        answer = await _do(database, vault, verb, arguments)
+        if verb in _LIVE:
+            shown: list[Any] = answer if isinstance(answer, list) else [answer]
+            states = gateway.status()["servers"] if gateway else {}
+            for server in shown:
+                server["live"] = redact(states.get(server["name"]))
+        return answer
+    if verb not in WITH_GATEWAY or gateway is None:
+        raise UsageProblem(
+            f"The running gateway does not know {verb!r}.",
+            hint="It is of another version than this command: restart it.",
+        )
+    from local_mcp_gateway.service.admin.tool_call import call_tool, check_server
+
+    if verb == "server.test":
+        return await check_server(database, gateway, arguments["name"])
+    return await call_tool(database, gateway, default_profile, arguments)
+
+
+async def _do(
+    database: ConnectionPool, vault: Keyring, verb: str, arguments: dict[str, Any]
+) -> object:
+    if verb in _KEYED:
+        return await _KEYED[verb](database, arguments, vault)
+    return await _PLAIN[verb](database, arguments)
+
+
+async def _profile_at_mcp(database: ConnectionPool, default: str) -> str:
+    """Return the profile that `/mcp` serves: the default one, or the only one that there is."""
+    names = [profile.name for profile in await queries.list_profiles(database)]
+    return names[0] if default not in names and len(names) == 1 else default
+
+
+def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit) -> Any:
+    """Return what the daemon would answer. Blocks.
+
+    What changes something raises LockHeld while somebody else has the lock.
+    """
+    vault = Keyring.of(settings, emit)
+    if verb in READ_ONLY:
+        with ReadOnlyDatabase.open_at(settings.database_path) as looked_at:
+            default = settings.gateway.default_profile
+            return anyio.run(partial(perform, looked_at, None, default, vault, verb, arguments))
+    guard = guarded(
+        settings.database_path, settings.migrations_folder, policy=guard_policy(settings), emit=emit
+    )
+    with guard:
+        try:
+            return anyio.run(partial(_answer, settings, vault, verb, arguments))
+        except BaseExceptionGroup as group:
+            raise root_cause(group) from None
+
+
+async def _answer(
+    settings: Settings, vault: Keyring, verb: str, arguments: dict[str, Any]
+) -> object:
+    default = settings.gateway.default_profile
+    async with ConnectionPool.open(settings.database_path) as database:
+        if verb not in WITH_GATEWAY:
+            return await perform(database, None, default, vault, verb, arguments)
+        from local_mcp_gateway.gateway.gateway import Gateway
+
+        options = gateway_options(settings)
+        async with Gateway.open(database, options, unseal=vault.open) as gateway:
+            return await perform(database, gateway, default, vault, verb, arguments)

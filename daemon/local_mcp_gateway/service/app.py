@@ -1,0 +1,247 @@
+"""The service between its start and its stop: database, gateway and HTTP, and what happens to them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from local_mcp_gateway.database.pool import ConnectionPool
+from local_mcp_gateway.errors import GatewayError, Interrupted, LockHeld
+from local_mcp_gateway.gateway.gateway import Gateway
+from local_mcp_gateway.log import LEVEL, tee
+from local_mcp_gateway.service.admin import control_socket
+from local_mcp_gateway.service.admin import dispatch as admin
+from local_mcp_gateway.service.admin.rest import read_token, with_rest
+from local_mcp_gateway.service.diary.clock import since_process_start_ms
+from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
+from local_mcp_gateway.service.http.listening_socket import url_of
+from local_mcp_gateway.service.http.server import LibraryWarnings, serving
+from local_mcp_gateway.service.options import gateway_options
+from local_mcp_gateway.service.process_tuning import allow_many, collect_rarely, give_memory_back
+from local_mcp_gateway.service.progress import telling
+from local_mcp_gateway.service.reload import changed_keys, reload
+from local_mcp_gateway.service.secrets.keyring import Keyring
+from local_mcp_gateway.service.systemd.notify import watchdog_interval_s
+from local_mcp_gateway.service.telemetry import tracing
+from local_mcp_gateway.store import queries
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from local_mcp_gateway.guard import GuardReport
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.service.dev.worker import HotApply
+    from local_mcp_gateway.service.options import ServeOptions
+    from local_mcp_gateway.service.progress import StatusLine
+    from local_mcp_gateway.service.signals import Signals
+    from local_mcp_gateway.service.systemd.notify import Notifier
+
+
+_CHANGES_STATUS = {"upstream.connected", "upstream.lost", "server.changed", "service.reloaded"}
+
+
+class RunningService:
+    """One service that is up. Everything in here runs on the event loop."""
+
+    def __init__(
+        self,
+        plan: ServeOptions,
+        emit: Emit,
+        notifier: Notifier,
+        status: StatusLine,
+        signals: Signals,
+        up: Callable[[], None],
+    ) -> None:
+        self._up = up
+        self.plan = plan
+        self.settings = plan.settings
+        self.notifier = notifier
+        self._status = status
+        self.signals = signals
+        self.emit = tee(emit, self._follow)
+        self._vault = Keyring.of(plan.settings, self.emit)
+        self.database: ConnectionPool
+        self.gateway: Gateway
+        self._one_reload = anyio.Lock()
+        self._hot: HotApply | None = None
+        self._serving = False
+
+    async def serve(self, listener: socket.socket, report: GuardReport) -> None:
+        """Serve until a stop is asked for, then drain; on return everything opened here is closed."""
+        settings = self.settings
+        path = settings.database_path
+        allow_many()
+        with LibraryWarnings(self.emit):
+            async with (
+                ConnectionPool.open(path) as self.database,
+                tracing(settings.telemetry.otlp_endpoint) as tracer,
+                Gateway.open(
+                    self.database, gateway_options(settings), self.emit, tracer, self._vault.open
+                ) as self.gateway,
+                anyio.create_task_group() as tasks,
+            ):
+                async with (
+                    control_socket.answering(path, self.answer, self.emit),
+                    serving(
+                        with_rest(self.gateway.app, read_token(path), self.answer),
+                        listener,
+                        drain_timeout_s=settings.gateway.drain_timeout_s,
+                        insisted=self.signals.insisted,
+                    ),
+                ):
+                    self.emit("gateway.listening", url=url_of(listener) + "/mcp")
+                    tasks.start_soon(self._feed_watchdog)
+                    tasks.start_soon(self._reload_on_request)
+                    if self.plan.dev and settings.dev.hot_apply:
+                        tasks.start_soon(self._watch_migrations)
+                    if self.plan.dev and self.plan.config_files:
+                        tasks.start_soon(self._watch_config)
+                    await self._ready(listener, report)
+                    tasks.start_soon(give_memory_back)
+                    await self.signals.stopped()
+                    began = time.perf_counter()
+                    self._serving = False
+                    self.emit("service.stopping", reason=self.signals.name)
+                    self.notifier.stopping("finishing calls in flight")
+                tasks.cancel_scope.cancel()
+        duration = round((time.perf_counter() - began) * 1000, 3)
+        self.emit("service.stopped", duration_ms=duration)
+
+    async def _ready(self, listener: socket.socket, report: GuardReport) -> None:
+        profiles = tuple(profile.name for profile in await queries.list_profiles(self.database))
+        self._serving = True
+        self.emit(
+            "service.ready",
+            duration_ms=since_process_start_ms(),
+            guard=report.state,
+            applied=len(report.applied),
+            profiles=len(profiles),
+        )
+        self._up()
+        # Last: whoever waits for READY (`service install`) reads the record of this start next.
+        self.notifier.ready(self.summary())
+        if self.plan.greet:
+            self.plan.greet(url_of(listener), profiles)
+        collect_rarely()
+
+    def summary(self) -> str:
+        """Return the sentence that `systemctl status` shows while all is well."""
+        status = self.gateway.status()
+        states = [server["state"] for server in status["servers"].values()]
+        down = states.count("failed")
+        counted = [_count(len(status["profiles"]), "profile"), _count(len(states), "server")]
+        return f"serving {', '.join(counted)}" + (f", {down} down" if down else "")
+
+    def _follow(self, event: str, /, **fields: object) -> None:
+        """Keep the status line true when upstreams come and go."""
+        del fields
+        if self._serving and event in _CHANGES_STATUS:
+            self.notifier.status(self.summary())
+
+    async def answer(self, verb: str, arguments: dict[str, Any]) -> object:
+        """Do what a command asks over the control socket."""
+        if verb == "reload":
+            return await self.reload()
+        if verb == "status":
+            return self.gateway.status()
+        if verb == "dev.watched":
+            return self._hot.watched if self._hot else None
+        if verb == "dev.drop" and self._hot:
+            return await self._hot.drop(arguments["tag"])
+        default = self.settings.gateway.default_profile
+        result = await admin.perform(
+            self.database, self.gateway, default, self._vault, verb, arguments
+        )
+        if verb in admin.VERBS and verb not in admin.READ_ONLY:
+            await self.gateway.reload()
+            self.emit("server.changed", verb=verb)
+        return result
+
+    async def reload(self) -> dict[str, object]:
+        """Re-read the configuration and apply what is pending; calls in flight go on."""
+        stop = self.signals.stop
+        async with self._one_reload:
+            if stop.is_set():
+                raise _given_up()
+            self.notifier.reloading()
+            self.emit("service.reloading")
+            try:
+                async with telling(self._status, self.notifier, self.emit):
+                    outcome = await reload(
+                        self.plan,
+                        self.settings,
+                        self.database,
+                        self.emit,
+                        self._status.progress,
+                        stop,
+                    )
+                self.settings = outcome.settings
+                await self.gateway.reload()
+                self.emit("service.reloaded", **outcome.as_fields())
+                return outcome.as_fields()
+            except Exception as error:
+                told = reported_error(root_cause(error))
+                asked = isinstance(told, Interrupted)
+                told = _given_up() if asked else told
+                # What has to be done is the same as at a start, but nothing has to be started.
+                told.hint = told.hint.replace("start again", "reload again")
+                level = {LEVEL: "info"} if asked else {}
+                self.emit("service.reload_refused", **fields_of(told), **level)
+                raise told from error
+            finally:
+                if not stop.is_set():
+                    self.notifier.ready(self.summary())
+
+    async def _reload_on_request(self) -> None:
+        while True:
+            await self.signals.reload()
+            try:
+                await self.reload()
+            except GatewayError:
+                continue  # said in the log; the gateway goes on as it was
+
+    async def _watch_migrations(self) -> None:
+        from local_mcp_gateway.service.dev.worker import HotApply
+
+        self._hot = HotApply(
+            self.settings, self.database, self.emit, self.gateway.reload, self.signals.stop
+        )
+        await self._hot.watch()
+
+    async def _watch_config(self) -> None:
+        from local_mcp_gateway.service.dev.worker import saves_of
+
+        watching = False
+        async for _ in saves_of(self.plan.config_files, self.emit):
+            # The first time it only begins: what was saved since the settings were read is news too.
+            if watching or self._settings_differ():
+                self.signals.request_reload()
+            watching = True
+
+    def _settings_differ(self) -> bool:
+        try:
+            return bool(changed_keys(self.settings, self.plan.reread()))
+        except GatewayError:
+            return True  # the reload says why
+
+    async def _feed_watchdog(self) -> None:
+        """Feed the watchdog from the loop itself: a loop that hangs starves it, as it should."""
+        interval_s = watchdog_interval_s()
+        while interval_s is not None:
+            self.notifier.alive()
+            await anyio.sleep(interval_s)
+
+
+def _given_up() -> GatewayError:
+    return LockHeld(
+        "The gateway was asked to stop, and has given the reload up; the database is as it was.",
+        hint="Start it again: that applies what is pending.",
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

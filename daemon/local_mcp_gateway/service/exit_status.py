@@ -1,0 +1,77 @@
+"""The end of a service that did not want to end: said once, in the log and to systemd."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.database.errors import to_gateway_error
+from local_mcp_gateway.errors import (
+    ConfigProblem,
+    Exit,
+    GatewayError,
+    Interrupted,
+    PortInUse,
+    UpstreamProblem,
+)
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.service.systemd.notify import Notifier
+
+_ERRNO = {
+    Exit.LOCKED: errno.EBUSY,
+    Exit.MIGRATION: errno.EPROTO,
+    Exit.DAMAGED: errno.EIO,
+    Exit.CONFIG: errno.EINVAL,
+    Exit.REFUSED: errno.EPERM,
+    Exit.NO_BACKUP: errno.ENOSPC,
+}
+"""What `systemctl status` prints beside STATUS; the nearest of the numbers that systemd can name."""
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return what really happened: out of the task groups' wrapping, and a disk's error by its name."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, OSError):
+        return to_gateway_error(error, "a file beside the database") or error
+    return error
+
+
+def fields_of(error: GatewayError) -> dict[str, object]:
+    """Return the keys that every refusal has in the log."""
+    return {
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": int(error.exit_code),
+    }
+
+
+def reported_error(error: BaseException) -> GatewayError:
+    """Return the error itself, or what a bug looks like to whoever reads the log."""
+    if isinstance(error, GatewayError):
+        return error
+    return GatewayError(f"Unexpected {type(error).__name__}: {error}.")
+
+
+def report_exit(error: BaseException, emit: Emit, notifier: Notifier) -> Exit:
+    """Say why the service ends, and return the exit code that goes with it."""
+    match error:
+        case Interrupted():
+            emit("service.stopped", reason=error.message)
+            notifier.stopping("stopped")
+            return Exit.OK
+        case GatewayError():
+            ours = isinstance(error, ConfigProblem | PortInUse | UpstreamProblem)
+            emit("service.refused" if ours else "guard.refused", **fields_of(error))
+            notifier.failed(error.message, _ERRNO.get(error.exit_code, errno.EIO))
+            return error.exit_code
+        case _:
+            text = "".join(traceback.format_exception(error))
+            message = f"Unexpected {type(error).__name__}: {error}"
+            emit("service.failed", message=message, traceback=text)
+            notifier.failed(message, errno.EIO)
+            return Exit.UNEXPECTED

@@ -1,0 +1,240 @@
+"""Watch a folder by the kernel's inotify; where that cannot be, by looking at its files.
+
+How many files and programs may be watched is a limit of the user, not of a process: an editor and a
+bundler that are open use it up. That is no reason to serve nothing, or to miss what is saved; it is tried
+again now and then. watchfiles can look as well, but compares whole seconds: it misses the second of two
+saves. And inotify follows a folder, not its name: one that was deleted and made anew, as a checkout of
+two branches does, has to be watched anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+
+from local_mcp_gateway.migrate.statements import is_complete
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from pathlib import Path
+
+    from watchfiles import Change
+
+    from local_mcp_gateway.log import Emit
+
+    Changes = set[tuple[Change, str]]
+    Files = dict[str, tuple[int, int, int, int]]
+
+
+LOOK_S: Final = 0.3
+AGAIN_S: Final = 30.0
+"""How long files are looked at before inotify is tried again."""
+_ITS_OWN: Final = frozenset({"WatchfilesRustInternalError", "PanicException"})
+"""What the watcher raises besides OSError; both come out of its compiled part, which names neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSpec:
+    """A folder, and which of its files matter."""
+
+    folder: Path
+    """Absolute; it may be gone for a while."""
+    wanted: Callable[[Change, str], bool]
+    recursive: bool = True
+    step_ms: int = 50
+    """Changes are handed over after this long without another one."""
+    debounce_ms: int = 400
+    """... or after this long."""
+    wake_ms: int = 100
+    """The longest time until something is handed over, if only that nothing has changed."""
+
+
+async def changes(watched: WatchSpec, emit: Emit) -> AsyncIterator[Changes]:
+    """Yield what `changes_blocking` does. Cancelled, it ends after `LOOK_S` at the latest."""
+    seen = changes_blocking(watched, emit)
+    try:
+        while True:
+            yield await anyio.to_thread.run_sync(partial(next, seen))
+    finally:
+        seen.close()
+
+
+def changes_blocking(watched: WatchSpec, emit: Emit) -> Generator[Changes]:
+    """Yield what has changed, for ever; an empty set after `wake_ms` or `LOOK_S` without a change.
+
+    From the first set on nothing is missed; what is told may have been told before.
+    """
+    known = _files(watched)
+    told = False
+    while True:
+        again_at = 0.0
+        begun = False
+        try:
+            for changed in _by_inotify(watched):
+                missed = set() if begun else _differences(known, _files(watched))
+                if told:
+                    emit("dev.watching", folders=[str(watched.folder)])
+                begun, told = True, False
+                yield changed | missed
+        except BaseException as error:
+            if not isinstance(error, OSError) and type(error).__name__ not in _ITS_OWN:
+                raise
+            again_at = time.monotonic() + AGAIN_S
+            if not told:
+                _tell(watched.folder, error, emit)
+                told = True
+        if begun:
+            known = {}  # all that is there now is news
+        known = yield from _by_looks(watched, known, again_at)
+
+
+def _by_inotify(watched: WatchSpec) -> Iterator[Changes]:
+    """Yield what inotify tells, until the folder is not the one any more that has the name."""
+    from watchfiles import Change, watch
+
+    gone = (Change.deleted, str(watched.folder))
+    number = _number(watched.folder)
+    with suppress(FileNotFoundError):
+        for changed in watch(
+            watched.folder,
+            watch_filter=None,  # it would go on in silence while files that nobody wants change
+            recursive=watched.recursive,
+            step=watched.step_ms,
+            debounce=watched.debounce_ms,
+            rust_timeout=watched.wake_ms,
+            yield_on_timeout=True,
+            raise_interrupt=True,
+        ):
+            yield {(change, path) for change, path in changed if watched.wanted(change, path)}
+            if gone in changed or _number(watched.folder) != number:
+                return
+
+
+def _by_looks(watched: WatchSpec, known: Files, again_at: float) -> Generator[Changes, None, Files]:
+    """Yield what looking tells, until inotify may be tried again; return what there was then."""
+    while True:
+        time.sleep(LOOK_S)
+        now = _files(watched)
+        yield _differences(known, now)
+        known = now
+        if time.monotonic() >= again_at and _number(watched.folder):
+            return known
+
+
+def _files(watched: WatchSpec) -> Files:
+    """Return each file with what no write leaves as it is: not even one that sets the time back."""
+    from watchfiles import Change
+
+    found: Files = {}
+    for folder, folders, names in os.walk(watched.folder):
+        for name in names:
+            path = os.path.join(folder, name)  # noqa: PTH118  a Path for each takes longer than the rest
+            if watched.wanted(Change.modified, path):
+                with suppress(OSError):
+                    status = os.stat(path)  # noqa: PTH116
+                    found[path] = (
+                        *(status.st_ino, status.st_size),
+                        *(status.st_mtime_ns, status.st_ctime_ns),
+                    )
+        if not watched.recursive:
+            folders.clear()
+    return found
+
+
+def _differences(before: Files, now: Files) -> Changes:
+    from watchfiles import Change
+
+    return {
+        *((Change.added, path) for path in now.keys() - before.keys()),
+        *((Change.deleted, path) for path in before.keys() - now.keys()),
+        *(
+            (Change.modified, path)
+            for path in now.keys() & before.keys()
+            if now[path] != before[path]
+        ),
+    }
+
+
+def _number(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
+
+
+def _tell(folder: Path, error: BaseException, emit: Emit) -> None:
+    reason = str(error).partition(" about [")[0].rstrip(".")
+    emit(
+        "dev.polling",
+        message=f"Saved files in {folder} cannot be watched and are looked for instead: {reason}.",
+        hint="Raise fs.inotify.max_user_instances and fs.inotify.max_user_watches (sysctl).",
+    )
+
+
+PAUSE_S = 0.025
+"""Between two looks. An editor's write and its rename are microseconds apart, a copy of many files ms."""
+JOURNAL = "meta/_journal.json"
+PATIENCE_S = 1.0
+"""How long a file may stay empty or end inside a statement before it is taken at its word."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderState:
+    """What a folder held at one moment: each file's name and the hash of its bytes."""
+
+    files: tuple[tuple[str, str], ...]
+    unfinished: tuple[str, ...]
+    """Files that are empty or whose last statement has no end yet."""
+
+
+NOTHING: Final = FolderState((), ())
+"""What was seen before the first look."""
+
+
+def folder_state(folder: Path) -> FolderState:
+    """Read every file that decides what is applied: `*.sql` and the journal."""
+    files: list[tuple[str, str]] = []
+    unfinished: list[str] = []
+    for path in sorted([*folder.glob("*.sql"), *folder.glob("*/*.sql"), folder / JOURNAL]):
+        try:
+            content = path.read_bytes()
+        except OSError:
+            continue  # renamed away between the listing and the reading
+        files.append((str(path.relative_to(folder)), hashlib.sha256(content).hexdigest()))
+        if path.suffix == ".sql" and not _is_whole(content):
+            unfinished.append(path.name)
+    return FolderState(tuple(sorted(files)), tuple(unfinished))
+
+
+async def wait_until_stable(folder: Path, known: frozenset[str] = frozenset()) -> FolderState:
+    """Return the folder once nobody is writing to it any more; `known` are files that were there."""
+    before = folder_state(folder)
+    waited_s = 0.0
+    while True:
+        await anyio.sleep(PAUSE_S)
+        waited_s += PAUSE_S
+        now = folder_state(folder)
+        # A file that is gone may be one that an editor is just about to put back.
+        growing = now.unfinished or known - {name for name, _ in now.files}
+        if now == before and (not growing or waited_s >= PATIENCE_S):
+            return now
+        if now != before:
+            waited_s = 0.0
+        before = now
+
+
+def _is_whole(content: bytes) -> bool:
+    text = content.decode("utf-8", "replace").strip()
+    if not text:
+        return False
+    # A last statement needs no semicolon; complete_statement is false for it. A file that was cut
+    # looks the same, so it only waits longer; after that SQLite itself is the judge.
+    return is_complete(text) or text.endswith("--> statement-breakpoint")

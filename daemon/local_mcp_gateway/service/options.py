@@ -1,0 +1,97 @@
+"""What one run of the service is given, besides the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway import __version__
+from local_mcp_gateway.backup.manifest import Retention
+from local_mcp_gateway.database.connections import reading
+from local_mcp_gateway.errors import MigrationsFolderProblem
+from local_mcp_gateway.guard.context import GuardPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.gateway.options import GatewayOptions
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """How this one run differs from what the settings say."""
+
+    settings: Settings
+    reread: Callable[[], Settings]
+    """Read the settings again, for a reload; raises ConfigProblem."""
+    lock_timeout_s: float = 0.0
+    dev: bool = False
+    socket_fd: int | None = None
+    """The listening socket that the dev supervisor holds."""
+    config_files: tuple[Path, ...] = ()
+    """What dev mode watches, in one folder, there or not: a save of one is a reload."""
+    greet: Callable[[str, tuple[str, ...]], None] | None = None
+    """Called with the URL and the profiles when everything is up: dev mode's lines to paste."""
+
+
+def guard_policy(
+    settings: Settings,
+    *,
+    to: str | None = None,
+    allow_out_of_order: bool = False,
+    dev: bool = False,
+) -> GuardPolicy:
+    """Return what the settings and one command's options ask of the guard."""
+    return GuardPolicy(
+        rehearse=settings.guard.rehearse,  # type: ignore[arg-type]  # a closed set, checked by config
+        destructive=settings.guard.destructive,  # type: ignore[arg-type]
+        drift=settings.guard.drift,  # type: ignore[arg-type]
+        backup_folder=settings.backup_folder,
+        retention=Retention(settings.backup.keep_last, settings.backup.keep_daily_days),
+        functions=settings.migrations.functions,
+        quick_check_limit_s=settings.guard.quick_check_limit_s,
+        allow_out_of_order=allow_out_of_order,
+        to=to,
+        dev=dev,
+        keep_aside=settings.backup.keep_aside,
+        program_version=__version__,
+    )
+
+
+def gateway_options(settings: Settings) -> GatewayOptions:
+    """Return the values that the gateway needs."""
+    from local_mcp_gateway.gateway.options import GatewayOptions
+
+    return GatewayOptions(
+        default_profile=settings.gateway.default_profile,
+        allowed_hosts=settings.gateway.allowed_hosts,
+        allowed_origins=settings.gateway.allowed_origins,
+        connect_timeout_s=settings.upstream.connect_timeout_s,
+        call_timeout_s=settings.upstream.call_timeout_s,
+        list_timeout_s=settings.upstream.list_timeout_s,
+        idle_stop_s=settings.upstream.idle_stop_s,
+        backoff_max_s=settings.upstream.backoff_max_s,
+        log_payloads=settings.log.payloads,
+        keep_calls=settings.log.keep_calls,
+        hold_altered_tools=settings.upstream.altered_tools == "hold",
+        hold_new_tools=settings.upstream.new_tools == "hold",
+        max_message_bytes=settings.upstream.max_message_bytes,
+    )
+
+
+NEEDED = frozenset({"mcp_servers", "profiles", "profile_mcp_servers", "approved_tools"})
+
+
+def require_gateway_tables(database: Path, migrations: Path) -> None:
+    """Raise MigrationsFolderProblem unless the migrated database has what serving needs."""
+    with reading(database) as reader:
+        rows = reader.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    missing = sorted(NEEDED - {name for (name,) in rows})
+    if missing:
+        raise MigrationsFolderProblem(
+            f"{database} cannot be served: the migrations in {migrations} do not make the gateway's "
+            f"own tables ({', '.join(missing)}).",
+            hint="Leave --migrations out to serve; `db migrate` guards any other database.",
+        )

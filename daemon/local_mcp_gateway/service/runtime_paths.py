@@ -1,0 +1,100 @@
+"""Where the control socket and the log are: in the folders that the environment gives, or beside the database.
+
+systemd (and whoever else starts a service) says in `$RUNTIME_DIRECTORY` and `$LOGS_DIRECTORY` where they
+belong. A command typed in a shell has neither, and knows the database only; so there is always something
+beside the database, and where the real thing is elsewhere it is a link to it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RUNTIME = "RUNTIME_DIRECTORY"
+LOGS = "LOGS_DIRECTORY"
+
+
+def socket_path(database: Path) -> Path:
+    """Return where commands find the daemon of this database."""
+    return _beside(database, ".sock")
+
+
+def log_path(database: Path) -> Path:
+    """Return where commands find the log file of this database's gateway."""
+    return _beside(database, ".log.jsonl")
+
+
+def wants_log(environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether somebody has given a folder for the log."""
+    return _given(LOGS, environment) is not None
+
+
+def make_socket_folder(database: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where to listen, with nothing there; the caller holds the database's lock.
+
+    Raises OSError.
+    """
+    found = socket_path(database)
+    found.unlink(missing_ok=True)
+    folder = _given(RUNTIME, environment)
+    if folder is None or not _link(found, folder / found.name):
+        return found
+    (folder / found.name).unlink(missing_ok=True)
+    return folder / found.name
+
+
+def remove_socket(database: Path, placed: Path) -> None:
+    """Take the socket away, and what leads to it."""
+    for path in {placed, socket_path(database)}:
+        with suppress(OSError):  # the next gateway replaces it
+            path.unlink(missing_ok=True)
+
+
+def make_log_folder(database: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the file to append to; what was logged beside the database until now goes with it."""
+    found = log_path(database)
+    folder = _given(LOGS, environment)
+    if folder is None:
+        if found.is_symlink() and not found.resolve().parent.is_dir():
+            found.unlink(missing_ok=True)
+        return found.resolve()
+    target = folder / found.name
+    if found.is_file() and not found.is_symlink():
+        with suppress(OSError):
+            kept = target if not target.exists() else target.with_name(f"{target.name}.1")
+            shutil.move(found, kept)
+    return target if _link(found, target) else found.resolve()
+
+
+def _given(variable: str, environment: Mapping[str, str]) -> Path | None:
+    """Return the first of the folders that the variable names, if it is there and ours to write."""
+    folder = Path(environment.get(variable, "").partition(":")[0])
+    return folder if folder.is_absolute() and os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _link(link: Path, target: Path) -> bool:
+    """Let `link` lead to the target, in one step; False where that cannot be."""
+    with suppress(OSError):
+        if link.is_symlink() and link.readlink() == target:
+            return True
+    if link.exists() and not link.is_symlink():
+        return False
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link)
+    except OSError:
+        return False
+    return True
+
+
+def _beside(database: Path, suffix: str) -> Path:
+    real = database.resolve()
+    return real.with_name(real.name + suffix)

@@ -1,0 +1,223 @@
+"""What opens and seals the secrets of this installation: systemd's credential and the key file.
+
+Both are read whenever a key is needed, which is seldom, and never kept: a credential is as it was when
+the unit started, so a key that a command has made since then is in the file only.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import anyio
+
+from local_mcp_gateway.database.pool import ReadOnlyDatabase
+from local_mcp_gateway.errors import SealedValueProblem, UsageProblem
+from local_mcp_gateway.log import Emit, ignore
+from local_mcp_gateway.service.secrets import key_file
+from local_mcp_gateway.service.secrets.private_file import Unusable
+from local_mcp_gateway.store import queries
+from local_mcp_gateway.store.encryption import (
+    SealingKey,
+    StoredValue,
+    entries,
+    open_value,
+    with_values,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.store.model import ServerDefinition
+
+    Said = tuple[Literal["ok", "note", "problem"], str, str]
+
+
+CREDENTIAL: Final = "secrets.key"
+"""The name of the credential in the unit."""
+_LOST: Final = (
+    "Put the key back from your copy; if it is lost, run `secrets rotate` and set the values anew."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedKeys:
+    """The keys that are there just now, and what is wrong with the file, if anything is."""
+
+    file: Path
+    of_file: tuple[SealingKey, ...]
+    of_credential: tuple[SealingKey, ...]
+    fault: Unusable | None = None
+
+    @property
+    def all(self) -> tuple[SealingKey, ...]:
+        """Return every key; the first one seals."""
+        return self.of_file + self.of_credential
+
+    def open(self, entry: StoredValue) -> StoredValue:
+        """Return the entry with its value in plain. Raises SealedValueProblem that says what to do."""
+        try:
+            return open_value(entry, self.all)
+        except SealedValueProblem as problem:
+            if "key" not in problem.data:
+                raise
+            raise self._without(entry) from None
+
+    def _without(self, entry: StoredValue) -> SealedValueProblem:
+        """Say more of a key that is not there than the value itself can."""
+        sentence = f"{entry} is sealed with key {entry.key}"
+        if self.fault is not None:
+            return SealedValueProblem(f"{sentence}, and {self.fault.reason}.", hint=self.fault.hint)
+        if not self.all:
+            return SealedValueProblem(f"{sentence}, and there is no {self.file}.", hint=_LOST)
+        held = ", ".join(key.id for key in self.all)
+        hint = (
+            f"Add its line to {self.file} from your copy, or set the value anew with `server edit`."
+        )
+        return SealedValueProblem(f"{sentence}, and {self.file} has {held}.", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Where the keys of one installation are."""
+
+    file: Path
+    typed: bool = False
+    """Whether a person has chosen the place: then its folder is theirs to make."""
+    emit: Emit = ignore
+
+    @classmethod
+    def of(cls, settings: Settings, emit: Emit = ignore) -> Keyring:
+        """Return the vault that the settings describe."""
+        return cls(settings.secrets_key_file, bool(settings.secrets.key_file), emit)
+
+    def keys(self) -> OpenedKeys:
+        """Return the keys. Reads two small files, and never raises."""
+        fault: Unusable | None = None
+        of_file: tuple[SealingKey, ...] = ()
+        of_credential: tuple[SealingKey, ...] = ()
+        try:
+            of_file = key_file.read(self.file)
+        except Unusable as unusable:
+            fault = unusable
+        if folder := os.environ.get("CREDENTIALS_DIRECTORY"):
+            try:
+                of_credential = key_file.read(Path(folder, CREDENTIAL), private=False)
+            except Unusable as unusable:
+                fault = fault or unusable
+        return OpenedKeys(self.file, of_file, of_credential, fault)
+
+    def open(self, server: ServerDefinition) -> ServerDefinition:
+        """Return the server with every value in plain. Raises SealedValueProblem that says what to do."""
+        keys = self.keys()
+        return with_values(server, [keys.open(entry) for entry in entries(server)])
+
+    def sealing_key(self, known: Collection[str]) -> SealingKey:
+        """Return the key that seals; make one if there is none. On return it is on the disk.
+
+        `known` are the keys that the database names already: where they are lost, no other one takes
+        their place unasked. Raises SealedValueProblem, NoSecretsKey.
+        """
+        keys = self.keys()
+        if keys.of_file:
+            key_file.settle(self.file)
+            return keys.of_file[0]
+        if keys.of_credential:
+            return keys.of_credential[0]
+        if keys.fault is not None:
+            raise SealedValueProblem(
+                f"Nothing can be sealed: {keys.fault.reason}.", hint=keys.fault.hint
+            )
+        if known:
+            named = ", ".join(sorted(known))
+            raise SealedValueProblem(
+                f"The database has values that are sealed with key {named}, and there is no {self.file}.",
+                hint=_LOST,
+            )
+        self.make()
+        return self.sealing_key(known)
+
+    def make(self) -> bool:
+        """Make the key file unless it is there; return whether it was made. Raises NoSecretsKey."""
+        made = key_file.make(self.file, make_folder=not self.typed)
+        if made:
+            self.emit("secrets.key_made", path=str(self.file))
+        return made
+
+    def renew(self) -> SealingKey:
+        """Put a new key first. Raises SealedValueProblem, NoSecretsKey."""
+        try:
+            return key_file.renew(self.file, make_folder=not self.typed)
+        except Unusable as unusable:
+            raise SealedValueProblem(
+                f"No key can be added: {unusable.reason}.", hint=unusable.hint
+            ) from None
+
+
+SHOWN = 3
+"""How many values are named; the others are counted."""
+
+
+def make_first_key(settings: Settings) -> bool:
+    """Make the key file unless it is there, but not in place of one that the database's values need."""
+    return not any(entry.sealed for entry in _values(settings)) and Keyring.of(settings).make()
+
+
+def check_secrets(settings: Settings) -> Iterator[Said]:
+    """Yield what is to be said of keys and values; every sealed value is opened."""
+    keys, values = Keyring.of(settings).keys(), _values(settings)
+    sealed = [entry for entry in values if entry.sealed]
+    shut = list(_shut(keys, sealed))
+    for problem in shut[:SHOWN]:
+        yield "problem", problem.message, problem.hint
+    if len(shut) > SHOWN:
+        yield "problem", f"{len(shut) - SHOWN} further values do not open either.", ""
+    if keys.fault is not None and not shut:
+        reason = keys.fault.reason
+        yield "problem", f"{reason[0].upper()}{reason[1:]}.", keys.fault.hint
+    if plain := [f"{e.name} of {e.server.name}" for e in values if not e.sealed]:
+        more = f" and {len(plain) - SHOWN} more" if len(plain) > SHOWN else ""
+        said = f"Not sealed: {', '.join(plain[:SHOWN])}{more}."
+        yield "note", said, "`secrets seal` seals them; backups from before keep them as they are."
+    if keys.of_file and _near(settings):
+        said = (
+            f"{keys.file} lies with the database or its backups: a copy of them is one of the key."
+        )
+        yield "note", said, "Move it, and name its place with `[secrets] key_file`."
+    elif not (shut or plain or keys.fault):
+        copy = f"Keep a copy of {keys.file}, apart from the backups."
+        said = (
+            f"{len(sealed)} sealed, and the key opens all. {copy}"
+            if sealed
+            else "There are none to seal."
+        )
+        yield "ok", said, ""
+
+
+def _values(settings: Settings) -> list[StoredValue]:
+    """Return every value in the database; none where the gateway's own tables are not there yet."""
+    try:
+        with ReadOnlyDatabase.open_at(settings.database_path) as looked_at:
+            servers = anyio.run(partial(queries.list_servers, looked_at))
+    except UsageProblem:
+        return []
+    return [entry for server in servers for entry in entries(server)]
+
+
+def _shut(keys: OpenedKeys, sealed: Sequence[StoredValue]) -> Iterator[SealedValueProblem]:
+    for entry in sealed:
+        try:
+            keys.open(entry)
+        except SealedValueProblem as problem:
+            yield problem
+
+
+def _near(settings: Settings) -> bool:
+    key = settings.secrets_key_file.resolve()
+    return key.parent == settings.database_path.resolve().parent or key.is_relative_to(
+        settings.backup_folder.resolve()
+    )

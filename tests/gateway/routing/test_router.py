@@ -1,0 +1,285 @@
+"""What passes through the gateway arrives as it was sent, but for a closed list of members."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, types
+
+from local_mcp_gateway.gateway.protocol.sse import SseParser
+from local_mcp_gateway.store import queries
+from tests.gateway.messages import call
+from tests.gateway.processes import stop
+from tests.gateway.support import SERVERS, Running, gateway_of, http, process, stdio
+from tests.gateway.using import names, posted, session, use
+
+ODD = '{"name":"raw","arguments":{ "f": 1.0,"e":1e3, "u":"\\u00e9\\/","é": [ ]}, "later": {"x" :null}}'
+
+
+async def test_params_and_results_keep_every_byte(tmp_path: Path) -> None:
+    async with process(SERVERS / "plain_http.py") as (_, url):
+        servers = stdio("plain", "plain.py"), http("web", url)
+        async with gateway_of(tmp_path, *servers) as running:
+            await running.post(call("tools/list"))
+            for name in ("raw", "web__raw"):
+                params = ODD.replace('"raw"', f'"{name}"')
+                body = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":' + params + "}"
+                headers = {"Content-Type": "application/json", "Accept": "application/json"}
+                async with running.http.post(
+                    running.url, data=body.encode(), headers=headers
+                ) as reply:
+                    answer = await reply.text()
+                text = json.loads(answer)["result"]["content"][0]["text"]
+                received = text[text.index('"params":') + 9 : -1]
+                if name == "raw":
+                    assert received == ODD
+                    expected = json.dumps({"content": [{"type": "text", "text": text}]})
+                    assert answer == '{"jsonrpc":"2.0","id":1,"result":' + expected + "}"
+                else:
+                    assert '{ "f": 1.0,"e":1e3, "u":"\\u00e9\\/","é": [ ]}' in received
+                    assert '{"x" :null}' in received
+
+
+async def test_an_error_passes_with_its_code_and_data(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        body = await (await running.post(call("tools/call", name="fail", arguments={}))).json()
+        assert body["error"] == {"code": -32050, "message": "failed", "data": {"why": [1, 2]}}
+
+
+async def events(running: Running, message: Any, **headers: str) -> list[Any]:
+    """Post a message; return every message of the stream that answers it."""
+    reply = await running.post(message, **headers)
+    assert reply.content_type == "text/event-stream"
+    return [json.loads(event.data) for event in SseParser(10**6).feed(await reply.read())]
+
+
+@pytest.mark.parametrize("token", ["mine", 5])
+async def test_progress_comes_before_the_answer_with_the_clients_own_token(
+    tmp_path: Path, token: Any
+) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        meta = {"progressToken": token}
+        message = call("tools/call", name="progress", arguments={}, _meta=meta)
+        one, two, answer = await events(running, message)
+        assert one["params"] == {"progressToken": token, "progress": 1, "total": 2}
+        assert two["params"]["progress"] == 2
+        assert answer["result"]["content"]
+
+
+async def test_a_cancelled_call_is_cancelled_at_the_server(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        message = call("tools/call", 77, name="sleep", arguments={"seconds": 60})
+        sleeping = asyncio.create_task(running.post(message, **headers))
+        await running.wrote("sleeping ")
+        stop = {
+            "jsonrpc": "2.0",
+            "method": "notifications/cancelled",
+            "params": {"requestId": 77, "reason": "enough"},
+        }
+        assert (await running.post(stop, **headers)).status == 202
+        assert (await (await sleeping).json())["error"]["message"] == "Request cancelled"
+        await running.wrote("cancelled ")
+
+
+async def test_a_client_that_leaves_cancels_its_call(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        message = call("tools/call", 77, name="sleep", arguments={"seconds": 60})
+        sleeping = asyncio.create_task(running.post(message))
+        await running.wrote("sleeping ")
+        sleeping.cancel()
+        await running.wrote("cancelled ")
+        assert (await running.heard("call.finished", target="sleep"))["status"] == "cancelled"
+
+
+async def test_a_hundred_calls_at_once_are_never_crossed(tmp_path: Path) -> None:
+    async with process(SERVERS / "plain_http.py") as (_, url):
+        async with gateway_of(tmp_path, stdio("plain", "plain.py"), http("web", url)) as running:
+
+            async def one(number: int) -> None:
+                tool = "web__raw" if number % 2 else "raw"
+                message = call("tools/call", 1, name=tool, arguments={"n": number})
+                body = await (await running.post(message)).json()
+                received = json.loads(body["result"]["content"][0]["text"])
+                assert received["params"]["arguments"] == {"n": number}
+
+            await asyncio.gather(*(one(number) for number in range(100)))
+
+
+async def test_a_changed_list_is_announced_once_and_fetched_anew(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        await running.post(call("tools/list"))
+        await running.kept("plain")
+        heard: list[Any] = []
+        arrived = anyio.Event()
+
+        async def listen(message: Any) -> None:
+            heard.append(message)
+            if isinstance(message, types.ToolListChangedNotification):
+                arrived.set()
+
+        async with Client(running.url, mode="legacy", message_handler=listen) as client:
+            await client.call_tool("grow", {"name": "new_tool"})
+            with anyio.fail_after(10):
+                await arrived.wait()
+            assert "new_tool" in [tool.name for tool in (await client.list_tools()).tools]
+        assert len([m for m in heard if isinstance(m, types.ToolListChangedNotification)]) == 1
+
+
+async def test_a_tool_that_says_something_else_than_before_is_told(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        await running.post(call("tools/call", name="grow", arguments={"name": "harmless"}))
+        await running.post(call("tools/call", name="grow", arguments={"name": "changed"}))
+        told = await running.heard("catalog.altered")
+        assert told == {"server": "plain", "tools": ["echo"], "held": False}
+
+
+async def test_a_log_message_of_a_call_reaches_its_client(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        message = call("tools/call", name="log", arguments={})
+        told, _ = await events(running, message, **await session(running))
+        assert told["method"] == "notifications/message"
+        assert told["params"] == {"level": "warning", "data": "be careful"}
+
+
+@pytest.mark.parametrize("level", ["error", "warning"])
+async def test_a_client_hears_only_what_is_severe_enough(tmp_path: Path, level: str) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        await running.post(call("logging/setLevel", level=level), **headers)
+        reply = await running.post(call("tools/call", name="log", arguments={}), **headers)
+        assert ("be careful" in await reply.text()) is (level == "warning")
+
+
+def levels(running: Running) -> list[str]:
+    """Return the levels that the server has been told."""
+    lines = (fields["line"] for event, fields in running.said if event == "upstream.wrote")
+    return [line.removeprefix("level ") for line in lines if line.startswith("level ")]
+
+
+async def test_a_server_is_told_the_level_that_lets_the_most_through(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        one, other = await session(running), await session(running)
+        await running.post(call("tools/list"))
+        for headers, level in ((one, "warning"), (other, "error")):
+            reply = await running.post(call("logging/setLevel", level=level), **headers)
+            assert (await reply.json())["result"] == {}
+        with anyio.fail_after(30):
+            while len(levels(running)) < 2:
+                await use(running, "echo")
+        assert levels(running) == ["warning", "warning"]
+        reply = await running.post(call("tools/call", name="log", arguments={}), **one)
+        assert "be careful" in await reply.text()
+        reply = await running.post(call("tools/call", name="log", arguments={}), **other)
+        assert "be careful" not in await reply.text()
+
+
+async def test_a_server_that_hangs_or_is_down_keeps_no_client_from_setting_its_level(
+    tmp_path: Path,
+) -> None:
+    hanging, down = stdio("hanging", "plain.py"), stdio("down", "plain.py")
+    async with gateway_of(tmp_path, hanging, down, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        await names(running)
+        broken = replace(down, command="/nowhere")
+        identity = running.gateway._hub.registry.upstreams["down"].identity
+        await queries.update_server(running.database, "down", broken)
+        await running.gateway.reload()
+        running.gateway._hub.registry.upstreams["down"].identity = identity
+        pid = int(await use(running, "pid"))
+        await stop(pid)
+        try:
+            reply = await running.post(call("logging/setLevel", level="alert"), **headers)
+            assert (await reply.json())["result"] == {}
+            await running.wrote("level alert")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        with anyio.fail_after(30):
+            while levels(running) != ["alert", "alert"]:
+                await use(running, "echo")
+
+
+async def test_an_unknown_method_goes_where_its_name_or_uri_leads(tmp_path: Path) -> None:
+    one, two = stdio("one", "verbatim.py"), stdio("two", "verbatim.py")
+    async with gateway_of(tmp_path, one, two) as running:
+        assert await names(running) == ["same", "told", "two__same", "two__told"]
+        message = call("extra/thing", name="two__same", _meta={"result": b"7".hex()})
+        assert (await (await running.post(message)).json())["result"] == 7
+        assert await use(running, "told") == ""
+        told = json.loads(bytes.fromhex(await use(running, "two__told")))
+        assert (told["method"], told["params"]["name"]) == ("extra/thing", "same")
+        for stray in ({}, {"name": "nobody"}, {"uri": "no://where"}):
+            unknown = await (await running.post(call("extra/thing", **stray))).json()
+            assert unknown["error"]["code"] == -32601
+
+
+async def test_a_child_that_was_started_again_is_told_the_level_again(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        await running.post(call("tools/list"))
+        await running.post(call("logging/setLevel", level="alert"), **headers)
+        await running.post(call("tools/call", name="die", arguments={}))
+        with anyio.fail_after(30):
+            while levels(running) != ["alert", "alert"]:
+                await running.post(call("tools/call", name="echo", arguments={}))
+
+
+async def test_a_server_asks_the_client_whose_call_runs(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+
+        async def roots(context: Any) -> types.ListRootsResult:
+            return types.ListRootsResult(roots=[types.Root(uri="file:///home/me")])  # type: ignore[arg-type]
+
+        async with Client(running.url, mode="legacy", list_roots_callback=roots) as client:
+            answer = await client.call_tool("ask", {"method": "roots/list"})
+            assert "file:///home/me" in str(answer.content)
+
+
+async def test_a_client_is_not_asked_what_it_cannot_answer(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        async with Client(running.url, mode="legacy") as client:
+            answer = await client.call_tool("ask", {"method": "sampling/createMessage"})
+            assert "does not support sampling" in str(answer.content)
+
+
+async def test_a_question_that_nobody_knows_passes_and_so_does_its_answer(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        question = {"method": "acme/weigh", "params": {"what": [1.50]}, "later": True}
+        message = call("tools/call", 5, name="ask", arguments=question)
+        async with posted(running, headers, message) as stream:
+            _, asked = await stream.next()
+            assert (asked["method"], asked["params"]) == ("acme/weigh", {"what": [1.5]})
+            answer = {"jsonrpc": "2.0", "id": asked["id"], "result": {"kg": 7}}
+            assert (await running.post(answer, **headers)).status == 202
+            told = (await stream.next())[1]["result"]["content"][0]["text"]
+            assert json.loads(told) == {"kg": 7}
+
+
+async def ask(running: Running, headers: dict[str, str]) -> str:
+    """Let the server ask something in a call; return what it was answered."""
+    arguments = {"method": "elicitation/create", "params": {}}
+    reply = await running.post(call("tools/call", name="ask", arguments=arguments), **headers)
+    body = await reply.text()
+    return json.loads(body)["result"]["content"][0]["text"]  # type: ignore[no-any-return]
+
+
+async def test_a_question_goes_to_nobody_where_it_could_be_for_another_client(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        one, other = await session(running), await session(running)
+        long = call("tools/call", 77, name="sleep", arguments={"seconds": 60})
+        sleeping = asyncio.create_task(running.post(long, **other))
+        await running.wrote("sleeping ")
+        assert "several clients" in await ask(running, one)
+        assert "does not support elicitation" in await ask(running, other)
+        sleeping.cancel()

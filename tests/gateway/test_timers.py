@@ -1,0 +1,102 @@
+"""Deadlines of many calls on one timer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from local_mcp_gateway.gateway.timers import Deadline, Timer, TimerWheel
+
+
+async def test_a_deadline_that_is_over_ends_what_is_inside() -> None:
+    alarms = TimerWheel(0.01)
+    with anyio.fail_after(30):
+        with pytest.raises(TimeoutError):
+            with Deadline(alarms, 0.02):
+                await asyncio.sleep(1000)
+        await anyio.lowlevel.checkpoint()  # the task is not cancelled any more
+
+
+async def test_a_sign_of_life_moves_a_deadline() -> None:
+    signs = 0
+
+    async def work() -> None:
+        nonlocal signs
+        # Seven pauses are longer than the deadline, and one is far shorter, on a busy machine too.
+        with Deadline(TimerWheel(0.01), 2.0) as deadline:
+            for signs in range(1, 8):  # noqa: B007  read outside
+                await asyncio.sleep(0.3)
+                deadline.extend()
+            await asyncio.sleep(1000)
+
+    with anyio.fail_after(30), pytest.raises(TimeoutError):
+        await work()
+    assert signs == 7
+
+
+async def test_what_was_cancelled_by_somebody_else_stays_cancelled() -> None:
+    inside = asyncio.Event()
+
+    async def work() -> None:
+        with Deadline(TimerWheel(0.01), 1000):
+            inside.set()
+            await asyncio.sleep(1000)
+
+    task = asyncio.create_task(work())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_deadline_inside_another_ends_only_its_own() -> None:
+    alarms = TimerWheel(0.01)
+    with anyio.fail_after(30):
+        with Deadline(alarms, 1000):
+            with pytest.raises(TimeoutError):
+                with Deadline(alarms, 0.02):
+                    await asyncio.sleep(1000)
+            await asyncio.sleep(0)
+
+
+class Bell(Timer):
+    """Tells that it has rung."""
+
+    def __init__(self) -> None:
+        self.rung = asyncio.Event()
+
+    def ring(self) -> None:
+        self.rung.set()
+
+
+async def test_an_alarm_that_was_taken_back_does_not_ring_and_the_timer_ends() -> None:
+    alarms, taken_back, left = TimerWheel(0.01), Bell(), Bell()
+    alarms.set(taken_back, 0.01)
+    alarms.set(left, 0.05)
+    alarms.unset(taken_back)
+    with anyio.fail_after(30):
+        await left.rung.wait()
+        while alarms._timer is not None:
+            await asyncio.sleep(0.01)
+    assert not taken_back.rung.is_set()
+
+
+async def test_an_alarm_that_rings_may_set_itself_again() -> None:
+    alarms, twice = TimerWheel(0.01), asyncio.Event()
+
+    class Snooze(Timer):
+        rung = 0
+
+        def ring(self) -> None:
+            self.rung += 1
+            if self.rung == 1:
+                alarms.set(self, 0.01)
+            else:
+                twice.set()
+
+    alarms.set(Snooze(), 0.01)
+    with anyio.fail_after(30):
+        await twice.wait()

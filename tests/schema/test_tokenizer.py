@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_mcp_gateway.schema.tokenizer import fold, literal, normal, quote, tokenize, unquote
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
+
+
+@given(NAMES)
+def test_a_quoted_name_is_that_name_to_sqlite(name: str) -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.execute(f"CREATE TABLE t ({quote(name)} TEXT)")
+    [row] = connection.execute("PRAGMA table_info(t)").fetchall()
+    connection.close()
+    assert row[1] == name
+
+
+@given(NAMES)
+def test_a_literal_is_that_text_to_sqlite(text: str) -> None:
+    connection = sqlite3.connect(":memory:")
+    [(found,)] = connection.execute(f"SELECT {literal(text)}").fetchall()
+    connection.close()
+    assert found == text
+
+
+@given(NAMES)
+def test_quoting_and_unquoting_a_name_gives_it_back(name: str) -> None:
+    assert unquote(quote(name)) == name
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_cut_into_tokens_and_nothing_but_spaces_and_comments_is_lost(text: str) -> None:
+    tokens = tokenize(text)
+    assert all(start < end for _, _, start, end in tokens)
+    assert sorted(tokens, key=lambda token: token[2]) == tokens
+
+
+@given(
+    st.lists(
+        st.sampled_from(["a", "'x y'", "(", ")", "+", "1.5", '"b c"', "<=", "x'0f'"]), max_size=8
+    )
+)
+def test_normal_text_is_normal_already(words: list[str]) -> None:
+    once = normal(tokenize(" ".join(words)))
+    assert normal(tokenize(once)) == once
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("SELECT  1", "select 1"),
+        ("a<>b", "a != b"),
+        ("a==b", "a = b"),
+        ("[A]", '"a"'),
+        ("`a``b`", '"a`b"'),
+        ("(x)", "((x))"),
+        ("a /* c */ + b -- d", "a+b"),
+        ("0XfF", "0xff"),
+        ("1E3", "1e3"),
+    ],
+)
+def test_two_spellings_have_the_same_tokens(one: str, other: str) -> None:
+    assert normal(tokenize(one)) == normal(tokenize(other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("'A'", "'a'"), ("'x'", "x"), ("(a) + (b)", "a) + (b"), ("1", "1.0")]
+)
+def test_what_differs_keeps_differing(one: str, other: str) -> None:
+    assert normal(tokenize(one)) != normal(tokenize(other))
+
+
+def test_only_ascii_letters_are_folded() -> None:
+    assert fold("ÄBc") == "Äbc"
