@@ -19,8 +19,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-from local_mcp_gateway.log import AT  # noqa: E402
-from local_mcp_gateway.log.render import Pipeline  # noqa: E402
+from local_mcp_gateway.log import AT, LEVEL, configure  # noqa: E402
 from tests.harness import GatewayProcess, MigrationFolder, Place, new_place  # noqa: E402
 from tests.service.user_manager import UserManager, user_manager  # noqa: E402
 
@@ -216,7 +215,7 @@ def rendered(event: dict[str, object]) -> str:
     fields = {k: v for k, v in event.items() if k not in ("timestamp", "level", "event")}
     name, level = str(event["event"]), str(event["level"])
     stream = io.StringIO()
-    Pipeline("console", "info", stream).write(name, {**fields, AT: at}, level)
+    configure("console", "info", stream)(name, **{**fields, AT: at, LEVEL: level})
     return stream.getvalue()
 
 

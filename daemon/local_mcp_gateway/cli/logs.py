@@ -103,13 +103,12 @@ def logs(
 
 
 def _printer(*, as_json: bool) -> Callable[[history.Line], None]:
-    from local_mcp_gateway.log import AT
-    from local_mcp_gateway.log.render import Pipeline
+    from local_mcp_gateway.log import AT, LEVEL, configure
 
-    pipeline = Pipeline("json" if as_json else "console", "debug", sys.stdout)
+    log = configure("json" if as_json else "console", "debug", sys.stdout)
 
     def show(line: history.Line) -> None:
-        pipeline.write(line.event, {**line.fields, AT: line.at.timestamp()}, line.level)
+        log(line.event, **{**line.fields, AT: line.at.timestamp(), LEVEL: line.level})
 
     return show
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.errors import NotConfirmed
-from local_mcp_gateway.log.console import WIDTH, folded
+from local_mcp_gateway.log.formatters import WIDTH, folded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

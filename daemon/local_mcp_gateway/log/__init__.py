@@ -1,47 +1,34 @@
-"""Events: what the program says about its own life, one constant name each.
+"""The log: events with a constant name each, from every layer to one output.
 
 Layers below `service` never hold a logger: they take `emit: Emit = ignore` and call it. Only the
-composition root and the command line call `configure`, once, and pass the result on; nothing global
-is set, so tests hand in a list's `append`-like function and compare whole events.
+composition root and the command line call `configure`, once, and pass the result on. Nothing global is
+set, so a test hands in a function of its own and compares whole events.
 
-This module is imported by everything and so imports nothing heavy; the rendering (structlog) is
-loaded at the first event that is written, so a command that only reads never pays for it.
+Everything imports this module, so it imports nothing heavy: structlog is loaded for the first event
+that is written, and a command that only reads never pays for it.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TextIO
+
+from local_mcp_gateway.log.events import LEVELS, level_of
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.log.render import Pipeline
+    from pathlib import Path
+
+    from local_mcp_gateway.log.formatters import Formatter
+    from local_mcp_gateway.log.writers import Writer
 
 Emit = Callable[..., None]
-"""`emit("noun.past_verb", key_unit=value, …)`: how layers below `service` report, without a logger."""
-
-
-class Sink(Protocol):
-    """What lines are written to: a stream of text, or a `RotatedFile`."""
-
-    def write(self, text: str, /) -> object:
-        """Take a line."""
-
-    def flush(self) -> object:
-        """Let go of what was taken."""
-
-    def isatty(self) -> bool:
-        """Tell whether somebody watches."""
-
-    def fileno(self) -> int:
-        """Return the descriptor behind it. Raises OSError or ValueError if there is none."""
-
+"""`emit("noun.past_verb", key_unit=value, …)`: how a layer below `service` reports."""
 
 AT = "_at"
-"""A field that is never shown: when the event happened, in seconds since 1970, if not now."""
+"""A field that is not shown: when the event happened, in seconds since 1970, if not now."""
 LEVEL = "_level"
-"""A field that is never shown: another level than the table's, for one use of an event."""
+"""A field that is not shown: the level of this one use of an event, instead of the table's."""
 
 
 def ignore(event: str, /, **fields: object) -> None:
@@ -58,48 +45,70 @@ def tee(*targets: Emit) -> Emit:
     return emit
 
 
-def configure(format: str, level: str, stream: Sink | None = None) -> Log:
-    """Return the Emit that renders events to `stream` (default: stderr), from any thread.
+def configure(format: str, level: str, stream: TextIO | None = None) -> Log:
+    """Return the Emit that writes events to `stream` (default: stderr), from any thread.
 
-    `format` is auto, console, json or journal; `level` the least level that is written, empty for
-    info. Rendering is synchronous: an event has left the process before the next step begins, which
-    is what lets a test (or a person) tell from the log in which phase a process was killed.
+    `format` is auto, console, json or journal; `level` is the lowest that is written, empty for info.
+    An event has left the process when the call returns. So the log shows in which phase a process was
+    killed.
     """
-    return Log(format, level or "info", stream)
+    return Log(level, lambda: _open_stream(format, stream or sys.stderr))
+
+
+def log_to_file(path: Path, level: str, *, most_bytes: int = 4 * 1024 * 1024) -> Log:
+    """Return the Emit that appends JSON lines to a file; full, it is renamed to `.1` and begun anew."""
+    return Log(level, lambda: _open_file(path, most_bytes))
 
 
 class Log:
-    """An Emit that renders; see `configure`."""
+    """An Emit that formats events and writes them; see `configure`."""
 
-    def __init__(self, format: str, level: str, stream: Sink | None) -> None:
-        self._format, self._level, self._stream = format, level, stream
-        self._pipeline: Pipeline | None = None
+    def __init__(self, level: str, open_output: Callable[[], tuple[Formatter, Writer]]) -> None:
+        self._least = LEVELS[level or "info"]
+        self._open_output = open_output
+        self._output: tuple[Formatter, Writer] | None = None
+        self.lost = 0
+        """Events that could not be formatted or that the output refused, and nobody was told of."""
 
     def __call__(self, event: str, /, **fields: object) -> None:
         """Write one event."""
-        pipeline = self._pipeline
-        if pipeline is None:
-            from local_mcp_gateway.log.events import LEVELS, level_of
+        if self.wants(event, fields):
+            self.write([(event, fields)])
 
-            if LEVELS[str(fields.get(LEVEL) or level_of(event))] < LEVELS[self._level]:
-                return  # nothing to write yet, so nothing to load for it
-            from local_mcp_gateway.log.render import Pipeline
+    def wants(self, event: str, fields: dict[str, object]) -> bool:
+        """Tell whether the event is one of those that are written."""
+        level = fields.get(LEVEL)
+        return LEVELS[str(level) if level else level_of(event)] >= self._least
 
-            stream = self._stream or sys.stderr
-            pipeline = self._pipeline = Pipeline(self._format, self._level, stream)
-        pipeline.write(event, fields)
+    def write(self, events: Iterable[tuple[str, dict[str, object]]]) -> bool:
+        """Write events of any level with one call. Return False when the output took none of them."""
+        if self._output is None:
+            self._output = self._open_output()
+        format_event, writer = self._output
+        entries, refused = [], 0
+        for event, fields in events:
+            try:
+                entries.append(format_event(event, fields))
+            except Exception:  # noqa: BLE001  one event costs itself, not those after it
+                self.lost += 1
+        if entries:
+            refused = writer.write(entries)
+            self.lost += refused
+        return not entries or refused < len(entries)
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Write the lines of the events inside with one call at the end."""
-        with nullcontext() if self._pipeline is None else self._pipeline.together():
-            yield
 
-    @property
-    def taking(self) -> bool:
-        """Tell whether the output takes anything: what it lost is told to itself."""
-        return self._pipeline is None or self._pipeline.taking
+def _open_stream(format: str, stream: TextIO) -> tuple[Formatter, Writer]:
+    from local_mcp_gateway.log.formatters import choose_format, formatter
+    from local_mcp_gateway.log.journal import Journal
+    from local_mcp_gateway.log.writers import JournalWriter, StreamWriter
 
-    def take_lost(self) -> int:
-        """Return how many events the output did not take since the last time."""
-        return 0 if self._pipeline is None else self._pipeline.take_lost()
+    chosen = choose_format(format, stream)
+    writer = JournalWriter(Journal()) if chosen == "journal" else StreamWriter(stream)
+    return formatter(chosen, stream), writer
+
+
+def _open_file(path: Path, most_bytes: int) -> tuple[Formatter, Writer]:
+    from local_mcp_gateway.log.formatters import formatter
+    from local_mcp_gateway.log.writers import RotatedFile
+
+    return formatter("json"), RotatedFile(path, most_bytes=most_bytes)

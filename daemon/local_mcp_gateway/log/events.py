@@ -7,13 +7,12 @@ should look, error that someone must act. Keys carry their unit: `_ms`, `_s`, `b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """How loud an event is, and what it means."""
 
     level: str

@@ -14,12 +14,10 @@ import os
 import re
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from local_mcp_gateway.log import Sink
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "local-mcp-gateway"
@@ -34,7 +32,7 @@ _ALIASES = {"tag": "MIGRATION", "message": "TEXT", "priority": "PRIORITY_GIVEN"}
 """`tag` is always a migration's; MESSAGE and PRIORITY have meanings of their own in the journal."""
 
 
-def is_journal(stream: Sink, environment: Mapping[str, str] = os.environ) -> bool:
+def is_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
     """Tell whether `stream` is the very socket that systemd connected to the journal.
 
     JOURNAL_STREAM is inherited by children whose stderr goes elsewhere, hence the comparison.
@@ -47,7 +45,15 @@ def is_journal(stream: Sink, environment: Mapping[str, str] = os.environ) -> boo
     return device == str(status.st_dev) and inode == str(status.st_ino)
 
 
-def as_datagram(message: str, level: str, event: str, fields: Mapping[str, object]) -> bytes:
+class JournalEntry(NamedTuple):
+    """One entry, encoded, and what goes to stderr in its place if it is urgent."""
+
+    message: str
+    urgent: bool
+    datagram: bytes
+
+
+def as_entry(message: str, level: str, event: str, fields: Mapping[str, object]) -> JournalEntry:
     """Encode one entry; a value with line breaks is length-prefixed, as the protocol wants."""
     entry = {
         "MESSAGE": message,
@@ -63,7 +69,8 @@ def as_datagram(message: str, level: str, event: str, fields: Mapping[str, objec
             entry.setdefault(
                 name, value if isinstance(value, str) else json.dumps(value, default=str)
             )
-    return b"".join(_field(name, value) for name, value in entry.items())
+    datagram = b"".join(_field(name, value) for name, value in entry.items())
+    return JournalEntry(message, level in {"warning", "error"}, datagram)
 
 
 def _field(name: str, value: str) -> bytes:
@@ -85,8 +92,6 @@ class Journal:
         limit = struct.pack("@ll", whole, int((patience_s - whole) * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self._flags = 0
-        self.taking = True
-        """Whether the last entry was taken."""
 
     def close(self) -> None:
         """Close the socket; the service itself never does, it logs until its end."""
@@ -97,10 +102,6 @@ class Journal:
 
         A journal that has let one entry wait in vain is not waited for again until it takes one.
         """
-        self.taking = self._send(datagram)
-        return self.taking
-
-    def _send(self, datagram: bytes) -> bool:
         try:
             self._socket.sendto(datagram, self._flags, self._path)
         except BlockingIOError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 HIDDEN = "[redacted]"
 SHORT = 64
@@ -77,14 +78,19 @@ def redact(value: object) -> object:
     match value:
         case str():
             return redact_text(value)
-        case Mapping():
-            return {
-                str(key): HIDDEN if is_secret_key(str(key)) and item is not None else redact(item)
-                for key, item in value.items()
-            }
-        case list() | tuple() | set() | frozenset():
-            return [redact(item) for item in value]
         case None | bool() | int() | float():
             return value
+        case Mapping():
+            return redact_fields(value)
+        case list() | tuple() | set() | frozenset():
+            return [redact(item) for item in value]
         case _:
             return redact_text(str(value))
+
+
+def redact_fields(fields: Mapping[Any, object]) -> dict[str, object]:
+    """Return the fields with secrets hidden: by their name whatever they hold, else by their look."""
+    return {
+        str(key): HIDDEN if is_secret_key(str(key)) and value is not None else redact(value)
+        for key, value in fields.items()
+    }

@@ -24,10 +24,9 @@ from local_mcp_gateway.config.load import prepare_data_folder
 from local_mcp_gateway.database.connections import SQLITE_VERSION
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, PortInUse
-from local_mcp_gateway.log import configure, tee
-from local_mcp_gateway.log.file import RotatedFile
+from local_mcp_gateway.log import log_to_file, tee
 from local_mcp_gateway.log.journal import is_journal
-from local_mcp_gateway.log.unblocked import Unblocked
+from local_mcp_gateway.log.writers import BackgroundWriter
 from local_mcp_gateway.service import runtime_paths
 from local_mcp_gateway.service.diary.record import StartRecord
 from local_mcp_gateway.service.exit_status import report_exit, root_cause
@@ -58,10 +57,12 @@ def serve(serving: ServeOptions, log: Log) -> Exit:
     settings = serving.settings
     with suppress(DatabasePathProblem):  # said when the guard asks for it
         prepare_data_folder(settings)
-    outputs = [Unblocked(log)]
+    outputs = [BackgroundWriter(log)]
     if runtime_paths.wants_log() or not is_journal(sys.stderr):
-        file = RotatedFile(runtime_paths.make_log_folder(settings.database_path))
-        outputs.insert(0, Unblocked(configure("json", settings.log.level, file)))
+        file = log_to_file(
+            runtime_paths.make_log_folder(settings.database_path), settings.log.level
+        )
+        outputs.insert(0, BackgroundWriter(file))
     # Files come before stderr: what somebody has seen is written down.
     emit = tee(StartRecord(settings.database_path), *outputs, status)
     with Signals() as signals:
@@ -78,7 +79,7 @@ async def run(
     notifier: Notifier,
     status: StatusLine,
     signals: Signals,
-    outputs: Sequence[Unblocked],
+    outputs: Sequence[BackgroundWriter],
 ) -> None:
     """Go through the story of a start, serve until the stop, and leave in the right order."""
     from local_mcp_gateway.service.app import RunningService  # noqa: PLC0415  refusals need none of it
@@ -114,12 +115,12 @@ async def run(
             listener.close()
 
 
-def _start(outputs: Sequence[Unblocked]) -> None:
+def _start(outputs: Sequence[BackgroundWriter]) -> None:
     for output in outputs:
         output.start()
 
 
-def _stop(outputs: Sequence[Unblocked]) -> None:
+def _stop(outputs: Sequence[BackgroundWriter]) -> None:
     for output in outputs:
         output.stop()
 

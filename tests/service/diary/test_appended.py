@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.log import configure
-from local_mcp_gateway.log.file import RotatedFile
+from local_mcp_gateway.log import log_to_file
 from local_mcp_gateway.service.diary.appended import appended
 from tests.harness import DEADLINE_S
 
@@ -87,7 +86,7 @@ def test_a_line_that_is_half_written_waits_for_its_end(path: Path) -> None:
 
 
 def test_a_burst_over_many_rotations_is_seen_whole(path: Path) -> None:
-    write = configure("json", "debug", RotatedFile(path, most_bytes=40_000))
+    write = log_to_file(path, "debug", most_bytes=40_000)
     write("call.finished", n=-1)
     lines = appended(path, follow=True)
     upto_now(lines)

@@ -1,0 +1,215 @@
+"""From an event to what is written: a console line, a JSON line or an entry of the journal.
+
+structlog makes the event's dictionary and passes it through the processors below; its global
+configuration is not used. Times are UTC with microseconds; on the console, the local time of day.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+from local_mcp_gateway.log import AT, LEVEL
+from local_mcp_gateway.log.events import level_of
+from local_mcp_gateway.log.journal import JournalEntry, as_entry, is_journal
+from local_mcp_gateway.log.redact import redact_fields
+
+if TYPE_CHECKING:
+    from structlog.typing import WrappedLogger
+
+EventDict = MutableMapping[str, Any]
+Processor = Callable[[Any, str, EventDict], Any]
+Formatter = Callable[[str, dict[str, object]], Any]
+
+WIDTH = 100
+"""Columns of a line; a terminal says its own."""
+EVENT_WIDTH = 20
+INDENT = 4
+LONGEST_LIST = 80
+MOST_NAMED = 2
+"""A list that is longer shows its first and its last item; the other formats have all of it."""
+_HASH_LENGTH = 64
+_HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+_MARKS = {"debug": ("·", "2"), "info": (" ", "32"), "warning": ("!", "33"), "error": ("✗", "31")}
+
+
+def choose_format(format: str, stream: TextIO) -> str:
+    """Resolve `auto`: journal if the stream leads there, console on a terminal, else JSON."""
+    if format != "auto":
+        return format
+    if is_journal(stream):
+        return "journal"
+    return "console" if stream.isatty() else "json"
+
+
+def formatter(format: str, stream: TextIO | None = None) -> Formatter:
+    """Return what turns an event and its fields into what is written; a console needs its stream."""
+    structlog = _import_structlog()
+    if format == "json":
+        encode = json.JSONEncoder(default=str).encode  # json.dumps would make an encoder each time
+        renderer = structlog.processors.JSONRenderer(lambda event_dict, **_: encode(event_dict))
+        processors = [_prepare(_utc), renderer]
+    elif format == "console":
+        processors = [_prepare(_time_of_day), console_renderer(stream or sys.stderr)]
+    else:
+        processors = [_prepare(_utc), _journal_entry]
+    logger = structlog.wrap_logger(
+        structlog.ReturnLogger(),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+        context_class=dict,
+    ).bind()
+
+    def format_event(event: str, fields: dict[str, object]) -> Any:
+        level = fields.pop(LEVEL, None) or level_of(event)
+        return getattr(logger, str(level))(event, **fields)
+
+    return format_event
+
+
+def _prepare(as_text: Callable[[float], str]) -> Processor:
+    """Return the processor that hides secrets, and puts time, level and event first."""
+
+    def prepare(_: WrappedLogger, level: str, event_dict: EventDict) -> EventDict:
+        happened = event_dict.pop(AT, None) or time.time()
+        event = event_dict.pop("event")
+        fields = redact_fields(event_dict)
+        return {"timestamp": as_text(happened), "level": level, "event": event, **fields}
+
+    return prepare
+
+
+def _utc(happened: float) -> str:
+    at = datetime.fromtimestamp(happened, UTC)
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _time_of_day(happened: float) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(happened))
+    return f"{clock}.{int(happened * 1000) % 1000:03}"
+
+
+def _journal_entry(
+    _: WrappedLogger, level: str, event_dict: EventDict
+) -> tuple[tuple[JournalEntry], dict[str, Any]]:
+    """Return an entry, as the arguments that structlog calls a logger with."""
+    del event_dict["timestamp"], event_dict["level"]  # the journal has its own
+    event = event_dict.pop("event")
+    in_line = {key: value for key, value in event_dict.items() if key != "traceback"}
+    message = " ".join([event, *as_words(in_line)])
+    if "traceback" in event_dict:
+        message += f"\n{event_dict['traceback']}"
+    return (as_entry(message, level, event, event_dict),), {}
+
+
+def console_renderer(stream: TextIO) -> Processor:
+    """Return the processor that makes a line for people; sentences stand below it.
+
+    There are colours on a terminal only, and none with NO_COLOR.
+    """
+    terminal = stream.isatty()
+    coloured = terminal and not os.environ.get("NO_COLOR")
+
+    def paint(code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if coloured else text
+
+    def paint_keys(words: list[str]) -> str:
+        pairs = (word.partition("=") for word in words)
+        return " ".join(f"{paint('36', key)}={value}" for key, _, value in pairs)
+
+    def render(_: WrappedLogger, level: str, event_dict: EventDict) -> str:
+        width = (shutil.get_terminal_size((WIDTH, 24)).columns if terminal else WIDTH) - 1
+        mark, colour = _MARKS[level]
+        del event_dict["level"]
+        time, event = event_dict.pop("timestamp"), f"{event_dict.pop('event'):<{EVENT_WIDTH}}"
+        message, hint, traceback = (
+            event_dict.pop(key, None) for key in ("message", "hint", "traceback")
+        )
+        first, *rest = _fill(as_words(event_dict), width, start=len(f"{time} {mark} {event}"))
+        head = f"{paint('2', time)} {paint(colour, mark)} {paint('1', event)}"
+        lines = [
+            *map(paint_keys, rest),
+            folded(message, width - INDENT) if message else "",
+            folded(f"→ {hint}", width - INDENT, later="  ") if hint else "",
+            traceback or "",
+        ]
+        below = [textwrap.indent(text, " " * INDENT) for text in lines if text]
+        return "\n".join([f"{head} {paint_keys(first)}".rstrip(), *below])
+
+    return render
+
+
+def as_words(fields: Mapping[str, Any]) -> list[str]:
+    """Return `key=value` for each field that has a value; a value is one word, or JSON."""
+    home = os.environ.get("HOME", "")
+    return [f"{key}={as_word(value, home)}" for key, value in fields.items() if value is not None]
+
+
+def as_word(value: object, home: str) -> str:
+    """Show a value: text as it is unless it has blanks, hashes by their beginning, home as `~`."""
+    if isinstance(value, str):
+        text = _HASH.sub(r"\1…", value) if len(value) >= _HASH_LENGTH else value
+        text = text.replace(f"{home}/", "~/") if home else text
+        printable = text.isprintable()
+        plain = text and printable and " " not in text and "=" not in text
+        return text if plain else json.dumps(text, ensure_ascii=not printable)
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        words = [as_word(item, home) for item in value]
+        if len(",".join(words)) > LONGEST_LIST and len(words) > MOST_NAMED:
+            words = [words[0], f"…(+{len(words) - 2})", words[-1]]
+        return ",".join(words) or "–"
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, default=str)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _fill(words: list[str], width: int, *, start: int) -> list[list[str]]:
+    """Break a line between words, the first after `start` characters, the others after INDENT."""
+    lines: list[list[str]] = [[]]
+    used = start
+    for word in words:
+        used += 1 + len(word)
+        if used > width:
+            lines.append([])
+            used = INDENT + len(word)
+        lines[-1].append(word)
+    return lines
+
+
+def folded(text: object, width: int, *, later: str = "") -> str:
+    """Break a sentence at blanks into lines of this width; a word that is longer keeps its own."""
+    return "\n".join(
+        textwrap.fill(
+            line,
+            width,
+            subsequent_indent=later,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in str(text).splitlines()
+    )
+
+
+def _import_structlog() -> Any:
+    """Import structlog without letting it import rich; see docs/adr/0002-no-rich.md.
+
+    None in sys.modules makes `import rich` fail at once, which structlog handles; the entry is taken
+    out again afterwards. It can go when structlog imports rich only where it is used.
+    """
+    if "structlog" not in sys.modules and "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment]
+        try:
+            import structlog
+        finally:
+            del sys.modules["rich"]
+    import structlog
+
+    return structlog

@@ -1,0 +1,200 @@
+"""Where formatted events go: a stream, a rotated file, the journal; and the thread that may do it.
+
+A write to a pipe that nobody empties blocks. During the start that is harmless, since the guard has a
+thread of its own, and useful: an event is out before the next step begins. While the gateway serves it
+would stop every call, so a thread writes then.
+
+The standard library's QueueHandler, QueueListener and RotatingFileHandler are not used:
+docs/adr/0035-the-log-has-a-writer-of-its-own.md says why.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from local_mcp_gateway.log import AT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from local_mcp_gateway.log import Log
+    from local_mcp_gateway.log.journal import Journal, JournalEntry
+
+MOST_WAITING = 10_000
+"""Events that wait for the thread; further ones are counted instead of kept."""
+GATHER_S = 0.02
+"""The thread is woken once for what comes within this time: woken for each event, it would take the
+interpreter from the calls as often."""
+FLUSH_S = 2.0
+"""How long a stop waits for a reader that does not read."""
+
+
+class Writer(Protocol):
+    """What formatted events are handed to."""
+
+    def write(self, entries: Sequence[Any], /) -> int:
+        """Write the entries, and return how many of them were refused. Raises nothing."""
+
+
+class StreamWriter:
+    """Write lines to a stream, with one call, so that lines of several threads never mix."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def write(self, lines: Sequence[str]) -> int:
+        """Write lines. A stream that refuses them cannot be told, so none is counted."""
+        text = "".join(f"{line}\n" for line in lines)
+        with self._lock:
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except (OSError, ValueError):
+                # Whoever read our stderr has gone, or the disk that it goes to is full. That is no
+                # reason to stop guarding a database.
+                pass
+        return 0
+
+
+class RotatedFile:
+    """Write lines to a file; a full one is renamed to `.1`, in the place of the one before.
+
+    Several processes may write to it: each opens it anew, and whoever fills it renames it.
+    """
+
+    def __init__(self, path: Path, *, most_bytes: int) -> None:
+        self._path = path
+        self._most = most_bytes
+        self._torn = False
+        """The disk was full in the middle of a line: the next one begins on a line of its own."""
+
+    def write(self, lines: Sequence[str]) -> int:
+        """Append lines with one system call, and return how many the disk refused."""
+        data = b"\n" * self._torn + "".join(f"{line}\n" for line in lines).encode()
+        done = 0
+        try:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            descriptor = os.open(self._path, flags, 0o600)
+            try:
+                while done < len(data):
+                    done += os.write(descriptor, data[done:])
+                self._rotate(os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
+        except OSError:
+            pass
+        refused = data[max(done, self._torn) :].count(b"\n")
+        if done:
+            self._torn = not data[:done].endswith(b"\n")
+        return refused
+
+    def _rotate(self, written: os.stat_result) -> None:
+        # Unless another process has renamed it since: the name then has a file that is not full.
+        if written.st_size > self._most and os.path.samestat(written, self._path.stat()):
+            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+
+
+class JournalWriter:
+    """Send entries to the journal; what someone has to see goes to stderr where it does not arrive."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def write(self, entries: Sequence[JournalEntry]) -> int:
+        """Send entries, and return how many nobody took."""
+        return sum(
+            not self._journal.send(entry.datagram)
+            and not (entry.urgent and _write_to_stderr(entry.message))
+            for entry in entries
+        )
+
+
+def _write_to_stderr(line: str) -> bool:
+    """Write a line unless that would wait: under systemd the same journal reads it."""
+    try:
+        descriptor = sys.stderr.fileno()
+        if not select.select([], [descriptor], [], 0)[1]:
+            return False
+        os.write(descriptor, line.encode("utf-8", "backslashreplace") + b"\n")
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+class BackgroundWriter:
+    """An Emit in front of a log: between `start` and `stop` a thread does the writing."""
+
+    def __init__(self, log: Log, *, most_waiting: int = MOST_WAITING) -> None:
+        self._log = log
+        self._most_waiting = most_waiting
+        self._waiting: deque[tuple[str, dict[str, object]]] = deque()
+        self._arrived = threading.Event()
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._dropped = 0
+        self._taking = True
+        """Whether the output took something the last time: what it lost is reported to itself."""
+        self._stuck = False
+
+    def __call__(self, event: str, /, **fields: object) -> None:
+        """Write now, or let the thread write."""
+        if self._stuck:
+            return
+        if self._thread is None:
+            self._log(event, **fields)
+        elif not self._log.wants(event, fields):
+            return
+        elif len(self._waiting) >= self._most_waiting:
+            self._dropped += 1
+        else:
+            fields[AT] = time.time()
+            self._waiting.append((event, fields))
+            if not self._arrived.is_set():
+                self._arrived.set()
+
+    def start(self) -> None:
+        """Write in a thread from now on."""
+        self._ending.clear()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what waits, then write at once again; give up on a reader that is stuck."""
+        if self._thread is None:
+            return
+        self._ending.set()
+        self._arrived.set()
+        self._thread.join(FLUSH_S)
+        self._stuck = self._thread.is_alive()
+        self._thread = None
+        if not self._stuck:
+            self._write_waiting()  # what other threads reported while this one ended
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            self._arrived.wait()
+            self._ending.wait(GATHER_S)
+            self._arrived.clear()  # before looking: what comes from now on wakes the thread again
+            self._write_waiting()
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        # What comes meanwhile waits for the next time.
+        if events := [self._waiting.popleft() for _ in range(len(self._waiting))]:
+            self._taking = self._log.write(events)
+        if not self._taking:
+            return
+        dropped, self._dropped = self._dropped, 0
+        if lost := dropped + self._log.lost:
+            self._log.lost = 0
+            self._log("log.dropped", count=lost)
+            if self._log.lost:  # not taken either: reported with the next that are lost
+                self._log.lost = lost
