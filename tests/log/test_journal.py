@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from local_mcp_gateway.log.journal import Journal, as_entry, is_journal
-from local_mcp_gateway.service.diary.history import parse_entry
+from local_mcp_gateway.service.history.logs import parse_entry
 from tests.harness import DEADLINE_S
 
 

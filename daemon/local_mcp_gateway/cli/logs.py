@@ -15,16 +15,14 @@ import click
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.main import lost
 from local_mcp_gateway.errors import Exit, UsageProblem
-from local_mcp_gateway.service.diary import history
-from local_mcp_gateway.service.diary.call_history import calls_in
-from local_mcp_gateway.service.diary.record import read_starts
-from local_mcp_gateway.service.diary.waterfall import phases_of, start_as_json
+from local_mcp_gateway.service.history import logs as history
+from local_mcp_gateway.service.history.startup import phases_of, read_starts, start_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.service.diary.record import Start
+    from local_mcp_gateway.service.history.startup import Start
 
 
 LEVELS = click.Choice(["debug", "info", "warning", "error"])
@@ -76,18 +74,18 @@ def logs(
             hint="`logs --follow --event call.finished` does.",
         )
     after = history.parse_since(since, datetime.now(UTC)) if since else None
-    wanted = history.Wanted(level, event, after)
+    wanted = history.EventFilter(level, event, after)
     journal = source == "journal" or (source == "auto" and history.has_journal())
     show = _printer(as_json=as_json)
-    events: Iterator[history.Line | None]
+    events: Iterator[history.LoggedEvent | None]
     if calls:
-        events = calls_in(invocation.database)
+        events = history.read_calls(invocation.database)
     elif journal:
-        events = history.of_journal(follow=follow)
+        events = history.read_journal(follow=follow)
     else:
-        events = history.of_file(invocation.database, follow=follow)
+        events = history.read_file(invocation.database, follow=follow)
     past = takewhile(lambda line: line is not None, events)
-    shown = deque((line for line in past if line and wanted.has(line)), maxlen=lines)
+    shown = deque((line for line in past if line and wanted.matches(line)), maxlen=lines)
     for line in shown:
         show(line)
     if not shown and not follow and lines:
@@ -95,19 +93,19 @@ def logs(
         click.echo(f"Nothing like that is in the {where}.", err=True)
     with suppress(KeyboardInterrupt):
         for coming in events:
-            if coming and wanted.has(coming):
+            if coming and wanted.matches(coming):
                 show(coming)
                 if lost(sys.stdout):
                     break
     return Exit.OK
 
 
-def _printer(*, as_json: bool) -> Callable[[history.Line], None]:
+def _printer(*, as_json: bool) -> Callable[[history.LoggedEvent], None]:
     from local_mcp_gateway.log import AT, LEVEL, configure
 
     log = configure("json" if as_json else "console", "debug", sys.stdout)
 
-    def show(line: history.Line) -> None:
+    def show(line: history.LoggedEvent) -> None:
         log(line.event, **{**line.fields, AT: line.at.timestamp(), LEVEL: line.level})
 
     return show

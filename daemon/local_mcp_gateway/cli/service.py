@@ -13,7 +13,7 @@ from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.logs import logs, show_start
 from local_mcp_gateway.config.settings import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
 from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager
-from local_mcp_gateway.service.diary.record import read_starts
+from local_mcp_gateway.service.history.startup import read_starts
 from local_mcp_gateway.service.secrets.keyring import make_first_key
 from local_mcp_gateway.service.systemd import systemctl, units
 
@@ -181,11 +181,10 @@ def _why(invocation: Invocation, facts: dict[str, str]) -> GatewayError:
     if failed := systemctl.set_up_failed(facts):
         return failed
     for start in reversed(read_starts(invocation.database, last=1)):
-        refusal = start.find("guard.refused") or start.find("service.refused")
-        if refusal:
+        if start.refusal:
             from local_mcp_gateway.service.admin.control_socket import relayed
 
-            return relayed(refusal)
+            return relayed(start.refusal)
     said = facts.get("StatusText") or facts.get("Result") or "unknown"
     return NoServiceManager(
         f"The service did not start: {said}.", hint="See `logs` for its last words."

@@ -15,8 +15,8 @@ from local_mcp_gateway.log import LEVEL, tee
 from local_mcp_gateway.service.admin import control_socket
 from local_mcp_gateway.service.admin import dispatch as admin
 from local_mcp_gateway.service.admin.rest import read_token, with_rest
-from local_mcp_gateway.service.diary.clock import since_process_start_ms
 from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
+from local_mcp_gateway.service.history.startup import since_process_start_ms
 from local_mcp_gateway.service.http.listening_socket import url_of
 from local_mcp_gateway.service.http.server import LibraryWarnings, serving
 from local_mcp_gateway.service.options import gateway_options

@@ -28,8 +28,8 @@ from local_mcp_gateway.log import log_to_file, tee
 from local_mcp_gateway.log.journal import is_journal
 from local_mcp_gateway.log.writers import BackgroundWriter
 from local_mcp_gateway.service import runtime_paths
-from local_mcp_gateway.service.diary.record import StartRecord
 from local_mcp_gateway.service.exit_status import report_exit, root_cause
+from local_mcp_gateway.service.history.startup import StartRecord
 from local_mcp_gateway.service.http import listening_socket
 from local_mcp_gateway.service.options import guard_policy, require_gateway_tables
 from local_mcp_gateway.service.progress import StatusLine, telling

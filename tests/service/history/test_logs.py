@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.log import log_to_file
-from local_mcp_gateway.service.diary.appended import appended
+from local_mcp_gateway.service.history.logs import tail
 from tests.harness import DEADLINE_S
 
 
@@ -36,17 +36,17 @@ def test_the_rotated_part_comes_first(path: Path) -> None:
     more(path, "a", "b")
     rotated(path)
     more(path, "c")
-    assert list(appended(path, follow=False)) == ["a", "b", "c", None]
+    assert list(tail(path, follow=False)) == ["a", "b", "c", None]
 
 
 def test_without_a_file_there_is_nothing(path: Path) -> None:
-    assert list(appended(path, follow=False)) == [None]
+    assert list(tail(path, follow=False)) == [None]
 
 
 def test_what_is_written_before_anything_watches_is_seen(path: Path) -> None:
     """The past was read, and the watcher does not stand yet: this was lost once."""
     more(path, "past")
-    lines = appended(path, follow=True)
+    lines = tail(path, follow=True)
     assert upto_now(lines) == ["past"]
     more(path, "between")
     assert next(lines) == "between"
@@ -54,7 +54,7 @@ def test_what_is_written_before_anything_watches_is_seen(path: Path) -> None:
 
 def test_what_is_written_to_the_file_after_it_was_rotated_is_seen(path: Path) -> None:
     more(path, "past")
-    lines = appended(path, follow=True)
+    lines = tail(path, follow=True)
     upto_now(lines)
     with path.open("a") as straggler:
         rotated(path)
@@ -66,7 +66,7 @@ def test_what_is_written_to_the_file_after_it_was_rotated_is_seen(path: Path) ->
 
 def test_two_rotations_between_two_looks_lose_nothing(path: Path) -> None:
     more(path, "past")
-    lines = appended(path, follow=True)
+    lines = tail(path, follow=True)
     upto_now(lines)
     for line in ("first", "second", "third"):
         more(path, line)
@@ -79,7 +79,7 @@ def test_a_line_that_is_half_written_waits_for_its_end(path: Path) -> None:
     with path.open("a") as file:
         file.write("whole\nha")
         file.flush()
-        lines = appended(path, follow=True)
+        lines = tail(path, follow=True)
         assert upto_now(lines) == ["whole"]
         file.write("lf\n")
     assert next(lines) == "half"
@@ -88,7 +88,7 @@ def test_a_line_that_is_half_written_waits_for_its_end(path: Path) -> None:
 def test_a_burst_over_many_rotations_is_seen_whole(path: Path) -> None:
     write = log_to_file(path, "debug", most_bytes=40_000)
     write("call.finished", n=-1)
-    lines = appended(path, follow=True)
+    lines = tail(path, follow=True)
     upto_now(lines)
     seen = threading.Semaphore(0)
 

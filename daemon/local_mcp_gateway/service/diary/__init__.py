@@ -1,1 +1,0 @@
-"""What happened before: starts, events and calls, found again and laid out for people."""

@@ -1,0 +1,1 @@
+"""What happened before: the log, the log of calls, and the starts."""

@@ -1,0 +1,273 @@
+"""Find logged events again: in the journal of the user unit, in the log file, in the log of calls.
+
+Journal and file are read from the beginning and, if wanted, followed from exactly there: an event is
+shown once, whenever it came.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import subprocess
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.database.connections import reading
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.log import ignore
+from local_mcp_gateway.log.events import LEVELS, level_of
+from local_mcp_gateway.log.journal import COUNTED_APART, IDENTIFIER
+from local_mcp_gateway.service.file_watcher import WatchSpec, changes_blocking
+from local_mcp_gateway.service.runtime_paths import log_path
+from local_mcp_gateway.service.systemd.units import SERVICE
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+LOOK_MS = 500
+"""The longest pause between two looks at a file; the watcher reports a change sooner, as a rule."""
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_LEVEL_OF_PRIORITY = {"7": "debug", "6": "info", "5": "info", "4": "warning", "3": "error"}
+_OURS = re.compile(r"[A-Z][A-Z0-9_]*")
+_JOURNAL_OWN = {"MESSAGE", "PRIORITY", "EVENT", "SYSLOG_IDENTIFIER", "SYSLOG_TIMESTAMP"}
+_CALL_FIELDS = (
+    *("profile", "server", "method", "target", "status", "error", "duration_us"),
+    *("request_bytes", "response_bytes", "request", "response"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """One logged event."""
+
+    at: datetime
+    level: str
+    event: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events are asked for."""
+
+    level: str = "debug"
+    event: str = "*"
+    since: datetime | None = None
+
+    def matches(self, event: LoggedEvent) -> bool:
+        """Tell whether an event is one of them."""
+        return (
+            LEVELS.get(event.level, 20) >= LEVELS[self.level]
+            and fnmatch.fnmatchcase(event.event, self.event)
+            and (self.since is None or event.at >= self.since)
+        )
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """Read `10m`, `2h`, `1d`, or an ISO date with or without a time (local unless it says otherwise)."""
+    if found := re.fullmatch(r"(\d+)\s*(s|m|min|h|d)", text):
+        return now - timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise UsageProblem(
+            f"--since {text!r} is not a time.", hint="Write 10m, 2h, 1d or 2026-01-31T12:00."
+        ) from None
+
+
+def read_file(database: Path, *, follow: bool) -> Iterator[LoggedEvent | None]:
+    """Yield the events of the rotated log file and of the log file, then None; then each new one."""
+    path = log_path(database).resolve()
+    if follow and not path.parent.is_dir():
+        raise UsageProblem(
+            f"There is no log to follow: {path.parent} does not exist.",
+            hint="Start a gateway with this database, or name another with --database.",
+        )
+    with closing(tail(path, follow=follow)) as lines:
+        for raw in lines:
+            if raw is None:
+                yield None
+            elif line := parse_line(raw):
+                yield line
+
+
+def tail(path: Path, *, follow: bool) -> Generator[str | None]:
+    """Yield every line of the rotated file and of the file, then None; then, to follow, each new one.
+
+    No line is missed and none comes twice. A file is read on through the descriptor that it was opened
+    with: what is appended between the last look and the watcher's first report is found by the next
+    look, and a file that was renamed is read to its end, since a writer may just have had it open.
+    """
+    with closing(_RotatedReader(path)) as reader:
+        yield from reader.lines()
+        yield None
+        if not follow:
+            return
+        ours = f"/{path.name}"
+        changed = WatchSpec(
+            path.parent.absolute(),
+            lambda _, name: name.endswith((ours, f"{ours}.1")),
+            recursive=False,
+            wake_ms=LOOK_MS,
+        )
+        for _ in changes_blocking(changed, ignore):
+            yield from reader.lines()
+
+
+class _OpenFile:
+    """A file, read up to where its last whole line ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("rb")
+        self.number = os.fstat(self.file.fileno()).st_ino
+        """Its inode: another file may have its name by now."""
+        self._rest = b""
+
+    def lines(self) -> Iterator[str]:
+        """Yield the whole lines that are new; of one that is being written, the rest comes later."""
+        *whole, self._rest = (self._rest + self.file.read()).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", "replace")
+
+
+class _RotatedReader:
+    """The file and the one it was renamed to."""
+
+    def __init__(self, path: Path) -> None:
+        self._names = (path.with_name(f"{path.name}.1"), path)
+        self._parts: list[_OpenFile] = []
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines that are new since the last time."""
+        for part in self._parts:
+            yield from part.lines()
+        for path in self._names:
+            with suppress(FileNotFoundError, PermissionError):
+                if path.stat().st_ino not in {part.number for part in self._parts}:
+                    newer = _OpenFile(path)
+                    for part in self._parts:  # they may have grown until this one was made
+                        yield from part.lines()
+                    self._parts.append(newer)
+                    yield from newer.lines()
+        while len(self._parts) > len(self._names):
+            self._parts.pop(0).file.close()
+
+    def close(self) -> None:
+        for part in self._parts:
+            part.file.close()
+
+
+def parse_line(raw: str) -> LoggedEvent | None:
+    """Read one JSON line; None for one that was cut short."""
+    try:
+        fields = json.loads(raw)
+        at = datetime.fromisoformat(fields.pop("timestamp"))
+        return LoggedEvent(at, str(fields.pop("level")), str(fields.pop("event")), fields)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def read_journal(*, follow: bool) -> Iterator[LoggedEvent | None]:
+    """Yield the unit's events in the journal, then None; then each that comes after the last of them."""
+    after: list[str] = []
+    for cursor, line in _entries("--no-tail"):
+        after = ["--after-cursor", cursor] if cursor else after
+        if line:
+            yield line
+    yield None
+    if follow:
+        for _, line in _entries("--follow", "--no-tail", *after):
+            if line:
+                yield line
+
+
+def has_journal() -> bool:
+    """Tell whether the journal holds anything of the unit."""
+    try:
+        with closing(_entries("--lines", "1")) as found:
+            return any(line for _, line in found)
+    except OSError:
+        return False
+
+
+def parse_entry(raw: str) -> tuple[str | None, LoggedEvent | None]:
+    """Read one entry of `journalctl -o json`, and its cursor; systemd's own lines are events too."""
+    try:
+        entry = json.loads(raw)
+        at = datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000, UTC)
+    except (ValueError, KeyError, TypeError):
+        return None, None
+    cursor = entry.get("__CURSOR")
+    level = _LEVEL_OF_PRIORITY.get(str(entry.get("PRIORITY", "6")), "error")
+    said = str(entry.get("MESSAGE", ""))
+    if "EVENT" not in entry:
+        return cursor, LoggedEvent(at, level, "systemd.said", {"message": said})
+    fields = {
+        key.lower(): _value(value)
+        for key, value in entry.items()
+        if _OURS.fullmatch(key) and key not in _JOURNAL_OWN and not key.startswith("SYSLOG")
+    }
+    renamed = {"migration": "tag", "text": "message"}
+    named = {renamed.get(key, key): value for key, value in fields.items()}
+    event = str(entry["EVENT"])
+    if event in COUNTED_APART:
+        level = level_of(event)
+    # The journal keeps no order of fields, but the text of the entry has them as they were told.
+    order = sorted(named, key=lambda key: said.find(f" {key}=") % (len(said) + 1))
+    return cursor, LoggedEvent(at, level, event, {key: named[key] for key in order})
+
+
+def _entries(*options: str) -> Generator[tuple[str | None, LoggedEvent | None]]:
+    """Yield what this user's gateway said, and what the user's manager said about the unit."""
+    user = f"_UID={os.getuid()}"
+    # Without --all a field of more than 4,096 bytes, such as a traceback, is null.
+    command = ["journalctl", "-o", "json", "--all", "--no-pager", *options]
+    command += [user, f"SYSLOG_IDENTIFIER={IDENTIFIER}", "+", user, f"USER_UNIT={SERVICE}"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as journal:
+        assert journal.stdout is not None
+        try:
+            yield from map(parse_entry, journal.stdout)
+        finally:
+            journal.terminate()
+
+
+def _value(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def read_calls(database: Path) -> Iterator[LoggedEvent]:
+    """Yield every call in the database, oldest first. It waits for nobody and holds nobody up.
+
+    Calls are written in batches, so the last second may be missing.
+    """
+    if not database.exists():
+        return
+    with reading(database) as reader:
+        tables = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'debug_logs'"
+        if reader.execute(tables).fetchone() is None:
+            raise UsageProblem(
+                f"{database} holds no log of calls.", hint="`db migrate` brings it up to date."
+            )
+        columns = ", ".join(_CALL_FIELDS)
+        for created_at, *values in reader.execute(
+            f"SELECT created_at, {columns} FROM debug_logs ORDER BY id"
+        ):
+            pairs = zip(_CALL_FIELDS, values, strict=True)
+            fields = {name: value for name, value in pairs if value is not None}
+            fields["duration_ms"] = fields.pop("duration_us") / 1000
+            level = "info" if fields["status"] == "ok" else "warning"
+            yield LoggedEvent(
+                datetime.fromtimestamp(created_at / 1000, UTC), level, "call.finished", fields
+            )
