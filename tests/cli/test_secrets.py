@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -64,6 +65,26 @@ def test_the_running_child_has_it_and_the_log_has_not(shipped: Place) -> None:
         assert environment_of(pid_of(shipped))["TOKEN"] == SECRET
         assert gateway.stop() == 0
     assert SECRET not in "\n".join(gateway.lines)
+    assert holders(shipped) == []
+
+
+def test_what_a_server_says_on_its_way_down_is_told_without_its_token(shipped: Place) -> None:
+    script = f'echo "no login with $CLUE, not {SECRET[:-1]}" >&2; exit 3'
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        child = ("--", "/bin/sh", "-c", script)
+        ran(shipped, "server", "add", "c", "--env", f"CLUE={SECRET}", *child)
+        said = [ran(shipped, "server", "test", "c", code=1), ran(shipped, "call", "x", code=1)]
+        gateway.wait_for("upstream.lost")
+        with urlopen(gateway.url.removesuffix("/mcp") + "/health/ready", timeout=30) as reply:
+            said.append(reply.read().decode())
+        for command in ("server list", "server show c", "startup"):
+            said += [ran(shipped, *command.split(), *form) for form in ((), ("--json",))]
+        assert gateway.stop() == 0
+    said += [ran(shipped, "logs"), ran(shipped, "logs", "--calls"), "\n".join(gateway.lines)]
+    for text in said:
+        assert SECRET not in text
+    assert "no login with [redacted], not correct-horse" in said[0]
     assert holders(shipped) == []
 
 

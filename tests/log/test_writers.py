@@ -17,7 +17,7 @@ import pytest
 from local_mcp_gateway.log import Log, configure, log_to_file
 from local_mcp_gateway.log.formatters import formatter
 from local_mcp_gateway.log.journal import Journal, JournalEntry
-from local_mcp_gateway.log.redact import HIDDEN
+from local_mcp_gateway.log.known_secrets import HIDDEN
 from local_mcp_gateway.log.writers import BackgroundWriter, JournalWriter
 from tests.harness import Place, clean_environment
 

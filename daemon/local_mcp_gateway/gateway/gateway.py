@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +25,7 @@ from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
 from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
 from local_mcp_gateway.gateway.upstreams.upstream import Hooks, Upstream
 from local_mcp_gateway.log import Emit, ignore
+from local_mcp_gateway.log.known_secrets import learn
 from local_mcp_gateway.store.cache import (
     load_approved,
     load_catalogs,
@@ -66,6 +68,12 @@ async def decrypt_server(server: ServerDefinition, unseal: Unseal) -> ServerDefi
         said, hint = error.message.removesuffix("."), error.hint.removesuffix(".")
         reason = f"{said[0].lower()}{said[1:]}; {hint[0].lower()}{hint[1:]}"
         raise UpstreamDisconnected(reason, unsent=True) from None
+
+
+def secrets_of(server: ServerDefinition) -> list[str]:
+    """Return the values that a server is given; the name of a file or a folder is no secret."""
+    values = (*server.env.values(), *server.headers.values())
+    return [value for value in values if not (Path(value).is_absolute() and Path(value).exists())]
 
 
 async def same_definition(new: ServerDefinition, old: ServerDefinition, unseal: Unseal) -> bool:
@@ -199,6 +207,7 @@ class Gateway:
 
     async def _open_connection(self, definition: ServerDefinition, events: Events) -> Connection:
         definition = await decrypt_server(definition, self._unseal)
+        learn(secrets_of(definition))
         limit = self._options.max_message_bytes
         if definition.kind is ServerKind.STDIO:
             return await DualVersionStdioServer.open(

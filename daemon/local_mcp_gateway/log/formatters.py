@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from local_mcp_gateway.log import AT, LEVEL
 from local_mcp_gateway.log.events import level_of
 from local_mcp_gateway.log.journal import JournalEntry, as_entry, is_journal
-from local_mcp_gateway.log.redact import redact_fields
+from local_mcp_gateway.log.redact import redact_event
 
 if TYPE_CHECKING:
     from structlog.typing import WrappedLogger
@@ -81,7 +81,7 @@ def _prepare(as_text: Callable[[float], str]) -> Processor:
     def prepare(_: WrappedLogger, level: str, event_dict: EventDict) -> EventDict:
         happened = event_dict.pop(AT, None) or time.time()
         event = event_dict.pop("event")
-        fields = redact_fields(event_dict)
+        fields = redact_event(event_dict)
         return {"timestamp": as_text(happened), "level": level, "event": event, **fields}
 
     return prepare

@@ -1,4 +1,4 @@
-"""Keep secrets out of the log: by the name of a key and by the look of a value. Pure.
+"""Keep secrets out of what is told: values that are known, names of keys, and what looks like one.
 
 Arguments and results of calls are never passed to an Emit at all; this is the second net, for what
 slips into an error text, a URL or a command line. It would rather hide too much.
@@ -9,11 +9,31 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
-HIDDEN = "[redacted]"
-SHORT = 64
+from local_mcp_gateway.log.known_secrets import HIDDEN, hide, on_learned
+
+SHORT: Final = 64
 """Characters up to which a text is worth remembering."""
+LOOKED_AT: Final = 65_536
+"""Characters beyond the beginning of a text that are looked through for known values."""
+NAMES: Final = frozenset(
+    {"backup", "database", "folders", "guard", "kind", "method", "migrations", "path", "profile"}
+    | {
+        "protocol",
+        "python",
+        "server",
+        "sqlite",
+        "start",
+        "state",
+        "status",
+        "tag",
+        "url",
+        "verb",
+        "version",
+    }
+)
+"""Fields of events that hold what the gateway itself has named: no known value is looked for there."""
 
 _SECRET_KEY = re.compile(
     r"authori[sz]ation|cookie|password|passwd|passphrase|secret|credential|bearer"
@@ -57,7 +77,7 @@ def is_secret_key(key: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """Return the text with everything that looks like a secret hidden."""
+    """Return the text with everything hidden that is known to be a secret, or looks like one."""
     return _redact_short(text) if len(text) <= SHORT else _redact_any(text)
 
 
@@ -67,10 +87,22 @@ def _redact_short(text: str) -> str:
     return _redact_any(text)
 
 
+on_learned.append(_redact_short.cache_clear)
+
+
 def _redact_any(text: str) -> str:
+    return _redact_by_look(hide(text))
+
+
+def _redact_by_look(text: str) -> str:
     for pattern, replacement in _SECRET_TEXT:
         text = pattern.sub(replacement, text)
     return text
+
+
+def beginning(text: str, most: int) -> str:
+    """Return the first `most` characters with secrets hidden: of one across the end, no part is left."""
+    return _redact_by_look(hide(text[: most + LOOKED_AT])[: most + SHORT])[:most]
 
 
 def redact(value: object) -> object:
@@ -90,7 +122,18 @@ def redact(value: object) -> object:
 
 def redact_fields(fields: Mapping[Any, object]) -> dict[str, object]:
     """Return the fields with secrets hidden: by their name whatever they hold, else by their look."""
+    return {str(key): _redact_field(str(key), value) for key, value in fields.items()}
+
+
+def redact_event(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields of an event with secrets hidden; the gateway's own names hold no known value."""
     return {
-        str(key): HIDDEN if is_secret_key(str(key)) and value is not None else redact(value)
+        key: _redact_by_look(value)
+        if key in NAMES and isinstance(value, str)
+        else _redact_field(key, value)
         for key, value in fields.items()
     }
+
+
+def _redact_field(key: str, value: object) -> object:
+    return HIDDEN if is_secret_key(key) and value is not None else redact(value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from local_mcp_gateway.database.pool import Error
 from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, decode_any, member
 from local_mcp_gateway.gateway.protocol.versions import error_code
-from local_mcp_gateway.log.redact import redact, redact_text
+from local_mcp_gateway.log.redact import beginning, redact, redact_text
 from local_mcp_gateway.store.cache import save_calls
 
 if TYPE_CHECKING:
@@ -61,13 +61,13 @@ def payload(body: bytes) -> str:
     try:
         text = json.dumps(redact(json.loads(body)), ensure_ascii=False)
     except (ValueError, RecursionError):
-        text = redact_text(body[:LONGEST_PAYLOAD].decode("utf-8", "replace"))
+        text = redact_text(body.decode("utf-8", "replace"))
     return text[:LONGEST_PAYLOAD]
 
 
 def target_text(target: str | None) -> str | None:
     """Return the tool, prompt or URI of a call: cut, and without what looks secret in it."""
-    return target and redact_text(target[:SHOWN])
+    return target and beginning(target, SHOWN)
 
 
 def error_text(answer: Answer) -> str:
@@ -77,7 +77,7 @@ def error_text(answer: Answer) -> str:
     except MALFORMED:
         message = ""
     text = message if isinstance(message, str) else ""
-    return f"{error_code(answer)} {redact_text(text[:LONGEST_ERROR])}"
+    return f"{error_code(answer)} {beginning(text, LONGEST_ERROR)}"
 
 
 class CallLog:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from local_mcp_gateway.gateway.protocol import versions
-from local_mcp_gateway.log.redact import redact
+from local_mcp_gateway.log.redact import redact_text
 from local_mcp_gateway.store.model import CatalogKind
 
 if TYPE_CHECKING:
@@ -85,24 +85,28 @@ def _instructions(servers: list[ServerInfo]) -> str:
 
 
 def ready(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the status without the lines that servers wrote, and with what looks secret hidden."""
+    """Return the status without the lines that servers wrote."""
     servers = {
-        name: redact({key: value for key, value in server.items() if key != "wrote"})
+        name: {key: value for key, value in server.items() if key != "wrote"}
         for name, server in status["servers"].items()
     }
     return {"status": "ready", **status, "servers": servers}
 
 
 def state_of(upstream: Upstream) -> dict[str, Any]:
-    """Return how one server is: why it is down or what of it is missing, and what it wrote last."""
+    """Return how one server is: why it is down or what of it is missing, and what it wrote last.
+
+    Secrets are hidden in its words.
+    """
     lists = upstream.shelf.lists or {}
+    reason = upstream.reason or upstream.keeper.fault
     return {
         "state": upstream.state.value,
-        "reason": upstream.reason or upstream.keeper.fault,
+        "reason": reason and redact_text(reason),
         "retry_at": upstream.retry_at,
         "tools": len(lists[CatalogKind.TOOLS]) if lists else None,
         "held": sorted(upstream.shelf.held),
         "protocol": upstream.identity.version if upstream.identity else None,
         "pid": upstream.pid,
-        "wrote": list(upstream.wrote),
+        "wrote": [redact_text(line) for line in upstream.wrote],
     }

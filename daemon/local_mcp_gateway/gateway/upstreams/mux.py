@@ -32,12 +32,15 @@ from local_mcp_gateway.gateway.upstreams.server_requests import (
     progress_token,
 )
 from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
+from local_mcp_gateway.log.redact import beginning
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope
     from local_mcp_gateway.gateway.protocol.line_framing import LineEnds
 
 RELISTEN_S: Final = 1.0
+SHOWN_JUNK: Final = 200
+"""Characters that are told of a line that is no message."""
 
 
 class Mux(ConnectionBase, ABC):
@@ -119,7 +122,9 @@ class Mux(ConnectionBase, ABC):
                 for message in jsonrpc.messages_in(line):  # of a batch (2025-03-26)
                     self._sort(message)
             except jsonrpc.MALFORMED:
-                self._events.wrote("stdout, not JSON-RPC: " + printable(line[:200]))
+                self._events.wrote(
+                    "stdout, not JSON-RPC: " + beginning(printable(line), SHOWN_JUNK)
+                )
 
     def _sort(self, message: Envelope) -> None:
         if not message.method:

@@ -20,6 +20,7 @@ from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call, identit
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 from local_mcp_gateway.gateway.upstreams.mux import Mux
 from local_mcp_gateway.gateway.upstreams.process import Output, end, spawn
+from local_mcp_gateway.log.redact import beginning
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -36,7 +37,7 @@ REST_S: Final = 0.2
 """How long the last output of a child that has ended is waited for."""
 KEPT_LINES: Final = 20
 """Lines of stderr that are kept, to say why a child has ended."""
-SHOWN_BYTES: Final = 4096
+SHOWN: Final = 4096
 """How much of a line of stderr is told: it may stand in an error, a log line and the health."""
 
 
@@ -150,7 +151,7 @@ class StdioConnection(Mux):
 
     def _read_stderr(self, chunk: bytes) -> Iterator[None]:
         for line in self._stderr.feed(chunk):
-            text = printable(line[:SHOWN_BYTES]) + ("…" if len(line) > SHOWN_BYTES else "")
+            text = beginning(printable(line), SHOWN) + ("…" if len(line) > SHOWN else "")
             self._last_lines.append(text)
             self._events.wrote(text)
             yield

@@ -31,6 +31,7 @@ from local_mcp_gateway.gateway.upstreams.backoff import (
 from local_mcp_gateway.gateway.upstreams.catalog_sync import CatalogSync
 from local_mcp_gateway.gateway.upstreams.connection import SAFE, SILENT, Call, Events
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.log.redact import redact_text
 from local_mcp_gateway.store.model import CatalogKind, ServerKind
 
 if TYPE_CHECKING:
@@ -299,6 +300,6 @@ class Upstream:
         self.keeper.known.set()
 
     def _unavailable(self, reason: str) -> Answer:
-        text = f"The server {self.name!r} is not available: {reason}"
+        text = f"The server {self.name!r} is not available: {redact_text(reason)}"
         data = {"server": self.name, "retry_at": self.retry_at}
         return jsonrpc.failure(jsonrpc.UPSTREAM_UNAVAILABLE, text, data)

@@ -13,7 +13,6 @@ import anyio
 from local_mcp_gateway.database.pool import ConnectionPool, ReadOnlyDatabase
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.guard import guarded
-from local_mcp_gateway.log.redact import redact
 from local_mcp_gateway.service.admin import profiles, servers
 from local_mcp_gateway.service.admin.servers import approve_tools
 from local_mcp_gateway.service.exit_status import root_cause
@@ -89,7 +88,7 @@ async def perform(
             shown: list[Any] = answer if isinstance(answer, list) else [answer]
             states = gateway.status()["servers"] if gateway else {}
             for server in shown:
-                server["live"] = redact(states.get(server["name"]))
+                server["live"] = states.get(server["name"])
         return answer
     if verb not in WITH_GATEWAY or gateway is None:
         raise UsageProblem(

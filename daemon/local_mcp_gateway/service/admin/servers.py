@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.log.redact import HIDDEN
+from local_mcp_gateway.log.known_secrets import HIDDEN
 from local_mcp_gateway.service.secrets.sealing import seal_new, seal_values
 from local_mcp_gateway.store import cache, queries
 from local_mcp_gateway.store.model import (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
+from local_mcp_gateway.log.redact import redact_text
 from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:
@@ -31,12 +32,14 @@ async def check_server(database: ConnectionPool, gateway: Gateway, name: str) ->
         ) from None
     except UpstreamProblem as error:
         raise UpstreamProblem(
-            f"Server {name!r} does not work: {error.message}", hint=error.hint
+            f"Server {name!r} does not work: {redact_text(error.message)}", hint=error.hint
         ) from error
     except (
         Exception
     ) as error:  # each transport has its own way to fail; a person needs one sentence
-        raise UpstreamProblem(f"Server {name!r} does not work: {error}") from error
+        raise UpstreamProblem(
+            f"Server {name!r} does not work: {redact_text(str(error))}"
+        ) from error
     return {
         "name": name,
         "answered_as": identity.name or None,
@@ -54,8 +57,9 @@ async def call_tool(
     params = {"name": question["tool"], "arguments": question["arguments"]}
     answer = await _post(gateway.app, f"/mcp/{profile}", "tools/call", params)
     if "error" in answer:
+        said = redact_text(str(answer["error"].get("message")))
         raise UpstreamProblem(
-            f"The call of {question['tool']} failed: {answer['error'].get('message')}",
+            f"The call of {question['tool']} failed: {said}",
             hint=f"`profile show {profile}` lists its servers, `server test NAME` tries one.",
         )
     return answer["result"]
