@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.errors import BackupFailed, DatabaseBusy
+from local_mcp_gateway.regular_file import NotAFile, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,8 +67,11 @@ def temporary_file(path: Path) -> Iterator[int]:
 def clear(path: Path) -> None:
     """Remove a left-over of the same name whose writer is gone; a living writer is an error."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = open_file(path, os.O_RDWR, follow=False)
     except FileNotFoundError:
+        return
+    except NotAFile:  # nobody writes to it, so nobody lives
+        remove(path)
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,7 @@ from local_mcp_gateway.backup import paths
 from local_mcp_gateway.backup.atomic_write import flush, named_failures
 from local_mcp_gateway.database.connections import begin_immediate, open_migration
 from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.regular_file import NotAFile, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,8 +76,8 @@ def _is_abandoned(path: Path) -> bool:
     """Tell whether the writer of a temporary file is gone; for `-wal` and the like, of its main file."""
     main = path.with_name(re.sub(r"(\.tmp)(-wal|-shm|-journal|\.lock)$", r"\1", path.name))
     try:
-        descriptor = os.open(main, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        descriptor = open_file(main, follow=False)
+    except (FileNotFoundError, NotAFile):
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

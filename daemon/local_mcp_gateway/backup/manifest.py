@@ -16,6 +16,7 @@ from local_mcp_gateway.backup import paths
 from local_mcp_gateway.backup.atomic_write import flush, named_failures, temporary_file, write_all
 from local_mcp_gateway.errors import BackupForeign, DiskProblem, NoSuchBackup
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.regular_file import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -91,7 +92,7 @@ def read_manifest(path: Path) -> Backup | UnusableBackup:
     try:
         if path.stat().st_size > LARGEST_MANIFEST_BYTES:
             return UnusableBackup(path, "its manifest is too large to be one")
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path))
     except OSError as error:
         return UnusableBackup(path, f"its manifest cannot be read ({error.strerror})")
     except (ValueError, RecursionError):

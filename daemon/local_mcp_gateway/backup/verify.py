@@ -19,6 +19,7 @@ from urllib.parse import quote
 from local_mcp_gateway.backup.atomic_write import named_failures
 from local_mcp_gateway.database.integrity import findings
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, DiskProblem, Interrupted
+from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -122,7 +123,7 @@ def file_hash(
     """Return the SHA-256 of a file in hex; raises Interrupted when asked to stop."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(HASH_CHUNK_BYTES))
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(open_file(path), "rb", buffering=0) as file:
         total = os.fstat(file.fileno()).st_size
         done = 0
         while count := file.readinto(buffer):

@@ -207,7 +207,9 @@ def _convert(invocation: Invocation, form: str) -> Converted:
 
 
 def _has_content(invocation: Invocation) -> bool:
-    return invocation.database.exists() and invocation.database.stat().st_size > 0
+    from local_mcp_gateway.database.connections import has_content
+
+    return has_content(invocation.database)
 
 
 def _difference(tag: str, old: str | None, new: str) -> list[str]:

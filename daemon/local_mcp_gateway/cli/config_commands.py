@@ -13,6 +13,7 @@ import click
 from local_mcp_gateway import config as settings_of
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.errors import ConfigProblem, Exit
+from local_mcp_gateway.regular_file import read_given
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
@@ -76,9 +77,11 @@ def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
 def import_(*, file: Path, as_json: bool) -> int:
     """Read a drizzle.config.ts and print the gateway.toml that says the same."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigProblem(f"{file} cannot be read: {error}.") from None
+        text = read_given(file).decode()
+    except OSError as error:
+        raise ConfigProblem(f"{file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigProblem(f"{file} is not UTF-8 text.") from None
     found = drizzle_settings(text, file.absolute().parent)
     if not found:
         raise ConfigProblem(

@@ -197,11 +197,11 @@ def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], 
 
 def _weighed(invocation: Invocation, made: Draft) -> Draft:
     """Say what a rebuild costs on the database at hand, if there is one."""
-    from local_mcp_gateway.database.connections import reading  # noqa: PLC0415
+    from local_mcp_gateway.database.connections import has_content, reading  # noqa: PLC0415
     from local_mcp_gateway.schema.hazards import rebuild_cost  # noqa: PLC0415
 
     database = invocation.database
-    if not made.plan.rebuilds or not database.is_file() or database.stat().st_size == 0:
+    if not made.plan.rebuilds or not has_content(database):
         return made
     with reading(database) as connection:
         hazards = rebuild_cost(made.plan.hazards, connection)

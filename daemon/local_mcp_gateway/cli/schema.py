@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.errors import Exit, GatewayError, Problem, SchemaProblem, UsageProblem
+from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -85,7 +87,7 @@ def load_both(invocation: Invocation, old: str, new: str) -> tuple[Schema, Schem
 
 
 def _file(path: Path) -> Schema:
-    with path.open("rb") as handle:
+    with os.fdopen(open_file(path), "rb") as handle:
         head = handle.read(16)
     if head == b"SQLite format 3\0":
         return _database(path)
@@ -115,7 +117,7 @@ def _snapshot(path: Path) -> Schema:
 
     try:
         found = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SchemaProblem(
             f"{path} is no JSON: {error}.", hint="Give a snapshot of Drizzle's."
         ) from None
@@ -123,10 +125,10 @@ def _snapshot(path: Path) -> Schema:
 
 
 def _database(path: Path) -> Schema:
-    from local_mcp_gateway.database.connections import reading  # noqa: PLC0415
+    from local_mcp_gateway.database.connections import has_content, reading  # noqa: PLC0415
     from local_mcp_gateway.schema import Schema, inspect  # noqa: PLC0415
 
-    if not path.exists() or path.stat().st_size == 0:
+    if not has_content(path):
         return Schema()
     with reading(path) as connection:
         return inspect(connection)
@@ -277,8 +279,9 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
 
 def _exists(invocation: Invocation) -> bool:
     """Tell whether there is a database; one that is not there yet has nothing to lose and nothing to miss."""
-    database = invocation.database
-    return database.is_file() and database.stat().st_size > 0
+    from local_mcp_gateway.database.connections import has_content  # noqa: PLC0415
+
+    return has_content(invocation.database)
 
 
 def _weighed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import click
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs, confirm, pairs
 from local_mcp_gateway.errors import Exit, UsageProblem
+from local_mcp_gateway.regular_file import read_given
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
@@ -266,17 +268,25 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
     return _say(done, f"Removed server {name}.", as_json=as_json)
 
 
+def _document(file: Path) -> object:
+    try:
+        return json.loads(sys.stdin.buffer.read() if str(file) == "-" else read_given(file))
+    except OSError as error:
+        raise UsageProblem(
+            f"{file} cannot be read: {error.strerror}.", hint="Give a JSON file with `mcpServers`."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageProblem(f"{file} is no JSON: {error}.") from None
+
+
 @server.command("import")
-@click.argument("file", type=click.File(encoding="utf-8"))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--profile", help="Put all of them into this profile [default: what /mcp serves].")
 @as_json_option
 @click.pass_obj
-def import_(invocation: Invocation, *, file: Any, profile: str | None, as_json: bool) -> int:
+def import_(invocation: Invocation, *, file: Path, profile: str | None, as_json: bool) -> int:
     """Add the servers of an `mcpServers` JSON file (Claude, Cursor, VS Code); `-` reads stdin."""
-    try:
-        document = json.load(file)
-    except ValueError as error:
-        raise UsageProblem(f"{file.name} is no JSON: {error}.") from None
+    document = _document(file)
     done = answer_to(invocation, "server.import", document=document, profile=profile)
     if as_json:
         ui.print_json(done)

@@ -16,6 +16,7 @@ from typing import get_type_hints
 
 from local_mcp_gateway.config.settings import ENVIRONMENT_PREFIX, Key, Settings, keys
 from local_mcp_gateway.errors import ConfigProblem, DatabasePathProblem
+from local_mcp_gateway.regular_file import read_given
 
 
 def load(
@@ -32,8 +33,8 @@ def load(
     """
     layers: list[tuple[str, Mapping[str, object]]] = []
     main, overlay = config_files(config_file, environment)
-    files = [main] if config_file or main.is_file() else []
-    files += [overlay] if dev and overlay.is_file() else []
+    files = [main] if config_file or main.exists() else []
+    files += [overlay] if dev and overlay.exists() else []
     layers += [(str(file), _flatten(_read_toml(file), file)) for file in files]
     if environment.get("DATABASE_PATH"):
         layers.append(("DATABASE_PATH", {"database.path": environment["DATABASE_PATH"]}))
@@ -60,7 +61,7 @@ def _read_toml(file: Path) -> Mapping[str, object]:
     import tomllib  # noqa: PLC0415  only where a file is read
 
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_given(file).decode())
     except FileNotFoundError:
         raise ConfigProblem(
             f"The configuration file {file} does not exist.",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
-from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.errors import require_database_file, translated_errors
 from local_mcp_gateway.errors import DatabasePathProblem
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ _EXTRA = 3
 _WAL_PAUSE_S = 0.02
 
 
+def has_content(path: Path) -> bool:
+    """Tell whether there is a database with anything in it; raises DatabasePathProblem for no file."""
+    require_database_file(path)
+    return path.exists() and path.stat().st_size > 0
+
+
 def open_migration(path: Path) -> sqlite3.Connection:
     """Open (or create, 0600, in WAL) the live database to be migrated: durable, foreign keys off.
 
@@ -51,7 +57,7 @@ def open_migration(path: Path) -> sqlite3.Connection:
     before the migration's own transaction. EXTRA survives a power cut in every mode (in WAL it is
     FULL). The caller holds the `DatabaseLock`: switching a new file to WAL would race otherwise.
     """
-    new = not path.exists() or path.stat().st_size == 0
+    new = not has_content(path)
     if new:
         _create_private(path)
     with translated_errors(path):
@@ -81,6 +87,7 @@ def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
     A caller that holds the `DatabaseLock` says `locked`: its handle may write, so that closing it takes
     SQLite's `-wal` and `-shm` files away; a read-only handle has to leave them.
     """
+    require_database_file(path)
     if not path.exists():
         raise DatabasePathProblem(f"There is no database at {path}.", path=str(path))
     with translated_errors(path):

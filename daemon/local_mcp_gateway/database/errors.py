@@ -8,6 +8,7 @@ table) are not in the table: whoever ran the statement knows whose it is.
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from local_mcp_gateway.errors import (
     NoRoom,
     NotADatabase,
 )
+from local_mcp_gateway.regular_file import NotAFile, require_file
 
 _BY_CODE: dict[int, type[GatewayError]] = {
     sqlite3.SQLITE_NOTADB: NotADatabase,
@@ -52,6 +54,9 @@ _IOERR_BY_NAME = {
     "SQLITE_IOERR_FSYNC": "could not be flushed to the disk",
     "SQLITE_IOERR_DIR_FSYNC": "could not be flushed to the disk",
 }
+
+SIDE_FILES = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a database, behind its name."""
 
 
 @contextmanager
@@ -92,6 +97,22 @@ def to_gateway_error(
         return kind(said or _system_says(error, kind, where), path=str(where), errno=error.errno)
     said = f"Cannot {doing} {path}: {error}" if doing else None
     return kind(said or _sqlite_says(error, kind, path), path=str(path), cause=_name(error))
+
+
+def require_database_file(database: Path) -> None:
+    """Raise DatabasePathProblem if there is something else than a file, before SQLite waits for it.
+
+    What it would open beside the file is looked at too.
+    """
+    for path in (os.fspath(database), *(f"{database}{suffix}" for suffix in SIDE_FILES)):
+        try:
+            require_file(path)
+        except NotAFile as error:
+            raise DatabasePathProblem(
+                f"{path} is {error.kind}, not a database file.", path=str(database)
+            ) from None
+        except OSError:
+            return  # opening it says why
 
 
 def _kind(error: OSError | sqlite3.Error) -> type[GatewayError] | None:

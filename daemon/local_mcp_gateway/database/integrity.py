@@ -7,19 +7,20 @@ first read.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
-import stat as file_kind
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from local_mcp_gateway.database.connections import open_checked, uri
-from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.errors import require_database_file, translated_errors
 from local_mcp_gateway.database.lock import MAGIC, stamp, stopped_before
 from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
     import threading
@@ -178,13 +179,10 @@ def _stand_in(connection: sqlite3.Connection, message: str) -> bool:
 
 def _header(database: Path) -> tuple[bytes, int]:
     """Read the first 100 bytes and the size; refuse what cannot be a database before SQLite sees it."""
+    require_database_file(database)
     try:
-        status = database.stat()
-        if file_kind.S_ISDIR(status.st_mode):
-            raise DatabasePathProblem(f"{database} is a folder, not a database file.")
-        if not file_kind.S_ISREG(status.st_mode):
-            raise DatabasePathProblem(f"{database} is not a regular file.")
-        with database.open("rb") as file:
+        with os.fdopen(open_file(database), "rb") as file:
+            status = os.fstat(file.fileno())
             header = file.read(_HEADER_BYTES)
     except FileNotFoundError:
         if not database.parent.is_dir():

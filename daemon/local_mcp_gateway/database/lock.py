@@ -28,9 +28,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.errors import require_database_file, translated_errors
 from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld, NotADatabase
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.regular_file import open_file, read_bytes
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -149,7 +150,7 @@ def lock_path(database: Path) -> Path:
 def read_holder(database: Path) -> Holder | None:
     """Return who holds the database's lock, without touching the lock; None if nobody alive does."""
     try:
-        record = json.loads(lock_path(database).read_bytes() or b"{}").get("holder")
+        record = json.loads(_content(database)).get("holder")
         holder = Holder(**record) if record else None
     except (OSError, ValueError, TypeError, AttributeError):
         return None
@@ -159,7 +160,7 @@ def read_holder(database: Path) -> Holder | None:
 def stopped_before(database: Path) -> dict[str, int] | None:
     """Return what the last clean stop recorded, as the present holder of the lock found it."""
     try:
-        record = json.loads(lock_path(database).read_bytes() or b"{}").get("stopped_before")
+        record = json.loads(_content(database)).get("stopped_before")
     except (OSError, ValueError, AttributeError):
         return None
     return record if isinstance(record, dict) else None
@@ -172,8 +173,8 @@ def stamp(database: Path) -> dict[str, int] | None:
     of a write-ahead log that was left (by a reader who was the last to close) belong to it.
     """
     try:
-        status = database.stat()
-        with database.open("rb") as file:
+        with os.fdopen(open_file(database), "rb") as file:
+            status = os.fstat(file.fileno())
             header = file.read(28)
     except OSError:
         return None
@@ -193,14 +194,15 @@ def stamp(database: Path) -> dict[str, int] | None:
 
 def _refuse_other_files(database: Path) -> None:
     """Leave no lock file beside what is none of ours: other programs take `/etc/passwd.lock` for theirs."""
-    with suppress(OSError), database.open("rb") as file:
+    require_database_file(database)
+    with suppress(OSError), os.fdopen(open_file(database), "rb") as file:
         if (header := file.read(len(MAGIC))) and header != MAGIC:
             raise NotADatabase(f"{database} is not a SQLite database.", path=str(database))
 
 
 def _open_lock_file(path: Path, database: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return open_file(path, os.O_RDWR | os.O_CREAT, follow=False)
     except FileNotFoundError:
         raise DatabasePathProblem(
             f"The folder {database.parent} of the database does not exist.", path=str(database)
@@ -259,6 +261,10 @@ def _started(pid: int) -> int | None:
         return int(stat.rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _content(database: Path) -> bytes:
+    return read_bytes(lock_path(database), follow=False) or b"{}"
 
 
 def _read(descriptor: int) -> dict[str, Any]:

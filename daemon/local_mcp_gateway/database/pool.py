@@ -20,7 +20,7 @@ import aiosqlite
 import anyio
 
 from local_mcp_gateway.database.connections import SERVING_PRAGMAS, reading
-from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.errors import require_database_file, translated_errors
 from local_mcp_gateway.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class ConnectionPool:
     async def open(cls, path: Path) -> AsyncIterator[ConnectionPool]:
         """Open the connections; close all of them on the way out, whatever happens."""
         database = cls(path)
+        require_database_file(path)
         try:
             await database._connect()
             yield database

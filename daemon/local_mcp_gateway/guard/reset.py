@@ -18,6 +18,7 @@ from local_mcp_gateway.backup.restore import prune_asides, swap
 from local_mcp_gateway.backup.verify import digest, open_immutable
 from local_mcp_gateway.database.connections import (
     begin_immediate,
+    has_content,
     open_migration,
     reading,
     set_foreign_keys,
@@ -105,7 +106,7 @@ def _saved(
     stop: threading.Event | None,
 ) -> tuple[Backup | None, Path | None]:
     """Back the old database up; of one that is damaged return the name to keep its file under."""
-    if not real.exists() or not real.stat().st_size:
+    if not has_content(real):
         return None, None
     try:
         backup = back_up_now(

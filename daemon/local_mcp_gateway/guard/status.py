@@ -7,7 +7,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from local_mcp_gateway.database.connections import reading
+from local_mcp_gateway.database.connections import has_content, reading
 from local_mcp_gateway.errors import Damaged, Exit, GatewayError, NotADatabase, Problem
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.guard.plan import find_drift, up_to
@@ -111,7 +111,7 @@ def get_status(
     def register(connection: Connection) -> None:
         prepare(connection, functions)
 
-    if not database.exists() or database.stat().st_size == 0:
+    if not has_content(database):
         resolution = resolve(folder, (), allow_out_of_order=allow_out_of_order)
         found = _pending(resolution, up_to(resolution, to), None, register)
         return Status(

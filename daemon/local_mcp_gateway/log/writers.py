@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from local_mcp_gateway.log import AT
+from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +82,8 @@ class RotatedFile:
         data = b"\n" * self._torn + "".join(f"{line}\n" for line in lines).encode()
         done = 0
         try:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(self._path, flags, 0o600)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            descriptor = open_file(self._path, flags, follow=False)
             try:
                 while done < len(data):
                     done += os.write(descriptor, data[done:])

@@ -26,6 +26,7 @@ from local_mcp_gateway.migrate.other_files import (
     way_back_inside,
     ways_back,
 )
+from local_mcp_gateway.regular_file import require_kind
 
 # Compiled when a file asks for something: most do not, and every command would pay for it.
 _LINE = r"--[ \t]*guard:[ \t]*([^\n]*)"
@@ -245,9 +246,11 @@ def _stamped_beside(path: Path, subfolders: list[str]) -> list[str]:
 
 def read_bytes(file: str) -> bytes:
     """Read a whole file; a descriptor costs half of what a buffered file object does."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         data = os.read(descriptor, _CHUNK_BYTES)
+        if not data or len(data) == _CHUNK_BYTES:  # what is no file is met here
+            require_kind(os.fstat(descriptor), file)
         if len(data) == _CHUNK_BYTES:
             parts = [data]
             while parts[-1]:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.database.connections import reading
+from local_mcp_gateway.database.connections import has_content, reading
 from local_mcp_gateway.errors import MigrationApplied, UsageProblem
 from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
 from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.regular_file import read_bytes
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Folder, Migration
@@ -87,8 +88,8 @@ def snapshot_file(folder: Path, tag: str) -> Path:
 def read_snapshot_file(folder: Path, tag: str) -> dict[str, Any] | None:
     """Return a snapshot's JSON, or None where there is none or it is damaged."""
     try:
-        found = json.loads(snapshot_file(folder, tag).read_bytes())
-    except (OSError, ValueError):
+        found = json.loads(read_bytes(snapshot_file(folder, tag)))
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -110,7 +111,7 @@ def newest(folder: Folder, tag: str | None = None) -> Migration:
 
 def has_applied(database: Path, migration: Migration) -> bool:
     """Tell whether this database has applied it, also in a wording that was edited since."""
-    if not database.exists() or database.stat().st_size == 0:
+    if not has_content(database):
         return False
     with reading(database) as connection:
         return any(

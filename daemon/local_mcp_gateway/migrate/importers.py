@@ -30,6 +30,7 @@ from local_mcp_gateway.migrate.other_files import (
     way_back_inside,
     ways_back,
 )
+from local_mcp_gateway.regular_file import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,7 +94,7 @@ def detect(path: Path) -> FolderFormat:
     if any(file.name.endswith(".up.sql") for file in files):
         return FolderFormat.UPDOWN
     for name, pattern in _UP.items():
-        if any(pattern.search(file.read_bytes().decode(errors="replace")) for file in files):
+        if any(pattern.search(_read_whole(file).decode(errors="replace")) for file in files):
             return FolderFormat(name)
     return FolderFormat.PLAIN
 
@@ -134,6 +135,16 @@ def convert(path: Path, form: FolderFormat, *, now_ms: int) -> Converted:
     return Converted(entries, tuple(sorted(left_out)))
 
 
+def _read_whole(file: Path) -> bytes:
+    try:
+        return read_bytes(file)
+    except OSError as error:
+        raise UsageProblem(
+            f"{file} cannot be read: {error.strerror}.",
+            hint="Make it a readable file, or move it out of the folder.",
+        ) from None
+
+
 def _refuse_others(names: Iterable[str], as_they_are: Iterable[Path]) -> None:
     """Raise UsageProblem for what would run though it should not, or be left out though it should run."""
     for name in sorted(names):
@@ -141,7 +152,7 @@ def _refuse_others(names: Iterable[str], as_they_are: Iterable[Path]) -> None:
         if problem is not None:
             raise UsageProblem(problem.message, hint=problem.hint)
     for file in as_they_are:
-        text = file.read_bytes().decode(errors="replace")
+        text = _read_whole(file).decode(errors="replace")
         problem = way_back_inside(file.name, text)
         if problem is not None:
             form = next((name for name, pattern in _UP.items() if pattern.search(text)), None)
@@ -156,10 +167,10 @@ def _files(path: Path) -> list[Path]:
 
 def _read(file: Path, form: FolderFormat) -> NewFile:
     if form is FolderFormat.UPDOWN and file.name.endswith(".up.sql"):
-        return NewFile(file.name.removesuffix(".up.sql"), file.name, file.read_bytes())
+        return NewFile(file.name.removesuffix(".up.sql"), file.name, _read_whole(file))
     if form not in (FolderFormat.DBMATE, FolderFormat.GOOSE):
         return NewFile(file.stem, file.name, None)
-    text = file.read_bytes().decode(errors="surrogateescape")
+    text = _read_whole(file).decode(errors="surrogateescape")
     up, down = _UP[form].search(text), _DOWN[form].search(text)
     if up is None:
         return NewFile(file.stem, file.name, None)
@@ -240,7 +251,7 @@ def _place_back(path: Path, name: str, tag: str | None) -> bool:
     ours = path / f"{tag}.down.sql"
     placed = tag is not None and not ours.exists()
     if placed:
-        replace_durably(ours, (path / name).read_bytes())
+        replace_durably(ours, _read_whole(path / name))
     (path / name).unlink()
     return placed
 
@@ -249,4 +260,4 @@ def _keep(path: Path, name: str) -> None:
     kept = path / "meta" / "adopted" / name
     kept.parent.mkdir(parents=True, exist_ok=True)
     if not kept.exists():
-        replace_durably(kept, (path / name).read_bytes())
+        replace_durably(kept, _read_whole(path / name))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from local_mcp_gateway.errors import Problem, ProblemCode
+from local_mcp_gateway.regular_file import open_file, read_bytes
 
 # What Drizzle Kit writes for databases that speak SQLite.
 _DIALECTS = frozenset({"sqlite", "turso", "libsql", "d1"})
@@ -38,10 +39,10 @@ class Journal(NamedTuple):
 def read_journal(folder: Path) -> Journal:
     """Read the journal of a folder that has one."""
     try:
-        found = json.loads((folder / "meta" / "_journal.json").read_bytes())
+        found = json.loads(read_bytes(folder / "meta" / "_journal.json"))
     except OSError as error:
         return Journal((), (_malformed(f"cannot be read: {error.strerror}"),))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Journal((), (_malformed(f"is no JSON: {error}"),))
     if not isinstance(found, dict) or not isinstance(found.get("entries"), list):
         return Journal((), (_malformed("has no list `entries`"),))
@@ -96,7 +97,8 @@ def replace_durably(file: Path, data: bytes) -> None:
     """Write a file so that a power cut leaves the old content or the new one, whole."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as handle:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(open_file(temporary, flags, mode=0o666, follow=False), "wb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from local_mcp_gateway.errors import GatewayError, SeedFailed, UsageProblem
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
 from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.regular_file import read_bytes, require_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +22,13 @@ def require_files(files: Sequence[Path]) -> None:
     for file in files:
         if file.suffix not in (".sql", ".py"):
             raise UsageProblem(f"The seed {file} is neither a .sql nor a .py file.")
-        if not file.is_file():
+        try:
+            found = require_file(file)
+        except OSError as error:
+            raise UsageProblem(
+                f"The seed {file} cannot be read: {error.strerror}.", hint="Check the path."
+            ) from None
+        if found is None:
             raise UsageProblem(f"There is no seed file {file}.", hint="Check the path.")
 
 
@@ -107,7 +114,7 @@ def _run_python(connection: sqlite3.Connection, file: Path) -> None:
 
 
 def _run_sql(connection: sqlite3.Connection, file: Path, bounds: _Bounds) -> None:
-    for statement in split(file.read_text(encoding="utf-8")):
+    for statement in split(read_bytes(file).decode()):
         try:
             connection.execute(statement.text)
         except (sqlite3.Error, sqlite3.Warning) as error:

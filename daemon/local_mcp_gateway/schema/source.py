@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import SchemaProblem
+from local_mcp_gateway.regular_file import read_bytes
 from local_mcp_gateway.schema.inspect import inspect
 from local_mcp_gateway.schema.tokenizer import tokenize
 
@@ -62,7 +63,7 @@ def _in_memory_only(action: int, *_: str | None) -> int:
 
 def _run(connection: sqlite3.Connection, file: Path) -> None:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_bytes(file).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SchemaProblem(f"{file} is not UTF-8 text.", hint="Save it as UTF-8.") from None
     except OSError as error:

@@ -21,6 +21,7 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway.migrate.statements import is_complete
+from local_mcp_gateway.regular_file import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -205,7 +206,7 @@ def folder_state(folder: Path) -> FolderState:
     unfinished: list[str] = []
     for path in sorted([*folder.glob("*.sql"), *folder.glob("*/*.sql"), folder / JOURNAL]):
         try:
-            content = path.read_bytes()
+            content = read_bytes(path)
         except OSError:
             continue  # renamed away between the listing and the reading
         files.append((str(path.relative_to(folder)), hashlib.sha256(content).hexdigest()))

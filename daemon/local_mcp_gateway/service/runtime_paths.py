@@ -61,7 +61,11 @@ def make_log_folder(database: Path, environment: Mapping[str, str] = os.environ)
     found = log_path(database)
     folder = _given(LOGS, environment)
     if folder is None:
-        if found.is_symlink() and not found.resolve().parent.is_dir():
+        if not found.is_symlink():
+            return found
+        if found.lstat().st_uid not in (os.geteuid(), 0):
+            return found  # somebody else's link is not written through
+        if not found.resolve().parent.is_dir():
             found.unlink(missing_ok=True)
         return found.resolve()
     target = folder / found.name

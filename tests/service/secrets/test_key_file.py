@@ -19,10 +19,10 @@ from tests.harness import clean_environment
 MAKE = """
 import sys
 from pathlib import Path
-from local_mcp_gateway.service.secrets.keyring import Vault
+from local_mcp_gateway.service.secrets.keyring import Keyring
 print("ready", flush=True)
 sys.stdin.read()
-print(Vault(Path(sys.argv[1])).sealing_key(set()).id)
+print(Keyring(Path(sys.argv[1])).sealing_key(set()).id)
 """
 
 
@@ -120,8 +120,8 @@ def spoil(path: Path, how: str) -> None:
 SPOILT = {
     "open to others": "others than you may read .*secrets.key",
     "of another user": "secrets.key belongs to another user",
-    "a pipe": "secrets.key is no file",
-    "a folder": "secrets.key is no file",
+    "a pipe": "secrets.key is a (named pipe|folder), not a file",
+    "a folder": "secrets.key is a (named pipe|folder), not a file",
     "cut off": "line 3 of .*secrets.key is no key",
     "empty": "secrets.key holds no key",
     "no text": "secrets.key cannot be read",

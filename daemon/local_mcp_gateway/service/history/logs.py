@@ -21,6 +21,7 @@ from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.log.events import LEVELS, level_of
 from local_mcp_gateway.log.journal import COUNTED_APART, IDENTIFIER
+from local_mcp_gateway.regular_file import NotAFile, open_file
 from local_mcp_gateway.service.file_watcher import WatchSpec, changes_blocking
 from local_mcp_gateway.service.runtime_paths import log_path
 from local_mcp_gateway.service.systemd.units import SERVICE
@@ -123,7 +124,7 @@ class _OpenFile:
     """A file, read up to where its last whole line ends."""
 
     def __init__(self, path: Path) -> None:
-        self.file = path.open("rb")
+        self.file = os.fdopen(open_file(path), "rb")
         self.number = os.fstat(self.file.fileno()).st_ino
         """Its inode: another file may have its name by now."""
         self._rest = b""
@@ -147,7 +148,7 @@ class _RotatedReader:
         for part in self._parts:
             yield from part.lines()
         for path in self._names:
-            with suppress(FileNotFoundError, PermissionError):
+            with suppress(FileNotFoundError, PermissionError, NotAFile):
                 if path.stat().st_ino not in {part.number for part in self._parts}:
                     newer = _OpenFile(path)
                     for part in self._parts:  # they may have grown until this one was made

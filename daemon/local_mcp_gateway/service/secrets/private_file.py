@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.backup.atomic_write import flush, temporary_file, write_all
+from local_mcp_gateway.regular_file import NotAFile, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,18 +36,19 @@ def read(path: Path, *, private: bool = True) -> bytes | None:
     `private` insists on a file that is ours and that nobody else may read, as ssh does with its own.
     """
     try:
-        # Not to wait for a writer, should it be a pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = open_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except NotAFile as error:
+        raise Unusable(
+            f"{path} is {error.kind}, not a file", "Move it away, or give another place."
+        ) from None
     except OSError as error:
         raise Unusable(
             f"{path} cannot be read ({error.strerror})", f"Give it to yourself: chmod 600 {path}"
         ) from None
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise Unusable(f"{path} is no file", "Move it away, or give another place.")
         if private and found.st_uid not in (os.geteuid(), 0):
             raise Unusable(
                 f"{path} belongs to another user", "Give it to yourself, or move it away."

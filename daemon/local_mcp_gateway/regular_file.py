@@ -1,0 +1,86 @@
+"""Open a path only if it names a regular file: a pipe would be waited for without end, a device acts.
+
+What is there is asked before it is opened, and once more of what was opened. Opening never waits
+(`O_NONBLOCK` means nothing to a regular file) and never takes a terminal.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+_HANDED_OVER = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+"""What the caller's shell has opened already (`<(…)`): a pipe there has its writer."""
+
+
+class NotAFile(OSError):
+    """Something else than a regular file; `strerror` fits behind "cannot be read: "."""
+
+    def __init__(self, kind: str, path: str) -> None:
+        super().__init__(errno.ENXIO, f"it is {kind}", path)
+        self.kind = kind
+
+
+def require_file(path: str | os.PathLike[str], *, follow: bool = True) -> os.stat_result | None:
+    """Raise NotAFile if the path names something else; return its status, None if nothing is there."""
+    try:
+        status = os.stat(path, follow_symlinks=follow)  # noqa: PTH116  a path as text costs less
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    require_kind(status, path)
+    return status
+
+
+def open_file(
+    path: str | os.PathLike[str],
+    flags: int = os.O_RDONLY,
+    *,
+    mode: int = 0o600,
+    follow: bool = True,
+) -> int:
+    """Return a descriptor of the regular file; `flags` may make one. Raises OSError, NotAFile.
+
+    Without `follow` a symbolic link is refused: somebody else may have put it there.
+    """
+    require_file(path, follow=follow)
+    safely = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags | safely, mode)
+    try:
+        require_kind(os.fstat(descriptor), path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_bytes(path: Path, *, follow: bool = True) -> bytes:
+    """Return the content of the regular file. Raises OSError, NotAFile."""
+    with os.fdopen(open_file(path, follow=follow), "rb") as file:
+        return file.read()
+
+
+def read_given(path: Path) -> bytes:
+    """Return the content of a file that a person has named; a pipe of their shell is one too."""
+    if os.fspath(path).startswith(_HANDED_OVER):
+        return path.read_bytes()
+    return read_bytes(path)
+
+
+def require_kind(status: os.stat_result, path: str | os.PathLike[str]) -> None:
+    """Raise NotAFile unless this is the status of a regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        kinds = (kind for is_kind, kind in _KINDS if is_kind(status.st_mode))
+        raise NotAFile(next(kinds, "no regular file"), os.fspath(path))
