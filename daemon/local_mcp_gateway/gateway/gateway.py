@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from local_mcp_gateway.gateway.http.app import Application, GatewayApp
 from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, encode
 from local_mcp_gateway.gateway.routing.broker import Broker
 from local_mcp_gateway.gateway.routing.call_log import CallLog
+from local_mcp_gateway.gateway.tasks import TaskScope, described
 from local_mcp_gateway.gateway.upstreams.connection import Connection, Identity
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
@@ -44,6 +45,8 @@ from local_mcp_gateway.store.model import (
 from local_mcp_gateway.store.queries import load_definitions
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     import aiohttp
     from opentelemetry.trace import Tracer
 
@@ -106,11 +109,14 @@ class Gateway:
         self._emit = emit
         self._unseal = unseal
         self._calls = CallLog(database, emit, keep=options.keep_calls)
-        self._hub = Broker(options, self._calls, emit, tracer)
+        self._lives = TaskScope(self._failed)
+        self._beside = TaskScope(self._failed)
+        """What runs beside the lives of the upstreams: it may use them, so it ends before they do."""
+        self._hub = Broker(options, self._calls, emit, self._beside, tracer)
         self._hooks = Hooks(
             self._listed, self._hub.connected, self._hub.events_of, self._hub.watched
         )
-        self._hub.registry.keep = lambda names: self._hub.start(self._keep_names(names))
+        self._hub.registry.keep = self._keep_soon
         self._http: aiohttp.ClientSession | None = None
         self._warden = OrphanReaper()
         self._reloading = asyncio.Lock()
@@ -137,14 +143,15 @@ class Gateway:
         """
         gateway = cls(database, options, emit, tracer, unseal)
         gateway._hub.registry.kept = await gateway._kept_names()
-        writing = asyncio.create_task(gateway._calls.run())
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(gateway._calls.flush)
+            stack.push_async_callback(gateway._close)
+            await stack.enter_async_context(gateway._lives)
+            await stack.enter_async_context(gateway._beside)
+            stack.callback(gateway._hub.close)
+            gateway._beside.start(gateway._calls.run)
             await gateway.reload()
             yield gateway
-        finally:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
-            await gateway._close()
 
     async def reload(self) -> None:
         """Read the definitions again: end what is gone or different, start what is new.
@@ -176,10 +183,12 @@ class Gateway:
             registry.define(definitions.profiles)
             self._hub.end_removed()
             for upstream in fresh.values():
-                upstream.start()
+                upstream.start(self._lives)
                 if self._hub.watched(upstream):
                     upstream.want()
-            await asyncio.gather(*(upstream.stop() for upstream in ending))
+            async with asyncio.TaskGroup() as stopping:
+                for upstream in ending:
+                    stopping.create_task(upstream.stop())
             released = {
                 name
                 for name, u in kept.items()
@@ -194,23 +203,29 @@ class Gateway:
     async def check(self, definition: ServerDefinition) -> Identity:
         """Connect to a server that need not be stored, shake hands, and leave it again."""
         events = self._hub.events_of(self._upstream(definition))
-        connection = await self._open_connection(definition, events)
-        try:
+        async with self._open_connection(definition, events) as connection:
             return connection.identity
-        finally:
-            await connection.close()
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _upstream(self, definition: ServerDefinition) -> Upstream:
         return Upstream(definition, self._options, self._open_connection, self._hooks, self._emit)
 
-    async def _open_connection(self, definition: ServerDefinition, events: Events) -> Connection:
+    @asynccontextmanager
+    async def _open_connection(
+        self, definition: ServerDefinition, events: Events
+    ) -> AsyncIterator[Connection]:
         definition = await decrypt_server(definition, self._unseal)
         learn(secrets_of(definition))
+        async with self._opening(definition, events) as connection:
+            yield connection
+
+    def _opening(
+        self, definition: ServerDefinition, events: Events
+    ) -> AbstractAsyncContextManager[Connection]:
         limit = self._options.max_message_bytes
         if definition.kind is ServerKind.STDIO:
-            return await DualVersionStdioServer.open(
+            return DualVersionStdioServer.open(
                 definition, events, self._warden, max_message_bytes=limit
             )
         # aiohttp is the most expensive import of all, and a start does not need it
@@ -220,12 +235,10 @@ class Gateway:
         if self._http is None:
             self._http = client_session()
         if definition.kind is ServerKind.HTTP:
-            return await HttpConnection.open(
-                definition, self._http, events, max_message_bytes=limit
-            )
+            return HttpConnection.open(definition, self._http, events, max_message_bytes=limit)
         from local_mcp_gateway.gateway.upstreams.legacy_sse import SseConnection
 
-        return await SseConnection.open(definition, self._http, events, max_message_bytes=limit)
+        return SseConnection.open(definition, self._http, events, max_message_bytes=limit)
 
     async def _approved(self) -> dict[str, dict[str, bytes]]:
         stored = await load_approved(self._database)
@@ -270,7 +283,7 @@ class Gateway:
         if changed:
             registry.forget_views(registry.profiles_of(upstream.name))
         if changed or upstream.shelf.unsaved:
-            self._hub.start(self._keep(upstream, changed))
+            self._beside.start(self._keep, upstream, changed)
         self._hub.announce(registry.profiles_of(upstream.name), changed | announced)
 
     async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
@@ -298,6 +311,9 @@ class Gateway:
         found = {profile: merge.read(text) for profile, text in stored.items()}
         return {profile: each for profile, each in found.items() if each is not None}
 
+    def _keep_soon(self, kept: NameTable) -> None:
+        self._beside.start(self._keep_names, kept)
+
     async def _keep_names(self, kept: NameTable) -> None:
         try:
             text = kept.written() if kept.routes else None
@@ -317,11 +333,10 @@ class Gateway:
             profiles |= registry.profiles_of(server)
         self._hub.announce(profiles, LISTS)
 
+    def _failed(self, error: Exception) -> None:
+        self._emit("task.failed", message=described(error))
+
     async def _close(self) -> None:
-        await self._hub.close()
-        upstreams = self._hub.registry.upstreams.values()
-        await asyncio.gather(*(upstream.stop() for upstream in upstreams))
         await self._warden.close()
         if self._http is not None:
             await self._http.close()
-        await self._calls.flush()

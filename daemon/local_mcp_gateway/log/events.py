@@ -95,6 +95,9 @@ EVENTS: dict[str, Event] = {
         "The lists of an upstream, or the names of a profile, could not be written to the database.",
     ),
     "upstream.wrote": Event("debug", "A line that a stdio upstream wrote to its stderr."),
+    "task.failed": Event(
+        "error", "A task failed by a fault of the gateway's own; everything else goes on."
+    ),
     "call.finished": Event(
         "info", "Canonical line of one request: method, server, outcome, duration."
     ),

@@ -37,6 +37,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
 )
 from local_mcp_gateway.gateway.routing import server_info
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest
+from local_mcp_gateway.gateway.tasks import described
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.routing.broker import Broker
@@ -198,6 +199,7 @@ class GatewayApp:
             log_level=opened.log_level,
             keepalive_s=self._hub.options.keepalive_s,
             alarms=self._hub.alarms,
+            failed=self._failed,
         )
         repeats = BRIDGE not in visit.headers
         headers = tuple((k, v) for k, v in visit.headers.items() if k.startswith(PREFIX))
@@ -231,12 +233,17 @@ class GatewayApp:
             log_level="debug",
             keepalive_s=self._hub.options.keepalive_s,
             alarms=self._hub.alarms,
+            failed=self._failed,
         )
         request = ClientRequest(profile, message.method, bytes(message.params), exchange, session)
         return self._run(request, exchange)
 
     async def _run(self, request: ClientRequest, exchange: PostResponse) -> None:
         """Handle a request until it is answered, cancelled by its client, or its client has left."""
+        async with exchange.tasks:
+            await self._answer(request, exchange)
+
+    async def _answer(self, request: ClientRequest, exchange: PostResponse) -> None:
         began = time.perf_counter_ns()
         session, identity = request.session, exchange.identity
         answer: Answer | None = None
@@ -246,7 +253,7 @@ class GatewayApp:
             answer = await self._hub.router.handle(request)
         except asyncio.CancelledError:
             if self._hub.stopping or (session is None and not exchange.left):
-                await exchange.abandon()
+                exchange.abandon()
                 raise
             exchange.task.uncancel()
         finally:
@@ -254,11 +261,14 @@ class GatewayApp:
                 session.running.pop(identity, None)
             self._hub.finished(request, answer, began)
         if exchange.left:
-            await exchange.abandon()
+            exchange.abandon()
             return
         answer = answer or failure(jsonrpc.CANCELLED, "Request cancelled")
         status = versions.status_of(answer) if request.modern else 200
         await exchange.finish(response(identity, answer), status)
+
+    def _failed(self, error: Exception) -> None:
+        self._hub.emit("task.failed", message=described(error))
 
     # --- GET and DELETE -------------------------------------------------------------------------
 

@@ -18,9 +18,12 @@ from local_mcp_gateway.gateway.clients.sessions import LEVELS, Session, severity
 from local_mcp_gateway.gateway.http.request import JSON_HEADER
 from local_mcp_gateway.gateway.protocol import jsonrpc, sse
 from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, failure, response
+from local_mcp_gateway.gateway.tasks import TaskScope
 from local_mcp_gateway.gateway.timers import Timer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from local_mcp_gateway.gateway.clients.event_store import EventStream
     from local_mcp_gateway.gateway.http.request import HttpRequest
     from local_mcp_gateway.gateway.timers import TimerWheel
@@ -51,8 +54,8 @@ class PostResponse(Timer):
     _waiting_bytes = 0
     _lost = 0
     _queue: asyncio.Queue[bytes | None] | None = None
-    _writer: asyncio.Task[None] | None = None
-    _watcher: asyncio.Task[None] | None = None
+    _writer: asyncio.Future[None] | None = None
+    _watcher: asyncio.Future[None] | None = None
 
     def __init__(
         self,
@@ -64,7 +67,10 @@ class PostResponse(Timer):
         log_level: str | None,
         keepalive_s: float,
         alarms: TimerWheel,
+        failed: Callable[[Exception], None],
     ) -> None:
+        self.tasks = TaskScope(failed)
+        """What writes and watches the response. Entered by whoever runs the call."""
         self.capabilities = capabilities
         task = asyncio.current_task()
         assert task is not None, "an ASGI server runs each request in a task"
@@ -125,7 +131,7 @@ class PostResponse(Timer):
         self._relaying = True
         self._alarms.unset(self)
         if self._watcher is None:
-            self._watcher = asyncio.create_task(self._until_left())
+            self._watcher = self.tasks.start(self._until_left)
         size = 0
         if self._queue is None:
             headers = [JSON_HEADER, *self._visit.extra]
@@ -148,7 +154,7 @@ class PostResponse(Timer):
         """Send the answer and end the exchange."""
         self._stop_watching()
         if self._relaying:
-            await self.abandon()
+            self.abandon()
             return
         if self._queue is None:
             await self._visit.reply(status, body)
@@ -162,15 +168,11 @@ class PostResponse(Timer):
         assert self._writer is not None, "committed"
         await self._writer
 
-    async def abandon(self) -> None:
+    def abandon(self) -> None:
         """End without an answer: nobody is there to read it."""
         self._stop_watching()
         if self._replay is not None:
             self._replay.end()
-        tasks = [task for task in (self._writer, self._watcher) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _wanted(self, method: str, params: bytes) -> bool:
         if method != "notifications/message":
@@ -210,7 +212,7 @@ class PostResponse(Timer):
                 self._replay = self._session.replay(self.identity)
                 if self._session.version >= PRIMED_SINCE:
                     self._queue.put_nowait(self._replay.priming())
-            self._writer = asyncio.create_task(self._write(self._queue))
+            self._writer = self.tasks.start(self._write, self._queue)
 
     async def _write(self, queue: asyncio.Queue[bytes | None]) -> None:
         send = self._visit.send
@@ -239,7 +241,7 @@ class PostResponse(Timer):
         if self._watcher is not None:
             self._commit()
             return
-        self._watcher = asyncio.create_task(self._until_left())
+        self._watcher = self.tasks.start(self._until_left)
         if self._streams:
             self._alarms.set(self, self._keepalive_s)
 
@@ -260,5 +262,6 @@ class PostResponse(Timer):
 
     def _stop_watching(self) -> None:
         self._alarms.unset(self)
-        if self._watcher is not None:
-            self._watcher.cancel()
+        watcher, self._watcher = self._watcher, None  # which would hold us by what cancelled it
+        if watcher is not None:
+            watcher.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 PIECE_BYTES: Final = 256 * 1024
 """How much of a chunk is sent at once: more lies in the socket's buffer while a client does not read."""
+
+Following = Callable[[], Coroutine[Any, Any, bytes | None]]
+"""Returns the next chunk of a stream when there is one; None at its end."""
 
 
 class _Listen(msgspec.Struct):
@@ -113,35 +116,35 @@ async def _resume(
         replay.left_again()
 
 
-async def stream(visit: HttpRequest, following: Callable[[], Any], keepalive_s: float) -> None:
+async def stream(visit: HttpRequest, following: Following, keepalive_s: float) -> None:
     """Send chunks until the client leaves, or `following` returns None."""
     send, headers = visit.send, [*STREAM_HEADERS, *visit.extra]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
-    leaving = asyncio.create_task(_left(visit))
-    getting: asyncio.Task[bytes | None] | None = None
-    try:
-        while not leaving.done():
-            getting = getting or asyncio.create_task(following())
-            await asyncio.wait(
-                (leaving, getting), timeout=keepalive_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if leaving.done():
-                return
-            chunk: bytes | None = sse.KEEPALIVE
-            if getting.done():
-                chunk, getting = getting.result(), None
-            if chunk is None:
-                await send({"type": "http.response.body", "body": b""})
-                return
-            for at in range(0, len(chunk), PIECE_BYTES):
-                piece = chunk[at : at + PIECE_BYTES]
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-    finally:
-        tasks = [task for task in (leaving, getting) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with asyncio.TaskGroup() as tasks:
+        leaving = tasks.create_task(_left(visit))
+        getting: asyncio.Task[bytes | None] | None = None
+        try:
+            while True:
+                getting = getting or tasks.create_task(following())
+                await asyncio.wait(
+                    (leaving, getting), timeout=keepalive_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if leaving.done():
+                    return
+                chunk: bytes | None = sse.KEEPALIVE
+                if getting.done():
+                    chunk, getting = getting.result(), None
+                if chunk is None:
+                    await send({"type": "http.response.body", "body": b""})
+                    return
+                for at in range(0, len(chunk), PIECE_BYTES):
+                    piece = chunk[at : at + PIECE_BYTES]
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        finally:
+            leaving.cancel()
+            if getting is not None:
+                getting.cancel()
 
 
 async def _left(visit: HttpRequest) -> None:
@@ -214,7 +217,7 @@ def take(hub: Broker, session: Session, mail: Outbox, message: Envelope) -> None
             answer = failure(jsonrpc.INVALID_PARAMS, f"Invalid params: {error}")
         mail.put(response(message.id, answer))
     elif message.is_request:
-        hub.start(_answer_in_stream(hub, session, mail, message))
+        hub.tasks.start(_answer_in_stream, hub, session, mail, message)
     else:
         hub.took(session.profile, session, message)
 
@@ -225,23 +228,27 @@ async def _answer_in_stream(hub: Broker, session: Session, mail: Outbox, message
 
 
 async def answer_to(hub: Broker, session: Session, message: Envelope, caller: Caller) -> Answer:
-    """Handle one request of a session in a task of its own, so that the client can cancel it."""
+    """Handle one request of a session. It has a task of its own, so that the client can cancel it."""
+    task, cancelled = asyncio.current_task(), False
+    assert task is not None, "a coroutine runs in a task"
     began = time.perf_counter_ns()
     request = ClientRequest(session.profile, message.method, bytes(message.params), caller, session)
-    handling = asyncio.ensure_future(hub.router.handle(request))
     identity = bytes(message.id)
     answer: Answer | None = None
 
     def cancel() -> None:
-        handling.cancel()
+        nonlocal cancelled
+        cancelled = True
+        task.cancel()
 
     session.running[identity] = cancel
     try:
-        await asyncio.wait((handling,))
-        if not handling.cancelled():
-            answer = handling.result()
+        answer = await hub.router.handle(request)
+    except asyncio.CancelledError:
+        if not cancelled:
+            raise
+        task.uncancel()
     finally:
-        handling.cancel()
         session.running.pop(identity, None)
         hub.finished(request, answer, began)
     return answer or failure(jsonrpc.CANCELLED, "Request cancelled")
@@ -267,8 +274,9 @@ async def serve_batch(hub: Broker, profile: str, body: bytes, visit: HttpRequest
         text = f"Only a session of {REVISION} takes batches, of 1 to {MOST_MESSAGES} messages"
         await visit.plain(400, failure(INVALID_REQUEST, text))
         return
-    answers = await asyncio.gather(*(_one(hub, session, *message) for message in messages))
-    bodies = [answer for answer in answers if answer is not None]
+    async with asyncio.TaskGroup() as tasks:
+        answering = [tasks.create_task(_one(hub, session, *message)) for message in messages]
+    bodies = [body for body in (each.result() for each in answering) if body is not None]
     if bodies:
         await visit.reply(200, b"[" + b",".join(bodies) + b"]")
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Container, Coroutine
+from collections.abc import Collection, Container
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +26,7 @@ from local_mcp_gateway.gateway.routing.handlers import ClientRequest, takes_leve
 from local_mcp_gateway.gateway.routing.registry import Registry
 from local_mcp_gateway.gateway.routing.router import Router
 from local_mcp_gateway.gateway.routing.server_info import initialize_result
+from local_mcp_gateway.gateway.tasks import described
 from local_mcp_gateway.gateway.timers import TimerWheel
 from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call, Events
 from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients.subscriptions import SubscriptionStream
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.routing.call_log import CallLog
+    from local_mcp_gateway.gateway.tasks import TaskScope
     from local_mcp_gateway.gateway.upstreams.upstream import Upstream
     from local_mcp_gateway.log import Emit
 
@@ -56,21 +58,26 @@ class Broker:
     """The running gateway: everything that a request may need."""
 
     def __init__(
-        self, options: GatewayOptions, calls: CallLog, emit: Emit, tracer: Tracer | None = None
+        self,
+        options: GatewayOptions,
+        calls: CallLog,
+        emit: Emit,
+        tasks: TaskScope,
+        tracer: Tracer | None = None,
     ) -> None:
         self.options = options
         self.emit = emit
         self.calls = calls
+        self.tasks = tasks
         self.doorkeeper = OriginCheck(options.allowed_hosts, options.allowed_origins)
         self.registry = Registry(options.list_timeout_s)
         self.sessions = Sessions(self._left)
         self.listeners: set[SubscriptionStream] = set()
         self.alarms = TimerWheel(TICK_S)
         self._subscribers = Subscribers(self.sessions, self.listeners)
-        self.router = _router(self.registry, self.sessions, self._subscribers, tracer)
+        self.router = _router(self.registry, self.sessions, self._subscribers, tasks, tracer)
         self.stopping = False
         self._tokens = ProgressTokens()
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- clients --------------------------------------------------------------------------------
 
@@ -95,10 +102,10 @@ class Broker:
                 with suppress(*jsonrpc.MALFORMED):  # it names no request
                     session.cancel(params)
         elif message.method == "notifications/progress":
-            self.start(self._tokens.told(params))
+            self.tasks.start(self._tokens.told, params)
         elif message.method != "notifications/initialized":
             for upstream, known in self.router.whom(profile, params):
-                self.start(upstream.notify(message.method, known))
+                self.tasks.start(upstream.notify, message.method, known)
 
     def finished(self, request: ClientRequest, answer: Answer | None, began_ns: int) -> None:
         """Record one request that has ended, answered or not."""
@@ -146,7 +153,11 @@ class Broker:
             remembered=lambda: upstream.identity,
             tokens=self._tokens,
             learned=upstream.learned,
+            failed=lambda error: self._failed(upstream, error),
         )
+
+    def _failed(self, upstream: Upstream, error: Exception) -> None:
+        self.emit("task.failed", server=upstream.name, message=described(error))
 
     def _wrote(self, upstream: Upstream, line: str) -> None:
         upstream.wrote.append(line)
@@ -156,10 +167,11 @@ class Broker:
         """Tell a server that came back what clients still watch, and which log messages they want."""
         profiles = self.registry.profiles_of(upstream.name)
         for profile, uri in self._subscribers.wanted(profiles):
-            self.start(self.router.resources.subscribe_again(upstream, profile, uri))
+            self.tasks.start(self.router.resources.subscribe_again, upstream, profile, uri)
         level = self.sessions.least_level(profiles)
         if level is not None and takes_levels(upstream):
-            self.start(upstream.call(Call("logging/setLevel", encode({"level": level}), SILENT)))
+            call = Call("logging/setLevel", encode({"level": level}), SILENT)
+            self.tasks.start(upstream.call, call)
 
     def watched(self, upstream: Upstream) -> bool:
         """Whether a client listens for changes of resources that may be this server's."""
@@ -238,15 +250,9 @@ class Broker:
         for uri in uris:
             params = encode({"uri": uri})
             request = ClientRequest(profile, "resources/unsubscribe", params, SILENT)
-            self.start(self.router.handle(request))
+            self.tasks.start(self.router.handle, request)
 
-    # --- tasks ----------------------------------------------------------------------------------
-
-    def start(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run something beside; it ends with the gateway at the latest."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    # --- the end --------------------------------------------------------------------------------
 
     def end_removed(self) -> None:
         """End the sessions and streams of profiles that are no longer there."""
@@ -257,17 +263,14 @@ class Broker:
             if listener.profile not in self.registry.profiles:
                 listener.end()
 
-    async def close(self) -> None:
-        """End streams, sessions and tasks."""
+    def close(self) -> None:
+        """End streams and sessions."""
         self.stopping = True
         self.router.parking.close()
         for listener in self.listeners:
             listener.end()
         for session in self.sessions:
             self.sessions.close(session)
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def status(self) -> dict[str, Any]:
         """Return how each server is, and how many clients there are."""
@@ -283,10 +286,14 @@ class Broker:
 
 
 def _router(
-    registry: Registry, sessions: Sessions, subscribers: Subscribers, tracer: Tracer | None
+    registry: Registry,
+    sessions: Sessions,
+    subscribers: Subscribers,
+    tasks: TaskScope,
+    tracer: Tracer | None,
 ) -> Router:
     if tracer is None:
-        return Router(registry, sessions, subscribers)
+        return Router(registry, sessions, subscribers, tasks)
     from local_mcp_gateway.gateway.routing.tracing import TracedRouter
 
-    return TracedRouter(registry, sessions, subscribers, tracer)
+    return TracedRouter(registry, sessions, subscribers, tasks, tracer)

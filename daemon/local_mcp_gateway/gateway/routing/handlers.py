@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients.sessions import Session
     from local_mcp_gateway.gateway.clients.subscriptions import Subscribers
     from local_mcp_gateway.gateway.routing.registry import Registry
+    from local_mcp_gateway.gateway.tasks import TaskScope
     from local_mcp_gateway.gateway.upstreams.connection import Caller
     from local_mcp_gateway.gateway.upstreams.upstream import Upstream
 
@@ -124,25 +125,28 @@ def takes_levels(upstream: Upstream) -> bool:
     return identity is not None and "logging" in identity.capabilities
 
 
-async def set_level(request: ClientRequest, registry: Registry, sessions: Sessions) -> Answer:
+async def set_level(
+    request: ClientRequest, registry: Registry, sessions: Sessions, tasks: TaskScope
+) -> Answer:
     """Take the level that a client sets; an error only where all servers that answered gave one."""
     level = member(request.params, "level").decode("utf-8", "replace").strip('"')
     if level not in LEVELS:
         return failure(INVALID_PARAMS, f"Invalid params: no log level {level!r}")
     if request.session is not None:
         request.session.level, request.session.level_was_set = LEVELS.index(level), True
+    answers: list[Answer] = []
+
+    async def tell(upstream: Upstream, params: bytes) -> None:
+        answers.append(await upstream.call(Call(METHOD, params, _CLIENT)))
+
     telling = []
     for upstream in filter(takes_levels, registry.members(request.profile)):
         least = sessions.least_level(registry.profiles_of(upstream.name))
         params = request.params if least in {None, level} else encode({"level": least})
-        telling.append(asyncio.create_task(_tell(upstream, params)))
-    done, _ = await asyncio.wait(telling, timeout=ANSWERED_S) if telling else ((), ())
-    answers = [task.result() for task in done]
+        telling.append(tasks.start(tell, upstream, params))
+    if telling:
+        await asyncio.wait(telling, timeout=ANSWERED_S)
     return answers[0] if answers and all(answer.failed for answer in answers) else success({})
-
-
-async def _tell(upstream: Upstream, params: bytes) -> Answer:
-    return await upstream.call(Call(METHOD, params, _CLIENT))
 
 
 class ClientRequest(msgspec.Struct, eq=False):

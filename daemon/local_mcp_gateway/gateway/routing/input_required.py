@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from local_mcp_gateway.gateway.protocol.jsonrpc import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
     Answer,
@@ -26,6 +27,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
 )
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.tasks import TaskScope
     from local_mcp_gateway.gateway.upstreams.connection import Caller
     from local_mcp_gateway.gateway.upstreams.large_responses import Relay
 
@@ -58,7 +60,10 @@ class PendingCall:
         self.asking: dict[str, tuple[str, bytes, asyncio.Future[Answer]]] = {}
         self.attended = True
         self.arrived = asyncio.Event()
-        self.task: asyncio.Task[Answer] | None = None
+        """Set while the client has something to learn: a question, or the answer."""
+        self.answer: Answer | None = None
+        self.call: asyncio.Future[None] | None = None
+        self.expiry: asyncio.TimerHandle | None = None
         self._numbered = 0
 
     @property
@@ -104,17 +109,19 @@ class PendingCall:
 class PendingCalls:
     """The calls of stateless clients that wait for another round, by token."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: TaskScope) -> None:
+        self._tasks = tasks
         self._parked: dict[str, PendingCall] = {}
 
     async def begin(self, caller: Caller, forward: Callable[[Caller], Awaitable[Answer]]) -> Answer:
         """Make a call; return its answer, or what the server wants to know first."""
         parked = PendingCall(caller)
 
-        async def run() -> Answer:
-            return await forward(parked)
+        async def run() -> None:
+            parked.answer = await forward(parked)
 
-        parked.task = asyncio.create_task(run())
+        parked.call = self._tasks.start(run)
+        parked.call.add_done_callback(lambda _: parked.arrived.set())
         return await self._next(parked)
 
     def resumes(self, params: bytes) -> bool:
@@ -126,34 +133,36 @@ class PendingCalls:
         parked = self._parked.pop(self._token(params) or "", None)
         if parked is None:
             return failure(INVALID_PARAMS, "The requestState is unknown or has expired")
+        if parked.expiry is not None:
+            parked.expiry.cancel()
         parked.caller, parked.attended = caller, True
         responses = member(params, "inputResponses")
         for key, (_, _, future) in tuple(parked.asking.items()):
             if (response := member(responses, key)) and not future.done():
                 future.set_result(Answer(response))
                 del parked.asking[key]
-        if not parked.asking:
+        assert parked.call is not None, "the call was begun"
+        if not parked.asking and not parked.call.done():
             parked.arrived.clear()
         return await self._next(parked)
 
     async def _next(self, parked: PendingCall) -> Answer:
-        assert parked.task is not None, "the call was begun"
-        asking = asyncio.create_task(parked.arrived.wait())
+        assert parked.call is not None, "the call was begun"
         try:
-            await asyncio.wait((parked.task, asking), return_when=asyncio.FIRST_COMPLETED)
+            await parked.arrived.wait()
         except asyncio.CancelledError:
-            parked.task.cancel()
+            parked.call.cancel()
             raise
-        finally:
-            asking.cancel()
-        return parked.task.result() if parked.task.done() else self._park(parked)
+        if parked.call.done():
+            return parked.answer or failure(INTERNAL_ERROR, "The call was broken off")
+        return self._park(parked)
 
     def _park(self, parked: PendingCall) -> Answer:
         token = PREFIX + secrets.token_hex(16)
         while len(self._parked) >= MOST_PARKED:
             self._leave(next(iter(self._parked)))
         self._parked[token], parked.attended = parked, False
-        asyncio.get_running_loop().call_later(PARKED_S, self._leave, token)
+        parked.expiry = asyncio.get_running_loop().call_later(PARKED_S, self._leave, token)
         requests = {
             key: {"method": method, "params": msgspec.Raw(params or b"{}")}
             for key, (method, params, _) in parked.asking.items()
@@ -168,8 +177,9 @@ class PendingCalls:
     def _leave(self, token: str) -> None:
         """Cancel a parked call: its client has not come back."""
         parked = self._parked.pop(token, None)
-        if parked is not None and parked.task is not None:
-            parked.task.cancel()
+        if parked is not None and parked.call is not None and parked.expiry is not None:
+            parked.expiry.cancel()
+            parked.call.cancel()
 
     def _token(self, params: bytes) -> str | None:
         state = member(params, "requestState").decode("utf-8", "replace").strip('"')

@@ -101,11 +101,15 @@ class Registry:
         for upstream in members:
             upstream.want()
             upstream.keeper.asked()
-        unknown = [upstream.known() for upstream in members if upstream.shelf.lists is None]
+        unknown = [upstream for upstream in members if upstream.shelf.lists is None]
         if unknown:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._list_timeout_s):
-                    await asyncio.gather(*unknown)
+                async with (
+                    asyncio.timeout(self._list_timeout_s),
+                    asyncio.TaskGroup() as waiting,
+                ):
+                    for upstream in unknown:
+                        waiting.create_task(upstream.known())
         return self.view(profile)
 
     def define(self, profiles: Iterable[ProfileDefinition]) -> None:

@@ -40,17 +40,21 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients.subscriptions import Subscribers
     from local_mcp_gateway.gateway.routing.handlers import ClientRequest
     from local_mcp_gateway.gateway.routing.registry import Registry
+    from local_mcp_gateway.gateway.tasks import TaskScope
     from local_mcp_gateway.gateway.upstreams.upstream import Upstream
 
 
 class Router:
     """Answers requests. It holds nothing of its own."""
 
-    def __init__(self, registry: Registry, sessions: Sessions, subscribers: Subscribers) -> None:
+    def __init__(
+        self, registry: Registry, sessions: Sessions, subscribers: Subscribers, tasks: TaskScope
+    ) -> None:
         self._registry = registry
         self._sessions = sessions
+        self._tasks = tasks
         self.resources = Resources(registry, subscribers, self._forward)
-        self.parking = PendingCalls()
+        self.parking = PendingCalls(tasks)
 
     async def handle(self, request: ClientRequest) -> Answer:
         """Answer one request, in the era in which it was made."""
@@ -144,7 +148,7 @@ class Router:
         return await self._forward(request, route, params)
 
     def _set_level(self, request: ClientRequest) -> Awaitable[Answer]:
-        return handlers.set_level(request, self._registry, self._sessions)
+        return handlers.set_level(request, self._registry, self._sessions, self._tasks)
 
     async def _other(self, request: ClientRequest) -> Answer:
         """Pass on what the gateway does not know, with the name or URI that its server knows."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
     from local_mcp_gateway.gateway.routing.handlers import ClientRequest
     from local_mcp_gateway.gateway.routing.registry import Registry
+    from local_mcp_gateway.gateway.tasks import TaskScope
 
 CARRIED: Final = ("traceparent", "tracestate", "baggage")
 TARGETS: Final = {
@@ -51,9 +52,10 @@ class TracedRouter(Router):
         registry: Registry,
         sessions: Sessions,
         subscribers: Subscribers,
+        tasks: TaskScope,
         tracer: trace.Tracer,
     ) -> None:
-        super().__init__(registry, sessions, subscribers)
+        super().__init__(registry, sessions, subscribers, tasks)
         self._tracer = tracer
 
     async def handle(self, request: ClientRequest) -> Answer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Final
@@ -72,25 +72,25 @@ class Fetched:
 
 
 async def fetch_lists(
-    connection: Connection, kinds: Collection[CatalogKind], timeout_s: float
-) -> AsyncIterator[Fetched]:
-    """Yield these lists as the server has them; what it does not declare is empty.
+    connection: Connection,
+    kinds: Collection[CatalogKind],
+    timeout_s: float,
+    take: Callable[[Fetched], None],
+) -> None:
+    """Let these lists be taken as the server has them; what it does not declare is empty.
 
     They come all at once, but for those that take long: the tools do not wait for them.
     """
-    tasks = {kind: asyncio.create_task(_one(connection, kind, timeout_s)) for kind in kinds}
-    try:
+    async with asyncio.TaskGroup() as fetching:
+        tasks = {kind: fetching.create_task(_one(connection, kind, timeout_s)) for kind in kinds}
         await asyncio.wait(tasks.values(), timeout=HOLD_UP_S)
-        await asyncio.wait([tasks.get(CatalogKind.TOOLS) or asyncio.gather(*tasks.values())])
+        tools = tasks.get(CatalogKind.TOOLS)
+        await asyncio.wait(tasks.values() if tools is None else (tools,))
         late = tuple(kind for kind, task in tasks.items() if not task.done())
         early = [task.result() for kind, task in tasks.items() if kind not in late]
-        yield _together(early, late)
+        take(_together(early, late))
         if late:
-            yield _together([await tasks[kind] for kind in late])
-    finally:
-        for task in tasks.values():
-            task.cancel()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
+            take(_together([await tasks[kind] for kind in late]))
 
 
 def _together(parts: Iterable[Fetched], late: tuple[CatalogKind, ...] = ()) -> Fetched:
@@ -285,11 +285,14 @@ class CatalogSync:
     async def _refresh(self, connection: Connection, kinds: Collection[CatalogKind]) -> None:
         announced = self._announced.intersection(kinds)
         self._announced -= announced
-        async for fetched in fetch_lists(connection, kinds, self._patience_s()):
+
+        def take(fetched: Fetched) -> None:
             self._under_way -= fetched.lists.keys() | fetched.faults.keys()
             if connection.lost is None:
                 self._take(fetched, announced)
             self._stir.set()
+
+        await fetch_lists(connection, kinds, self._patience_s(), take)
 
     def warn(self, altered: tuple[str, ...]) -> None:
         """Tell that tools are not as they were approved."""

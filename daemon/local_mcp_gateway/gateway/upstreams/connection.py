@@ -20,6 +20,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
     member,
     success,
 )
+from local_mcp_gateway.gateway.tasks import TaskScope
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ class Identity(msgspec.Struct, omit_defaults=True):
 
 
 class Connection(Protocol):
-    """A live way to one server. Lost for good once `lost` is set; then make another."""
+    """A live way to one server. Lost for good once `lost` is set; then make another.
+
+    Each kind has `open`, a context manager: what the connection owns has ended when its block is left.
+    """
 
     identity: Identity
 
@@ -70,9 +74,6 @@ class Connection(Protocol):
     def lose(self, reason: str) -> None:
         """Give the connection up: every call that waits fails."""
 
-    async def close(self) -> None:
-        """End the connection and what it owns; may be called twice."""
-
 
 @dataclass(frozen=True, slots=True)
 class Events:
@@ -87,6 +88,8 @@ class Events:
     tokens: ProgressTokens
     learned: Callable[[], None]
     """Something is to be remembered that its identity did not say before."""
+    failed: Callable[[Exception], None]
+    """A task of the connection has failed, which is a fault of ours."""
 
 
 @dataclass(slots=True)
@@ -181,12 +184,13 @@ def _identity(result: dict[str, object], version: str, info: object, *, modern: 
 
 
 class ConnectionBase:
-    """A way to one server, until it is lost. Made on the event loop."""
+    """A way to one server, until it is lost. Made on the event loop; `tasks` end with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: Events) -> None:
         self.identity = Identity()
+        self.tasks = TaskScope(events.failed)
+        self._events = events
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def lost(self) -> str | None:
@@ -201,20 +205,6 @@ class ConnectionBase:
         """Give it up for good; the server is met anew by the next call."""
         if not self._lost.done():
             self._lost.set_result(reason)
-
-    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Run something beside, until `end_tasks`."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def end_tasks(self) -> None:
-        """Cancel what runs beside, and wait for it."""
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 SAFE: Final = frozenset(

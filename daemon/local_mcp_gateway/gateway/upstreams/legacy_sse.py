@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -15,6 +15,8 @@ from local_mcp_gateway.gateway.upstreams.mux import Mux
 from local_mcp_gateway.gateway.upstreams.throttle import FairShare
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from yarl import URL
 
     from local_mcp_gateway.gateway.upstreams.connection import Events
@@ -24,7 +26,7 @@ POST_TIMEOUT_S: Final = 60.0
 
 
 class SseConnection(Mux):
-    """An open stream. `await SseConnection.open(…)` returns once the server has answered."""
+    """An open stream. `async with SseConnection.open(…)` begins once the server has answered."""
 
     def __init__(
         self,
@@ -39,9 +41,9 @@ class SseConnection(Mux):
         self._headers = dict(definition.headers)
         self._http = http
         self._endpoint: asyncio.Future[URL] = asyncio.get_running_loop().create_future()
-        self.start(self._read())
 
     @classmethod
+    @asynccontextmanager
     async def open(
         cls,
         definition: ServerDefinition,
@@ -49,18 +51,19 @@ class SseConnection(Mux):
         events: Events,
         *,
         max_message_bytes: int,
-    ) -> SseConnection:
-        """Open the stream and shake hands."""
+    ) -> AsyncIterator[SseConnection]:
+        """Open the stream and shake hands; on the way out it is closed."""
         connection = cls(definition, http, events, max_message_bytes)
-        try:
-            await asyncio.wait(
-                (connection._endpoint, connection._lost), return_when=asyncio.FIRST_COMPLETED
-            )
-            await connection.handshake()
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
+        async with connection.tasks:
+            connection.tasks.start(connection._read)
+            try:
+                await asyncio.wait(
+                    (connection._endpoint, connection._lost), return_when=asyncio.FIRST_COMPLETED
+                )
+                await connection.handshake()
+                yield connection
+            finally:
+                connection.lose("it was stopped")
 
     async def send(self, message: bytes) -> None:
         """Post one message to the endpoint that the stream has named."""
@@ -80,11 +83,6 @@ class SseConnection(Mux):
             raise UpstreamDisconnected(f"it took no message within {POST_TIMEOUT_S:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamDisconnected(reason_of(error)) from None
-
-    async def close(self) -> None:
-        """Close the stream."""
-        self.lose("it was stopped")
-        await self.end_tasks()
 
     async def _read(self) -> None:
         reason = "it closed its stream"

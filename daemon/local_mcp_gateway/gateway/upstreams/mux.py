@@ -47,13 +47,12 @@ class Mux(ConnectionBase, ABC):
     """The calls in flight on one stream."""
 
     def __init__(self, events: Events, max_message_bytes: int) -> None:
-        super().__init__()
-        self._events = events
+        super().__init__(events)
         self._limit = max_message_bytes
         self._calls: dict[int, tuple[asyncio.Future[Answer], Call]] = {}
         self._next = 0
-        self._watches = Subscriptions(self.request, events, self.start, _pause)
-        self._questions = ServerRequests(self.start, events.tokens, self.notify)
+        self._watches = Subscriptions(self.request, events, self.tasks, _pause)
+        self._questions = ServerRequests(self.tasks, events.tokens, self.notify)
 
     @abstractmethod
     async def send(self, message: bytes) -> None:
@@ -77,7 +76,8 @@ class Mux(ConnectionBase, ABC):
         except asyncio.CancelledError:
             if number in self._calls and not self._lost.done() and call.method != "initialize":
                 reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
-                self._start_sending(jsonrpc.notification("notifications/cancelled", reason))
+                message = jsonrpc.notification("notifications/cancelled", reason)
+                self.tasks.start(self._send_if_alive, message)
             raise
         finally:
             self._calls.pop(number, None)
@@ -203,9 +203,6 @@ class Mux(ConnectionBase, ABC):
     def _callers(self) -> list[Call]:
         """Return the calls that a client waits for, oldest first."""
         return [call for _, call in self._calls.values() if call.caller.client is not None]
-
-    def _start_sending(self, message: bytes) -> None:
-        self.start(self._send_if_alive(message))
 
     async def _send_if_alive(self, message: bytes) -> None:
         with suppress(UpstreamDisconnected):

@@ -170,10 +170,10 @@ async def end(process: Child) -> None:
         if process.returncode is None and not await _gone(process, EOF_GRACE_S):
             _signal(process.pid, signal.SIGTERM)
             await _gone(process, TERM_GRACE_S)
-    finally:
+    finally:  # also when there was no patience to wait for it: nothing of it is left behind
         _signal(process.pid, signal.SIGKILL)
-    await process.leave()
-    await process.wait()
+        await process.leave()
+        await process.wait()
 
 
 async def _gone(process: Child, patience_s: float) -> bool:

@@ -8,9 +8,9 @@ made one of ours, so that the progress which a client tells reaches the server t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.protocol.jsonrpc import (
     MALFORMED,
@@ -23,13 +23,15 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
 )
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.tasks import TaskScope
+
 MOST_OPEN: Final = 1000
 """How many questions of one server may wait for their answers to be given, and to be taken."""
 PESTERING: Final = f"it does not wait for the answers to its questions: {MOST_OPEN} are open"
 
 Notify = Callable[[str, bytes], Awaitable[None]]
 Ask = Callable[[str, bytes], Awaitable[Answer]]
-Start = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 class ProgressTokens:
@@ -66,11 +68,11 @@ class ProgressTokens:
 class ServerRequests:
     """The open questions of one connection, by the id that its server gave them."""
 
-    def __init__(self, start: Start, tokens: ProgressTokens, notify: Notify) -> None:
-        self._start = start
+    def __init__(self, tasks: TaskScope, tokens: ProgressTokens, notify: Notify) -> None:
+        self._tasks = tasks
         self._tokens = tokens
         self._notify = notify
-        self._open: dict[bytes, tuple[asyncio.Task[None], object]] = {}
+        self._open: dict[bytes, tuple[asyncio.Future[None], object]] = {}
         self._due = 0
 
     def __len__(self) -> int:
@@ -106,7 +108,7 @@ class ServerRequests:
             self._due -= 1
             close()
 
-        task = self._start(work())
+        task = self._tasks.start(work)
         self._open[identity] = task, owner
         task.add_done_callback(done)
         return True
@@ -124,7 +126,8 @@ class ServerRequests:
         tasks = [task for task, whose in self._open.values() if whose is owner]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 def progress_token(params: bytes) -> bytes:

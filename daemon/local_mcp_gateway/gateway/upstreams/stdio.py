@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -23,7 +23,7 @@ from local_mcp_gateway.gateway.upstreams.process import Output, end, spawn
 from local_mcp_gateway.log.redact import beginning
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import AsyncIterator, Coroutine, Iterator
     from typing import Self
 
     from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
@@ -42,7 +42,7 @@ SHOWN: Final = 4096
 
 
 class StdioConnection(Mux):
-    """A running child. `await StdioConnection.open(…)` returns once it has answered the handshake."""
+    """A running child. `async with StdioConnection.open(…)` begins once it has answered the handshake."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class StdioConnection(Mux):
         self._outgoing: list[bytes] = []
 
     @classmethod
+    @asynccontextmanager
     async def open(
         cls,
         definition: ServerDefinition,
@@ -67,17 +68,17 @@ class StdioConnection(Mux):
         warden: OrphanReaper,
         *,
         max_message_bytes: int,
-    ) -> Self:
-        """Start the child and shake hands; a child that does not answer is ended before this raises."""
+    ) -> AsyncIterator[Self]:
+        """Start the child and shake hands; on the way out it has ended, with all its tree."""
         connection = cls(definition, events, warden, max_message_bytes)
-        await connection._spawn()
-        try:
-            await warden.watch(connection.pid)
-            await connection.handshake()
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
+        async with connection.tasks:
+            await connection._spawn()
+            try:
+                await warden.watch(connection.pid)
+                await connection.handshake()
+                yield connection
+            finally:
+                await connection._end()
 
     async def _spawn(self) -> None:
         self._process = await spawn(
@@ -87,7 +88,7 @@ class StdioConnection(Mux):
             deaf=lambda: self._closed("it closed its input"),
         )
         self.pid = self._process.pid
-        self.start(self._watch())
+        self.tasks.start(self._watch)
 
     async def send(self, message: bytes) -> None:
         """Write one line; what a client pretty-printed is made one first.
@@ -112,12 +113,12 @@ class StdioConnection(Mux):
         assert self._process.stdin is not None, "stdin is a pipe"
         self._process.stdin.write(b"\n".join((*lines, b"")))
 
-    async def close(self) -> None:
-        """End the child and its tree, and the tasks that read from it."""
+    async def _end(self) -> None:
         self.lose("it was stopped")
-        await end(self._process)
-        self._warden.forget(self.pid)
-        await self.end_tasks()
+        try:
+            await end(self._process)
+        finally:
+            self._warden.forget(self.pid)
 
     def _read_stdout(self, chunk: bytes) -> Iterator[None]:
         try:
@@ -135,7 +136,7 @@ class StdioConnection(Mux):
     def _closed(self, what: str) -> None:
         """Lose the connection: a child that neither reads nor writes is of no use, though it may live."""
         if not self._lost.done():
-            self.start(self._lose_with_reason(what))
+            self.tasks.start(self._lose_with_reason, what)
 
     async def _lose_with_reason(self, what: str) -> None:
         try:
@@ -214,7 +215,9 @@ class DualVersionStdioServer(StdioConnection):
         self._second: StatelessChild | None = None
         self._alone = False
         """Whether no second child could be had."""
-        self._opening = asyncio.Lock()
+        self._deciding = asyncio.Lock()
+        self._opening: asyncio.Future[None] | None = None
+        """Done once the second child is there, or cannot be had."""
         self._watched: set[str] = set()
 
     async def handshake(self) -> None:
@@ -256,7 +259,7 @@ class DualVersionStdioServer(StdioConnection):
         """Return the second child, started if need be; None when the first one serves both eras."""
         if self.identity.both is False or self._alone:
             return None
-        async with self._opening:
+        async with self._deciding:
             if self._second is not None and self._second.lost is None:
                 return self._second
             if self.identity.both is None:
@@ -265,31 +268,35 @@ class DualVersionStdioServer(StdioConnection):
                 self.identity.both = refused or identity_of_discover(answer) is not None
                 self._events.learned()
             if self.identity.both:
-                await self._open_second()
+                if self._opening is None or self._opening.done():
+                    opening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    running = self.tasks.start(self._run_second, opening)
+                    running.add_done_callback(lambda _: _settle(opening))
+                    self._opening = opening
+                await asyncio.shield(self._opening)  # whoever has waited for it may leave
             return self._second
 
-    async def _open_second(self) -> None:
-        if self._second is not None:
-            await self._second.close()
-            self._second = None
-        try:
-            async with asyncio.timeout(OPENING_S):
-                second = await StatelessChild.open(
-                    self._definition, self._events, self._warden, max_message_bytes=self._limit
-                )
-        except (UpstreamDisconnected, TimeoutError) as error:
-            self._alone = True
-            reason = str(error) or f"no answer within {OPENING_S:g} s"
-            self._events.wrote(f"no second child for stateless clients: {reason}")
-            return
-        for uri in tuple(self._watched):
-            await second.request(_about("resources/subscribe", uri))
-        self._second = second
-        self.start(self._tell_lost(second))
-
-    async def _tell_lost(self, second: StatelessChild) -> None:
-        reason = await second.wait_lost()
-        self._events.wrote(f"the second child, for stateless clients, has ended: {reason}")
+    async def _run_second(self, opening: asyncio.Future[None]) -> None:
+        """Own the second child, from its start to its end."""
+        self._second = None
+        async with AsyncExitStack() as stack:
+            opened = StatelessChild.open(
+                self._definition, self._events, self._warden, max_message_bytes=self._limit
+            )
+            try:
+                async with asyncio.timeout(OPENING_S):
+                    second = await stack.enter_async_context(opened)
+                for uri in tuple(self._watched):
+                    await second.request(_about("resources/subscribe", uri))
+            except (UpstreamDisconnected, TimeoutError) as error:
+                self._alone = True
+                reason = str(error) or f"no answer within {OPENING_S:g} s"
+                self._events.wrote(f"no second child for stateless clients: {reason}")
+                return
+            self._second = second
+            _settle(opening)
+            reason = await second.wait_lost()
+            self._events.wrote(f"the second child, for stateless clients, has ended: {reason}")
 
     def lose(self, reason: str) -> None:
         """Give both children up."""
@@ -297,8 +304,7 @@ class DualVersionStdioServer(StdioConnection):
         if self._second is not None:
             self._second.lose(reason)
 
-    async def close(self) -> None:
-        """End both children."""
-        if self._second is not None:
-            await self._second.close()
-        await super().close()
+
+def _settle(opening: asyncio.Future[None]) -> None:
+    if not opening.done():
+        opening.set_result(None)

@@ -10,7 +10,7 @@ looked at the request, so it is sent again once in a new session.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -40,6 +40,8 @@ from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptio
 from local_mcp_gateway.gateway.upstreams.throttle import FairShare
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope
     from local_mcp_gateway.store.model import ServerDefinition
 
@@ -50,7 +52,7 @@ POST_ONLY_S: Final = 30.0
 
 
 class HttpConnection(ConnectionBase):
-    """A server that has answered its first request; `await HttpConnection.open(…)`."""
+    """A server that has answered its first request; `async with HttpConnection.open(…)`."""
 
     def __init__(
         self,
@@ -60,22 +62,22 @@ class HttpConnection(ConnectionBase):
         max_message_bytes: int,
     ) -> None:
         assert definition.url is not None, "an HTTP server has a URL"
-        super().__init__()
+        super().__init__(events)
         self._url = definition.url
         self._configured = dict(definition.headers)
         self._http = http
         self._wire = HttpTransport(self._url, http, max_message_bytes, self.lose, self._arrived)
-        self._events = events
         self._limit = max_message_bytes
         self._session: dict[str, str] | None = None
         self._handshaking = asyncio.Lock()
         self._stateless_only = False
         self._next = 0
-        self._watches = Subscriptions(self._post_modern, events, self.start, self._check)
-        self._questions = ServerRequests(self.start, events.tokens, self.notify)
+        self._watches = Subscriptions(self._post_modern, events, self.tasks, self._check)
+        self._questions = ServerRequests(self.tasks, events.tokens, self.notify)
         self._modern_headers = self._headers({"MCP-Protocol-Version": versions.NEWEST_MODERN})
 
     @classmethod
+    @asynccontextmanager
     async def open(
         cls,
         definition: ServerDefinition,
@@ -83,21 +85,28 @@ class HttpConnection(ConnectionBase):
         events: Events,
         *,
         max_message_bytes: int,
-    ) -> HttpConnection:
-        """Find out which era the server speaks; the stateless one is asked for first."""
+    ) -> AsyncIterator[HttpConnection]:
+        """Find out which era the server speaks; on the way out our session at the server is ended."""
         connection = cls(definition, http, events, max_message_bytes)
         try:
-            discover = Call("server/discover", versions.to_modern(b""), SILENT, modern=True)
-            identity = identity_of_discover(await connection._post_modern(discover))
-            if identity is None:
-                await connection._handshake()
-            else:
-                connection.identity = identity
-                connection._watches.begin()
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
+            async with connection.tasks:
+                try:
+                    await connection._meet()
+                    yield connection
+                finally:
+                    connection.lose("it was stopped")
+        finally:
+            await connection._end_session()
+
+    async def _meet(self) -> None:
+        """Ask for the stateless era first."""
+        discover = Call("server/discover", versions.to_modern(b""), SILENT, modern=True)
+        identity = identity_of_discover(await self._post_modern(discover))
+        if identity is None:
+            await self._handshake()
+        else:
+            self.identity = identity
+            self._watches.begin()
 
     async def request(self, call: Call) -> Answer:
         """Forward one request, in the era of its client where the server speaks both."""
@@ -119,10 +128,8 @@ class HttpConnection(ConnectionBase):
         if self._session is not None:
             await self._post_only(jsonrpc.notification(method, params))
 
-    async def close(self) -> None:
-        """End our session at the server, as far as it answers, and the tasks that listen."""
-        self.lose("it was stopped")
-        await self.end_tasks()
+    async def _end_session(self) -> None:
+        """Tell the server that our session has ended, as far as it listens."""
         if self._session is not None and "Mcp-Session-Id" in self._session:
             headers, self._session = self._session, None
             with suppress(aiohttp.ClientError, TimeoutError, OSError):
@@ -175,7 +182,7 @@ class HttpConnection(ConnectionBase):
             if not self.identity.modern:
                 self.identity = identity
             await self._post_only(jsonrpc.notification("notifications/initialized"))
-            self.start(self._get_stream(headers))
+            self.tasks.start(self._get_stream, headers)
 
     async def _post_session(self, call: Call) -> Answer:
         if self._session is None:
@@ -200,7 +207,8 @@ class HttpConnection(ConnectionBase):
             raise
         except asyncio.CancelledError:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
-            self.start(self._post_only(jsonrpc.notification("notifications/cancelled", reason)))
+            message = jsonrpc.notification("notifications/cancelled", reason)
+            self.tasks.start(self._post_only, message)
             raise
         finally:
             if self._questions:

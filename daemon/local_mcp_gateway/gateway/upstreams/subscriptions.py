@@ -7,9 +7,9 @@ for the next; they take the place of `resources/subscribe`, which the stateless 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.protocol import jsonrpc, versions
 from local_mcp_gateway.gateway.protocol.jsonrpc import (
@@ -24,6 +24,7 @@ from local_mcp_gateway.gateway.upstreams.connection import Call
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.tasks import TaskScope
     from local_mcp_gateway.gateway.upstreams.connection import Events
 
 LISTS: Final = {
@@ -44,12 +45,15 @@ class SubscriptionOwner:
     client = None
 
     def __init__(self, events: Events) -> None:
-        self.acknowledged = asyncio.Event()
+        self.acknowledged = False
+        self.settled = asyncio.Event()
+        """Set once the server has acknowledged the stream, or it is not held any more."""
         self._events = events
 
     def notified(self, method: str, params: bytes) -> None:
         """Hand it on without the mark of our stream, but for the acknowledgement."""
-        self.acknowledged.set()
+        self.acknowledged = True
+        self.settled.set()
         if method == "notifications/subscriptions/acknowledged":
             return
         meta = edit(member(params, "_meta"), {versions.SUBSCRIPTION_KEY: None})
@@ -67,26 +71,25 @@ class Subscriptions:
         self,
         send: Callable[[Call], Awaitable[Answer]],
         events: Events,
-        start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        tasks: TaskScope,
         pause: Callable[[], Awaitable[None]],
     ) -> None:
         self._send = send
         self._events = events
-        self._start = start
+        self._tasks = tasks
         self._pause = pause
-        self._held: dict[str, asyncio.Task[None]] = {}
-        self._listener: SubscriptionOwner | None = None
-        self._lists: asyncio.Task[None] | None = None
+        self._held: dict[str, asyncio.Future[None]] = {}
+        self._lists: SubscriptionOwner | None = None
 
     def begin(self) -> None:
         """Hold the stream that says that lists changed."""
-        self._listener = SubscriptionOwner(self._events)
-        self._lists = self._start(self._hold(LISTS, self._listener))
+        self._lists = SubscriptionOwner(self._events)
+        self._start(LISTS, self._lists)
 
     async def begun(self) -> None:
         """Return once the server says when its lists change, or has refused to."""
-        if self._listener is not None and self._lists is not None:
-            await _acknowledged(self._listener, self._lists)
+        if self._lists is not None:
+            await self._lists.settled.wait()
 
     async def take(self, call: Call) -> Answer:
         """Answer one of the methods `TAKEN`."""
@@ -100,31 +103,28 @@ class Subscriptions:
     async def _subscribe(self, uri: str) -> Answer:
         if uri not in self._held:
             listener = SubscriptionOwner(self._events)
-            task = self._start(self._hold({"resourceSubscriptions": [uri]}, listener))
+            task = self._start({"resourceSubscriptions": [uri]}, listener)
             task.add_done_callback(lambda _: self._held.pop(uri, None))
             self._held[uri] = task
-            await _acknowledged(listener, task)
-            if task.done():
+            await listener.settled.wait()
+            if not listener.acknowledged:
                 text = f"The server does not say when {uri} changes"
                 return failure(jsonrpc.METHOD_NOT_FOUND, text)
         return jsonrpc.success({})
+
+    def _start(self, wanted: object, listener: SubscriptionOwner) -> asyncio.Future[None]:
+        task = self._tasks.start(self._hold, wanted, listener)
+        task.add_done_callback(lambda _: listener.settled.set())
+        return task
 
     async def _hold(self, wanted: object, listener: SubscriptionOwner) -> None:
         """Hold a stream, and again when it ends; a server that does not acknowledge it is let be."""
         params = versions.to_modern(encode({"notifications": wanted}))
         while True:
-            listener.acknowledged.clear()
+            listener.acknowledged = False
             call = Call("subscriptions/listen", params, listener, modern=True)
             with suppress(UpstreamDisconnected):
                 await self._send(call)
-            if not listener.acknowledged.is_set():
+            if not listener.acknowledged:
                 return
             await self._pause()
-
-
-async def _acknowledged(listener: SubscriptionOwner, task: asyncio.Task[None]) -> None:
-    acknowledged = asyncio.create_task(listener.acknowledged.wait())
-    try:
-        await asyncio.wait((acknowledged, task), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        acknowledged.cancel()

@@ -14,13 +14,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.catalog.server_catalog import ServerCatalog
 from local_mcp_gateway.gateway.protocol import jsonrpc
+from local_mcp_gateway.gateway.tasks import TaskScope
 from local_mcp_gateway.gateway.timers import Deadline, TimerWheel
 from local_mcp_gateway.gateway.upstreams.backoff import (
     ConnectionWaiters,
@@ -35,6 +36,8 @@ from local_mcp_gateway.log.redact import redact_text
 from local_mcp_gateway.store.model import CatalogKind, ServerKind
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from local_mcp_gateway.gateway.catalog.server_catalog import Lists
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
@@ -50,7 +53,7 @@ LEAST_PAUSE_S: Final = 1.0
 MOST_TELLING: Final = 256
 """How many notifications of clients wait for a server that does not read; more are let go."""
 
-Open = Callable[["ServerDefinition", Events], Awaitable["Connection"]]
+Open = Callable[["ServerDefinition", Events], "AbstractAsyncContextManager[Connection]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Hooks:
 
 
 class Upstream:
-    """A server's life. `start` it once and `stop` it at the end."""
+    """A server's life. `start` it once; it ends with the tasks that it was started among, or by `stop`."""
 
     def __init__(
         self,
@@ -96,8 +99,10 @@ class Upstream:
         self._in_flight = 0
         self._telling = 0
         self._last_used = time.monotonic()
-        self._life: asyncio.Task[None] | None = None
-        self._checking: asyncio.Task[None] | None = None
+        self._life: asyncio.Future[None] | None = None
+        self._beside: TaskScope | None = None
+        """What runs for as long as the connection does."""
+        self._checking = False
 
     @property
     def name(self) -> str:
@@ -114,17 +119,18 @@ class Upstream:
         """Return the process id of a running child, else None."""
         return getattr(self._connection, "pid", None)
 
-    def start(self) -> None:
+    def start(self, tasks: TaskScope) -> None:
         """Begin the life; nothing is connected until something wants it."""
-        self._life = asyncio.create_task(self._live(), name=f"upstream {self.name}")
+        self._life = tasks.start(self._live)
+        self._life.add_done_callback(
+            lambda _: self._waiters.reject("the server was removed or the gateway stops")
+        )
 
     async def stop(self) -> None:
         """End the connection and the child with all its tree; calls that wait fail."""
-        tasks = [task for task in (self._life, self._checking) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._waiters.reject("the server was removed or the gateway stops")
+        if self._life is not None:
+            self._life.cancel()
+            await asyncio.wait((self._life,))
 
     def want(self) -> None:
         """Ask for a connection, without waiting for it."""
@@ -176,8 +182,9 @@ class Upstream:
 
     def _suspect(self) -> None:
         """After a call that timed out: end a child that does not even answer a ping."""
-        if self._connection is not None and self._checking is None:
-            self._checking = asyncio.create_task(self._check(self._connection))
+        if self._connection is not None and self._beside is not None and not self._checking:
+            self._checking = True
+            self._beside.start(self._check, self._connection)
 
     async def _check(self, connection: Connection) -> None:
         patience_s = min(PONG_S, self._options.call_timeout_s)
@@ -189,7 +196,7 @@ class Upstream:
         except UpstreamDisconnected:
             pass
         finally:
-            self._checking = None
+            self._checking = False
 
     async def notify(self, method: str, params: bytes) -> None:
         """Pass a notification on, if the server is there to take it and not too many wait for it."""
@@ -210,7 +217,10 @@ class Upstream:
             await self._wanted.wait()
             self._wanted.clear()
             began = time.monotonic()
-            reason = await self._one_connection()
+            try:
+                reason = await self._one_connection()
+            except Exception as error:  # noqa: BLE001  whatever one server does stays with that server
+                reason = f"{type(error).__name__}: {error}"
             if reason is None:
                 self.state, self.reason = UpstreamState.IDLE, None
                 failures = 0
@@ -223,25 +233,33 @@ class Upstream:
         """Connect and stay until the connection is lost. Return why, or None after an idle stop."""
         self.state, self.retry_at = UpstreamState.CONNECTING, None
         began = time.perf_counter()
+        async with AsyncExitStack() as stack:
+            stack.callback(self._went_down)
+            try:
+                async with asyncio.timeout(self._options.connect_timeout_s):
+                    connection = await stack.enter_async_context(
+                        self._open(self.definition, self._events)
+                    )
+            except UpstreamDisconnected as lost:
+                return lost.reason
+            except TimeoutError:
+                return f"it did not answer within {self._options.connect_timeout_s:g} s"
+            async with TaskScope(self._events.failed) as beside:
+                self._beside = beside
+                self._came_up(connection, began)
+                beside.start(self._keep_lists, connection)
+                try:
+                    return await self._until_lost_or_idle(connection)
+                finally:
+                    self._connection = self._beside = None
+
+    async def _keep_lists(self, connection: Connection) -> None:
+        """Keep the lists fresh; where that fails, so does the connection, and it begins anew with the next."""
         try:
-            async with asyncio.timeout(self._options.connect_timeout_s):
-                connection = await self._open(self.definition, self._events)
-        except UpstreamDisconnected as lost:
-            return lost.reason
-        except TimeoutError:
-            return f"it did not answer within {self._options.connect_timeout_s:g} s"
-        except Exception as error:  # noqa: BLE001  whatever one server does stays with that server
-            return f"{type(error).__name__}: {error}"
-        self._came_up(connection, began)
-        refreshing = asyncio.create_task(self.keeper.run(connection))
-        try:
-            return await self._until_lost_or_idle(connection)
-        finally:
-            self._connection = None
-            refreshing.cancel()
-            await asyncio.gather(refreshing, return_exceptions=True)
-            await connection.close()
-            self._emit("upstream.stopped", server=self.name)
+            await self.keeper.run(connection)
+        except Exception as error:
+            connection.lose(f"its lists could not be kept: {error}")
+            raise
 
     def _came_up(self, connection: Connection, began: float) -> None:
         self.state, self.reason, self.retry_at = UpstreamState.READY, None, None
@@ -261,6 +279,10 @@ class Upstream:
             duration_ms=round((time.perf_counter() - began) * 1000, 1),
             pid=self.pid,
         )
+
+    def _went_down(self) -> None:
+        if self.state is UpstreamState.READY:
+            self._emit("upstream.stopped", server=self.name)
 
     async def _until_lost_or_idle(self, connection: Connection) -> str | None:
         limit = self._options.idle_stop_s
