@@ -26,7 +26,7 @@ def no_backup_fsync() -> None:
 
 def commit_each() -> None:
     """Commit after each migration instead of after the last."""
-    from local_mcp_gateway.guard import transaction
+    from local_mcp_gateway.guard import apply
     from local_mcp_gateway.migrate.apply import apply_pending
 
     def apply_one_by_one(connection: Any, pending: Sequence[Any], **values: Any) -> Any:
@@ -37,11 +37,12 @@ def commit_each() -> None:
             connection.execute("BEGIN IMMEDIATE")
         return steps
 
-    transaction.apply_pending = apply_one_by_one  # type: ignore[attr-defined]
+    apply.apply_pending = apply_one_by_one  # type: ignore[attr-defined]
 
 
 def ledger_outside() -> None:
     """Write the ledger's rows in a second transaction, after the first is committed."""
+    from local_mcp_gateway.database import transactions
     from local_mcp_gateway.guard import transaction
     from local_mcp_gateway.migrate import apply, ledger
 
@@ -51,15 +52,15 @@ def ledger_outside() -> None:
         late.append(lambda: ledger.record_all(*arguments, **values))
 
     apply.record_all = record_later  # type: ignore[attr-defined]
-    commit = transaction.commit
+    commit = transactions.commit_and_compare
 
-    def commit_then_record(context: Any, live: Any) -> None:
-        commit(context, live)
+    def commit_then_record(live: Any, path: Path) -> None:
+        commit(live, path)
         live.execute("BEGIN IMMEDIATE")
         late[-1]()
         live.execute("COMMIT")
 
-    transaction.commit = commit_then_record
+    transaction.commit_and_compare = commit_then_record  # type: ignore[attr-defined, assignment]
 
 
 def clock_back() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from faults.databases import edited_world, new_world, old_world, served_world
 from local_mcp_gateway.guard import GuardPolicy, guarded
+from local_mcp_gateway.service.options import planner
 
 if TYPE_CHECKING:
     from faults.warm import Warm
@@ -67,7 +68,8 @@ class Scenario:
 
 def start(command: Command, world: World) -> None:
     """Start the guard, by the function that `serve` and `db migrate` call."""
-    with guarded(world.database, world.migrations, policy=GuardPolicy(dev=command.dev)):
+    policy = GuardPolicy(journal_new_files=command.dev)
+    with guarded(world.database, world.migrations, policy=policy, planner=planner(dev=command.dev)):
         pass
 
 

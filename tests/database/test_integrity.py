@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.database.connections import (
-    begin_immediate,
     open_migration,
     open_reader,
     open_scratch,
     set_foreign_keys,
 )
 from local_mcp_gateway.database.integrity import full_check, pages, probe
+from local_mcp_gateway.database.transactions import begin
 from local_mcp_gateway.errors import (
     Damaged,
     DatabaseBusy,
@@ -176,7 +176,7 @@ def test_a_program_that_writes_is_told_as_busy(tmp_path: Path) -> None:
     mine = open_migration(tmp_path / "a.db")
     mine.execute("PRAGMA busy_timeout=10")
     with pytest.raises(DatabaseBusy, match="Another program"):
-        begin_immediate(mine, tmp_path / "a.db")
+        begin(mine, tmp_path / "a.db")
     mine.close()
     other.close()
 

@@ -309,7 +309,7 @@ def test_a_file_without_a_journal_entry_is_journaled_only_in_dev(migrated: Place
     migrated.folder.write("0001_new", "CREATE TABLE new (x)")
     with pytest.raises(HistoryRefused, match=r"0001_new\.sql is not listed"):
         start(migrated)
-    policy = GuardPolicy(dev=True)
+    policy = GuardPolicy(journal_new_files=True)
     assert [step.tag for step in start(migrated, policy=policy).applied] == ["0001_new"]
     assert [(e["idx"], e["tag"]) for e in migrated.folder.journal()][1:] == [(1, "0001_new")]
     assert start(migrated).state == "current"
@@ -319,7 +319,7 @@ def test_a_broken_file_is_not_journaled_in_dev(migrated: Place) -> None:
     before = migrated.folder.journal()
     migrated.folder.write("0001_new", "CREATE TABEL new (x)")
     with pytest.raises(MigrationFailed):
-        start(migrated, policy=GuardPolicy(dev=True))
+        start(migrated, policy=GuardPolicy(journal_new_files=True))
     assert migrated.folder.journal() == before
 
 

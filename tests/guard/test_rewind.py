@@ -14,6 +14,8 @@ from local_mcp_gateway.backup.paths import asides
 from local_mcp_gateway.database.connections import open_reader
 from local_mcp_gateway.errors import DatabaseBusy, HazardRefused, HistoryRefused, MigrationFailed
 from local_mcp_gateway.guard import GuardPolicy, GuardReport, guarded
+from local_mcp_gateway.guard.plan import make_plan
+from local_mcp_gateway.guard.rewind import make_plan_in_dev
 from local_mcp_gateway.migrate.history import read_history
 from tests.harness import Place
 
@@ -36,8 +38,11 @@ class Told:
 
 
 def start(place: Place, told: Told | None = None, *, dev: bool = True) -> GuardReport:
-    policy = GuardPolicy(dev=dev)
-    with guarded(place.database, place.folder.path, policy=policy, emit=told or Told()) as report:
+    policy = GuardPolicy(journal_new_files=dev)
+    planner = make_plan_in_dev if dev else make_plan
+    with guarded(
+        place.database, place.folder.path, policy=policy, planner=planner, emit=told or Told()
+    ) as report:
         return report
 
 
@@ -184,10 +189,10 @@ def test_an_edit_whose_loss_is_not_accepted_takes_nothing_back(worked: Place) ->
     worked.write("INSERT INTO users (name) VALUES ('kept')")
     before = worked.content()
     worked.folder.write("0001_notes", f"{NOTES}\nDROP TABLE users;")
-    policy = GuardPolicy(dev=True, destructive="refuse")
+    policy = GuardPolicy(journal_new_files=True, destructive="refuse")
     with (
         pytest.raises(HazardRefused, match="0001_notes is not accepted"),
-        guarded(worked.database, worked.folder.path, policy=policy),
+        guarded(worked.database, worked.folder.path, policy=policy, planner=make_plan_in_dev),
     ):
         pass
     assert worked.content() == before

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.transactions import flush
 from local_mcp_gateway.errors import BackupFailed, DatabaseBusy
 from local_mcp_gateway.regular_file import NotAFile, open_file
 
@@ -25,15 +26,6 @@ PRIVATE_FOLDER = 0o700
 FICLONE = 0x40049409
 """`ioctl` that shares a file's blocks with a new one (btrfs, XFS, bcachefs)."""
 COPY_CHUNK_BYTES = 64 << 20
-
-
-def flush(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's entries, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:

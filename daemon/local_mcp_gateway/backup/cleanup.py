@@ -6,13 +6,13 @@ import fcntl
 import os
 import re
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import paths
-from local_mcp_gateway.backup.atomic_write import flush, named_failures
-from local_mcp_gateway.database.connections import begin_immediate, open_migration
+from local_mcp_gateway.backup.atomic_write import named_failures
+from local_mcp_gateway.database.transactions import commit, flush, write_lock
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.regular_file import NotAFile, open_file
 
@@ -118,9 +118,8 @@ def _cold_journal(database: Path) -> list[Path]:
     journal = paths.side_files(database)[2]
     if not journal.exists() or not database.exists():
         return []
-    with suppress(GatewayError, sqlite3.Error), closing(open_migration(database)) as live:
-        begin_immediate(live, database)  # rolls back what a hot journal asks for
+    with suppress(GatewayError, sqlite3.Error), write_lock(database) as live:
         (version,) = live.execute("PRAGMA user_version").fetchone()
         live.execute(f"PRAGMA user_version={version}")
-        live.execute("COMMIT")
+        commit(live)
     return [] if journal.exists() else [journal]

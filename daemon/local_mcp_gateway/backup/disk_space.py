@@ -5,23 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from local_mcp_gateway.backup import paths
 from local_mcp_gateway.backup.atomic_write import named_failures
+from local_mcp_gateway.database.transactions import database_bytes
 from local_mcp_gateway.errors import NoRoom
 
 MARGIN_BYTES = 256 << 10
 """For manifests, the ledger, SQLite's own files and the file system's."""
-
-
-def database_bytes(database: Path) -> int:
-    """Return the size of a database with what waits in its WAL; 0 if there is none."""
-    total = 0
-    for path in (database.resolve(), paths.side_files(database.resolve())[0]):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
 
 
 def room_needed(database: Path, *, rehearsed: bool = True) -> int:

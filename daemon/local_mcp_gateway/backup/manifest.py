@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.backup import paths
-from local_mcp_gateway.backup.atomic_write import flush, named_failures, temporary_file, write_all
+from local_mcp_gateway.backup.atomic_write import named_failures, temporary_file, write_all
+from local_mcp_gateway.database.transactions import flush
 from local_mcp_gateway.errors import BackupForeign, DiskProblem, NoSuchBackup
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.regular_file import read_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -15,21 +15,18 @@ from local_mcp_gateway.backup import paths
 from local_mcp_gateway.backup.atomic_write import (
     PRIVATE_FILE,
     copy_bytes,
-    flush,
     named_failures,
     remove,
     temporary_file,
 )
 from local_mcp_gateway.backup.disk_space import MARGIN_BYTES, require_free
-from local_mcp_gateway.backup.verify import checked_hash, first_problem, open_immutable
-from local_mcp_gateway.database.connections import begin_immediate
-from local_mcp_gateway.database.integrity import COMPARED_BYTES, pages
+from local_mcp_gateway.backup.verify import checked_hash
+from local_mcp_gateway.database.transactions import begin, flush, staged_transaction
 from local_mcp_gateway.errors import (
     BackupDamaged,
     BackupForeign,
     Damaged,
     DatabaseBusy,
-    DiskProblem,
     NotADatabase,
 )
 
@@ -51,7 +48,7 @@ def hold_still(live: sqlite3.Connection, real: Path) -> os.stat_result:
     waited for it may be quicker. Raises DatabaseBusy.
     """
     live.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    begin_immediate(live, real)
+    begin(live, real)
     with suppress(FileNotFoundError):
         if real.with_name(f"{real.name}-wal").stat().st_size:
             raise DatabaseBusy(f"Another program is reading or writing {real}.")
@@ -236,23 +233,8 @@ def _stage(
         raise BackupDamaged(
             f"The backup {backup.name} was changed after it was made (SHA-256 differs)."
         )
-    with closing(sqlite3.connect(staged, isolation_level=None)) as connection:
-        # A close hides the errors of a checkpoint; a commit with a journal does not.
-        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
-        connection.execute("BEGIN IMMEDIATE")
+    with staged_transaction(staged, stop=stop) as connection:
         annotate(connection)
-        written = pages(connection) if size <= COMPARED_BYTES else None
-        connection.execute("COMMIT")
-        connection.execute(f"PRAGMA journal_mode={mode}").fetchall()
-    os.fsync(descriptor)
-    problem = first_problem(staged, "quick_check", stop=stop)
-    if problem is not None:
-        raise DiskProblem(f"The copy of the backup does not read back as written: {problem}.")
-    with closing(open_immutable(staged)) as reader:
-        found = pages(reader) if written else None
-    if written and found and not found.agree(written):
-        raise DiskProblem("The copy of the backup does not read back as written: a write was lost.")
 
 
 def require_known(backup: Backup, known_tags: Collection[str]) -> None:

@@ -12,11 +12,10 @@ import os
 import sqlite3
 import threading
 from contextlib import closing, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote
 
 from local_mcp_gateway.backup.atomic_write import named_failures
+from local_mcp_gateway.database.connections import open_immutable
 from local_mcp_gateway.database.integrity import findings
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, DiskProblem, Interrupted
 from local_mcp_gateway.regular_file import open_file
@@ -136,23 +135,6 @@ def file_hash(
     return digest.hexdigest()
 
 
-def digest(connection: sqlite3.Connection) -> str:
-    """Return a SHA-256 of schema and rows, to tell whether a small database reads back as written.
-
-    A write that only claimed to have happened may leave an older page in its place, which is whole
-    and which no check of the file's structure can find.
-    """
-    found = hashlib.sha256()
-    # Text that is no UTF-8 is a row like any other.
-    connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
-    try:
-        for line in connection.iterdump():
-            found.update(line.encode(errors="surrogateescape"))
-    finally:
-        connection.text_factory = str
-    return found.hexdigest()
-
-
 def first_problem(
     path: Path,
     check: Literal["quick_check", "integrity_check"],
@@ -172,13 +154,3 @@ def first_problem(
         except sqlite3.DatabaseError as error:
             return str(error)
     return found[0] if found else None
-
-
-def open_immutable(path: Path) -> sqlite3.Connection:
-    """Open a file that nothing writes to, reading only, without locks or files beside it."""
-    return sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-    )

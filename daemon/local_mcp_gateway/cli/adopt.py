@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.cli.context import Invocation, guard_context
 from local_mcp_gateway.cli.restore import (
     json_option,
     lock_timeout_option,
@@ -20,10 +19,10 @@ from local_mcp_gateway.cli.ui import confirm_by_name
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, GatewayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.migrate.importers import Converted
+    from local_mcp_gateway.migrate.resolve import Edited
 
 
 @click.command()
@@ -94,7 +93,7 @@ def _print(result: dict[str, Sequence[str]]) -> None:
 def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) -> bool:
     """Tell whether there is something to mend in it: a folder is taken over while a gateway serves."""
     from local_mcp_gateway.database.connections import reading
-    from local_mcp_gateway.guard import repair
+    from local_mcp_gateway.migrate.ledger import read_ledger
 
     if not _has_content(invocation):
         if form is None:
@@ -106,7 +105,7 @@ def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) 
     if form is None or trust:
         return True
     with reading(invocation.database) as reader:
-        return not repair.has_ledger(reader)
+        return not read_ledger(reader)
 
 
 def _take_over(
@@ -118,10 +117,10 @@ def _take_over(
     def confirm(told: Sequence[str]) -> None:
         confirm_by_name(invocation.database.name, told, yes=yes)
 
-    with _context(invocation) as context, repair.write_transaction(context, timeout_s) as live:
+    with guard_context(invocation) as context:
         if trust:
-            return "trusted", repair.trust_files(context, live, confirm)
-        return "adopted", repair.adopt_database(context, live, confirm)
+            return "trusted", repair.trust_files(context, confirm, lock_timeout_s=timeout_s)
+        return "adopted", repair.adopt_database(context, confirm, lock_timeout_s=timeout_s)
 
 
 @click.command()
@@ -135,15 +134,16 @@ def repair(
 ) -> int:
     """Accept the edit of an applied migration, after showing what changed; recorded in the history."""
     from local_mcp_gateway.guard import repair
-    from local_mcp_gateway.migrate.history import last_text
 
     if not _has_content(invocation):
         raise DatabasePathProblem(f"There is no database at {invocation.database}.")
-    with _context(invocation) as context, repair.write_transaction(context, lock_timeout) as live:
-        entry = repair.find_edited(context, live, tag)
-        difference = _difference(tag, last_text(live, entry.row.hash), entry.migration.sql)
+
+    def confirm(entry: Edited, old: str | None) -> None:
+        difference = _difference(tag, old, entry.migration.sql)
         confirm_by_name(invocation.database.name, difference, yes=yes)
-        repair.accept_edited(context, live, entry)
+
+    with guard_context(invocation) as context:
+        entry = repair.accept_edited(context, tag, confirm, lock_timeout_s=lock_timeout)
     if as_json:
         ui.print_json({"tag": tag, "previous_hash": entry.row.hash, "hash": entry.migration.hash})
     else:
@@ -162,16 +162,12 @@ def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> i
     from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
     from local_mcp_gateway.migrate.resolve import resolve
 
-    folder = read_folder(invocation.migrations)
     now_ms = int(time.time() * 1000)
     if _has_content(invocation):
-        with (
-            _context(invocation) as context,
-            repair.write_transaction(context, lock_timeout) as live,
-        ):
-            moves = plan_renumber(folder, repair.resolution(context, live), now_ms=now_ms)
-            renumber(folder.path, moves)
+        with guard_context(invocation) as context:
+            moves = repair.renumber_pending(context, now_ms=now_ms, lock_timeout_s=lock_timeout)
     else:
+        folder = read_folder(invocation.migrations)
         moves = plan_renumber(folder, resolve(folder, ()), now_ms=now_ms)
         renumber(folder.path, moves)
     if as_json:
@@ -182,21 +178,6 @@ def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> i
     if not moves:
         click.echo("Nothing to renumber.")
     return Exit.OK
-
-
-@contextmanager
-def _context(invocation: Invocation) -> Iterator[GuardContext]:
-    from local_mcp_gateway.guard.context import GuardContext
-    from local_mcp_gateway.service.options import guard_policy
-
-    with stop_on_signals() as stop:
-        yield GuardContext(
-            invocation.database,
-            invocation.migrations,
-            guard_policy(invocation.settings),
-            invocation.emitter(),
-            stop=stop,
-        )
 
 
 def _convert(invocation: Invocation, form: str) -> Converted:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.cli.context import Invocation, guard_context, stop_on_signals
 from local_mcp_gateway.errors import Exit, GatewayError, Interrupted, NotConfirmed
 
 if TYPE_CHECKING:
@@ -33,19 +33,10 @@ def create(invocation: Invocation, *, as_json: bool) -> int:
 
     The backup is flushed to the disk, read back and checked before it is listed.
     """
-    from local_mcp_gateway import __version__
-    from local_mcp_gateway.cli.ui import progress_bar
     from local_mcp_gateway.guard.restore import back_up_now
 
-    with stop_on_signals() as stop, progress_bar() as progress:
-        made = back_up_now(
-            invocation.database,
-            backup_folder=invocation.settings.backup_folder,
-            program_version=__version__,
-            emit=invocation.emitter(),
-            progress=lambda done, total: progress("backup", done, total),
-            stop=stop,
-        )
+    with guard_context(invocation) as context:
+        made = back_up_now(context)
     if as_json:
         ui.print_json(made.as_json())
     else:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.log import Log
 
 
@@ -76,3 +77,25 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def guard_context(invocation: Invocation, *, quiet: bool = False) -> Iterator[GuardContext]:
+    """Yield what a guarded command works with: signals stop it, and a terminal shows its progress.
+
+    `quiet`: nothing is logged, since the command itself prints what was found.
+    """
+    from local_mcp_gateway.cli.ui import progress_bar  # noqa: PLC0415
+    from local_mcp_gateway.guard.context import GuardContext  # noqa: PLC0415
+    from local_mcp_gateway.log import ignore  # noqa: PLC0415
+    from local_mcp_gateway.service.options import guard_policy  # noqa: PLC0415
+
+    with stop_on_signals() as stop, progress_bar() as progress:
+        yield GuardContext(
+            invocation.database,
+            invocation.migrations,
+            guard_policy(invocation.settings),
+            ignore if quiet else invocation.emitter(),
+            progress,
+            stop,
+        )

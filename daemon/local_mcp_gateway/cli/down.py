@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.cli.context import Invocation, guard_context
 from local_mcp_gateway.cli.restore import (
     json_option,
     lock_timeout_option,
     refuse_while_held,
     yes_option,
 )
-from local_mcp_gateway.cli.ui import confirm_by_name, progress_bar
+from local_mcp_gateway.cli.ui import confirm_by_name
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, UsageProblem
 
 if TYPE_CHECKING:
@@ -45,20 +45,14 @@ def down(
     Runs each migration's `.down.sql`, or the text of it that was kept when the migration was applied;
     afterwards the schema is what it was before. What would be lost is shown before you are asked.
     """
-    from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.guard.down import go_back, plan_down
-    from local_mcp_gateway.service.options import guard_policy
 
     if to is not None and steps is not None:
         raise UsageProblem("--to and --steps cannot be given together.")
     if not invocation.database.exists():
         raise DatabasePathProblem(f"There is no database at {invocation.database}.")
     refuse_while_held(invocation.database, lock_timeout)
-    policy = guard_policy(invocation.settings)
-    with stop_on_signals() as stop, progress_bar() as progress:
-        context = GuardContext(
-            invocation.database, invocation.migrations, policy, invocation.emitter(), progress, stop
-        )
+    with guard_context(invocation) as context:
         plan = plan_down(context, steps=steps, to=to)
         told = [f"{way.applied.tag} will be taken back." for way in plan.ways]
         told += [hazard.message for hazard in plan.hazards]
@@ -176,19 +170,9 @@ def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> i
     Shows the time of each migration, the rows of each table before and after, the hazards that came
     true and the free room that the real run takes. Exit 5 if it would fail. Takes no lock.
     """
-    from local_mcp_gateway.cli.ui import progress_bar
-    from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.guard.rehearse import dry_run_on_copy
-    from local_mcp_gateway.service.options import guard_policy
 
-    with stop_on_signals() as stop, progress_bar() as progress:
-        context = GuardContext(
-            invocation.database,
-            invocation.migrations,
-            guard_policy(invocation.settings),
-            progress=progress,
-            stop=stop,
-        )
+    with guard_context(invocation, quiet=True) as context:
         dry_run = dry_run_on_copy(context, source.absolute() if source else invocation.database)
     if as_json:
         ui.print_json(as_object(dry_run))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.cli.context import Invocation, guard_context
 from local_mcp_gateway.cli.ui import confirm_by_name
 from local_mcp_gateway.errors import Exit
 
@@ -45,25 +45,14 @@ def restore(
     The backup is read back in full first; the present file is kept beside, under a dated name, by which
     it can be restored too. What was written since the backup is shown before you are asked.
     """
-    from local_mcp_gateway import __version__
     from local_mcp_gateway.guard.restore import find_to_restore, restore_guarded
 
     settings = invocation.settings
     backup = find_to_restore(invocation.database, name, settings.backup_folder)
     refuse_while_held(invocation.database, lock_timeout)
     confirm_by_name(invocation.database.name, list(_losses(invocation.database, backup)), yes=yes)
-    with stop_on_signals() as stop:
-        done = restore_guarded(
-            invocation.database,
-            invocation.migrations,
-            backup,
-            backup_folder=settings.backup_folder,
-            keep_aside=settings.backup.keep_aside,
-            program_version=__version__,
-            lock_timeout_s=lock_timeout,
-            emit=invocation.emitter(),
-            stop=stop,
-        )
+    with guard_context(invocation) as context:
+        done = restore_guarded(context, backup, lock_timeout_s=lock_timeout)
     if as_json:
         aside = None if done.aside is None else str(done.aside)
         ui.print_json({"restored": backup.as_json(), "replaced": aside})
@@ -123,7 +112,6 @@ def reset(
 ) -> int:
     """Back the database up, then replace it by a fresh one with every migration applied."""
     from local_mcp_gateway.guard.reset import reset_guarded
-    from local_mcp_gateway.service.options import guard_policy
 
     settings = invocation.settings
     invocation.prepare_folder()
@@ -134,18 +122,9 @@ def reset(
             f"A backup is made first, in {settings.backup_folder}.",
         ]
         confirm_by_name(invocation.database.name, hazards, yes=yes)
-    with stop_on_signals() as stop:
-        done = reset_guarded(
-            invocation.database,
-            invocation.migrations,
-            policy=guard_policy(settings),
-            backup_folder=settings.backup_folder,
-            keep_aside=settings.backup.keep_aside,
-            seeds=(demo_seed(),) if with_seed else (),
-            lock_timeout_s=lock_timeout,
-            emit=invocation.emitter(),
-            stop=stop,
-        )
+    seeds = (demo_seed(),) if with_seed else ()
+    with guard_context(invocation) as context:
+        done = reset_guarded(context, seeds=seeds, lock_timeout_s=lock_timeout)
     kept = done.backup.name if done.backup else None
     if as_json:
         ui.print_json(
@@ -180,21 +159,10 @@ def seed(
     Without a FILE the demo seed runs: two servers in the default profile. Running it again changes
     nothing.
     """
-    from local_mcp_gateway.cli.ui import progress_bar
-    from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.guard.reset import seed_guarded
-    from local_mcp_gateway.service.options import guard_policy
 
     chosen = files or (demo_seed(),)
-    with stop_on_signals() as stop, progress_bar() as progress:
-        context = GuardContext(
-            invocation.database,
-            invocation.migrations,
-            guard_policy(invocation.settings),
-            invocation.emitter(),
-            progress,
-            stop,
-        )
+    with guard_context(invocation) as context:
         backup = seed_guarded(context, chosen, lock_timeout_s=lock_timeout)
     if as_json:
         ui.print_json({"seeded": [str(file) for file in chosen], "backup": backup.name})

@@ -65,7 +65,7 @@ def open_migration(path: Path) -> sqlite3.Connection:
         try:
             if new:
                 _switch_to_wal(connection)
-            make_durable(connection)
+            survive_power_cut(connection)
             set_foreign_keys(connection, on=False)
         except BaseException:
             connection.close()
@@ -73,7 +73,7 @@ def open_migration(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def make_durable(connection: sqlite3.Connection) -> None:
+def survive_power_cut(connection: sqlite3.Connection) -> None:
     """Make COMMIT survive a power cut, and read the setting back; outside of a transaction."""
     connection.execute("PRAGMA synchronous=EXTRA")
     (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
@@ -116,6 +116,11 @@ def reading(path: Path, *, locked: bool = False) -> Iterator[sqlite3.Connection]
         yield connection
 
 
+def open_immutable(path: Path) -> sqlite3.Connection:
+    """Open a file that nothing writes to, reading only, without locks or files beside it."""
+    return _connect(f"{uri(path)}?mode=ro&immutable=1")
+
+
 def open_scratch(path: Path | None = None) -> sqlite3.Connection:
     """Open a copy that may be lost (or a database in memory): fast, foreign keys off."""
     with translated_errors(path or ":memory:"):
@@ -136,10 +141,9 @@ def set_foreign_keys(connection: sqlite3.Connection, *, on: bool) -> None:
         )
 
 
-def begin_immediate(connection: sqlite3.Connection, path: Path) -> None:
-    """Take SQLite's write lock, which also keeps out programs that do not know ours; waits 5 s."""
-    with translated_errors(path):
-        connection.execute("BEGIN IMMEDIATE")
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Tell whether there is nothing in the database, not even a table."""
+    return connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
 
 
 def _connect(target: str) -> sqlite3.Connection:

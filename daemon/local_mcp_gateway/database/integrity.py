@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from local_mcp_gateway.database.connections import open_checked, uri
+from local_mcp_gateway.database.connections import is_empty, open_checked, uri
 from local_mcp_gateway.database.errors import require_database_file, translated_errors
 from local_mcp_gateway.database.lock import MAGIC, stamp, stopped_before
 from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
@@ -81,7 +81,7 @@ def probe(
             complete = quick_check(
                 connection, database, limit_s=quick_check_limit_s, stop=stop, progress=progress
             )
-            empty = connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
+            empty = is_empty(connection)
         finally:
             connection.close()
     if empty:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import asdict, field, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from local_mcp_gateway.backup.manifest import Retention
 from local_mcp_gateway.backup.paths import DEFAULT_KEEP_ASIDE
@@ -47,9 +47,9 @@ class GuardPolicy:
     allow_out_of_order: bool = False
     to: str | None = None
     """The tag that is the last one applied afterwards; None: all of the folder."""
-    dev: bool = False
-    """A `.sql` without a journal entry is journaled after its rehearsal, before COMMIT; and a start
-    takes back what was edited after it was applied, and what dev mode applied and the folder lacks."""
+    journal_new_files: bool = False
+    """For dev mode: a `.sql` without a journal entry is journaled after its rehearsal, before COMMIT,
+    and the history says of what is applied that dev mode may take it back."""
     keep_aside: int = DEFAULT_KEEP_ASIDE
     """How many databases that dev mode replaced by their backup stay beside the new one."""
     program_version: str = ""
@@ -168,6 +168,8 @@ class Plan:
     """Dev only: the tags among `pending` that the journal does not know yet."""
     fingerprint: str
     drift: tuple[Difference, ...]
+    done: tuple[Step, ...] = ()
+    """What this run has committed before, oldest first."""
 
     @property
     def next_idx(self) -> int:
@@ -180,10 +182,19 @@ class Plan:
         """Return the first migrations of `pending` that are committed together."""
         return first_group(self.pending)
 
-    def after(self, done: BatchResult) -> Plan:
+    def after(self, result: BatchResult) -> Plan:
         """Return the plan that is left when this transaction is committed."""
-        rest = self.pending[len(done.steps) :]
-        return replace(self, pending=rest, fingerprint=done.fingerprint)
+        rest = self.pending[len(result.steps) :]
+        done = self.done + result.steps
+        return replace(self, pending=rest, fingerprint=result.fingerprint, done=done)
+
+
+class Planner(Protocol):
+    """What makes the plan of a run: `make_plan`, or dev mode's, which rewinds first."""
+
+    def __call__(self, context: GuardContext, *, fresh: bool) -> Plan:
+        """Make it; `fresh`: there is nothing in the database. Raises what stands in the way."""
+        ...
 
 
 @frozen

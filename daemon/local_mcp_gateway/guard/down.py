@@ -9,26 +9,12 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import (
-    clean_up,
-    create_backup,
-    list_backups,
-    require_room,
-    scratch_copy,
-)
+from local_mcp_gateway.backup import list_backups, scratch_copy
 from local_mcp_gateway.backup.row_diff import rows_lost
-from local_mcp_gateway.database.connections import (
-    begin_immediate,
-    open_migration,
-    open_scratch,
-    reading,
-)
-from local_mcp_gateway.database.errors import translated_errors
-from local_mcp_gateway.database.integrity import probe
-from local_mcp_gateway.database.lock import DatabaseLock
+from local_mcp_gateway.database.connections import open_scratch, reading
+from local_mcp_gateway.database.transactions import begin, commit
 from local_mcp_gateway.errors import (
     DriftRefused,
     GatewayError,
@@ -39,8 +25,9 @@ from local_mcp_gateway.errors import (
     VerificationFailed,
 )
 from local_mcp_gateway.guard.context import BatchResult
+from local_mcp_gateway.guard.exclusive import exclusive
 from local_mcp_gateway.guard.plan import find_drift
-from local_mcp_gateway.guard.transaction import commit, fsync_and_verify
+from local_mcp_gateway.guard.transaction import write_transaction
 from local_mcp_gateway.migrate.down import WayBack, revert, select_chain, ways_back
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.history import applied_downs
@@ -59,8 +46,6 @@ from local_mcp_gateway.schema import compare, inspect
 from local_mcp_gateway.schema.hazards import hazards_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import GuardContext
@@ -137,77 +122,42 @@ def go_back(
     context: GuardContext, *, steps: int | None, to: str | None, lock_timeout_s: float = 0.0
 ) -> tuple[BatchResult, Backup | None]:
     """Take migrations back, all or nothing; raises with the database as it was."""
-    with (
-        DatabaseLock(context.database, timeout_s=lock_timeout_s, stop=context.stop) as lock,
-        translated_errors(context.database),
-    ):
-        clean_up(context.database, context.backup_folder)
-        if (
-            probe(context.database, quick_check_limit_s=context.policy.quick_check_limit_s).state
-            == "new"
-        ):
+    with exclusive(context, lock_timeout_s=lock_timeout_s) as fresh:
+        if fresh:
             raise UsageProblem(
                 f"{context.database} has no applied migrations.", hint="See `db status`."
             )
-        done, backup = _held(context, partial(plan_down_on, context, steps=steps, to=to))
-        lock.record_clean_stop()
-    return done, backup
+        with write_transaction(context) as transaction:
+            live = transaction.connection
+            plan = plan_down_on(context, live, steps=steps, to=to)
+            if not plan.ways:
+                return BatchResult((), text_fingerprint(live), ()), None
+            applied = [entry.tag for entry in plan.resolution.applied]
+            newest = plan.ways[0].applied.tag
+            backup = transaction.back_up(before=f"down-{newest}", applied=applied)
+            with scratch_copy(backup) as copy, closing(open_scratch(copy)) as scratch:
+                context.prepare(scratch)
+                begin(scratch, copy)
+                _revert(context, scratch, plan, backup)
+            context.checkpoint()
+            result = _revert(context, live, plan, backup)
+            transaction.commit()
+        for step in result.steps:
+            context.emit("migration.reverted", **step.as_fields())
+    return result, backup
 
 
 def go_back_on_copy(context: GuardContext, history: Resolution, *, steps: int) -> None:
-    """Take migrations back in `attempt.database`, a copy that may be lost.
+    """Take migrations back in `context.database`, a copy that may be lost.
 
     For dev mode's rewind, whose folder says something else by now: `history` is what was applied.
     """
     copy = context.database
     with closing(open_scratch(copy)) as scratch:
         context.prepare(scratch)
-        begin_immediate(scratch, copy)
+        begin(scratch, copy)
         _revert(context, scratch, _plan(context, scratch, history, steps=steps, to=None), None)
-        scratch.execute("COMMIT")
-
-
-def _held(
-    context: GuardContext, plan_on: Callable[[Connection], DownPlan]
-) -> tuple[BatchResult, Backup | None]:
-    require_room(context.database, context.backup_folder)
-    with closing(open_migration(context.database)) as live:
-        context.prepare(live)
-        begin_immediate(live, context.database)
-        try:
-            plan = plan_on(live)
-            if not plan.ways:
-                return BatchResult((), text_fingerprint(live), ()), None
-            backup = _back_up(context, plan, text_fingerprint(live))
-            with scratch_copy(backup) as copy, closing(open_scratch(copy)) as scratch:
-                context.prepare(scratch)
-                begin_immediate(scratch, copy)
-                _revert(context, scratch, plan, backup)
-            context.checkpoint()
-            done = _revert(context, live, plan, backup)
-            context.checkpoint()
-            commit(context, live)
-        finally:
-            if live.in_transaction:
-                live.execute("ROLLBACK")
-    fsync_and_verify(context, BatchResult((), done.fingerprint, ()), backup)
-    for step in done.steps:
-        context.emit("migration.reverted", **step.as_fields())
-    return done, backup
-
-
-def _back_up(context: GuardContext, plan: DownPlan, fingerprint: str) -> Backup:
-    newest = plan.ways[0].applied.tag
-    return create_backup(
-        context.database,
-        folder=context.backup_folder,
-        before=f"down-{newest}",
-        fingerprint=fingerprint,
-        applied=[entry.tag for entry in plan.resolution.applied],
-        program_version=context.policy.program_version,
-        progress=lambda done, total: context.progress("backup", done, total),
-        stop=context.stop,
-    )
+        commit(scratch)
 
 
 def _revert(

@@ -1,115 +1,66 @@
-"""The story of a guarded start: lock → check → plan → hold → backup → rehearse → apply → verify → commit.
+"""The story of a guarded start, from the lock file to the COMMIT that lasts.
 
-`guarded` takes the lock file, which keeps other gateways and commands out to the end of its block.
+    lock → check         `exclusive`: the lock file, a crash's left-overs, the file itself
+    plan                 folder and ledger read, what is pending; most starts end here
+    hold                 `write_transaction`: SQLite's write lock, then the plan made again under it
+    backup               from a second connection, listed once it is whole on the disk
+    rehearse             the whole pending chain on a copy of the backup
+    apply → verify       the live file; what comes out has to be what was rehearsed
+    commit → durable     one COMMIT, ledger rows included; flushed and read back before it is told
 
-Until COMMIT the old file is untouched; COMMIT is one transaction for the whole pending set, ledger
-rows included; so a kill at any point leaves the old database or the new one. SQLite's write lock keeps
-every other program out (a browser, the old gateway), from before the backup through COMMIT. The ledger
-is read again under it, for what such a program did until then.
+Until COMMIT the old file is untouched, so a kill at any point leaves the old database or the new one.
+The lock file keeps out other gateways and commands; the write lock keeps out every other program.
 
-The backup is made from a second connection: on the one that holds the transaction it would wait for
-itself for ever. What was rehearsed on a copy of it has to come out the same on the live file.
-
-Everything here is plain sqlite3 in the calling thread: a cancelled coroutine could not leave a
-transaction open behind it.
+Everything here is plain, synchronous code in the calling thread: a cancelled coroutine could not
+leave a transaction open behind it.
 """
 
 from __future__ import annotations
 
-import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.errors import translated_errors
-from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport, no_progress
-from local_mcp_gateway.guard.plan import check, make_plan, remake_plan
+from local_mcp_gateway.guard.exclusive import exclusive
+from local_mcp_gateway.guard.plan import make_plan, remake_plan
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.apply import wants_foreign_keys
 
 if TYPE_CHECKING:
+    import os
     import threading
-    from collections.abc import Callable
-    from types import TracebackType
+    from collections.abc import Callable, Iterator
 
     from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.database.lock import Holder
-    from local_mcp_gateway.guard.context import Plan, Rehearsal, State
+    from local_mcp_gateway.guard.context import Plan, Planner, Rehearsal, State
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.migrate.apply import Step
 
 
-class guarded:  # noqa: N801  reads as a verb where it is used: `with guarded(database, migrations)`
+@contextmanager
+def guarded(
+    database: str | os.PathLike[str],
+    migrations: str | os.PathLike[str],
+    *,
+    policy: GuardPolicy | None = None,
+    planner: Planner = make_plan,
+    lock_timeout_s: float = 0.0,
+    emit: Emit = ignore,
+    progress: Callable[[str, int, int], None] = no_progress,
+    stop: threading.Event | None = None,
+) -> Iterator[GuardReport]:
     """Bring a database to its newest schema, and keep every other guard out until the block ends.
 
     Plain and blocking: an async program enters and leaves it in a worker thread. Raises a
     GatewayError with the database as it was, and nothing is left locked then. After a block that
     ended without an exception the clean stop is recorded: the next start need not check the file.
     """
-
-    def __init__(
-        self,
-        database: str | os.PathLike[str],
-        migrations: str | os.PathLike[str],
-        *,
-        policy: GuardPolicy | None = None,
-        lock_timeout_s: float = 0.0,
-        emit: Emit = ignore,
-        progress: Callable[[str, int, int], None] = no_progress,
-        stop: threading.Event | None = None,
-    ) -> None:
-        self.context = GuardContext(
-            Path(database), Path(migrations), policy or GuardPolicy(), emit, progress, stop
-        )
-        self.lock = DatabaseLock(
-            self.context.database, timeout_s=lock_timeout_s, on_wait=self._tell_holder, stop=stop
-        )
-
-    def __enter__(self) -> GuardReport:
-        """Take the lock and run the story; return what was done."""
-        with self.context.phases.measured("lock"):
-            self.lock.__enter__()
-        try:
-            self.context.emit("guard.locked", database=str(self.context.database), pid=os.getpid())
-            with translated_errors(self.context.database):
-                return start(self.context)
-        except BaseException:
-            self.lock.__exit__(None, None, None)
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Record the clean stop if it was one, and release the lock."""
-        try:
-            if error is None:
-                self.lock.record_clean_stop()
-        finally:
-            self.lock.__exit__(kind, error, traceback)
-
-    def _tell_holder(self, holder: Holder | None) -> None:
-        """Say once for whom this process waits."""
-        facts = (
-            {"pid": holder.pid, "since": holder.since, "command": holder.command} if holder else {}
-        )
-        self.context.emit("guard.waiting", database=str(self.context.database), **facts)
-
-
-def start(context: GuardContext) -> GuardReport:
-    """Go through the whole story; the caller holds the lock file."""
-    fresh = not context.serving and check(context)
-    applied: tuple[Step, ...] = ()
-    if context.policy.dev:
-        from local_mcp_gateway.guard.rewind import make_plan_in_dev
-
-        plan, applied = make_plan_in_dev(context, fresh=fresh)
-    else:
-        plan = make_plan(context, fresh=fresh)
-    return apply_pending(context, plan, fresh=fresh, applied=applied)
+    context = GuardContext(
+        Path(database), Path(migrations), policy or GuardPolicy(), emit, progress, stop
+    )
+    with exclusive(context, lock_timeout_s=lock_timeout_s) as fresh:
+        yield apply_pending(context, planner(context, fresh=fresh), fresh=fresh)
 
 
 def hot_apply(
@@ -117,64 +68,80 @@ def hot_apply(
     migrations: Path,
     *,
     policy: GuardPolicy,
+    planner: Planner = make_plan,
     emit: Emit = ignore,
     progress: Callable[[str, int, int], None] = no_progress,
     stop: threading.Event | None = None,
 ) -> GuardReport:
-    """Back up, rehearse, apply and verify what is pending; nothing pending is a report too.
+    """Apply what is pending while this process serves the database: in dev on a save, and on `reload`.
 
-    The caller holds the database's lock (`guarded`) and has paused its own writers; readers may go
-    on and see the old schema until COMMIT. Runs in a worker thread. Raises as `guarded` does, with
-    the database as it was.
+    The same story with the lock held already and the file known to be sound. The caller has paused
+    its own writers; readers may go on and see the old schema until COMMIT. Runs in a worker thread.
+    Raises as `guarded` does, with the database as it was.
     """
-    with translated_errors(database):
-        return start(GuardContext(database, migrations, policy, emit, progress, stop, serving=True))
+    context = GuardContext(database, migrations, policy, emit, progress, stop, serving=True)
+    return apply_pending(context, planner(context, fresh=False), fresh=False)
 
 
-def apply_pending(
-    context: GuardContext, plan: Plan, *, fresh: bool, applied: tuple[Step, ...] = ()
-) -> GuardReport:
-    """Bring the database to the plan's end, and report it with the steps `applied` before, if any.
+def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardReport:
+    """Bring the database to the plan's end, and report it.
 
-    The caller holds the lock file. A loop, because a `no-transaction` migration splits the pending set:
-    each group is held, backed up, rehearsed and committed by itself, and the whole rest is rehearsed
-    before its first group.
+    A loop, because a `no-transaction` migration splits the pending set: each batch is held, backed up,
+    rehearsed and committed by itself, and the whole rest is rehearsed before its first batch.
     """
     backup: Backup | None = None
     if plan.pending:
         # Most starts end here and do not pay for it.
-        from local_mcp_gateway.guard import transaction
+        from local_mcp_gateway.guard.apply import apply_live
+        from local_mcp_gateway.guard.transaction import prune_backups, write_transaction
     try:
         while plan.pending:
-            with transaction.write_lock(context, plan, fresh=fresh) as live:
-                asked = wants_foreign_keys(plan.group)
+            asked = wants_foreign_keys(plan.group)
+            with write_transaction(context, foreign_keys=asked, backs_up=not fresh) as transaction:
+                live = transaction.connection
                 plan = remake_plan(context, live, plan)
                 if not plan.pending:
                     break  # another program applied them between our look and our write lock
                 if wants_foreign_keys(plan.group) != asked:
                     continue  # it applied some: what is next needs another setting before BEGIN
-                backup = None if fresh else transaction.back_up(context, plan)
+                if not fresh:
+                    applied = [entry.tag for entry in plan.resolution.applied]
+                    backup = transaction.back_up(before=plan.pending[0].tag, applied=applied)
                 rehearsal = _rehearse(context, backup, plan) if backup else None
-                done = transaction.apply_live(context, live, plan, backup, rehearsal)
-                transaction.commit(context, live)
-            transaction.fsync_and_verify(context, done, backup)
-            applied += done.steps
-            plan = plan.after(done)
+                result = apply_live(context, live, plan, backup, rehearsal)
+                transaction.commit()
+            for step in result.steps:
+                context.emit("migration.applied", **step.as_fields())
+            plan = plan.after(result)
     except GatewayError as error:
-        _tell_committed(error, applied)
+        _name_committed(error, plan)
         raise
     finally:
         if backup:
-            transaction.prune_backups(context)  # one that fails at every start would fill the disk
-    state: State = "current" if not applied else "created" if fresh else "migrated"
-    return ready(context, state=state, plan=plan, applied=applied, backup=backup)
+            prune_backups(context)  # one that fails at every start would fill the disk
+    return _report(context, plan, backup, fresh=fresh)
 
 
-def _tell_committed(error: GatewayError, applied: tuple[Step, ...]) -> None:
-    """Say which groups are in the database already, where the error would say that nothing is."""
-    if not applied:
+def _rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal | None:
+    """Rehearse where the policy wants it, and report what it found; None where it does not.
+
+    A new database has no rehearsal, and does not pay for its imports.
+    """
+    from local_mcp_gateway.guard.hazards import report_hazards
+    from local_mcp_gateway.guard.rehearse import rehearsal_is_due, rehearse
+
+    if not rehearsal_is_due(context, plan):
+        return None
+    rehearsal = rehearse(context, backup, plan)
+    report_hazards(context, plan, rehearsal, backup)
+    return rehearsal
+
+
+def _name_committed(error: GatewayError, plan: Plan) -> None:
+    """Say which batches are in the database already, where the error would say that nothing is."""
+    if not plan.done:
         return
-    tags = [step.tag for step in applied]
+    tags = [step.tag for step in plan.done]
     error.message += f" Committed before it, and kept: {', '.join(tags)}."
     error.hint = error.hint.replace(
         "the database is as it was", f"the database is as {tags[-1]} left it"
@@ -182,38 +149,14 @@ def _tell_committed(error: GatewayError, applied: tuple[Step, ...]) -> None:
     error.data["committed"] = tags
 
 
-def ready(
-    context: GuardContext,
-    *,
-    state: State,
-    plan: Plan,
-    applied: tuple[Step, ...],
-    backup: Backup | None,
+def _report(
+    context: GuardContext, plan: Plan, backup: Backup | None, *, fresh: bool
 ) -> GuardReport:
     """Report the end: one canonical line with the duration of every phase."""
+    state: State = "current" if not plan.done else "created" if fresh else "migrated"
+    durations_ms = dict(context.phases.durations_ms)
     report = GuardReport(
-        context.database,
-        state,
-        applied,
-        backup,
-        plan.fingerprint,
-        plan.drift,
-        dict(context.phases.durations_ms),
+        context.database, state, plan.done, backup, plan.fingerprint, plan.drift, durations_ms
     )
     context.emit("guard.ready", **report.as_fields())
     return report
-
-
-def _rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal | None:
-    """Rehearse where the policy wants it, and face what it found; None where it does not.
-
-    A new database has no rehearsal, and does not pay for its imports.
-    """
-    from local_mcp_gateway.guard import rehearse as stage
-    from local_mcp_gateway.guard.hazards import report_hazards
-
-    if not stage.rehearsal_is_due(context, plan):
-        return None
-    rehearsal = stage.rehearse(context, backup, plan)
-    report_hazards(context, plan, rehearsal, backup)
-    return rehearsal

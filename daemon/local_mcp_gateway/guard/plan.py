@@ -1,4 +1,4 @@
-"""What is there and what is to do: the file checked, folder and ledger read, drift looked for, the plan made.
+"""What is there and what is to do: folder and ledger read, drift looked for, the plan made.
 
 Nothing here writes. The same plan is made twice: before the write lock, where most starts end because
 nothing is pending, and again under it, since only then no other program can change the answer.
@@ -10,16 +10,12 @@ neither inspection nor replay. Where the texts differ, the models decide.
 
 from __future__ import annotations
 
-import shlex
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import clean_up, list_backups, newest_good
-from local_mcp_gateway.bundled import bundled
 from local_mcp_gateway.database.connections import reading
-from local_mcp_gateway.database.integrity import probe
 from local_mcp_gateway.errors import (
-    Damaged,
     DriftRefused,
     ForbiddenStatement,
     HistoryRefused,
@@ -43,46 +39,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.resolve import Resolution
     from local_mcp_gateway.schema import Difference
-
-
-def check(context: GuardContext) -> bool:
-    """Sweep a crash's left-overs and examine the file; return whether the database is new.
-
-    Raises NotADatabase, Damaged or DatabasePathProblem.
-    """
-    with context.phases.measured("probe"):
-        swept = clean_up(context.database, context.backup_folder)
-        try:
-            found = probe(
-                context.database,
-                quick_check_limit_s=context.policy.quick_check_limit_s,
-                stop=context.stop,
-                progress=lambda: context.progress("check", 0, 0),
-            )
-        except Damaged as error:
-            raise Damaged(error.message, hint=_way_back(context), **error.data) from None
-    context.emit(
-        "guard.checked",
-        state=found.state,
-        complete=found.complete,
-        bytes=found.bytes,
-        swept=len(swept),
-        duration_ms=context.phases.ms("probe"),
-    )
-    return found.state == "new"
-
-
-def _way_back(context: GuardContext) -> str:
-    """Return the exact command that restores the newest backup that still verifies."""
-    listed = list_backups(context.database, context.backup_folder)
-    good = newest_good(listed, stop=context.stop)
-    if good is None:
-        return f"There is no good backup in {context.backup_folder}; put a copy of your own in its place."
-    words = ["local-mcp-gateway", "--database", str(context.database)]
-    if context.migrations != bundled("migrations"):
-        words += ["--migrations", str(context.migrations)]
-    command = shlex.join([*words, "db", "restore", good.name])
-    return f"Restore the newest good backup, of {good.created_at}: `{command}`."
 
 
 def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
@@ -117,11 +73,11 @@ def remake_plan(context: GuardContext, live: Connection, plan: Plan) -> Plan:
     """
     with context.phases.measured("read"):
         folder = _folder(context) if plan.new_files else plan.folder
-        return _plan(context, folder, live)
+        return replace(_plan(context, folder, live), done=plan.done)
 
 
 def _folder(context: GuardContext) -> Folder:
-    return read_folder(context.migrations, journal_new_files=context.policy.dev)
+    return read_folder(context.migrations, journal_new_files=context.policy.journal_new_files)
 
 
 def _plan(context: GuardContext, folder: Folder, connection: Connection | None) -> Plan:

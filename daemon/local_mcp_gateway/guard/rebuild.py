@@ -19,30 +19,22 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.backup import list_backups, paths
 from local_mcp_gateway.backup.atomic_write import (
     copy_bytes,
-    flush,
     make_folder,
     named_failures,
     temporary_file,
 )
 from local_mcp_gateway.backup.create import copy_online
 from local_mcp_gateway.backup.row_diff import rebase_rows, rows_lost
-from local_mcp_gateway.backup.verify import checked_hash, open_immutable
-from local_mcp_gateway.database.connections import (
-    begin_immediate,
-    open_migration,
-    open_scratch,
-    reading,
-    uri,
-)
-from local_mcp_gateway.database.integrity import COMPARED_BYTES, full_check, pages, quick_check
-from local_mcp_gateway.errors import BackupDamaged, BackupFailed, DiskProblem, GatewayError
+from local_mcp_gateway.backup.verify import checked_hash
+from local_mcp_gateway.database.connections import open_immutable, open_scratch, reading
+from local_mcp_gateway.database.transactions import staged_transaction
+from local_mcp_gateway.errors import BackupDamaged, BackupFailed, GatewayError
 from local_mcp_gateway.guard.context import Phases
 from local_mcp_gateway.guard.down import go_back_on_copy
 from local_mcp_gateway.guard.guard import apply_pending
 from local_mcp_gateway.guard.hazards import report_hazards
-from local_mcp_gateway.guard.plan import check, make_plan
+from local_mcp_gateway.guard.plan import make_plan
 from local_mcp_gateway.guard.rehearse import rehearse_on
-from local_mcp_gateway.guard.transaction import THOROUGH_BYTES
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.history import continue_history, last_row
 from local_mcp_gateway.migrate.journal import Entry, write_journal
@@ -197,8 +189,7 @@ def _apply_folder(context: GuardContext, staged: Path, *, fresh: bool) -> _Appli
     if fresh:
         # Told by nobody as yet: what a rehearsal refuses may stand on a new database.
         on_staged = replace(on_staged, emit=_only_hazards(context))
-        fresh = check(on_staged)
-        steps = apply_pending(on_staged, make_plan(on_staged, fresh=fresh), fresh=fresh).applied
+        steps = apply_pending(on_staged, make_plan(on_staged, fresh=True), fresh=True).applied
     else:
         with reading(staged, locked=True) as reader:
             since = last_row(reader)
@@ -236,32 +227,21 @@ def _as_it_came_to_be(context: GuardContext, point: RestorePoint) -> Iterator[Pa
 
 def _finish(context: GuardContext, point: RestorePoint, staged: Path, done: _Applied) -> None:
     """Complete the history, and leave the file whole, flushed, and in the old one's journal mode."""
-    with reading(context.database, locked=True) as reader:
-        (mode,) = reader.execute("PRAGMA journal_mode").fetchone()
-    with closing(open_migration(staged)) as fresh:
-        fresh.execute("ATTACH ? AS live", (f"{uri(context.database)}?mode=ro",))
-        begin_immediate(fresh, staged)
+    with (
+        reading(context.database, locked=True) as live,
+        staged_transaction(staged, like=context.database, stop=context.stop) as fresh,
+    ):
         ensure_ledger(fresh)
         if point.goes_back:
             continue_history(
                 fresh,
+                live,
                 since=done.since,
                 backup=point.backup,
                 program_version=context.policy.program_version,
             )
         if done.sealed:
             record_fingerprint(fresh, text_fingerprint(fresh))
-        size = staged.stat().st_size
-        written = pages(fresh) if size <= COMPARED_BYTES else None
-        fresh.execute("COMMIT")
-        fresh.execute("DETACH live")
-        fresh.execute(f"PRAGMA journal_mode={mode}").fetchall()
-    flush(staged)
-    with closing(open_immutable(staged)) as reader:
-        (full_check if size <= THOROUGH_BYTES else quick_check)(reader, staged)
-        found = pages(reader) if written else None
-        if written and found and not found.agree(written):
-            raise DiskProblem(f"The new database {staged} does not read back as written.")
 
 
 def _only_hazards(context: GuardContext) -> Emit:

@@ -15,17 +15,13 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.backup import paths, require_room, room_needed, scratch_copy
 from local_mcp_gateway.backup.atomic_write import make_folder, named_failures, temporary_file
 from local_mcp_gateway.backup.create import copy_online
-from local_mcp_gateway.database.connections import (
-    begin_immediate,
-    open_scratch,
-    reading,
-    set_foreign_keys,
-)
+from local_mcp_gateway.database.connections import open_scratch, reading
+from local_mcp_gateway.database.transactions import begin, commit
 from local_mcp_gateway.errors import MigrationFailed
+from local_mcp_gateway.guard.apply import run_batch
 from local_mcp_gateway.guard.context import Phases, Rehearsal
 from local_mcp_gateway.guard.hazards import HazardWatch
 from local_mcp_gateway.guard.plan import make_plan
-from local_mcp_gateway.guard.transaction import run_batch
 from local_mcp_gateway.migrate.apply import wants_foreign_keys
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.migrate.tokenizer import tokens
@@ -96,10 +92,10 @@ def rehearse_on(
         watch = HazardWatch(scratch)
         executed = 0
 
-        def begin(tag: str) -> None:
+        def begun(tag: str) -> None:
             context.progress(f"rehearse {tag}", executed, len(plan.pending))
 
-        def end(tag: str) -> None:
+        def ended(tag: str) -> None:
             nonlocal executed
             executed += 1
             watch.after_migration()
@@ -107,8 +103,7 @@ def rehearse_on(
 
         rest = plan
         while rest.pending:
-            set_foreign_keys(scratch, on=wants_foreign_keys(rest.group))
-            begin_immediate(scratch, copy)
+            begin(scratch, copy, foreign_keys=wants_foreign_keys(rest.group))
             one = run_batch(
                 context,
                 scratch,
@@ -118,10 +113,10 @@ def rehearse_on(
                 drifted=bool(plan.drift),
                 phases=phases,
                 watch=watch.before_statement,
-                begun=begin,
-                ended=end,
+                begun=begun,
+                ended=ended,
             )
-            scratch.execute("COMMIT")
+            commit(scratch)
             if rest.group[0].directives.no_transaction:
                 after_each(scratch, one.steps[-1].tag)
             watch.rows_lost(one.losses, one.steps)

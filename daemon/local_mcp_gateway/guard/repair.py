@@ -1,25 +1,22 @@
-"""A history mended on purpose: adopted, trusted, an edit accepted. Each is recorded, none is silent.
+"""The history mended on purpose: adopted, trusted, an edit accepted, renumbered. Each is recorded.
 
 Only rows of the ledger and of the history are written, never the user's tables; in one transaction,
-under the database's lock.
+under the database's lock. What is about to be recorded is confirmed under it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import clean_up
-from local_mcp_gateway.database.connections import begin_immediate, open_migration
-from local_mcp_gateway.database.integrity import probe
-from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.errors import HistoryRefused, NotAdopted, ProblemCode, UsageProblem
+from local_mcp_gateway.guard.exclusive import exclusive
 from local_mcp_gateway.guard.plan import find_drift
-from local_mcp_gateway.guard.transaction import commit
+from local_mcp_gateway.guard.transaction import write_transaction
 from local_mcp_gateway.migrate.adopt import find_point
 from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.history import accept
+from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
+from local_mcp_gateway.migrate.history import accept, last_text
 from local_mcp_gateway.migrate.ledger import (
     Entry,
     ensure_ledger,
@@ -34,36 +31,33 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.migrate.folder import Folder
+    from local_mcp_gateway.migrate.folder_edits import RenumberedMigration
     from local_mcp_gateway.migrate.resolve import Edited, Resolution
 
 Confirm = Callable[[Sequence[str]], None]
 """Told what is about to be recorded; raises NotConfirmed to leave everything as it was."""
+ConfirmEdit = Callable[["Edited", str | None], None]
+"""The same, told the edited migration and the text that was applied, if that is known."""
 
 
-@contextmanager
-def write_transaction(context: GuardContext, lock_timeout_s: float) -> Iterator[Connection]:
-    """Hold the database's lock and SQLite's, and commit at the end; rolls back on an exception."""
-    with DatabaseLock(context.database, timeout_s=lock_timeout_s, stop=context.stop) as lock:
-        clean_up(context.database, context.backup_folder)
-        probe(context.database, quick_check_limit_s=context.policy.quick_check_limit_s)
-        with closing(open_migration(context.database)) as live:
-            context.prepare(live)
-            begin_immediate(live, context.database)
-            try:
-                yield live
-                commit(context, live)
-            finally:
-                if live.in_transaction:
-                    live.execute("ROLLBACK")
-        lock.record_clean_stop()
-
-
-def adopt_database(context: GuardContext, live: Connection, confirm: Confirm) -> tuple[str, ...]:
+def adopt_database(
+    context: GuardContext, confirm: Confirm, *, lock_timeout_s: float = 0.0
+) -> tuple[str, ...]:
     """Mark as applied what gives exactly the schema that the database has; return those tags.
 
     Raises NotAdopted with the difference where no point of the folder does, UsageProblem where a
     ledger describes the database already.
     """
+    with (
+        exclusive(context, lock_timeout_s=lock_timeout_s),
+        write_transaction(context, backs_up=False) as transaction,
+    ):
+        adopted = _adopt(context, transaction.connection, confirm)
+        transaction.commit()
+        return adopted
+
+
+def _adopt(context: GuardContext, live: Connection, confirm: Confirm) -> tuple[str, ...]:
     folder = read_folder(context.migrations)
     problems = [p for p in resolve(folder, ()).problems if p.code != ProblemCode.OUT_OF_ORDER]
     if problems:
@@ -104,39 +98,58 @@ def adopt_database(context: GuardContext, live: Connection, confirm: Confirm) ->
     return tuple(migration.tag for migration in adopted)
 
 
-def trust_files(context: GuardContext, live: Connection, confirm: Confirm) -> tuple[str, ...]:
+def trust_files(
+    context: GuardContext, confirm: Confirm, *, lock_timeout_s: float = 0.0
+) -> tuple[str, ...]:
     """Take every edited file as what was applied; return their tags."""
-    folder, found = _read(context, live)
-    if found.edited:
-        confirm([_told(entry) for entry in found.edited])
-        _accept(context, live, folder, found.edited, "trusted")
+    with (
+        exclusive(context, lock_timeout_s=lock_timeout_s),
+        write_transaction(context, backs_up=False) as transaction,
+    ):
+        folder, found = _read(context, transaction.connection)
+        if found.edited:
+            confirm([_told(entry) for entry in found.edited])
+            _accept(context, transaction.connection, folder, found.edited, "trusted")
+            transaction.commit()
     return tuple(entry.migration.tag for entry in found.edited)
 
 
-def find_edited(context: GuardContext, live: Connection, tag: str) -> Edited:
-    """Return the edited migration of this tag; raises UsageProblem if it is none."""
-    for entry in resolution(context, live).edited:
-        if entry.migration.tag == tag:
-            return entry
-    raise UsageProblem(
-        f"{tag} is not an applied migration whose file was edited.", hint="See `db status`."
-    )
+def accept_edited(
+    context: GuardContext, tag: str, confirm: ConfirmEdit, *, lock_timeout_s: float = 0.0
+) -> Edited:
+    """Take one edited file as what was applied; raises UsageProblem if it is none."""
+    with (
+        exclusive(context, lock_timeout_s=lock_timeout_s),
+        write_transaction(context, backs_up=False) as transaction,
+    ):
+        live = transaction.connection
+        folder, found = _read(context, live)
+        entry = next((entry for entry in found.edited if entry.migration.tag == tag), None)
+        if entry is None:
+            raise UsageProblem(
+                f"{tag} is not an applied migration whose file was edited.", hint="See `db status`."
+            )
+        confirm(entry, last_text(live, entry.row.hash))
+        _accept(context, live, folder, (entry,), "edit_accepted")
+        transaction.commit()
+    return entry
 
 
-def accept_edited(context: GuardContext, live: Connection, entry: Edited) -> None:
-    """Take one edited file as what was applied."""
-    folder, _ = _read(context, live)
-    _accept(context, live, folder, (entry,), "edit_accepted")
+def renumber_pending(
+    context: GuardContext, *, now_ms: int, lock_timeout_s: float = 0.0
+) -> tuple[RenumberedMigration, ...]:
+    """Give pending migrations with a taken number, or an early date, a place at the end.
 
-
-def has_ledger(live: Connection) -> bool:
-    """Tell whether a ledger describes this database already."""
-    return bool(read_ledger(live))
-
-
-def resolution(context: GuardContext, live: Connection) -> Resolution:
-    """Return how the folder and the ledger fit together."""
-    return _read(context, live)[1]
+    The folder is what is written; the database is held, so that nothing is applied meanwhile.
+    """
+    with (
+        exclusive(context, lock_timeout_s=lock_timeout_s),
+        write_transaction(context, backs_up=False) as transaction,
+    ):
+        folder, found = _read(context, transaction.connection)
+        moves = plan_renumber(folder, found, now_ms=now_ms)
+        renumber(folder.path, moves)
+    return moves
 
 
 def _read(context: GuardContext, live: Connection) -> tuple[Folder, Resolution]:

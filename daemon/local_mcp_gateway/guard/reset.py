@@ -7,49 +7,33 @@ that fails leaves the old one. Seeds are `.sql` or `.py` files, all of them appl
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import clean_up, paths
-from local_mcp_gateway.backup.atomic_write import flush, named_failures, remove
+from local_mcp_gateway.backup import paths
+from local_mcp_gateway.backup.atomic_write import named_failures, remove
 from local_mcp_gateway.backup.restore import prune_asides, swap
-from local_mcp_gateway.backup.verify import digest, open_immutable
-from local_mcp_gateway.database.connections import (
-    begin_immediate,
-    has_content,
-    open_migration,
-    reading,
-    set_foreign_keys,
-)
-from local_mcp_gateway.database.errors import translated_errors
-from local_mcp_gateway.database.integrity import full_check, probe, quick_check
-from local_mcp_gateway.database.lock import DatabaseLock, lock_path
-from local_mcp_gateway.errors import (
-    BackupFailed,
-    Damaged,
-    DatabasePathProblem,
-    DiskProblem,
-    NotADatabase,
-)
-from local_mcp_gateway.guard.context import BatchResult
+from local_mcp_gateway.database.connections import has_content, reading
+from local_mcp_gateway.database.integrity import quick_check
+from local_mcp_gateway.database.lock import lock_path
+from local_mcp_gateway.database.transactions import staged_transaction
+from local_mcp_gateway.errors import BackupFailed, Damaged, DatabasePathProblem, NotADatabase
+from local_mcp_gateway.guard.exclusive import exclusive
 from local_mcp_gateway.guard.guard import guarded
 from local_mcp_gateway.guard.restore import back_up_now
-from local_mcp_gateway.guard.transaction import commit, fsync_and_verify
-from local_mcp_gateway.log import ignore
-from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event, text_fingerprint
-from local_mcp_gateway.migrate.seeds import named_deferred_keys, require_files, roll_back, run_seeds
+from local_mcp_gateway.guard.transaction import write_transaction
+from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
+from local_mcp_gateway.migrate.seeds import named_deferred_keys, require_files, run_seeds
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Sequence
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.connections import Connection
-    from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport
-    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.guard.context import GuardContext, GuardReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,66 +47,45 @@ class Reset:
 
 
 def reset_guarded(
-    database: Path,
-    migrations: Path,
-    *,
-    policy: GuardPolicy,
-    backup_folder: Path,
-    keep_aside: int,
-    seeds: Sequence[Path] = (),
-    lock_timeout_s: float = 0.0,
-    emit: Emit = ignore,
-    stop: threading.Event | None = None,
+    context: GuardContext, *, seeds: Sequence[Path] = (), lock_timeout_s: float = 0.0
 ) -> Reset:
-    """Back the database up, build a fresh one beside it, and swap them; holds the database's lock."""
+    """Back the database up, build a fresh one beside it, and swap them."""
     require_files(seeds)
-    real = database.resolve()
-    with DatabaseLock(database, timeout_s=lock_timeout_s, stop=stop, replaces=True) as lock:
-        clean_up(database, backup_folder)
-        backup, aside = _saved(real, backup_folder, policy, emit, stop)
+    real = context.database.resolve()
+    with exclusive(context, lock_timeout_s=lock_timeout_s, replaces=True):
+        backup, aside = _saved(context, real)
         staged = paths.staged(real)
         try:
             with named_failures("put a fresh database at", real):
                 remove(staged)
-                with guarded(staged, migrations, policy=policy, stop=stop) as report:
-                    _finish(staged, backup, policy, seeds)
-                flush(staged)
+                with guarded(
+                    staged, context.migrations, policy=context.policy, stop=context.stop
+                ) as report:
+                    _finish(context, staged, backup, seeds)
                 swap(real, staged, aside=aside)
         finally:
-            with suppress(OSError):  # the next start's sweep tries again
+            with suppress(OSError):  # the next start tries again
                 remove(staged)
                 lock_path(staged).unlink(missing_ok=True)
-        prune_asides(real, max(keep_aside, 1))
-        lock.record_clean_stop()
-    emit("database.reset", database=str(database), backup=backup.name if backup else None)
+        prune_asides(real, max(context.policy.keep_aside, 1))
+    context.emit(
+        "database.reset", database=str(context.database), backup=backup.name if backup else None
+    )
     return Reset(report, backup, aside)
 
 
-def _saved(
-    real: Path,
-    backup_folder: Path,
-    policy: GuardPolicy,
-    emit: Emit,
-    stop: threading.Event | None,
-) -> tuple[Backup | None, Path | None]:
+def _saved(context: GuardContext, real: Path) -> tuple[Backup | None, Path | None]:
     """Back the old database up; of one that is damaged return the name to keep its file under."""
     if not has_content(real):
         return None, None
     try:
-        backup = back_up_now(
-            real,
-            backup_folder=backup_folder,
-            program_version=policy.program_version,
-            emit=emit,
-            stop=stop,
-        )
+        return back_up_now(context), None
     except (Damaged, NotADatabase):
         return None, paths.set_aside(real, datetime.now(UTC))
     except BackupFailed as error:
         if not (error.data.get("unsound") and _is_damaged(real)):
             raise
         return None, paths.set_aside(real, datetime.now(UTC))
-    return backup, None
 
 
 def _is_damaged(real: Path) -> bool:
@@ -136,27 +99,20 @@ def _is_damaged(real: Path) -> bool:
 
 
 def _finish(
-    staged: Path, backup: Backup | None, policy: GuardPolicy, seeds: Sequence[Path]
+    context: GuardContext, staged: Path, backup: Backup | None, seeds: Sequence[Path]
 ) -> None:
-    """Seed the fresh database, say in its history what it is, and leave it as one file."""
-    with closing(open_migration(staged)) as fresh:
-        set_foreign_keys(fresh, on=True)
-        begin_immediate(fresh, staged)
-        saved = backup.name if backup else None
+    """Seed the fresh database, say in its history what it is, and leave it as one flushed file."""
+    saved = backup.name if backup else None
+    version = context.policy.program_version
+    with (
+        named_deferred_keys(),
+        staged_transaction(staged, foreign_keys=True, stop=context.stop) as fresh,
+    ):
+        context.prepare(fresh)
         ensure_ledger(fresh)
-        note_event(fresh, "reset", backup=saved, program_version=policy.program_version)
+        note_event(fresh, "reset", backup=saved, program_version=version)
         if seeds:
-            apply_seeds(fresh, seeds, program_version=policy.program_version, backup=saved)
-        written = digest(fresh)
-        with named_deferred_keys():
-            fresh.execute("COMMIT")
-        (busy, *_) = fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy or any(side.exists() for side in paths.side_files(staged)):
-        raise DiskProblem(f"The fresh database {staged} could not be brought into one file.")
-    with closing(open_immutable(staged)) as reader:
-        full_check(reader, staged)
-        if digest(reader) != written:
-            raise DiskProblem(f"The fresh database {staged} does not read back as written.")
+            _apply_seeds(context, fresh, seeds, backup)
 
 
 def seed_guarded(
@@ -164,60 +120,37 @@ def seed_guarded(
 ) -> Backup:
     """Back the database up, then run every seed in one transaction; return the backup.
 
-    Holds the database's lock, and SQLite's from before the backup through COMMIT. A seed that fails
-    leaves the database as it was.
+    A seed that fails leaves the database as it was.
     """
     require_files(files)
-    database = context.database
-    if not database.exists():
+    if not context.database.exists():
         raise DatabasePathProblem(
-            f"There is no database at {database}.", hint="Create it with `db migrate` first."
+            f"There is no database at {context.database}.",
+            hint="Create it with `db migrate` first.",
         )
     with (
-        DatabaseLock(database, timeout_s=lock_timeout_s, stop=context.stop) as lock,
-        translated_errors(database),
+        exclusive(context, lock_timeout_s=lock_timeout_s),
+        write_transaction(context, foreign_keys=True) as transaction,
     ):
-        clean_up(database, context.backup_folder)
-        probe(database, quick_check_limit_s=context.policy.quick_check_limit_s, stop=context.stop)
-        with closing(open_migration(database)) as live:
-            context.prepare(live)
-            set_foreign_keys(live, on=True)
-            begin_immediate(live, database)
-            try:
-                backup = back_up_now(
-                    database,
-                    backup_folder=context.backup_folder,
-                    program_version=context.policy.program_version,
-                    emit=context.emit,
-                    progress=lambda done, total: context.progress("backup", done, total),
-                    stop=context.stop,
-                )
-                now = apply_seeds(
-                    live,
-                    files,
-                    program_version=context.policy.program_version,
-                    backup=backup.name,
-                )
-                context.checkpoint()
-                with named_deferred_keys():
-                    commit(context, live)
-            finally:
-                roll_back(live)
-        fsync_and_verify(context, BatchResult((), now, ()), backup)
-        lock.record_clean_stop()
-    context.emit("database.seeded", database=str(database), files=[str(file) for file in files])
+        backup = transaction.back_up(before=None)
+        _apply_seeds(context, transaction.connection, files, backup)
+        with named_deferred_keys():
+            transaction.commit()
+    context.emit(
+        "database.seeded", database=str(context.database), files=[str(file) for file in files]
+    )
     return backup
 
 
-def apply_seeds(
-    connection: Connection,
-    files: Sequence[Path],
-    *,
-    program_version: str,
-    backup: str | None,
-) -> str:
-    """Run the seeds inside the caller's transaction, record them, and return the schema's fingerprint."""
+def _apply_seeds(
+    context: GuardContext, connection: Connection, files: Sequence[Path], backup: Backup | None
+) -> None:
+    """Run the seeds inside the caller's transaction, and record them."""
     run_seeds(connection, files)
     ensure_ledger(connection)
-    note_event(connection, "seeded", backup=backup, program_version=program_version)
-    return text_fingerprint(connection)
+    note_event(
+        connection,
+        "seeded",
+        backup=backup.name if backup else None,
+        program_version=context.policy.program_version,
+    )

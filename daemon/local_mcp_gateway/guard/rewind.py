@@ -24,15 +24,17 @@ from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.backup import paths
 from local_mcp_gateway.backup.atomic_write import named_failures, temporary_file
-from local_mcp_gateway.backup.disk_space import MARGIN_BYTES, database_bytes, require_free
+from local_mcp_gateway.backup.disk_space import MARGIN_BYTES, require_free
 from local_mcp_gateway.backup.restore import hold_still, prune_asides, swap
 from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.transactions import database_bytes
 from local_mcp_gateway.errors import HistoryRefused
 from local_mcp_gateway.guard.divergence import find_divergence
 from local_mcp_gateway.guard.plan import make_plan
 from local_mcp_gateway.guard.rebuild import restore_points, rewind_database
 from local_mcp_gateway.guard.restore import back_up_now
+from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate import folder_edits as dropping
 from local_mcp_gateway.migrate.folder import NEW, read_folder
 from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
@@ -75,27 +77,27 @@ class Rewound:
         }
 
 
-def make_plan_in_dev(context: GuardContext, *, fresh: bool) -> tuple[Plan, tuple[Step, ...]]:
-    """Make the plan of a start or of a save in dev mode; return it with what a rewind has applied.
+def make_plan_in_dev(context: GuardContext, *, fresh: bool) -> Plan:
+    """Make the plan of a start or of a save in dev mode, after a rewind where one is needed.
 
     A start rewinds where a save has its own way (its connections have to be closed first). A file that
     was applied and whose journal entry is gone, as after a stash, gets it back.
     """
-    steps: tuple[Step, ...] = ()
+    done: tuple[Step, ...] = ()
     try:
         plan = make_plan(context, fresh=fresh)
     except HistoryRefused:
-        done = None if context.serving or fresh else _rewind_at_start(context)
-        if done is None:
+        rewound = None if context.serving or fresh else _rewind_at_start(context)
+        if rewound is None:
             raise
-        steps = done.steps
+        done = rewound.steps
         plan = make_plan(context, fresh=fresh)
     lost = [entry for entry in plan.resolution.applied if entry.migration.idx == NEW]
-    if not lost:
-        return plan, steps
-    entries = [Entry(idx, e.tag, e.created_at) for idx, e in enumerate(lost, plan.next_idx)]
-    write_journal(context.migrations, entries)
-    return make_plan(context, fresh=fresh), steps
+    if lost:
+        entries = [Entry(idx, e.tag, e.created_at) for idx, e in enumerate(lost, plan.next_idx)]
+        write_journal(context.migrations, entries)
+        plan = make_plan(context, fresh=fresh)
+    return replace(plan, done=done)
 
 
 def rewind(context: GuardContext, divergence: Divergence) -> Rewound:
@@ -145,13 +147,7 @@ def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
 
 def _saved(context: GuardContext, divergence: Divergence) -> Backup:
     """Back up what is about to be replaced; the caller holds SQLite's write lock."""
-    return back_up_now(
-        context.database,
-        backup_folder=context.backup_folder,
-        program_version=context.policy.program_version,
-        before=f"rewind-{divergence.tags[0]}",
-        stop=context.stop,
-    )
+    return back_up_now(replace(context, emit=ignore), before=f"rewind-{divergence.tags[0]}")
 
 
 def _rewind_at_start(context: GuardContext) -> Rewound | None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from local_mcp_gateway.database.connections import has_content, reading
+from local_mcp_gateway.database.connections import has_content, is_empty, reading
 from local_mcp_gateway.errors import Damaged, Exit, GatewayError, NotADatabase, Problem
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.guard.plan import find_drift, up_to
@@ -125,7 +125,7 @@ def get_status(
             resolution = resolve(folder, read_ledger(reader), allow_out_of_order=allow_out_of_order)
             drift = () if recorded_fingerprint(reader) else find_drift(reader, resolution, register)
             found = _pending(resolution, up_to(resolution, to), reader, register)
-            empty = reader.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
+            empty = is_empty(reader)
     except (Damaged, NotADatabase) as error:
         problem = Problem(error.code, error.message, error.hint)
         return Status(database, "damaged", problems=(problem,))

@@ -119,34 +119,32 @@ def _require_row(cursor: sqlite3.Cursor, tag: str) -> None:
 
 
 def continue_history(
-    connection: sqlite3.Connection, *, since: int, backup: str | None, program_version: str
+    connection: sqlite3.Connection,
+    old: sqlite3.Connection,
+    *,
+    since: int,
+    backup: str | None,
+    program_version: str,
 ) -> None:
-    """Let the history of the attached database `live` go on with the rows here that follow `since`.
+    """Let the history of the `old` database go on with the rows here that follow `since`.
 
     Between them is written that the database was rewound. The caller seals the newest row.
     """
-    connection.execute("DELETE FROM main.__guard_history WHERE id <= ?", (since,))
-    connection.execute("UPDATE main.__guard_history SET id = -id")
-    columns = [str(row[1]) for row in connection.execute("PRAGMA live.table_info(__guard_history)")]
+    connection.execute("DELETE FROM __guard_history WHERE id <= ?", (since,))
+    connection.execute("UPDATE __guard_history SET id = -id")
+    columns = [str(row[1]) for row in old.execute("PRAGMA table_info(__guard_history)")]
     last = 0
     if columns:
-        names = ", ".join(columns)
-        connection.execute(
-            f"INSERT INTO main.__guard_history ({names}) SELECT {names} FROM live.__guard_history"
-        )
-        (last,) = connection.execute(
-            "SELECT coalesce(max(id), 0) FROM live.__guard_history"
-        ).fetchone()
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        rows = old.execute(f"SELECT {names} FROM __guard_history")
+        connection.executemany(f"INSERT INTO __guard_history ({names}) VALUES ({marks})", rows)
+        last = last_row(old)
     row = history_row(
         "rewound", None, now=now_iso(), backup=backup, program_version=program_version
     )
     said = connection.execute(INSERT_HISTORY, row)
-    connection.execute(
-        "UPDATE main.__guard_history SET id = ? WHERE id = ?", (last + 1, said.lastrowid)
-    )
-    connection.execute(
-        "UPDATE main.__guard_history SET id = ? - id WHERE id < 0", (last + 1 - since,)
-    )
+    connection.execute("UPDATE __guard_history SET id = ? WHERE id = ?", (last + 1, said.lastrowid))
+    connection.execute("UPDATE __guard_history SET id = ? - id WHERE id < 0", (last + 1 - since,))
 
 
 def last_row(connection: sqlite3.Connection) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connections import make_durable
+from local_mcp_gateway.database.connections import survive_power_cut
 from local_mcp_gateway.errors import ForbiddenStatement
 from local_mcp_gateway.migrate.apply import Step
 from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
@@ -57,7 +57,7 @@ def apply_without_transaction(
         _require_settings(connection, migration, statements)
     finally:
         connection.set_progress_handler(None, 0)
-        make_durable(connection)
+        survive_power_cut(connection)
     step = Step(
         migration.tag, len(statements), round((perf_counter() - begun) * 1000, 3), frozenset()
     )

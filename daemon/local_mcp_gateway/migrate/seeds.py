@@ -60,13 +60,6 @@ def named_deferred_keys() -> Iterator[None]:
         ) from error
 
 
-def roll_back(connection: sqlite3.Connection) -> None:
-    """Undo what the seeds did and was not committed; closing the connection, as one may have, did so."""
-    with suppress(sqlite3.ProgrammingError):
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
 class _Bounds:
     """SQLite's authorizer for a seed: all are one transaction, which is not theirs."""
 

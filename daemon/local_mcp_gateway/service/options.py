@@ -10,6 +10,7 @@ from local_mcp_gateway.backup.manifest import Retention
 from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.errors import MigrationsFolderProblem
 from local_mcp_gateway.guard.context import GuardPolicy
+from local_mcp_gateway.guard.plan import make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.guard.context import Planner
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,19 @@ def guard_policy(
         quick_check_limit_s=settings.guard.quick_check_limit_s,
         allow_out_of_order=allow_out_of_order,
         to=to,
-        dev=dev,
+        journal_new_files=dev,
         keep_aside=settings.backup.keep_aside,
         program_version=__version__,
     )
+
+
+def planner(*, dev: bool) -> Planner:
+    """Return what plans a guarded run: in dev mode it takes back first what the folder no longer says."""
+    if not dev:
+        return make_plan
+    from local_mcp_gateway.guard.rewind import make_plan_in_dev
+
+    return make_plan_in_dev
 
 
 def gateway_options(settings: Settings) -> GatewayOptions:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from local_mcp_gateway.service.options import guard_policy
+from local_mcp_gateway.service.options import guard_policy, planner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +69,7 @@ async def reload(
                 old.database_path,
                 new.migrations_folder,
                 policy=guard_policy(new, dev=plan.dev),
+                planner=planner(dev=plan.dev),
                 emit=emit,
                 progress=progress,
                 stop=stop,

@@ -31,7 +31,7 @@ from local_mcp_gateway.service import runtime_paths
 from local_mcp_gateway.service.exit_status import report_exit, root_cause
 from local_mcp_gateway.service.history.startup import StartRecord
 from local_mcp_gateway.service.http import listening_socket
-from local_mcp_gateway.service.options import guard_policy, require_gateway_tables
+from local_mcp_gateway.service.options import guard_policy, planner, require_gateway_tables
 from local_mcp_gateway.service.progress import StatusLine, telling
 from local_mcp_gateway.service.signals import Signals
 from local_mcp_gateway.service.systemd.notify import Notifier
@@ -153,6 +153,7 @@ async def _guarding(
         settings.database_path,
         settings.migrations_folder,
         policy=guard_policy(settings, dev=serving.dev),
+        planner=planner(dev=serving.dev),
         lock_timeout_s=serving.lock_timeout_s,
         emit=emit,
         progress=status.progress,

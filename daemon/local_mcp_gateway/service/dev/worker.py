@@ -34,7 +34,7 @@ from local_mcp_gateway.service.file_watcher import (
     folder_state,
     wait_until_stable,
 )
-from local_mcp_gateway.service.options import guard_policy, require_gateway_tables
+from local_mcp_gateway.service.options import guard_policy, planner, require_gateway_tables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -181,6 +181,7 @@ class HotApply:
                     self._settings.database_path,
                     self._folder,
                     policy=self._policy,
+                    planner=planner(dev=True),
                     emit=self._tell_details,
                     stop=self._stop,
                 )

@@ -1,0 +1,201 @@
+"""Transactions on a database file: the write lock, COMMIT, and the proof that what was committed is there.
+
+SQLite hides an EIO of the folder's fsync, and a disk may say that it wrote what it did not. So a COMMIT
+here is followed by a look through a fresh connection, and `make_durable` flushes file and folder
+itself and checks what it reads back, before anybody is told that it is done.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.database.connections import (
+    open_immutable,
+    open_migration,
+    reading,
+    set_foreign_keys,
+)
+from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.integrity import COMPARED_BYTES, full_check, pages, quick_check
+from local_mcp_gateway.errors import Damaged, DiskProblem
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+
+    from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.database.integrity import Pages
+
+THOROUGH_BYTES = 64 << 20
+"""Up to this size a result is checked in full (a third of a second): a page that was never written can
+be a whole, older one, and then only its disagreement with an index shows it."""
+
+
+@contextmanager
+def write_lock(path: Path, *, foreign_keys: bool = False) -> Iterator[Connection]:
+    """Open the live database and hold SQLite's write lock; roll back whatever was not committed.
+
+    Keeps out programs that do not know our lock file, too; waits 5 s for one that is writing.
+    """
+    with closing(open_migration(path)) as live:
+        begin(live, path, foreign_keys=foreign_keys)
+        try:
+            yield live
+        finally:
+            roll_back(live)
+
+
+def begin(connection: Connection, path: Path, *, foreign_keys: bool | None = None) -> None:
+    """Take SQLite's write lock. Foreign keys are switched first: inside a transaction it is too late."""
+    if foreign_keys is not None:
+        set_foreign_keys(connection, on=foreign_keys)
+    with translated_errors(path):
+        connection.execute("BEGIN IMMEDIATE")
+
+
+def commit(connection: Connection) -> None:
+    """End the transaction of a scratch database, whose durability nobody needs."""
+    connection.execute("COMMIT")
+
+
+def roll_back(connection: Connection) -> None:
+    """Undo what was not committed; where somebody closed the connection, that did it."""
+    with suppress(sqlite3.ProgrammingError):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def commit_and_compare(connection: Connection, path: Path) -> None:
+    """COMMIT, and raise Damaged unless a fresh connection reads the pages that were committed.
+
+    A write that only claimed to have happened may leave an older page in its place, which no check of
+    the file's structure can find. If another program has written since, nothing can be said, and
+    nothing is said of a database that is too large to be held in memory. No signal stops the work.
+    """
+    connection.set_progress_handler(None, 0)
+    with translated_errors(path):
+        written = _commit(connection, small=database_bytes(path) <= COMPARED_BYTES)
+        # Readers may keep the log from being emptied; in WAL with FULL it is durable all the same.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if written is None:
+            return
+        with reading(path, locked=True) as reader:
+            found = pages(reader)
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+    if found and version == written.version and not found.agree(written):
+        raise Damaged(f"{path} does not read back as written: a write was lost.")
+
+
+def _commit(connection: Connection, *, small: bool) -> Pages | None:
+    """COMMIT; return the pages that were committed, for a small database."""
+    # Full-text indexes keep their last rows in memory until COMMIT, or until a savepoint.
+    connection.execute("SAVEPOINT flush")
+    connection.execute("RELEASE flush")
+    written = pages(connection) if small else None
+    connection.execute("COMMIT")
+    return written
+
+
+@contextmanager
+def outside_transaction(connection: Connection) -> Iterator[None]:
+    """Leave the caller's transaction, in which nothing has happened, and begin another afterwards."""
+    connection.execute("ROLLBACK")
+    yield
+    connection.execute("BEGIN IMMEDIATE")
+
+
+def make_durable(path: Path, *, serving: bool) -> None:
+    """Flush the database's file and its folder; raises what the disk says.
+
+    `serving`: this process has the file open, and closing another descriptor of it would drop the
+    locks of SQLite's. Then SQLite's own flush at COMMIT has to do for the file.
+    """
+    hint = "The migration may not last: repair the disk, then see `db status`."
+    try:
+        with translated_errors(path, doing="flush", otherwise=DiskProblem):
+            if not serving:
+                flush(path)
+            flush(path.resolve().parent)
+    except DiskProblem as error:
+        raise DiskProblem(error.message, hint=hint, **error.data) from error.__cause__
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_sound(
+    reader: Connection,
+    path: Path,
+    *,
+    limit_s: float | None = None,
+    progress: Callable[[], None] | None = None,
+) -> None:
+    """Raise Damaged unless the file is sound: in full where it is small, else within `limit_s`."""
+    if database_bytes(path) <= THOROUGH_BYTES:
+        full_check(reader, path, progress=progress)
+    else:
+        quick_check(reader, path, limit_s=limit_s, progress=progress)
+
+
+@contextmanager
+def staged_transaction(
+    staged: Path,
+    *,
+    like: Path | None = None,
+    foreign_keys: bool = False,
+    stop: threading.Event | None = None,
+) -> Iterator[Connection]:
+    """Write into a file that is to take a database's place, in one transaction.
+
+    Afterwards it is one whole file, flushed and checked, in its own journal mode or that of the
+    database `like`. Nobody else has it open. Raises DiskProblem where it does not read back as written.
+    """
+    with closing(open_migration(staged)) as connection:
+        mode = _journal_mode(connection)
+        if like is not None and like.exists():
+            with reading(like, locked=True) as other:
+                mode = _journal_mode(other)
+        # A close hides the errors of a checkpoint; a commit with a journal does not.
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+        begin(connection, staged, foreign_keys=foreign_keys)
+        yield connection
+        written = _commit(connection, small=staged.stat().st_size <= COMPARED_BYTES)
+        connection.execute(f"PRAGMA journal_mode={mode}").fetchall()
+    flush(staged)
+    with closing(open_immutable(staged)) as reader:
+        try:
+            if staged.stat().st_size <= THOROUGH_BYTES:
+                full_check(reader, staged, stop=stop)
+            else:
+                quick_check(reader, staged, stop=stop)
+        except Damaged as error:
+            raise DiskProblem(
+                f"{staged} does not read back as written: {error.message}", path=str(staged)
+            ) from error
+        found = pages(reader) if written else None
+    if written and found and not found.agree(written):
+        raise DiskProblem(f"{staged} does not read back as written: a write was lost.")
+
+
+def _journal_mode(connection: Connection) -> str:
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def database_bytes(database: Path) -> int:
+    """Return the size of a database with what waits in its WAL; 0 if there is none."""
+    total = 0
+    real = database.resolve()
+    for path in (real, real.with_name(f"{real.name}-wal")):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
