@@ -23,8 +23,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.migrate.tokenizer import fold, quoted
-from local_mcp_gateway.schema.create_table import read_table
-from local_mcp_gateway.schema.inspect import read_default
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -213,6 +211,8 @@ class ReferentialActions:
 
     def _action(self, watch: Watch, reference: Reference) -> str | None:
         """Return the statement that does what the foreign key asks for, if it asks for anything."""
+        from local_mcp_gateway.schema.inspect import read_default
+
         table = f"main.{quoted(reference.child)}"
         where = f"WHERE {_names_one_of(watch.taken, watch, reference)}"
         match reference.on_delete:
@@ -302,6 +302,8 @@ class ReferentialActions:
                         self._start(parent, keys, same)
 
     def _start(self, parent: str, keys: tuple[str, ...], references: tuple[Reference, ...]) -> None:
+        from local_mcp_gateway.schema.create_table import read_table
+
         row = self._connection.execute(
             "SELECT sql FROM sqlite_schema WHERE type = 'table' AND lower(name) = ?"
             " AND sql NOT LIKE 'CREATE VIRTUAL%'",
