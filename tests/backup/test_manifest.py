@@ -179,7 +179,7 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(changes=st.dictionaries(
     st.sampled_from(["bytes", "sha256", "created_at", "before", "applied", "verified", "format"]),
     JSON, min_size=1, max_size=3,

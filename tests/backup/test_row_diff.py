@@ -176,7 +176,7 @@ def test_a_number_is_not_given_twice(carried: Carried) -> None:
 _ROWS = st.dictionaries(st.integers(1, 6), st.text("ab", max_size=2), max_size=6)
 
 
-@settings(max_examples=40)  # each makes three files
+@settings(max_examples=15)  # each makes three files
 @given(base=_ROWS, live=_ROWS)
 def test_onto_the_same_state_everything_is_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, base: dict[int, str], live: dict[int, str]

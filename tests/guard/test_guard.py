@@ -12,6 +12,7 @@ import pytest
 
 from local_mcp_gateway.backup import list_backups
 from local_mcp_gateway.backup.manifest import Retention
+from local_mcp_gateway.database import connections
 from local_mcp_gateway.errors import (
     DatabaseBusy,
     DatabasePathProblem,
@@ -237,7 +238,10 @@ def test_a_schema_changed_by_hand_is_refused_when_something_is_pending(migrated:
     assert start(migrated, policy=GuardPolicy(drift="warn")).state == "migrated"
 
 
-def test_another_program_that_writes_is_named_as_the_cause(migrated: Place) -> None:
+def test_another_program_that_writes_is_named_as_the_cause(
+    migrated: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_MS", 50)
     migrated.folder.add("next", "CREATE TABLE next (x)")
     with closing(sqlite3.connect(migrated.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -116,16 +116,20 @@ def test_a_list_that_is_longer_than_a_line_shows_its_ends() -> None:
     assert as_word(tags[:3], "/home/a") == ",".join(tags[:3])
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=100)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner)
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3)
+    ),
+    max_leaves=5,
 )
 
 
 names = st.text(max_size=12).filter(lambda name: name not in {AT, LEVEL, "event", "timestamp"})
 
 
-@given(st.dictionaries(names, values, max_size=6))
+@given(st.dictionaries(names, values, max_size=4))
 def test_a_line_is_ascii_without_breaks_and_says_what_the_redacted_fields_say(
     fields: dict[str, object],
 ) -> None:

@@ -55,11 +55,11 @@ def judge_all(made: st.SearchStrategy[Pair], examples: int, count: Count, line: 
 
 
 def test_a_sample_of_made_pairs_passes_every_oracle(count: Count) -> None:
-    assert judge_all(pairs(), 120, count, "made schema pairs, a sample") > 90
+    assert judge_all(pairs(), 40, count, "made schema pairs, a sample") > 30
 
 
 def test_a_sample_of_made_renames_passes_every_oracle(count: Count) -> None:
-    assert judge_all(renamed_pairs(), 80, count, "made schema pairs with renames, a sample") > 50
+    assert judge_all(renamed_pairs(), 25, count, "made schema pairs with renames, a sample") > 15
 
 
 @pytest.mark.nightly
@@ -73,7 +73,7 @@ def test_two_thousand_made_renames_pass_every_oracle(count: Count) -> None:
 
 
 @given(schemas())
-@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=SLOW)
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=SLOW)
 def test_a_schema_is_the_same_as_its_copy_and_needs_no_plan(made: S) -> None:
     schema = made.schema()
     copy = schema_copy(schema)
