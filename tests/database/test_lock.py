@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.database.integrity import probe
-from local_mcp_gateway.database.lock import DatabaseLock, Holder, lock_path, read_holder
+from local_mcp_gateway.database.lock import (
+    DatabaseLock,
+    Holder,
+    hold_new_file,
+    lock_path,
+    read_holder,
+)
 from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld, NotADatabase
 
 HOLD = """
@@ -85,6 +91,99 @@ def test_two_names_of_one_file_share_one_lock(tmp_path: Path) -> None:
         DatabaseLock(tmp_path / "link.db"),
     ):
         pass
+
+
+def bind(source: Path, target: Path) -> None:
+    """Let `target` be `source` too, as a container's file mount does; skip where that cannot be."""
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "--bind", source, target], check=False).returncode
+    ):
+        pytest.skip("needs root and mounts")
+
+
+def second_name(database: Path, how: str) -> Path:
+    other = database.with_name("other.db")
+    match how:
+        case "a hard link":
+            other.hardlink_to(database)
+        case "moved while it is served":
+            database.rename(other)
+        case "mounted elsewhere":
+            other.touch()
+            bind(database, other)
+    return other
+
+
+@pytest.mark.parametrize("how", ["a hard link", "moved while it is served", "mounted elsewhere"])
+def test_a_second_name_of_the_file_is_locked_too(tmp_path: Path, how: str) -> None:
+    database = tmp_path / "app.db"
+    sqlite3.connect(database).executescript("CREATE TABLE t(x)").connection.close()
+    holder = start_holder(database)
+    other = second_name(database, how)
+    try:
+        with pytest.raises(LockHeld, match="under another name"), DatabaseLock(other):
+            pass
+        stop = threading.Event()
+        with (
+            pytest.raises(Interrupted),
+            DatabaseLock(other, timeout_s=60, on_wait=lambda _: stop.set(), stop=stop),
+        ):
+            pass
+    finally:
+        end(holder)
+        if how == "mounted elsewhere":
+            subprocess.run(["umount", other], check=True)
+    with DatabaseLock(other):
+        pass
+
+
+def test_a_file_that_was_made_or_replaced_is_the_one_that_is_locked(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    with DatabaseLock(database):
+        for _ in range(2):
+            (tmp_path / "new.db").touch()
+            (tmp_path / "new.db").rename(database)
+            hold_new_file(database)
+            (tmp_path / "other.db").hardlink_to(database)
+            with pytest.raises(LockHeld), DatabaseLock(tmp_path / "other.db"):
+                pass
+            (tmp_path / "other.db").unlink()
+
+
+def test_the_lock_keeps_the_locks_of_sqlites_connections(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    with DatabaseLock(database):
+        connection = sqlite3.connect(database, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        hold_new_file(database)
+        connection.execute("CREATE TABLE t(x)")
+        connection.execute("COMMIT")
+        connection.close()
+
+
+def test_two_hard_links_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    sqlite3.connect(database).executescript("CREATE TABLE t(x)").connection.close()
+    (tmp_path / "other.db").hardlink_to(database)
+    with DatabaseLock(database), pytest.raises(DatabasePathProblem, match="has 2 names") as raised:
+        probe(database)
+    assert "-samefile" in raised.value.hint
+
+
+def test_a_file_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    sqlite3.connect(database).executescript("CREATE TABLE t(x)").connection.close()
+    bind(database, database)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", database], check=True)
+        with (
+            pytest.raises(DatabasePathProblem, match="cannot be written by this user: Read-only"),
+            DatabaseLock(database),
+        ):
+            pass
+    finally:
+        subprocess.run(["umount", database], check=True)
 
 
 def test_a_waiting_start_gets_the_lock_when_the_holder_stops(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from local_mcp_gateway.backup.atomic_write import (
 )
 from local_mcp_gateway.backup.disk_space import MARGIN_BYTES, require_free
 from local_mcp_gateway.backup.verify import checked_hash
+from local_mcp_gateway.database.lock import hold_new_file
 from local_mcp_gateway.database.transactions import begin, flush, staged_transaction
 from local_mcp_gateway.errors import (
     BackupDamaged,
@@ -79,6 +80,7 @@ def swap(
         _inherit(real, new)
         new.rename(real)
         flush(real.parent)
+    hold_new_file(real)
 
 
 def _is_as_seen(real: Path, seen: os.stat_result) -> bool:

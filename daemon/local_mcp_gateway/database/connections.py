@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from local_mcp_gateway.database.errors import require_database_file, translated_errors
+from local_mcp_gateway.database.lock import hold_new_file
 from local_mcp_gateway.errors import DatabasePathProblem
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def _create_private(path: Path) -> None:
     """Create the empty file for its owner only; SQLite gives its journals the same mode."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        hold_new_file(path)
     except FileNotFoundError:
         raise DatabasePathProblem(
             f"The folder {path.parent} of the database does not exist."

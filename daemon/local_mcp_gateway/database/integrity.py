@@ -196,6 +196,14 @@ def _header(database: Path) -> tuple[bytes, int]:
         raise DatabasePathProblem(f"{database.parent} is not a folder.") from None
     except OSError as error:
         raise DatabasePathProblem(f"{database} cannot be read: {error.strerror}.") from error
+    if status.st_nlink > 1:
+        raise DatabasePathProblem(
+            f"{database} has {status.st_nlink} names (hard links), and each would get a write-ahead log"
+            " of its own.",
+            hint=f"Keep one of them: `find DIR -samefile {database.name}` lists them; a symbolic link does"
+            " no harm.",
+            path=str(database),
+        )
     if status.st_size and not header.startswith(MAGIC):
         raise NotADatabase(f"{database} is not a SQLite database.", path=str(database))
     if 0 < len(header) < _HEADER_BYTES:

@@ -9,6 +9,12 @@ database looked like at the last clean stop, so that the next start can skip the
      "stopped": stamp | absent,          written at a clean stop
      "stopped_before": stamp | absent}   what the present holder found; gone with it when it crashes
 
+A file may have two names all the same (a hard link, a file that is mounted elsewhere, one that was moved
+while it is served), and so two lock files and two write-ahead logs, of which one loses. So the database
+file itself is locked too, at a byte that SQLite never uses, as an open file description lock: it stays
+when the process closes another descriptor of the file. Ours is closed last, since that drops the locks
+of SQLite's connections in this process.
+
 Whoever only wants to know calls `read_holder`, which never calls flock: even a shared probe would make
 a starting `serve` fail.
 """
@@ -19,6 +25,7 @@ import errno
 import fcntl
 import json
 import os
+import struct
 import sys
 import threading
 import time
@@ -29,7 +36,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from local_mcp_gateway.database.errors import require_database_file, translated_errors
-from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld, NotADatabase
+from local_mcp_gateway.errors import (
+    DatabasePathProblem,
+    GatewayError,
+    Interrupted,
+    LockHeld,
+    NotADatabase,
+)
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.regular_file import open_file, read_bytes
 
@@ -38,6 +51,8 @@ if TYPE_CHECKING:
 
 MAGIC = b"SQLite format 3\x00"
 """The first bytes of every database."""
+_LOCKED_BYTE = 1 << 62
+"""Beyond every page, and away from SQLite's own lock bytes at 1 GiB."""
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.05
 
@@ -52,6 +67,10 @@ class Holder:
     command: str
     started: int
     """When the process started, in clock ticks since boot; 0 where that is unknown."""
+
+
+_held: dict[str, DatabaseLock] = {}
+"""The locks of this process, by the database's real path."""
 
 
 class DatabaseLock:
@@ -74,6 +93,8 @@ class DatabaseLock:
         self._on_wait = on_wait
         self._stop = stop or threading.Event()
         self._descriptor = -1
+        self._file = -1
+        """A descriptor of the database, with the lock on the file itself."""
         self._clean = False
 
     def __enter__(self) -> Self:
@@ -87,9 +108,9 @@ class DatabaseLock:
             with translated_errors(self.path):
                 _write(self._descriptor, {"holder": asdict(_myself()), "stopped_before": before})
         except BaseException:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._close()
             raise
+        _held[str(self.database)] = self
         return self
 
     def __exit__(
@@ -113,8 +134,40 @@ class DatabaseLock:
                     {"holder": None} | ({"stopped": now} if self._clean or untouched else {}),
                 )
         finally:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._close()
+
+    def hold_file(self) -> bool:
+        """Lock the file that the path names now; False while another process holds it by another name.
+
+        Raises DatabasePathProblem for a file that cannot be written.
+        """
+        try:
+            with translated_errors(self.database):
+                descriptor = open_file(self.database, os.O_RDWR)
+        except FileNotFoundError:
+            return True
+        except (OSError, GatewayError):
+            if self._replaces:
+                return True
+            raise
+        if self._file >= 0 and os.path.sameopenfile(self._file, descriptor):
+            os.close(descriptor)
+            return True
+        if not _try_lock_file(descriptor):
+            os.close(descriptor)
+            return False
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = descriptor
+        return True
+
+    def _close(self) -> None:
+        if _held.get(str(self.database)) is self:
+            del _held[str(self.database)]
+        for descriptor in (self._file, self._descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = self._descriptor = -1
 
     def record_clean_stop(self) -> None:
         """Promise that the database is sound and all of this process's connections to it are closed.
@@ -127,19 +180,28 @@ class DatabaseLock:
         deadline = time.monotonic() + self._timeout_s
         pause = _FIRST_PAUSE_S
         told = False
-        while not _try_flock(self._descriptor):
+        locked = False
+        while not (locked := locked or _try_flock(self._descriptor)) or not self.hold_file():
             if self._stop.is_set():
                 raise Interrupted("Stopped while waiting for the database's lock.")
-            holder = read_holder(self.database)
+            holder = None if locked else read_holder(self.database)
             if time.monotonic() >= deadline:
-                raise LockHeld(
-                    _held_by(self.database, holder), **(asdict(holder) if holder else {})
-                )
+                told_by = asdict(holder) if holder else {}
+                raise LockHeld(_held_by(self.database, holder, locked=locked), **told_by)
             if self._on_wait and not told:
                 self._on_wait(holder)
                 told = True
             self._stop.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+def hold_new_file(database: Path) -> None:
+    """Let this process's lock, if it holds the database's, go over to a file that has just taken its place.
+
+    No connection to the database is open in this process.
+    """
+    if lock := _held.get(os.path.realpath(database)):
+        lock.hold_file()
 
 
 def lock_path(database: Path) -> Path:
@@ -225,7 +287,20 @@ def _try_flock(descriptor: int) -> bool:
     return True
 
 
-def _held_by(database: Path, holder: Holder | None) -> str:
+def _try_lock_file(descriptor: int) -> bool:
+    if sys.platform != "linux":
+        return True
+    wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+    except OSError as error:  # a file system that has no such locks is none for SQLite either
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
+
+
+def _held_by(database: Path, holder: Holder | None, *, locked: bool) -> str:
+    if locked:
+        return f"{database} is locked by another process, under another name of the same file."
     if holder is None:
         return f"{database} is locked by another process."
     return f"{database} is locked by process {holder.pid} ({holder.command}) since {holder.since}."
