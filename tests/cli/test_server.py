@@ -78,9 +78,19 @@ def test_what_makes_no_sense_is_refused_with_a_hint(
 def test_an_mcp_servers_file_is_imported_once_and_again_without_harm(either: Place) -> None:
     demo = REPOSITORY / "examples" / "demo.json"
     first = either.run("server", "import", demo, "--profile", "demo", "--json")
-    assert first.json() == {"added": ["time", "notes"], "kept": [], "profile": "demo"}
+    assert first.json() == {
+        "added": ["time", "notes"],
+        "kept": [],
+        "this_gateway": [],
+        "profile": "demo",
+    }
     again = either.run("server", "import", demo, "--profile", "demo", "--json")
-    assert again.json() == {"added": [], "kept": ["time", "notes"], "profile": "demo"}
+    assert again.json() == {
+        "added": [],
+        "kept": ["time", "notes"],
+        "this_gateway": [],
+        "profile": "demo",
+    }
     members = either.run("profile", "show", "demo", "--json").json()["servers"]
     assert [member["name"] for member in members] == ["time", "notes"]
 

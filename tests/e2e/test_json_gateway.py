@@ -66,7 +66,7 @@ def test_servers_are_described_as_they_are_stored(shipped: Place, said: Said) ->
     file = shipped.root / "servers.json"
     servers = {"time": {"command": "mcp-server-time"}, "web": {"url": "http://127.0.0.1:7/mcp"}}
     file.write_text(json.dumps({"mcpServers": servers}))
-    imported = {"added": ["time"], "kept": ["web"], "profile": "work"}
+    imported = {"added": ["time"], "kept": ["web"], "this_gateway": [], "profile": "work"}
     assert said(shipped, "server import", file, "--profile", "work") == imported
     assert said(shipped, "server remove", "web", "--yes") == {"removed": "web"}
     assert [server["name"] for server in said(shipped, "server list")] == ["clock", "time"]

@@ -293,6 +293,8 @@ def import_(invocation: Invocation, *, file: Path, profile: str | None, as_json:
         return Exit.OK
     for name in done["added"]:
         click.echo(f"added  {name}")
+    for name in done["this_gateway"]:
+        click.echo(f"left   {name}  (it is this gateway itself)")
     for name in done["kept"]:
         click.echo(f"kept   {name}  (there was one of this name already)")
     return Exit.OK

@@ -16,6 +16,7 @@ from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.gateway.catalog import merge
 from local_mcp_gateway.gateway.catalog.merge import LISTS, body_of, hash_of, items_of
 from local_mcp_gateway.gateway.http.app import Application, GatewayApp
+from local_mcp_gateway.gateway.protocol import hops
 from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, encode
 from local_mcp_gateway.gateway.routing.broker import Broker
 from local_mcp_gateway.gateway.routing.call_log import CallLog
@@ -225,6 +226,8 @@ class Gateway:
     ) -> AbstractAsyncContextManager[Connection]:
         limit = self._options.max_message_bytes
         if definition.kind is ServerKind.STDIO:
+            way = {hops.VARIABLE: events.way()}
+            definition = replace(definition, env={**way, **definition.env})
             return DualVersionStdioServer.open(
                 definition, events, self._warden, max_message_bytes=limit
             )

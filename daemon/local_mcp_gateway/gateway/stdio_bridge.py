@@ -11,12 +11,15 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
+
+from local_mcp_gateway.gateway.protocol import hops
 
 VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
@@ -191,6 +194,8 @@ class Bridge:
             self._open[key] = connection
         sent = {"Content-Type": "application/json", "Accept": ACCEPT, "Connection": "close"}
         sent[BRIDGE] = "1"
+        if via := os.environ.get(hops.VARIABLE):
+            sent[hops.HEADER] = via
         connection.request(method, self._path, body, {**sent, **self._authorization, **headers})
         return connection.getresponse()
 

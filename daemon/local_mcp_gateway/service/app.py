@@ -14,6 +14,7 @@ from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.log import LEVEL, tee
 from local_mcp_gateway.service.admin import control_socket
 from local_mcp_gateway.service.admin import dispatch as admin
+from local_mcp_gateway.service.admin.own_address import OwnAddress
 from local_mcp_gateway.service.admin.rest import read_token, with_rest
 from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
 from local_mcp_gateway.service.history.startup import since_process_start_ms
@@ -66,6 +67,7 @@ class RunningService:
         self._vault = Keyring.of(plan.settings, self.emit)
         self.database: ConnectionPool
         self.gateway: Gateway
+        self._address: OwnAddress
         self._one_reload = anyio.Lock()
         self._hot: HotApply | None = None
         self._serving = False
@@ -74,6 +76,7 @@ class RunningService:
         """Serve until a stop is asked for, then drain; on return everything opened here is closed."""
         settings = self.settings
         path = settings.database_path
+        self._address = OwnAddress(*listener.getsockname()[:2])
         allow_many()
         with LibraryWarnings(self.emit):
             async with (
@@ -153,8 +156,9 @@ class RunningService:
         if verb == "dev.drop" and self._hot:
             return await self._hot.drop(arguments["tag"])
         default = self.settings.gateway.default_profile
+        served = admin.Served(default, self._address)
         result = await admin.perform(
-            self.database, self.gateway, default, self._vault, verb, arguments
+            self.database, self.gateway, served, self._vault, verb, arguments
         )
         if verb in admin.VERBS and verb not in admin.READ_ONLY:
             await self.gateway.reload()

@@ -11,10 +11,13 @@ import pytest
 
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.service.admin.dispatch import perform
+from local_mcp_gateway.service.admin.dispatch import Served, perform
+from local_mcp_gateway.service.admin.own_address import OwnAddress
 from local_mcp_gateway.service.secrets.keyring import Keyring
 from local_mcp_gateway.store import queries
 from tests.store.conftest import create_database
+
+SERVED = Served("default", OwnAddress("127.0.0.1", 3001))
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ async def database(tmp_path: Path) -> AsyncIterator[ConnectionPool]:
 
 async def ask(database: ConnectionPool, verb: str, **arguments: Any) -> Any:
     vault = Keyring(database.path.with_name("secrets.key"))
-    return await perform(database, None, "default", vault, verb, arguments)
+    return await perform(database, None, SERVED, vault, verb, arguments)
 
 
 async def names(database: ConnectionPool, profile: str) -> set[str]:

@@ -26,6 +26,7 @@ from local_mcp_gateway.gateway.http.streams import (
     take,
 )
 from local_mcp_gateway.gateway.protocol import ambiguity, jsonrpc, versions
+from local_mcp_gateway.gateway.protocol.hops import HEADER, REFUSAL
 from local_mcp_gateway.gateway.protocol.jsonrpc import (
     INVALID_REQUEST,
     PARSE_ERROR,
@@ -69,6 +70,23 @@ class GatewayApp:
             return visit.plain(403, failure(INVALID_REQUEST, why))
         if visit.method == "OPTIONS":
             return visit.empty(204)
+        if (via := visit.headers.get(HEADER)) is not None:
+            return self._from_gateway(visit, root, via)
+        return self._routed(visit, root)
+
+    async def _from_gateway(self, visit: HttpRequest, root: str, via: str) -> None:
+        """Serve a request that came through a gateway, unless that was this one."""
+        profile, hops = self._profile(visit.path), self._hub.hops
+        if profile is None:
+            await self._routed(visit, root)
+        elif hops.comes_back(profile, via):
+            self._hub.emit("call.refused", reason=REFUSAL, path=visit.path)
+            await visit.plain(508, failure(INVALID_REQUEST, REFUSAL))
+        else:
+            with hops.guest(profile, via):
+                await self._routed(visit, root)
+
+    def _routed(self, visit: HttpRequest, root: str) -> Awaitable[None]:
         if visit.path.startswith(("/mcp", "/api/mcp")):
             return self._mcp(visit)
         if visit.path.startswith(("/sse", "/messages/")):

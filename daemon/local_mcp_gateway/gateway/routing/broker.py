@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Collection, Container
 from contextlib import suppress
@@ -12,6 +13,7 @@ from local_mcp_gateway.gateway.clients.origin_check import OriginCheck
 from local_mcp_gateway.gateway.clients.sessions import Session, Sessions, severity_of
 from local_mcp_gateway.gateway.clients.subscriptions import Subscribers, addresses_of
 from local_mcp_gateway.gateway.protocol import jsonrpc
+from local_mcp_gateway.gateway.protocol.hops import Hops
 from local_mcp_gateway.gateway.protocol.jsonrpc import (
     Answer,
     Envelope,
@@ -71,6 +73,7 @@ class Broker:
         self.tasks = tasks
         self.doorkeeper = OriginCheck(options.allowed_hosts, options.allowed_origins)
         self.registry = Registry(options.list_timeout_s)
+        self.hops = Hops(secrets.token_hex(8), self.registry.profiles_of)
         self.sessions = Sessions(self._left)
         self.listeners: set[SubscriptionStream] = set()
         self.alarms = TimerWheel(TICK_S)
@@ -153,6 +156,7 @@ class Broker:
             remembered=lambda: upstream.identity,
             tokens=self._tokens,
             learned=upstream.learned,
+            way=lambda: self.hops.onward(upstream.name),
             failed=lambda error: self._failed(upstream, error),
         )
 

@@ -88,6 +88,8 @@ class Events:
     tokens: ProgressTokens
     learned: Callable[[], None]
     """Something is to be remembered that its identity did not say before."""
+    way: Callable[[], str]
+    """Returns what each request says of the gateways that it is for, see `hops`."""
     failed: Callable[[Exception], None]
     """A task of the connection has failed, which is a fault of ours."""
 

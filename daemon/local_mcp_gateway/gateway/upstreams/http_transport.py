@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from yarl import URL
 
-from local_mcp_gateway.gateway.protocol import jsonrpc, versions
+from local_mcp_gateway.gateway.protocol import hops, jsonrpc, versions
 from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope
 from local_mcp_gateway.gateway.protocol.line_framing import printable
 from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
@@ -125,6 +125,7 @@ class HttpTransport:
         max_message_bytes: int,
         unreachable: Callable[[str], None],
         arrived: Callable[[Envelope, Call], None],
+        way: Callable[[], str],
     ) -> None:
         self._url = URL(url)
         self._http = http
@@ -132,9 +133,11 @@ class HttpTransport:
         self._held = min(HELD_BYTES, max_message_bytes)
         self._unreachable = unreachable
         self._arrived = arrived
+        self._way = way
 
     def posting(self, body: bytes, headers: dict[str, str]) -> PostRequest:
         """Post, and have the reply inside the block. Raises SessionLost and UpstreamLost."""
+        headers = {**headers, hops.HEADER: self._way()}
         return PostRequest(self._http, self._url, body, headers, self._unreachable)
 
     async def answer_of(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from local_mcp_gateway.gateway.protocol import hops
 from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 from local_mcp_gateway.gateway.upstreams.http_transport import chunks_of, reason_of, redirection
@@ -69,7 +70,8 @@ class SseConnection(Mux):
         """Post one message to the endpoint that the stream has named."""
         if not self._endpoint.done():
             raise UpstreamDisconnected(self.lost or "it named no endpoint", unsent=True)
-        headers = {"Content-Type": "application/json", **self._headers}
+        way = {hops.HEADER: self._events.way()}
+        headers = {"Content-Type": "application/json", **self._headers, **way}
         try:
             async with (
                 asyncio.timeout(POST_TIMEOUT_S),
@@ -86,7 +88,8 @@ class SseConnection(Mux):
 
     async def _read(self) -> None:
         reason = "it closed its stream"
-        headers = {"Accept": "text/event-stream", **self._headers}
+        way = {hops.HEADER: self._events.way()}
+        headers = {"Accept": "text/event-stream", **self._headers, **way}
         parser, turn = SseParser(self._limit), FairShare()
         try:
             async with self._http.get(self._url, headers=headers, allow_redirects=False) as reply:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from local_mcp_gateway.gateway.protocol import jsonrpc, versions
+from local_mcp_gateway.gateway.protocol import hops, jsonrpc, versions
 from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
 from local_mcp_gateway.gateway.upstreams.backoff import ReconnectBackoff
 from local_mcp_gateway.gateway.upstreams.connection import (
@@ -66,7 +66,9 @@ class HttpConnection(ConnectionBase):
         self._url = definition.url
         self._configured = dict(definition.headers)
         self._http = http
-        self._wire = HttpTransport(self._url, http, max_message_bytes, self.lose, self._arrived)
+        self._wire = HttpTransport(
+            self._url, http, max_message_bytes, self.lose, self._arrived, events.way
+        )
         self._limit = max_message_bytes
         self._session: dict[str, str] | None = None
         self._handshaking = asyncio.Lock()
@@ -231,7 +233,7 @@ class HttpConnection(ConnectionBase):
         last: str | None = None
         pace = ReconnectBackoff()
         while self._session is headers and not self._lost.done():
-            asked = {**headers, "Accept": STREAM}
+            asked = {**headers, "Accept": STREAM, hops.HEADER: self._events.way()}
             if last is not None:
                 asked["Last-Event-ID"] = last
             try:

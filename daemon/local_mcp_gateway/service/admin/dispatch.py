@@ -5,6 +5,7 @@ Arguments and results are JSON values, since a command may ask over the control 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from local_mcp_gateway.database.pool import ConnectionPool, ReadOnlyDatabase
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.guard import guarded
 from local_mcp_gateway.service.admin import profiles, servers
+from local_mcp_gateway.service.admin.own_address import OwnAddress
 from local_mcp_gateway.service.admin.servers import approve_tools
 from local_mcp_gateway.service.exit_status import root_cause
 from local_mcp_gateway.service.options import gateway_options, guard_policy
@@ -28,18 +30,22 @@ if TYPE_CHECKING:
 
     Verb = Callable[[ConnectionPool, dict[str, Any]], Awaitable[object]]
     KeyedVerb = Callable[[ConnectionPool, dict[str, Any], Keyring], Awaitable[object]]
+    AddingVerb = Callable[[ConnectionPool, dict[str, Any], Keyring, OwnAddress], Awaitable[object]]
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.log import Emit
 
 
 _KEYED: dict[str, KeyedVerb] = {
-    "server.add": servers.add_server,
     "server.show": servers.show_server,
-    "server.edit": servers.edit_server,
-    "server.import": servers.import_servers,
     "secrets.seal": seal_all,
 }
 """These seal or open values, so they need the keys."""
+_ADDING: dict[str, AddingVerb] = {
+    "server.add": servers.add_server,
+    "server.edit": servers.edit_server,
+    "server.import": servers.import_servers,
+}
+"""These seal values too, and know where this gateway is, which may not be its own server."""
 _PLAIN: dict[str, Verb] = {
     "server.list": servers.list_servers,
     "server.remove": servers.remove_server,
@@ -51,7 +57,7 @@ _PLAIN: dict[str, Verb] = {
     "profile.remove": profiles.remove_profile,
     "profile.tool": profiles.set_tool,
 }
-VERBS = _KEYED.keys() | _PLAIN.keys()
+VERBS = _KEYED.keys() | _ADDING.keys() | _PLAIN.keys()
 READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
 """Everything else changes what the gateway serves, so a running one reloads its definitions."""
 _LIVE = {"server.list", "server.show"}
@@ -62,10 +68,24 @@ WITH_GATEWAY = {"server.test", "call"}
 """These talk to upstream servers, so they need a gateway."""
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What this gateway serves its clients at `/mcp`, and where."""
+
+    default_profile: str
+    address: OwnAddress
+
+    @classmethod
+    def of(cls, settings: Settings) -> Served:
+        """Return what the settings say."""
+        gateway = settings.gateway
+        return cls(gateway.default_profile, OwnAddress(gateway.host, gateway.port))
+
+
 async def perform(
     database: ConnectionPool,
     gateway: Gateway | None,
-    default_profile: str,
+    served: Served,
     vault: Keyring,
     verb: str,
     arguments: dict[str, Any],
@@ -77,13 +97,13 @@ async def perform(
     if verb in VERBS and verb not in READ_ONLY:
         async with database.held() as held:
             if verb in _JOINING and arguments.get("profile") is None:
-                arguments["profile"] = await _profile_at_mcp(held, default_profile)
-            answer = await _do(held, vault, verb, arguments)
+                arguments["profile"] = await _profile_at_mcp(held, served.default_profile)
+            answer = await _do(held, served, vault, verb, arguments)
         if verb == "secrets.seal" and isinstance(answer, dict):
             answer["overwritten"] = await database.empty_wal()
         return answer
     if verb in VERBS:
-        answer = await _do(database, vault, verb, arguments)
+        answer = await _do(database, served, vault, verb, arguments)
         if verb in _LIVE:
             shown: list[Any] = answer if isinstance(answer, list) else [answer]
             states = gateway.status()["servers"] if gateway else {}
@@ -99,12 +119,14 @@ async def perform(
 
     if verb == "server.test":
         return await check_server(database, gateway, arguments["name"])
-    return await call_tool(database, gateway, default_profile, arguments)
+    return await call_tool(database, gateway, served.default_profile, arguments)
 
 
 async def _do(
-    database: ConnectionPool, vault: Keyring, verb: str, arguments: dict[str, Any]
+    database: ConnectionPool, served: Served, vault: Keyring, verb: str, arguments: dict[str, Any]
 ) -> object:
+    if verb in _ADDING:
+        return await _ADDING[verb](database, arguments, vault, served.address)
     if verb in _KEYED:
         return await _KEYED[verb](database, arguments, vault)
     return await _PLAIN[verb](database, arguments)
@@ -124,8 +146,8 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
     vault = Keyring.of(settings, emit)
     if verb in READ_ONLY:
         with ReadOnlyDatabase.open_at(settings.database_path) as looked_at:
-            default = settings.gateway.default_profile
-            return anyio.run(partial(perform, looked_at, None, default, vault, verb, arguments))
+            served = Served.of(settings)
+            return anyio.run(partial(perform, looked_at, None, served, vault, verb, arguments))
     guard = guarded(
         settings.database_path, settings.migrations_folder, policy=guard_policy(settings), emit=emit
     )
@@ -139,12 +161,12 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
 async def _answer(
     settings: Settings, vault: Keyring, verb: str, arguments: dict[str, Any]
 ) -> object:
-    default = settings.gateway.default_profile
+    served = Served.of(settings)
     async with ConnectionPool.open(settings.database_path) as database:
         if verb not in WITH_GATEWAY:
-            return await perform(database, None, default, vault, verb, arguments)
+            return await perform(database, None, served, vault, verb, arguments)
         from local_mcp_gateway.gateway.gateway import Gateway
 
         options = gateway_options(settings)
         async with Gateway.open(database, options, unseal=vault.open) as gateway:
-            return await perform(database, gateway, default, vault, verb, arguments)
+            return await perform(database, gateway, served, vault, verb, arguments)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from local_mcp_gateway.database.pool import ConnectionPool
+    from local_mcp_gateway.service.admin.own_address import OwnAddress
     from local_mcp_gateway.service.secrets.keyring import Keyring
 
 
@@ -166,10 +167,14 @@ def _texts(name: str, entry: dict[str, Any], key: str) -> dict[str, str]:
     return {str(item): str(text) for item, text in value.items()}
 
 
-async def add_server(database: ConnectionPool, arguments: dict[str, Any], vault: Keyring) -> object:
+async def add_server(
+    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring, own: OwnAddress
+) -> object:
     """Store a server, and put it last into a profile (which is made if it is not there)."""
     profile = arguments.pop("profile", None)
-    (server,) = await seal_new(database, vault, [server_from(arguments)])
+    given = server_from(arguments)
+    own.require_other(given)
+    (server,) = await seal_new(database, vault, [given])
     added = await queries.add_server(database, server)
     if profile:
         await _join(database, profile, (added.name,))
@@ -207,12 +212,14 @@ async def show_server(
 
 
 async def edit_server(
-    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring
+    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring, own: OwnAddress
 ) -> object:
     """Change what is given; `env` and `headers` are merged, a null value takes one out."""
     name = arguments.pop("name")
     old = await queries.get_server(database, name)
     new = _edited(old, await seal_values(database, vault, old, arguments))
+    if (new.url, new.command, new.args) != (old.url, old.command, old.args):
+        own.require_other(new)
     await queries.update_server(database, name, new)
     return server_as_json(await queries.get_server(database, new.name))
 
@@ -224,10 +231,14 @@ async def remove_server(database: ConnectionPool, arguments: dict[str, Any]) -> 
 
 
 async def import_servers(
-    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring
+    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring, own: OwnAddress
 ) -> object:
-    """Store every server of an `mcpServers` document that is not there yet; name what was left out."""
-    found = definitions_in(arguments["document"])
+    """Store every server of an `mcpServers` document that is not there yet; name what was left out.
+
+    A file that leads its client here is usual, so this gateway is left out of it, not refused with it.
+    """
+    listed = definitions_in(arguments["document"])
+    found = [server for server in listed if not own.is_behind(server)]
     present = {server.name for server in await queries.list_servers(database)}
     new = [server for server in found if server.name not in present]
     for server in new:
@@ -239,6 +250,7 @@ async def import_servers(
     return {
         "added": [server.name for server in new],
         "kept": [server.name for server in found if server.name in present],
+        "this_gateway": [server.name for server in listed if own.is_behind(server)],
         "profile": arguments.get("profile"),
     }
 
