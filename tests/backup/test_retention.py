@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.backup import Backup, clean_up, list_backups
 from local_mcp_gateway.backup.manifest import Retention, prune, retained
-from local_mcp_gateway.backup.paths import iso
+from local_mcp_gateway.formats import iso
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

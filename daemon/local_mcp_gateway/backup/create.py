@@ -26,6 +26,7 @@ from local_mcp_gateway.backup.manifest import Backup, publish
 from local_mcp_gateway.backup.verify import checked_hash
 from local_mcp_gateway.database.connections import open_checked, open_reader, uri
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, Interrupted
+from local_mcp_gateway.formats import iso
 
 if TYPE_CHECKING:
     import threading
@@ -75,7 +76,7 @@ def create_backup(
                 name=path.stem,
                 bytes=temporary.stat().st_size,
                 sha256=sha256,
-                created_at=paths.iso(moment),
+                created_at=iso(moment),
                 before=before,
                 fingerprint=fingerprint,
                 applied=tuple(applied),

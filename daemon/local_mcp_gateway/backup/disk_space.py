@@ -8,6 +8,7 @@ from pathlib import Path
 from local_mcp_gateway.backup.atomic_write import named_failures
 from local_mcp_gateway.database.transactions import database_bytes
 from local_mcp_gateway.errors import NoRoom
+from local_mcp_gateway.formats import size
 
 MARGIN_BYTES = 256 << 10
 """For manifests, the ledger, SQLite's own files and the file system's."""
@@ -33,8 +34,8 @@ def require_free(folder: Path, needed: int, *, what: str) -> None:
         free = free_bytes(folder)
     if free < needed:
         raise NoRoom(
-            f"Not enough room in {folder} for {what}: {_mib(needed)} are needed, {_mib(free)} are "
-            f"free, {_mib(needed - free)} are missing.",
+            f"Not enough room in {folder} for {what}: {size(needed)} are needed, {size(free)} are "
+            f"free, {size(needed - free)} are missing.",
             needed_bytes=needed,
             free_bytes=free,
             missing_bytes=needed - free,
@@ -49,7 +50,3 @@ def free_bytes(folder: Path) -> int:
         existing = existing.parent
     found = os.statvfs(existing)
     return found.f_bavail * found.f_frsize
-
-
-def _mib(count: int) -> str:
-    return f"{count / (1 << 20):.1f} MiB"

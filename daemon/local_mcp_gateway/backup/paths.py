@@ -33,11 +33,6 @@ def stamp(moment: datetime) -> str:
     return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
 
 
-def iso(moment: datetime) -> str:
-    """Return the moment as ISO 8601 UTC with milliseconds, as every `--json` shows times."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def backup_name(database: Path, moment: datetime, before: str | None) -> str:
     """Return the name (no suffix) of a backup: `<database>-<stamp>[-before-<tag>]`.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.backup.atomic_write import named_failures
 from local_mcp_gateway.database.connections import open_scratch, reading, set_foreign_keys, uri
+from local_mcp_gateway.formats import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -256,10 +257,10 @@ class DataLoss:
 
     def __str__(self) -> str:
         """Say it in words: `notes: 2 rows gone, 1 change of rows undone`."""
-        said = [f"{_number(self.gone, 'row')} gone"] if self.gone else []
-        said += [f"{_number(self.changed, 'change')} of rows undone"] if self.changed else []
-        said += [f"{_number(self.back, 'deleted row')} back"] if self.back else []
-        said += [f"{_number(count, 'value')} of {column} gone" for column, count in self.columns]
+        said = [f"{counted(self.gone, 'row')} gone"] if self.gone else []
+        said += [f"{counted(self.changed, 'change')} of rows undone"] if self.changed else []
+        said += [f"{counted(self.back, 'deleted row')} back"] if self.back else []
+        said += [f"{counted(count, 'value')} of {column} gone" for column, count in self.columns]
         return f"{self.table}: {', '.join(said)}"
 
 
@@ -342,7 +343,3 @@ def _differs(column: str) -> str:
 
 def _count(connection: sqlite3.Connection, sql: str) -> int:
     return int(connection.execute(sql).fetchone()[0])
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +16,7 @@ from local_mcp_gateway.cli.restore import (
 )
 from local_mcp_gateway.cli.ui import confirm_by_name
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, GatewayError
+from local_mcp_gateway.formats import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,13 +162,12 @@ def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> i
     from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
     from local_mcp_gateway.migrate.resolve import resolve
 
-    now_ms = int(time.time() * 1000)
     if _has_content(invocation):
         with guard_context(invocation) as context:
-            moves = repair.renumber_pending(context, now_ms=now_ms, lock_timeout_s=lock_timeout)
+            moves = repair.renumber_pending(context, now_ms=now_ms(), lock_timeout_s=lock_timeout)
     else:
         folder = read_folder(invocation.migrations)
-        moves = plan_renumber(folder, resolve(folder, ()), now_ms=now_ms)
+        moves = plan_renumber(folder, resolve(folder, ()), now_ms=now_ms())
         renumber(folder.path, moves)
     if as_json:
         ui.print_json({"moved": [{"from": m.migration.tag, "to": m.tag} for m in moves]})
@@ -184,7 +183,7 @@ def _convert(invocation: Invocation, form: str) -> Converted:
     from local_mcp_gateway.migrate.importers import FolderFormat, convert, detect
 
     chosen = detect(invocation.migrations) if form == "auto" else FolderFormat(form)
-    return convert(invocation.migrations, chosen, now_ms=int(time.time() * 1000))
+    return convert(invocation.migrations, chosen, now_ms=now_ms())
 
 
 def _has_content(invocation: Invocation) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.context import Invocation, guard_context, stop_on_signals
 from local_mcp_gateway.errors import Exit, GatewayError, Interrupted, NotConfirmed
@@ -40,7 +41,7 @@ def create(invocation: Invocation, *, as_json: bool) -> int:
     if as_json:
         ui.print_json(made.as_json())
     else:
-        click.echo(f"{made.path}  {ui.size(made.bytes)}")
+        click.echo(f"{made.path}  {formats.size(made.bytes)}")
     return Exit.OK
 
 
@@ -64,7 +65,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
         ui.print_table(
             ("NAME", "SIZE", "MADE", "BEFORE", "VERSION"),
             [
-                (b.name, ui.size(b.bytes), b.created_at, b.before, b.program_version)
+                (b.name, formats.size(b.bytes), b.created_at, b.before, b.program_version)
                 for b in listing.backups
             ],
         )
@@ -164,7 +165,7 @@ def prune(
         return Exit.OK
     for item in doomed:
         click.echo(f"{'would remove' if dry_run else 'removed'}  {item.name}")
-    size = ui.size(sum(item.bytes for item in doomed))
+    size = formats.size(sum(item.bytes for item in doomed))
     click.echo(f"{len(kept)} kept, {size} {'would be freed' if dry_run else 'freed'}.")
     return Exit.OK
 
@@ -176,7 +177,7 @@ def _ask(doomed: Sequence[Backup], *, yes: bool) -> None:
         return
     if sys.stdin.isatty():
         for item in doomed:
-            click.echo(f"{item.name}  {ui.size(item.bytes)}", err=True)
+            click.echo(f"{item.name}  {formats.size(item.bytes)}", err=True)
         if click.confirm(f"Remove these {len(doomed)} backups?", err=True):
             return
     raise NotConfirmed("Nothing was removed: it was not confirmed.", hint="Give --yes.")

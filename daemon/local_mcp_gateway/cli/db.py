@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.context import Invocation, stop_on_signals
 from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
@@ -106,14 +107,14 @@ def _show_migrated(report: GuardReport, *, as_json: bool) -> None:
         ui.print_json(report.as_json())
         return
     lines = [
-        f"applied  {step.tag}  {ui.count(step.statements, 'statement')}  {ui.duration(step.duration_ms)}"
+        f"applied  {step.tag}  {formats.counted(step.statements, 'statement')}  {formats.duration(step.duration_ms)}"
         for step in report.applied
     ]
     if report.backup:
-        lines.append(f"backup   {report.backup.path}  {ui.size(report.backup.bytes)}")
+        lines.append(f"backup   {report.backup.path}  {formats.size(report.backup.bytes)}")
     for difference in report.drift:
         click.secho(f"drift    {difference.kind}: {difference.object}", fg="yellow", err=True)
-    total = ui.duration(sum(report.durations_ms.values()))
+    total = formats.duration(sum(report.durations_ms.values()))
     what = {"current": "Nothing to do", "created": "Created", "migrated": "Migrated"}[report.state]
     click.echo("\n".join([*lines, f"{what}: {report.database} ({total})"]))
 
@@ -133,7 +134,9 @@ def _dry_run(
     if as_json:
         ui.print_json({"pending": [pending.as_json() for pending in seen.pending]})
     for pending in seen.pending if not as_json else ():
-        click.echo(f"pending  {pending.migration.tag}  {ui.count(pending.statements, 'statement')}")
+        click.echo(
+            f"pending  {pending.migration.tag}  {formats.counted(pending.statements, 'statement')}"
+        )
         for hazard in pending.hazards:
             click.secho(f"         {hazard.kind}: {hazard.message}", fg="yellow")
     if not seen.pending and not as_json:
@@ -193,12 +196,12 @@ def _show_status(seen: Status, backups: tuple[Backup, ...], holder: Holder | Non
             "applied",
             entry.tag,
             entry.applied_at,
-            None if entry.duration_ms is None else ui.duration(entry.duration_ms),
+            None if entry.duration_ms is None else formats.duration(entry.duration_ms),
         )
         for entry in seen.applied
     ]
     rows += [
-        ("pending", entry.migration.tag, None, ui.count(entry.statements, "statement"))
+        ("pending", entry.migration.tag, None, formats.counted(entry.statements, "statement"))
         for entry in seen.pending
     ]
     if rows:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.context import Invocation, guard_context
 from local_mcp_gateway.cli.restore import (
@@ -73,10 +74,10 @@ def down(
         return Exit.OK
     for step in done.steps:
         click.echo(
-            f"reverted  {step.tag}  {ui.count(step.statements, 'statement')}  {ui.duration(step.duration_ms)}"
+            f"reverted  {step.tag}  {formats.counted(step.statements, 'statement')}  {formats.duration(step.duration_ms)}"
         )
     if backup is not None:
-        click.echo(f"backup    {backup.path}  {ui.size(backup.bytes)}")
+        click.echo(f"backup    {backup.path}  {formats.size(backup.bytes)}")
     if not done.steps:
         click.echo("Nothing to take back.")
     return Exit.OK
@@ -219,10 +220,10 @@ def _rows(tables: Sequence[TableRows]) -> list[dict[str, object]]:
 
 def _in_words(rows: TableRows) -> str:
     if rows.before is None:
-        return f"{rows.table}: new, {ui.count(rows.after or 0, 'row')}"
+        return f"{rows.table}: new, {formats.counted(rows.after or 0, 'row')}"
     if rows.after is None:
-        return f"{rows.table}: gone, with {ui.count(rows.before, 'row')}"
-    return f"{rows.table}: {rows.before} → {ui.count(rows.after, 'row')}"
+        return f"{rows.table}: gone, with {formats.counted(rows.before, 'row')}"
+    return f"{rows.table}: {rows.before} → {formats.counted(rows.after, 'row')}"
 
 
 def _show_rehearsal(dry_run: DryRun) -> None:
@@ -231,7 +232,7 @@ def _show_rehearsal(dry_run: DryRun) -> None:
         return
     for step in dry_run.rehearsal.steps:
         rows = "".join(f"  {_in_words(t)}" for t in dry_run.changed.get(step.tag, ()))
-        click.echo(f"fine     {step.tag}  {ui.duration(step.duration_ms)}{rows}")
+        click.echo(f"fine     {step.tag}  {formats.duration(step.duration_ms)}{rows}")
     for found in dry_run.rehearsal.hazards:
         click.secho(f"hazard   {found.tag}: {found.hazard.message}", fg="yellow")
     ui.print_table(
@@ -239,6 +240,6 @@ def _show_rehearsal(dry_run: DryRun) -> None:
         [(t.table, t.before, t.after) for t in dry_run.tables],
     )
     click.echo(
-        f"{ui.size(dry_run.bytes_before)} before, {ui.size(dry_run.bytes_after)} after; the real "
-        f"run needs {ui.size(dry_run.bytes_needed)} free. {dry_run.source} was only read."
+        f"{formats.size(dry_run.bytes_before)} before, {formats.size(dry_run.bytes_after)} after; the real "
+        f"run needs {formats.size(dry_run.bytes_needed)} free. {dry_run.source} was only read."
     )

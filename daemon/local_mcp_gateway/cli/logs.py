@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.main import lost
 from local_mcp_gateway.errors import Exit, UsageProblem
@@ -138,7 +139,7 @@ def show_start(start: Start) -> None:
     total = float(str(facts["duration_ms"]))
     outcome = click.style(start.outcome, fg=_COLOURS.get(start.outcome, "yellow"), bold=True)
     when = start.started_at[:19].replace("T", " ")
-    click.echo(f"{when} UTC  {outcome} after {ui.duration(total)}  (pid {start.pid})")
+    click.echo(f"{when} UTC  {outcome} after {formats.duration(total)}  (pid {start.pid})")
     for phase in phases_of(start):
         bar = click.style(phase.bar(total), fg="cyan")
         click.echo(f"  {phase.name:<18} {bar} {phase.duration_ms:>9.1f} ms")
@@ -158,7 +159,9 @@ def show_start(start: Start) -> None:
                 click.echo(f"  backup    {backup.name}")
                 click.echo(f"            in {backup.parent}")
             case "upstream.connected":
-                click.echo(f"  upstream  {event.get('server')} after {ui.duration(event['ms'])}")
+                click.echo(
+                    f"  upstream  {event.get('server')} after {formats.duration(event['ms'])}"
+                )
             case "guard.refused" | "service.refused":
                 click.secho(ui.sentence(event["message"], indent="  "), fg="red")
                 click.echo(ui.sentence(event["hint"], mark="→ ", indent="  "))

@@ -9,6 +9,7 @@ import click
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option
 from local_mcp_gateway.errors import Exit, SealedValueProblem
+from local_mcp_gateway.formats import counted
 from local_mcp_gateway.service.secrets.keyring import Keyring
 
 if TYPE_CHECKING:
@@ -56,12 +57,12 @@ def _told(done: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         ui.print_json(done)
     else:
-        counted = [
-            f"{done[what]} {'value' if done[what] == 1 else 'values'} {said}"
+        changed = [
+            f"{counted(done[what], 'value')} {said}"
             for what, said in (("sealed", "sealed"), ("resealed", "sealed anew"))
             if done[what]
         ]
-        what = ", ".join(counted) or "every value was sealed already"
+        what = ", ".join(changed) or "every value was sealed already"
         click.echo(f"Key {done['key']}: {what}. Keep a copy of {done['file']}.")
         if done["sealed"]:
             click.echo("Backups made before still hold the plain values: see `db backup list`.")

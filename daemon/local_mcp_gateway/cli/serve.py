@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs
 from local_mcp_gateway.cli.main import end_when_unread
@@ -127,7 +128,7 @@ def reload(invocation: Invocation, *, as_json: bool) -> int:
     for key in done["changed"]:
         later = "  (takes effect at the next start)" if key in done["needs_restart"] else ""
         click.echo(f"changed  {key}{later}")
-    click.echo(f"Reloaded; writers waited {ui.duration(done['paused_ms'])}.")
+    click.echo(f"Reloaded; writers waited {formats.duration(done['paused_ms'])}.")
     return Exit.OK
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs, confirm, pairs
 from local_mcp_gateway.errors import Exit, UsageProblem
@@ -308,7 +309,7 @@ def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
     """Connect to a server, shake hands and leave it again; exit 1 when it does not work."""
     found = answer_to(invocation, "server.test", timeout_s=120, name=name)
     who = found["answered_as"] or name
-    took = ui.duration(found["duration_ms"])
+    took = formats.duration(found["duration_ms"])
     can = ", ".join(found["capabilities"]) or "nothing"
     sentence = f"{name} works: {who}, MCP {found['protocol']}, offers {can} ({took})."
     return _say(found, sentence, as_json=as_json)

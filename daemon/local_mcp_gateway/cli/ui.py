@@ -47,27 +47,6 @@ def sentence(text: str, *, mark: str = "", indent: str = "", err: bool = False) 
     return textwrap.indent(folded(mark + text, width, later=" " * len(mark)), indent)
 
 
-def size(count: float) -> str:
-    """Return a number of bytes in the unit that a person would use."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
-
-
-def duration(milliseconds: float) -> str:
-    """Return a duration in ms below a second, in seconds above."""
-    if milliseconds < 1:
-        return "<1 ms"
-    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
-
-
-def count(number: int, thing: str) -> str:
-    """Return "1 statement", "2 statements"."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
 def confirm_by_name(name: str, hazards: Sequence[str], *, yes: bool) -> None:
     """Show what will be lost and insist on the typed name; raises NotConfirmed otherwise.
 

@@ -43,6 +43,7 @@ from local_mcp_gateway.errors import (
     LockHeld,
     NotADatabase,
 )
+from local_mcp_gateway.formats import iso
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.regular_file import open_file, read_bytes
 
@@ -309,8 +310,12 @@ def _held_by(database: Path, holder: Holder | None, *, locked: bool) -> str:
 def _myself() -> Holder:
     pid = os.getpid()
     words = [Path(sys.argv[0] or "python").name, *sys.argv[1:]]
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Holder(pid=pid, since=since, command=" ".join(words)[:200], started=_started(pid) or 0)
+    return Holder(
+        pid=pid,
+        since=iso(timespec="seconds"),
+        command=" ".join(words)[:200],
+        started=_started(pid) or 0,
+    )
 
 
 def _is_alive(holder: Holder) -> bool:

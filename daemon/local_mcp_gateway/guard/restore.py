@@ -17,6 +17,7 @@ from local_mcp_gateway.backup.restore import Restored, require_known, restore
 from local_mcp_gateway.backup.verify import file_hash
 from local_mcp_gateway.database.connections import open_immutable, reading
 from local_mcp_gateway.errors import BackupForeign
+from local_mcp_gateway.formats import iso
 from local_mcp_gateway.guard.exclusive import exclusive
 from local_mcp_gateway.guard.transaction import applied_names, back_up
 from local_mcp_gateway.migrate.folder import read_folder
@@ -98,7 +99,7 @@ def _as_backup(database: Path, aside: Path, stop: threading.Event | None) -> Bac
             name=aside.stem,
             bytes=aside.stat().st_size,
             sha256=file_hash(aside, stop=stop),
-            created_at=paths.iso(datetime.fromisoformat(aside.stem.rpartition("replaced-")[2])),
+            created_at=iso(datetime.fromisoformat(aside.stem.rpartition("replaced-")[2])),
             before=None,
             fingerprint=fingerprint,
             applied=applied,

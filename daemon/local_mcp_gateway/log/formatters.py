@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from local_mcp_gateway.formats import iso
 from local_mcp_gateway.log import AT, LEVEL
 from local_mcp_gateway.log.events import level_of
 from local_mcp_gateway.log.journal import JournalEntry, as_entry, is_journal
@@ -88,8 +89,7 @@ def _prepare(as_text: Callable[[float], str]) -> Processor:
 
 
 def _utc(happened: float) -> str:
-    at = datetime.fromtimestamp(happened, UTC)
-    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return iso(datetime.fromtimestamp(happened, UTC), "microseconds")
 
 
 def _time_of_day(happened: float) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Problem, ProblemCode
+from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.journal import Entry, Journal, read_journal
 from local_mcp_gateway.migrate.other_files import (
@@ -360,7 +361,7 @@ def _stamp_ms(tag: str) -> int | None:
 
 def _new_entries(names: list[str], migrations: tuple[Migration, ...]) -> list[Entry]:
     """Give files that no journal lists a place at the end, each later than all before it."""
-    when = max([int(time.time() * 1000), *(migration.when + 1 for migration in migrations)])
+    when = max([now_ms(), *(migration.when + 1 for migration in migrations)])
     return [
         Entry(NEW, name.removesuffix(".sql"), when + offset) for offset, name in enumerate(names)
     ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.database.connections import has_content, reading
 from local_mcp_gateway.errors import MigrationApplied, UsageProblem
+from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
 from local_mcp_gateway.migrate.ledger import read_ledger
 from local_mcp_gateway.regular_file import read_bytes
@@ -69,7 +69,7 @@ def write_migration(
         replace_durably(files[0], down.encode())
     replace_durably(folder.path / f"{tag}.sql", sql.encode())
     latest = max((migration.when for migration in folder.migrations), default=0)
-    stamp = max(int(time.time() * 1000) if when is None else when, latest + 1)
+    stamp = max(now_ms() if when is None else when, latest + 1)
     idx = max((migration.idx for migration in folder.migrations), default=-1) + 1
     write_journal(folder.path, [Entry(idx, tag, stamp)])
     return WrittenMigration(tag, (*reversed(files), meta / "_journal.json"))

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
+from local_mcp_gateway.formats import iso
 from local_mcp_gateway.migrate.ledger import (
     CREATED_AT,
     HISTORY,
     INSERT_HISTORY,
     guard_tables,
     history_row,
-    now_iso,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def note(
     row = history_row(
         event,
         migration,
-        now=now_iso(),
+        now=iso(),
         duration_ms=duration_ms,
         backup=backup,
         program_version=program_version,
@@ -139,9 +139,7 @@ def continue_history(
         rows = old.execute(f"SELECT {names} FROM __guard_history")
         connection.executemany(f"INSERT INTO __guard_history ({names}) VALUES ({marks})", rows)
         last = last_row(old)
-    row = history_row(
-        "rewound", None, now=now_iso(), backup=backup, program_version=program_version
-    )
+    row = history_row("rewound", None, now=iso(), backup=backup, program_version=program_version)
     said = connection.execute(INSERT_HISTORY, row)
     connection.execute("UPDATE __guard_history SET id = ? WHERE id = ?", (last + 1, said.lastrowid))
     connection.execute("UPDATE __guard_history SET id = ? - id WHERE id < 0", (last + 1 - since,))

@@ -9,11 +9,12 @@ is ever changed or removed, a mistake is mended by a further row.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from local_mcp_gateway.formats import iso
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
@@ -212,7 +213,7 @@ def record_all(
     event: str = "applied",
 ) -> None:
     """Record migrations as applied, in order; the fingerprint is the schema's after the last one."""
-    now = now_iso()
+    now = iso()
     if _is_v1(connection):
         connection.executemany(
             "INSERT INTO __drizzle_migrations (hash, created_at, name, applied_at) VALUES (?,?,?,?)",
@@ -258,7 +259,7 @@ def note_event(
     row = history_row(
         event,
         None,
-        now=now_iso(),
+        now=iso(),
         backup=backup,
         program_version=program_version,
         fingerprint=fingerprint,
@@ -299,15 +300,6 @@ def _read_brief(connection: sqlite3.Connection) -> tuple[Applied, ...]:
             raise
         return ()
     return tuple(map(Applied._make, rows))
-
-
-def now_iso() -> str:
-    """Return the present time, ISO 8601 UTC with milliseconds."""
-    seconds = time.time()
-    return (
-        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        + f".{int(seconds * 1000) % 1000:03d}Z"
-    )
 
 
 def guard_tables(connection: sqlite3.Connection) -> frozenset[str]:

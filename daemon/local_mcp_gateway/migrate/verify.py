@@ -17,6 +17,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
+from local_mcp_gateway.formats import counted
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
 from local_mcp_gateway.migrate.referential_actions import Reference, read_references
@@ -279,7 +280,7 @@ def _refuse_new_orphans(
         named = ", ".join(map(str, sorted(rows)[:_NAMED_ROWS]))
         which = f" (rowid {named}{'…' if count > _NAMED_ROWS else ''})" if rows else ""
         raise VerificationFailed(
-            f"{count} row{'s' if count > 1 else ''} of {link.child}{which} would point to rows of"
+            f"{counted(count, 'row')} of {link.child}{which} would point to rows of"
             f" {link.parent} that are no longer there.",
             hint=f"Delete or mend those rows of {link.child} in the same migration; if it relies on ON DELETE"
             " or ON UPDATE actions, give it the first line `-- guard: foreign-keys=on`.",

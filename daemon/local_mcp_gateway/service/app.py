@@ -10,6 +10,7 @@ import anyio.to_thread
 
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import GatewayError, Interrupted, LockHeld
+from local_mcp_gateway.formats import counted
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.log import LEVEL, tee
 from local_mcp_gateway.service.admin import control_socket
@@ -136,8 +137,8 @@ class RunningService:
         status = self.gateway.status()
         states = [server["state"] for server in status["servers"].values()]
         down = states.count("failed")
-        counted = [_count(len(status["profiles"]), "profile"), _count(len(states), "server")]
-        return f"serving {', '.join(counted)}" + (f", {down} down" if down else "")
+        served = [counted(len(status["profiles"]), "profile"), counted(len(states), "server")]
+        return f"serving {', '.join(served)}" + (f", {down} down" if down else "")
 
     def _follow(self, event: str, /, **fields: object) -> None:
         """Keep the status line true when upstreams come and go."""
@@ -245,7 +246,3 @@ def _given_up() -> GatewayError:
         "The gateway was asked to stop, and has given the reload up; the database is as it was.",
         hint="Start it again: that applies what is pending.",
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

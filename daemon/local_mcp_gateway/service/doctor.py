@@ -24,6 +24,7 @@ from local_mcp_gateway.backup import list_backups, room_needed
 from local_mcp_gateway.database.connections import open_scratch, reading
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.formats import size
 from local_mcp_gateway.guard.status import get_status
 from local_mcp_gateway.service.http.listening_socket import listeners
 from local_mcp_gateway.service.secrets.keyring import check_secrets
@@ -141,7 +142,7 @@ def _filesystem(settings: Settings) -> Iterator[Finding]:
 def _room(settings: Settings) -> Iterator[Finding]:
     folder = _existing(settings.backup_folder)
     free, needed = shutil.disk_usage(folder).free, room_needed(settings.database_path)
-    sizes = f"{free >> 20} MiB free, a guarded migration needs {max(1, needed >> 20)} MiB."
+    sizes = f"{size(free)} free, a guarded migration needs {size(needed)}."
     if free < needed:
         yield Finding("room", "problem", sizes, "Free room, or prune with `db backup prune`.")
     else:

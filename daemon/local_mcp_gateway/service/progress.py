@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from local_mcp_gateway.formats import size
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -87,7 +89,7 @@ class StatusLine:
         words = _WORDS.get(self.phase, self.phase)
         if self.percent is None:
             return words
-        return f"{words} {max(total >> 20, 1)} MiB, {self.percent} %"
+        return f"{words} {size(total)}, {self.percent} %"
 
 
 async def keep_telling(status: StatusLine, notifier: Notifier, emit: Emit) -> None:

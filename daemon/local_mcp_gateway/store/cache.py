@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.store.model import KEPT_NAMES, CallRecord, CatalogEntry, CatalogKind
-from local_mcp_gateway.store.queries import now_ms
 
 if TYPE_CHECKING:
     from local_mcp_gateway.database.pool import ConnectionPool, Row

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.store.model import (
     KEPT_NAMES,
     Definitions,
@@ -104,11 +104,6 @@ def profile_in(row: Row, members: list[Row], tools: list[Row]) -> ProfileDefinit
 def new_id() -> str:
     """Return an id that no server or profile has."""
     return secrets.token_hex(8)
-
-
-def now_ms() -> int:
-    """Return the time in integer milliseconds since 1970 (UTC)."""
-    return time.time_ns() // 1_000_000
 
 
 async def load_definitions(database: ConnectionPool) -> Definitions:

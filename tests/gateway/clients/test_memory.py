@@ -132,7 +132,9 @@ async def test_clients_that_do_not_read_do_not_make_the_gateway_grow(shipped: Pl
                     told.append(json.loads(event.data))
                     if told[-1]["method"].endswith("resources/list_changed"):
                         break
-            assert any("not kept for you" in str(message.get("params")) for message in told)
+            assert any(
+                "could not be kept for you" in str(message.get("params")) for message in told
+            )
             for session in sessions:
                 async with client.http.delete(f"{client.url}/mcp", headers=session):
                     pass
@@ -196,7 +198,7 @@ async def test_a_client_is_told_how_much_of_the_news_of_its_call_it_has_missed(
         assert answer["result"] == {"content": []}
         assert 0 < len(news) < 100
         lost = 100 - len(news)
-        assert warning["params"]["data"].startswith(f"{lost} messages were not kept for you")
+        assert warning["params"]["data"].startswith(f"{lost} messages could not be kept for you")
 
 
 async def test_a_client_is_told_when_its_answer_is_not_kept_any_more(

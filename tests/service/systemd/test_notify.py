@@ -84,7 +84,7 @@ def test_a_backup_is_told_with_its_size_and_share_but_not_for_every_step(
         for done in range(1000):
             status.progress("backup", done << 20, 1000 << 20)
     messages = received(manager)
-    assert messages[0] == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=backing up 1000 MiB, 0 %"
+    assert messages[0] == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=backing up 1000.0 MiB, 0 %"
     assert len(messages) < 20
 
 

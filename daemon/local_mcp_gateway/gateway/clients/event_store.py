@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final
 
+from local_mcp_gateway.formats import counted
 from local_mcp_gateway.gateway.protocol import jsonrpc, sse
 from local_mcp_gateway.gateway.protocol.jsonrpc import encode, notification
 
@@ -113,8 +114,8 @@ LIST_CHANGES: Final = (
 
 def warning(lost: int) -> bytes:
     """Return the log message that says so."""
-    were = "1 message was" if lost == 1 else f"{lost} messages were"
-    data = f"{were} not kept for you: you read too slowly, or came back too late"
+    missed = counted(lost, "message")
+    data = f"{missed} could not be kept for you: you read too slowly, or came back too late"
     told = {"level": "warning", "logger": "local-mcp-gateway", "data": data}
     return notification("notifications/message", encode(told))
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Container
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.gateway.clients.origin_check import OriginCheck
 from local_mcp_gateway.gateway.clients.sessions import Session, Sessions, severity_of
 from local_mcp_gateway.gateway.clients.subscriptions import Subscribers, addresses_of
@@ -33,7 +34,6 @@ from local_mcp_gateway.gateway.timers import TimerWheel
 from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call, Events
 from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
 from local_mcp_gateway.store.model import CallRecord, CatalogKind
-from local_mcp_gateway.store.queries import now_ms
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from local_mcp_gateway.formats import iso
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 
 if TYPE_CHECKING:
@@ -107,8 +108,7 @@ class ConnectionWaiters:
 
 def moment_in(seconds: float) -> str:
     """Return the time so many seconds from now, ISO 8601 in UTC."""
-    moment = datetime.now(UTC) + timedelta(seconds=seconds)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso(datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 def backoff_s(failures: int, most_s: float) -> float:
