@@ -52,7 +52,7 @@ class Invocation:
 
     def emitter(self, *, default_level: str = "warning") -> Log:
         """Return the log of this command: warnings only unless asked, since results are on stdout."""
-        from local_mcp_gateway import log  # noqa: PLC0415  commands without a log do not pay for it
+        from local_mcp_gateway import log  # commands without a log do not pay for it
 
         return log.configure(self.settings.log.format, self.settings.log.level or default_level)
 
@@ -63,9 +63,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
     Runs in the main thread; the previous handlers are put back.
     """
-    import signal  # noqa: PLC0415  only for commands that do long work
+    import signal  # only for commands that do long work
 
-    from local_mcp_gateway.service.signals import StopEvent  # noqa: PLC0415
+    from local_mcp_gateway.service.signals import StopEvent
 
     stop = StopEvent()
     previous = {
@@ -85,10 +85,10 @@ def guard_context(invocation: Invocation, *, quiet: bool = False) -> Iterator[Gu
 
     `quiet`: nothing is logged, since the command itself prints what was found.
     """
-    from local_mcp_gateway.cli.ui import progress_bar  # noqa: PLC0415
-    from local_mcp_gateway.guard.context import GuardContext  # noqa: PLC0415
-    from local_mcp_gateway.log import ignore  # noqa: PLC0415
-    from local_mcp_gateway.service.options import guard_policy  # noqa: PLC0415
+    from local_mcp_gateway.cli.ui import progress_bar
+    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.log import ignore
+    from local_mcp_gateway.service.options import guard_policy
 
     with stop_on_signals() as stop, progress_bar() as progress:
         yield GuardContext(

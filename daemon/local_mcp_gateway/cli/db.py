@@ -79,8 +79,8 @@ def migrate(
     """
     if dry_run:
         return _dry_run(invocation, to=to, allow_out_of_order=allow_out_of_order, as_json=as_json)
-    from local_mcp_gateway.guard import guarded  # noqa: PLC0415  --help does not pay for the guard
-    from local_mcp_gateway.service.options import guard_policy  # noqa: PLC0415
+    from local_mcp_gateway.guard import guarded  # --help does not pay for the guard
+    from local_mcp_gateway.service.options import guard_policy
 
     invocation.prepare_folder()
     policy = guard_policy(invocation.settings, to=to, allow_out_of_order=allow_out_of_order)
@@ -122,7 +122,7 @@ def _show_migrated(report: GuardReport, *, as_json: bool) -> None:
 def _dry_run(
     invocation: Invocation, *, to: str | None, allow_out_of_order: bool, as_json: bool
 ) -> int:
-    from local_mcp_gateway.guard.status import get_status  # noqa: PLC0415
+    from local_mcp_gateway.guard.status import get_status
 
     seen = get_status(
         invocation.database, invocation.migrations, allow_out_of_order=allow_out_of_order, to=to
@@ -152,9 +152,9 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
 
     Exit 0 current, 3 pending or drift, 6 damaged, 8 refused. Takes no lock and writes nothing.
     """
-    from local_mcp_gateway.backup import list_backups  # noqa: PLC0415  --help does not pay for it
-    from local_mcp_gateway.database.lock import read_holder  # noqa: PLC0415
-    from local_mcp_gateway.guard.status import get_status  # noqa: PLC0415
+    from local_mcp_gateway.backup import list_backups  # --help does not pay for it
+    from local_mcp_gateway.database.lock import read_holder
+    from local_mcp_gateway.guard.status import get_status
 
     functions = invocation.settings.migrations.functions
     seen = get_status(invocation.database, invocation.migrations, functions=functions)
@@ -227,7 +227,7 @@ def _show_status(seen: Status, backups: tuple[Backup, ...], holder: Holder | Non
 @click.pass_obj
 def history(invocation: Invocation, *, as_json: bool) -> int:
     """Show what happened to this database, when, and by which version of the program."""
-    from local_mcp_gateway.guard.status import read_events  # noqa: PLC0415  --help does not pay for it
+    from local_mcp_gateway.guard.status import read_events  # --help does not pay for it
 
     events = read_events(invocation.database)
     if as_json:

@@ -98,9 +98,9 @@ def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -
     Refused when the database at hand has applied it (exit 8); where `serve --dev` runs on it, the
     gateway takes it back in the database first.
     """
-    from local_mcp_gateway.cli.ui import confirm_by_name  # noqa: PLC0415  --help does not pay
-    from local_mcp_gateway.migrate import folder_edits as dropping  # noqa: PLC0415
-    from local_mcp_gateway.migrate.folder import read_folder  # noqa: PLC0415
+    from local_mcp_gateway.cli.ui import confirm_by_name  # --help does not pay
+    from local_mcp_gateway.migrate import folder_edits as dropping
+    from local_mcp_gateway.migrate.folder import read_folder
 
     folder = read_folder(invocation.migrations)
     newest = dropping.newest(folder, tag)
@@ -128,7 +128,7 @@ def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -
 
 def _watched_by_dev(invocation: Invocation) -> bool:
     """Tell whether a gateway in dev mode serves this database from this folder."""
-    from local_mcp_gateway.service.admin.control_socket import NoDaemon  # noqa: PLC0415
+    from local_mcp_gateway.service.admin.control_socket import NoDaemon
 
     try:
         watched = _ask(invocation, "dev.watched")
@@ -138,7 +138,7 @@ def _watched_by_dev(invocation: Invocation) -> bool:
 
 
 def _ask(invocation: Invocation, verb: str, **arguments: str) -> Any:
-    from local_mcp_gateway.service.admin.control_socket import ask  # noqa: PLC0415  --help does not pay for it
+    from local_mcp_gateway.service.admin.control_socket import ask  # --help does not pay for it
 
     return ask(invocation.database, verb, arguments, timeout_s=REWIND_S)
 

@@ -67,10 +67,10 @@ def generate(
     database. Nothing changed: exit 0, nothing written. Renames are never guessed: on a terminal they
     are asked for, elsewhere they have to be given (exit 2).
     """
-    from local_mcp_gateway.migrate import generate as flow  # noqa: PLC0415  --help does not pay for it
-    from local_mcp_gateway.schema import compare  # noqa: PLC0415
-    from local_mcp_gateway.schema.naming import slug  # noqa: PLC0415
-    from local_mcp_gateway.schema.renames import parse_renames  # noqa: PLC0415
+    from local_mcp_gateway.migrate import generate as flow  # --help does not pay for it
+    from local_mcp_gateway.schema import compare
+    from local_mcp_gateway.schema.naming import slug
+    from local_mcp_gateway.schema.renames import parse_renames
 
     folder = flow.open_folder(invocation.migrations)
     ready = prepare(invocation)
@@ -103,9 +103,9 @@ def generate(
 
 
 def _write_empty(folder: Folder, base: Schema, name: str) -> WrittenMigration:
-    from local_mcp_gateway.migrate.folder_edits import write_migration  # noqa: PLC0415
-    from local_mcp_gateway.migrate.generate import last_id  # noqa: PLC0415
-    from local_mcp_gateway.schema.drizzle import write_snapshot  # noqa: PLC0415
+    from local_mcp_gateway.migrate.folder_edits import write_migration
+    from local_mcp_gateway.migrate.generate import last_id
+    from local_mcp_gateway.schema.drizzle import write_snapshot
 
     text = "-- Write SQL here. Statements may be separated by `--> statement-breakpoint`.\n"
     return write_migration(
@@ -137,7 +137,7 @@ def _decide(
     base: Schema, target: Schema, decided: Renames, *, no_renames: bool, as_json: bool
 ) -> Renames:
     """Have every possible rename decided: by options, or by asking on a terminal."""
-    from local_mcp_gateway.schema.renames import candidates  # noqa: PLC0415
+    from local_mcp_gateway.schema.renames import candidates
 
     open_questions = candidates(base, target, decided)
     if no_renames or not open_questions:
@@ -179,7 +179,7 @@ def _ask(choices: Sequence[Candidate]) -> Candidate | None:
 
 
 def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], str]:
-    from local_mcp_gateway.schema.tokenizer import fold  # noqa: PLC0415
+    from local_mcp_gateway.schema.tokenizer import fold
 
     fills: dict[tuple[str, str], str] = {}
     for text in texts:
@@ -197,8 +197,8 @@ def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], 
 
 def _weighed(invocation: Invocation, made: Draft) -> Draft:
     """Say what a rebuild costs on the database at hand, if there is one."""
-    from local_mcp_gateway.database.connections import has_content, reading  # noqa: PLC0415
-    from local_mcp_gateway.schema.hazards import rebuild_cost  # noqa: PLC0415
+    from local_mcp_gateway.database.connections import has_content, reading
+    from local_mcp_gateway.schema.hazards import rebuild_cost
 
     database = invocation.database
     if not made.plan.rebuilds or not has_content(database):

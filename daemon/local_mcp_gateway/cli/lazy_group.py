@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name the nearest one."""
         if args and args[0] not in self.table and not args[0].startswith("-"):
-            from difflib import get_close_matches  # noqa: PLC0415  only on the way to an error
+            from difflib import get_close_matches  # only on the way to an error
 
             near = get_close_matches(args[0], self.table, n=1)
             meant = f" Did you mean `{near[0]}`?" if near else ""

@@ -209,12 +209,12 @@ def _reported(code: Exit) -> Exit:
 def say(error: GatewayError, *, as_json: bool) -> Exit:
     """Print an error where its reader looks, and return the exit code that goes with it."""
     if as_json:
-        import json  # noqa: PLC0415  only on the way to an error
+        import json  # only on the way to an error
 
         click.echo(json.dumps({"error": error.as_json()}, indent=2))
         if not lost(sys.stdout):
             return error.exit_code
-    from local_mcp_gateway.cli.ui import sentence  # noqa: PLC0415
+    from local_mcp_gateway.cli.ui import sentence
 
     message = sentence(error.message, err=True)
     colour = "red" if error.exit_code else None

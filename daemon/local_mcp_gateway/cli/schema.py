@@ -30,7 +30,7 @@ WORDS = "`database`, `migrations`, `schema`"
 
 def prepare(invocation: Invocation) -> Callable[[Connection], None]:
     """Return what registers the SQL functions that migrations may call (`[migrations.functions]`)."""
-    from local_mcp_gateway.migrate import sql_functions  # noqa: PLC0415  --help does not pay for it
+    from local_mcp_gateway.migrate import sql_functions  # --help does not pay for it
 
     named = invocation.settings.migrations.functions
     return lambda connection: sql_functions.prepare(connection, named)
@@ -64,7 +64,7 @@ def load_schema(invocation: Invocation, text: str) -> Schema:
             f"There is no file {text}.",
             hint=f"Give a database, .sql, .py or snapshot file, FOLDER@TAG, a module, or {WORDS}.",
         )
-    from local_mcp_gateway.schema.source import read_module  # noqa: PLC0415  may import SQLAlchemy
+    from local_mcp_gateway.schema.source import read_module  # may import SQLAlchemy
 
     return read_module(text)
 
@@ -75,7 +75,7 @@ def load_both(invocation: Invocation, old: str, new: str) -> tuple[Schema, Schem
     Beside a snapshot, the other side is seen through one too: Drizzle's format has no word for STRICT,
     triggers or full-text tables, and what it cannot say is no difference.
     """
-    from local_mcp_gateway.schema.drizzle import as_snapshots_see  # noqa: PLC0415  --help is fast
+    from local_mcp_gateway.schema.drizzle import as_snapshots_see  # --help is fast
 
     before, after = load_schema(invocation, old), load_schema(invocation, new)
     snapshots = [Path(text).suffix == ".json" and Path(text).is_file() for text in (old, new)]
@@ -92,7 +92,7 @@ def _file(path: Path) -> Schema:
     if head == b"SQLite format 3\0":
         return _database(path)
     if path.suffix == ".py":
-        from local_mcp_gateway.schema.source import read_module  # noqa: PLC0415  imports SQLAlchemy
+        from local_mcp_gateway.schema.source import read_module  # imports SQLAlchemy
 
         return read_module(str(path))
     if path.suffix == ".json":
@@ -107,13 +107,13 @@ def _file(path: Path) -> Schema:
 
 
 def _sql(path: Path) -> Schema:
-    from local_mcp_gateway.schema.source import read_sql  # noqa: PLC0415
+    from local_mcp_gateway.schema.source import read_sql
 
     return read_sql(path)
 
 
 def _snapshot(path: Path) -> Schema:
-    from local_mcp_gateway.schema.drizzle import read_snapshot  # noqa: PLC0415
+    from local_mcp_gateway.schema.drizzle import read_snapshot
 
     try:
         found = json.loads(path.read_bytes())
@@ -125,8 +125,8 @@ def _snapshot(path: Path) -> Schema:
 
 
 def _database(path: Path) -> Schema:
-    from local_mcp_gateway.database.connections import has_content, reading  # noqa: PLC0415
-    from local_mcp_gateway.schema import Schema, inspect  # noqa: PLC0415
+    from local_mcp_gateway.database.connections import has_content, reading
+    from local_mcp_gateway.schema import Schema, inspect
 
     if not has_content(path):
         return Schema()
@@ -135,9 +135,9 @@ def _database(path: Path) -> Schema:
 
 
 def _folder(invocation: Invocation, path: Path, tag: str | None) -> Schema:
-    from local_mcp_gateway.errors import HistoryRefused  # noqa: PLC0415
-    from local_mcp_gateway.migrate.folder import read_folder  # noqa: PLC0415
-    from local_mcp_gateway.migrate.generate import schema_of  # noqa: PLC0415
+    from local_mcp_gateway.errors import HistoryRefused
+    from local_mcp_gateway.migrate.folder import read_folder
+    from local_mcp_gateway.migrate.generate import schema_of
 
     folder = read_folder(path)
     if folder.problems:
@@ -184,9 +184,9 @@ def diff(
     Without options the database is compared with what the migrations folder makes. A snapshot cannot
     say everything (STRICT, triggers, full-text tables): beside one, only what it can say is compared.
     """
-    from local_mcp_gateway.schema import compare  # noqa: PLC0415  --help does not pay for it
-    from local_mcp_gateway.schema.plan import make_plan  # noqa: PLC0415
-    from local_mcp_gateway.schema.renames import parse_renames  # noqa: PLC0415
+    from local_mcp_gateway.schema import compare  # --help does not pay for it
+    from local_mcp_gateway.schema.plan import make_plan
+    from local_mcp_gateway.schema.renames import parse_renames
 
     before, after = load_both(invocation, old, new)
     differences = compare(after, before)
@@ -232,9 +232,9 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
     Journal and files, numbers used twice, snapshots, ways back, hazards, hashes, drift and the full
     integrity check. Exit 0 fine, 3 something differs, 6 damaged, 8 refused.
     """
-    from local_mcp_gateway.guard.status import get_status  # noqa: PLC0415  --help does not pay for it
-    from local_mcp_gateway.migrate.check import check_folder  # noqa: PLC0415
-    from local_mcp_gateway.migrate.folder import read_folder  # noqa: PLC0415
+    from local_mcp_gateway.guard.status import get_status  # --help does not pay for it
+    from local_mcp_gateway.migrate.check import check_folder
+    from local_mcp_gateway.migrate.folder import read_folder
 
     found = check_folder(read_folder(invocation.migrations), prepare=prepare(invocation))
     functions = invocation.settings.migrations.functions
@@ -279,7 +279,7 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
 
 def _exists(invocation: Invocation) -> bool:
     """Tell whether there is a database; one that is not there yet has nothing to lose and nothing to miss."""
-    from local_mcp_gateway.database.connections import has_content  # noqa: PLC0415
+    from local_mcp_gateway.database.connections import has_content
 
     return has_content(invocation.database)
 
@@ -288,8 +288,8 @@ def _weighed(
     invocation: Invocation, hazards: Sequence[tuple[str, Hazard]], pending: Collection[str]
 ) -> list[tuple[str, Hazard]]:
     """Say what the rebuilds of pending migrations cost on this database; nothing is lost in a new one."""
-    from local_mcp_gateway.database.connections import reading  # noqa: PLC0415
-    from local_mcp_gateway.schema.hazards import rebuild_cost  # noqa: PLC0415
+    from local_mcp_gateway.database.connections import reading
+    from local_mcp_gateway.schema.hazards import rebuild_cost
 
     if not pending:
         return list(hazards)
@@ -302,8 +302,8 @@ def _weighed(
 
 def _damage(invocation: Invocation) -> Problem | None:
     """Run SQLite's full integrity check; a database that is not there yet is whole."""
-    from local_mcp_gateway.database.connections import reading  # noqa: PLC0415
-    from local_mcp_gateway.database.integrity import full_check  # noqa: PLC0415
+    from local_mcp_gateway.database.connections import reading
+    from local_mcp_gateway.database.integrity import full_check
 
     database = invocation.database
     if not _exists(invocation):

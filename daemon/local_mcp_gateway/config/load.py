@@ -58,7 +58,7 @@ def config_files(
 
 
 def _read_toml(file: Path) -> Mapping[str, object]:
-    import tomllib  # noqa: PLC0415  only where a file is read
+    import tomllib  # only where a file is read
 
     try:
         return tomllib.loads(read_given(file).decode())
@@ -110,7 +110,7 @@ def _merge(layers: list[tuple[str, Mapping[str, object]]]) -> Settings:
 
 
 def _unknown(origin: str, path: str, known: list[str]) -> ConfigProblem:
-    from difflib import get_close_matches  # noqa: PLC0415  only on the way to an error
+    from difflib import get_close_matches  # only on the way to an error
 
     near = get_close_matches(path, known, n=1, cutoff=0.5)
     hint = f"Did you mean `{near[0]}`?" if near else "`config show` lists every key."
@@ -137,7 +137,7 @@ def _convert(origin: str, key: Key, value: object) -> object:
 
 
 def _parse(origin: str, key: Key, value: object) -> object:
-    import msgspec  # noqa: PLC0415  text from the command line needs no parsing, so no parser
+    import msgspec  # text from the command line needs no parsing, so no parser
 
     wanted = get_type_hints(type(getattr(Settings(), key.section)))[key.name]
     if wanted == tuple[str, ...] and isinstance(value, str):

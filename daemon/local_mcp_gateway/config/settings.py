@@ -226,7 +226,7 @@ class Settings:
         """Return the migrations folder, absolute; it need not exist."""
         if self.migrations.folder:
             return _absolute(self.migrations.folder)
-        from local_mcp_gateway.bundled import bundled  # noqa: PLC0415  only where it is needed
+        from local_mcp_gateway.bundled import bundled  # only where it is needed
 
         return bundled("migrations")
 

@@ -351,7 +351,7 @@ def _read_file(tag: str, name: str, file: str, problems: list[Problem]) -> tuple
 
 
 def _stamp_ms(tag: str) -> int | None:
-    import calendar  # noqa: PLC0415  only this format needs it
+    import calendar  # only this format needs it
 
     try:
         return calendar.timegm(time.strptime(tag[:14], "%Y%m%d%H%M%S")) * 1000

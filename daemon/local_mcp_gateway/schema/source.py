@@ -118,8 +118,8 @@ def read_module(name: str) -> Schema:
 
 
 def _create(name: str, found: Sequence[MetaData]) -> Schema:
-    from sqlalchemy import create_engine, exc  # noqa: PLC0415  0.2 s, only for Python schemas
-    from sqlalchemy.pool import StaticPool  # noqa: PLC0415
+    from sqlalchemy import create_engine, exc  # 0.2 s, only for Python schemas
+    from sqlalchemy.pool import StaticPool
 
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
@@ -197,7 +197,7 @@ def _first_line(error: BaseException) -> str:
 
 def _metadata(module: ModuleType) -> list[MetaData]:
     """Return the MetaData objects that a module holds, also those of declarative bases."""
-    from sqlalchemy import MetaData  # noqa: PLC0415  0.2 s, only for Python schemas
+    from sqlalchemy import MetaData  # 0.2 s, only for Python schemas
 
     found: dict[int, MetaData] = {}
     for value in vars(module).values():

@@ -22,7 +22,7 @@ SLACK_BYTES: Final = 8 * 1024 * 1024
 
 async def give_memory_back() -> None:
     """Trim the heap from time to time, until cancelled; another C library does without."""
-    import ctypes  # noqa: PLC0415  a start does not need it
+    import ctypes  # a start does not need it
 
     try:
         trim, least = ctypes.CDLL(None).malloc_trim, _resident_bytes()

@@ -82,7 +82,7 @@ async def run(
     outputs: Sequence[BackgroundWriter],
 ) -> None:
     """Go through the story of a start, serve until the stop, and leave in the right order."""
-    from local_mcp_gateway.service.app import RunningService  # noqa: PLC0415  refusals need none of it
+    from local_mcp_gateway.service.app import RunningService  # refusals need none of it
 
     signals.attach()
     settings = serving.settings
@@ -145,7 +145,7 @@ async def _guarding(
     serving: ServeOptions, emit: Emit, notifier: Notifier, status: StatusLine, signals: Signals
 ) -> AsyncIterator[GuardReport]:
     """Hold the guard, which means the database's lock, around the block."""
-    from local_mcp_gateway.guard import guarded  # noqa: PLC0415
+    from local_mcp_gateway.guard import guarded
 
     settings = serving.settings
     prepare_data_folder(settings)

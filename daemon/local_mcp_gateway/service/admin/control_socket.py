@@ -82,9 +82,9 @@ async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator
 
     At its end, what is still being done is cancelled and waited for: nothing uses the database after it.
     """
-    import asyncio  # noqa: PLC0415  the client's side of this module runs without a loop
+    import asyncio  # the client's side of this module runs without a loop
 
-    import anyio  # noqa: PLC0415
+    import anyio
 
     path = socket_path(database)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
