@@ -77,15 +77,15 @@ import sys
 from pathlib import Path
 from threading import Thread
 from watchfiles import DefaultFilter
-from local_mcp_gateway.service import watching
+from local_mcp_gateway.service import file_watcher
 told = lambda event, **_: print(event, flush=True)
-watching.AGAIN_S = 0.5
+file_watcher.AGAIN_S = 0.5
 def limits():
     sys.stdin.read()
     for name in ("instances", "watches"):
         Path(f"/proc/sys/user/max_inotify_{name}").write_text("1000")
 Thread(target=limits, daemon=True).start()
-for changed in watching.changes_blocking(watching.Watched(Path(sys.argv[1]), DefaultFilter()), told):
+for changed in file_watcher.changes_blocking(file_watcher.WatchSpec(Path(sys.argv[1]), DefaultFilter()), told):
     print(*(f"{change.name} {Path(path).name}" for change, path in sorted(changed)), flush=True)
 """
 

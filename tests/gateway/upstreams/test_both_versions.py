@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -48,8 +49,10 @@ def modern(method: str, name: str | None = None, **params: Any) -> tuple[Any, di
 
 
 async def use_modern(running: Running, tool: str, /, **arguments: Any) -> str:
+    """Call a tool; a slow machine is answered in a stream, whose last event is the answer."""
     message, headers = modern("tools/call", tool, arguments=arguments)
-    body = await (await running.post(message, **headers)).json()
+    answer = await (await running.post(message, **headers)).text()
+    body = json.loads(answer.rpartition("data: ")[2])
     assert "result" in body, body
     return str(body["result"]["content"][0]["text"])
 

@@ -109,7 +109,7 @@ def test_no_call_of_many_clients_is_refused_while_the_worker_is_replaced(edited:
 def test_a_file_that_is_no_python_is_told_and_changes_nothing(edited: Edited) -> None:
     edited.change("def broken(:")
     refused = edited.gateway.wait_for("dev.refused")
-    assert "greeting.py" in refused["message"]
+    assert "worker.py" in refused["message"]
     assert edited.get() == 200
     assert len(edited.starts()) == 1
 
