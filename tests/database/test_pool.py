@@ -91,3 +91,36 @@ async def test_the_file_can_be_replaced_while_closed(
             Path(f"{database.path}{suffix}").unlink(missing_ok=True)
         (tmp_path / "other.db").rename(database.path)
     assert await count(database) == 3
+
+
+async def add(to: ConnectionPool, value: int) -> int:
+    async with to.transaction() as writer:
+        return await writer.execute("INSERT INTO t VALUES (?)", (value,))
+
+
+async def test_what_is_called_within_a_transaction_is_part_of_it(database: ConnectionPool) -> None:
+    async with database.transaction() as within:
+        assert await add(within, 1) == 1
+        assert await count(within) == 1
+        assert await count(database) == 0
+    assert await count(database) == 1
+
+
+async def test_what_is_called_within_a_transaction_is_rolled_back_with_it(
+    database: ConnectionPool,
+) -> None:
+    async def fail() -> None:
+        async with database.transaction() as within:
+            await add(within, 1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert await count(database) == 0
+
+
+async def test_a_statement_tells_how_many_rows_it_changed(database: ConnectionPool) -> None:
+    async with database.transaction() as writer:
+        await writer.executemany("INSERT INTO t VALUES (?)", [(1,), (2,), (3,)])
+        assert await writer.execute("UPDATE t SET x = 0 WHERE x > 1") == 2
+        assert await writer.execute("DELETE FROM t WHERE x = 9") == 0

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from local_mcp_gateway.database.errors import require_database_file, translated_errors
@@ -142,6 +142,12 @@ def set_foreign_keys(connection: sqlite3.Connection, *, on: bool) -> None:
         )
 
 
+def table_names(connection: sqlite3.Connection) -> frozenset[str]:
+    """Return the names of all tables."""
+    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    return frozenset(name for (name,) in rows)
+
+
 def is_empty(connection: sqlite3.Connection) -> bool:
     """Tell whether there is nothing in the database, not even a table."""
     return connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
@@ -205,3 +211,26 @@ def _create_private(path: Path) -> None:
 def uri(path: Path) -> str:
     """Return the file as a `file:` URI, to which `?mode=` is added."""
     return "file:" + quote(os.fsencode(path.absolute()))
+
+
+class Engine(NamedTuple):
+    """The database engine that the interpreter brought along: what it is, or what is wrong with it."""
+
+    message: str
+    hint: str = ""
+    """What to do, where it cannot be used."""
+
+
+def examine_engine() -> Engine:
+    """Tell whether this SQLite can do what is asked of it."""
+    with closing(open_scratch()) as connection:
+        options = {str(row[0]) for row in connection.execute("PRAGMA compile_options")}
+    if sqlite3.sqlite_version_info < (3, 35):
+        return Engine(f"SQLite {SQLITE_VERSION} is too old.", "Use 3.35 or newer.")
+    if "THREADSAFE=0" in options:
+        return Engine(
+            f"SQLite {SQLITE_VERSION} was built without threads.",
+            "Use a Python whose SQLite was built with threads.",
+        )
+    foreign = "foreign keys" if "OMIT_FOREIGN_KEY" not in options else "no foreign keys"
+    return Engine(f"SQLite {SQLITE_VERSION}, with threads and {foreign}.")

@@ -37,7 +37,7 @@ Parameters = Iterable[object]
 
 
 class ConnectionPool:
-    """The open database. Make one with `async with Database.open(path)`."""
+    """The open database. Make one with `async with ConnectionPool.open(path)`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,14 +72,17 @@ class ConnectionPool:
         return rows[0] if rows else None
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
-        """Hold the write lock from BEGIN IMMEDIATE to COMMIT; an exception rolls back."""
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Hold the write lock from BEGIN IMMEDIATE to COMMIT; an exception rolls back.
+
+        What is read in it stays true until it is written.
+        """
         async with self._writing:
             writer = self._writer
             assert writer is not None, "the database is open"
             try:
                 await writer.execute("BEGIN IMMEDIATE")
-                yield writer
+                yield Transaction(self.path, writer)
                 with anyio.CancelScope(shield=True):
                     await writer.execute("COMMIT")
             finally:
@@ -97,12 +100,6 @@ class ConnectionPool:
             with anyio.CancelScope(shield=True):
                 rows = await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
         return not next(iter(rows))[0]
-
-    @asynccontextmanager
-    async def held(self) -> AsyncIterator[ConnectionPool]:
-        """Yield this database within one transaction: what is read stays true until it is written."""
-        async with self.transaction() as writer:
-            yield _Held(self.path, writer)
 
     @asynccontextmanager
     async def pause_writes(self) -> AsyncIterator[None]:
@@ -171,23 +168,30 @@ class ConnectionPool:
             await self._connections.aclose()
 
 
-class _Held(ConnectionPool):
+class Transaction(ConnectionPool):
     """The database as one transaction sees it, on its connection; whoever made it ends it."""
 
     def __init__(self, path: Path, writer: aiosqlite.Connection) -> None:
         super().__init__(path)
-        self._writer = writer
+        self._connection = writer
+
+    async def execute(self, sql: str, parameters: Parameters = ()) -> int:
+        """Run one statement; return how many rows it inserted, updated or deleted."""
+        async with self._connection.execute(sql, parameters) as cursor:
+            return cursor.rowcount
+
+    async def executemany(self, sql: str, rows: Iterable[Parameters]) -> None:
+        """Run one statement for each row of parameters."""
+        await self._connection.executemany(sql, rows)
 
     async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return every row of one SELECT, with what this transaction has written."""
-        assert self._writer is not None, "the transaction is open"
-        return list(await self._writer.execute_fetchall(sql, parameters))
+        return list(await self._connection.execute_fetchall(sql, parameters))
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
-        """Yield the connection: the transaction that is open is the one."""
-        assert self._writer is not None, "the transaction is open"
-        yield self._writer
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Yield itself: the transaction that is open is the one."""
+        yield self
 
 
 class ReadOnlyDatabase(ConnectionPool):

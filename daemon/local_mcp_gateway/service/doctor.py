@@ -13,7 +13,6 @@ import shutil
 import stat
 import sys
 import tempfile
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup import list_backups, room_needed
-from local_mcp_gateway.database.connections import open_scratch, reading
+from local_mcp_gateway.database.connections import examine_engine, reading, table_names
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.formats import size
@@ -72,19 +71,9 @@ def _python(_: Settings) -> Iterator[Finding]:
     )
 
 
-def _sqlite(_: Settings) -> Iterator[Finding]:
-    with closing(open_scratch()) as connection:
-        version = str(connection.execute("SELECT sqlite_version()").fetchone()[0])
-        options = {str(row[0]) for row in connection.execute("PRAGMA compile_options")}
-    if tuple(map(int, version.split("."))) < (3, 35):
-        yield Finding("sqlite", "problem", f"SQLite {version} is too old.", "Use 3.35 or newer.")
-        return
-    if "THREADSAFE=0" in options:
-        hint = "Use a Python whose SQLite was built with threads."
-        yield Finding("sqlite", "problem", f"SQLite {version} was built without threads.", hint)
-        return
-    foreign = "foreign keys" if "OMIT_FOREIGN_KEY" not in options else "no foreign keys"
-    yield Finding("sqlite", "ok", f"SQLite {version}, with threads and {foreign}.")
+def _engine(_: Settings) -> Iterator[Finding]:
+    engine = examine_engine()
+    yield Finding("sqlite", "problem" if engine.hint else "ok", engine.message, engine.hint)
 
 
 def _clock(settings: Settings) -> Iterator[Finding]:
@@ -244,7 +233,7 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
     if not settings.database_path.exists():
         return
     with reading(settings.database_path) as reader:
-        known = reader.execute("SELECT 1 FROM sqlite_schema WHERE name = 'mcp_servers'").fetchone()
+        known = "mcp_servers" in table_names(reader)
         sql = "SELECT name, command FROM mcp_servers WHERE kind = 'stdio' AND active = 1"
         commands = [(str(row[0]), str(row[1])) for row in reader.execute(sql)] if known else []
     missing = [(name, command) for name, command in commands if shutil.which(command) is None]
@@ -260,7 +249,7 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    _python, _sqlite, _folder, _filesystem, _room, _lock, _database, _backups, _secrets, _clock, _port,
+    _python, _engine, _folder, _filesystem, _room, _lock, _database, _backups, _secrets, _clock, _port,
     _service, _upstreams,
 )  # fmt: skip
 

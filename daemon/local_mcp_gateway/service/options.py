@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup.manifest import Retention
-from local_mcp_gateway.database.connections import reading
+from local_mcp_gateway.database.connections import reading, table_names
 from local_mcp_gateway.errors import MigrationsFolderProblem
 from local_mcp_gateway.guard.context import GuardPolicy
 from local_mcp_gateway.guard.plan import make_plan
@@ -98,8 +98,7 @@ NEEDED = frozenset({"mcp_servers", "profiles", "profile_mcp_servers", "approved_
 def require_gateway_tables(database: Path, migrations: Path) -> None:
     """Raise MigrationsFolderProblem unless the migrated database has what serving needs."""
     with reading(database) as reader:
-        rows = reader.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-    missing = sorted(NEEDED - {name for (name,) in rows})
+        missing = sorted(NEEDED - table_names(reader))
     if missing:
         raise MigrationsFolderProblem(
             f"{database} cannot be served: the migrations in {migrations} do not make the gateway's "

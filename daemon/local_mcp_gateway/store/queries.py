@@ -22,9 +22,7 @@ from local_mcp_gateway.store.model import (
 )
 
 if TYPE_CHECKING:
-    import aiosqlite
-
-    from local_mcp_gateway.database.pool import ConnectionPool, Row
+    from local_mcp_gateway.database.pool import ConnectionPool, Row, Transaction
 
 
 Texts = TypeVar("Texts", list[Any], dict[str, Any])
@@ -162,12 +160,12 @@ async def update_server(database: ConnectionPool, name: str, server: ServerDefin
     async with database.transaction() as writer:
         if server.name != name and await _exists(writer, "mcp_servers", server.name):
             raise UsageProblem(f"There is a server {server.name!r} already.")
-        cursor = await writer.execute(
+        changed = await writer.execute(
             "UPDATE mcp_servers SET name = ?, kind = ?, command = ?, args = ?, env = ?, cwd = ?,"
             " url = ?, headers = ?, active = ?, updated_at = ? WHERE name = ?",
             (*columns_of(server), now_ms(), name),
         )
-        _require(cursor, "server", name)
+        _require(changed, "server", name)
         if server.program != old.program:
             for table in ("mcp_server_catalog_cache", "approved_tools"):
                 await writer.execute(f"DELETE FROM {table} WHERE mcp_server_id = ?", (old.id,))
@@ -185,8 +183,8 @@ async def set_values(database: ConnectionPool, server: ServerDefinition) -> None
 async def remove_server(database: ConnectionPool, name: str) -> None:
     """Remove a server, its places in profiles, its remembered catalog and its tokens."""
     async with database.transaction() as writer:
-        cursor = await writer.execute("DELETE FROM mcp_servers WHERE name = ?", (name,))
-        _require(cursor, "server", name)
+        changed = await writer.execute("DELETE FROM mcp_servers WHERE name = ?", (name,))
+        _require(changed, "server", name)
 
 
 async def list_profiles(database: ConnectionPool) -> tuple[ProfileDefinition, ...]:
@@ -233,19 +231,19 @@ async def update_profile(database: ConnectionPool, name: str, profile: ProfileDe
     async with database.transaction() as writer:
         if profile.name != name and await _exists(writer, "profiles", profile.name):
             raise UsageProblem(f"There is a profile {profile.name!r} already.")
-        cursor = await writer.execute(
+        changed = await writer.execute(
             "UPDATE profiles SET name = ?, description = ?, prefix = ?, updated_at = ? WHERE name = ?",
             (profile.name, profile.description, profile.prefix, now_ms(), name),
         )
-        _require(cursor, "profile", name)
+        _require(changed, "profile", name)
         await _set_members(writer, profile.name, profile.members)
 
 
 async def remove_profile(database: ConnectionPool, name: str) -> None:
     """Remove a profile, and what is remembered of its names; its servers stay."""
     async with database.transaction() as writer:
-        cursor = await writer.execute("DELETE FROM profiles WHERE name = ?", (name,))
-        _require(cursor, "profile", name)
+        changed = await writer.execute("DELETE FROM profiles WHERE name = ?", (name,))
+        _require(changed, "profile", name)
         await writer.execute(
             f"DELETE FROM gateway_settings WHERE key LIKE '{KEPT_NAMES}%'"
             f" AND key NOT IN (SELECT '{KEPT_NAMES}' || id FROM profiles)"
@@ -256,7 +254,7 @@ async def set_tool(database: ConnectionPool, profile: str, setting: ToolSetting)
     """Hide, rename or describe anew one tool of one server, for one profile."""
     shown = (setting.tool, int(setting.enabled), setting.name, setting.description)
     async with database.transaction() as writer:
-        cursor = await writer.execute(
+        changed = await writer.execute(
             "INSERT INTO profile_mcp_server_tools (profile_id, mcp_server_id, tool_name, enabled,"
             " custom_name, custom_description, updated_at)"
             " SELECT m.profile_id, m.mcp_server_id, ?, ?, ?, ?, ? FROM profile_mcp_servers m"
@@ -267,7 +265,7 @@ async def set_tool(database: ConnectionPool, profile: str, setting: ToolSetting)
             " custom_description = excluded.custom_description, updated_at = excluded.updated_at",
             (*shown, now_ms(), profile, setting.server),
         )
-        if cursor.rowcount < 1:
+        if changed < 1:
             raise UsageProblem(
                 f"Profile {profile!r} has no server {setting.server!r}.",
                 hint=f"See `profile show {profile}`.",
@@ -285,9 +283,7 @@ async def reset_tool(database: ConnectionPool, profile: str, server: str, tool: 
         )
 
 
-async def _set_members(
-    writer: aiosqlite.Connection, profile: str, members: tuple[Member, ...]
-) -> None:
+async def _set_members(writer: Transaction, profile: str, members: tuple[Member, ...]) -> None:
     """Make `members` the profile's servers, in this order, without touching rows that stay."""
     marks = ", ".join("?" * len(members))
     await writer.execute(
@@ -296,21 +292,21 @@ async def _set_members(
         (profile, *(member.server for member in members)),
     )
     for position, member in enumerate(members):
-        cursor = await writer.execute(
+        changed = await writer.execute(
             "INSERT INTO profile_mcp_servers (profile_id, mcp_server_id, position, active)"
             " SELECT p.id, s.id, ?, ? FROM profiles p, mcp_servers s WHERE p.name = ? AND s.name = ?"
             " ON CONFLICT (profile_id, mcp_server_id) DO UPDATE SET"
             " position = excluded.position, active = excluded.active",
             (position, int(member.active), profile, member.server),
         )
-        _require(cursor, "server", member.server)
+        _require(changed, "server", member.server)
 
 
-async def _exists(writer: aiosqlite.Connection, table: str, name: str) -> bool:
-    cursor = await writer.execute(f"SELECT 1 FROM {table} WHERE name = ?", (name,))
-    return await cursor.fetchone() is not None
+async def _exists(writer: Transaction, table: str, name: str) -> bool:
+    found = await writer.fetch_one(f"SELECT 1 FROM {table} WHERE name = ?", (name,))
+    return found is not None
 
 
-def _require(cursor: aiosqlite.Cursor, what: str, name: str) -> None:
-    if cursor.rowcount < 1:
+def _require(changed: int, what: str, name: str) -> None:
+    if changed < 1:
         raise UsageProblem(f"There is no {what} {name!r}.", hint=f"See `{what} list`.")

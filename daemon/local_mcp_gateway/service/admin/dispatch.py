@@ -95,10 +95,10 @@ async def perform(
     What changes something does it in one transaction: all of it or nothing, and on what it has read.
     """
     if verb in VERBS and verb not in READ_ONLY:
-        async with database.held() as held:
+        async with database.transaction() as within:
             if verb in _JOINING and arguments.get("profile") is None:
-                arguments["profile"] = await _profile_at_mcp(held, served.default_profile)
-            answer = await _do(held, served, vault, verb, arguments)
+                arguments["profile"] = await _profile_at_mcp(within, served.default_profile)
+            answer = await _do(within, served, vault, verb, arguments)
         if verb == "secrets.seal" and isinstance(answer, dict):
             answer["overwritten"] = await database.empty_wal()
         return answer

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.database.connections import reading
+from local_mcp_gateway.database.connections import reading, table_names
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.log.events import LEVELS, level_of
@@ -256,8 +256,7 @@ def read_calls(database: Path) -> Iterator[LoggedEvent]:
     if not database.exists():
         return
     with reading(database) as reader:
-        tables = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'debug_logs'"
-        if reader.execute(tables).fetchone() is None:
+        if "debug_logs" not in table_names(reader):
             raise UsageProblem(
                 f"{database} holds no log of calls.", hint="`db migrate` brings it up to date."
             )
