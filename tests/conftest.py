@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import tally
 from tests.harness import REPOSITORY, Finished, GatewayProcess, Place, new_place, strace_missing
 
 # How long an example takes says something about the machine only.
-settings.register_profile("unhurried", deadline=None)
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
 # A shell that starts the tests in the background has SIGINT ignored, and every process that they start

@@ -88,10 +88,9 @@ def resolve(
     problems = list(folder.problems)
     problems += [_edited(entry) for entry in edited]
     problems += _unknown_rows(folder, strangers)
-    if pending:
-        problems += _repeated_numbers(folder, {m.tag for m in pending})
-        if not allow_out_of_order:
-            problems += _out_of_order(folder, pending, applied, matched)
+    problems += _repeated_numbers(folder, {m.tag for m in pending})
+    if not allow_out_of_order:
+        problems += _out_of_order(folder, pending, applied, matched)
     problems += [
         _unjournaled(str(path.relative_to(folder.path)), folder) for path in folder.unjournaled
     ]

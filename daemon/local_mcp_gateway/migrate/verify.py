@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
@@ -125,7 +124,7 @@ def _without_rowid(connection: sqlite3.Connection, reference: Reference, columns
         "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND lower(name) = ?",
         (fold(reference.parent),),
     ).fetchone()
-    if known is None or len(reference.keys) != len(reference.columns):
+    if known is None:
         return sql
     same = " AND ".join(  # + takes the child's affinity away: the parent's counts
         f"p.{quoted(key)} = +c.{quoted(column)}"
@@ -159,7 +158,7 @@ class RowCounts:
     """What was counted: the rows of each table, names folded, and the orphans."""
 
     rows: Mapping[str, int]
-    orphans: Orphans = field(default_factory=dict)
+    orphans: Orphans
 
 
 @frozen
