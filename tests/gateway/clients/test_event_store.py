@@ -100,7 +100,7 @@ async def test_streams_that_have_ended_are_forgotten_before_one_that_runs() -> N
 
 async def test_the_streams_of_a_session_that_has_ended_keep_nothing() -> None:
     budget = MemoryBudget()
-    session = Session("s", "p", budget)
+    session = Session("s", "p", "curl", budget)
     kept = session.replay(b"1")
     kept.add(b"x")
     session.offer(b"y")

@@ -17,6 +17,7 @@ from local_mcp_gateway.gateway.clients.event_store import (
     ReplayBuffer,
     resync_messages,
 )
+from local_mcp_gateway.gateway.clients.session_table import SessionTable
 from local_mcp_gateway.gateway.protocol import jsonrpc, versions
 from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope, decode_any
 
@@ -38,7 +39,6 @@ DECLARED: Final = frozenset({"elicitation", "roots", "sampling"})
 KEPT_EVENTS: Final = 256
 """Messages of the GET stream that are kept, for a client that comes back with Last-Event-ID."""
 IDLE_S: Final = 24 * 3600
-MOST_SESSIONS: Final = 10_000
 LOOK_S: Final = 600.0
 """How often is looked for sessions that nobody uses, at the most."""
 
@@ -67,6 +67,8 @@ class Session:
 
     id: str
     profile: str
+    client: str
+    """Whose it is, as far as can be told: sessions of one client stand back for each other."""
     budget: MemoryBudget
     version: str = versions.NEWEST_HANDSHAKE
     capabilities: bytes = b"{}"
@@ -95,10 +97,14 @@ class Session:
         """Begin to keep messages."""
         self.outbox = ReplayBuffer(self.budget, KEPT_EVENTS)
 
+    @property
+    def busy(self) -> bool:
+        """Whether its client listens, or waits for an answer."""
+        return self.streams > 0 or bool(self.running)
+
     def introduce(self, params: bytes) -> None:
         """Take what the client says of itself in `initialize`."""
-        offered = decode_any(params) if params else {}
-        offered = offered if isinstance(offered, dict) else {}
+        offered = _object(params)
         self.version = versions.negotiate(offered.get("protocolVersion"))
         capabilities = offered.get("capabilities")
         self.capabilities = jsonrpc.encode(capabilities if isinstance(capabilities, dict) else {})
@@ -226,11 +232,12 @@ class Session:
 
 
 class Sessions:
-    """All sessions by id. The oldest idle ones go when there are too many."""
+    """All sessions by id. An idle one goes when there are too many, see `session_table`."""
 
     def __init__(self, left: Callable[[Session], None]) -> None:
         self._left = left
         self._sessions: dict[str, Session] = {}
+        self._table = SessionTable()
         self._budget = MemoryBudget()
         self._looked = time.monotonic()
 
@@ -240,14 +247,16 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         return iter(tuple(self._sessions.values()))
 
-    def open(self, profile: str, params: bytes) -> Session:
-        """Make the session of a client that says `initialize`."""
-        session = Session(secrets.token_hex(16), profile, self._budget)
+    def open(self, profile: str, params: bytes, sender: str) -> Session:
+        """Make the session of a client that says `initialize`; `sender` tells where from and with what."""
+        client = f"{sender} {_object(_object(params).get('clientInfo')).get('name')}"
+        session = Session(secrets.token_hex(16), profile, client, self._budget)
         session.introduce(params)
         self._sessions[session.id] = session
-        now = time.monotonic()
-        if len(self._sessions) > MOST_SESSIONS or now - self._looked > LOOK_S:
-            self._looked = now
+        if (leaving := self._table.add(session)) is not None:
+            self.close(leaving)
+        if time.monotonic() - self._looked > LOOK_S:
+            self._looked = time.monotonic()
             self._forget_idle()
         return session
 
@@ -257,6 +266,7 @@ class Sessions:
         if session is None or session.profile != profile:
             return None
         session.last_seen = time.monotonic()
+        self._table.used(session)
         return session
 
     def of_stream(self, identity: str) -> Session | None:
@@ -271,18 +281,23 @@ class Sessions:
     def close(self, session: Session) -> None:
         """End a session: its client said goodbye."""
         if self._sessions.pop(session.id, None) is not None:
+            self._table.discard(session)
             session.end()
             self._left(session)
 
     def _forget_idle(self) -> None:
-        """Forget who has not been heard for a day; of too many, the one that is silent for longest."""
-        idle = [s for s in self if not s.streams and not s.running]
-        oldest = min(idle, key=lambda session: session.last_seen, default=None)
-        oldest = oldest if len(self._sessions) > MOST_SESSIONS else None
+        """Forget who has not been heard for a day."""
         limit = time.monotonic() - IDLE_S
-        for session in idle:
-            if session.last_seen < limit or session is oldest:
+        for session in self:
+            if session.last_seen < limit and not session.busy:
                 self.close(session)
+
+
+def _object(value: object) -> dict[str, object]:
+    """Return a JSON object, decoded or not; an empty one for anything else. Raises MALFORMED."""
+    if isinstance(value, bytes):
+        value = decode_any(value) if value else {}
+    return value if isinstance(value, dict) else {}
 
 
 def severity_of(method: str, params: bytes) -> int:

@@ -239,7 +239,7 @@ class GatewayApp:
             self._hub.took(profile, session, message)
             return visit.empty(202)
         if message.method == "initialize":
-            session = self._hub.sessions.open(profile, bytes(message.params))
+            session = self._hub.sessions.open(profile, bytes(message.params), visit.sender)
             answer = self._hub.hello(session)
             visit.extra = [(b"mcp-session-id", session.id.encode()), *visit.extra]
             return visit.reply(200, response(message.id, answer))

@@ -34,6 +34,8 @@ class HttpRequest(msgspec.Struct, eq=False):
     receive: Receive
     send: Send
     extra: Headers
+    peer: str = ""
+    """The host that it came from."""
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> HttpRequest:
@@ -44,7 +46,13 @@ class HttpRequest(msgspec.Struct, eq=False):
             headers = _joined(sent)
         origin = headers.get("origin")
         extra = [] if origin is None else _cors(origin)
-        return cls(scope["method"], scope["path"], headers, receive, send, extra)
+        peer = scope.get("client") or ("",)
+        return cls(scope["method"], scope["path"], headers, receive, send, extra, peer[0])
+
+    @property
+    def sender(self) -> str:
+        """Tell clients apart, as far as a request does."""
+        return f"{self.peer} {self.headers.get('user-agent', '')}"
 
     @property
     def streams(self) -> bool:

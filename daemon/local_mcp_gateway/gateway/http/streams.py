@@ -183,7 +183,7 @@ class StreamCaller:
 
 async def serve_sse(hub: Broker, profile: str, root: str, visit: HttpRequest) -> None:
     """Serve the stream of one client until it leaves."""
-    session = hub.sessions.open(profile, b"")
+    session = hub.sessions.open(profile, b"", visit.sender)
     session.streams = 1
     mail = session.mail = Outbox(
         hub.options.max_message_bytes, session.stir, lambda: hub.sessions.close(session)
