@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -163,3 +164,16 @@ def test_a_schema_of_the_json_outputs_is_itself_valid(schema: Path) -> None:
     value = json.loads(schema.read_text())
     jsonschema.Draft202012Validator.check_schema(value)
     assert value["title"]
+
+
+def test_every_function_that_the_architecture_page_names_is_in_its_file() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| [^|]+ \| (`[^|]+`) \| `([\w/]+\.py)` \|$", text, flags=re.MULTILINE)
+    assert len(rows) > 30
+    for names, file in rows:
+        defined = {
+            node.name
+            for node in ast.parse((PACKAGE / file).read_text()).body
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        }
+        assert set(re.findall(r"`(\w+)`", names)) - defined == set(), file
