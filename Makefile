@@ -31,7 +31,7 @@ fix: setup ## let ruff mend and format what it can
 	-$(BIN)/ruff check --fix --quiet
 	$(BIN)/ruff format
 
-docs: setup ## write the generated pages under docs/ anew
+docs: setup ## write the generated pages and config/gateway.toml anew
 	@$(BIN)/python docs/generate.py $(ARGS)
 
 bench: setup ## measure, short by default (ARGS="gateway --long")

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import uvicorn
 
+from local_mcp_gateway.config import Settings
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.gateway.gateway import Gateway
-from local_mcp_gateway.gateway.options import GatewayOptions
 from local_mcp_gateway.service.http.protocol import CoalescingProtocol
+from local_mcp_gateway.service.options import gateway_options
 from local_mcp_gateway.service.process_tuning import collect_rarely
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
@@ -50,7 +51,7 @@ async def main(folder: Path, servers: list[ServerDefinition]) -> None:
                 await queries.add_server(database, server)
             members = tuple(Member(server.name) for server in servers)
             await queries.add_profile(database, ProfileDefinition("default", members=members))
-        async with Gateway.open(database, GatewayOptions()) as gateway:
+        async with Gateway.open(database, gateway_options(Settings())) as gateway:
             listening = socket.create_server(("127.0.0.1", 0), backlog=512)
             listening.setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_NODELAY, 1

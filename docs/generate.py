@@ -1,4 +1,4 @@
-"""Write the pages that follow from the code: configuration, commands, log events, errors.
+"""Write the files that follow from the code: settings, commands, log events, errors.
 
 `make docs` writes them; `--check` writes nothing and exits 1 when one is not what the code says. A
 test runs the check, so a new option, event or error cannot land without its line in the docs.
@@ -7,6 +7,7 @@ test runs the check, so a new option, event or error cannot land without its lin
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from local_mcp_gateway.cli.main import cli
 from local_mcp_gateway.config import Settings, keys
 from local_mcp_gateway.log.events import EVENTS
 
-DOCS = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 WRITTEN = "<!-- Written by `make docs` from {source}; edit that instead. -->"
 
 
@@ -39,21 +40,34 @@ def configuration() -> Iterator[str]:
     for key in keys():
         if key.section != section:
             section = key.section
-            about = (type(getattr(Settings(), section)).__doc__ or "").strip()
-            yield f"\n## [{section}]\n\n{about}\n"
+            yield f"\n## [{section}]\n\n{_about(section)}\n"
             yield "| key | default | what it does | variable |\n| --- | --- | --- | --- |"
-        default = "{}" if isinstance(key.default, Mapping) else _toml(key.default)
         words = " · ".join(f"`{word}`" for word in key.choices if word)
         text = _cell(key.help) + (f" One of {words}." if words else "")
-        yield f"| `{key.name}` | `{default}` | {text} | `{key.environment}` |"
+        yield f"| `{key.name}` | `{_toml(key.default)}` | {text} | `{key.environment}` |"
+
+
+def settings_file() -> Iterator[str]:
+    """Yield `config/gateway.toml`: every key with its sentence and its default, commented out."""
+    yield "# Local MCP Gateway: every setting, its unit and its default."
+    yield "# Remove the `#` before a key to change it. Later wins: this file, LMG_SECTION__KEY, options."
+    section = ""
+    for key in keys():
+        if key.section != section:
+            section = key.section
+            yield f"\n# {_about(section)}\n[{section}]"
+        words = " | ".join(f'"{choice}"' for choice in key.choices)
+        yield f"# {key.help}" + (f" One of {words}." if words else "")
+        yield f"# {key.name} = {_toml(key.default)}"
+
+
+def _about(section: str) -> str:
+    return (type(getattr(Settings(), section)).__doc__ or "").strip()
 
 
 def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    """Write a value: TOML's strings, numbers, booleans and arrays are JSON's."""
+    return "{}" if isinstance(value, Mapping) else json.dumps(value)
 
 
 def _cell(text: str) -> str:
@@ -138,10 +152,11 @@ def situations() -> Iterator[str]:
 
 
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
-    "configuration.md": configuration,
-    "cli.md": command_line,
-    "log-events.md": log_events,
-    "errors.md": situations,
+    "docs/configuration.md": configuration,
+    "docs/cli.md": command_line,
+    "docs/log-events.md": log_events,
+    "docs/errors.md": situations,
+    "config/gateway.toml": settings_file,
 }
 
 
@@ -155,7 +170,7 @@ def outdated() -> list[str]:
     return [
         name
         for name in PAGES
-        if not (DOCS / name).exists() or (DOCS / name).read_text(encoding="utf-8") != page(name)
+        if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != page(name)
     ]
 
 
@@ -167,8 +182,8 @@ def main() -> int:
     old = outdated()
     for name in old:
         if not given.check:
-            (DOCS / name).write_text(page(name), encoding="utf-8")
-        print(f"docs/{name} is {'old: run `make docs`' if given.check else 'written'}")
+            (ROOT / name).write_text(page(name), encoding="utf-8")
+        print(f"{name} is {'old: run `make docs`' if given.check else 'written'}")
     return 1 if given.check and old else 0
 
 

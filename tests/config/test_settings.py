@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.config import Settings, keys, load
-from local_mcp_gateway.config.settings import commented_defaults
 from local_mcp_gateway.errors import ConfigProblem
 from tests.harness import REPOSITORY
 
@@ -97,7 +96,6 @@ def test_text_of_the_environment_becomes_the_type_of_the_key() -> None:
 
 def test_the_shipped_file_is_the_list_of_all_defaults(tmp_path: Path) -> None:
     shipped = (REPOSITORY / "config" / "gateway.toml").read_text()
-    assert shipped == commented_defaults()
     active = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", shipped)
     file = tmp_path / "all.toml"
     file.write_text(active)

@@ -17,12 +17,14 @@ import anyio
 import uvicorn
 from opentelemetry.trace import Tracer
 
+from local_mcp_gateway.config import Settings
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.gateway.http.app import Application
 from local_mcp_gateway.gateway.http.request import Receive, Scope, Send
 from local_mcp_gateway.gateway.options import GatewayOptions
 from local_mcp_gateway.service.http.server import KEEP_ALIVE_S
+from local_mcp_gateway.service.options import gateway_options
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
     Member,
@@ -34,7 +36,8 @@ from local_mcp_gateway.store.model import (
 
 REPOSITORY = Path(__file__).parents[2]
 SERVERS = Path(__file__).parent / "servers"
-QUICK = GatewayOptions(list_timeout_s=20, connect_timeout_s=30, call_timeout_s=20, keepalive_s=5)
+DEFAULTS = gateway_options(Settings())
+QUICK = replace(DEFAULTS, list_timeout_s=20, connect_timeout_s=30, call_timeout_s=20, keepalive_s=5)
 
 
 @dataclass

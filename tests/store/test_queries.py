@@ -125,18 +125,15 @@ async def test_the_call_log_keeps_the_newest(database: ConnectionPool) -> None:
     ]
 
 
-async def test_a_setting_is_replaced(database: ConnectionPool) -> None:
-    assert await cache.get_setting(database, "demo") is None
-    await cache.set_setting(database, "demo", "1")
-    await cache.set_setting(database, "demo", "2")
-    assert await cache.get_setting(database, "demo") == "2"
-
-
 async def test_a_profile_that_is_removed_leaves_no_names_behind(database: ConnectionPool) -> None:
     await queries.add_profile(database, ProfileDefinition("other"))
     kept = await queries.get_profile(database, "other")
     gone = await queries.add_profile(database, ProfileDefinition("gone"))
-    await cache.set_setting(database, KEPT_NAMES + "removed by an older version", "{}")
+    async with database.transaction() as writer:
+        await writer.execute(
+            "INSERT INTO gateway_settings (key, value, updated_at) VALUES (?, '{}', 0)",
+            (KEPT_NAMES + "removed by an older version",),
+        )
     for profile in (kept, gone):
         await cache.save_names(database, profile.id, "{}")
     await queries.remove_profile(database, "gone")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import field, fields
@@ -297,26 +296,3 @@ def keys() -> Iterator[Key]:
                 item.metadata["help"],
                 item.metadata["choices"],
             )
-
-
-def commented_defaults() -> str:
-    """Return `config/gateway.toml`: every key with its sentence, its variable and its default."""
-    defaults = Settings()
-    lines = [
-        "# Local MCP Gateway: every setting, its unit and its default.",
-        "# Remove the `#` before a key to change it. Later wins: this file, LMG_SECTION__KEY, options.",
-    ]
-    section = ""
-    for key in keys():
-        if key.section != section:
-            section = key.section
-            lines += ["", f"# {type(getattr(defaults, section)).__doc__}", f"[{section}]"]
-        words = " | ".join(f'"{choice}"' for choice in key.choices)
-        lines.append(f"# {key.help}" + (f" One of {words}." if words else ""))
-        lines.append(f"# {key.name} = {_as_toml(key.default)}")
-    return "\n".join(lines) + "\n"
-
-
-def _as_toml(value: object) -> str:
-    """Write a value: TOML's strings, numbers and arrays are JSON's."""
-    return "{}" if isinstance(value, Mapping) else json.dumps(value)

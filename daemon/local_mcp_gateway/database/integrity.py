@@ -41,8 +41,6 @@ class Probe:
 
     state: Literal["new", "clean", "checked"]
     bytes: int
-    page_count: int
-    change_counter: int
     duration_ms: float
     complete: bool = True
     """False when the quick check was given up at its time limit, nothing found until then."""
@@ -63,9 +61,8 @@ def probe(
     begun = time.perf_counter()
     header, size = _header(database)
     if size == 0:
-        return Probe("new", 0, 0, 0, _since(begun))
+        return Probe("new", 0, _since(begun))
     page_size = int.from_bytes(header[16:18], "big")
-    counter = int.from_bytes(header[24:28], "big")
     pages = int.from_bytes(header[28:32], "big")
     page_size = 65_536 if page_size == 1 else page_size
     now = stamp(database)
@@ -74,7 +71,7 @@ def probe(
             raise Damaged(
                 f"{database} is damaged: it is {size} bytes long, its header says {pages * page_size}."
             )
-        return Probe("clean", size, pages, counter, _since(begun))
+        return Probe("clean", size, _since(begun))
     with translated_errors(database):
         connection = open_checked(f"{uri(database)}?mode=rw")
         try:
@@ -85,8 +82,8 @@ def probe(
         finally:
             connection.close()
     if empty:
-        return Probe("new", size, pages, counter, _since(begun))
-    return Probe("checked", size, pages, counter, _since(begun), complete)
+        return Probe("new", size, _since(begun))
+    return Probe("checked", size, _since(begun), complete)
 
 
 def quick_check(

@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayOptions:
     """The settings that matter to the gateway; the service fills them from `gateway.toml`."""
 
-    default_profile: str = "default"
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
-    connect_timeout_s: float = 30.0
-    call_timeout_s: float = 300.0
-    list_timeout_s: float = 10.0
-    idle_stop_s: float = 900.0
-    backoff_max_s: float = 60.0
-    max_message_bytes: int = 64 * 1024 * 1024
-    hold_altered_tools: bool = False
-    hold_new_tools: bool = False
+    default_profile: str
+    allowed_hosts: tuple[str, ...]
+    allowed_origins: tuple[str, ...]
+    connect_timeout_s: float
+    call_timeout_s: float
+    list_timeout_s: float
+    idle_stop_s: float
+    backoff_max_s: float
+    max_message_bytes: int
+    hold_altered_tools: bool
+    hold_new_tools: bool
+    log_payloads: bool
+    keep_calls: int
     max_request_bytes: int = 64 * 1024 * 1024
     keepalive_s: float = 15.0
-    log_payloads: bool = False
-    keep_calls: int = 10_000

@@ -161,10 +161,6 @@ class Schema:
         """Return the indexes of a table, in the order of creation."""
         return tuple(index for index in self.indexes.values() if index.table == table)
 
-    def triggers_of(self, table: str) -> tuple[Code, ...]:
-        """Return the triggers on a table or view, in the order of creation."""
-        return tuple(trigger for trigger in self.triggers.values() if trigger.table == table)
-
 
 class HazardKind(StrEnum):
     """The closed set of things to look at before a migration is applied."""

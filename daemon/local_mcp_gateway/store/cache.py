@@ -70,22 +70,6 @@ async def save_catalogs(
         )
 
 
-async def get_setting(database: ConnectionPool, key: str) -> str | None:
-    """Return one of the gateway's own settings, or None."""
-    row = await database.fetch_one("SELECT value FROM gateway_settings WHERE key = ?", (key,))
-    return None if row is None else str(row[0])
-
-
-async def set_setting(database: ConnectionPool, key: str, value: str) -> None:
-    """Store one of the gateway's own settings."""
-    async with database.transaction() as writer:
-        await writer.execute(
-            "INSERT INTO gateway_settings (key, value, updated_at) VALUES (?, ?, ?)"
-            " ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
-            (key, value, now_ms()),
-        )
-
-
 async def load_names(database: ConnectionPool) -> dict[str, str]:
     """Return what is remembered of the names that each profile shows, by its id."""
     rows = await database.fetch_all(

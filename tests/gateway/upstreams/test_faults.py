@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.gateway.options import GatewayOptions
 from local_mcp_gateway.store.model import ServerDefinition, ServerKind
 from tests.gateway.messages import HELLO, call
 from tests.gateway.processes import alive, gone, stop
-from tests.gateway.support import QUICK, SERVERS, gateway_of, http, process, stdio
+from tests.gateway.support import DEFAULTS, QUICK, SERVERS, gateway_of, http, process, stdio
 from tests.gateway.using import use
 
 
@@ -212,7 +211,7 @@ async def test_after_a_restart_the_last_known_tools_are_listed_without_the_serve
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         known = await (await running.post(call("tools/list"))).json()
         await running.kept("plain")
-    options = GatewayOptions(list_timeout_s=0.0)
+    options = replace(DEFAULTS, list_timeout_s=0.0)
     async with gateway_of(tmp_path, options=options) as running:
         assert await (await running.post(call("tools/list"))).json() == known
         assert running.gateway.status()["servers"]["plain"]["state"] != "ready"
