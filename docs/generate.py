@@ -113,11 +113,11 @@ def log_events() -> Iterator[str]:
     yield WRITTEN.format(source="daemon/local_mcp_gateway/log/events.py")
     yield "# Events of the log\n"
     yield (
-        "The log goes to stderr: rendered for people on a terminal, JSON lines otherwise, native fields when\n"
-        "stderr is the systemd journal (`journalctl EVENT=guard.refused`). Every line is one of these events;\n"
-        "keys carry their units. info is normal life, warning means that someone should look, error that\n"
-        "someone must act. The journal has `call.finished` as debug: it limits how much it takes by priority,\n"
-        "and calls shall not use up what a migration needs. Arguments, results and secrets are never logged.\n"
+        "The log goes to stderr: as text for people on a terminal, with native fields if stderr is the systemd\n"
+        "journal (`journalctl EVENT=guard.refused`), else as JSON lines. Every line is one of these events. Keys\n"
+        "carry their units. info is normal life, warning means that someone should look, error that someone must\n"
+        "act. In the journal `call.finished` is debug: the journal limits the rate of each priority, and calls\n"
+        "must not use up what a migration needs. Arguments, results and secrets are never logged.\n"
     )
     yield "| event | level | what it says |\n| --- | --- | --- |"
     for name, event in EVENTS.items():

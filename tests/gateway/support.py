@@ -84,7 +84,7 @@ class Running:
         """Return the line that a server wrote to its stderr, once there is one that begins so."""
 
         def line() -> str | None:
-            lines = [f["line"] for name, f in self.said if name == "upstream.wrote"]
+            lines = [f["line"] for name, f in self.said if name == "upstream.logged"]
             return next((line for line in lines if line.startswith(start)), None)
 
         await self.until(line)

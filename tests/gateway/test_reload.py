@@ -266,7 +266,7 @@ async def test_a_remembered_list_that_somebody_edited_is_fetched_anew(
         (server,) = await queries.list_servers(running.database)
         await altered_tools(running.database, server.id)
     async with gateway_of(tmp_path, PLAIN) as running:
-        assert (await running.heard("catalog.unread"))["server"] == "plain"
+        assert (await running.heard("catalog.load_failed"))["server"] == "plain"
         assert await names(running) == before
 
 

@@ -155,7 +155,7 @@ def test_a_value_is_never_broken_over_lines_and_none_can_steer_the_terminal() ->
     stream = io.StringIO()
     text = "two words " * 7
     configure("console", "debug", stream)(
-        "upstream.wrote", server="a" * 40, text=text, odd="\x1b[2J"
+        "upstream.logged", server="a" * 40, text=text, odd="\x1b[2J"
     )
     first, second = stream.getvalue().splitlines()
     assert first.endswith(f"server={'a' * 40}")

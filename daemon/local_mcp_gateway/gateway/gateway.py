@@ -269,7 +269,7 @@ class Gateway:
                 }
             except MALFORMED as error:  # somebody has edited it
                 message = f"What is remembered of its lists is malformed: {error}"
-                self._emit("catalog.unread", server=upstream.name, message=message)
+                self._emit("catalog.load_failed", server=upstream.name, message=message)
                 continue
             upstream.remember(identity, lists, approved.get(upstream.definition.id, {}))
 
@@ -305,7 +305,7 @@ class Gateway:
             await save_catalogs(self._database, entries, tools)
         except Error as error:
             shelf.unsaved |= unsaved
-            self._emit("catalog.unsaved", server=upstream.name, message=str(error))
+            self._emit("catalog.save_failed", server=upstream.name, message=str(error))
         else:
             self._emit("catalog.saved", server=upstream.name, lists=sorted(changed))
 
@@ -322,7 +322,7 @@ class Gateway:
             text = kept.written() if kept.routes else None
             await save_names(self._database, kept.profile.id, text)
         except Error as error:
-            self._emit("catalog.unsaved", profile=kept.profile.name, message=str(error))
+            self._emit("catalog.save_failed", profile=kept.profile.name, message=str(error))
         else:
             self._emit("catalog.saved", profile=kept.profile.name)
 

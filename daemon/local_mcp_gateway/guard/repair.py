@@ -173,7 +173,7 @@ def _accept(
             event=event,
             program_version=context.policy.program_version,
         )
-        context.emit("migration.mended", tag=entry.migration.tag)
+        context.emit("migration.repaired", tag=entry.migration.tag)
     # Replays the folder as it is now: a file that does not even run is refused here.
     if not find_drift(live, resolve(folder, read_ledger(live)), context.prepare):
         record_fingerprint(live, text_fingerprint(live))

@@ -1,8 +1,8 @@
-"""The closed table of events: name → level and one sentence.
+"""The table of events: each name, its level and one sentence.
 
-It is the contract of whoever reads the log (DESIGN §4): the page in the docs is generated from it, and
-a test compares it with what the code emits, both ways. info is normal life, warning means that someone
-should look, error that someone must act. Keys carry their unit: `_ms`, `_s`, `bytes`, counts bare.
+Whoever reads the log relies on it. The page in the docs is generated from it, and a test
+compares it with every event that the code emits. info is normal life, warning means that someone should
+look, error that someone must act. Keys carry their unit: `_ms`, `_s`, `bytes`; counts have none.
 """
 
 from __future__ import annotations
@@ -13,175 +13,172 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class Event(NamedTuple):
-    """How loud an event is, and what it means."""
+    """The level of an event, and what it means."""
 
     level: str
     sentence: str
 
 
 EVENTS: dict[str, Event] = {
-    # the start, in this order
+    # The start, in this order.
     "service.starting": Event(
-        "info", "The process begins: version, database, migrations folder, address."
+        "info", "The process starts: its version, the database and the migrations folder."
     ),
     "guard.waiting": Event(
-        "warning", "Another process holds the database's lock; this one waits for it."
+        "warning", "Another process holds the lock of the database; this one waits for it."
     ),
-    "guard.locked": Event("info", "The database's lock is ours until the process ends."),
+    "guard.locked": Event("info", "This process holds the lock of the database until it ends."),
     "guard.checked": Event(
         "info",
-        "The database file was examined: new, cleanly stopped, or checked; `complete` is false where the"
-        " time limit of the check came first.",
+        "The database file is new, was stopped cleanly, or was checked. `complete` is false if the time limit"
+        " ended the check.",
     ),
     "guard.resolved": Event(
-        "info", "The folder and the ledger were compared: what is applied, what is pending."
+        "info", "The folder was compared with the ledger: what is applied, what is pending."
     ),
-    "guard.drifted": Event("warning", "The live schema differs from what its migrations produce."),
+    "guard.drifted": Event("warning", "The schema is not the one that the migrations make."),
     "guard.hazard_found": Event(
-        "warning", "A pending migration can delete data, block old clients or write a name as text."
+        "warning", "A pending migration can delete data, break clients or write a name as text."
     ),
     "guard.progressed": Event(
-        "info", "A start takes long: every 5 s, the phase that it is in and how much of it is done."
+        "info", "A start takes long. Every 5 s: its phase, and how much of it is done."
     ),
-    "backup.created": Event("info", "A backup was written, flushed, read back and verified."),
-    "backup.pruned": Event("info", "Backups that the retention policy no longer keeps are gone."),
+    "backup.created": Event(
+        "info", "A backup was written, flushed to disk, read back and verified."
+    ),
+    "backup.pruned": Event("info", "Backups that the retention policy does not keep were removed."),
     "backup.prune_failed": Event(
         "warning", "Old backups could not be removed; nothing else is affected."
     ),
     "migration.rehearsed": Event(
-        "info", "The pending migrations ran on a copy of the data, and how long it took."
+        "info", "The pending migrations ran on a copy of the data; how long that took."
     ),
     "guard.verified": Event(
-        "info", "The migrated database kept its rows and keys and has the rehearsed schema."
+        "info", "The migrated database kept its rows and keys, and has the rehearsed schema."
     ),
-    "migration.applied": Event(
-        "info", "A migration is committed and durable (one event for each)."
-    ),
+    "migration.applied": Event("info", "A migration is committed and durable. One event for each."),
     "guard.ready": Event(
-        "info", "Canonical line of the guard: state, what was applied, duration of each phase."
+        "info", "The guard in one line: state, what was applied, duration of each phase."
     ),
     "guard.refused": Event(
-        "error", "The guard refuses to start: code, hint and exit code say why and what next."
+        "error", "The guard refuses to start: code, hint and exit code say why, and what to do."
     ),
     "gateway.listening": Event("info", "The gateway answers at this address."),
     "service.ready": Event(
-        "info", "Canonical line of the start: everything is up; duration since the process began."
+        "info", "The start in one line: everything is up; duration since the process started."
     ),
-    # life
+    # Everything after it.
     "server.skipped": Event(
-        "warning", "The row of a server in the database cannot be read; the others are served."
+        "warning",
+        "The row of a server in the database cannot be read; the other servers are served.",
     ),
     "upstream.connected": Event("info", "An upstream server answered its first request."),
     "upstream.lost": Event(
-        "warning", "An upstream server died or hangs; it is retried after a pause."
+        "warning",
+        "The connection to an upstream server broke, or the server hangs; it is retried after a pause.",
     ),
     "upstream.stopped": Event(
-        "info", "An upstream server was stopped: idle, removed or at the gateway's stop."
+        "info", "An upstream server was stopped: it was idle or removed, or the gateway stops."
     ),
     "catalog.altered": Event(
         "warning",
-        "Tools of a known server have another description or schema, or are new and held.",
+        "Tools of a known server have another description or schema, or are new and held back.",
     ),
-    "catalog.unread": Event(
+    "catalog.load_failed": Event(
         "warning",
-        "What the database remembers of an upstream is malformed, and passed over; it is met anew.",
+        "The lists of an upstream in the database are malformed; they are fetched again.",
     ),
     "catalog.saved": Event(
         "debug",
         "The lists of an upstream, or the names of a profile, were written to the database.",
     ),
-    "catalog.unsaved": Event(
+    "catalog.save_failed": Event(
         "warning",
         "The lists of an upstream, or the names of a profile, could not be written to the database.",
     ),
-    "upstream.wrote": Event("debug", "A line that a stdio upstream wrote to its stderr."),
+    "upstream.logged": Event(
+        "debug",
+        "A line that a stdio upstream wrote to stderr, or what is wrong with one of its lists.",
+    ),
     "task.failed": Event(
-        "error", "A task failed by a fault of the gateway's own; everything else goes on."
+        "error", "A task of the gateway failed because of a bug; everything else goes on."
     ),
-    "call.finished": Event(
-        "info", "Canonical line of one request: method, server, outcome, duration."
+    "call.finished": Event("info", "One request in one line: method, server, outcome, duration."),
+    "calls.save_failed": Event(
+        "warning", "Calls could not be written to the log of calls; they were served."
     ),
-    "calls.unsaved": Event(
-        "warning", "The database refused a batch of the log of calls; the calls were served."
-    ),
-    "call.refused": Event(
-        "warning", "A request was refused at the door: foreign Host or Origin, missing token."
-    ),
+    "call.refused": Event("warning", "A request was refused: foreign Host or Origin, or no token."),
     "migration.hot_applied": Event("info", "A migration was applied while the gateway runs."),
     "migration.hot_refused": Event(
-        "error", "A saved migration was refused; the gateway serves the old schema."
+        "error", "A saved migration was refused; the gateway goes on with the old schema."
     ),
-    "migration.reverted": Event("info", "A migration was taken back; committed and durable."),
-    "migration.mended": Event(
-        "warning", "An edited migration was accepted as it is now, on purpose."
+    "migration.reverted": Event("info", "A migration was reverted; that is committed and durable."),
+    "migration.repaired": Event(
+        "warning", "`db repair` accepted an edited migration as it is now."
     ),
     "migration.rewound": Event(
         "warning",
-        "In dev an applied migration was edited or deleted and is taken back; says what is lost.",
+        "In dev mode an applied migration was edited or deleted, so it was reverted; says what was lost.",
     ),
     "database.restored": Event(
-        "warning", "The database was replaced by a backup; the old file is kept aside."
+        "warning", "The database was replaced by a backup; the old file is kept."
     ),
-    "database.reset": Event("warning", "The database was made anew, after a backup."),
-    "database.seeded": Event("info", "A seed file was executed."),
+    "database.reset": Event("warning", "The database was created again, after a backup."),
+    "database.seeded": Event("info", "A seed file was run."),
     "schema.planned": Event("info", "The schema module changed: what `db generate` would write."),
     "schema.generated": Event("info", "The schema module changed: its migration was written."),
     "schema.refused": Event(
-        "warning", "The schema module changed, and no migration can be made of it."
+        "warning", "The schema module changed, but no migration can be generated from it."
     ),
     "dev.watching": Event("info", "Dev mode watches these folders."),
     "dev.polling": Event(
-        "warning", "The kernel does not let files be watched; they are looked at every 0.3 s."
+        "warning", "The kernel cannot watch more files; they are polled every 0.3 s."
     ),
     "dev.reloaded": Event(
-        "info", "The program's code changed: the worker was restarted on the same socket."
+        "info", "The code of the program changed: the worker was restarted on the same socket."
     ),
-    "dev.mended": Event(
-        "info", "The migrations folder fits the database again; nothing was to apply."
+    "dev.recovered": Event(
+        "info", "The migrations folder fits the database again; there was nothing to apply."
     ),
     "dev.refused": Event(
         "error",
-        "The program does not start, or was killed; the supervisor waits for the next save.",
+        "The worker does not start, or was killed; the supervisor waits for the next save.",
     ),
-    "secrets.key_made": Event(
+    "secrets.key_created": Event(
         "warning",
-        "A key for the secrets was made: keep a copy of this file, apart from the backups.",
+        "A key for the secrets was created: keep a copy of this file, apart from the backups.",
     ),
     "server.changed": Event("info", "A server or profile was added, edited or removed."),
-    "control.listening": Event(
-        "debug", "Other commands can reach this process at its control socket."
-    ),
+    "control.listening": Event("debug", "Commands can reach this process at its control socket."),
     "control.answered": Event(
-        "debug", "A command asked over the control socket, and how long it took."
+        "debug", "A command asked over the control socket; how long the answer took."
     ),
     "log.dropped": Event(
         "warning",
-        "The log could not take this many events: its reader was too slow, or its disk full.",
+        "So many events were lost: the reader of the log is too slow, or its disk is full.",
     ),
-    "library.warned": Event("warning", "A library that we use logged a warning."),
-    "service.reloading": Event("info", "A reload was asked for by SIGHUP or `reload`."),
+    "library.warned": Event("warning", "A library logged a warning."),
+    "service.reloading": Event("info", "SIGHUP or `reload` asked for a reload."),
     "service.reload_refused": Event(
-        "error", "A reload was refused: the service goes on as it was."
+        "error", "A reload was refused; the service goes on as it was."
     ),
     "service.reloaded": Event(
-        "info", "Canonical line of a reload: what changed, how long writers were paused."
+        "info", "A reload in one line: what changed, how long writers were paused."
     ),
     "service.refused": Event(
-        "error", "The service cannot start: code, hint and exit code say why and what next."
+        "error", "The service cannot start: code, hint and exit code say why, and what to do."
     ),
-    "service.failed": Event(
-        "error", "Something unexpected ended the service; the traceback is in the event."
-    ),
+    "service.failed": Event("error", "A bug ended the service; the traceback is in the event."),
     "service.stopping": Event(
-        "info", "A stop was asked for; calls in flight may finish until the deadline."
+        "info", "The service stops; calls in flight may finish until the deadline."
     ),
     "service.stopped": Event(
-        "info", "Canonical line of the stop: drained, database closed; the lock goes next."
+        "info", "The stop in one line: calls finished, database closed; the lock is released next."
     ),
 }
 
 
 def level_of(event: str) -> str:
-    """Return the event's level; an event that the table lacks is shown, as info, never lost."""
+    """Return the level of an event; info if the table does not have it, so that none is lost."""
     known = EVENTS.get(event)
     return known.level if known else "info"

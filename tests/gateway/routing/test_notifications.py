@@ -25,7 +25,7 @@ def heard(running: Running, server: str) -> list[str]:
     return [
         fields["line"].removeprefix("heard ")
         for event, fields in running.said
-        if event == "upstream.wrote"
+        if event == "upstream.logged"
         and fields["server"] == server
         and fields["line"].startswith("heard ")
     ]
@@ -35,7 +35,7 @@ async def until_marked(running: Running, *servers: str) -> None:
     """Return once these servers have heard all that was sent before."""
     assert (await running.post(told("notifications/mark"))).status == 202
     for server in servers:
-        await running.heard("upstream.wrote", server=server, line="heard notifications/mark {}")
+        await running.heard("upstream.logged", server=server, line="heard notifications/mark {}")
 
 
 async def test_a_request_without_an_id_is_refused_and_reaches_no_server(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ async def test_a_client_hears_only_what_is_severe_enough(tmp_path: Path, level: 
 
 def levels(running: Running) -> list[str]:
     """Return the levels that the server has been told."""
-    lines = (fields["line"] for event, fields in running.said if event == "upstream.wrote")
+    lines = (fields["line"] for event, fields in running.said if event == "upstream.logged")
     return [line.removeprefix("level ") for line in lines if line.startswith("level ")]
 
 

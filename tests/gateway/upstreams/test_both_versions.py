@@ -77,7 +77,7 @@ async def test_a_second_child_runs_only_once_a_stateless_client_came(tmp_path: P
         assert int(await use(running, "pid")) == first
         os.kill(second, signal.SIGKILL)
         line = "the second child, for stateless clients, has ended: it was ended by signal 9"
-        await running.heard("upstream.wrote", line=line)
+        await running.heard("upstream.logged", line=line)
         third = int(await use_modern(running, "pid"))
         assert third not in {first, second}
         assert int(await use(running, "pid")) == first
@@ -112,7 +112,7 @@ async def test_what_a_server_speaks_is_remembered_until_its_release_is_another(
             assert (int(await use_modern(running, "pid")) == first) is refuses
             if asked:
                 await running.wrote("asked")
-            lines = [fields["line"] for name, fields in running.said if name == "upstream.wrote"]
+            lines = [fields["line"] for name, fields in running.said if name == "upstream.logged"]
             assert lines.count("asked") == asked
             await running.kept("twice", '"both":' + ("false" if refuses else "true"))
 

@@ -147,7 +147,7 @@ async def test_a_server_that_never_answers_costs_the_first_list_only_its_patienc
 async def test_junk_on_stdout_and_a_flood_on_stderr_are_let_go(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         assert await use(running, "junk", a=1) == '{"a": 1}'
-        assert "this is no JSON" in (await running.heard("upstream.wrote"))["line"]
+        assert "this is no JSON" in (await running.heard("upstream.logged"))["line"]
         assert await use(running, "flood", b=2) == '{"b": 2}'
 
 
@@ -198,7 +198,7 @@ async def test_a_child_that_ignores_everything_is_killed_with_its_grandchildren(
     stubborn = stdio("plain", "plain.py", "--ignore-term", "--ignore-eof", "--grandchild")
     async with gateway_of(tmp_path, stubborn) as running:
         child = int(await use(running, "pid"))
-        grandchild = int((await running.heard("upstream.wrote"))["line"].split()[1])
+        grandchild = int((await running.heard("upstream.logged"))["line"].split()[1])
         assert alive(child)
         assert alive(grandchild)
     assert not alive(child)

@@ -29,6 +29,6 @@ async def test_a_database_that_takes_nothing_costs_no_call(tmp_path: Path) -> No
                 other.execute(f"DROP TABLE {table}")
             other.commit()
         assert await use(running, "echo", a=1) == '{"a": 1}'
-        assert "mcp_server_catalog_cache" in (await running.heard("catalog.unsaved"))["message"]
-        assert "debug_logs" in (await running.heard("calls.unsaved"))["message"]
+        assert "mcp_server_catalog_cache" in (await running.heard("catalog.save_failed"))["message"]
+        assert "debug_logs" in (await running.heard("calls.save_failed"))["message"]
         assert await use(running, "echo", b=2) == '{"b": 2}'

@@ -163,15 +163,15 @@ def test_a_journal_that_changes_while_it_is_read_is_known_as_it_was_left(
     """Whatever was read in between, and whenever: what counts is how the folder is in the end."""
     place, gateway = dev
     journal = place.folder.journal_file
-    texts = {"dev.mended": journal.read_bytes(), "migration.hot_refused": b"<<<<<<< HEAD"}
+    texts = {"dev.recovered": journal.read_bytes(), "migration.hot_refused": b"<<<<<<< HEAD"}
     dice = random.Random(7)
 
     def told_last(event: str) -> bool:
         told = (name for name in reversed(gateway.names()) if name in texts)
-        return next(told, "dev.mended") == event
+        return next(told, "dev.recovered") == event
 
     for _ in range(12):
-        for left in ("migration.hot_refused", "dev.mended"):
+        for left in ("migration.hot_refused", "dev.recovered"):
             for name in (*dice.choices([*texts], k=dice.randrange(4)), left):
                 journal.write_bytes(texts[name])
                 time.sleep(dice.uniform(0, 0.06))  # anywhere in the look and the apply after a save

@@ -212,7 +212,7 @@ def test_an_edit_that_is_broken_takes_nothing_back_and_is_mended_by_the_next_sav
     gateway.wait_for("migration.hot_refused")
     assert place.query("SELECT body FROM one") == [("kept",)]
     place.folder.write("0004_one", ONE)
-    gateway.wait_for("dev.mended")
+    gateway.wait_for("dev.recovered")
     assert "migration.rewound" not in gateway.names()
 
 
@@ -245,7 +245,7 @@ def test_a_journal_that_is_no_json_is_told_and_takes_nothing_back(
     assert "_journal.json" in gateway.wait_for("migration.hot_refused")["message"]
     assert place.content() == before
     place.folder.journal_file.write_bytes(journal)
-    gateway.wait_for("dev.mended")
+    gateway.wait_for("dev.recovered")
 
 
 def test_a_file_that_is_saved_while_it_starts_is_applied(shipped: Place) -> None:
@@ -344,7 +344,7 @@ def test_drop_needs_no_rewind_for_a_migration_that_was_refused(
     gateway.wait_for("migration.hot_refused")
     dropped = place.run("db", "drop", "--yes", "--json")
     assert dropped.json()["rewound_by"] is None
-    gateway.wait_for("dev.mended")
+    gateway.wait_for("dev.recovered")
     assert [entry["tag"] for entry in place.folder.journal()][-1] == "0003_add_approved_tools"
     assert place.content() == before
 

@@ -376,7 +376,7 @@ def test_a_gateway_that_may_not_write_the_key_has_the_command_make_it(
     key.unlink()
     installed.systemctl("start", UNIT)
     added = installed.run("server", "add", "a", "--env", "TOKEN=x", "--", sys.executable)
-    assert "secrets.key_made" in added.stderr
+    assert "secrets.key_created" in added.stderr
     installed.systemctl("restart", UNIT)
     if " " not in name:  # systemd has loaded it
         key.rename(installed.home / "away")

@@ -165,7 +165,7 @@ class Broker:
 
     def _wrote(self, upstream: Upstream, line: str) -> None:
         upstream.wrote.append(line)
-        self.emit("upstream.wrote", server=upstream.name, line=line)
+        self.emit("upstream.logged", server=upstream.name, line=line)
 
     def connected(self, upstream: Upstream) -> None:
         """Tell a server that came back what clients still watch, and which log messages they want."""

@@ -123,7 +123,7 @@ class CallLog:
         try:
             await save_calls(self._database, batch, keep=self._keep)
         except Error as error:
-            self._emit("calls.unsaved", calls=len(batch), message=str(error))
+            self._emit("calls.save_failed", calls=len(batch), message=str(error))
 
 
 def _size(call: CallRecord) -> int:

@@ -315,7 +315,7 @@ class CatalogSync:
             self.faults.pop(kind, None)
         self._unfit.update(fetched.unfit)
         for line in chain.from_iterable(fetched.unfit.values()):
-            self._emit("upstream.wrote", server=self._server, line=line + ": it is passed over")
+            self._emit("upstream.logged", server=self._server, line=line + ": it is passed over")
         for kind in fetched.late:
             self.faults.setdefault(kind, f"{METHODS[kind][1]} is not answered yet")
         for kind in fetched.lists:
@@ -332,7 +332,7 @@ class CatalogSync:
         """Try again later what failed; it is announced when it comes."""
         self._announced |= announced & faults.keys()
         for reason in dict.fromkeys(faults.values()):
-            self._emit("upstream.wrote", server=self._server, line=reason)
+            self._emit("upstream.logged", server=self._server, line=reason)
         self.faults.update(faults)
         if not self.faults:
             self._failures = 0

@@ -141,7 +141,7 @@ class HotApply:
                 fields[LEVEL] = "debug"  # the line of the rewind has named it
             self._emit("migration.hot_applied", **fields)
         if mended and not done.steps:
-            self._emit("dev.mended")
+            self._emit("dev.recovered")
         if done.steps or done.rewound or mended:
             await self._read_again()
         return meanwhile

@@ -145,7 +145,7 @@ class Keyring:
         """Make the key file unless it is there; return whether it was made. Raises NoSecretsKey."""
         made = key_file.make(self.file, make_folder=not self.typed)
         if made:
-            self.emit("secrets.key_made", path=str(self.file))
+            self.emit("secrets.key_created", path=str(self.file))
         return made
 
     def renew(self) -> SealingKey:
