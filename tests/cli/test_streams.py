@@ -1,14 +1,19 @@
-"""What becomes of a command when nobody can take what it prints."""
+"""What a command prints steers no terminal; and what becomes of it when nobody can take it."""
 
 from __future__ import annotations
 
+import json
 import os
+import pty
+import re
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.harness import DEADLINE_S, Finished, Place, clean_environment
+from tests.harness import DEADLINE_S, REPOSITORY, Finished, Place, clean_environment
 
 FULL = Path("/dev/full")
 
@@ -87,3 +92,74 @@ def test_following_ends_when_its_reader_has_gone(shipped: Place) -> None:
             finally:
                 following.kill()
         assert (following.returncode, said) == (0, "")
+
+
+STEERING = "\x1b]0;PWNED\x07\x1b[8m\x9b2J\x7f\r\u202eevil\u2066"
+"""A title, hidden text, an erased screen, a return to the line's beginning, and reading from the right."""
+STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+COLOURS = re.compile("\x1b\\[(0|1|2|3[1-6])m")
+
+
+def on_terminal(place: Place, *arguments: str) -> str:
+    """Return what a command writes on a terminal, on stdout and stderr."""
+    here, there = pty.openpty()
+    with os.fdopen(here, "rb", buffering=0) as screen:
+        child = subprocess.Popen(
+            [*place.command, *place.options, *arguments],
+            stdin=there, stdout=there, stderr=there,
+            env=clean_environment(place.home), cwd=place.root,
+        )  # fmt: skip
+        os.close(there)
+        shown = b""
+        with suppress(OSError):  # the end of a terminal
+            while part := screen.read(65536):
+                shown += part
+        child.wait(DEADLINE_S)
+    return shown.decode()
+
+
+def test_nothing_out_of_files_and_databases_steers_a_terminal(shipped: Place) -> None:
+    servers = {"a": {"command": f"/bin/{STEERING}cat", "args": [STEERING, "x\ny"]}}
+    document = json.dumps({"mcpServers": servers})
+    assert shipped.run("server", "import", "-", stdin=document).code == 0
+    shipped.write("INSERT INTO __drizzle_migrations(hash, created_at) VALUES (?, 5)", STEERING)
+    shipped.write("UPDATE __guard_history SET program_version = ?", STEERING)
+    for command in ("server list", "server show a", "db status", "db history", "db check", "logs"):
+        for form in ((), ("--json",)):
+            done = shipped.run(*command.split(), *form)
+            shown = on_terminal(shipped, *command.split(), *form).replace("\r\n", "\n")
+            for text in (done.stdout, done.stderr, COLOURS.sub("", shown)):
+                assert STEERS.search(text) is None, (command, text)
+            assert shown
+    listed = shipped.run("server", "list").stdout
+    assert "\\u001b]0;PWNED\\u0007" in listed
+    assert "x\\ny" in listed
+    (known,) = shipped.run("server", "list", "--json").json()
+    assert known["args"] == [STEERING, "x\ny"]
+
+
+def test_a_failing_statement_is_shown_without_what_steers_a_terminal(place: Place) -> None:
+    place.folder.add("bad", f"CREATE TABLE t (x TEXT DEFAULT '{STEERING}') oh")
+    done = place.run("db", "migrate")
+    assert done.code == 5
+    assert "PWNED" in done.stderr
+    assert STEERS.search(done.stderr) is None
+
+
+def test_what_a_program_reads_comes_as_it_is_and_a_person_sees_what_it_hides(
+    shipped: Place,
+) -> None:
+    plain = REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"
+    assert shipped.run("server", "add", "plain", "--", sys.executable, plain).code == 0
+    argument = f"text={STEERING}"
+    hidden = json.dumps({"text": STEERING})  # the server answers with JSON, so nothing to hide
+    assert shipped.run("call", "echo", argument).stdout == hidden + "\n"
+    old, new = (shipped.root / name for name in ("old.sql", "new.sql"))
+    old.write_text("CREATE TABLE t (id INTEGER PRIMARY KEY);")
+    new.write_text(
+        f"CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT DEFAULT '\u202e{STEERING[-6:]}');"
+    )
+    compared = ("db", "diff", "--from", str(old), "--to", str(new), "--format", "sql")
+    assert "\u202e" in shipped.run(*compared).stdout
+    assert "\u202e" not in on_terminal(shipped, *compared)
+    assert "\\u202e" in on_terminal(shipped, *compared)

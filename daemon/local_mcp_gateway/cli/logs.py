@@ -14,7 +14,7 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.main import lost
+from local_mcp_gateway.cli.streams import lost
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.history import logs as history
 from local_mcp_gateway.service.history.startup import phases_of, read_starts, start_as_json

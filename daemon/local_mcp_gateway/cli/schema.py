@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.streams import print_data
 from local_mcp_gateway.errors import Exit, GatewayError, Problem, SchemaProblem, UsageProblem
 from local_mcp_gateway.regular_file import open_file
 
@@ -199,7 +200,7 @@ def diff(
             for hazard in plan.hazards:
                 click.secho(f"! {hazard.message}", fg="yellow", err=True)
             for statement in plan.statements:
-                click.echo(f"{statement};")
+                print_data(f"{statement};")
         else:
             ui.print_json(
                 {

@@ -12,7 +12,7 @@ import click
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs
-from local_mcp_gateway.cli.main import end_when_unread
+from local_mcp_gateway.cli.streams import end_when_unread, print_data, write_as_it_is
 from local_mcp_gateway.config import config_files
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
@@ -158,7 +158,7 @@ def call(
         ui.print_json(result)
     else:
         for part in result.get("content", ()):
-            click.echo(part["text"] if part.get("type") == "text" else json.dumps(part))
+            print_data(part["text"] if part.get("type") == "text" else json.dumps(part))
     return Exit.UNEXPECTED if result.get("isError") else Exit.OK
 
 
@@ -193,6 +193,7 @@ def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
     base = (url or f"http://{host}:{gateway.port}").rstrip("/").removesuffix("/mcp")
     path = "/mcp" if profile is None else f"/mcp/{profile}"
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    write_as_it_is(sys.stdout)
     try:
         bridge = Bridge(base + path, sys.stdout)
     except ValueError as error:

@@ -343,4 +343,4 @@ def _tools(live: dict[str, Any] | None) -> str | None:
 
 
 def _where(server: dict[str, Any]) -> str:
-    return server["url"] or shlex.join([server["command"], *server["args"]])
+    return ui.one_line(server["url"] or shlex.join([server["command"], *server["args"]]))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_mcp_gateway.cli.streams import draw, printable
 from local_mcp_gateway.errors import NotConfirmed
 from local_mcp_gateway.log.formatters import WIDTH, folded
 
@@ -24,7 +25,7 @@ def print_json(value: object) -> None:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under headers, columns as wide as their widest cell; None is shown as a dash."""
-    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["–" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
     widths = [
         max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))
     ]
@@ -36,6 +37,11 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         click.echo(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         )
+
+
+def one_line(text: str) -> str:
+    """Return a text that takes one line, and says what it hides."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def sentence(text: str, *, mark: str = "", indent: str = "", err: bool = False) -> str:
@@ -84,11 +90,11 @@ class progress_bar:  # noqa: N801  reads as a verb where it is used
         if not self.wide or total <= 0:
             return
         percent = 100 * done // total
-        line = f"[{'#' * (percent // 4):<25}] {percent:3d} %  {phase[:60]}"
+        line = f"[{'#' * (percent // 4):<25}] {percent:3d} %  {one_line(phase[:60])}"
         if line != self.shown:
-            click.echo("\r" + line.ljust(len(self.shown)), nl=False, err=True)
+            draw("\r" + line.ljust(len(self.shown)))
             self.shown = line
 
     def __exit__(self, *_: object) -> None:
         if self.shown:
-            click.echo("\r" + " " * len(self.shown) + "\r", nl=False, err=True)
+            draw("\r" + " " * len(self.shown) + "\r")
