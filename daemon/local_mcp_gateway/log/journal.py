@@ -1,7 +1,7 @@
-"""The journal's native protocol: one datagram per event, every key a field of its own.
+"""The native protocol of the systemd journal: one datagram for each event, a field for each key.
 
-So `journalctl --user -u local-mcp-gateway MIGRATION=0003_add_description -o json` finds entries that
-text lines on stderr would bury. Source of the format: systemd, "Native Journal Protocol".
+So `journalctl --user -u local-mcp-gateway MIGRATION=0003_add_description -o json` finds what would be
+lost in lines of text. The format is that of systemd's "Native Journal Protocol".
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "local-mcp-gateway"
 PATIENCE_S = 1.0
-"""How long an entry waits for a journal that is behind, before it and those after it are given up."""
+"""How long an entry waits for a busy journal. After that it is lost, and so are those behind it."""
 _SEALED = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _PRIORITIES = {"debug": "7", "info": "6", "warning": "4", "error": "3"}
 COUNTED_APART = {"call.finished"}
-"""What comes by the thousand goes to the journal as debug: its rate limit is one for info and notice, and
-debug has its own, so a busy hour of calls does not cost the line of a migration."""
+"""Events that come by the thousand have the priority debug in the journal. It limits the rate of each
+priority, so a busy hour of calls does not cost the entry of a migration."""
 _ALIASES = {"tag": "MIGRATION", "message": "TEXT", "priority": "PRIORITY_GIVEN"}
-"""`tag` is always a migration's; MESSAGE and PRIORITY have meanings of their own in the journal."""
+"""`tag` is the tag of a migration; MESSAGE and PRIORITY mean something else in the journal."""
 
 
 def is_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether `stream` is the very socket that systemd connected to the journal.
+    """Tell whether `stream` is the socket that systemd connected to the journal.
 
-    JOURNAL_STREAM is inherited by children whose stderr goes elsewhere, hence the comparison.
+    A child inherits JOURNAL_STREAM even if its stderr goes elsewhere, hence the comparison.
     """
     device, _, inode = environment.get("JOURNAL_STREAM", "").partition(":")
     try:
@@ -46,7 +46,7 @@ def is_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> b
 
 
 class JournalEntry(NamedTuple):
-    """One entry, encoded, and what goes to stderr in its place if it is urgent."""
+    """An encoded entry; if it is urgent, its message goes to stderr where the journal does not take it."""
 
     message: str
     urgent: bool
@@ -54,7 +54,7 @@ class JournalEntry(NamedTuple):
 
 
 def as_entry(message: str, level: str, event: str, fields: Mapping[str, object]) -> JournalEntry:
-    """Encode one entry; a value with line breaks is length-prefixed, as the protocol wants."""
+    """Encode one entry; a value with line breaks gets its length in front, as the protocol wants."""
     entry = {
         "MESSAGE": message,
         "PRIORITY": _PRIORITIES["debug" if event in COUNTED_APART else level],
@@ -81,26 +81,26 @@ def _field(name: str, value: str) -> bytes:
 
 
 class Journal:
-    """The connection to the journal; lives as long as the process."""
+    """The socket to the journal; it is open as long as the process lives."""
 
     def __init__(self, path: str = JOURNAL_SOCKET, *, patience_s: float = PATIENCE_S) -> None:
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        # Of a batch the kernel takes net.unix.max_dgram_qlen entries (10, often), the rest has to wait.
-        # Python's own time limit would look again and again, without a pause.
+        # The kernel takes net.unix.max_dgram_qlen datagrams (often 10) at once, the others have to wait.
+        # The timeout of Python's socket would try again and again, without a pause.
         whole = int(patience_s)
         limit = struct.pack("@ll", whole, int((patience_s - whole) * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self._flags = 0
 
     def close(self) -> None:
-        """Close the socket; the service itself never does, it logs until its end."""
+        """Close the socket. The service never does: it logs until it ends."""
         self._socket.close()
 
     def send(self, datagram: bytes) -> bool:
-        """Send one entry, waiting for a moment where it has to; False when the journal does not take it.
+        """Send one entry, waiting for a moment if it must. Return False if the journal does not take it.
 
-        A journal that has let one entry wait in vain is not waited for again until it takes one.
+        After one entry has waited in vain, no other waits until the journal has taken one.
         """
         try:
             self._socket.sendto(datagram, self._flags, self._path)
@@ -118,7 +118,7 @@ class Journal:
         descriptor = os.memfd_create("journal-entry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.write(descriptor, datagram)
-            # Of anybody but root the journal takes no file that might still change.
+            # From anybody but root the journal takes no file that can still change.
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALED)
             rights = array.array("i", [descriptor])
             self._socket.sendmsg(

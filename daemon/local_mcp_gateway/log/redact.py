@@ -1,7 +1,7 @@
-"""Keep secrets out of what is told: values that are known, names of keys, and what looks like one.
+"""Hide secrets in what leaves: values that are known, fields by their name, texts by their look.
 
-Arguments and results of calls are never passed to an Emit at all; this is the second net, for what
-slips into an error text, a URL or a command line. It would rather hide too much.
+Arguments and results of calls are never passed to an Emit. This is the second net, for what gets into an
+error message, a URL or a command line. It rather hides too much than too little.
 """
 
 from __future__ import annotations
@@ -95,6 +95,16 @@ def _redact_any(text: str) -> str:
 
 
 def _redact_by_look(text: str) -> str:
+    return _short_by_look(text) if len(text) <= SHORT else _search(text)
+
+
+@lru_cache(maxsize=1024)
+def _short_by_look(text: str) -> str:
+    """Remember these apart: what a text looks like does not change with the values that are known."""
+    return _search(text)
+
+
+def _search(text: str) -> str:
     for pattern, replacement in _SECRET_TEXT:
         text = pattern.sub(replacement, text)
     return text

@@ -23,7 +23,7 @@ from local_mcp_gateway.service.http.listening_socket import url_of
 from local_mcp_gateway.service.http.server import LibraryWarnings, serving
 from local_mcp_gateway.service.options import gateway_options
 from local_mcp_gateway.service.process_tuning import allow_many, collect_rarely, give_memory_back
-from local_mcp_gateway.service.progress import telling
+from local_mcp_gateway.service.progress import report_progress
 from local_mcp_gateway.service.reload import changed_keys, reload
 from local_mcp_gateway.service.secrets.keyring import Keyring
 from local_mcp_gateway.service.systemd.notify import watchdog_interval_s
@@ -175,7 +175,7 @@ class RunningService:
             self.notifier.reloading()
             self.emit("service.reloading")
             try:
-                async with telling(self._status, self.notifier, self.emit):
+                async with report_progress(self._status, self.notifier, self.emit):
                     outcome = await reload(
                         self.plan,
                         self.settings,

@@ -1,8 +1,7 @@
-"""What a person who waits for a start is told: one line in `systemctl status`, an event now and then.
+"""The progress of a start: a line in `systemctl status`, and an event of the log every few seconds.
 
-Made from the events of the start and from the guard's progress; it only listens. It also asks systemd
-for more time whenever the guard gets on with its work, so that a long migration is never killed for
-being slow.
+It is made from the events of the start and from the progress of the guard. It also asks systemd for more
+time whenever the guard gets on with its work, so that no migration is killed because it takes long.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.systemd.notify import Notifier
 
 LEAST_PAUSE_S = 0.5
-"""Progress within a phase is reported often; systemd need not hear more often than this."""
-TELL_EVERY_S = 5.0
-"""A start that takes no longer says nothing of its progress in the log."""
+"""Progress within a phase comes often; systemd hears of it at most this often."""
+REPORT_EVERY_S = 5.0
+"""A start that takes no longer has no event of its progress in the log."""
 
 _BEGINS = {
     "service.starting": "start",
@@ -36,7 +35,7 @@ _BEGINS = {
     "guard.verified": "settle",
     "guard.ready": "serve",
 }
-"""Which phase begins with an event."""
+"""The event that begins a phase → the phase."""
 _WORDS = {
     "start": "starting",
     "wait": "waiting for the database's lock, held by process {pid}",
@@ -53,7 +52,7 @@ _TAGGED = {"rehearse": "rehearsing", "apply": "applying"}
 
 
 class StatusLine:
-    """Listens to the events of a start (as an Emit) and to the guard's progress."""
+    """An Emit that shows the events of a start, and the progress of the guard, on the status line."""
 
     def __init__(self, notifier: Notifier) -> None:
         self.phase = "start"
@@ -63,7 +62,7 @@ class StatusLine:
         self._last = 0.0
 
     def __call__(self, event: str, /, **fields: object) -> None:
-        """Show what the event means, if it means something to a person who waits."""
+        """Show the phase that begins with this event, if one does."""
         phase = _BEGINS.get(event)
         if phase is None:
             return
@@ -71,7 +70,10 @@ class StatusLine:
         self._notifier.working(_WORDS[phase].format_map({"pid": "?", **fields}))
 
     def progress(self, phase: str, done: int, total: int) -> None:
-        """Show how far a phase is, in its own unit (0: not known): `backup`, `rehearse 0003_tags`."""
+        """Show how far a phase is: `done` of `total` in its own unit, 0 for unknown.
+
+        `phase` is its name, with a tag behind it where there is one: `backup`, `rehearse 0003_tags`.
+        """
         what, _, tag = phase.partition(" ")
         new = (what, tag or None) != (self.phase, self.tag)
         self.phase, self.tag = what, tag or None
@@ -92,12 +94,12 @@ class StatusLine:
         return f"{words} {size(total)}, {self.percent} %"
 
 
-async def keep_telling(status: StatusLine, notifier: Notifier, emit: Emit) -> None:
-    """Ask systemd for more time and say in the log how far it is: one statement may take minutes."""
+async def _report(status: StatusLine, notifier: Notifier, emit: Emit) -> None:
+    """Ask systemd for more time and log the progress, again and again: one statement may take minutes."""
     begun = time.monotonic()
     notifier.working()
     while True:
-        await anyio.sleep(TELL_EVERY_S)
+        await anyio.sleep(REPORT_EVERY_S)
         notifier.working()
         emit(
             "guard.progressed",
@@ -109,10 +111,12 @@ async def keep_telling(status: StatusLine, notifier: Notifier, emit: Emit) -> No
 
 
 @asynccontextmanager
-async def telling(status: StatusLine, notifier: Notifier, emit: Emit) -> AsyncIterator[None]:
-    """Keep telling while the block works; what it raises comes out in an exception group."""
+async def report_progress(
+    status: StatusLine, notifier: Notifier, emit: Emit
+) -> AsyncIterator[None]:
+    """Report the progress while the block works; what it raises comes out in an exception group."""
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep_telling, status, notifier, emit)
+        tasks.start_soon(_report, status, notifier, emit)
         try:
             yield
         finally:

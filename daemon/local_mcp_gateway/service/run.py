@@ -32,7 +32,7 @@ from local_mcp_gateway.service.exit_status import report_exit, root_cause
 from local_mcp_gateway.service.history.startup import StartRecord
 from local_mcp_gateway.service.http import listening_socket
 from local_mcp_gateway.service.options import guard_policy, planner, require_gateway_tables
-from local_mcp_gateway.service.progress import StatusLine, telling
+from local_mcp_gateway.service.progress import StatusLine, report_progress
 from local_mcp_gateway.service.signals import Signals
 from local_mcp_gateway.service.systemd.notify import Notifier
 
@@ -159,7 +159,7 @@ async def _guarding(
         progress=status.progress,
         stop=signals.stop,
     )
-    async with telling(status, notifier, emit):
+    async with report_progress(status, notifier, emit):
         report = await anyio.to_thread.run_sync(guard.__enter__)
     try:
         yield report

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.log import log_to_file
-from local_mcp_gateway.service.history.logs import tail
+from local_mcp_gateway.service.history.logs import parse_line, tail
 from tests.harness import DEADLINE_S
 
 
@@ -106,3 +106,12 @@ def test_a_burst_over_many_rotations_is_seen_whole(path: Path) -> None:
         assert f'"n": {n}}}' in line
         seen.release()
     writer.join()
+
+
+def test_a_line_that_somebody_wrote_into_the_log_is_shown_or_passed_over() -> None:
+    ours = '{"timestamp": "2026-01-31T12:00:00Z", "level": "loud", "event": "guard.ready"}'
+    line = parse_line(ours)
+    assert line is not None
+    assert (line.level, line.event, line.fields) == ("info", "guard.ready", {})
+    for raw in ("", "x", "[]", "7", ours[:-9], ours.replace("2026", "two")):
+        assert parse_line(raw) is None

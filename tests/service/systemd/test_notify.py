@@ -133,7 +133,7 @@ def test_the_watchdog_is_fed_twice_in_its_patience(
 async def test_a_long_start_says_in_the_log_how_far_it_is(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "TELL_EVERY_S", 0.001)
+    monkeypatch.setattr(progress, "REPORT_EVERY_S", 0.001)
     told: list[dict[str, object]] = []
     enough = asyncio.Event()
 
@@ -146,9 +146,7 @@ async def test_a_long_start_says_in_the_log_how_far_it_is(
         status = StatusLine(notifier)
         status("guard.resolved", pending=["0001_x"])
         status.progress("backup", 3, 8)
-        telling = asyncio.create_task(progress.keep_telling(status, notifier, emit))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60), progress.report_progress(status, notifier, emit):
             await enough.wait()
-        telling.cancel()
     assert (told[0]["phase"], told[0]["percent"]) == ("backup", 37)
     assert "EXTEND_TIMEOUT_USEC=30000000" in received(manager)

@@ -63,7 +63,7 @@ class EventFilter:
     def matches(self, event: LoggedEvent) -> bool:
         """Tell whether an event is one of them."""
         return (
-            LEVELS.get(event.level, 20) >= LEVELS[self.level]
+            LEVELS[event.level] >= LEVELS[self.level]
             and fnmatch.fnmatchcase(event.event, self.event)
             and (self.since is None or event.at >= self.since)
         )
@@ -164,11 +164,12 @@ class _RotatedReader:
 
 
 def parse_line(raw: str) -> LoggedEvent | None:
-    """Read one JSON line; None for one that was cut short."""
+    """Read one JSON line; None for one that was cut short. A level that is not ours counts as info."""
     try:
         fields = json.loads(raw)
         at = datetime.fromisoformat(fields.pop("timestamp"))
-        return LoggedEvent(at, str(fields.pop("level")), str(fields.pop("event")), fields)
+        level, event = str(fields.pop("level")), str(fields.pop("event"))
+        return LoggedEvent(at, level if level in LEVELS else "info", event, fields)
     except (ValueError, KeyError, AttributeError, TypeError):
         return None
 
