@@ -173,7 +173,7 @@ async def test_clients_hear_of_every_change_of_what_their_profile_shows(
         await running.gateway.reload()
         before = await names(running)
         headers = await session(running)
-        client = running.gateway._hub.sessions.of_stream(headers["mcp_session_id"])
+        client = running.gateway.sessions.of_stream(headers["mcp_session_id"])
         assert client is not None
         client.take()
         if change == "server off":
@@ -203,7 +203,7 @@ async def test_a_change_of_one_profile_is_told_to_its_own_clients_only(tmp_path:
         await running.gateway.reload()
         await names(running)
         headers = await session(running)
-        client = running.gateway._hub.sessions.of_stream(headers["mcp_session_id"])
+        client = running.gateway.sessions.of_stream(headers["mcp_session_id"])
         assert client is not None
         client.take()
         await queries.set_tool(running.database, "other", ToolSetting("plain", "die", name="end"))
@@ -241,7 +241,7 @@ async def test_calls_are_written_to_the_database_without_their_payloads(tmp_path
     async with gateway_of(tmp_path, PLAIN) as running:
         await use(running, "echo", secret="s3cret")
         await use(running, "fail")
-        await running.gateway._calls.flush()
+        await running.gateway.calls.flush()
         failed, ok = await cache.list_calls(running.database, limit=2)
         assert (ok.server, ok.method, ok.target, ok.status) == ("plain", "tools/call", "echo", "ok")
         assert (failed.status, failed.error) == ("error", "-32050 failed")

@@ -84,8 +84,8 @@ async def test_a_client_on_stdio_does_not_notice_that_the_gateway_restarted(
         parameters = StdioServerParameters(command=command, args=args, env={"HOME": str(tmp_path)})
         async with Client(parameters, mode="legacy") as client:
             await client.list_tools()
-            for session in running.gateway._hub.sessions:  # what a restart leaves of them
-                running.gateway._hub.sessions.close(session)
+            for session in running.gateway.sessions:  # what a restart leaves of them
+                running.gateway.sessions.close(session)
             assert '"b": 2' in str((await client.call_tool("echo", {"b": 2})).content)
 
 

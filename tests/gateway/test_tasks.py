@@ -175,7 +175,7 @@ async def test_a_fault_in_the_task_of_one_server_is_told_and_costs_the_others_no
     tmp_path: Path,
 ) -> None:
     async with gateway_of(tmp_path, PLAIN, TWICE) as running:
-        keeper = running.gateway._hub.registry.upstreams["plain"].keeper
+        keeper = running.gateway.registry.upstreams["plain"].keeper
 
         async def broken(_: object) -> None:
             raise ZeroDivisionError("planted")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -15,15 +16,23 @@ from local_mcp_gateway.database.pool import Error
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.gateway.catalog import merge
 from local_mcp_gateway.gateway.catalog.merge import LISTS, body_of, hash_of, items_of
+from local_mcp_gateway.gateway.clients.sessions import Sessions
+from local_mcp_gateway.gateway.clients.subscriptions import Subscribers
 from local_mcp_gateway.gateway.http.app import Application, GatewayApp
 from local_mcp_gateway.gateway.protocol import hops
+from local_mcp_gateway.gateway.protocol.hops import Hops
 from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, encode
+from local_mcp_gateway.gateway.routing import server_info
 from local_mcp_gateway.gateway.routing.broker import Broker
 from local_mcp_gateway.gateway.routing.call_log import CallLog
+from local_mcp_gateway.gateway.routing.dispatcher import Dispatcher
+from local_mcp_gateway.gateway.routing.registry import Registry
+from local_mcp_gateway.gateway.routing.router import Router
 from local_mcp_gateway.gateway.tasks import TaskScope, described
 from local_mcp_gateway.gateway.upstreams.connection import Connection, Identity
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
+from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
 from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
 from local_mcp_gateway.gateway.upstreams.upstream import Hooks, Upstream
 from local_mcp_gateway.log import Emit, ignore
@@ -54,6 +63,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.gateway.catalog.merge import NameTable
     from local_mcp_gateway.gateway.catalog.server_catalog import Lists
+    from local_mcp_gateway.gateway.clients.sessions import Session
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.upstreams.connection import Events
 
@@ -92,6 +102,20 @@ async def same_definition(new: ServerDefinition, old: ServerDefinition, unseal: 
         return False
 
 
+def _router(
+    registry: Registry,
+    sessions: Sessions,
+    subscribers: Subscribers,
+    tasks: TaskScope,
+    tracer: Tracer | None,
+) -> Router:
+    if tracer is None:
+        return Router(registry, sessions, subscribers, tasks)
+    from local_mcp_gateway.gateway.routing.tracing import TracedRouter
+
+    return TracedRouter(registry, sessions, subscribers, tasks, tracer)
+
+
 class Gateway:
     """Owns every upstream's life. Make one with `async with Gateway.open(…)`."""
 
@@ -109,19 +133,36 @@ class Gateway:
         self._options = options
         self._emit = emit
         self._unseal = unseal
-        self._calls = CallLog(database, emit, keep=options.keep_calls)
         self._lives = TaskScope(self._failed)
         self._beside = TaskScope(self._failed)
         """What runs beside the lives of the upstreams: it may use them, so it ends before they do."""
-        self._hub = Broker(options, self._calls, emit, self._beside, tracer)
-        self._hooks = Hooks(
-            self._listed, self._hub.connected, self._hub.events_of, self._hub.watched
+        self.calls = CallLog(database, emit, keep=options.keep_calls, payloads=options.log_payloads)
+        self.registry = Registry(options.list_timeout_s, self._keep_soon)
+        self.sessions = Sessions(self._on_disconnect)
+        subscribers, tokens = Subscribers(self.sessions), ProgressTokens()
+        router = _router(self.registry, self.sessions, subscribers, self._beside, tracer)
+        way = Hops(secrets.token_hex(8), self.registry.profiles_of)
+        self.broker = Broker(
+            self.registry, self.sessions, subscribers, router, tokens, way, self._beside, emit
         )
-        self._hub.registry.keep = self._keep_soon
+        dispatcher = Dispatcher(self.registry, router, self.calls, tokens, self._beside)
+        self._hooks = Hooks(
+            self._listed, self.broker.connected, self.broker.events_of, self.broker.watched
+        )
         self._http: aiohttp.ClientSession | None = None
         self._warden = OrphanReaper()
         self._reloading = asyncio.Lock()
-        self.app = GatewayApp(self._hub)
+        self.app = GatewayApp(
+            options,
+            self.registry,
+            self.sessions,
+            dispatcher,
+            self.broker,
+            self.calls,
+            way,
+            self.status,
+            emit,
+        )
         if tracer is not None:
             from local_mcp_gateway.gateway.http.tracing import traced
 
@@ -143,14 +184,14 @@ class Gateway:
         On the way out everything that was started has ended: tasks, sessions, children and their trees.
         """
         gateway = cls(database, options, emit, tracer, unseal)
-        gateway._hub.registry.kept = await gateway._kept_names()
+        gateway.registry.kept = await gateway._kept_names()
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(gateway._calls.flush)
+            stack.push_async_callback(gateway.calls.flush)
             stack.push_async_callback(gateway._close)
             await stack.enter_async_context(gateway._lives)
             await stack.enter_async_context(gateway._beside)
-            stack.callback(gateway._hub.close)
-            gateway._beside.start(gateway._calls.run)
+            stack.callback(gateway.broker.close)
+            gateway._beside.start(gateway.calls.run)
             await gateway.reload()
             yield gateway
 
@@ -163,7 +204,7 @@ class Gateway:
             definitions = await load_definitions(self._database)
             for name, problem in definitions.unreadable:
                 self._emit("server.skipped", server=name, message=problem.message)
-            registry = self._hub.registry
+            registry = self.registry
             wanted = {server.name: server for server in definitions.servers if server.active}
             kept, ending = {}, []
             for name, upstream in registry.upstreams.items():
@@ -182,10 +223,10 @@ class Gateway:
             before = dict(registry.profiles)
             registry.upstreams = {**kept, **fresh}
             registry.define(definitions.profiles)
-            self._hub.end_removed()
+            self.broker.end_removed()
             for upstream in fresh.values():
                 upstream.start(self._lives)
-                if self._hub.watched(upstream):
+                if self.broker.watched(upstream):
                     upstream.want()
             async with asyncio.TaskGroup() as stopping:
                 for upstream in ending:
@@ -198,12 +239,18 @@ class Gateway:
             self._announce(before, {upstream.name for upstream in ending} | fresh.keys() | released)
 
     def status(self) -> dict[str, Any]:
-        """Return how each server is: state, reason, next retry, number of tools."""
-        return self._hub.status()
+        """Return how each server is (state, reason, next retry, number of tools), and who is there."""
+        servers = sorted(self.registry.upstreams.items())
+        return {
+            "servers": {name: server_info.state_of(upstream) for name, upstream in servers},
+            "profiles": sorted(self.registry.profiles),
+            "sessions": len(self.sessions),
+            "tasks": len(asyncio.all_tasks()),
+        }
 
     async def check(self, definition: ServerDefinition) -> Identity:
         """Connect to a server that need not be stored, shake hands, and leave it again."""
-        events = self._hub.events_of(self._upstream(definition))
+        events = self.broker.events_of(self._upstream(definition))
         async with self._open_connection(definition, events) as connection:
             return connection.identity
 
@@ -280,14 +327,14 @@ class Gateway:
         announced: frozenset[CatalogKind],
     ) -> None:
         """Take the lists that an upstream has fetched: keep what changed, and tell the clients."""
-        registry = self._hub.registry
+        registry = self.registry
         if registry.upstreams.get(upstream.name) is not upstream:
             return
         if changed:
             registry.forget_views(registry.profiles_of(upstream.name))
         if changed or upstream.shelf.unsaved:
             self._beside.start(self._keep, upstream, changed)
-        self._hub.announce(registry.profiles_of(upstream.name), changed | announced)
+        self.broker.announce(registry.profiles_of(upstream.name), changed | announced)
 
     async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
         identity = encode(upstream.identity)
@@ -314,6 +361,9 @@ class Gateway:
         found = {profile: merge.read(text) for profile, text in stored.items()}
         return {profile: each for profile, each in found.items() if each is not None}
 
+    def _on_disconnect(self, session: Session) -> None:
+        self.broker.on_disconnect(session)
+
     def _keep_soon(self, kept: NameTable) -> None:
         self._beside.start(self._keep_names, kept)
 
@@ -328,13 +378,13 @@ class Gateway:
 
     def _announce(self, before: Mapping[str, ProfileDefinition], changed_servers: set[str]) -> None:
         """After a reload: tell the clients whose profile shows something else now."""
-        registry = self._hub.registry
+        registry = self.registry
         profiles = {
             name for name, profile in registry.profiles.items() if before.get(name) != profile
         }
         for server in changed_servers:
             profiles |= registry.profiles_of(server)
-        self._hub.announce(profiles, LISTS)
+        self.broker.announce(profiles, LISTS)
 
     def _failed(self, error: Exception) -> None:
         self._emit("task.failed", message=described(error))

@@ -43,7 +43,8 @@ class TaskScope(asyncio.TaskGroup):
         self._ended = True
         for task in self._started:
             task.cancel()
-        await super().__aexit__(None, None, None)
+        if self._started:
+            await super().__aexit__(None, None, None)
 
     def start(
         self, work: Callable[[*Arguments], Coroutine[Any, Any, object]], *arguments: *Arguments

@@ -96,7 +96,7 @@ async def describe(running: Running, tmp_path: Path, text: str, **told: Any) -> 
 
 async def approve(running: Running) -> None:
     """Approve all that waits, as `server approve` does."""
-    server = running.gateway._hub.registry.upstreams["plain"].definition
+    server = running.gateway.registry.upstreams["plain"].definition
     waiting = await altered_tools(running.database, server.id)
     tools = {tool["tool"]: tool["offered"] for tool in waiting}
     await approve_tools(running.database, {"name": "plain", "tools": tools})
@@ -150,7 +150,7 @@ async def test_only_what_was_looked_at_is_approved(tmp_path: Path) -> None:
         await running.kept("plain")
         await describe(running, tmp_path, "Other.")
         await running.kept("plain", "Other.")
-        server = running.gateway._hub.registry.upstreams["plain"].definition
+        server = running.gateway.registry.upstreams["plain"].definition
         (looked_at,) = await altered_tools(running.database, server.id)
         await describe(running, tmp_path, "Worse than other.")
         await running.kept("plain", "Worse than other.")

@@ -175,7 +175,7 @@ async def test_a_legacy_client_that_does_not_take_its_answers_is_cut_off(tmp_pat
             while (await running.post(big, path=path)).status == 202:
                 taken += 1
                 await running.post(call("tools/call", name="echo", arguments={}))
-            assert not len(running.gateway._hub.sessions)
+            assert not len(running.gateway.sessions)
             with anyio.fail_after(30):
                 rest = [json.loads(event.data) async for event in events]
             assert len([message for message in rest if "result" in message]) < taken

@@ -45,7 +45,7 @@ async def test_a_legacy_client_lists_calls_hears_and_is_asked(tmp_path: Path) ->
                 answer = await client.call_tool("ask", {"method": "roots/list"})
         assert steps == [1, 2]
         assert '"roots": []' in str(answer.content)
-        await running.until(lambda: not len(running.gateway._hub.sessions))
+        await running.until(lambda: not len(running.gateway.sessions))
 
 
 async def test_a_message_to_no_stream_is_not_found(tmp_path: Path) -> None:

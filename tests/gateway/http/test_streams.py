@@ -176,11 +176,11 @@ async def test_a_server_that_a_client_listens_to_is_not_idle(tmp_path: Path) -> 
     async with gateway_of(tmp_path, WATCHED, options=options) as running:
         headers = await session(running)
         await subscribe(running, headers)
-        upstream = running.gateway._hub.registry.upstreams["watched"]
+        upstream = running.gateway.registry.upstreams["watched"]
         async with opened(running, headers):
-            assert running.gateway._hub.watched(upstream)
+            assert running.gateway.broker.watched(upstream)
         await running.heard("upstream.stopped")
-        assert not running.gateway._hub.watched(upstream)
+        assert not running.gateway.broker.watched(upstream)
 
 
 async def unsubscribe(running: Running, headers: dict[str, str], path: str = "/mcp") -> None:

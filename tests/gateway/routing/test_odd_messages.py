@@ -26,7 +26,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
 from local_mcp_gateway.gateway.protocol.sse import SseParser
 from local_mcp_gateway.gateway.protocol.versions import modern_result
 from local_mcp_gateway.gateway.routing.call_log import COUNTED
-from local_mcp_gateway.gateway.routing.router import METHODS
+from local_mcp_gateway.gateway.routing.router import Router
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
 from tests.gateway.messages import HELLO, META, MODERN, call
@@ -192,7 +192,7 @@ async def test_names_that_clients_make_up_are_counted_as_one_and_cut(running: Ru
     assert 'method="other"' in text
     finished = [fields for event, fields in running.said if event == "call.finished"]
     assert max(len(fields["target"] or "") for fields in finished) == 256
-    assert METHODS.keys() == COUNTED
+    assert Router.METHODS.keys() == COUNTED
 
 
 async def test_a_hidden_tool_is_not_called_while_the_lists_are_unknown(tmp_path: Path) -> None:

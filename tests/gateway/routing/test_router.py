@@ -190,10 +190,10 @@ async def test_a_server_that_hangs_or_is_down_keeps_no_client_from_setting_its_l
         headers = await session(running)
         await names(running)
         broken = replace(down, command="/nowhere")
-        identity = running.gateway._hub.registry.upstreams["down"].identity
+        identity = running.gateway.registry.upstreams["down"].identity
         await queries.update_server(running.database, "down", broken)
         await running.gateway.reload()
-        running.gateway._hub.registry.upstreams["down"].identity = identity
+        running.gateway.registry.upstreams["down"].identity = identity
         pid = int(await use(running, "pid"))
         await stop(pid)
         try:

@@ -125,7 +125,7 @@ async def test_a_question_is_answered(running: Running) -> None:
 
 async def test_a_question_of_a_call_that_was_cancelled_waits_no_longer(running: Running) -> None:
     async with question(running, call_off=False) as (stream, session, _):
-        questions = running.gateway._hub.registry.upstreams["asking"]._connection._questions  # type: ignore[union-attr]
+        questions = running.gateway.registry.upstreams["asking"]._connection._questions  # type: ignore[union-attr]
         assert len(questions) == 1
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}}
         await running.post(note, **session)
@@ -214,7 +214,7 @@ async def test_a_client_that_comes_back_can_still_answer(tmp_path: Path) -> None
         headers = await able(running)
         async with asked_later(running, headers) as (identity, message):
             pass
-        client = running.gateway._hub.sessions.of_stream(headers["mcp_session_id"])
+        client = running.gateway.sessions.of_stream(headers["mcp_session_id"])
         assert client is not None
         before = {"Last-Event-ID": str(int(identity) - 1)}
         async with opened(running, headers, **before) as stream:

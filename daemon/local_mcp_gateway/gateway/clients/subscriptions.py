@@ -142,11 +142,11 @@ class Subscriber(Protocol):
 
 
 class Subscribers:
-    """All clients of both kinds. What they are given may change."""
+    """All clients of both kinds: sessions, and open `subscriptions/listen` streams."""
 
-    def __init__(self, sessions: Iterable[Subscriber], listeners: Iterable[Subscriber]) -> None:
+    def __init__(self, sessions: Iterable[Subscriber]) -> None:
+        self.streams: set[SubscriptionStream] = set()
         self._sessions = sessions
-        self._listeners = listeners
 
     def wanted(self, profiles: Collection[str]) -> set[tuple[str, str]]:
         """Return what clients of these profiles watch, each with the profile's name."""
@@ -158,7 +158,7 @@ class Subscribers:
         return any(not addresses.isdisjoint(each.subscriptions) for each in self._of(profiles))
 
     def _of(self, profiles: Collection[str]) -> Iterator[Subscriber]:
-        for each in chain(self._sessions, tuple(self._listeners)):
+        for each in chain(self._sessions, tuple(self.streams)):
             if each.profile in profiles:
                 yield each
 

@@ -6,15 +6,15 @@ is a bare ASGI application: between a client and its upstream stands nothing but
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from local_mcp_gateway.gateway.catalog.header_params import PREFIX
+from local_mcp_gateway.gateway.clients.origin_check import OriginCheck
 from local_mcp_gateway.gateway.http import metrics
+from local_mcp_gateway.gateway.http.caller import PostCaller
 from local_mcp_gateway.gateway.http.request import BodyTooLarge, HttpRequest, Receive, Scope, Send
 from local_mcp_gateway.gateway.http.response import PostResponse
 from local_mcp_gateway.gateway.http.streams import (
@@ -37,12 +37,24 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
     response,
 )
 from local_mcp_gateway.gateway.routing import server_info
+from local_mcp_gateway.gateway.routing.dispatcher import Cancellation
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest
 from local_mcp_gateway.gateway.tasks import described
+from local_mcp_gateway.gateway.timers import TimerWheel
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
+    from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.gateway.protocol.hops import Hops
+    from local_mcp_gateway.gateway.protocol.versions import ModernEnvelope
     from local_mcp_gateway.gateway.routing.broker import Broker
+    from local_mcp_gateway.gateway.routing.call_log import CallLog
+    from local_mcp_gateway.gateway.routing.dispatcher import Dispatcher
+    from local_mcp_gateway.gateway.routing.registry import Registry
+    from local_mcp_gateway.log import Emit
 
+TICK_S: Final = 0.1
+"""How late a timer of a response may fire."""
 JSON: Final = "application/json"
 BRIDGE: Final = "local-mcp-gateway-bridge"
 """The header of `local-mcp-gateway stdio`, whose client has no headers to send."""
@@ -53,8 +65,29 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 class GatewayApp:
     """The ASGI application."""
 
-    def __init__(self, hub: Broker) -> None:
-        self._hub = hub
+    def __init__(
+        self,
+        options: GatewayOptions,
+        registry: Registry,
+        sessions: Sessions,
+        dispatcher: Dispatcher,
+        broker: Broker,
+        calls: CallLog,
+        hops: Hops,
+        status: Callable[[], dict[str, Any]],
+        emit: Emit,
+    ) -> None:
+        self._options = options
+        self._origins = OriginCheck(options.allowed_hosts, options.allowed_origins)
+        self._registry = registry
+        self._sessions = sessions
+        self._dispatcher = dispatcher
+        self._broker = broker
+        self._calls = calls
+        self._hops = hops
+        self._status = status
+        self._emit = emit
+        self._timers = TimerWheel(TICK_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -64,8 +97,8 @@ class GatewayApp:
     # What only decides who serves is no coroutine of its own: each one costs every call.
 
     def _served(self, visit: HttpRequest, root: str) -> Awaitable[None]:
-        if (why := self._hub.doorkeeper.refusal(visit.headers)) is not None:
-            self._hub.emit("call.refused", reason=why, path=visit.path)
+        if (why := self._origins.refusal(visit.headers)) is not None:
+            self._emit("call.refused", reason=why, path=visit.path)
             visit.extra = []
             return visit.plain(403, failure(INVALID_REQUEST, why))
         if visit.method == "OPTIONS":
@@ -76,11 +109,11 @@ class GatewayApp:
 
     async def _from_gateway(self, visit: HttpRequest, root: str, via: str) -> None:
         """Serve a request that came through a gateway, unless that was this one."""
-        profile, hops = self._profile(visit.path), self._hub.hops
+        profile, hops = self._profile(visit.path), self._hops
         if profile is None:
             await self._routed(visit, root)
         elif hops.comes_back(profile, via):
-            self._hub.emit("call.refused", reason=REFUSAL, path=visit.path)
+            self._emit("call.refused", reason=REFUSAL, path=visit.path)
             await visit.plain(508, failure(INVALID_REQUEST, REFUSAL))
         else:
             with hops.guest(profile, via):
@@ -108,7 +141,7 @@ class GatewayApp:
     async def _legacy(self, visit: HttpRequest, root: str) -> None:
         """Serve the transport of 2024-11-05: a stream to GET, and messages to POST."""
         if visit.path.startswith("/messages/") and visit.method == "POST":
-            session = self._hub.sessions.of_stream(visit.path.removeprefix("/messages/"))
+            session = self._sessions.of_stream(visit.path.removeprefix("/messages/"))
             if session is None or session.mail is None:
                 await visit.plain(404, failure(INVALID_REQUEST, "Session not found"))
             elif (message := await self._decoded(visit)) is None:
@@ -117,11 +150,11 @@ class GatewayApp:
                 await visit.plain(*fault)
             else:
                 await visit.empty(202)
-                take(self._hub, session, session.mail, message)
+                take(self._dispatcher, session, session.mail, message)
         elif (profile := self._profile(visit.path)) is None:
             await visit.plain(404, failure(INVALID_REQUEST, self._not_here(visit.path)))
         elif visit.method == "GET":
-            await serve_sse(self._hub, profile, root, visit)
+            await serve_sse(self._sessions, profile, root, visit, self._options)
         else:
             await visit.not_allowed(b"GET")
 
@@ -131,10 +164,10 @@ class GatewayApp:
         elif visit.path == "/health/live":
             await visit.plain(200, jsonrpc.success({"status": "alive"}))
         elif visit.path == "/health/ready":
-            await visit.plain(200, jsonrpc.success(server_info.ready(self._hub.status())))
+            await visit.plain(200, jsonrpc.success(server_info.ready(self._status())))
         elif visit.path == "/metrics":
-            calls = self._hub.calls
-            await visit.text(metrics.render(calls.counts, calls.microseconds, self._hub.status()))
+            calls = self._calls
+            await visit.text(metrics.render(calls.counts, calls.microseconds, self._status()))
         else:
             await visit.plain(404, failure(INVALID_REQUEST, self._not_here(visit.path)))
 
@@ -144,15 +177,15 @@ class GatewayApp:
             return None
         api = path.startswith("/api/")
         default = len(parts) == 1 or not parts[1] or (api and parts[1] == "gateway")
-        profiles = self._hub.registry.profiles
-        name = self._hub.options.default_profile if default else parts[1]
+        profiles = self._registry.profiles
+        name = self._options.default_profile if default else parts[1]
         if default and name not in profiles and len(profiles) == 1:
             return next(iter(profiles))  # the only one there is needs no name
         return name if name in profiles else None
 
     def _not_here(self, path: str) -> str:
         """Say what is served instead: a mistyped profile is the usual cause."""
-        names = sorted(self._hub.registry.profiles)
+        names = sorted(self._registry.profiles)
         if not names:
             return (
                 f"Nothing is served at {path}: there is no profile yet; add one with `server add`"
@@ -164,11 +197,12 @@ class GatewayApp:
     async def _decoded(self, visit: HttpRequest, profile: str | None = None) -> Envelope | None:
         """Read and decode the body; a batch, and what cannot be read in one way, is answered here."""
         try:
-            body = await visit.body(self._hub.options.max_request_bytes)
+            body = await visit.body(self._options.max_request_bytes)
             if not body.isascii():
                 body.decode()
             if profile is not None and is_batch(body):
-                await serve_batch(self._hub, profile, body, visit)
+                session = self._sessions.find(visit.headers.get("mcp-session-id", ""), profile)
+                await serve_batch(self._dispatcher, session, body, visit)
                 return None
             message = decode_envelope(body)
             if (refused := ambiguity.refusal(body, message)) is None:
@@ -208,103 +242,99 @@ class GatewayApp:
         if isinstance(opened, Answer):
             return visit.reply(versions.status_of(opened), response(message.id, opened))
         if message.method == "subscriptions/listen":
-            return listen(self._hub, profile, message, visit)
-        exchange = PostResponse(
-            visit,
-            bytes(message.id),
-            session=None,
-            capabilities=opened.capabilities,
-            log_level=opened.log_level,
-            keepalive_s=self._hub.options.keepalive_s,
-            alarms=self._hub.alarms,
-            failed=self._failed,
-        )
-        repeats = BRIDGE not in visit.headers
-        headers = tuple((k, v) for k, v in visit.headers.items() if k.startswith(PREFIX))
-        params = bytes(message.params)
-        request = ClientRequest(
-            profile, message.method, params, exchange, None, True, headers, repeats=repeats
-        )
-        return self._run(request, exchange)
+            return listen(self._broker, profile, message, visit, self._options.keepalive_s)
+        return self._run(profile, message, visit, None, opened)
 
     def _post_handshake(
         self, profile: str, message: Envelope, visit: HttpRequest
     ) -> Awaitable[None]:
         identity = visit.headers.get("mcp-session-id")
-        session = None if identity is None else self._hub.sessions.find(identity, profile)
+        session = None if identity is None else self._sessions.find(identity, profile)
         if identity is not None and session is None:
             answer = failure(jsonrpc.UPSTREAM_UNAVAILABLE, "Session not found")
             return visit.reply(404, response(message.id, answer))
         if not message.is_request:
-            self._hub.took(profile, session, message)
+            self._dispatcher.on_notification(profile, session, message)
             return visit.empty(202)
         if message.method == "initialize":
-            session = self._hub.sessions.open(profile, bytes(message.params), visit.sender)
-            answer = self._hub.hello(session)
+            session = self._sessions.open(profile, bytes(message.params), visit.sender)
+            answer = self._dispatcher.initialize(session)
             visit.extra = [(b"mcp-session-id", session.id.encode()), *visit.extra]
             return visit.reply(200, response(message.id, answer))
-        exchange = PostResponse(
+        return self._run(profile, message, visit, session, None)
+
+    async def _run(
+        self,
+        profile: str,
+        message: Envelope,
+        visit: HttpRequest,
+        session: Session | None,
+        opened: ModernEnvelope | None,
+    ) -> None:
+        """Handle a request until it is answered, cancelled by its client, or its client has left."""
+        identity = bytes(message.id)
+        cancellation = Cancellation()
+        reply = PostResponse(
             visit,
-            bytes(message.id),
-            session=session,
-            capabilities=b"{}" if session is None else session.capabilities,
-            log_level="debug",
-            keepalive_s=self._hub.options.keepalive_s,
-            alarms=self._hub.alarms,
+            identity,
+            session,
+            cancellation,
+            keepalive_s=self._options.keepalive_s,
+            timers=self._timers,
             failed=self._failed,
         )
-        request = ClientRequest(profile, message.method, bytes(message.params), exchange, session)
-        return self._run(request, exchange)
-
-    async def _run(self, request: ClientRequest, exchange: PostResponse) -> None:
-        """Handle a request until it is answered, cancelled by its client, or its client has left."""
-        async with exchange.tasks:
-            await self._answer(request, exchange)
-
-    async def _answer(self, request: ClientRequest, exchange: PostResponse) -> None:
-        began = time.perf_counter_ns()
-        session, identity = request.session, exchange.identity
-        answer: Answer | None = None
-        if session is not None:
-            session.running[identity] = exchange.cancel
-        try:
-            answer = await self._hub.router.handle(request)
-        except asyncio.CancelledError:
-            if self._hub.stopping or (session is None and not exchange.left):
-                exchange.abandon()
-                raise
-            exchange.task.uncancel()
-        finally:
-            if session is not None:
-                session.running.pop(identity, None)
-            self._hub.finished(request, answer, began)
-        if exchange.left:
-            exchange.abandon()
-            return
-        answer = answer or failure(jsonrpc.CANCELLED, "Request cancelled")
-        status = versions.status_of(answer) if request.modern else 200
-        await exchange.finish(response(identity, answer), status)
+        async with reply.tasks:
+            try:
+                request = _client_request(profile, message, visit, session, opened, reply)
+                answer = await self._dispatcher.answer(request, cancellation)
+                if not reply.left:
+                    answer = answer or failure(jsonrpc.CANCELLED, "Request cancelled")
+                    status = 200 if opened is None else versions.status_of(answer)
+                    await reply.finish(response(identity, answer), status)
+            finally:
+                reply.close()
 
     def _failed(self, error: Exception) -> None:
-        self._hub.emit("task.failed", message=described(error))
+        self._emit("task.failed", message=described(error))
 
     # --- GET and DELETE -------------------------------------------------------------------------
 
     async def _session_only(self, profile: str, visit: HttpRequest) -> None:
         identity = visit.headers.get("mcp-session-id")
-        session = None if identity is None else self._hub.sessions.find(identity, profile)
+        session = None if identity is None else self._sessions.find(identity, profile)
         if identity is None:
             visit.extra = [(b"allow", b"POST"), *visit.extra]
             await visit.plain(405, failure(INVALID_REQUEST, "GET and DELETE need a session"))
         elif session is None:
             await visit.plain(404, failure(jsonrpc.UPSTREAM_UNAVAILABLE, "Session not found"))
         elif visit.method == "DELETE":
-            self._hub.sessions.close(session)
+            self._sessions.close(session)
             await visit.empty(200)
         elif not visit.streams:
             await visit.plain(406, failure(INVALID_REQUEST, "Accept text/event-stream"))
         else:
-            await serve_stream(self._hub, session, visit)
+            await serve_stream(session, visit, self._options.keepalive_s)
+
+
+def _client_request(
+    profile: str,
+    message: Envelope,
+    visit: HttpRequest,
+    session: Session | None,
+    opened: ModernEnvelope | None,
+    reply: PostResponse,
+) -> ClientRequest:
+    method, params, identity = message.method, bytes(message.params), bytes(message.id)
+    if opened is None:  # of the handshake era, in a session or without one
+        capabilities = b"{}" if session is None else session.capabilities
+        caller = PostCaller(reply, session, capabilities, "debug")
+        return ClientRequest(profile, method, params, caller, session, identity=identity)
+    caller = PostCaller(reply, None, opened.capabilities, opened.log_level)
+    headers = tuple((k, v) for k, v in visit.headers.items() if k.startswith(PREFIX))
+    repeats = BRIDGE not in visit.headers
+    return ClientRequest(
+        profile, method, params, caller, None, True, headers, repeats, identity=identity
+    )
 
 
 def _fault(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] | None:

@@ -1,4 +1,4 @@
-"""The answer to one POST: a JSON body, or a stream of events as soon as something precedes it.
+"""The response to one POST: a JSON body, or a stream of events as soon as something precedes it.
 
 Nothing is sent until it is decided. The common case (an answer and nothing before it) is one JSON
 response without a task of its own. The first message that comes before the answer, or
@@ -14,10 +14,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.clients.event_store import warning
-from local_mcp_gateway.gateway.clients.sessions import LEVELS, Session, severity_of
 from local_mcp_gateway.gateway.http.request import JSON_HEADER
 from local_mcp_gateway.gateway.protocol import jsonrpc, sse
-from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, failure, response
+from local_mcp_gateway.gateway.protocol.jsonrpc import failure, response
 from local_mcp_gateway.gateway.tasks import TaskScope
 from local_mcp_gateway.gateway.timers import Timer
 
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local_mcp_gateway.gateway.clients.event_store import EventStream
+    from local_mcp_gateway.gateway.clients.sessions import Session
     from local_mcp_gateway.gateway.http.request import HttpRequest
+    from local_mcp_gateway.gateway.routing.dispatcher import Cancellation
     from local_mcp_gateway.gateway.timers import TimerWheel
     from local_mcp_gateway.gateway.upstreams.large_responses import StreamedResponse
 
@@ -42,9 +43,9 @@ STREAM_HEADERS: Final = [
 
 
 class PostResponse(Timer):
-    """One POST in progress; it is the `Caller` of the call that it makes.
+    """Writes the response. It belongs to whoever runs the call, who enters `tasks` and calls `close`.
 
-    As an alarm it rings when the call is no quick one: to watch whether the client is still there, then
+    Its timer fires when the call is no quick one: to watch whether the client is still there, then
     after `keepalive_s` of silence.
     """
 
@@ -59,59 +60,33 @@ class PostResponse(Timer):
 
     def __init__(
         self,
-        visit: HttpRequest,
+        request: HttpRequest,
         identity: bytes,
-        *,
         session: Session | None,
-        capabilities: bytes,
-        log_level: str | None,
+        cancellation: Cancellation,
+        *,
         keepalive_s: float,
-        alarms: TimerWheel,
+        timers: TimerWheel,
         failed: Callable[[Exception], None],
     ) -> None:
         self.tasks = TaskScope(failed)
-        """What writes and watches the response. Entered by whoever runs the call."""
-        self.capabilities = capabilities
-        task = asyncio.current_task()
-        assert task is not None, "an ASGI server runs each request in a task"
-        self.task = task
-        self._visit = visit
-        self.identity = identity
+        """What writes and watches the response."""
+        self.streams = request.streams
+        """Whether something can be sent before the answer."""
+        self._request = request
+        self._identity = identity
         self._session = session
-        self._log_level = log_level
-        self._streams = visit.streams
+        self._cancellation = cancellation
         self._keepalive_s = keepalive_s
-        self._alarms = alarms
-        alarms.set(self, WATCH_AFTER_S)
+        self._timers = timers
+        timers.set(self, WATCH_AFTER_S)
 
-    @property
-    def log_level(self) -> str | None:
-        """Return the least severe level of log messages that the client wants."""
-        return self._log_level if self._session is None else LEVELS[self._session.level]
-
-    @property
-    def client(self) -> object:
-        """Return the client's session; without one, no other call is known to be of the same client."""
-        return self._session or self
-
-    def notified(self, method: str, params: bytes) -> None:
-        """Send a notification before the answer, or to the session's own stream if this cannot."""
-        if not self._wanted(method, params):
-            return
+    def push_news(self, message: bytes) -> None:
+        """Send a message before the answer; to a client that does not read, it is lost, and counted."""
         if self._waiting_bytes > MOST_WAITING_BYTES:
-            self._lost += 1  # the client does not read: what is only news is lost to it
-            return
-        message = jsonrpc.notification(method, params)
-        if self._streams:
+            self._lost += 1
+        else:
             self.push(message)
-        elif self._session is not None:
-            self._session.offer(message)
-
-    async def asked(self, method: str, params: bytes) -> Answer:
-        """Ask the client something while its call runs."""
-        if self._session is None:
-            return failure(jsonrpc.METHOD_NOT_FOUND, f"This client cannot be asked {method}")
-        return await self._session.ask(method, params, self.push if self._streams else None)
 
     def push(self, message: bytes) -> None:
         """Send a message before the answer; commits to a stream."""
@@ -129,35 +104,30 @@ class PostResponse(Timer):
         If it breaks off, so does the response: then `finish` has nothing more to say.
         """
         self._relaying = True
-        self._alarms.unset(self)
+        self._timers.unset(self)
         if self._watcher is None:
             self._watcher = self.tasks.start(self._until_left)
         size = 0
         if self._queue is None:
-            headers = [JSON_HEADER, *self._visit.extra]
-            await self._visit.send(
+            headers = [JSON_HEADER, *self._request.extra]
+            await self._request.send(
                 {"type": "http.response.start", "status": 200, "headers": headers}
             )
         else:
             self._queue.put_nowait(self._opening())
-        async for part in large.parts(self.identity):
+        async for part in large.parts(self._identity):
             size += len(part)
             await self._pass(part)
         await self._passed()
         return size
 
-    def cancel(self) -> None:
-        """Cancel the call: its client wants no answer any more."""
-        self.task.cancel()
-
     async def finish(self, body: bytes, status: int = 200) -> None:
-        """Send the answer and end the exchange."""
+        """Send the answer, which ends the response."""
         self._stop_watching()
         if self._relaying:
-            self.abandon()
             return
         if self._queue is None:
-            await self._visit.reply(status, body)
+            await self._request.reply(status, body)
             return
         if self._lost:
             self._queue.put_nowait(self._event(warning(self._lost)))
@@ -168,29 +138,25 @@ class PostResponse(Timer):
         assert self._writer is not None, "committed"
         await self._writer
 
-    def abandon(self) -> None:
-        """End without an answer: nobody is there to read it."""
+    def close(self) -> None:
+        """End it, with or without an answer: nobody may be there to read one."""
         self._stop_watching()
         if self._replay is not None:
             self._replay.end()
-
-    def _wanted(self, method: str, params: bytes) -> bool:
-        if method != "notifications/message":
-            return True
-        level = self.log_level
-        return level in LEVELS and severity_of(method, params) >= LEVELS.index(level)
 
     def _opening(self) -> bytes:
         """Begin the event of a large answer; who comes back for it later is told that it is gone."""
         if self._replay is None:
             return sse.opening()
         text = "The answer was too large to be kept for a client that comes back: ask again"
-        gone = response(self.identity, failure(jsonrpc.INTERNAL_ERROR, text))
+        gone = response(self._identity, failure(jsonrpc.INTERNAL_ERROR, text))
         return sse.opening(self._replay.keep(gone))
 
     async def _pass(self, part: bytes) -> None:
         if self._queue is None:
-            await self._visit.send({"type": "http.response.body", "body": part, "more_body": True})
+            await self._request.send(
+                {"type": "http.response.body", "body": part, "more_body": True}
+            )
         else:
             self._queue.put_nowait(sse.continued(part))
             await self._queue.join()
@@ -198,7 +164,7 @@ class PostResponse(Timer):
     async def _passed(self) -> None:
         self._stop_watching()  # a response that is complete looks like a client that has left
         if self._queue is None:
-            await self._visit.send({"type": "http.response.body", "body": b""})
+            await self._request.send({"type": "http.response.body", "body": b""})
         else:
             assert self._writer is not None, "committed"
             self._queue.put_nowait(sse.END)
@@ -209,14 +175,14 @@ class PostResponse(Timer):
         if self._queue is None:
             self._queue = asyncio.Queue()
             if self._session is not None:
-                self._replay = self._session.replay(self.identity)
+                self._replay = self._session.replay(self._identity)
                 if self._session.version >= PRIMED_SINCE:
                     self._queue.put_nowait(self._replay.priming())
             self._writer = self.tasks.start(self._write, self._queue)
 
     async def _write(self, queue: asyncio.Queue[bytes | None]) -> None:
-        send = self._visit.send
-        headers = [*STREAM_HEADERS, *self._visit.extra]
+        send = self._request.send
+        headers = [*STREAM_HEADERS, *self._request.extra]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         while True:
@@ -242,11 +208,11 @@ class PostResponse(Timer):
             self._commit()
             return
         self._watcher = self.tasks.start(self._until_left)
-        if self._streams:
-            self._alarms.set(self, self._keepalive_s)
+        if self.streams:
+            self._timers.set(self, self._keepalive_s)
 
     async def _until_left(self) -> None:
-        while (await self._visit.receive())["type"] != "http.disconnect":
+        while (await self._request.receive())["type"] != "http.disconnect":
             pass
         if self._replay is not None and not self._relaying:
             self._replay.left(self._give_up)
@@ -255,13 +221,13 @@ class PostResponse(Timer):
 
     def _give_up(self) -> None:
         self.left = True
-        self.cancel()
+        self._cancellation.ask()
 
     def _event(self, message: bytes) -> bytes:
         return sse.render(message) if self._replay is None else self._replay.add(message)
 
     def _stop_watching(self) -> None:
-        self._alarms.unset(self)
+        self._timers.unset(self)
         watcher, self._watcher = self._watcher, None  # which would hold us by what cancelled it
         if watcher is not None:
             watcher.cancel()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.database.pool import Error
+from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, decode_any, member
 from local_mcp_gateway.gateway.protocol.versions import error_code
 from local_mcp_gateway.log.redact import beginning, redact, redact_text
 from local_mcp_gateway.store.cache import save_calls
+from local_mcp_gateway.store.model import CallRecord
 
 if TYPE_CHECKING:
     from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
+    from local_mcp_gateway.gateway.routing.handlers import ClientRequest
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.store.model import CallRecord
 
 MOST_WAITING: Final = 10_000
 COUNTED: Final = frozenset(
@@ -83,15 +86,54 @@ def error_text(answer: Answer) -> str:
 class CallLog:
     """Takes records without waiting; when the database is slow, the oldest unwritten ones go."""
 
-    def __init__(self, database: ConnectionPool, emit: Emit, *, keep: int) -> None:
+    def __init__(
+        self, database: ConnectionPool, emit: Emit, *, keep: int, payloads: bool = False
+    ) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.microseconds: Counter[tuple[str, str]] = Counter()
         self._database = database
         self._emit = emit
         self._keep = keep
+        self._payloads = payloads
+        """Whether arguments and results are kept too."""
         self._waiting: deque[CallRecord] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
+
+    def record(self, request: ClientRequest, answer: Answer | None, began_ns: int) -> None:
+        """Take and tell one request that has ended, answered or not."""
+        duration_us = (time.perf_counter_ns() - began_ns) // 1000
+        status, error = "cancelled", None
+        if answer is not None:
+            status = "error" if answer.failed else "ok"
+            error = error_text(answer) if answer.failed else None
+        method, target = request.method[:SHOWN], target_text(request.target)
+        shown = self._payloads
+        self.add(
+            CallRecord(
+                now_ms(),
+                request.profile,
+                request.server,
+                method,
+                target,
+                status,
+                error,
+                duration_us,
+                len(request.params),
+                0 if answer is None else answer.relayed_bytes or len(answer.body),
+                payload(request.params) if shown else None,
+                payload(bytes(answer.body)) if shown and answer else None,
+            )
+        )
+        self._emit(
+            "call.finished",
+            method=method,
+            profile=request.profile,
+            server=request.server,
+            target=target,
+            status=status,
+            duration_ms=duration_us / 1000,
+        )
 
     def add(self, call: CallRecord) -> None:
         """Take one finished call."""

@@ -163,3 +163,5 @@ class ClientRequest(msgspec.Struct, eq=False):
     """Whether the client itself repeats arguments as `headers`; else the gateway does."""
     server: str | None = None
     target: str | None = None
+    identity: bytes = b""
+    """The id that the client gave it."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Registry:
     """The one place that knows who is there. Views are made when they are asked for, then kept."""
 
-    def __init__(self, list_timeout_s: float) -> None:
+    def __init__(self, list_timeout_s: float, keep: Callable[[NameTable], None]) -> None:
         self.upstreams: dict[str, Upstream] = {}
         self.profiles: Mapping[str, ProfileDefinition] = {}
         self._list_timeout_s = list_timeout_s
@@ -34,7 +34,7 @@ class Registry:
         """What each profile showed last by its id, so that names stay with their servers."""
         self.kept: dict[str, NameTable] = {}
         """What of that does not follow from the order, and is remembered."""
-        self.keep: Callable[[NameTable], None] = lambda _: None
+        self._keep = keep
         """Called with what is to be remembered of a profile from now on; without routes, nothing."""
         self._mirrored: dict[str, dict[str, tuple[HeaderParam, ...]]] = {}
 
@@ -81,7 +81,7 @@ class Registry:
         if now.routes:
             self.kept[definition.id] = now
         if now != before and (now.routes or before is not None):
-            self.keep(now)
+            self._keep(now)
 
     def mirrored(self, upstream: Upstream, tool: str) -> tuple[HeaderParam, ...]:
         """Return the arguments of a tool that are repeated as headers."""

@@ -1,13 +1,13 @@
 """Send each request where it belongs: lists are answered from the catalog, the rest is forwarded.
 
-The table at the end is the list of methods that the gateway knows by name. A method that it does not
+`Router.METHODS` are those that the gateway knows by name. A method that it does not
 know goes to the server that its `name` or `uri` leads to, or to the only server of the profile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 
@@ -43,6 +43,13 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.tasks import TaskScope
     from local_mcp_gateway.gateway.upstreams.upstream import Upstream
 
+LIST_METHODS: Final = {
+    "tools/list": CatalogKind.TOOLS,
+    "resources/list": CatalogKind.RESOURCES,
+    "resources/templates/list": CatalogKind.RESOURCE_TEMPLATES,
+    "prompts/list": CatalogKind.PROMPTS,
+}
+
 
 class Router:
     """Answers requests. It holds nothing of its own."""
@@ -60,7 +67,7 @@ class Router:
         """Answer one request, in the era in which it was made."""
         if request.modern and request.method in versions.REMOVED:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
-        handler = METHODS.get(request.method, Router._other)
+        handler = self.METHODS.get(request.method, Router._other)
         try:
             answer = await handler(self, request)
         except jsonrpc.MALFORMED as error:
@@ -237,6 +244,21 @@ class Router:
             return await self.parking.resume(params, caller)
         return await self.parking.begin(caller, lambda parked: forward(parked, params))
 
+    METHODS: ClassVar[dict[str, Callable[[Router, ClientRequest], Awaitable[Answer]]]] = {
+        "initialize": _initialize,
+        "server/discover": _discover,
+        "ping": _ping,
+        **dict.fromkeys(LIST_METHODS, _list),
+        "tools/call": _call_tool,
+        "prompts/get": _get_prompt,
+        "resources/read": _by_uri,
+        "resources/subscribe": _by_uri,
+        "resources/unsubscribe": _by_uri,
+        "completion/complete": _complete,
+        "logging/setLevel": _set_level,
+    }
+    """The methods that the gateway knows by name."""
+
 
 def _text(raw: msgspec.Raw | None) -> str | None:
     """Return the text that a member is, if it is one."""
@@ -248,24 +270,3 @@ def _refusal(request: ClientRequest, route: Route) -> Answer:
     request.server = route.server
     data = {"server": route.server, "tool": route.key}
     return failure(HELD, refusal(route.server, route.key), data)
-
-
-LIST_METHODS: Final = {
-    "tools/list": CatalogKind.TOOLS,
-    "resources/list": CatalogKind.RESOURCES,
-    "resources/templates/list": CatalogKind.RESOURCE_TEMPLATES,
-    "prompts/list": CatalogKind.PROMPTS,
-}
-METHODS: Final[dict[str, Callable[[Router, ClientRequest], Awaitable[Answer]]]] = {
-    "initialize": Router._initialize,  # noqa: SLF001
-    "server/discover": Router._discover,  # noqa: SLF001
-    "ping": Router._ping,  # noqa: SLF001  the table of this very class
-    **dict.fromkeys(LIST_METHODS, Router._list),  # noqa: SLF001
-    "tools/call": Router._call_tool,  # noqa: SLF001
-    "prompts/get": Router._get_prompt,  # noqa: SLF001
-    "resources/read": Router._by_uri,  # noqa: SLF001
-    "resources/subscribe": Router._by_uri,  # noqa: SLF001
-    "resources/unsubscribe": Router._by_uri,  # noqa: SLF001
-    "completion/complete": Router._complete,  # noqa: SLF001
-    "logging/setLevel": Router._set_level,  # noqa: SLF001
-}

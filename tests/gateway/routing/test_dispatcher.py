@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from local_mcp_gateway.gateway.routing.router import METHODS
+from local_mcp_gateway.gateway.routing.router import Router
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
 from tests.gateway.messages import call
@@ -41,7 +41,7 @@ async def until_marked(running: Running, *servers: str) -> None:
 async def test_a_request_without_an_id_is_refused_and_reaches_no_server(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         await running.post(call("tools/list"))
-        for method in (*METHODS, "made/up", "tasks/cancel", "Notifications/x"):
+        for method in (*Router.METHODS, "made/up", "tasks/cancel", "Notifications/x"):
             reply = await running.post(told(method, name="echo", uri="x:y", arguments={}))
             error = (await reply.json())["error"]
             assert (reply.status, error["code"]) == (400, -32600), method
