@@ -369,6 +369,17 @@ class DiskProblem(GatewayError):
     default_hint = "Free room or repair the disk, then start again."
 
 
+class NoResources(GatewayError):
+    """The system gives this process no more memory, threads, processes or open files."""
+
+    code = "no_resources"
+    exit_code = Exit.NO_BACKUP
+    default_hint = (
+        "Raise the limit (`ulimit -a`; `TasksMax=` and `MemoryMax=` of a unit), or stop other programs;"
+        " then start again."
+    )
+
+
 class OutputLost(GatewayError):
     """What a command printed could not be written (a full disk behind `>`); its work is done all the same."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.database.pool import ConnectionPool
+from local_mcp_gateway.errors import DatabasePathProblem, NoRoom
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ async def test_a_cancelled_transaction_is_rolled_back_and_the_next_one_works(
 
 
 async def test_a_reader_cannot_write(database: ConnectionPool) -> None:
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(DatabasePathProblem, match="cannot be written"):
         await database.fetch_all("DELETE FROM t")
 
 
@@ -124,3 +125,14 @@ async def test_a_statement_tells_how_many_rows_it_changed(database: ConnectionPo
         await writer.executemany("INSERT INTO t VALUES (?)", [(1,), (2,), (3,)])
         assert await writer.execute("UPDATE t SET x = 0 WHERE x > 1") == 2
         assert await writer.execute("DELETE FROM t WHERE x = 9") == 0
+
+
+async def test_a_full_disk_is_named_and_the_next_write_works(database: ConnectionPool) -> None:
+    async with database.transaction() as writer:
+        await writer.execute("PRAGMA max_page_count = 2")
+    with pytest.raises(NoRoom, match="disk is full"):
+        async with database.transaction() as writer:
+            await writer.execute("INSERT INTO t SELECT randomblob(9000)")
+    async with database.transaction() as writer:
+        await writer.execute("INSERT INTO t VALUES (1)")
+    assert await count(database) == 1

@@ -124,8 +124,9 @@ def _answer() -> Exit:
             return Exit.OK  # it prints without an end, and nobody reads it any more
         if "debug" in sys.argv or os.environ.get("LMG_LOG__LEVEL") == "debug":
             raise
-        unexpected = GatewayError(f"Unexpected {type(error).__name__}: {error}.")
-        return say(unexpected, as_json=as_json)
+        from local_mcp_gateway.service.exit_status import reported_error, root_cause
+
+        return say(reported_error(root_cause(error)), as_json=as_json)
     return Exit(code) if isinstance(code, int) else Exit.OK
 
 

@@ -21,6 +21,7 @@ from local_mcp_gateway.errors import (
     DiskProblem,
     GatewayError,
     Interrupted,
+    NoResources,
     NoRoom,
     NotADatabase,
 )
@@ -33,6 +34,7 @@ _BY_CODE: dict[int, type[GatewayError]] = {
     sqlite3.SQLITE_LOCKED: DatabaseBusy,
     sqlite3.SQLITE_FULL: NoRoom,
     sqlite3.SQLITE_IOERR: DiskProblem,
+    sqlite3.SQLITE_NOMEM: NoResources,
     sqlite3.SQLITE_CANTOPEN: DatabasePathProblem,
     sqlite3.SQLITE_PERM: DatabasePathProblem,
     sqlite3.SQLITE_READONLY: DatabasePathProblem,
@@ -43,6 +45,10 @@ _BY_ERRNO: dict[int, type[GatewayError]] = {
     errno.EDQUOT: NoRoom,
     errno.EFBIG: NoRoom,
     errno.EIO: DiskProblem,
+    errno.ENOMEM: NoResources,
+    errno.EAGAIN: NoResources,
+    errno.EMFILE: NoResources,
+    errno.ENFILE: NoResources,
     errno.EROFS: DatabasePathProblem,
     errno.EACCES: DatabasePathProblem,
     errno.EPERM: DatabasePathProblem,
@@ -130,6 +136,8 @@ def _system_says(error: OSError, kind: type[GatewayError], where: object) -> str
         return f"The disk is full: {where} could not be written"
     if kind is DiskProblem:
         return f"The disk reported an error at {where}"
+    if kind is NoResources:
+        return f"The system has no more for this process: {error.strerror}"
     return f"{where} cannot be written by this user: {error.strerror}"
 
 
@@ -146,6 +154,8 @@ def _sqlite_says(error: sqlite3.Error, kind: type[GatewayError], database: Path 
         name = _name(error)
         what = _IOERR_BY_NAME.get(name, "could not be read or written")
         return f"The disk reported an error: {database} {what} ({name})"
+    if kind is NoResources:
+        return f"The system has no more memory for what SQLite does with {database}"
     if kind is Interrupted:
         return f"The work on {database} was interrupted and rolled back"
     return _why_not_opened(Path(database), error)

@@ -21,15 +21,16 @@ import anyio
 
 from local_mcp_gateway.database.connections import SERVING_PRAGMAS, reading
 from local_mcp_gateway.database.errors import require_database_file, translated_errors
-from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.errors import GatewayError, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-Error = sqlite3.Error
-"""What a statement raises, for callers that must not know which engine this is."""
+Error = (sqlite3.Error, GatewayError)
+"""What reading and writing raise, for callers that must not know which engine this is: the situation of
+the owner or the machine, or SQLite's own error of a statement that is wrong."""
 Row: TypeAlias = sqlite3.Row
 """What a query returns: a value for each column, by its name."""
 READERS = 2
@@ -62,7 +63,8 @@ class ConnectionPool:
         """Return every row of one SELECT, as of the last COMMIT."""
         reader = await self._idle.get()
         try:
-            return list(await reader.execute_fetchall(sql, parameters))
+            with translated_errors(self.path):
+                return list(await reader.execute_fetchall(sql, parameters))
         finally:
             self._idle.put_nowait(reader)
 
@@ -80,15 +82,16 @@ class ConnectionPool:
         async with self._writing:
             writer = self._writer
             assert writer is not None, "the database is open"
-            try:
-                await writer.execute("BEGIN IMMEDIATE")
-                yield Transaction(self.path, writer)
-                with anyio.CancelScope(shield=True):
-                    await writer.execute("COMMIT")
-            finally:
-                with anyio.CancelScope(shield=True):
-                    if writer.in_transaction:
-                        await writer.rollback()
+            with translated_errors(self.path):
+                try:
+                    await writer.execute("BEGIN IMMEDIATE")
+                    yield Transaction(self.path, writer)
+                    with anyio.CancelScope(shield=True):
+                        await writer.execute("COMMIT")
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        if writer.in_transaction:
+                            await writer.rollback()
 
     async def empty_wal(self) -> bool:
         """Write all that is committed into the file itself, and cut the WAL to nothing.
@@ -97,7 +100,7 @@ class ConnectionPool:
         """
         async with self._writing:
             assert self._writer is not None, "the database is open"
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True), translated_errors(self.path):
                 rows = await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
         return not next(iter(rows))[0]
 
@@ -145,6 +148,9 @@ class ConnectionPool:
         except BaseException:
             # A connection that is never closed keeps the process from exiting.
             with anyio.CancelScope(shield=True):
+                self._writer = None
+                while not self._idle.empty():
+                    self._idle.get_nowait()
                 await connections.aclose()
             raise
 

@@ -162,10 +162,11 @@ class BackgroundWriter:
                 self._arrived.set()
 
     def start(self) -> None:
-        """Write in a thread from now on."""
+        """Write in a thread from now on. Raises RuntimeError where none is to be had: nothing changes."""
         self._ending.clear()
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="log", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def stop(self) -> None:
         """Write what waits, then write at once again; give up on a reader that is stuck."""

@@ -118,6 +118,7 @@ class RunningService:
     async def _ready(self, listener: socket.socket, report: GuardReport) -> None:
         profiles = tuple(profile.name for profile in await queries.list_profiles(self.database))
         self._serving = True
+        self._up()  # before: it needs threads, and a service without them is not ready
         self.emit(
             "service.ready",
             duration_ms=since_process_start_ms(),
@@ -125,7 +126,6 @@ class RunningService:
             applied=len(report.applied),
             profiles=len(profiles),
         )
-        self._up()
         # Last: whoever waits for READY (`service install`) reads the record of this start next.
         self.notifier.ready(self.summary())
         if self.plan.greet:

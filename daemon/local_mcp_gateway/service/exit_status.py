@@ -12,6 +12,7 @@ from local_mcp_gateway.errors import (
     Exit,
     GatewayError,
     Interrupted,
+    NoResources,
     PortInUse,
     UpstreamProblem,
 )
@@ -32,11 +33,15 @@ _ERRNO = {
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return what really happened: out of the task groups' wrapping, and a disk's error by its name."""
+    """Return what really happened: out of the task groups' wrapping, and the machine's error by its name."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, OSError):
         return to_gateway_error(error, "a file beside the database") or error
+    if isinstance(error, MemoryError):
+        return NoResources("The system gives this process no more memory")
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return NoResources("The system gives this process no more threads")
     return error
 
 
@@ -65,7 +70,7 @@ def report_exit(error: BaseException, emit: Emit, notifier: Notifier) -> Exit:
             notifier.stopping("stopped")
             return Exit.OK
         case GatewayError():
-            ours = isinstance(error, ConfigProblem | PortInUse | UpstreamProblem)
+            ours = isinstance(error, ConfigProblem | PortInUse | NoResources | UpstreamProblem)
             emit("service.refused" if ours else "guard.refused", **fields_of(error))
             notifier.failed(error.message, _ERRNO.get(error.exit_code, errno.EIO))
             return error.exit_code

@@ -133,7 +133,9 @@ async def _reply(line: bytes, answer: Answer, emit: Emit) -> dict[str, object]:
     except GatewayError as error:
         reply = {"error": error.as_json()}
     except Exception as error:  # noqa: BLE001  a bad command never ends the daemon
-        reply = {"error": GatewayError(f"Unexpected {type(error).__name__}: {error}.").as_json()}
+        from local_mcp_gateway.service.exit_status import reported_error, root_cause
+
+        reply = {"error": reported_error(root_cause(error)).as_json()}
     duration = round((time.perf_counter() - start) * 1000, 3)
     emit(
         "control.answered",
