@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MOST_DIGITS: Final = 12
+STEP_LINES: Final = 100
 KEEPALIVE: Final = b": keep-alive\r\n\r\n"
 END: Final = b"\r\n\r\n"
 _MARK: Final = b"\xef\xbb\xbf"
@@ -78,11 +79,19 @@ class SseParser:
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events that this chunk completes."""
+        return (event for event in self.steps(chunk) if event is not None)
+
+    def steps(self, chunk: bytes) -> Iterator[Event | None]:
+        """Yield the events that this chunk completes, and None after each hundred lines and at the end.
+
+        A stream may hold any number of lines, above all comments, and no event at all.
+        """
         if self._skip_newline and chunk:
             chunk = chunk[1:] if chunk[:1] == b"\n" else chunk
             self._skip_newline = False
         if b"\n" not in chunk and b"\r" not in chunk:
             self._keep(chunk)
+            yield None
             return
         lines = (b"".join(self._rest) + chunk).splitlines(keepends=True)
         self._rest, self._rest_bytes = [], 0
@@ -90,9 +99,12 @@ class SseParser:
             self._keep(lines.pop())
         elif chunk.endswith(b"\r"):
             self._skip_newline = True
-        for line in lines:
+        for number, line in enumerate(lines):
             if (event := self._line(line.rstrip(b"\r\n"))) is not None:
                 yield event
+            elif number % STEP_LINES == STEP_LINES - 1:
+                yield None
+        yield None
 
     def _keep(self, part: bytes) -> None:
         self._rest.append(part)
@@ -103,6 +115,9 @@ class SseParser:
     def _line(self, line: bytes) -> Event | None:
         if not line:
             return self._dispatch()
+        if line[:1] == b":":
+            self._begun = True
+            return None
         field, _, value = line.partition(b":")
         if not self._begun:  # a mark may stand at the very beginning
             field, self._begun = field.removeprefix(_MARK), True

@@ -228,7 +228,10 @@ class HttpTransport:
         try:
             async for chunk in chunks:
                 turn.begin()
-                for event in parser.feed(chunk):
+                for event in parser.steps(chunk):
+                    if event is None:
+                        await turn.rest()
+                        continue
                     tried = False
                     place.last = event.id or place.last
                     place.retry_ms = event.retry_ms or place.retry_ms

@@ -98,8 +98,9 @@ class SseConnection(Mux):
                     return
                 async for chunk in chunks_of(reply):
                     turn.begin()
-                    for event in parser.feed(chunk):
-                        self._take(reply.url, event.event, event.data)
+                    for event in parser.steps(chunk):
+                        if event is not None:
+                            self._take(reply.url, event.event, event.data)
                         await turn.rest()
         except (aiohttp.ClientError, OSError) as error:
             reason = reason_of(error)

@@ -243,10 +243,11 @@ class HttpConnection(ConnectionBase):
                     parser, turn = SseParser(self._limit), FairShare()
                     async for chunk in chunks_of(reply):
                         turn.begin()
-                        for event in parser.feed(chunk):
-                            last = event.id or last
-                            pace.heard(event.retry_ms)
-                            self._streamed(event.data)
+                        for event in parser.steps(chunk):
+                            if event is not None:
+                                last = event.id or last
+                                pace.heard(event.retry_ms)
+                                self._streamed(event.data)
                             await turn.rest()
             except (aiohttp.ClientError, OSError, EventTooLarge, UpstreamDisconnected):
                 await self._check()

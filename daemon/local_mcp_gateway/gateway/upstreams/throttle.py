@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 TURN_S: Final = 0.005
@@ -16,22 +17,29 @@ REST: Final = 2
 
 
 class FairShare:
-    """Begins when it is made."""
+    """One server's turn; it has begun when this is made. What it is waited for counts as rest."""
 
-    def __init__(self) -> None:
-        self.begin()
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._used_s = 0.0
+        self._began = self._left = clock()
 
     def begin(self) -> None:
-        """Begin."""
-        self._began = time.monotonic()
+        """Go on with what came after the server was waited for."""
+        now = self._clock()
+        used_s = self._used_s + self._left - self._began
+        self._used_s = max(0.0, used_s - (now - self._left) / REST)
+        self._began = self._left = now
 
     def rest_s(self) -> float:
         """Return how long to rest now: nothing until the turn is over."""
-        took_s = time.monotonic() - self._began
+        self._left = self._clock()
+        took_s = self._used_s + self._left - self._began
         return took_s * REST if took_s > TURN_S else 0.0
 
     async def rest(self) -> None:
         """Rest if the turn is over, and begin anew."""
         if rest_s := self.rest_s():
             await asyncio.sleep(rest_s)
-            self.begin()
+            self._used_s = 0.0
+            self._began = self._left = self._clock()

@@ -1,0 +1,71 @@
+"""A server that talks without end is read for a third of the time, however it cuts what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.gateway.protocol.sse import STEP_LINES, SseParser
+from local_mcp_gateway.gateway.upstreams.throttle import REST, TURN_S, FairShare
+from local_mcp_gateway.store.model import ServerKind
+from tests.gateway.messages import call
+from tests.gateway.support import QUICK, SERVERS, gateway_of, http, process, stdio
+from tests.gateway.using import use
+
+
+class Clock:
+    """Stands until it is moved."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_turn_goes_on_over_chunks_that_come_at_once() -> None:
+    clock = Clock()
+    turn = FairShare(clock)
+    for _ in range(3):
+        turn.begin()
+        clock.now += TURN_S / 2
+        rest_s = turn.rest_s()
+    assert rest_s == pytest.approx(1.5 * TURN_S * REST)
+
+
+def test_a_server_that_is_waited_for_has_rested_meanwhile() -> None:
+    clock = Clock()
+    turn = FairShare(clock)
+    for _ in range(50):
+        turn.begin()
+        clock.now += TURN_S / 2
+        assert turn.rest_s() == 0
+        clock.now += TURN_S / 2 * REST
+
+
+@pytest.mark.parametrize("line", [b":\n", b": keep-alive\r\n", b"id: 1\n", b"junk\r", b"\n"])
+def test_a_stream_without_events_is_taken_in_steps(line: bytes) -> None:
+    parser = SseParser(10**6)
+    steps = list(parser.steps(line * 10_000))
+    assert steps == [None] * (10_000 // STEP_LINES + 1)
+    assert list(parser.steps(b": no end")) == [None]
+    (event, end) = parser.steps(b"\ndata: 1\n\n")
+    assert (event and event.data, end) == (b"1", None)
+
+
+@pytest.mark.parametrize("kind", [ServerKind.HTTP, ServerKind.SSE])
+async def test_comments_without_end_hold_up_nobody_else(tmp_path: Path, kind: ServerKind) -> None:
+    options = replace(QUICK, list_timeout_s=0.2)
+    async with process(SERVERS / "comments.py") as (child, url):
+        path = "sse" if kind is ServerKind.SSE else "mcp"
+        servers = stdio("plain", "plain.py"), http("talking", f"{url}/{path}", kind=kind)
+        async with gateway_of(tmp_path, *servers, options=options) as running:
+            await running.heard_after(use(running, "echo"), "upstream.connected", server="plain")
+            talk = asyncio.create_task(running.post(call("tools/call", name="talk")))
+            for number in range(30):
+                assert await use(running, "echo", n=number) == json.dumps({"n": number})
+            assert child.returncode is None
+            talk.cancel()
