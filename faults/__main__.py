@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from faults import broken, disks, power, vfs
+from faults import broken, disks, inject, power, vfs
 from faults.findings import Findings, as_json, show
 from faults.inject import Point, count_calls, execute
 from faults.lab import Run, Worker, cut_after_success
@@ -40,7 +40,7 @@ def in_own_mount_namespace() -> None:
 
     A copy of a mount in somebody else's namespace would keep a disk alive whose power was cut.
     """
-    if os.geteuid() != 0 or not shutil.which("unshare") or "FAULTS_OWN_MOUNTS" in os.environ:
+    if not shutil.which("unshare") or "FAULTS_OWN_MOUNTS" in os.environ:
         return
     apart = ["unshare", "--mount", "--propagation", "private"]
     if subprocess.run([*apart, "true"], check=False, capture_output=True).returncode == 0:
@@ -71,10 +71,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def experiment(options: argparse.Namespace, work: Path) -> int:
     began = time.monotonic()
-    if shutil.which("strace") is None:
-        print("strace is not installed: no points can be run.", file=sys.stderr)
+    if no_strace := inject.unavailable():
+        print(f"no points can be run: {no_strace}", file=sys.stderr)
         return 2
-    no_power = power.available(work)
+    no_power = power.unavailable(work)
     actions = [a for a in options.action or ACTIONS if not (a == "power" and no_power)]
     if no_power:
         print(f"no power cuts: {no_power}")

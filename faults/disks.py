@@ -1,8 +1,7 @@
-"""Disks that are too small, and disks that may only be read. Needs root."""
+"""Disks that are too small, and disks that may only be read. Needs mounts."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from faults.databases import content
 from faults.inject import execute
 from faults.oracle import judge
+from faults.power import refusal
 
 if TYPE_CHECKING:
     from faults.scenarios import Scenario
@@ -24,7 +24,8 @@ STEPS_KIB = (4, 24, 64, 128, 200, 256, 320, 400, 560, 800)
 @contextmanager
 def tmpfs(where: Path, kib: int) -> Iterator[Path]:
     where.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(where)], check=True)
+    options = ["-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(where)]
+    subprocess.run(["mount", *options], check=True, capture_output=True)
     try:
         yield where
     finally:
@@ -33,13 +34,11 @@ def tmpfs(where: Path, kib: int) -> Iterator[Path]:
 
 def unavailable(work: Path) -> str | None:
     """Return why no small disk can be made here, or None."""
-    if os.geteuid() != 0:
-        return "mounting needs root"
     try:
         with tmpfs(work / "probe-disk", 64):
             return None
     except (OSError, subprocess.CalledProcessError) as error:
-        return f"no tmpfs can be mounted ({error})"
+        return refusal(error)
 
 
 def full_disk(scenario: Scenario, spare_kib: int, work: Path, warm: Warm) -> tuple[str, list[str]]:

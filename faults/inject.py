@@ -114,6 +114,19 @@ def execute(
             silence.cancel()
 
 
+def unavailable() -> str | None:
+    """Return why strace cannot be attached to a process here, or None."""
+    with subprocess.Popen(["sleep", "60"]) as idle:
+        try:
+            with attached(traced(Path(os.devnull), "none"), idle.pid):
+                idle.kill()
+        except (OSError, RuntimeError) as error:
+            return str(error)
+        finally:
+            idle.kill()
+    return None
+
+
 @contextmanager
 def attached(tracer: tuple[str, ...], pid: int) -> Iterator[None]:
     """Attach strace, and wait at the end until it has written its trace."""

@@ -12,6 +12,7 @@ import pytest
 
 from local_mcp_gateway.regular_file import NotAFile, open_file, read_given
 from tests.harness import Place
+from tests.needs import STRANGER, give_away
 
 KINDS = {
     "a named pipe": os.mkfifo,
@@ -92,14 +93,14 @@ def test_no_command_waits_for_a_pipe(shipped: Place, door: str) -> None:
     assert (found.code, "named pipe" in found.stderr + found.stdout) == (code, True), found
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a link away")
+@pytest.mark.root
 @pytest.mark.parametrize("suffix", [".lock", ".log.jsonl", ".starts.jsonl"])
 def test_a_planted_link_is_not_written_through(shipped: Place, suffix: str) -> None:
     victim = shipped.root / "victim"
     victim.write_text("mine")
     planted = Path(f"{shipped.database}{suffix}")
     planted.symlink_to(victim)
-    os.chown(planted, 65534, 65534, follow_symlinks=False)
+    give_away(planted, group=STRANGER)
     with shipped.serve() as gateway:
         if suffix == ".lock":
             assert gateway.wait() == 7

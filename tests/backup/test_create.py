@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from local_mcp_gateway.backup import (
 )
 from local_mcp_gateway.errors import BackupFailed, DatabasePathProblem, Interrupted, NoRoom
 from tests.backup.conftest import rows
+from tests.needs import small_disk
 
 
 def names(folder: Path) -> set[str]:
@@ -150,20 +150,14 @@ def test_too_little_room_says_how_much_is_missing(
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_disk_that_fills_up_midway_is_told_as_no_room(
     tmp_path: Path, back_up: Callable[..., Backup], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=True)
     monkeypatch.setattr("local_mcp_gateway.backup.create.require_room", lambda *_, **__: None)
-    try:
+    with small_disk(tmp_path / "small", "64k") as small:
         with pytest.raises(NoRoom, match=r"Cannot write a backup into .*full"):
             back_up(folder=small)
         assert names(small) == set()
-    finally:
-        subprocess.run(["umount", small], check=True)
 
 
 def test_every_byte_is_flushed_before_its_name_appears(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,7 @@ import pytest
 
 from tests.cli.kept import backups
 from tests.harness import Place
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    folder.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk needs root")
+from tests.needs import small_disk
 
 
 def test_a_migration_leaves_a_backup_that_is_listed_with_what_it_was_made_for(kept: Place) -> None:
@@ -115,8 +102,6 @@ def test_prune_asks_first_and_keeps_the_one_from_before_the_newest_migration(kep
     assert len(backups(kept)) == 2
 
 
-@pytest.mark.root
-@needs_root
 def test_prune_keeps_the_last_good_backup_when_the_newer_ones_were_damaged(kept: Place) -> None:
     made = [kept.run("db", "backup", "create", "--json").json() for _ in range(3)]
     for later in made[1:]:
@@ -130,6 +115,7 @@ def test_prune_keeps_the_last_good_backup_when_the_newer_ones_were_damaged(kept:
     assert kept.run("db", "restore", made[0]["name"], "--yes").code == 0
 
 
+@pytest.mark.root
 def test_a_backup_folder_on_a_full_disk_exits_9_and_says_how_much_is_missing(
     kept: Place, tmp_path: Path
 ) -> None:
@@ -147,7 +133,6 @@ def test_a_backup_folder_on_a_full_disk_exits_9_and_says_how_much_is_missing(
 
 
 @pytest.mark.root
-@needs_root
 def test_a_backup_folder_on_a_read_only_disk_exits_9(kept: Place, tmp_path: Path) -> None:
     folder = tmp_path / "readonly"
     with small_disk(folder, "1m"):

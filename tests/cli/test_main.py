@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import pty
 import subprocess
 import sys
 from contextlib import suppress
@@ -16,6 +15,7 @@ import pytest
 from local_mcp_gateway.cli import db, main
 from local_mcp_gateway.cli.lazy_group import LazyGroup
 from tests.harness import REPOSITORY, Place, clean_environment
+from tests.needs import open_terminal
 
 TABLES = [main.COMMANDS, db.COMMANDS]
 
@@ -107,7 +107,7 @@ def test_no_module_below_the_command_line_prints() -> None:
 
 def on_a_terminal(place: Place, *arguments: str, **environment: str) -> tuple[int, str]:
     """Run a command whose outputs are a terminal; return its exit code and what stands there."""
-    leader, follower = pty.openpty()
+    leader, follower = open_terminal()
     with subprocess.Popen(
         [*place.command, *place.options, *arguments],
         env=clean_environment(place.home, **environment),

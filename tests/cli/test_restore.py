@@ -14,6 +14,7 @@ import pytest
 from local_mcp_gateway.database.lock import DatabaseLock
 from tests.cli.kept import NOTES, backups, data_files
 from tests.harness import Place
+from tests.needs import STRANGER, give_away
 
 
 def damage(place: Place, table: str) -> None:
@@ -228,16 +229,16 @@ def test_a_table_made_by_hand_stays_drift_after(kept: Place, tmp_path: Path, com
 
 
 @pytest.mark.parametrize("command", ["restore", "reset"])
-@pytest.mark.skipif(os.geteuid() != 0, reason="giving a file away needs root")
+@pytest.mark.root
 def test_the_file_that_comes_back_has_the_owner_and_the_mode_of_the_old_one(
     kept: Place, command: str
 ) -> None:
     assert kept.run("db", "backup", "create").code == 0
-    os.chown(kept.database, 65534, 1)
+    give_away(kept.database, group=1)
     kept.database.chmod(0o660)
     assert kept.run("db", command, "--yes").code == 0
     found = kept.database.stat()
-    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (65534, 1, 0o660)
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (STRANGER, 1, 0o660)
 
 
 def test_rows_whose_text_is_no_utf_8_are_no_hindrance_for_a_reset(kept: Place) -> None:

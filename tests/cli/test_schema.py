@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.harness import DEADLINE_S, Finished, Place, clean_environment
+from tests.needs import open_terminal
 
 SERVERS = "CREATE TABLE mcp_servers (\n  id TEXT PRIMARY KEY NOT NULL,\n  name TEXT NOT NULL\n);\n"
 DESCRIBED = SERVERS.replace("NOT NULL\n)", "NOT NULL,\n  description TEXT\n)")
@@ -175,7 +175,7 @@ def test_on_a_terminal_it_asks_what_became_of_a_column(
 ) -> None:
     generate(place, SERVERS)
     file = schema(place, SERVERS.replace("name", "title"))
-    primary, secondary = pty.openpty()
+    primary, secondary = open_terminal()
     os.write(primary, answers.encode())
     done = subprocess.run(
         [*place.command, *place.options, "db", "generate", "--schema", str(file), "--name", "x"],

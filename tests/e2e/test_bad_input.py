@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.harness import Finished, Place
+from tests.needs import held_to_modes
 
 pytestmark = pytest.mark.e2e
-
-
-def without_roots_rights() -> Sequence[str]:
-    """Return a prefix under which root, too, is refused by a folder's mode."""
-    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
 
 
 def refused(done: Finished, code: int, *words: str) -> None:
@@ -49,7 +43,7 @@ def test_a_folder_that_cannot_be_written_is_said_with_its_path(
 ) -> None:
     place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
     place.database.parent.chmod(0o500)
-    done = place.run(*command, prefix=without_roots_rights())
+    done = place.run(*command, prefix=held_to_modes())
     refused(done, 7, str(place.database.parent))
     assert list(place.database.parent.iterdir()) == []
 

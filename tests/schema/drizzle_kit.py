@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import select
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from tests.needs import open_terminal
 
 _SILENCE_S = 0.3
 PACKAGES = ("drizzle-kit@0.31.11", "drizzle-orm@0.45.4")
@@ -67,7 +68,7 @@ def installed(cache: Path) -> Path:
 
 def on_a_terminal(command: list[str], cwd: Path, *, deadline_s: float = 120.0) -> tuple[int, str]:
     """Run a command on a terminal of its own and press Enter whenever it is silent."""
-    terminal, its_side = pty.openpty()
+    ours, its_side = open_terminal()
     process = subprocess.Popen(
         command, cwd=cwd, stdin=its_side, stdout=its_side, stderr=its_side, start_new_session=True
     )
@@ -75,18 +76,18 @@ def on_a_terminal(command: list[str], cwd: Path, *, deadline_s: float = 120.0) -
     said = b""
     silences = 0
     while silences < deadline_s / _SILENCE_S:
-        if select.select([terminal], [], [], _SILENCE_S)[0]:
+        if select.select([ours], [], [], _SILENCE_S)[0]:
             try:
-                said += os.read(terminal, 65536)
+                said += os.read(ours, 65536)
             except OSError:  # the command has closed its side
                 break
         else:
             silences += 1
-            os.write(terminal, b"\r")
+            os.write(ours, b"\r")
     if process.poll() is None and silences >= deadline_s / _SILENCE_S:
         process.kill()
     code = process.wait()
-    os.close(terminal)
+    os.close(ours)
     return code, said.decode("utf-8", "replace")
 
 
