@@ -177,3 +177,36 @@ def test_every_function_that_the_architecture_page_names_is_in_its_file() -> Non
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         }
         assert set(re.findall(r"`(\w+)`", names)) - defined == set(), file
+
+
+RECORDED_REFUSALS = {
+    "dev-mode.md": {
+        "`0005_words.sql` is saved with a typo in its second statement.": ["exit_code=5"],
+    },
+    "service.md": {
+        "A broken one: the reload fails, and the service goes on as it was.": ["(exit code 5)"],
+        "A restart is refused: it is not tried in a loop, and the status has the reason.": [
+            "(exit code 1)",
+            "ExecMainStatus=5",
+            "ActiveState=failed",
+            "refused after",
+        ],
+    },
+}
+"""What each recording shows to fail, under the caption that says so."""
+REFUSAL = re.compile(
+    r"\(exit code [1-9]\d*\)|exit_code=[1-9]\d*|ExecMainStatus=[1-9]\d*|ActiveState=failed|refused after"
+)
+
+
+@pytest.mark.parametrize(
+    "page", sorted((REPOSITORY / "docs" / "recordings").glob("*.md")), ids=name
+)
+def test_a_recording_holds_no_refusal_that_its_caption_does_not_tell_of(page: Path) -> None:
+    caption, found = "", dict[str, list[str]]()
+    for part in page.read_text().split("\n\n"):
+        if not part.startswith(("$ ", "```")):
+            caption = part
+        elif told := REFUSAL.findall(part):
+            found.setdefault(caption, []).extend(told)
+    assert found == RECORDED_REFUSALS[page.name]

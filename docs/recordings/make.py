@@ -2,14 +2,17 @@
 
     python docs/recordings/make.py            # as root: the user manager runs in namespaces of its own
 
-Writes service.md and dev-mode.md beside this file. Times and process ids differ from run to run, so
-these pages are recorded by hand, not checked.
+Writes service.md and dev-mode.md beside this file. Each command has to end with the exit code that its
+caption tells of, or nothing is written. Times and process ids differ from run to run, so the pages are
+recorded by hand; a test looks through them for refusals that no caption tells of.
 """
 
 from __future__ import annotations
 
 import io
 import shutil
+import socket
+import subprocess
 import sys
 import tempfile
 from datetime import datetime
@@ -21,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from local_mcp_gateway.log import AT, LEVEL, configure  # noqa: E402
 from tests.harness import GatewayProcess, MigrationFolder, Place, new_place  # noqa: E402
-from tests.service.user_manager import UserManager, user_manager  # noqa: E402
+from tests.service.user_manager import MANAGER, UserManager, user_manager  # noqa: E402
 
 COMMAND = str(Path(sys.executable).with_name("local-mcp-gateway"))
 UNIT = "local-mcp-gateway"
@@ -54,25 +57,43 @@ def record_service() -> None:
     with tempfile.TemporaryDirectory(dir="/home", prefix="recording-") as place:
         home = Path(place)
         shutil.copytree(ROOT / "migrations", home / "migrations")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
         config = home / ".config" / "local-mcp-gateway"
         config.mkdir(parents=True)
-        (config / "gateway.toml").write_text(f'[migrations]\nfolder = "{home}/migrations"\n')
-        hidden = {COMMAND: UNIT, str(home): "~", str(ROOT): "~/local-mcp-gateway"}
-        intro = "Recorded in a real systemd user manager (252), by `docs/recordings/make.py`."
+        (config / "gateway.toml").write_text(
+            f'[gateway]\nport = {port}\n[migrations]\nfolder = "{home}/migrations"\n'
+        )
+        hidden = {
+            COMMAND: UNIT,
+            str(home): "~",
+            str(ROOT): "~/local-mcp-gateway",
+            f"127.0.0.1:{port}": "127.0.0.1:3001",
+        }
+        intro = (
+            f"Recorded in a real systemd user manager ({systemd_version()}), by `docs/recordings/make.py`;"
+            " the port, one that was free, is shown as 3001."
+        )
         page = Page("The service, from install to refusal", intro, hidden)
         with user_manager(home) as manager:
             operate(page, manager, MigrationFolder(home / "migrations"))
         page.write("service.md")
 
 
-def operate(page: Page, manager: UserManager, folder: MigrationFolder) -> None:
-    def show(*command: str) -> None:
-        done = manager.run(*command, check=False)
-        code = f"(exit code {done.code})" if done.code else ""
-        page.block(f"$ {' '.join(command)}", done.stdout, done.stderr, code)
+def systemd_version() -> str:
+    said = subprocess.run([MANAGER, "--version"], check=True, capture_output=True, text=True)
+    return said.stdout.split()[1]
 
-    def systemctl(verb: str) -> None:
-        show("systemctl", "--user", verb, UNIT)
+
+def operate(page: Page, manager: UserManager, folder: MigrationFolder) -> None:
+    def show(*command: str, code: int = 0) -> None:
+        done = manager.run(*command, check=False)
+        assert done.code == code, (command, done)
+        told = f"(exit code {code})" if code else ""
+        page.block(f"$ {' '.join(command)}", done.stdout, done.stderr, told)
+
+    def systemctl(verb: str, code: int = 0) -> None:
+        show("systemctl", "--user", verb, UNIT, code=code)
 
     page.say("Install it: the unit is written, started and waited for, and its start is shown.")
     show(COMMAND, "service", "install")
@@ -88,15 +109,15 @@ def operate(page: Page, manager: UserManager, folder: MigrationFolder) -> None:
     tag = folder.add("add_tags", "CREATE TABLE tags (id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
     systemctl("reload")
     page.say("In the journal every event is an entry with fields of its own.")
-    manager.run("journalctl", "--sync", check=False)
+    manager.entries(f"MIGRATION={tag}")  # they are there
     show("journalctl", f"MIGRATION={tag}", "-o", "cat", "--no-pager")
     page.say("A broken one: the reload fails, and the service goes on as it was.")
     broken = folder.add(
         "words", "CREATE TABLE words (id INTEGER PRIMARY KEY)", "CREAT INDEX w ON words (id)"
     )
-    show(COMMAND, "reload")
+    show(COMMAND, "reload", code=5)
     page.say("A restart is refused: it is not tried in a loop, and the status has the reason.")
-    systemctl("restart")
+    systemctl("restart", code=1)
     show(
         "systemctl", "--user", "show", UNIT, "-p", "ActiveState,StatusText,NRestarts,ExecMainStatus"
     )
