@@ -18,20 +18,11 @@ SHORT: Final = 64
 LOOKED_AT: Final = 65_536
 """Characters beyond the beginning of a text that are looked through for known values."""
 NAMES: Final = frozenset(
-    {"backup", "database", "folders", "guard", "kind", "method", "migrations", "path", "profile"}
-    | {
-        "protocol",
-        "python",
-        "server",
-        "sqlite",
-        "start",
-        "state",
-        "status",
-        "tag",
-        "url",
-        "verb",
-        "version",
-    }
+    (
+        *("backup", "database", "folders", "guard", "kind", "method", "migrations"),
+        *("path", "profile", "protocol", "python", "server", "sqlite", "start"),
+        *("state", "status", "tag", "url", "verb", "version"),
+    )
 )
 """Fields of events that hold what the gateway itself has named: no known value is looked for there."""
 
