@@ -323,21 +323,21 @@ def test_a_sql_file_that_is_more_than_a_schema_is_refused(
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
-        ("CREATE VIEW v AS SELECT b FROM t;", "The view v cannot run: no such column: b."),
+        ("CREATE VIEW v AS SELECT b FROM t;", "The view v cannot be read: no such column: b."),
         (
             "CREATE TRIGGER tr AFTER INSERT ON t BEGIN INSERT INTO gone VALUES (1); END;",
-            "The trigger tr cannot run: no such table: main.gone.",
+            "The trigger tr cannot run, so every INSERT into t would fail: no such table: main.gone.",
         ),
         (
             "CREATE TRIGGER tr AFTER UPDATE OF a ON t BEGIN UPDATE t SET b = 1; END;",
-            "The trigger tr cannot run: no such column: b.",
+            "The trigger tr cannot run, so every UPDATE of t would fail: no such column: b.",
         ),
         (
             (
                 "CREATE VIEW v AS SELECT a FROM t;"
                 "CREATE TRIGGER tr INSTEAD OF DELETE ON v BEGIN DELETE FROM t WHERE b = old.a; END;"
             ),
-            "The trigger tr cannot run: no such column: b.",
+            "The trigger tr cannot run, so every DELETE from v would fail: no such column: b.",
         ),
     ],
 )
@@ -496,6 +496,30 @@ def test_check_warns_of_names_that_sqlite_would_read_as_text(place: Place) -> No
     assert warning["message"].startswith('0000_a.sql, line 3, statement 2: "y" is no column here')
     place.folder.write(
         "0000_a", '-- guard: accept double_quoted_strings\nCREATE TABLE a(x); UPDATE a SET x = "y";'
+    )
+    assert place.run("db", "check", "--json").json()["warnings"] == []
+
+
+def test_check_finds_what_can_no_longer_run(place: Place, validate_json: Validate) -> None:
+    place.folder.add("a", "CREATE TABLE a(x); CREATE VIEW v AS SELECT x FROM a;")
+    place.migrate()
+    assert place.run("db", "check", "--json").code == 0
+    place.write("DROP TABLE a")
+    found = place.run("db", "check", "--json")
+    validate_json("db-check", found.json())
+    assert found.code == 8
+    (problem,) = found.json()["problems"]
+    assert problem["code"] == "cannot_run"
+    assert problem["message"] == "The view v cannot be read: no such table: main.a."
+
+
+def test_check_warns_of_a_folder_that_makes_what_cannot_run(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a(x REFERENCES b(y)); CREATE TABLE b(y);")
+    found = place.run("db", "check", "--json").json()
+    assert [warning["code"] for warning in found["warnings"]] == ["cannot_run"]
+    place.folder.write(
+        "0000_a",
+        "-- guard: accept cannot_run a\nCREATE TABLE a(x REFERENCES b(y)); CREATE TABLE b(y);",
     )
     assert place.run("db", "check", "--json").json()["warnings"] == []
 

@@ -124,7 +124,7 @@ def step(connection: sqlite3.Connection, migration: Migration) -> list[tuple[str
         raise
     connection.execute("COMMIT")
     still = set(inspect(connection).tables)
-    return [(migration.tag, loss.table) for loss in losses if loss.table in still]
+    return [(migration.tag, loss.object) for loss in losses if loss.object in still]
 
 
 def empty(connection: sqlite3.Connection) -> None:

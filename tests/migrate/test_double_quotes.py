@@ -7,8 +7,8 @@ import sqlite3
 import pytest
 
 from local_mcp_gateway.errors import DoubleQuotedString
+from local_mcp_gateway.migrate.directives import read_directives
 from local_mcp_gateway.migrate.double_quotes import find_double_quoted, refuse_double_quoted
-from local_mcp_gateway.migrate.folder import read_directives
 from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.migrate.statements import split
 from tests.migrate.workshop import Workshop

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem
+from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, SchemaProblem
 from local_mcp_gateway.migrate.check import check_folder
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.folder_edits import drop_migration, next_number, write_migration
@@ -117,3 +117,36 @@ def test_the_schema_at_a_tag_is_what_the_folder_made_then(path: Path, tmp_path: 
     add(path, "CREATE TABLE t(a, b);", tmp_path)
     folder = open_folder(path)
     assert len(compare(schema_of(folder), schema_of(folder, to="0000_initial"))) == 1
+
+
+PARENT = "CREATE TABLE p(id INTEGER PRIMARY KEY, k TEXT); CREATE TABLE c(k TEXT REFERENCES p(k));"
+UNIQUE = f"{PARENT} CREATE UNIQUE INDEX p_k ON p(k);"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        PARENT,
+        f"{PARENT} CREATE UNIQUE INDEX p_k ON p(k) WHERE id > 1;",
+        "CREATE TABLE c(k TEXT REFERENCES p(k));",
+    ],
+)
+def test_a_key_that_a_reference_needs_is_not_taken_away(
+    path: Path, tmp_path: Path, schema: str
+) -> None:
+    add(path, UNIQUE, tmp_path)
+    with pytest.raises(SchemaProblem, match="The foreign key of c to p cannot work"):
+        add(path, schema, tmp_path)
+    assert len(read_folder(path).migrations) == 1
+
+
+def test_a_reference_that_never_worked_stops_no_other_change(path: Path, tmp_path: Path) -> None:
+    write_migration(open_folder(path), "old", PARENT, down=None, snapshot=None)
+    assert add(path, f"{PARENT} CREATE TABLE t(a);", tmp_path) == "0001_create_t"
+
+
+def test_the_way_back_says_that_null_does_not_come_back(path: Path, tmp_path: Path) -> None:
+    add(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT);", tmp_path)
+    tag = add(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT NOT NULL DEFAULT '');", tmp_path)
+    down = (path / f"{tag}.down.sql").read_text()
+    assert down.startswith("-- Where NULL became a value, it stays that value;")

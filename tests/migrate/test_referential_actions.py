@@ -42,7 +42,7 @@ def test_the_action_of_each_key_is_taken_down_to_the_last_descendant(
     _, losses = shop.apply()
     assert shop.rows(CHILDREN) == children
     assert shop.rows("SELECT count(*) FROM grandchild") == [(grandchildren,)]
-    told = {loss.table for loss in losses}
+    told = {loss.object for loss in losses}
     assert told == ({"parent", "child", "grandchild"} if grandchildren == 1 else {"parent"})
 
 
@@ -260,7 +260,7 @@ def test_a_key_that_fits_nothing_is_nobodys_business(shop: Workshop, parent: str
     [
         "DELETE FROM parent WHERE id = 1; DROP TABLE grandchild; DROP TABLE child;",
         "DELETE FROM parent WHERE id = 9; DROP TABLE grandchild; DROP TABLE child; DELETE FROM parent;",
-        "DELETE FROM other; DROP TABLE other; DELETE FROM parent WHERE id = 9;",
+        "DELETE FROM other; DROP TABLE more; DROP TABLE other; DELETE FROM parent WHERE id = 9;",
         "DELETE FROM parent WHERE id = 1; DELETE FROM grandchild WHERE c = 1; DELETE FROM child WHERE p = 1;",
     ],
 )

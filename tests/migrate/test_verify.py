@@ -9,7 +9,10 @@ import pytest
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.apply import Step
-from local_mcp_gateway.migrate.verify import LostRows, count_rows, verify
+from local_mcp_gateway.migrate.lineage import Change
+from local_mcp_gateway.migrate.rebuilds import DataChange
+from local_mcp_gateway.migrate.verify import count_rows, verify
+from tests.migrate.workshop import changes
 
 
 @pytest.fixture
@@ -19,13 +22,19 @@ def database() -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-def step(*deleted_from: str, renames: tuple[tuple[str, str], ...] = ()) -> Step:
-    return Step("0001_m", 1, 1.0, frozenset(deleted_from), renames)
+def step(said: str, *more: Change, tag: str = "0001_m", accepts: str = "") -> Step:
+    """What the authorizer reported of a migration, as `changes` reads it."""
+    return Step(tag, 1, 1.0, (*changes(said), *more), accepts=frozenset({accepts} - {""}))
+
+
+def lost(table: str, before: int, after: int, tag: str = "0001_m") -> DataChange:
+    message = f"Table {table} goes from {before} rows to {after}."
+    return DataChange("deletes_data", table, message, tag)
 
 
 def verified(
     database: sqlite3.Connection, before: str, then: str, *steps: Step
-) -> tuple[LostRows, ...]:
+) -> tuple[DataChange, ...]:
     """Return the losses that count as meant when `then` runs after `before`."""
     database.executescript(before)
     counted = count_rows(database)
@@ -50,7 +59,7 @@ A = "CREATE TABLE a (id INTEGER PRIMARY KEY, word TEXT); INSERT INTO a VALUES (1
 def test_rows_that_go_without_a_statement_that_says_so_are_refused(
     database: sqlite3.Connection,
 ) -> None:
-    error = refused(database, A, "DELETE FROM a WHERE id = 1", step("b"))
+    error = refused(database, A, "DELETE FROM a WHERE id = 1", step("!b"))
     assert error.message == (
         "Table a had 2 rows and has 1 after the migrations, though none of their statements deletes"
         " from it or drops it."
@@ -72,11 +81,11 @@ def test_rows_that_a_statement_deletes_are_a_loss_and_no_error(
     database: sqlite3.Connection,
 ) -> None:
     then = "DELETE FROM a WHERE id = 1"
-    assert verified(database, A, then, step("b"), step("A")) == (LostRows("a", 2, 1),)
+    assert verified(database, A, then, step("!b"), step("!A")) == (lost("a", 2, 1),)
 
 
 def test_a_table_that_is_dropped_loses_all_its_rows(database: sqlite3.Connection) -> None:
-    assert verified(database, A, "DROP TABLE a", step("a")) == (LostRows("a", 2, 0),)
+    assert verified(database, A, "DROP TABLE a", step("-a")) == (lost("a", 2, 0),)
 
 
 def test_as_many_rows_as_before_are_no_loss_and_neither_are_more(
@@ -89,21 +98,21 @@ def test_as_many_rows_as_before_are_no_loss_and_neither_are_more(
 
 def test_every_loss_is_told_not_the_first_only(database: sqlite3.Connection) -> None:
     before = A + "CREATE TABLE b (x); CREATE TABLE c (x); INSERT INTO c VALUES (1)"
-    losses = verified(database, before, "DELETE FROM a; DELETE FROM c", step("a", "c"))
-    assert set(losses) == {LostRows("a", 2, 0), LostRows("c", 1, 0)}
+    losses = verified(database, before, "DELETE FROM a; DELETE FROM c", step("!a !c"))
+    assert set(losses) == {lost("a", 2, 0), lost("c", 1, 0)}
 
 
 def test_a_loss_that_is_meant_does_not_hide_one_that_is_not(database: sqlite3.Connection) -> None:
     before = A + "CREATE TABLE z (x); INSERT INTO z VALUES (1)"
-    error = refused(database, before, "DELETE FROM a; DELETE FROM z", step("a"))
+    error = refused(database, before, "DELETE FROM a; DELETE FROM z", step("!a"))
     assert error.data["table"] == "z"
 
 
 def test_names_are_compared_as_sqlite_compares_them(database: sqlite3.Connection) -> None:
     before = 'CREATE TABLE "Two Words" (x); INSERT INTO "two words" VALUES (1);'
-    assert verified(database, before, 'DELETE FROM "TWO WORDS"', step("tWo WoRdS")) == (
-        LostRows("two words", 1, 0),
-    )
+    assert verified(
+        database, before, 'DELETE FROM "TWO WORDS"', step("", Change("delete", "tWo WoRdS"))
+    ) == (lost("two words", 1, 0),)
 
 
 def test_a_name_with_a_quote_in_it_is_counted_too(database: sqlite3.Connection) -> None:
@@ -129,40 +138,40 @@ def test_what_is_sqlites_the_guards_or_a_virtual_tables_own_is_not_counted(
 
 def test_a_table_is_followed_through_its_renames(database: sqlite3.Connection) -> None:
     then = "ALTER TABLE a RENAME TO b; ALTER TABLE b RENAME TO c"
-    renames = step(renames=(("A", "B"), ("b", "c")))
+    renames = step("A>B b>c")
     assert verified(database, A, then, renames) == ()
-    error = refused(database, "", "DELETE FROM c WHERE id = 1", step())
+    error = refused(database, "", "DELETE FROM c WHERE id = 1", step(""))
     assert error.data == {"table": "c", "before": 2, "after": 1}
 
 
 def test_a_loss_is_told_under_the_name_that_the_table_had(database: sqlite3.Connection) -> None:
     then = "ALTER TABLE a RENAME TO b; DELETE FROM b WHERE id = 1"
-    renamed = step(renames=(("a", "b"),))
+    renamed = step("a>b")
     assert refused(database, A, then, renamed).data == {"table": "a", "before": 2, "after": 1}
 
 
 @pytest.mark.parametrize(
     "steps",
     [
-        (step("B", renames=(("a", "b"),)),),
-        (step("a", renames=(("a", "b"),)),),
-        (step(renames=(("a", "b"),)), step("b")),
-        (step("a"), step(renames=(("a", "b"),))),
-        (step("b", renames=(("not_there_before", "c"), ("a", "B"))),),
+        (step("a>b !B"),),
+        (step("!a a>b"),),
+        (step("a>b"), step("!b")),
+        (step("!a"), step("a>b")),
+        (step("+made made>c a>B !b"),),
     ],
 )
 def test_rows_may_be_deleted_under_the_old_name_and_the_new(
     database: sqlite3.Connection, steps: tuple[Step, ...]
 ) -> None:
     then = "ALTER TABLE a RENAME TO b; DELETE FROM b WHERE id = 1"
-    assert verified(database, A, then, *steps) == (LostRows("a", 2, 1),)
+    assert verified(database, A, then, *steps) == (lost("a", 2, 1),)
 
 
 def test_a_statement_on_the_old_name_after_the_rename_means_another_table(
     database: sqlite3.Connection,
 ) -> None:
     then = "ALTER TABLE a RENAME TO b; DELETE FROM b WHERE id = 1"
-    error = refused(database, A, then, step(renames=(("a", "b"),)), step("a"))
+    error = refused(database, A, then, step("a>b"), step("!a"))
     assert error.data["table"] == "a"
 
 
@@ -173,8 +182,18 @@ def test_a_rebuild_may_move_the_old_table_out_of_the_way_and_drop_it(
         "ALTER TABLE a RENAME TO a_old; CREATE TABLE a (id INTEGER PRIMARY KEY, word TEXT, n);"
         "INSERT INTO a SELECT id, word, 1 FROM a_old WHERE id = 1; DROP TABLE a_old"
     )
-    rebuilt = step("a_old", renames=(("a", "a_old"),))
-    assert verified(database, A, then, rebuilt) == (LostRows("a", 2, 1),)
+    rebuilt = "a>a_old +a -a_old"
+    error = refused(database, A, then, step(rebuilt))
+    assert error.message.startswith("Table a had 2 rows and has 1 after its rebuild in 0001_m")
+    database.executescript("DROP TABLE a")
+    accepting = step(rebuilt, accepts="loses_rows a")
+    assert verified(database, A, then, accepting) == (lost("a", 2, 1),)
+
+
+def test_the_migration_that_took_the_rows_is_named(database: sqlite3.Connection) -> None:
+    steps = step("+b", tag="0001_b"), step("!a", tag="0002_a"), step("!b", tag="0003_b")
+    then = "CREATE TABLE b (x); DELETE FROM a"
+    assert verified(database, A, then, *steps) == (lost("a", 2, 0, "0002_a"),)
 
 
 def test_what_is_deleted_after_a_rebuild_is_deleted_from_the_same_table(
@@ -184,8 +203,8 @@ def test_what_is_deleted_after_a_rebuild_is_deleted_from_the_same_table(
         "CREATE TABLE new (id INTEGER PRIMARY KEY, word TEXT); INSERT INTO new SELECT * FROM a;"
         "DROP TABLE a; ALTER TABLE new RENAME TO a; DELETE FROM a WHERE id = 1"
     )
-    steps = step(renames=(("new", "a"),)), step("a")
-    assert verified(database, A, then, *steps) == (LostRows("a", 2, 1),)
+    steps = step("+new -a new>a"), step("!a")
+    assert verified(database, A, then, *steps) == (lost("a", 2, 1),)
 
 
 # --- references that lose their parent --------------------------------------------------------------
@@ -198,7 +217,7 @@ MOVED_AWAY = (
     "ALTER TABLE a RENAME TO a_old; CREATE TABLE a (id INTEGER PRIMARY KEY, word TEXT);"
     "INSERT INTO a SELECT * FROM a_old; DROP TABLE a_old;"
 )
-AWAY = step("a_old", renames=(("a", "A_OLD"),))
+AWAY = step("a>A_OLD +a -a_old")
 
 
 def test_a_reference_that_followed_a_table_which_was_dropped_is_refused(
@@ -224,7 +243,7 @@ def test_it_is_refused_however_the_names_are_written(database: sqlite3.Connectio
 
 def test_a_child_that_was_renamed_itself_is_refused_too(database: sqlite3.Connection) -> None:
     then = MOVED_AWAY + "ALTER TABLE child RENAME TO kid"
-    renamed = step("a_old", renames=(("a", "a_old"), ("child", "kid")))
+    renamed = step("a>a_old +a -a_old child>kid")
     assert refused(database, CHILD, then, renamed).data == {"table": "kid", "parent": "a_old"}
 
 
@@ -237,7 +256,7 @@ def test_a_reference_stays_with_its_table_where_it_is_not_carried_along(
 
 def test_a_reference_may_follow_a_table_that_stays(database: sqlite3.Connection) -> None:
     then = "ALTER TABLE a RENAME TO b"
-    assert verified(database, CHILD, then, step(renames=(("a", "b"),))) == ()
+    assert verified(database, CHILD, then, step("a>b")) == ()
 
 
 def test_a_parent_that_was_never_there_is_the_old_schemas_own_matter(
@@ -245,12 +264,12 @@ def test_a_parent_that_was_never_there_is_the_old_schemas_own_matter(
 ) -> None:
     before = A + "CREATE TABLE child (a_id REFERENCES nowhere);"
     then = "ALTER TABLE a RENAME TO b"
-    assert verified(database, before, then, step(renames=(("a", "b"),))) == ()
+    assert verified(database, before, then, step("a>b")) == ()
 
 
 def test_a_table_made_on_the_way_may_be_mended_further_on(database: sqlite3.Connection) -> None:
     then = "CREATE TABLE child (a_id REFERENCES a);" + MOVED_AWAY
-    assert verified(database, A, then, AWAY) == ()
+    assert verified(database, A, then, step("+child a>a_old +a -a_old")) == ()
 
 
 # --- rows that lose their parent --------------------------------------------------------------------
@@ -261,7 +280,7 @@ def orphan(*keys: int) -> str:
 
 
 def test_a_row_whose_parent_goes_is_refused(database: sqlite3.Connection) -> None:
-    error = refused(database, CHILD, "DELETE FROM a WHERE id = 1", step("a"))
+    error = refused(database, CHILD, "DELETE FROM a WHERE id = 1", step("!a"))
     assert error.message == (
         "1 row of child (rowid 1) would point to rows of a that are no longer there."
     )
@@ -301,9 +320,9 @@ def test_an_orphan_from_before_is_known_after_both_tables_were_renamed(
 ) -> None:
     before = CHILD.replace("child", "Child").replace("REFERENCES a", "REFERENCES A") + orphan(77)
     then = "ALTER TABLE a RENAME TO B; ALTER TABLE child RENAME TO Kid;"
-    renamed = step(renames=(("a", "B"), ("child", "Kid")))
+    renamed = step("a>B child>Kid")
     assert verified(database, before, then, renamed) == ()
-    error = refused(database, "", "INSERT INTO kid (a_id) VALUES (78)", step())
+    error = refused(database, "", "INSERT INTO kid (a_id) VALUES (78)", step(""))
     assert (error.data["table"], error.data["parent"]) == ("kid", "b")
 
 
@@ -338,7 +357,7 @@ def test_an_orphan_of_one_column_is_new_in_another_while_both_are_there(
 def test_an_orphan_of_one_table_is_new_in_another(database: sqlite3.Connection) -> None:
     before = CHILD + orphan(77) + "CREATE TABLE other (a_id INTEGER REFERENCES a);"
     then = "DROP TABLE child; INSERT INTO other VALUES (77)"
-    error = refused(database, before, then, step("child"))
+    error = refused(database, before, then, step("-child"))
     assert error.data["table"] == "other"
 
 
@@ -349,7 +368,7 @@ def test_an_orphan_of_one_parent_is_new_for_another(database: sqlite3.Connection
         "INSERT INTO new SELECT * FROM child; DROP TABLE child; ALTER TABLE new RENAME TO child;"
         "INSERT INTO b VALUES (1)"
     )
-    error = refused(database, before, then, step("child"))
+    error = refused(database, before, then, step("+new -child new>child"))
     assert (error.data["parent"], error.data["rows"]) == ("b", [2])
 
 
@@ -367,7 +386,7 @@ def test_an_orphan_from_before_is_known_after_its_type_has_changed(
         f"CREATE TABLE new (a_id {becomes} REFERENCES a); INSERT INTO new SELECT * FROM child;"
         "DROP TABLE child; ALTER TABLE new RENAME TO child"
     )
-    assert verified(database, before, then, step("child")) == ()
+    assert verified(database, before, then, step("+new -child new>child")) == ()
 
 
 def test_keys_of_other_values_are_told_apart(database: sqlite3.Connection) -> None:
@@ -435,7 +454,7 @@ def test_rows_without_a_rowid_are_counted_where_the_parent_is_gone(
         A + f"CREATE TABLE child (name TEXT PRIMARY KEY, a_id REFERENCES {parent}) WITHOUT ROWID;"
         "INSERT INTO child VALUES ('x', 1), ('n', NULL);"
     )
-    error = refused(database, before, "DROP TABLE a", step("a"))
+    error = refused(database, before, "DROP TABLE a", step("-a"))
     assert error.message.startswith("1 row of child would point to rows of a")
 
 

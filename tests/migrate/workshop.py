@@ -10,8 +10,10 @@ from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.migrate.apply import Step, apply_pending
 from local_mcp_gateway.migrate.folder import Folder, read_folder
 from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.lineage import Change
+from local_mcp_gateway.migrate.rebuilds import DataChange, Rebuilds
 from local_mcp_gateway.migrate.resolve import Resolution, resolve
-from local_mcp_gateway.migrate.verify import LostRows, count_rows, verify
+from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 
 FIRST_WHEN = 1_700_000_000_000
 
@@ -66,15 +68,24 @@ class Workshop:
 
     def apply(
         self, *, allow_out_of_order: bool = False
-    ) -> tuple[tuple[Step, ...], tuple[LostRows, ...]]:
+    ) -> tuple[tuple[Step, ...], tuple[DataChange, ...]]:
         resolution = self.resolve(allow_out_of_order=allow_out_of_order)
         assert resolution.problems == ()
         connection = open_migration(self.database)
         try:
             connection.execute("BEGIN IMMEDIATE")
             before = count_rows(connection)
-            steps = apply_pending(connection, resolution.pending, backup=None, program_version="1")
-            losses = verify(connection, before, steps)
+            rebuilds = Rebuilds(connection, limit=10_000)
+            steps = apply_pending(
+                connection,
+                resolution.pending,
+                backup=None,
+                program_version="1",
+                rebuilds=rebuilds if before.rows else None,
+            )
+            losses = verify(connection, before, steps) + tuple(rebuilds.changed)
+            if before.rows:
+                verify_dependents(connection, before, steps)
             connection.execute("COMMIT")
         finally:
             connection.close()
@@ -92,3 +103,16 @@ class Workshop:
             return connection.execute(sql).fetchall()
         finally:
             connection.close()
+
+
+def changes(text: str) -> list[Change]:
+    """`+n` creates, `-n` drops, `a>b` renames, `!n` deletes rows."""
+    signs = {"+": "create", "-": "drop", "!": "delete"}
+    found = []
+    for word in text.split():
+        if ">" in word:
+            old, _, new = word.partition(">")
+            found.append(Change("rename", old, new))
+        else:
+            found.append(Change(signs[word[0]], word[1:]))  # type: ignore[arg-type]
+    return found

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.cli.context import Invocation
     from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.migrate.folder import Folder
     from local_mcp_gateway.schema import Difference, Schema
     from local_mcp_gateway.schema.model import Hazard
 
@@ -230,14 +231,15 @@ def _show_differences(differences: tuple[Difference, ...], old: str, new: str) -
 def check(invocation: Invocation, *, as_json: bool) -> int:
     """Check folder and database against each other, thoroughly; writes nothing.
 
-    Journal and files, numbers used twice, snapshots, ways back, hazards, hashes, drift and the full
-    integrity check. Exit 0 fine, 3 something differs, 6 damaged, 8 refused.
+    Journal and files, numbers used twice, snapshots, ways back, hazards, hashes, drift, the full
+    integrity check, and whether every view, trigger and foreign key can run. Exit 0 fine, 3 something differs, 6 damaged, 8 refused.
     """
     from local_mcp_gateway.guard.status import get_status  # --help does not pay for it
     from local_mcp_gateway.migrate.check import check_folder
     from local_mcp_gateway.migrate.folder import read_folder
 
-    found = check_folder(read_folder(invocation.migrations), prepare=prepare(invocation))
+    folder = read_folder(invocation.migrations)
+    found = check_folder(folder, prepare=prepare(invocation))
     functions = invocation.settings.migrations.functions
     seen = get_status(invocation.database, invocation.migrations, functions=functions)
     known = {(problem.code, problem.tag) for problem in found.problems}
@@ -248,10 +250,13 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
     damage = _damage(invocation) if seen.state != "damaged" else None
     if damage is not None:
         problems.insert(0, damage)
+    elif seen.state != "damaged" and _exists(invocation):
+        problems += _cannot_run(invocation, folder)
+    warnings = [problem for problem in found.warnings if problem not in problems]
     code = _exit_code(
         damaged=damage is not None or seen.state == "damaged",
         refused=bool(problems),
-        differs=bool(found.warnings or seen.drift or (seen.pending and _exists(invocation))),
+        differs=bool(warnings or seen.drift or (seen.pending and _exists(invocation))),
     )
     pending = {entry.migration.tag for entry in seen.pending} if _exists(invocation) else set()
     hazards = _weighed(invocation, found.hazards, pending)
@@ -261,7 +266,7 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
                 "database": str(invocation.database),
                 "migrations": str(invocation.migrations),
                 "problems": [asdict(problem) for problem in problems],
-                "warnings": [asdict(problem) for problem in found.warnings],
+                "warnings": [asdict(problem) for problem in warnings],
                 "hazards": [{"tag": tag, **asdict(hazard)} for tag, hazard in hazards],
                 "pending": [pending.migration.tag for pending in seen.pending],
                 "drift": [asdict(difference) for difference in seen.drift],
@@ -274,7 +279,7 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
             for tag, hazard in hazards
             if tag in pending or not _exists(invocation)
         ]
-        _show_check(problems, found.warnings, seen.drift, shown)
+        _show_check(problems, warnings, seen.drift, shown)
     return code
 
 
@@ -317,6 +322,17 @@ def _damage(invocation: Invocation) -> Problem | None:
             raise
         return Problem(error.code, error.message, error.hint)
     return None
+
+
+def _cannot_run(invocation: Invocation, folder: Folder) -> list[Problem]:
+    """Compile every view, trigger and foreign key of the database: a migration may have broken them."""
+    from local_mcp_gateway.database.connections import reading
+    from local_mcp_gateway.migrate.check import cannot_run
+
+    register = prepare(invocation)
+    with reading(invocation.database) as connection:
+        register(connection)
+        return cannot_run(connection, folder)
 
 
 def _exit_code(*, damaged: bool, refused: bool, differs: bool) -> Exit:

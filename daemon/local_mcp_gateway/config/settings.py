@@ -83,6 +83,10 @@ class GuardSettings:
     quick_check_limit_s: float = _key(
         10.0, "Seconds that the quick check of a database that was not stopped cleanly may take."
     )
+    compare_limit_values: int = _key(
+        2_000_000,
+        "Values (rows × columns) of a rebuilt table up to which they are compared, not only its rows counted.",
+    )
     lock_timeout_s: float = _key(
         0.0, "Seconds that `serve` waits for another holder of the lock (db migrate: 30)."
     )

@@ -14,7 +14,9 @@ from local_mcp_gateway.migrate.double_quotes import ACCEPTED, double_quoted, ref
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.journal import Entry, write_journal
 from local_mcp_gateway.migrate.ledger import record_fingerprint, text_fingerprint
-from local_mcp_gateway.migrate.verify import count_rows, verify
+from local_mcp_gateway.migrate.rebuilds import Rebuilds
+from local_mcp_gateway.migrate.validate import find_broken
+from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,13 +41,18 @@ def run_batch(
     watch: Inspector | None,
     begun: Callable[[str], None],
     ended: Callable[[str], None] = lambda _tag: None,
+    rehearsed: bool = False,
 ) -> BatchResult:
     """Apply one group and verify it, inside the transaction that the caller has begun.
 
+    What a rehearsal of the same group has found out about values and schema is not looked for again.
     Raises MigrationFailed, ForbiddenStatement, VerificationFailed, DiskProblem or Interrupted.
     """
     with phases.measured("verify"):
         before = count_rows(connection)
+    rebuilds = None
+    if before.rows and not rehearsed:
+        rebuilds = watch_rebuilds(context, connection)
     event = APPLIED_IN_DEV if context.policy.journal_new_files else "applied"
     with phases.measured("apply"):
         name = backup.name if backup else None
@@ -79,13 +86,44 @@ def run_batch(
                 begun=begun,
                 ended=ended,
                 stop=context.stop,
+                rebuilds=rebuilds,
             )
     with phases.measured("verify"):
-        losses = verify(connection, before, steps)
+        changes = verify(connection, before, steps)
+        if not before.rows:
+            _tell_broken(context, connection, steps)
+        elif not rehearsed:
+            verify_dependents(connection, before, steps)
+        if rebuilds is not None:
+            changes += tuple(rebuilds.changed)
         now = text_fingerprint(connection)
         if not drifted:  # a seal says that the schema is what the migrations make
             record_fingerprint(connection, now)
-    return BatchResult(steps, now, losses)
+    return BatchResult(steps, now, changes)
+
+
+def watch_rebuilds(context: GuardContext, connection: Connection) -> Rebuilds:
+    """Return what compares rebuilt tables, and tells of those that are too large for it."""
+    return Rebuilds(
+        connection,
+        limit=context.policy.compare_limit_values,
+        not_compared=lambda table, rows: context.emit(
+            "guard.values_not_compared", table=table, rows=rows
+        ),
+    )
+
+
+def _tell_broken(context: GuardContext, connection: Connection, steps: Sequence[Step]) -> None:
+    """Tell of what cannot run in a new database: its folder may be old, and runs so elsewhere."""
+    for broken in find_broken(connection):
+        context.emit(
+            "guard.hazard_found",
+            tag=steps[-1].tag,
+            kind="cannot_run",
+            object=broken.name,
+            message=f"{broken.sentence}.",
+            backup=None,
+        )
 
 
 def _telling(context: GuardContext) -> Inspector:
@@ -132,6 +170,7 @@ def apply_live(
         drifted=bool(plan.drift),
         phases=context.phases,
         watch=None if rehearsal else refuse_double_quoted if backup else _telling(context),
+        rehearsed=rehearsal is not None,
         begun=lambda tag: context.progress(f"apply {tag}", place[tag], len(place)),
     )
     with context.phases.measured("verify"):

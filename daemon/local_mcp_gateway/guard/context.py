@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.migrate.rebuilds import DataChange
     from local_mcp_gateway.migrate.resolve import Resolution
-    from local_mcp_gateway.migrate.verify import LostRows
     from local_mcp_gateway.schema import Difference
     from local_mcp_gateway.schema.model import Hazard
 
@@ -44,6 +44,8 @@ class GuardPolicy:
     retention: Retention | None = field(default_factory=Retention)
     """Which backups stay after a migration has made another one; None keeps all."""
     quick_check_limit_s: float = 10.0
+    compare_limit_values: int = 2_000_000
+    """Up to so many values (rows × columns) those of a rebuilt table are compared, not only its rows counted."""
     allow_out_of_order: bool = False
     to: str | None = None
     """The tag that is the last one applied afterwards; None: all of the folder."""
@@ -222,5 +224,5 @@ class BatchResult:
 
     steps: tuple[Step, ...]
     fingerprint: str
-    losses: tuple[LostRows, ...]
-    """Tables with fewer rows than before, by statements that say so."""
+    changes: tuple[DataChange, ...] = ()
+    """Rows and values that the statements took away on purpose."""

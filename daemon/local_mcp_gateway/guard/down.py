@@ -24,6 +24,7 @@ from local_mcp_gateway.errors import (
     UsageProblem,
     VerificationFailed,
 )
+from local_mcp_gateway.guard.apply import watch_rebuilds
 from local_mcp_gateway.guard.context import BatchResult
 from local_mcp_gateway.guard.exclusive import exclusive
 from local_mcp_gateway.guard.plan import find_drift
@@ -41,7 +42,7 @@ from local_mcp_gateway.migrate.ledger import (
 from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.migrate.statements import split
-from local_mcp_gateway.migrate.verify import count_rows, verify
+from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 from local_mcp_gateway.schema import compare, inspect
 from local_mcp_gateway.schema.hazards import hazards_of
 
@@ -172,8 +173,10 @@ def _revert(
         backup=backup.name if backup else None,
         program_version=context.policy.program_version,
         stop=context.stop,
+        rebuilds=watch_rebuilds(context, connection),
     )
-    rows_lost = verify(connection, before, steps)
+    changes = verify(connection, before, steps)
+    verify_dependents(connection, before, steps, lost=False)
     now = inspect(connection)
     differences = compare(plan.expected, now)
     if differences:
@@ -186,7 +189,7 @@ def _revert(
         )
     found = text_fingerprint(connection)
     record_fingerprint(connection, found)
-    return BatchResult(steps, found, rows_lost)
+    return BatchResult(steps, found, changes)
 
 
 def _no_way_back(

@@ -13,16 +13,14 @@ from local_mcp_gateway.errors import HazardRefused
 from local_mcp_gateway.guard.context import HazardFinding
 from local_mcp_gateway.migrate.double_quotes import refuse_double_quoted
 from local_mcp_gateway.migrate.statements import split
-from local_mcp_gateway.migrate.tokenizer import fold
 
 if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import GuardContext, Plan, Rehearsal
-    from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.rebuilds import DataChange
     from local_mcp_gateway.migrate.statements import Statement
-    from local_mcp_gateway.migrate.verify import LostRows
     from local_mcp_gateway.schema import Schema
 
 # Only what takes away or narrows can lose something. Inspecting a large schema costs, so a migration
@@ -73,23 +71,15 @@ class HazardWatch:
         self.found += [HazardFinding(self._migration.tag, hazard) for hazard in hazards]
         self._before = None
 
-    def rows_lost(self, losses: tuple[LostRows, ...], steps: tuple[Step, ...]) -> None:
-        """Add what one transaction's count of rows found; the number replaces the mere possibility."""
-        if losses:
+    def data_changed(self, changes: tuple[DataChange, ...]) -> None:
+        """Add what one transaction's comparison of rows found; it replaces the mere possibility."""
+        if changes:
             from local_mcp_gateway.schema.model import Hazard, HazardKind
-        for loss in losses:
-            tag = next(
-                (s.tag for s in steps if loss.table in {fold(t) for t in s.tables_deleted_from}),
-                steps[-1].tag,
-            )
-            message = f"Table {loss.table} goes from {loss.before} rows to {loss.after}."
-            told = HazardFinding(tag, Hazard(HazardKind.DELETES_DATA, loss.table, message))
-            self.found = [
-                found
-                for found in self.found
-                if (found.hazard.kind, found.hazard.object) != (told.hazard.kind, loss.table)
-            ]
-            self.found.append(told)
+        for change in changes:
+            hazard = Hazard(HazardKind(change.kind), change.object, change.message)
+            place = (hazard.kind, hazard.object)
+            self.found = [f for f in self.found if (f.hazard.kind, f.hazard.object) != place]
+            self.found.append(HazardFinding(change.tag, hazard))
 
 
 def report_hazards(

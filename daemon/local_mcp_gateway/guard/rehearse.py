@@ -119,7 +119,7 @@ def rehearse_on(
             commit(scratch)
             if rest.group[0].directives.no_transaction:
                 after_each(scratch, one.steps[-1].tag)
-            watch.rows_lost(one.losses, one.steps)
+            watch.data_changed(one.changes)
             done.append(one)
             rest = rest.after(one)
     return Rehearsal(

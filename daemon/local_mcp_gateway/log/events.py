@@ -38,7 +38,12 @@ EVENTS: dict[str, Event] = {
     ),
     "guard.drifted": Event("warning", "The schema is not the one that the migrations make."),
     "guard.hazard_found": Event(
-        "warning", "A pending migration can delete data, break clients or write a name as text."
+        "warning",
+        "A pending migration can delete or change data, break clients or write a name as text.",
+    ),
+    "guard.values_not_compared": Event(
+        "warning",
+        "A rebuilt table has more values than `[guard] compare_limit_values`: only its rows were counted.",
     ),
     "guard.progressed": Event(
         "info", "A start takes long. Every 5 s: its phase, and how much of it is done."

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import ForbiddenStatement, Interrupted
 from local_mcp_gateway.migrate.authorizer import Authorizer
+from local_mcp_gateway.migrate.directives import read_directives
 from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
 from local_mcp_gateway.migrate.statements import split, unwrap_transaction
 from local_mcp_gateway.migrate.tokenizer import first_words, renamed
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.lineage import Change
+    from local_mcp_gateway.migrate.rebuilds import Rebuilds
     from local_mcp_gateway.migrate.referential_actions import ReferentialActions
     from local_mcp_gateway.migrate.statements import Statement
 
@@ -46,10 +49,12 @@ class Step(NamedTuple):
     tag: str
     statements: int
     duration_ms: float
-    tables_deleted_from: frozenset[str]
-    """Tables that lost rows or were dropped on purpose, by the names they had at that moment."""
-    renames: tuple[tuple[str, str], ...] = ()
-    """(old, new) of each table that was renamed, in order."""
+    changes: tuple[Change, ...] = ()
+    """What was created, dropped, renamed or had rows deleted, in order."""
+    drops: frozenset[str] = frozenset()
+    """The triggers and indexes that a statement of their own dropped; folded."""
+    accepts: frozenset[str] = frozenset()
+    """What the file accepts, as `Directives.accept` has it."""
 
     def as_fields(self) -> dict[str, object]:
         """Return what an event says of it."""
@@ -69,18 +74,22 @@ def apply_pending(
     begun: Callable[[str], None] = lambda _tag: None,
     ended: Callable[[str], None] = lambda _tag: None,
     stop: threading.Event | None = None,
+    rebuilds: Rebuilds | None = None,
 ) -> tuple[Step, ...]:
     """Apply `pending` in order and record each; the caller has begun the transaction and will end it.
 
     `backup` and `fingerprint` (the schema's after the last one, where a rehearsal has found it) go to
-    the history. `begun` and `ended` are called around each, with its tag. Raises MigrationFailed,
-    ForbiddenStatement, DiskProblem or Interrupted; the caller rolls back.
+    the history. `begun` and `ended` are called around each, with its tag. `rebuilds` looks after the
+    rows of rebuilt tables. Raises MigrationFailed, ForbiddenStatement, VerificationFailed, DiskProblem or
+    Interrupted; the caller rolls back.
     """
     steps: list[Step] = []
     with supervised(connection, stop) as authority:
         for migration in pending:
             begun(migration.tag)
-            steps.append(run(connection, migration, authority, inspect=inspect, stop=stop))
+            steps.append(
+                run_watched(connection, migration, authority, rebuilds, inspect=inspect, stop=stop)
+            )
             ended(migration.tag)
         authority.off = True
         ensure_ledger(connection, stamped=stamped)
@@ -93,6 +102,26 @@ def apply_pending(
             event=event,
         )
     return tuple(steps)
+
+
+def run_watched(
+    connection: sqlite3.Connection,
+    migration: Migration,
+    authority: Authorizer,
+    rebuilds: Rebuilds | None,
+    *,
+    inspect: Inspector | None = None,
+    stop: threading.Event | None = None,
+    down: str | None = None,
+) -> Step:
+    """Run one migration (or its way back) as `run` does, and compare the tables that it rebuilds."""
+    if rebuilds is None:
+        return run(connection, migration, authority, inspect=inspect, stop=stop, down=down)
+    rebuilds.start(migration.sql if down is None else down, authority)
+    look = rebuilds.inspector(inspect)
+    step = run(connection, migration, authority, inspect=look, stop=stop, down=down)
+    rebuilds.compare(step)
+    return step
 
 
 @contextmanager
@@ -131,7 +160,6 @@ def run(
     begun = perf_counter()
     authority.start_migration()
     _refuse_unknown_directives(migration, past=past)
-    renames: list[tuple[str, str]] = []
     count = 0
     sql = migration.sql if down is None else down
     actions = _actions(connection, authority, sql)
@@ -156,7 +184,7 @@ def run(
             actions.after(statement)
         if authority.renaming:
             authority.renaming = False
-            renames += _follow_rename(authority, statement)
+            _follow_rename(authority, statement)
     if actions is not None:
         _take(actions, migration, authority, down=down is not None)
     authority.off = True
@@ -166,8 +194,9 @@ def run(
         tag=migration.tag,
         statements=count,
         duration_ms=round((perf_counter() - begun) * 1000, 3),
-        tables_deleted_from=frozenset(authority.deleted_from),
-        renames=tuple(renames),
+        changes=tuple(authority.changes),
+        drops=frozenset(authority.drops),
+        accepts=read_directives(sql).accept,
     )
 
 
@@ -194,12 +223,10 @@ def _take(
         raise _blamed(error, migration, actions.deleting, authority, down=down) from error
 
 
-def _follow_rename(authority: Authorizer, statement: Statement) -> list[tuple[str, str]]:
+def _follow_rename(authority: Authorizer, statement: Statement) -> None:
     names = renamed(statement.text)
-    if names is None:
-        return []
-    authority.follow(*names)
-    return [names]
+    if names is not None:
+        authority.follow(*names)
 
 
 def _blamed(

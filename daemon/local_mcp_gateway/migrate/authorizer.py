@@ -1,17 +1,20 @@
 """What a migration may do: SQLite's authorizer, asked about every action of every statement.
 
 It refuses what would break the one transaction around the pending set (COMMIT, ATTACH …), what would
-falsify the ledger, and PRAGMAs outside a list. It also writes down from which tables rows were removed
-on purpose; triggers and the actions of foreign keys are reported like the statements themselves, so a
-table that is not in that list may not lose a row.
+falsify the ledger, and PRAGMAs outside a list. It also writes down which tables were created, dropped
+and had rows deleted; triggers and the actions of foreign keys are reported like the statements
+themselves, so a table that is not in that list may not lose a row.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
+from local_mcp_gateway.migrate.lineage import Change
 from local_mcp_gateway.migrate.tokenizer import fold
 
 _READING = frozenset(
@@ -79,7 +82,9 @@ _CASCADE = (
 _ALTERS = frozenset(
     {sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_ALTER_TABLE}
 )
-_REMOVES = frozenset({sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE})
+_DROPS_TABLE = frozenset({sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE})
+_DROPS_ITS_TRIGGERS = _DROPS_TABLE | {sqlite3.SQLITE_DROP_VIEW}
+_DROPS_BY_NAME = frozenset({sqlite3.SQLITE_DROP_TRIGGER, sqlite3.SQLITE_DROP_INDEX})
 _OK, _DENY = sqlite3.SQLITE_OK, sqlite3.SQLITE_DENY
 _READ, _SELECT, _FUNCTION = sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION
 _HARMLESS_ACTIONS = frozenset({_READ, _SELECT, sqlite3.SQLITE_RECURSIVE})
@@ -107,8 +112,10 @@ class Authorizer:
         """True while the engine itself works (ledger rows, resets): nothing is refused or noted."""
         self.refusal: str | None = None
         """Why the last statement was not allowed, as the end of a sentence."""
-        self.deleted_from: set[str] = set()
-        """Tables that lost rows, or were dropped, on purpose; names as they were at that moment."""
+        self.changes: list[Change] = []
+        """What happened to tables, in order; names as they were at that moment."""
+        self.drops: set[str] = set()
+        """The triggers and indexes that a statement of their own dropped; folded."""
         self.dropping: str | None = None
         """The table that the running statement drops, while foreign keys are on."""
         self.updated: set[tuple[str, str]] = set()
@@ -120,19 +127,31 @@ class Authorizer:
         """Set while an UPDATE OR REPLACE runs: its table may lose rows without a DELETE."""
         self.touched_state = False
         self.made_temporary = False
+        self._dropped: str | None = None
+        """The table or view that the running statement drops, with its rows, indexes and triggers."""
 
     def start_statement(self, *, replacing: bool) -> None:
         """Forget what the previous statement did."""
-        self.refusal = self.dropping = None
+        self.refusal = self.dropping = self._dropped = None
         self.replacing = replacing
 
     def start_migration(self) -> None:
         """Forget what the previous migration did."""
-        self.deleted_from = set()
+        self.changes, self.drops = [], set()
         self.touched_state = self.made_temporary = self.renaming = False
 
+    @contextmanager
+    def unasked(self) -> Iterator[None]:
+        """Work for the engine itself: nothing is refused or noted."""
+        before, self.off = self.off, True
+        try:
+            yield
+        finally:
+            self.off = before
+
     def follow(self, old: str, new: str) -> None:
-        """Remember what was updated in a table under its new name, too."""
+        """Follow a renamed table; what was updated in it is remembered under the new name, too."""
+        self.changes.append(Change("rename", old, new))
         self.updated |= {
             (fold(new), column) for table, column in self.updated if table == fold(old)
         }
@@ -163,18 +182,32 @@ class Authorizer:
 
     def _note(self, action: int, first: str | None, schema: str | None) -> None:
         """Write down what the action does to the rows of a table, or to the connection."""
-        if action in _REMOVES and first and schema == "main":
-            if action == sqlite3.SQLITE_DELETE and self.dropping not in (None, first):
-                self.refusal = _CASCADE.format(dropped=self.dropping, child=first)
-            elif action == sqlite3.SQLITE_DROP_TABLE:
-                self.dropping = first if self.foreign_keys else None
-            self.deleted_from.add(first)
-        elif action == sqlite3.SQLITE_UPDATE and self.replacing and first:
-            self.deleted_from.add(first)
-        elif action == sqlite3.SQLITE_ALTER_TABLE:
+        if first and schema == "main":
+            self._note_change(action, first)
+        if action == sqlite3.SQLITE_ALTER_TABLE:
             self.renaming = True
         elif action in _TEMPORARY:
             self.made_temporary = True
+
+    def _note_change(self, action: int, name: str) -> None:
+        """Write down what becomes of a table, an index or a trigger."""
+        if action == sqlite3.SQLITE_DELETE:
+            if self.dropping not in (None, name):
+                self.refusal = _CASCADE.format(dropped=self.dropping, child=name)
+            if self._dropped != name:
+                self.changes.append(Change("delete", name))
+        elif action == sqlite3.SQLITE_UPDATE and self.replacing:
+            self.changes.append(Change("delete", name))
+        elif action == sqlite3.SQLITE_CREATE_TABLE:
+            self.changes.append(Change("create", name))
+        elif action in _DROPS_BY_NAME and self._dropped is None:
+            self.drops.add(fold(name))
+        elif action in _DROPS_ITS_TRIGGERS:
+            self._dropped = name
+            if action == sqlite3.SQLITE_DROP_TABLE:
+                self.dropping = name if self.foreign_keys else None
+            if action in _DROPS_TABLE:
+                self.changes.append(Change("drop", name))
 
     def _note_write(
         self, action: int, first: str | None, second: str | None, *, nested: bool

@@ -18,11 +18,13 @@ from local_mcp_gateway.errors import (
     ProblemCode,
     SchemaProblem,
 )
+from local_mcp_gateway.migrate.directives import accepted
 from local_mcp_gateway.migrate.double_quotes import double_quoted
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.folder_edits import read_snapshot_file, snapshot_file
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import Statement, split
+from local_mcp_gateway.migrate.validate import find_broken
 from local_mcp_gateway.schema import Schema, compare, inspect
 from local_mcp_gateway.schema.drizzle import FIRST, as_snapshots_see, read_snapshot
 from local_mcp_gateway.schema.hazards import hazards_of
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 SNAPSHOT = "snapshot"
 DOWN = "down"
 FAILS = "fails"
+CANNOT_RUN = "cannot_run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,25 @@ def check_folder(
                 warnings += _snapshot(folder, migration, after)
             warnings += _way_back(migration, before, after, prepare)
             before = after
+        warnings += cannot_run(connection, folder)
     return Checked(tuple(problems), tuple(warnings), tuple(hazards))
+
+
+def cannot_run(connection: sqlite3.Connection, folder: Folder) -> list[Problem]:
+    """Return what SQLite takes but cannot run in a database: views, triggers, foreign keys.
+
+    What a migration of the folder accepts is left out.
+    """
+    accepts = {one for migration in folder.migrations for one in migration.directives.accept}
+    return [
+        Problem(
+            CANNOT_RUN,
+            f"{broken.sentence}.",
+            "SQLite says so only when it is used: write a migration that mends or drops it.",
+        )
+        for broken in find_broken(connection)
+        if accepted(CANNOT_RUN, broken.name) not in accepts
+    ]
 
 
 def _unjournaled(folder: Folder) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.migrate.apply import run, supervised
+from local_mcp_gateway.migrate.apply import run_watched, supervised
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.history import forget
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.rebuilds import Rebuilds
     from local_mcp_gateway.migrate.resolve import AppliedMigration
 
 
@@ -90,15 +91,18 @@ def revert(
     backup: str | None,
     program_version: str,
     stop: threading.Event | None = None,
+    rebuilds: Rebuilds | None = None,
 ) -> tuple[Step, ...]:
     """Run the ways back in order and take the migrations out of the ledger; the caller commits.
 
-    Raises what applying a migration raises, naming the `.down.sql` file.
+    `rebuilds` looks after the rows of rebuilt tables. Raises what applying a migration raises, naming the `.down.sql` file.
     """
     steps: list[Step] = []
     with supervised(connection, stop) as authority:
         for way in ways:
-            step = run(connection, way.migration, authority, stop=stop, down=way.sql)
+            step = run_watched(
+                connection, way.migration, authority, rebuilds, stop=stop, down=way.sql
+            )
             authority.off = True
             forget(
                 connection,

@@ -11,7 +11,6 @@ import os
 import re
 import time
 from collections.abc import Iterable
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Problem, ProblemCode
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.migrate.directives import Directives, read_directives
 from local_mcp_gateway.migrate.journal import Entry, Journal, read_journal
 from local_mcp_gateway.migrate.other_files import (
     in_order,
@@ -28,47 +28,6 @@ from local_mcp_gateway.migrate.other_files import (
     ways_back,
 )
 from local_mcp_gateway.regular_file import require_kind
-
-# Compiled when a file asks for something: most do not, and every command would pay for it.
-_LINE = r"--[ \t]*guard:[ \t]*([^\n]*)"
-_HEAD = r"(?:[ \t\n\f\r\ufeff]+|--[^\n]*|/\*.*?(?:\*/|\Z))*"
-
-
-@frozen
-class Directives:
-    """The requests of one migration."""
-
-    no_transaction: bool = False
-    foreign_keys: bool = False
-    accept: frozenset[str] = frozenset()
-    unknown: tuple[str, ...] = ()
-    """Requests that nobody understands: refused when the migration is to run, never ignored."""
-
-
-NONE = Directives()
-
-
-@lru_cache(maxsize=4)  # asked for by each statement of a file
-def read_directives(sql: str) -> Directives:
-    """Read the requests from the comments at the head of a file."""
-    if "guard:" not in sql.lower():
-        return NONE
-    head = re.match(_HEAD, sql, re.DOTALL)
-    no_transaction = foreign_keys = False
-    accept: set[str] = set()
-    unknown: list[str] = []
-    for match in re.finditer(_LINE, head.group() if head else "", re.IGNORECASE):
-        request = match.group(1).strip()
-        words = request.lower().replace(",", " ").split()
-        if words in (["no-transaction"], ["no_transaction"]):
-            no_transaction = True
-        elif "".join(words) in ("foreign-keys=on", "foreign_keys=on"):
-            foreign_keys = True
-        elif words[:1] == ["accept"] and len(words) > 1:
-            accept.update(word.replace("-", "_") for word in words[1:])
-        else:
-            unknown.append(request)
-    return Directives(no_transaction, foreign_keys, frozenset(accept), tuple(unknown))
 
 
 def gone(tag: str, name: str) -> Problem:

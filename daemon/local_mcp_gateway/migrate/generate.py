@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Problem, ProblemCode
+from local_mcp_gateway.errors import (
+    HistoryRefused,
+    MigrationsFolderProblem,
+    Problem,
+    ProblemCode,
+    SchemaProblem,
+)
 from local_mcp_gateway.migrate.folder import Folder, read_folder
 from local_mcp_gateway.migrate.folder_edits import (
     WrittenMigration,
@@ -23,12 +29,13 @@ from local_mcp_gateway.migrate.folder_edits import (
 )
 from local_mcp_gateway.migrate.journal import replace_durably
 from local_mcp_gateway.migrate.replay import extend, replay
+from local_mcp_gateway.migrate.validate import Broken, find_broken
 from local_mcp_gateway.schema import Schema, inspect
 from local_mcp_gateway.schema.down import NotDerivable, derive_down
 from local_mcp_gateway.schema.drizzle import FIRST, write_snapshot
-from local_mcp_gateway.schema.model import DELETING
+from local_mcp_gateway.schema.model import DELETING, HazardKind
 from local_mcp_gateway.schema.naming import name_of
-from local_mcp_gateway.schema.plan import Plan, make_plan, validate_views_and_triggers
+from local_mcp_gateway.schema.plan import Plan, make_plan, schema_copy
 
 if TYPE_CHECKING:
     import sqlite3
@@ -118,7 +125,7 @@ def draft(
     first: bool,
 ) -> Draft:
     """Plan the next migration and its way back; raises SchemaProblem."""
-    validate_views_and_triggers(target)
+    _require_sound(target, base)
     plan = make_plan(base, target, renames=renames, fills=fills)
     down, why = None, None
     try:
@@ -129,18 +136,46 @@ def draft(
     return Draft(named, plan, down, why, target)
 
 
+def _require_sound(schema: Schema, before: Schema) -> None:
+    """Raise SchemaProblem for the first view, trigger or foreign key that could never run.
+
+    A foreign key that is as useless in the schema `before` stays its owner's matter.
+    """
+    for broken in _broken(schema):
+        if broken.kind != "foreign key" or broken not in _broken(before):
+            raise SchemaProblem(
+                f"{broken.sentence}.",
+                hint="SQLite says so only when it is used; correct it, nothing was written.",
+            )
+
+
+def _broken(schema: Schema) -> tuple[Broken, ...]:
+    links = any(table.foreign_keys for table in schema.tables.values())
+    if not schema.views and not schema.triggers and not links:
+        return ()
+    with closing(schema_copy(schema, may_lack=schema.virtual_tables)) as connection:
+        return find_broken(connection)
+
+
 def write(folder: Folder, made: Draft) -> WrittenMigration:
     """Write a draft as the folder's next migration; the deletions in it have been agreed to."""
     header = "".join(f"-- guard: accept {kind}\n" for kind in made.accepted)
     down = None
     if made.down is not None:
         lost = any(hazard.kind in DELETING for hazard in made.plan.hazards)
-        note = "-- What the migration deleted does not come back; `db restore` has the backup.\n"
+        note = (
+            "-- What the migration deleted does not come back; `db restore` has the backup.\n"
+            * lost
+        )
+        if any(hazard.kind is HazardKind.CHANGES_VALUES for hazard in made.plan.hazards):
+            note += (
+                "-- Where NULL became a value, it stays that value; `db restore` has the backup.\n"
+            )
         accept = "".join(
             f"-- guard: accept {kind}\n"
             for kind in sorted({h.kind.value for h in made.down.hazards if h.kind in DELETING})
         )
-        down = accept + (note if lost else "") + made.down.sql
+        down = accept + note + made.down.sql
     snapshot = write_snapshot(made.target, last_id(folder))
     return write_migration(folder, made.name, header + made.plan.sql, down=down, snapshot=snapshot)
 

@@ -13,12 +13,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.connections import survive_power_cut
-from local_mcp_gateway.errors import ForbiddenStatement
+from local_mcp_gateway.errors import ForbiddenStatement, VerificationFailed
 from local_mcp_gateway.migrate.apply import Step
+from local_mcp_gateway.migrate.directives import accepted
 from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
 from local_mcp_gateway.migrate.statement_errors import explain_failure
 from local_mcp_gateway.migrate.statements import Statement, split
-from local_mcp_gateway.migrate.tokenizer import first_words, tokens
+from local_mcp_gateway.migrate.tokenizer import first_words, shown, tokens
 
 if TYPE_CHECKING:
     import threading
@@ -46,6 +47,7 @@ def apply_without_transaction(
     """
     begun = perf_counter()
     statements = checked_statements(migration)
+    _refuse_new_rowids(connection, migration, statements)
     if stop is not None:
         connection.set_progress_handler(stop.is_set, 10_000)
     try:
@@ -58,9 +60,7 @@ def apply_without_transaction(
     finally:
         connection.set_progress_handler(None, 0)
         survive_power_cut(connection)
-    step = Step(
-        migration.tag, len(statements), round((perf_counter() - begun) * 1000, 3), frozenset()
-    )
+    step = Step(migration.tag, len(statements), round((perf_counter() - begun) * 1000, 3))
     connection.execute("BEGIN IMMEDIATE")
     ensure_ledger(connection, stamped=stamped)
     record_all(
@@ -73,6 +73,27 @@ def apply_without_transaction(
     )
     connection.execute("COMMIT")
     return step
+
+
+def _refuse_new_rowids(
+    connection: sqlite3.Connection, migration: Migration, statements: Sequence[Statement]
+) -> None:
+    """Raise VerificationFailed where a VACUUM gives rows other rowids and something goes by the old ones."""
+    if not any(statement.text[:6].upper() == "VACUUM" for statement in statements):
+        return
+    from local_mcp_gateway.migrate.rowids import renumbered_by_vacuum
+
+    for table, users in renumbered_by_vacuum(connection):
+        if accepted("rekeys_rows", table) not in migration.directives.accept:
+            raise VerificationFailed(
+                f"VACUUM in {migration.tag} would give the rows of {shown(table)} new rowids, and"
+                f" {', '.join(users)} goes by the old ones.",
+                hint="Give the table an INTEGER PRIMARY KEY or an index first, or accept it with the line"
+                f" `-- guard: accept rekeys_rows {shown(table)}`.",
+                table=table,
+                users=list(users),
+                tag=migration.tag,
+            )
 
 
 def _require_settings(

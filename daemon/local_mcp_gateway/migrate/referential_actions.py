@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.migrate.tokenizer import fold, quoted
@@ -168,7 +167,7 @@ class ReferentialActions:
                 self._act(watch)
         self._authority.writes = None
         self._stop_watching()
-        with _unasked(self._authority):
+        with self._authority.unasked():
             for watch in self._watches:
                 self._connection.execute(f"DROP TABLE IF EXISTS {watch.log}")
                 self._connection.execute(f"DROP TABLE IF EXISTS {watch.taken}")
@@ -183,7 +182,7 @@ class ReferentialActions:
         same = " AND ".join(
             f"p.{quoted(key)} = d.k{at}" for at, key in enumerate(watch.keys)
         )  # with the parent on the left it is compared as the parent compares
-        with _unasked(self._authority):
+        with self._authority.unasked():
             self._connection.execute(f"DELETE FROM {watch.taken}")
             moved = self._connection.execute(
                 f"INSERT INTO {watch.taken} SELECT DISTINCT * FROM {watch.log} AS d"
@@ -221,7 +220,9 @@ class ReferentialActions:
             case "SET NULL":
                 values = dict.fromkeys(reference.columns, "NULL")
             case "SET DEFAULT":
-                with _unasked(self._authority):
+                from local_mcp_gateway.schema.inspect import read_default
+
+                with self._authority.unasked():
                     declared = dict(
                         self._connection.execute(
                             "SELECT name, dflt_value FROM pragma_table_xinfo(?)", (reference.child,)
@@ -255,7 +256,7 @@ class ReferentialActions:
     def _keep_those_with_children(self) -> bool:
         """Forget deleted keys that no row names; tell whether there are others."""
         found = False
-        with _unasked(self._authority):
+        with self._authority.unasked():
             for watch in self._watches:
                 if not self._is_empty(watch.log):
                     if any(self._has_children(watch, one, watch.log) for one in watch.references):
@@ -265,7 +266,7 @@ class ReferentialActions:
         return found
 
     def _is_empty(self, table: str) -> bool:
-        with _unasked(self._authority):
+        with self._authority.unasked():
             return self._connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
 
     def _has_children(self, watch: Watch, reference: Reference, keys: str | None = None) -> bool:
@@ -277,19 +278,19 @@ class ReferentialActions:
 
     def _deletes_from(self, sql: str) -> set[str]:
         """Ask SQLite from which tables a statement deletes rows, by its triggers too; runs nothing."""
-        known, self._authority.deleted_from = self._authority.deleted_from, set()
+        known, self._authority.changes = self._authority.changes, []
         with suppress(sqlite3.Error, ValueError):  # whoever runs it says what is wrong
             self._connection.execute(f"EXPLAIN {sql}").fetchall()
-        found = self._authority.deleted_from
-        self._authority.deleted_from = known | found
-        return found
+        found = self._authority.changes
+        self._authority.changes = known + found
+        return {change.table for change in found}
 
     def _watch(self, tables: Iterable[str]) -> None:
         new = {fold(table) for table in tables} - self._watched
         if not new:
             return
         self._watched |= new
-        with _unasked(self._authority):
+        with self._authority.unasked():
             if self._references is None:
                 self._references = by_parent(read_references(self._connection))
             for parent in new:
@@ -309,6 +310,7 @@ class ReferentialActions:
             " AND sql NOT LIKE 'CREATE VIRTUAL%'",
             (parent,),
         ).fetchone()
+
         columns = read_table(row[0]).columns if row else {}
         if not {fold(key) for key in keys} <= columns.keys():
             return  # a foreign key that fits nothing: SQLite says so at the next write with keys on
@@ -329,7 +331,7 @@ class ReferentialActions:
     def _stop_watching(self) -> None:
         self._references = None
         self._watched = set()
-        with _unasked(self._authority):
+        with self._authority.unasked():
             for watch in self._watches:
                 self._connection.execute(f"DROP TRIGGER IF EXISTS {watch.trigger}")
 
@@ -344,13 +346,3 @@ def _names_one_of(table: str, watch: Watch, reference: Reference) -> str:
         for column, collation in zip(reference.columns, watch.collations, strict=True)
     )
     return f"({columns}) IN (SELECT * FROM {table})"
-
-
-@contextmanager
-def _unasked(authority: Authorizer) -> Iterator[None]:
-    """Work for the engine: nothing is refused or noted."""
-    before, authority.off = authority.off, True
-    try:
-        yield
-    finally:
-        authority.off = before

@@ -62,6 +62,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def shown(name: str) -> str:
+    """Write a name for people: in quotes only where it would not be read as one word."""
+    return name if name.isidentifier() and name.isascii() else quoted(name)
+
+
 def tokens(sql: str) -> Iterator[Token]:
     """Yield the tokens of one statement, in order."""
     for match in _pattern().finditer(sql):
@@ -78,6 +83,20 @@ def first_words(sql: str, count: int) -> tuple[str, ...]:
         if len(found) == count:
             break
     return tuple(found)
+
+
+def dropped(sql: str) -> str | None:
+    """Return the name in `DROP TABLE name`, else None."""
+    if sql[:4].upper() != "DROP":
+        return None
+    found = list(tokens(sql))
+    words = [token.upper for token in found]
+    if words[:2] != ["DROP", "TABLE"]:
+        return None
+    at = 4 if words[2:4] == ["IF", "EXISTS"] else 2
+    if words[at + 1 : at + 2] == ["."]:
+        at += 2
+    return found[at].identifier if len(found) > at else None
 
 
 def renamed(sql: str) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""What has to be true before COMMIT: no row lost that no statement removed, no row orphaned.
+"""What has to be true before COMMIT: no row lost that no statement removed, no row orphaned, nothing broken.
 
 A rebuild under the wrong settings wipes the children of a table by its cascades, and
 `foreign_key_check` is still empty afterwards; so rows are counted, before and after. Orphans that were
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,9 +18,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.migrate.directives import accepted
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
+from local_mcp_gateway.migrate.lineage import Fate, Lineage
+from local_mcp_gateway.migrate.rebuilds import DataChange, lost_rows
 from local_mcp_gateway.migrate.referential_actions import Reference, read_references
 from local_mcp_gateway.migrate.tokenizer import fold, quoted
+from local_mcp_gateway.migrate.validate import Object, read_objects
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
@@ -159,15 +163,8 @@ class RowCounts:
 
     rows: Mapping[str, int]
     orphans: Orphans
-
-
-@frozen
-class LostRows:
-    """A table that has fewer rows than before, by statements that say so: a hazard, not an error."""
-
-    table: str
-    before: int
-    after: int
+    objects: tuple[Object, ...]
+    """The schema, as texts."""
 
 
 def count_rows(connection: sqlite3.Connection) -> RowCounts:
@@ -175,26 +172,28 @@ def count_rows(connection: sqlite3.Connection) -> RowCounts:
     return RowCounts(
         {name: _count(connection, name) for name in _tables(connection)},
         find_foreign_key_violations(connection),
+        read_objects(connection),
     )
 
 
 def verify(
     connection: sqlite3.Connection, before: RowCounts, steps: Sequence[Step]
-) -> tuple[LostRows, ...]:
-    """Raise VerificationFailed if rows were lost or orphaned; return the losses that were meant.
+) -> tuple[DataChange, ...]:
+    """Raise VerificationFailed if rows were lost or orphaned; return what was deleted on purpose.
 
     Runs inside the open transaction; the caller rolls back.
     """
-    now_called, meant = _follow(before.rows, steps)
+    lineage = _lineage(before, steps)
     tables = set(_tables(connection))
-    losses: list[LostRows] = []
+    accepts = {one for step in steps for one in step.accepts}
+    changes: list[DataChange] = []
     for name, count in before.rows.items():
-        # A rebuild that renames the old table out of the way ends with a new one under its name.
-        current = now_called[name] if now_called[name] in tables else name
+        fate = lineage.fate(name)
+        current = fate.now if fate.now in tables else name
         after = _count(connection, current) if current in tables else 0
         if after >= count:
             continue
-        if name not in meant:
+        if not fate.dropped and not fate.deleted_from:
             raise VerificationFailed(
                 f"Table {name} had {count} rows and has {after} after the migrations, though none of"
                 " their statements deletes from it or drops it.",
@@ -204,31 +203,48 @@ def verify(
                 before=count,
                 after=after,
             )
-        losses.append(LostRows(name, count, after))
+        tag = _tag_of(name, fate, steps)
+        if fate.rebuilt and not fate.deleted_from and accepted("loses_rows", name) not in accepts:
+            raise lost_rows(name, count, after, tag)
+        message = f"Table {name} goes from {count} rows to {after}."
+        changes.append(DataChange("deletes_data", name, message, tag))
+    now_called = {name: lineage.now(name) for name in before.rows}
     _refuse_lost_parents(connection, before, now_called, steps)
     _refuse_new_orphans(connection, before, now_called, steps)
-    return tuple(losses)
+    return tuple(changes)
 
 
-def _follow(names: Iterable[str], steps: Sequence[Step]) -> tuple[dict[str, str], set[str]]:
-    """Follow renames through the steps: what each table is called now, and which lost rows on purpose.
+def verify_dependents(
+    connection: sqlite3.Connection, before: RowCounts, steps: Sequence[Step], *, lost: bool = True
+) -> None:
+    """Raise VerificationFailed if a view, trigger or foreign key that could run before cannot run now.
 
-    A rebuild ends with a new table under the old name: the old one was dropped, so it counts as meant.
+    With `lost` also for triggers and indexes that went although no statement names them. A schema
+    that was verified once (in the rehearsal) need not be again.
     """
-    original = {name: name for name in names}  # called now → was called before
-    meant: set[str] = set()
-    for step in steps:
-        touched = {fold(name) for name in step.tables_deleted_from}
-        meant |= {was for now, was in original.items() if now in touched}
-        for old, new in step.renames:
-            was = original.pop(fold(old), None)
-            if was is None:
-                continue
-            original[fold(new)] = was
-            if fold(new) in touched:
-                meant.add(was)
-    now_called = {was: now for now, was in original.items()}
-    return {name: now_called.get(name, name) for name in names}, meant
+    from local_mcp_gateway.migrate.dependents import refuse_broken, refuse_lost_dependents
+
+    lineage = _lineage(before, steps)
+    if lost:
+        refuse_lost_dependents(connection, before.objects, steps, lineage)
+    refuse_broken(connection, before.objects, steps, lineage)
+
+
+def _lineage(before: RowCounts, steps: Sequence[Step]) -> Lineage:
+    return Lineage(before.rows, (change for step in steps for change in step.changes))
+
+
+def _tag_of(name: str, fate: Fate, steps: Sequence[Step]) -> str:
+    """Return the last migration that dropped a table of these names, or deleted from it."""
+    names = {name, fate.last_name, fate.now}
+    return next(
+        (
+            step.tag
+            for step in reversed(steps)
+            if any(c.what in ("drop", "delete") and fold(c.table) in names for c in step.changes)
+        ),
+        steps[-1].tag,
+    )
 
 
 def _refuse_lost_parents(
@@ -241,7 +257,7 @@ def _refuse_lost_parents(
 
     Of tables that were there before only: an old folder's mistake may be mended further on.
     """
-    renamed_to = {fold(new) for step in steps for _, new in step.renames}
+    renamed_to = {fold(c.to) for step in steps for c in step.changes if c.what == "rename"}
     if not renamed_to or not before.rows:
         return
     tables = set(_tables(connection))

@@ -120,34 +120,46 @@ def references(link: ForeignKey, parent: str = "") -> str:
 
 
 def rebuild(
-    old: Table, new: Table, temporary: str, values: Mapping[str, str], *, keep_rowid: bool
+    old: Table,
+    new: Table,
+    temporary: str,
+    values: Mapping[str, str],
+    *,
+    rowid: tuple[str, str] | None,
 ) -> list[str]:
     """Return the statements that write a table anew: SQLite "ALTER TABLE" §7, steps 4 to 7.
 
-    `values` is column key → the expression that fills it; the others get their default. The sequence
-    of an AUTOINCREMENT table goes along, since numbers of rows deleted earlier must not come back.
+    `values` is column key → the expression that fills it; the others get their default. `rowid` is the
+    name of the new table's rowid and what fills it, unless a column is the rowid. The sequence of an
+    AUTOINCREMENT table goes along, since numbers of rows deleted earlier must not come back. A row
+    that the new table does not take is an error, whatever its ON CONFLICT clauses say.
     """
     names = [quote(new.columns[key].name) for key in values]
     sources = list(values.values())
-    if keep_rowid:
-        names.insert(0, "rowid")
-        sources.insert(0, "rowid")
+    if rowid is not None:
+        names.insert(0, rowid[0])
+        sources.insert(0, rowid[1])
     statements = [create_table(new, temporary)]
     if _autoincrement(old) and _autoincrement(new):
         statements.append(
             f"INSERT INTO sqlite_sequence (name, seq) SELECT {literal(temporary)}, seq "
             f"FROM sqlite_sequence WHERE name = {literal(old.name)}"
         )
-    if names:
-        statements.append(
-            f"INSERT INTO {quote(temporary)} ({', '.join(names)}) "
-            f"SELECT {', '.join(sources)} FROM {quote(old.name)}"
-        )
-    else:
-        statements.append(f"INSERT INTO {quote(temporary)} DEFAULT VALUES")
+    insert = "INSERT OR ABORT INTO" if _resolves_conflicts(new) else "INSERT INTO"
+    statements.append(
+        f"{insert} {quote(temporary)} ({', '.join(names)}) "
+        f"SELECT {', '.join(sources)} FROM {quote(old.name)}"
+    )
     statements.append(f"DROP TABLE {quote(old.name)}")
     statements.append(f"ALTER TABLE {quote(temporary)} RENAME TO {quote(new.name)}")
     return statements
+
+
+def _resolves_conflicts(table: Table) -> bool:
+    """Tell whether an ON CONFLICT clause could leave rows out of a copy, or end the transaction."""
+    clauses = {column.on_conflict for column in table.columns.values()}
+    clauses |= {key.on_conflict for key in (table.primary_key, *table.uniques) if key}
+    return clauses != {"abort"}
 
 
 def _autoincrement(table: Table) -> bool:

@@ -24,6 +24,8 @@ class StatementEffects:
     """(table, new name) → name before."""
     dropped: dict[str, str] = field(default_factory=dict)
     """Table that was dropped → the name that it had before any rename."""
+    dropped_by_name: set[str] = field(default_factory=set)
+    """Triggers and indexes that have a DROP of their own."""
     deleted_from: set[str] = field(default_factory=set)
     copied: dict[str, str] = field(default_factory=dict)
     """Table → the INSERT that fills it, normalised."""
@@ -32,11 +34,17 @@ class StatementEffects:
         """Tell whether the copy into a rebuilt table writes a value where rows had none."""
         statement = self.copied.get(self.renamed_tables.get(table, ""), "")
         listed, _, select = statement.partition(" ) select ")
-        if new:  # a copy that has nothing to write begins with a lone NULL
-            return not select.startswith("null from ") and column in listed.partition(" ( ")[
-                2
-            ].split(" , ")
+        if new:
+            names = listed.partition(" ( ")[2].split(" , ")
+            # A copy that has nothing to write says NULL for one column, after the rowid if at all.
+            nothing = f", {select}".partition(" from ")[0].endswith(", null")
+            return column in names and not (nothing and names[-1] == column)
         return f"coalesce ( {column} ," in select or f"ifnull ( {column} ," in select
+
+    def on_conflict(self, table: str, clause: str) -> str:
+        """Return what a row does that violates a constraint with this clause, when it is copied."""
+        words = self.copied.get(self.renamed_tables.get(table, ""), "").split(" ", 3)
+        return words[2] if words[1:2] == ["or"] else clause
 
     def origin(self, table: str, before: Collection[str]) -> str:
         """Return the name before of the table that has this name now; `before` are all that there were.
@@ -64,9 +72,23 @@ def read_effects(statements: Sequence[str]) -> StatementEffects:
         match _verb(tokens):
             case ["drop", "table", "if", "exists", name, *_] | ["drop", "table", name, *_]:
                 seen.dropped[_key(name)] = seen.renamed_tables.pop(_key(name), _key(name))
+            case ["drop", "trigger" | "index", "if", "exists", name, *_] | [
+                "drop",
+                "trigger" | "index",
+                name,
+                *_,
+            ]:
+                seen.dropped_by_name.add(_key(name))
             case ["delete", "from", name, *_]:
                 seen.deleted_from.add(_key(name))
-            case ["insert", "into", name, "(", *_]:
+            case ["insert", "into", name, *_] | [
+                "insert",
+                "or",
+                "abort" | "fail" | "ignore" | "rollback",
+                "into",
+                name,
+                *_,
+            ]:
                 seen.copied[_key(name)] = normal(tokens)
             case (
                 ["replace", "into", name, *_]
@@ -116,8 +138,8 @@ def _key(word: str) -> str:
     return word[1:-1].replace('""', '"') if word.startswith('"') else word
 
 
-_Unique = tuple[tuple[tuple[str, str], ...], str | None]
-"""The (column, collation) pairs that are unique, over all rows or over those of a WHERE."""
+_Unique = tuple[tuple[tuple[str, str], ...], str | None, str]
+"""The (column, collation) pairs that are unique, over all rows or over those of a WHERE; ON CONFLICT."""
 
 
 def constraint_hazards(
@@ -128,8 +150,8 @@ def constraint_hazards(
         yield Hazard(
             HazardKind.CHANGES_PRIMARY_KEY,
             quote(new.name),
-            f"The primary key of {new.name} changes: rows with the same new key are refused, "
-            "and references to the old key dangle.",
+            f"The primary key of {new.name} changes: {_same_key(new, seen)}, and references to the old key"
+            " dangle.",
         )
     computed = _computed(old, new, seen)
     empty = {
@@ -178,11 +200,12 @@ def _uniques(
     """Yield each set of columns that was not unique already, by itself or by a part of it."""
     had = [
         ({(seen.now(new.key, n), c) for n, c in key}, where and seen.now(new.key, where))
-        for key, where in _unique_keys(before, old)
+        for key, where, _ in _unique_keys(before, old)
     ]
     if old.primary_key is not None:
         had.append(({(seen.now(new.key, n), c) for n, c in _pairs(old.primary_key.parts)}, None))
-    for key, where in _unique_keys(after, new):
+    for key, where, clause in _unique_keys(after, new):
+        fate = _fate(seen.on_conflict(new.key, clause))
         columns = [column for column, _ in key]
         known = not computed & set(columns) and any(
             were <= set(key) and over in {None, where} for were, over in had
@@ -193,8 +216,7 @@ def _uniques(
             yield Hazard(
                 HazardKind.ADDS_UNIQUE,
                 place,
-                f"Rows with NULL in {place} get its default: the migration fails where two rows are "
-                "equal then.",
+                f"Rows with NULL in {place} get its default: {fate} where two rows are equal then.",
             )
         if known or empty & set(columns):
             continue
@@ -202,20 +224,35 @@ def _uniques(
         yield Hazard(
             HazardKind.ADDS_UNIQUE,
             place,
-            f"{place} becomes unique{among}: the migration fails where two rows are equal.",
+            f"{place} becomes unique{among}: {fate} where two rows are equal.",
         )
 
 
 def _unique_keys(schema: Schema, table: Table) -> list[_Unique]:
     """Return what is unique, constraints before indexes."""
     keys: list[_Unique] = [
-        (_pairs(key.parts), None) for key in sorted(table.uniques, key=lambda key: key.columns)
+        (_pairs(key.parts), None, key.on_conflict)
+        for key in sorted(table.uniques, key=lambda key: key.columns)
     ]
     return keys + [
-        (_pairs(index.parts), index.where.normal if index.where else None)
+        (_pairs(index.parts), index.where.normal if index.where else None, "abort")
         for index in schema.indexes_of(table.key)
         if index.unique
     ]
+
+
+def _fate(clause: str) -> str:
+    """Say what a copy does with a row that is equal to another in a unique key."""
+    if clause in {"ignore", "replace"}:
+        return f"the copy loses rows by ON CONFLICT {clause.upper()}, and the migration is refused,"
+    return "the migration fails"
+
+
+def _same_key(table: Table, seen: StatementEffects) -> str:
+    clause = table.primary_key.on_conflict if table.primary_key else "abort"
+    if seen.on_conflict(table.key, clause) in {"ignore", "replace"}:
+        return "of rows with the same new key one is left, and the migration is refused then"
+    return "rows with the same new key are refused"
 
 
 def _pairs(parts: tuple[Part, ...]) -> tuple[tuple[str, str], ...]:

@@ -21,7 +21,7 @@ from local_mcp_gateway.schema.tokenizer import quote, unquote
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from local_mcp_gateway.schema.model import Column, Part, Schema, Table
+    from local_mcp_gateway.schema.model import Column, Index, Part, Schema, Table
 
 
 def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tuple[Hazard, ...]:
@@ -104,20 +104,51 @@ def _required(
     old: Table, new: Table, column: Column, before: Column | None, seen: StatementEffects
 ) -> Iterator[Hazard]:
     """Yield what follows for rows and programs from a column that must be given a value."""
-    bare = column.default is None and column.generated is None
-    if not (column.not_null and bare) or new.is_rowid(column.key):
+    if not column.not_null or column.generated is not None or new.is_rowid(column.key):
         return
+    bare = column.default is None
     place = f"{quote(new.name)}.{quote(column.name)}"
     had_none = before is None or not (before.not_null or old.is_rowid(before.key))
     if had_none and not seen.gives(new.key, quote(column.key), new=before is None):
-        rows = "rows that are there have no value" if before is None else "rows with NULL fail"
-        yield Hazard(
-            HazardKind.NOT_NULL_WITHOUT_DEFAULT,
-            place,
-            f"{place} is NOT NULL without a default: {rows}. Give a default, or --fill it.",
-        )
-    if had_none or (before is not None and before.default is not None):
+        if before is not None:
+            yield _null_in_copy(new, column, seen)
+        elif bare:
+            yield Hazard(
+                HazardKind.NOT_NULL_WITHOUT_DEFAULT,
+                place,
+                f"{place} is NOT NULL without a default: rows that are there have no value. Give a default,"
+                " or --fill it.",
+            )
+    elif had_none and before is not None:
+        yield _given(place)
+    if bare and (had_none or (before is not None and before.default is not None)):
         yield _breaks(place, "must have a value", "that inserts without it")
+
+
+def _given(place: str) -> Hazard:
+    return Hazard(
+        HazardKind.CHANGES_VALUES,
+        place,
+        f"Rows with NULL in {place} get a value: which they were is not known afterwards, not even to the"
+        " way back.",
+    )
+
+
+def _null_in_copy(new: Table, column: Column, seen: StatementEffects) -> Hazard:
+    """Say what becomes of rows with NULL in a column that takes none and is copied as it is."""
+    place = f"{quote(new.name)}.{quote(column.name)}"
+    match seen.on_conflict(new.key, column.on_conflict):
+        case "replace" if column.default is not None:
+            return _given(place)
+        case "ignore":
+            rows = "rows with NULL would be left out of the copy, so the migration is refused"
+        case _:
+            rows = "rows with NULL fail"
+    if column.default is None:
+        said = f"{place} is NOT NULL without a default: {rows}. Give a default, or --fill it."
+    else:
+        said = f"{place} is NOT NULL, and its default is not for rows that are copied: {rows}."
+    return Hazard(HazardKind.NOT_NULL_WITHOUT_DEFAULT, place, said)
 
 
 def _indexes(
@@ -138,11 +169,27 @@ def _indexes(
             parts[: len(wanted)] == wanted and other in {None, where} for parts, other in kept
         ):
             became = "is changed" if index.key in after.indexes else "is dropped"
+            children = _children(index, new, after) if index.unique else ""
+            follows = (
+                f"{children} references these columns, so writes to both tables would fail"
+                if children
+                else "queries that used it get slower"
+            )
             yield Hazard(
                 HazardKind.DROPS_INDEX,
                 quote(index.name),
-                f"The index {index.name} of {old.name} {became}: queries that used it get slower.",
+                f"The index {index.name} of {old.name} {became}: {follows}.",
             )
+
+
+def _children(index: Index, parent: Table, after: Schema) -> str:
+    """Return the tables whose foreign keys name the columns of a unique index that is gone."""
+    columns = {part.sql.normal for part in index.parts}
+    return ", ".join(
+        table.name
+        for table in after.tables.values()
+        if any(link.table == parent.key and set(link.to) == columns for link in table.foreign_keys)
+    )
 
 
 def _said(parts: Sequence[Part]) -> list[tuple[str, str, bool]]:
@@ -166,12 +213,29 @@ def _gone(
             )
         if code.key not in after.virtual_tables:
             yield _breaks(quote(code.name), "is renamed" if renamed else "is dropped")
+    yield from _triggers(before, after, kept, seen)
     for code in before.views.values():
         if code.key not in after.views:
             yield _breaks(quote(code.name), "is dropped")
     for key in seen.deleted_from:
         if key in before.tables or key in before.virtual_tables:
             yield _deletes(key, f"Rows of {key} are deleted by the migration itself.")
+
+
+def _triggers(
+    before: Schema, after: Schema, kept: set[str], seen: StatementEffects
+) -> Iterator[Hazard]:
+    """Yield each trigger that is no longer there, though its table or view is."""
+    for code in before.triggers.values():
+        if code.key not in after.triggers and (code.table in kept or code.table in after.views):
+            if code.key in seen.dropped_by_name:
+                said = f"The trigger {code.name} of {code.table} is dropped: what it did is not done any more."
+            else:
+                said = (
+                    f"The trigger {code.name} goes with the old {code.table} and is not created again, so the"
+                    " migration is refused where it is there."
+                )
+            yield Hazard(HazardKind.DROPS_TRIGGER, quote(code.name), said)
 
 
 def _deletes(name: str, message: str) -> Hazard:

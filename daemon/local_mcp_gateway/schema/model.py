@@ -11,6 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from local_mcp_gateway.schema.tokenizer import quote
+
+ROWID_NAMES = ("rowid", "_rowid_", "oid")
+"""What SQLite takes for the rowid, where no column has that name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sql:
@@ -105,6 +110,15 @@ class Table:
         key = self.primary_key
         return key is not None and key.rowid and key.columns == (column,)
 
+    @property
+    def rowid_name(self) -> str | None:
+        """Return SQL that means the rowid; None without one, or where columns have taken all its names."""
+        if self.without_rowid:
+            return None
+        if self.primary_key is not None and self.primary_key.rowid:
+            return quote(self.columns[self.primary_key.columns[0]].name)
+        return next((name for name in ROWID_NAMES if name not in self.columns), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Index:
@@ -166,10 +180,12 @@ class HazardKind(StrEnum):
     """The closed set of things to look at before a migration is applied."""
 
     DELETES_DATA = "deletes_data"
+    CHANGES_VALUES = "changes_values"
     NOT_NULL_WITHOUT_DEFAULT = "not_null_without_default"
     ADDS_UNIQUE = "adds_unique"
     ADDS_CHECK = "adds_check"
     DROPS_INDEX = "drops_index"
+    DROPS_TRIGGER = "drops_trigger"
     REBUILD = "rebuild"
     CHANGES_PRIMARY_KEY = "changes_primary_key"
     NARROWS_TYPE = "narrows_type"

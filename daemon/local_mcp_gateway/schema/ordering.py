@@ -16,7 +16,7 @@ from local_mcp_gateway.schema.tokenizer import quote
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from local_mcp_gateway.schema.model import Code, Schema, Table
+    from local_mcp_gateway.schema.model import Code, Index, Schema, Table
 
 
 def order_statements(
@@ -48,10 +48,12 @@ def order_statements(
         *(
             f"DROP TRIGGER {quote(code.name)}"
             for code in triggers
-            if code.table not in lost_with or (code.key in aside and code.table not in set_aside)
+            if code.table not in lost_with
+            or (code.key in aside and code.table not in set_aside)
+            or _goes(code.key, code.table, new.triggers, (rebuilt | set_aside) - gone)
         ),
         *(f"DROP VIEW {quote(code.name)}" for code in reversed(views)),
-        *_dropped_indexes(old, new, rebuilt | gone),
+        *_dropped_indexes(old, new, rebuilt, gone),
         *_dropped_virtual_tables(old, new),
         *(
             create_table(table)
@@ -91,9 +93,22 @@ def _dependents(schema: Schema, tables: Collection[str]) -> set[str]:
     return found
 
 
-def _dropped_indexes(old: Schema, new: Schema, lost_with: Collection[str]) -> Iterable[str]:
+def _goes(
+    key: str, table: str | None, after: Mapping[str, Code | Index], made_again: Collection[str]
+) -> bool:
+    """Tell whether what goes with a table or view is not to come back with it: that has to be said."""
+    return table in made_again and (key not in after or after[key].table != table)
+
+
+def _dropped_indexes(
+    old: Schema, new: Schema, rebuilt: Collection[str], gone: Collection[str]
+) -> Iterable[str]:
     for index in old.indexes.values():
-        if index.table not in lost_with and new.indexes.get(index.key) != index:
+        if index.table in rebuilt:
+            goes = _goes(index.key, index.table, new.indexes, rebuilt)
+        else:
+            goes = index.table not in gone and new.indexes.get(index.key) != index
+        if goes:
             yield f"DROP INDEX {quote(index.name)}"
 
 
@@ -116,29 +131,34 @@ def _created_virtual_tables(old: Schema, new: Schema) -> Iterable[str]:
 def _changed_tables(
     old: Schema, new: Schema, changes: Sequence[Change], fills: Mapping[tuple[str, str], str]
 ) -> Iterable[str]:
-    indexed = {
-        code.content for code in (*old.virtual_tables.values(), *new.virtual_tables.values())
-    }
     order = {table.key: at for at, table in enumerate(parents_first(new, new.tables.keys()))}
     for change in sorted(changes, key=lambda change: order[change.new.key]):
         if change.alters is not None:
             yield from change.alters
             continue
+        values = copied(change.old, change.new, fills)
+        rowid = _kept_rowid(change.old, change.new, values)
         yield from rebuild(
-            change.old,
-            change.new,
-            _temporary(change.new, old, new),
-            copied(change.old, change.new, fills),
-            keep_rowid=change.old.key in indexed
-            and _hidden_rowid(change.old)
-            and _hidden_rowid(change.new),
+            change.old, change.new, _temporary(change.new, old, new), values, rowid=rowid
         )
 
 
-def _hidden_rowid(table: Table) -> bool:
-    """Tell whether rows are numbered by a rowid that no column shows."""
-    alias = table.primary_key is not None and table.primary_key.rowid
-    return not (alias or table.without_rowid or "rowid" in table.columns)
+def _kept_rowid(old: Table, new: Table, values: dict[str, str]) -> tuple[str, str] | None:
+    """Return a name of the new table's rowid and the old one's expression for it, where it has to be said.
+
+    Full-text and r-tree tables, and whatever else goes by rowids, would mean other rows otherwise. A
+    new INTEGER PRIMARY KEY is the rowid: then that goes into `values`.
+    """
+    source = old.rowid_name
+    if source is None or new.without_rowid:
+        return None
+    if new.primary_key is not None and new.primary_key.rowid:
+        key = new.primary_key.columns[0]
+        if key not in old.columns:
+            values.setdefault(key, source)
+        return None
+    target = new.rowid_name
+    return (target, source) if target is not None else None
 
 
 def _temporary(table: Table, *schemas: Schema) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -29,15 +28,15 @@ from local_mcp_gateway.schema.hazards import hazards_of
 from local_mcp_gateway.schema.inspect import inspect
 from local_mcp_gateway.schema.ordering import order_statements
 from local_mcp_gateway.schema.renames import Renames
-from local_mcp_gateway.schema.tokenizer import fold, quote, tokenize
+from local_mcp_gateway.schema.tokenizer import fold, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from local_mcp_gateway.schema.model import Code, Hazard, Schema
+    from local_mcp_gateway.schema.model import Hazard, Schema
 
 
-_COPY = re.compile(r'INSERT INTO "?__new_')
+_COPY = re.compile(r'INSERT (?:OR ABORT )?INTO "?__new_')
 _BLAME = re.compile(r"error in (?:view|trigger) (.+?)(?: after [a-z ]+)?: ", re.IGNORECASE)
 
 
@@ -227,49 +226,3 @@ def _learn(
             return
     first = statement.splitlines()[0]
     raise SchemaProblem(f"SQLite refuses `{first}`: {error}.", statement=statement)
-
-
-_ELSEWHERE = ("no such function", "no such module", "no such collation")
-
-
-def validate_views_and_triggers(schema: Schema) -> None:
-    """Raise SchemaProblem for the first view or trigger that names what is not there."""
-    if not schema.views and not schema.triggers:
-        return
-    with closing(schema_copy(schema, may_lack=schema.virtual_tables)) as connection:
-        for what, statement in _uses(connection, schema):
-            try:
-                connection.execute(f"EXPLAIN {statement}")
-            except sqlite3.Error as error:
-                if not str(error).startswith(_ELSEWHERE):
-                    raise SchemaProblem(
-                        f"{what} cannot run: {error}.",
-                        hint="SQLite says so only when it is used; correct it, nothing was written.",
-                    ) from None
-
-
-def _uses(connection: sqlite3.Connection, schema: Schema) -> Iterator[tuple[str, str]]:
-    """Yield a statement that compiles each view, and one for each event that has triggers."""
-    for view in schema.views.values():
-        yield f"The view {view.name}", f"SELECT * FROM {quote(view.name)}"
-    for event, table in sorted({(_event(t), t.table or "") for t in schema.triggers.values()}):
-        names = [t.name for t in schema.triggers.values() if (_event(t), t.table) == (event, table)]
-        yield f"The trigger {' or '.join(names)}", _firing(connection, event, quote(table))
-
-
-def _event(trigger: Code) -> str:
-    words = [token[1] for token in tokenize(trigger.sql)]
-    return next((word for word in words if word in {"insert", "update", "delete"}), "delete")
-
-
-def _firing(connection: sqlite3.Connection, event: str, table: str) -> str:
-    if event == "delete":
-        return f"DELETE FROM {table}"
-    columns = [
-        quote(name)
-        for _, name, _, _, _, _, hidden in connection.execute(f"PRAGMA table_xinfo({table})")
-        if not hidden
-    ]
-    if event == "insert":
-        return f"INSERT INTO {table} ({columns[0]}) VALUES (NULL)"
-    return f"UPDATE {table} SET " + ", ".join(f"{column} = {column}" for column in columns)

@@ -54,6 +54,7 @@ def guard_policy(
         retention=Retention(settings.backup.keep_last, settings.backup.keep_daily_days),
         functions=settings.migrations.functions,
         quick_check_limit_s=settings.guard.quick_check_limit_s,
+        compare_limit_values=settings.guard.compare_limit_values,
         allow_out_of_order=allow_out_of_order,
         to=to,
         journal_new_files=dev,

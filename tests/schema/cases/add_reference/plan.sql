@@ -5,6 +5,6 @@ CREATE TABLE __new_mcp_servers (
   name TEXT NOT NULL,
   profile_id TEXT REFERENCES profiles(id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED
 );
-INSERT INTO __new_mcp_servers (id, name, profile_id) SELECT id, name, profile_id FROM mcp_servers;
+INSERT INTO __new_mcp_servers (rowid, id, name, profile_id) SELECT rowid, id, name, profile_id FROM mcp_servers;
 DROP TABLE mcp_servers;
 ALTER TABLE __new_mcp_servers RENAME TO mcp_servers;

@@ -6,6 +6,6 @@ CREATE TABLE __new_mcp_servers (
   url TEXT,
   owner TEXT NOT NULL
 );
-INSERT INTO __new_mcp_servers (id, name, url, owner) SELECT id, name, url, 'nobody' FROM mcp_servers;
+INSERT INTO __new_mcp_servers (rowid, id, name, url, owner) SELECT rowid, id, name, url, 'nobody' FROM mcp_servers;
 DROP TABLE mcp_servers;
 ALTER TABLE __new_mcp_servers RENAME TO mcp_servers;

@@ -5,6 +5,6 @@ CREATE TABLE __new_mcp_servers (
   url TEXT,
   slug TEXT UNIQUE
 );
-INSERT INTO __new_mcp_servers (id, name, url) SELECT id, name, url FROM mcp_servers;
+INSERT INTO __new_mcp_servers (rowid, id, name, url) SELECT rowid, id, name, url FROM mcp_servers;
 DROP TABLE mcp_servers;
 ALTER TABLE __new_mcp_servers RENAME TO mcp_servers;

@@ -5,6 +5,6 @@ CREATE TABLE __new_mcp_servers (
   name TEXT NOT NULL,
   rank INTEGER
 );
-INSERT INTO __new_mcp_servers (id, name, rank) SELECT id, name, rank FROM mcp_servers;
+INSERT INTO __new_mcp_servers (rowid, id, name, rank) SELECT rowid, id, name, rank FROM mcp_servers;
 DROP TABLE mcp_servers;
 ALTER TABLE __new_mcp_servers RENAME TO mcp_servers;

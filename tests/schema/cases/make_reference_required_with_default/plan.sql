@@ -1,4 +1,5 @@
 -- rebuild: notes
+-- changes_values: notes.profile_id
 -- adds_check: notes(profile_id)
 CREATE TABLE __new_notes (
   id INTEGER PRIMARY KEY,

@@ -2,6 +2,6 @@
 CREATE TABLE __new_t (
   a TEXT UNIQUE ON CONFLICT IGNORE
 );
-INSERT INTO __new_t (a) SELECT a FROM t;
+INSERT OR ABORT INTO __new_t (rowid, a) SELECT rowid, a FROM t;
 DROP TABLE t;
 ALTER TABLE __new_t RENAME TO t;

@@ -7,7 +7,7 @@ CREATE TABLE __new_profiles (
   id TEXT PRIMARY KEY NOT NULL,
   CHECK (id <> '')
 );
-INSERT INTO __new_profiles (id) SELECT id FROM profiles;
+INSERT INTO __new_profiles (rowid, id) SELECT rowid, id FROM profiles;
 DROP TABLE profiles;
 ALTER TABLE __new_profiles RENAME TO profiles;
 CREATE TABLE __new_notes (

@@ -8,7 +8,7 @@ CREATE TABLE __new_mcp_servers (
   name TEXT NOT NULL CHECK (name <> ''),
   profile_id TEXT REFERENCES profiles(id)
 );
-INSERT INTO __new_mcp_servers (id, name, profile_id) SELECT id, name, profile_id FROM mcp_servers;
+INSERT INTO __new_mcp_servers (rowid, id, name, profile_id) SELECT rowid, id, name, profile_id FROM mcp_servers;
 DROP TABLE mcp_servers;
 ALTER TABLE __new_mcp_servers RENAME TO mcp_servers;
 CREATE INDEX by_name ON mcp_servers(name DESC) WHERE name > '';

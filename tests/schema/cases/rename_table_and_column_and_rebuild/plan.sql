@@ -1,5 +1,6 @@
 -- rebuild: mcp_servers
 -- breaks_running_version: mcp_servers
+-- changes_values: servers.address
 -- breaks_running_version: mcp_servers.url
 ALTER TABLE mcp_servers RENAME TO servers;
 ALTER TABLE servers RENAME COLUMN url TO address;
@@ -8,6 +9,6 @@ CREATE TABLE __new_servers (
   name TEXT NOT NULL,
   address TEXT NOT NULL DEFAULT ''
 );
-INSERT INTO __new_servers (id, name, address) SELECT id, name, coalesce(address, '') FROM servers;
+INSERT INTO __new_servers (rowid, id, name, address) SELECT rowid, id, name, coalesce(address, '') FROM servers;
 DROP TABLE servers;
 ALTER TABLE __new_servers RENAME TO servers;

@@ -1,0 +1,118 @@
+"""Which table became which: what SQLite's authorizer reported, followed through renames and rebuilds.
+
+A rebuild ends with a new table under the old one's name. It may be made under a name of its own and
+renamed, or the old one may be renamed out of the way first; in one file, or over several. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from local_mcp_gateway.migrate.tokenizer import fold
+
+
+class Change(NamedTuple):
+    """What a statement did to a table as a whole, or to its rows."""
+
+    what: Literal["create", "drop", "rename", "delete"]
+    table: str
+    to: str = ""
+    """The new name of a renamed one."""
+
+
+class Fate(NamedTuple):
+    """What became of a table that was there before; names folded."""
+
+    last_name: str
+    """The last name that it had itself."""
+    now: str | None
+    """Its name now, or that of the table that took its place; None: it was dropped for good."""
+    dropped: bool
+    rebuilt: bool
+    """It was dropped, and a table that was created since has its name now."""
+    replaced: str | None
+    """It is still there, renamed out of the way, and another table has its name: that name."""
+    deleted_from: bool
+    """A statement deleted rows, of it or of what took its place."""
+
+
+@dataclass(slots=True, eq=False)
+class _Table:
+    names: list[str]
+    """Every name that it had, the newest last."""
+    before: bool
+    """It was there before the first change."""
+    alive: bool = True
+    deleted_from: bool = False
+    heirs: list[_Table] = field(default_factory=list)
+    """Tables that took a name of its, in order."""
+
+
+class Lineage:
+    """Follows the tables that were there before through changes, in order."""
+
+    def __init__(self, before: Iterable[str], changes: Iterable[Change]) -> None:
+        self._before = {fold(name): _Table([fold(name)], before=True) for name in before}
+        self._named = dict(self._before)
+        self._vacated: dict[str, _Table] = {}
+        for change in changes:
+            self._follow(change)
+
+    def _follow(self, change: Change) -> None:
+        name, to = fold(change.table), fold(change.to)
+        table = self._named.get(name)
+        match change.what:
+            case "create" if table is None:
+                self._take(name, _Table([name], before=False))
+            case "drop" if table is not None:
+                table.alive = False
+                self._leave(name, table)
+            case "rename" if table is not None and to != name:
+                self._leave(name, table)
+                table.names.append(to)
+                self._take(to, table)
+            case "delete" if table is not None:
+                table.deleted_from = True
+            case _:  # a virtual table's, or CREATE … IF NOT EXISTS
+                pass
+
+    def _leave(self, name: str, table: _Table) -> None:
+        del self._named[name]
+        self._vacated[name] = table
+
+    def _take(self, name: str, table: _Table) -> None:
+        gone = self._vacated.pop(name, None)
+        if gone is not None and gone is not table:
+            gone.heirs.append(table)
+        self._named[name] = table
+
+    def fate(self, name: str) -> Fate:
+        """Return what became of the table that had this name before the first change."""
+        table = self._before[fold(name)]
+        last = table.names[-1]
+        if table.alive:
+            taken = (old for old in table.names[:-1] if old in self._named)
+            replaced = next((old for old in taken if not self._named[old].before), None)
+            return Fate(last, last, False, False, replaced, table.deleted_from)
+        line = [table]
+        while not line[-1].alive and line[-1].heirs and line[-1].heirs[0] not in line:
+            line.append(line[-1].heirs[0])
+        heir = line[-1]
+        if not heir.alive:
+            return Fate(last, None, True, False, None, table.deleted_from)
+        deleted_from = any(one.deleted_from for one in line)
+        return Fate(last, heir.names[-1], True, not heir.before, None, deleted_from)
+
+    def now(self, name: str) -> str:
+        """Return the name now of a table that had this one, or of what took its place; else the same."""
+        return (self.fate(name).now or name) if name in self else name
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether there was a table of this (folded) name before."""
+        return name in self._before
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the folded names of the tables that were there before."""
+        return iter(self._before)

@@ -1,0 +1,263 @@
+"""Whether a rebuilt table has what the old one had: all rows, their values, their rowids.
+
+SQLite cannot alter most of a table, so people make a new one, copy the rows, drop the old one and
+rename. What the copy leaves out is gone without an error: every row if it is forgotten, some if it has
+a WHERE or a LIMIT or meets ON CONFLICT IGNORE, a column that its list lacks, and the rowids unless they
+are copied by name. So a table is summed up just before its DROP, and what took its place at the end of
+the file has to have the same.
+
+Values for which another expression was written differ on purpose: those are told, not refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from local_mcp_gateway.errors import VerificationFailed
+from local_mcp_gateway.migrate.authorizer import Authorizer
+from local_mcp_gateway.migrate.checksums import Contents, read_contents
+from local_mcp_gateway.migrate.directives import accepted
+from local_mcp_gateway.migrate.lineage import Fate, Lineage
+from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.migrate.tokenizer import dropped, fold, quoted, shown
+from local_mcp_gateway.migrate.validate import Object, read_objects
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
+
+    from local_mcp_gateway.migrate.apply import Inspector, Step
+    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.statements import Statement
+
+
+class DataChange(NamedTuple):
+    """What a migration took away on purpose: a hazard, not an error."""
+
+    kind: str
+    """deletes_data or changes_values"""
+    object: str
+    message: str
+    tag: str
+    """The migration that says so."""
+
+
+class _Dropped(NamedTuple):
+    contents: Contents
+    updated: AbstractSet[tuple[str, str]]
+    """Which columns statements had written by then."""
+    rowid_users: tuple[str, ...]
+
+
+class Rebuilds:
+    """Watches the rebuilds of one file after the other, inside the caller's transaction."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        limit: int,
+        not_compared: Callable[[str, int], None] = lambda _table, _rows: None,
+    ) -> None:
+        self.changed: list[DataChange] = []
+        self._connection = connection
+        self._limit = limit
+        self._not_compared = not_compared
+        """Told the name and the rows of each rebuilt table with more values than the limit."""
+        self._sql = ""
+        self._authority = Authorizer()
+        self._objects: tuple[Object, ...] = ()
+        self._tables: list[str] = []
+        self._dropped: dict[str, _Dropped] = {}
+
+    def start(self, sql: str, authority: Authorizer) -> None:
+        """Look at the tables that a file meets, if it may drop one."""
+        self._sql, self._authority = sql, authority
+        self._tables, self._dropped = [], {}
+        upper = sql.upper()
+        if "DROP" in upper and "CREATE" in upper:
+            self._objects = read_objects(self._connection)
+            self._tables = _ordinary(self._objects)
+
+    def inspector(self, inner: Inspector | None) -> Inspector:
+        """Return what has to see each statement before it runs; `inner` sees it first."""
+
+        def inspect(
+            connection: sqlite3.Connection, migration: Migration, statement: Statement
+        ) -> None:
+            if inner is not None:
+                inner(connection, migration, statement)
+            name = dropped(statement.text) if self._tables else None
+            if name is not None:
+                self._sum_up(fold(name))
+
+        return inspect
+
+    def compare(self, step: Step) -> None:
+        """Compare each rebuilt table with what was dropped; raises VerificationFailed."""
+        if not self._dropped:
+            return
+        lineage = Lineage(self._tables, step.changes)
+        updated = self._authority.updated
+        with self._authority.unasked():
+            for table in self._tables:
+                fate = lineage.fate(table)
+                old = self._dropped.get(fate.last_name)
+                if fate.rebuilt and old is not None and not fate.deleted_from:
+                    self._compare(step, table, fate, old, updated - old.updated)
+
+    def _sum_up(self, name: str) -> None:
+        """Sum a table up that is about to be dropped; only the first of this name, which has the rows."""
+        with self._authority.unasked():
+            table = next(
+                (one for one in _ordinary(read_objects(self._connection)) if fold(one) == name),
+                None,
+            )
+            if table is None or name in self._dropped:
+                return
+            contents = read_contents(self._connection, table, limit=self._limit)
+            so_far = Lineage(self._tables, self._authority.changes)
+            was = next((one for one in self._tables if so_far.fate(one).now == name), table)
+            hidden = contents.shape.rowid is not None and contents.shape.key is None
+            users: tuple[str, ...] = ()
+            if hidden and contents.rows:
+                from local_mcp_gateway.migrate.rowids import rowid_users
+
+                users = rowid_users(self._connection, self._objects, was, table)
+            self._dropped[name] = _Dropped(contents, frozenset(self._authority.updated), users)
+
+    def _compare(
+        self,
+        step: Step,
+        table: str,
+        fate: Fate,
+        old: _Dropped,
+        updated: AbstractSet[tuple[str, str]],
+    ) -> None:
+        was = old.contents
+        now = read_contents(self._connection, fate.now or table, limit=self._limit)
+        if now.rows < was.rows:
+            if accepted("loses_rows", table) not in step.accepts:
+                raise lost_rows(table, was.rows, now.rows, step.tag)
+            return
+        if not (was.complete and now.complete):
+            self._not_compared(now.shape.name, now.rows)
+            return
+        if now.rows > was.rows:
+            return  # it got others besides: which are the copied ones is not known
+        written = {column for name, column in updated if name == fold(now.shape.name)}
+        common = [key for key in now.columns if key in was.columns and key not in written]
+        changed = [key for key in common if now.columns[key].values != was.columns[key].values]
+        kept = [key for key in common if key not in changed]
+        if _moved(was, now, kept):
+            self._require_rowids(step, table, was, now, old.rowid_users)
+        for key in changed:
+            if accepted("changes_values", f"{table}.{key}") not in step.accepts:
+                self._require_values(step, table, was, now, key, changed)
+                place = f"{shown(table)}.{shown(now.shape.columns[key].name)}"
+                message = f"The rebuild of {shown(table)} gives {place} other values than it had."
+                self.changed.append(DataChange("changes_values", place, message, step.tag))
+
+    def _require_rowids(
+        self, step: Step, table: str, was: Contents, now: Contents, users: tuple[str, ...]
+    ) -> None:
+        """Refuse new numbers for rows that are known by their number."""
+        if accepted("rekeys_rows", table) in step.accepts:
+            return
+        accept = f"`-- guard: accept rekeys_rows {shown(table)}`"
+        key = was.shape.key
+        if key is not None and key == now.shape.key:
+            column = was.shape.columns[key].name
+            raise VerificationFailed(
+                f"The rows of {table} would get other values of {column} by the rebuild in {step.tag}, so"
+                " whatever names a row by it would mean another one.",
+                hint=f"Copy {column} with the other columns, or accept it with the line {accept}.",
+                table=table,
+                column=column,
+                tag=step.tag,
+            )
+        from local_mcp_gateway.migrate.rowids import looked_after
+
+        statements = [statement.text for statement in split(self._sql)]
+        left = set(users) - set(looked_after(users, statements))
+        if left:
+            named = ", ".join(user for user in users if user in left)
+            raise VerificationFailed(
+                f"The rows of {table} would get new rowids by the rebuild in {step.tag}, and {named} goes by"
+                " the old ones.",
+                hint="Copy the rowid too (INSERT INTO … (rowid, …) SELECT rowid, …), fill what goes by it"
+                f" again in the same file, or accept it with the line {accept}.",
+                table=table,
+                users=sorted(left),
+                tag=step.tag,
+            )
+
+    def _require_values(
+        self, step: Step, table: str, was: Contents, now: Contents, key: str, changed: list[str]
+    ) -> None:
+        """Refuse values that a column lost to a slip: left out of the copy, or in another's place."""
+        column = now.shape.columns[key]
+        place = f"{shown(table)}.{shown(column.name)}"
+        reason = None
+        other = next(
+            (
+                one
+                for one in changed
+                if one != key and was.columns[one].values == now.columns[key].values
+            ),
+            None,
+        )
+        if other is not None:
+            reason = f"would get the values of {was.shape.columns[other].name}"
+        elif self._is_left_out(now, key):
+            reason = f"would be {column.default or 'NULL'} in every row: the copy leaves it out"
+        if reason is not None:
+            raise VerificationFailed(
+                f"{place} {reason}, by the rebuild in {step.tag}.",
+                hint="Name the columns in INSERT INTO … (…) SELECT … in the same order on both sides, or"
+                f" accept it with the line `-- guard: accept changes_values {place}`.",
+                table=table,
+                column=column.name,
+                tag=step.tag,
+            )
+
+    def _is_left_out(self, now: Contents, key: str) -> bool:
+        column = now.shape.columns[key]
+        found = self._connection.execute(
+            f"SELECT 1 FROM main.{quoted(now.shape.name)}"
+            f" WHERE {quoted(column.name)} IS NOT ({column.default or 'NULL'}) LIMIT 1"
+        ).fetchone()
+        return found is None
+
+
+def _ordinary(objects: Iterable[Object]) -> list[str]:
+    return [
+        one.name
+        for one in objects
+        if one.kind == "table" and one.sql[:14].upper() != "CREATE VIRTUAL"
+    ]
+
+
+def lost_rows(table: str, before: int, after: int, tag: str) -> VerificationFailed:
+    """Return the refusal of a rebuild that does not copy every row."""
+    return VerificationFailed(
+        f"Table {table} had {before} rows and has {after} after its rebuild in {tag}: not all of them are"
+        " copied.",
+        hint="Copy them with INSERT INTO … SELECT … without WHERE or LIMIT, before the old table is dropped;"
+        " if the loss is meant, DELETE those rows first or accept it with the line"
+        f" `-- guard: accept loses_rows {shown(table)}`.",
+        table=table,
+        before=before,
+        after=after,
+        tag=tag,
+    )
+
+
+def _moved(was: Contents, now: Contents, kept: list[str]) -> bool:
+    """Tell whether rows have other rowids than before, as far as a kept column tells them apart."""
+    if was.shape.rowid is None or now.shape.rowid is None:
+        return False
+    return was.rowids != now.rowids or any(
+        was.columns[key].with_rowid != now.columns[key].with_rowid for key in kept
+    )

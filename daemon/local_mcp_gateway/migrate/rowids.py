@@ -1,0 +1,112 @@
+"""What goes by the rowids of a table that shows them in no column.
+
+SQLite numbers such rows by itself, and a copy that does not name the rowid numbers them anew. Full-text
+and r-tree tables, and triggers and views that say `rowid`, would then mean other rows.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.migrate.checksums import shape_of
+from local_mcp_gateway.migrate.tokenizer import fold, quoted
+from local_mcp_gateway.migrate.validate import Object, read_objects
+from local_mcp_gateway.schema.diff import words
+from local_mcp_gateway.schema.inspect import is_ours
+from local_mcp_gateway.schema.model import Code, Sql
+from local_mcp_gateway.schema.tokenizer import normal, tokenize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+_ROWIDS = frozenset({"rowid", "_rowid_", "oid"})
+_SAMPLE = 1_000
+
+
+def rowid_users(
+    connection: sqlite3.Connection, objects: Sequence[Object], table: str, now: str
+) -> tuple[str, ...]:
+    """Return the names of what goes by this table's rowids: virtual tables, triggers and views.
+
+    `objects` know it as `table`; in the database, where rows are looked at, it is called `now`.
+    """
+    code = [one for one in objects if one.kind in ("trigger", "view")]
+    found = [one.name for one in code if _says_rowid(one, table)]
+    for virtual in objects:
+        if virtual.kind == "table" and virtual.sql[:14].upper() == "CREATE VIRTUAL":
+            content = _content(virtual)
+            if content == fold(table) or (
+                content is None and not _tied(virtual, code) and _fits(connection, virtual, now)
+            ):
+                found.append(virtual.name)
+    return tuple(found)
+
+
+def _says_rowid(code: Object, table: str) -> bool:
+    """Tell whether a trigger on the table says NEW.rowid or OLD.rowid, or other code names both."""
+    if fold(code.table) != fold(table):
+        named = words(code.sql)
+        return fold(table) in named and bool(named & _ROWIDS)
+    said = [token[1].strip('"') for token in tokenize(code.sql)]
+    triples = zip(said, said[1:], said[2:], strict=False)
+    return any(a in ("new", "old") and dot == "." and c in _ROWIDS for a, dot, c in triples)
+
+
+def _content(virtual: Object) -> str | None:
+    text = Sql(normal(tokenize(virtual.sql)), virtual.sql)
+    return Code(fold(virtual.name), virtual.name, text).content
+
+
+def _tied(virtual: Object, code: Iterable[Object]) -> bool:
+    """Tell whether a trigger or view names it: then that says whose rowids it goes by."""
+    return any(fold(virtual.name) in words(one.sql) for one in code)
+
+
+def _fits(connection: sqlite3.Connection, virtual: Object, table: str) -> bool:
+    """Tell whether it has rows, and each of the first ones has its counterpart in the table."""
+    if not is_ours(virtual.name):
+        return False
+    with suppress(sqlite3.Error):  # its module is not here, or knows no rowid
+        rows, missing = connection.execute(
+            f"SELECT count(*), count(*) FILTER (WHERE r NOT IN (SELECT rowid FROM main.{quoted(table)}))"
+            f" FROM (SELECT rowid AS r FROM main.{quoted(virtual.name)} LIMIT {_SAMPLE})"
+        ).fetchone()
+        return bool(rows) and not missing
+    return False
+
+
+def looked_after(users: Iterable[str], statements: Iterable[str]) -> Iterator[str]:
+    """Yield those that a file writes itself, so that its author has thought of them."""
+    written: set[str] = set()
+    for statement in statements:
+        head = [token[1] for token in tokenize(statement)[:3]]
+        if "trigger" not in head and "view" not in head:
+            written |= words(statement)
+    yield from (user for user in users if fold(user) in written)
+
+
+def renumbered_by_vacuum(
+    connection: sqlite3.Connection,
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield (table, what goes by its rowids) of each table whose rows a VACUUM gives other rowids.
+
+    SQLite numbers the rows of a table without INTEGER PRIMARY KEY and without any index from 1 then.
+    """
+    objects = read_objects(connection)
+    for one in objects:
+        if one.kind != "table" or one.sql[:14].upper() == "CREATE VIRTUAL":
+            continue
+        shape = shape_of(connection, one.name)
+        indexed = connection.execute("SELECT 1 FROM pragma_index_list(?)", (one.name,)).fetchone()
+        if shape.rowid is None or shape.key is not None or indexed:
+            continue
+        (same,) = connection.execute(
+            f"SELECT count(*) IS coalesce(max({shape.rowid}), 0) AND coalesce(min({shape.rowid}), 1) IS 1"
+            f" FROM main.{quoted(one.name)}"
+        ).fetchone()
+        users = () if same else rowid_users(connection, objects, one.name, one.name)
+        if users:
+            yield one.name, users

@@ -1,0 +1,1 @@
+CREATE TABLE places (id INTEGER PRIMARY KEY, code TEXT UNIQUE, rowid TEXT);

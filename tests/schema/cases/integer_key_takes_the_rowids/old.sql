@@ -1,0 +1,1 @@
+CREATE TABLE places (code TEXT PRIMARY KEY, rowid TEXT);
