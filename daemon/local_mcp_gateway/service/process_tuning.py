@@ -30,10 +30,11 @@ async def give_memory_back() -> None:
         return
     while True:
         await anyio.sleep(EVERY_S)
-        now = _resident_bytes()
-        least = min(least, now)
-        if now > least + SLACK_BYTES:
-            trim(0)
+        with suppress(OSError):  # without a free descriptor, nothing is seen this time
+            now = _resident_bytes()
+            least = min(least, now)
+            if now > least + SLACK_BYTES:
+                trim(0)
 
 
 def _resident_bytes() -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import uvicorn
@@ -209,17 +209,38 @@ async def _force(server: uvicorn.Server, insisted: Callable[[], Awaitable[None]]
     await _end(server)
 
 
+QUIET_S: Final = 10.0
+MOST_SAID: Final = 256
+
+
 class LibraryWarnings(logging.Handler):
-    """What uvicorn, asyncio and others log through `logging`, as events of our one log."""
+    """What uvicorn, asyncio and others log through `logging`, as events of our one log.
+
+    What one of them says again and again is told once in `QUIET_S`, with how often it came meanwhile:
+    without free descriptors asyncio says so two thousand times a second.
+    """
 
     def __init__(self, emit: Emit) -> None:
         super().__init__(logging.WARNING)
         self._event = emit
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+        """Library and what it said → when it was told last, and how often it came since."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Report one record; a broken one never reaches back into the library."""
         try:
-            fields: dict[str, object] = {"library": record.name, "message": record.getMessage()}
+            message = record.getMessage()
+            said = record.name, message.partition("\n")[0]
+            told, repeated = self._said.get(said, (-QUIET_S, 0))
+            if record.created < told + QUIET_S:
+                self._said[said] = told, repeated + 1
+                return
+            if len(self._said) >= MOST_SAID:
+                self._said.clear()
+            self._said[said] = record.created, 0
+            fields: dict[str, object] = {"library": record.name, "message": message}
+            if repeated:
+                fields["repeated"] = repeated
             if record.exc_info:
                 fields["traceback"] = logging.Formatter().formatException(record.exc_info)
             self._event("library.warned", **fields)
