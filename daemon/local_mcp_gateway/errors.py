@@ -266,6 +266,17 @@ class Damaged(GatewayError):
     default_hint = "Restore the newest good backup with `db restore latest`."
 
 
+class DatabaseGone(GatewayError):
+    """The file that a gateway serves was deleted, moved or replaced under it; it writes nothing more."""
+
+    code = "database_gone"
+    exit_code = Exit.REFUSED
+    default_hint = (
+        "Put the file back where it was; or stop the gateway, restore a backup with `db restore latest`,"
+        " and start it again."
+    )
+
+
 class BackupDamaged(GatewayError):
     """A backup is not what it was when it was made: cut off, edited or corrupt."""
 

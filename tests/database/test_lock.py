@@ -151,6 +151,17 @@ def test_a_file_that_was_made_or_replaced_is_the_one_that_is_locked(tmp_path: Pa
             (tmp_path / "other.db").unlink()
 
 
+def test_a_clean_stop_says_nothing_of_a_file_that_took_the_place(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    sqlite3.connect(database).executescript("CREATE TABLE t(x)").connection.close()
+    with DatabaseLock(database) as lock:
+        sqlite3.connect(tmp_path / "new.db").executescript("CREATE TABLE u(x)").connection.close()
+        (tmp_path / "new.db").rename(database)
+        lock.record_clean_stop()
+    with DatabaseLock(database):
+        assert probe(database).state == "checked"
+
+
 def test_the_lock_keeps_the_locks_of_sqlites_connections(tmp_path: Path) -> None:
     database = tmp_path / "app.db"
     with DatabaseLock(database):

@@ -247,6 +247,8 @@ ELSEWHERE = {
     "interrupted": "tests/guard/test_guard.py: a stop is no error, exit 0",
     "no_room": "tests/cli/test_backup.py: a small disk, as root",
     "output_lost": "tests/cli/test_streams.py: there is no stdout to look at",
+    "database_gone": "tests/service/test_database_gone.py: a gateway whose file is taken away",
+    "no_resources": "tests/service/test_resources.py: no thread, no memory, no files",
     "disk": "faults/: EIO and ENOSPC at every write",
 }
 BY_CODE = {situation.code: situation for situation in situations()}

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.errors import GatewayError, NoSecretsKey, NotConfirmed, UsageProblem
-from local_mcp_gateway.service.admin.control_socket import NoDaemon, ask
+from local_mcp_gateway.service.admin.control_socket import NoDaemon, ask, relayed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from local_mcp_gateway.cli.context import Invocation
 
@@ -49,6 +50,16 @@ def _answer(invocation: Invocation, verb: str, arguments: dict[str, Any], timeou
         if verb not in READ_ONLY:
             invocation.prepare_folder()
         return dispatch.answer(invocation.settings, verb, arguments, invocation.emitter())
+
+
+def serving_problem(database: Path) -> GatewayError | None:
+    """Return why the gateway that serves the database is not ready, if one runs and says so."""
+    try:
+        status = ask(database, "status", {}, timeout_s=2.0)
+    except (NoDaemon, GatewayError, OSError):
+        return None
+    problem = status.get("problem")
+    return relayed(problem) if problem else None
 
 
 def confirm(question: str, *, yes: bool) -> None:

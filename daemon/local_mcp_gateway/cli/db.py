@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +12,7 @@ from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.context import Invocation, stop_on_signals
 from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from local_mcp_gateway.cli.ui import progress_bar
-from local_mcp_gateway.errors import Damaged, Exit, HistoryRefused
+from local_mcp_gateway.errors import Damaged, Exit, HistoryRefused, Problem
 
 if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
@@ -153,6 +154,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     Exit 0 current, 3 pending or drift, 6 damaged, 8 refused. Takes no lock and writes nothing.
     """
     from local_mcp_gateway.backup import list_backups  # --help does not pay for it
+    from local_mcp_gateway.cli.client import serving_problem
     from local_mcp_gateway.database.lock import read_holder
     from local_mcp_gateway.guard.status import get_status
 
@@ -160,6 +162,10 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     seen = get_status(invocation.database, invocation.migrations, functions=functions)
     backups = list_backups(invocation.database, invocation.settings.backup_folder)
     holder = read_holder(invocation.database)
+    if holder and (problem := serving_problem(invocation.database)):
+        told = Problem(problem.code, problem.message, problem.hint)
+        state = seen.state if seen.state == "damaged" else "refused"
+        seen = replace(seen, state=state, problems=(told, *seen.problems))
     if as_json:
         ui.print_json(
             {

@@ -54,6 +54,8 @@ MAGIC = b"SQLite format 3\x00"
 """The first bytes of every database."""
 _LOCKED_BYTE = 1 << 62
 """Beyond every page, and away from SQLite's own lock bytes at 1 GiB."""
+_SHARED_BYTES = (0x4000_0002, 510)
+"""What SQLite locks to read: first byte and length ("pending byte", os.h)."""
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.05
 
@@ -94,7 +96,7 @@ class DatabaseLock:
         self._on_wait = on_wait
         self._stop = stop or threading.Event()
         self._descriptor = -1
-        self._file = -1
+        self.file = -1
         """A descriptor of the database, with the lock on the file itself."""
         self._clean = False
 
@@ -127,12 +129,13 @@ class DatabaseLock:
         """
         try:
             with suppress(OSError):
-                now = stamp(self.database)
+                now = stamp(self.database) if self._is_ours() else None
                 found = _read(self._descriptor).get("stopped_before")
                 untouched = now is not None and now == found
                 _write(
                     self._descriptor,
-                    {"holder": None} | ({"stopped": now} if self._clean or untouched else {}),
+                    {"holder": None}
+                    | ({"stopped": now} if now and (self._clean or untouched) else {}),
                 )
         finally:
             self._close()
@@ -151,24 +154,30 @@ class DatabaseLock:
             if self._replaces:
                 return True
             raise
-        if self._file >= 0 and os.path.sameopenfile(self._file, descriptor):
+        if self.file >= 0 and os.path.sameopenfile(self.file, descriptor):
             os.close(descriptor)
             return True
         if not _try_lock_file(descriptor):
             os.close(descriptor)
             return False
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = descriptor
+        if self.file >= 0:
+            os.close(self.file)
+        self.file = descriptor
         return True
+
+    def _is_ours(self) -> bool:
+        """Tell whether the path still names the file that is locked."""
+        with suppress(OSError):
+            return self.file < 0 or os.path.samestat(os.fstat(self.file), self.database.stat())
+        return False
 
     def _close(self) -> None:
         if _held.get(str(self.database)) is self:
             del _held[str(self.database)]
-        for descriptor in (self._file, self._descriptor):
+        for descriptor in (self.file, self._descriptor):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._file = self._descriptor = -1
+        self.file = self._descriptor = -1
 
     def record_clean_stop(self) -> None:
         """Promise that the database is sound and all of this process's connections to it are closed.
@@ -203,6 +212,17 @@ def hold_new_file(database: Path) -> None:
     """
     if lock := _held.get(os.path.realpath(database)):
         lock.hold_file()
+
+
+def leave_side_files(database: Path) -> None:
+    """Keep SQLite, in this process, from removing the write-ahead log when it closes the database.
+
+    It removes whatever has the log's name, and by now that is the log of another file. It does so only
+    where nobody else has the database open: that is what a read lock on SQLite's own bytes looks like.
+    """
+    if (lock := _held.get(os.path.realpath(database))) and lock.file >= 0:
+        with suppress(OSError):
+            _set_lock(lock.file, fcntl.F_RDLCK, *_SHARED_BYTES)
 
 
 def lock_path(database: Path) -> Path:
@@ -291,12 +311,17 @@ def _try_flock(descriptor: int) -> bool:
 def _try_lock_file(descriptor: int) -> bool:
     if sys.platform != "linux":
         return True
-    wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
     try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+        _set_lock(descriptor, fcntl.F_WRLCK, _LOCKED_BYTE, 1)
     except OSError as error:  # a file system that has no such locks is none for SQLite either
         return error.errno not in (errno.EACCES, errno.EAGAIN)
     return True
+
+
+def _set_lock(descriptor: int, kind: int, start: int, length: int) -> None:
+    """Take an open file description lock (fcntl(2)). Raises OSError."""
+    wanted = struct.pack("hhqqi", kind, os.SEEK_SET, start, length, 0)
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
 
 
 def _held_by(database: Path, holder: Holder | None, *, locked: bool) -> str:

@@ -10,6 +10,7 @@ closed keeps the process from exiting.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -20,8 +21,13 @@ import aiosqlite
 import anyio
 
 from local_mcp_gateway.database.connections import SERVING_PRAGMAS, reading
-from local_mcp_gateway.database.errors import require_database_file, translated_errors
-from local_mcp_gateway.errors import GatewayError, UsageProblem
+from local_mcp_gateway.database.errors import (
+    SIDE_FILES,
+    require_database_file,
+    translated_errors,
+)
+from local_mcp_gateway.database.lock import leave_side_files
+from local_mcp_gateway.errors import DatabaseGone, GatewayError, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +43,10 @@ READERS = 2
 Parameters = Iterable[object]
 
 
+Files: TypeAlias = tuple[tuple[int, int] | None, ...]
+"""Device and inode of the database, of its write-ahead log and of the log's index."""
+
+
 class ConnectionPool:
     """The open database. Make one with `async with ConnectionPool.open(path)`."""
 
@@ -46,6 +56,7 @@ class ConnectionPool:
         self._idle: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
         self._writer: aiosqlite.Connection | None = None
         self._connections = AsyncExitStack()
+        self._files: Files = (None, None, None)
 
     @classmethod
     @asynccontextmanager
@@ -84,14 +95,30 @@ class ConnectionPool:
             assert writer is not None, "the database is open"
             with translated_errors(self.path):
                 try:
+                    self._require_files()
                     await writer.execute("BEGIN IMMEDIATE")
                     yield Transaction(self.path, writer)
+                    self._require_files()
                     with anyio.CancelScope(shield=True):
                         await writer.execute("COMMIT")
                 finally:
                     with anyio.CancelScope(shield=True):
                         if writer.in_transaction:
                             await writer.rollback()
+
+    def gone(self) -> DatabaseGone | None:
+        """Return what to say where the path does not name the files any more that are open here."""
+        for suffix, was, now in zip(
+            ("", *SIDE_FILES), self._files, _identities(self.path), strict=False
+        ):
+            if was not in (None, now):
+                what = "moved away or deleted" if now is None else "replaced by another file"
+                return DatabaseGone(f"{self.path}{suffix} was {what} while this gateway serves it.")
+        return None
+
+    def _require_files(self) -> None:
+        if (gone := self.gone()) is not None:
+            raise gone
 
     async def empty_wal(self) -> bool:
         """Write all that is committed into the file itself, and cut the WAL to nothing.
@@ -112,6 +139,7 @@ class ConnectionPool:
         the schema has changed. A statement that is prepared before may be judged by the old one.
         """
         async with self._writing:
+            self._require_files()
             try:
                 yield
             finally:
@@ -122,6 +150,7 @@ class ConnectionPool:
     async def release_file(self) -> AsyncIterator[None]:
         """Close every connection inside, so that the file itself may be replaced; open them again."""
         async with self._writing:
+            self._require_files()
             await self._disconnect()
             try:
                 yield
@@ -145,6 +174,7 @@ class ConnectionPool:
                 self._writer = await self._open_one(connections, readonly=False)
                 for _ in range(READERS):
                     self._idle.put_nowait(await self._open_one(connections, readonly=True))
+                self._files = _identities(self.path)
         except BaseException:
             # A connection that is never closed keeps the process from exiting.
             with anyio.CancelScope(shield=True):
@@ -171,7 +201,22 @@ class ConnectionPool:
                 self._writer = None
                 for _ in range(READERS):
                     await self._idle.get()
+            if self._files[1] not in (None, now := _identities(self.path)[1]) and now is not None:
+                leave_side_files(self.path)
+            self._files = (None, None, None)
             await self._connections.aclose()
+
+
+def _identities(path: Path) -> Files:
+    found: list[tuple[int, int] | None] = []
+    for suffix in ("", *SIDE_FILES[:2]):
+        try:
+            status = os.stat(f"{path}{suffix}")  # noqa: PTH116  a path as text costs less
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return tuple(found)
 
 
 class Transaction(ConnectionPool):

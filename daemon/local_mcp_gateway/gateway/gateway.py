@@ -146,6 +146,8 @@ class Gateway:
             self.registry, self.sessions, subscribers, router, tokens, way, self._beside, emit
         )
         dispatcher = Dispatcher(self.registry, router, self.calls, tokens, self._beside)
+        self.problem: GatewayError | None = None
+        """Why this gateway is not ready though it answers: whoever runs it knows."""
         self._hooks = Hooks(
             self._listed, self.broker.connected, self.broker.events_of, self.broker.watched
         )
@@ -239,13 +241,17 @@ class Gateway:
             self._announce(before, {upstream.name for upstream in ending} | fresh.keys() | released)
 
     def status(self) -> dict[str, Any]:
-        """Return how each server is (state, reason, next retry, number of tools), and who is there."""
+        """Return how each server is (state, reason, next retry, number of tools), and who is there.
+
+        `problem` is why the gateway as a whole is not ready.
+        """
         servers = sorted(self.registry.upstreams.items())
         return {
             "servers": {name: server_info.state_of(upstream) for name, upstream in servers},
             "profiles": sorted(self.registry.profiles),
             "sessions": len(self.sessions),
             "tasks": len(asyncio.all_tasks()),
+            "problem": None if self.problem is None else self.problem.as_json(),
         }
 
     async def check(self, definition: ServerDefinition) -> Identity:

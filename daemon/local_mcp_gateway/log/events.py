@@ -125,6 +125,11 @@ EVENTS: dict[str, Event] = {
         "warning",
         "In dev mode an applied migration was edited or deleted, so it was reverted; says what was lost.",
     ),
+    "database.gone": Event(
+        "error",
+        "The file that is served was deleted, moved or replaced: nothing more is written until it is back.",
+    ),
+    "database.returned": Event("info", "The file that is served is where it was."),
     "database.restored": Event(
         "warning", "The database was replaced by a backup; the old file is kept."
     ),

@@ -43,7 +43,16 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.systemd.notify import Notifier
 
 
-_CHANGES_STATUS = {"upstream.connected", "upstream.lost", "server.changed", "service.reloaded"}
+_CHANGES_STATUS = {
+    "upstream.connected",
+    "upstream.lost",
+    "server.changed",
+    "service.reloaded",
+    "database.gone",
+    "database.returned",
+}
+LOOK_EVERY_S = 2.0
+"""How long a database that was taken away is served as if it were there; writes notice at once."""
 
 
 class RunningService:
@@ -99,6 +108,7 @@ class RunningService:
                 ):
                     self.emit("gateway.listening", url=url_of(listener) + "/mcp")
                     tasks.start_soon(self._feed_watchdog)
+                    tasks.start_soon(self._watch_database)
                     tasks.start_soon(self._reload_on_request)
                     if self.plan.dev and settings.dev.hot_apply:
                         tasks.start_soon(self._watch_migrations)
@@ -133,7 +143,9 @@ class RunningService:
         collect_rarely()
 
     def summary(self) -> str:
-        """Return the sentence that `systemctl status` shows while all is well."""
+        """Return the sentence that `systemctl status` shows: what is served, or why nothing is kept."""
+        if self.gateway.problem is not None:
+            return self.gateway.problem.message
         status = self.gateway.status()
         states = [server["state"] for server in status["servers"].values()]
         down = states.count("failed")
@@ -232,6 +244,19 @@ class RunningService:
             return bool(changed_keys(self.settings, self.plan.reread()))
         except GatewayError:
             return True  # the reload says why
+
+    async def _watch_database(self) -> None:
+        """Say it where the database's file is not there any more: nothing that is written would last."""
+        while True:
+            await anyio.sleep(LOOK_EVERY_S)
+            problem = self.database.gone()
+            if (problem is None) == (self.gateway.problem is None):
+                continue
+            self.gateway.problem = problem
+            if problem is not None:
+                self.emit("database.gone", **fields_of(problem))
+            else:
+                self.emit("database.returned", database=str(self.database.path))
 
     async def _feed_watchdog(self) -> None:
         """Feed the watchdog from the loop itself: a loop that hangs starves it, as it should."""

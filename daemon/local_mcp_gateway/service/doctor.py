@@ -53,8 +53,13 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Yield the findings of every check, in the order in which a start would meet them."""
+def examine(settings: Settings, serving: GatewayError | None = None) -> Iterator[Finding]:
+    """Yield the findings of every check, in the order in which a start would meet them.
+
+    `serving` is what a gateway that runs says of itself.
+    """
+    if serving is not None:
+        yield Finding("gateway", "problem", serving.message, serving.hint)
     for check in _CHECKS:
         name = check.__name__.strip("_")
         try:

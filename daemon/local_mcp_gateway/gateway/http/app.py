@@ -164,7 +164,9 @@ class GatewayApp:
         elif visit.path == "/health/live":
             await visit.plain(200, jsonrpc.success({"status": "alive"}))
         elif visit.path == "/health/ready":
-            await visit.plain(200, jsonrpc.success(server_info.ready(self._status())))
+            status = self._status()
+            code = 503 if status["problem"] else 200
+            await visit.plain(code, jsonrpc.success(server_info.ready(status)))
         elif visit.path == "/metrics":
             calls = self._calls
             await visit.text(metrics.render(calls.counts, calls.microseconds, self._status()))

@@ -85,12 +85,14 @@ def _instructions(servers: list[ServerInfo]) -> str:
 
 
 def ready(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the status without the lines that servers wrote."""
+    """Return the status without the lines that servers wrote, and of a problem the code alone."""
     servers = {
         name: {key: value for key, value in server.items() if key != "wrote"}
         for name, server in status["servers"].items()
     }
-    return {"status": "ready", **status, "servers": servers}
+    shown = {key: value for key, value in status.items() if key != "problem"}
+    problem = status["problem"]
+    return {"status": problem["code"] if problem else "ready", **shown, "servers": servers}
 
 
 def state_of(upstream: Upstream) -> dict[str, Any]:
