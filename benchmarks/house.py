@@ -4,7 +4,7 @@ Trips are real runs, traced: how many files are entered on the way, and how ofte
 one file to another. The rest is read from the source. None of it depends on the machine, but for what
 the threads of a trip do at the same time: a trip is the median of several.
 
-`--static` leaves the trips out, `--json` prints rows.
+`--static` leaves the trips out, `--files` shows the files of each, `--json` prints rows.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -44,23 +44,34 @@ WARM = 20
 # --- trips --------------------------------------------------------------------------------------
 
 
-def trips() -> Iterator[Row]:
-    yield from trip("guarded start, one ADD COLUMN pending", [guarded_start()], 28, 200)
-    yield from trip("one tools/call, HTTP → stdio → back", gateway_calls(), 18)
-    yield from trip("the same in `serve`", serve_calls())
-    yield from trip("dev save → applied", dev_saves(), 45, 500)
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """One way through the package, gone several times: the files entered, in order."""
+
+    what: str
+    ways: tuple[list[str], ...]
+    files: int | None = None
+    changes: int | None = None
+
+    def rows(self) -> Iterator[Row]:
+        note = f"median of {len(self.ways)}" if len(self.ways) > 1 else ""
+        entered = statistics.median(len(set(way)) for way in self.ways)
+        yield Row(f"{self.what}: files", entered, "", at_most=self.files, note=note)
+        changed = statistics.median(sum(a != b for a, b in pairwise(way)) for way in self.ways)
+        yield Row(f"{self.what}: changes of file", changed, "", at_most=self.changes, note=note)
+
+    def told(self) -> str:
+        """Return the files of the last way, in order, each with how often the way comes to it."""
+        way = self.ways[-1]
+        comings = Counter([way[0], *(b for a, b in pairwise(way) if a != b)])
+        return "\n".join([f"{self.what}:", *(f"{n:6d}  {file}" for file, n in comings.items())])
 
 
-def trip(
-    what: str, ways: Iterable[list[str]], files: int | None = None, changes: int | None = None
-) -> Iterator[Row]:
-    """Yield the rows of a trip: the files, and the changes from one to another."""
-    taken = list(ways)
-    note = f"median of {len(taken)}" if len(taken) > 1 else ""
-    entered = statistics.median(len(set(way)) for way in taken)
-    yield Row(f"{what}: files", entered, "", at_most=files, note=note)
-    changed = statistics.median(sum(a != b for a, b in pairwise(way)) for way in taken)
-    yield Row(f"{what}: changes of file", changed, "", at_most=changes, note=note)
+def trips() -> Iterator[Trip]:
+    yield Trip("guarded start, one ADD COLUMN pending", (guarded_start(),), 28, 200)
+    yield Trip("one tools/call, HTTP → stdio → back", tuple(gateway_calls()), 18)
+    yield Trip("the same in `serve`", tuple(serve_calls()))
+    yield Trip("dev save → applied", tuple(dev_saves()), 45, 500)
 
 
 def guarded_start() -> list[str]:
@@ -257,10 +268,13 @@ def main() -> None:
     )
     parser.add_argument("--static", action="store_true", help="leave the traced runs out")
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    parser.add_argument("--files", action="store_true", help="show the files of each trip too")
     given = parser.parse_args()
-    rows = [] if given.static else list(trips())
-    rows += of_source(Path(PACKAGE))
+    taken = [] if given.static else list(trips())
+    rows = [row for one in taken for row in one.rows()] + list(of_source(Path(PACKAGE)))
     print(json.dumps([asdict(row) for row in rows], indent=2) if given.json else render(rows))
+    if given.files:
+        print("", *(one.told() for one in taken), sep="\n")
 
 
 if __name__ == "__main__":
