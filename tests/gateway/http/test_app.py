@@ -283,11 +283,11 @@ async def test_a_client_is_sent_a_stream_only_if_it_takes_one(
         assert reply.content_type == kind
 
 
-async def first_line(running: Running, *headers: str) -> bytes:
-    """Say this of a POST, send nothing of its body, and return what is answered first."""
+async def first_line(running: Running, *headers: str, body: str = "") -> bytes:
+    """Say this of a POST, send so much of its body, and return what is answered first."""
     port = int(running.url.rpartition(":")[2].partition("/")[0])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write("\r\n".join(("POST /mcp HTTP/1.1", *headers, "", "")).encode())
+    writer.write("\r\n".join(("POST /mcp HTTP/1.1", *headers, "", body)).encode())
     with anyio.fail_after(20):
         line = await reader.readline()
     writer.close()
@@ -301,6 +301,37 @@ async def test_what_is_sent_twice_counts_as_one_list(running: Running) -> None:
     accepted = CIMultiDict([("Accept", "text/event-stream"), ("Accept", "application/json")])
     async with running.http.post(running.url, json=used, headers=accepted) as reply:
         assert reply.content_type == "text/event-stream"
+
+
+@pytest.mark.parametrize(
+    ("named", "status"),
+    [
+        (["Host: localhost"], b"200"),
+        (["Host: 127.0.0.1:3001", "Origin: http://localhost:8080"], b"200"),
+        (["Host: [::1]:3001", "Origin: http://[::1]"], b"200"),
+        (["Host: LOCALHOST:"], b"200"),
+        (["Host: evil.com@127.0.0.1"], b"403"),
+        (["Host: evil.com:80@127.0.0.1"], b"403"),
+        (["Host: 127.0.0.1/evil.com"], b"403"),
+        (["Host: 127.0.0.1#evil.com"], b"403"),
+        (["Host: evil.com\\@127.0.0.1"], b"403"),
+        (["Host: [::1"], b"403"),
+        (["Host: 127.0.0.1:x"], b"403"),
+        (["Host: 127.0.0.1.evil.com"], b"403"),
+        (["Host: localhost", "Origin: http://evil.com@127.0.0.1"], b"403"),
+        (["Host: localhost", "Origin: http://127.0.0.1:80/evil"], b"403"),
+        (["Host: localhost", "Origin: file://127.0.0.1"], b"403"),
+        (["Host: localhost", "Origin: null"], b"403"),
+        (["Host:"], b"403"),
+        ([], b"403"),
+    ],
+)
+async def test_only_a_request_that_names_this_machine_is_served(
+    running: Running, named: list[str], status: bytes
+) -> None:
+    ping = json.dumps(call("ping"))
+    length = f"Content-Length: {len(ping)}"
+    assert (await first_line(running, *named, length, body=ping)).split()[1] == status
 
 
 async def test_a_body_that_says_that_it_is_too_large_is_not_waited_for(running: Running) -> None:
