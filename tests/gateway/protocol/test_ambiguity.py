@@ -119,7 +119,7 @@ def test_a_member_by_which_is_routed_stands_once_and_as_it_is_spelled(text: str,
     "text",
     [
         '{"jsonrpc":"2.0","id":1,"method":"a","params":{"arguments":{"name":1,"name":2,"NAME":3}}}',
-        '{"jsonrpc":"2.0","id":"\\ud800", "method":"a","params":{"name":"\\ud83d"}}',
+        '{"jsonrpc":"2.0","id":"\\ufffd", "method":"a","params":{"name":"\\ud83d"}}',
         '{"jsonrpc":"2.0","id":1,"method":"a","params":{"_meta":{"io.modelcontextprotocol\\/x":1}}}',
         '{"jsonrpc":"2.0","id":1,"method":"a","params":[{"name":1,"name":2}]}',
         '{"jsonrpc":"2.0","id":1,"method":"a","params":{}, "later":{"Name":1} }\n',
@@ -128,6 +128,16 @@ def test_a_member_by_which_is_routed_stands_once_and_as_it_is_spelled(text: str,
 )
 def test_what_is_no_business_of_the_gateway_may_be_written_in_any_way(text: str) -> None:
     assert not refused(text)
+
+
+@pytest.mark.parametrize("identity", ['"\\ud800"', '"a\\udc00b"', '"\\ude00\\ud83d"'])
+@pytest.mark.parametrize("space", ["", " " * 20])
+def test_an_id_that_no_answer_can_repeat_is_refused(identity: str, space: str) -> None:
+    body = f'{{"jsonrpc":"2.0","id":{space}{identity},"method":"a"}}'.encode()
+    answer = json.loads(refusal(body, decode_envelope(body)) or b"{}")
+    assert (answer["id"], answer["error"]["code"]) == (None, -32600)
+    for sound in ('"\\ufffd"', '"\\ud83d\\ude00"', '"\\\\ud800"'):
+        assert not refused(f'{{"jsonrpc":"2.0","id":{space}{sound},"method":"a"}}')
 
 
 async def raw(running: Running, text: str, **headers: str) -> tuple[int, Any]:

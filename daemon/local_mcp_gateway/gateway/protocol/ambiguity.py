@@ -62,9 +62,13 @@ def refusal(body: bytes, message: Envelope) -> bytes | None:
     """
     spare = len(body) - _least(message) - body.startswith(b'{"jsonrpc": ')
     if spare >= ENVELOPE.room:
-        body = mended(body)
-        if (name := _ambiguous(body, decode_members(body), ENVELOPE)) is not None:
+        whole = mended(body)
+        if (name := _ambiguous(whole, decode_members(whole), ENVELOPE)) is not None:
             return response(b"null", failure(INVALID_REQUEST, f"Invalid request: {_told(name)}"))
+    identity = bytes(message.id)
+    if rb"\ufffd" in identity and identity not in body:
+        text = "Invalid request: the id holds half of a surrogate pair, which no answer can repeat"
+        return response(b"null", failure(INVALID_REQUEST, text))
     params = bytes(message.params)
     if params[:1] != b"{":
         return None
