@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import sqlite3
 import sys
@@ -23,6 +24,7 @@ from local_mcp_gateway.gateway.gateway import Gateway
 from local_mcp_gateway.gateway.http.app import Application
 from local_mcp_gateway.gateway.http.request import Receive, Scope, Send
 from local_mcp_gateway.gateway.options import GatewayOptions
+from local_mcp_gateway.gateway.protocol.sse import SseParser
 from local_mcp_gateway.service.http.server import KEEP_ALIVE_S
 from local_mcp_gateway.service.options import gateway_options
 from local_mcp_gateway.store import queries
@@ -38,6 +40,16 @@ REPOSITORY = Path(__file__).parents[2]
 SERVERS = Path(__file__).parent / "servers"
 DEFAULTS = gateway_options(Settings())
 QUICK = replace(DEFAULTS, list_timeout_s=20, connect_timeout_s=30, call_timeout_s=20, keepalive_s=5)
+
+
+class Reply(aiohttp.ClientResponse):
+    """A response whose message is read in either form: on a slow machine an answer comes in a stream."""
+
+    async def json(self, **how: Any) -> Any:
+        if self.content_type != "text/event-stream":
+            return await super().json(**how)
+        events = SseParser(10**9).feed(await self.read())
+        return json.loads([event.data for event in events if event.data][-1])
 
 
 @dataclass
@@ -189,7 +201,7 @@ async def gateway_of(
 
         url = await stack.enter_async_context(serve(stirring))
         running.gateway, running.database, running.url = gateway, database, f"{url}/mcp"
-        running.http = await stack.enter_async_context(aiohttp.ClientSession())
+        running.http = await stack.enter_async_context(aiohttp.ClientSession(response_class=Reply))
         yield running
 
 

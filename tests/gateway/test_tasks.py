@@ -175,17 +175,17 @@ async def test_a_fault_in_the_task_of_one_server_is_told_and_costs_the_others_no
     tmp_path: Path,
 ) -> None:
     async with gateway_of(tmp_path, PLAIN, TWICE) as running:
-        keeper = running.gateway.registry.upstreams["plain"].keeper
+        catalog_sync = running.gateway.registry.upstreams["plain"].catalog_sync
 
         async def broken(_: object) -> None:
             raise ZeroDivisionError("planted")
 
-        keeper.run = broken  # type: ignore[method-assign, assignment]
+        catalog_sync.run = broken  # type: ignore[method-assign, assignment]
         await use(running, "echo")
         failed = await running.heard("task.failed", server="plain")
         assert failed["message"].startswith("ZeroDivisionError: planted (test_tasks.py:")
         assert "planted" in (await running.heard("upstream.lost", server="plain"))["reason"]
-        del keeper.run
+        del catalog_sync.run
         running.said.clear()
         assert isinstance(await use(running, "watched"), str)
         await running.kept("plain")

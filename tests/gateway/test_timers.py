@@ -12,10 +12,10 @@ from local_mcp_gateway.gateway.timers import Deadline, Timer, TimerWheel
 
 
 async def test_a_deadline_that_is_over_ends_what_is_inside() -> None:
-    alarms = TimerWheel(0.01)
+    timers = TimerWheel(0.01)
     with anyio.fail_after(30):
         with pytest.raises(TimeoutError):
-            with Deadline(alarms, 0.02):
+            with Deadline(timers, 0.02):
                 await asyncio.sleep(1000)
         await anyio.lowlevel.checkpoint()  # the task is not cancelled any more
 
@@ -53,11 +53,11 @@ async def test_what_was_cancelled_by_somebody_else_stays_cancelled() -> None:
 
 
 async def test_a_deadline_inside_another_ends_only_its_own() -> None:
-    alarms = TimerWheel(0.01)
+    timers = TimerWheel(0.01)
     with anyio.fail_after(30):
-        with Deadline(alarms, 1000):
+        with Deadline(timers, 1000):
             with pytest.raises(TimeoutError):
-                with Deadline(alarms, 0.02):
+                with Deadline(timers, 0.02):
                     await asyncio.sleep(1000)
             await asyncio.sleep(0)
 
@@ -68,35 +68,35 @@ class Bell(Timer):
     def __init__(self) -> None:
         self.rung = asyncio.Event()
 
-    def ring(self) -> None:
+    def fire(self) -> None:
         self.rung.set()
 
 
 async def test_an_alarm_that_was_taken_back_does_not_ring_and_the_timer_ends() -> None:
-    alarms, taken_back, left = TimerWheel(0.01), Bell(), Bell()
-    alarms.set(taken_back, 0.01)
-    alarms.set(left, 0.05)
-    alarms.unset(taken_back)
+    timers, taken_back, left = TimerWheel(0.01), Bell(), Bell()
+    timers.set(taken_back, 0.01)
+    timers.set(left, 0.05)
+    timers.unset(taken_back)
     with anyio.fail_after(30):
         await left.rung.wait()
-        while alarms._timer is not None:
+        while timers._timer is not None:
             await asyncio.sleep(0.01)
     assert not taken_back.rung.is_set()
 
 
 async def test_an_alarm_that_rings_may_set_itself_again() -> None:
-    alarms, twice = TimerWheel(0.01), asyncio.Event()
+    timers, twice = TimerWheel(0.01), asyncio.Event()
 
     class Snooze(Timer):
         rung = 0
 
-        def ring(self) -> None:
+        def fire(self) -> None:
             self.rung += 1
             if self.rung == 1:
-                alarms.set(self, 0.01)
+                timers.set(self, 0.01)
             else:
                 twice.set()
 
-    alarms.set(Snooze(), 0.01)
+    timers.set(Snooze(), 0.01)
     with anyio.fail_after(30):
         await twice.wait()

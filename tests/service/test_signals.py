@@ -66,7 +66,7 @@ async def test_a_second_stop_signal_means_impatience() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         await signals.stopped()
         os.kill(os.getpid(), signal.SIGTERM)
-        await signals.insisted()
+        await signals.second_signal()
 
 
 async def test_reload_requests_that_come_together_are_one() -> None:

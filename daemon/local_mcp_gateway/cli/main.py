@@ -17,7 +17,7 @@ import click
 from local_mcp_gateway import __version__
 from local_mcp_gateway.cli.context import Invocation
 from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
-from local_mcp_gateway.cli.streams import let_go, lost, open_streams
+from local_mcp_gateway.cli.streams import discard, lost, open_streams
 from local_mcp_gateway.errors import Exit, GatewayError, OutputLost, UsageProblem
 
 COMMANDS = {
@@ -93,8 +93,8 @@ def main() -> NoReturn:
     try:
         sys.exit(_reported(_answer()))
     finally:
-        let_go(sys.stdout)
-        let_go(sys.stderr)
+        discard(sys.stdout)
+        discard(sys.stderr)
 
 
 def _answer() -> Exit:

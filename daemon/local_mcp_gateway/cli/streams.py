@@ -133,7 +133,7 @@ def lost(stream: TextIO) -> OSError | None:
     return stream.lost if isinstance(stream, Told) else None
 
 
-def let_go(stream: TextIO) -> None:
+def discard(stream: TextIO) -> None:
     """Drop what a stream could not take: the interpreter would end with a code of its own for it."""
     with suppress(OSError, ValueError):
         stream.flush()

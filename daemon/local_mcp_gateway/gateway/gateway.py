@@ -149,10 +149,10 @@ class Gateway:
         self.problem: GatewayError | None = None
         """Why this gateway is not ready though it answers: whoever runs it knows."""
         self._hooks = Hooks(
-            self._listed, self.broker.connected, self.broker.events_of, self.broker.watched
+            self._listed, self.broker.connected, self.broker.events_of, self.broker.has_subscribers
         )
         self._http: aiohttp.ClientSession | None = None
-        self._warden = OrphanReaper()
+        self._reaper = OrphanReaper()
         self._reloading = asyncio.Lock()
         self.app = GatewayApp(
             options,
@@ -228,15 +228,15 @@ class Gateway:
             self.broker.end_removed()
             for upstream in fresh.values():
                 upstream.start(self._lives)
-                if self.broker.watched(upstream):
-                    upstream.want()
+                if self.broker.has_subscribers(upstream):
+                    upstream.request_connection()
             async with asyncio.TaskGroup() as stopping:
                 for upstream in ending:
                     stopping.create_task(upstream.stop())
             released = {
                 name
                 for name, u in kept.items()
-                if u.shelf.approve(approved.get(u.definition.id, {}))
+                if u.catalog.approve(approved.get(u.definition.id, {}))
             }
             self._announce(before, {upstream.name for upstream in ending} | fresh.keys() | released)
 
@@ -282,7 +282,7 @@ class Gateway:
             way = {hops.VARIABLE: events.way()}
             definition = replace(definition, env={**way, **definition.env})
             return DualVersionStdioServer.open(
-                definition, events, self._warden, max_message_bytes=limit
+                definition, events, self._reaper, max_message_bytes=limit
             )
         # aiohttp is the most expensive import of all, and a start does not need it
         from local_mcp_gateway.gateway.upstreams.http_transport import client_session
@@ -312,7 +312,7 @@ class Gateway:
             remembered.setdefault(entry.server_id, {})[entry.kind] = entry.body
         for upstream in fresh.values():
             known = remembered.get(upstream.definition.id, {})
-            upstream.shelf.approve(approved.get(upstream.definition.id, {}))
+            upstream.catalog.approve(approved.get(upstream.definition.id, {}))
             if CatalogKind.INITIALIZE not in known:
                 continue  # it was never seen
             try:
@@ -324,7 +324,7 @@ class Gateway:
                 message = f"What is remembered of its lists is malformed: {error}"
                 self._emit("catalog.load_failed", server=upstream.name, message=message)
                 continue
-            upstream.remember(identity, lists, approved.get(upstream.definition.id, {}))
+            upstream.restore_from_cache(identity, lists, approved.get(upstream.definition.id, {}))
 
     def _listed(
         self,
@@ -338,26 +338,28 @@ class Gateway:
             return
         if changed:
             registry.forget_views(registry.profiles_of(upstream.name))
-        if changed or upstream.shelf.unsaved:
+        if changed or upstream.catalog.unsaved:
             self._beside.start(self._keep, upstream, changed)
         self.broker.announce(registry.profiles_of(upstream.name), changed | announced)
 
     async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
         identity = encode(upstream.identity)
         bodies = {CatalogKind.INITIALIZE: identity}
-        lists = upstream.shelf.lists or {}
+        lists = upstream.catalog.lists or {}
         bodies |= {kind: body_of(lists.get(kind, ())) for kind in changed.intersection(LISTS)}
         entries = [
             CatalogEntry(upstream.definition.id, kind, body.decode(), hash_of(body))
             for kind, body in bodies.items()
         ]
-        shelf = upstream.shelf
-        unsaved, shelf.unsaved = shelf.unsaved, set()
-        tools = [(upstream.definition.id, name, shelf.approved[name].decode()) for name in unsaved]
+        catalog = upstream.catalog
+        unsaved, catalog.unsaved = catalog.unsaved, set()
+        tools = [
+            (upstream.definition.id, name, catalog.approved[name].decode()) for name in unsaved
+        ]
         try:
             await save_catalogs(self._database, entries, tools)
         except Error as error:
-            shelf.unsaved |= unsaved
+            catalog.unsaved |= unsaved
             self._emit("catalog.save_failed", server=upstream.name, message=str(error))
         else:
             self._emit("catalog.saved", server=upstream.name, lists=sorted(changed))
@@ -396,6 +398,6 @@ class Gateway:
         self._emit("task.failed", message=described(error))
 
     async def _close(self) -> None:
-        await self._warden.close()
+        await self._reaper.close()
         if self._http is not None:
             await self._http.close()

@@ -20,7 +20,7 @@ class Timer(ABC):
     at = 0.0
 
     @abstractmethod
-    def ring(self) -> None:
+    def fire(self) -> None:
         """Do what it was set for. It is set no more by then, and may be set again."""
 
 
@@ -37,22 +37,22 @@ class TimerWheel:
         """Return the time that alarms go by."""
         return self._loop.time()
 
-    def set(self, alarm: Timer, delay_s: float) -> None:
+    def set(self, timer: Timer, delay_s: float) -> None:
         """Set an alarm."""
-        alarm.at = self.now() + delay_s
-        self._set.add(alarm)
+        timer.at = self.now() + delay_s
+        self._set.add(timer)
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_s, self._look)
 
-    def unset(self, alarm: Timer) -> None:
+    def unset(self, timer: Timer) -> None:
         """Take an alarm back, if it has not rung."""
-        self._set.discard(alarm)
+        self._set.discard(timer)
 
     def _look(self) -> None:
         now = self.now()
-        for alarm in [alarm for alarm in self._set if alarm.at <= now]:
-            self._set.discard(alarm)
-            alarm.ring()
+        for timer in [timer for timer in self._set if timer.at <= now]:
+            self._set.discard(timer)
+            timer.fire()
         self._timer = self._loop.call_later(self._tick_s, self._look) if self._set else None
 
 
@@ -61,8 +61,8 @@ class Deadline(Timer):
 
     _expired = False
 
-    def __init__(self, alarms: TimerWheel, patience_s: float) -> None:
-        self._alarms = alarms
+    def __init__(self, timers: TimerWheel, patience_s: float) -> None:
+        self._timers = timers
         self._patience_s = patience_s
 
     def __enter__(self) -> Self:
@@ -70,14 +70,14 @@ class Deadline(Timer):
         task = asyncio.current_task()
         assert task is not None, "a deadline is for a task"
         self._task, self._cancelling = task, task.cancelling()
-        self._alarms.set(self, self._patience_s)
+        self._timers.set(self, self._patience_s)
         return self
 
     def extend(self) -> None:
         """Begin anew: there was a sign of life."""
-        self.at = self._alarms.now() + self._patience_s
+        self.at = self._timers.now() + self._patience_s
 
-    def ring(self) -> None:
+    def fire(self) -> None:
         """Cancel what is inside."""
         self._expired = True
         self._task.cancel()
@@ -86,7 +86,7 @@ class Deadline(Timer):
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         """End; a cancellation that was not ours alone stays one."""
-        self._alarms.unset(self)
+        self._timers.unset(self)
         over = self._expired and self._task.uncancel() <= self._cancelling
         if over and kind is asyncio.CancelledError:
             raise TimeoutError from error

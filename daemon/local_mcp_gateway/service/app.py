@@ -74,7 +74,7 @@ class RunningService:
         self._status = status
         self.signals = signals
         self.emit = tee(emit, self._follow)
-        self._vault = Keyring.of(plan.settings, self.emit)
+        self._keyring = Keyring.of(plan.settings, self.emit)
         self.database: ConnectionPool
         self.gateway: Gateway
         self._address: OwnAddress
@@ -93,7 +93,7 @@ class RunningService:
                 ConnectionPool.open(path) as self.database,
                 tracing(settings.telemetry.otlp_endpoint) as tracer,
                 Gateway.open(
-                    self.database, gateway_options(settings), self.emit, tracer, self._vault.open
+                    self.database, gateway_options(settings), self.emit, tracer, self._keyring.open
                 ) as self.gateway,
                 anyio.create_task_group() as tasks,
             ):
@@ -103,7 +103,7 @@ class RunningService:
                         with_rest(self.gateway.app, read_token(path), self.answer),
                         listener,
                         drain_timeout_s=settings.gateway.drain_timeout_s,
-                        insisted=self.signals.insisted,
+                        second_signal=self.signals.second_signal,
                     ),
                 ):
                     self.emit("gateway.listening", url=url_of(listener) + "/mcp")
@@ -171,7 +171,7 @@ class RunningService:
         default = self.settings.gateway.default_profile
         served = admin.Served(default, self._address)
         result = await admin.perform(
-            self.database, self.gateway, served, self._vault, verb, arguments
+            self.database, self.gateway, served, self._keyring, verb, arguments
         )
         if verb in admin.VERBS and verb not in admin.READ_ONLY:
             await self.gateway.reload()

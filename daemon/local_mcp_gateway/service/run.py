@@ -103,11 +103,11 @@ async def run(
             listener = listener or listening_socket.bind(
                 settings.gateway.host, settings.gateway.port
             )
-            life = RunningService(
+            service = RunningService(
                 serving, emit, notifier, status, signals, partial(_start, outputs)
             )
             try:
-                await life.serve(listener, report)
+                await service.serve(listener, report)
             finally:
                 await anyio.to_thread.run_sync(_stop, outputs)
     finally:

@@ -91,7 +91,7 @@ class Signals:
         """Return when a stop was asked for."""
         await self._until(self.stop.is_set)
 
-    async def insisted(self) -> None:
+    async def second_signal(self) -> None:
         """Return when a stop was asked for a second time: whoever waits does not want to wait."""
         await self._until(lambda: self._asked > 1)
 

@@ -39,7 +39,7 @@ async def test_who_comes_back_gets_the_newest_and_hears_how_much_is_missing(
     assert found is not None
     assert found[0] == len(sent)
     first, *rest = events(found[1])
-    lost = kept.backlog.lost_after(0)
+    lost = kept.buffer.lost_after(0)
     if lost == len(sent):
         error = json.loads(first.data)
         assert (error["id"], "ask again" in error["error"]["message"]) == (7, True)
@@ -56,7 +56,7 @@ async def test_a_stream_of_many_events_keeps_the_last_ones() -> None:
     kept = EventStore(MemoryBudget()).open(b"1")
     for _ in range(KEPT_EVENTS + 5):
         kept.add(b"x")
-    assert kept.backlog.after(0)[0] == (6, b"id: p1.6\r\nevent: message\r\ndata: x\r\n\r\n")
+    assert kept.buffer.after(0)[0] == (6, b"id: p1.6\r\nevent: message\r\ndata: x\r\n\r\n")
 
 
 async def test_a_stream_that_has_ended_is_forgotten_after_a_while(
@@ -72,38 +72,38 @@ async def test_a_stream_that_has_ended_is_forgotten_after_a_while(
 
 async def test_the_oldest_of_many_streams_is_forgotten_with_what_it_kept() -> None:
     budget = MemoryBudget()
-    replays = EventStore(budget)
+    event_store = EventStore(budget)
     for _ in range(KEPT_STREAMS + 1):
-        replays.open(b"1").add(b"x")
-    assert replays.find("p1.1") is None
-    assert replays.find("p2.1") is not None
-    kept = [replays.find(f"p{number}.1") for number in range(2, KEPT_STREAMS + 2)]
-    assert budget.bytes == sum(found[0].backlog.bytes for found in kept if found)
+        event_store.open(b"1").add(b"x")
+    assert event_store.find("p1.1") is None
+    assert event_store.find("p2.1") is not None
+    kept = [event_store.find(f"p{number}.1") for number in range(2, KEPT_STREAMS + 2)]
+    assert budget.bytes == sum(found[0].buffer.bytes for found in kept if found)
 
 
 async def test_a_stream_that_is_forgotten_while_it_runs_keeps_nothing_more() -> None:
     budget = MemoryBudget()
-    replays = EventStore(budget)
-    running = [replays.open(b"1") for _ in range(KEPT_STREAMS + 1)]
+    event_store = EventStore(budget)
+    running = [event_store.open(b"1") for _ in range(KEPT_STREAMS + 1)]
     assert running[0].add(b"x") == b"id: p1.1\r\nevent: message\r\ndata: x\r\n\r\n"
     running[0].end()
     assert budget.bytes == 0
 
 
 async def test_streams_that_have_ended_are_forgotten_before_one_that_runs() -> None:
-    replays = EventStore(MemoryBudget())
-    running = replays.open(b"1")
+    event_store = EventStore(MemoryBudget())
+    running = event_store.open(b"1")
     for _ in range(2 * KEPT_STREAMS):
-        replays.open(b"2").end()
-    assert replays.find("p1.0") == (running, 0)
+        event_store.open(b"2").end()
+    assert event_store.find("p1.0") == (running, 0)
 
 
 async def test_the_streams_of_a_session_that_has_ended_keep_nothing() -> None:
     budget = MemoryBudget()
     session = Session("s", "p", "curl", budget)
-    kept = session.replay(b"1")
+    kept = session.event_stream(b"1")
     kept.add(b"x")
-    session.offer(b"y")
+    session.enqueue(b"y")
     session.end()
     kept.add(b"x")
     kept.end()
@@ -112,9 +112,9 @@ async def test_the_streams_of_a_session_that_has_ended_keep_nothing() -> None:
 
 @pytest.mark.parametrize("event", ["", "p1", "p1.", "p1.²", "p1.x", "p2.1"])
 async def test_an_id_that_is_none_of_ours_is_not_found(event: str) -> None:
-    replays = EventStore(MemoryBudget())
-    replays.open(b"1")
-    assert replays.find(event) is None
+    event_store = EventStore(MemoryBudget())
+    event_store.open(b"1")
+    assert event_store.find(event) is None
 
 
 async def test_a_client_that_reads_in_any_way_is_not_given_up(
@@ -122,13 +122,13 @@ async def test_a_client_that_reads_in_any_way_is_not_given_up(
 ) -> None:
     monkeypatch.setattr(event_store, "GRACE_S", 0)
     kept, given_up = EventStore(MemoryBudget()).open(b"1"), asyncio.Event()
-    kept.came_back()  # before it is noticed that the connection of its POST has broken
-    kept.came_back()
-    kept.left(given_up.set)
-    kept.left_again()
+    kept.on_reconnect()  # before it is noticed that the connection of its POST has broken
+    kept.on_reconnect()
+    kept.on_disconnect(given_up.set)
+    kept.on_reader_left()
     for _ in range(3):
         await asyncio.sleep(0)
     assert not given_up.is_set()
-    kept.left_again()
+    kept.on_reader_left()
     with anyio.fail_after(5):
         await given_up.wait()

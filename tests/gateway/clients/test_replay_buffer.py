@@ -21,24 +21,24 @@ def test_all_backlogs_together_keep_their_newest_within_the_bounds(
     for to, size in arriving:
         sent[to].append(b"%d " % len(sent[to]) + b"x" * size)
         assert backlogs[to].add(sent[to][-1]) == len(sent[to])
-        assert budget.bytes == sum(backlog.bytes for backlog in backlogs) <= most_bytes
-    for backlog, messages in zip(backlogs, sent, strict=True):
+        assert budget.bytes == sum(buffer.bytes for buffer in backlogs) <= most_bytes
+    for buffer, messages in zip(backlogs, sent, strict=True):
         for number in range(len(messages) + 1):
-            kept = backlog.after(number)
+            kept = buffer.after(number)
             assert kept == list(enumerate(messages, 1))[len(messages) - len(kept) :]
             assert len(kept) <= most
-            assert backlog.lost_after(number) == len(messages) - number - len(kept)
-        backlog.close()
+            assert buffer.lost_after(number) == len(messages) - number - len(kept)
+        buffer.close()
     assert budget.bytes == 0
 
 
 @given(st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=9), st.integers(0, 10))
 def test_a_message_that_waits_is_known(arriving: list[bytes], number: int) -> None:
-    backlog = ReplayBuffer(MemoryBudget(), 5)
+    buffer = ReplayBuffer(MemoryBudget(), 5)
     for message in arriving:
-        backlog.add(message)
-    waiting = {body for _, body in backlog.after(number)}
-    assert {message for message in (b"a", b"b", b"c") if backlog.holds(message, number)} == waiting
+        buffer.add(message)
+    waiting = {body for _, body in buffer.after(number)}
+    assert {message for message in (b"a", b"b", b"c") if buffer.holds(message, number)} == waiting
 
 
 def test_who_keeps_the_most_gives_first() -> None:
@@ -52,48 +52,50 @@ def test_who_keeps_the_most_gives_first() -> None:
 
 def test_room_for_a_large_message_is_made_of_any_number_of_small_ones() -> None:
     budget = MemoryBudget(10_000)
-    backlog, other = ReplayBuffer(budget, 5000), ReplayBuffer(budget, 9)
+    buffer, other = ReplayBuffer(budget, 5000), ReplayBuffer(budget, 9)
     other.add(b"x" * 10)
     for _ in range(5000):
-        backlog.add(b"x")
-    backlog.add(b"x" * 9_900)
-    assert (budget.bytes, backlog.bytes, other.bytes) == (10_000, 9_990, 10)
+        buffer.add(b"x")
+    buffer.add(b"x" * 9_900)
+    assert (budget.bytes, buffer.bytes, other.bytes) == (10_000, 9_990, 10)
 
 
 @given(st.lists(sizes), st.lists(sizes))
 def test_a_closed_backlog_counts_on_and_keeps_nothing(before: list[int], after: list[int]) -> None:
     budget = MemoryBudget()
-    backlog = ReplayBuffer(budget, 9)
+    buffer = ReplayBuffer(budget, 9)
     for size in before:
-        backlog.add(b"x" * size)
-    backlog.close()
-    assert [backlog.add(b"x" * size) for size in after] == [
+        buffer.add(b"x" * size)
+    buffer.close()
+    assert [buffer.add(b"x" * size) for size in after] == [
         *range(len(before) + 1, len(before) + len(after) + 1)
     ]
-    assert (budget.bytes, backlog.after(0)) == (0, [])
-    assert backlog.lost_after(0) == len(before) + len(after)
+    assert (budget.bytes, buffer.after(0)) == (0, [])
+    assert buffer.lost_after(0) == len(before) + len(after)
 
 
 @given(st.lists(sizes), st.integers(0, 9))
 def test_what_was_delivered_for_good_is_forgotten(arriving: list[int], number: int) -> None:
-    backlog = ReplayBuffer(MemoryBudget(), 100)
+    buffer = ReplayBuffer(MemoryBudget(), 100)
     for size in arriving:
-        backlog.add(b"x" * size)
-    before = backlog.after(number)
-    backlog.forget(number)
-    assert backlog.after(0) == backlog.after(number) == before
+        buffer.add(b"x" * size)
+    before = buffer.after(number)
+    buffer.forget(number)
+    assert buffer.after(0) == buffer.after(number) == before
 
 
 @given(st.lists(sizes, min_size=1), st.integers(1, 100))
 def test_mail_waits_whole_or_its_client_is_cut_off(arriving: list[int], most_bytes: int) -> None:
     events: list[str] = []
-    mail = Outbox(most_bytes, lambda: events.append("stir"), lambda: events.append("cut off"))
+    legacy_outbox = Outbox(
+        most_bytes, lambda: events.append("stir"), lambda: events.append("cut off")
+    )
     messages = [b"x" * size for size in arriving]
     for message in messages:
-        mail.put(message)
+        legacy_outbox.put(message)
     if "cut off" in events:
         assert sum(arriving) > most_bytes
-        assert (mail.take(), events.count("cut off")) == ([], 1)
+        assert (legacy_outbox.take(), events.count("cut off")) == ([], 1)
     else:
-        assert (mail.take(), events) == (messages, ["stir"] * len(messages))
-        assert mail.take() == []
+        assert (legacy_outbox.take(), events) == (messages, ["stir"] * len(messages))
+        assert legacy_outbox.take() == []

@@ -22,7 +22,7 @@ async def heard(listener: SubscriptionStream) -> list[Any]:
     """Return all that waits for the client."""
     listener.end()
     parser, told = SseParser(10**6), []
-    while (event := await listener.following()) is not None:
+    while (event := await listener.next_event()) is not None:
         told += [json.loads(each.data) for each in parser.feed(event)]
     return told
 
@@ -36,7 +36,7 @@ async def test_only_changes_of_the_lists_that_it_named_are_heard(asked: str | No
     )
     listener = SubscriptionStream("p", b"7", wanted)
     for method in FLAGS:
-        listener.offer(method, b"", None)
+        listener.enqueue(method, b"", None)
     assert [message["method"] for message in await heard(listener)] == [asked] * bool(asked)
 
 
@@ -44,8 +44,8 @@ async def test_what_a_server_says_besides_passes() -> None:
     listener = SubscriptionStream(
         "p", b'"a"', SubscriptionFilter(resource_subscriptions=("x://1",))
     )
-    listener.offer(UPDATED, b'{"uri":"x://1","later":1.50,"_meta":{"at":3}}', "x://1")
-    listener.offer(UPDATED, b'{"uri":"x://2"}', "x://2")
+    listener.enqueue(UPDATED, b'{"uri":"x://1","later":1.50,"_meta":{"at":3}}', "x://1")
+    listener.enqueue(UPDATED, b'{"uri":"x://2"}', "x://2")
     (message,) = await heard(listener)
     assert message["params"] == {
         "uri": "x://1",

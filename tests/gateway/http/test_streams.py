@@ -178,9 +178,9 @@ async def test_a_server_that_a_client_listens_to_is_not_idle(tmp_path: Path) -> 
         await subscribe(running, headers)
         upstream = running.gateway.registry.upstreams["watched"]
         async with opened(running, headers):
-            assert running.gateway.broker.watched(upstream)
+            assert running.gateway.broker.has_subscribers(upstream)
         await running.heard("upstream.stopped")
-        assert not running.gateway.broker.watched(upstream)
+        assert not running.gateway.broker.has_subscribers(upstream)
 
 
 async def unsubscribe(running: Running, headers: dict[str, str], path: str = "/mcp") -> None:

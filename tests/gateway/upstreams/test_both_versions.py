@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -49,10 +48,8 @@ def modern(method: str, name: str | None = None, **params: Any) -> tuple[Any, di
 
 
 async def use_modern(running: Running, tool: str, /, **arguments: Any) -> str:
-    """Call a tool; a slow machine is answered in a stream, whose last event is the answer."""
     message, headers = modern("tools/call", tool, arguments=arguments)
-    answer = await (await running.post(message, **headers)).text()
-    body = json.loads(answer.rpartition("data: ")[2])
+    body = await (await running.post(message, **headers)).json()
     assert "result" in body, body
     return str(body["result"]["content"][0]["text"])
 

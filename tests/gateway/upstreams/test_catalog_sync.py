@@ -117,7 +117,7 @@ async def settled(running: Running) -> None:
     """Meet the server; return once its lists are there, or will be announced."""
     upstream = running.gateway.registry.upstreams["kept"]
     with anyio.fail_after(30):
-        await upstream.known()
+        await upstream.catalog_ready()
 
 
 @pytest.mark.parametrize("broken", LISTS)
@@ -251,7 +251,7 @@ async def test_a_server_that_announces_a_change_whenever_it_is_asked_is_not_aske
     monkeypatch.setattr(backoff, "SETTLE_S", 0.001)
     server = Server()
     async with behind(tmp_path, server, options=OFTEN) as running:
-        keeping = running.gateway.registry.upstreams["kept"].keeper
+        keeping = running.gateway.registry.upstreams["kept"].catalog_sync
         server.answering["tools/list"] = lambda: keeping.changed(frozenset({CatalogKind.TOOLS}))
         await listed(running, "tools/list")
         await asked(server, "tools/list", backoff.FREE + 5)
@@ -266,7 +266,7 @@ async def test_a_list_that_changes_while_it_is_fetched_is_fetched_once_more(tmp_
         server.hanging = {"tools/list"}
         upstream = running.gateway.registry.upstreams["kept"]
         for _ in range(3):
-            upstream.keeper.changed(frozenset({CatalogKind.TOOLS}))
+            upstream.catalog_sync.changed(frozenset({CatalogKind.TOOLS}))
             await asked(server, "tools/list", 2)
         server.hanging = set()
         server.over.set()
@@ -347,7 +347,7 @@ async def test_a_server_that_showed_no_tools_at_first_cannot_slip_new_ones_in(
             assert await listed(running, "tools/list") == []
             server.items["tools/list"] = [tool]
             upstream = running.gateway.registry.upstreams["kept"]
-            upstream.keeper.changed(frozenset({CatalogKind.TOOLS}))
+            upstream.catalog_sync.changed(frozenset({CatalogKind.TOOLS}))
             assert (await running.heard("catalog.altered", tools=["one"]))["held"]
             await running.kept("kept", '"one"')
         async with gateway_of(tmp_path, kept, options=options) as running:
@@ -379,7 +379,7 @@ async def test_a_method_nobody_knows_reaches_no_held_tool_but_the_server_of_a_re
             await running.post(call("extra/thing", name="ask"))
             assert (first.asked["extra/thing"], second.asked["extra/thing"]) == (1, 1)
             first.items["tools/list"].append({"name": "new", "inputSchema": {}})
-            keeping = running.gateway.registry.upstreams["kept"].keeper
+            keeping = running.gateway.registry.upstreams["kept"].catalog_sync
             keeping.changed(frozenset({CatalogKind.TOOLS}))
             await running.heard("catalog.altered", tools=["new"])
             refused = await (await running.post(call("extra/thing", name="new"))).json()
@@ -425,7 +425,7 @@ async def test_odd_lists_of_one_server_end_nothing(tmp_path: Path, odd: str, *, 
         servers = (http("kept", url + "/mcp"), http("other", other_url + "/mcp"))
         async with gateway_of(tmp_path, *servers, options=options) as running:
             assert await listed(running, "tools/list") == ["one", "sound"]
-            keeping = running.gateway.registry.upstreams["kept"].keeper
+            keeping = running.gateway.registry.upstreams["kept"].catalog_sync
             for times, raw in ((2, ODD[odd]), (3, ODD[odd].replace(b":", b": "))):
                 server.raw["tools/list"] = raw
                 keeping.changed(frozenset({CatalogKind.TOOLS}))

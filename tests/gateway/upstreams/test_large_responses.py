@@ -51,21 +51,13 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         yield running
 
 
-async def message_of(reply: aiohttp.ClientResponse) -> Any:
-    """Return the last message of an answer in either form."""
-    body = await reply.read()
-    if reply.content_type == "application/json":
-        return json.loads(body)
-    return json.loads([event.data for event in SseParser(10**9).feed(body) if event.data][-1])
-
-
 @pytest.mark.parametrize(("form", "place"), list(itertools.product(FORMS, ["first", "last"])))
 async def test_an_answer_beyond_the_limit_of_what_is_held_passes(
     running: Running, form: str, place: str
 ) -> None:
     for identity in ("mine", 7, 1.5):
         reply = await running.post(wanted(identity, form=form, id=place, odd=True))
-        body = await message_of(reply)
+        body = await reply.json()
         assert body["id"] == identity
         assert body["result"] == {"content": [{"type": "text", "text": "x" * (5 * MIB)}]}
     finished = await running.heard("call.finished", target="large")
@@ -94,7 +86,7 @@ async def test_an_answer_that_breaks_off_is_not_told_as_whole(running: Running, 
         await running.post(wanted(form=form, cut=True))
     finished = await running.heard("call.finished", target="large")
     assert finished["status"] == "error"
-    assert (await message_of(await running.post(wanted(mib=0))))["result"]
+    assert (await (await running.post(wanted(mib=0))).json())["result"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -116,13 +108,13 @@ async def test_a_stateless_client_is_told_the_type_of_a_large_result(running: Ru
     headers = {"MCP_Protocol_Version": MODERN, "Mcp_Method": "tools/call", "Mcp_Name": "large"}
     message = wanted(form="chunked")
     message["params"]["_meta"] = META
-    body = await message_of(await running.post(message, **headers))
+    body = await (await running.post(message, **headers)).json()
     assert (body["result"]["resultType"], body["id"]) == ("complete", "mine")
 
 
 async def test_a_handshake_client_gets_a_large_result_of_a_stateless_server(tmp_path: Path) -> None:
     async with large_server(tmp_path, "--modern") as (running, _):
-        body = await message_of(await running.post(wanted(form="stream")))
+        body = await (await running.post(wanted(form="stream"))).json()
         assert len(body["result"]["content"][0]["text"]) == 5 * MIB
 
 

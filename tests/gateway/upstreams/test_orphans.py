@@ -54,15 +54,15 @@ async def test_a_watch_that_somebody_ended_is_kept_anew_with_the_next_child() ->
         await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
         for _ in range(2)
     ]
-    warden = OrphanReaper()
+    reaper = OrphanReaper()
     try:
-        await warden.watch(children[0].pid)
-        first = warden._process
+        await reaper.watch(children[0].pid)
+        first = reaper._process
         assert first is not None
         first.kill()
         await first.wait()
-        await warden.watch(children[1].pid)
-        await warden.close()  # as when the gateway is killed: no child was taken back
+        await reaper.watch(children[1].pid)
+        await reaper.close()  # as when the gateway is killed: no child was taken back
         with anyio.fail_after(30):
             assert [await child.wait() for child in children] == [-signal.SIGTERM] * 2
     finally:

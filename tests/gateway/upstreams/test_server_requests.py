@@ -125,12 +125,12 @@ async def test_a_question_is_answered(running: Running) -> None:
 
 async def test_a_question_of_a_call_that_was_cancelled_waits_no_longer(running: Running) -> None:
     async with question(running, call_off=False) as (stream, session, _):
-        questions = running.gateway.registry.upstreams["asking"]._connection._questions  # type: ignore[union-attr]
-        assert len(questions) == 1
+        server_requests = running.gateway.registry.upstreams["asking"]._connection._server_requests  # type: ignore[union-attr]
+        assert len(server_requests) == 1
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}}
         await running.post(note, **session)
         with anyio.fail_after(30):
-            while len(questions):
+            while len(server_requests):
                 await anyio.sleep(0.01)
         await stream.next()
 
@@ -219,7 +219,7 @@ async def test_a_client_that_comes_back_can_still_answer(tmp_path: Path) -> None
         before = {"Last-Event-ID": str(int(identity) - 1)}
         async with opened(running, headers, **before) as stream:
             assert (await stream.next())[1] == message
-            assert client.deserted is None
+            assert client.abandon_timer is None
             reply = {"jsonrpc": "2.0", "id": message["id"], "result": {"action": "cancel"}}
             await running.post(reply, **headers)
             assert await told(running) == {"action": "cancel"}
@@ -236,7 +236,7 @@ async def test_a_batch_does_not_wait_for_a_client_that_listens_no_more(
         headers = {"mcp_session_id": hello.headers["mcp-session-id"]}
         batch = [call("tools/call", 1, name="ask", arguments={"method": "acme/weigh"})]
         async with opened(running, headers) as stream:
-            posting = asyncio.create_task(running.post(batch, **headers))
+            post_request = asyncio.create_task(running.post(batch, **headers))
             assert (await stream.next())[1]["method"] == "acme/weigh"
-        (answer,) = await (await posting).json()
+        (answer,) = await (await post_request).json()
         assert "The client has left" in answer["result"]["content"][0]["text"]

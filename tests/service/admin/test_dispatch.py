@@ -27,8 +27,8 @@ async def database(tmp_path: Path) -> AsyncIterator[ConnectionPool]:
 
 
 async def ask(database: ConnectionPool, verb: str, **arguments: Any) -> Any:
-    vault = Keyring(database.path.with_name("secrets.key"))
-    return await perform(database, None, SERVED, vault, verb, arguments)
+    keyring = Keyring(database.path.with_name("secrets.key"))
+    return await perform(database, None, SERVED, keyring, verb, arguments)
 
 
 async def names(database: ConnectionPool, profile: str) -> set[str]:

@@ -34,7 +34,7 @@ def header_params_of(tool: bytes) -> tuple[HeaderParam, ...]:
         return ()
     schema = member(tool, "inputSchema")
     found = tuple(_walk(decode_any(schema), ()))
-    headers = {mirrored.header for mirrored in found}
+    headers = {header_params.header for header_params in found}
     valid = len(headers) == len(found) == schema.count(_KEY.encode())
     return found if valid else ()
 
@@ -49,11 +49,11 @@ def _walk(schema: Any, path: tuple[str, ...]) -> Iterator[HeaderParam]:
 
 
 def fault(
-    mirrored: tuple[HeaderParam, ...], headers: Mapping[str, str], params: bytes
+    header_params: tuple[HeaderParam, ...], headers: Mapping[str, str], params: bytes
 ) -> str | None:
     """Return what is wrong with the headers of a call, or None."""
     arguments = _arguments(params)
-    for argument in mirrored:
+    for argument in header_params:
         sent = headers.get(argument.header)
         value = _text(_value(arguments, argument.path))
         where = ".".join(argument.path)
@@ -66,10 +66,12 @@ def fault(
     return None
 
 
-def headers_for(mirrored: tuple[HeaderParam, ...], params: bytes) -> tuple[tuple[str, str], ...]:
+def headers_for(
+    header_params: tuple[HeaderParam, ...], params: bytes
+) -> tuple[tuple[str, str], ...]:
     """Return the headers of a call whose client does not send them."""
     arguments = _arguments(params)
-    values = ((each.header, _text(_value(arguments, each.path))) for each in mirrored)
+    values = ((each.header, _text(_value(arguments, each.path))) for each in header_params)
     return tuple((header, encode_header(value)) for header, value in values if value is not None)
 
 

@@ -110,7 +110,7 @@ class ServerCatalog:
         self._met = False
         """Whether the server has ever said which tools it has: only then is another one new."""
 
-    def remember(self, lists: Lists, approved: Mapping[str, bytes]) -> tuple[str, ...]:
+    def restore_from_cache(self, lists: Lists, approved: Mapping[str, bytes]) -> tuple[str, ...]:
         """Take over what the database has; return the tools that are not as they were approved."""
         self.lists, self.approved = {**dict.fromkeys(LISTS, ()), **lists}, approved
         self._met = CatalogKind.TOOLS in lists

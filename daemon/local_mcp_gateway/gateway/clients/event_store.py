@@ -34,14 +34,14 @@ class MemoryBudget:
         self._most_bytes = most_bytes
         self._sizes: list[dict[ReplayBuffer, None]] = [{} for _ in range(64)]
 
-    def change(self, backlog: ReplayBuffer, size: int) -> None:
+    def change(self, buffer: ReplayBuffer, size: int) -> None:
         """Count what a backlog keeps more or less."""
         self.bytes += size
-        before, now = (backlog.bytes - size).bit_length(), backlog.bytes.bit_length()
+        before, now = (buffer.bytes - size).bit_length(), buffer.bytes.bit_length()
         if before != now:
-            self._sizes[before].pop(backlog, None)
+            self._sizes[before].pop(buffer, None)
             if now:
-                self._sizes[now][backlog] = None
+                self._sizes[now][buffer] = None
 
     def make_room(self) -> None:
         """Let the largest give until it is not too much."""
@@ -146,7 +146,7 @@ class EventStream:
     ) -> None:
         self.name = name
         self.ended = False
-        self.backlog = ReplayBuffer(budget, KEPT_EVENTS)
+        self.buffer = ReplayBuffer(budget, KEPT_EVENTS)
         self._identity = identity
         self._forget = forget
         self._arrived = asyncio.Event()
@@ -156,15 +156,15 @@ class EventStream:
 
     def add(self, message: bytes) -> bytes:
         """Keep a message under the next number and return it as an event."""
-        event = sse.render(message, identity=f"{self.name}.{self.backlog.newest + 1}")
-        self.backlog.add(event)
+        event = sse.render(message, identity=f"{self.name}.{self.buffer.newest + 1}")
+        self.buffer.add(event)
         self._arrived.set()
         return event
 
     def keep(self, message: bytes) -> str:
         """Keep a message under the next number without sending it; return its id."""
         self.add(message)
-        return f"{self.name}.{self.backlog.newest}"
+        return f"{self.name}.{self.buffer.newest}"
 
     def priming(self) -> bytes:
         """Return the empty event that gives a client an id to come back with (2025-11-25)."""
@@ -179,18 +179,18 @@ class EventStream:
         if self._giving_up is not None:
             self._giving_up.cancel()
 
-    def left(self, give_up: Callable[[], None]) -> None:
+    def on_disconnect(self, give_up: Callable[[], None]) -> None:
         """Begin to wait for the client; `give_up` is called when it does not come back."""
         self._give_up = give_up
         self._wait()
 
-    def came_back(self) -> None:
+    def on_reconnect(self) -> None:
         """Stop waiting: the client reads again, perhaps before it is noticed that it had left."""
         self._readers += 1
         if self._giving_up is not None:
             self._giving_up.cancel()
 
-    def left_again(self) -> None:
+    def on_reader_left(self) -> None:
         """Begin to wait once more."""
         self._readers -= 1
         self._wait()
@@ -202,8 +202,8 @@ class EventStream:
     async def after(self, number: int) -> tuple[int, bytes] | None:
         """Return the events after `number`, when there are any; None when the stream has ended."""
         while True:
-            newest, lost = self.backlog.newest, self.backlog.lost_after(number)
-            if waiting := self.backlog.after(number):
+            newest, lost = self.buffer.newest, self.buffer.lost_after(number)
+            if waiting := self.buffer.after(number):
                 said = [sse.render(warning(lost))] if lost else []
                 return newest, b"".join(said + [event for _, event in waiting])
             if self.ended:
@@ -229,12 +229,12 @@ class EventStore:
         """Begin to keep the stream that answers this request."""
         self._named += 1
         name = f"p{self._named}"
-        replay = EventStream(name, identity, self._budget, lambda: self._drop(name))
-        self._kept[name] = replay
+        event_stream = EventStream(name, identity, self._budget, lambda: self._drop(name))
+        self._kept[name] = event_stream
         if len(self._kept) > KEPT_STREAMS:
             ended = (known for known, each in self._kept.items() if each.ended)
             self._drop(next(ended, next(iter(self._kept))))
-        return replay
+        return event_stream
 
     def close(self) -> None:
         """Forget all: the session has ended."""
@@ -242,16 +242,16 @@ class EventStore:
             self._drop(name)
 
     def _drop(self, name: str) -> None:
-        if (replay := self._kept.pop(name, None)) is not None:
-            replay.backlog.close()
+        if (event_stream := self._kept.pop(name, None)) is not None:
+            event_stream.buffer.close()
 
     def find(self, event_id: str) -> tuple[EventStream, int] | None:
         """Return the stream that an event's id belongs to, and the event's number."""
         name, _, number = event_id.partition(".")
-        replay = self._kept.get(name)
-        if replay is None or not (number.isascii() and number.isdigit()):
+        event_stream = self._kept.get(name)
+        if event_stream is None or not (number.isascii() and number.isdigit()):
             return None
-        return replay, jsonrpc.number_of(number.encode())
+        return event_stream, jsonrpc.number_of(number.encode())
 
 
 def is_of_stream(event_id: str) -> bool:

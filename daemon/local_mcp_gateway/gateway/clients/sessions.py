@@ -78,16 +78,16 @@ class Session:
     subscriptions: set[str] = field(default_factory=set)
     running: dict[bytes, Callable[[], None]] = field(default_factory=dict)
     """Id of a request → what cancels it."""
-    asked: dict[bytes, Question] = field(default_factory=dict)
+    open_requests: dict[bytes, Question] = field(default_factory=dict)
     outbox: ReplayBuffer = field(init=False)
-    mail: Outbox | None = None
+    legacy_outbox: Outbox | None = None
     """What a client of 2024-11-05 gets besides: answers, and what it is asked."""
-    replays: EventStore | None = None
+    event_store: EventStore | None = None
     """Streams of this session's POSTs, made with the first."""
     taken: int = 0
     """Number of the newest message that a GET stream has taken."""
     streams: int = 0
-    deserted: asyncio.TimerHandle | None = None
+    abandon_timer: asyncio.TimerHandle | None = None
     """What gives up the questions in the GET stream, while there is none."""
     ended: bool = False
     _asked: int = 0
@@ -114,24 +114,24 @@ class Session:
         capability = method.partition("/")[0]
         return capability not in DECLARED or bool(jsonrpc.member(self.capabilities, capability))
 
-    def replay(self, identity: bytes) -> EventStream:
+    def event_stream(self, identity: bytes) -> EventStream:
         """Begin to keep the stream that answers the POST of this request."""
-        if self.replays is None:
-            self.replays = EventStore(self.budget)
-        return self.replays.open(identity)
+        if self.event_store is None:
+            self.event_store = EventStore(self.budget)
+        return self.event_store.open(identity)
 
-    def offer(self, message: bytes) -> None:
+    def enqueue(self, message: bytes) -> None:
         """Put a message into the GET stream, or keep it until there is one."""
         if not self.ended:
             self.outbox.add(message)
-            self.stir()
+            self.notify_reader()
 
-    def tell(self, change: bytes) -> None:
+    def enqueue_once(self, change: bytes) -> None:
         """Offer a notification that says no more when it comes twice, unless it waits already."""
         if not self.outbox.holds(change, self.taken):
-            self.offer(change)
+            self.enqueue(change)
 
-    def stir(self) -> None:
+    def notify_reader(self) -> None:
         """Say that there is something new."""
         if self._arrived is not None:
             self._arrived.set()
@@ -157,25 +157,25 @@ class Session:
         await self._arrived.wait()
         self._arrived.clear()
 
-    def hears(self, severity: int) -> bool:
+    def accepts_level(self, severity: int) -> bool:
         """Whether something is severe enough for this client."""
         return severity >= self.level
 
-    def listens(self) -> None:
+    def add_stream(self) -> None:
         """Count one more GET stream."""
         self.streams += 1
-        if self.deserted is not None:
-            self.deserted.cancel()
-            self.deserted = None
+        if self.abandon_timer is not None:
+            self.abandon_timer.cancel()
+            self.abandon_timer = None
 
-    def listens_no_more(self) -> None:
+    def remove_stream(self) -> None:
         """Count one less; what was asked there is waited for a while after the last."""
         self.streams -= 1
-        if not self.streams and any(question.in_stream for question in self.asked.values()):
-            self.deserted = asyncio.get_running_loop().call_later(GRACE_S, self._give_up)
+        if not self.streams and any(question.in_stream for question in self.open_requests.values()):
+            self.abandon_timer = asyncio.get_running_loop().call_later(GRACE_S, self._give_up)
 
     def _give_up(self) -> None:
-        for question in self.asked.values():
+        for question in self.open_requests.values():
             if question.in_stream:
                 question.give_up()
 
@@ -192,8 +192,8 @@ class Session:
         self._asked += 1
         identity = b'"gateway-%d"' % self._asked
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.asked[identity] = Question(future, in_stream=push is None)
-        send = push or self.offer
+        self.open_requests[identity] = Question(future, in_stream=push is None)
+        send = push or self.enqueue
         try:
             send(jsonrpc.request(identity, method, params))
             return await future
@@ -203,11 +203,11 @@ class Session:
             )
             raise
         finally:
-            self.asked.pop(identity, None)
+            self.open_requests.pop(identity, None)
 
     def answered(self, message: Envelope) -> None:
         """Take the client's answer to one of our requests; a stray one is let go."""
-        if (question := self.asked.get(bytes(message.id))) is not None:
+        if (question := self.open_requests.get(bytes(message.id))) is not None:
             question.answer(jsonrpc.answer_in(message, "client"))
 
     def cancel(self, params: bytes) -> None:
@@ -220,14 +220,14 @@ class Session:
         """Cancel what still runs for this client, and end its stream."""
         self.ended = True
         self.outbox.close()
-        if self.replays is not None:
-            self.replays.close()
-        if self.mail is not None:
-            self.mail.close()
-        self.stir()
+        if self.event_store is not None:
+            self.event_store.close()
+        if self.legacy_outbox is not None:
+            self.legacy_outbox.close()
+        self.notify_reader()
         for stop in list(self.running.values()):
             stop()
-        for question in self.asked.values():
+        for question in self.open_requests.values():
             question.give_up()
 
 

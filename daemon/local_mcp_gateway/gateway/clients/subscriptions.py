@@ -44,7 +44,7 @@ class SubscriptionStream:
         self._waiting_bytes = 0
         self._ended = False
 
-    def offer(self, method: str, params: bytes, uri: str | None) -> None:
+    def enqueue(self, method: str, params: bytes, uri: str | None) -> None:
         """Take a change notification, if the client asked for its kind."""
         wanted = method in FLAGS and getattr(self._wanted, FLAGS[method])
         if wanted or (uri is not None and uri in self._wanted.resource_subscriptions):
@@ -62,7 +62,7 @@ class SubscriptionStream:
         body = encode({"_meta": meta, "notifications": self._wanted})
         self._put(jsonrpc.notification("notifications/subscriptions/acknowledged", body))
 
-    async def following(self) -> bytes | None:
+    async def next_event(self) -> bytes | None:
         """Return the next event; None at the end."""
         event = await self._queue.get()
         if event is not None:
@@ -95,10 +95,10 @@ class Outbox:
     """Messages that wait for their client, oldest first."""
 
     def __init__(
-        self, most_bytes: int, stir: Callable[[], None], cut_off: Callable[[], None]
+        self, most_bytes: int, notify_reader: Callable[[], None], cut_off: Callable[[], None]
     ) -> None:
         self._most_bytes = most_bytes
-        self._stir = stir
+        self._notify_reader = notify_reader
         self._cut_off = cut_off
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
@@ -114,7 +114,7 @@ class Outbox:
         else:
             self._waiting.append(message)
             self._bytes += len(message)
-            self._stir()
+            self._notify_reader()
 
     def take(self) -> list[bytes]:
         """Return what waits, for the client."""
@@ -148,7 +148,7 @@ class Subscribers:
         self.streams: set[SubscriptionStream] = set()
         self._sessions = sessions
 
-    def wanted(self, profiles: Collection[str]) -> set[tuple[str, str]]:
+    def subscribed(self, profiles: Collection[str]) -> set[tuple[str, str]]:
         """Return what clients of these profiles watch, each with the profile's name."""
         return {(each.profile, uri) for each in self._of(profiles) for uri in each.subscriptions}
 

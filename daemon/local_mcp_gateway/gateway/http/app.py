@@ -96,82 +96,90 @@ class GatewayApp:
 
     # What only decides who serves is no coroutine of its own: each one costs every call.
 
-    def _served(self, visit: HttpRequest, root: str) -> Awaitable[None]:
-        if (why := self._origins.refusal(visit.headers)) is not None:
-            self._emit("call.refused", reason=why, path=visit.path)
-            visit.extra = []
-            return visit.plain(403, failure(INVALID_REQUEST, why))
-        if visit.method == "OPTIONS":
-            return visit.empty(204)
-        if (via := visit.headers.get(HEADER)) is not None:
-            return self._from_gateway(visit, root, via)
-        return self._routed(visit, root)
+    def _served(self, http_request: HttpRequest, root: str) -> Awaitable[None]:
+        if (why := self._origins.refusal(http_request.headers)) is not None:
+            self._emit("call.refused", reason=why, path=http_request.path)
+            http_request.extra = []
+            return http_request.plain(403, failure(INVALID_REQUEST, why))
+        if http_request.method == "OPTIONS":
+            return http_request.empty(204)
+        if (via := http_request.headers.get(HEADER)) is not None:
+            return self._from_gateway(http_request, root, via)
+        return self._routed(http_request, root)
 
-    async def _from_gateway(self, visit: HttpRequest, root: str, via: str) -> None:
+    async def _from_gateway(self, http_request: HttpRequest, root: str, via: str) -> None:
         """Serve a request that came through a gateway, unless that was this one."""
-        profile, hops = self._profile(visit.path), self._hops
+        profile, hops = self._profile(http_request.path), self._hops
         if profile is None:
-            await self._routed(visit, root)
+            await self._routed(http_request, root)
         elif hops.comes_back(profile, via):
-            self._emit("call.refused", reason=REFUSAL, path=visit.path)
-            await visit.plain(508, failure(INVALID_REQUEST, REFUSAL))
+            self._emit("call.refused", reason=REFUSAL, path=http_request.path)
+            await http_request.plain(508, failure(INVALID_REQUEST, REFUSAL))
         else:
             with hops.guest(profile, via):
-                await self._routed(visit, root)
+                await self._routed(http_request, root)
 
-    def _routed(self, visit: HttpRequest, root: str) -> Awaitable[None]:
-        if visit.path.startswith(("/mcp", "/api/mcp")):
-            return self._mcp(visit)
-        if visit.path.startswith(("/sse", "/messages/")):
-            return self._legacy(visit, root)
-        return self._own(visit)
+    def _routed(self, http_request: HttpRequest, root: str) -> Awaitable[None]:
+        if http_request.path.startswith(("/mcp", "/api/mcp")):
+            return self._mcp(http_request)
+        if http_request.path.startswith(("/sse", "/messages/")):
+            return self._legacy(http_request, root)
+        return self._builtin_endpoint(http_request)
 
-    def _mcp(self, visit: HttpRequest) -> Awaitable[None]:
-        profile = self._profile(visit.path)
+    def _mcp(self, http_request: HttpRequest) -> Awaitable[None]:
+        profile = self._profile(http_request.path)
         if profile is None:
-            return visit.plain(404, failure(INVALID_REQUEST, self._not_here(visit.path)))
-        if visit.method == "POST":
-            return self._post(profile, visit)
-        if visit.headers.get("mcp-protocol-version") in versions.MODERN:
-            return visit.not_allowed(b"POST")
-        if visit.method in {"GET", "DELETE"}:
-            return self._session_only(profile, visit)
-        return visit.not_allowed(b"GET, POST, DELETE")
+            return http_request.plain(
+                404, failure(INVALID_REQUEST, self._not_found(http_request.path))
+            )
+        if http_request.method == "POST":
+            return self._post(profile, http_request)
+        if http_request.headers.get("mcp-protocol-version") in versions.MODERN:
+            return http_request.not_allowed(b"POST")
+        if http_request.method in {"GET", "DELETE"}:
+            return self._session_only(profile, http_request)
+        return http_request.not_allowed(b"GET, POST, DELETE")
 
-    async def _legacy(self, visit: HttpRequest, root: str) -> None:
+    async def _legacy(self, http_request: HttpRequest, root: str) -> None:
         """Serve the transport of 2024-11-05: a stream to GET, and messages to POST."""
-        if visit.path.startswith("/messages/") and visit.method == "POST":
-            session = self._sessions.of_stream(visit.path.removeprefix("/messages/"))
-            if session is None or session.mail is None:
-                await visit.plain(404, failure(INVALID_REQUEST, "Session not found"))
-            elif (message := await self._decoded(visit)) is None:
+        if http_request.path.startswith("/messages/") and http_request.method == "POST":
+            session = self._sessions.of_stream(http_request.path.removeprefix("/messages/"))
+            if session is None or session.legacy_outbox is None:
+                await http_request.plain(404, failure(INVALID_REQUEST, "Session not found"))
+            elif (message := await self._decoded(http_request)) is None:
                 return
-            elif (fault := _fault(visit.headers, message)) is not None:
-                await visit.plain(*fault)
+            elif (fault := _fault(http_request.headers, message)) is not None:
+                await http_request.plain(*fault)
             else:
-                await visit.empty(202)
-                take(self._dispatcher, session, session.mail, message)
-        elif (profile := self._profile(visit.path)) is None:
-            await visit.plain(404, failure(INVALID_REQUEST, self._not_here(visit.path)))
-        elif visit.method == "GET":
-            await serve_sse(self._sessions, profile, root, visit, self._options)
+                await http_request.empty(202)
+                take(self._dispatcher, session, session.legacy_outbox, message)
+        elif (profile := self._profile(http_request.path)) is None:
+            await http_request.plain(
+                404, failure(INVALID_REQUEST, self._not_found(http_request.path))
+            )
+        elif http_request.method == "GET":
+            await serve_sse(self._sessions, profile, root, http_request, self._options)
         else:
-            await visit.not_allowed(b"GET")
+            await http_request.not_allowed(b"GET")
 
-    async def _own(self, visit: HttpRequest) -> None:
-        if visit.path in OWN and visit.method not in {"GET", "HEAD"}:
-            await visit.not_allowed(b"GET, HEAD")
-        elif visit.path == "/health/live":
-            await visit.plain(200, jsonrpc.success({"status": "alive"}))
-        elif visit.path == "/health/ready":
+    async def _builtin_endpoint(self, http_request: HttpRequest) -> None:
+        if http_request.path in OWN and http_request.method not in {"GET", "HEAD"}:
+            await http_request.not_allowed(b"GET, HEAD")
+        elif http_request.path == "/health/live":
+            await http_request.plain(200, jsonrpc.success({"status": "alive"}))
+        elif http_request.path == "/health/ready":
             status = self._status()
             code = 503 if status["problem"] else 200
-            await visit.plain(code, jsonrpc.success(server_info.ready(status)))
-        elif visit.path == "/metrics":
+            await http_request.plain(code, jsonrpc.success(server_info.ready(status)))
+        elif http_request.path == "/metrics":
             calls = self._calls
-            await visit.text(metrics.render(calls.counts, calls.microseconds, self._status()))
+            await http_request.text(
+                metrics.render(calls.counts, calls.microseconds, self._status())
+            )
         else:
-            await visit.plain(404, failure(INVALID_REQUEST, self._not_here(visit.path)))
+            await http_request.plain(
+                404, failure(INVALID_REQUEST, self._not_found(http_request.path))
+            )
 
     def _profile(self, path: str) -> str | None:
         parts = path.strip("/").removeprefix("api/").split("/")
@@ -185,7 +193,7 @@ class GatewayApp:
             return next(iter(profiles))  # the only one there is needs no name
         return name if name in profiles else None
 
-    def _not_here(self, path: str) -> str:
+    def _not_found(self, path: str) -> str:
         """Say what is served instead: a mistyped profile is the usual cause."""
         names = sorted(self._registry.profiles)
         if not names:
@@ -196,80 +204,88 @@ class GatewayApp:
 
     # --- POST -----------------------------------------------------------------------------------
 
-    async def _decoded(self, visit: HttpRequest, profile: str | None = None) -> Envelope | None:
+    async def _decoded(
+        self, http_request: HttpRequest, profile: str | None = None
+    ) -> Envelope | None:
         """Read and decode the body; a batch, and what cannot be read in one way, is answered here."""
         try:
-            body = await visit.body(self._options.max_request_bytes)
+            body = await http_request.body(self._options.max_request_bytes)
             if not body.isascii():
                 body.decode()
             if profile is not None and is_batch(body):
-                session = self._sessions.find(visit.headers.get("mcp-session-id", ""), profile)
-                await serve_batch(self._dispatcher, session, body, visit)
+                session = self._sessions.find(
+                    http_request.headers.get("mcp-session-id", ""), profile
+                )
+                await serve_batch(self._dispatcher, session, body, http_request)
                 return None
             message = decode_envelope(body)
             if (refused := ambiguity.refusal(body, message)) is None:
                 return message
-            await visit.reply(400, refused)
+            await http_request.reply(400, refused)
         except BodyTooLarge:
-            await visit.plain(413, failure(INVALID_REQUEST, "The request is too large"))
+            await http_request.plain(413, failure(INVALID_REQUEST, "The request is too large"))
         except msgspec.ValidationError:
             text = "Body must be a single JSON-RPC request, notification or response object"
-            await visit.plain(400, failure(INVALID_REQUEST, text))
+            await http_request.plain(400, failure(INVALID_REQUEST, text))
         except jsonrpc.MALFORMED:
-            await visit.plain(400, failure(PARSE_ERROR, "Parse error"))
+            await http_request.plain(400, failure(PARSE_ERROR, "Parse error"))
         return None
 
-    async def _post(self, profile: str, visit: HttpRequest) -> None:
-        message = await self._decoded(visit, profile)
+    async def _post(self, profile: str, http_request: HttpRequest) -> None:
+        message = await self._decoded(http_request, profile)
         if message is None:
             return
         try:
-            serving = self._taken(profile, message, visit)
+            serving = self._dispatch(profile, message, http_request)
         except jsonrpc.MALFORMED as error:
             answer = failure(jsonrpc.INVALID_PARAMS, f"Invalid params: {error}")
-            serving = visit.reply(400, response(message.id, answer))
+            serving = http_request.reply(400, response(message.id, answer))
         await serving
 
-    def _taken(self, profile: str, message: Envelope, visit: HttpRequest) -> Awaitable[None]:
-        if (fault := _fault(visit.headers, message)) is not None:
-            return visit.plain(*fault)
-        if versions.is_modern(visit.headers, message):
-            return self._post_modern(profile, message, visit)
-        return self._post_handshake(profile, message, visit)
+    def _dispatch(
+        self, profile: str, message: Envelope, http_request: HttpRequest
+    ) -> Awaitable[None]:
+        if (fault := _fault(http_request.headers, message)) is not None:
+            return http_request.plain(*fault)
+        if versions.is_modern(http_request.headers, message):
+            return self._post_modern(profile, message, http_request)
+        return self._post_handshake(profile, message, http_request)
 
-    def _post_modern(self, profile: str, message: Envelope, visit: HttpRequest) -> Awaitable[None]:
+    def _post_modern(
+        self, profile: str, message: Envelope, http_request: HttpRequest
+    ) -> Awaitable[None]:
         if not message.is_request:
-            return visit.empty(202)
-        opened = versions.open_envelope(visit.headers, message)
+            return http_request.empty(202)
+        opened = versions.open_envelope(http_request.headers, message)
         if isinstance(opened, Answer):
-            return visit.reply(versions.status_of(opened), response(message.id, opened))
+            return http_request.reply(versions.status_of(opened), response(message.id, opened))
         if message.method == "subscriptions/listen":
-            return listen(self._broker, profile, message, visit, self._options.keepalive_s)
-        return self._run(profile, message, visit, None, opened)
+            return listen(self._broker, profile, message, http_request, self._options.keepalive_s)
+        return self._run(profile, message, http_request, None, opened)
 
     def _post_handshake(
-        self, profile: str, message: Envelope, visit: HttpRequest
+        self, profile: str, message: Envelope, http_request: HttpRequest
     ) -> Awaitable[None]:
-        identity = visit.headers.get("mcp-session-id")
+        identity = http_request.headers.get("mcp-session-id")
         session = None if identity is None else self._sessions.find(identity, profile)
         if identity is not None and session is None:
             answer = failure(jsonrpc.UPSTREAM_UNAVAILABLE, "Session not found")
-            return visit.reply(404, response(message.id, answer))
+            return http_request.reply(404, response(message.id, answer))
         if not message.is_request:
             self._dispatcher.on_notification(profile, session, message)
-            return visit.empty(202)
+            return http_request.empty(202)
         if message.method == "initialize":
-            session = self._sessions.open(profile, bytes(message.params), visit.sender)
+            session = self._sessions.open(profile, bytes(message.params), http_request.sender)
             answer = self._dispatcher.initialize(session)
-            visit.extra = [(b"mcp-session-id", session.id.encode()), *visit.extra]
-            return visit.reply(200, response(message.id, answer))
-        return self._run(profile, message, visit, session, None)
+            http_request.extra = [(b"mcp-session-id", session.id.encode()), *http_request.extra]
+            return http_request.reply(200, response(message.id, answer))
+        return self._run(profile, message, http_request, session, None)
 
     async def _run(
         self,
         profile: str,
         message: Envelope,
-        visit: HttpRequest,
+        http_request: HttpRequest,
         session: Session | None,
         opened: ModernEnvelope | None,
     ) -> None:
@@ -277,7 +293,7 @@ class GatewayApp:
         identity = bytes(message.id)
         cancellation = Cancellation()
         reply = PostResponse(
-            visit,
+            http_request,
             identity,
             session,
             cancellation,
@@ -287,7 +303,7 @@ class GatewayApp:
         )
         async with reply.tasks:
             try:
-                request = _client_request(profile, message, visit, session, opened, reply)
+                request = _client_request(profile, message, http_request, session, opened, reply)
                 answer = await self._dispatcher.answer(request, cancellation)
                 if not reply.left:
                     answer = answer or failure(jsonrpc.CANCELLED, "Request cancelled")
@@ -301,27 +317,29 @@ class GatewayApp:
 
     # --- GET and DELETE -------------------------------------------------------------------------
 
-    async def _session_only(self, profile: str, visit: HttpRequest) -> None:
-        identity = visit.headers.get("mcp-session-id")
+    async def _session_only(self, profile: str, http_request: HttpRequest) -> None:
+        identity = http_request.headers.get("mcp-session-id")
         session = None if identity is None else self._sessions.find(identity, profile)
         if identity is None:
-            visit.extra = [(b"allow", b"POST"), *visit.extra]
-            await visit.plain(405, failure(INVALID_REQUEST, "GET and DELETE need a session"))
+            http_request.extra = [(b"allow", b"POST"), *http_request.extra]
+            await http_request.plain(405, failure(INVALID_REQUEST, "GET and DELETE need a session"))
         elif session is None:
-            await visit.plain(404, failure(jsonrpc.UPSTREAM_UNAVAILABLE, "Session not found"))
-        elif visit.method == "DELETE":
+            await http_request.plain(
+                404, failure(jsonrpc.UPSTREAM_UNAVAILABLE, "Session not found")
+            )
+        elif http_request.method == "DELETE":
             self._sessions.close(session)
-            await visit.empty(200)
-        elif not visit.streams:
-            await visit.plain(406, failure(INVALID_REQUEST, "Accept text/event-stream"))
+            await http_request.empty(200)
+        elif not http_request.streams:
+            await http_request.plain(406, failure(INVALID_REQUEST, "Accept text/event-stream"))
         else:
-            await serve_stream(session, visit, self._options.keepalive_s)
+            await serve_stream(session, http_request, self._options.keepalive_s)
 
 
 def _client_request(
     profile: str,
     message: Envelope,
-    visit: HttpRequest,
+    http_request: HttpRequest,
     session: Session | None,
     opened: ModernEnvelope | None,
     reply: PostResponse,
@@ -332,8 +350,8 @@ def _client_request(
         caller = PostCaller(reply, session, capabilities, "debug")
         return ClientRequest(profile, method, params, caller, session, identity=identity)
     caller = PostCaller(reply, None, opened.capabilities, opened.log_level)
-    headers = tuple((k, v) for k, v in visit.headers.items() if k.startswith(PREFIX))
-    repeats = BRIDGE not in visit.headers
+    headers = tuple((k, v) for k, v in http_request.headers.items() if k.startswith(PREFIX))
+    repeats = BRIDGE not in http_request.headers
     return ClientRequest(
         profile, method, params, caller, None, True, headers, repeats, identity=identity
     )

@@ -47,7 +47,7 @@ class PostCaller:
         """Return what takes an answer that is too large to be held."""
         return self._response.relay
 
-    def notified(self, method: str, params: bytes) -> None:
+    def on_notification(self, method: str, params: bytes) -> None:
         """Send a notification before the answer, or to the session's own stream if this cannot."""
         if not self._accepts(method, params):
             return
@@ -55,9 +55,9 @@ class PostCaller:
         if self._response.streams:
             self._response.push_news(message)
         elif self._session is not None:
-            self._session.offer(message)
+            self._session.enqueue(message)
 
-    async def asked(self, method: str, params: bytes) -> Answer:
+    async def on_request(self, method: str, params: bytes) -> Answer:
         """Ask the client something while its call runs."""
         if self._session is None:
             return failure(jsonrpc.METHOD_NOT_FOUND, f"This client cannot be asked {method}")
@@ -90,11 +90,11 @@ class StreamCaller:
         """Return the level that the client has set."""
         return LEVELS[self._session.level]
 
-    def notified(self, method: str, params: bytes) -> None:
+    def on_notification(self, method: str, params: bytes) -> None:
         """Put it into the stream."""
-        if self._session.hears(severity_of(method, params)):
-            self._session.offer(jsonrpc.notification(method, params))
+        if self._session.accepts_level(severity_of(method, params)):
+            self._session.enqueue(jsonrpc.notification(method, params))
 
-    async def asked(self, method: str, params: bytes) -> Answer:
+    async def on_request(self, method: str, params: bytes) -> Answer:
         """Ask through the stream."""
         return await self._session.ask(method, params, self._ask)

@@ -50,7 +50,7 @@ class PostResponse(Timer):
     """
 
     left = False
-    _replay: EventStream | None = None
+    _event_stream: EventStream | None = None
     _relaying = False
     _waiting_bytes = 0
     _lost = 0
@@ -133,24 +133,24 @@ class PostResponse(Timer):
             self._queue.put_nowait(self._event(warning(self._lost)))
         self._queue.put_nowait(self._event(body))
         self._queue.put_nowait(None)
-        if self._replay is not None:
-            self._replay.end()
+        if self._event_stream is not None:
+            self._event_stream.end()
         assert self._writer is not None, "committed"
         await self._writer
 
     def close(self) -> None:
         """End it, with or without an answer: nobody may be there to read one."""
         self._stop_watching()
-        if self._replay is not None:
-            self._replay.end()
+        if self._event_stream is not None:
+            self._event_stream.end()
 
     def _opening(self) -> bytes:
         """Begin the event of a large answer; who comes back for it later is told that it is gone."""
-        if self._replay is None:
+        if self._event_stream is None:
             return sse.opening()
         text = "The answer was too large to be kept for a client that comes back: ask again"
         gone = response(self._identity, failure(jsonrpc.INTERNAL_ERROR, text))
-        return sse.opening(self._replay.keep(gone))
+        return sse.opening(self._event_stream.keep(gone))
 
     async def _pass(self, part: bytes) -> None:
         if self._queue is None:
@@ -175,9 +175,9 @@ class PostResponse(Timer):
         if self._queue is None:
             self._queue = asyncio.Queue()
             if self._session is not None:
-                self._replay = self._session.replay(self._identity)
+                self._event_stream = self._session.event_stream(self._identity)
                 if self._session.version >= PRIMED_SINCE:
-                    self._queue.put_nowait(self._replay.priming())
+                    self._queue.put_nowait(self._event_stream.priming())
             self._writer = self.tasks.start(self._write, self._queue)
 
     async def _write(self, queue: asyncio.Queue[bytes | None]) -> None:
@@ -202,7 +202,7 @@ class PostResponse(Timer):
             if last:
                 return
 
-    def ring(self) -> None:
+    def fire(self) -> None:
         """Begin to watch the client, or commit to a stream, which is kept alive."""
         if self._watcher is not None:
             self._commit()
@@ -214,8 +214,8 @@ class PostResponse(Timer):
     async def _until_left(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
-        if self._replay is not None and not self._relaying:
-            self._replay.left(self._give_up)
+        if self._event_stream is not None and not self._relaying:
+            self._event_stream.on_disconnect(self._give_up)
         else:
             self._give_up()
 
@@ -224,7 +224,9 @@ class PostResponse(Timer):
         self._cancellation.ask()
 
     def _event(self, message: bytes) -> bytes:
-        return sse.render(message) if self._replay is None else self._replay.add(message)
+        return (
+            sse.render(message) if self._event_stream is None else self._event_stream.add(message)
+        )
 
     def _stop_watching(self) -> None:
         self._timers.unset(self)

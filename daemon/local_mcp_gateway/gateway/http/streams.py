@@ -53,80 +53,84 @@ class _Listen(msgspec.Struct):
 
 
 async def listen(
-    broker: Broker, profile: str, message: Envelope, visit: HttpRequest, keepalive_s: float
+    broker: Broker, profile: str, message: Envelope, http_request: HttpRequest, keepalive_s: float
 ) -> None:
     """Serve a `subscriptions/listen` request until its client leaves or the gateway stops."""
     try:
         wanted = msgspec.json.decode(message.params, type=_Listen).notifications
     except msgspec.DecodeError as error:
         answer = failure(jsonrpc.INVALID_PARAMS, f"Invalid params: {error}")
-        await visit.reply(versions.status_of(answer), jsonrpc.response(message.id, answer))
+        await http_request.reply(versions.status_of(answer), jsonrpc.response(message.id, answer))
         return
     subscribed = SubscriptionStream(profile, bytes(message.id), wanted)
     subscribed.acknowledge()
     async with broker.subscribing(subscribed):
-        await stream(visit, subscribed.following, keepalive_s)
+        await stream(http_request, subscribed.next_event, keepalive_s)
 
 
-async def serve_stream(session: Session, visit: HttpRequest, keepalive_s: float) -> None:
+async def serve_stream(session: Session, http_request: HttpRequest, keepalive_s: float) -> None:
     """Serve the GET stream of a session; `Last-Event-ID` says where an earlier one broke off."""
-    last = visit.headers.get("last-event-id", "")
-    if session.replays is not None and (found := session.replays.find(last)) is not None:
-        await _resume(session, *found, visit, keepalive_s)
+    last = http_request.headers.get("last-event-id", "")
+    if session.event_store is not None and (found := session.event_store.find(last)) is not None:
+        await _resume(session, *found, http_request, keepalive_s)
         return
     if is_of_stream(last):
-        await visit.plain(400, failure(jsonrpc.INVALID_REQUEST, GONE))
+        await http_request.plain(400, failure(jsonrpc.INVALID_REQUEST, GONE))
         return
     if last.isascii() and last.isdigit():
         session.come_back(jsonrpc.number_of(last.encode()))
 
-    async def following() -> bytes | None:
+    async def next_event() -> bytes | None:
         while not (waiting := session.take()):
             if session.ended:
                 return None
             await session.arrived()
         return b"".join(sse.render(body, identity=str(number)) for number, body in waiting)
 
-    session.listens()
-    visit.extra = [(b"mcp-session-id", session.id.encode()), *visit.extra]
+    session.add_stream()
+    http_request.extra = [(b"mcp-session-id", session.id.encode()), *http_request.extra]
     try:
-        await stream(visit, following, keepalive_s)
+        await stream(http_request, next_event, keepalive_s)
     finally:
-        session.listens_no_more()
+        session.remove_stream()
 
 
 async def _resume(
-    session: Session, replay: EventStream, number: int, visit: HttpRequest, keepalive_s: float
+    session: Session,
+    event_stream: EventStream,
+    number: int,
+    http_request: HttpRequest,
+    keepalive_s: float,
 ) -> None:
     """Serve the rest of a stream that answered a POST, up to its answer."""
 
-    async def following() -> bytes | None:
+    async def next_event() -> bytes | None:
         nonlocal number
-        found = await replay.after(number)
+        found = await event_stream.after(number)
         if found is None:
             return None
         number = found[0]
         return found[1]
 
-    replay.came_back()
-    visit.extra = [(b"mcp-session-id", session.id.encode()), *visit.extra]
+    event_stream.on_reconnect()
+    http_request.extra = [(b"mcp-session-id", session.id.encode()), *http_request.extra]
     try:
-        await stream(visit, following, keepalive_s)
+        await stream(http_request, next_event, keepalive_s)
     finally:
-        replay.left_again()
+        event_stream.on_reader_left()
 
 
-async def stream(visit: HttpRequest, following: Following, keepalive_s: float) -> None:
-    """Send chunks until the client leaves, or `following` returns None."""
-    send, headers = visit.send, [*STREAM_HEADERS, *visit.extra]
+async def stream(http_request: HttpRequest, next_event: Following, keepalive_s: float) -> None:
+    """Send chunks until the client leaves, or `next_event` returns None."""
+    send, headers = http_request.send, [*STREAM_HEADERS, *http_request.extra]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
     async with asyncio.TaskGroup() as tasks:
-        leaving = tasks.create_task(_left(visit))
+        leaving = tasks.create_task(_left(http_request))
         getting: asyncio.Task[bytes | None] | None = None
         try:
             while True:
-                getting = getting or tasks.create_task(following())
+                getting = getting or tasks.create_task(next_event())
                 await asyncio.wait(
                     (leaving, getting), timeout=keepalive_s, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -147,27 +151,27 @@ async def stream(visit: HttpRequest, following: Following, keepalive_s: float) -
                 getting.cancel()
 
 
-async def _left(visit: HttpRequest) -> None:
-    while (await visit.receive())["type"] != "http.disconnect":
+async def _left(http_request: HttpRequest) -> None:
+    while (await http_request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def serve_sse(
-    sessions: Sessions, profile: str, root: str, visit: HttpRequest, options: GatewayOptions
+    sessions: Sessions, profile: str, root: str, http_request: HttpRequest, options: GatewayOptions
 ) -> None:
     """Serve the stream of one client until it leaves; its first event names where to post."""
-    session = sessions.open(profile, b"", visit.sender)
+    session = sessions.open(profile, b"", http_request.sender)
     session.streams = 1
-    mail = session.mail = Outbox(
-        options.max_message_bytes, session.stir, lambda: sessions.close(session)
+    legacy_outbox = session.legacy_outbox = Outbox(
+        options.max_message_bytes, session.notify_reader, lambda: sessions.close(session)
     )
     endpoint = f"{root}/messages/{session.id}".encode()
     first: list[bytes] = [sse.render(endpoint, event=b"endpoint")]
 
-    async def following() -> bytes | None:
+    async def next_event() -> bytes | None:
         if first:
             return first.pop()
-        while not (waiting := [body for _, body in session.take()] + mail.take()):
+        while not (waiting := [body for _, body in session.take()] + legacy_outbox.take()):
             if session.ended:
                 return None
             await session.arrived()
@@ -175,12 +179,14 @@ async def serve_sse(
         return b"".join(sse.render(body) for body in waiting)
 
     try:
-        await stream(visit, following, options.keepalive_s)
+        await stream(http_request, next_event, options.keepalive_s)
     finally:
         sessions.close(session)
 
 
-def take(dispatcher: Dispatcher, session: Session, mail: Outbox, message: Envelope) -> None:
+def take(
+    dispatcher: Dispatcher, session: Session, legacy_outbox: Outbox, message: Envelope
+) -> None:
     """Take a posted message; what it is answered with goes to the stream."""
     if message.method == "initialize" and message.is_request:
         try:
@@ -188,17 +194,19 @@ def take(dispatcher: Dispatcher, session: Session, mail: Outbox, message: Envelo
             answer = dispatcher.initialize(session)
         except jsonrpc.MALFORMED as error:
             answer = failure(jsonrpc.INVALID_PARAMS, f"Invalid params: {error}")
-        mail.put(response(message.id, answer))
+        legacy_outbox.put(response(message.id, answer))
     elif message.is_request:
-        dispatcher.tasks.start(_answer_in_stream, dispatcher, session, mail, message)
+        dispatcher.tasks.start(_answer_in_stream, dispatcher, session, legacy_outbox, message)
     else:
         dispatcher.on_notification(session.profile, session, message)
 
 
 async def _answer_in_stream(
-    dispatcher: Dispatcher, session: Session, mail: Outbox, message: Envelope
+    dispatcher: Dispatcher, session: Session, legacy_outbox: Outbox, message: Envelope
 ) -> None:
-    mail.put(await _response_to(dispatcher, session, message, StreamCaller(session, mail.put)))
+    legacy_outbox.put(
+        await _response_to(dispatcher, session, message, StreamCaller(session, legacy_outbox.put))
+    )
 
 
 async def _response_to(
@@ -227,7 +235,7 @@ def is_batch(body: bytes) -> bool:
 
 
 async def serve_batch(
-    dispatcher: Dispatcher, session: Session | None, body: bytes, visit: HttpRequest
+    dispatcher: Dispatcher, session: Session | None, body: bytes, http_request: HttpRequest
 ) -> None:
     """Answer a batch with an array, or with 202 when nothing in it waits for an answer.
 
@@ -236,15 +244,15 @@ async def serve_batch(
     messages = _messages(body)
     if session is None or session.version != REVISION or not messages:
         text = f"Only a session of {REVISION} takes batches, of 1 to {MOST_MESSAGES} messages"
-        await visit.plain(400, failure(INVALID_REQUEST, text))
+        await http_request.plain(400, failure(INVALID_REQUEST, text))
         return
     async with asyncio.TaskGroup() as tasks:
         answering = [tasks.create_task(_one(dispatcher, session, *message)) for message in messages]
     bodies = [body for body in (each.result() for each in answering) if body is not None]
     if bodies:
-        await visit.reply(200, b"[" + b",".join(bodies) + b"]")
+        await http_request.reply(200, b"[" + b",".join(bodies) + b"]")
     else:
-        await visit.empty(202)
+        await http_request.empty(202)
 
 
 def _messages(body: bytes) -> list[tuple[bytes, Envelope]]:

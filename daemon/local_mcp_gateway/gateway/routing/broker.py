@@ -75,12 +75,12 @@ class Broker:
     def events_of(self, upstream: Upstream) -> Events:
         """Return whom the connections of this upstream tell."""
         return Events(
-            notified=lambda method, params: self._notified(upstream, method, params),
-            asked=lambda method, params: self._asked(upstream, method, params),
-            wrote=lambda line: self._wrote(upstream, line),
+            on_notification=lambda method, params: self._on_notification(upstream, method, params),
+            on_request=lambda method, params: self._on_request(upstream, method, params),
+            stderr_line=lambda line: self._on_stderr_line(upstream, line),
             remembered=lambda: upstream.identity,
             tokens=self._tokens,
-            learned=upstream.learned,
+            identity_updated=upstream.identity_updated,
             way=lambda: self._hops.onward(upstream.name),
             failed=lambda error: self._failed(upstream, error),
         )
@@ -88,21 +88,21 @@ class Broker:
     def _failed(self, upstream: Upstream, error: Exception) -> None:
         self._emit("task.failed", server=upstream.name, message=described(error))
 
-    def _wrote(self, upstream: Upstream, line: str) -> None:
-        upstream.wrote.append(line)
+    def _on_stderr_line(self, upstream: Upstream, line: str) -> None:
+        upstream.stderr_lines.append(line)
         self._emit("upstream.logged", server=upstream.name, line=line)
 
     def connected(self, upstream: Upstream) -> None:
         """Tell a server that came back what clients still watch, and which log messages they want."""
         profiles = self._registry.profiles_of(upstream.name)
-        for profile, uri in self._subscribers.wanted(profiles):
+        for profile, uri in self._subscribers.subscribed(profiles):
             self._tasks.start(self._router.resources.subscribe_again, upstream, profile, uri)
         level = self._sessions.least_level(profiles)
         if level is not None and takes_levels(upstream):
             call = Call("logging/setLevel", encode({"level": level}), SILENT)
             self._tasks.start(upstream.call, call)
 
-    def watched(self, upstream: Upstream) -> bool:
+    def has_subscribers(self, upstream: Upstream) -> bool:
         """Whether a client listens for changes of resources that may be this server's."""
         profiles = self._registry.profiles_of(upstream.name)
         return any(
@@ -115,9 +115,9 @@ class Broker:
             if any(kind in kinds for kind in changed):
                 self._broadcast(profiles, method, b"")
 
-    def _notified(self, upstream: Upstream, method: str, params: bytes) -> None:
+    def _on_notification(self, upstream: Upstream, method: str, params: bytes) -> None:
         if method in LIST_CHANGED:
-            upstream.keeper.changed(frozenset(LIST_CHANGED[method]))
+            upstream.catalog_sync.changed(frozenset(LIST_CHANGED[method]))
         elif method == "notifications/resources/updated":
             self._updated(upstream.name, params)
         elif method not in {"notifications/cancelled", "notifications/progress"}:
@@ -126,15 +126,15 @@ class Broker:
     def _broadcast(self, profiles: Container[str], method: str, params: bytes) -> None:
         message, severity = jsonrpc.notification(method, params), severity_of(method, params)
         for session in self._sessions:
-            if session.profile not in profiles or not session.hears(severity):
+            if session.profile not in profiles or not session.accepts_level(severity):
                 continue
             if method in LIST_CHANGED:
-                session.tell(message)
+                session.enqueue_once(message)
             else:
-                session.offer(message)
+                session.enqueue(message)
         for stream in tuple(self.streams):
             if stream.profile in profiles:
-                stream.offer(method, params, None)
+                stream.enqueue(method, params, None)
 
     def _updated(self, server: str, params: bytes) -> None:
         """Tell who has subscribed to this resource, under the URI that each of them knows."""
@@ -145,12 +145,12 @@ class Broker:
             message = jsonrpc.notification("notifications/resources/updated", told)
             for session in self._sessions:
                 if session.profile in profiles and known in session.subscriptions:
-                    session.tell(message)
+                    session.enqueue_once(message)
             for stream in tuple(self.streams):
                 if stream.profile in profiles:
-                    stream.offer("notifications/resources/updated", told, known)
+                    stream.enqueue("notifications/resources/updated", told, known)
 
-    async def _asked(self, upstream: Upstream, method: str, params: bytes) -> Answer:
+    async def _on_request(self, upstream: Upstream, method: str, params: bytes) -> Answer:
         """Answer a request that a server makes outside of any call, if one client can be meant."""
         profiles = self._registry.profiles_of(upstream.name)
         able = [

@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 class Cancellation:
-    """Cancels the task that made it, which can tell that from its own end: then this was `asked`."""
+    """Cancels the task that made it, which can tell that from its own end: then this was `requested`."""
 
-    __slots__ = ("_task", "asked")
+    __slots__ = ("_task", "requested")
 
     def __init__(self) -> None:
         task = asyncio.current_task()
         assert task is not None, "a server runs each request in a task"
         self._task = task
-        self.asked = False
+        self.requested = False
 
     def ask(self) -> None:
         """Cancel the request: its client wants no answer any more."""
-        self.asked = True
+        self.requested = True
         self._task.cancel()
 
     def take_back(self) -> None:
@@ -63,7 +63,7 @@ class Dispatcher:
         """Answer `initialize`."""
         members = self._registry.members(session.profile)
         for upstream in members:
-            upstream.want()
+            upstream.request_connection()
         return jsonrpc.success(initialize_result(session.version, members))
 
     async def answer(self, request: ClientRequest, cancellation: Cancellation) -> Answer | None:
@@ -76,7 +76,7 @@ class Dispatcher:
         try:
             answer = await self._router.handle(request)
         except asyncio.CancelledError:
-            if not cancellation.asked:
+            if not cancellation.requested:
                 raise
             cancellation.take_back()
         finally:
@@ -99,7 +99,7 @@ class Dispatcher:
                 with suppress(*jsonrpc.MALFORMED):  # it names no request
                     session.cancel(params)
         elif message.method == "notifications/progress":
-            self.tasks.start(self._tokens.told, params)
+            self.tasks.start(self._tokens.forward_progress, params)
         elif message.method != "notifications/initialized":
             for upstream, known in self._router.whom(profile, params):
                 self.tasks.start(upstream.notify, message.method, known)

@@ -86,11 +86,11 @@ class PendingCall:
         """Return what takes a large answer, while a round is going on."""
         return self.caller.relay if self.attended else None
 
-    def notified(self, method: str, params: bytes) -> None:
+    def on_notification(self, method: str, params: bytes) -> None:
         """Hand it to the round that is going on."""
-        self.caller.notified(method, params)
+        self.caller.on_notification(method, params)
 
-    async def asked(self, method: str, params: bytes) -> Answer:
+    async def on_request(self, method: str, params: bytes) -> Answer:
         """Wait until a later round brings the answer."""
         capability = method.partition("/")[0]
         if not member(self.capabilities, capability):
@@ -115,14 +115,14 @@ class PendingCalls:
 
     async def begin(self, caller: Caller, forward: Callable[[Caller], Awaitable[Answer]]) -> Answer:
         """Make a call; return its answer, or what the server wants to know first."""
-        parked = PendingCall(caller)
+        pending_call = PendingCall(caller)
 
         async def run() -> None:
-            parked.answer = await forward(parked)
+            pending_call.answer = await forward(pending_call)
 
-        parked.call = self._tasks.start(run)
-        parked.call.add_done_callback(lambda _: parked.arrived.set())
-        return await self._next(parked)
+        pending_call.call = self._tasks.start(run)
+        pending_call.call.add_done_callback(lambda _: pending_call.arrived.set())
+        return await self._next(pending_call)
 
     def resumes(self, params: bytes) -> bool:
         """Whether these params belong to a call that is parked here."""
@@ -130,42 +130,42 @@ class PendingCalls:
 
     async def resume(self, params: bytes, caller: Caller) -> Answer:
         """Give a parked call what its client has answered."""
-        parked = self._parked.pop(self._token(params) or "", None)
-        if parked is None:
+        pending_call = self._parked.pop(self._token(params) or "", None)
+        if pending_call is None:
             return failure(INVALID_PARAMS, "The requestState is unknown or has expired")
-        if parked.expiry is not None:
-            parked.expiry.cancel()
-        parked.caller, parked.attended = caller, True
+        if pending_call.expiry is not None:
+            pending_call.expiry.cancel()
+        pending_call.caller, pending_call.attended = caller, True
         responses = member(params, "inputResponses")
-        for key, (_, _, future) in tuple(parked.asking.items()):
+        for key, (_, _, future) in tuple(pending_call.asking.items()):
             if (response := member(responses, key)) and not future.done():
                 future.set_result(Answer(response))
-                del parked.asking[key]
-        assert parked.call is not None, "the call was begun"
-        if not parked.asking and not parked.call.done():
-            parked.arrived.clear()
-        return await self._next(parked)
+                del pending_call.asking[key]
+        assert pending_call.call is not None, "the call was begun"
+        if not pending_call.asking and not pending_call.call.done():
+            pending_call.arrived.clear()
+        return await self._next(pending_call)
 
-    async def _next(self, parked: PendingCall) -> Answer:
-        assert parked.call is not None, "the call was begun"
+    async def _next(self, pending_call: PendingCall) -> Answer:
+        assert pending_call.call is not None, "the call was begun"
         try:
-            await parked.arrived.wait()
+            await pending_call.arrived.wait()
         except asyncio.CancelledError:
-            parked.call.cancel()
+            pending_call.call.cancel()
             raise
-        if parked.call.done():
-            return parked.answer or failure(INTERNAL_ERROR, "The call was broken off")
-        return self._park(parked)
+        if pending_call.call.done():
+            return pending_call.answer or failure(INTERNAL_ERROR, "The call was broken off")
+        return self._park(pending_call)
 
-    def _park(self, parked: PendingCall) -> Answer:
+    def _park(self, pending_call: PendingCall) -> Answer:
         token = PREFIX + secrets.token_hex(16)
         while len(self._parked) >= MOST_PARKED:
             self._leave(next(iter(self._parked)))
-        self._parked[token], parked.attended = parked, False
-        parked.expiry = asyncio.get_running_loop().call_later(PARKED_S, self._leave, token)
+        self._parked[token], pending_call.attended = pending_call, False
+        pending_call.expiry = asyncio.get_running_loop().call_later(PARKED_S, self._leave, token)
         requests = {
             key: {"method": method, "params": msgspec.Raw(params or b"{}")}
-            for key, (method, params, _) in parked.asking.items()
+            for key, (method, params, _) in pending_call.asking.items()
         }
         result = {
             "resultType": "input_required",
@@ -176,10 +176,14 @@ class PendingCalls:
 
     def _leave(self, token: str) -> None:
         """Cancel a parked call: its client has not come back."""
-        parked = self._parked.pop(token, None)
-        if parked is not None and parked.call is not None and parked.expiry is not None:
-            parked.expiry.cancel()
-            parked.call.cancel()
+        pending_call = self._parked.pop(token, None)
+        if (
+            pending_call is not None
+            and pending_call.call is not None
+            and pending_call.expiry is not None
+        ):
+            pending_call.expiry.cancel()
+            pending_call.call.cancel()
 
     def _token(self, params: bytes) -> str | None:
         state = member(params, "requestState").decode("utf-8", "replace").strip('"')

@@ -63,17 +63,17 @@ class Registry:
         view = self._views.get(profile)
         if view is None:
             members = self.members(profile)
-            catalogs = {upstream.name: upstream.shelf.lists or {} for upstream in members}
-            held = {upstream.name: upstream.shelf.held for upstream in members}
+            catalogs = {upstream.name: upstream.catalog.lists or {} for upstream in members}
+            held = {upstream.name: upstream.catalog.held for upstream in members}
             definition = self.definition(profile)
             last = self._shown.get(definition.id) or self.kept.get(definition.id)
             before = {} if last is None else last.held_by(definition)
             view = self._views[profile] = merge_lists(definition, catalogs, held, before)
             self._shown[definition.id] = NameTable(definition, view.routes)
-            self._remember(definition, view, catalogs)
+            self._restore_from_cache(definition, view, catalogs)
         return view
 
-    def _remember(
+    def _restore_from_cache(
         self, definition: ProfileDefinition, view: ProfileView, catalogs: Mapping[str, Lists]
     ) -> None:
         now = NameTable(definition, kept(view.routes, routes_of(definition, catalogs)))
@@ -83,11 +83,11 @@ class Registry:
         if now != before and (now.routes or before is not None):
             self._keep(now)
 
-    def mirrored(self, upstream: Upstream, tool: str) -> tuple[HeaderParam, ...]:
+    def header_params(self, upstream: Upstream, tool: str) -> tuple[HeaderParam, ...]:
         """Return the arguments of a tool that are repeated as headers."""
         known = self._mirrored.get(upstream.name)
         if known is None:
-            tools = (upstream.shelf.lists or {}).get(CatalogKind.TOOLS, ())
+            tools = (upstream.catalog.lists or {}).get(CatalogKind.TOOLS, ())
             found = ((item.key, header_params_of(item.raw)) for item in tools)
             known = self._mirrored[upstream.name] = {key: each for key, each in found if each}
         return known.get(tool, ())
@@ -99,9 +99,9 @@ class Registry:
         """
         members = self.members(profile)
         for upstream in members:
-            upstream.want()
-            upstream.keeper.asked()
-        unknown = [upstream for upstream in members if upstream.shelf.lists is None]
+            upstream.request_connection()
+            upstream.catalog_sync.refresh_if_stale()
+        unknown = [upstream for upstream in members if upstream.catalog.lists is None]
         if unknown:
             with suppress(TimeoutError):
                 async with (
@@ -109,7 +109,7 @@ class Registry:
                     asyncio.TaskGroup() as waiting,
                 ):
                     for upstream in unknown:
-                        waiting.create_task(upstream.known())
+                        waiting.create_task(upstream.catalog_ready())
         return self.view(profile)
 
     def define(self, profiles: Iterable[ProfileDefinition]) -> None:

@@ -61,7 +61,7 @@ class Router:
         self._sessions = sessions
         self._tasks = tasks
         self.resources = Resources(registry, subscribers, self._forward)
-        self.parking = PendingCalls(tasks)
+        self.pending_calls = PendingCalls(tasks)
 
     async def handle(self, request: ClientRequest) -> Answer:
         """Answer one request, in the era in which it was made."""
@@ -114,7 +114,7 @@ class Router:
 
     def _holds(self, route: Route) -> bool:
         upstream = self._registry.upstreams.get(route.server)
-        return upstream is not None and route.key in upstream.shelf.held
+        return upstream is not None and route.key in upstream.catalog.held
 
     def _only_server(self, request: ClientRequest, kind: CatalogKind, name: str) -> Route | None:
         """Let the only server of a profile judge a name that it has not listed (yet)."""
@@ -128,7 +128,7 @@ class Router:
                 if setting.server == server.name and name in {setting.name, setting.tool}:
                     shown = setting.enabled and name == (setting.name or setting.tool)
                     return Route(server.name, setting.tool) if shown else None
-        listed = (server.shelf.lists or {}).get(kind, ())
+        listed = (server.catalog.lists or {}).get(kind, ())
         hidden = any(item.key == name for item in listed)
         return None if hidden else Route(server.name, name)
 
@@ -209,7 +209,7 @@ class Router:
             item.key == name
             for server in self._registry.members(profile)
             for kind in (CatalogKind.TOOLS, CatalogKind.PROMPTS)
-            for item in (server.shelf.lists or {}).get(kind, ())
+            for item in (server.catalog.lists or {}).get(kind, ())
         )
 
     async def _forward(
@@ -222,10 +222,12 @@ class Router:
         request.server = route.server
         headers = request.headers
         if request.method == "tools/call":
-            mirrored = self._registry.mirrored(upstream, route.key)
-            if mirrored and not request.repeats:
-                headers += headers_for(mirrored, params)
-            elif mirrored and (wrong := fault(mirrored, dict(headers), params)) is not None:
+            header_params = self._registry.header_params(upstream, route.key)
+            if header_params and not request.repeats:
+                headers += headers_for(header_params, params)
+            elif (
+                header_params and (wrong := fault(header_params, dict(headers), params)) is not None
+            ):
                 return failure(versions.HEADER_MISMATCH, wrong)
 
         def forward(caller: Caller, params: bytes) -> Awaitable[Answer]:
@@ -239,10 +241,12 @@ class Router:
         if request.modern == modern_server:
             return await forward(caller, params)
         if modern_server:
-            return await ask_until_complete(params, caller.asked, lambda p: forward(caller, p))
-        if self.parking.resumes(params):
-            return await self.parking.resume(params, caller)
-        return await self.parking.begin(caller, lambda parked: forward(parked, params))
+            return await ask_until_complete(params, caller.on_request, lambda p: forward(caller, p))
+        if self.pending_calls.resumes(params):
+            return await self.pending_calls.resume(params, caller)
+        return await self.pending_calls.begin(
+            caller, lambda pending_call: forward(pending_call, params)
+        )
 
     METHODS: ClassVar[dict[str, Callable[[Router, ClientRequest], Awaitable[Answer]]]] = {
         "initialize": _initialize,

@@ -100,15 +100,15 @@ def state_of(upstream: Upstream) -> dict[str, Any]:
 
     Secrets are hidden in its words.
     """
-    lists = upstream.shelf.lists or {}
-    reason = upstream.reason or upstream.keeper.fault
+    lists = upstream.catalog.lists or {}
+    reason = upstream.reason or upstream.catalog_sync.fault
     return {
         "state": upstream.state.value,
         "reason": reason and redact_text(reason),
         "retry_at": upstream.retry_at,
         "tools": len(lists[CatalogKind.TOOLS]) if lists else None,
-        "held": sorted(upstream.shelf.held),
+        "held": sorted(upstream.catalog.held),
         "protocol": upstream.identity.version if upstream.identity else None,
         "pid": upstream.pid,
-        "wrote": [redact_text(line) for line in upstream.wrote],
+        "wrote": [redact_text(line) for line in upstream.stderr_lines],
     }

@@ -216,14 +216,19 @@ class CatalogSync:
     """`run` it beside each connection of the upstream."""
 
     def __init__(
-        self, server: str, shelf: ServerCatalog, listed: Listed, options: GatewayOptions, emit: Emit
+        self,
+        server: str,
+        catalog: ServerCatalog,
+        listed: Listed,
+        options: GatewayOptions,
+        emit: Emit,
     ) -> None:
-        self.known = asyncio.Event()
+        self.catalog_ready = asyncio.Event()
         """Set when nobody has to wait for the lists: they are there, or will be announced."""
         self.faults: dict[CatalogKind, str] = {}
         self._unfit: dict[CatalogKind, tuple[str, ...]] = {}
         self._server = server
-        self._shelf = shelf
+        self._catalog = catalog
         self._listed = listed
         self._options = options
         self._emit = emit
@@ -247,7 +252,7 @@ class CatalogSync:
         self._announced |= kinds
         self._fetch(kinds)
 
-    def asked(self) -> None:
+    def refresh_if_stale(self) -> None:
         """Fetch again behind what is older than it may become: a client wants the lists."""
         if self._fresh_until:
             now = asyncio.get_running_loop().time()
@@ -297,7 +302,7 @@ class CatalogSync:
     def warn(self, altered: tuple[str, ...]) -> None:
         """Tell that tools are not as they were approved."""
         if altered:
-            held = not self._shelf.held.isdisjoint(altered)
+            held = not self._catalog.held.isdisjoint(altered)
             self._emit("catalog.altered", server=self._server, tools=list(altered), held=held)
 
     def _fetch(self, kinds: Collection[CatalogKind]) -> None:
@@ -323,10 +328,10 @@ class CatalogSync:
             self._fresh_until[kind] = now + max(ttl_s, LEAST_TTL_S)
         self._retry(fetched.faults, announced)
         if fetched.lists:
-            news = self._shelf.take(fetched.lists)
+            news = self._catalog.take(fetched.lists)
             self.warn(news.altered)
             self._listed(news.changed, announced.intersection(fetched.lists))
-        self.known.set()
+        self.catalog_ready.set()
 
     def _retry(self, faults: dict[CatalogKind, str], announced: frozenset[CatalogKind]) -> None:
         """Try again later what failed; it is announced when it comes."""

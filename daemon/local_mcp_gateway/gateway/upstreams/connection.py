@@ -68,10 +68,10 @@ class Connection(Protocol):
     async def notify(self, method: str, params: bytes) -> None:
         """Send one notification."""
 
-    async def wait_lost(self) -> str:
+    async def wait_closed(self) -> str:
         """Return the reason when the connection has ended."""
 
-    def lose(self, reason: str) -> None:
+    def disconnect(self, reason: str) -> None:
         """Give the connection up: every call that waits fails."""
 
 
@@ -79,14 +79,14 @@ class Connection(Protocol):
 class Events:
     """Whom a connection tells about what belongs to no call, and asks. Called on the event loop."""
 
-    notified: Callable[[str, bytes], None]
-    asked: Callable[[str, bytes], Awaitable[Answer]]
-    wrote: Callable[[str], None]
+    on_notification: Callable[[str, bytes], None]
+    on_request: Callable[[str, bytes], Awaitable[Answer]]
+    stderr_line: Callable[[str], None]
     """A line of a child's stderr."""
     remembered: Callable[[], Identity | None]
     """Returns what was found out when the server was met before."""
     tokens: ProgressTokens
-    learned: Callable[[], None]
+    identity_updated: Callable[[], None]
     """Something is to be remembered that its identity did not say before."""
     way: Callable[[], str]
     """Returns what each request says of the gateways that it is for, see `hops`."""
@@ -103,10 +103,10 @@ class Silent:
     relay: None = None
     client: None = None
 
-    def notified(self, method: str, params: bytes) -> None:
+    def on_notification(self, method: str, params: bytes) -> None:
         """Let it go."""
 
-    async def asked(self, method: str, params: bytes) -> Answer:
+    async def on_request(self, method: str, params: bytes) -> Answer:
         """Refuse."""
         return failure(-32601, f"Nobody is there to answer {method} ({len(params)} bytes)")
 
@@ -199,11 +199,11 @@ class ConnectionBase:
         """Why it ended, or None while it lasts."""
         return self._lost.result() if self._lost.done() else None
 
-    async def wait_lost(self) -> str:
+    async def wait_closed(self) -> str:
         """Return the reason when it has ended."""
         return await asyncio.shield(self._lost)
 
-    def lose(self, reason: str) -> None:
+    def disconnect(self, reason: str) -> None:
         """Give it up for good; the server is met anew by the next call."""
         if not self._lost.done():
             self._lost.set_result(reason)
@@ -230,10 +230,10 @@ class Caller(Protocol):
     def client(self) -> object:
         """Return what is the same for all calls of one client; None for the gateway's own."""
 
-    def notified(self, method: str, params: bytes) -> None:
+    def on_notification(self, method: str, params: bytes) -> None:
         """Take a notification that belongs to this call."""
 
-    async def asked(self, method: str, params: bytes) -> Answer:
+    async def on_request(self, method: str, params: bytes) -> Answer:
         """Answer a request that the server makes during this call."""
 
     @property
@@ -277,11 +277,11 @@ class Call(msgspec.Struct, eq=False):
             return self.params
         return edit(self.params, {"_meta": edit(meta, {"progressToken": identity})})
 
-    def notified(self, method: str, params: bytes) -> None:
+    def on_notification(self, method: str, params: bytes) -> None:
         """Hand a notification to the caller, with the caller's own progress token in it."""
         self.extend()
         if method == "notifications/progress":
             if not self.token:
                 return
             params = edit(params, {"progressToken": self.token})
-        self.caller.notified(method, params)
+        self.caller.on_notification(method, params)

@@ -135,7 +135,7 @@ class HttpTransport:
         self._arrived = arrived
         self._way = way
 
-    def posting(self, body: bytes, headers: dict[str, str]) -> PostRequest:
+    def post_request(self, body: bytes, headers: dict[str, str]) -> PostRequest:
         """Post, and have the reply inside the block. Raises SessionLost and UpstreamLost."""
         headers = {**headers, hops.HEADER: self._way()}
         return PostRequest(self._http, self._url, body, headers, self._unreachable)

@@ -64,7 +64,7 @@ class SseConnection(Mux):
                 await connection.handshake()
                 yield connection
             finally:
-                connection.lose("it was stopped")
+                connection.disconnect("it was stopped")
 
     async def send(self, message: bytes) -> None:
         """Post one message to the endpoint that the stream has named."""
@@ -109,7 +109,7 @@ class SseConnection(Mux):
         except EventTooLarge:
             reason = f"it sent a message larger than {self._limit} bytes"
         finally:
-            self.lose(reason)
+            self.disconnect(reason)
 
     def _take(self, base: URL, event: bytes, data: bytes) -> None:
         if event == b"message":
@@ -118,13 +118,13 @@ class SseConnection(Mux):
             try:
                 endpoint = base.join(type(base)(data.decode()))
             except ValueError:
-                self.lose("it named an endpoint that is no address")
+                self.disconnect("it named an endpoint that is no address")
                 return
             if endpoint.origin() == base.origin():
                 self._endpoint.set_result(endpoint)
             else:
                 with suppress(asyncio.InvalidStateError):
-                    self.lose(f"it named an endpoint at another origin: {endpoint.origin()}")
+                    self.disconnect(f"it named an endpoint at another origin: {endpoint.origin()}")
 
 
 def _refusal(reply: aiohttp.ClientResponse) -> str:

@@ -51,8 +51,8 @@ class Mux(ConnectionBase, ABC):
         self._limit = max_message_bytes
         self._calls: dict[int, tuple[asyncio.Future[Answer], Call]] = {}
         self._next = 0
-        self._watches = Subscriptions(self.request, events, self.tasks, _pause)
-        self._questions = ServerRequests(self.tasks, events.tokens, self.notify)
+        self._subscriptions = Subscriptions(self.request, events, self.tasks, _pause)
+        self._server_requests = ServerRequests(self.tasks, events.tokens, self.notify)
 
     @abstractmethod
     async def send(self, message: bytes) -> None:
@@ -63,7 +63,7 @@ class Mux(ConnectionBase, ABC):
         if self._lost.done():
             raise UpstreamDisconnected(self._lost.result(), unsent=True)
         if self.identity.modern and call.method in TAKEN:
-            return await self._watches.take(call)
+            return await self._subscriptions.take(call)
         self._next += 1
         number = self._next
         identity = b"%d" % number
@@ -81,7 +81,7 @@ class Mux(ConnectionBase, ABC):
             raise
         finally:
             self._calls.pop(number, None)
-            if self._questions:
+            if self._server_requests:
                 await self._release(call.caller.client)
 
     async def notify(self, method: str, params: bytes) -> None:
@@ -107,7 +107,7 @@ class Mux(ConnectionBase, ABC):
     def be_stateless(self, identity: Identity) -> None:
         """Go on in the stateless era."""
         self.identity = identity
-        self._watches.begin()
+        self._subscriptions.begin()
 
     def received(self, line: bytes) -> None:
         """Take one message of the server; what is no message is told and let go."""
@@ -122,7 +122,7 @@ class Mux(ConnectionBase, ABC):
                 for message in jsonrpc.messages_in(line):  # of a batch (2025-03-26)
                     self._sort(message)
             except jsonrpc.MALFORMED:
-                self._events.wrote(
+                self._events.stderr_line(
                     "stdout, not JSON-RPC: " + beginning(printable(line), SHOWN_JUNK)
                 )
 
@@ -132,8 +132,8 @@ class Mux(ConnectionBase, ABC):
         elif message.is_request:
             callers = self._callers()
             client = callers[-1].caller.client if callers else None
-            if not self._questions.take(message, client, self._ask, self._send_if_alive):
-                self.lose(PESTERING)
+            if not self._server_requests.take(message, client, self._ask, self._send_if_alive):
+                self.disconnect(PESTERING)
         else:
             self._notified(message.method, bytes(message.params))
 
@@ -144,11 +144,11 @@ class Mux(ConnectionBase, ABC):
         if waiting is not None and not waiting[0].done():
             text = f"The server's answer is larger than {self._limit} bytes (max_message_bytes)"
             waiting[0].set_result(jsonrpc.failure(jsonrpc.INTERNAL_ERROR, text))
-        self._events.wrote(f"stdout: a message larger than {self._limit} bytes was dropped")
+        self._events.stderr_line(f"stdout: a message larger than {self._limit} bytes was dropped")
 
-    def lose(self, reason: str) -> None:
+    def disconnect(self, reason: str) -> None:
         """End the stream for good: every call that waits fails."""
-        super().lose(reason)
+        super().disconnect(reason)
         for future, _ in self._calls.values():
             if not future.done():
                 future.set_exception(UpstreamDisconnected(reason))
@@ -168,21 +168,21 @@ class Mux(ConnectionBase, ABC):
 
     def _notified(self, method: str, params: bytes) -> None:
         if method == "notifications/cancelled":
-            self._questions.called_off(params)
+            self._server_requests.called_off(params)
         elif method == "notifications/progress":
             if waiting := self._calls.get(jsonrpc.number_of(progress_token(params))):
-                waiting[1].notified(method, params)
+                waiting[1].on_notification(method, params)
         elif self.identity.modern and (waiting := self._calls.get(subscription(params))):
-            waiting[1].notified(method, params)
+            waiting[1].on_notification(method, params)
         elif method == "notifications/message" and len(callers := self._callers()) == 1:
-            callers[0].notified(method, params)
+            callers[0].on_notification(method, params)
         else:
-            self._events.notified(method, params)
+            self._events.on_notification(method, params)
 
     async def _release(self, client: object) -> None:
         """Ask nothing any more for a client none of whose calls are left."""
         if client is not None and all(c.caller.client is not client for c in self._callers()):
-            await self._questions.release(client)
+            await self._server_requests.release(client)
 
     async def _ask(self, method: str, params: bytes) -> Answer:
         """Pass a request of the server to the client that it works for, if there is but one.
@@ -194,9 +194,9 @@ class Mux(ConnectionBase, ABC):
         if method == "ping":
             return jsonrpc.success({})
         if not callers:
-            return await self._events.asked(method, params)
+            return await self._events.on_request(method, params)
         if all(call.caller.client is callers[-1].caller.client for call in callers):
-            return await callers[-1].caller.asked(method, params)
+            return await callers[-1].caller.on_request(method, params)
         text = f"Calls of several clients run, and {method} does not say which it is for"
         return jsonrpc.failure(jsonrpc.METHOD_NOT_FOUND, text)
 

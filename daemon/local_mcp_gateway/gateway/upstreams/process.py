@@ -51,10 +51,10 @@ def child_environment(env: Mapping[str, str]) -> dict[str, str]:
 class Output:
     """Who is told what a child writes to one of its outputs. Both run on the event loop and never wait.
 
-    `wrote` takes what came step by step: between two steps others may have their turn.
+    `received` takes what came step by step: between two steps others may have their turn.
     """
 
-    wrote: Callable[[bytes], Iterator[None]]
+    received: Callable[[bytes], Iterator[None]]
     ended: Callable[[], None]
 
 
@@ -63,16 +63,16 @@ class _Outputs(SubprocessStreamProtocol):
 
     _transport: asyncio.SubprocessTransport | None
 
-    def __init__(self, stdout: Output, stderr: Output, deaf: Callable[[], None]) -> None:
+    def __init__(self, stdout: Output, stderr: Output, stdin_closed: Callable[[], None]) -> None:
         super().__init__(limit=1, loop=asyncio.get_running_loop())
-        self.reaped = asyncio.Event()
+        self.exited = asyncio.Event()
         self._outputs = {1: stdout, 2: stderr}
-        self._ended = {0: deaf, 1: stdout.ended, 2: stderr.ended}
+        self._ended = {0: stdin_closed, 1: stdout.ended, 2: stderr.ended}
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         """Hand on what came; asyncio gives bytes."""
         assert isinstance(data, bytes), "the pipes are not in text mode"
-        if not self._takes_all(fd, self._outputs[fd].wrote(data)):
+        if not self._takes_all(fd, self._outputs[fd].received(data)):
             self._reading(fd).pause_reading()
 
     def _takes_all(self, fd: int, steps: Iterator[None]) -> bool:
@@ -97,7 +97,7 @@ class _Outputs(SubprocessStreamProtocol):
     def process_exited(self) -> None:
         """Take note that the child has ended, and that asyncio knows how."""
         super().process_exited()
-        self.reaped.set()
+        self.exited.set()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         """Tell that an output has ended, or that the child reads no more."""
@@ -117,26 +117,26 @@ class Child(Process):
         Closing polls the child: one that asyncio has not reaped yet would be reaped behind its back, and
         its exit code be lost.
         """
-        await self.reaped()
+        await self.exited()
         self._transport.close()
 
-    async def reaped(self) -> None:
+    async def exited(self) -> None:
         """Return when it has ended and its exit code is known, whatever becomes of its pipes."""
-        await self._protocol.reaped.wait()
+        await self._protocol.exited.wait()
 
 
 async def spawn(
-    definition: ServerDefinition, stdout: Output, stderr: Output, deaf: Callable[[], None]
+    definition: ServerDefinition, stdout: Output, stderr: Output, stdin_closed: Callable[[], None]
 ) -> Child:
     """Start the child; its group has its own pid as id, so that `end` reaches grandchildren too.
 
-    `deaf` is called when it reads no more: it has closed its stdin, or we have.
+    `stdin_closed` is called when it reads no more: it has closed its stdin, or we have.
     """
     assert definition.command is not None, "a stdio server has a command"
     loop = asyncio.get_running_loop()
     try:
         transport, protocol = await loop.subprocess_exec(
-            lambda: _Outputs(stdout, stderr, deaf),
+            lambda: _Outputs(stdout, stderr, stdin_closed),
             definition.command,
             *definition.args,
             stdin=PIPE,
@@ -179,7 +179,7 @@ async def end(process: Child) -> None:
 async def _gone(process: Child, patience_s: float) -> bool:
     try:
         async with asyncio.timeout(patience_s):
-            await process.reaped()
+            await process.exited()
     except TimeoutError:
         return False
     return True

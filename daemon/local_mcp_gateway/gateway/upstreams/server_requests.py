@@ -57,7 +57,7 @@ class ProgressTokens:
         finally:
             del self._known[own]
 
-    async def told(self, params: bytes) -> None:
+    async def forward_progress(self, params: bytes) -> None:
         """Pass progress that a client tells to the server that waits for it; other is let go."""
         with suppress(UpstreamDisconnected, *MALFORMED):
             if (found := self._known.get(progress_token(params))) is not None:

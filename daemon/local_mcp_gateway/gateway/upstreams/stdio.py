@@ -48,12 +48,12 @@ class StdioConnection(Mux):
         self,
         definition: ServerDefinition,
         events: Events,
-        warden: OrphanReaper,
+        reaper: OrphanReaper,
         max_message_bytes: int,
     ) -> None:
         super().__init__(events, max_message_bytes)
         self._definition = definition
-        self._warden = warden
+        self._reaper = reaper
         self._stdout, self._stderr = LineReader(max_message_bytes), LineReader(CHUNK_BYTES)
         self._stderr_ended = asyncio.Event()
         self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -65,16 +65,16 @@ class StdioConnection(Mux):
         cls,
         definition: ServerDefinition,
         events: Events,
-        warden: OrphanReaper,
+        reaper: OrphanReaper,
         *,
         max_message_bytes: int,
     ) -> AsyncIterator[Self]:
         """Start the child and shake hands; on the way out it has ended, with all its tree."""
-        connection = cls(definition, events, warden, max_message_bytes)
+        connection = cls(definition, events, reaper, max_message_bytes)
         async with connection.tasks:
             await connection._spawn()
             try:
-                await warden.watch(connection.pid)
+                await reaper.watch(connection.pid)
                 await connection.handshake()
                 yield connection
             finally:
@@ -85,7 +85,7 @@ class StdioConnection(Mux):
             self._definition,
             stdout=Output(self._read_stdout, lambda: self._closed("it closed its output")),
             stderr=Output(self._read_stderr, self._stderr_ended.set),
-            deaf=lambda: self._closed("it closed its input"),
+            stdin_closed=lambda: self._closed("it closed its input"),
         )
         self.pid = self._process.pid
         self.tasks.start(self._watch)
@@ -100,7 +100,7 @@ class StdioConnection(Mux):
             message = msgspec.json.format(message, indent=-1)
         assert self._process.stdin is not None, "stdin is a pipe"
         if self._process.stdin.is_closing():
-            raise UpstreamDisconnected(await self.wait_lost(), unsent=True)
+            raise UpstreamDisconnected(await self.wait_closed(), unsent=True)
         if self._process.stdin.transport.get_write_buffer_size():
             with suppress(ConnectionError):
                 await self._process.stdin.drain()
@@ -114,11 +114,11 @@ class StdioConnection(Mux):
         self._process.stdin.write(b"\n".join((*lines, b"")))
 
     async def _end(self) -> None:
-        self.lose("it was stopped")
+        self.disconnect("it was stopped")
         try:
             await end(self._process)
         finally:
-            self._warden.forget(self.pid)
+            self._reaper.forget(self.pid)
 
     def _read_stdout(self, chunk: bytes) -> Iterator[None]:
         try:
@@ -130,7 +130,7 @@ class StdioConnection(Mux):
             for ends in self._stdout.overflowed:
                 self.dropped(ends)
         except Exception:
-            self.lose("it broke off its output")
+            self.disconnect("it broke off its output")
             raise
 
     def _closed(self, what: str) -> None:
@@ -142,25 +142,25 @@ class StdioConnection(Mux):
         try:
             what = await self._exit_reason() or what
         finally:
-            self.lose(what)
+            self.disconnect(what)
 
     async def _watch(self) -> None:
         """Lose the connection with the child, also when a grandchild keeps its stdout open."""
-        await self._process.reaped()
+        await self._process.exited()
         await asyncio.wait([self._lost], timeout=REST_S)  # stdout usually ends with the child
-        self.lose(self._how_it_ended() or "it ended")
+        self.disconnect(self._how_it_ended() or "it ended")
 
     def _read_stderr(self, chunk: bytes) -> Iterator[None]:
         for line in self._stderr.feed(chunk):
             text = beginning(printable(line), SHOWN) + ("…" if len(line) > SHOWN else "")
             self._last_lines.append(text)
-            self._events.wrote(text)
+            self._events.stderr_line(text)
             yield
 
     async def _exit_reason(self) -> str | None:
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
-                await self._process.reaped()
+                await self._process.exited()
             async with asyncio.timeout(REST_S):
                 await self._stderr_ended.wait()
         return self._how_it_ended()
@@ -198,7 +198,7 @@ class StatelessChild(StdioConnection):
         self.be_stateless(identity)
         with suppress(TimeoutError):
             async with asyncio.timeout(LISTENING_S):
-                await self._watches.begun()
+                await self._subscriptions.begun()
 
 
 class DualVersionStdioServer(StdioConnection):
@@ -208,10 +208,10 @@ class DualVersionStdioServer(StdioConnection):
         self,
         definition: ServerDefinition,
         events: Events,
-        warden: OrphanReaper,
+        reaper: OrphanReaper,
         max_message_bytes: int,
     ) -> None:
-        super().__init__(definition, events, warden, max_message_bytes)
+        super().__init__(definition, events, reaper, max_message_bytes)
         self._second: StatelessChild | None = None
         self._alone = False
         """Whether no second child could be had."""
@@ -266,7 +266,7 @@ class DualVersionStdioServer(StdioConnection):
                 answer = await super().request(_discover())
                 refused = answer.failed and versions.error_code(answer) == INVALID_REQUEST
                 self.identity.both = refused or identity_of_discover(answer) is not None
-                self._events.learned()
+                self._events.identity_updated()
             if self.identity.both:
                 if self._opening is None or self._opening.done():
                     opening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -281,7 +281,7 @@ class DualVersionStdioServer(StdioConnection):
         self._second = None
         async with AsyncExitStack() as stack:
             opened = StatelessChild.open(
-                self._definition, self._events, self._warden, max_message_bytes=self._limit
+                self._definition, self._events, self._reaper, max_message_bytes=self._limit
             )
             try:
                 async with asyncio.timeout(OPENING_S):
@@ -291,18 +291,20 @@ class DualVersionStdioServer(StdioConnection):
             except (UpstreamDisconnected, TimeoutError) as error:
                 self._alone = True
                 reason = str(error) or f"no answer within {OPENING_S:g} s"
-                self._events.wrote(f"no second child for stateless clients: {reason}")
+                self._events.stderr_line(f"no second child for stateless clients: {reason}")
                 return
             self._second = second
             _settle(opening)
-            reason = await second.wait_lost()
-            self._events.wrote(f"the second child, for stateless clients, has ended: {reason}")
+            reason = await second.wait_closed()
+            self._events.stderr_line(
+                f"the second child, for stateless clients, has ended: {reason}"
+            )
 
-    def lose(self, reason: str) -> None:
+    def disconnect(self, reason: str) -> None:
         """Give both children up."""
-        super().lose(reason)
+        super().disconnect(reason)
         if self._second is not None:
-            self._second.lose(reason)
+            self._second.disconnect(reason)
 
 
 def _settle(opening: asyncio.Future[None]) -> None:

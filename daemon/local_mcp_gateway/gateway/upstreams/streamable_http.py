@@ -67,15 +67,15 @@ class HttpConnection(ConnectionBase):
         self._configured = dict(definition.headers)
         self._http = http
         self._wire = HttpTransport(
-            self._url, http, max_message_bytes, self.lose, self._arrived, events.way
+            self._url, http, max_message_bytes, self.disconnect, self._arrived, events.way
         )
         self._limit = max_message_bytes
         self._session: dict[str, str] | None = None
         self._handshaking = asyncio.Lock()
         self._stateless_only = False
         self._next = 0
-        self._watches = Subscriptions(self._post_modern, events, self.tasks, self._check)
-        self._questions = ServerRequests(self.tasks, events.tokens, self.notify)
+        self._subscriptions = Subscriptions(self._post_modern, events, self.tasks, self._check)
+        self._server_requests = ServerRequests(self.tasks, events.tokens, self.notify)
         self._modern_headers = self._headers({"MCP-Protocol-Version": versions.NEWEST_MODERN})
 
     @classmethod
@@ -96,7 +96,7 @@ class HttpConnection(ConnectionBase):
                     await connection._meet()
                     yield connection
                 finally:
-                    connection.lose("it was stopped")
+                    connection.disconnect("it was stopped")
         finally:
             await connection._end_session()
 
@@ -108,7 +108,7 @@ class HttpConnection(ConnectionBase):
             await self._handshake()
         else:
             self.identity = identity
-            self._watches.begin()
+            self._subscriptions.begin()
 
     async def request(self, call: Call) -> Answer:
         """Forward one request, in the era of its client where the server speaks both."""
@@ -117,7 +117,7 @@ class HttpConnection(ConnectionBase):
         silent = call.modern or call.caller is SILENT
         if self.identity.modern and (silent or not await self._speaks_handshake()):
             if call.method in TAKEN:
-                return await self._watches.take(call)
+                return await self._subscriptions.take(call)
             return await self._post_modern(call)
         try:
             return await self._post_session(call)
@@ -153,7 +153,7 @@ class HttpConnection(ConnectionBase):
         if call.key is not None:
             headers["Mcp-Name"] = versions.encode_header(call.key)
         body = jsonrpc.request(identity, call.method, params)
-        async with self._wire.posting(body, headers) as reply:
+        async with self._wire.post_request(body, headers) as reply:
             return await self._wire.answer_of(reply, call)
 
     # --- the handshake era ----------------------------------------------------------------------
@@ -174,7 +174,7 @@ class HttpConnection(ConnectionBase):
             params = hello.prepared(b'"hello"')
             body = jsonrpc.request(hello.identity, hello.method, params)
             headers = self._headers({})
-            async with self._wire.posting(body, headers) as reply:
+            async with self._wire.post_request(body, headers) as reply:
                 answer = await self._wire.answer_of(reply, hello)
                 identity = identity_of_initialize(answer)
                 if (session := reply.headers.get("Mcp-Session-Id")) is not None:
@@ -200,12 +200,12 @@ class HttpConnection(ConnectionBase):
             body = jsonrpc.request(identity, call.method, params)
             session = self._session
             headers = {**session, **dict(call.headers)} if call.headers else session
-            async with self._wire.posting(body, headers) as reply:
+            async with self._wire.post_request(body, headers) as reply:
                 return await self._wire.answer_of(reply, call, session)
         except SessionExpired:
             if self._session is session:  # or another call has made a new one
                 self._session = None
-                self._events.wrote("the session was lost and is made again")
+                self._events.stderr_line("the session was lost and is made again")
             raise
         except asyncio.CancelledError:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
@@ -213,15 +213,15 @@ class HttpConnection(ConnectionBase):
             self.tasks.start(self._post_only, message)
             raise
         finally:
-            if self._questions:
-                await self._questions.release(call)
+            if self._server_requests:
+                await self._server_requests.release(call)
 
     async def _post_only(self, message: bytes) -> None:
         """Post what nobody answers; a server that does not take it is found out by the next call."""
         with suppress(UpstreamDisconnected, TimeoutError):
             async with (
                 asyncio.timeout(POST_ONLY_S),
-                self._wire.posting(message, self._session or {}),
+                self._wire.post_request(message, self._session or {}),
             ):
                 pass
 
@@ -263,7 +263,7 @@ class HttpConnection(ConnectionBase):
             ):
                 return
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self.lose(reason_of(error))
+            self.disconnect(reason_of(error))
 
     def _streamed(self, data: bytes) -> None:
         with suppress(*jsonrpc.MALFORMED):
@@ -275,14 +275,14 @@ class HttpConnection(ConnectionBase):
     def _arrived(self, message: Envelope, call: Call | None) -> None:
         """Take what the server says or asks, in the stream of a call or outside of any."""
         if message.is_request:
-            ask = self._events.asked if call is None else call.caller.asked
+            ask = self._events.on_request if call is None else call.caller.on_request
             ask = pong if message.method == "ping" else ask
-            if not self._questions.take(message, call, ask, self._post_only):
-                self.lose(PESTERING)
+            if not self._server_requests.take(message, call, ask, self._post_only):
+                self.disconnect(PESTERING)
         elif message.method == "notifications/cancelled":
-            self._questions.called_off(bytes(message.params))
+            self._server_requests.called_off(bytes(message.params))
         elif message.method:
-            notified = self._events.notified if call is None else call.notified
+            notified = self._events.on_notification if call is None else call.on_notification
             notified(message.method, bytes(message.params))
 
     def _headers(self, extra: dict[str, str]) -> dict[str, str]:

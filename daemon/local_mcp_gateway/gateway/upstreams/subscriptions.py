@@ -50,18 +50,20 @@ class SubscriptionOwner:
         """Set once the server has acknowledged the stream, or it is not held any more."""
         self._events = events
 
-    def notified(self, method: str, params: bytes) -> None:
+    def on_notification(self, method: str, params: bytes) -> None:
         """Hand it on without the mark of our stream, but for the acknowledgement."""
         self.acknowledged = True
         self.settled.set()
         if method == "notifications/subscriptions/acknowledged":
             return
         meta = edit(member(params, "_meta"), {versions.SUBSCRIPTION_KEY: None})
-        self._events.notified(method, edit(params, {"_meta": None if meta == b"{}" else meta}))
+        self._events.on_notification(
+            method, edit(params, {"_meta": None if meta == b"{}" else meta})
+        )
 
-    async def asked(self, method: str, params: bytes) -> Answer:
+    async def on_request(self, method: str, params: bytes) -> Answer:
         """Answer as for a request outside of any call."""
-        return await self._events.asked(method, params)
+        return await self._events.on_request(method, params)
 
 
 class Subscriptions:

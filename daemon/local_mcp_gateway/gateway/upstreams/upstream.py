@@ -64,7 +64,7 @@ class Hooks:
     """Lists were fetched: which are different, and of which the server said that they are."""
     connected: Callable[[Upstream], None]
     events: Callable[[Upstream], Events]
-    watched: Callable[[Upstream], bool]
+    has_subscribers: Callable[[Upstream], bool]
     """Whether a client listens for what the server says of a resource."""
 
 
@@ -81,12 +81,14 @@ class Upstream:
     ) -> None:
         self.definition = definition
         self.identity: Identity | None = None
-        self.shelf = ServerCatalog(hold=options.hold_altered_tools, hold_new=options.hold_new_tools)
-        self.keeper = CatalogSync(self.name, self.shelf, self._listed, options, emit)
+        self.catalog = ServerCatalog(
+            hold=options.hold_altered_tools, hold_new=options.hold_new_tools
+        )
+        self.catalog_sync = CatalogSync(self.name, self.catalog, self._listed, options, emit)
         self.state = UpstreamState.IDLE
         self.reason: str | None = None
         self.retry_at: str | None = None
-        self.wrote: deque[str] = deque(maxlen=KEPT_LINES)
+        self.stderr_lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._options = options
         self._open = open_connection
         self._hooks = hooks
@@ -95,7 +97,7 @@ class Upstream:
         self._connection: Connection | None = None
         self._wanted = asyncio.Event()
         self._waiters = ConnectionWaiters()
-        self._alarms = TimerWheel(min(1.0, options.call_timeout_s / 10))
+        self._timers = TimerWheel(min(1.0, options.call_timeout_s / 10))
         self._in_flight = 0
         self._telling = 0
         self._last_used = time.monotonic()
@@ -132,22 +134,22 @@ class Upstream:
             self._life.cancel()
             await asyncio.wait((self._life,))
 
-    def want(self) -> None:
+    def request_connection(self) -> None:
         """Ask for a connection, without waiting for it."""
         if self._connection is None and self.state is not UpstreamState.FAILED:
             self._wanted.set()
 
-    async def known(self) -> None:
+    async def catalog_ready(self) -> None:
         """Return once the lists are known; ask for a connection if they are not. No deadline."""
-        if self.shelf.lists is None:
+        if self.catalog.lists is None:
             self._wanted.set()
-            await self.keeper.known.wait()
+            await self.catalog_sync.catalog_ready.wait()
 
     def _listed(self, changed: frozenset[CatalogKind], announced: frozenset[CatalogKind]) -> None:
         """Tell that lists were fetched: which are different, and of which the server said so."""
         self._hooks.listed(self, changed, announced)
 
-    def learned(self) -> None:
+    def identity_updated(self) -> None:
         """Tell that there is more to remember of what the server is."""
         self._hooks.listed(self, frozenset({CatalogKind.INITIALIZE}), frozenset())
 
@@ -163,7 +165,7 @@ class Upstream:
                     if connection is None or connection.lost is not None:
                         self._wanted.set()
                         connection = await self._waiters.wait()
-                    with Deadline(self._alarms, self._options.call_timeout_s) as deadline:
+                    with Deadline(self._timers, self._options.call_timeout_s) as deadline:
                         call.extend = deadline.extend
                         return await connection.request(call)
                 except UpstreamDisconnected as lost:
@@ -192,7 +194,7 @@ class Upstream:
             async with asyncio.timeout(patience_s):
                 await connection.request(Call("ping", b"", SILENT))
         except TimeoutError:
-            connection.lose(f"it does not answer, nor to a ping within {patience_s:g} s")
+            connection.disconnect(f"it does not answer, nor to a ping within {patience_s:g} s")
         except UpstreamDisconnected:
             pass
         finally:
@@ -256,16 +258,16 @@ class Upstream:
     async def _keep_lists(self, connection: Connection) -> None:
         """Keep the lists fresh; where that fails, so does the connection, and it begins anew with the next."""
         try:
-            await self.keeper.run(connection)
+            await self.catalog_sync.run(connection)
         except Exception as error:
-            connection.lose(f"its lists could not be kept: {error}")
+            connection.disconnect(f"its lists could not be kept: {error}")
             raise
 
     def _came_up(self, connection: Connection, began: float) -> None:
         self.state, self.reason, self.retry_at = UpstreamState.READY, None, None
         before, self.identity = self.identity, connection.identity
         if before is not None and before != self.identity:
-            self.learned()
+            self.identity_updated()
         self._connection = connection
         self._wanted.clear()
         self._last_used = time.monotonic()
@@ -287,14 +289,14 @@ class Upstream:
     async def _until_lost_or_idle(self, connection: Connection) -> str | None:
         limit = self._options.idle_stop_s
         if limit <= 0 or self.definition.kind is not ServerKind.STDIO:
-            return await connection.wait_lost()
+            return await connection.wait_closed()
         while True:
             left_s = self._last_used + limit - time.monotonic()
-            if left_s <= 0 and not self._in_flight and not self._hooks.watched(self):
+            if left_s <= 0 and not self._in_flight and not self._hooks.has_subscribers(self):
                 return None
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(left_s, 1.0)):
-                    return await connection.wait_lost()
+                    return await connection.wait_closed()
 
     async def _pause(self, reason: str, failures: int, began: float) -> None:
         """Wait before the next attempt; a call cuts the wait short.
@@ -307,7 +309,7 @@ class Upstream:
         pause_s = backoff_s(failures, self._options.backoff_max_s)
         self.state, self.reason, self.retry_at = UpstreamState.FAILED, reason, moment_in(pause_s)
         # Nobody waits for the lists of a server that is down: they come when it does.
-        self.keeper.known.set()
+        self.catalog_sync.catalog_ready.set()
         self._emit("upstream.lost", server=self.name, reason=reason, retry_s=round(pause_s, 2))
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
@@ -315,11 +317,13 @@ class Upstream:
                 await asyncio.sleep(max(0.0, began + LEAST_PAUSE_S - time.monotonic()))
         self._wanted.set()
 
-    def remember(self, identity: Identity, lists: Lists, approved: Mapping[str, bytes]) -> None:
+    def restore_from_cache(
+        self, identity: Identity, lists: Lists, approved: Mapping[str, bytes]
+    ) -> None:
         """Take over what the database remembers of this server."""
         self.identity = identity
-        self.keeper.warn(self.shelf.remember(lists, approved))
-        self.keeper.known.set()
+        self.catalog_sync.warn(self.catalog.restore_from_cache(lists, approved))
+        self.catalog_sync.catalog_ready.set()
 
     def _unavailable(self, reason: str) -> Answer:
         text = f"The server {self.name!r} is not available: {redact_text(reason)}"

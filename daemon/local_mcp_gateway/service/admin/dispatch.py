@@ -86,7 +86,7 @@ async def perform(
     database: ConnectionPool,
     gateway: Gateway | None,
     served: Served,
-    vault: Keyring,
+    keyring: Keyring,
     verb: str,
     arguments: dict[str, Any],
 ) -> object:
@@ -98,12 +98,12 @@ async def perform(
         async with database.transaction() as within:
             if verb in _JOINING and arguments.get("profile") is None:
                 arguments["profile"] = await _profile_at_mcp(within, served.default_profile)
-            answer = await _do(within, served, vault, verb, arguments)
+            answer = await _do(within, served, keyring, verb, arguments)
         if verb == "secrets.seal" and isinstance(answer, dict):
             answer["overwritten"] = await database.empty_wal()
         return answer
     if verb in VERBS:
-        answer = await _do(database, served, vault, verb, arguments)
+        answer = await _do(database, served, keyring, verb, arguments)
         if verb in _LIVE:
             shown: list[Any] = answer if isinstance(answer, list) else [answer]
             states = gateway.status()["servers"] if gateway else {}
@@ -123,12 +123,12 @@ async def perform(
 
 
 async def _do(
-    database: ConnectionPool, served: Served, vault: Keyring, verb: str, arguments: dict[str, Any]
+    database: ConnectionPool, served: Served, keyring: Keyring, verb: str, arguments: dict[str, Any]
 ) -> object:
     if verb in _ADDING:
-        return await _ADDING[verb](database, arguments, vault, served.address)
+        return await _ADDING[verb](database, arguments, keyring, served.address)
     if verb in _KEYED:
-        return await _KEYED[verb](database, arguments, vault)
+        return await _KEYED[verb](database, arguments, keyring)
     return await _PLAIN[verb](database, arguments)
 
 
@@ -143,30 +143,30 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
 
     What changes something raises LockHeld while somebody else has the lock.
     """
-    vault = Keyring.of(settings, emit)
+    keyring = Keyring.of(settings, emit)
     if verb in READ_ONLY:
         with ReadOnlyDatabase.open_at(settings.database_path) as looked_at:
             served = Served.of(settings)
-            return anyio.run(partial(perform, looked_at, None, served, vault, verb, arguments))
+            return anyio.run(partial(perform, looked_at, None, served, keyring, verb, arguments))
     guard = guarded(
         settings.database_path, settings.migrations_folder, policy=guard_policy(settings), emit=emit
     )
     with guard:
         try:
-            return anyio.run(partial(_answer, settings, vault, verb, arguments))
+            return anyio.run(partial(_answer, settings, keyring, verb, arguments))
         except BaseExceptionGroup as group:
             raise root_cause(group) from None
 
 
 async def _answer(
-    settings: Settings, vault: Keyring, verb: str, arguments: dict[str, Any]
+    settings: Settings, keyring: Keyring, verb: str, arguments: dict[str, Any]
 ) -> object:
     served = Served.of(settings)
     async with ConnectionPool.open(settings.database_path) as database:
         if verb not in WITH_GATEWAY:
-            return await perform(database, None, served, vault, verb, arguments)
+            return await perform(database, None, served, keyring, verb, arguments)
         from local_mcp_gateway.gateway.gateway import Gateway
 
         options = gateway_options(settings)
-        async with Gateway.open(database, options, unseal=vault.open) as gateway:
-            return await perform(database, gateway, served, vault, verb, arguments)
+        async with Gateway.open(database, options, unseal=keyring.open) as gateway:
+            return await perform(database, gateway, served, keyring, verb, arguments)

@@ -120,7 +120,7 @@ def read_token(database: Path) -> str:
     """
     path = token_file(database)
     try:
-        with private_file.turn(path) as target:
+        with private_file.locked(path) as target:
             found = private_file.read(target)
             if found is not None and _TOKEN.fullmatch(found.strip()):
                 return found.strip().decode("ascii")

@@ -168,13 +168,13 @@ def _texts(name: str, entry: dict[str, Any], key: str) -> dict[str, str]:
 
 
 async def add_server(
-    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring, own: OwnAddress
+    database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring, own: OwnAddress
 ) -> object:
     """Store a server, and put it last into a profile (which is made if it is not there)."""
     profile = arguments.pop("profile", None)
     given = server_from(arguments)
     own.require_other(given)
-    (server,) = await seal_new(database, vault, [given])
+    (server,) = await seal_new(database, keyring, [given])
     added = await queries.add_server(database, server)
     if profile:
         await _join(database, profile, (added.name,))
@@ -201,23 +201,23 @@ async def list_servers(database: ConnectionPool, arguments: dict[str, Any]) -> o
 
 
 async def show_server(
-    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring
+    database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring
 ) -> object:
     """Return one server."""
     server = await queries.get_server(database, arguments["name"])
     if secrets := bool(arguments.get("secrets")):
-        server = await anyio.to_thread.run_sync(vault.open, server)
+        server = await anyio.to_thread.run_sync(keyring.open, server)
     shown = server_as_json(server, secrets=secrets)
     return {**shown, "altered": await altered_tools(database, server.id)}
 
 
 async def edit_server(
-    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring, own: OwnAddress
+    database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring, own: OwnAddress
 ) -> object:
     """Change what is given; `env` and `headers` are merged, a null value takes one out."""
     name = arguments.pop("name")
     old = await queries.get_server(database, name)
-    new = _edited(old, await seal_values(database, vault, old, arguments))
+    new = _edited(old, await seal_values(database, keyring, old, arguments))
     if (new.url, new.command, new.args) != (old.url, old.command, old.args):
         own.require_other(new)
     await queries.update_server(database, name, new)
@@ -231,7 +231,7 @@ async def remove_server(database: ConnectionPool, arguments: dict[str, Any]) -> 
 
 
 async def import_servers(
-    database: ConnectionPool, arguments: dict[str, Any], vault: Keyring, own: OwnAddress
+    database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring, own: OwnAddress
 ) -> object:
     """Store every server of an `mcpServers` document that is not there yet; name what was left out.
 
@@ -243,7 +243,7 @@ async def import_servers(
     new = [server for server in found if server.name not in present]
     for server in new:
         server.checked()
-    for server in await seal_new(database, vault, new):
+    for server in await seal_new(database, keyring, new):
         await queries.add_server(database, server)
     if arguments.get("profile"):
         await _join(database, arguments["profile"], tuple(server.name for server in found))

@@ -126,11 +126,11 @@ async def serving(
     listener: socket.socket,
     *,
     drain_timeout_s: float,
-    insisted: Callable[[], Awaitable[None]],
+    second_signal: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[None]:
     """Answer requests inside the block; at its end finish those in flight, until the deadline.
 
-    `insisted` returns when somebody does not want to wait for the deadline.
+    `second_signal` returns when somebody does not want to wait for the deadline.
     """
     drainable = DrainingApp(app)
     config = uvicorn.Config(
@@ -159,7 +159,7 @@ async def serving(
             with anyio.CancelScope(shield=True):
                 server.should_exit = True
                 async with anyio.create_task_group() as stopping:
-                    stopping.start_soon(_force, server, insisted)
+                    stopping.start_soon(_force, server, second_signal)
                     drainable.drain()
                     await _let_arrive(server)
                     await server.shutdown(sockets=[listener])
@@ -203,8 +203,8 @@ async def _end(server: uvicorn.Server) -> None:
             connection.transport.abort()
 
 
-async def _force(server: uvicorn.Server, insisted: Callable[[], Awaitable[None]]) -> None:
-    await insisted()
+async def _force(server: uvicorn.Server, second_signal: Callable[[], Awaitable[None]]) -> None:
+    await second_signal()
     server.force_exit = True
     await _end(server)
 

@@ -80,7 +80,7 @@ def _turn(path: Path, *, make_folder: bool) -> Iterator[Path]:
     with _named(path):
         if make_folder:
             _make_folders(path.resolve().parent)
-        with private_file.turn(path) as target:
+        with private_file.locked(path) as target:
             yield target
 
 

@@ -66,7 +66,7 @@ def read(path: Path, *, private: bool = True) -> bytes | None:
 
 
 @contextmanager
-def turn(path: Path) -> Iterator[Path]:
+def locked(path: Path) -> Iterator[Path]:
     """Hold the folder for oneself; yield the file itself, behind a symbolic link. Raises OSError."""
     target = path.resolve()
     folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

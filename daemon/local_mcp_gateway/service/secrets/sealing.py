@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 async def seal_new(
-    database: ConnectionPool, vault: Keyring, servers: Sequence[ServerDefinition]
+    database: ConnectionPool, keyring: Keyring, servers: Sequence[ServerDefinition]
 ) -> list[ServerDefinition]:
     """Return new servers as they are to be stored: with an id, and every value sealed."""
     named = [replace(server.checked(), id=queries.new_id()) for server in servers]
     given = [entry for server in named for entry in entries(server)]
-    sealed = await _sealed(database, vault, given)
+    sealed = await _sealed(database, keyring, given)
     return [with_values(s, [entry for entry in sealed if entry.server is s]) for s in named]
 
 
 async def seal_values(
-    database: ConnectionPool, vault: Keyring, old: ServerDefinition, changes: dict[str, Any]
+    database: ConnectionPool, keyring: Keyring, old: ServerDefinition, changes: dict[str, Any]
 ) -> dict[str, Any]:
     """Return changes to a server with the values in them sealed; what they leave alone stays as it is."""
     given = [
@@ -44,12 +44,12 @@ async def seal_values(
         if value is not None
     ]
     sealed: dict[str, dict[str, str]] = {}
-    for entry in await _sealed(database, vault, given):
+    for entry in await _sealed(database, keyring, given):
         sealed.setdefault(entry.column, {})[entry.name] = entry.value
     return changes | {column: {**changes[column], **values} for column, values in sealed.items()}
 
 
-async def seal_all(database: ConnectionPool, arguments: dict[str, Any], vault: Keyring) -> object:
+async def seal_all(database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring) -> object:
     """Seal every value with the newest key: what is plain, and what an older key has sealed.
 
     What does not open stays as it is, and is named. After COMMIT the file or its WAL still holds what was
@@ -57,18 +57,18 @@ async def seal_all(database: ConnectionPool, arguments: dict[str, Any], vault: K
     """
     del arguments
     servers = await queries.list_servers(database)
-    key = await _sealing_key(database, vault)
+    key = await _sealing_key(database, keyring)
     counts = {"sealed": 0, "resealed": 0}
     unreadable = []
     for server in servers:
-        done, failed = await anyio.to_thread.run_sync(_reseal, server, key, vault.keys())
+        done, failed = await anyio.to_thread.run_sync(_reseal, server, key, keyring.keys())
         if done:
             await queries.set_values(database, with_values(server, done))
         was_plain = sum(not entry.sealed for entry in entries(server))
         counts["sealed"] += was_plain
         counts["resealed"] += len(done) - was_plain
         unreadable += failed
-    return {"key": key.id, "file": str(vault.file), **counts, "unreadable": unreadable}
+    return {"key": key.id, "file": str(keyring.file), **counts, "unreadable": unreadable}
 
 
 def _reseal(
@@ -88,16 +88,16 @@ def _reseal(
 
 
 async def _sealed(
-    database: ConnectionPool, vault: Keyring, given: Iterable[StoredValue]
+    database: ConnectionPool, keyring: Keyring, given: Iterable[StoredValue]
 ) -> list[StoredValue]:
     plain = list(given)
     if not plain:
         return []
-    key = await _sealing_key(database, vault)
+    key = await _sealing_key(database, keyring)
     return await anyio.to_thread.run_sync(lambda: [seal(entry, key) for entry in plain])
 
 
-async def _sealing_key(database: ConnectionPool, vault: Keyring) -> SealingKey:
+async def _sealing_key(database: ConnectionPool, keyring: Keyring) -> SealingKey:
     stored = [entry for server in await queries.list_servers(database) for entry in entries(server)]
     known = {entry.key for entry in stored if entry.sealed}
-    return await anyio.to_thread.run_sync(vault.sealing_key, known)
+    return await anyio.to_thread.run_sync(keyring.sealing_key, known)
