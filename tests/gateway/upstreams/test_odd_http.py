@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from local_mcp_gateway.gateway.upstreams.backoff import LEAST_S, MOST_S, ReconnectBackoff
 from local_mcp_gateway.store.model import ServerKind
@@ -125,6 +128,68 @@ async def test_a_redirected_stream_is_not_followed_with_our_secrets(tmp_path: Pa
                     f"it redirects to {elsewhere}/sse: give that URL, if you trust it"
                 )
     assert other.got == []
+
+
+async def test_a_server_that_moves_its_path_is_followed_in_every_way(tmp_path: Path) -> None:
+    """As web frameworks do for a slash at the end."""
+    inner, moved = Odd(), Counter[str]()
+
+    async def mount(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["path"].endswith("/"):
+            await inner(scope, receive, send)
+            return
+        moved[scope["method"]] += 1
+        where = [(b"location", scope["path"].encode() + b"/")]
+        await send({"type": "http.response.start", "status": 307, "headers": where})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serve(mount) as url:
+        secret = {"X-Api-Key": "secret"}
+        async with gateway_of(tmp_path, http("odd", url + "/mcp", headers=secret)) as running:
+            assert await use(running, "packed", bytes=3) == "xxx"
+            await running.until(lambda: inner.got)
+    assert set(moved) == {"POST", "GET", "DELETE"}
+    assert all(headers[b"x-api-key"] == b"secret" for headers in inner.got)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_nothing_is_sent_to_another_origin(tmp_path: Path, status: int) -> None:
+    other, here = Odd(), Odd()
+    reached: list[str] = []
+
+    async def elsewhere(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        reached.append(scope["method"])
+        await other(scope, receive, send)
+
+    async with serve(elsewhere) as foreign:
+
+        async def redirect(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+            if scope["method"] == "POST":
+                await here(scope, receive, send)
+                return
+            where = [(b"location", foreign.encode() + b"/mcp")]
+            await send({"type": "http.response.start", "status": status, "headers": where})
+            await send({"type": "http.response.body", "body": b""})
+
+        async with serve(redirect) as url:
+            secret = {"X-Api-Key": "secret"}
+            async with gateway_of(tmp_path, http("odd", url + "/mcp", headers=secret)) as running:
+                assert await use(running, "packed", bytes=3) == "xxx"
+    assert reached == []
+
+
+async def test_a_circle_of_redirections_is_told(tmp_path: Path) -> None:
+    async def circle(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        where = [(b"location", b"/b" if scope["path"] == "/a" else b"/a")]
+        await send({"type": "http.response.start", "status": 308, "headers": where})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serve(circle) as url:
+        options = replace(QUICK, list_timeout_s=1)
+        async with gateway_of(tmp_path, http("odd", url + "/a"), options=options) as running:
+            await running.post(call("tools/list"))
+            lost = await running.heard("upstream.lost")
+            assert lost["reason"] == "it redirects in a circle"
 
 
 async def test_what_a_server_answers_that_is_no_utf_8_reaches_the_client_as_text(

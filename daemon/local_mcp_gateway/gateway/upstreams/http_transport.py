@@ -100,6 +100,11 @@ async def rest_of_event(parser: SseParser, chunks: AsyncIterator[bytes]) -> Asyn
 
 STREAM: Final = "text/event-stream"
 CONNECT_S: Final = 10
+MOST_REDIRECTS: Final = 5
+SAME_METHOD: Final = frozenset({307, 308})
+"""Redirections that keep method and body (RFC 9110, 15.4)."""
+FOLLOWED: Final[Mapping[str, frozenset[int]]] = {"GET": SAME_METHOD | {301, 302, 303}}
+"""Method → redirections that are followed; those that would turn a POST into a GET are not."""
 MOST_RESUMES: Final = 20
 """How often one answer's stream is taken up again; a call's own deadline comes on top."""
 
@@ -207,7 +212,7 @@ class HttpTransport:
                     break
                 await asyncio.sleep(place.retry_ms / 1000)
                 asked = {**headers, "Accept": STREAM, "Last-Event-ID": place.last}
-                async with self._http.get(self._url, headers=asked, allow_redirects=False) as again:
+                async with await send(self._http, "GET", self._url, asked) as again:
                     if again.status != 200 or again.content_type != STREAM:
                         break
                     answer = await self._read_events(again, call, place)
@@ -275,7 +280,7 @@ class PostRequest:
         headers: dict[str, str],
         unreachable: Callable[[str], None],
     ) -> None:
-        self._posting = http.post(url, data=body, headers=headers, allow_redirects=False)
+        self._posting = send(http, "POST", url, headers, body)
         self._in_session = "Mcp-Session-Id" in headers
         self._unreachable = unreachable
 
@@ -335,8 +340,40 @@ def reason_of(error: BaseException) -> str:
             return str(error) or type(error).__name__
 
 
+async def send(
+    http: aiohttp.ClientSession,
+    method: str,
+    url: URL,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+) -> aiohttp.ClientResponse:
+    """Send a request and return the reply, after redirections within the origin of the URL.
+
+    They are not followed to another origin, since our headers may hold secrets: the reply is the
+    redirection then.
+    """
+    for _ in range(MOST_REDIRECTS):
+        reply = await http.request(method, url, data=body, headers=headers, allow_redirects=False)
+        if (onward := _onward(reply, method)) is None:
+            return reply
+        reply.release()
+        url = onward
+    raise UpstreamDisconnected("it redirects in a circle")
+
+
+def _onward(reply: aiohttp.ClientResponse, method: str) -> URL | None:
+    """Return where the same request is to be sent instead, if that is at the same origin."""
+    if reply.status not in FOLLOWED.get(method, SAME_METHOD):
+        return None
+    try:
+        target = reply.url.join(URL(reply.headers["Location"]))
+        return target if target.origin() == reply.url.origin() else None
+    except (KeyError, ValueError):
+        return None
+
+
 def redirection(reply: aiohttp.ClientResponse) -> str | None:
-    """Say where the server sends us; never followed, since our headers may hold secrets."""
+    """Say where the server sends us that we do not go."""
     if not 300 <= reply.status < 400:
         return None
     where = printable(reply.headers.get("Location", "nowhere").encode("utf-8", "replace"))

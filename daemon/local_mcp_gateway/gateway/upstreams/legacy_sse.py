@@ -7,18 +7,22 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
+from yarl import URL
 
 from local_mcp_gateway.gateway.protocol import hops
 from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
-from local_mcp_gateway.gateway.upstreams.http_transport import chunks_of, reason_of, redirection
+from local_mcp_gateway.gateway.upstreams.http_transport import (
+    chunks_of,
+    reason_of,
+    redirection,
+    send,
+)
 from local_mcp_gateway.gateway.upstreams.mux import Mux
 from local_mcp_gateway.gateway.upstreams.throttle import FairShare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from yarl import URL
 
     from local_mcp_gateway.gateway.upstreams.connection import Events
     from local_mcp_gateway.store.model import ServerDefinition
@@ -38,7 +42,7 @@ class SseConnection(Mux):
     ) -> None:
         super().__init__(events, max_message_bytes)
         assert definition.url is not None, "an SSE server has a URL"
-        self._url = definition.url
+        self._url = URL(definition.url)
         self._headers = dict(definition.headers)
         self._http = http
         self._endpoint: asyncio.Future[URL] = asyncio.get_running_loop().create_future()
@@ -75,9 +79,7 @@ class SseConnection(Mux):
         try:
             async with (
                 asyncio.timeout(POST_TIMEOUT_S),
-                self._http.post(
-                    self._endpoint.result(), data=message, headers=headers, allow_redirects=False
-                ) as reply,
+                await send(self._http, "POST", self._endpoint.result(), headers, message) as reply,
             ):
                 if reply.status >= 300:
                     raise UpstreamDisconnected(_refusal(reply))
@@ -92,7 +94,7 @@ class SseConnection(Mux):
         headers = {"Accept": "text/event-stream", **self._headers, **way}
         parser, turn = SseParser(self._limit), FairShare()
         try:
-            async with self._http.get(self._url, headers=headers, allow_redirects=False) as reply:
+            async with await send(self._http, "GET", self._url, headers) as reply:
                 if reply.status != 200:
                     reason = _refusal(reply)
                     return

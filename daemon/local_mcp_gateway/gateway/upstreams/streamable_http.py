@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
+from yarl import URL
 
 from local_mcp_gateway.gateway.protocol import hops, jsonrpc, versions
 from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
@@ -34,6 +35,7 @@ from local_mcp_gateway.gateway.upstreams.http_transport import (
     HttpTransport,
     chunks_of,
     reason_of,
+    send,
 )
 from local_mcp_gateway.gateway.upstreams.server_requests import PESTERING, ServerRequests
 from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
@@ -63,11 +65,11 @@ class HttpConnection(ConnectionBase):
     ) -> None:
         assert definition.url is not None, "an HTTP server has a URL"
         super().__init__(events)
-        self._url = definition.url
+        self._url = URL(definition.url)
         self._configured = dict(definition.headers)
         self._http = http
         self._wire = HttpTransport(
-            self._url, http, max_message_bytes, self.disconnect, self._arrived, events.way
+            definition.url, http, max_message_bytes, self.disconnect, self._arrived, events.way
         )
         self._limit = max_message_bytes
         self._session: dict[str, str] | None = None
@@ -134,8 +136,11 @@ class HttpConnection(ConnectionBase):
         """Tell the server that our session has ended, as far as it listens."""
         if self._session is not None and "Mcp-Session-Id" in self._session:
             headers, self._session = self._session, None
-            with suppress(aiohttp.ClientError, TimeoutError, OSError):
-                async with asyncio.timeout(1), self._http.delete(self._url, headers=headers):
+            with suppress(aiohttp.ClientError, TimeoutError, OSError, UpstreamDisconnected):
+                async with (
+                    asyncio.timeout(1),
+                    await send(self._http, "DELETE", self._url, headers),
+                ):
                     pass
 
     # --- the stateless era ----------------------------------------------------------------------
@@ -237,7 +242,7 @@ class HttpConnection(ConnectionBase):
             if last is not None:
                 asked["Last-Event-ID"] = last
             try:
-                async with self._http.get(self._url, headers=asked, allow_redirects=False) as reply:
+                async with await send(self._http, "GET", self._url, asked) as reply:
                     if reply.status != 200 or not reply.content_type.startswith(STREAM):
                         return
                     parser, turn = SseParser(self._limit), FairShare()
