@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,17 @@ def no_backup_fsync() -> None:
 def commit_each() -> None:
     """Commit after each migration instead of after the last."""
     from local_mcp_gateway.guard import apply
-    from local_mcp_gateway.migrate.apply import apply_pending
+    from local_mcp_gateway.migrate.apply import Batch, apply_batch
 
-    def apply_one_by_one(connection: Any, pending: Sequence[Any], **values: Any) -> Any:
+    def apply_one_by_one(connection: Any, batch: Batch, *given: Any, **values: Any) -> Any:
         steps: tuple[Any, ...] = ()
-        for migration in pending:
-            steps += tuple(apply_pending(connection, (migration,), **values))
+        for migration in batch.migrations:
+            steps += apply_batch(connection, Batch((migration,)), *given, **values)
             connection.execute("COMMIT")
             connection.execute("BEGIN IMMEDIATE")
         return steps
 
-    apply.apply_pending = apply_one_by_one  # type: ignore[attr-defined]
+    apply.apply_batch = apply_one_by_one  # type: ignore[attr-defined]
 
 
 def ledger_outside() -> None:
@@ -49,9 +49,9 @@ def ledger_outside() -> None:
     late: list[Callable[[], None]] = []
 
     def record_later(*arguments: Any, **values: Any) -> None:
-        late.append(lambda: ledger.record_all(*arguments, **values))
+        late.append(lambda: ledger.record_applied(*arguments, **values))
 
-    apply.record_all = record_later  # type: ignore[attr-defined]
+    apply.record_applied = record_later  # type: ignore[attr-defined]
     commit = transactions.commit_and_compare
 
     def commit_then_record(live: Any, path: Path) -> None:

@@ -26,8 +26,9 @@ def frozen(cls: type[_T]) -> type[_T]:
 
 def _init(self: Any, /, *given: object, **named: object) -> None:
     known = {field.name: field for field in fields(self)}
-    state = dict(zip(known, given, strict=False))
-    if len(given) > len(known) or state.keys() & named or named.keys() - known:
+    by_place = [name for name, field in known.items() if not field.kw_only]
+    state = dict(zip(by_place, given, strict=False))
+    if len(given) > len(by_place) or state.keys() & named or named.keys() - known:
         raise TypeError(f"{type(self).__name__} takes {', '.join(known)}, each once")
     state |= named
     for name, declared in known.items():
@@ -42,15 +43,21 @@ def _init(self: Any, /, *given: object, **named: object) -> None:
 
 
 def _repr(self: Any) -> str:
-    return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.__dict__.items())})"
+    values = zip(fields(self), _values(self), strict=True)
+    return f"{type(self).__name__}({', '.join(f'{field.name}={v!r}' for field, v in values)})"
 
 
 def _eq(self: Any, other: object) -> bool:
-    return self.__dict__ == other.__dict__ if type(other) is type(self) else NotImplemented
+    return _values(self) == _values(other) if type(other) is type(self) else NotImplemented
 
 
 def _hash(self: Any) -> int:
-    return hash(tuple(self.__dict__.values()))
+    return hash(_values(self))
+
+
+def _values(self: Any) -> tuple[object, ...]:
+    """Return what it was made of, and not what a cached property has kept beside it."""
+    return tuple(getattr(self, field.name) for field in fields(self))
 
 
 def _setattr(self: Any, name: str, _value: object) -> None:

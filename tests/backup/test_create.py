@@ -19,6 +19,7 @@ from local_mcp_gateway.backup import (
     require_room,
     verify_backup,
 )
+from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.errors import BackupFailed, DatabasePathProblem, Interrupted, NoRoom
 from tests.backup.conftest import rows
 from tests.needs import small_disk
@@ -83,11 +84,12 @@ def test_a_writer_between_two_steps_neither_blocks_the_backup_nor_is_in_it(
     monkeypatch.setattr("local_mcp_gateway.backup.create.STEP_BYTES", 4096 * 10)
     seen: list[tuple[int, int]] = []
 
-    def write_too(done: int, total: int) -> None:
+    def write_too(phase: str, done: int, total: int) -> None:
+        assert phase == "backup"
         seen.append((done, total))
         live.execute("INSERT INTO notes (text) VALUES ('written between two steps')")
 
-    backup = back_up(progress=write_too)
+    backup = back_up(run=Run(progress=write_too))
     assert len(seen) > 3
     assert seen == sorted(seen)
     assert seen[-1][0] == seen[-1][1]
@@ -109,7 +111,7 @@ def test_a_stop_ends_a_backup_and_leaves_nothing(
     stop = threading.Event()
     stop.set()
     with pytest.raises(Interrupted):
-        back_up(stop=stop)
+        back_up(run=Run(stop=stop))
     assert names(database.parent / "backups") == set()
 
 

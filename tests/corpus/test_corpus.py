@@ -10,9 +10,10 @@ import pytest
 from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.errors import HistoryRefused, MigrationFailed, VerificationFailed
 from local_mcp_gateway.guard import guarded
-from local_mcp_gateway.migrate.apply import apply_pending
+from local_mcp_gateway.migrate.apply import Batch, apply_batch
 from local_mcp_gateway.migrate.folder import Migration, read_folder
 from local_mcp_gateway.migrate.importers import FolderFormat, convert
+from local_mcp_gateway.migrate.ledger import Provenance
 from local_mcp_gateway.migrate.verify import count_rows, verify
 from local_mcp_gateway.schema import inspect
 from tests.corpus.folders import (
@@ -117,7 +118,7 @@ def step(connection: sqlite3.Connection, migration: Migration) -> list[tuple[str
     connection.execute("BEGIN IMMEDIATE")
     try:
         before = count_rows(connection)
-        steps = apply_pending(connection, [migration], backup=None, program_version="1")
+        steps = apply_batch(connection, Batch((migration,)), Provenance("1"))
         losses = verify(connection, before, steps)
     except BaseException:
         connection.execute("ROLLBACK")

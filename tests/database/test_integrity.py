@@ -13,9 +13,12 @@ from local_mcp_gateway.database.connections import (
     open_migration,
     open_reader,
     open_scratch,
+    reading,
     set_foreign_keys,
 )
+from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.database.integrity import full_check, pages, probe
+from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.database.transactions import begin
 from local_mcp_gateway.errors import (
     Damaged,
@@ -58,8 +61,8 @@ def test_a_text_file_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_text("hello, this is not a database at all\n" * 10)
     with pytest.raises(NotADatabase, match=r"a\.db is not a SQLite database"):
         probe(tmp_path / "a.db")
-    with pytest.raises(NotADatabase):
-        open_reader(tmp_path / "a.db")
+    with pytest.raises(NotADatabase), reading(tmp_path / "a.db"):
+        pass
 
 
 def test_a_folder_and_a_missing_folder_are_named(tmp_path: Path) -> None:
@@ -69,8 +72,8 @@ def test_a_folder_and_a_missing_folder_are_named(tmp_path: Path) -> None:
         probe(tmp_path / "no" / "a.db")
     with pytest.raises(DatabasePathProblem, match="does not exist"):
         open_migration(tmp_path / "no" / "a.db")
-    with pytest.raises(DatabasePathProblem, match="no database"):
-        open_reader(tmp_path / "a.db")
+    with pytest.raises(DatabasePathProblem, match="no database"), reading(tmp_path / "a.db"):
+        pass
 
 
 def test_a_file_cut_in_its_header_or_later_is_damaged(tmp_path: Path) -> None:
@@ -112,7 +115,7 @@ def test_a_stop_interrupts_the_check(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(Interrupted):
-        probe(tmp_path / "a.db", stop=stop)
+        probe(tmp_path / "a.db", run=Run(stop=stop))
 
 
 def test_an_index_that_disagrees_is_found_by_the_full_check(tmp_path: Path) -> None:
@@ -175,8 +178,8 @@ def test_a_program_that_writes_is_told_as_busy(tmp_path: Path) -> None:
     other.execute("BEGIN IMMEDIATE")
     mine = open_migration(tmp_path / "a.db")
     mine.execute("PRAGMA busy_timeout=10")
-    with pytest.raises(DatabaseBusy, match="Another program"):
-        begin(mine, tmp_path / "a.db")
+    with pytest.raises(DatabaseBusy, match="Another program"), translated_errors(tmp_path / "a.db"):
+        begin(mine)
     mine.close()
     other.close()
 

@@ -18,8 +18,11 @@ from hypothesis import HealthCheck, given, note, settings
 
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.guard.apply import run_batch
-from local_mcp_gateway.guard.context import GuardContext, Phases
+from local_mcp_gateway.guard.context import GuardContext, Plan
+from local_mcp_gateway.migrate.apply import Observer, make_batches
+from local_mcp_gateway.migrate.folder import Folder
 from local_mcp_gateway.migrate.folder import Migration as OnDisk
+from local_mcp_gateway.migrate.resolve import Resolution
 from tests.guard.made_migrations import Database, Migration, cases
 from tests.tally import Count
 
@@ -241,19 +244,19 @@ def guard(live: sqlite3.Connection, made: Migration) -> str | None:
     """Apply it as a rehearsal does; return why not, rolled back."""
     sql = made.sql
     migration = OnDisk("0001_made", 1, 1, sha256(sql.encode()).hexdigest(), sql, "0001_made.sql")
+    pending = (migration,)
+    plan = Plan(
+        Folder(CONTEXT.migrations, pending),
+        Resolution((), pending, ()),
+        pending,
+        make_batches(pending),
+        frozenset(),
+        "",
+        (),
+    )
     live.execute("BEGIN IMMEDIATE")
     try:
-        run_batch(
-            CONTEXT,
-            live,
-            [migration],
-            backup=None,
-            stamped=False,
-            drifted=False,
-            phases=Phases(),
-            watch=None,
-            begun=lambda _tag: None,
-        )
+        run_batch(CONTEXT, live, plan, None, Observer())
     except GatewayError as error:
         live.execute("ROLLBACK")
         return error.message

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.errors import GatewayError, VerificationFailed
-from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.folder import Migration
 from local_mcp_gateway.migrate.verify import count_rows, verify
+from tests.migrate.workshop import apply_all
 
 STATEMENT = st.sampled_from(
     [
@@ -70,7 +70,7 @@ def with_engine(connection: sqlite3.Connection, step: Migration) -> type[Gateway
     connection.execute("BEGIN IMMEDIATE")
     try:
         before = count_rows(connection)
-        steps = apply_pending(connection, [step], backup=None, program_version="1")
+        steps = apply_all(connection, [step])
         verify(connection, before, steps)
     except GatewayError as error:
         connection.execute("ROLLBACK")

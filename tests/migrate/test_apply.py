@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.database.connections import open_migration
+from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import (
     DiskProblem,
     ForbiddenStatement,
@@ -20,12 +21,11 @@ from local_mcp_gateway.errors import (
     MigrationFailed,
     VerificationFailed,
 )
-from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.history import read_history
 from local_mcp_gateway.migrate.ledger import read_ledger
-from local_mcp_gateway.migrate.no_transaction import apply_without_transaction
+from local_mcp_gateway.migrate.no_transaction import run_without_transaction
 from local_mcp_gateway.migrate.replay import replay
-from tests.migrate.workshop import Workshop
+from tests.migrate.workshop import Workshop, apply_all
 
 
 def failure(shop: Workshop, kind: type[GatewayError]) -> GatewayError:
@@ -306,9 +306,7 @@ def test_a_stop_is_seen_inside_a_long_statement(shop: Workshop) -> None:
     connection.execute("BEGIN IMMEDIATE")
     timer.start()
     with pytest.raises(Interrupted):
-        apply_pending(
-            connection, shop.read().migrations, backup=None, program_version="1", stop=stop
-        )
+        apply_all(connection, shop.read().migrations, run=Run(stop=stop))
     timer.join()
     if connection.in_transaction:
         connection.execute("ROLLBACK")
@@ -321,15 +319,16 @@ import resource, signal, sys
 from pathlib import Path
 from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.errors import GatewayError
-from local_mcp_gateway.migrate.apply import apply_pending
+from local_mcp_gateway.migrate.apply import Batch, apply_batch
 from local_mcp_gateway.migrate.folder import read_folder
+from local_mcp_gateway.migrate.ledger import Provenance
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 connection = open_migration(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 connection.execute("PRAGMA cache_size=5")
 connection.execute("BEGIN IMMEDIATE")
 try:
-    apply_pending(connection, read_folder(Path(sys.argv[2])).migrations, backup=None, program_version="1")
+    apply_batch(connection, Batch(read_folder(Path(sys.argv[2])).migrations), Provenance("1"))
 except GatewayError as error:
     print(type(error).__name__, error.message)
 """
@@ -362,9 +361,9 @@ def test_a_file_without_transaction_may_vacuum(shop: Workshop) -> None:
         "-- guard: no-transaction\nPRAGMA journal_mode=DELETE;\nPRAGMA page_size=8192;\nVACUUM;",
     )
     connection = open_migration(shop.database)
-    step = apply_without_transaction(
-        connection, shop.read().migrations[1], backup=None, program_version="1"
-    )
+    connection.execute("BEGIN IMMEDIATE")
+    (step,) = apply_all(connection, shop.read().migrations[1:])
+    connection.execute("COMMIT")
     assert (step.tag, step.statements) == ("0001_b", 3)
     assert connection.execute("PRAGMA page_size").fetchone() == (8192,)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
@@ -377,9 +376,7 @@ def test_a_file_without_transaction_may_hold_nothing_else(shop: Workshop) -> Non
     shop.add("0000_a", "-- guard: no-transaction\nVACUUM;\nCREATE TABLE a(x);")
     connection = open_migration(shop.database)
     with pytest.raises(ForbiddenStatement, match="line 3, statement 2"):
-        apply_without_transaction(
-            connection, shop.read().migrations[0], backup=None, program_version="1"
-        )
+        run_without_transaction(connection, shop.read().migrations[0], UNWATCHED)
     connection.close()
 
 
@@ -397,9 +394,7 @@ def test_a_database_of_drizzle_1_gets_its_names_too(tmp_path: Path) -> None:
     shop = Workshop(tmp_path)
     shop.add("20240101000000_a", "CREATE TABLE a(x);")
     connection.execute("BEGIN IMMEDIATE")
-    apply_pending(
-        connection, shop.read().migrations, backup=None, program_version="1", stamped=True
-    )
+    apply_all(connection, shop.read().migrations, stamped=True)
     connection.execute("COMMIT")
     ((name, at),) = connection.execute(
         "SELECT name, applied_at FROM __drizzle_migrations"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
 from local_mcp_gateway.errors import DoubleQuotedString
-from local_mcp_gateway.migrate.directives import read_directives
+from local_mcp_gateway.migrate.apply import Observer
 from local_mcp_gateway.migrate.double_quotes import find_double_quoted, refuse_double_quoted
-from local_mcp_gateway.migrate.replay import replay
-from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.migrate.folder import Migration
+from local_mcp_gateway.migrate.replay import extend, replay
+from local_mcp_gateway.migrate.statements import Statement, split
 from tests.migrate.workshop import Workshop
 
 
@@ -43,12 +45,17 @@ def test_what_names_no_column_is_found(
     assert [(f.name, f.line) for f in find_double_quoted(scratch, statement)] == found
 
 
-def test_the_head_of_a_file_is_read_once_however_many_statements_ask(shop: Workshop) -> None:
-    rows = "".join(f'INSERT INTO "t" VALUES ({n});\n' for n in range(500))
-    shop.add("0000_a", f"-- guard: accept nothing\nCREATE TABLE t(a);\n{rows}")
-    before = read_directives.cache_info().misses
-    replay(shop.read().migrations, inspect=refuse_double_quoted).close()
-    assert read_directives.cache_info().misses == before + 1
+class Refuser(Observer):
+    def before_statement(
+        self, connection: sqlite3.Connection, migration: Migration, statement: Statement
+    ) -> None:
+        refuse_double_quoted(connection, migration, statement)
+
+
+def replay_refusing(shop: Workshop) -> None:
+    with closing(replay(())) as connection:
+        for migration in shop.read().migrations:
+            extend(connection, migration, Refuser())
 
 
 def test_a_migration_with_one_is_refused_with_its_line_unless_it_accepts(shop: Workshop) -> None:
@@ -57,7 +64,7 @@ def test_a_migration_with_one_is_refused_with_its_line_unless_it_accepts(shop: W
     with pytest.raises(
         DoubleQuotedString, match=r'0000_a.sql, line 3, statement 2: "hello" is no column'
     ):
-        replay(shop.read().migrations, inspect=refuse_double_quoted)
+        replay_refusing(shop)
     shop.entries.clear()
     shop.add("0000_a", "-- guard: accept double_quoted_strings\n" + text)
-    replay(shop.read().migrations, inspect=refuse_double_quoted).close()
+    replay_refusing(shop)

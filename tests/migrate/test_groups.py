@@ -8,20 +8,10 @@ import pytest
 
 from local_mcp_gateway.database.connections import open_migration, set_foreign_keys
 from local_mcp_gateway.errors import ConfigProblem, ForbiddenStatement
-from local_mcp_gateway.migrate.apply import apply_pending, first_group, wants_foreign_keys
+from local_mcp_gateway.migrate.apply import make_batches
 from local_mcp_gateway.migrate.sql_functions import load_functions, register
 from local_mcp_gateway.migrate.verify import count_rows, verify
-from tests.migrate.workshop import Workshop
-
-
-def groups(shop: Workshop) -> list[list[str]]:
-    pending = shop.read().migrations
-    found = []
-    while pending:
-        group = first_group(pending)
-        found.append([migration.tag for migration in group])
-        pending = pending[len(group) :]
-    return found
+from tests.migrate.workshop import Workshop, apply_all
 
 
 def test_files_are_grouped_by_what_they_ask_for(shop: Workshop) -> None:
@@ -35,16 +25,24 @@ def test_files_are_grouped_by_what_they_ask_for(shop: Workshop) -> None:
         "g": "-- guard: accept x",
     }.items():
         shop.add(tag, head + "\nVACUUM;")
-    assert groups(shop) == [["a", "b"], ["c"], ["d"], ["e", "f"], ["g"]]
-    assert [wants_foreign_keys([m]) for m in shop.read().migrations] == [
-        False,
-        False,
-        False,
-        False,
-        True,
-        True,
-        False,
-    ]
+    batches = make_batches(shop.read().migrations)
+    assert [[m.tag for m in batch.migrations] for batch in batches] == [
+        ["a", "b"], ["c"], ["d"], ["e", "f"], ["g"],
+    ]  # fmt: skip
+    assert [batch.foreign_keys for batch in batches] == [False, False, False, True, False]
+    assert [batch.no_transaction for batch in batches] == [False, True, True, False, False]
+
+
+def test_nothing_pending_is_no_batch() -> None:
+    assert make_batches(()) == ()
+
+
+def test_what_is_read_out_of_a_file_is_read_once(shop: Workshop) -> None:
+    shop.add("0000_a", "-- guard: accept nothing\nCREATE TABLE a(x); CREATE TABLE b(x);")
+    (migration,) = shop.read().migrations
+    assert migration.directives is migration.directives
+    assert migration.statements is migration.statements
+    assert len(migration.texts) == 2
 
 
 FAMILY = (
@@ -60,9 +58,7 @@ def apply_last_with_foreign_keys(shop: Workshop) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         before = count_rows(connection)
-        steps = apply_pending(
-            connection, shop.read().migrations[-1:], backup=None, program_version="1"
-        )
+        steps = apply_all(connection, shop.read().migrations[-1:])
         verify(connection, before, steps)
         connection.execute("COMMIT")
     finally:
@@ -102,7 +98,7 @@ def test_a_function_of_the_application_can_be_called(shop: Workshop) -> None:
         {"uuid_v4": lambda: str(uuid.uuid4())} | load_functions({"base": "posixpath:basename"}),
     )
     connection.execute("BEGIN")
-    apply_pending(connection, shop.read().migrations, backup=None, program_version="1")
+    apply_all(connection, shop.read().migrations)
     assert len(connection.execute("SELECT id FROM t").fetchone()[0]) == 36
     assert connection.execute("SELECT base('/a/b')").fetchone() == ("b",)
     connection.execute("COMMIT")

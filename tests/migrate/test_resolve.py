@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from local_mcp_gateway.errors import Problem
 from local_mcp_gateway.migrate.folder import Folder, Migration
 from local_mcp_gateway.migrate.journal import Entry
-from local_mcp_gateway.migrate.ledger import Applied, ensure_ledger, record
+from local_mcp_gateway.migrate.ledger import Applied, Provenance, ensure_ledger, record_applied
 from local_mcp_gateway.migrate.resolve import (
     AppliedMigration,
     Edited,
@@ -366,8 +366,7 @@ def ledger() -> Iterator[sqlite3.Connection]:
 
 
 def applied(ledger: sqlite3.Connection, *migrations: Migration) -> None:
-    for m in migrations:
-        record(ledger, m, duration_ms=2.5, backup=None, program_version="1", fingerprint=None)
+    record_applied(ledger, [(m, 2.5) for m in migrations], Provenance("1"))
 
 
 def test_what_does_not_fit_is_named_as_the_history_knows_it(ledger: sqlite3.Connection) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from local_mcp_gateway.database.connections import open_migration
-from local_mcp_gateway.migrate.apply import Step, apply_pending
-from local_mcp_gateway.migrate.folder import Folder, read_folder
-from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.apply import Batch, Step, apply_batch
+from local_mcp_gateway.migrate.folder import Folder, Migration, read_folder
+from local_mcp_gateway.migrate.ledger import Provenance, read_ledger
 from local_mcp_gateway.migrate.lineage import Change
 from local_mcp_gateway.migrate.rebuilds import DataChange, Rebuilds
 from local_mcp_gateway.migrate.resolve import Resolution, resolve
@@ -76,12 +78,8 @@ class Workshop:
             connection.execute("BEGIN IMMEDIATE")
             before = count_rows(connection)
             rebuilds = Rebuilds(connection, limit=10_000)
-            steps = apply_pending(
-                connection,
-                resolution.pending,
-                backup=None,
-                program_version="1",
-                rebuilds=rebuilds if before.rows else None,
+            steps = apply_all(
+                connection, resolution.pending, rebuilds=rebuilds if before.rows else None
             )
             losses = verify(connection, before, steps) + tuple(rebuilds.changed)
             if before.rows:
@@ -116,3 +114,12 @@ def changes(text: str) -> list[Change]:
         else:
             found.append(Change(signs[word[0]], word[1:]))  # type: ignore[arg-type]
     return found
+
+
+def apply_all(
+    connection: sqlite3.Connection, migrations: Sequence[Migration], **options: Any
+) -> tuple[Step, ...]:
+    """Apply migrations as one batch, in the caller's transaction."""
+    if not migrations:
+        return ()
+    return apply_batch(connection, Batch(tuple(migrations)), Provenance("1"), **options)

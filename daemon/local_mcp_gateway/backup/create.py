@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -25,12 +26,12 @@ from local_mcp_gateway.backup.disk_space import require_room
 from local_mcp_gateway.backup.manifest import Backup, publish
 from local_mcp_gateway.backup.verify import checked_hash
 from local_mcp_gateway.database.connections import open_checked, open_reader, uri
-from local_mcp_gateway.errors import BackupDamaged, BackupFailed, Interrupted
+from local_mcp_gateway.database.run import UNWATCHED, Run
+from local_mcp_gateway.errors import BackupDamaged, BackupFailed
 from local_mcp_gateway.formats import iso
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -46,16 +47,16 @@ def create_backup(
     fingerprint: str,
     applied: Sequence[str],
     program_version: str,
-    progress: Callable[[int, int], None] | None = None,
     deadline_s: float | None = None,
-    stop: threading.Event | None = None,
+    run: Run = UNWATCHED,
 ) -> Backup:
     """Back the database up and return the backup, durable and listed.
 
     Opens its own connections, so the caller may hold BEGIN IMMEDIATE on another; without that,
-    writers of a WAL database go on beside it. `progress(bytes done, bytes in all)` is called
-    about every 32 MiB, while it is written (the first half) and while it is read back. Raises NoRoom,
-    BackupFailed, BackupDamaged, DiskProblem, DatabaseBusy or Interrupted; then nothing is listed and the temporary file is gone.
+    writers of a WAL database go on beside it. The progress of `backup` is in bytes, about every 32 MiB,
+    while it is written (the first half) and while it is read back. Raises NoRoom, BackupFailed,
+    BackupDamaged, DiskProblem, DatabaseBusy or Interrupted; then nothing is listed and the temporary
+    file is gone.
     """
     database = database.resolve()
     folder = paths.backup_folder(database, folder)
@@ -68,9 +69,8 @@ def create_backup(
             raise BackupFailed(f"The backup {path} exists already.", hint="Run it again.")
         temporary = paths.temporary(path)
         with temporary_file(temporary) as descriptor:
-            half = _halves(progress)
-            copy_online(database, temporary, half(0), deadline_s=deadline_s, stop=stop)
-            sha256 = _read_back(database, temporary, descriptor, stop, half(1))
+            copy_online(database, temporary, deadline_s=deadline_s, run=_half(run, 0))
+            sha256 = _read_back(database, temporary, descriptor, _half(run, 1))
             backup = Backup(
                 path=path,
                 name=path.stem,
@@ -88,45 +88,25 @@ def create_backup(
     return backup
 
 
-class _Patience:
-    """Until when a backup may take, and whether it was asked to stop."""
-
-    def __init__(self, deadline_s: float | None, stop: threading.Event | None) -> None:
-        self._until = None if deadline_s is None else monotonic() + deadline_s
-        self._deadline_s = deadline_s
-        self._stop = stop
-
-    def check(self, database: Path) -> None:
-        """Raise when it is over; called between two steps, by SQLite's backup loop."""
-        if self._stop is not None and self._stop.is_set():
-            raise Interrupted("Stopped by a signal while the backup was written.")
-        if self._until is not None and monotonic() > self._until:
-            raise BackupFailed(
-                f"The backup of {database} did not finish in {self._deadline_s:g} s.",
-                hint="Close other programs that use the database, then start again.",
-            )
-
-
 def copy_online(
-    database: Path,
-    target: Path,
-    progress: Callable[[int, int], None] | None,
-    *,
-    deadline_s: float | None = None,
-    stop: threading.Event | None = None,
+    database: Path, target: Path, *, deadline_s: float | None = None, run: Run = UNWATCHED
 ) -> None:
     """Copy every page of one moment into the target, which the caller flushes and checks, or not.
 
     The source is held in one read transaction for all steps: without it a step ends its own, and a
     writer between two steps makes SQLite start again from the first page (2,543 times, once).
     """
-    patience = _Patience(deadline_s, stop)
+    until = None if deadline_s is None else monotonic() + deadline_s
     page_size = 0
 
     def between_steps(_status: int, remaining: int, total: int) -> None:
-        patience.check(database)
-        if progress is not None:
-            progress((total - remaining) * page_size, total * page_size)
+        run.checkpoint("while the backup was written")
+        if until is not None and monotonic() > until:
+            raise BackupFailed(
+                f"The backup of {database} did not finish in {deadline_s:g} s.",
+                hint="Close other programs that use the database, then start again.",
+            )
+        run.progress("backup", (total - remaining) * page_size, total * page_size)
 
     with closing(_open_source(database)) as source, closing(_open_target(target)) as copy:
         source.execute("BEGIN")
@@ -137,26 +117,18 @@ def copy_online(
         )
 
 
-def _halves(
-    progress: Callable[[int, int], None] | None,
-) -> Callable[[int], Callable[[int, int], None] | None]:
-    """Return what makes the progress of the first (0) or second (1) half into that of the whole."""
-    if progress is None:
-        return lambda _half: None
-    return lambda half: lambda done, total: progress((half * total + done) // 2, total)
+def _half(run: Run, half: int) -> Run:
+    """Return the run whose progress is the first (0) or the second (1) half of this one's."""
+
+    def progress(phase: str, done: int, total: int) -> None:
+        run.progress(phase, (half * total + done) // 2, total)
+
+    return replace(run, progress=progress)
 
 
-def _read_back(
-    database: Path,
-    temporary: Path,
-    descriptor: int,
-    stop: threading.Event | None,
-    progress: Callable[[int, int], None] | None,
-) -> str:
+def _read_back(database: Path, temporary: Path, descriptor: int, run: Run) -> str:
     try:
-        return checked_hash(
-            temporary, "quick_check", flush=descriptor, stop=stop, progress=progress
-        )
+        return checked_hash(temporary, "quick_check", flush=descriptor, run=run)
     except BackupDamaged as error:
         raise BackupFailed(
             f"The backup of {database} is not sound: {error.message}",

@@ -22,6 +22,7 @@ from local_mcp_gateway.backup.atomic_write import (
 from local_mcp_gateway.backup.disk_space import MARGIN_BYTES, require_free
 from local_mcp_gateway.backup.verify import checked_hash
 from local_mcp_gateway.database.lock import hold_new_file
+from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.database.transactions import begin, flush, staged_transaction
 from local_mcp_gateway.errors import (
     BackupDamaged,
@@ -32,7 +33,6 @@ from local_mcp_gateway.errors import (
 )
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
@@ -49,7 +49,7 @@ def hold_still(live: sqlite3.Connection, real: Path) -> os.stat_result:
     waited for it may be quicker. Raises DatabaseBusy.
     """
     live.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    begin(live, real)
+    begin(live)
     with suppress(FileNotFoundError):
         if real.with_name(f"{real.name}-wal").stat().st_size:
             raise DatabaseBusy(f"Another program is reading or writing {real}.")
@@ -195,7 +195,7 @@ def restore(
     *,
     annotate: Callable[[sqlite3.Connection], None] = lambda _: None,
     keep_aside: int = paths.DEFAULT_KEEP_ASIDE,
-    stop: threading.Event | None = None,
+    run: Run = UNWATCHED,
 ) -> Restored:
     """Replace the database by the backup, durably; the caller holds the database's lock.
 
@@ -208,7 +208,7 @@ def restore(
     require_free(real.parent, backup.bytes + MARGIN_BYTES, what="the restored database")
     staged = paths.staged(real)
     with named_failures("stage the backup as", staged), temporary_file(staged) as descriptor:
-        _stage(backup, staged, descriptor, annotate, stop)
+        _stage(backup, staged, descriptor, annotate, run)
         aside = paths.set_aside(real, datetime.now(UTC)) if real.exists() else None
         swap(real, staged, aside=aside)
     prune_asides(real, max(keep_aside, 1))
@@ -220,7 +220,7 @@ def _stage(
     staged: Path,
     descriptor: int,
     annotate: Callable[[sqlite3.Connection], None],
-    stop: threading.Event | None,
+    run: Run,
 ) -> None:
     """Write the flushed, checked and annotated file that will be the database."""
     size = backup.path.stat().st_size
@@ -231,11 +231,11 @@ def _stage(
         )
     copy_bytes(backup.path, descriptor)
     # The copy is checked, not the backup: so both are, and nothing can come between.
-    if checked_hash(staged, "integrity_check", stop=stop) != backup.sha256:
+    if checked_hash(staged, "integrity_check", run=run) != backup.sha256:
         raise BackupDamaged(
             f"The backup {backup.name} was changed after it was made (SHA-256 differs)."
         )
-    with staged_transaction(staged, stop=stop) as connection:
+    with staged_transaction(staged, run=run) as connection:
         annotate(connection)
 
 

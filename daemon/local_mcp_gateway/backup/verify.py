@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from local_mcp_gateway.backup.atomic_write import named_failures
 from local_mcp_gateway.database.connections import open_immutable
 from local_mcp_gateway.database.integrity import findings
+from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, DiskProblem, Interrupted
 from local_mcp_gateway.regular_file import open_file
 
@@ -33,7 +34,7 @@ OPCODES_BETWEEN_LOOKS = 100_000
 """How often a check looks whether it should stop: about every 10 ms."""
 
 
-def verify_backup(backup: Backup, *, stop: threading.Event | None = None) -> None:
+def verify_backup(backup: Backup, *, run: Run = UNWATCHED) -> None:
     """Check a backup in full: size, SHA-256 and `integrity_check`; raises BackupDamaged.
 
     Reads only. Needs no lock: a listed backup is never written again.
@@ -45,18 +46,18 @@ def verify_backup(backup: Backup, *, stop: threading.Event | None = None) -> Non
                 f"The backup {backup.name} has {size} bytes instead of {backup.bytes}: it was cut "
                 "off or replaced."
             )
-        sha256 = checked_hash(backup.path, "integrity_check", stop=stop)
+        sha256 = checked_hash(backup.path, "integrity_check", run=run)
     if sha256 != backup.sha256:
         raise BackupDamaged(
             f"The backup {backup.name} was changed after it was made (SHA-256 differs)."
         )
 
 
-def newest_good(backups: Iterable[Backup], *, stop: threading.Event | None = None) -> Backup | None:
+def newest_good(backups: Iterable[Backup], *, run: Run = UNWATCHED) -> Backup | None:
     """Return the first of the backups (newest first, as listed) that verifies in full."""
     for backup in backups:
         with suppress(BackupDamaged, BackupFailed, DiskProblem):
-            verify_backup(backup, stop=stop)
+            verify_backup(backup, run=run)
             return backup
     return None
 
@@ -66,19 +67,18 @@ def checked_hash(
     check: Literal["quick_check", "integrity_check"],
     *,
     flush: int | None = None,
-    stop: threading.Event | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    run: Run = UNWATCHED,
 ) -> str:
     """Return the SHA-256 of a database file that passes the check; raises BackupDamaged.
 
     `flush` is a descriptor of the file whose bytes are sent to the disk in the same time; they are
-    there when this returns. `progress(bytes hashed, bytes in all)` is called from the hash's thread.
+    there when this returns. The progress of `backup`, in bytes, is told from the hash's thread.
     """
-    jobs = [_Job(lambda: file_hash(path, stop=stop, progress=progress))]
+    jobs = [_Job(lambda: file_hash(path, run=run))]
     if flush is not None:
         jobs.append(_Job(lambda: os.fsync(flush)))
     try:
-        problem = first_problem(path, check, stop=stop)
+        problem = first_problem(path, check, run=run)
     finally:
         for job in jobs:
             job.join()
@@ -116,8 +116,7 @@ class _Job(threading.Thread):
 def file_hash(
     path: Path,
     *,
-    stop: threading.Event | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    run: Run = UNWATCHED,
 ) -> str:
     """Return the SHA-256 of a file in hex; raises Interrupted when asked to stop."""
     digest = hashlib.sha256()
@@ -128,10 +127,9 @@ def file_hash(
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
             done += count
-            if progress is not None and done % TOLD_BYTES < HASH_CHUNK_BYTES:
-                progress(done, total)
-            if stop is not None and stop.is_set():
-                raise Interrupted("Stopped by a signal while a backup was read.")
+            if done % TOLD_BYTES < HASH_CHUNK_BYTES:
+                run.progress("backup", done, total)
+            run.checkpoint("while a backup was read")
     return digest.hexdigest()
 
 
@@ -139,16 +137,16 @@ def first_problem(
     path: Path,
     check: Literal["quick_check", "integrity_check"],
     *,
-    stop: threading.Event | None = None,
+    run: Run = UNWATCHED,
 ) -> str | None:
     """Return the first thing that SQLite finds wrong in a file that has no writer; None if nothing."""
     with closing(open_immutable(path)) as connection:
-        if stop is not None:
-            connection.set_progress_handler(lambda: int(stop.is_set()), OPCODES_BETWEEN_LOOKS)
+        if run.stop is not None:
+            connection.set_progress_handler(lambda: int(run.stopped), OPCODES_BETWEEN_LOOKS)
         try:
             found = findings(connection, check)
         except sqlite3.OperationalError as error:
-            if stop is not None and stop.is_set():
+            if run.stopped:
                 raise Interrupted("Stopped by a signal while a backup was checked.") from error
             return str(error)
         except sqlite3.DatabaseError as error:

@@ -10,10 +10,10 @@ import click
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.context import Invocation, guard_context, stop_on_signals
+from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.errors import Exit, GatewayError, Interrupted, NotConfirmed
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Sequence
 
     from local_mcp_gateway.backup import Backup, BackupCatalog
@@ -97,7 +97,7 @@ def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> 
         results = [(item.path.stem, item.reason) for item in listing.unusable]
     with stop_on_signals() as stop:
         for item in chosen:
-            results.append((item.name, _problem_of(item, stop)))
+            results.append((item.name, _problem_of(item, Run(stop=stop))))
     if as_json:
         ui.print_json([{"name": n, "ok": p is None, "problem": p} for n, p in results])
     else:
@@ -149,7 +149,7 @@ def prune(
     good = None
     if len(kept) < len(backups):
         with stop_on_signals() as stop:
-            sound = newest_good(backups, stop=stop)
+            sound = newest_good(backups, run=Run(stop=stop))
         good = sound.name if sound else None
         kept |= {good} if good else set()
     doomed = [item for item in backups if item.name not in kept]
@@ -189,11 +189,11 @@ def _listing(invocation: Invocation) -> BackupCatalog:
     return read_catalog(invocation.database, invocation.settings.backup_folder)
 
 
-def _problem_of(backup: Backup, stop: threading.Event) -> str | None:
+def _problem_of(backup: Backup, run: Run) -> str | None:
     from local_mcp_gateway.backup import verify_backup
 
     try:
-        verify_backup(backup, stop=stop)
+        verify_backup(backup, run=run)
     except Interrupted:
         raise
     except GatewayError as error:

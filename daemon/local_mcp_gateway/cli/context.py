@@ -95,7 +95,7 @@ def guard_context(invocation: Invocation, *, quiet: bool = False) -> Iterator[Gu
             invocation.database,
             invocation.migrations,
             guard_policy(invocation.settings),
-            ignore if quiet else invocation.emitter(),
-            progress,
-            stop,
+            emit=ignore if quiet else invocation.emitter(),
+            progress=progress,
+            stop=stop,
         )

@@ -22,7 +22,7 @@ from local_mcp_gateway.errors import DatabasePathProblem, Exit, UsageProblem
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from local_mcp_gateway.guard.rehearse import DryRun, TableRows
+    from local_mcp_gateway.guard.dry_run import DryRun, TableRows
 
 
 @click.command()
@@ -171,7 +171,7 @@ def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> i
     Shows the time of each migration, the rows of each table before and after, the hazards that came
     true and the free room that the real run takes. Exit 5 if it would fail. Takes no lock.
     """
-    from local_mcp_gateway.guard.rehearse import dry_run_on_copy
+    from local_mcp_gateway.guard.dry_run import dry_run_on_copy
 
     with guard_context(invocation, quiet=True) as context:
         dry_run = dry_run_on_copy(context, source.absolute() if source else invocation.database)

@@ -5,6 +5,9 @@ is undone by a power cut; WAL + FULL and anything + EXTRA survive it. Foreign ke
 rebuild drops the old table and its children would go with it; the setting is a no-op inside a
 transaction, so it is made before BEGIN and read back.
 
+The functions that open one raise what SQLite raises. The blocks that hold one open translate it: `reading`
+here, `write_lock` in `transactions`.
+
 All connections are in `isolation_level=None`: Python must not begin or commit anything by itself.
 """
 
@@ -61,16 +64,15 @@ def open_migration(path: Path) -> sqlite3.Connection:
     new = not has_content(path)
     if new:
         _create_private(path)
-    with translated_errors(path):
-        connection = _connect(f"{uri(path)}?mode=rw")
-        try:
-            if new:
-                _switch_to_wal(connection)
-            survive_power_cut(connection)
-            set_foreign_keys(connection, on=False)
-        except BaseException:
-            connection.close()
-            raise
+    connection = _connect(f"{uri(path)}?mode=rw")
+    try:
+        if new:
+            _switch_to_wal(connection)
+        survive_power_cut(connection)
+        set_foreign_keys(connection, on=False)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -91,20 +93,16 @@ def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
     require_database_file(path)
     if not path.exists():
         raise DatabasePathProblem(f"There is no database at {path}.", path=str(path))
-    with translated_errors(path):
-        if locked:
-            return open_checked(f"{uri(path)}?mode=rw")
-        try:
-            return open_checked(f"{uri(path)}?mode=ro")
-        except sqlite3.OperationalError as error:
-            # A hot journal or a WAL without its index needs a recovery that a read-only handle may
-            # not do. It is what any reader does at its first read, so it is let in, then only reads.
-            if error.sqlite_errorcode & 0xFF not in (
-                sqlite3.SQLITE_READONLY,
-                sqlite3.SQLITE_CANTOPEN,
-            ):
-                raise
-            return open_checked(f"{uri(path)}?mode=rw")
+    if locked:
+        return open_checked(f"{uri(path)}?mode=rw")
+    try:
+        return open_checked(f"{uri(path)}?mode=ro")
+    except sqlite3.OperationalError as error:
+        # A hot journal or a WAL without its index needs a recovery that a read-only handle may
+        # not do. It is what any reader does at its first read, so it is let in, then only reads.
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            raise
+        return open_checked(f"{uri(path)}?mode=rw")
 
 
 @contextmanager
@@ -124,11 +122,10 @@ def open_immutable(path: Path) -> sqlite3.Connection:
 
 def open_scratch(path: Path | None = None) -> sqlite3.Connection:
     """Open a copy that may be lost (or a database in memory): fast, foreign keys off."""
-    with translated_errors(path or ":memory:"):
-        connection = _connect(":memory:" if path is None else f"{uri(path)}?mode=rw")
-        connection.execute("PRAGMA journal_mode=MEMORY")
-        connection.execute("PRAGMA synchronous=OFF")
-        set_foreign_keys(connection, on=False)
+    connection = _connect(":memory:" if path is None else f"{uri(path)}?mode=rw")
+    connection.execute("PRAGMA journal_mode=MEMORY")
+    connection.execute("PRAGMA synchronous=OFF")
+    set_foreign_keys(connection, on=False)
     return connection
 
 

@@ -11,20 +11,16 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from local_mcp_gateway.database.connections import is_empty, open_checked, uri
 from local_mcp_gateway.database.errors import require_database_file, translated_errors
 from local_mcp_gateway.database.lock import MAGIC, stamp, stopped_before
+from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.regular_file import open_file
-
-if TYPE_CHECKING:
-    import threading
-
 
 _HEADER_BYTES = 100
 _OPS_BETWEEN_LOOKS = 20_000
@@ -50,8 +46,7 @@ def probe(
     database: Path,
     *,
     quick_check_limit_s: float = 10.0,
-    stop: threading.Event | None = None,
-    progress: Callable[[], None] | None = None,
+    run: Run = UNWATCHED,
 ) -> Probe:
     """Look at the file; raise NotADatabase, Damaged or DatabasePathProblem. The lock is held.
 
@@ -75,9 +70,7 @@ def probe(
     with translated_errors(database):
         connection = open_checked(f"{uri(database)}?mode=rw")
         try:
-            complete = quick_check(
-                connection, database, limit_s=quick_check_limit_s, stop=stop, progress=progress
-            )
+            complete = quick_check(connection, database, limit_s=quick_check_limit_s, run=run)
             empty = is_empty(connection)
         finally:
             connection.close()
@@ -91,23 +84,21 @@ def quick_check(
     database: Path | str = "The database",
     *,
     limit_s: float | None = None,
-    stop: threading.Event | None = None,
-    progress: Callable[[], None] | None = None,
+    run: Run = UNWATCHED,
 ) -> bool:
     """Raise Damaged unless SQLite finds the file sound; return False if the limit passed first."""
     deadline = None if limit_s is None else time.monotonic() + limit_s
-    return _run_check(connection, "quick_check", database, deadline, stop, progress)
+    return _run_check(connection, "quick_check", database, deadline, run)
 
 
 def full_check(
     connection: sqlite3.Connection,
     database: Path | str = "The database",
     *,
-    stop: threading.Event | None = None,
-    progress: Callable[[], None] | None = None,
+    run: Run = UNWATCHED,
 ) -> None:
     """Raise Damaged unless the file is sound and every index agrees with its table."""
-    _run_check(connection, "integrity_check", database, None, stop, progress)
+    _run_check(connection, "integrity_check", database, None, run)
 
 
 def _run_check(
@@ -115,14 +106,12 @@ def _run_check(
     pragma: str,
     database: Path | str,
     deadline: float | None,
-    stop: threading.Event | None,
-    progress: Callable[[], None] | None,
+    run: Run,
 ) -> bool:
     def look() -> int:
-        if progress is not None:
-            progress()
+        run.progress("check", 0, 0)
         late = deadline is not None and time.monotonic() > deadline
-        return int(late or (stop is not None and stop.is_set()))
+        return int(late or run.stopped)
 
     connection.set_progress_handler(look, _OPS_BETWEEN_LOOKS)
     try:
@@ -131,7 +120,7 @@ def _run_check(
     except Exception as error:
         cause = error.__cause__
         interrupted = getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT
-        if interrupted and not (stop is not None and stop.is_set()):
+        if interrupted and not run.stopped:
             return False
         raise
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,11 @@ from local_mcp_gateway.database.connections import (
 )
 from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.database.integrity import COMPARED_BYTES, full_check, pages, quick_check
+from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import Damaged, DiskProblem
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.database.integrity import Pages
@@ -41,20 +41,19 @@ def write_lock(path: Path, *, foreign_keys: bool = False) -> Iterator[Connection
 
     Keeps out programs that do not know our lock file, too; waits 5 s for one that is writing.
     """
-    with closing(open_migration(path)) as live:
-        begin(live, path, foreign_keys=foreign_keys)
-        try:
-            yield live
-        finally:
-            roll_back(live)
+    with ExitStack() as held:
+        with translated_errors(path):
+            live = held.enter_context(closing(open_migration(path)))
+            begin(live, foreign_keys=foreign_keys)
+        held.callback(roll_back, live)
+        yield live
 
 
-def begin(connection: Connection, path: Path, *, foreign_keys: bool | None = None) -> None:
+def begin(connection: Connection, *, foreign_keys: bool | None = None) -> None:
     """Take SQLite's write lock. Foreign keys are switched first: inside a transaction it is too late."""
     if foreign_keys is not None:
         set_foreign_keys(connection, on=foreign_keys)
-    with translated_errors(path):
-        connection.execute("BEGIN IMMEDIATE")
+    connection.execute("BEGIN IMMEDIATE")
 
 
 def commit(connection: Connection) -> None:
@@ -77,15 +76,14 @@ def commit_and_compare(connection: Connection, path: Path) -> None:
     nothing is said of a database that is too large to be held in memory. No signal stops the work.
     """
     connection.set_progress_handler(None, 0)
-    with translated_errors(path):
-        written = _commit(connection, small=database_bytes(path) <= COMPARED_BYTES)
-        # Readers may keep the log from being emptied; in WAL with FULL it is durable all the same.
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        if written is None:
-            return
-        with reading(path, locked=True) as reader:
-            found = pages(reader)
-        (version,) = connection.execute("PRAGMA data_version").fetchone()
+    written = _commit(connection, small=database_bytes(path) <= COMPARED_BYTES)
+    # Readers may keep the log from being emptied; in WAL with FULL it is durable all the same.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    if written is None:
+        return
+    with reading(path, locked=True) as reader:
+        found = pages(reader)
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
     if found and version == written.version and not found.agree(written):
         raise Damaged(f"{path} does not read back as written: a write was lost.")
 
@@ -138,13 +136,13 @@ def check_sound(
     path: Path,
     *,
     limit_s: float | None = None,
-    progress: Callable[[], None] | None = None,
+    run: Run = UNWATCHED,
 ) -> None:
     """Raise Damaged unless the file is sound: in full where it is small, else within `limit_s`."""
     if database_bytes(path) <= THOROUGH_BYTES:
-        full_check(reader, path, progress=progress)
+        full_check(reader, path, run=run)
     else:
-        quick_check(reader, path, limit_s=limit_s, progress=progress)
+        quick_check(reader, path, limit_s=limit_s, run=run)
 
 
 @contextmanager
@@ -153,7 +151,7 @@ def staged_transaction(
     *,
     like: Path | None = None,
     foreign_keys: bool = False,
-    stop: threading.Event | None = None,
+    run: Run = UNWATCHED,
 ) -> Iterator[Connection]:
     """Write into a file that is to take a database's place, in one transaction.
 
@@ -167,7 +165,7 @@ def staged_transaction(
                 mode = _journal_mode(other)
         # A close hides the errors of a checkpoint; a commit with a journal does not.
         connection.execute("PRAGMA journal_mode=DELETE").fetchall()
-        begin(connection, staged, foreign_keys=foreign_keys)
+        begin(connection, foreign_keys=foreign_keys)
         yield connection
         written = _commit(connection, small=staged.stat().st_size <= COMPARED_BYTES)
         connection.execute(f"PRAGMA journal_mode={mode}").fetchall()
@@ -175,9 +173,9 @@ def staged_transaction(
     with closing(open_immutable(staged)) as reader:
         try:
             if staged.stat().st_size <= THOROUGH_BYTES:
-                full_check(reader, staged, stop=stop)
+                full_check(reader, staged, run=run)
             else:
-                quick_check(reader, staged, stop=stop)
+                quick_check(reader, staged, run=run)
         except Damaged as error:
             raise DiskProblem(
                 f"{staged} does not read back as written: {error.message}", path=str(staged)

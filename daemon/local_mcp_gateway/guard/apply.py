@@ -1,4 +1,4 @@
-"""One transaction of migrations: apply and verify. The rehearsal and the live run are this code.
+"""One batch of migrations: apply and verify. The rehearsal and the live run are this code.
 
 Nothing is begun or committed here: the caller decides, after it has looked at what comes back.
 """
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.guard.context import BatchResult
-from local_mcp_gateway.migrate.apply import apply_pending
-from local_mcp_gateway.migrate.double_quotes import ACCEPTED, double_quoted, refuse_double_quoted
+from local_mcp_gateway.migrate.apply import Observer, apply_batch
+from local_mcp_gateway.migrate.double_quotes import ACCEPTED, double_quoted
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.journal import Entry, write_journal
 from local_mcp_gateway.migrate.ledger import record_fingerprint, text_fingerprint
@@ -19,12 +19,9 @@ from local_mcp_gateway.migrate.validate import find_broken
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.connections import Connection
-    from local_mcp_gateway.guard.context import GuardContext, Phases, Plan, Rehearsal
-    from local_mcp_gateway.migrate.apply import Inspector, Step
+    from local_mcp_gateway.guard.context import GuardContext, Plan, Rehearsal
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.statements import Statement
 
@@ -32,74 +29,43 @@ if TYPE_CHECKING:
 def run_batch(
     context: GuardContext,
     connection: Connection,
-    group: Sequence[Migration],
-    *,
+    plan: Plan,
     backup: Backup | None,
-    stamped: bool,
-    drifted: bool,
-    phases: Phases,
-    watch: Inspector | None,
-    begun: Callable[[str], None],
-    ended: Callable[[str], None] = lambda _tag: None,
+    observer: Observer,
+    *,
     rehearsed: bool = False,
 ) -> BatchResult:
-    """Apply one group and verify it, inside the transaction that the caller has begun.
+    """Apply the plan's next batch and verify it, inside the transaction that the caller has begun.
 
-    What a rehearsal of the same group has found out about values and schema is not looked for again.
+    What a rehearsal of the same batch has found out about values and schema is not looked for again.
     Raises MigrationFailed, ForbiddenStatement, VerificationFailed, DiskProblem or Interrupted.
     """
-    with phases.measured("verify"):
-        before = count_rows(connection)
-    rebuilds = None
-    if before.rows and not rehearsed:
-        rebuilds = watch_rebuilds(context, connection)
-    event = APPLIED_IN_DEV if context.policy.journal_new_files else "applied"
-    with phases.measured("apply"):
-        name = backup.name if backup else None
-        version = context.policy.program_version
-        if group[0].directives.no_transaction:
-            # VACUUM refuses to run in a transaction; the ledger row is committed by itself.
-            from local_mcp_gateway.database.transactions import outside_transaction
-            from local_mcp_gateway.migrate.no_transaction import apply_without_transaction
-
-            begun(group[0].tag)
-            with outside_transaction(connection):
-                step = apply_without_transaction(
-                    connection,
-                    group[0],
-                    backup=name,
-                    program_version=version,
-                    event=event,
-                    stamped=stamped,
-                    stop=context.stop,
-                )
-            steps: tuple[Step, ...] = (step,)
-        else:
-            steps = apply_pending(
-                connection,
-                group,
-                backup=name,
-                program_version=version,
-                event=event,
-                stamped=stamped,
-                inspect=watch,
-                begun=begun,
-                ended=ended,
-                stop=context.stop,
-                rebuilds=rebuilds,
-            )
-    with phases.measured("verify"):
-        changes = verify(connection, before, steps)
-        if not before.rows:
-            _tell_broken(context, connection, steps)
-        elif not rehearsed:
-            verify_dependents(connection, before, steps)
-        if rebuilds is not None:
-            changes += tuple(rebuilds.changed)
-        now = text_fingerprint(connection)
-        if not drifted:  # a seal says that the schema is what the migrations make
-            record_fingerprint(connection, now)
-    return BatchResult(steps, now, changes)
+    context.phases.begin("verify")
+    before = count_rows(connection)
+    compared = bool(before.rows) and not rehearsed
+    rebuilds = watch_rebuilds(context, connection) if compared else None
+    context.phases.begin("apply")
+    steps = apply_batch(
+        connection,
+        plan.batches[0],
+        context.provenance(backup),
+        event=APPLIED_IN_DEV if context.policy.journal_new_files else "applied",
+        stamped=plan.folder.stamped,
+        observer=observer,
+        rebuilds=rebuilds,
+        run=context,
+    )
+    context.phases.begin("verify")
+    changes = verify(connection, before, steps)
+    if not before.rows:
+        _report_broken(context, connection, steps[-1].tag)
+    if rebuilds is not None:
+        verify_dependents(connection, before, steps)
+        changes += tuple(rebuilds.changed)
+    fingerprint = text_fingerprint(connection)
+    if not plan.drift:  # what is recorded says that the schema is what the migrations make
+        record_fingerprint(connection, fingerprint)
+    return BatchResult(steps, fingerprint, changes)
 
 
 def watch_rebuilds(context: GuardContext, connection: Connection) -> Rebuilds:
@@ -113,39 +79,17 @@ def watch_rebuilds(context: GuardContext, connection: Connection) -> Rebuilds:
     )
 
 
-def _tell_broken(context: GuardContext, connection: Connection, steps: Sequence[Step]) -> None:
+def _report_broken(context: GuardContext, connection: Connection, tag: str) -> None:
     """Tell of what cannot run in a new database: its folder may be old, and runs so elsewhere."""
     for broken in find_broken(connection):
         context.emit(
             "guard.hazard_found",
-            tag=steps[-1].tag,
+            tag=tag,
             kind="cannot_run",
             object=broken.name,
             message=f"{broken.sentence}.",
             backup=None,
         )
-
-
-def _telling(context: GuardContext) -> Inspector:
-    """Return what tells of text in double quotes on a new database, where it is not refused.
-
-    No row is there to copy it into; and the folder may be old, its files applied elsewhere, where
-    mending one would read as an edit.
-    """
-
-    def tell(connection: Connection, migration: Migration, statement: Statement) -> None:
-        found = double_quoted(connection, migration, statement)
-        if found is not None:
-            context.emit(
-                "guard.hazard_found",
-                tag=migration.tag,
-                kind=ACCEPTED,
-                object=cast("list[str]", found.data["names"])[0],
-                message=found.message,
-                backup=None,
-            )
-
-    return tell
 
 
 def apply_live(
@@ -155,39 +99,65 @@ def apply_live(
     backup: Backup | None,
     rehearsal: Rehearsal | None,
 ) -> BatchResult:
-    """Apply the plan's next group to the live file; the result has to be the rehearsed one.
+    """Apply the plan's next batch to the live file; the result has to be the rehearsed one.
 
     In dev the journal entries of new files are written here, just before the caller's COMMIT: a kill
     between the two leaves a journaled migration that is pending, which the next start applies.
     """
-    place = {migration.tag: number for number, migration in enumerate(plan.group)}
-    done = run_batch(
-        context,
-        live,
-        plan.group,
-        backup=backup,
-        stamped=plan.folder.stamped,
-        drifted=bool(plan.drift),
-        phases=context.phases,
-        watch=None if rehearsal else refuse_double_quoted if backup else _telling(context),
-        rehearsed=rehearsal is not None,
-        begun=lambda tag: context.progress(f"apply {tag}", place[tag], len(place)),
-    )
-    with context.phases.measured("verify"):
-        expected = rehearsal.fingerprints.get(done.steps[-1].tag) if rehearsal else None
-        if expected is not None and expected != done.fingerprint:
-            raise VerificationFailed(
-                f"After {done.steps[-1].tag} the live schema differs from the rehearsed one.",
-                hint="The migration depends on something besides the data (time, chance): rewrite it.",
-            )
-        new = [migration for migration in plan.group if migration.tag in plan.new_files]
-        if new:
-            entries = [Entry(idx, m.tag, m.when) for idx, m in enumerate(new, plan.next_idx)]
-            write_journal(context.migrations, entries)
+    observer = _LiveObserver(context, plan, quotes=not rehearsal, refuse=bool(backup))
+    result = run_batch(context, live, plan, backup, observer, rehearsed=rehearsal is not None)
+    expected = rehearsal.fingerprints.get(result.steps[-1].tag) if rehearsal else None
+    if expected is not None and expected != result.fingerprint:
+        raise VerificationFailed(
+            f"After {result.steps[-1].tag} the live schema differs from the rehearsed one.",
+            hint="The migration depends on something besides the data (time, chance): rewrite it.",
+        )
+    new = [m for m in plan.batches[0].migrations if m.tag in plan.new_files]
+    if new:
+        entries = [Entry(idx, m.tag, m.when) for idx, m in enumerate(new, plan.next_idx)]
+        write_journal(context.migrations, entries)
     context.emit(
         "guard.verified",
-        fingerprint=done.fingerprint,
+        fingerprint=result.fingerprint,
         rehearsed=rehearsal is not None,
         duration_ms=context.phases.ms("verify"),
     )
-    return done
+    return result
+
+
+class _LiveObserver(Observer):
+    """Reports the progress, and looks for text in double quotes where no rehearsal has.
+
+    It is refused where there are rows to copy it into. On a new database it is only told: the folder
+    may be old, its files applied elsewhere, where mending one would read as an edit.
+    """
+
+    def __init__(self, context: GuardContext, plan: Plan, *, quotes: bool, refuse: bool) -> None:
+        self._context = context
+        self._total = len(plan.batches[0].migrations)
+        self._begun = 0
+        self._quotes = quotes
+        self._refuse = refuse
+
+    def before_migration(self, migration: Migration) -> None:
+        """Report that a migration begins."""
+        self._context.progress(f"apply {migration.tag}", self._begun, self._total)
+        self._begun += 1
+
+    def before_statement(
+        self, connection: Connection, migration: Migration, statement: Statement
+    ) -> None:
+        """Raise DoubleQuotedString, or report it."""
+        found = double_quoted(connection, migration, statement) if self._quotes else None
+        if found is None:
+            return
+        if self._refuse:
+            raise found
+        self._context.emit(
+            "guard.hazard_found",
+            tag=migration.tag,
+            kind=ACCEPTED,
+            object=cast("list[str]", found.data["names"])[0],
+            message=found.message,
+            backup=None,
+        )

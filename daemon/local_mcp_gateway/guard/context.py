@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import asdict, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from local_mcp_gateway.backup.manifest import Retention
 from local_mcp_gateway.backup.paths import DEFAULT_KEEP_ASIDE
-from local_mcp_gateway.errors import Interrupted
+from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.log import ignore
-from local_mcp_gateway.migrate.apply import first_group
+from local_mcp_gateway.migrate.ledger import Provenance
 from local_mcp_gateway.migrate.sql_functions import prepare
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.connections import Connection
-    from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.apply import Batch, Step
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.rebuilds import DataChange
     from local_mcp_gateway.migrate.resolve import Resolution
@@ -102,42 +98,39 @@ class GuardReport:
 
 
 class Phases:
-    """How long each phase of a start took, in milliseconds, in the order in which they began."""
+    """How long each phase of a run took, in milliseconds, in the order in which they began."""
 
     def __init__(self) -> None:
-        self.durations_ms: dict[str, float] = {}
+        self._spent: dict[str, float] = {}
+        self._now = ""
+        self._since = perf_counter()
 
-    @contextmanager
-    def measured(self, phase: str) -> Iterator[None]:
-        """Add the time of the block to its phase, also when the block fails."""
-        start = perf_counter()
-        try:
-            yield
-        finally:
-            spent = (perf_counter() - start) * 1000
-            self.durations_ms[phase] = self.durations_ms.get(phase, 0.0) + spent
+    def begin(self, phase: str) -> None:
+        """End the phase before, and begin this one or go on with it."""
+        now = perf_counter()
+        if self._now:
+            self._spent[self._now] += (now - self._since) * 1000
+        self._now, self._since = phase, now
+        self._spent.setdefault(phase, 0.0)
+
+    @property
+    def durations_ms(self) -> dict[str, float]:
+        """Return what each phase has taken so far."""
+        self.begin(self._now)
+        return dict(self._spent)
 
     def ms(self, phase: str) -> float:
         """Return what a phase has taken so far, in milliseconds, for its log event."""
-        return round(self.durations_ms.get(phase, 0.0), 3)
-
-
-def no_progress(phase: str, done: int, total: int) -> None:
-    """Show nothing."""
+        return round(self.durations_ms[phase], 3)
 
 
 @frozen
-class GuardContext:
-    """One try at bringing a database to its newest schema; the caller holds the database's lock."""
+class GuardContext(Run):
+    """One run of the guard on a database, or of a command that changes one."""
 
     database: Path
     migrations: Path
     policy: GuardPolicy = field(default_factory=GuardPolicy)
-    emit: Emit = ignore
-    progress: Callable[[str, int, int], None] = no_progress
-    """`progress(phase, done, total)`: bytes of a `backup`, migrations of `rehearse TAG` and `apply TAG`
-    (called before each); often."""
-    stop: threading.Event | None = None
     phases: Phases = field(default_factory=Phases)
     serving: bool = False
     """This process has the database open: then only SQLite may open its file, because closing any
@@ -152,10 +145,9 @@ class GuardContext:
         """Register the SQL functions that migrations may call; raises ConfigProblem."""
         prepare(connection, self.policy.functions)
 
-    def checkpoint(self) -> None:
-        """Raise Interrupted when a signal asked to stop; called between phases, never after COMMIT."""
-        if self.stop is not None and self.stop.is_set():
-            raise Interrupted("Stopped by a signal before the migrations were committed.")
+    def provenance(self, backup: Backup | None = None) -> Provenance:
+        """Return what the history says of this run."""
+        return Provenance(self.policy.program_version, backup.name if backup else None)
 
 
 @frozen
@@ -166,6 +158,8 @@ class Plan:
     resolution: Resolution
     pending: tuple[Migration, ...]
     """What this attempt will apply, in order: all that is pending, or up to `--to`."""
+    batches: tuple[Batch, ...]
+    """The same, by what is committed together."""
     new_files: frozenset[str]
     """Dev only: the tags among `pending` that the journal does not know yet."""
     fingerprint: str
@@ -179,16 +173,17 @@ class Plan:
         known = (*(entry.migration for entry in self.resolution.applied), *self.pending)
         return 1 + max((migration.idx for migration in known), default=-1)
 
-    @property
-    def group(self) -> tuple[Migration, ...]:
-        """Return the first migrations of `pending` that are committed together."""
-        return first_group(self.pending)
-
     def after(self, result: BatchResult) -> Plan:
         """Return the plan that is left when this transaction is committed."""
         rest = self.pending[len(result.steps) :]
         done = self.done + result.steps
-        return replace(self, pending=rest, fingerprint=result.fingerprint, done=done)
+        return replace(
+            self,
+            pending=rest,
+            batches=self.batches[1:],
+            fingerprint=result.fingerprint,
+            done=done,
+        )
 
 
 class Planner(Protocol):

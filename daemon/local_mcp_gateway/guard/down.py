@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.backup import list_backups, scratch_copy
 from local_mcp_gateway.backup.row_diff import rows_lost
 from local_mcp_gateway.database.connections import open_scratch, reading
+from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.database.transactions import begin, commit
 from local_mcp_gateway.errors import (
     DriftRefused,
@@ -26,9 +27,8 @@ from local_mcp_gateway.errors import (
 )
 from local_mcp_gateway.guard.apply import watch_rebuilds
 from local_mcp_gateway.guard.context import BatchResult
-from local_mcp_gateway.guard.exclusive import exclusive
 from local_mcp_gateway.guard.plan import find_drift
-from local_mcp_gateway.guard.transaction import write_transaction
+from local_mcp_gateway.guard.transaction import exclusive, write_transaction
 from local_mcp_gateway.migrate.down import WayBack, revert, select_chain, ways_back
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.history import applied_downs
@@ -138,7 +138,7 @@ def go_back(
             backup = transaction.back_up(before=f"down-{newest}", applied=applied)
             with scratch_copy(backup) as copy, closing(open_scratch(copy)) as scratch:
                 context.prepare(scratch)
-                begin(scratch, copy)
+                begin(scratch)
                 _revert(context, scratch, plan, backup)
             context.checkpoint()
             result = _revert(context, live, plan, backup)
@@ -154,9 +154,9 @@ def go_back_on_copy(context: GuardContext, history: Resolution, *, steps: int) -
     For dev mode's rewind, whose folder says something else by now: `history` is what was applied.
     """
     copy = context.database
-    with closing(open_scratch(copy)) as scratch:
+    with translated_errors(copy), closing(open_scratch(copy)) as scratch:
         context.prepare(scratch)
-        begin(scratch, copy)
+        begin(scratch)
         _revert(context, scratch, _plan(context, scratch, history, steps=steps, to=None), None)
         commit(scratch)
 
@@ -170,10 +170,9 @@ def _revert(
     steps = revert(
         connection,
         plan.ways,
-        backup=backup.name if backup else None,
-        program_version=context.policy.program_version,
-        stop=context.stop,
+        context.provenance(backup),
         rebuilds=watch_rebuilds(context, connection),
+        run=context,
     )
     changes = verify(connection, before, steps)
     verify_dependents(connection, before, steps, lost=False)

@@ -21,19 +21,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.database.run import no_progress
 from local_mcp_gateway.errors import GatewayError
-from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport, no_progress
-from local_mcp_gateway.guard.exclusive import exclusive
+from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport
 from local_mcp_gateway.guard.plan import make_plan, remake_plan
+from local_mcp_gateway.guard.transaction import exclusive, prune_backups, write_transaction
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.migrate.apply import wants_foreign_keys
 
 if TYPE_CHECKING:
     import os
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from local_mcp_gateway.backup import Backup
+    from local_mcp_gateway.database.run import Progress
     from local_mcp_gateway.guard.context import Plan, Planner, Rehearsal, State
     from local_mcp_gateway.log import Emit
 
@@ -47,7 +48,7 @@ def guarded(
     planner: Planner = make_plan,
     lock_timeout_s: float = 0.0,
     emit: Emit = ignore,
-    progress: Callable[[str, int, int], None] = no_progress,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> Iterator[GuardReport]:
     """Bring a database to its newest schema, and keep every other guard out until the block ends.
@@ -57,7 +58,12 @@ def guarded(
     ended without an exception the clean stop is recorded: the next start need not check the file.
     """
     context = GuardContext(
-        Path(database), Path(migrations), policy or GuardPolicy(), emit, progress, stop
+        Path(database),
+        Path(migrations),
+        policy or GuardPolicy(),
+        emit=emit,
+        progress=progress,
+        stop=stop,
     )
     with exclusive(context, lock_timeout_s=lock_timeout_s) as fresh:
         yield apply_pending(context, planner(context, fresh=fresh), fresh=fresh)
@@ -70,7 +76,7 @@ def hot_apply(
     policy: GuardPolicy,
     planner: Planner = make_plan,
     emit: Emit = ignore,
-    progress: Callable[[str, int, int], None] = no_progress,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> GuardReport:
     """Apply what is pending while this process serves the database: in dev on a save, and on `reload`.
@@ -79,7 +85,9 @@ def hot_apply(
     its own writers; readers may go on and see the old schema until COMMIT. Runs in a worker thread.
     Raises as `guarded` does, with the database as it was.
     """
-    context = GuardContext(database, migrations, policy, emit, progress, stop, serving=True)
+    context = GuardContext(
+        database, migrations, policy, serving=True, emit=emit, progress=progress, stop=stop
+    )
     return apply_pending(context, planner(context, fresh=False), fresh=False)
 
 
@@ -93,16 +101,15 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
     if plan.pending:
         # Most starts end here and do not pay for it.
         from local_mcp_gateway.guard.apply import apply_live
-        from local_mcp_gateway.guard.transaction import prune_backups, write_transaction
     try:
         while plan.pending:
-            asked = wants_foreign_keys(plan.group)
+            asked = plan.batches[0].foreign_keys
             with write_transaction(context, foreign_keys=asked, backs_up=not fresh) as transaction:
                 live = transaction.connection
                 plan = remake_plan(context, live, plan)
                 if not plan.pending:
                     break  # another program applied them between our look and our write lock
-                if wants_foreign_keys(plan.group) != asked:
+                if plan.batches[0].foreign_keys != asked:
                     continue  # it applied some: what is next needs another setting before BEGIN
                 if not fresh:
                     applied = [entry.tag for entry in plan.resolution.applied]
@@ -127,8 +134,7 @@ def _rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal | 
 
     A new database has no rehearsal, and does not pay for its imports.
     """
-    from local_mcp_gateway.guard.hazards import report_hazards
-    from local_mcp_gateway.guard.rehearse import rehearsal_is_due, rehearse
+    from local_mcp_gateway.guard.rehearse import rehearsal_is_due, rehearse, report_hazards
 
     if not rehearsal_is_due(context, plan):
         return None
@@ -154,7 +160,7 @@ def _report(
 ) -> GuardReport:
     """Report the end: one canonical line with the duration of every phase."""
     state: State = "current" if not plan.done else "created" if fresh else "migrated"
-    durations_ms = dict(context.phases.durations_ms)
+    durations_ms = context.phases.durations_ms
     report = GuardReport(
         context.database, state, plan.done, backup, plan.fingerprint, plan.drift, durations_ms
     )

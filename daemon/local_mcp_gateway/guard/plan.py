@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.migrate.apply import Batch
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.resolve import Resolution
     from local_mcp_gateway.schema import Difference
@@ -43,12 +44,12 @@ if TYPE_CHECKING:
 
 def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
     """Make the plan without a lock on the database; report it, and its drift if there is any."""
-    with context.phases.measured("read"):
-        if fresh:
-            plan = _plan(context, _folder(context), None)
-        else:
-            with reading(context.database, locked=True) as reader:
-                plan = _plan(context, _folder(context), reader)
+    context.phases.begin("read")
+    if fresh:
+        plan = _plan(context, _folder(context), None)
+    else:
+        with reading(context.database, locked=True) as reader:
+            plan = _plan(context, _folder(context), reader)
     context.emit(
         "guard.resolved",
         applied=len(plan.resolution.applied),
@@ -71,9 +72,9 @@ def remake_plan(context: GuardContext, live: Connection, plan: Plan) -> Plan:
     The database is what may have changed. The files stay those that were read: one look at the folder
     is what is applied, unless dev has journaled some of them since.
     """
-    with context.phases.measured("read"):
-        folder = _folder(context) if plan.new_files else plan.folder
-        return replace(_plan(context, folder, live), done=plan.done)
+    context.phases.begin("read")
+    folder = _folder(context) if plan.new_files else plan.folder
+    return replace(_plan(context, folder, live), done=plan.done)
 
 
 def _folder(context: GuardContext) -> Folder:
@@ -104,7 +105,12 @@ def _plan(context: GuardContext, folder: Folder, connection: Connection | None) 
             drift=[str(difference) for difference in drift],
         )
     new_files = frozenset(migration.tag for migration in pending if migration.idx == NEW)
-    return Plan(folder, resolution, pending, new_files, now, drift)
+    batches: tuple[Batch, ...] = ()
+    if pending:
+        from local_mcp_gateway.migrate.apply import make_batches
+
+        batches = make_batches(pending)
+    return Plan(folder, resolution, pending, batches, new_files, now, drift)
 
 
 def up_to(resolution: Resolution, tag: str | None) -> tuple[Migration, ...]:

@@ -27,19 +27,21 @@ from local_mcp_gateway.backup.create import copy_online
 from local_mcp_gateway.backup.row_diff import rebase_rows, rows_lost
 from local_mcp_gateway.backup.verify import checked_hash
 from local_mcp_gateway.database.connections import open_immutable, open_scratch, reading
+from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.database.transactions import staged_transaction
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, GatewayError
 from local_mcp_gateway.guard.context import Phases
 from local_mcp_gateway.guard.down import go_back_on_copy
 from local_mcp_gateway.guard.guard import apply_pending
-from local_mcp_gateway.guard.hazards import report_hazards
 from local_mcp_gateway.guard.plan import make_plan
-from local_mcp_gateway.guard.rehearse import rehearse_on
+from local_mcp_gateway.guard.rehearse import rehearse_on, report_hazards
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate.history import continue_history, last_row
 from local_mcp_gateway.migrate.journal import Entry, write_journal
 from local_mcp_gateway.migrate.ledger import (
     GUARD_TABLES,
+    Provenance,
     ensure_ledger,
     read_ledger,
     record_fingerprint,
@@ -97,7 +99,7 @@ def restore_points(context: GuardContext, divergence: Divergence) -> Iterator[Re
 
 def _by_downs(context: GuardContext, divergence: Divergence, path: Path, descriptor: int) -> bool:
     del descriptor
-    copy_online(context.database, path, None, stop=context.stop)
+    copy_online(context.database, path, run=Run(stop=context.stop))
     try:
         on_copy = replace(context, database=path, emit=ignore)
         go_back_on_copy(on_copy, divergence.history, steps=len(divergence.tags))
@@ -219,9 +221,13 @@ def _as_it_came_to_be(context: GuardContext, point: RestorePoint) -> Iterator[Pa
         make_folder(folder)
         with temporary_file(base) as descriptor:
             point.make(base, descriptor)
-            with suppress(GatewayError), closing(open_scratch(base)) as scratch:
+            with (
+                suppress(GatewayError),
+                translated_errors(base),
+                closing(open_scratch(base)) as scratch,
+            ):
                 context.prepare(scratch)
-                replay_on(scratch, point.led_on, stop=context.stop, past=True)
+                replay_on(scratch, point.led_on, run=context, past=True)
             yield base
 
 
@@ -229,17 +235,12 @@ def _finish(context: GuardContext, point: RestorePoint, staged: Path, done: _App
     """Complete the history, and leave the file whole, flushed, and in the old one's journal mode."""
     with (
         reading(context.database, locked=True) as live,
-        staged_transaction(staged, like=context.database, stop=context.stop) as fresh,
+        staged_transaction(staged, like=context.database, run=context) as fresh,
     ):
         ensure_ledger(fresh)
         if point.goes_back:
-            continue_history(
-                fresh,
-                live,
-                since=done.since,
-                backup=point.backup,
-                program_version=context.policy.program_version,
-            )
+            provenance = Provenance(context.policy.program_version, point.backup)
+            continue_history(fresh, live, provenance, since=done.since)
         if done.sealed:
             record_fingerprint(fresh, text_fingerprint(fresh))
 

@@ -1,39 +1,55 @@
 """The rehearsal: the whole pending chain on a copy of the user's own data, before the live file.
 
-`db rehearse` runs it by itself, on a copy of any database, with numbers to plan by. A start may leave it out
-where no row can make a statement fail: CREATE TABLE (not AS SELECT), CREATE VIEW, CREATE TRIGGER, and ALTER
-TABLE … ADD COLUMN without a constraint or an expression. None of them reads a row that exists.
+What it saw go are the hazards of the pending migrations, told, and refused where the policy says. Two
+sources. The statements: a dropped column, a narrower type, a new UNIQUE; judged on the schema that each
+migration really met. The rows: tables that have fewer of them after the rehearsal than before.
+
+A start may leave it out where no row can make a statement fail: CREATE TABLE (not AS SELECT), CREATE
+VIEW, CREATE TRIGGER, and ALTER TABLE … ADD COLUMN without a constraint or an expression. None of them
+reads a row that exists.
 """
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+import re
+from contextlib import closing
+from dataclasses import replace
+from time import perf_counter
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import paths, require_room, room_needed, scratch_copy
-from local_mcp_gateway.backup.atomic_write import make_folder, named_failures, temporary_file
-from local_mcp_gateway.backup.create import copy_online
-from local_mcp_gateway.database.connections import open_scratch, reading
+from local_mcp_gateway.backup import scratch_copy
+from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.database.transactions import begin, commit
-from local_mcp_gateway.errors import MigrationFailed
+from local_mcp_gateway.errors import HazardRefused, MigrationFailed
 from local_mcp_gateway.guard.apply import run_batch
-from local_mcp_gateway.guard.context import Phases, Rehearsal
-from local_mcp_gateway.guard.hazards import HazardWatch
-from local_mcp_gateway.guard.plan import make_plan
-from local_mcp_gateway.migrate.apply import wants_foreign_keys
-from local_mcp_gateway.migrate.statements import split
+from local_mcp_gateway.guard.context import HazardFinding, Phases, Rehearsal
+from local_mcp_gateway.migrate.apply import Observer
+from local_mcp_gateway.migrate.double_quotes import refuse_double_quoted
 from local_mcp_gateway.migrate.tokenizer import tokens
-from local_mcp_gateway.migrate.verify import count_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import BatchResult, GuardContext, Plan
+    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.rebuilds import DataChange
+    from local_mcp_gateway.migrate.statements import Statement
+    from local_mcp_gateway.schema import Schema
+
+# Only what takes away or narrows can lose something. Inspecting a large schema costs, so a migration
+# that only creates and adds is not looked at: a thousand of those would take a minute.
+_TAKES_AWAY = re.compile(
+    r"(?:^|;|breakpoint)\s*(?:DROP|DELETE|REPLACE|UPDATE|WITH|INSERT\s+OR\s+REPLACE)\b"
+    r"|\bALTER\s+TABLE\b[^;]*\b(?:DROP|RENAME)\b"
+    r"|\bCREATE\s+UNIQUE\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CREATED = frozenset({"TABLE", "VIEW", "TRIGGER"})
+_CONSTRAINING = frozenset(
+    {"NOT", "CHECK", "GENERATED", "AS", "REFERENCES", "UNIQUE", "PRIMARY", "DEFAULT"}
+)
 
 
 def rehearsal_is_due(context: GuardContext, plan: Plan) -> bool:
@@ -44,8 +60,22 @@ def rehearsal_is_due(context: GuardContext, plan: Plan) -> bool:
     if context.policy.rehearse == "always" or context.policy.destructive == "refuse":
         return True
     return context.policy.rehearse == "auto" and not all(
-        is_data_independent(migration.sql) for migration in plan.pending
+        is_data_independent(migration) for migration in plan.pending
     )
+
+
+def is_data_independent(migration: Migration) -> bool:
+    """Tell whether every statement of a migration is one that no row can make fail."""
+    return all(map(_is_harmless, migration.texts))
+
+
+def _is_harmless(statement: str) -> bool:
+    words = [token.upper for token in tokens(statement) if token.kind == "word"]
+    if words[:1] == ["CREATE"]:
+        kind = next((word for word in words[1:4] if word in _CREATED), None)
+        return kind in ("VIEW", "TRIGGER") or (kind == "TABLE" and "SELECT" not in words)
+    added = words[:2] == ["ALTER", "TABLE"] and "ADD" in words[2:5]
+    return added and not _CONSTRAINING.intersection(words)
 
 
 def rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal:
@@ -53,7 +83,8 @@ def rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal:
 
     Raises what the live run would raise; the live file is untouched.
     """
-    with context.phases.measured("rehearse"), scratch_copy(backup) as copy:
+    context.phases.begin("rehearse")
+    with scratch_copy(backup) as copy:
         try:
             rehearsal = rehearse_on(context, copy, plan)
         except MigrationFailed as error:
@@ -75,50 +106,20 @@ def rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal:
 
 
 def rehearse_on(
-    context: GuardContext,
-    copy: Path,
-    plan: Plan,
-    *,
-    after_each: Callable[[Connection, str], None] = lambda _connection, _tag: None,
+    context: GuardContext, copy: Path, plan: Plan, watch: HazardWatch | None = None
 ) -> Rehearsal:
-    """Apply everything pending to this file, which nobody else uses and which may be lost.
-
-    `after_each` sees the copy after each migration, inside its transaction.
-    """
-    phases = Phases()  # the rehearsal is one phase of the start; its inner ones are not the start's
+    """Apply everything pending to this file, which nobody else uses and which may be lost."""
+    begun = perf_counter()
+    on_copy = replace(context, phases=Phases())  # the rehearsal is one phase of the start
+    watch = watch or HazardWatch(context, plan)
     done: list[BatchResult] = []
-    with phases.measured("all"), closing(open_scratch(copy)) as scratch:
+    with closing(open_scratch(copy)) as scratch:
         context.prepare(scratch)
-        watch = HazardWatch(scratch)
-        executed = 0
-
-        def begun(tag: str) -> None:
-            context.progress(f"rehearse {tag}", executed, len(plan.pending))
-
-        def ended(tag: str) -> None:
-            nonlocal executed
-            executed += 1
-            watch.after_migration()
-            after_each(scratch, tag)
-
         rest = plan
-        while rest.pending:
-            begin(scratch, copy, foreign_keys=wants_foreign_keys(rest.group))
-            one = run_batch(
-                context,
-                scratch,
-                rest.group,
-                backup=None,
-                stamped=plan.folder.stamped,
-                drifted=bool(plan.drift),
-                phases=phases,
-                watch=watch.before_statement,
-                begun=begun,
-                ended=ended,
-            )
+        while rest.batches:
+            begin(scratch, foreign_keys=rest.batches[0].foreign_keys)
+            one = run_batch(on_copy, scratch, rest, None, watch)
             commit(scratch)
-            if rest.group[0].directives.no_transaction:
-                after_each(scratch, one.steps[-1].tag)
             watch.data_changed(one.changes)
             done.append(one)
             rest = rest.after(one)
@@ -126,115 +127,92 @@ def rehearse_on(
         steps=tuple(step for one in done for step in one.steps),
         fingerprints={one.steps[-1].tag: one.fingerprint for one in done},
         hazards=tuple(watch.found),
-        duration_ms=phases.durations_ms["all"],
+        duration_ms=(perf_counter() - begun) * 1000,
     )
 
 
-_CREATED = frozenset({"TABLE", "VIEW", "TRIGGER"})
-_CONSTRAINING = frozenset(
-    {"NOT", "CHECK", "GENERATED", "AS", "REFERENCES", "UNIQUE", "PRIMARY", "DEFAULT"}
-)
+class HazardWatch(Observer):
+    """Looks at the schema before and after each migration of a rehearsal that may lose something."""
+
+    def __init__(self, context: GuardContext, plan: Plan) -> None:
+        self.found: list[HazardFinding] = []
+        self._context = context
+        self._total = len(plan.pending)
+        self._begun = 0
+        self._migration: Migration | None = None
+        self._before: Schema | None = None
+        self._known: Schema | None = None
+        """The schema after the previous migration, where that was looked at."""
+
+    def before_migration(self, migration: Migration) -> None:
+        """Report that a migration begins."""
+        self._context.progress(f"rehearse {migration.tag}", self._begun, self._total)
+        self._begun += 1
+
+    def before_statement(
+        self, connection: Connection, migration: Migration, statement: Statement
+    ) -> None:
+        """Refuse text that would be taken for a string, and remember the schema of a new migration."""
+        refuse_double_quoted(connection, migration, statement)
+        if migration is not self._migration:
+            self._migration = migration
+            self._before = None
+            if _TAKES_AWAY.search(migration.sql):
+                from local_mcp_gateway.schema import inspect  # most migrations only add
+
+                self._before = self._known or inspect(connection)
+            self._known = None
+
+    def after_migration(self, connection: Connection, migration: Migration) -> None:
+        """Judge the migration that has just run."""
+        if self._before is None:
+            return
+        from local_mcp_gateway.schema import inspect
+        from local_mcp_gateway.schema.hazards import hazards_of
+
+        self._known = inspect(connection)
+        hazards = hazards_of(migration.texts, self._before, self._known)
+        self.found += [HazardFinding(migration.tag, hazard) for hazard in hazards]
+        self._before = None
+
+    def data_changed(self, changes: tuple[DataChange, ...]) -> None:
+        """Add what one transaction's comparison of rows found; it replaces the mere possibility."""
+        if changes:
+            from local_mcp_gateway.schema.model import Hazard, HazardKind
+        for change in changes:
+            hazard = Hazard(HazardKind(change.kind), change.object, change.message)
+            place = (hazard.kind, hazard.object)
+            self.found = [f for f in self.found if (f.hazard.kind, f.hazard.object) != place]
+            self.found.append(HazardFinding(change.tag, hazard))
 
 
-def is_data_independent(sql: str) -> bool:
-    """Tell whether every statement of a migration is one that no row can make fail."""
-    return all(_is_harmless(statement.text) for statement in split(sql))
-
-
-def _is_harmless(statement: str) -> bool:
-    words = [token.upper for token in tokens(statement) if token.kind == "word"]
-    if words[:1] == ["CREATE"]:
-        kind = next((word for word in words[1:4] if word in _CREATED), None)
-        return kind in ("VIEW", "TRIGGER") or (kind == "TABLE" and "SELECT" not in words)
-    added = words[:2] == ["ALTER", "TABLE"] and "ADD" in words[2:5]
-    return added and not _CONSTRAINING.intersection(words)
-
-
-@dataclass(frozen=True, slots=True)
-class TableRows:
-    """How many rows a table has; None: it is not there."""
-
-    table: str
-    before: int | None
-    after: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class DryRun:
-    """What the pending migrations did to a copy of `source`, which was only read."""
-
-    source: Path
-    rehearsal: Rehearsal | None
-    """None: nothing is pending."""
-    tables: tuple[TableRows, ...]
-    """Every table, before the first and after the last migration."""
-    changed: Mapping[str, tuple[TableRows, ...]]
-    """Tag → the tables whose number of rows this migration changed."""
-    bytes_before: int
-    bytes_after: int
-
-    @property
-    def bytes_needed(self) -> int:
-        """Return the free room that a guarded start with these migrations takes at its peak.
-
-        The backup, the rehearsed copy as it ends, and a log of the live file that may hold all of it.
-        """
-        return room_needed(self.source) + self.bytes_after
-
-
-def dry_run_on_copy(context: GuardContext, source: Path) -> DryRun:
-    """Copy `source` (online, so it may be in use) and run what is pending on the copy.
-
-    Takes no lock; the copy is in the backup folder and gone afterwards. Raises what a guarded start
-    would raise.
-    """
-    with copy_of(context, source) as on_copy:
-        return _run(on_copy, source)
-
-
-@contextmanager
-def copy_of(context: GuardContext, source: Path) -> Iterator[GuardContext]:
-    """Copy `source` into the backup folder and yield the same attempt on the copy; then it is gone."""
-    folder = context.backup_folder
-    with reading(source):
-        pass  # a file that is no database is said by its own name
-    require_room(source, folder, rehearsed=False)
-    stem = context.database.resolve().stem
-    path = paths.temporary(folder / f"{stem}-trial-{os.getpid()}.db")
-    with ExitStack() as stack:
-        with named_failures("write a copy for the rehearsal into", folder):
-            make_folder(folder)
-            stack.enter_context(temporary_file(path))
-            copy_online(
-                source,
-                path,
-                lambda done, total: context.progress("copy", done, total),
-                stop=context.stop,
-            )
-        yield replace(context, database=path)
-
-
-def _run(on_copy: GuardContext, source: Path) -> DryRun:
-    copy = on_copy.database
-    with reading(copy) as reader:
-        before = dict(count_rows(reader).rows)
-    size = copy.stat().st_size
-    plan = make_plan(on_copy, fresh=False)
-    if not plan.pending:
-        return DryRun(source, None, (), {}, size, size)
-    seen = [before]
-    changed: dict[str, tuple[TableRows, ...]] = {}
-
-    def count(connection: Connection, tag: str) -> None:
-        seen.append(dict(count_rows(connection).rows))
-        changed[tag] = tuple(
-            rows for rows in _compared(seen[-2], seen[-1]) if rows.before != rows.after
+def report_hazards(
+    context: GuardContext, plan: Plan, rehearsal: Rehearsal, backup: Backup | None
+) -> None:
+    """Tell each hazard and where the backup is; raise HazardRefused if the policy wants it accepted."""
+    for found in rehearsal.hazards:
+        context.emit(
+            "guard.hazard_found",
+            tag=found.tag,
+            kind=str(found.hazard.kind),
+            object=found.hazard.object,
+            message=found.hazard.message,
+            backup=str(backup.path) if backup else None,
         )
+    if context.policy.destructive != "refuse":
+        return
+    from local_mcp_gateway.schema.model import DELETING
 
-    rehearsal = rehearse_on(on_copy, copy, plan, after_each=count)
-    tables = _compared(before, seen[-1])
-    return DryRun(source, rehearsal, tables, changed, size, copy.stat().st_size)
-
-
-def _compared(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[TableRows, ...]:
-    return tuple(TableRows(t, before.get(t), after.get(t)) for t in sorted({*before, *after}))
+    accepting = {m.tag: m.directives.accept for m in plan.pending}
+    names = {m.tag: m.name for m in plan.pending}
+    for found in rehearsal.hazards:
+        kind = found.hazard.kind
+        if kind in DELETING and str(kind) not in accepting.get(found.tag, ()):
+            raise HazardRefused(
+                f"{found.tag} is not accepted: {found.hazard.message}",
+                hint=f"Read {names[found.tag]}; if the loss is meant, put `-- guard: accept {kind}`"
+                " into its first line.",
+                tag=found.tag,
+                kind=str(kind),
+                object=found.hazard.object,
+            )

@@ -10,18 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import HistoryRefused, NotAdopted, ProblemCode, UsageProblem
-from local_mcp_gateway.guard.exclusive import exclusive
 from local_mcp_gateway.guard.plan import find_drift
-from local_mcp_gateway.guard.transaction import write_transaction
+from local_mcp_gateway.guard.transaction import exclusive, write_transaction
 from local_mcp_gateway.migrate.adopt import find_point
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
 from local_mcp_gateway.migrate.history import accept, last_text
 from local_mcp_gateway.migrate.ledger import (
-    Entry,
     ensure_ledger,
     read_ledger,
-    record_all,
+    record_applied,
     record_fingerprint,
     text_fingerprint,
 )
@@ -85,14 +83,8 @@ def _adopt(context: GuardContext, live: Connection, confirm: Confirm) -> tuple[s
     ]
     confirm(told)
     ensure_ledger(live, stamped=folder.stamped)
-    record_all(
-        live,
-        [Entry(migration, None) for migration in adopted],
-        backup=None,
-        program_version=context.policy.program_version,
-        fingerprint=None,
-        event="adopted",
-    )
+    applied = [(migration, None) for migration in adopted]
+    record_applied(live, applied, context.provenance(), event="adopted")
     if adopted:
         record_fingerprint(live, text_fingerprint(live))
     return tuple(migration.tag for migration in adopted)
@@ -167,12 +159,7 @@ def _accept(
     """Write the new hashes, and the fingerprint if the files still give the schema that is there."""
     ensure_ledger(live, stamped=folder.stamped)
     for entry in entries:
-        accept(
-            live,
-            entry,
-            event=event,
-            program_version=context.policy.program_version,
-        )
+        accept(live, entry, context.provenance(), event=event)
         context.emit("migration.repaired", tag=entry.migration.tag)
     # Replays the folder as it is now: a file that does not even run is refused here.
     if not find_drift(live, resolve(folder, read_ledger(live)), context.prepare):

@@ -20,10 +20,9 @@ from local_mcp_gateway.database.integrity import quick_check
 from local_mcp_gateway.database.lock import lock_path
 from local_mcp_gateway.database.transactions import staged_transaction
 from local_mcp_gateway.errors import BackupFailed, Damaged, DatabasePathProblem, NotADatabase
-from local_mcp_gateway.guard.exclusive import exclusive
 from local_mcp_gateway.guard.guard import guarded
 from local_mcp_gateway.guard.restore import back_up_now
-from local_mcp_gateway.guard.transaction import write_transaction
+from local_mcp_gateway.guard.transaction import exclusive, write_transaction
 from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
 from local_mcp_gateway.migrate.seeds import named_deferred_keys, require_files, run_seeds
 
@@ -102,15 +101,13 @@ def _finish(
     context: GuardContext, staged: Path, backup: Backup | None, seeds: Sequence[Path]
 ) -> None:
     """Seed the fresh database, say in its history what it is, and leave it as one flushed file."""
-    saved = backup.name if backup else None
-    version = context.policy.program_version
     with (
         named_deferred_keys(),
-        staged_transaction(staged, foreign_keys=True, stop=context.stop) as fresh,
+        staged_transaction(staged, foreign_keys=True, run=context) as fresh,
     ):
         context.prepare(fresh)
         ensure_ledger(fresh)
-        note_event(fresh, "reset", backup=saved, program_version=version)
+        note_event(fresh, "reset", context.provenance(backup))
         if seeds:
             _apply_seeds(context, fresh, seeds, backup)
 
@@ -148,9 +145,4 @@ def _apply_seeds(
     """Run the seeds inside the caller's transaction, and record them."""
     run_seeds(connection, files)
     ensure_ledger(connection)
-    note_event(
-        connection,
-        "seeded",
-        backup=backup.name if backup else None,
-        program_version=context.policy.program_version,
-    )
+    note_event(connection, "seeded", context.provenance(backup))

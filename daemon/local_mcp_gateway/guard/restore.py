@@ -16,18 +16,17 @@ from local_mcp_gateway.backup.atomic_write import named_failures
 from local_mcp_gateway.backup.restore import Restored, require_known, restore
 from local_mcp_gateway.backup.verify import file_hash
 from local_mcp_gateway.database.connections import open_immutable, reading
+from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import BackupForeign
 from local_mcp_gateway.formats import iso
-from local_mcp_gateway.guard.exclusive import exclusive
-from local_mcp_gateway.guard.transaction import applied_names, back_up
+from local_mcp_gateway.guard.transaction import applied_names, back_up, exclusive
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event, text_fingerprint
 
 if TYPE_CHECKING:
-    import threading
-
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.migrate.ledger import Provenance
 
 
 def restore_guarded(
@@ -44,11 +43,9 @@ def restore_guarded(
         done = restore(
             context.database,
             backup,
-            annotate=partial(
-                note_restore, backup=backup, program_version=context.policy.program_version
-            ),
+            annotate=partial(note_restore, provenance=context.provenance(backup)),
             keep_aside=context.policy.keep_aside,
-            stop=context.stop,
+            run=context,
         )
     context.emit(
         "database.restored",
@@ -59,10 +56,10 @@ def restore_guarded(
     return done
 
 
-def note_restore(connection: Connection, *, backup: Backup, program_version: str) -> None:
+def note_restore(connection: Connection, provenance: Provenance) -> None:
     """Write into the history of the database that comes back that it came back."""
     ensure_ledger(connection)
-    note_event(connection, "restored", backup=backup.name, program_version=program_version)
+    note_event(connection, "restored", provenance)
 
 
 def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:
@@ -76,18 +73,16 @@ def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:
     return back_up(context, before=before, fingerprint=fingerprint, applied=applied)
 
 
-def find_to_restore(
-    database: Path, name: str, folder: Path | None, *, stop: threading.Event | None = None
-) -> Backup:
+def find_to_restore(database: Path, name: str, folder: Path | None, run: Run = UNWATCHED) -> Backup:
     """Return the backup of that name, or the replaced database; raises as `find_backup` does."""
     wanted = Path(name).name
     for aside in paths.asides(database):
         if wanted in (aside.name, aside.stem):
-            return _as_backup(database, aside, stop)
+            return _as_backup(database, aside, run)
     return find_backup(database, name, folder)
 
 
-def _as_backup(database: Path, aside: Path, stop: threading.Event | None) -> Backup:
+def _as_backup(database: Path, aside: Path, run: Run) -> Backup:
     """Say of a replaced database what a manifest would; a restore checks the file itself."""
     if any(side.exists() for side in paths.side_files(aside)):
         raise BackupForeign(f"{aside.name} was damaged when it was replaced.")
@@ -98,7 +93,7 @@ def _as_backup(database: Path, aside: Path, stop: threading.Event | None) -> Bac
             path=aside,
             name=aside.stem,
             bytes=aside.stat().st_size,
-            sha256=file_hash(aside, stop=stop),
+            sha256=file_hash(aside, run=run),
             created_at=iso(datetime.fromisoformat(aside.stem.rpartition("replaced-")[2])),
             before=None,
             fingerprint=fingerprint,

@@ -155,8 +155,8 @@ def _rewind_at_start(context: GuardContext) -> Rewound | None:
     divergence = find_divergence(context, at_start=True)
     if divergence is None:
         return None
-    with context.phases.measured("rewind"):
-        done = rewind(context, divergence)
+    context.phases.begin("rewind")
+    done = rewind(context, divergence)
     context.emit("migration.rewound", **done.as_fields())
     for step in done.steps:
         context.emit("migration.applied", **step.as_fields())

@@ -16,7 +16,6 @@ from local_mcp_gateway.migrate.history import read_history
 from local_mcp_gateway.migrate.ledger import read_ledger, recorded_fingerprint
 from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.migrate.sql_functions import prepare
-from local_mcp_gateway.migrate.statements import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -163,26 +162,25 @@ def _pending(
     from local_mcp_gateway.schema import inspect
     from local_mcp_gateway.schema.hazards import hazards_of, rebuild_cost
 
-    statements = {m.tag: [statement.text for statement in split(m.sql)] for m in pending}
     done = tuple(entry.migration for entry in resolution.applied)
     found: dict[str, tuple[Hazard, ...]] = {}
     try:
         with closing(replay(done, prepare=register, past=True)) as memory:
             before: Schema | None = None
             for migration in pending if done else ():  # a fresh database has nothing to lose
-                if is_data_independent(migration.sql):
+                if is_data_independent(migration):
                     extend(memory, migration)
                     before = None
                     continue
                 before = before or inspect(memory)
                 extend(memory, migration)
                 after = inspect(memory)
-                hazards = hazards_of(statements[migration.tag], before, after)
+                hazards = hazards_of(migration.texts, before, after)
                 found[migration.tag] = rebuild_cost(hazards, reader) if reader else hazards
                 before = after
     except GatewayError:
         pass
-    return tuple(Pending(m, len(statements[m.tag]), found.get(m.tag, ())) for m in pending)
+    return tuple(Pending(m, len(m.statements), found.get(m.tag, ())) for m in pending)
 
 
 def read_events(database: Path) -> tuple[Recorded, ...]:

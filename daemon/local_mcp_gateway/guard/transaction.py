@@ -1,22 +1,38 @@
-"""One transaction on the live file, written once: hold → (back up, change, verify) → commit → durable.
+"""The protocol of every command that changes a database, written once.
 
-SQLite's write lock keeps every other program out (a database browser, Drizzle), from before the backup
-through COMMIT. A kill at any point leaves the old database or the new one, and an exception the old one.
+`exclusive`: lock → clean up → check, and a clean stop at the end. The lock file keeps other gateways
+and commands out. What a crash left is put away under it, and the file is checked as far as the last
+stop was not a clean one.
 
-The backup is made from a second connection: on the one that holds the transaction it would wait for
-itself for ever.
+`write_transaction`: hold → (back up, change, verify) → commit → durable. SQLite's write lock keeps every
+other program out (a database browser, Drizzle), from before the backup through COMMIT. A kill at any
+point leaves the old database or the new one, and an exception the old one. The backup is made from a
+second connection: on the one that holds the transaction it would wait for itself for ever.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+import os
+import shlex
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import create_backup, list_backups, require_room
+from local_mcp_gateway.backup import (
+    clean_up,
+    create_backup,
+    list_backups,
+    newest_good,
+    require_room,
+)
 from local_mcp_gateway.backup.manifest import prune
+from local_mcp_gateway.bundled import bundled
 from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.integrity import probe
+from local_mcp_gateway.database.lock import DatabaseLock
+from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.database.transactions import (
     check_sound,
     commit_and_compare,
@@ -28,10 +44,76 @@ from local_mcp_gateway.migrate.ledger import read_ledger, text_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.database.lock import Holder
     from local_mcp_gateway.guard.context import GuardContext
+
+
+@contextmanager
+def exclusive(
+    context: GuardContext, *, lock_timeout_s: float = 0.0, replaces: bool = False
+) -> Iterator[bool]:
+    """Hold the database's lock, with the file checked; yield whether the database is new.
+
+    `replaces`: what is there is to be replaced, so it may be anything and is not checked. Raises
+    LockHeld, naming the holder, NotADatabase, Damaged or DatabasePathProblem. After a block that ended
+    without an exception the clean stop is recorded: the next start need not check the file.
+    """
+    context.phases.begin("lock")
+    with DatabaseLock(
+        context.database,
+        timeout_s=lock_timeout_s,
+        on_wait=partial(_report_holder, context),
+        stop=context.stop,
+        replaces=replaces,
+    ) as lock:
+        context.emit("guard.locked", database=str(context.database), pid=os.getpid())
+        context.phases.begin("probe")
+        gone = clean_up(context.database, context.backup_folder)
+        yield False if replaces else _check(context, gone)
+        lock.record_clean_stop()
+
+
+def _report_holder(context: GuardContext, holder: Holder | None) -> None:
+    """Say once for whom this process waits."""
+    facts = {"pid": holder.pid, "since": holder.since, "command": holder.command} if holder else {}
+    context.emit("guard.waiting", database=str(context.database), **facts)
+
+
+def _check(context: GuardContext, gone: Sequence[Path]) -> bool:
+    try:
+        found = probe(
+            context.database,
+            quick_check_limit_s=context.policy.quick_check_limit_s,
+            run=context,
+        )
+    except Damaged as error:
+        raise Damaged(error.message, hint=_restore_command(context), **error.data) from None
+    context.emit(
+        "guard.checked",
+        state=found.state,
+        complete=found.complete,
+        bytes=found.bytes,
+        swept=len(gone),
+        duration_ms=context.phases.ms("probe"),
+    )
+    return found.state == "new"
+
+
+def _restore_command(context: GuardContext) -> str:
+    """Return the exact command that restores the newest backup that still verifies."""
+    listed = list_backups(context.database, context.backup_folder)
+    good = newest_good(listed, run=context)
+    if good is None:
+        return f"There is no good backup in {context.backup_folder}; put a copy of your own in its place."
+    words = ["local-mcp-gateway", "--database", str(context.database)]
+    if context.migrations != bundled("migrations"):
+        words += ["--migrations", str(context.migrations)]
+    command = shlex.join([*words, "db", "restore", good.name])
+    return f"Restore the newest good backup, of {good.created_at}: `{command}`."
 
 
 class WriteTransaction:
@@ -58,9 +140,9 @@ class WriteTransaction:
     def commit(self) -> None:
         """Make the transaction the database. From here on no signal stops the work."""
         self._context.checkpoint()
-        with self._context.phases.measured("commit"):
-            self.fingerprint = text_fingerprint(self.connection)
-            commit_and_compare(self.connection, self._context.database)
+        self._context.phases.begin("commit")
+        self.fingerprint = text_fingerprint(self.connection)
+        commit_and_compare(self.connection, self._context.database)
 
 
 @contextmanager
@@ -73,13 +155,11 @@ def write_transaction(
     is `exclusive`, or serves the database and has paused its own writers. What SQLite or the system
     raises inside is translated.
     """
+    context.phases.begin("hold")
     with translated_errors(context.database):
-        with ExitStack() as held:
-            with context.phases.measured("hold"):
-                if backs_up:
-                    require_room(context.database, context.backup_folder)
-                lock = write_lock(context.database, foreign_keys=foreign_keys)
-                connection = held.enter_context(lock)
+        if backs_up:
+            require_room(context.database, context.backup_folder)
+        with write_lock(context.database, foreign_keys=foreign_keys) as connection:
             context.prepare(connection)
             transaction = WriteTransaction(context, connection)
             yield transaction
@@ -96,17 +176,16 @@ def back_up(
     context: GuardContext, *, before: str | None, fingerprint: str, applied: Sequence[str]
 ) -> Backup:
     """Back the database up with these facts in the manifest, and report it."""
-    with context.phases.measured("backup"):
-        backup = create_backup(
-            context.database,
-            folder=context.backup_folder,
-            before=before,
-            fingerprint=fingerprint,
-            applied=applied,
-            program_version=context.policy.program_version,
-            progress=lambda done, total: context.progress("backup", done, total),
-            stop=context.stop,
-        )
+    context.phases.begin("backup")
+    backup = create_backup(
+        context.database,
+        folder=context.backup_folder,
+        before=before,
+        fingerprint=fingerprint,
+        applied=applied,
+        program_version=context.policy.program_version,
+        run=context,
+    )
     context.emit(
         "backup.created",
         path=str(backup.path),
@@ -119,25 +198,23 @@ def back_up(
 
 def _fsync_and_verify(context: GuardContext, transaction: WriteTransaction) -> None:
     """Flush file and folder, and read the result back, before anybody is told that it is done."""
-    with context.phases.measured("settle"):
-        make_durable(context.database, serving=context.serving)
-        try:
-            _read_back(context, transaction.fingerprint)
-        except Damaged as error:
-            backup = transaction.backup
-            hint = f"Restore with `db restore {backup.name}`." if backup else error.hint
-            raise Damaged(error.message, hint=hint, **error.data) from None
+    context.phases.begin("settle")
+    make_durable(context.database, serving=context.serving)
+    try:
+        _read_back(context, transaction.fingerprint)
+    except Damaged as error:
+        backup = transaction.backup
+        hint = f"Restore with `db restore {backup.name}`." if backup else error.hint
+        raise Damaged(error.message, hint=hint, **error.data) from None
 
 
 def _read_back(context: GuardContext, fingerprint: str) -> None:
     """Raise Damaged unless the file is sound and its schema is the one that was committed."""
+    # It is committed: nothing stops this check, and its progress is that of the whole phase.
+    run = Run(progress=lambda *_: context.progress("settle", 0, 0))
+    limit_s = context.policy.quick_check_limit_s
     with reading(context.database, locked=True) as reader:
-        check_sound(
-            reader,
-            context.database,
-            limit_s=context.policy.quick_check_limit_s,
-            progress=lambda: context.progress("settle", 0, 0),
-        )
+        check_sound(reader, context.database, limit_s=limit_s, run=run)
         if text_fingerprint(reader) != fingerprint:
             # An older first page is a whole database too: of the schema from before.
             raise Damaged(f"{context.database} does not read back as written: a write was lost.")
@@ -147,13 +224,13 @@ def prune_backups(context: GuardContext) -> None:
     """Remove the backups that the policy no longer keeps; a failure is told and stops nothing."""
     if context.policy.retention is None:
         return
-    with context.phases.measured("prune"):
-        try:
-            backups = list_backups(context.database, context.backup_folder)
-            removed = prune(backups, context.policy.retention, datetime.now(UTC))
-        except GatewayError as error:
-            context.emit("backup.prune_failed", message=error.message, hint=error.hint)
-            return
+    context.phases.begin("prune")
+    try:
+        backups = list_backups(context.database, context.backup_folder)
+        removed = prune(backups, context.policy.retention, datetime.now(UTC))
+    except GatewayError as error:
+        context.emit("backup.prune_failed", message=error.message, hint=error.hint)
+        return
     if removed:
         context.emit(
             "backup.pruned",

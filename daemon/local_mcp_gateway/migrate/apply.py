@@ -14,31 +14,85 @@ A stop is seen between statements and, by a progress handler, inside long ones.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from local_mcp_gateway.errors import ForbiddenStatement, Interrupted
+from local_mcp_gateway.database.run import UNWATCHED, Run
+from local_mcp_gateway.database.transactions import outside_transaction
+from local_mcp_gateway.errors import ForbiddenStatement
 from local_mcp_gateway.migrate.authorizer import Authorizer
 from local_mcp_gateway.migrate.directives import read_directives
-from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
+from local_mcp_gateway.migrate.ledger import ensure_ledger, record_applied
 from local_mcp_gateway.migrate.statements import split, unwrap_transaction
 from local_mcp_gateway.migrate.tokenizer import first_words, renamed
 
 if TYPE_CHECKING:
-    import threading
-
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.ledger import Provenance
     from local_mcp_gateway.migrate.lineage import Change
     from local_mcp_gateway.migrate.rebuilds import Rebuilds
     from local_mcp_gateway.migrate.referential_actions import ReferentialActions
     from local_mcp_gateway.migrate.statements import Statement
 
 
-Inspector = Callable[[sqlite3.Connection, "Migration", "Statement"], None]
-"""Called before each statement runs, on the schema that it will meet; may raise to refuse it."""
+class Observer:
+    """Sees migrations being applied, each on the schema that it meets; may raise to refuse one."""
+
+    def before_migration(self, migration: Migration) -> None:
+        """See that a migration begins."""
+
+    def before_statement(
+        self, connection: sqlite3.Connection, migration: Migration, statement: Statement
+    ) -> None:
+        """See a statement that is about to run."""
+
+    def after_migration(self, connection: sqlite3.Connection, migration: Migration) -> None:
+        """See what a migration has made, inside its transaction."""
+
+
+UNOBSERVED = Observer()
+
+
+class Batch(NamedTuple):
+    """Migrations that are committed together: all that are pending, unless one asks for its own.
+
+    `-- guard: no-transaction` runs outside of one, `-- guard: foreign-keys=on` needs a setting that
+    works only before BEGIN. Neighbours that ask for the same foreign keys share a batch.
+    """
+
+    migrations: tuple[Migration, ...]
+
+    @property
+    def foreign_keys(self) -> bool:
+        """Tell whether foreign keys are to be enforced; to be set before its BEGIN."""
+        return self.migrations[0].directives.foreign_keys
+
+    @property
+    def no_transaction(self) -> bool:
+        """Tell whether it is one migration of statements that SQLite refuses inside a transaction."""
+        return self.migrations[0].directives.no_transaction
+
+    @property
+    def last_tag(self) -> str:
+        """Return the tag of its last migration."""
+        return self.migrations[-1].tag
+
+
+def make_batches(pending: Sequence[Migration]) -> tuple[Batch, ...]:
+    """Split what is pending into what is committed together, in order."""
+    batches: list[list[Migration]] = []
+    for migration in pending:
+        asked = migration.directives
+        last = batches[-1][-1].directives if batches else None
+        alone = asked.no_transaction or (last is not None and last.no_transaction)
+        if last is None or alone or last.foreign_keys != asked.foreign_keys:
+            batches.append([])
+        batches[-1].append(migration)
+    return tuple(Batch(tuple(batch)) for batch in batches)
+
 
 _OPS_BETWEEN_LOOKS = 10_000
 
@@ -61,102 +115,114 @@ class Step(NamedTuple):
         return {"tag": self.tag, "statements": self.statements, "duration_ms": self.duration_ms}
 
 
-def apply_pending(
-    connection: sqlite3.Connection,
-    pending: Sequence[Migration],
-    *,
-    backup: str | None,
-    program_version: str,
-    fingerprint: str | None = None,
-    event: str = "applied",
-    stamped: bool = False,
-    inspect: Inspector | None = None,
-    begun: Callable[[str], None] = lambda _tag: None,
-    ended: Callable[[str], None] = lambda _tag: None,
-    stop: threading.Event | None = None,
-    rebuilds: Rebuilds | None = None,
-) -> tuple[Step, ...]:
-    """Apply `pending` in order and record each; the caller has begun the transaction and will end it.
+class Supervised(NamedTuple):
+    """A connection with the authorizer and the interruption in place, and who looks on."""
 
-    `backup` and `fingerprint` (the schema's after the last one, where a rehearsal has found it) go to
-    the history. `begun` and `ended` are called around each, with its tag. `rebuilds` looks after the
-    rows of rebuilt tables. Raises MigrationFailed, ForbiddenStatement, VerificationFailed, DiskProblem or
-    Interrupted; the caller rolls back.
-    """
-    steps: list[Step] = []
-    with supervised(connection, stop) as authority:
-        for migration in pending:
-            begun(migration.tag)
-            steps.append(
-                run_watched(connection, migration, authority, rebuilds, inspect=inspect, stop=stop)
-            )
-            ended(migration.tag)
-        authority.off = True
-        ensure_ledger(connection, stamped=stamped)
-        record_all(
-            connection,
-            [Entry(m, step.duration_ms) for m, step in zip(pending, steps, strict=True)],
-            backup=backup,
-            program_version=program_version,
-            fingerprint=fingerprint,
-            event=event,
-        )
-    return tuple(steps)
+    connection: sqlite3.Connection
+    authority: Authorizer
+    run: Run
+    observer: Observer
+    rebuilds: Rebuilds | None
+    """Compares the tables that a migration rebuilds with what they were."""
 
-
-def run_watched(
-    connection: sqlite3.Connection,
-    migration: Migration,
-    authority: Authorizer,
-    rebuilds: Rebuilds | None,
-    *,
-    inspect: Inspector | None = None,
-    stop: threading.Event | None = None,
-    down: str | None = None,
-) -> Step:
-    """Run one migration (or its way back) as `run` does, and compare the tables that it rebuilds."""
-    if rebuilds is None:
-        return run(connection, migration, authority, inspect=inspect, stop=stop, down=down)
-    rebuilds.start(migration.sql if down is None else down, authority)
-    look = rebuilds.inspector(inspect)
-    step = run(connection, migration, authority, inspect=look, stop=stop, down=down)
-    rebuilds.compare(step)
-    return step
+    def before_statement(self, migration: Migration, statement: Statement) -> None:
+        """Show a statement to whoever looks on; raises what refuses it, or Interrupted."""
+        self.run.checkpoint("while the migrations were applied")
+        self.observer.before_statement(self.connection, migration, statement)
+        if self.rebuilds is not None:
+            self.rebuilds.before_statement(statement)
 
 
 @contextmanager
 def supervised(
-    connection: sqlite3.Connection, stop: threading.Event | None = None
-) -> Iterator[Authorizer]:
+    connection: sqlite3.Connection,
+    run: Run = UNWATCHED,
+    observer: Observer = UNOBSERVED,
+    rebuilds: Rebuilds | None = None,
+) -> Iterator[Supervised]:
     """Put the authorizer and the interruption in place, and take them away again."""
     (enforced,) = connection.execute("PRAGMA foreign_keys").fetchone()
     authority = Authorizer(foreign_keys=bool(enforced))
     connection.set_authorizer(authority.decide)
-    if stop is not None:
-        connection.set_progress_handler(stop.is_set, _OPS_BETWEEN_LOOKS)
+    if run.stop is not None:
+        connection.set_progress_handler(run.stop.is_set, _OPS_BETWEEN_LOOKS)
     try:
-        yield authority
+        yield Supervised(connection, authority, run, observer, rebuilds)
     finally:
         connection.set_authorizer(None)
-        if stop is not None:
+        if run.stop is not None:
             connection.set_progress_handler(None, 0)
 
 
-def run(
+def apply_batch(
     connection: sqlite3.Connection,
-    migration: Migration,
-    authority: Authorizer,
+    batch: Batch,
+    provenance: Provenance,
     *,
-    inspect: Inspector | None = None,
-    stop: threading.Event | None = None,
-    down: str | None = None,
-    past: bool = False,
+    event: str = "applied",
+    stamped: bool = False,
+    observer: Observer = UNOBSERVED,
+    rebuilds: Rebuilds | None = None,
+    run: Run = UNWATCHED,
+) -> tuple[Step, ...]:
+    """Apply a batch in order and record it; the caller has begun the transaction and will end it.
+
+    `event` is the word for it in the history; `stamped`: a ledger that is made here is Drizzle 1.x's.
+    What may not run in a transaction runs between two of them. Raises MigrationFailed,
+    ForbiddenStatement, VerificationFailed, DiskProblem or Interrupted; the caller rolls back.
+    """
+    steps: tuple[Step, ...]
+    if batch.no_transaction:
+        steps = (_apply_outside(connection, batch.migrations[0], observer, run),)
+    else:
+        with supervised(connection, run, observer, rebuilds) as session:
+            steps = tuple(_apply(session, migration) for migration in batch.migrations)
+    ensure_ledger(connection, stamped=stamped)
+    applied = [(m, step.duration_ms) for m, step in zip(batch.migrations, steps, strict=True)]
+    record_applied(connection, applied, provenance, event=event)
+    return steps
+
+
+def _apply(session: Supervised, migration: Migration) -> Step:
+    session.observer.before_migration(migration)
+    step = run_and_compare(session, migration)
+    session.observer.after_migration(session.connection, migration)
+    return step
+
+
+def run_and_compare(session: Supervised, migration: Migration, *, down: str | None = None) -> Step:
+    """Run one migration (or its way back), and compare the tables that it rebuilds."""
+    if session.rebuilds is not None:
+        session.rebuilds.start(migration.sql if down is None else down, session.authority)
+    step = run_migration(session, migration, down=down)
+    if session.rebuilds is not None:
+        session.rebuilds.compare(step)
+    return step
+
+
+def _apply_outside(
+    connection: sqlite3.Connection, migration: Migration, observer: Observer, run: Run
+) -> Step:
+    """Run a file outside of a transaction. Killed before its ledger row is committed, it runs again."""
+    from local_mcp_gateway.migrate.no_transaction import run_without_transaction
+
+    begun = perf_counter()
+    observer.before_migration(migration)
+    with outside_transaction(connection):
+        count = run_without_transaction(connection, migration, run)
+    observer.after_migration(connection, migration)
+    return Step(migration.tag, count, _ms_since(begun))
+
+
+def run_migration(
+    session: Supervised, migration: Migration, *, down: str | None = None, past: bool = False
 ) -> Step:
     """Run the statements of one migration (or of its way back, given as text); records nothing.
 
     `past`: it ran elsewhere, and only its schema counts here. What changes rows may fail then, on rows
     that are not here, and what the guard would not run is passed over.
     """
+    connection, authority = session.connection, session.authority
     begun = perf_counter()
     authority.start_migration()
     _refuse_unknown_directives(migration, past=past)
@@ -164,11 +230,9 @@ def run(
     sql = migration.sql if down is None else down
     actions = _actions(connection, authority, sql)
     execute = connection.execute
-    for statement in unwrap_transaction(split(sql)):
-        if stop is not None and stop.is_set():
-            raise Interrupted("Stopped by a signal; the migrations were rolled back.")
-        if inspect is not None:
-            inspect(connection, migration, statement)
+    statements = migration.statements if down is None else split(down)
+    for statement in unwrap_transaction(statements):
+        session.before_statement(migration, statement)
         if actions is not None:
             actions.before(statement)
         authority.start_statement(replacing=_replaces(statement.text))
@@ -193,10 +257,10 @@ def run(
     return Step(
         tag=migration.tag,
         statements=count,
-        duration_ms=round((perf_counter() - begun) * 1000, 3),
+        duration_ms=_ms_since(begun),
         changes=tuple(authority.changes),
         drops=frozenset(authority.drops),
-        accepts=read_directives(sql).accept,
+        accepts=(migration.directives if down is None else read_directives(down)).accept,
     )
 
 
@@ -283,20 +347,5 @@ def _refuse_unknown_directives(migration: Migration, *, past: bool) -> None:
         )
 
 
-def first_group(pending: Sequence[Migration]) -> tuple[Migration, ...]:
-    """Return the first migrations of a non-empty sequence that are committed together."""
-    first = pending[0].directives
-    if first.no_transaction:
-        return (pending[0],)
-    end = 1
-    for migration in pending[1:]:
-        directives = migration.directives
-        if directives.no_transaction or directives.foreign_keys != first.foreign_keys:
-            break
-        end += 1
-    return tuple(pending[:end])
-
-
-def wants_foreign_keys(group: Sequence[Migration]) -> bool:
-    """Tell whether the group runs with foreign keys enforced; to be set before its BEGIN."""
-    return bool(group) and group[0].directives.foreign_keys
+def _ms_since(begun: float) -> float:
+    return round((perf_counter() - begun) * 1000, 3)

@@ -18,6 +18,7 @@ from local_mcp_gateway.errors import (
     ProblemCode,
     SchemaProblem,
 )
+from local_mcp_gateway.migrate.apply import Observer
 from local_mcp_gateway.migrate.directives import accepted
 from local_mcp_gateway.migrate.double_quotes import double_quoted
 from local_mcp_gateway.migrate.folder import down_text
@@ -64,23 +65,17 @@ def check_folder(
         warnings += _chain(folder)
     before = Schema()
 
-    def quoted(on: sqlite3.Connection, migration: Migration, statement: Statement) -> None:
-        found = double_quoted(on, migration, statement)
-        if found is not None:
-            warnings.append(Problem(found.code, found.message, found.hint, migration.tag))
-
     with closing(replay((), prepare=prepare)) as connection:
         for at, migration in enumerate(folder.migrations):
             try:
-                extend(connection, migration, inspect=quoted)
+                extend(connection, migration, _QuotesWarner(warnings))
             except GatewayError as error:
                 problems.append(Problem(FAILS, error.message, error.hint, migration.tag))
                 break
             after = inspect(connection)
-            statements = [statement.text for statement in split(migration.sql)]
             if at:
                 hazards += [
-                    (migration.tag, hazard) for hazard in hazards_of(statements, before, after)
+                    (migration.tag, hazard) for hazard in hazards_of(migration.texts, before, after)
                 ]
             if not folder.stamped:
                 warnings += _snapshot(folder, migration, after)
@@ -105,6 +100,21 @@ def cannot_run(connection: sqlite3.Connection, folder: Folder) -> list[Problem]:
         for broken in find_broken(connection)
         if accepted(CANNOT_RUN, broken.name) not in accepts
     ]
+
+
+class _QuotesWarner(Observer):
+    """Adds to the warnings the text in double quotes, which SQLite would take for a string."""
+
+    def __init__(self, warnings: list[Problem]) -> None:
+        self._warnings = warnings
+
+    def before_statement(
+        self, connection: sqlite3.Connection, migration: Migration, statement: Statement
+    ) -> None:
+        """Look at one statement."""
+        found = double_quoted(connection, migration, statement)
+        if found is not None:
+            self._warnings.append(Problem(found.code, found.message, found.hint, migration.tag))
 
 
 def _unjournaled(folder: Folder) -> Iterator[Problem]:

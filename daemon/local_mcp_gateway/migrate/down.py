@@ -11,17 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.migrate.apply import run_watched, supervised
+from local_mcp_gateway.migrate.apply import run_and_compare, supervised
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.history import forget
 
 if TYPE_CHECKING:
     import sqlite3
-    import threading
 
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.ledger import Provenance
     from local_mcp_gateway.migrate.rebuilds import Rebuilds
     from local_mcp_gateway.migrate.resolve import AppliedMigration
 
@@ -87,30 +88,18 @@ def ways_back(
 def revert(
     connection: sqlite3.Connection,
     ways: Sequence[WayBack],
+    provenance: Provenance,
     *,
-    backup: str | None,
-    program_version: str,
-    stop: threading.Event | None = None,
     rebuilds: Rebuilds | None = None,
+    run: Run = UNWATCHED,
 ) -> tuple[Step, ...]:
     """Run the ways back in order and take the migrations out of the ledger; the caller commits.
 
-    `rebuilds` looks after the rows of rebuilt tables. Raises what applying a migration raises, naming the `.down.sql` file.
+    `rebuilds` looks after the rows of rebuilt tables. Raises what applying a migration raises, naming
+    the `.down.sql` file.
     """
-    steps: list[Step] = []
-    with supervised(connection, stop) as authority:
-        for way in ways:
-            step = run_watched(
-                connection, way.migration, authority, rebuilds, stop=stop, down=way.sql
-            )
-            authority.off = True
-            forget(
-                connection,
-                way.applied,
-                duration_ms=step.duration_ms,
-                backup=backup,
-                program_version=program_version,
-            )
-            authority.off = False
-            steps.append(step)
-    return tuple(steps)
+    with supervised(connection, run, rebuilds=rebuilds) as session:
+        steps = tuple(run_and_compare(session, way.migration, down=way.sql) for way in ways)
+    for way, step in zip(ways, steps, strict=True):
+        forget(connection, way.applied, provenance, duration_ms=step.duration_ms)
+    return steps

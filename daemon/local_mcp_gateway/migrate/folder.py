@@ -11,9 +11,10 @@ import os
 import re
 import time
 from collections.abc import Iterable
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Problem, ProblemCode
 from local_mcp_gateway.formats import now_ms
@@ -28,6 +29,9 @@ from local_mcp_gateway.migrate.other_files import (
     ways_back,
 )
 from local_mcp_gateway.regular_file import require_kind
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.migrate.statements import Statement
 
 
 def gone(tag: str, name: str) -> Problem:
@@ -90,9 +94,7 @@ _FILE_BYTES = 1 << 20
 _STAMPED = re.compile(r"\d{14}_.+")
 
 
-class Migration(NamedTuple):
-    """One migration as it stands in the folder. A tuple: thousands are made at each start."""
-
+class _File(NamedTuple):
     tag: str
     idx: int
     when: int
@@ -102,6 +104,13 @@ class Migration(NamedTuple):
     sql: str
     file: str
     down_file: str | None = None
+
+
+class Migration(_File):
+    """One migration as it stands in the folder. A tuple: thousands are made at each start.
+
+    What is read out of its text is read once, by whoever asks first.
+    """
 
     @property
     def path(self) -> Path:
@@ -125,10 +134,22 @@ class Migration(NamedTuple):
         """Return the file with the way back, if there is one."""
         return Path(self.down_file) if self.down_file else None
 
-    @property
+    @cached_property
     def directives(self) -> Directives:
         """Return what the file asks of the guard."""
         return read_directives(self.sql)
+
+    @cached_property
+    def statements(self) -> tuple[Statement, ...]:
+        """Return its statements, in order."""
+        from local_mcp_gateway.migrate.statements import split
+
+        return tuple(split(self.sql))
+
+    @property
+    def texts(self) -> list[str]:
+        """Return the texts of its statements, in order."""
+        return [statement.text for statement in self.statements]
 
 
 @frozen

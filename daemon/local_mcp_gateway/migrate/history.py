@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
-from local_mcp_gateway.formats import iso
 from local_mcp_gateway.migrate.ledger import (
     CREATED_AT,
     HISTORY,
@@ -22,7 +21,7 @@ from local_mcp_gateway.migrate.ledger import (
 if TYPE_CHECKING:
     import sqlite3
 
-    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.ledger import Provenance
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Edited
 
 # As `read_ledger` reads a time that another tool left out or wrote as text.
@@ -50,54 +49,24 @@ class Recorded(NamedTuple):
     previous_hash: str | None
 
 
-def note(
-    connection: sqlite3.Connection,
-    event: str,
-    migration: Migration,
-    *,
-    program_version: str,
-    duration_ms: float | None = None,
-    backup: str | None = None,
-    previous_hash: str | None = None,
-) -> None:
-    """Append one row to the history; the ledger is the caller's."""
-    row = history_row(
-        event,
-        migration,
-        now=iso(),
-        duration_ms=duration_ms,
-        backup=backup,
-        program_version=program_version,
-        previous_hash=previous_hash,
-    )
-    connection.execute(INSERT_HISTORY, row)
-
-
 def forget(
     connection: sqlite3.Connection,
     applied: AppliedMigration,
+    provenance: Provenance,
     *,
     duration_ms: float | None,
-    backup: str | None,
-    program_version: str,
 ) -> None:
     """Take a reverted migration out of the ledger and say so in the history."""
     taken = connection.execute(
         f"DELETE FROM __drizzle_migrations WHERE {_ROW}", (applied.hash, applied.created_at)
     )
     _require_row(taken, applied.tag)
-    note(
-        connection,
-        "reverted",
-        applied.migration,
-        duration_ms=duration_ms,
-        backup=backup,
-        program_version=program_version,
-    )
+    row = history_row("reverted", provenance, applied.migration, duration_ms=duration_ms)
+    connection.execute(INSERT_HISTORY, row)
 
 
 def accept(
-    connection: sqlite3.Connection, edited: Edited, *, event: str, program_version: str
+    connection: sqlite3.Connection, edited: Edited, provenance: Provenance, *, event: str
 ) -> None:
     """Take an edited file's hash into the ledger, and its text and the old hash into the history."""
     row, migration = edited.row, edited.migration
@@ -106,7 +75,8 @@ def accept(
         (migration.hash, migration.when, row.hash, row.created_at),
     )
     _require_row(changed, migration.tag)
-    note(connection, event, migration, program_version=program_version, previous_hash=row.hash)
+    written = history_row(event, provenance, migration, previous_hash=row.hash)
+    connection.execute(INSERT_HISTORY, written)
 
 
 def _require_row(cursor: sqlite3.Cursor, tag: str) -> None:
@@ -121,10 +91,9 @@ def _require_row(cursor: sqlite3.Cursor, tag: str) -> None:
 def continue_history(
     connection: sqlite3.Connection,
     old: sqlite3.Connection,
+    provenance: Provenance,
     *,
     since: int,
-    backup: str | None,
-    program_version: str,
 ) -> None:
     """Let the history of the `old` database go on with the rows here that follow `since`.
 
@@ -139,8 +108,7 @@ def continue_history(
         rows = old.execute(f"SELECT {names} FROM __guard_history")
         connection.executemany(f"INSERT INTO __guard_history ({names}) VALUES ({marks})", rows)
         last = last_row(old)
-    row = history_row("rewound", None, now=iso(), backup=backup, program_version=program_version)
-    said = connection.execute(INSERT_HISTORY, row)
+    said = connection.execute(INSERT_HISTORY, history_row("rewound", provenance))
     connection.execute("UPDATE __guard_history SET id = ? WHERE id = ?", (last + 1, said.lastrowid))
     connection.execute("UPDATE __guard_history SET id = ? - id WHERE id < 0", (last + 1 - since,))
 

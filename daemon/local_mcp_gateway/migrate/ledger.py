@@ -132,11 +132,12 @@ class Applied(NamedTuple):
     duration_ms: float | None = None
 
 
-class Entry(NamedTuple):
-    """One migration to be recorded as applied."""
+class Provenance(NamedTuple):
+    """What every row of the history says of whoever wrote it."""
 
-    migration: Migration
-    duration_ms: float | None
+    program_version: str
+    backup: str | None = None
+    """The name of the backup from before."""
 
 
 def read_ledger(connection: sqlite3.Connection, *, brief: bool = False) -> tuple[Applied, ...]:
@@ -182,112 +183,63 @@ def ensure_ledger(connection: sqlite3.Connection, *, stamped: bool = False) -> N
         connection.execute("ALTER TABLE __guard_history ADD COLUMN schema_version INTEGER")
 
 
-def record(
+def record_applied(
     connection: sqlite3.Connection,
-    migration: Migration,
+    applied: Sequence[tuple[Migration, float | None]],
+    provenance: Provenance,
     *,
-    duration_ms: float | None,
-    backup: str | None,
-    program_version: str,
-    fingerprint: str | None,
     event: str = "applied",
 ) -> None:
-    """Record one migration as applied; inside the caller's transaction."""
-    record_all(
-        connection,
-        [Entry(migration, duration_ms)],
-        backup=backup,
-        program_version=program_version,
-        fingerprint=fingerprint,
-        event=event,
-    )
+    """Record migrations as applied, in order, with the milliseconds that each took if that is known.
 
-
-def record_all(
-    connection: sqlite3.Connection,
-    entries: Sequence[Entry],
-    *,
-    backup: str | None,
-    program_version: str,
-    fingerprint: str | None,
-    event: str = "applied",
-) -> None:
-    """Record migrations as applied, in order; the fingerprint is the schema's after the last one."""
+    Inside the caller's transaction.
+    """
     now = iso()
     if _is_v1(connection):
         connection.executemany(
             "INSERT INTO __drizzle_migrations (hash, created_at, name, applied_at) VALUES (?,?,?,?)",
-            [(m.hash, m.when, m.tag, now) for m, _ in entries],
+            [(m.hash, m.when, m.tag, now) for m, _ in applied],
         )
     else:
         connection.executemany(
             "INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?,?)",
-            [(m.hash, m.when) for m, _ in entries],
+            [(m.hash, m.when) for m, _ in applied],
         )
-    last = entries[-1].migration if entries else None
-    version = schema_version(connection) if fingerprint else None
-    connection.executemany(
-        INSERT_HISTORY,
-        [
-            history_row(
-                event,
-                m,
-                now=now,
-                duration_ms=spent,
-                backup=backup,
-                program_version=program_version,
-                fingerprint=fingerprint if m is last else None,
-                version=version if m is last else None,
-            )
-            for m, spent in entries
-        ],
-    )
+    rows = [
+        history_row(event, provenance, migration, at=now, duration_ms=spent)
+        for migration, spent in applied
+    ]
+    connection.executemany(INSERT_HISTORY, rows)
 
 
-def note_event(
-    connection: sqlite3.Connection,
-    event: str,
-    *,
-    program_version: str,
-    backup: str | None,
-) -> None:
+def note_event(connection: sqlite3.Connection, event: str, provenance: Provenance) -> None:
     """Append what happened to the whole database, not to one migration: restored, reset, seeded.
 
-    The schema's last seal is carried on: what somebody changed by hand before stays a drift.
+    The schema's last fingerprint is carried on: what somebody changed by hand before stays a drift.
     """
-    fingerprint, version = last_recorded(connection)
-    row = history_row(
-        event,
-        None,
-        now=iso(),
-        backup=backup,
-        program_version=program_version,
-        fingerprint=fingerprint,
-        version=version,
-    )
-    connection.execute(INSERT_HISTORY, row)
+    recorded = last_recorded(connection)
+    connection.execute(INSERT_HISTORY, history_row(event, provenance, recorded=recorded))
 
 
 def history_row(
     event: str,
-    migration: Migration | None,
+    provenance: Provenance,
+    migration: Migration | None = None,
     *,
-    now: str,
-    program_version: str,
+    at: str | None = None,
     duration_ms: float | None = None,
-    backup: str | None = None,
-    fingerprint: str | None = None,
-    version: int | None = None,
     previous_hash: str | None = None,
+    recorded: tuple[str | None, int | None] = (None, None),
 ) -> tuple[object, ...]:
-    """Return the values for INSERT_HISTORY."""
+    """Return the values for INSERT_HISTORY; `recorded` is what `last_recorded` returns."""
     about: tuple[object, ...] = (None, None, None)
     texts: tuple[object, ...] = (None, None)
     if migration is not None:
         about = (migration.tag, migration.hash, migration.when)
         texts = (migration.sql, _text(migration.down))
-    facts = (now, duration_ms, backup, program_version, fingerprint, previous_hash, version)
-    return (event, *about, *facts, *texts)
+    fingerprint, version = recorded
+    facts = (at or iso(), duration_ms, provenance.backup, provenance.program_version)
+    return (event, *about, *facts, fingerprint, previous_hash, version, *texts)
 
 
 def _read_brief(connection: sqlite3.Connection) -> tuple[Applied, ...]:

@@ -9,47 +9,32 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.connections import survive_power_cut
 from local_mcp_gateway.errors import ForbiddenStatement, VerificationFailed
-from local_mcp_gateway.migrate.apply import Step
 from local_mcp_gateway.migrate.directives import accepted
-from local_mcp_gateway.migrate.ledger import Entry, ensure_ledger, record_all
 from local_mcp_gateway.migrate.statement_errors import explain_failure
-from local_mcp_gateway.migrate.statements import Statement, split
 from local_mcp_gateway.migrate.tokenizer import first_words, shown, tokens
 
 if TYPE_CHECKING:
-    import threading
-
+    from local_mcp_gateway.database.run import Run
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.statements import Statement
 
 PRAGMAS = frozenset({"JOURNAL_MODE", "PAGE_SIZE", "AUTO_VACUUM"})
 _AUTO_VACUUM = {"NONE": "0", "FULL": "1", "INCREMENTAL": "2"}
 
 
-def apply_without_transaction(
-    connection: sqlite3.Connection,
-    migration: Migration,
-    *,
-    backup: str | None,
-    program_version: str,
-    fingerprint: str | None = None,
-    event: str = "applied",
-    stamped: bool = False,
-    stop: threading.Event | None = None,
-) -> Step:
-    """Run a `no-transaction` migration outside of one, then commit its ledger row by itself.
+def run_without_transaction(connection: sqlite3.Connection, migration: Migration, run: Run) -> int:
+    """Run a `no-transaction` migration; return the number of its statements.
 
     The connection is in no transaction, before and after. A journal mode that the file chose stays.
     """
-    begun = perf_counter()
     statements = checked_statements(migration)
     _refuse_new_rowids(connection, migration, statements)
-    if stop is not None:
-        connection.set_progress_handler(stop.is_set, 10_000)
+    if run.stop is not None:
+        connection.set_progress_handler(run.stop.is_set, 10_000)
     try:
         for statement in statements:
             try:
@@ -60,19 +45,7 @@ def apply_without_transaction(
     finally:
         connection.set_progress_handler(None, 0)
         survive_power_cut(connection)
-    step = Step(migration.tag, len(statements), round((perf_counter() - begun) * 1000, 3))
-    connection.execute("BEGIN IMMEDIATE")
-    ensure_ledger(connection, stamped=stamped)
-    record_all(
-        connection,
-        [Entry(migration, step.duration_ms)],
-        backup=backup,
-        program_version=program_version,
-        fingerprint=fingerprint,
-        event=event,
-    )
-    connection.execute("COMMIT")
-    return step
+    return len(statements)
 
 
 def _refuse_new_rowids(
@@ -120,10 +93,9 @@ def _require_settings(
             )
 
 
-def checked_statements(migration: Migration) -> list[Statement]:
+def checked_statements(migration: Migration) -> tuple[Statement, ...]:
     """Return the file's statements; raise ForbiddenStatement unless all may run without transaction."""
-    found = list(split(migration.sql))
-    for statement in found:
+    for statement in migration.statements:
         words = first_words(statement.text, 4)
         if words[:1] == ("VACUUM",) and "INTO" not in words:
             continue
@@ -144,4 +116,4 @@ def checked_statements(migration: Migration) -> list[Statement]:
             line=statement.line,
             statement=statement.number,
         )
-    return found
+    return migration.statements

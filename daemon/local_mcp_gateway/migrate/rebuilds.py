@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
 
-    from local_mcp_gateway.migrate.apply import Inspector, Step
-    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.statements import Statement
 
 
@@ -80,19 +79,11 @@ class Rebuilds:
             self._objects = read_objects(self._connection)
             self._tables = _ordinary(self._objects)
 
-    def inspector(self, inner: Inspector | None) -> Inspector:
-        """Return what has to see each statement before it runs; `inner` sees it first."""
-
-        def inspect(
-            connection: sqlite3.Connection, migration: Migration, statement: Statement
-        ) -> None:
-            if inner is not None:
-                inner(connection, migration, statement)
-            name = dropped(statement.text) if self._tables else None
-            if name is not None:
-                self._sum_up(fold(name))
-
-        return inspect
+    def before_statement(self, statement: Statement) -> None:
+        """Sum up a table that the statement drops."""
+        name = dropped(statement.text) if self._tables else None
+        if name is not None:
+            self._sum_up(fold(name))
 
     def compare(self, step: Step) -> None:
         """Compare each rebuilt table with what was dropped; raises VerificationFailed."""

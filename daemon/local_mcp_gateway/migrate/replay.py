@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.connections import open_scratch
-from local_mcp_gateway.migrate.apply import Inspector, run, supervised
+from local_mcp_gateway.database.run import UNWATCHED, Run
+from local_mcp_gateway.migrate.apply import UNOBSERVED, Observer, run_migration, supervised
 
 if TYPE_CHECKING:
     import sqlite3
-    import threading
 
     from local_mcp_gateway.migrate.folder import Migration
 
@@ -19,8 +19,7 @@ def replay(
     migrations: Iterable[Migration],
     *,
     prepare: Callable[[sqlite3.Connection], None] | None = None,
-    inspect: Inspector | None = None,
-    stop: threading.Event | None = None,
+    run: Run = UNWATCHED,
     past: bool = False,
 ) -> sqlite3.Connection:
     """Return a database in memory with these migrations applied; the caller closes it.
@@ -33,7 +32,7 @@ def replay(
     try:
         if prepare is not None:
             prepare(connection)
-        replay_on(connection, migrations, inspect=inspect, stop=stop, past=past)
+        replay_on(connection, migrations, run=run, past=past)
     except BaseException:
         connection.close()
         raise
@@ -44,29 +43,28 @@ def replay_on(
     connection: sqlite3.Connection,
     migrations: Iterable[Migration],
     *,
-    inspect: Inspector | None = None,
-    stop: threading.Event | None = None,
+    run: Run = UNWATCHED,
     past: bool = False,
 ) -> None:
     """Apply them to this scratch database and record nothing; a failure leaves its transaction open."""
     connection.execute("BEGIN")
-    with supervised(connection, stop) as authority:
+    with supervised(connection, run) as session:
         for migration in migrations:
             if not migration.directives.no_transaction:
-                run(connection, migration, authority, inspect=inspect, stop=stop, past=past)
+                run_migration(session, migration, past=past)
     connection.execute("COMMIT")
 
 
 def extend(
-    connection: sqlite3.Connection, migration: Migration, *, inspect: Inspector | None = None
+    connection: sqlite3.Connection, migration: Migration, observer: Observer = UNOBSERVED
 ) -> None:
     """Apply one more migration to a replay; raises what applying it raises, rolled back."""
     if migration.directives.no_transaction:
         return
     connection.execute("BEGIN")
     try:
-        with supervised(connection) as authority:
-            run(connection, migration, authority, inspect=inspect)
+        with supervised(connection, observer=observer) as session:
+            run_migration(session, migration)
     except BaseException:
         connection.execute("ROLLBACK")
         raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,7 +31,12 @@ def installed_functions() -> dict[str, Callable[..., object]]:
     The group's name is looked for in the packages' files first: importlib.metadata takes tens of
     milliseconds to import, and hardly anybody offers one.
     """
-    if not any(_offers(folder) for folder in sys.path):
+    return _offered(tuple(sys.path))
+
+
+@cache
+def _offered(path: tuple[str, ...]) -> dict[str, Callable[..., object]]:
+    if not any(map(_offers, path)):
         return {}
     from importlib.metadata import entry_points
 

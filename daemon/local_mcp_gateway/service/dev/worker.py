@@ -215,7 +215,7 @@ class HotApply:
             self._settings.database_path,
             self._folder,
             self._policy,
-            self._tell_details,
+            emit=self._tell_details,
             stop=self._stop,
         )
 
