@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.guard.context import GuardContext
 from local_mcp_gateway.guard.divergence import Divergence, common_prefix, find_divergence
-from local_mcp_gateway.migrate.apply import apply_pending
 from local_mcp_gateway.migrate.folder import Folder, Migration
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.ledger import Applied, read_ledger
 from local_mcp_gateway.migrate.resolve import resolve
-from tests.migrate.workshop import Workshop
+from tests.migrate.workshop import Workshop, apply_all
 
 TEXTS = st.lists(st.sampled_from("abcdefg"), unique=True, max_size=7)
 
@@ -81,7 +80,7 @@ class Met(Workshop):
         assert resolution.problems == ()
         connection.execute("BEGIN IMMEDIATE")
         event = APPLIED_IN_DEV if in_dev else "applied"
-        apply_pending(connection, resolution.pending, backup=None, program_version="1", event=event)
+        apply_all(connection, resolution.pending, event=event)
         connection.execute("COMMIT")
         connection.close()
         return self
