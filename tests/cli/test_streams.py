@@ -100,10 +100,11 @@ STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e
 COLOURS = re.compile("\x1b\\[(0|1|2|3[1-6])m")
 
 
-def on_terminal(place: Place, *arguments: str) -> str:
-    """Return what a command writes on a terminal, on stdout and stderr."""
+def on_terminal(place: Place, *arguments: str, typed: str = "") -> str:
+    """Return what a command writes on a terminal, on stdout and stderr, after this is typed."""
     here, there = pty.openpty()
-    with os.fdopen(here, "rb", buffering=0) as screen:
+    with os.fdopen(here, "r+b", buffering=0) as screen:
+        screen.write(typed.encode())
         child = subprocess.Popen(
             [*place.command, *place.options, *arguments],
             stdin=there, stdout=there, stderr=there,
@@ -136,6 +137,22 @@ def test_nothing_out_of_files_and_databases_steers_a_terminal(shipped: Place) ->
     assert "x\\ny" in listed
     (known,) = shipped.run("server", "list", "--json").json()
     assert known["args"] == [STEERING, "x\ny"]
+
+
+def test_an_import_shows_what_will_run_and_asks_a_person_first(shipped: Place) -> None:
+    file = shipped.root / "mcp.json"
+    file.write_text(
+        json.dumps({"mcpServers": {"a": {"command": "/bin/cat", "args": ["-n", "x y"]}}})
+    )
+    given = ("server", "import", str(file))
+    declined = on_terminal(shipped, *given, typed="n\n")
+    assert "a  /bin/cat -n 'x y'" in declined
+    assert "Nothing was done" in declined
+    assert shipped.run("server", "list", "--json").json() == []
+    done = shipped.run(*given)
+    assert done.stdout == "added  a  /bin/cat -n 'x y'\n"
+    assert "kept   a" in on_terminal(shipped, *given, typed="y\n")
+    assert "?" not in on_terminal(shipped, *given, "--yes")
 
 
 def test_a_failing_statement_is_shown_without_what_steers_a_terminal(place: Place) -> None:

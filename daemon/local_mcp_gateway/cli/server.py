@@ -283,17 +283,30 @@ def _document(file: Path) -> object:
 @server.command("import")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--profile", help="Put all of them into this profile [default: what /mcp serves].")
+@click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
 @as_json_option
 @click.pass_obj
-def import_(invocation: Invocation, *, file: Path, profile: str | None, as_json: bool) -> int:
-    """Add the servers of an `mcpServers` JSON file (Claude, Cursor, VS Code); `-` reads stdin."""
+def import_(
+    invocation: Invocation, *, file: Path, profile: str | None, yes: bool, as_json: bool
+) -> int:
+    """Add the servers of an `mcpServers` JSON file (Claude, Cursor, VS Code); `-` reads stdin.
+
+    Their commands run here as soon as a client asks, so each is shown, on a terminal before it is added.
+    """
+    from local_mcp_gateway.service.admin.servers import definitions_in, server_as_json
+
     document = _document(file)
+    where = {known.name: _where(server_as_json(known)) for known in definitions_in(document)}
+    if where and not yes and sys.stdin.isatty():
+        for name, leads in where.items():
+            click.echo(f"{ui.one_line(name)}  {leads}", err=True)
+        confirm("Add these, and run their commands when a client asks?", yes=False)
     done = answer_to(invocation, "server.import", document=document, profile=profile)
     if as_json:
         ui.print_json(done)
         return Exit.OK
     for name in done["added"]:
-        click.echo(f"added  {name}")
+        click.echo(f"added  {name}  {where[name]}")
     for name in done["this_gateway"]:
         click.echo(f"left   {name}  (it is this gateway itself)")
     for name in done["kept"]:
@@ -343,4 +356,4 @@ def _tools(live: dict[str, Any] | None) -> str | None:
 
 
 def _where(server: dict[str, Any]) -> str:
-    return ui.one_line(server["url"] or shlex.join([server["command"], *server["args"]]))
+    return ui.one_line(server["url"] or shlex.join([server["command"] or "", *server["args"]]))
