@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -101,6 +102,38 @@ def test_a_file_with_one_bad_server_imports_nothing(shipped: Place) -> None:
     assert done.code == 2
     assert "pigeon" in done.stderr
     assert shipped.run("server", "list", "--json").json() == []
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+BAD = {
+    "half of a character": ('{"mcpServers": {"a": {"command": "\\ud800"}}}', "is no text"),
+    "half of a character in a name": (
+        '{"mcpServers": {"\\udc00": {"command": "x"}}}',
+        "is no text",
+    ),
+    "deeper than can be read": (f'{{"mcpServers": {DEEP}}}', "nested too deep"),
+    "deeper than can be stored": (
+        '{"mcpServers": {"a": {"command": "x", "env": ' + "[" * 500 + "]" * 500 + "}}}",
+        "deeper than 200 levels",
+    ),
+    "no UTF-8": ('{"mcpServers": {"a": {"command": "\udcff"}}}', "is no JSON"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_file_that_no_row_can_hold_is_refused_by_name(either: Place, what: str) -> None:
+    text, said = BAD[what]
+    file = either.root / "servers.json"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    done = either.run("server", "import", file)
+    assert (done.code, said in done.stderr, "Unexpected" in done.stderr) == (2, True, False), done
+    assert either.run("server", "list", "--json").json() == []
+
+
+def test_an_argument_that_is_no_text_is_refused_by_name(either: Place) -> None:
+    done = either.run("server", "add", "x", "--", os.fsdecode(b"/bin/\xff"))
+    assert (done.code, "is no text" in done.stderr) == (2, True), done
+    assert either.run("server", "list", "--json").json() == []
 
 
 def test_profiles_order_switch_and_lose_their_servers(either: Place) -> None:

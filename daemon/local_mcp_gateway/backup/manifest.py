@@ -17,6 +17,7 @@ from local_mcp_gateway.backup.atomic_write import named_failures, temporary_file
 from local_mcp_gateway.database.transactions import flush
 from local_mcp_gateway.errors import BackupForeign, DiskProblem, NoSuchBackup
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import read_bytes
 
 if TYPE_CHECKING:
@@ -93,10 +94,10 @@ def read_manifest(path: Path) -> Backup | UnusableBackup:
     try:
         if path.stat().st_size > LARGEST_MANIFEST_BYTES:
             return UnusableBackup(path, "its manifest is too large to be one")
-        content = json.loads(read_bytes(path))
+        content = parse_json(read_bytes(path))
     except OSError as error:
         return UnusableBackup(path, f"its manifest cannot be read ({error.strerror})")
-    except (ValueError, RecursionError):
+    except ValueError:
         return UnusableBackup(path, "its manifest is not valid JSON (cut off or edited)")
     if not isinstance(content, dict):
         return UnusableBackup(path, "its manifest is not a JSON object")

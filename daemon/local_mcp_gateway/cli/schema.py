@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -14,6 +13,7 @@ import click
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.streams import print_data
 from local_mcp_gateway.errors import Exit, GatewayError, Problem, SchemaProblem, UsageProblem
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ def _snapshot(path: Path) -> Schema:
     from local_mcp_gateway.schema.drizzle import read_snapshot
 
     try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        found = parse_json(path.read_bytes())
+    except ValueError as error:
         raise SchemaProblem(
             f"{path} is no JSON: {error}.", hint="Give a snapshot of Drizzle's."
         ) from None

@@ -15,6 +15,7 @@ from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs, confirm, pairs
 from local_mcp_gateway.errors import Exit, UsageProblem
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import read_given
 
 if TYPE_CHECKING:
@@ -271,12 +272,12 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
 
 def _document(file: Path) -> object:
     try:
-        return json.loads(sys.stdin.buffer.read() if str(file) == "-" else read_given(file))
+        return parse_json(sys.stdin.buffer.read() if str(file) == "-" else read_given(file))
     except OSError as error:
         raise UsageProblem(
             f"{file} cannot be read: {error.strerror}.", hint="Give a JSON file with `mcpServers`."
         ) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageProblem(f"{file} is no JSON: {error}.") from None
 
 

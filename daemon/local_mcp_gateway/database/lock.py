@@ -45,6 +45,7 @@ from local_mcp_gateway.errors import (
 )
 from local_mcp_gateway.formats import iso
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import open_file, read_bytes
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def lock_path(database: Path) -> Path:
 def read_holder(database: Path) -> Holder | None:
     """Return who holds the database's lock, without touching the lock; None if nobody alive does."""
     try:
-        record = json.loads(_content(database)).get("holder")
+        record = parse_json(_content(database)).get("holder")
         holder = Holder(**record) if record else None
     except (OSError, ValueError, TypeError, AttributeError):
         return None
@@ -243,7 +244,7 @@ def read_holder(database: Path) -> Holder | None:
 def stopped_before(database: Path) -> dict[str, int] | None:
     """Return what the last clean stop recorded, as the present holder of the lock found it."""
     try:
-        record = json.loads(_content(database)).get("stopped_before")
+        record = parse_json(_content(database)).get("stopped_before")
     except (OSError, ValueError, AttributeError):
         return None
     return record if isinstance(record, dict) else None
@@ -374,7 +375,7 @@ def _content(database: Path) -> bytes:
 
 def _read(descriptor: int) -> dict[str, Any]:
     try:
-        record = json.loads(os.pread(descriptor, 65_536, 0) or b"{}")
+        record = parse_json(os.pread(descriptor, 65_536, 0) or b"{}")
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}

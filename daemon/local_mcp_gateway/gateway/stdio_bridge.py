@@ -20,6 +20,7 @@ from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from local_mcp_gateway.gateway.protocol import hops
+from local_mcp_gateway.json_input import parse_json
 
 VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
@@ -53,8 +54,8 @@ class Bridge:
             if not line.strip():
                 continue
             try:
-                message = json.loads(line)
-            except (ValueError, RecursionError):
+                message = parse_json(line)
+            except ValueError:
                 self._write_error(None, -32700, "Parse error")
                 continue
             if isinstance(message, list):  # a batch, which 2025-03-26 has
@@ -100,7 +101,7 @@ class Bridge:
         self._hello = body
         try:
             text = _for(identity, self._shake_hands())
-            self.refused = json.loads(text).get("error", {}).get("message")
+            self.refused = parse_json(text).get("error", {}).get("message")
             self._write(text)
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             self._write_error(identity, -32001, f"The gateway does not answer: {error}")
@@ -110,7 +111,7 @@ class Bridge:
         with _patiently(lambda: self._request("POST", self._hello or b"", {})) as reply:
             text = reply.read().decode()
             session = reply.headers["Mcp-Session-Id"]
-        version = json.loads(text).get("result", {}).get("protocolVersion", "")
+        version = parse_json(text).get("result", {}).get("protocolVersion", "")
         self._session = {"Mcp-Session-Id": session or "", "MCP-Protocol-Version": version}
         return text
 
@@ -228,7 +229,7 @@ def _patiently(request: Any) -> http.client.HTTPResponse:
 def _for(identity: Any, text: str) -> str:
     """Return an error of the gateway with the id of the request: it may have read none."""
     with suppress(ValueError):
-        message = json.loads(text)
+        message = parse_json(text)
         if isinstance(message, dict) and message.get("id") is None and "error" in message:
             return json.dumps({**message, "id": identity})
     return text

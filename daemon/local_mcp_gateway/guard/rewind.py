@@ -34,6 +34,7 @@ from local_mcp_gateway.guard.divergence import find_divergence
 from local_mcp_gateway.guard.plan import make_plan
 from local_mcp_gateway.guard.rebuild import restore_points, rewind_database
 from local_mcp_gateway.guard.restore import back_up_now
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.migrate import folder_edits as dropping
 from local_mcp_gateway.migrate.folder import NEW, read_folder
@@ -168,7 +169,7 @@ def _forget_absent(folder: Path) -> tuple[str, ...]:
     gone = tuple(entry.tag for entry in read_folder(folder, journal_new_files=True).absent)
     if gone:
         file = folder / "meta" / "_journal.json"
-        journal: dict[str, Any] = json.loads(file.read_bytes())
+        journal: dict[str, Any] = parse_json(file.read_bytes())
         journal["entries"] = [entry for entry in journal["entries"] if entry["tag"] not in gone]
         replace_durably(file, json.dumps(journal, indent=2, ensure_ascii=False).encode())
     return gone

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from local_mcp_gateway.database.connections import has_content, reading
 from local_mcp_gateway.errors import MigrationApplied, UsageProblem
 from local_mcp_gateway.formats import now_ms
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
 from local_mcp_gateway.migrate.ledger import read_ledger
 from local_mcp_gateway.regular_file import read_bytes
@@ -88,8 +89,8 @@ def snapshot_file(folder: Path, tag: str) -> Path:
 def read_snapshot_file(folder: Path, tag: str) -> dict[str, Any] | None:
     """Return a snapshot's JSON, or None where there is none or it is damaged."""
     try:
-        found = json.loads(read_bytes(snapshot_file(folder, tag)))
-    except (OSError, ValueError, RecursionError):
+        found = parse_json(read_bytes(snapshot_file(folder, tag)))
+    except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -133,7 +134,7 @@ def applied_here(database: Path, tag: str) -> MigrationApplied:
 def drop_migration(folder: Folder, migration: Migration) -> WrittenMigration:
     """Take the newest migration out: its journal entry, then its files; no database may have applied it."""
     journal = folder.path / "meta" / "_journal.json"
-    content = json.loads(journal.read_bytes())
+    content = parse_json(journal.read_bytes())
     content["entries"] = [
         entry for entry in content["entries"] if entry.get("tag") != migration.tag
     ]
@@ -216,7 +217,7 @@ def renumber(folder: Path, moves: Sequence[RenumberedMigration]) -> None:
                 replace_durably(folder / f"{move.tag}{suffix}", source.read_bytes())
                 old.append(source)
     file = folder / "meta" / "_journal.json"
-    journal = json.loads(file.read_bytes())
+    journal = parse_json(file.read_bytes())
     gone = {move.migration.tag for move in moves}
     by_tag = {entry["tag"]: entry for entry in journal["entries"]}
     journal["entries"] = [entry for entry in journal["entries"] if entry["tag"] not in gone] + [
@@ -241,10 +242,10 @@ def _move_snapshots(meta: Path, moves: Sequence[RenumberedMigration], tags: list
         source = meta / f"{number}_snapshot.json"
         if number in numbers or not source.exists():
             continue
-        snapshot = json.loads(source.read_bytes())
+        snapshot = parse_json(source.read_bytes())
         before = sorted(file for file in meta.glob("*_snapshot.json") if file != source)
         if before:
-            snapshot["prevId"] = json.loads(before[-1].read_bytes()).get(
+            snapshot["prevId"] = parse_json(before[-1].read_bytes()).get(
                 "id", snapshot.get("prevId")
             )
         replace_durably(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from local_mcp_gateway.errors import Problem, ProblemCode
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import open_file, read_bytes
 
 # What Drizzle Kit writes for databases that speak SQLite.
@@ -39,10 +40,10 @@ class Journal(NamedTuple):
 def read_journal(folder: Path) -> Journal:
     """Read the journal of a folder that has one."""
     try:
-        found = json.loads(read_bytes(folder / "meta" / "_journal.json"))
+        found = parse_json(read_bytes(folder / "meta" / "_journal.json"))
     except OSError as error:
         return Journal((), (_malformed(f"cannot be read: {error.strerror}"),))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return Journal((), (_malformed(f"is no JSON: {error}"),))
     if not isinstance(found, dict) or not isinstance(found.get("entries"), list):
         return Journal((), (_malformed("has no list `entries`"),))
@@ -76,7 +77,7 @@ def write_journal(folder: Path, added: Iterable[Entry]) -> None:
     """
     file = folder / "meta" / "_journal.json"
     try:
-        journal = json.loads(file.read_bytes())
+        journal = parse_json(file.read_bytes())
     except FileNotFoundError:
         journal = {"version": "7", "dialect": "sqlite", "entries": []}
     journal["entries"] += [

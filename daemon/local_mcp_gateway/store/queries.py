@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import now_ms
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.store.model import (
     KEPT_NAMES,
     Definitions,
@@ -61,7 +62,7 @@ def server_in(row: Row) -> ServerDefinition:
 
 def _texts(row: Row, column: str, shape: type[Texts]) -> Texts:
     with suppress(ValueError, TypeError):  # no JSON, or no text
-        value = json.loads(row[column])
+        value = parse_json(row[column])
         inside = value.values() if isinstance(value, dict) else value
         if isinstance(value, shape) and all(isinstance(text, str) for text in inside):
             return value

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import DiskProblem, Exit, GatewayError, LockHeld
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.service.runtime_paths import make_socket_folder, remove_socket, socket_path
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def ask(database: Path, verb: str, arguments: Mapping[str, object], *, timeout_s
             line = b""
     if not line:
         raise LockHeld("The gateway ended before it answered.", hint="Try again in a moment.")
-    reply: dict[str, Any] = json.loads(line)
+    reply: dict[str, Any] = parse_json(line)
     if "error" in reply:
         raise relayed(reply["error"])
     return reply["result"]
@@ -127,7 +128,7 @@ async def _reply(line: bytes, answer: Answer, emit: Emit) -> dict[str, object]:
     start = time.perf_counter()
     verb = "?"
     try:
-        question = json.loads(line)
+        question = parse_json(line)
         verb, arguments = str(question["verb"]), dict(question["arguments"])
         reply: dict[str, object] = {"result": await answer(verb, arguments)}
     except GatewayError as error:

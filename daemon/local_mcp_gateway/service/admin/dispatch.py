@@ -64,6 +64,8 @@ _LIVE = {"server.list", "server.show"}
 """These tell how a server is, too, if a gateway runs."""
 _JOINING = {"server.add", "server.import"}
 """A server that is in no profile is served nowhere, so these need one."""
+MOST_LEVELS = 200
+"""How deep arguments may be nested."""
 WITH_GATEWAY = {"server.test", "call"}
 """These talk to upstream servers, so they need a gateway."""
 
@@ -94,6 +96,7 @@ async def perform(
 
     What changes something does it in one transaction: all of it or nothing, and on what it has read.
     """
+    _require_plain(arguments)
     if verb in VERBS and verb not in READ_ONLY:
         async with database.transaction() as within:
             if verb in _JOINING and arguments.get("profile") is None:
@@ -120,6 +123,38 @@ async def perform(
     if verb == "server.test":
         return await check_server(database, gateway, arguments["name"])
     return await call_tool(database, gateway, served.default_profile, arguments)
+
+
+def _require_plain(arguments: object) -> None:
+    """Raise UsageProblem for text that no database can hold, and for what is nested without end."""
+    level, depth = [arguments], 0
+    while level:
+        if (depth := depth + 1) > MOST_LEVELS:
+            raise UsageProblem(
+                f"What was given is nested deeper than {MOST_LEVELS} levels.",
+                hint="Give it flatter.",
+            )
+        inner: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += value.keys()
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+            elif isinstance(value, str) and not _is_text(value):
+                raise UsageProblem(
+                    f"{value!r} is no text: a part of a character is missing in it.",
+                    hint="Write it in UTF-8, or with both halves of a \\u escape.",
+                )
+        level = inner
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def _do(

@@ -7,7 +7,6 @@ asks for them by name.
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log.known_secrets import HIDDEN
 from local_mcp_gateway.service.secrets.sealing import seal_new, seal_values
 from local_mcp_gateway.store import cache, queries
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 async def altered_tools(database: ConnectionPool, server_id: str) -> list[dict[str, Any]]:
     """Return each tool of a server that differs from what was approved: before (null: new) and after."""
     return [
-        {"tool": name, "approved": _read(before), "offered": json.loads(after)}
+        {"tool": name, "approved": _read(before), "offered": parse_json(after)}
         for name, (before, after) in (await _altered(database, server_id)).items()
     ]
 
 
 def _read(approved: str | None) -> Any:
     with suppress(ValueError):  # somebody has edited it: then nothing is known
-        return json.loads(approved or "null")
+        return parse_json(approved or "null")
     return None
 
 
@@ -64,7 +64,7 @@ async def approve_tools(database: ConnectionPool, arguments: dict[str, Any]) -> 
                 f"The tool {tool!r} of server {name!r} is not waiting for an approval.",
                 hint=f"See `server show {name}`.",
             )
-        if json.loads(altered[tool][1]) != looked_at:
+        if parse_json(altered[tool][1]) != looked_at:
             raise UsageProblem(
                 f"The tool {tool!r} of server {name!r} has changed once more.",
                 hint=f"Look at it again: `server approve {name} {tool}`.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log.redact import redact_text
 from local_mcp_gateway.store import queries
 
@@ -101,5 +102,10 @@ async def _post(app: Any, path: str, method: str, params: dict[str, Any]) -> dic
         ],
     }
     await app(scope, receive, send)
-    answer: dict[str, Any] = json.loads(b"".join(parts))
+    try:
+        answer: dict[str, Any] = parse_json(b"".join(parts))
+    except ValueError as error:
+        raise UpstreamProblem(
+            f"The answer cannot be shown: {error}.", hint="Call it over HTTP."
+        ) from None
     return answer

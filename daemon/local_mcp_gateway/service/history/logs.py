@@ -7,7 +7,6 @@ shown once, whenever it came.
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import re
 import subprocess
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.database.connections import reading, table_names
 from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.log.events import LEVELS, level_of
 from local_mcp_gateway.log.journal import COUNTED_APART, IDENTIFIER
@@ -166,7 +166,7 @@ class _RotatedReader:
 def parse_line(raw: str) -> LoggedEvent | None:
     """Read one JSON line; None for one that was cut short. A level that is not ours counts as info."""
     try:
-        fields = json.loads(raw)
+        fields = parse_json(raw)
         at = datetime.fromisoformat(fields.pop("timestamp"))
         level, event = str(fields.pop("level")), str(fields.pop("event"))
         return LoggedEvent(at, level if level in LEVELS else "info", event, fields)
@@ -200,7 +200,7 @@ def has_journal() -> bool:
 def parse_entry(raw: str) -> tuple[str | None, LoggedEvent | None]:
     """Read one entry of `journalctl -o json`, and its cursor; systemd's own lines are events too."""
     try:
-        entry = json.loads(raw)
+        entry = parse_json(raw)
         at = datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000, UTC)
     except (ValueError, KeyError, TypeError):
         return None, None
@@ -244,7 +244,7 @@ def _value(text: object) -> object:
     if not isinstance(text, str):
         return text
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 

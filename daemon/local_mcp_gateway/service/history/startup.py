@@ -7,7 +7,6 @@ does not read the log.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import log_to_file
 
 MOST_BYTES = 512 * 1024
@@ -131,7 +131,7 @@ def read_starts(database: Path, *, last: int) -> list[Start]:
     starts: dict[str, Start] = {}
     for line in tail(record_path(database), follow=False):
         try:
-            event = json.loads(line or "")
+            event = parse_json(line or "")
             start = starts.setdefault(event["start"], Start(event["start"]))
         except (ValueError, KeyError, TypeError):
             continue
