@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_mcp_gateway.migrate.statements import BREAKPOINT, Statement, split
-from local_mcp_gateway.migrate.tokenizer import renamed, tokens
+from local_mcp_gateway.sql import renamed, tokens
 
 
 def texts(sql: str) -> list[str]:

@@ -13,7 +13,7 @@ from local_mcp_gateway.schema.down import NotDerivable, derive_down, missing_val
 from local_mcp_gateway.schema.model import DELETING, HazardKind
 from local_mcp_gateway.schema.plan import Plan, make_plan, schema_copy
 from local_mcp_gateway.schema.renames import Renames
-from local_mcp_gateway.schema.tokenizer import fold, quote, unquote
+from local_mcp_gateway.sql import fold, quote, unquote
 from tests.schema import seeding
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.create_table import affinity
 from local_mcp_gateway.schema.ordering import parents_first
-from local_mcp_gateway.schema.tokenizer import quote
+from local_mcp_gateway.sql import quote
 
 if TYPE_CHECKING:
     from local_mcp_gateway.schema import Schema

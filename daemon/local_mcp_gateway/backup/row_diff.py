@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from local_mcp_gateway.backup.atomic_write import named_failures
 from local_mcp_gateway.database.connections import open_scratch, reading, set_foreign_keys, uri
 from local_mcp_gateway.formats import counted
+from local_mcp_gateway.sql import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -41,7 +42,7 @@ def tables(connection: sqlite3.Connection, schema: str) -> list[str]:
 
 def columns(connection: sqlite3.Connection, schema: str, table: str) -> Columns:
     """Return the columns of one table, in their order; none where it is not there."""
-    rows = connection.execute(f"PRAGMA {schema}.table_info({quoted(table)})")
+    rows = connection.execute(f"PRAGMA {schema}.table_info({quote(table)})")
     return {str(row[1]): int(row[5]) for row in rows}
 
 
@@ -53,24 +54,24 @@ def key(connection: sqlite3.Connection, table: str, found: Mapping[str, Columns]
     """
     declared = [[name for name, place in each.items() if place] for each in found.values()]
     if declared[0] and all(names == declared[0] for names in declared):
-        names = [quoted(name) for name in declared[0]]
+        names = [quote(name) for name in declared[0]]
         if not any(_has_null(connection, schema, table, names) for schema in found):
             return names
     taken = {name.lower() for each in found.values() for name in each}
     rowid = next((name for name in ROWID_NAMES if name not in taken), None)
     for schema in found if rowid else ():
         try:
-            connection.execute(f"SELECT {rowid} FROM {schema}.{quoted(table)} LIMIT 0")
+            connection.execute(f"SELECT {rowid} FROM {schema}.{quote(table)} LIMIT 0")
         except sqlite3.OperationalError:  # WITHOUT ROWID, with another key than elsewhere
             rowid = None
             break
-    return [rowid] if rowid else [quoted(name) for name in shared(found)]
+    return [rowid] if rowid else [quote(name) for name in shared(found)]
 
 
 def _has_null(connection: sqlite3.Connection, schema: str, table: str, names: list[str]) -> bool:
     """Tell whether a row has no value in one of these; of columns that are NOT NULL no row is read."""
     condition = " OR ".join(f"{name} IS NULL" for name in names)
-    sql = f"SELECT 1 FROM {schema}.{quoted(table)} WHERE {condition} LIMIT 1"
+    sql = f"SELECT 1 FROM {schema}.{quote(table)} WHERE {condition} LIMIT 1"
     return connection.execute(sql).fetchone() is not None
 
 
@@ -83,11 +84,6 @@ def shared(found: Mapping[str, Columns]) -> list[str]:
 def same(names: list[str], one: str, other: str) -> str:
     """Return the condition that two rows, by their aliases, are the same one."""
     return " AND ".join(f"{one}.{name} IS {other}.{name}" for name in names)
-
-
-def quoted(name: str) -> str:
-    """Return the name as SQL takes it whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 _DOES_NOT_FIT = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
@@ -158,14 +154,14 @@ def _changes(new: sqlite3.Connection, wanted: Iterable[str]) -> Iterator[_Change
         schemas = ("live", "main", "base") if table in there else ("live", "main")
         found = {schema: columns(new, schema, table) for schema in schemas}
         keys = key(new, table, found)
-        both = [quoted(name) for name in found["live"] if name in found["main"]]
+        both = [quote(name) for name in found["live"] if name in found["main"]]
         if not keys or not both:
             continue
         if table not in there:
             yield from _inserts(new, table, keys, both, "true")
             continue
-        known = [quoted(name) for name in found["base"]]
-        absent = f"NOT EXISTS (SELECT 1 FROM {{}}.{quoted(table)} b WHERE {same(keys, 'a', 'b')})"
+        known = [quote(name) for name in found["base"]]
+        absent = f"NOT EXISTS (SELECT 1 FROM {{}}.{quote(table)} b WHERE {same(keys, 'a', 'b')})"
         yield from _deletes(new, table, keys, absent.format("live"))
         yield from _updates(new, table, keys, [name for name in both if name in known])
         yield from _inserts(new, table, keys, both, absent.format("base"))
@@ -174,7 +170,7 @@ def _changes(new: sqlite3.Connection, wanted: Iterable[str]) -> Iterator[_Change
 def _deletes(
     new: sqlite3.Connection, table: str, keys: list[str], condition: str
 ) -> Iterator[_Change]:
-    name = quoted(table)
+    name = quote(table)
     sql = f"DELETE FROM main.{name} WHERE {_is(keys)}"
     select = f"SELECT {_list(keys, 'a')} FROM base.{name} a WHERE {condition}"
     for row in new.execute(select).fetchall():
@@ -185,7 +181,7 @@ def _updates(
     new: sqlite3.Connection, table: str, keys: list[str], names: list[str]
 ) -> Iterator[_Change]:
     """Yield a change for each row of which values were changed; the others stay as they are made."""
-    name = quoted(table)
+    name = quote(table)
     names = [column for column in names if column not in keys]
     if not names:
         return
@@ -207,7 +203,7 @@ def _updates(
 def _inserts(
     new: sqlite3.Connection, table: str, keys: list[str], names: list[str], condition: str
 ) -> Iterator[_Change]:
-    name = quoted(table)
+    name = quote(table)
     names = [*(column for column in keys if column not in names), *names]
     sql = f"INSERT INTO main.{name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
     for row in new.execute(f"SELECT {_list(names, 'a')} FROM live.{name} a WHERE {condition}"):
@@ -219,7 +215,7 @@ def _take_triggers(new: sqlite3.Connection) -> list[str]:
         "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'"
     ).fetchall()
     for name, _ in found:
-        new.execute(f"DROP TRIGGER main.{quoted(name)}")
+        new.execute(f"DROP TRIGGER main.{quote(name)}")
     return [str(sql) for _, sql in found]
 
 
@@ -293,7 +289,7 @@ def rows_lost(
 
 
 def _whole(connection: sqlite3.Connection, table: str) -> DataLoss | None:
-    gone = _count(connection, f"SELECT count(*) FROM main.{quoted(table)}")
+    gone = _count(connection, f"SELECT count(*) FROM main.{quote(table)}")
     return DataLoss(table, gone=gone) if gone else None
 
 
@@ -304,8 +300,8 @@ def _compare(connection: sqlite3.Connection, table: str) -> DataLoss | None:
     if not keys:  # no column in common: another table of the same name
         return _whole(connection, table)
     matching = same(keys, "a", "b")
-    name = quoted(table)
-    differs = " OR ".join(_differs(quoted(c)) for c in shared(found))
+    name = quote(table)
+    differs = " OR ".join(_differs(quote(c)) for c in shared(found))
     joined = f"FROM main.{name} a JOIN other.{name} b ON {matching}"
 
     def missing(schema: str, elsewhere: str) -> int:
@@ -313,7 +309,7 @@ def _compare(connection: sqlite3.Connection, table: str) -> DataLoss | None:
         return _count(connection, f"SELECT count(*) FROM {schema}.{name} a WHERE {absent}")
 
     values = (
-        (c, _count(connection, f"SELECT count(a.{quoted(c)}) {joined}"))
+        (c, _count(connection, f"SELECT count(a.{quote(c)}) {joined}"))
         for c in now
         if c not in then
     )

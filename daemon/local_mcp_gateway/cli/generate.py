@@ -179,7 +179,7 @@ def _ask(choices: Sequence[Candidate]) -> Candidate | None:
 
 
 def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], str]:
-    from local_mcp_gateway.schema.tokenizer import fold
+    from local_mcp_gateway.sql import fold
 
     fills: dict[tuple[str, str], str] = {}
     for text in texts:

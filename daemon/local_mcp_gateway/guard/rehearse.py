@@ -25,7 +25,7 @@ from local_mcp_gateway.guard.apply import run_batch
 from local_mcp_gateway.guard.context import HazardFinding, Phases, Rehearsal
 from local_mcp_gateway.migrate.apply import Observer
 from local_mcp_gateway.migrate.double_quotes import refuse_double_quoted
-from local_mcp_gateway.migrate.tokenizer import tokens
+from local_mcp_gateway.sql import tokens
 
 if TYPE_CHECKING:
     from pathlib import Path

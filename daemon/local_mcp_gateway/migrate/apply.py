@@ -26,7 +26,7 @@ from local_mcp_gateway.migrate.authorizer import Authorizer
 from local_mcp_gateway.migrate.directives import read_directives
 from local_mcp_gateway.migrate.ledger import ensure_ledger, record_applied
 from local_mcp_gateway.migrate.statements import split, unwrap_transaction
-from local_mcp_gateway.migrate.tokenizer import first_words, renamed
+from local_mcp_gateway.sql import first_words, renamed
 
 if TYPE_CHECKING:
     from local_mcp_gateway.errors import GatewayError

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
 from local_mcp_gateway.migrate.lineage import Change
-from local_mcp_gateway.migrate.tokenizer import fold
+from local_mcp_gateway.sql import fold
 
 _READING = frozenset(
     {

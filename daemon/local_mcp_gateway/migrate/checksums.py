@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from local_mcp_gateway.migrate.tokenizer import fold, quoted
+from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     import sqlite3
@@ -83,19 +83,19 @@ def shape_of(connection: sqlite3.Connection, table: str) -> Shape:
     rowid = next((name for name in _ROWIDS if name not in columns), None)
     alias = keys[0] if len(keys) == 1 and indexed is None else None
     if rowid is None and alias is not None:
-        rowid = quoted(columns[alias].name)
+        rowid = quote(columns[alias].name)
     return Shape(table, columns, rowid, alias)
 
 
 def read_contents(connection: sqlite3.Connection, table: str, *, limit: int) -> Contents:
     """Count a table's rows and sum its columns up, unless it has more values than `limit`."""
     shape = shape_of(connection, table)
-    source = f"main.{quoted(table)}"
+    source = f"main.{quote(table)}"
     (rows,) = connection.execute(f"SELECT count(*) FROM {source}").fetchone()
     names = [key for key, column in shape.columns.items() if not column.generated]
     if rows * len(names) > limit:
         return Contents(shape, rows, False, {}, 0)
-    read = [shape.rowid or "0", *(quoted(shape.columns[key].name) for key in names)]
+    read = [shape.rowid or "0", *(quote(shape.columns[key].name) for key in names)]
     values, together = [0] * len(names), [0] * len(names)
     rowids = 0
     with _as_bytes(connection):

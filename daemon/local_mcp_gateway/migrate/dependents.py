@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.directives import accepted
-from local_mcp_gateway.migrate.tokenizer import fold, quoted, shown
 from local_mcp_gateway.migrate.validate import (
     Broken,
     Object,
@@ -24,6 +23,7 @@ from local_mcp_gateway.migrate.validate import (
     find_broken,
     read_objects,
 )
+from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
@@ -86,7 +86,7 @@ def refuse_broken(
     raise VerificationFailed(
         f"{new[0].sentence}{more}, after {_tags(steps)}.",
         hint=f"{_ASIDE if aside else _mend(new[0])} To leave it so, write the line"
-        f" `-- guard: accept cannot_run {shown(new[0].name)}`.",
+        f" `-- guard: accept cannot_run {quote(new[0].name)}`.",
         broken=[broken.sentence for broken in new],
         tags=[step.tag for step in steps],
     )
@@ -112,13 +112,13 @@ def _lost(one: Object, home: str, steps: Sequence[Step]) -> VerificationFailed:
         (s for s in steps if any(fold(c.table) == fold(one.table) for c in s.changes)), steps[-1]
     )
     what = "trigger" if one.kind == "trigger" else "index"
-    also = "" if what == "trigger" else f" If it is meant, DROP INDEX {quoted(one.name)} says so."
+    also = "" if what == "trigger" else f" If it is meant, DROP INDEX {quote(one.name)} says so."
     return VerificationFailed(
-        f"The {what} {shown(one.name)} of {shown(one.table)} would go with the old table, though no statement"
+        f"The {what} {quote(one.name)} of {quote(one.table)} would go with the old table, though no statement"
         f" of {_tags(steps)} drops it.",
         hint=f"Add it to the end of {step.tag} (or, where that is applied elsewhere, to a new migration):"
         f" {_one_line(one.sql)};{also} Or accept the loss with the line"
-        f" `-- guard: accept drops_{what} {shown(one.name)}`.",
+        f" `-- guard: accept drops_{what} {quote(one.name)}`.",
         kind=what,
         name=one.name,
         table=home,
@@ -211,7 +211,7 @@ def _refuse_carried_along(
         for name, fate in aside.items():
             if fate.now in words(one.sql) - words(known.sql):
                 raise VerificationFailed(
-                    f"The {one.kind} {shown(one.name)} would look at {fate.now} instead of {name}, after"
+                    f"The {one.kind} {quote(one.name)} would look at {fate.now} instead of {name}, after"
                     f" {_tags(steps)}.",
                     hint=_ASIDE,
                     kind=one.kind,

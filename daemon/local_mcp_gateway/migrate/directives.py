@@ -13,7 +13,7 @@ import re
 from functools import lru_cache
 
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.migrate.tokenizer import fold, tokens
+from local_mcp_gateway.sql import fold, tokens
 
 NAMED = frozenset(
     {

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import DoubleQuotedString
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.migrate.tokenizer import Token, tokens
+from local_mcp_gateway.sql import Token, tokens
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration

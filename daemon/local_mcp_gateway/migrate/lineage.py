@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from local_mcp_gateway.migrate.tokenizer import fold
+from local_mcp_gateway.sql import fold
 
 
 class Change(NamedTuple):

@@ -15,7 +15,7 @@ from local_mcp_gateway.database.connections import survive_power_cut
 from local_mcp_gateway.errors import ForbiddenStatement, VerificationFailed
 from local_mcp_gateway.migrate.directives import accepted
 from local_mcp_gateway.migrate.statement_errors import explain_failure
-from local_mcp_gateway.migrate.tokenizer import first_words, shown, tokens
+from local_mcp_gateway.sql import first_words, quote, tokens
 
 if TYPE_CHECKING:
     from local_mcp_gateway.database.run import Run
@@ -59,10 +59,10 @@ def _refuse_new_rowids(
     for table, users in renumbered_by_vacuum(connection):
         if accepted("rekeys_rows", table) not in migration.directives.accept:
             raise VerificationFailed(
-                f"VACUUM in {migration.tag} would give the rows of {shown(table)} new rowids, and"
+                f"VACUUM in {migration.tag} would give the rows of {quote(table)} new rowids, and"
                 f" {', '.join(users)} goes by the old ones.",
                 hint="Give the table an INTEGER PRIMARY KEY or an index first, or accept it with the line"
-                f" `-- guard: accept rekeys_rows {shown(table)}`.",
+                f" `-- guard: accept rekeys_rows {quote(table)}`.",
                 table=table,
                 users=list(users),
                 tag=migration.tag,

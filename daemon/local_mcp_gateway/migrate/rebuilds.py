@@ -19,8 +19,8 @@ from local_mcp_gateway.migrate.checksums import Contents, read_contents
 from local_mcp_gateway.migrate.directives import accepted
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
 from local_mcp_gateway.migrate.statements import split
-from local_mcp_gateway.migrate.tokenizer import dropped, fold, quoted, shown
 from local_mcp_gateway.migrate.validate import Object, read_objects
+from local_mcp_gateway.sql import dropped, fold, quote
 
 if TYPE_CHECKING:
     import sqlite3
@@ -146,8 +146,8 @@ class Rebuilds:
         for key in changed:
             if accepted("changes_values", f"{table}.{key}") not in step.accepts:
                 self._require_values(step, table, was, now, key, changed)
-                place = f"{shown(table)}.{shown(now.shape.columns[key].name)}"
-                message = f"The rebuild of {shown(table)} gives {place} other values than it had."
+                place = f"{quote(table)}.{quote(now.shape.columns[key].name)}"
+                message = f"The rebuild of {quote(table)} gives {place} other values than it had."
                 self.changed.append(DataChange("changes_values", place, message, step.tag))
 
     def _require_rowids(
@@ -156,7 +156,7 @@ class Rebuilds:
         """Refuse new numbers for rows that are known by their number."""
         if accepted("rekeys_rows", table) in step.accepts:
             return
-        accept = f"`-- guard: accept rekeys_rows {shown(table)}`"
+        accept = f"`-- guard: accept rekeys_rows {quote(table)}`"
         key = was.shape.key
         if key is not None and key == now.shape.key:
             column = was.shape.columns[key].name
@@ -189,7 +189,7 @@ class Rebuilds:
     ) -> None:
         """Refuse values that a column lost to a slip: left out of the copy, or in another's place."""
         column = now.shape.columns[key]
-        place = f"{shown(table)}.{shown(column.name)}"
+        place = f"{quote(table)}.{quote(column.name)}"
         reason = None
         other = next(
             (
@@ -216,8 +216,8 @@ class Rebuilds:
     def _is_left_out(self, now: Contents, key: str) -> bool:
         column = now.shape.columns[key]
         found = self._connection.execute(
-            f"SELECT 1 FROM main.{quoted(now.shape.name)}"
-            f" WHERE {quoted(column.name)} IS NOT ({column.default or 'NULL'}) LIMIT 1"
+            f"SELECT 1 FROM main.{quote(now.shape.name)}"
+            f" WHERE {quote(column.name)} IS NOT ({column.default or 'NULL'}) LIMIT 1"
         ).fetchone()
         return found is None
 
@@ -237,7 +237,7 @@ def lost_rows(table: str, before: int, after: int, tag: str) -> VerificationFail
         " copied.",
         hint="Copy them with INSERT INTO … SELECT … without WHERE or LIMIT, before the old table is dropped;"
         " if the loss is meant, DELETE those rows first or accept it with the line"
-        f" `-- guard: accept loses_rows {shown(table)}`.",
+        f" `-- guard: accept loses_rows {quote(table)}`.",
         table=table,
         before=before,
         after=after,

@@ -21,7 +21,7 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from local_mcp_gateway.migrate.tokenizer import fold, quoted
+from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -180,13 +180,13 @@ class ReferentialActions:
         if altered or self._is_empty(watch.log):
             return False
         same = " AND ".join(
-            f"p.{quoted(key)} = d.k{at}" for at, key in enumerate(watch.keys)
+            f"p.{quote(key)} = d.k{at}" for at, key in enumerate(watch.keys)
         )  # with the parent on the left it is compared as the parent compares
         with self._authority.unasked():
             self._connection.execute(f"DELETE FROM {watch.taken}")
             moved = self._connection.execute(
                 f"INSERT INTO {watch.taken} SELECT DISTINCT * FROM {watch.log} AS d"
-                f" WHERE NOT EXISTS (SELECT 1 FROM main.{quoted(watch.parent)} AS p WHERE {same})"
+                f" WHERE NOT EXISTS (SELECT 1 FROM main.{quote(watch.parent)} AS p WHERE {same})"
             )
             self._connection.execute(f"DELETE FROM {watch.log}")
         return moved.rowcount > 0
@@ -212,7 +212,7 @@ class ReferentialActions:
         """Return the statement that does what the foreign key asks for, if it asks for anything."""
         from local_mcp_gateway.schema.inspect import read_default
 
-        table = f"main.{quoted(reference.child)}"
+        table = f"main.{quote(reference.child)}"
         where = f"WHERE {_names_one_of(watch.taken, watch, reference)}"
         match reference.on_delete:
             case "CASCADE":
@@ -236,7 +236,7 @@ class ReferentialActions:
                 }
             case _:
                 return None
-        sets = ", ".join(f"{quoted(column)} = ({value})" for column, value in values.items())
+        sets = ", ".join(f"{quote(column)} = ({value})" for column, value in values.items())
         return f"UPDATE {table} SET {sets} {where}"
 
     def _is_certain(self, watch: Watch, reference: Reference) -> bool:
@@ -272,7 +272,7 @@ class ReferentialActions:
     def _has_children(self, watch: Watch, reference: Reference, keys: str | None = None) -> bool:
         where = _names_one_of(keys or watch.taken, watch, reference)
         row = self._connection.execute(
-            f"SELECT 1 FROM main.{quoted(reference.child)} WHERE {where} LIMIT 1"
+            f"SELECT 1 FROM main.{quote(reference.child)} WHERE {where} LIMIT 1"
         ).fetchone()
         return row is not None
 
@@ -317,14 +317,14 @@ class ReferentialActions:
         collations = tuple(columns[fold(key)].collation for key in keys)
         watch = Watch(len(self._watches), parent, keys, collations, references)
         self._watches.append(watch)
-        empty = ", ".join(f"{quoted(key)} AS k{at}" for at, key in enumerate(keys))
+        empty = ", ".join(f"{quote(key)} AS k{at}" for at, key in enumerate(keys))
         for table in (watch.log, watch.taken):  # AS SELECT gives the columns the parent's affinity
             self._connection.execute(
-                f"CREATE TABLE {table} AS SELECT {empty} FROM main.{quoted(parent)} WHERE 0"
+                f"CREATE TABLE {table} AS SELECT {empty} FROM main.{quote(parent)} WHERE 0"
             )
-        old = ", ".join(f"OLD.{quoted(key)}" for key in keys)
+        old = ", ".join(f"OLD.{quote(key)}" for key in keys)
         self._connection.execute(
-            f"CREATE TRIGGER {watch.trigger} AFTER DELETE ON main.{quoted(parent)}"
+            f"CREATE TRIGGER {watch.trigger} AFTER DELETE ON main.{quote(parent)}"
             f" BEGIN INSERT INTO {watch.log.removeprefix('temp.')} VALUES ({old}); END"
         )
 
@@ -342,7 +342,7 @@ def _names_one_of(table: str, watch: Watch, reference: Reference) -> str:
     Compared as SQLite's own actions compare: by the parent's collation.
     """
     columns = ", ".join(
-        f"{quoted(column)} COLLATE {quoted(collation)}"
+        f"{quote(column)} COLLATE {quote(collation)}"
         for column, collation in zip(reference.columns, watch.collations, strict=True)
     )
     return f"({columns}) IN (SELECT * FROM {table})"

@@ -11,12 +11,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.migrate.checksums import shape_of
-from local_mcp_gateway.migrate.tokenizer import fold, quoted
 from local_mcp_gateway.migrate.validate import Object, read_objects
 from local_mcp_gateway.schema.diff import words
 from local_mcp_gateway.schema.inspect import is_ours
 from local_mcp_gateway.schema.model import Code, Sql
-from local_mcp_gateway.schema.tokenizer import normal, tokenize
+from local_mcp_gateway.sql import fold, normal, normal_tokens, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -50,13 +49,13 @@ def _says_rowid(code: Object, table: str) -> bool:
     if fold(code.table) != fold(table):
         named = words(code.sql)
         return fold(table) in named and bool(named & _ROWIDS)
-    said = [token[1].strip('"') for token in tokenize(code.sql)]
+    said = [token[1].strip('"') for token in normal_tokens(code.sql)]
     triples = zip(said, said[1:], said[2:], strict=False)
     return any(a in ("new", "old") and dot == "." and c in _ROWIDS for a, dot, c in triples)
 
 
 def _content(virtual: Object) -> str | None:
-    text = Sql(normal(tokenize(virtual.sql)), virtual.sql)
+    text = Sql(normal(normal_tokens(virtual.sql)), virtual.sql)
     return Code(fold(virtual.name), virtual.name, text).content
 
 
@@ -71,8 +70,8 @@ def _fits(connection: sqlite3.Connection, virtual: Object, table: str) -> bool:
         return False
     with suppress(sqlite3.Error):  # its module is not here, or knows no rowid
         rows, missing = connection.execute(
-            f"SELECT count(*), count(*) FILTER (WHERE r NOT IN (SELECT rowid FROM main.{quoted(table)}))"
-            f" FROM (SELECT rowid AS r FROM main.{quoted(virtual.name)} LIMIT {_SAMPLE})"
+            f"SELECT count(*), count(*) FILTER (WHERE r NOT IN (SELECT rowid FROM main.{quote(table)}))"
+            f" FROM (SELECT rowid AS r FROM main.{quote(virtual.name)} LIMIT {_SAMPLE})"
         ).fetchone()
         return bool(rows) and not missing
     return False
@@ -82,7 +81,7 @@ def looked_after(users: Iterable[str], statements: Iterable[str]) -> Iterator[st
     """Yield those that a file writes itself, so that its author has thought of them."""
     written: set[str] = set()
     for statement in statements:
-        head = [token[1] for token in tokenize(statement)[:3]]
+        head = [token[1] for token in normal_tokens(statement)[:3]]
         if "trigger" not in head and "view" not in head:
             written |= words(statement)
     yield from (user for user in users if fold(user) in written)
@@ -105,7 +104,7 @@ def renumbered_by_vacuum(
             continue
         (same,) = connection.execute(
             f"SELECT count(*) IS coalesce(max({shape.rowid}), 0) AND coalesce(min({shape.rowid}), 1) IS 1"
-            f" FROM main.{quoted(one.name)}"
+            f" FROM main.{quote(one.name)}"
         ).fetchone()
         users = () if same else rowid_users(connection, objects, one.name, one.name)
         if users:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.database.errors import to_gateway_error
 from local_mcp_gateway.errors import ForbiddenStatement, GatewayError, MigrationFailed
-from local_mcp_gateway.migrate.tokenizer import tokens
+from local_mcp_gateway.sql import tokens
 
 if TYPE_CHECKING:
     import sqlite3

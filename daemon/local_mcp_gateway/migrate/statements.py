@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from local_mcp_gateway.migrate.tokenizer import first_words
+from local_mcp_gateway.sql import first_words
 
 BREAKPOINT = "--> statement-breakpoint"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
-from local_mcp_gateway.migrate.tokenizer import fold, quoted, shown, tokens
+from local_mcp_gateway.sql import fold, quote, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -60,16 +60,16 @@ class Broken(NamedTuple):
         """Say it, without a full stop."""
         match self.kind:
             case "view":
-                return f"The view {shown(self.name)} cannot be read: {self.error}"
+                return f"The view {quote(self.name)} cannot be read: {self.error}"
             case "trigger":
                 done = {"insert": "INSERT into", "update": "UPDATE of", "delete": "DELETE from"}
                 return (
-                    f"The trigger {shown(self.name)} cannot run, so every {done[self.event]}"
-                    f" {shown(self.table)} would fail: {self.error}"
+                    f"The trigger {quote(self.name)} cannot run, so every {done[self.event]}"
+                    f" {quote(self.table)} would fail: {self.error}"
                 )
             case _:
                 return (
-                    f"The foreign key of {shown(self.table)} to {shown(self.event)} cannot work, so writes"
+                    f"The foreign key of {quote(self.table)} to {quote(self.event)} cannot work, so writes"
                     f" to both would fail: {self.error}"
                 )
 
@@ -99,7 +99,7 @@ def event_of(trigger: str) -> str:
 def _views(connection: sqlite3.Connection, objects: Sequence[Object]) -> Iterator[Broken]:
     for view in objects:
         if view.kind == "view":
-            error = _error(connection, f"SELECT * FROM {quoted(view.name)}")
+            error = _error(connection, f"SELECT * FROM {quote(view.name)}")
             if error:
                 yield Broken("view", view.name, view.name, "", error)
 
@@ -125,11 +125,11 @@ def _triggers(connection: sqlite3.Connection, objects: Sequence[Object]) -> list
 
 def _firing(connection: sqlite3.Connection, table: str) -> Iterator[tuple[str, str]]:
     """Yield (event, statement) of what fires every trigger of a table or view."""
-    name = quoted(table)
+    name = quote(table)
     yield "delete", f"DELETE FROM {name}"
     try:
         columns = [
-            quoted(column)
+            quote(column)
             for (column,) in connection.execute(
                 "SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 0", (table,)
             )
@@ -150,7 +150,7 @@ def _foreign_keys(connection: sqlite3.Connection, objects: Sequence[Object]) -> 
             yield Broken("foreign key", child, child, parent, f"there is no table {parent}")
         elif child not in seen:
             seen.add(child)
-            error = _error(connection, f"PRAGMA foreign_key_check({quoted(child)})")
+            error = _error(connection, f"PRAGMA foreign_key_check({quote(child)})")
             if error:
                 named = error.rpartition(' referencing "')[2].rstrip('"') or parent
                 yield Broken("foreign key", child, child, named, _no_key(named))

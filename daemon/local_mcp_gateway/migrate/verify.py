@@ -23,8 +23,8 @@ from local_mcp_gateway.migrate.ledger import GUARD_TABLES
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
 from local_mcp_gateway.migrate.rebuilds import DataChange, lost_rows
 from local_mcp_gateway.migrate.referential_actions import Reference, read_references
-from local_mcp_gateway.migrate.tokenizer import fold, quoted
 from local_mcp_gateway.migrate.validate import Object, read_objects
+from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
@@ -98,7 +98,7 @@ def _check(connection: sqlite3.Connection) -> Iterator[tuple[str, int, bool]]:
                 sqlite3.OperationalError
             ):  # "foreign key mismatch": every later write says it
                 for table, rowid, _, number in connection.execute(
-                    f"PRAGMA foreign_key_check({quoted(child)})"
+                    f"PRAGMA foreign_key_check({quote(child)})"
                 ):
                     yield table, number, rowid is not None
 
@@ -106,12 +106,12 @@ def _check(connection: sqlite3.Connection) -> Iterator[tuple[str, int, bool]]:
 def _rows(
     connection: sqlite3.Connection, reference: Reference, *, has_rowid: bool
 ) -> Iterator[tuple[int | None, Value]]:
-    columns = ", ".join(f"c.{quoted(column)}" for column in reference.columns)
+    columns = ", ".join(f"c.{quote(column)}" for column in reference.columns)
     rowid = _rowid_of(connection, reference.child) if has_rowid else None
     if rowid is not None:
         rows = connection.execute(
             f"SELECT f.rowid, {columns} FROM pragma_foreign_key_check(?) AS f"
-            f" JOIN main.{quoted(reference.child)} AS c ON c.{rowid} = f.rowid WHERE f.fkid = ?",
+            f" JOIN main.{quote(reference.child)} AS c ON c.{rowid} = f.rowid WHERE f.fkid = ?",
             (reference.child, reference.number),
         )
     else:
@@ -122,8 +122,8 @@ def _rows(
 
 def _without_rowid(connection: sqlite3.Connection, reference: Reference, columns: str) -> str:
     """Return the query for the orphans of a table whose rows SQLite cannot point out by rowid."""
-    named = " AND ".join(f"c.{quoted(column)} IS NOT NULL" for column in reference.columns)
-    sql = f"SELECT NULL, {columns} FROM main.{quoted(reference.child)} AS c WHERE {named}"
+    named = " AND ".join(f"c.{quote(column)} IS NOT NULL" for column in reference.columns)
+    sql = f"SELECT NULL, {columns} FROM main.{quote(reference.child)} AS c WHERE {named}"
     known = connection.execute(
         "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND lower(name) = ?",
         (fold(reference.parent),),
@@ -131,10 +131,10 @@ def _without_rowid(connection: sqlite3.Connection, reference: Reference, columns
     if known is None:
         return sql
     same = " AND ".join(  # + takes the child's affinity away: the parent's counts
-        f"p.{quoted(key)} = +c.{quoted(column)}"
+        f"p.{quote(key)} = +c.{quote(column)}"
         for key, column in zip(reference.keys, reference.columns, strict=True)
     )
-    return f"{sql} AND NOT EXISTS (SELECT 1 FROM main.{quoted(reference.parent)} AS p WHERE {same})"
+    return f"{sql} AND NOT EXISTS (SELECT 1 FROM main.{quote(reference.parent)} AS p WHERE {same})"
 
 
 def _rowid_of(connection: sqlite3.Connection, table: str) -> str | None:
@@ -336,5 +336,5 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:
-    count: int = connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0]
+    count: int = connection.execute(f"SELECT count(*) FROM {quote(table)}").fetchone()[0]
     return count

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.tokenizer import quote
+from local_mcp_gateway.sql import quote
 
 if TYPE_CHECKING:
     from local_mcp_gateway.schema.model import Column, ForeignKey, Index, Key, Part, Schema, Table

@@ -14,13 +14,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.model import Check, Index, Part, Sql
-from local_mcp_gateway.schema.tokenizer import (
-    Token,
+from local_mcp_gateway.sql import (
+    NormalToken,
+    as_sqlite_reads,
     closing,
     fold,
-    meant,
     normal,
-    tokenize,
+    normal_tokens,
     unquote,
 )
 
@@ -98,13 +98,13 @@ class _Reader:
 
     def __init__(self, sql: str) -> None:
         self.sql = sql
-        self.tokens: list[Token] = tokenize(sql)
+        self.tokens: list[NormalToken] = normal_tokens(sql)
         self.at = 0
         self.end = len(self.tokens)
         self.found = TableClauses()
         self.table = ""
-        self.checks: list[tuple[list[Token], str | None]] = []
-        self.generated: list[tuple[ColumnClauses, list[Token]]] = []
+        self.checks: list[tuple[list[NormalToken], str | None]] = []
+        self.generated: list[tuple[ColumnClauses, list[NormalToken]]] = []
 
     def read(self) -> TableClauses:
         self.table = unquote(self.tokens[2][1])
@@ -149,16 +149,16 @@ class _Reader:
         self.at += 1
         return unquote(self.sql[start:end])
 
-    def group(self) -> list[Token]:
+    def group(self) -> list[NormalToken]:
         """Step over a parenthesised group and return the tokens inside."""
         opening = self.at
         self.at = closing(self.tokens, opening) + 1
         return self.tokens[opening + 1 : self.at - 1]
 
-    def expression(self, inside: list[Token]) -> Sql:
+    def expression(self, inside: list[NormalToken]) -> Sql:
         """Return an expression; only after the last column, since it may name any of them."""
         columns = {*self.found.columns, "rowid", "oid", "_rowid_"}
-        read = meant(inside, self.sql, self.table, columns)
+        read = as_sqlite_reads(inside, self.sql, self.table, columns)
         return Sql(normal(read), self.sql[inside[0][2] : inside[-1][3]])
 
     def conflict(self) -> str:
@@ -344,20 +344,20 @@ def _folded(collation: str) -> str:
 
 def _read_text(sql: str, table: Table) -> tuple[list[Sql], Sql | None]:
     """Return the parts of an index as written, and what stands after WHERE."""
-    tokens = tokenize(sql)
+    tokens = normal_tokens(sql)
     opening = next(at for at, token in enumerate(tokens) if token[1] == "(")
     end = closing(tokens, opening)
     columns = {*table.columns, "rowid", "oid", "_rowid_"}
-    parts = _expressions(sql, meant(tokens[opening + 1 : end], sql, table.key, columns))
-    where = meant(tokens[end + 2 :], sql, table.key, columns)
+    parts = _expressions(sql, as_sqlite_reads(tokens[opening + 1 : end], sql, table.key, columns))
+    where = as_sqlite_reads(tokens[end + 2 :], sql, table.key, columns)
     if not where:
         return parts, None
     return parts, Sql(normal(where), sql[where[0][2] : where[-1][3]])
 
 
-def _expressions(sql: str, tokens: Sequence[Token]) -> list[Sql]:
+def _expressions(sql: str, tokens: Sequence[NormalToken]) -> list[Sql]:
     """Split the list of an index at its commas; order and collation are left to the PRAGMA."""
-    parts: list[list[Token]] = [[]]
+    parts: list[list[NormalToken]] = [[]]
     depth = 0
     for token in tokens:
         depth += (token[1] == "(") - (token[1] == ")")
@@ -368,7 +368,7 @@ def _expressions(sql: str, tokens: Sequence[Token]) -> list[Sql]:
     return [_expression(sql, part) for part in parts]
 
 
-def _expression(sql: str, tokens: list[Token]) -> Sql:
+def _expression(sql: str, tokens: list[NormalToken]) -> Sql:
     if tokens[-1][0] == "word" and tokens[-1][1] in ("asc", "desc") and len(tokens) > 1:
         tokens = tokens[:-1]
     if len(tokens) > 2 and tokens[-2][0] == "word" and tokens[-2][1] == "collate":

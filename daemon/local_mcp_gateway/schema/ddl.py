@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.tokenizer import literal, quote, tokenize
+from local_mcp_gateway.sql import literal, normal_tokens, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ def create_table(table: Table, name: str | None = None) -> str:
     `sqlite_schema` always begins with CREATE TABLE and the name. A CHECK may say the table's own name
     before a column: that has to follow.
     """
-    tokens = tokenize(table.sql)
+    tokens = normal_tokens(table.sql)
     new = quote(name or table.name)
     text, last = f"CREATE TABLE {new} ", tokens[2][3]
     body = table.sql[last:]
@@ -46,7 +46,7 @@ def create(thing: Index | Code) -> str:
 def tidy(sql: str) -> str:
     """Take the spaces off the ends of lines and the common indentation off, but not inside of a string."""
     if "\n" not in sql or any(
-        kind in {"string", "name"} and "\n" in text for kind, text, _, _ in tokenize(sql)
+        kind in {"string", "name"} and "\n" in text for kind, text, _, _ in normal_tokens(sql)
     ):
         return sql.strip()
     lines = [line.rstrip() for line in sql.strip().splitlines()]
@@ -91,7 +91,7 @@ def column_definition(
 
 def is_constant(default: str) -> bool:
     """Tell whether a default is a literal, so that ADD COLUMN can give it to the rows that exist."""
-    tokens = tokenize(default)
+    tokens = normal_tokens(default)
     if len(tokens) == 2 and tokens[0][1] in {"+", "-"}:
         tokens = tokens[1:]
     if len(tokens) != 1:

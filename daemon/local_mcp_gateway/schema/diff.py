@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.schema.create_table import default_fits
 from local_mcp_gateway.schema.ddl import column_definition, is_constant
 from local_mcp_gateway.schema.model import Schema
-from local_mcp_gateway.schema.tokenizer import fold, quote, tokenize, unquote
+from local_mcp_gateway.sql import fold, normal_tokens, quote, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -137,7 +137,7 @@ def words(sql: str) -> set[str]:
     """Return the keys of everything in a fragment that could be a name."""
     return {
         fold(unquote(sql[start:end]))
-        for kind, _, start, end in tokenize(sql)
+        for kind, _, start, end in normal_tokens(sql)
         if kind in {"word", "name"}
     }
 

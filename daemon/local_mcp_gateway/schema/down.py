@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.create_table import affinity
 from local_mcp_gateway.schema.plan import Plan, make_plan
-from local_mcp_gateway.schema.tokenizer import fold, quote
+from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     from local_mcp_gateway.schema.model import Column, Schema, Table

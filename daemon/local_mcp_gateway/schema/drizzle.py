@@ -17,7 +17,7 @@ from uuid import uuid4
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.schema.ddl import is_constant
 from local_mcp_gateway.schema.inspect import inspect
-from local_mcp_gateway.schema.tokenizer import quote, tokenize
+from local_mcp_gateway.sql import normal_tokens, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -151,7 +151,7 @@ def _links(schema: Schema, table: Table, names: Mapping[str, str]) -> Iterable[J
 
 def _definition(sql: str) -> str:
     """Return what stands after CREATE VIEW name AS."""
-    at = next(end for kind, word, _, end in tokenize(sql) if kind == "word" and word == "as")
+    at = next(end for kind, word, _, end in normal_tokens(sql) if kind == "word" and word == "as")
     return sql[at:].strip()
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.model import Hazard, HazardKind
-from local_mcp_gateway.schema.tokenizer import Token, normal, quote, tokenize
+from local_mcp_gateway.sql import NormalToken, normal, normal_tokens, quote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -68,7 +68,7 @@ def read_effects(statements: Sequence[str]) -> StatementEffects:
     """Collect renames, drops and deletes, in order: a name that was dropped and taken again is a rebuild."""
     seen = StatementEffects()
     for statement in statements:
-        tokens: list[Token] = tokenize(statement)
+        tokens: list[NormalToken] = normal_tokens(statement)
         match _verb(tokens):
             case ["drop", "table", "if", "exists", name, *_] | ["drop", "table", name, *_]:
                 seen.dropped[_key(name)] = seen.renamed_tables.pop(_key(name), _key(name))
@@ -107,7 +107,7 @@ def read_effects(statements: Sequence[str]) -> StatementEffects:
     return seen
 
 
-def _verb(tokens: Sequence[Token]) -> list[str]:
+def _verb(tokens: Sequence[NormalToken]) -> list[str]:
     """Return the first words of a statement, after its WITH clause and without the schema `main`."""
     words = [token[1] for token in tokens]
     if words[:1] == ["with"]:
@@ -134,7 +134,7 @@ def _rename(seen: StatementEffects, table: str, old: str, new: str) -> None:
 
 
 def _key(word: str) -> str:
-    """Return the key of a name token: what `tokenize` quoted again is bare here."""
+    """Return the key of a name token: what `normal_tokens` quoted again is bare here."""
     return word[1:-1].replace('""', '"') if word.startswith('"') else word
 
 

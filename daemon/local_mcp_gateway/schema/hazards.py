@@ -16,7 +16,7 @@ from local_mcp_gateway.schema.compare import describe_column
 from local_mcp_gateway.schema.create_table import affinity, default_fits
 from local_mcp_gateway.schema.hazard_rules import StatementEffects, constraint_hazards, read_effects
 from local_mcp_gateway.schema.model import Hazard, HazardKind
-from local_mcp_gateway.schema.tokenizer import quote, unquote
+from local_mcp_gateway.sql import quote, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -24,7 +24,7 @@ from local_mcp_gateway.schema.model import (
     Sql,
     Table,
 )
-from local_mcp_gateway.schema.tokenizer import Token, fold, literal, normal, tokenize, unquote
+from local_mcp_gateway.sql import NormalToken, fold, literal, normal, normal_tokens, unquote
 
 if TYPE_CHECKING:
     import sqlite3
@@ -103,7 +103,7 @@ def inspect(connection: sqlite3.Connection) -> Schema:
                 owner = schema.tables[fold(table)]
                 schema.indexes[key] = read_index(name, owner, sql, keys[table])
         else:
-            statement = Sql(normal(tokenize(sql)), sql)
+            statement = Sql(normal(normal_tokens(sql)), sql)
             groups[kind][key] = Code(
                 key, name, statement, fold(table) if kind == "trigger" else None
             )
@@ -139,7 +139,7 @@ def _objects(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
 
 
 def _module(sql: str) -> str:
-    words = [token[1] for token in tokenize(sql)[:8]]
+    words = [token[1] for token in normal_tokens(sql)[:8]]
     return words[words.index("using") + 1] if "using" in words else ""
 
 
@@ -210,13 +210,13 @@ def _column(row: Row, clauses: TableClauses, rowid: str | None) -> Column:
 
 @lru_cache(maxsize=256)
 def _sql(text: str) -> Sql:
-    return Sql(normal(tokenize(text)), text)
+    return Sql(normal(normal_tokens(text)), text)
 
 
 @lru_cache(maxsize=512)
 def read_default(text: str) -> Sql:
     """Return a default; a lone name in it is a string to SQLite, unless it is one of six words."""
-    tokens: list[Token] = tokenize(text)
+    tokens: list[NormalToken] = normal_tokens(text)
     if len(tokens) == 1:
         kind, word, _, _ = tokens[0]
         plain = kind == "word" and not (

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from local_mcp_gateway.schema.tokenizer import quote
+from local_mcp_gateway.sql import quote
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
 """What SQLite takes for the rowid, where no column has that name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.tokenizer import fold
+from local_mcp_gateway.sql import fold
 
 if TYPE_CHECKING:
     from local_mcp_gateway.schema.model import Schema

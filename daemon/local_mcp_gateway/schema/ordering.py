@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.ddl import create, create_table, rebuild
 from local_mcp_gateway.schema.diff import Change, words
-from local_mcp_gateway.schema.tokenizer import quote
+from local_mcp_gateway.sql import quote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -28,7 +28,7 @@ from local_mcp_gateway.schema.hazards import hazards_of
 from local_mcp_gateway.schema.inspect import inspect
 from local_mcp_gateway.schema.ordering import order_statements
 from local_mcp_gateway.schema.renames import Renames
-from local_mcp_gateway.schema.tokenizer import fold, quote
+from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

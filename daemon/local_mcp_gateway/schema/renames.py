@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.schema.tokenizer import fold, quote
+from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

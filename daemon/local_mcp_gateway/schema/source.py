@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.regular_file import read_bytes
 from local_mcp_gateway.schema.inspect import inspect
-from local_mcp_gateway.schema.tokenizer import tokenize
+from local_mcp_gateway.sql import normal_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +86,7 @@ def _denied(error: sqlite3.Error | sqlite3.Warning) -> bool:
 def _statements(text: str) -> Iterator[tuple[int, str]]:
     """Cut at semicolons, but where SQLite says that the statement (a trigger) goes on."""
     start: int | None = None
-    for _, word, begin, end in tokenize(text):
+    for _, word, begin, end in normal_tokens(text):
         start = begin if start is None else start
         if word == ";":
             piece = text[start:end]

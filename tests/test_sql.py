@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.schema.tokenizer import fold, literal, normal, quote, tokenize, unquote
+from local_mcp_gateway.sql import fold, literal, normal, normal_tokens, quote, tokens, unquote
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 
@@ -35,7 +37,7 @@ def test_quoting_and_unquoting_a_name_gives_it_back(name: str) -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_cut_into_tokens_and_nothing_but_spaces_and_comments_is_lost(text: str) -> None:
-    tokens = tokenize(text)
+    tokens = normal_tokens(text)
     assert all(start < end for _, _, start, end in tokens)
     assert sorted(tokens, key=lambda token: token[2]) == tokens
 
@@ -46,8 +48,8 @@ def test_any_text_is_cut_into_tokens_and_nothing_but_spaces_and_comments_is_lost
     )
 )
 def test_normal_text_is_normal_already(words: list[str]) -> None:
-    once = normal(tokenize(" ".join(words)))
-    assert normal(tokenize(once)) == once
+    once = normal(normal_tokens(" ".join(words)))
+    assert normal(normal_tokens(once)) == once
 
 
 @pytest.mark.parametrize(
@@ -65,15 +67,32 @@ def test_normal_text_is_normal_already(words: list[str]) -> None:
     ],
 )
 def test_two_spellings_have_the_same_tokens(one: str, other: str) -> None:
-    assert normal(tokenize(one)) == normal(tokenize(other))
+    assert normal(normal_tokens(one)) == normal(normal_tokens(other))
 
 
 @pytest.mark.parametrize(
     ("one", "other"), [("'A'", "'a'"), ("'x'", "x"), ("(a) + (b)", "a) + (b"), ("1", "1.0")]
 )
 def test_what_differs_keeps_differing(one: str, other: str) -> None:
-    assert normal(tokenize(one)) != normal(tokenize(other))
+    assert normal(normal_tokens(one)) != normal(normal_tokens(other))
 
 
 def test_only_ascii_letters_are_folded() -> None:
     assert fold("ÄBc") == "Äbc"
+
+
+@pytest.mark.parametrize("cut", [normal_tokens, lambda sql: list(tokens(sql))])
+@pytest.mark.parametrize("quote", ["'", '"', "`"])
+def test_a_long_literal_takes_no_memory_of_its_own(
+    cut: Callable[[str], Sequence[object]], quote: str
+) -> None:
+    sql = f"SELECT {quote}{'word, ' * 200_000}{quote}"
+    cut("SELECT 1")  # compiles the grammar
+    tracemalloc.start()
+    try:
+        found = cut(sql)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 2
+    assert peak < 8 * len(sql)
