@@ -1,1 +1,1 @@
-"""Relay MCP between clients and the upstream servers of a profile, envelope by envelope."""
+"""Proxy MCP between clients and the upstream servers of a profile."""

@@ -1,4 +1,4 @@
-"""The gateway as a whole: made from the definitions in the database, and changed with them."""
+"""Run all upstream servers and profiles that the database defines, and reload them when they change."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ if TYPE_CHECKING:
 
 
 Unseal = Callable[["ServerDefinition"], "ServerDefinition"]
-"""Returns a server with its values in plain. Reads files and computes: called in a thread."""
+"""Returns a server with its values decrypted. Reads files and computes, so it is called in a thread."""
 
 
 async def decrypt_server(server: ServerDefinition, unseal: Unseal) -> ServerDefinition:
-    """Return the server as it is to be started; raises UpstreamLost while a value does not open."""
+    """Return the server with its values decrypted; raises UpstreamDisconnected if one does not decrypt."""
     if not has_sealed(server):
         return server
     try:
@@ -85,13 +85,13 @@ async def decrypt_server(server: ServerDefinition, unseal: Unseal) -> ServerDefi
 
 
 def secrets_of(server: ServerDefinition) -> list[str]:
-    """Return the values that a server is given; the name of a file or a folder is no secret."""
+    """Return the secret values that a server is given; a file or folder name is not a secret."""
     values = (*server.env.values(), *server.headers.values())
     return [value for value in values if not (Path(value).is_absolute() and Path(value).exists())]
 
 
 async def same_definition(new: ServerDefinition, old: ServerDefinition, unseal: Unseal) -> bool:
-    """Tell whether they are the same server: one value may be sealed anew and be what it was."""
+    """Return whether both are the same server: a re-encrypted value may still be the same value."""
     if new == old:
         return True
     if replace(new, env={}, headers={}) != replace(old, env={}, headers={}):
@@ -117,7 +117,7 @@ def _router(
 
 
 class Gateway:
-    """Owns every upstream's life. Make one with `async with Gateway.open(…)`."""
+    """Owns every upstream server. Create one with `async with Gateway.open(…)`."""
 
     app: Application
 
@@ -135,7 +135,7 @@ class Gateway:
         self._unseal = unseal
         self._lives = TaskScope(self._failed)
         self._beside = TaskScope(self._failed)
-        """What runs beside the lives of the upstreams: it may use them, so it ends before they do."""
+        """Tasks that use the upstreams, and so end before them."""
         self.calls = CallLog(database, emit, keep=options.keep_calls, payloads=options.log_payloads)
         self.registry = Registry(options.list_timeout_s, self._keep_soon)
         self.sessions = Sessions(self._on_disconnect)
@@ -147,7 +147,7 @@ class Gateway:
         )
         dispatcher = Dispatcher(self.registry, router, self.calls, tokens, self._beside)
         self.problem: GatewayError | None = None
-        """Why this gateway is not ready though it answers: whoever runs it knows."""
+        """Why this gateway is not ready although it responds; set by its owner."""
         self._hooks = Hooks(
             self._listed, self.broker.connected, self.broker.events_of, self.broker.has_subscribers
         )
@@ -180,10 +180,10 @@ class Gateway:
         tracer: Tracer | None = None,
         unseal: Unseal = opened_server,
     ) -> AsyncIterator[Gateway]:
-        """Read the definitions and start every upstream's life; connect none yet.
+        """Read the definitions and start every upstream; connect to none yet.
 
-        `unseal` returns a server with its values in plain; it is called in a thread, before a connection.
-        On the way out everything that was started has ended: tasks, sessions, children and their trees.
+        `unseal` returns a server with its values decrypted; it is called in a thread, before a
+        connection. On exit every task, session and child process tree has ended.
         """
         gateway = cls(database, options, emit, tracer, unseal)
         gateway.registry.kept = await gateway._kept_names()
@@ -198,9 +198,9 @@ class Gateway:
             yield gateway
 
     async def reload(self) -> None:
-        """Read the definitions again: end what is gone or different, start what is new.
+        """Read the definitions again: stop what was removed or changed, start what is new.
 
-        A server whose definition is the same goes on undisturbed, with its calls.
+        A server whose definition is unchanged keeps running, calls included.
         """
         async with self._reloading:
             definitions = await load_definitions(self._database)
@@ -241,9 +241,9 @@ class Gateway:
             self._announce(before, {upstream.name for upstream in ending} | fresh.keys() | released)
 
     def status(self) -> dict[str, Any]:
-        """Return how each server is (state, reason, next retry, number of tools), and who is there.
+        """Return the state of each server (reason, next retry, number of tools) and the connected clients.
 
-        `problem` is why the gateway as a whole is not ready.
+        `problem` says why the gateway as a whole is not ready.
         """
         servers = sorted(self.registry.upstreams.items())
         return {
@@ -255,12 +255,12 @@ class Gateway:
         }
 
     async def check(self, definition: ServerDefinition) -> Identity:
-        """Connect to a server that need not be stored, shake hands, and leave it again."""
+        """Connect to a server that need not be stored, perform the handshake, and disconnect."""
         events = self.broker.events_of(self._upstream(definition))
         async with self._open_connection(definition, events) as connection:
             return connection.identity
 
-    # --- inside ---------------------------------------------------------------------------------
+    # --- internals ------------------------------------------------------------------------------
 
     def _upstream(self, definition: ServerDefinition) -> Upstream:
         return Upstream(definition, self._options, self._open_connection, self._hooks, self._emit)
@@ -284,7 +284,7 @@ class Gateway:
             return DualVersionStdioServer.open(
                 definition, events, self._reaper, max_message_bytes=limit
             )
-        # aiohttp is the most expensive import of all, and a start does not need it
+        # aiohttp is the most expensive import, and startup does not need it
         from local_mcp_gateway.gateway.upstreams.http_transport import client_session
         from local_mcp_gateway.gateway.upstreams.streamable_http import HttpConnection
 
@@ -306,7 +306,7 @@ class Gateway:
     async def _remind(
         self, fresh: dict[str, Upstream], approved: Mapping[str, Mapping[str, bytes]]
     ) -> None:
-        """Give new upstreams what the database remembers of them."""
+        """Load the stored catalogs and approvals into new upstreams."""
         remembered: dict[str, dict[CatalogKind, str]] = {}
         for entry in await load_catalogs(self._database):
             remembered.setdefault(entry.server_id, {})[entry.kind] = entry.body
@@ -314,13 +314,13 @@ class Gateway:
             known = remembered.get(upstream.definition.id, {})
             upstream.catalog.approve(approved.get(upstream.definition.id, {}))
             if CatalogKind.INITIALIZE not in known:
-                continue  # it was never seen
+                continue  # never connected
             try:
                 identity = msgspec.json.decode(known[CatalogKind.INITIALIZE], type=Identity)
                 lists: Lists = {
                     kind: items_of(kind, known[kind]) for kind in LISTS if kind in known
                 }
-            except MALFORMED as error:  # somebody has edited it
+            except MALFORMED as error:  # edited by hand
                 message = f"What is remembered of its lists is malformed: {error}"
                 self._emit("catalog.load_failed", server=upstream.name, message=message)
                 continue
@@ -332,7 +332,7 @@ class Gateway:
         changed: frozenset[CatalogKind],
         announced: frozenset[CatalogKind],
     ) -> None:
-        """Take the lists that an upstream has fetched: keep what changed, and tell the clients."""
+        """Store the lists that an upstream has fetched and that changed, and notify the clients."""
         registry = self.registry
         if registry.upstreams.get(upstream.name) is not upstream:
             return
@@ -385,7 +385,7 @@ class Gateway:
             self._emit("catalog.saved", profile=kept.profile.name)
 
     def _announce(self, before: Mapping[str, ProfileDefinition], changed_servers: set[str]) -> None:
-        """After a reload: tell the clients whose profile shows something else now."""
+        """After a reload, notify the clients whose profile now shows other lists."""
         registry = self.registry
         profiles = {
             name for name, profile in registry.profiles.items() if before.get(name) != profile

@@ -1,4 +1,4 @@
-"""What the gateway is told from outside: limits and names, in seconds and bytes."""
+"""Options of the gateway: limits in seconds and bytes, and names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayOptions:
-    """The settings that matter to the gateway; the service fills them from `gateway.toml`."""
+    """The settings that the gateway uses; the service fills them from `gateway.toml`."""
 
     default_profile: str
     allowed_hosts: tuple[str, ...]

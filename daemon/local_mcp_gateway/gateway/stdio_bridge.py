@@ -1,9 +1,9 @@
-"""Speak stdio to a client and HTTP to the running gateway.
+"""Bridge a stdio client to the running gateway's HTTP endpoint.
 
-Threads and the standard library only: a client starts this for each of its sessions, so it has to be
-there at once. One thread reads stdin; each request has a thread that posts it and writes what comes
-back, line by line, under one lock. When the gateway was restarted in between, its session is made
-anew with the client's own `initialize`, and the request is sent again: the client notices nothing.
+Uses threads and the standard library only: a client starts this process for each session, so it has
+to start fast. One thread reads stdin. Each request has a thread that posts it and writes the response
+line by line, under one lock. If the gateway was restarted, the bridge repeats the client's own
+`initialize` to open a new session and resends the request; the client does not notice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ACCEPT: Final = "application/json, text/event-stream"
 BRIDGE: Final = "Local-Mcp-Gateway-Bridge"
 """Says that the client cannot repeat arguments as headers (`Mcp-Param-*`)."""
 PATIENCE_S: Final = 10.0
-"""How long a gateway that is not there (it may be restarting) is waited for."""
+"""How long to wait for a gateway that is not running (it may be restarting)."""
 
 
 class Bridge:
@@ -42,14 +42,14 @@ class Bridge:
         self._writing = threading.Lock()
         self._opening = threading.Lock()
         self.refused: str | None = None
-        """Why the gateway did not take the client's `initialize`, if it did not."""
+        """Why the gateway rejected the client's `initialize`, if it did."""
         self._hello: bytes | None = None
         self._session: dict[str, str] = {}
         self._open: dict[str, http.client.HTTPConnection] = {}
         self._working: set[threading.Thread] = set()
 
     def run(self, lines: Iterable[bytes]) -> None:
-        """Serve until stdin ends, then wait for the answers that are still due."""
+        """Serve until stdin ends, then wait for the outstanding responses."""
         for line in lines:
             if not line.strip():
                 continue
@@ -58,7 +58,7 @@ class Bridge:
             except ValueError:
                 self._write_error(None, -32700, "Parse error")
                 continue
-            if isinstance(message, list):  # a batch, which 2025-03-26 has
+            if isinstance(message, list):  # a JSON-RPC batch, which only 2025-03-26 has
                 self._start(self._call, line.strip(), {"id": None}, wait=True)
                 continue
             self._take(line.strip(), message if isinstance(message, dict) else {})
@@ -135,7 +135,7 @@ class Bridge:
             self._open.pop(key, None)
 
     def _renew(self, old: Mapping[str, str]) -> None:
-        """Make the session anew, once for all requests that found it gone."""
+        """Open a new session, once for all requests that found the old one gone."""
         with self._opening:
             if self._session is not old:
                 return
@@ -145,7 +145,7 @@ class Bridge:
         self._start(self._listen, wait=False)
 
     def _listen(self) -> None:
-        """Pass on what the gateway says by itself, as long as this session lasts."""
+        """Forward server messages from the GET stream while this session lasts."""
         session, last = self._session, ""
         while session is self._session:
             headers = {**session, "Accept": "text/event-stream"}
@@ -163,7 +163,7 @@ class Bridge:
             time.sleep(0.5)
 
     def _hang_up(self, message: Mapping[str, Any]) -> bool:
-        """In the stateless era a request is cancelled by closing its connection."""
+        """Cancel a stateless request by closing its connection."""
         if self._session:
             return False
         params = message.get("params")
@@ -213,7 +213,7 @@ class Bridge:
 
 
 def _patiently(request: Any) -> http.client.HTTPResponse:
-    """Make a request; a gateway that takes no connection is asked again for a while."""
+    """Send a request; retry for a while if the gateway refuses the connection."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -227,7 +227,7 @@ def _patiently(request: Any) -> http.client.HTTPResponse:
 
 
 def _for(identity: Any, text: str) -> str:
-    """Return an error of the gateway with the id of the request: it may have read none."""
+    """Return a gateway error with the id of the request, since the gateway may not have read it."""
     with suppress(ValueError):
         message = parse_json(text)
         if isinstance(message, dict) and message.get("id") is None and "error" in message:
@@ -244,7 +244,7 @@ def _messages(reply: http.client.HTTPResponse) -> Iterator[str]:
 
 
 def _events(reply: http.client.HTTPResponse) -> Iterator[tuple[str, str]]:
-    """Yield id and data of each event; a JSON text may be spread over several data lines."""
+    """Yield id and data of each event; a JSON text may span several data lines."""
     number, data = "", []
     for raw in reply:
         line = raw.decode().rstrip("\r\n")

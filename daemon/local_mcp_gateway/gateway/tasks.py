@@ -1,10 +1,10 @@
-"""Tasks that end with what they belong to.
+"""Task groups whose tasks end with their owner and fail independently.
 
     gateway ⊃ upstream ⊃ connection ⊃ refresh of its lists
-    request ⊃ what writes and watches its response
+    request ⊃ tasks that write and watch its response
 
-Where a task is a part of what its owner does, so that both fail together, `asyncio.TaskGroup` is enough. A `TaskScope` is
-for an owner that goes on: each task fails alone. Why not anyio's task groups: ADR 38.
+Use `asyncio.TaskGroup` where a task and its owner must fail together. Use `TaskScope` where the owner
+continues when one task fails. Why not anyio's task groups: ADR 38.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Arguments = TypeVarTuple("Arguments")
 class TaskScope(asyncio.TaskGroup):
     """A task group that cancels its tasks when its block ends; the block ends after the last of them.
 
-    What a task raises is given to `failed`: neither its siblings nor the owner hear of it.
+    An exception in a task goes to `failed`; it reaches neither the other tasks nor the owner.
     """
 
     def __init__(self, failed: Callable[[Exception], None]) -> None:
@@ -39,7 +39,7 @@ class TaskScope(asyncio.TaskGroup):
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        """Cancel what still runs, and wait for it. What the block itself raises goes on as it is."""
+        """Cancel the running tasks and wait for them. An exception of the block propagates."""
         self._ended = True
         for task in self._started:
             task.cancel()
@@ -49,7 +49,7 @@ class TaskScope(asyncio.TaskGroup):
     def start(
         self, work: Callable[[*Arguments], Coroutine[Any, Any, object]], *arguments: *Arguments
     ) -> asyncio.Future[None]:
-        """Run `work` in a task. Where the block has ended, nothing runs, and what is returned is cancelled."""
+        """Run `work` in a task. After the block has ended nothing runs, and a cancelled task is returned."""
         if self._ended:
             never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             never.cancel()
@@ -69,7 +69,7 @@ class TaskScope(asyncio.TaskGroup):
 
 
 def described(error: Exception) -> str:
-    """Say what a failed task raised, and where: the last line of our code that it passed."""
+    """Describe what a failed task raised, and the last line of our code in its traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"

@@ -1,7 +1,7 @@
-"""Call back at about a time: many alarms on one timer.
+"""Coarse timeouts: many timers that share one event-loop timer.
 
-A timer of its own for each call would be made and cancelled thousands of times a second, for times that
-are hardly ever reached; an alarm costs the entry in a set. It may ring up to a tick late.
+Calls set and cancel thousands of timeouts a second that almost never fire. Here a timeout costs one
+set entry instead of a timer of its own, and may fire up to one tick late.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class Timer(ABC):
-    """What can be called at about `at`, in seconds of the event loop; that may be moved."""
+    """A callback due at about `at`, in event-loop seconds; `at` may be moved."""
 
     at = 0.0
 
     @abstractmethod
     def fire(self) -> None:
-        """Do what it was set for. It is set no more by then, and may be set again."""
+        """Run the callback. The timer is no longer set by then, and may be set again."""
 
 
 class TimerWheel:
-    """The alarms that are set. The timer runs only while there are any."""
+    """The set timers. The event-loop timer runs only while there are any."""
 
     def __init__(self, tick_s: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -34,18 +34,18 @@ class TimerWheel:
         self._timer: asyncio.TimerHandle | None = None
 
     def now(self) -> float:
-        """Return the time that alarms go by."""
+        """Return the current time in event-loop seconds."""
         return self._loop.time()
 
     def set(self, timer: Timer, delay_s: float) -> None:
-        """Set an alarm."""
+        """Set a timer."""
         timer.at = self.now() + delay_s
         self._set.add(timer)
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_s, self._look)
 
     def unset(self, timer: Timer) -> None:
-        """Take an alarm back, if it has not rung."""
+        """Cancel a timer that has not fired."""
         self._set.discard(timer)
 
     def _look(self) -> None:
@@ -57,7 +57,7 @@ class TimerWheel:
 
 
 class Deadline(Timer):
-    """Cancels the task that is inside when it is over, which then sees TimeoutError."""
+    """Cancels the task inside its block when it expires; the task then sees TimeoutError."""
 
     _expired = False
 
@@ -66,7 +66,7 @@ class Deadline(Timer):
         self._patience_s = patience_s
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Start the timeout."""
         task = asyncio.current_task()
         assert task is not None, "a deadline is for a task"
         self._task, self._cancelling = task, task.cancelling()
@@ -74,18 +74,18 @@ class Deadline(Timer):
         return self
 
     def extend(self) -> None:
-        """Begin anew: there was a sign of life."""
+        """Restart the timeout after progress."""
         self.at = self._timers.now() + self._patience_s
 
     def fire(self) -> None:
-        """Cancel what is inside."""
+        """Cancel the task."""
         self._expired = True
         self._task.cancel()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """End; a cancellation that was not ours alone stays one."""
+        """Stop the timeout; a cancellation from elsewhere stays a cancellation."""
         self._timers.unset(self)
         over = self._expired and self._task.uncancel() <= self._cancelling
         if over and kind is asyncio.CancelledError:

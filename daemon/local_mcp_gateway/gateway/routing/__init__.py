@@ -1,1 +1,1 @@
-"""Between clients and servers: where each message belongs, in either direction."""
+"""Route messages between clients and servers, in both directions."""

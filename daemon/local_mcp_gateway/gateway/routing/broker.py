@@ -1,7 +1,7 @@
-"""How what servers say of their own accord reaches the clients, and who of them may be asked something.
+"""Deliver server notifications to clients, and pick the client for a server request.
 
-A server's notifications go to the clients whose profiles show it, under the names that they know. A server
-that comes back is told what clients still subscribe to.
+A server's notifications go to the clients whose profiles show it, under the names that they know. A
+server that reconnects is told again what clients subscribe to.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LIST_CHANGED: Final = {
 
 
 class Broker:
-    """Tells the clients in `sessions` and `streams`. What it starts is among `tasks`."""
+    """Notifies the clients in `sessions` and `streams`. Its own tasks run in `tasks`."""
 
     def __init__(
         self,
@@ -70,10 +70,10 @@ class Broker:
         self._tasks = tasks
         self._emit = emit
 
-    # --- servers --------------------------------------------------------------------------------
+    # --- messages from servers ------------------------------------------------------------------
 
     def events_of(self, upstream: Upstream) -> Events:
-        """Return whom the connections of this upstream tell."""
+        """Return the callbacks for the connections of this upstream."""
         return Events(
             on_notification=lambda method, params: self._on_notification(upstream, method, params),
             on_request=lambda method, params: self._on_request(upstream, method, params),
@@ -93,7 +93,7 @@ class Broker:
         self._emit("upstream.logged", server=upstream.name, line=line)
 
     def connected(self, upstream: Upstream) -> None:
-        """Tell a server that came back what clients still watch, and which log messages they want."""
+        """Send a reconnected server the subscriptions and the log level of its clients."""
         profiles = self._registry.profiles_of(upstream.name)
         for profile, uri in self._subscribers.subscribed(profiles):
             self._tasks.start(self._router.resources.subscribe_again, upstream, profile, uri)
@@ -103,14 +103,14 @@ class Broker:
             self._tasks.start(upstream.call, call)
 
     def has_subscribers(self, upstream: Upstream) -> bool:
-        """Whether a client listens for changes of resources that may be this server's."""
+        """Return whether a client subscribes to this resource of the server."""
         profiles = self._registry.profiles_of(upstream.name)
         return any(
             s.subscriptions and s.streams and s.profile in profiles for s in self._sessions
         ) or any(known.subscriptions and known.profile in profiles for known in self.streams)
 
     def announce(self, profiles: Container[str], kinds: Container[CatalogKind]) -> None:
-        """Tell the clients of these profiles that lists have changed."""
+        """Notify the clients of these profiles that lists have changed."""
         for method, changed in LIST_CHANGED.items():
             if any(kind in kinds for kind in changed):
                 self._broadcast(profiles, method, b"")
@@ -137,7 +137,7 @@ class Broker:
                 stream.enqueue(method, params, None)
 
     def _updated(self, server: str, params: bytes) -> None:
-        """Tell who has subscribed to this resource, under the URI that each of them knows."""
+        """Notify the subscribers of this resource, under the URI that each of them knows."""
         uri = decode_target(params).uri or ""
         profiles = self._registry.profiles_of(server)
         for known in addresses_of(server, uri):
@@ -151,7 +151,7 @@ class Broker:
                     stream.enqueue("notifications/resources/updated", told, known)
 
     async def _on_request(self, upstream: Upstream, method: str, params: bytes) -> Answer:
-        """Answer a request that a server makes outside of any call, if one client can be meant."""
+        """Handle a server request outside of any call: forward it if exactly one client qualifies."""
         profiles = self._registry.profiles_of(upstream.name)
         able = [
             session
@@ -163,11 +163,11 @@ class Broker:
         who = "Several clients could" if able else "No client is there to"
         return failure(jsonrpc.METHOD_NOT_FOUND, f"{who} answer {method}")
 
-    # --- subscriptions of clients ---------------------------------------------------------------
+    # --- client subscriptions -------------------------------------------------------------------
 
     @asynccontextmanager
     async def subscribing(self, stream: SubscriptionStream) -> AsyncIterator[None]:
-        """Tell a stateless client what it asks for, as long as its stream is open."""
+        """Register a stateless client's subscriptions for as long as its stream is open."""
         self.streams.add(stream)
         try:
             for uri in stream.subscriptions:
@@ -178,18 +178,18 @@ class Broker:
             self._unsubscribe(stream.profile, stream.subscriptions)
 
     def on_disconnect(self, session: Session) -> None:
-        """Give up what a session that has ended was subscribed to."""
+        """Drop the subscriptions of a session that has ended."""
         self._unsubscribe(session.profile, session.subscriptions)
 
     def _unsubscribe(self, profile: str, uris: Collection[str]) -> None:
-        """Give up subscriptions that no client may hold any more."""
+        """Unsubscribe from what no client watches any more."""
         for uri in uris:
             self._tasks.start(self._router.handle, _about("resources/unsubscribe", profile, uri))
 
-    # --- the end --------------------------------------------------------------------------------
+    # --- shutdown -------------------------------------------------------------------------------
 
     def end_removed(self) -> None:
-        """End the sessions and streams of profiles that are no longer there."""
+        """End the sessions and streams of profiles that were removed."""
         for session in self._sessions:
             if session.profile not in self._registry.profiles:
                 self._sessions.close(session)

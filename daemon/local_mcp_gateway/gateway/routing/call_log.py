@@ -1,4 +1,4 @@
-"""The log of calls: gathered in memory, written to the database in batches, off the message path."""
+"""The call log: buffered in memory, written to the database in batches, off the message path."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ SHOWN: Final = 256
 """How many characters of a name that a client sent are logged and stored."""
 LONGEST_ERROR: Final = 500
 LONGEST_PAYLOAD: Final = 65_536
-"""Characters of arguments or of a result that are kept."""
+"""How many characters of arguments or of a result are kept."""
 LARGEST_PAYLOAD: Final = 4 * LONGEST_PAYLOAD
 MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
-"""How much of payloads waits for the database."""
+"""How many bytes of payloads may wait for the database."""
 
 
 def payload(body: bytes) -> str:
-    """Return arguments or a result for the log of calls: secrets hidden, and not without end.
+    """Return arguments or a result for the call log: secrets redacted, length limited.
 
-    What is too large to be looked through while others wait is not kept at all: a part of it would show
-    values without the names by which they are known to be secret.
+    A payload too large to search for secrets quickly is not kept at all: a part of it would show values
+    without the names that mark them as secret.
     """
     if len(body) > LARGEST_PAYLOAD:
         return f"[{len(body)} bytes: too much to be kept]"
@@ -70,12 +70,12 @@ def payload(body: bytes) -> str:
 
 
 def target_text(target: str | None) -> str | None:
-    """Return the tool, prompt or URI of a call: cut, and without what looks secret in it."""
+    """Return the tool, prompt or URI of a call: truncated and redacted."""
     return target and beginning(target, SHOWN)
 
 
 def error_text(answer: Answer) -> str:
-    """Return code and message of an error; what a server says there may hold a secret too."""
+    """Return code and message of an error; a server's message is redacted, too."""
     try:
         message = decode_any(member(answer.body, "message") or b'""')
     except MALFORMED:
@@ -85,7 +85,7 @@ def error_text(answer: Answer) -> str:
 
 
 class CallLog:
-    """Takes records without waiting; when the database is slow, the oldest unwritten ones go."""
+    """Takes records without waiting; when the database is slow, the oldest unwritten ones are dropped."""
 
     def __init__(
         self, database: ConnectionPool, emit: Emit, *, keep: int, payloads: bool = False
@@ -102,7 +102,7 @@ class CallLog:
         self._arrived = asyncio.Event()
 
     def record(self, request: ClientRequest, answer: Answer | None, began_ns: int) -> None:
-        """Take and tell one request that has ended, answered or not."""
+        """Record and report one finished request, with or without a response."""
         duration_us = (time.perf_counter_ns() - began_ns) // 1000
         status, error = "cancelled", None
         if answer is not None:
@@ -137,7 +137,7 @@ class CallLog:
         )
 
     def add(self, call: CallRecord) -> None:
-        """Take one finished call."""
+        """Add one finished call."""
         server = call.server or ""
         method = call.method if call.method in COUNTED else "other"
         self.counts[server, method, call.status] += 1
@@ -156,7 +156,7 @@ class CallLog:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what waits. A database that refuses costs these records, not the calls."""
+        """Write what is buffered. A database error costs these records, not the calls."""
         self._arrived.clear()
         batch = tuple(self._waiting)
         self._waiting.clear()

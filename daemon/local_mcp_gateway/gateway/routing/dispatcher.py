@@ -1,4 +1,4 @@
-"""What clients send, whatever it came by: requests until they are answered, notifications on their way."""
+"""Dispatch client messages of every transport: run and cancel requests, forward notifications."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Cancellation:
-    """Cancels the task that made it, which can tell that from its own end: then this was `requested`."""
+    """Cancels the task that created it; `requested` tells that from other cancellations of the task."""
 
     __slots__ = ("_task", "requested")
 
@@ -33,17 +33,17 @@ class Cancellation:
         self.requested = False
 
     def ask(self) -> None:
-        """Cancel the request: its client wants no answer any more."""
+        """Cancel the request: its client no longer wants a response."""
         self.requested = True
         self._task.cancel()
 
     def take_back(self) -> None:
-        """Let the task go on to what comes after the request."""
+        """Let the task continue after the cancelled request."""
         self._task.uncancel()
 
 
 class Dispatcher:
-    """Takes each message of a client to where it belongs. `tasks` are those that outlive a message."""
+    """Dispatches each client message. `tasks` hold those that outlive a message."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class Dispatcher:
         self._tokens = tokens
 
     def initialize(self, session: Session) -> Answer:
-        """Answer `initialize`."""
+        """Respond to `initialize`."""
         members = self._registry.members(session.profile)
         for upstream in members:
             upstream.request_connection()
         return jsonrpc.success(initialize_result(session.version, members))
 
     async def answer(self, request: ClientRequest, cancellation: Cancellation) -> Answer | None:
-        """Answer a request in the task of its own that it has; None where its client has cancelled it."""
+        """Handle a request in its own task; None where its client has cancelled it."""
         began_ns = time.perf_counter_ns()
         session, identity = request.session, request.identity
         answer: Answer | None = None
@@ -86,9 +86,9 @@ class Dispatcher:
         return answer
 
     def on_notification(self, profile: str, session: Session | None, message: Envelope) -> None:
-        """Take a client's notification, or its answer to something it was asked.
+        """Handle a client's notification, or its response to a server request.
 
-        What the gateway does not know goes to the server that it names, or else to all of the profile.
+        An unknown notification goes to the server that it names, or else to all of the profile.
         """
         params = bytes(message.params)
         if not message.method:

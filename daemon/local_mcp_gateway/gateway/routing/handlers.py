@@ -1,4 +1,4 @@
-"""Requests about a resource: where its URI may lead, and who goes on telling of its changes."""
+"""Handlers for resource requests and log levels, and the client request that all handlers take."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 
 class Forward(Protocol):
-    """Sends a request to the server of a route; an answer that is to be rewritten has to come `whole`."""
+    """Sends a request to the server of a route; a response that will be rewritten must be `whole`."""
 
     def __call__(
         self, request: ClientRequest, route: Route, params: bytes, *, whole: bool = False
     ) -> Awaitable[Answer]:
-        """Return the server's answer."""
+        """Return the server's response."""
 
 
 class Resources:
-    """Answers requests that name a URI. It holds nothing of its own."""
+    """Handles requests that name a URI. Stateless."""
 
     def __init__(self, registry: Registry, subscribers: Subscribers, forward: Forward) -> None:
         self._registry = registry
@@ -52,7 +52,7 @@ class Resources:
         self._forward = forward
 
     async def handle(self, request: ClientRequest) -> Answer:
-        """Read a resource, or begin or end a subscription: the first server that has it answers."""
+        """Read, subscribe to or unsubscribe from a resource: the first server that has it responds."""
         uri = decode_target(request.params).uri if request.params else None
         if uri is None:
             return failure(INVALID_PARAMS, "Invalid params: a resource has a uri")
@@ -75,7 +75,7 @@ class Resources:
         return answer
 
     def routes(self, view: ProfileView, uri: str) -> list[Route]:
-        """Return where a URI may lead: listed, then templates, then whoever has resources."""
+        """Return the candidate routes of a URI: listed, then templates, then servers with resources."""
         listed = view.routes[CatalogKind.RESOURCES].get(uri)
         if listed is not None:
             return [listed]
@@ -94,14 +94,14 @@ class Resources:
         ]
 
     async def subscribe_again(self, upstream: Upstream, profile: str, uri: str) -> None:
-        """Subscribe at this server to a URI of this profile, if it leads there."""
+        """Subscribe at this server to a URI of this profile, if the URI routes to it."""
         for route in self.routes(self._registry.view(profile), uri)[:1]:
             if route.server == upstream.name:
                 params = encode({"uri": route.key})
                 await upstream.call(Call("resources/subscribe", params, SILENT))
 
     def _stays(self, route: Route) -> bool:
-        """Whether a server must go on telling of a resource, or is not there to be told otherwise."""
+        """Return whether a server must keep its subscription, or is not connected to drop it."""
         upstream = self._registry.upstreams.get(route.server)
         profiles = self._registry.profiles_of(route.server)
         gone = upstream is None or not upstream.connected
@@ -113,14 +113,14 @@ class Resources:
 
 
 ANSWERED_S: Final = 1.0
-"""How long a client waits for servers to take a level."""
+"""How long a client waits for servers to accept a log level."""
 METHOD: Final = "logging/setLevel"
 _CLIENT: Final = Silent()
-"""Stands for clients of the handshake era: servers that speak both take the level there."""
+"""A handshake client: servers that speak both protocols get the level in the handshake one."""
 
 
 def takes_levels(upstream: Upstream) -> bool:
-    """Whether this server sends log messages, and is there to be told of which level."""
+    """Return whether this server sends log messages and is connected."""
     identity = upstream.identity if upstream.connected else None
     return identity is not None and "logging" in identity.capabilities
 
@@ -128,7 +128,7 @@ def takes_levels(upstream: Upstream) -> bool:
 async def set_level(
     request: ClientRequest, registry: Registry, sessions: Sessions, tasks: TaskScope
 ) -> Answer:
-    """Take the level that a client sets; an error only where all servers that answered gave one."""
+    """Set a client's log level; an error only if every server that responded gave one."""
     level = member(request.params, "level").decode("utf-8", "replace").strip('"')
     if level not in LEVELS:
         return failure(INVALID_PARAMS, f"Invalid params: no log level {level!r}")
@@ -150,7 +150,7 @@ async def set_level(
 
 
 class ClientRequest(msgspec.Struct, eq=False):
-    """One request of a client. `server` and `target` are filled in for the log of calls."""
+    """One request of a client. `server` and `target` are filled in for the call log."""
 
     profile: str
     method: str

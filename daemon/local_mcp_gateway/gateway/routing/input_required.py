@@ -1,9 +1,9 @@
-"""A server asks its client something in the middle of a call: translated between the eras.
+"""Translate server requests during a call between the handshake and the stateless protocol.
 
-A handshake server sends a request and waits; a stateless one answers `input_required`, and is called
-again with what it asked for. So for a stateless client of a handshake server the call is parked: it
-goes on waiting at the server, while the client gets `input_required` with a token for its next round.
-For a handshake client of a stateless server the gateway asks, and makes the next round itself.
+A handshake server sends a request and waits. A stateless one returns `input_required` and is called
+again with the client's replies. For a stateless client of a handshake server the call is parked: it
+keeps waiting at the server, while the client gets `input_required` with a token for its next round.
+For a handshake client of a stateless server the gateway sends the requests and makes the next round.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.large_responses import Relay
 
 PARKED_S: Final = 600.0
-"""How long a parked call waits for its client to come back."""
+"""How long a parked call waits for its client's next round."""
 MOST_PARKED: Final = 1000
 MOST_ROUNDS: Final = 10
 PREFIX: Final = "gateway-"
@@ -53,14 +53,14 @@ class _InputRequired(msgspec.Struct, rename="camel"):
 
 
 class PendingCall:
-    """The caller of a stateless client's call: what it is asked waits here for the next round."""
+    """The caller of a stateless client's call: server requests wait here for the next round."""
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
         self.asking: dict[str, tuple[str, bytes, asyncio.Future[Answer]]] = {}
         self.attended = True
         self.arrived = asyncio.Event()
-        """Set while the client has something to learn: a question, or the answer."""
+        """Set when there is something for the client: a server request, or the response."""
         self.answer: Answer | None = None
         self.call: asyncio.Future[None] | None = None
         self.expiry: asyncio.TimerHandle | None = None
@@ -68,12 +68,12 @@ class PendingCall:
 
     @property
     def capabilities(self) -> bytes:
-        """Return what the client has said that it can."""
+        """Return the capabilities that the client declared."""
         return self.caller.capabilities
 
     @property
     def log_level(self) -> str | None:
-        """Return the level that the client has asked for."""
+        """Return the log level that the client has asked for."""
         return self.caller.log_level
 
     @property
@@ -83,15 +83,15 @@ class PendingCall:
 
     @property
     def relay(self) -> Relay | None:
-        """Return what takes a large answer, while a round is going on."""
+        """Return the function that streams a large response, while a round is running."""
         return self.caller.relay if self.attended else None
 
     def on_notification(self, method: str, params: bytes) -> None:
-        """Hand it to the round that is going on."""
+        """Pass the notification to the running round."""
         self.caller.on_notification(method, params)
 
     async def on_request(self, method: str, params: bytes) -> Answer:
-        """Wait until a later round brings the answer."""
+        """Wait for a later round to bring the client's reply."""
         capability = method.partition("/")[0]
         if not member(self.capabilities, capability):
             return failure(METHOD_NOT_FOUND, f"The client does not support {capability}")
@@ -114,7 +114,7 @@ class PendingCalls:
         self._parked: dict[str, PendingCall] = {}
 
     async def begin(self, caller: Caller, forward: Callable[[Caller], Awaitable[Answer]]) -> Answer:
-        """Make a call; return its answer, or what the server wants to know first."""
+        """Make a call; return its response, or `input_required` with the server's requests."""
         pending_call = PendingCall(caller)
 
         async def run() -> None:
@@ -125,11 +125,11 @@ class PendingCalls:
         return await self._next(pending_call)
 
     def resumes(self, params: bytes) -> bool:
-        """Whether these params belong to a call that is parked here."""
+        """Return whether these params continue a call that is parked here."""
         return b'"' + PREFIX.encode() in params and self._token(params) is not None
 
     async def resume(self, params: bytes, caller: Caller) -> Answer:
-        """Give a parked call what its client has answered."""
+        """Continue a parked call with the client's replies."""
         pending_call = self._parked.pop(self._token(params) or "", None)
         if pending_call is None:
             return failure(INVALID_PARAMS, "The requestState is unknown or has expired")
@@ -175,7 +175,7 @@ class PendingCalls:
         return Answer(encode(result))
 
     def _leave(self, token: str) -> None:
-        """Cancel a parked call: its client has not come back."""
+        """Cancel a parked call whose client did not return."""
         pending_call = self._parked.pop(token, None)
         if (
             pending_call is not None

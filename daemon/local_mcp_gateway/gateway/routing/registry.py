@@ -1,4 +1,4 @@
-"""All upstreams and profiles, and what each profile shows just now."""
+"""All upstreams and profiles, and the current view of each profile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """The one place that knows who is there. Views are made when they are asked for, then kept."""
+    """The registry of upstreams and profiles. Views are built on demand, then cached."""
 
     def __init__(self, list_timeout_s: float, keep: Callable[[NameTable], None]) -> None:
         self.upstreams: dict[str, Upstream] = {}
@@ -33,9 +33,9 @@ class Registry:
         self._shown: dict[str, NameTable] = {}
         """What each profile showed last by its id, so that names stay with their servers."""
         self.kept: dict[str, NameTable] = {}
-        """What of that does not follow from the order, and is remembered."""
+        """The part of it that does not follow from the order, and is stored."""
         self._keep = keep
-        """Called with what is to be remembered of a profile from now on; without routes, nothing."""
+        """Called with the names of a profile to store from now on; to store none, without routes."""
         self._mirrored: dict[str, dict[str, tuple[HeaderParam, ...]]] = {}
 
     def definition(self, profile: str) -> ProfileDefinition:
@@ -93,9 +93,9 @@ class Registry:
         return known.get(tool, ())
 
     async def settled_view(self, profile: str) -> ProfileView:
-        """Return what the profile shows, after waiting a while for servers that were never seen.
+        """Return what the profile shows, after waiting a while for servers that were never connected.
 
-        Servers whose lists are remembered are not waited for: they are connected behind.
+        Servers with stored lists are not waited for: they connect in the background.
         """
         members = self.members(profile)
         for upstream in members:
@@ -113,7 +113,7 @@ class Registry:
         return self.view(profile)
 
     def define(self, profiles: Iterable[ProfileDefinition]) -> None:
-        """Take over the profiles as they are now; nothing is remembered of those that are gone."""
+        """Replace the profiles; forget what was kept of removed ones."""
         self.profiles = {profile.name: profile for profile in profiles}
         here = {profile.id for profile in self.profiles.values()}
         for known in (self._shown, self.kept):
@@ -122,7 +122,7 @@ class Registry:
         self.forget_views()
 
     def forget_views(self, profiles: frozenset[str] | None = None) -> None:
-        """Make the views of these profiles, or of all, anew when they are asked for next."""
+        """Rebuild the views of these profiles, or of all, at the next request."""
         self._mirrored.clear()
         for name in tuple(self._views) if profiles is None else profiles:
             self._views.pop(name, None)

@@ -1,7 +1,7 @@
-"""Send each request where it belongs: lists are answered from the catalog, the rest is forwarded.
+"""Route client requests: answer lists from the catalog, forward the rest to a server.
 
-`Router.METHODS` are those that the gateway knows by name. A method that it does not
-know goes to the server that its `name` or `uri` leads to, or to the only server of the profile.
+`Router.METHODS` are the known methods. A request with an unknown method goes to the server that its
+`name` or `uri` routes to, or to the only server of the profile.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LIST_METHODS: Final = {
 
 
 class Router:
-    """Answers requests. It holds nothing of its own."""
+    """Routes and handles requests. Stateless."""
 
     def __init__(
         self, registry: Registry, sessions: Sessions, subscribers: Subscribers, tasks: TaskScope
@@ -64,7 +64,7 @@ class Router:
         self.pending_calls = PendingCalls(tasks)
 
     async def handle(self, request: ClientRequest) -> Answer:
-        """Answer one request, in the era in which it was made."""
+        """Handle one request, in the protocol in which it was made."""
         if request.modern and request.method in versions.REMOVED:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
         handler = self.METHODS.get(request.method, Router._other)
@@ -75,7 +75,7 @@ class Router:
         return versions.modern_result(answer, request.method) if request.modern else answer
 
     async def _initialize(self, _: ClientRequest) -> Answer:
-        """Refuse: what begins a session is answered before it comes here, and stands in no batch."""
+        """Refuse: `initialize` is handled before it gets here, and is not allowed in a batch."""
         return failure(INVALID_REQUEST, "initialize stands alone, and begins a session")
 
     async def _ping(self, _: ClientRequest) -> Answer:
@@ -117,7 +117,7 @@ class Router:
         return upstream is not None and route.key in upstream.catalog.held
 
     def _only_server(self, request: ClientRequest, kind: CatalogKind, name: str) -> Route | None:
-        """Let the only server of a profile judge a name that it has not listed (yet)."""
+        """Forward a name that is not listed (yet) to the only server of a profile."""
         profile = self._registry.definition(request.profile)
         members = self._registry.members(request.profile)
         if len(members) != 1 or profile.prefix is Prefix.ALWAYS:
@@ -158,7 +158,7 @@ class Router:
         return handlers.set_level(request, self._registry, self._sessions, self._tasks)
 
     async def _other(self, request: ClientRequest) -> Answer:
-        """Pass on what the gateway does not know, with the name or URI that its server knows."""
+        """Forward an unknown method, with the name or URI that its server knows."""
         led = self._led(request.profile, request.params)
         if len(led) != 1:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
@@ -183,10 +183,10 @@ class Router:
         ]
 
     def _led(self, profile: str, params: bytes) -> list[tuple[Route, bytes]]:
-        """Return where a message of an unknown method may go, and its params as they are known there.
+        """Return the possible routes of a message with an unknown method, with rewritten params.
 
-        That is where its `name` or else its `uri` leads; where neither leads, to every server of the
-        profile; and nowhere, if it names what the profile does not show. Raises MALFORMED.
+        Its `name`, or else its `uri`, decides. Where neither has a route, every server of the profile
+        qualifies; none, if it names what the profile does not show. Raises MALFORMED.
         """
         members = decode_members(params) if params[:1] == b"{" else {}
         name, uri = _text(members.get("name")), _text(members.get("uri"))
@@ -203,7 +203,7 @@ class Router:
         return [(Route(server.name, ""), params) for server in self._registry.members(profile)]
 
     def _hides(self, profile: str, name: str) -> bool:
-        """Whether a server of this profile has, under this name, what the profile does not show."""
+        """Return whether a server of this profile has something under this name that the profile hides."""
         settings = self._registry.definition(profile).tools
         return any(name in {setting.name, setting.tool} for setting in settings) or any(
             item.key == name
@@ -265,7 +265,7 @@ class Router:
 
 
 def _text(raw: msgspec.Raw | None) -> str | None:
-    """Return the text that a member is, if it is one."""
+    """Return a member's text, if it is a string."""
     value = None if raw is None or bytes(raw)[:1] != b'"' else jsonrpc.decode_any(raw)
     return value if isinstance(value, str) else None
 

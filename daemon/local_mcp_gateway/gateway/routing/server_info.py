@@ -1,4 +1,4 @@
-"""How the gateway introduces itself: one server that can what its upstreams can. Pure."""
+"""Describe the gateway to clients and operators: `initialize`, `server/discover` and health. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OFFERED: Final[dict[str, dict[str, Any]]] = {
 
 
 class ServerInfo(Protocol):
-    """A server and what it said of itself when it was last seen."""
+    """A server and what it reported about itself at the last connection."""
 
     identity: Identity | None
 
@@ -66,7 +66,7 @@ def discover_result(servers: Iterable[ServerInfo]) -> dict[str, Any]:
 
 
 def _capabilities(servers: list[ServerInfo]) -> dict[str, Any]:
-    """Return what any server offers; while one has never been seen, everything may be offered."""
+    """Return the union of the servers' capabilities; all of them while one was never connected."""
     seen = [server.identity.capabilities for server in servers if server.identity is not None]
     if len(seen) < len(servers) or not servers:
         return OFFERED
@@ -85,7 +85,7 @@ def _instructions(servers: list[ServerInfo]) -> str:
 
 
 def ready(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the status without the lines that servers wrote, and of a problem the code alone."""
+    """Return the status without the servers' output, and with only the code of a problem."""
     servers = {
         name: {key: value for key, value in server.items() if key != "wrote"}
         for name, server in status["servers"].items()
@@ -96,9 +96,9 @@ def ready(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def state_of(upstream: Upstream) -> dict[str, Any]:
-    """Return how one server is: why it is down or what of it is missing, and what it wrote last.
+    """Return a server's state: why it is down or incomplete, and its last output.
 
-    Secrets are hidden in its words.
+    Secrets in it are redacted.
     """
     lists = upstream.catalog.lists or {}
     reason = upstream.reason or upstream.catalog_sync.fault

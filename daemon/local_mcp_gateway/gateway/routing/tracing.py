@@ -1,9 +1,9 @@
-"""Traces in OpenTelemetry's form: a router that makes spans, used only where they are asked for.
+"""OpenTelemetry tracing: a router that records spans. Imported only where tracing is on.
 
-Each request of a client is a span of kind SERVER, each request to an upstream server below it one of
-kind CLIENT. The trace goes on where MCP carries it: `traceparent`, `tracestate` and `baggage` in
-`params._meta`, and over HTTP in the headers of the same names; `_meta` wins. Names and attributes follow
-OpenTelemetry's conventions for MCP. Arguments and results are never recorded.
+Each client request is a span of kind SERVER; each request to an upstream below it is one of kind
+CLIENT. Trace context is propagated as MCP defines it: `traceparent`, `tracestate` and `baggage` in
+`params._meta`, and over HTTP in the headers of the same names; `_meta` wins. Names and attributes
+follow OpenTelemetry's conventions for MCP. Arguments and results are never recorded.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TARGETS: Final = {
 
 
 class TracedRouter(Router):
-    """Answers requests as the router does, and makes spans of them."""
+    """Handles requests as the router does, and records spans."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class TracedRouter(Router):
         self._tracer = tracer
 
     async def handle(self, request: ClientRequest) -> Answer:
-        """Answer one request inside a span."""
+        """Handle one request inside a span."""
         with self._tracer.start_as_current_span(
             request.method,
             _parent(request.params),
@@ -96,7 +96,7 @@ class TracedRouter(Router):
 
 
 def _parent(params: bytes) -> Context | None:
-    """Return the trace that a request names in its `_meta`; None means: the one of its headers."""
+    """Return the parent that a request names in its `_meta`; None: use the one of its headers."""
     meta = member(params, "_meta") if b"traceparent" in params else b""
     if not meta:
         return None
@@ -106,7 +106,7 @@ def _parent(params: bytes) -> Context | None:
 
 
 async def _observed(span: trace.Span, answering: Coroutine[None, None, Answer]) -> Answer:
-    """Wait for an answer and write into the span how it went."""
+    """Wait for a response and record its outcome in the span."""
     try:
         answer = await answering
     except asyncio.CancelledError:

@@ -1,1 +1,1 @@
-"""The servers: each one's life, the ways to reach it, and the calls on their way to it."""
+"""Upstream servers: connections, transports and the calls forwarded over them."""

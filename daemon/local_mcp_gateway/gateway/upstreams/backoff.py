@@ -1,4 +1,4 @@
-"""How long to wait before a server is asked for a stream, or for its lists, again. Pure."""
+"""Reconnect backoff, debouncing of list changes, and the state of an upstream. Pure."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ LEAST_S: Final = 0.2
 MOST_S: Final = 60.0
 
 SETTLE_S: Final = 0.05
-"""How long list_changed notifications are gathered before the lists are fetched again."""
+"""How long list_changed notifications are collected before the lists are fetched again."""
 SETTLE_MOST_S: Final = 5.0
 FREE: Final = 8
-"""So many changes may come close upon each other before they are gathered for longer."""
+"""How many changes in quick succession are allowed before the debounce time grows."""
 CALM_S: Final = 1.0
 
 
 class ReconnectBackoff:
-    """As the server has asked, else a second; twice as long after each stream that brought nothing."""
+    """Delay before reopening a stream: the server's `retry`, else 1 s; doubled after each empty stream."""
 
     def __init__(self) -> None:
         self._quiet = 0
         self._asked_s: float | None = None
 
     def heard(self, retry_ms: int | None) -> None:
-        """Take note that something came, and of when the server wants to be asked again."""
+        """Record that an event arrived, and the reconnect delay that the server asked for."""
         self._quiet = 0
         if retry_ms is not None:
             self._asked_s = retry_ms / 1000
@@ -49,9 +49,10 @@ class ReconnectBackoff:
 
 
 class ChangeDebounce:
-    """A moment; twice as long each time for a server whose lists never stop changing.
+    """Debounce time for list changes; doubles for a server whose lists never stop changing.
 
-    Some announce a change whenever they are asked for a list: that would go on as fast as both can.
+    Some servers announce a change whenever a list is fetched; without this the two would loop at full
+    speed.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,7 @@ class ChangeDebounce:
         self._calm_at = 0.0
 
     def pause_s(self, now: float) -> float:
-        """Return how long to gather after lists that are fetched now, because they have changed."""
+        """Return how long to debounce after lists that are fetched now because they changed."""
         self._in_a_row = self._in_a_row + 1 if now < self._calm_at else 0
         pause_s = min(SETTLE_S * 2.0 ** min(max(0, self._in_a_row - FREE), 16), SETTLE_MOST_S)
         self._calm_at = now + 2 * pause_s + CALM_S
@@ -70,7 +71,7 @@ FIRST_PAUSE_S: Final = 0.5
 
 
 class UpstreamState(StrEnum):
-    """Where an upstream stands."""
+    """The state of an upstream."""
 
     IDLE = "idle"
     CONNECTING = "connecting"
@@ -85,7 +86,7 @@ class ConnectionWaiters:
         self._waiting: set[asyncio.Future[Connection]] = set()
 
     async def wait(self) -> Connection:
-        """Return the next connection that is made; raise when the attempt for it fails."""
+        """Return the next connection; raise when the attempt fails."""
         waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
         try:
@@ -94,24 +95,24 @@ class ConnectionWaiters:
             self._waiting.discard(waiter)
 
     def resolve(self, connection: Connection) -> None:
-        """Hand the connection to all who wait."""
+        """Give the connection to all waiting calls."""
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(connection)
 
     def reject(self, reason: str) -> None:
-        """Tell all who wait that there is none."""
+        """Fail all waiting calls."""
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(UpstreamDisconnected(reason))
 
 
 def moment_in(seconds: float) -> str:
-    """Return the time so many seconds from now, ISO 8601 in UTC."""
+    """Return the time that many seconds from now, ISO 8601 in UTC."""
     return iso(datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 def backoff_s(failures: int, most_s: float) -> float:
-    """Return how long to pause after that many failures in a row: doubling, with jitter."""
+    """Return the delay after that many consecutive failures: exponential, with jitter."""
     pause_s = min(FIRST_PAUSE_S * 2 ** min(failures - 1, 16), most_s)
     return random.uniform(pause_s / 2, pause_s)

@@ -1,8 +1,9 @@
-"""Keeps a server's lists fresh while it is connected, each list for itself.
+"""Fetch a server's lists and keep them fresh while it is connected.
 
-All are fetched when it is met; one of them again when the server says that it changed, and behind a
-client that asks when it is older than the server said it may become (`ttlMs`; else five minutes). A list that cannot be had
-stays as it was known last, is told in the server's health, and is tried again with growing pauses.
+All lists are fetched on connecting. Each one is fetched again when the server says that it changed,
+and in the background of a client request once it is older than its `ttlMs` (default: five minutes).
+A list that cannot be fetched keeps its last known content, is reported in the server's health, and is
+retried with growing delays.
 """
 
 from __future__ import annotations
@@ -50,25 +51,25 @@ REQUIRED: Final = {
     CatalogKind.RESOURCES: ("name", b'"'),
     CatalogKind.RESOURCE_TEMPLATES: ("name", b'"'),
 }
-"""What an item must have besides its key, and how that begins."""
+"""The members that an item must have besides its key, and the first byte of their JSON."""
 MOST_LEVELS: Final = 100
-"""How deep an item may be nested. Many clients refuse 128 levels, and with them the items of all servers."""
+"""Maximum nesting depth of an item. Many clients reject 128 levels, and with them the whole list."""
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|[\]}]', re.DOTALL)
 HOLD_UP_S: Final = 1.0
-"""How long lists wait for each other, to be told and written down together."""
+"""How long to wait for other lists, so that all are announced and stored together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Lists that a server has given, how long each may be used (where it says so), and why others lack."""
+    """The fetched lists, the `ttlMs` of those that have one, and why others are missing."""
 
     lists: dict[CatalogKind, tuple[Item, ...]] = field(default_factory=dict)
     ttl_s: dict[CatalogKind, float] = field(default_factory=dict)
     faults: dict[CatalogKind, str] = field(default_factory=dict)
     unfit: dict[CatalogKind, tuple[str, ...]] = field(default_factory=dict)
-    """What was passed over in the lists, and why: clients could not read it, nor what stands beside it."""
+    """Items that were skipped because clients could not read them, and why."""
     late: tuple[CatalogKind, ...] = ()
-    """Lists that are still waited for; they come with the next of these."""
+    """Lists that are still being fetched; they come with the next result."""
 
 
 async def fetch_lists(
@@ -77,9 +78,9 @@ async def fetch_lists(
     timeout_s: float,
     take: Callable[[Fetched], None],
 ) -> None:
-    """Let these lists be taken as the server has them; what it does not declare is empty.
+    """Fetch these lists from the server; a list that it does not declare is empty.
 
-    They come all at once, but for those that take long: the tools do not wait for them.
+    They are returned together, except those that take long: tools do not wait for them.
     """
     async with asyncio.TaskGroup() as fetching:
         tasks = {kind: fetching.create_task(_one(connection, kind, timeout_s)) for kind in kinds}
@@ -122,7 +123,7 @@ async def _one(connection: Connection, kind: CatalogKind, timeout_s: float) -> F
 async def _fetch(
     connection: Connection, kind: CatalogKind
 ) -> tuple[tuple[Item, ...], float | None]:
-    """Return a whole list, and the shortest `ttlMs` of its pages; of what comes twice, the first."""
+    """Return a whole list, without duplicates, and the shortest `ttlMs` of its pages."""
     capability, method = METHODS[kind]
     if capability not in connection.identity.capabilities:
         return (), None
@@ -157,7 +158,7 @@ async def _page(
             f"{method} failed: {bytes(answer.body)[:200].decode('utf-8', 'replace')}"
         )
     try:
-        str(answer.body, "utf-8")  # what one server writes otherwise would spoil the list of all
+        str(answer.body, "utf-8")  # one server's malformed item would break the list of all servers
         members = decode_members(answer.body)
         items = items_of(kind, bytes(members.get(MEMBERS[kind], msgspec.Raw(b"[]"))))
         following = members.get("nextCursor")
@@ -170,7 +171,7 @@ async def _page(
 
 
 def _unfit(kind: CatalogKind, raw: bytes) -> str | None:
-    """Say why typed clients would refuse the whole list for this item, or None."""
+    """Return why typed clients would reject the whole list because of this item, or None."""
     if _too_deep(raw):
         return f"is nested deeper than {MOST_LEVELS} levels"
     if kind in REQUIRED:
@@ -195,7 +196,7 @@ def _too_deep(raw: bytes) -> bool:
 
 
 def _number(raw: msgspec.Raw | None) -> float | None:
-    """Return the number that these bytes are; None where they are none, or none that can be meant."""
+    """Parse a number; None for anything that is not a usable number."""
     try:
         return None if raw is None else msgspec.json.decode(raw, type=float)
     except msgspec.DecodeError:
@@ -203,17 +204,17 @@ def _number(raw: msgspec.Raw | None) -> float | None:
 
 
 LEAST_TTL_S: Final = 5.0
-"""A list is not fetched again more often than that because it may be old, however often it is asked for."""
+"""Minimum age at which a list is fetched again because it is stale, however often clients ask."""
 
 UNTOLD_TTL_S: Final = 300.0
-"""How old a list may become of which the server does not say so: it may have no way to tell of changes."""
+"""Maximum age of a list without `ttlMs`: the server may have no way to announce changes."""
 
 Listed = Callable[[frozenset["CatalogKind"], frozenset["CatalogKind"]], None]
-"""Lists were fetched: which are different, and of which the server said that they are."""
+"""Called after lists were fetched: those that changed, and those that the server announced."""
 
 
 class CatalogSync:
-    """`run` it beside each connection of the upstream."""
+    """Keeps the catalog of one upstream in sync; call `run` beside each connection."""
 
     def __init__(
         self,
@@ -224,7 +225,7 @@ class CatalogSync:
         emit: Emit,
     ) -> None:
         self.catalog_ready = asyncio.Event()
-        """Set when nobody has to wait for the lists: they are there, or will be announced."""
+        """Set when no request has to wait for the lists: they are there, or will be announced."""
         self.faults: dict[CatalogKind, str] = {}
         self._unfit: dict[CatalogKind, tuple[str, ...]] = {}
         self._server = server
@@ -243,17 +244,17 @@ class CatalogSync:
 
     @property
     def fault(self) -> str | None:
-        """Return why lists are not as the server has them, or None."""
+        """Return why lists differ from the server's, or None."""
         unfit = chain.from_iterable(self._unfit.values())
         return "; ".join(dict.fromkeys(chain(self.faults.values(), unfit))) or None
 
     def changed(self, kinds: frozenset[CatalogKind]) -> None:
-        """Fetch these lists again soon: the server said that they changed."""
+        """Schedule a fetch of these lists: the server said that they changed."""
         self._announced |= kinds
         self._fetch(kinds)
 
     def refresh_if_stale(self) -> None:
-        """Fetch again behind what is older than it may become: a client wants the lists."""
+        """Schedule a fetch of stale lists in the background of a client request."""
         if self._fresh_until:
             now = asyncio.get_running_loop().time()
             old = [kind for kind, until in self._fresh_until.items() if until < now]
@@ -263,7 +264,7 @@ class CatalogSync:
                 self._fetch(old)
 
     async def run(self, connection: Connection) -> None:
-        """Fetch all lists, and then what is due, until cancelled. None is fetched twice at a time."""
+        """Fetch all lists, then whichever are due, until cancelled. None is fetched twice at a time."""
         self._fresh_until.clear()
         self._under_way.clear()
         self._failures = 0
@@ -300,7 +301,7 @@ class CatalogSync:
         await fetch_lists(connection, kinds, self._patience_s(), take)
 
     def warn(self, altered: tuple[str, ...]) -> None:
-        """Tell that tools are not as they were approved."""
+        """Report tools that differ from their approved definitions."""
         if altered:
             held = not self._catalog.held.isdisjoint(altered)
             self._emit("catalog.altered", server=self._server, tools=list(altered), held=held)
@@ -310,7 +311,7 @@ class CatalogSync:
         self._stir.set()
 
     def _patience_s(self) -> float:
-        """Return how long a list may take: not long at first, since news of others wait for it."""
+        """Return how long to wait for a list: briefly at first, since other changes wait for it."""
         first = self._options.list_timeout_s
         return min(first * 2.0 ** min(self._failures, 16), self._options.call_timeout_s)
 
@@ -334,7 +335,7 @@ class CatalogSync:
         self.catalog_ready.set()
 
     def _retry(self, faults: dict[CatalogKind, str], announced: frozenset[CatalogKind]) -> None:
-        """Try again later what failed; it is announced when it comes."""
+        """Retry failed lists later; they are announced when they arrive."""
         self._announced |= announced & faults.keys()
         for reason in dict.fromkeys(faults.values()):
             self._emit("upstream.logged", server=self._server, line=reason)

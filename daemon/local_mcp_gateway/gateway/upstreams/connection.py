@@ -1,4 +1,4 @@
-"""What every kind of upstream connection offers, and the handshake that they share."""
+"""The interface of every upstream connection, the shared handshake, and the call that is forwarded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOST_CODES: Final = (-32601, -32022)
 
 
 class Identity(msgspec.Struct, omit_defaults=True):
-    """What a server says of itself, in either era: the part of its handshake that is remembered."""
+    """What a server reported about itself in its handshake or `server/discover`, as stored."""
 
     version: str = versions.NEWEST_HANDSHAKE
     capabilities: dict[str, msgspec.Raw] = {}
@@ -42,16 +42,16 @@ class Identity(msgspec.Struct, omit_defaults=True):
     release: str = ""
     """The server's own version."""
     both: bool | None = None
-    """Of a server over stdio that was met with a handshake: whether it speaks the other era too, once known."""
+    """For stdio servers with a handshake: whether they speak the stateless protocol too, once known."""
 
     def is_release_of(self, other: Identity) -> bool:
-        """Whether this is the same server in the same version, so that what was found out still holds."""
+        """Return whether this is the same server in the same version, so that cached findings still hold."""
         mine, others = (self.name, self.release), (other.name, other.release)
         return mine == others and self.version == other.version and self.modern == other.modern
 
 
 class Connection(Protocol):
-    """A live way to one server. Lost for good once `lost` is set; then make another.
+    """A live connection to one server. Unusable once `lost` is set; then create another.
 
     Each kind has `open`, a context manager: what the connection owns has ended when its block is left.
     """
@@ -60,7 +60,7 @@ class Connection(Protocol):
 
     @property
     def lost(self) -> str | None:
-        """Why the connection ended, or None while it lives."""
+        """Why the connection ended, or None while it is alive."""
 
     def request(self, call: Call) -> Coroutine[None, None, Answer]:
         """Forward one request. Cancelling this cancels it at the server."""
@@ -72,31 +72,31 @@ class Connection(Protocol):
         """Return the reason when the connection has ended."""
 
     def disconnect(self, reason: str) -> None:
-        """Give the connection up: every call that waits fails."""
+        """Close the connection: every call that waits fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Whom a connection tells about what belongs to no call, and asks. Called on the event loop."""
+    """Callbacks of a connection for messages that belong to no call. Called on the event loop."""
 
     on_notification: Callable[[str, bytes], None]
     on_request: Callable[[str, bytes], Awaitable[Answer]]
     stderr_line: Callable[[str], None]
     """A line of a child's stderr."""
     remembered: Callable[[], Identity | None]
-    """Returns what was found out when the server was met before."""
+    """Returns what was stored about the server on an earlier connection."""
     tokens: ProgressTokens
     identity_updated: Callable[[], None]
-    """Something is to be remembered that its identity did not say before."""
+    """Called when something new about the server has to be stored."""
     way: Callable[[], str]
-    """Returns what each request says of the gateways that it is for, see `hops`."""
+    """Returns the gateways that each request is made for, see `hops`."""
     failed: Callable[[Exception], None]
-    """A task of the connection has failed, which is a fault of ours."""
+    """A task of the connection has failed, which is a bug of ours."""
 
 
 @dataclass(slots=True)
 class Silent:
-    """The caller of the gateway's own requests: nobody is asked, and nothing is passed on."""
+    """The caller of the gateway's own requests: drops notifications and refuses server requests."""
 
     capabilities: bytes = b"{}"
     log_level: str | None = None
@@ -104,15 +104,15 @@ class Silent:
     client: None = None
 
     def on_notification(self, method: str, params: bytes) -> None:
-        """Let it go."""
+        """Drop the notification."""
 
     async def on_request(self, method: str, params: bytes) -> Answer:
-        """Refuse."""
+        """Refuse the request."""
         return failure(-32601, f"Nobody is there to answer {method} ({len(params)} bytes)")
 
 
 async def pong(_: str, __: bytes) -> Answer:
-    """Answer a server that asks whether we are there."""
+    """Respond to a server's ping."""
     return success({})
 
 
@@ -132,7 +132,7 @@ INITIALIZE_PARAMS: Final = encode(
 
 
 def identity_of_initialize(answer: Answer) -> Identity:
-    """Read the answer to `initialize`."""
+    """Parse the result of `initialize`."""
     result = _result(answer, "initialize")
     version = result.get("protocolVersion")
     if version not in versions.HANDSHAKE:
@@ -143,7 +143,7 @@ def identity_of_initialize(answer: Answer) -> Identity:
 
 
 def identity_of_discover(answer: Answer) -> Identity | None:
-    """Read the answer to `server/discover`; None when the server shares no stateless version."""
+    """Parse the result of `server/discover`; None when no stateless version is shared."""
     try:
         result = _result(answer, "server/discover")
     except UpstreamDisconnected:
@@ -186,7 +186,7 @@ def _identity(result: dict[str, object], version: str, info: object, *, modern: 
 
 
 class ConnectionBase:
-    """A way to one server, until it is lost. Made on the event loop; `tasks` end with it."""
+    """Base of all connections. Create it on the event loop; `tasks` end with it."""
 
     def __init__(self, events: Events) -> None:
         self.identity = Identity()
@@ -196,15 +196,15 @@ class ConnectionBase:
 
     @property
     def lost(self) -> str | None:
-        """Why it ended, or None while it lasts."""
+        """Why the connection ended, or None while it is alive."""
         return self._lost.result() if self._lost.done() else None
 
     async def wait_closed(self) -> str:
-        """Return the reason when it has ended."""
+        """Return the reason when the connection has ended."""
         return await asyncio.shield(self._lost)
 
     def disconnect(self, reason: str) -> None:
-        """Give it up for good; the server is met anew by the next call."""
+        """Close the connection for good; the next call opens a new one."""
         if not self._lost.done():
             self._lost.set_result(reason)
 
@@ -212,33 +212,33 @@ class ConnectionBase:
 SAFE: Final = frozenset(
     {"ping", "resources/read", "prompts/get", "completion/complete", "resources/subscribe"}
 )
-"""Methods that change nothing, so that one which got lost may be sent again."""
+"""Methods without side effects, so that a lost request may be sent again."""
 
 
 class Caller(Protocol):
-    """Who waits for the answer: takes what the server sends before it."""
+    """Waits for a response and receives what the server sends before it."""
 
     @property
     def capabilities(self) -> bytes:
-        """Return what the client has said that it can, as JSON."""
+        """Return the capabilities that the client declared, as JSON."""
 
     @property
     def log_level(self) -> str | None:
-        """Return the least severe level of log messages that the client wants, or None."""
+        """Return the minimum severity of log messages that the client wants, or None."""
 
     @property
     def client(self) -> object:
-        """Return what is the same for all calls of one client; None for the gateway's own."""
+        """Return a value shared by all calls of one client; None for the gateway's own calls."""
 
     def on_notification(self, method: str, params: bytes) -> None:
-        """Take a notification that belongs to this call."""
+        """Receive a notification that belongs to this call."""
 
     async def on_request(self, method: str, params: bytes) -> Answer:
-        """Answer a request that the server makes during this call."""
+        """Respond to a request that the server makes during this call."""
 
     @property
     def relay(self) -> Relay | None:
-        """Return what takes an answer that is too large to be held, or None when it must be held."""
+        """Return the function that streams a large response, or None when it must be buffered."""
 
 
 class Call(msgspec.Struct, eq=False):
@@ -251,23 +251,23 @@ class Call(msgspec.Struct, eq=False):
     headers: tuple[tuple[str, str], ...] = ()
     key: str | None = None
     whole: bool = False
-    """Whether the answer has to be held, because something in it is rewritten."""
+    """Whether the response has to be buffered, because something in it is rewritten."""
     extend: Callable[[], None] = lambda: None
     token: bytes = b""
     identity: bytes = b""
-    """The id under which it was sent last."""
+    """The id under which it was last sent."""
     served_modern: bool = False
-    """Whether it was sent in the stateless era."""
+    """Whether it was sent in the stateless protocol."""
     begun: bool = False
-    """Whether a part of the answer has reached the client, so that there is no second attempt."""
+    """Whether part of the response has reached the client, so that it cannot be retried."""
 
     async def relayed(self, large: StreamedResponse, relay: Relay) -> Answer:
-        """Hand over an answer that is not held."""
+        """Stream a response that is not buffered."""
         self.begun = True
         return Answer(b"", relayed_bytes=await relay(large))
 
     def prepared(self, identity: bytes) -> bytes:
-        """Return the params for a request of that id, which takes the place of the progress token."""
+        """Return the params for a request of that id, which replaces the progress token."""
         self.identity = identity
         if b"progressToken" not in self.params:
             return self.params
@@ -278,7 +278,7 @@ class Call(msgspec.Struct, eq=False):
         return edit(self.params, {"_meta": edit(meta, {"progressToken": identity})})
 
     def on_notification(self, method: str, params: bytes) -> None:
-        """Hand a notification to the caller, with the caller's own progress token in it."""
+        """Pass a notification to the caller, with the caller's own progress token restored."""
         self.extend()
         if method == "notifications/progress":
             if not self.token:

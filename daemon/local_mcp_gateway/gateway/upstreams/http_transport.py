@@ -1,4 +1,4 @@
-"""One POST to an HTTP server, and its answer: JSON, or a stream with messages before it."""
+"""POST a message to an HTTP server and read the response: JSON, or an event stream."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
 
 
 def encoding_of(reply: aiohttp.ClientResponse) -> str:
-    """Return how the body is encoded; nothing when it is as it is."""
+    """Return the content encoding of the body; empty when there is none."""
     encoding = reply.headers.get("Content-Encoding", "").strip().lower()
     return "" if encoding == "identity" else encoding
 
 
 def chunks_of(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield the body as it comes. Raises UpstreamLost when it cannot be decoded."""
+    """Yield the body as it arrives. Raises UpstreamDisconnected when it cannot be decoded."""
     encoding = encoding_of(reply)
     chunks = reply.content.iter_any()
     return decoded(encoding, chunks) if encoding else chunks
 
 
 async def decoded(encoding: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield what compressed chunks hold, at most `STEP_BYTES` at once."""
+    """Yield the decompressed chunks, at most `STEP_BYTES` at a time."""
     if encoding not in _BITS:
         raise UpstreamDisconnected(f"it answered in an encoding that was not asked for: {encoding}")
     stream = zlib.decompressobj(_BITS[encoding])
@@ -67,7 +67,7 @@ async def decoded(encoding: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[
 
 
 async def relayed(start: bytes, rest: AsyncIterator[bytes], call: Call) -> Answer | None:
-    """Hand a large answer to the client as it comes; None when it has to be held."""
+    """Stream a large response to the client; None when it has to be buffered."""
     relay = None if call.whole else call.caller.relay
     if relay is None:
         return None
@@ -75,20 +75,20 @@ async def relayed(start: bytes, rest: AsyncIterator[bytes], call: Call) -> Answe
     if call.modern and not call.served_modern:
         added = versions.modern_members(start, call.method)
     elif call.served_modern and not call.modern and not versions.is_complete(start):
-        return None  # it may ask for input, which the gateway then gets from the client
+        return None  # it may require input, which the gateway then requests from the client
     found = large_responses.begin(start, _extending(rest, call), call.identity, added)
     return None if found is None else await call.relayed(found, relay)
 
 
 async def _extending(parts: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
-    """Yield what comes; the call goes on as long as something does."""
+    """Yield the chunks; extend the call's deadline with each."""
     async for part in parts:
         call.extend()
         yield part
 
 
 async def rest_of_event(parser: SseParser, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield what is left of the event that is under way. Raises UpstreamLost when it breaks off."""
+    """Yield the rest of the current event. Raises UpstreamDisconnected when it is cut off."""
     parser.hand_over()
     async for chunk in chunks:
         part, ended = parser.pass_on(chunk)
@@ -102,15 +102,15 @@ STREAM: Final = "text/event-stream"
 CONNECT_S: Final = 10
 MOST_REDIRECTS: Final = 5
 SAME_METHOD: Final = frozenset({307, 308})
-"""Redirections that keep method and body (RFC 9110, 15.4)."""
+"""Redirects that keep method and body (RFC 9110, 15.4)."""
 FOLLOWED: Final[Mapping[str, frozenset[int]]] = {"GET": SAME_METHOD | {301, 302, 303}}
-"""Method → redirections that are followed; those that would turn a POST into a GET are not."""
+"""Method → redirects that are followed; those that would turn a POST into a GET are not."""
 MOST_RESUMES: Final = 20
-"""How often one answer's stream is taken up again; a call's own deadline comes on top."""
+"""How often the stream of one response is resumed; a call's own deadline applies as well."""
 
 
 def client_session() -> aiohttp.ClientSession:
-    """Return the pooled session: idle connections end before the usual server ends them (5 s)."""
+    """Return the pooled session: idle connections close before most servers close them (5 s)."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
@@ -121,7 +121,7 @@ def client_session() -> aiohttp.ClientSession:
 
 
 class HttpTransport:
-    """Where one server is, and how it is spoken to."""
+    """The URL and session of one server, and how to send requests to it."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class HttpTransport:
         self._way = way
 
     def post_request(self, body: bytes, headers: dict[str, str]) -> PostRequest:
-        """Post, and have the reply inside the block. Raises SessionLost and UpstreamLost."""
+        """Post, and yield the HTTP response. Raises SessionExpired and UpstreamDisconnected."""
         headers = {**headers, hops.HEADER: self._way()}
         return PostRequest(self._http, self._url, body, headers, self._unreachable)
 
@@ -151,9 +151,9 @@ class HttpTransport:
         call: Call,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Read the answer to `call`, handing on what comes before it, or all of it if it is large.
+        """Read the response to `call`; pass on the messages before it, and stream it if it is large.
 
-        With the `headers` of a session, a stream that breaks is taken up again (Last-Event-ID).
+        With the `headers` of a session, a broken stream is resumed (Last-Event-ID).
         """
         if reply.content_type == STREAM:
             return await self._answer_in_stream(reply, call, headers)
@@ -164,7 +164,7 @@ class HttpTransport:
             body = jsonrpc.readable(body)
         try:
             if body[:1] == b"[" and (answer := self._event(body, call)) is not None:
-                return answer  # a batch, as 2025-03-26 has them
+                return answer  # a JSON-RPC batch, as 2025-03-26 has them
             message = jsonrpc.decode_envelope(body)
         except jsonrpc.MALFORMED:
             message = Envelope()
@@ -177,11 +177,11 @@ class HttpTransport:
         raise UpstreamDisconnected("it answered with something that is no JSON-RPC")
 
     async def _body(self, reply: aiohttp.ClientResponse, call: Call) -> bytes | Answer:
-        """Read a body; one that is large is relayed, or refused where it has to be held and cannot be."""
+        """Read a body; stream a large one, or refuse it if it has to be buffered and is too large."""
         length = reply.content_length
         if length is not None and length <= self._held and not encoding_of(reply):
             return await reply.read()
-        # Without a length or chunks, the end of a body cannot be told from a connection that broke.
+        # Without a length or chunks, a complete body looks like a broken connection.
         bounded = length is not None or "Transfer-Encoding" in reply.headers
         held, size, tried = [], 0, not bounded or reply.status != 200
         chunks = chunks_of(reply)
@@ -203,7 +203,7 @@ class HttpTransport:
     async def _answer_in_stream(
         self, reply: aiohttp.ClientResponse, call: Call, headers: Mapping[str, str] | None
     ) -> Answer:
-        """Read a stream up to the answer; take it up again where it broke, if it can be."""
+        """Read a stream up to the response; resume it after a break if possible."""
         place = _Place()
         try:
             answer = await self._read_events(reply, call, place)
@@ -227,7 +227,7 @@ class HttpTransport:
     async def _read_events(
         self, reply: aiohttp.ClientResponse, call: Call, place: _Place
     ) -> Answer | None:
-        """Read events up to the answer; None when the stream ends or breaks before."""
+        """Read events up to the response; None when the stream ends or breaks first."""
         parser, turn, tried = SseParser(self._limit + HELD_BYTES), FairShare(), False
         chunks = chunks_of(reply)
         try:
@@ -256,13 +256,13 @@ class HttpTransport:
         return None
 
     def _event(self, data: bytes, call: Call) -> Answer | None:
-        """Hand on the messages of an event (or of a body); return the answer, if it is among them."""
+        """Pass on the messages of an event (or body); return the response, if it is among them."""
         answer = None
         if not data.isascii():
             data = jsonrpc.readable(data)
         for message in jsonrpc.messages_in(data):
             if message.method:
-                with suppress(*jsonrpc.MALFORMED):  # junk of a server is let go
+                with suppress(*jsonrpc.MALFORMED):  # ignore malformed messages
                     self._arrived(message, call)
             elif bytes(message.id) == call.identity:
                 answer = jsonrpc.answer_in(message)
@@ -270,7 +270,7 @@ class HttpTransport:
 
 
 class PostRequest:
-    """One POST: entered with its reply, left when that was read or is not wanted."""
+    """One POST: enter to get the HTTP response, leave when it was read or is not wanted."""
 
     def __init__(
         self,
@@ -285,7 +285,7 @@ class PostRequest:
         self._unreachable = unreachable
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
-        """Send the request and return the reply."""
+        """Send the request and return the HTTP response."""
         try:
             self._reply = reply = await self._posting
         except aiohttp.ClientConnectorError as error:
@@ -302,7 +302,7 @@ class PostRequest:
         return reply
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Give the connection back, or close it when there is more to come on it."""
+        """Release the connection, or close it when more of the body is to come."""
         self._reply.release()
         await self._reply.wait_for_close()
         if isinstance(error, aiohttp.ClientError | ConnectionError):
@@ -311,14 +311,14 @@ class PostRequest:
 
 @dataclass(slots=True)
 class _Place:
-    """Where in a stream we are, and how long to wait before taking it up again."""
+    """The position in a stream, and the delay before resuming it."""
 
     last: str | None = None
     retry_ms: int = 1000
 
 
 def reason_of(error: BaseException) -> str:
-    """Say in words what went wrong with a connection; without the URL, which may hold a secret."""
+    """Describe a connection error without the URL, which may hold a secret."""
     match error:
         case aiohttp.ClientConnectorError():
             why = error.os_error.strerror or "refused"
@@ -347,10 +347,10 @@ async def send(
     headers: Mapping[str, str],
     body: bytes | None = None,
 ) -> aiohttp.ClientResponse:
-    """Send a request and return the reply, after redirections within the origin of the URL.
+    """Send a request and return the HTTP response, following redirects within the URL's origin.
 
-    They are not followed to another origin, since our headers may hold secrets: the reply is the
-    redirection then.
+    Redirects to another origin are not followed, since our headers may hold secrets: then the redirect
+    itself is returned.
     """
     for _ in range(MOST_REDIRECTS):
         reply = await http.request(method, url, data=body, headers=headers, allow_redirects=False)
@@ -362,7 +362,7 @@ async def send(
 
 
 def _onward(reply: aiohttp.ClientResponse, method: str) -> URL | None:
-    """Return where the same request is to be sent instead, if that is at the same origin."""
+    """Return the redirect target, if it is at the same origin."""
     if reply.status not in FOLLOWED.get(method, SAME_METHOD):
         return None
     try:
@@ -373,7 +373,7 @@ def _onward(reply: aiohttp.ClientResponse, method: str) -> URL | None:
 
 
 def redirection(reply: aiohttp.ClientResponse) -> str | None:
-    """Say where the server sends us that we do not go."""
+    """Describe a redirect that is not followed."""
     if not 300 <= reply.status < 400:
         return None
     where = printable(reply.headers.get("Location", "nowhere").encode("utf-8", "replace"))

@@ -1,7 +1,7 @@
-"""An answer that is too large to be held: known by its beginning, and relayed as its bytes come.
+"""Stream a response too large to buffer: recognise it by its start, pass its bytes on as they arrive.
 
-What is changed of it is its id, which stands in its first bytes or in its last, and what the eras differ
-in, which is put in front of the members of its result. The bytes between are not looked at. Pure.
+Only the id is replaced, which is in the first or the last bytes, and members that the other protocol
+version needs are added at the front of the result. The bytes between are not inspected. Pure.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 
 HELD_BYTES: Final = 1024 * 1024
-"""An answer of up to this size is held and decoded."""
+"""A response of up to this size is buffered and decoded."""
 END_BYTES: Final = 4096
-"""How much of the end is kept back, until it shows that the answer is whole."""
+"""How much of the end is held back until the response proves complete."""
 
 _STRING: Final = rb'"(?:[^"\\]|\\.)*"'
 _SCALAR: Final = rb"(?:" + _STRING + rb"|[-+.0-9eE]+|true|false|null)"
@@ -30,7 +30,7 @@ _LAST_ID: Final = re.compile(
 
 
 class StreamedResponse:
-    """The answer to the request `identity`, of which `start` has come. Made by `begin`."""
+    """The response to the request `identity`, of which `start` has arrived. Created by `begin`."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class StreamedResponse:
         self._added = added
 
     async def parts(self, identity: bytes) -> AsyncIterator[bytes]:
-        """Yield the answer under another id. Raises UpstreamLost when it breaks off."""
+        """Yield the response under another id. Raises UpstreamDisconnected when it is cut off."""
         head, kept = self._start[: self._result_at], self._start[self._result_at :]
         self._start = b""
         if self._id_at is not None:
@@ -63,7 +63,7 @@ class StreamedResponse:
         yield self._end(kept, identity)
 
     def _end(self, end: bytes, identity: bytes) -> bytes:
-        """Write the id into the last members, if it stands there.
+        """Replace the id if it is among the last members.
 
         Only scalars may follow the brace that the match begins with, so that brace is the result's.
         """
@@ -81,7 +81,7 @@ class StreamedResponse:
 
 
 def identity_in(head: bytes, tail: bytes) -> bytes | None:
-    """Return the id of an answer of which only both ends are known; None where neither shows it."""
+    """Return the id of a response of which only both ends are known; None where neither shows it."""
     _, id_at = _members(head)
     if id_at is not None:
         return head[slice(*id_at)]
@@ -90,7 +90,7 @@ def identity_in(head: bytes, tail: bytes) -> bytes | None:
 
 
 def _members(start: bytes) -> tuple[int, tuple[int, int] | None]:
-    """Return where the scalars that an answer begins with end, and where its id is among them."""
+    """Return where the leading scalars of a response end, and where its id is among them."""
     opening, id_at = _OPENING.match(start), None
     at = len(start) if opening is None else opening.end()
     while (member := _MEMBER.match(start, at)) is not None:
@@ -101,13 +101,13 @@ def _members(start: bytes) -> tuple[int, tuple[int, int] | None]:
 
 
 Relay = Callable[[StreamedResponse], Awaitable[int]]
-"""Hands a large answer to a client; returns its size."""
+"""Streams a large response to a client; returns its size."""
 
 
 def begin(
     start: bytes, rest: AsyncIterator[bytes], identity: bytes, added: bytes = b""
 ) -> StreamedResponse | None:
-    """Return the answer that begins with `start`; None when that is no answer with a result.
+    """Return the response that begins with `start`; None if it is not a response with a result.
 
     `added` are members for the front of the result, each with its comma.
     """

@@ -1,4 +1,4 @@
-"""A server of 2024-11-05 over HTTP: one stream of events down, a POST for each message up."""
+"""Connect to an HTTP+SSE server (2024-11-05): one event stream down, a POST for each message up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ POST_TIMEOUT_S: Final = 60.0
 
 
 class SseConnection(Mux):
-    """An open stream. `async with SseConnection.open(…)` begins once the server has answered."""
+    """An open stream. `async with SseConnection.open(…)` begins once the server has responded."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class SseConnection(Mux):
         *,
         max_message_bytes: int,
     ) -> AsyncIterator[SseConnection]:
-        """Open the stream and shake hands; on the way out it is closed."""
+        """Open the stream and perform the handshake; close it on exit."""
         connection = cls(definition, http, events, max_message_bytes)
         async with connection.tasks:
             connection.tasks.start(connection._read)
@@ -71,7 +71,7 @@ class SseConnection(Mux):
                 connection.disconnect("it was stopped")
 
     async def send(self, message: bytes) -> None:
-        """Post one message to the endpoint that the stream has named."""
+        """Post one message to the endpoint that the stream announced."""
         if not self._endpoint.done():
             raise UpstreamDisconnected(self.lost or "it named no endpoint", unsent=True)
         way = {hops.HEADER: self._events.way()}

@@ -1,7 +1,7 @@
-"""One stream of messages that many clients share: ids of our own, and answers that find their way back.
+"""Multiplex many clients over one message stream: give requests our own ids and match responses.
 
-What a stdio child and a legacy SSE server have in common: everything comes back on one stream, in any
-order. Whoever reads that stream hands each message to `received`, which never waits for a client.
+Shared by stdio and legacy SSE, where every message arrives on one stream in any order. The reader of
+that stream passes each message to `received`, which never waits for a client.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 RELISTEN_S: Final = 1.0
 SHOWN_JUNK: Final = 200
-"""Characters that are told of a line that is no message."""
+"""How many characters of a malformed line are reported."""
 
 
 class Mux(ConnectionBase, ABC):
@@ -56,10 +56,10 @@ class Mux(ConnectionBase, ABC):
 
     @abstractmethod
     async def send(self, message: bytes) -> None:
-        """Write one message to the server. Raises UpstreamLost."""
+        """Write one message to the server. Raises UpstreamDisconnected."""
 
     async def request(self, call: Call) -> Answer:
-        """Send a request under an id of our own and wait for its answer."""
+        """Send a request under our own id and wait for its response."""
         if self._lost.done():
             raise UpstreamDisconnected(self._lost.result(), unsent=True)
         if self.identity.modern and call.method in TAKEN:
@@ -89,10 +89,10 @@ class Mux(ConnectionBase, ABC):
         await self.send(jsonrpc.notification(method, params))
 
     async def handshake(self) -> None:
-        """Say `initialize`; a server that knows only the stateless era is asked what it speaks.
+        """Send `initialize`; if the server is stateless only, ask for its versions.
 
-        A server that speaks both is used in the handshake era: there it can ask its client something
-        in the middle of a call, which the gateway translates for stateless clients.
+        A server that speaks both protocols is used with the handshake one: there it can send its client
+        a request in the middle of a call, which the gateway translates for stateless clients.
         """
         answer = await self.request(Call("initialize", INITIALIZE_PARAMS, SILENT))
         if answer.failed and versions.error_code(answer) in LOST_CODES:
@@ -105,12 +105,12 @@ class Mux(ConnectionBase, ABC):
         await self.notify("notifications/initialized", b"")
 
     def be_stateless(self, identity: Identity) -> None:
-        """Go on in the stateless era."""
+        """Switch to the stateless protocol."""
         self.identity = identity
         self._subscriptions.begin()
 
     def received(self, line: bytes) -> None:
-        """Take one message of the server; what is no message is told and let go."""
+        """Process one message of the server; report and drop what is not a message."""
         if not line or line.isspace():
             return
         if not line.isascii():
@@ -119,7 +119,7 @@ class Mux(ConnectionBase, ABC):
             self._sort(jsonrpc.decode_envelope(line))
         except jsonrpc.MALFORMED:
             try:
-                for message in jsonrpc.messages_in(line):  # of a batch (2025-03-26)
+                for message in jsonrpc.messages_in(line):  # of a JSON-RPC batch (2025-03-26)
                     self._sort(message)
             except jsonrpc.MALFORMED:
                 self._events.stderr_line(
@@ -138,7 +138,7 @@ class Mux(ConnectionBase, ABC):
             self._notified(message.method, bytes(message.params))
 
     def dropped(self, ends: LineEnds) -> None:
-        """Fail the call whose id stands in what is left of a message that was too large."""
+        """Fail the call whose id is in the remains of a message that was too large."""
         identity = identity_in(ends.head, ends.tail) or b""
         waiting = self._calls.pop(jsonrpc.number_of(identity), None)
         if waiting is not None and not waiting[0].done():
@@ -147,7 +147,7 @@ class Mux(ConnectionBase, ABC):
         self._events.stderr_line(f"stdout: a message larger than {self._limit} bytes was dropped")
 
     def disconnect(self, reason: str) -> None:
-        """End the stream for good: every call that waits fails."""
+        """Close the stream for good: every call that waits fails."""
         super().disconnect(reason)
         for future, _ in self._calls.values():
             if not future.done():
@@ -180,15 +180,15 @@ class Mux(ConnectionBase, ABC):
             self._events.on_notification(method, params)
 
     async def _release(self, client: object) -> None:
-        """Ask nothing any more for a client none of whose calls are left."""
+        """Cancel the server requests to a client that has no calls left."""
         if client is not None and all(c.caller.client is not client for c in self._callers()):
             await self._server_requests.release(client)
 
     async def _ask(self, method: str, params: bytes) -> Answer:
-        """Pass a request of the server to the client that it works for, if there is but one.
+        """Pass a server request to the client that the server works for, if there is exactly one.
 
-        The stream does not say for which call a question is. Where calls of several clients run, the
-        answer of one could end up in another's call, so nobody is asked.
+        The stream does not say which call a server request belongs to. While calls of several clients
+        run, one client's reply could end up in another's call, so the request is refused.
         """
         callers = self._callers()
         if method == "ping":

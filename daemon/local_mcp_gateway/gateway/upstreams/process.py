@@ -1,7 +1,7 @@
-"""A child process in its own process group, ended as a whole tree.
+"""Run a child process in its own process group and end the whole tree, even if the gateway is killed.
 
-What it writes is handed on in the very turn of the event loop in which it comes: a stream and a task
-that reads it would cost two more turns for every answer.
+Output is processed in the event-loop iteration in which it arrives: a stream and a reader task would
+cost two more iterations for each response.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ INHERITED: Final = (
 EOF_GRACE_S: Final = 1.0
 TERM_GRACE_S: Final = 2.0
 OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)
-"""What this process began with, and its children get: there may be one that uses select(2)."""
+"""The open-file limits, as inherited; children get them back, since some use select(2)."""
 
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return what a child sees: the bare minimum of ours, and what is configured for it."""
+    """Return a child's environment: the bare minimum of ours, and what is configured for it."""
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return {**kept, **env}
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Who is told what a child writes to one of its outputs. Both run on the event loop and never wait.
+    """Callbacks for one output of a child. Both run on the event loop and never wait.
 
-    `received` takes what came step by step: between two steps others may have their turn.
+    `received` processes data in steps: other tasks may run between two of them.
     """
 
     received: Callable[[bytes], Iterator[None]]
@@ -59,7 +59,7 @@ class Output:
 
 
 class _Outputs(SubprocessStreamProtocol):
-    """asyncio's own protocol of a child, stdin with it, but for what the child writes."""
+    """asyncio's subprocess protocol, with the child's output handled by ours."""
 
     _transport: asyncio.SubprocessTransport | None
 
@@ -70,13 +70,13 @@ class _Outputs(SubprocessStreamProtocol):
         self._ended = {0: stdin_closed, 1: stdout.ended, 2: stderr.ended}
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
-        """Hand on what came; asyncio gives bytes."""
+        """Process output; asyncio passes bytes."""
         assert isinstance(data, bytes), "the pipes are not in text mode"
         if not self._takes_all(fd, self._outputs[fd].received(data)):
             self._reading(fd).pause_reading()
 
     def _takes_all(self, fd: int, steps: Iterator[None]) -> bool:
-        """Do what one turn has time for, and go on later if that is not all."""
+        """Process as much as fits into one turn; schedule the rest."""
         turn = FairShare()
         for _ in steps:
             if rest_s := turn.rest_s():
@@ -85,7 +85,7 @@ class _Outputs(SubprocessStreamProtocol):
         return True
 
     def _go_on(self, fd: int, steps: Iterator[None]) -> None:
-        if self._takes_all(fd, steps) and self._transport is not None:  # it is None after the end
+        if self._takes_all(fd, steps) and self._transport is not None:  # None after the end
             self._reading(fd).resume_reading()
 
     def _reading(self, fd: int) -> asyncio.ReadTransport:
@@ -95,12 +95,12 @@ class _Outputs(SubprocessStreamProtocol):
         return pipe
 
     def process_exited(self) -> None:
-        """Take note that the child has ended, and that asyncio knows how."""
+        """Record that the child has exited, and that asyncio has its exit code."""
         super().process_exited()
         self.exited.set()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        """Tell that an output has ended, or that the child reads no more."""
+        """Report that an output has ended, or that the child no longer reads."""
         super().pipe_connection_lost(fd, exc)
         self._ended[fd]()
 
@@ -112,16 +112,16 @@ class Child(Process):
     _protocol: _Outputs
 
     async def leave(self) -> None:
-        """Once it has ended, give its pipes back, whoever may still hold their other ends.
+        """Close the pipes of an exited child, even if another process holds their other ends.
 
-        Closing polls the child: one that asyncio has not reaped yet would be reaped behind its back, and
-        its exit code be lost.
+        Closing polls the child: one that asyncio has not reaped yet would be reaped behind its back,
+        and its exit code lost.
         """
         await self.exited()
         self._transport.close()
 
     async def exited(self) -> None:
-        """Return when it has ended and its exit code is known, whatever becomes of its pipes."""
+        """Return when the child has exited and its exit code is known, whether or not its pipes are closed."""
         await self._protocol.exited.wait()
 
 
@@ -130,7 +130,7 @@ async def spawn(
 ) -> Child:
     """Start the child; its group has its own pid as id, so that `end` reaches grandchildren too.
 
-    `stdin_closed` is called when it reads no more: it has closed its stdin, or we have.
+    `stdin_closed` is called when it no longer reads: it has closed its stdin, or we have.
     """
     assert definition.command is not None, "a stdio server has a command"
     loop = asyncio.get_running_loop()
@@ -159,10 +159,10 @@ async def spawn(
 
 
 async def end(process: Child) -> None:
-    """Close stdin, then TERM, then KILL the group, each after a grace; return when it is gone.
+    """Close stdin, then TERM, then KILL the group, each after a grace period; return when it is gone.
 
-    The group is killed at the end in any case: a grandchild may outlive the child. One that has left
-    the group lives on, and is neither heard nor waited for.
+    The group is killed at the end in any case: a grandchild may outlive the child. A process that has
+    left the group lives on; it is neither read nor waited for.
     """
     if process.stdin is not None:
         process.stdin.close()
@@ -170,7 +170,7 @@ async def end(process: Child) -> None:
         if process.returncode is None and not await _gone(process, EOF_GRACE_S):
             _signal(process.pid, signal.SIGTERM)
             await _gone(process, TERM_GRACE_S)
-    finally:  # also when there was no patience to wait for it: nothing of it is left behind
+    finally:  # also when the wait was cancelled: leave no process behind
         _signal(process.pid, signal.SIGKILL)
         await process.leave()
         await process.wait()
@@ -205,9 +205,9 @@ for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 
 
 class OrphanReaper:
-    """The shell, started with the first child, and anew with the next one if somebody ended it.
+    """A shell that kills leftover process groups when this process dies; restarted with the next child.
 
-    `close` it when all children are gone.
+    Call `close` when all children are gone.
     """
 
     def __init__(self) -> None:
@@ -216,7 +216,7 @@ class OrphanReaper:
         self._starting = asyncio.Lock()
 
     async def watch(self, group: int) -> None:
-        """Name a process group that must not outlive this process."""
+        """Register a process group that must not outlive this process."""
         async with self._starting:
             if self._process is None or self._process.returncode is not None:
                 self._process = await asyncio.create_subprocess_exec(
@@ -234,7 +234,7 @@ class OrphanReaper:
         self._tell(f"+ {group}\n")
 
     def forget(self, group: int) -> None:
-        """Take a process group back: it has ended."""
+        """Unregister a process group that has ended."""
         self._groups.discard(group)
         self._tell(f"- {group}\n")
 

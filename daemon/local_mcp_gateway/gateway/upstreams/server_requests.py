@@ -1,8 +1,8 @@
-"""What servers ask clients: called off when the server says so or its call ends, with progress on the way.
+"""Requests that servers send to clients: cancellation and progress.
 
-A question's answer may be long in coming. Its server can take it back (`notifications/cancelled`), and
-nobody waits for it once no call is left that it could be for. Where it names a progress token, that is
-made one of ours, so that the progress which a client tells reaches the server that has asked.
+A client may take long to respond. The server can cancel its request (`notifications/cancelled`), and it
+is cancelled when no call is left that it could belong to. Its progress token is replaced by one of
+ours, so that the client's progress reaches the server that made the request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.tasks import TaskScope
 
 MOST_OPEN: Final = 1000
-"""How many questions of one server may wait for their answers to be given, and to be taken."""
+"""How many open requests one server may have."""
 PESTERING: Final = f"it does not wait for the answers to its questions: {MOST_OPEN} are open"
 
 Notify = Callable[[str, bytes], Awaitable[None]]
@@ -35,7 +35,7 @@ Ask = Callable[[str, bytes], Awaitable[Answer]]
 
 
 class ProgressTokens:
-    """The progress tokens of all open questions, and whom progress for each is told."""
+    """The progress tokens of all open server requests, and who receives progress for each."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[bytes, Notify]] = {}
@@ -43,7 +43,7 @@ class ProgressTokens:
 
     @contextmanager
     def tracked(self, params: bytes, notify: Notify) -> Iterator[bytes]:
-        """Yield the params of a question, with a token of ours if there is one in them."""
+        """Yield the params of a server request, with its progress token replaced by ours."""
         meta = member(params, "_meta") if b"progressToken" in params else b""
         token = member(meta, "progressToken") if meta else b""
         if not token:
@@ -58,7 +58,7 @@ class ProgressTokens:
             del self._known[own]
 
     async def forward_progress(self, params: bytes) -> None:
-        """Pass progress that a client tells to the server that waits for it; other is let go."""
+        """Forward a client's progress to the server that waits for it; drop any other."""
         with suppress(UpstreamDisconnected, *MALFORMED):
             if (found := self._known.get(progress_token(params))) is not None:
                 token, notify = found
@@ -66,7 +66,7 @@ class ProgressTokens:
 
 
 class ServerRequests:
-    """The open questions of one connection, by the id that its server gave them."""
+    """The open requests of one connection, by the id that its server gave them."""
 
     def __init__(self, tasks: TaskScope, tokens: ProgressTokens, notify: Notify) -> None:
         self._tasks = tasks
@@ -85,9 +85,9 @@ class ServerRequests:
         ask: Ask,
         reply: Callable[[bytes], Awaitable[None]],
     ) -> bool:
-        """Ask, and reply with the answer, unless the question is called off before.
+        """Send the request to the client and its response to the server, unless it is cancelled first.
 
-        Return False if this is one question too many, which is let go.
+        Return False, and drop the request, if there are too many.
         """
         if self._due >= MOST_OPEN:
             return False
@@ -97,7 +97,7 @@ class ServerRequests:
         async def work() -> None:
             with self._tokens.tracked(bytes(message.params), self._notify) as params:
                 answer = await ask(message.method, params)
-            close()  # what is answered is not called off
+            close()  # a request that has its response cannot be cancelled
             await reply(response(identity, answer))
 
         def close() -> None:
@@ -114,14 +114,14 @@ class ServerRequests:
         return True
 
     def called_off(self, params: bytes) -> None:
-        """Take a question back: its server wants no answer any more."""
+        """Cancel a request that the server no longer needs."""
         if (found := self._open.get(member(params, "requestId"))) is not None:
             found[0].cancel()
 
     async def release(self, owner: object) -> None:
-        """Take back what was asked for a call, or a client, that waits for nothing any more.
+        """Cancel what was asked for a call, or a client, that no longer waits for anything.
 
-        On return the client has been told, so that it hears of it before the answer to its call.
+        On return the client has been notified, so that it hears of it before the response to its call.
         """
         tasks = [task for task, whose in self._open.values() if whose is owner]
         for task in tasks:

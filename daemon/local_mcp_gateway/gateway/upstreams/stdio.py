@@ -1,7 +1,8 @@
-"""One child process that many clients share. A line is a message.
+"""Connect to a stdio server: one child process shared by many clients, one message a line.
 
-The child lives in its own process group and is ended as a tree. The connection is lost when it closes
-its stdout; every call that waits then fails at once, with what the child last wrote to stderr.
+The child runs in its own process group and is ended as a tree. The connection is lost when the child
+closes its stdout; every waiting call then fails at once, with the last stderr output. A server that
+speaks both protocols gets a second child for stateless clients.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES: Final = 256 * 1024
 REST_S: Final = 0.2
-"""How long the last output of a child that has ended is waited for."""
+"""How long to wait for the last output of a child that has exited."""
 KEPT_LINES: Final = 20
-"""Lines of stderr that are kept, to say why a child has ended."""
+"""How many lines of stderr are kept, to explain why a child has exited."""
 SHOWN: Final = 4096
-"""How much of a line of stderr is told: it may stand in an error, a log line and the health."""
+"""How much of a stderr line is shown in an error, a log line or the health report."""
 
 
 class StdioConnection(Mux):
-    """A running child. `async with StdioConnection.open(…)` begins once it has answered the handshake."""
+    """A running child. `async with StdioConnection.open(…)` begins once the handshake is complete."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class StdioConnection(Mux):
         *,
         max_message_bytes: int,
     ) -> AsyncIterator[Self]:
-        """Start the child and shake hands; on the way out it has ended, with all its tree."""
+        """Start the child and perform the handshake; on exit its whole process tree has ended."""
         connection = cls(definition, events, reaper, max_message_bytes)
         async with connection.tasks:
             await connection._spawn()
@@ -91,10 +92,10 @@ class StdioConnection(Mux):
         self.tasks.start(self._watch)
 
     async def send(self, message: bytes) -> None:
-        """Write one line; what a client pretty-printed is made one first.
+        """Write one message; pretty-printed JSON is joined into one line first.
 
-        Lines of one turn of the event loop are written with one system call at its end. A child that
-        does not read holds up who has more for it.
+        Lines of one event-loop iteration are written with one system call at its end. A child that does
+        not read blocks the callers that have more for it.
         """
         if b"\n" in message or b"\r" in message:
             message = msgspec.json.format(message, indent=-1)
@@ -134,7 +135,7 @@ class StdioConnection(Mux):
             raise
 
     def _closed(self, what: str) -> None:
-        """Lose the connection: a child that neither reads nor writes is of no use, though it may live."""
+        """Lose the connection: a child that neither reads nor writes is of no use, even if it runs."""
         if not self._lost.done():
             self.tasks.start(self._lose_with_reason, what)
 
@@ -145,7 +146,7 @@ class StdioConnection(Mux):
             self.disconnect(what)
 
     async def _watch(self) -> None:
-        """Lose the connection with the child, also when a grandchild keeps its stdout open."""
+        """Lose the connection when the child exits, even if a grandchild keeps its stdout open."""
         await self._process.exited()
         await asyncio.wait([self._lost], timeout=REST_S)  # stdout usually ends with the child
         self.disconnect(self._how_it_ended() or "it ended")
@@ -174,9 +175,9 @@ class StdioConnection(Mux):
 
 
 LISTENING_S: Final = 5.0
-"""How long it may take to say that it tells of changes; then it is used without."""
+"""How long to wait for the acknowledgement of `subscriptions/listen` before going on without it."""
 OPENING_S: Final = 30.0
-"""How long the second child may take to answer."""
+"""How long the second child may take to respond."""
 
 
 def _discover() -> Call:
@@ -191,7 +192,7 @@ class StatelessChild(StdioConnection):
     """A child that serves stateless clients only."""
 
     async def handshake(self) -> None:
-        """Ask what it speaks. Raises UpstreamLost when that is not the stateless era."""
+        """Ask for its versions. Raises UpstreamDisconnected when none is stateless."""
         identity = identity_of_discover(await self.request(_discover()))
         if identity is None:
             raise UpstreamDisconnected("it does not speak the stateless era")
@@ -202,7 +203,7 @@ class StatelessChild(StdioConnection):
 
 
 class DualVersionStdioServer(StdioConnection):
-    """The child that was met with a handshake, and the second one while there is one."""
+    """The child that was started with a handshake, and a second, stateless one while there is one."""
 
     def __init__(
         self,
@@ -214,21 +215,21 @@ class DualVersionStdioServer(StdioConnection):
         super().__init__(definition, events, reaper, max_message_bytes)
         self._second: StatelessChild | None = None
         self._alone = False
-        """Whether no second child could be had."""
+        """Whether no second child could be started."""
         self._deciding = asyncio.Lock()
         self._opening: asyncio.Future[None] | None = None
-        """Done once the second child is there, or cannot be had."""
+        """Done once the second child is running, or has failed to start."""
         self._watched: set[str] = set()
 
     async def handshake(self) -> None:
-        """Say `initialize`; what was found out about the same release before still holds."""
+        """Send `initialize`; what is stored about the same release still holds."""
         await super().handshake()
         before = self._events.remembered()
         if before is not None and before.is_release_of(self.identity):
             self.identity.both = before.both
 
     def request(self, call: Call) -> Coroutine[None, None, Answer]:
-        """Send a request to the child of its client's era."""
+        """Send a request to the child that speaks the client's protocol."""
         both = call.modern or call.caller is SILENT or call.method.startswith("resources/")
         return self._request_of_both(call) if both else super().request(call)
 
@@ -242,7 +243,7 @@ class DualVersionStdioServer(StdioConnection):
         return answer
 
     async def _repeat(self, call: Call, answer: Answer) -> None:
-        """Do at the second child what concerns both: subscriptions, and whether they are alive."""
+        """Send to the second child what concerns both: subscriptions and pings."""
         uri = decode_target(call.params).uri or "" if call.params else ""
         if call.method == "resources/subscribe" and not answer.failed:
             self._watched.add(uri)
@@ -256,7 +257,7 @@ class DualVersionStdioServer(StdioConnection):
                 await self._second.request(also)
 
     async def _stateless(self) -> StatelessChild | None:
-        """Return the second child, started if need be; None when the first one serves both eras."""
+        """Return the second child, started if need be; None when the first one serves both protocols."""
         if self.identity.both is False or self._alone:
             return None
         async with self._deciding:
@@ -273,7 +274,7 @@ class DualVersionStdioServer(StdioConnection):
                     running = self.tasks.start(self._run_second, opening)
                     running.add_done_callback(lambda _: _settle(opening))
                     self._opening = opening
-                await asyncio.shield(self._opening)  # whoever has waited for it may leave
+                await asyncio.shield(self._opening)  # callers waiting for it may be cancelled
             return self._second
 
     async def _run_second(self, opening: asyncio.Future[None]) -> None:
@@ -301,7 +302,7 @@ class DualVersionStdioServer(StdioConnection):
             )
 
     def disconnect(self, reason: str) -> None:
-        """Give both children up."""
+        """Close both children."""
         super().disconnect(reason)
         if self._second is not None:
             self._second.disconnect(reason)

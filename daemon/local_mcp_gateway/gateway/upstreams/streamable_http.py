@@ -1,10 +1,10 @@
-"""A server behind Streamable HTTP, in either era, on the pooled client session of the gateway.
+"""Connect to a Streamable HTTP server with the handshake or the stateless protocol.
 
-A stateless server gets each request as a POST of its own. With a handshake server there is one
-session for all clients, so ids are our own, and a GET stream brings what belongs to no call. A server
-that speaks both gets each request in the era of the client that makes it; its handshake session is
-then made by the first client that needs one. A 404 says that the session is gone: the server never
-looked at the request, so it is sent again once in a new session.
+A stateless server gets each request as a POST of its own. With a handshake server all clients share
+one session, so request ids are ours, and a GET stream carries what belongs to no call. A server that
+speaks both gets each request in the protocol of the client that makes it; the first client that needs
+a handshake session opens it. A 404 means that the session is gone and the request was not processed,
+so the request is sent again once in a new session.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ if TYPE_CHECKING:
 ACCEPT: Final = "application/json, text/event-stream"
 JSON: Final = "application/json"
 POST_ONLY_S: Final = 30.0
-"""How long a server may take to accept what nobody answers."""
+"""How long a server may take to accept a message that has no response."""
 
 
 class HttpConnection(ConnectionBase):
-    """A server that has answered its first request; `async with HttpConnection.open(…)`."""
+    """A server that has responded to its first request; `async with HttpConnection.open(…)`."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class HttpConnection(ConnectionBase):
         *,
         max_message_bytes: int,
     ) -> AsyncIterator[HttpConnection]:
-        """Find out which era the server speaks; on the way out our session at the server is ended."""
+        """Find out which protocol the server speaks; on exit our session at the server is ended."""
         connection = cls(definition, http, events, max_message_bytes)
         try:
             async with connection.tasks:
@@ -103,7 +103,7 @@ class HttpConnection(ConnectionBase):
             await connection._end_session()
 
     async def _meet(self) -> None:
-        """Ask for the stateless era first."""
+        """Try the stateless protocol first."""
         discover = Call("server/discover", versions.to_modern(b""), SILENT, modern=True)
         identity = identity_of_discover(await self._post_modern(discover))
         if identity is None:
@@ -113,7 +113,7 @@ class HttpConnection(ConnectionBase):
             self._subscriptions.begin()
 
     async def request(self, call: Call) -> Answer:
-        """Forward one request, in the era of its client where the server speaks both."""
+        """Forward one request, in the protocol of its client where the server speaks both."""
         if self._lost.done():
             raise UpstreamDisconnected(self._lost.result(), unsent=True)
         silent = call.modern or call.caller is SILENT
@@ -133,7 +133,7 @@ class HttpConnection(ConnectionBase):
             await self._post_only(jsonrpc.notification(method, params))
 
     async def _end_session(self) -> None:
-        """Tell the server that our session has ended, as far as it listens."""
+        """End our session at the server, as far as it responds."""
         if self._session is not None and "Mcp-Session-Id" in self._session:
             headers, self._session = self._session, None
             with suppress(aiohttp.ClientError, TimeoutError, OSError, UpstreamDisconnected):
@@ -143,7 +143,7 @@ class HttpConnection(ConnectionBase):
                 ):
                     pass
 
-    # --- the stateless era ----------------------------------------------------------------------
+    # --- stateless protocol ---------------------------------------------------------------------
 
     async def _post_modern(self, call: Call) -> Answer:
         """Send one self-contained request; cancelling it closes the connection, which cancels it."""
@@ -161,7 +161,7 @@ class HttpConnection(ConnectionBase):
         async with self._wire.post_request(body, headers) as reply:
             return await self._wire.answer_of(reply, call)
 
-    # --- the handshake era ----------------------------------------------------------------------
+    # --- handshake protocol ---------------------------------------------------------------------
 
     async def _speaks_handshake(self) -> bool:
         if self._session is None and not self._stateless_only:
@@ -208,7 +208,7 @@ class HttpConnection(ConnectionBase):
             async with self._wire.post_request(body, headers) as reply:
                 return await self._wire.answer_of(reply, call, session)
         except SessionExpired:
-            if self._session is session:  # or another call has made a new one
+            if self._session is session:  # or another call has opened a new one
                 self._session = None
                 self._events.stderr_line("the session was lost and is made again")
             raise
@@ -222,7 +222,7 @@ class HttpConnection(ConnectionBase):
                 await self._server_requests.release(call)
 
     async def _post_only(self, message: bytes) -> None:
-        """Post what nobody answers; a server that does not take it is found out by the next call."""
+        """Post a message without a response; the next call notices a server that does not take it."""
         with suppress(UpstreamDisconnected, TimeoutError):
             async with (
                 asyncio.timeout(POST_ONLY_S),
@@ -231,9 +231,9 @@ class HttpConnection(ConnectionBase):
                 pass
 
     async def _get_stream(self, headers: dict[str, str]) -> None:
-        """Hold the GET stream of our session while that lasts; a server need not offer one.
+        """Keep the GET stream of our session open while the session lasts; a server need not offer one.
 
-        A server may end it at any time, and say when to come back.
+        A server may end it at any time, and say when to reconnect.
         """
         last: str | None = None
         pace = ReconnectBackoff()
@@ -259,7 +259,7 @@ class HttpConnection(ConnectionBase):
             await asyncio.sleep(pace.pause_s())
 
     async def _check(self) -> None:
-        """After a stream broke: is the server still there? Lost when it does not take a connection."""
+        """After a broken stream, check that the server accepts connections; else lose the connection."""
         await asyncio.sleep(0.2)
         try:
             async with (
@@ -275,10 +275,10 @@ class HttpConnection(ConnectionBase):
             for message in jsonrpc.messages_in(jsonrpc.readable(data)):
                 self._arrived(message, None)
 
-    # --- both -----------------------------------------------------------------------------------
+    # --- both protocols -------------------------------------------------------------------------
 
     def _arrived(self, message: Envelope, call: Call | None) -> None:
-        """Take what the server says or asks, in the stream of a call or outside of any."""
+        """Process a server's notification or request, from the stream of a call or the GET stream."""
         if message.is_request:
             ask = self._events.on_request if call is None else call.caller.on_request
             ask = pong if message.method == "ping" else ask

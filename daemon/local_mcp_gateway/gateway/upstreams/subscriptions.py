@@ -1,7 +1,7 @@
-"""The `subscriptions/listen` streams that the gateway holds at a stateless server.
+"""Keep `subscriptions/listen` streams open at a stateless server.
 
-One says that lists changed. Each resource that clients watch has one more, so that none is broken off
-for the next; they take the place of `resources/subscribe`, which the stateless era does not have.
+One stream reports list changes. Each resource that clients watch has one more, so that adding one
+interrupts no other. They replace `resources/subscribe`, which the stateless protocol does not have.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ LISTS: Final = {
     "resourcesListChanged": True,
 }
 TAKEN: Final = frozenset({"resources/subscribe", "resources/unsubscribe", "logging/setLevel"})
-"""Methods of the handshake era that `Watches.take` answers in a stateless server's place."""
+"""Handshake methods that `Subscriptions.take` handles in a stateless server's place."""
 
 
 class SubscriptionOwner:
-    """Takes the notifications of one stream."""
+    """Receives the notifications of one stream."""
 
     capabilities = b"{}"
     log_level: str | None = None
@@ -47,11 +47,11 @@ class SubscriptionOwner:
     def __init__(self, events: Events) -> None:
         self.acknowledged = False
         self.settled = asyncio.Event()
-        """Set once the server has acknowledged the stream, or it is not held any more."""
+        """Set once the server has acknowledged the stream, or the stream is closed."""
         self._events = events
 
     def on_notification(self, method: str, params: bytes) -> None:
-        """Hand it on without the mark of our stream, but for the acknowledgement."""
+        """Pass a notification on without our subscription id; consume the acknowledgement."""
         self.acknowledged = True
         self.settled.set()
         if method == "notifications/subscriptions/acknowledged":
@@ -62,12 +62,12 @@ class SubscriptionOwner:
         )
 
     async def on_request(self, method: str, params: bytes) -> Answer:
-        """Answer as for a request outside of any call."""
+        """Respond as to a request outside of any call."""
         return await self._events.on_request(method, params)
 
 
 class Subscriptions:
-    """The streams of one connection. `pause` is waited for before a stream that ended is held again."""
+    """The streams of one connection. `pause` is awaited before a stream that ended is reopened."""
 
     def __init__(
         self,
@@ -84,23 +84,23 @@ class Subscriptions:
         self._lists: SubscriptionOwner | None = None
 
     def begin(self) -> None:
-        """Hold the stream that says that lists changed."""
+        """Open the stream that reports list changes."""
         self._lists = SubscriptionOwner(self._events)
         self._start(LISTS, self._lists)
 
     async def begun(self) -> None:
-        """Return once the server says when its lists change, or has refused to."""
+        """Return once the server reports list changes, or has refused to."""
         if self._lists is not None:
             await self._lists.settled.wait()
 
     async def take(self, call: Call) -> Answer:
-        """Answer one of the methods `TAKEN`."""
+        """Handle one of the methods in `TAKEN`."""
         uri = decode_any(member(call.params, "uri") or b'""')
         if call.method == "resources/subscribe":
             return await self._subscribe(uri)
         if call.method == "resources/unsubscribe" and (task := self._held.pop(uri, None)):
             task.cancel()
-        return jsonrpc.success({})  # the level of log messages goes with each request
+        return jsonrpc.success({})  # the log level is sent with each request
 
     async def _subscribe(self, uri: str) -> Answer:
         if uri not in self._held:
@@ -120,7 +120,7 @@ class Subscriptions:
         return task
 
     async def _hold(self, wanted: object, listener: SubscriptionOwner) -> None:
-        """Hold a stream, and again when it ends; a server that does not acknowledge it is let be."""
+        """Keep a stream open, reopening it when it ends; give up if the server does not acknowledge it."""
         params = versions.to_modern(encode({"notifications": wanted}))
         while True:
             listener.acknowledged = False

@@ -1,7 +1,7 @@
-"""How long one server may keep the event loop with what it says, before the others have their turn.
+"""Limit how long one server may occupy the event loop.
 
-A server that babbles is read no faster than that: what it has written waits in its pipe or socket, and
-then the server does.
+A server that sends too much is read more slowly: its output waits in the pipe or socket until the
+server itself has to wait.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final
 
 TURN_S: Final = 0.005
 REST: Final = 2
-"""How many times as long as its turn a server waits for the next one."""
+"""How many times the length of its turn a server waits for the next one."""
 
 
 class FairShare:
-    """One server's turn; it has begun when this is made. What it is waited for counts as rest."""
+    """One server's turn, starting now. Time spent waiting for the server counts as rest."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -25,7 +25,7 @@ class FairShare:
         self._began = self._left = clock()
 
     def begin(self) -> None:
-        """Go on with what came after the server was waited for."""
+        """Continue the turn after waiting for the server."""
         now = self._clock()
         used_s = self._used_s + self._left - self._began
         self._used_s = max(0.0, used_s - (now - self._left) / REST)
@@ -38,7 +38,7 @@ class FairShare:
         return took_s * REST if took_s > TURN_S else 0.0
 
     async def rest(self) -> None:
-        """Rest if the turn is over, and begin anew."""
+        """Rest if the turn is over, and start a new one."""
         if rest_s := self.rest_s():
             await asyncio.sleep(rest_s)
             self._used_s = 0.0

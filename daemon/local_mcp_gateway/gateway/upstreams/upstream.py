@@ -1,12 +1,13 @@
-"""One upstream server, one life: its own task connects, listens, backs off and connects again.
+"""One upstream server: connect on demand, stay connected, back off and reconnect.
 
-    idle ──a call or a list wants it──▶ connecting ──handshake──▶ ready ──idle for long──▶ idle
+    idle ──a call or a list needs it──▶ connecting ──handshake──▶ ready ──idle timeout──▶ idle
                   ▲                          │ fails                │ lost
-                  └──── pause, or a call ─── failed ◀───────────────┘
+                  └──── delay, or a call ─── failed ◀───────────────┘
 
-Nothing outside waits for this task but a call to this very server, and that with a deadline. The last
-known lists stay in `lists` whatever happens. Pauses double up to `backoff_max_s`, with jitter, so that
-servers that died together do not come back together; a call cuts a pause short, once a second at most.
+Each upstream has its own task. Only a call to this very server waits for it, with a deadline. The last
+known lists stay in `catalog` whatever happens. Delays double up to `backoff_max_s`, with jitter, so
+that servers that died together do not reconnect together; a call ends a delay early, at most once a
+second.
 """
 
 from __future__ import annotations
@@ -46,30 +47,30 @@ if TYPE_CHECKING:
     from local_mcp_gateway.store.model import ServerDefinition
 
 KEPT_LINES: Final = 20
-"""Lines that a server wrote last, kept for `server show`."""
+"""How many of the server's last lines are kept for `server show`."""
 PONG_S: Final = 5.0
 """How long a server that let a call time out may take to answer a ping."""
 LEAST_PAUSE_S: Final = 1.0
 MOST_TELLING: Final = 256
-"""How many notifications of clients wait for a server that does not read; more are let go."""
+"""How many client notifications wait for a server that does not read; further ones are dropped."""
 
 Open = Callable[["ServerDefinition", Events], "AbstractAsyncContextManager[Connection]"]
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Whom an upstream tells, on the event loop: its identity and lists, and the server's messages."""
+    """Callbacks of an upstream, on the event loop: its identity and lists, and the server's messages."""
 
     listed: Callable[[Upstream, frozenset[CatalogKind], frozenset[CatalogKind]], None]
-    """Lists were fetched: which are different, and of which the server said that they are."""
+    """Called after lists were fetched: those that changed, and those that the server announced."""
     connected: Callable[[Upstream], None]
     events: Callable[[Upstream], Events]
     has_subscribers: Callable[[Upstream], bool]
-    """Whether a client listens for what the server says of a resource."""
+    """Returns whether a client subscribes to a resource of this server."""
 
 
 class Upstream:
-    """A server's life. `start` it once; it ends with the tasks that it was started among, or by `stop`."""
+    """One upstream server. Call `start` once; it ends with its task group, or by `stop`."""
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class Upstream:
         self._last_used = time.monotonic()
         self._life: asyncio.Future[None] | None = None
         self._beside: TaskScope | None = None
-        """What runs for as long as the connection does."""
+        """Tasks that run as long as the connection."""
         self._checking = False
 
     @property
@@ -113,7 +114,7 @@ class Upstream:
 
     @property
     def connected(self) -> bool:
-        """Whether the server is there just now."""
+        """Whether the server is connected now."""
         return self._connection is not None
 
     @property
@@ -122,39 +123,39 @@ class Upstream:
         return getattr(self._connection, "pid", None)
 
     def start(self, tasks: TaskScope) -> None:
-        """Begin the life; nothing is connected until something wants it."""
+        """Start the task; it connects when something needs the server."""
         self._life = tasks.start(self._live)
         self._life.add_done_callback(
             lambda _: self._waiters.reject("the server was removed or the gateway stops")
         )
 
     async def stop(self) -> None:
-        """End the connection and the child with all its tree; calls that wait fail."""
+        """Close the connection and end the child's whole process tree; waiting calls fail."""
         if self._life is not None:
             self._life.cancel()
             await asyncio.wait((self._life,))
 
     def request_connection(self) -> None:
-        """Ask for a connection, without waiting for it."""
+        """Request a connection, without waiting for it."""
         if self._connection is None and self.state is not UpstreamState.FAILED:
             self._wanted.set()
 
     async def catalog_ready(self) -> None:
-        """Return once the lists are known; ask for a connection if they are not. No deadline."""
+        """Return once the lists are known; request a connection if they are not. No deadline."""
         if self.catalog.lists is None:
             self._wanted.set()
             await self.catalog_sync.catalog_ready.wait()
 
     def _listed(self, changed: frozenset[CatalogKind], announced: frozenset[CatalogKind]) -> None:
-        """Tell that lists were fetched: which are different, and of which the server said so."""
+        """Report fetched lists: those that changed, and those that the server announced."""
         self._hooks.listed(self, changed, announced)
 
     def identity_updated(self) -> None:
-        """Tell that there is more to remember of what the server is."""
+        """Report that there is more to store about the server."""
         self._hooks.listed(self, frozenset({CatalogKind.INITIALIZE}), frozenset())
 
     async def call(self, call: Call) -> Answer:
-        """Forward a request. A request that the server never saw is sent once more."""
+        """Forward a request. A request that the server never received is sent once more."""
         self._in_flight += 1
         attempts = 0
         try:
@@ -183,7 +184,7 @@ class Upstream:
             self._last_used = time.monotonic()
 
     def _suspect(self) -> None:
-        """After a call that timed out: end a child that does not even answer a ping."""
+        """After a call that timed out, end a child that does not answer a ping either."""
         if self._connection is not None and self._beside is not None and not self._checking:
             self._checking = True
             self._beside.start(self._check, self._connection)
@@ -201,7 +202,7 @@ class Upstream:
             self._checking = False
 
     async def notify(self, method: str, params: bytes) -> None:
-        """Pass a notification on, if the server is there to take it and not too many wait for it."""
+        """Forward a notification, unless the server is not connected or too many already wait."""
         if self._connection is None or self._telling >= MOST_TELLING:
             return
         self._telling += 1
@@ -211,7 +212,7 @@ class Upstream:
         finally:
             self._telling -= 1
 
-    # --- the life -------------------------------------------------------------------------------
+    # --- connection task ------------------------------------------------------------------------
 
     async def _live(self) -> None:
         failures = 0
@@ -256,7 +257,7 @@ class Upstream:
                     self._connection = self._beside = None
 
     async def _keep_lists(self, connection: Connection) -> None:
-        """Keep the lists fresh; where that fails, so does the connection, and it begins anew with the next."""
+        """Keep the lists fresh; if that fails, close the connection so that the next one starts over."""
         try:
             await self.catalog_sync.run(connection)
         except Exception as error:
@@ -271,7 +272,7 @@ class Upstream:
         self._connection = connection
         self._wanted.clear()
         self._last_used = time.monotonic()
-        self._hooks.connected(self)  # what it is told at first goes before the calls that wait
+        self._hooks.connected(self)  # initial notifications go out before the waiting calls
         self._waiters.resolve(connection)
         self._emit(
             "upstream.connected",
@@ -299,16 +300,16 @@ class Upstream:
                     return await connection.wait_closed()
 
     async def _pause(self, reason: str, failures: int, began: float) -> None:
-        """Wait before the next attempt; a call cuts the wait short.
+        """Wait before the next attempt; a call ends the wait early.
 
-        Calls that waited for an attempt that failed fail with it. Those that came while a lost
-        connection was being cleared away wait for the next one.
+        Calls that waited for an attempt that failed fail with it. Those that arrived while a lost
+        connection was being closed wait for the next one.
         """
         if self.state is UpstreamState.CONNECTING:
             self._waiters.reject(reason)
         pause_s = backoff_s(failures, self._options.backoff_max_s)
         self.state, self.reason, self.retry_at = UpstreamState.FAILED, reason, moment_in(pause_s)
-        # Nobody waits for the lists of a server that is down: they come when it does.
+        # Nobody waits for the lists of a server that is down: they arrive when it reconnects.
         self.catalog_sync.catalog_ready.set()
         self._emit("upstream.lost", server=self.name, reason=reason, retry_s=round(pause_s, 2))
         with suppress(TimeoutError):
@@ -320,7 +321,7 @@ class Upstream:
     def restore_from_cache(
         self, identity: Identity, lists: Lists, approved: Mapping[str, bytes]
     ) -> None:
-        """Take over what the database remembers of this server."""
+        """Load what the database stores about this server."""
         self.identity = identity
         self.catalog_sync.warn(self.catalog.restore_from_cache(lists, approved))
         self.catalog_sync.catalog_ready.set()
