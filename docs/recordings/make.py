@@ -105,7 +105,7 @@ def operate(page: Page, manager: UserManager, folder: MigrationFolder) -> None:
     show(COMMAND, "server", "add", "time", "--env", "TOKEN=hunter2", *time_server)
     show(COMMAND, "server", "test", "time")
     show(COMMAND, "server", "show", "time")
-    page.say("A migration is added, and the running service told. No request is lost.")
+    page.say("A migration is added, and the service reloads. No request is lost.")
     tag = folder.add("add_tags", "CREATE TABLE tags (id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
     systemctl("reload")
     page.say("In the journal every event is an entry with fields of its own.")
@@ -192,12 +192,12 @@ def work(page: Page, place: Place, gateway: Teller) -> None:
     words = "CREATE TABLE words (id INTEGER PRIMARY KEY);\n\nCREAT INDEX words_id ON words (id);\n"
     folder.write("0005_words", words)
     gateway.until("migration.hot_refused")
-    page.say("The typo is mended.")
+    page.say("The typo is fixed.")
     folder.write("0005_words", words.replace("CREAT ", "CREATE "))
     gateway.until("migration.hot_applied")
     page.say(
         "A row is written into `notes`, then a column added in `0004_notes.sql`, though it was applied:"
-        " both files are taken back and replayed, and the row is carried over."
+        " both files are reverted and replayed, and the row is carried over."
     )
     place.write("INSERT INTO notes (body) VALUES ('written by hand')")
     notes = "CREATE TABLE notes (id INTEGER PRIMARY KEY, pinned INTEGER DEFAULT 0, body TEXT);\n"
@@ -214,7 +214,7 @@ def work(page: Page, place: Place, gateway: Teller) -> None:
     edited = first.replace("description TEXT,", "description TEXT,\n    colour TEXT,", 1)
     folder.write("0000_initial", edited)
     gateway.until("migration.hot_applied", "0005_words")
-    page.say("That edit is taken back, as by `git checkout`.")
+    page.say("That edit is reverted, as by `git checkout`.")
     folder.write("0000_initial", first)
     gateway.until("migration.hot_applied", "0005_words")
     page.say("`0005_words.sql` is deleted.")
