@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import shutil
 import signal
 import sqlite3
@@ -170,6 +171,29 @@ class GatewayProcess:
             ended = "the process ended" if self._ended else f"not within {deadline_s:.0f} s"
             raise AssertionError(f"no event {name}: {ended}\n" + "\n".join(self.lines[-30:]))
         return event
+
+    def until(self, holds: Callable[[], object], *, told: Callable[[], object] = str) -> None:
+        """Wait until something holds that the log makes known; it is asked again at every line.
+
+        `told` is asked what to say when it never came.
+        """
+        end = time.monotonic() + DEADLINE_S
+        seen, ended = self._stand()
+        while not holds():
+            with self._changed:
+                while not ended and self._stand() == (seen, ended):
+                    if not self._changed.wait(end - time.monotonic()):
+                        break
+                news = self._stand()
+            if news == (seen, ended):
+                said = "\n".join(self.lines[-30:])
+                raise AssertionError(f"it never came to that: {told()}\n{said}")
+            seen, ended = news
+
+    def _stand(self) -> tuple[int, bool]:
+        """Return how many lines there are, and whether they are all."""
+        with self._changed:
+            return len(self.lines), self._ended
 
     def wait_ready(self) -> GatewayProcess:
         """Wait until it serves."""
@@ -371,18 +395,28 @@ def strace_missing() -> bool:
     )
 
 
-def until(
-    condition: Callable[[], bool],
-    *,
-    deadline_s: float = DEADLINE_S,
-    told: Callable[[], object] = str,
-) -> None:
-    """Wait for something outside of our processes that raises no event; the last resort.
+def wait_gone(pid: int) -> None:
+    """Wait until a process, which need not be our child, has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ended, _, _ = select.select([descriptor], [], [], DEADLINE_S)
+        assert ended, f"process {pid} lives on"
+    finally:
+        os.close(descriptor)
 
-    `told` is asked what to say when it did not come.
+
+def poll(holds: Callable[[], bool], *, told: Callable[[], object] = str) -> None:
+    """Look again and again at something that raises no event to wait for; the last resort.
+
+    What the kernel says of another process (its memory, what it waits for, which signals it takes)
+    and what systemd says of a unit. What a log, a socket, a pipe or the end of a process makes known
+    is waited for. `told` is asked what to say when it did not come.
     """
-    end = time.monotonic() + deadline_s
+    end = time.monotonic() + DEADLINE_S
     pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < end, f"condition not reached in time {told()}"
+    while not holds():
+        assert time.monotonic() < end, f"it never came to that: {told()}"
         pause.wait(0.01)

@@ -8,7 +8,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from tests.harness import Place, clean_environment, until
+from tests.harness import Place, clean_environment, poll
 
 
 def test_what_was_logged_is_shown_again_filtered_and_as_json_lines(shipped: Place) -> None:
@@ -42,7 +42,7 @@ def test_following_shows_what_comes(shipped: Place) -> None:
         cwd=shipped.root,
     ) as following:
         assert following.stdout is not None
-        until(lambda: watches(following.pid))
+        poll(lambda: watches(following.pid))
         with shipped.serve() as gateway:
             gateway.wait_ready()
             seen = ""

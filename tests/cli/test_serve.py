@@ -13,7 +13,7 @@ import urllib.request
 
 import pytest
 
-from tests.harness import Place, until
+from tests.harness import Place
 
 ACTIVATE = shutil.which("systemd-socket-activate") or ""
 
@@ -203,7 +203,7 @@ def test_a_socket_from_systemd_is_used_and_the_client_that_woke_it_is_served(
         port = free.getsockname()[1]
     prefix = (ACTIVATE, "-l", f"127.0.0.1:{port}", "-E", f"HOME={shipped.home}")
     with shipped.serve(prefix=prefix) as gateway:
-        until(lambda: any("Listening on" in line for line in gateway.lines))
+        gateway.until(lambda: any("Listening on" in line for line in gateway.lines))
         assert get(f"http://127.0.0.1:{port}/health/live") == 200
         assert gateway.url == f"http://127.0.0.1:{port}"
 

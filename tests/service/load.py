@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
+from threading import Condition, Event, Thread
+
+from tests.harness import DEADLINE_S
 
 
 class Load:
@@ -20,9 +22,19 @@ class Load:
         self._numbers = iter(range(1, 10**9))
         self.outcomes: Counter[str] = Counter()
         self.connected = 0
+        self._changed = Condition()
 
-    def has_answered(self, calls: int) -> bool:
-        return self.outcomes["answered"] >= calls
+    def wait_for(self, answers: int) -> None:
+        """Wait until so many calls were answered."""
+        self._wait(lambda: self.outcomes["answered"] >= answers)
+
+    def wait_connected(self) -> None:
+        """Wait until every client has connected once."""
+        self._wait(lambda: self.connected >= self.clients)
+
+    def _wait(self, holds: Callable[[], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(holds, DEADLINE_S), (self.connected, self.outcomes)
 
     async def _call(self) -> str:
         number = next(self._numbers)
@@ -35,7 +47,9 @@ class Load:
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        self.connected += 1
+        with self._changed:
+            self.connected += 1
+            self._changed.notify_all()
         writer.write(head.encode() + body)
         answer = (await reader.read()).decode()
         writer.close()
@@ -50,7 +64,9 @@ class Load:
                 outcome = await self._call()
             except OSError as error:
                 outcome = f"{type(error).__name__}: {error}"
-            self.outcomes[outcome] += 1
+            with self._changed:
+                self.outcomes[outcome] += 1
+                self._changed.notify_all()
 
     async def _clients(self) -> None:
         await asyncio.gather(*(self._client() for _ in range(self.clients)))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.harness import REPOSITORY, Finished, MigrationFolder, until
+from tests.harness import REPOSITORY, Finished, MigrationFolder, poll
 from tests.service.user_manager import UserManager, missing, user_manager
 
 HIDDEN = (
@@ -61,12 +61,12 @@ class Installed:
     def state(self) -> dict[str, str]:
         return self.manager.show(
             UNIT, "ActiveState", "SubState", "StatusText", "NRestarts", "Result",
-            "ExecMainStatus", "MainPID", "StatusErrno", "ExecMainStartTimestampMonotonic",
+            "ExecMainStatus", "MainPID", "StatusErrno",
         )  # fmt: skip
 
     def shows(self, **wanted: str) -> None:
         """Wait until the manager shows these properties of the unit."""
-        until(lambda: wanted.items() <= self.state().items(), told=self.state)
+        poll(lambda: wanted.items() <= self.state().items(), told=self.state)
 
     def get(self, path: str) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as response:
@@ -108,7 +108,7 @@ class Installed:
                 return False
             return True
 
-        until(is_waiting)
+        poll(is_waiting)
         try:
             yield
         finally:

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from local_mcp_gateway.service.signals import Signals
-from tests.harness import Place, until
+from tests.harness import Place, poll
 
 
 async def test_a_stop_signal_reaches_the_guard_and_the_loop() -> None:
@@ -29,7 +29,7 @@ def test_a_start_can_be_stopped_as_soon_as_it_hears_signals(
     shipped: Place, arguments: tuple[str, ...]
 ) -> None:
     with shipped.serve(*arguments) as gateway:
-        until(lambda: catches_sigterm(gateway.process.pid))
+        poll(lambda: catches_sigterm(gateway.process.pid))
         gateway.signal(signal.SIGTERM)
         assert gateway.wait() == 0
         assert "service.ready" not in gateway.names()
@@ -40,7 +40,7 @@ def test_a_start_that_is_asked_to_reload_goes_on(
     shipped: Place, arguments: tuple[str, ...]
 ) -> None:
     with shipped.serve(*arguments) as gateway:
-        until(lambda: catches_sigterm(gateway.process.pid))
+        poll(lambda: catches_sigterm(gateway.process.pid))
         gateway.signal(signal.SIGHUP)
         gateway.wait_ready()
         assert gateway.stop() == 0
@@ -90,12 +90,11 @@ def test_the_previous_handlers_come_back() -> None:
 
 
 STORMED = """
-import time
 from local_mcp_gateway.service.signals import Signals
 with Signals() as signals:
     print("ready", flush=True)
     while not signals._reload_wanted:
-        time.sleep(0.0001)
+        pass
 """
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.harness import DEADLINE_S, Finished, until
+from tests.harness import DEADLINE_S, Finished, poll
 
 MANAGER = "/lib/systemd/systemd"
 JOURNALD = "/lib/systemd/systemd-journald"
@@ -114,7 +114,7 @@ class UserManager:
             found.extend(json.loads(line) for line in text.splitlines() if line.startswith("{"))
             return bool(found)
 
-        until(told)
+        poll(told)
         return found
 
 
@@ -148,9 +148,9 @@ def user_manager(home: Path) -> Iterator[UserManager]:
     )
     try:
         children = Path(f"/proc/{namespaces.pid}/task/{namespaces.pid}/children")
-        until(lambda: bool(children.read_text().split()))
+        poll(lambda: bool(children.read_text().split()))
         manager = UserManager(int(children.read_text().split()[0]), environment)
-        until(
+        poll(
             lambda: (
                 "running"
                 in manager.run("systemctl", "--user", "is-system-running", check=False).stdout
@@ -162,7 +162,7 @@ def user_manager(home: Path) -> Iterator[UserManager]:
         os.killpg(namespaces.pid, signal.SIGKILL)
         namespaces.wait()
         tops = [Path(base, slice_name) for base in BASES]
-        until(lambda: not any(_remains(top) for top in tops))
+        poll(lambda: not any(_remains(top) for top in tops))
 
 
 def _remains(top: Path) -> bool:

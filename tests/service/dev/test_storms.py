@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from tests.harness import GatewayProcess, Place, until
+from tests.harness import GatewayProcess, Place, poll
 
 QUIET = {"LMG_DEV__RELOAD": "false"}
 ONE = "CREATE TABLE one (id INTEGER PRIMARY KEY, body TEXT);"
@@ -36,7 +36,7 @@ def tables(place: Place) -> set[str]:
     return {name for (name,) in place.query("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
 
-def settled(place: Place, *, has: str, lacks: str) -> None:
+def settled(place: Place, gateway: GatewayProcess, *, has: str, lacks: str) -> None:
     """Wait until the database is one branch's, and the whole of it."""
 
     def there() -> bool:
@@ -45,7 +45,7 @@ def settled(place: Place, *, has: str, lacks: str) -> None:
             name.startswith(f"{lacks}_") for name in found
         )
 
-    until(there, told=lambda: sorted(tables(place)))
+    gateway.until(there, told=lambda: sorted(tables(place)))
     assert place.run("db", "status", "--json").json()["state"] == "current"
 
 
@@ -61,16 +61,18 @@ def test_branches_of_fifty_files_are_checked_out_back_and_forth(
         for number in range(4, 54):
             table = f"CREATE TABLE {branch}_{number} (id INTEGER PRIMARY KEY);"
             place.folder.write(f"{number:04d}_{branch}", table)
-        settled(place, has=branch, lacks="theirs" if branch == "mine" else "mine")
+        settled(place, gateway, has=branch, lacks="theirs" if branch == "mine" else "mine")
         # The journal has them by now, so they are committed as applied.
         git(place, "add", ".")
         git(place, "commit", "-m", branch)
         git(place, "checkout", "main")
-        until(lambda: not any(name.startswith(("mine_", "theirs_")) for name in tables(place)))
+        gateway.until(
+            lambda: not any(name.startswith(("mine_", "theirs_")) for name in tables(place))
+        )
     assert place.run("profile", "add", "kept").code == 0
     for has, lacks in (("mine", "theirs"), ("theirs", "mine"), ("mine", "theirs")):
         git(place, "checkout", has)
-        settled(place, has=has, lacks=lacks)
+        settled(place, gateway, has=has, lacks=lacks)
     assert place.query("SELECT name FROM profiles") == [("kept",)]
     assert all("expected" not in str(event.get("message")) for event in gateway.events)
 
@@ -88,7 +90,9 @@ def test_an_editor_that_sets_the_old_file_aside_is_one_edit(
     path.write_text(ONE.replace("body", "more TEXT, body"))
     aside.unlink()
     gateway.wait_for("migration.rewound")
-    until(lambda: "more" in str(place.query("SELECT sql FROM sqlite_schema WHERE name = 'one'")))
+    gateway.until(
+        lambda: "more" in str(place.query("SELECT sql FROM sqlite_schema WHERE name = 'one'"))
+    )
     assert place.query("SELECT body FROM one") == [("kept",)]
     assert gateway.names().count("migration.rewound") == 1
 
@@ -135,8 +139,10 @@ def test_reloads_and_saves_at_once_end_in_the_last_text_with_every_row(
         # A reload in the middle may find an edit that the watcher has not taken up: it says so.
         assert process.returncode in (0, 8), said
         assert "Unexpected" not in said
-    until(lambda: "c5" in str(place.query("SELECT sql FROM sqlite_schema WHERE name = 'one'")))
-    until(lambda: place.run("db", "status", "--json").json()["state"] == "current")
+    gateway.until(
+        lambda: "c5" in str(place.query("SELECT sql FROM sqlite_schema WHERE name = 'one'"))
+    )
+    gateway.until(lambda: place.run("db", "status", "--json").json()["state"] == "current")
     assert place.query("SELECT c5, body FROM one") == [(5, "kept")]
     assert place.run("reload").code == 0
 
@@ -149,7 +155,7 @@ def test_after_a_kill_in_a_rewind_the_next_dev_start_goes_on(shipped: Place) -> 
         edited = first.read_text().replace("description TEXT,", "description TEXT, colour TEXT,", 1)
         staged = shipped.database.with_name(f".{shipped.database.name}.tmp")
         shipped.folder.write("0000_initial", edited)
-        until(lambda: staged.exists() or "migration.rewound" in gateway.names())
+        poll(lambda: staged.exists() or "migration.rewound" in gateway.names())
         gateway.kill()
     with shipped.serve("--dev", env=QUIET) as gateway:
         gateway.wait_ready()
@@ -175,5 +181,5 @@ def test_a_journal_that_changes_while_it_is_read_is_known_as_it_was_left(
             for name in (*dice.choices([*texts], k=dice.randrange(4)), left):
                 journal.write_bytes(texts[name])
                 time.sleep(dice.uniform(0, 0.06))  # anywhere in the look and the apply after a save
-            until(partial(told_last, left), told=lambda: gateway.lines[-5:])
+            gateway.until(partial(told_last, left), told=lambda: gateway.lines[-5:])
     assert gateway.is_live()

@@ -11,7 +11,6 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from tests.harness import (
     MigrationFolder,
     Place,
     new_place,
-    until,
+    wait_gone,
 )
 from tests.service.load import Load
 
@@ -58,7 +57,7 @@ class Edited:
         ]
 
     def ready(self, times: int) -> None:
-        until(lambda: self.gateway.names().count("service.ready") >= times)
+        self.gateway.until(lambda: self.gateway.names().count("service.ready") >= times)
 
 
 @pytest.fixture
@@ -99,10 +98,10 @@ def test_no_call_of_many_clients_is_refused_while_the_worker_is_replaced(edited:
     load = Load(int(edited.gateway.url.rpartition(":")[2]), clients=20)
     with load.running():
         for restart in (1, 2):
-            until(partial(load.has_answered, load.outcomes["answered"] + load.clients))
+            load.wait_for(load.outcomes["answered"] + load.clients)
             edited.change(f"# {restart}")
             edited.ready(restart + 1)
-        until(partial(load.has_answered, load.outcomes["answered"] + load.clients))
+        load.wait_for(load.outcomes["answered"] + load.clients)
     assert load.outcomes.keys() == {"answered"}, load.outcomes
 
 
@@ -172,7 +171,7 @@ def test_a_killed_supervisor_takes_its_worker_with_it(edited: Edited) -> None:
     (worker,) = edited.starts()
     edited.gateway.signal(signal.SIGKILL)
     edited.gateway.wait_for("service.stopped")
-    until(lambda: not Path(f"/proc/{worker}").exists())
+    wait_gone(worker)
 
 
 def change_schema(edited: Edited) -> None:
@@ -194,7 +193,9 @@ def test_with_auto_generate_the_migration_is_written_and_applied(edited: Edited)
     tag = edited.gateway.wait_for("schema.generated")["tag"]
     # As a save, or by the start of a worker that comes just then.
     applied = {("migration.hot_applied", tag), ("migration.applied", tag)}
-    until(lambda: any((e["event"], e.get("tag")) in applied for e in edited.gateway.events))
+    edited.gateway.until(
+        lambda: any((e["event"], e.get("tag")) in applied for e in edited.gateway.events)
+    )
     assert edited.place.query("SELECT colour FROM debug_logs") == []
 
 

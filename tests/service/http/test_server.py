@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -16,7 +19,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-from tests.harness import GatewayProcess, Place, until
+from tests.harness import DEADLINE_S, GatewayProcess, Place
 
 SERVER = Path(__file__).with_name("waiting_server.py")
 
@@ -29,9 +32,10 @@ class InFlight:
     gateway: GatewayProcess
     outcome: list[Any]
     client: threading.Thread
+    pipe: int
 
     def go(self) -> None:
-        (self.place.root / "go").touch()
+        os.write(self.pipe, b"go\n")
 
 
 def post(url: str, method: str, params: dict[str, Any]) -> HTTPResponse:
@@ -49,6 +53,16 @@ def answer_in(text: str) -> Any:
     return json.loads(lines[-1] if lines else text)
 
 
+@contextmanager
+def pipe(path: Path) -> Iterator[int]:
+    """Open both sides of a named pipe, so that neither waits for the other."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 @pytest.fixture
 def drain_timeout_s() -> float:
     return 3600
@@ -58,6 +72,8 @@ def drain_timeout_s() -> float:
 def in_flight(shipped: Place, drain_timeout_s: float) -> Iterator[InFlight]:
     command = (sys.executable, str(SERVER), str(shipped.root))
     shipped.run("server", "add", "waiting", "--profile", "p", "--", *command)
+    for name in ("held", "go"):
+        os.mkfifo(shipped.root / name)
     environment = {"LMG_GATEWAY__DRAIN_TIMEOUT_S": str(drain_timeout_s)}
     with shipped.serve(env=environment) as gateway:
         gateway.wait_ready()
@@ -77,9 +93,10 @@ def in_flight(shipped: Place, drain_timeout_s: float) -> Iterator[InFlight]:
 
         client = threading.Thread(target=call)
         client.start()
-        until((shipped.root / "held").exists)
-        yield InFlight(shipped, gateway, outcome, client)
-        client.join()
+        with pipe(shipped.root / "held") as held, pipe(shipped.root / "go") as go:
+            assert select.select([held], [], [], DEADLINE_S)[0], "the call did not come there"
+            yield InFlight(shipped, gateway, outcome, client, go)
+            client.join()
 
 
 def test_a_call_in_flight_finishes_and_is_answered_before_the_process_ends(

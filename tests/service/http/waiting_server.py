@@ -1,13 +1,13 @@
-"""A stdio MCP server whose one tool answers once a file appears: a call that is in flight for sure.
+"""A stdio MCP server whose one tool answers once it is told to: a call that is in flight for sure.
 
-python waiting_server.py FOLDER: `hold` makes FOLDER/held and waits for FOLDER/go.
+python waiting_server.py FOLDER: `hold` writes a line to the pipe FOLDER/held, and answers after one has
+come through the pipe FOLDER/go.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         case "tools/list":
             return {"tools": [{"name": "hold", "inputSchema": {"type": "object"}}]}
         case "tools/call":
-            (FOLDER / "held").touch()
-            while not (FOLDER / "go").exists():
-                time.sleep(0.01)
+            (FOLDER / "held").write_text("held\n")
+            with (FOLDER / "go").open() as pipe:
+                pipe.readline()
             return {"content": [{"type": "text", "text": "went"}]}
     return None
 

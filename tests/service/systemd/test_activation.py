@@ -6,12 +6,11 @@ import json
 import socket
 import sys
 from contextlib import suppress
-from functools import partial
 
 import pytest
 
 from tests.gateway.support import SERVERS
-from tests.harness import until
+from tests.harness import poll
 from tests.service.load import Load
 from tests.service.machine import REASON, UNIT, Installed
 
@@ -35,13 +34,13 @@ def test_no_call_is_refused_in_a_start_with_a_slow_migration_or_in_restarts(
     with load.running():  # the first connection starts the service
         with installed.gate("slow.copy"):
             installed.shows(ActiveState="activating", StatusText=f"rehearsing {tag}")
-            until(lambda: load.connected == CLIENTS)
+            load.wait_connected()
             assert load.outcomes.total() == 0
         with installed.gate("slow.live"):
             assert load.outcomes.total() == 0
         for _ in range(2):
             answered = load.outcomes["answered"]
-            until(partial(load.has_answered, answered + CLIENTS))
+            load.wait_for(answered + CLIENTS)
             installed.systemctl("restart", UNIT)
     assert load.outcomes.keys() == {"answered"}, load.outcomes
 
@@ -55,12 +54,12 @@ def test_no_call_is_lost_while_a_reload_applies_a_migration(installed: Installed
 
     load = Load(installed.port, CLIENTS)
     with load.running():
-        until(partial(load.has_answered, CLIENTS))
+        load.wait_for(CLIENTS)
         installed.systemctl("reload", "--no-block", UNIT)
         for gate, doing in (("later.copy", "rehearsing"), ("later.live", "applying")):
             with installed.gate(gate):  # the migration stands still, the calls go on
                 installed.shows(ActiveState="reloading", StatusText=f"{doing} {later}")
-                until(partial(load.has_answered, load.outcomes["answered"] + CLIENTS))
+                load.wait_for(load.outcomes["answered"] + CLIENTS)
         installed.shows(ActiveState="active", SubState="running")
         assert installed.manager.entries(f"MIGRATION={later}", "EVENT=migration.applied")
     assert load.outcomes.keys() == {"answered"}, load.outcomes
@@ -72,7 +71,7 @@ def test_a_refused_start_is_not_tried_again_for_clients_that_wait(installed: Ins
     broken = installed.folder.add("broken", "CREAT TABLE x (id)")
     installed.systemctl("stop", UNIT)
     with socket.create_connection(("127.0.0.1", installed.port), timeout=60) as client:
-        until(lambda: installed.manager.show(SOCKET, "ActiveState")["ActiveState"] == "inactive")
+        poll(lambda: installed.manager.show(SOCKET, "ActiveState")["ActiveState"] == "inactive")
         with suppress(ConnectionResetError):
             assert client.recv(1) == b""
     state = installed.state()
