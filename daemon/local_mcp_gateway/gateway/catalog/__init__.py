@@ -1,1 +1,1 @@
-"""What servers offer and what a profile shows of it: union, names, approval. Pure."""
+"""The lists that servers offer, and how a profile merges, names and approves them. Pure."""

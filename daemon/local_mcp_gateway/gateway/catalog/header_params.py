@@ -1,7 +1,7 @@
-"""Arguments that a stateless client repeats as headers, so that what stands between can route by them.
+"""Tool arguments repeated as HTTP headers (`x-mcp-header`), so that proxies can route by them. Pure.
 
-A tool's input schema names them with `x-mcp-header` (2026-07-28, Streamable HTTP, "Custom Headers").
-The gateway checks them for its clients, and writes them for clients that do not. Pure.
+A tool's input schema marks them with `x-mcp-header` (2026-07-28, Streamable HTTP, "Custom Headers").
+The gateway validates the headers of its clients, and adds them for clients that do not send them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HeaderParam:
 
 
 def header_params_of(tool: bytes) -> tuple[HeaderParam, ...]:
-    """Return what clients of this tool repeat; nothing if one of its annotations is not valid."""
+    """Return the arguments that clients of this tool repeat; none if any annotation is invalid."""
     if b'"' + _KEY.encode() + b'"' not in tool:
         return ()
     schema = member(tool, "inputSchema")
@@ -69,7 +69,7 @@ def fault(
 def headers_for(
     header_params: tuple[HeaderParam, ...], params: bytes
 ) -> tuple[tuple[str, str], ...]:
-    """Return the headers of a call whose client does not send them."""
+    """Return the headers for a call whose client does not send them."""
     arguments = _arguments(params)
     values = ((each.header, _text(_value(arguments, each.path))) for each in header_params)
     return tuple((header, encode_header(value)) for header, value in values if value is not None)
@@ -92,7 +92,7 @@ def _text(value: Any) -> str | None:
 
 
 def _same(sent: str | None, value: str) -> bool:
-    """Whether a header says the value; a whole number may be written as 42 or 42.0."""
+    """Return whether a header equals the value; an integer may be written as 42 or 42.0."""
     if sent is None or sent == value:
         return sent is not None
     return sent.removesuffix(".0") == value.removesuffix(".0") and sent[-1:].isdigit()

@@ -1,9 +1,9 @@
-"""What a profile shows: the union of its servers' lists, and the way back. Pure.
+"""Merge the lists of a profile's servers into one, and route names back to their servers. Pure.
 
 Servers come in the profile's order. Under the policy `auto` the first server that has a name keeps
 it, and only later ones are prefixed: adding a server never renames a tool that a client already uses.
-Nor does a server that is met late, wherever it stands: it takes no name that was shown as another's.
-`always` prefixes every name, `never` none: then the first one wins and later ones are hidden. A
+A server that connects late takes no name that was already shown as another's, wherever it stands.
+`always` prefixes every name. `never` prefixes none: the first one wins and later ones are hidden. A
 resource's URI is an address, so it is prefixed (`server+uri`) only where two servers have the same.
 """
 
@@ -25,13 +25,13 @@ from local_mcp_gateway.store.model import CatalogKind, Prefix, ProfileDefinition
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What stands before, between and after the expressions, in order; at least one text."""
+    """A URI template as the literals before, between and after its expressions; at least one."""
 
     literals: tuple[str, ...]
 
     @classmethod
     def of(cls, text: str) -> Template:
-        """Read a template; a brace that is not closed stands for itself."""
+        """Parse a template; an unclosed brace is a literal."""
         literals, at = [], 0
         while (start := text.find("{", at)) >= 0 and (end := text.find("}", start)) >= 0:
             literals.append(text[at:start])
@@ -39,7 +39,7 @@ class Template:
         return cls((*literals, text[at:]))
 
     def matches(self, uri: str) -> bool:
-        """Whether the literals stand in the URI in this order, without overlap, at its very ends."""
+        """Return whether a URI begins and ends with the outer literals and has the others in order between."""
         first, *rest = self.literals
         if not rest:
             return uri == first
@@ -88,7 +88,7 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One tool, resource, template or prompt: its key and its JSON as the server wrote it."""
+    """One tool, resource, template or prompt: its key, and its JSON as the server wrote it."""
 
     key: str
     raw: bytes
@@ -99,7 +99,7 @@ Lists = Mapping[CatalogKind, Sequence[Item]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a name leads: the server, and what the server calls it."""
+    """The server that a name routes to, and the server's own name for it."""
 
     server: str
     key: str
@@ -117,13 +117,13 @@ class ProfileView:
 
 
 def items_of(kind: CatalogKind, body: bytes | str) -> tuple[Item, ...]:
-    """Read a remembered JSON array; an item without its key is passed over."""
+    """Parse a stored JSON array; skip an item without its key."""
     items = (Item(_key_of(raw, KEYS[kind]), bytes(raw)) for raw in _decode_list(body))
     return tuple(item for item in items if item.key)
 
 
 def remembered(kind: CatalogKind, body: str | None) -> tuple[Item, ...]:
-    """Read a list of the database; none where somebody has made it something else."""
+    """Parse a list from the database; empty if the stored text is malformed."""
     with suppress(*MALFORMED):
         return items_of(kind, body or "[]")
     return ()
@@ -132,7 +132,7 @@ def remembered(kind: CatalogKind, body: str | None) -> tuple[Item, ...]:
 def _key_of(raw: msgspec.Raw, key: str) -> str:
     try:
         return str(getattr(_decode_named(raw), key))
-    except msgspec.DecodeError:  # it is no object, or its name is no text
+    except msgspec.DecodeError:  # not an object, or its name is not a string
         return ""
 
 
@@ -142,7 +142,7 @@ def body_of(items: Iterable[Item]) -> bytes:
 
 
 def hash_of(body: bytes) -> str:
-    """Return the fingerprint by which a changed list is noticed."""
+    """Return the fingerprint that shows whether a list has changed."""
     return hashlib.sha256(body).hexdigest()
 
 
@@ -154,8 +154,8 @@ def merge_lists(
 ) -> ProfileView:
     """Return what `profile` shows, given the last known lists of each server by name.
 
-    A tool that is `held` back is not listed, but keeps its name: no other server's tool may take it.
-    What is still there of `before`, the routes that were shown last, keeps its name too.
+    A tool that is `held` is not listed, but keeps its name: no other server's tool may take it. Names
+    in `before`, the routes that were shown last, stay with their servers if those still offer them.
     """
     servers = tuple(member.server for member in profile.members if member.active)
     routes = routes_of(profile, catalogs, before)
@@ -184,7 +184,7 @@ def routes_of(
     catalogs: Mapping[str, Lists],
     before: Mapping[CatalogKind, Mapping[str, Route]] = MappingProxyType({}),
 ) -> dict[CatalogKind, dict[str, Route]]:
-    """Return where each name leads that the profile shows."""
+    """Return the route of each name that the profile shows."""
     return {
         kind: _named(profile.prefix, kind, offered, _settings(profile, kind), before.get(kind, {}))
         for kind, offered in _all_offered(profile, catalogs).items()
@@ -192,14 +192,14 @@ def routes_of(
 
 
 def keeps_names(old: ProfileDefinition, new: ProfileDefinition) -> bool:
-    """Whether names that were shown stay: a person gave the profile no other rules and no other order."""
+    """Return whether shown names stay: the profile's rules and order are unchanged."""
     here = {member.server for member in old.members} & {member.server for member in new.members}
     orders = [[m.server for m in profile.members if m.server in here] for profile in (old, new)]
     return (old.prefix, _rules(old), orders[0]) == (new.prefix, _rules(new), orders[1])
 
 
 def _rules(profile: ProfileDefinition) -> set[ToolSetting]:
-    """Return what a person has said of names: which tools are hidden, and which are called otherwise."""
+    """Return the configured overrides: which tools are hidden, and which are renamed."""
     settings = (replace(setting, description=None) for setting in profile.tools)
     return {setting for setting in settings if setting.name or not setting.enabled}
 
@@ -212,7 +212,7 @@ def _settings(profile: ProfileDefinition, kind: CatalogKind) -> dict[Route, Tool
 def _all_offered(
     profile: ProfileDefinition, catalogs: Mapping[str, Lists]
 ) -> dict[CatalogKind, dict[Route, Item]]:
-    """Return what may be shown, in order; of two items that one server calls the same, the first."""
+    """Return what may be shown, in order; the first of two items with the same name on one server."""
     servers = [member.server for member in profile.members if member.active]
     found: dict[CatalogKind, dict[Route, Item]] = {}
     for kind in LISTS:
@@ -276,7 +276,7 @@ def _shown(kind: CatalogKind, item: Item, name: str, setting: ToolSetting | None
 
 
 def with_uri(result: bytes | memoryview, key: str, uri: str) -> bytes:
-    """Return a resource's contents under the address that the client knows."""
+    """Return a resource's contents under the URI that the client knows."""
     contents = member(result, "contents")
     if not contents:
         return bytes(result)
@@ -288,7 +288,7 @@ def with_uri(result: bytes | memoryview, key: str, uri: str) -> bytes:
 
 
 def uri_prefix(server: str) -> str:
-    """Return what stands before a clashing URI: a scheme may hold only letters, digits, + - and dot."""
+    """Return the prefix for a clashing URI: a scheme may hold only letters, digits, + - and dot."""
     return "s-" + re.sub(r"[^a-z0-9.-]", "-", server.lower()) + "+"
 
 
@@ -297,13 +297,13 @@ Routes = Mapping[CatalogKind, Mapping[str, Route]]
 
 @dataclass(frozen=True, slots=True)
 class NameTable:
-    """The names of one profile where they do not follow from its order, and what it was like then."""
+    """The names of one profile that do not follow from its order, and the profile they were made for."""
 
     profile: ProfileDefinition
     routes: Routes
 
     def held_by(self, profile: ProfileDefinition) -> Routes:
-        """Return the routes that go on to hold for the profile as it is now."""
+        """Return the routes that still hold for the profile as it is now."""
         return self.routes if keeps_names(self.profile, profile) else {}
 
     def written(self) -> str:
@@ -312,7 +312,7 @@ class NameTable:
 
 
 def read(text: str) -> NameTable | None:
-    """Return what was written, or None if that is something else (by a newer version, say)."""
+    """Parse stored names; None if they are not readable (written by a newer version, say)."""
     try:
         return msgspec.json.decode(text, type=NameTable)
     except msgspec.DecodeError:
@@ -320,8 +320,8 @@ def read(text: str) -> NameTable | None:
 
 
 def kept(shown: Routes, by_order: Routes) -> Routes:
-    """Return the routes of the kinds for which the order alone would give other ones.
+    """Return the routes of each kind for which the order alone would give different names.
 
-    All of them: what one name is depends on which are taken.
+    All routes of such a kind: each name depends on which others are taken.
     """
     return {kind: routes for kind, routes in shown.items() if routes != by_order[kind]}

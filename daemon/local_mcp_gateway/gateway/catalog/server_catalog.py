@@ -1,4 +1,4 @@
-"""What one server offers: its last known lists, and which of its tools are held back."""
+"""One server's last known lists, and the approval that holds back changed tools."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ UNREAD: Final = ("_meta", "icons")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What counts as approved from now on (JSON by name), and what differs from what was approved."""
+    """What is approved from now on (JSON by name), and what differs from what was approved."""
 
     approved: Mapping[str, bytes]
     fresh: tuple[str, ...]
-    """Names whose approval is new, and has to be remembered."""
+    """Names whose approval is new and must be stored."""
     altered: tuple[str, ...]
     added: tuple[str, ...] = ()
-    """Names that are new at a known server, and not approved."""
+    """Names that are new on a known server, and not approved."""
 
 
 def judge(
@@ -38,8 +38,8 @@ def judge(
 ) -> Verdict:
     """Compare the tools that a server offers with the approved ones.
 
-    Without `hold` a person is only told, once: what is offered is approved with that. `hold_new` is for
-    a server that was met before.
+    Without `hold` a change is only reported once: it is approved with that. `hold_new` is for a server
+    that was connected before.
     """
     known = dict(approved)
     fresh: list[str] = []
@@ -62,12 +62,12 @@ def judge(
 
 
 def differs(before: bytes, after: bytes) -> bool:
-    """Whether a model would read something else; order and white space of the JSON mean nothing."""
+    """Return whether a model would read a difference; order and whitespace of the JSON do not matter."""
     return before != after and _meaning(before) != _meaning(after)
 
 
 def refusal(server: str, tool: str) -> str:
-    """Return what a client is told that calls a held tool."""
+    """Return the error message for a client that calls a held tool."""
     return (
         f"The tool {tool!r} of server {server!r} is held: it is new, or not described as it was when"
         f" it was approved. A person can compare and approve it with `local-mcp-gateway server approve {server}`."
@@ -77,7 +77,7 @@ def refusal(server: str, tool: str) -> str:
 def _meaning(raw: bytes) -> bytes:
     try:
         members = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):  # as an older version has remembered it
+    except (msgspec.DecodeError, RecursionError):  # as stored by an older version
         return raw
     for name in UNREAD:
         members.pop(name, None)
@@ -89,35 +89,35 @@ Lists = dict["CatalogKind", tuple["Item", ...]]
 
 @dataclass(frozen=True, slots=True)
 class CatalogDiff:
-    """What is different after a server's lists were fetched again."""
+    """The differences after a server's lists were fetched again."""
 
     changed: frozenset[CatalogKind]
     altered: tuple[str, ...]
-    """Tools that changed, or are new and held, and of which nobody was told yet."""
+    """Tools that changed, or are new and held, and were not reported yet."""
 
 
 class ServerCatalog:
-    """The lists stay whatever happens to the server. None: it was never seen."""
+    """Holds one server's lists, which outlive its connection. None: never fetched."""
 
     def __init__(self, *, hold: bool, hold_new: bool = False) -> None:
         self.lists: Lists | None = None
         self.approved: Mapping[str, bytes] = {}
         self.held: frozenset[str] = frozenset()
         self.unsaved: set[str] = set()
-        """Approvals that the database does not have yet."""
+        """Approvals that are not in the database yet."""
         self._hold = hold
         self._hold_new = hold_new
         self._met = False
-        """Whether the server has ever said which tools it has: only then is another one new."""
+        """Whether the server has ever listed its tools: only then does another one count as new."""
 
     def restore_from_cache(self, lists: Lists, approved: Mapping[str, bytes]) -> tuple[str, ...]:
-        """Take over what the database has; return the tools that are not as they were approved."""
+        """Load the lists from the database; return the tools that differ from their approval."""
         self.lists, self.approved = {**dict.fromkeys(LISTS, ()), **lists}, approved
         self._met = CatalogKind.TOOLS in lists
         return self._judge()
 
     def take(self, lists: Lists) -> CatalogDiff:
-        """Take over lists that the server has just given; the others stay as they were."""
+        """Take over freshly fetched lists; the others stay as they were."""
         before = self.lists or {}
         self.lists = {**dict.fromkeys(LISTS, ()), **before, **lists}
         changed = frozenset(kind for kind in lists if lists[kind] != before.get(kind))
@@ -132,7 +132,7 @@ class ServerCatalog:
         return news
 
     def approve(self, approved: Mapping[str, bytes]) -> bool:
-        """Take over approvals that a person gave; tell whether another set of tools is held now."""
+        """Take over approvals by the user; return whether the set of held tools has changed."""
         held = self.held
         self.approved = {**self.approved, **approved}
         self._met = self._met or bool(approved)

@@ -1,1 +1,1 @@
-"""The clients: who may come, what each said of itself, and what waits for it."""
+"""Clients of the gateway: origin checks, sessions, subscriptions and resumable streams."""

@@ -1,9 +1,9 @@
-"""What a stream of events has sent, kept for a client whose connection broke (Last-Event-ID).
+"""Keep sent events so that a client can resume a broken stream (Last-Event-ID).
 
-Each POST of a session that is answered with a stream has one. While its client is away, its call goes
-on for `GRACE_S`; a client that comes back in that time gets what it missed, and the rest as it comes.
-As long after its end, a stream is forgotten. Events that were too much to be kept are told as missed;
-where the answer is among them, an error says so in its place.
+Each POST of a session that has a streamed response has one. While its client is away, its call runs on
+for `GRACE_S`; a client that reconnects in that time gets what it missed, and the rest as it arrives.
+The stream is forgotten that long after its end. Events that were too large to keep are reported as
+missed; if the response is among them, an error takes its place.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from local_mcp_gateway.gateway.protocol import jsonrpc, sse
 from local_mcp_gateway.gateway.protocol.jsonrpc import encode, notification
 
 KEPT_BYTES: Final = 16 * 1024 * 1024
-"""How much is kept for all clients together."""
+"""How many bytes are kept for all clients together."""
 
 
 class MemoryBudget:
-    """How many bytes the backlogs hold, and may hold, together.
+    """The bytes that all replay buffers hold together, and their limit.
 
-    They are sorted by how many bits their sizes have, and one of those with the most gives. So a message
-    costs the same with ten thousand clients as with ten.
+    Buffers are grouped by the bit length of their sizes, and one of the largest group drops messages.
+    So a message costs the same with ten thousand clients as with ten.
     """
 
     def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
@@ -35,7 +35,7 @@ class MemoryBudget:
         self._sizes: list[dict[ReplayBuffer, None]] = [{} for _ in range(64)]
 
     def change(self, buffer: ReplayBuffer, size: int) -> None:
-        """Count what a backlog keeps more or less."""
+        """Update the size of one buffer."""
         self.bytes += size
         before, now = (buffer.bytes - size).bit_length(), buffer.bytes.bit_length()
         if before != now:
@@ -44,7 +44,7 @@ class MemoryBudget:
                 self._sizes[now][buffer] = None
 
     def make_room(self) -> None:
-        """Let the largest give until it is not too much."""
+        """Drop from the largest buffers until the total is within the limit."""
         while self.bytes > self._most_bytes:
             largest = next(backlogs for backlogs in reversed(self._sizes) if backlogs)
             next(iter(largest)).drop_oldest()
@@ -64,7 +64,7 @@ class ReplayBuffer:
         self._kept: deque[bytes] = deque()
 
     def add(self, message: bytes) -> int:
-        """Keep a message and return its number; the oldest go when it is too much."""
+        """Keep a message and return its number; drop the oldest ones beyond the limit."""
         self.newest += 1
         self._kept.append(message)
         self.bytes += len(message)
@@ -80,27 +80,27 @@ class ReplayBuffer:
         return [(at, body) for at, body in enumerate(self._kept, first) if at > number]
 
     def holds(self, message: bytes, number: int) -> bool:
-        """Whether the same message is among those that came after that number."""
+        """Return whether the same message is among those that came after that number."""
         newer = islice(reversed(self._kept), max(0, self.newest - number))
         return any(body == message for body in newer)
 
     def lost_after(self, number: int) -> int:
-        """Return how many that came after that number are not kept any more."""
+        """Return how many messages after that number are no longer kept."""
         return max(0, self.newest - len(self._kept) - number)
 
     def drop_oldest(self) -> None:
-        """Forget the message that came first."""
+        """Drop the oldest message."""
         size = len(self._kept.popleft())
         self.bytes -= size
         self._budget.change(self, -size)
 
     def forget(self, number: int) -> None:
-        """Forget the messages up to that number: their client has them, and does not come back."""
+        """Forget the messages up to that number: their client has received them."""
         while self._kept and self.newest - len(self._kept) < number:
             self.drop_oldest()
 
     def close(self) -> None:
-        """Forget all, and keep nothing of what comes: the client is gone."""
+        """Drop everything and keep nothing more: the client is gone."""
         self._most = 0
         self.forget(self.newest)
 
@@ -113,7 +113,7 @@ LIST_CHANGES: Final = (
 
 
 def warning(lost: int) -> bytes:
-    """Return the log message that says so."""
+    """Return the log message about missed messages."""
     missed = counted(lost, "message")
     data = f"{missed} could not be kept for you: you read too slowly, or came back too late"
     told = {"level": "warning", "logger": "local-mcp-gateway", "data": data}
@@ -121,7 +121,7 @@ def warning(lost: int) -> bytes:
 
 
 def resync_messages(lost: int, watched: Iterable[str]) -> list[bytes]:
-    """Return all that a client may have missed in its own stream, said anew."""
+    """Return notifications that repeat everything a client may have missed in its GET stream."""
     changes = [notification(method) for method in LIST_CHANGES]
     updates = [
         notification("notifications/resources/updated", encode({"uri": uri})) for uri in watched
@@ -131,10 +131,10 @@ def resync_messages(lost: int, watched: Iterable[str]) -> list[bytes]:
 
 GRACE_S: Final = 30.0
 RETRY_MS: Final = 500
-"""How long a client whose stream broke is asked to wait before it comes back."""
+"""The reconnect delay that is sent to clients."""
 KEPT_EVENTS: Final = 1000
 KEPT_STREAMS: Final = 256
-"""Streams of one session that are known; of those that have ended, then of all, the oldest goes first."""
+"""Maximum streams of one session; ended ones are dropped first, then the oldest."""
 GONE: Final = "The answer is not kept any more for a client that comes back: ask again"
 
 
@@ -167,11 +167,11 @@ class EventStream:
         return f"{self.name}.{self.buffer.newest}"
 
     def priming(self) -> bytes:
-        """Return the empty event that gives a client an id to come back with (2025-11-25)."""
+        """Return the empty event that gives a client an id to resume with (2025-11-25)."""
         return f"id: {self.name}.0\r\nretry: {RETRY_MS}\r\ndata: \r\n\r\n".encode()
 
     def end(self) -> None:
-        """Say that nothing more will come."""
+        """Mark the stream as complete."""
         if not self.ended:
             asyncio.get_running_loop().call_later(GRACE_S, self._forget)
         self.ended, self._give_up = True, None
@@ -180,18 +180,18 @@ class EventStream:
             self._giving_up.cancel()
 
     def on_disconnect(self, give_up: Callable[[], None]) -> None:
-        """Begin to wait for the client; `give_up` is called when it does not come back."""
+        """Start waiting for the client; `give_up` is called when it does not reconnect."""
         self._give_up = give_up
         self._wait()
 
     def on_reconnect(self) -> None:
-        """Stop waiting: the client reads again, perhaps before it is noticed that it had left."""
+        """Stop waiting: the client has reconnected, perhaps before its disconnect was noticed."""
         self._readers += 1
         if self._giving_up is not None:
             self._giving_up.cancel()
 
     def on_reader_left(self) -> None:
-        """Begin to wait once more."""
+        """Start waiting again."""
         self._readers -= 1
         self._wait()
 
@@ -226,7 +226,7 @@ class EventStore:
         self._named = 0
 
     def open(self, identity: bytes) -> EventStream:
-        """Begin to keep the stream that answers this request."""
+        """Begin to keep the stream that responds to this request."""
         self._named += 1
         name = f"p{self._named}"
         event_stream = EventStream(name, identity, self._budget, lambda: self._drop(name))
@@ -255,5 +255,5 @@ class EventStore:
 
 
 def is_of_stream(event_id: str) -> bool:
-    """Whether an id looks as those of `EventStream` do."""
+    """Return whether an id has the format of `EventStream` ids."""
     return event_id.startswith("p") and "." in event_id

@@ -1,4 +1,4 @@
-"""Who may talk to the gateway: a foreign Host or Origin is a web page that rebinds DNS. Pure."""
+"""Check Host and Origin against DNS rebinding by web pages. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _HOST: Final = re.compile(r"(?:\[([\da-f:.]+)\]|([\w.-]+))(?::\d{0,5})?", re.ASCII | re.IGNORECASE)
-"""A name or an address, with or without a port (RFC 9110, 7.2), and nothing else: no user before it."""
+"""A name or an address, with or without a port (RFC 9110, 7.2), and no user info."""
 
 
 class OriginCheck:
@@ -20,7 +20,7 @@ class OriginCheck:
         self._admitted: set[tuple[str | None, str | None]] = set()
 
     def refusal(self, headers: Mapping[str, str]) -> str | None:
-        """Return why a request is refused, or None to let it in."""
+        """Return why a request is refused, or None to accept it."""
         host, origin = headers.get("host"), headers.get("origin")
         if (host, origin) in self._admitted:
             return None

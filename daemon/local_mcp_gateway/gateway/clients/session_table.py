@@ -1,9 +1,9 @@
-"""Which sessions are kept when there are too many: none is lost to another client's flood.
+"""Evict sessions fairly when there are too many, so that no client can flood out another.
 
-A client that opens session after session loses its own oldest one for each new, for it is always the
-client with the most that loses one. Sessions that were opened and never used have a part of the table
-to themselves, so that they cannot take the place of used ones, whatever names their clients give
-themselves. Nothing here looks through the sessions: each step costs the same, however many there are.
+Each session beyond the limit evicts the oldest idle one of the client with the most sessions, so a
+client that opens session after session loses its own. Sessions that were opened and never used have a
+separate part of the table, so that they cannot evict used ones, whatever names their clients give
+themselves. Every operation takes constant time: nothing here iterates over the sessions.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 MOST_SESSIONS: Final = 10_000
 MOST_UNUSED: Final = 1_000
-"""How many sessions are kept for whom nothing has been asked since they were opened."""
+"""Maximum sessions that were opened but never used."""
 MOST_BUSY: Final = 8
-"""How many of a client's sessions are passed over, as they are busy, before the table grows instead."""
+"""How many busy sessions of a client are skipped before the table grows instead."""
 
 
 class SessionTable:
@@ -30,7 +30,7 @@ class SessionTable:
         self._used = _ByClient()
 
     def add(self, session: Session) -> Session | None:
-        """Take a new session; return the idle one that has to go for it."""
+        """Add a new session; return the idle one that is evicted for it."""
         too_many = len(self._unused) >= self._most_unused
         full = len(self._unused) + len(self._used) >= self._most
         leaving = self._unused.oldest() if too_many else self._used.oldest() if full else None
@@ -38,25 +38,25 @@ class SessionTable:
         return leaving
 
     def used(self, session: Session) -> None:
-        """Note that something is asked for this session."""
+        """Record a request in this session."""
         if self._unused.discard(session):
             self._used.add(session)
         else:
             self._used.touch(session)
 
     def discard(self, session: Session) -> None:
-        """Forget a session that has ended."""
+        """Remove a session that has ended."""
         if not self._unused.discard(session):
             self._used.discard(session)
 
 
 class _ByClient:
-    """Sessions by client, the one that was used longest ago first; and who has the most of them."""
+    """Sessions by client, least recently used first; and the client with the most of them."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, OrderedDict[str, Session]] = {}
         self._clients: dict[int, dict[str, None]] = {}
-        """How many sessions → the clients that have as many."""
+        """Number of sessions → the clients that have that many."""
         self._most = 0
         self._count = 0
 
@@ -73,7 +73,7 @@ class _ByClient:
         self._sessions[session.client].move_to_end(session.id)
 
     def discard(self, session: Session) -> bool:
-        """Take a session out; tell whether it was there."""
+        """Remove a session; return whether it was there."""
         sessions = self._sessions.get(session.client)
         if sessions is None or sessions.pop(session.id, None) is None:
             return False
@@ -84,7 +84,7 @@ class _ByClient:
         return True
 
     def oldest(self) -> Session | None:
-        """Return the oldest idle session of the client that has the most; None while all are busy."""
+        """Return the oldest idle session of the client with the most; None while all are busy."""
         if not self._most:
             return None
         sessions = self._sessions[next(iter(self._clients[self._most]))]
@@ -103,4 +103,4 @@ class _ByClient:
         if after:
             self._clients.setdefault(after, {})[client] = None
         if after > self._most or self._most not in self._clients:
-            self._most = after  # one more or one less than before, so this client has the most
+            self._most = after  # the count changed by one, so this client has the most

@@ -1,4 +1,4 @@
-"""The clients of the handshake era: what each said of itself, and what waits for it."""
+"""Sessions of handshake clients: capabilities, pending server requests and outgoing messages."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ LEVELS: Final = (
     "emergency",
 )
 DECLARED: Final = frozenset({"elicitation", "roots", "sampling"})
-"""What a client says that it can be asked."""
+"""The capabilities by which a client declares which requests it handles."""
 KEPT_EVENTS: Final = 256
-"""Messages of the GET stream that are kept, for a client that comes back with Last-Event-ID."""
+"""How many messages of the GET stream are kept for a client that resumes with Last-Event-ID."""
 IDLE_S: Final = 24 * 3600
 LOOK_S: Final = 600.0
-"""How often is looked for sessions that nobody uses, at the most."""
+"""Minimum interval between two searches for unused sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a client was asked, and has not answered yet."""
+    """A server request that the client has not responded to yet."""
 
     _future: asyncio.Future[Answer]
     in_stream: bool
-    """Whether it stands in the client's GET stream; else in the stream of a call."""
+    """Whether it was sent in the client's GET stream; else in the stream of a call."""
 
     def answer(self, answer: Answer) -> None:
-        """Take the first answer."""
+        """Take the first response."""
         if not self._future.done():
             self._future.set_result(answer)
 
     def give_up(self) -> None:
-        """Answer in place of a client that has left."""
+        """Respond in place of a client that has disconnected."""
         self.answer(jsonrpc.failure(jsonrpc.INTERNAL_ERROR, "The client has left"))
 
 
@@ -68,7 +68,7 @@ class Session:
     id: str
     profile: str
     client: str
-    """Whose it is, as far as can be told: sessions of one client stand back for each other."""
+    """The client, as far as it can be identified; eviction is fair between clients."""
     budget: MemoryBudget
     version: str = versions.NEWEST_HANDSHAKE
     capabilities: bytes = b"{}"
@@ -81,69 +81,69 @@ class Session:
     open_requests: dict[bytes, Question] = field(default_factory=dict)
     outbox: ReplayBuffer = field(init=False)
     legacy_outbox: Outbox | None = None
-    """What a client of 2024-11-05 gets besides: answers, and what it is asked."""
+    """Extra messages for a client of 2024-11-05: responses, and requests to it."""
     event_store: EventStore | None = None
-    """Streams of this session's POSTs, made with the first."""
+    """Streams of this session's POSTs, created with the first."""
     taken: int = 0
     """Number of the newest message that a GET stream has taken."""
     streams: int = 0
     abandon_timer: asyncio.TimerHandle | None = None
-    """What gives up the questions in the GET stream, while there is none."""
+    """Fails the requests in the GET stream while there is no stream."""
     ended: bool = False
     _asked: int = 0
     _arrived: asyncio.Event | None = None
 
     def __post_init__(self) -> None:
-        """Begin to keep messages."""
+        """Create the replay buffer."""
         self.outbox = ReplayBuffer(self.budget, KEPT_EVENTS)
 
     @property
     def busy(self) -> bool:
-        """Whether its client listens, or waits for an answer."""
+        """Whether its client has a stream open or waits for a response."""
         return self.streams > 0 or bool(self.running)
 
     def introduce(self, params: bytes) -> None:
-        """Take what the client says of itself in `initialize`."""
+        """Store what the client declares in `initialize`."""
         offered = _object(params)
         self.version = versions.negotiate(offered.get("protocolVersion"))
         capabilities = offered.get("capabilities")
         self.capabilities = jsonrpc.encode(capabilities if isinstance(capabilities, dict) else {})
 
     def can(self, method: str) -> bool:
-        """Whether the client has said that it can be asked this; of what is not known, it judges itself."""
+        """Return whether the client declared this capability; for unknown methods, let the client decide."""
         capability = method.partition("/")[0]
         return capability not in DECLARED or bool(jsonrpc.member(self.capabilities, capability))
 
     def event_stream(self, identity: bytes) -> EventStream:
-        """Begin to keep the stream that answers the POST of this request."""
+        """Begin to keep the stream that responds to the POST of this request."""
         if self.event_store is None:
             self.event_store = EventStore(self.budget)
         return self.event_store.open(identity)
 
     def enqueue(self, message: bytes) -> None:
-        """Put a message into the GET stream, or keep it until there is one."""
+        """Send a message on the GET stream, or keep it until there is one."""
         if not self.ended:
             self.outbox.add(message)
             self.notify_reader()
 
     def enqueue_once(self, change: bytes) -> None:
-        """Offer a notification that says no more when it comes twice, unless it waits already."""
+        """Enqueue a notification unless the same one is waiting already."""
         if not self.outbox.holds(change, self.taken):
             self.enqueue(change)
 
     def notify_reader(self) -> None:
-        """Say that there is something new."""
+        """Wake the reader: there is a new message."""
         if self._arrived is not None:
             self._arrived.set()
 
     def come_back(self, last: int) -> None:
-        """Go on after the message that the client says it had last."""
+        """Continue after the last message that the client says it received."""
         self.taken = min(last, self.outbox.newest)
 
     def take(self) -> list[tuple[int, bytes]]:
-        """Return the messages that no stream has taken; if some are lost, say anew what they may have said.
+        """Return the messages that no stream has taken; replace lost ones by notifications that cover them.
 
-        That stands before them, under the number of the last that is lost.
+        Those come first, under the number of the last lost message.
         """
         lost, waiting = self.outbox.lost_after(self.taken), self.outbox.after(self.taken)
         anew = resync_messages(lost, self.subscriptions) if lost else []
@@ -158,7 +158,7 @@ class Session:
         self._arrived.clear()
 
     def accepts_level(self, severity: int) -> bool:
-        """Whether something is severe enough for this client."""
+        """Return whether a message is severe enough for this client."""
         return severity >= self.level
 
     def add_stream(self) -> None:
@@ -169,7 +169,7 @@ class Session:
             self.abandon_timer = None
 
     def remove_stream(self) -> None:
-        """Count one less; what was asked there is waited for a while after the last."""
+        """Count one less; after the last, requests sent on it get a grace period."""
         self.streams -= 1
         if not self.streams and any(question.in_stream for question in self.open_requests.values()):
             self.abandon_timer = asyncio.get_running_loop().call_later(GRACE_S, self._give_up)
@@ -182,9 +182,9 @@ class Session:
     async def ask(
         self, method: str, params: bytes, push: Callable[[bytes], None] | None = None
     ) -> Answer:
-        """Send the client a request, in its GET stream if there is no other way, and wait for its answer.
+        """Send the client a request, on its GET stream if there is no other way, and wait for its response.
 
-        Cancelling this cancels that. A client that leaves has answered with an error.
+        Cancelling this cancels the request. A client that disconnects counts as an error response.
         """
         if not self.can(method):
             text = f"The client does not support {method.partition('/')[0]}"
@@ -206,7 +206,7 @@ class Session:
             self.open_requests.pop(identity, None)
 
     def answered(self, message: Envelope) -> None:
-        """Take the client's answer to one of our requests; a stray one is let go."""
+        """Take the client's response to one of our requests; ignore one with an unknown id."""
         if (question := self.open_requests.get(bytes(message.id))) is not None:
             question.answer(jsonrpc.answer_in(message, "client"))
 
@@ -217,7 +217,7 @@ class Session:
             stop()
 
     def end(self) -> None:
-        """Cancel what still runs for this client, and end its stream."""
+        """Cancel this client's running requests, and end its stream."""
         self.ended = True
         self.outbox.close()
         if self.event_store is not None:
@@ -232,7 +232,7 @@ class Session:
 
 
 class Sessions:
-    """All sessions by id. An idle one goes when there are too many, see `session_table`."""
+    """All sessions by id. An idle one is evicted when there are too many, see `session_table`."""
 
     def __init__(self, left: Callable[[Session], None]) -> None:
         self._left = left
@@ -248,7 +248,7 @@ class Sessions:
         return iter(tuple(self._sessions.values()))
 
     def open(self, profile: str, params: bytes, sender: str) -> Session:
-        """Make the session of a client that says `initialize`; `sender` tells where from and with what."""
+        """Open the session of a client that sent `initialize`; `sender` identifies the client."""
         client = f"{sender} {_object(_object(params).get('clientInfo')).get('name')}"
         session = Session(secrets.token_hex(16), profile, client, self._budget)
         session.introduce(params)
@@ -274,19 +274,19 @@ class Sessions:
         return self._sessions.get(identity)
 
     def least_level(self, profiles: Container[str]) -> str | None:
-        """Return the least severe level that a client of these profiles has set, or None."""
+        """Return the lowest level that a client of these profiles has set, or None."""
         levels = [s.level for s in self if s.level_was_set and s.profile in profiles]
         return LEVELS[min(levels)] if levels else None
 
     def close(self, session: Session) -> None:
-        """End a session: its client said goodbye."""
+        """Close a session at its client's request."""
         if self._sessions.pop(session.id, None) is not None:
             self._table.discard(session)
             session.end()
             self._left(session)
 
     def _forget_idle(self) -> None:
-        """Forget who has not been heard for a day."""
+        """Close sessions that were unused for a day."""
         limit = time.monotonic() - IDLE_S
         for session in self:
             if session.last_seen < limit and not session.busy:
@@ -301,7 +301,7 @@ def _object(value: object) -> dict[str, object]:
 
 
 def severity_of(method: str, params: bytes) -> int:
-    """Return how severe a notification is: a log message as its level in `LEVELS`, all else more than that."""
+    """Return the severity of a notification: a log message's level in `LEVELS`, else above all levels."""
     if method != "notifications/message":
         return len(LEVELS)
     level = jsonrpc.member(params, "level").decode("utf-8", "replace").strip('"')

@@ -1,4 +1,4 @@
-"""A client's open `subscriptions/listen`: what it asked for, and the news that wait for it."""
+"""What clients subscribe to: `subscriptions/listen` streams, their outboxes, and watched resources."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SubscriptionFilter(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class SubscriptionStream:
-    """An open `subscriptions/listen` stream; a client that does not read is cut off."""
+    """An open `subscriptions/listen` stream; a client that does not read is disconnected."""
 
     def __init__(self, profile: str, identity: bytes, wanted: SubscriptionFilter) -> None:
         self.profile = profile
@@ -45,7 +45,7 @@ class SubscriptionStream:
         self._ended = False
 
     def enqueue(self, method: str, params: bytes, uri: str | None) -> None:
-        """Take a change notification, if the client asked for its kind."""
+        """Enqueue a change notification, if the client asked for its kind."""
         wanted = method in FLAGS and getattr(self._wanted, FLAGS[method])
         if wanted or (uri is not None and uri in self._wanted.resource_subscriptions):
             meta = edit(member(params, "_meta"), self._mark)
@@ -57,7 +57,7 @@ class SubscriptionStream:
         return self._wanted.resource_subscriptions
 
     def acknowledge(self) -> None:
-        """Say first what will be delivered."""
+        """Enqueue the acknowledgement of what will be delivered."""
         meta = msgspec.Raw(edit(b"", self._mark))
         body = encode({"_meta": meta, "notifications": self._wanted})
         self._put(jsonrpc.notification("notifications/subscriptions/acknowledged", body))
@@ -71,7 +71,7 @@ class SubscriptionStream:
         return event
 
     def end(self) -> None:
-        """End the stream, after what waits in it."""
+        """End the stream after its queued messages."""
         if not self._ended:
             self._ended = True
             self._queue.put_nowait(None)
@@ -79,13 +79,13 @@ class SubscriptionStream:
     def _put(self, message: bytes) -> None:
         event = sse.render(message)
         if self._ended or event in self._waiting:
-            return  # what waits already says no more when it comes twice
+            return  # the same message is queued already
         waiting = self._queue.qsize()
         if waiting < MOST_WAITING and self._waiting_bytes < MOST_WAITING_BYTES:
             self._waiting.add(event)
             self._waiting_bytes += len(event)
             self._queue.put_nowait(event)
-        else:  # what it had to know is lost, so it has to begin anew
+        else:  # a message it needs was dropped, so it has to subscribe again
             while not self._queue.empty():
                 self._queue.get_nowait()
             self.end()
@@ -105,7 +105,7 @@ class Outbox:
         self._closed = False
 
     def put(self, message: bytes) -> None:
-        """Let a message wait; one alone may be of any size."""
+        """Enqueue a message; a single one may be of any size."""
         if self._closed:
             return
         if self._waiting and self._bytes + len(message) > self._most_bytes:
@@ -117,14 +117,14 @@ class Outbox:
             self._notify_reader()
 
     def take(self) -> list[bytes]:
-        """Return what waits, for the client."""
+        """Return the queued messages, for the client."""
         taken = list(self._waiting)
         self._waiting.clear()
         self._bytes = 0
         return taken
 
     def close(self) -> None:
-        """Forget what waits, and all that comes."""
+        """Drop the queued messages, and all later ones."""
         self.take()
         self._closed = True
 
@@ -138,7 +138,7 @@ class Subscriber(Protocol):
 
     @property
     def subscriptions(self) -> Collection[str]:
-        """Return what it watches, under the addresses that its profile shows."""
+        """Return what it watches, under the URIs that its profile shows."""
 
 
 class Subscribers:
@@ -153,7 +153,7 @@ class Subscribers:
         return {(each.profile, uri) for each in self._of(profiles) for uri in each.subscriptions}
 
     def watch(self, server: str, key: str, profiles: Collection[str]) -> bool:
-        """Whether a client of these profiles watches what this server calls so."""
+        """Return whether a client of these profiles watches this URI of the server."""
         addresses = set(addresses_of(server, key))
         return any(not addresses.isdisjoint(each.subscriptions) for each in self._of(profiles))
 
@@ -164,5 +164,5 @@ class Subscribers:
 
 
 def addresses_of(server: str, key: str) -> tuple[str, str]:
-    """Return the addresses under which a profile may show a resource of this server."""
+    """Return the URIs under which a profile may show a resource of this server."""
     return key, uri_prefix(server) + key

@@ -1,1 +1,1 @@
-"""The doors for clients: Streamable HTTP, the legacy stream, stdio, health and metrics."""
+"""HTTP endpoints for clients: Streamable HTTP, legacy SSE, health and metrics."""

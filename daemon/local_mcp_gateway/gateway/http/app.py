@@ -1,7 +1,7 @@
-"""What clients reach over HTTP: Streamable HTTP in both eras, legacy SSE, health and metrics.
+"""The ASGI application: Streamable HTTP in both protocols, legacy SSE, health and metrics.
 
-`/mcp` and `/api/mcp/gateway` show the default profile, `/mcp/NAME` and `/api/mcp/NAME` that one. This
-is a bare ASGI application: between a client and its upstream stands nothing but what is in here.
+`/mcp` and `/api/mcp/gateway` serve the default profile, `/mcp/NAME` and `/api/mcp/NAME` the named one.
+This is a bare ASGI application without middleware, for speed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ TICK_S: Final = 0.1
 """How late a timer of a response may fire."""
 JSON: Final = "application/json"
 BRIDGE: Final = "local-mcp-gateway-bridge"
-"""The header of `local-mcp-gateway stdio`, whose client has no headers to send."""
+"""The header of `local-mcp-gateway stdio`, whose client cannot send headers."""
 OWN: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -94,7 +94,7 @@ class GatewayApp:
         if scope["type"] == "http":
             await self._served(HttpRequest.of(scope, receive, send), scope.get("root_path", ""))
 
-    # What only decides who serves is no coroutine of its own: each one costs every call.
+    # Routing is done inline: each further coroutine costs every call.
 
     def _served(self, http_request: HttpRequest, root: str) -> Awaitable[None]:
         if (why := self._origins.refusal(http_request.headers)) is not None:
@@ -108,7 +108,7 @@ class GatewayApp:
         return self._routed(http_request, root)
 
     async def _from_gateway(self, http_request: HttpRequest, root: str, via: str) -> None:
-        """Serve a request that came through a gateway, unless that was this one."""
+        """Serve a request that came through another gateway; refuse it if it is a loop."""
         profile, hops = self._profile(http_request.path), self._hops
         if profile is None:
             await self._routed(http_request, root)
@@ -190,11 +190,11 @@ class GatewayApp:
         profiles = self._registry.profiles
         name = self._options.default_profile if default else parts[1]
         if default and name not in profiles and len(profiles) == 1:
-            return next(iter(profiles))  # the only one there is needs no name
+            return next(iter(profiles))  # the only stream needs no name
         return name if name in profiles else None
 
     def _not_found(self, path: str) -> str:
-        """Say what is served instead: a mistyped profile is the usual cause."""
+        """Return the 404 message, which names the profiles: a mistyped profile is the usual cause."""
         names = sorted(self._registry.profiles)
         if not names:
             return (
@@ -207,7 +207,7 @@ class GatewayApp:
     async def _decoded(
         self, http_request: HttpRequest, profile: str | None = None
     ) -> Envelope | None:
-        """Read and decode the body; a batch, and what cannot be read in one way, is answered here."""
+        """Read and decode the body; respond here to a batch and to malformed or ambiguous messages."""
         try:
             body = await http_request.body(self._options.max_request_bytes)
             if not body.isascii():
@@ -289,7 +289,7 @@ class GatewayApp:
         session: Session | None,
         opened: ModernEnvelope | None,
     ) -> None:
-        """Handle a request until it is answered, cancelled by its client, or its client has left."""
+        """Handle a request until it has its response, its client cancels it, or its client disconnects."""
         identity = bytes(message.id)
         cancellation = Cancellation()
         reply = PostResponse(
@@ -345,7 +345,7 @@ def _client_request(
     reply: PostResponse,
 ) -> ClientRequest:
     method, params, identity = message.method, bytes(message.params), bytes(message.id)
-    if opened is None:  # of the handshake era, in a session or without one
+    if opened is None:  # handshake protocol, in a session or without one
         capabilities = b"{}" if session is None else session.capabilities
         caller = PostCaller(reply, session, capabilities, "debug")
         return ClientRequest(profile, method, params, caller, session, identity=identity)
@@ -358,7 +358,7 @@ def _client_request(
 
 
 def _fault(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] | None:
-    """Return the status and error of a message that cannot be served at all."""
+    """Return the status and error for a message that cannot be served at all."""
     if (why := message.fault) is not None:
         return 400, failure(INVALID_REQUEST, why)
     kind = headers.get("content-type", JSON)

@@ -1,4 +1,4 @@
-"""Who waits for the answer to a call, and what it is told and asked before that."""
+"""The client of a call: receives notifications and server requests before the response."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PostCaller:
-    """The client of one POST: what comes before the answer goes into its response, if that can stream."""
+    """The client of one POST: messages before the response go into it, if it can stream."""
 
     __slots__ = ("_log_level", "_response", "_session", "capabilities")
 
@@ -34,7 +34,7 @@ class PostCaller:
 
     @property
     def log_level(self) -> str | None:
-        """Return the least severe level of log messages that the client wants."""
+        """Return the minimum severity of log messages that the client wants."""
         return self._log_level if self._session is None else LEVELS[self._session.level]
 
     @property
@@ -44,11 +44,11 @@ class PostCaller:
 
     @property
     def relay(self) -> Relay:
-        """Return what takes an answer that is too large to be held."""
+        """Return the function that streams a large response."""
         return self._response.relay
 
     def on_notification(self, method: str, params: bytes) -> None:
-        """Send a notification before the answer, or to the session's own stream if this cannot."""
+        """Send a notification before the response, or to the session's GET stream if this cannot stream."""
         if not self._accepts(method, params):
             return
         message = jsonrpc.notification(method, params)
@@ -58,7 +58,7 @@ class PostCaller:
             self._session.enqueue(message)
 
     async def on_request(self, method: str, params: bytes) -> Answer:
-        """Ask the client something while its call runs."""
+        """Send the client a request while its call runs."""
         if self._session is None:
             return failure(jsonrpc.METHOD_NOT_FOUND, f"This client cannot be asked {method}")
         push = self._response.push if self._response.streams else None
@@ -72,7 +72,7 @@ class PostCaller:
 
 
 class StreamCaller:
-    """The caller whose every message goes to its session's stream, whole; questions by way of `ask`."""
+    """A caller whose messages all go to its session's stream, buffered; requests go through `ask`."""
 
     relay = None
 
@@ -82,7 +82,7 @@ class StreamCaller:
 
     @property
     def capabilities(self) -> bytes:
-        """Return what the client has said that it can."""
+        """Return the capabilities that the client declared."""
         return self._session.capabilities
 
     @property
@@ -91,10 +91,10 @@ class StreamCaller:
         return LEVELS[self._session.level]
 
     def on_notification(self, method: str, params: bytes) -> None:
-        """Put it into the stream."""
+        """Send it on the stream."""
         if self._session.accepts_level(severity_of(method, params)):
             self._session.enqueue(jsonrpc.notification(method, params))
 
     async def on_request(self, method: str, params: bytes) -> Answer:
-        """Ask through the stream."""
+        """Send the request on the stream."""
         return await self._session.ask(method, params, self._ask)

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes at /metrics. Pure: values in, text out."""
+"""Render Prometheus metrics for /metrics. Pure: values in, text out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One HTTP request at the door: its headers, its body, and the plain ways to answer it."""
+"""One HTTP request: its headers, its body, and simple responses to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BodyTooLarge(Exception):
 
 
 class HttpRequest(msgspec.Struct, eq=False):
-    """A request. `extra` are headers that every answer to it carries."""
+    """A request. `extra` are headers that every response to it carries."""
 
     method: str
     path: str
@@ -39,7 +39,7 @@ class HttpRequest(msgspec.Struct, eq=False):
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> HttpRequest:
-        """Read the request line and headers; a page's origin is answered with CORS headers."""
+        """Read the request line and headers; a browser origin gets CORS headers."""
         sent = scope["headers"]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent}
         if len(headers) != len(sent):
@@ -51,16 +51,16 @@ class HttpRequest(msgspec.Struct, eq=False):
 
     @property
     def sender(self) -> str:
-        """Tell clients apart, as far as a request does."""
+        """Identify the client, as far as a request does."""
         return f"{self.peer} {self.headers.get('user-agent', '')}"
 
     @property
     def streams(self) -> bool:
-        """Whether the client can read a stream of events."""
+        """Whether the client accepts an event stream."""
         return accepts_stream(self.headers.get("accept", ""))
 
     async def body(self, limit: int) -> bytes:
-        """Read the whole body. Raises TooLarge, at once where the client says how large it is."""
+        """Read the whole body. Raises BodyTooLarge, at once where Content-Length says so."""
         if int(self.headers.get("content-length", 0)) > limit:
             raise BodyTooLarge
         message = await self.receive()
@@ -75,18 +75,18 @@ class HttpRequest(msgspec.Struct, eq=False):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def reply(self, status: int, body: bytes) -> None:
-        """Answer with JSON."""
+        """Respond with JSON."""
         headers = [JSON_HEADER, (b"content-length", b"%d" % len(body)), *self.extra]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
     async def plain(self, status: int, answer: Answer) -> None:
-        """Answer what has no id: an error envelope, or a bare result."""
+        """Respond with JSON that has no id: an error envelope, or a bare result."""
         body = response(b"null", answer) if answer.failed else bytes(answer.body)
         await self.reply(status, body)
 
     async def text(self, body: str) -> None:
-        """Answer with plain text."""
+        """Respond with plain text."""
         kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
         encoded = body.encode()
         headers = [kind, (b"content-length", b"%d" % len(encoded)), *self.extra]
@@ -94,20 +94,20 @@ class HttpRequest(msgspec.Struct, eq=False):
         await self.send({"type": "http.response.body", "body": encoded})
 
     async def empty(self, status: int, *more: tuple[bytes, bytes]) -> None:
-        """Answer without a body."""
+        """Respond without a body."""
         length = [] if status == 204 else [(b"content-length", b"0")]
         headers = [*length, *more, *self.extra]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": b""})
 
     async def not_allowed(self, methods: bytes) -> None:
-        """Answer 405 and say which methods are allowed."""
+        """Respond 405 with the allowed methods."""
         await self.empty(405, (b"allow", methods))
 
 
 @lru_cache(64)
 def accepts_stream(accept: str) -> bool:
-    """Whether a header `Accept` lets a stream of events pass: it names one, and not with the weight 0."""
+    """Return whether an `Accept` header allows an event stream: named, and not with weight 0."""
     for choice in accept.lower().split(","):
         kind, *parameters = (part.strip() for part in choice.split(";"))
         if kind == STREAM_TYPE:
@@ -116,7 +116,7 @@ def accepts_stream(accept: str) -> bool:
 
 
 def _joined(sent: Headers) -> dict[str, str]:
-    """Return headers of which some came more than once: as one, as HTTP has it."""
+    """Return repeated headers joined into one, as HTTP defines it."""
     headers: dict[str, str] = {}
     for name, value in sent:
         key, text = name.decode("latin-1"), value.decode("latin-1")

@@ -1,11 +1,11 @@
-"""The response to one POST: a JSON body, or a stream of events as soon as something precedes it.
+"""The response to one POST: a JSON body, or an event stream once something precedes the result.
 
-Nothing is sent until it is decided. The common case (an answer and nothing before it) is one JSON
-response without a task of its own. The first message that comes before the answer, or
-`keepalive_s` of silence, commits to a stream; from then on a writer task sends what `queue` holds.
-A client that leaves is noticed by a watcher, which starts late so that quick calls do not pay for it.
-It cancels the call, unless a stream had begun that the client may come back to (`EventStream`).
-An answer that is too large to be held is relayed, in either form, as fast as the client reads it.
+Nothing is sent until that is decided. In the common case the result comes first and is one JSON body,
+sent without a task of its own. The first message before it, or `keepalive_s` of silence, switches to a
+stream; from then on a writer task sends what `queue` holds. A watcher notices a client that
+disconnects; it starts late so that quick calls do not pay for it. It cancels the call, unless a stream
+had begun that the client can resume (`EventStream`). A result too large to buffer is streamed, in
+either form, as fast as the client reads it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.large_responses import StreamedResponse
 
 MOST_WAITING_BYTES: Final = 8 * 1024 * 1024
-"""How much waits for a client before notifications for it are let go, and counted."""
+"""How many bytes wait for a client before its notifications are dropped and counted."""
 WATCH_AFTER_S: Final = 0.25
 PRIMED_SINCE: Final = "2025-11-25"
-"""The first revision whose clients take an empty event that only has an id."""
+"""The first revision whose clients accept an empty event that only has an id."""
 STREAM_HEADERS: Final = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -43,10 +43,10 @@ STREAM_HEADERS: Final = [
 
 
 class PostResponse(Timer):
-    """Writes the response. It belongs to whoever runs the call, who enters `tasks` and calls `close`.
+    """Writes the response. The task that runs the call enters `tasks` and calls `close`.
 
-    Its timer fires when the call is no quick one: to watch whether the client is still there, then
-    after `keepalive_s` of silence.
+    Its timer fires for calls that are not quick: first to watch for a disconnect, then after
+    `keepalive_s` of silence.
     """
 
     left = False
@@ -70,9 +70,9 @@ class PostResponse(Timer):
         failed: Callable[[Exception], None],
     ) -> None:
         self.tasks = TaskScope(failed)
-        """What writes and watches the response."""
+        """The tasks that write and watch the response."""
         self.streams = request.streams
-        """Whether something can be sent before the answer."""
+        """Whether messages can be sent before the result."""
         self._request = request
         self._identity = identity
         self._session = session
@@ -82,16 +82,16 @@ class PostResponse(Timer):
         timers.set(self, WATCH_AFTER_S)
 
     def push_news(self, message: bytes) -> None:
-        """Send a message before the answer; to a client that does not read, it is lost, and counted."""
+        """Send a message before the result; drop and count it if the client does not read."""
         if self._waiting_bytes > MOST_WAITING_BYTES:
             self._lost += 1
         else:
             self.push(message)
 
     def push(self, message: bytes) -> None:
-        """Send a message before the answer; commits to a stream."""
+        """Send a message before the result; this switches to a stream."""
         if self._relaying:
-            return  # the answer is on its way, and nothing comes after it
+            return  # the result is being sent, and nothing comes after it
         self._commit()
         assert self._queue is not None, "committed"
         event = self._event(message)
@@ -99,9 +99,9 @@ class PostResponse(Timer):
         self._queue.put_nowait(event)
 
     async def relay(self, large: StreamedResponse) -> int:
-        """Send an answer as it comes; return its size. It is not kept for who comes back.
+        """Stream a result as it arrives; return its size. It is not kept for a resuming client.
 
-        If it breaks off, so does the response: then `finish` has nothing more to say.
+        If it is cut off, so is the response: then `finish` has nothing left to send.
         """
         self._relaying = True
         self._timers.unset(self)
@@ -122,7 +122,7 @@ class PostResponse(Timer):
         return size
 
     async def finish(self, body: bytes, status: int = 200) -> None:
-        """Send the answer, which ends the response."""
+        """Send the result, which ends the response."""
         self._stop_watching()
         if self._relaying:
             return
@@ -139,13 +139,13 @@ class PostResponse(Timer):
         await self._writer
 
     def close(self) -> None:
-        """End it, with or without an answer: nobody may be there to read one."""
+        """End it, with or without a result: the client may have disconnected."""
         self._stop_watching()
         if self._event_stream is not None:
             self._event_stream.end()
 
     def _opening(self) -> bytes:
-        """Begin the event of a large answer; who comes back for it later is told that it is gone."""
+        """Begin the event of a large result; a client that resumes later gets an error in its place."""
         if self._event_stream is None:
             return sse.opening()
         text = "The answer was too large to be kept for a client that comes back: ask again"
@@ -162,7 +162,7 @@ class PostResponse(Timer):
             await self._queue.join()
 
     async def _passed(self) -> None:
-        self._stop_watching()  # a response that is complete looks like a client that has left
+        self._stop_watching()  # a complete response looks like a client that has disconnected
         if self._queue is None:
             await self._request.send({"type": "http.response.body", "body": b""})
         else:
@@ -203,7 +203,7 @@ class PostResponse(Timer):
                 return
 
     def fire(self) -> None:
-        """Begin to watch the client, or commit to a stream, which is kept alive."""
+        """Start watching the client, or switch to a stream and keep it alive."""
         if self._watcher is not None:
             self._commit()
             return
@@ -230,6 +230,6 @@ class PostResponse(Timer):
 
     def _stop_watching(self) -> None:
         self._timers.unset(self)
-        watcher, self._watcher = self._watcher, None  # which would hold us by what cancelled it
+        watcher, self._watcher = self._watcher, None  # its exception would keep us alive
         if watcher is not None:
             watcher.cancel()

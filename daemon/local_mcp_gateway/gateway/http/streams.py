@@ -1,7 +1,7 @@
-"""What is served otherwise than one request by one answer.
+"""Everything that is not one request with one response: GET streams, legacy SSE and batches.
 
-A session's GET stream and `subscriptions/listen`; the transport of 2024-11-05, where everything comes down one
-stream and each message goes up as a POST; and batches, which only 2025-03-26 has.
+A session's GET stream and `subscriptions/listen`; the transport of 2024-11-05, where everything comes
+down one stream and each message goes up as a POST; and batches, which only 2025-03-26 has.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 PIECE_BYTES: Final = 256 * 1024
-"""How much of a chunk is sent at once: more lies in the socket's buffer while a client does not read."""
+"""How much of a chunk is sent at once; a client that does not read leaves more in the socket's buffer."""
 
 Following = Callable[[], Coroutine[Any, Any, bytes | None]]
 """Returns the next chunk of a stream when there is one; None at its end."""
@@ -55,7 +55,7 @@ class _Listen(msgspec.Struct):
 async def listen(
     broker: Broker, profile: str, message: Envelope, http_request: HttpRequest, keepalive_s: float
 ) -> None:
-    """Serve a `subscriptions/listen` request until its client leaves or the gateway stops."""
+    """Serve a `subscriptions/listen` request until its client disconnects or the gateway stops."""
     try:
         wanted = msgspec.json.decode(message.params, type=_Listen).notifications
     except msgspec.DecodeError as error:
@@ -102,7 +102,7 @@ async def _resume(
     http_request: HttpRequest,
     keepalive_s: float,
 ) -> None:
-    """Serve the rest of a stream that answered a POST, up to its answer."""
+    """Serve the rest of a broken POST response, up to its result."""
 
     async def next_event() -> bytes | None:
         nonlocal number
@@ -121,7 +121,7 @@ async def _resume(
 
 
 async def stream(http_request: HttpRequest, next_event: Following, keepalive_s: float) -> None:
-    """Send chunks until the client leaves, or `next_event` returns None."""
+    """Send chunks until the client disconnects, or `next_event` returns None."""
     send, headers = http_request.send, [*STREAM_HEADERS, *http_request.extra]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
@@ -159,7 +159,7 @@ async def _left(http_request: HttpRequest) -> None:
 async def serve_sse(
     sessions: Sessions, profile: str, root: str, http_request: HttpRequest, options: GatewayOptions
 ) -> None:
-    """Serve the stream of one client until it leaves; its first event names where to post."""
+    """Serve a client's SSE stream until it disconnects; the first event names the endpoint to post to."""
     session = sessions.open(profile, b"", http_request.sender)
     session.streams = 1
     legacy_outbox = session.legacy_outbox = Outbox(
@@ -175,7 +175,7 @@ async def serve_sse(
             if session.ended:
                 return None
             await session.arrived()
-        session.outbox.forget(session.taken)  # it cannot come back for them
+        session.outbox.forget(session.taken)  # the client cannot resume to get them
         return b"".join(sse.render(body) for body in waiting)
 
     try:
@@ -187,7 +187,7 @@ async def serve_sse(
 def take(
     dispatcher: Dispatcher, session: Session, legacy_outbox: Outbox, message: Envelope
 ) -> None:
-    """Take a posted message; what it is answered with goes to the stream."""
+    """Process a posted message; its response goes to the stream."""
     if message.method == "initialize" and message.is_request:
         try:
             session.introduce(bytes(message.params))
@@ -212,7 +212,7 @@ async def _answer_in_stream(
 async def _response_to(
     dispatcher: Dispatcher, session: Session, message: Envelope, caller: StreamCaller
 ) -> bytes:
-    """Answer one request of a session, in the task of its own that it has."""
+    """Handle one request of a session, in its own task."""
     request = ClientRequest(
         session.profile,
         message.method,
@@ -230,16 +230,16 @@ MOST_MESSAGES: Final = 1000
 
 
 def is_batch(body: bytes) -> bool:
-    """Whether a body holds an array."""
+    """Return whether a body holds an array."""
     return body.lstrip()[:1] == b"["
 
 
 async def serve_batch(
     dispatcher: Dispatcher, session: Session | None, body: bytes, http_request: HttpRequest
 ) -> None:
-    """Answer a batch with an array, or with 202 when nothing in it waits for an answer.
+    """Respond to a batch with an array, or with 202 when nothing in it expects a response.
 
-    What servers send before their answers goes to the session's GET stream.
+    What servers send before their responses goes to the session's GET stream.
     """
     messages = _messages(body)
     if session is None or session.version != REVISION or not messages:

@@ -1,4 +1,4 @@
-"""The trace that an HTTP request belongs to, read from its headers. Imported only where traces are asked for."""
+"""Read the OpenTelemetry parent of an HTTP request from its headers. Imported only with tracing on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def traced(app: Application) -> Application:
-    """Take the trace of each HTTP request from its headers, for what the router does in it."""
+    """Attach the trace context of each request's headers, for the router's spans."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         carrier = {

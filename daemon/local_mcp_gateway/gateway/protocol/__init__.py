@@ -1,1 +1,1 @@
-"""What MCP is on the wire: envelopes, its two eras, lines and server-sent events. Pure."""
+"""MCP on the wire: JSON-RPC envelopes, protocol versions, line framing and SSE. Pure."""

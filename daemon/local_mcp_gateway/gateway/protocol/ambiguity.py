@@ -1,12 +1,12 @@
-"""Members of a client's message that two programs read as two things. Pure.
+"""Refuse client messages with duplicate or case-variant members. Pure.
 
-JSON leaves open which of two members of one name counts (RFC 8259, section 4): the gateway takes the
-last, others the first, and Go's parser does not tell `Name` from `name`. The gateway judges a message
-by some members and hands its bytes on, so where these are ambiguous the message is refused: its server
-would run something else than what was judged.
+JSON leaves open which of two members with the same name counts (RFC 8259, section 4): the gateway takes
+the last, some parsers the first, and Go's parser does not distinguish `Name` from `name`. The gateway
+checks some members of a message and forwards its bytes, so an ambiguous message could make the server
+run something other than what was checked.
 
-An object that has no room for another member beside the known ones holds none, which costs an
-addition. Only one with more white space or escapes than that is read name by name.
+A message with no bytes to spare beyond its known members cannot hold another one; checking that costs
+one addition. Only a message with more whitespace or escapes than that is parsed name by name.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 
 class Names:
-    """Names that the gateway goes by."""
+    """Names of the members that the gateway routes or checks by."""
 
     def __init__(self, *names: str) -> None:
         self.exact = frozenset(names)
         self.folded = {name.casefold(): name for name in names}
         self.room = min(map(len, names)) + len('"":0,')
-        """How many bytes a second member of such a name takes at least."""
+        """The minimum size in bytes of a second member with such a name."""
 
 
 ENVELOPE: Final = Names("jsonrpc", "id", "method", "params", "result", "error")
@@ -51,12 +51,12 @@ INSIDE: Final[Mapping[str, Names]] = {
     "ref": Names("type", "name", "uri"),
     "_meta": Names("progressToken", *ENVELOPE_KEYS),
 }
-"""Member of the params → the names in it that the gateway goes by."""
+"""Member of the params → the names in it that the gateway routes or checks by."""
 _NAME: Final = re.compile(rb'[\s{,]*"((?:[^"\\]++|\\.)*+)"\s*:\s*', re.DOTALL)
 
 
 def refusal(body: bytes, message: Envelope) -> bytes | None:
-    """Return what a client's message is answered with that can be read as two, or None.
+    """Return the error response to an ambiguous client message, or None.
 
     `message` is what the gateway reads in `body`. Raises MALFORMED.
     """
@@ -87,7 +87,7 @@ def _told(name: str) -> str:
 
 
 def _least(message: Envelope) -> int:
-    """Return how long a message is that holds these members and no other, without white space."""
+    """Return the minimum length of a message with these members only, without whitespace."""
     least = len('{"jsonrpc":"2.0"}')
     if message.id:
         least += len(',"id":') + len(message.id)
@@ -103,7 +103,7 @@ def _least(message: Envelope) -> int:
 
 
 def _ambiguous(raw: bytes, members: Mapping[str, msgspec.Raw], names: Names) -> str | None:
-    """Return a name of the JSON object `raw` that is there twice, or is like one of `names`."""
+    """Return a name in the JSON object `raw` that is duplicated or a case variant of one of `names`."""
     least = 1
     for name, value in members.items():
         least += len(name) + len(value) + len('"":,')
@@ -113,7 +113,7 @@ def _ambiguous(raw: bytes, members: Mapping[str, msgspec.Raw], names: Names) -> 
 
 
 def _twice(raw: bytes, members: Mapping[str, msgspec.Raw]) -> str | None:
-    """Return a name that is there twice, if there is one; `members` has the last value of each."""
+    """Return a duplicated name, if there is one; `members` has the last value of each."""
     seen: set[str] = set()
     at, name = 0, ""
     while (found := _NAME.match(raw, at)) is not None:

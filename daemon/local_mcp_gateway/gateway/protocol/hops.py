@@ -1,9 +1,9 @@
-"""The way of a request through gateways: one that comes back to where it was is a loop. Pure.
+"""Detect request loops between gateways. Pure.
 
-A gateway that is its own server lists its tools under ever longer names, and answers one call with
-calls without end. So each of its requests to a server names the gateways, and which profile of each,
-that it is for. A profile of another gateway may stand behind one of ours; only in a loop is one and
-the same met twice.
+A gateway configured as its own server would list its tools under ever longer names and answer one call
+with endless calls. So each of its requests to a server names the gateways, and the profile of each, on
+whose behalf it is made. A profile of another gateway may be a server of one of ours; only in a loop
+does the same one appear twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 HEADER: Final = "local-mcp-gateway-via"
 VARIABLE: Final = "LOCAL_MCP_GATEWAY_VIA"
-"""The environment variable that says it to a child, for a bridge that leads to a gateway."""
+"""The environment variable that passes the hops to a child, for a bridge to a gateway."""
 REFUSAL: Final = (
     "This gateway would be its own server: the request came from this very profile. Remove the server"
     " that leads here"
@@ -24,10 +24,10 @@ REFUSAL: Final = (
 
 
 class Hops:
-    """Who asks here on behalf of other gateways just now, and what our servers are told of it.
+    """The other gateways that have requests open here, and the hops sent to our servers.
 
-    Lists are fetched and servers connected for all who wait for them: so a request says of every
-    gateway that has a request or a stream open here, at a profile with that server, that it is for it.
+    Lists are fetched and servers connected for all clients that wait for them. So a request names every
+    gateway that has a request or a stream open here, at a profile with that server.
     """
 
     def __init__(self, own: str, profiles_of: Callable[[str], frozenset[str]]) -> None:
@@ -37,7 +37,7 @@ class Hops:
         self._said: dict[frozenset[str], str] = {}
 
     def comes_back(self, profile: str, via: str) -> bool:
-        """Tell whether a request to this profile is for this profile."""
+        """Return whether a request to this profile was made on its own behalf."""
         return self._named(profile) in _read(via)
 
     @contextmanager
@@ -54,7 +54,7 @@ class Hops:
                     del guests[name]
 
     def onward(self, server: str) -> str:
-        """Return what a request to this server says."""
+        """Return the hops to send with a request to this server."""
         profiles = self._profiles_of(server)
         said = self._said.get(profiles)
         if said is None:

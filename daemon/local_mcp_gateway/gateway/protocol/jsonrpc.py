@@ -1,7 +1,7 @@
-"""The JSON-RPC envelope, and nothing inside it.
+"""Decode and encode JSON-RPC envelopes without parsing what is inside them.
 
 A message is decoded to its envelope only: `id`, `params`, `result` and `error` stay the bytes that
-came in (`msgspec.Raw`) and go out unchanged. What the gateway does rewrite, it rewrites member by
+arrived (`msgspec.Raw`) and are sent unchanged. What the gateway does rewrite, it rewrites member by
 member with `edit`: every value that it does not replace keeps its bytes.
 """
 
@@ -23,9 +23,9 @@ RESOURCE_NOT_FOUND: Final = -32002
 CANCELLED: Final = 0
 
 MALFORMED: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
-"""What decoding raises: no JSON, of another shape, nested beyond reason, or not UTF-8."""
+"""What decoding raises: invalid JSON, an unexpected shape, too deep nesting, or invalid UTF-8."""
 NOTIFICATIONS: Final = "notifications/"
-"""How the method of every notification begins: in all revisions, and in extensions of them."""
+"""The prefix of every notification method, in all revisions and extensions."""
 MOST_DIGITS: Final = 18
 Json: TypeAlias = str | bytes | memoryview | msgspec.Raw
 Value = TypeVar("Value")
@@ -33,13 +33,13 @@ _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(u[dD][89a-fA-F][\da-fA-F]{2})|.)",
     re.DOTALL,
 )
-"""An escape in a text of JSON; the group is half a surrogate pair, without its other half."""
+"""An escape in a JSON string; the group matches an unpaired surrogate."""
 ID_STARTS: Final = frozenset(b'"-0123456789'[i : i + 1] for i in range(12))
 _RAW = msgspec.Raw(b"")
 
 
 class Envelope(msgspec.Struct, gc=False):
-    """A request (`method`, `id`), a notification (`method`) or an answer (`id`, `result | error`).
+    """A request (`method`, `id`), a notification (`method`) or a response (`id`, `result | error`).
 
     An absent member is the empty `Raw`. The bytes are views into the message that was decoded.
     """
@@ -53,12 +53,12 @@ class Envelope(msgspec.Struct, gc=False):
 
     @property
     def is_request(self) -> bool:
-        """Whether somebody waits for an answer to this."""
+        """Whether this expects a response."""
         return bool(self.method) and len(self.id) > 0
 
     @property
     def fault(self) -> str | None:
-        """Return why this is no message that a client may send, or None."""
+        """Return why this is not a valid client message, or None."""
         if self.jsonrpc != "2.0" or not (self.method or self.id):
             return "This is no JSON-RPC 2.0 message"
         if self.method and self.id and bytes(self.id)[:1] not in ID_STARTS:
@@ -77,7 +77,7 @@ class Target(msgspec.Struct, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back: the bytes of `result`, or of `error`; nothing of what was relayed already."""
+    """A response: the bytes of `result` or of `error`, without what was already streamed."""
 
     body: bytes | memoryview
     failed: bool = False
@@ -85,12 +85,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def mended(data: bytes) -> bytes:
-    """Return JSON in which each half of a surrogate pair is U+FFFD: no text can hold one."""
+    """Return JSON with each unpaired surrogate replaced by U+FFFD: no string can hold one."""
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)
 
 
 def _mending(decode: Callable[[Json], Value]) -> Callable[[Json], Value]:
-    """Return a decoder for what comes from outside, where texts may be cut in the middle of an emoji."""
+    """Return a decoder for external input, whose strings may be cut in the middle of an emoji."""
 
     def decoded(data: Json) -> Value:
         try:
@@ -121,7 +121,7 @@ def messages_in(data: bytes) -> list[Envelope]:
 
 
 def readable(data: bytes) -> bytes:
-    """Return what a server wrote as UTF-8, without a mark before it; what is none is replaced."""
+    """Return a server's output as UTF-8 without a byte order mark; invalid bytes are replaced."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -142,7 +142,7 @@ def notification(method: str, params: bytes | memoryview = b"") -> bytes:
 
 
 def response(identity: bytes | memoryview, answer: Answer) -> bytes:
-    """Return the bytes of the answer to the request `identity`."""
+    """Return the bytes of the response to the request `identity`."""
     member = b',"error":' if answer.failed else b',"result":'
     return b"".join((b'{"jsonrpc":"2.0","id":', identity or b"null", member, answer.body, b"}"))
 
@@ -152,13 +152,13 @@ def _params(params: bytes | memoryview) -> bytes:
 
 
 def number_of(raw: bytes | msgspec.Raw) -> int:
-    """Return the whole number that these bytes are, if it can be one of ours, else 0."""
+    """Return the integer in these bytes if it can be one of our ids, else 0."""
     digits = bytes(raw)
     return int(digits) if len(digits) <= MOST_DIGITS and digits.isdigit() else 0
 
 
 def answer_in(message: Envelope, who: str = "server") -> Answer:
-    """Return what a message answers. Who says neither result nor error has failed."""
+    """Return the response in a message. One with neither result nor error is a failure."""
     error = bytes(message.error)
     if error[:1] == b"{":
         return Answer(error, failed=True)
@@ -173,7 +173,7 @@ def answer_in(message: Envelope, who: str = "server") -> Answer:
 
 
 def failure(code: int, message: str, data: object = None) -> Answer:
-    """Return an error answer of the gateway's own."""
+    """Return an error response of the gateway's own."""
     error: dict[str, object] = {"code": code, "message": message}
     if data is not None:
         error["data"] = data
@@ -181,14 +181,14 @@ def failure(code: int, message: str, data: object = None) -> Answer:
 
 
 def success(result: object) -> Answer:
-    """Return an answer of the gateway's own."""
+    """Return a successful response of the gateway's own."""
     return Answer(encode(result))
 
 
 def edit(raw: bytes | memoryview, changes: Mapping[str, bytes | None]) -> bytes:
-    """Return the JSON object `raw` with members replaced or added, or taken out where None.
+    """Return the JSON object `raw` with members replaced, added, or (None) removed.
 
-    The bytes of every other member stay as they are; only white space between members goes.
+    The bytes of every other member stay as they are; only whitespace between members is removed.
     """
     members: dict[str, Any] = decode_members(raw) if raw else {}
     for key, value in changes.items():

@@ -1,4 +1,4 @@
-"""Cut a stream of bytes into lines, with a limit. Pure."""
+"""Split a byte stream into lines with a maximum length. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ END_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class LineEnds:
-    """What is kept of a line beyond the limit. In a line that is not much longer they overlap."""
+    """The kept ends of a line beyond the limit. They overlap in a line that is not much longer."""
 
     head: bytes
     tail: bytes
 
 
 class LineReader:
-    """Turn chunks into lines. A line beyond the limit is dropped; of it only both ends are kept.
+    """Splits chunks into lines. A line beyond the limit is dropped, except for its two ends.
 
-    `overflowed` holds those ends for each such line to whose end the last `feed` came.
+    `overflowed` holds the ends of each such line that the last `feed` completed.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -61,5 +61,5 @@ class LineReader:
 
 
 def printable(line: bytes) -> str:
-    """Return a server's line as text that may be shown: what would steer a terminal is replaced."""
+    """Return a server's line with terminal control characters replaced."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", line.decode("utf-8", "replace"))

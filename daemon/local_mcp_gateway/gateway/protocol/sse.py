@@ -1,4 +1,4 @@
-"""Server-sent events, as MCP uses them. Pure."""
+"""Parse and write server-sent events, as MCP uses them. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEEPALIVE: Final = b": keep-alive\r\n\r\n"
 END: Final = b"\r\n\r\n"
 _MARK: Final = b"\xef\xbb\xbf"
 _CARRIED: Final = re.compile(rb"[^\x00-\x1f\x7f]*")
-"""An id that a header can carry, so that a client can come back with it."""
+"""An id that fits into a header, so that a client can resume with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class EventTooLarge(Exception):
 
 
 class SseParser:
-    """Turn chunks of a stream into events. Lines end with LF, CR LF or CR (HTML, "9.2.6")."""
+    """Parses chunks of a stream into events. Lines end with LF, CR LF or CR (HTML, "9.2.6")."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -48,23 +48,23 @@ class SseParser:
 
     @property
     def begun(self) -> bytes:
-        """Return the data of the event that is under way, if its last line so far is data."""
+        """Return the data of the current event, if its last line so far is data."""
         line = b"".join(self._rest)
         data = [*self._data, line[5:].removeprefix(b" ")]
         return b"\n".join(data) if line.startswith(b"data:") else b""
 
     @property
     def waiting_bytes(self) -> int:
-        """Return how long the line is that has not ended yet."""
+        """Return the length of the current, unfinished line."""
         return self._rest_bytes
 
     def hand_over(self) -> None:
-        """Forget the data that `begun` has shown: `pass_on` takes the rest."""
+        """Forget the data that `begun` has returned: `pass_on` returns the rest."""
         self._rest, self._rest_bytes, self._passing = [], 0, True
         self._data, self._data_bytes = [], 0
 
     def pass_on(self, chunk: bytes) -> tuple[bytes, bool]:
-        """Return the data in this chunk of an event that was handed over, and whether it ends there."""
+        """Return the data in this chunk that belongs to the handed-over event, and whether it ends there."""
         part = b""
         if self._passing:
             ends = [at for at in (chunk.find(b"\n"), chunk.find(b"\r")) if at >= 0]
@@ -119,7 +119,7 @@ class SseParser:
             self._begun = True
             return None
         field, _, value = line.partition(b":")
-        if not self._begun:  # a mark may stand at the very beginning
+        if not self._begun:  # the stream may start with a byte order mark
             field, self._begun = field.removeprefix(_MARK), True
         value = value[1:] if value[:1] == b" " else value
         if field == b"data":
@@ -146,20 +146,20 @@ class SseParser:
 
 
 def render(message: bytes, *, event: bytes = b"message", identity: str | None = None) -> bytes:
-    """Return a JSON message as one event; JSON that holds raw line ends becomes several data lines."""
+    """Return a JSON message as one event; JSON with raw line ends becomes several data lines."""
     if b"\n" in message or b"\r" in message:
         message = b"\r\ndata: ".join(message.splitlines())
     return b"".join((opening(identity, event), message, END))
 
 
 def opening(identity: str | None = None, event: bytes = b"message") -> bytes:
-    """Return what stands before the message in its event."""
+    """Return what precedes the message in its event."""
     head = b"" if identity is None else b"id: " + identity.encode() + b"\r\n"
     return b"".join((head, b"event: ", event, b"\r\ndata: "))
 
 
 def continued(part: bytes) -> bytes:
-    """Return a part of a JSON message as it stands in an event: line ends in it begin data lines."""
+    """Return part of a JSON message as event data: line ends in it begin new data lines."""
     if b"\n" in part or b"\r" in part:
         part = part.replace(b"\r", b"").replace(b"\n", b"\r\ndata: ")
     return part

@@ -1,8 +1,8 @@
-"""The two eras of MCP and the way from one to the other. Pure: bytes in, bytes out.
+"""MCP protocol versions, and translation between handshake and stateless ones. Pure: bytes in, bytes out.
 
-Handshake era (2024-11-05 … 2025-11-25): `initialize` once, then messages in a session. Stateless era
-(2026-07-28): every request carries version, client and capabilities under `params._meta`, over HTTP
-also as headers; `server/discover` instead of `initialize`, and results name their `resultType`.
+Handshake protocol (2024-11-05 … 2025-11-25): `initialize` once, then messages in a session. Stateless
+protocol (2026-07-28): every request carries version, client and capabilities under `params._meta`, over
+HTTP also as headers; `server/discover` replaces `initialize`, and results name their `resultType`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ STATUS: Final[Mapping[int, int]] = {
     UNSUPPORTED_VERSION: 400,
     METHOD_NOT_FOUND: 404,
 }
-"""HTTP status of an error's code in the stateless era (Streamable HTTP, "Sending Messages")."""
+"""HTTP status of an error code in the stateless protocol (Streamable HTTP, "Sending Messages")."""
 
 GATEWAY_INFO: Final = {"name": "local-mcp-gateway", "version": __version__}
 _GATEWAY_INFO_JSON: Final = encode(GATEWAY_INFO)
@@ -79,7 +79,7 @@ REMOVED: Final = frozenset(
         "resources/unsubscribe",
     }
 )
-"""Methods of the handshake era that the stateless one does not have."""
+"""Handshake methods that the stateless protocol does not have."""
 CACHEABLE: Final = frozenset(
     {
         "tools/list",
@@ -89,11 +89,11 @@ CACHEABLE: Final = frozenset(
         "resources/read",
     }
 )
-"""Methods whose result says in the stateless era how long it may be kept."""
+"""Methods whose stateless result says how long it may be cached."""
 
 
 class ErrorCode(msgspec.Struct):
-    """The one member of an error by which the gateway decides something."""
+    """The one member of an error that the gateway evaluates."""
 
     code: int = 0
 
@@ -112,12 +112,12 @@ class ModernEnvelope:
 
 
 def negotiate(offered: object) -> str:
-    """Return the version that an `initialize` is answered with: the offered one, or our newest."""
+    """Return the version for an `initialize` result: the requested one, or our newest."""
     return offered if isinstance(offered, str) and offered in HANDSHAKE else NEWEST_HANDSHAKE
 
 
 def is_modern(headers: Mapping[str, str], message: Envelope) -> bool:
-    """Whether a posted message belongs to the stateless era: its header or its envelope says so."""
+    """Return whether a posted message is stateless, according to its header or its envelope."""
     version = headers.get("mcp-protocol-version")
     if version is None or version in HANDSHAKE:
         return False
@@ -132,7 +132,7 @@ def _meta(params: bytes | memoryview) -> bytes:
 
 
 def open_envelope(headers: Mapping[str, str] | None, message: Envelope) -> ModernEnvelope | Answer:
-    """Check a stateless request as the revision asks, first fault first; None skips the headers."""
+    """Validate a stateless request in the order that the revision gives; None skips the headers."""
     meta = _meta(message.params)
     try:
         members = decode_members(meta) if meta else {}
@@ -187,7 +187,7 @@ def _target(params: bytes | memoryview) -> Target:
 
 
 def to_handshake(params: bytes | memoryview) -> bytes:
-    """Take the stateless envelope out of `params`."""
+    """Remove the stateless envelope from `params`."""
     meta = _meta(params)
     if not meta:
         return bytes(params)
@@ -212,7 +212,7 @@ def to_modern(
 
 
 def modern_result(answer: Answer, method: str) -> Answer:
-    """Add what a result must say besides in the stateless era, where it comes from a handshake server."""
+    """Add what a stateless result requires to the result of a handshake server."""
     if answer.failed or answer.relayed_bytes:
         return answer
     body = bytes(answer.body)
@@ -226,7 +226,7 @@ def modern_result(answer: Answer, method: str) -> Answer:
 
 
 def modern_members(result: bytes, method: str) -> bytes:
-    """Return the members that a result lacks in the stateless era, each with its comma."""
+    """Return the members that a stateless result still needs, each with its comma."""
     if _says(result, "resultType"):
         return b""
     added = b'"resultType":"complete",'
@@ -236,7 +236,7 @@ def modern_members(result: bytes, method: str) -> bytes:
 
 
 def _says(result: bytes, key: str) -> bool:
-    """Whether a result has this member; of a beginning, whether it may."""
+    """Return whether a result has this member; for the start of a result, whether it may."""
     if b'"' + key.encode() + b'"' not in result:
         return False
     try:
@@ -246,17 +246,17 @@ def _says(result: bytes, key: str) -> bool:
 
 
 def is_complete(start: bytes) -> bool:
-    """Whether the beginning of a stateless answer says that nothing more is asked for."""
+    """Return whether the start of a stateless result says that no input is required."""
     return _COMPLETE.search(start) is not None and b'"input_required"' not in start
 
 
 def status_of(answer: Answer) -> int:
-    """Return the HTTP status with which the stateless era sends this answer."""
+    """Return the HTTP status for this response in the stateless protocol."""
     return STATUS.get(error_code(answer), 200) if answer.failed else 200
 
 
 def error_code(answer: Answer) -> int:
-    """Return the code of an error answer, or 0."""
+    """Return the code of an error response, or 0."""
     try:
         return _decode_code(answer.body).code
     except MALFORMED:
@@ -264,7 +264,7 @@ def error_code(answer: Answer) -> int:
 
 
 def encode_header(value: str) -> str:
-    """Write a name as a header value; what a header cannot carry goes as =?base64?…?=."""
+    """Encode a name as a header value; what a header cannot carry becomes =?base64?…?=."""
     plain = value.isascii() and value.isprintable() and value == value.strip()
     if plain and not value.startswith("=?base64?"):
         return value
@@ -272,7 +272,7 @@ def encode_header(value: str) -> str:
 
 
 def decode_header(value: str | None) -> str | None:
-    """Read a header value written by `encode_header`; None when it is malformed."""
+    """Decode a header value written by `encode_header`; None when it is malformed."""
     if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
         return value
     try:
