@@ -4,6 +4,8 @@
 MAKEFLAGS += --no-print-directory
 export PYTHON
 BIN := .venv/bin
+# A process for each core, a test file whole in one of them; tests/conftest.py leaves a single file alone.
+SPREAD := -n auto --dist loadfile
 
 .PHONY: help setup run test lint fix docs bench house faults soak nightly systemd conformance check
 
@@ -17,8 +19,8 @@ run: ## start the gateway in dev mode with two demo servers, in .demo/ (ARGS="--
 	@requirements/install .venv demo
 	@$(BIN)/python examples/run_demo.py $(ARGS)
 
-test: setup ## run the tests (ARGS="tests/guard -k kill")
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup ## run the tests, on every core (ARGS="tests/guard -k kill"; ARGS="-n 0" on one)
+	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 lint: setup ## ruff, mypy --strict and the import rules
 	@requirements/install .venv-lint lint
@@ -37,7 +39,7 @@ docs: setup ## write the generated pages and config/gateway.toml anew
 bench: setup ## measure, short by default (ARGS="gateway --long")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-house: setup ## how many files and names a reader meets, with goals (ARGS="--static" leaves the traced runs out)
+house: setup ## how many files and names a reader meets, with goals (ARGS="--files" shows which)
 	@$(BIN)/python -m benchmarks.house $(ARGS)
 
 faults: setup ## kill, starve and cut the power at every step (ARGS="--help")
@@ -59,6 +61,6 @@ conformance: setup ## the official MCP suite, directly and through the gateway (
 check: lint ## all that CI runs: lint, tests with branch coverage, generated pages current
 	@$(BIN)/python docs/generate.py --check
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest $(SPREAD) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report

@@ -88,6 +88,14 @@ def count(pytestconfig: pytest.Config) -> tally.Count:
     return tally.counter(pytestconfig)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run one file, or with `-s`, in this process: files are what `make test` deals out to the others."""
+    files = {Path(argument.partition("::")[0]) for argument in config.args}
+    alone = len(files) == 1 and all(file.is_file() for file in files)
+    return 0 if alone or config.option.capture == "no" else None
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand the counts of a worker (`-n 2`) to the process that shows them."""
     output = getattr(session.config, "workeroutput", None)
