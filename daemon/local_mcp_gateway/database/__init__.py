@@ -1,1 +1,1 @@
-"""SQLite on one machine: connections, the lock beside the file, and whether the file is sound."""
+"""Access to a SQLite database: connections, transactions, the lock file and integrity checks."""

@@ -1,14 +1,14 @@
-"""Connections, and the only place that sets what a connection is.
+"""Open SQLite connections with the right settings; no other module sets them.
 
 Why these values: with DELETE + FULL (SQLite's default) and with WAL + NORMAL a committed transaction
-is undone by a power cut; WAL + FULL and anything + EXTRA survive it. Foreign keys are off while migrations run, because a
-rebuild drops the old table and its children would go with it; the setting is a no-op inside a
-transaction, so it is made before BEGIN and read back.
+can be lost in a power cut; WAL + FULL and anything + EXTRA survive it. Foreign keys are off while
+migrations run, because a rebuild drops the old table and its cascades would delete the children. The
+setting is a no-op inside a transaction, so it is made before BEGIN and read back.
 
-The functions that open one raise what SQLite raises. The blocks that hold one open translate it: `reading`
-here, `write_lock` in `transactions`.
+The functions that open a connection raise what SQLite raises. The context managers that hold one open
+translate it: `reading` here, `write_lock` in `transactions`.
 
-All connections are in `isolation_level=None`: Python must not begin or commit anything by itself.
+All connections have `isolation_level=None`: Python must not begin or commit anything by itself.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Connection: TypeAlias = sqlite3.Connection
-"""What the parts above pass on without asking which database is behind it."""
+"""The type that other packages pass on without knowing the engine."""
 
 BUSY_TIMEOUT_MS = 5_000
 SQLITE_VERSION = sqlite3.sqlite_version
-"""For the log: what the interpreter brought along."""
+"""For the log: the version that the interpreter has."""
 SERVING_PRAGMAS = (
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
-    # What is deleted or sealed is overwritten, so that no page keeps it for the next backup.
+    # Deleted and encrypted values are overwritten, so that no page keeps them for the next backup.
     "PRAGMA secure_delete=ON",
 )
 """For the connections that serve, in this order."""
@@ -49,7 +49,7 @@ _WAL_PAUSE_S = 0.02
 
 
 def has_content(path: Path) -> bool:
-    """Tell whether there is a database with anything in it; raises DatabasePathProblem for no file."""
+    """Return whether the database exists and is not empty; raises DatabasePathProblem for no file."""
     require_database_file(path)
     return path.exists() and path.stat().st_size > 0
 
@@ -77,7 +77,7 @@ def open_migration(path: Path) -> sqlite3.Connection:
 
 
 def survive_power_cut(connection: sqlite3.Connection) -> None:
-    """Make COMMIT survive a power cut, and read the setting back; outside of a transaction."""
+    """Make COMMIT survive a power cut, and read the setting back; call it outside a transaction."""
     connection.execute("PRAGMA synchronous=EXTRA")
     (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
     if synchronous != _EXTRA:
@@ -85,10 +85,10 @@ def survive_power_cut(connection: sqlite3.Connection) -> None:
 
 
 def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
-    """Open the database to read only; never creates it, never waits for a writer in WAL.
+    """Open the database read-only; never create it, never wait for a writer in WAL.
 
-    A caller that holds the `DatabaseLock` says `locked`: its handle may write, so that closing it takes
-    SQLite's `-wal` and `-shm` files away; a read-only handle has to leave them.
+    A caller that holds the `DatabaseLock` passes `locked`: its handle may write, so that closing it
+    removes SQLite's `-wal` and `-shm` files; a read-only handle has to leave them.
     """
     require_database_file(path)
     if not path.exists():
@@ -99,7 +99,7 @@ def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
         return open_checked(f"{uri(path)}?mode=ro")
     except sqlite3.OperationalError as error:
         # A hot journal or a WAL without its index needs a recovery that a read-only handle may
-        # not do. It is what any reader does at its first read, so it is let in, then only reads.
+        # not do. Any reader does it at its first read, so allow it here, then only read.
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise
         return open_checked(f"{uri(path)}?mode=rw")
@@ -107,16 +107,16 @@ def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
 
 @contextmanager
 def reading(path: Path, *, locked: bool = False) -> Iterator[sqlite3.Connection]:
-    """Open the database to read for the length of a block, as `open_reader` does.
+    """Open the database for reading in a block, as `open_reader` does.
 
-    What SQLite finds wrong with the file meanwhile (any page may be damaged) is raised as Damaged.
+    Damage that SQLite finds inside the block (any page may be damaged) is raised as Damaged.
     """
     with translated_errors(path), closing(open_reader(path, locked=locked)) as connection:
         yield connection
 
 
 def open_immutable(path: Path) -> sqlite3.Connection:
-    """Open a file that nothing writes to, reading only, without locks or files beside it."""
+    """Open a file that nothing writes to, read-only, without locks or files beside it."""
     return _connect(f"{uri(path)}?mode=ro&immutable=1")
 
 
@@ -146,7 +146,7 @@ def table_names(connection: sqlite3.Connection) -> frozenset[str]:
 
 
 def is_empty(connection: sqlite3.Connection) -> bool:
-    """Tell whether there is nothing in the database, not even a table."""
+    """Return whether the database has no objects, not even a table."""
     return connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
 
 
@@ -193,7 +193,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 def _create_private(path: Path) -> None:
-    """Create the empty file for its owner only; SQLite gives its journals the same mode."""
+    """Create the empty file with access for its owner only; SQLite gives its journals the same mode."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         hold_new_file(path)
@@ -206,20 +206,20 @@ def _create_private(path: Path) -> None:
 
 
 def uri(path: Path) -> str:
-    """Return the file as a `file:` URI, to which `?mode=` is added."""
+    """Return the file as a `file:` URI, for `?mode=` to be added."""
     return "file:" + quote(os.fsencode(path.absolute()))
 
 
 class Engine(NamedTuple):
-    """The database engine that the interpreter brought along: what it is, or what is wrong with it."""
+    """The SQLite of this interpreter, and what is wrong with it."""
 
     message: str
     hint: str = ""
-    """What to do, where it cannot be used."""
+    """What to do if it cannot be used."""
 
 
 def examine_engine() -> Engine:
-    """Tell whether this SQLite can do what is asked of it."""
+    """Check whether this SQLite has the required features."""
     with closing(open_scratch()) as connection:
         options = {str(row[0]) for row in connection.execute("PRAGMA compile_options")}
     if sqlite3.sqlite_version_info < (3, 35):

@@ -1,8 +1,8 @@
-"""What SQLite and the operating system raise, as situations that the owner or the machine has to solve.
+"""Translate errors of SQLite and the operating system into the gateway's own errors.
 
-One table for both: the same full disk is the same situation, whoever noticed it. SQLite reports an
-extended code; its low byte is the class. Errors of a statement itself (syntax, a constraint, a missing
-table) are not in the table: whoever ran the statement knows whose it is.
+One table serves both: a full disk is the same error, whoever noticed it. SQLite reports an extended
+code; its low byte is the class. Errors of a statement itself (syntax, a constraint, a missing table)
+are not in the table: the caller that ran the statement knows where it came from.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ _IOERR_BY_NAME = {
 }
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a database, behind its name."""
+"""The suffixes of the files that SQLite keeps beside a database."""
 
 
 @contextmanager
 def translated_errors(
     path: Path | str, *, doing: str = "", otherwise: type[GatewayError] | None = None
 ) -> Iterator[None]:
-    """Raise the situation behind what SQLite or the system raises inside, if there is one.
+    """Raise the gateway error for what SQLite or the system raises inside, if there is one.
 
     `doing` completes "Cannot …" where more can be said than that the database could not be used.
-    `otherwise` is the situation where the table has none, or has one of the database's own path:
-    while a backup is written, say, it is the backup's that is wrong.
+    `otherwise` is the error where the table has none, or has one about the database's own path: while a
+    backup is written, for example, the backup's path is wrong.
     """
     try:
         yield
@@ -91,7 +91,7 @@ def to_gateway_error(
     doing: str = "",
     otherwise: type[GatewayError] | None = None,
 ) -> GatewayError | None:
-    """Return the situation behind an error of SQLite or the system, None where the table has none."""
+    """Return the gateway error for an error of SQLite or the system, None where the table has none."""
     kind = _kind(error)
     if otherwise is not None and kind in (None, DatabasePathProblem):
         kind = otherwise
@@ -106,9 +106,9 @@ def to_gateway_error(
 
 
 def require_database_file(database: Path) -> None:
-    """Raise DatabasePathProblem if there is something else than a file, before SQLite waits for it.
+    """Raise DatabasePathProblem if the path is not a regular file, before SQLite blocks on it.
 
-    What it would open beside the file is looked at too.
+    The files that SQLite would open beside it are checked too.
     """
     for path in (os.fspath(database), *(f"{database}{suffix}" for suffix in SIDE_FILES)):
         try:
@@ -118,7 +118,7 @@ def require_database_file(database: Path) -> None:
                 f"{path} is {error.kind}, not a database file.", path=str(database)
             ) from None
         except OSError:
-            return  # opening it says why
+            return  # opening it will raise the reason
 
 
 def _kind(error: OSError | sqlite3.Error) -> type[GatewayError] | None:

@@ -1,8 +1,8 @@
-"""Whether the file is a sound SQLite database, as cheaply as that can be known.
+"""Check that a file is a sound SQLite database, as cheaply as possible.
 
-After a clean stop nothing but the header is read. Otherwise `quick_check` runs, within the time that
-the policy grants. Both run under the `DatabaseLock`; a crash is rolled back here, by SQLite, at the
-first read.
+After a clean stop only the header is read. Otherwise `quick_check` runs, within the time that the
+policy grants. Both run under the `DatabaseLock`; SQLite rolls back an interrupted transaction here, at
+the first read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from local_mcp_gateway.regular_file import open_file
 
 _HEADER_BYTES = 100
 _OPS_BETWEEN_LOOKS = 20_000
-# Broken rules of the data, not of the file: they stood before us and a migration may mend them.
+# Violations of the data's rules, not damage to the file: they are older, and a migration may fix them.
 _NOT_DAMAGE = ("NULL value in ", "CHECK constraint failed in ")
 _MISSING = re.compile(
     r"(?:unknown|no such) function: (?P<function>[^()]+)|no such collation sequence: (?P<collation>.+)"
@@ -39,7 +39,7 @@ class Probe:
     bytes: int
     duration_ms: float
     complete: bool = True
-    """False when the quick check was given up at its time limit, nothing found until then."""
+    """False when the quick check reached its time limit without a finding."""
 
 
 def probe(
@@ -48,10 +48,10 @@ def probe(
     quick_check_limit_s: float = 10.0,
     run: Run = UNWATCHED,
 ) -> Probe:
-    """Look at the file; raise NotADatabase, Damaged or DatabasePathProblem. The lock is held.
+    """Check the file; raise NotADatabase, Damaged or DatabasePathProblem. The lock is held.
 
-    A database without anything in it is new, however large its file: a first start that was killed or
-    refused leaves one behind, and the next is to be the same as if it had not been.
+    An empty database is new, however large its file: a first start that was killed or refused leaves
+    one behind, and the next start must behave as if it had not.
     """
     begun = time.perf_counter()
     header, size = _header(database)
@@ -86,7 +86,7 @@ def quick_check(
     limit_s: float | None = None,
     run: Run = UNWATCHED,
 ) -> bool:
-    """Raise Damaged unless SQLite finds the file sound; return False if the limit passed first."""
+    """Raise Damaged unless SQLite finds the file sound; return False if the time limit came first."""
     deadline = None if limit_s is None else time.monotonic() + limit_s
     return _run_check(connection, "quick_check", database, deadline, run)
 
@@ -131,11 +131,11 @@ def _run_check(
 
 
 def findings(connection: sqlite3.Connection, pragma: str) -> list[str]:
-    """Return what SQLite's check finds wrong with the file, but not the rows that break a rule.
+    """Return what SQLite's check finds wrong with the file, but not rows that violate a constraint.
 
-    An application may have made its indexes and checks with functions and collations of its own. For
-    those that are missing here the connection gets stand-ins, so that SQLite can read the structure;
-    what such an index should hold is not known then, and the quick check has to do.
+    An application may use functions and collations of its own in indexes and checks. Missing ones are
+    replaced by stand-ins, so that SQLite can read the structure. The contents of such an index cannot
+    be checked then, and the quick check has to do.
     """
     missed: set[str] = set()
     while True:
@@ -143,16 +143,16 @@ def findings(connection: sqlite3.Connection, pragma: str) -> list[str]:
             lines = [" ".join(row[0].split()) for row in connection.execute(f"PRAGMA {pragma}(20)")]
         except sqlite3.OperationalError as error:
             if str(error) in missed or not _stand_in(connection, str(error)):
-                raise  # the same twice: no stand-in helps
+                raise  # the same message twice: no stand-in helps
             missed.add(str(error))
             pragma = "quick_check"
         else:
-            # Out of memory while interrupted and the like are reported as rows, in words.
+            # Out of memory, an interruption and the like are reported as rows, in words.
             return [line for line in lines if line != "ok" and not line.startswith(_NOT_DAMAGE)]
 
 
 def _stand_in(connection: sqlite3.Connection, message: str) -> bool:
-    """Register what this message of SQLite misses; return whether it is about such a thing."""
+    """Register what this message of SQLite misses; return whether it was about one."""
     missing = _MISSING.search(message)
     if missing is None:
         return False
@@ -164,7 +164,7 @@ def _stand_in(connection: sqlite3.Connection, message: str) -> bool:
 
 
 def _header(database: Path) -> tuple[bytes, int]:
-    """Read the first 100 bytes and the size; refuse what cannot be a database before SQLite sees it."""
+    """Read the first 100 bytes and the size; refuse an obvious non-database before SQLite opens it."""
     require_database_file(database)
     try:
         with os.fdopen(open_file(database), "rb") as file:
@@ -202,11 +202,11 @@ def _since(begun: float) -> float:
 
 
 COMPARED_BYTES = 16 << 20
-"""Up to this size it is worth it: some 10 ms, and memory for it twice."""
+"""Maximum size for comparing pages: some 10 ms, and memory for it twice."""
 _HEADER_BYTES = 100
 _BETWEEN_COUNTERS = (slice(0, 18), slice(20, 24), slice(28, 92))
-"""Of the header: not the bytes that say how and when the file was written (journal mode, change counter,
-valid-for, SQLite's version). COMMIT itself changes those."""
+"""The header bytes that say how and when the file was written (journal mode, change counter,
+valid-for, SQLite's version) are left out: COMMIT itself changes those."""
 
 
 class Pages(NamedTuple):
@@ -217,7 +217,7 @@ class Pages(NamedTuple):
     """Changes when another connection has written (`PRAGMA data_version`)."""
 
     def agree(self, other: Pages) -> bool:
-        """Tell whether both connections saw the same pages, without copying them once more."""
+        """Return whether both connections saw the same pages, without copying them once more."""
         return (
             len(self.content) == len(other.content)
             and self.content.endswith(memoryview(other.content)[_HEADER_BYTES:])

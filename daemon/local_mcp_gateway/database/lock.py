@@ -1,22 +1,21 @@
-"""One process a database: `flock` on a file beside the database's real path.
+"""Ensure that one process uses a database: `flock` on a file beside the database's real path.
 
-The kernel frees a flock when its process dies, however it dies, and refuses a second open even in the
+The kernel releases a flock when its process dies, however it dies, and refuses a second one even in the
 same process. The lock file is never unlinked: a process that waits on a removed file would hold a lock
-that nobody else sees. It also holds who has the lock, as JSON, so that others can say it; and what the
-database looked like at the last clean stop, so that the next start can skip the integrity check.
+that nobody else sees. The file also names the lock's holder, as JSON, for messages; and it records what
+the database looked like at the last clean stop, so that the next start can skip the integrity check.
 
     {"holder": {"pid", "since", "command", "started"} | null,
      "stopped": stamp | absent,          written at a clean stop
      "stopped_before": stamp | absent}   what the present holder found; gone with it when it crashes
 
-A file may have two names all the same (a hard link, a file that is mounted elsewhere, one that was moved
-while it is served), and so two lock files and two write-ahead logs, of which one loses. So the database
-file itself is locked too, at a byte that SQLite never uses, as an open file description lock: it stays
-when the process closes another descriptor of the file. Ours is closed last, since that drops the locks
+A file may have two names all the same (a hard link, a bind mount, a file that is moved while it is
+served), and so two lock files and two write-ahead logs, one of which loses. So the database file itself
+is locked too, at a byte that SQLite never uses, with an open file description lock: it stays when the
+process closes another descriptor of the file. Our descriptor is closed last, since that drops the locks
 of SQLite's connections in this process.
 
-Whoever only wants to know calls `read_holder`, which never calls flock: even a shared probe would make
-a starting `serve` fail.
+`read_holder` only reads and never calls flock: even a shared probe would make a starting `serve` fail.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ class DatabaseLock:
         stop: threading.Event | None = None,
         replaces: bool = False,
     ) -> None:
-        """Wait for nothing yet. `replaces`: what is there may be anything, it is to be replaced."""
+        """Store the arguments. `replaces`: the existing file may be anything, since it will be replaced."""
         self.database = Path(os.path.realpath(database))
         self._replaces = replaces
         self.path = lock_path(database)
@@ -123,7 +122,7 @@ class DatabaseLock:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Say that nobody holds it, then let it go; a database that nobody touched stays clean.
+        """Clear the holder, then release the lock; a database that was not touched stays clean.
 
         A disk that refuses the few bytes does not matter: the lock goes with the descriptor, and
         without the record the next start checks the file.
@@ -142,7 +141,7 @@ class DatabaseLock:
             self._close()
 
     def hold_file(self) -> bool:
-        """Lock the file that the path names now; False while another process holds it by another name.
+        """Lock the file at the path; False while another process holds it under another name.
 
         Raises DatabasePathProblem for a file that cannot be written.
         """
@@ -167,7 +166,7 @@ class DatabaseLock:
         return True
 
     def _is_ours(self) -> bool:
-        """Tell whether the path still names the file that is locked."""
+        """Return whether the path still names the file that is locked."""
         with suppress(OSError):
             return self.file < 0 or os.path.samestat(os.fstat(self.file), self.database.stat())
         return False
@@ -181,7 +180,7 @@ class DatabaseLock:
         self.file = self._descriptor = -1
 
     def record_clean_stop(self) -> None:
-        """Promise that the database is sound and all of this process's connections to it are closed.
+        """Record that the database is sound and all of this process's connections to it are closed.
 
         What the file looks like is written when the lock is released.
         """
@@ -207,7 +206,7 @@ class DatabaseLock:
 
 
 def hold_new_file(database: Path) -> None:
-    """Let this process's lock, if it holds the database's, go over to a file that has just taken its place.
+    """Move this process's lock, if it holds the database's, to a file that has just replaced it.
 
     No connection to the database is open in this process.
     """
@@ -216,10 +215,10 @@ def hold_new_file(database: Path) -> None:
 
 
 def leave_side_files(database: Path) -> None:
-    """Keep SQLite, in this process, from removing the write-ahead log when it closes the database.
+    """Keep SQLite in this process from removing the write-ahead log when it closes the database.
 
     It removes whatever has the log's name, and by now that is the log of another file. It does so only
-    where nobody else has the database open: that is what a read lock on SQLite's own bytes looks like.
+    if nobody else has the database open, so this takes a read lock on SQLite's own bytes.
     """
     if (lock := _held.get(os.path.realpath(database))) and lock.file >= 0:
         with suppress(OSError):
@@ -227,12 +226,12 @@ def leave_side_files(database: Path) -> None:
 
 
 def lock_path(database: Path) -> Path:
-    """Return the lock file: beside the real file, so that two names of it share one lock."""
+    """Return the lock file: beside the real file, so that all paths to it share one lock."""
     return Path(os.path.realpath(database) + ".lock")
 
 
 def read_holder(database: Path) -> Holder | None:
-    """Return who holds the database's lock, without touching the lock; None if nobody alive does."""
+    """Return who holds the database's lock, without touching the lock; None if no live process does."""
     try:
         record = parse_json(_content(database)).get("holder")
         holder = Holder(**record) if record else None
@@ -251,10 +250,10 @@ def stopped_before(database: Path) -> dict[str, int] | None:
 
 
 def stamp(database: Path) -> dict[str, int] | None:
-    """Return what tells one state of the closed file from another; None where there is no file.
+    """Return a fingerprint of the closed file's state; None where there is no file.
 
-    In WAL the change counter is not raised by every commit, so the sizes and times of the file and
-    of a write-ahead log that was left (by a reader who was the last to close) belong to it.
+    In WAL not every commit increases the change counter, so the sizes and times of the file and
+    of a remaining write-ahead log (if a reader closed last) belong to it.
     """
     try:
         with os.fdopen(open_file(database), "rb") as file:
@@ -277,7 +276,7 @@ def stamp(database: Path) -> dict[str, int] | None:
 
 
 def _refuse_other_files(database: Path) -> None:
-    """Leave no lock file beside what is none of ours: other programs take `/etc/passwd.lock` for theirs."""
+    """Create no lock file beside foreign files: other programs use `/etc/passwd.lock` themselves."""
     require_database_file(database)
     with suppress(OSError), os.fdopen(open_file(database), "rb") as file:
         if (header := file.read(len(MAGIC))) and header != MAGIC:
@@ -314,7 +313,7 @@ def _try_lock_file(descriptor: int) -> bool:
         return True
     try:
         _set_lock(descriptor, fcntl.F_WRLCK, _LOCKED_BYTE, 1)
-    except OSError as error:  # a file system that has no such locks is none for SQLite either
+    except OSError as error:  # a file system without such locks does not work with SQLite either
         return error.errno not in (errno.EACCES, errno.EAGAIN)
     return True
 
@@ -345,7 +344,7 @@ def _myself() -> Holder:
 
 
 def _is_alive(holder: Holder) -> bool:
-    """Tell a living holder from a process that got its number later."""
+    """Distinguish a living holder from a process that got its pid later."""
     started = _started(holder.pid)
     if started is not None:
         return not holder.started or started == holder.started
@@ -382,7 +381,7 @@ def _read(descriptor: int) -> dict[str, Any]:
 
 
 def _write(descriptor: int, record: dict[str, Any]) -> None:
-    """Replace the content; a crash in between leaves no JSON, which reads as "unknown"."""
+    """Replace the content; a crash in between leaves invalid JSON, which reads as "unknown"."""
     data = json.dumps(record).encode() + b"\n"
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, data, 0)

@@ -1,10 +1,9 @@
-"""The database while the gateway serves: one writer and a few readers on aiosqlite.
+"""The connection pool while the gateway serves: one writer and a few readers on aiosqlite.
 
-Every connection is a thread, so the pool is small and fixed. Reads go to the readers, each write is
-one `BEGIN IMMEDIATE` transaction on the one writer; whoever wants to write waits for `_writing`.
-A cancelled aiosqlite `await` keeps running in its thread, so the end of a transaction is shielded:
-the next one never finds it open. Connections are only ever made in here, because one that is never
-closed keeps the process from exiting.
+Every connection is a thread, so the pool is small and fixed. Reads go to the readers; each write is one
+`BEGIN IMMEDIATE` transaction on the one writer, serialised by `_writing`. A cancelled aiosqlite `await`
+keeps running in its thread, so the end of a transaction is shielded: the next one never finds it open.
+Connections are only created in here, because one that is never closed keeps the process from exiting.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ if TYPE_CHECKING:
 
 
 Error = (sqlite3.Error, GatewayError)
-"""What reading and writing raise, for callers that must not know which engine this is: the situation of
-the owner or the machine, or SQLite's own error of a statement that is wrong."""
+"""What reading and writing raise, for callers that must not know the engine: a gateway error, or SQLite's
+own error for a wrong statement."""
 Row: TypeAlias = sqlite3.Row
-"""What a query returns: a value for each column, by its name."""
+"""One result row: a value for each column, by name."""
 READERS = 2
 Parameters = Iterable[object]
 
@@ -48,7 +47,7 @@ Files: TypeAlias = tuple[tuple[int, int] | None, ...]
 
 
 class ConnectionPool:
-    """The open database. Make one with `async with ConnectionPool.open(path)`."""
+    """The open database. Create one with `async with ConnectionPool.open(path)`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,7 +60,7 @@ class ConnectionPool:
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path) -> AsyncIterator[ConnectionPool]:
-        """Open the connections; close all of them on the way out, whatever happens."""
+        """Open the connections; close all of them on exit, whatever happens."""
         database = cls(path)
         require_database_file(path)
         try:
@@ -88,7 +87,7 @@ class ConnectionPool:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Hold the write lock from BEGIN IMMEDIATE to COMMIT; an exception rolls back.
 
-        What is read in it stays true until it is written.
+        What is read inside stays true until it is written.
         """
         async with self._writing:
             writer = self._writer
@@ -107,7 +106,7 @@ class ConnectionPool:
                             await writer.rollback()
 
     def gone(self) -> DatabaseGone | None:
-        """Return what to say where the path does not name the files any more that are open here."""
+        """Return a message if the path no longer names the files that are open here."""
         for suffix, was, now in zip(
             ("", *SIDE_FILES), self._files, _identities(self.path), strict=False
         ):
@@ -121,9 +120,9 @@ class ConnectionPool:
             raise gone
 
     async def empty_wal(self) -> bool:
-        """Write all that is committed into the file itself, and cut the WAL to nothing.
+        """Checkpoint all that is committed into the database file, and truncate the WAL.
 
-        False when another program reads what was there before, for longer than we wait for a lock.
+        False when another program reads an older snapshot for longer than the lock timeout.
         """
         async with self._writing:
             assert self._writer is not None, "the database is open"
@@ -136,7 +135,7 @@ class ConnectionPool:
         """Hold new writers back, after the running one, so that a migration can be applied.
 
         The connections stay open, and read something afterwards: that is when SQLite notices that
-        the schema has changed. A statement that is prepared before may be judged by the old one.
+        the schema has changed. A statement that is prepared before may be checked against the old one.
         """
         async with self._writing:
             self._require_files()
@@ -148,7 +147,7 @@ class ConnectionPool:
 
     @asynccontextmanager
     async def release_file(self) -> AsyncIterator[None]:
-        """Close every connection inside, so that the file itself may be replaced; open them again."""
+        """Close every connection for the block, so that the file can be replaced; reopen them after it."""
         async with self._writing:
             self._require_files()
             await self._disconnect()
@@ -195,7 +194,7 @@ class ConnectionPool:
         return connection
 
     async def _disconnect(self) -> None:
-        """Close all connections; a reader that is busy is waited for."""
+        """Close all connections; wait for a busy reader."""
         with anyio.CancelScope(shield=True):
             if self._writer is not None:
                 self._writer = None
@@ -220,7 +219,7 @@ def _identities(path: Path) -> Files:
 
 
 class Transaction(ConnectionPool):
-    """The database as one transaction sees it, on its connection; whoever made it ends it."""
+    """One open transaction on its connection; its creator ends it."""
 
     def __init__(self, path: Path, writer: aiosqlite.Connection) -> None:
         super().__init__(path)
@@ -241,12 +240,12 @@ class Transaction(ConnectionPool):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Yield itself: the transaction that is open is the one."""
+        """Yield itself: the open transaction."""
         yield self
 
 
 class ReadOnlyDatabase(ConnectionPool):
-    """What can be read just now. `with LookedAt.open_at(path)`; where there is no file, no row is."""
+    """A read-only view, empty if there is no file. Use `with ReadOnlyDatabase.open_at(path)`."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection | None) -> None:
         super().__init__(path)
@@ -255,7 +254,7 @@ class ReadOnlyDatabase(ConnectionPool):
     @classmethod
     @contextmanager
     def open_at(cls, path: Path) -> Iterator[ReadOnlyDatabase]:
-        """Open it. Raises UsageProblem when it is of an older version than what is read in it."""
+        """Open it. Raises UsageProblem when its schema is older than the query needs."""
         if not path.exists():
             yield cls(path, None)
             return
@@ -273,7 +272,7 @@ class ReadOnlyDatabase(ConnectionPool):
                 ) from None
 
     async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
-        """Return every row of one SELECT. Short: it blocks the loop, which does nothing else here."""
+        """Return every row of one SELECT. Blocks the event loop briefly, where nothing else runs."""
         if self._connection is None:
             return []
         return self._connection.execute(sql, tuple(parameters)).fetchall()

@@ -1,7 +1,7 @@
-"""One piece of work on a database: whom it tells, and whether it is to stop.
+"""One unit of work on a database: how it reports progress and whether it should stop.
 
-Passed down as one value, since whatever takes long has to report and to stop: the lock, the checks, a
-backup, the migrations.
+Passed down as one value, since everything that takes long has to report and to stop: the lock, the
+checks, a backup, the migrations.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def no_progress(phase: str, done: int, total: int) -> None:
 
 @frozen
 class Run:
-    """Who watches a piece of work. Its methods may be called from any thread."""
+    """Reports and stops one unit of work. Its methods may be called from any thread."""
 
     emit: Emit = field(default=ignore, kw_only=True)
     progress: Progress = field(default=no_progress, kw_only=True)
@@ -39,7 +39,7 @@ class Run:
 
     @property
     def stopped(self) -> bool:
-        """Tell whether a signal asked to stop."""
+        """Return whether a signal asked to stop."""
         return self.stop is not None and self.stop.is_set()
 
     def checkpoint(self, doing: str = "before anything was committed") -> None:
@@ -49,4 +49,4 @@ class Run:
 
 
 UNWATCHED = Run()
-"""Nobody is told, and nothing stops it."""
+"""No reports, and nothing stops it."""

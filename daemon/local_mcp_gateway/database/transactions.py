@@ -1,8 +1,8 @@
-"""Transactions on a database file: the write lock, COMMIT, and the proof that what was committed is there.
+"""Transactions on a database file: take the write lock, commit, and prove that the commit is on disk.
 
-SQLite hides an EIO of the folder's fsync, and a disk may say that it wrote what it did not. So a COMMIT
-here is followed by a look through a fresh connection, and `make_durable` flushes file and folder
-itself and checks what it reads back, before anybody is told that it is done.
+SQLite hides an EIO from the folder's fsync, and a disk may claim a write that it did not make. So a
+COMMIT here is followed by a read through a fresh connection, and `make_durable` flushes file and folder
+itself and checks what it reads back before success is reported.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database.integrity import Pages
 
 THOROUGH_BYTES = 64 << 20
-"""Up to this size a result is checked in full (a third of a second): a page that was never written can
-be a whole, older one, and then only its disagreement with an index shows it."""
+"""Maximum size for a full check (a third of a second): a page that was never written can be a valid, older
+one, and then only its disagreement with an index shows it."""
 
 
 @contextmanager
@@ -57,12 +57,12 @@ def begin(connection: Connection, *, foreign_keys: bool | None = None) -> None:
 
 
 def commit(connection: Connection) -> None:
-    """End the transaction of a scratch database, whose durability nobody needs."""
+    """Commit the transaction of a scratch database, which need not be durable."""
     connection.execute("COMMIT")
 
 
 def roll_back(connection: Connection) -> None:
-    """Undo what was not committed; where somebody closed the connection, that did it."""
+    """Roll back; if somebody closed the connection, that already did it."""
     with suppress(sqlite3.ProgrammingError):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -71,13 +71,13 @@ def roll_back(connection: Connection) -> None:
 def commit_and_compare(connection: Connection, path: Path) -> None:
     """COMMIT, and raise Damaged unless a fresh connection reads the pages that were committed.
 
-    A write that only claimed to have happened may leave an older page in its place, which no check of
-    the file's structure can find. If another program has written since, nothing can be said, and
-    nothing is said of a database that is too large to be held in memory. No signal stops the work.
+    A lost write may leave an older page in its place, which no check of the file's structure can find.
+    The comparison is skipped if another program has written since, or if the database is too large to
+    hold in memory. No signal stops the work.
     """
     connection.set_progress_handler(None, 0)
     written = _commit(connection, small=database_bytes(path) <= COMPARED_BYTES)
-    # Readers may keep the log from being emptied; in WAL with FULL it is durable all the same.
+    # Readers may keep the WAL from being emptied; with FULL it is durable all the same.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     if written is None:
         return
@@ -107,10 +107,10 @@ def outside_transaction(connection: Connection) -> Iterator[None]:
 
 
 def make_durable(path: Path, *, serving: bool) -> None:
-    """Flush the database's file and its folder; raises what the disk says.
+    """Flush the database's file and its folder; raises what the disk reports.
 
-    `serving`: this process has the file open, and closing another descriptor of it would drop the
-    locks of SQLite's. Then SQLite's own flush at COMMIT has to do for the file.
+    `serving`: this process has the file open, and closing another descriptor of it would drop SQLite's
+    locks. Then SQLite's own flush at COMMIT has to do for the file.
     """
     hint = "The migration may not last: repair the disk, then see `db status`."
     try:
@@ -138,7 +138,7 @@ def check_sound(
     limit_s: float | None = None,
     run: Run = UNWATCHED,
 ) -> None:
-    """Raise Damaged unless the file is sound: in full where it is small, else within `limit_s`."""
+    """Raise Damaged unless the file is sound: checked in full if it is small, else within `limit_s`."""
     if database_bytes(path) <= THOROUGH_BYTES:
         full_check(reader, path, run=run)
     else:
@@ -153,17 +153,17 @@ def staged_transaction(
     foreign_keys: bool = False,
     run: Run = UNWATCHED,
 ) -> Iterator[Connection]:
-    """Write into a file that is to take a database's place, in one transaction.
+    """Write a file that will replace a database, in one transaction.
 
     Afterwards it is one whole file, flushed and checked, in its own journal mode or that of the
-    database `like`. Nobody else has it open. Raises DiskProblem where it does not read back as written.
+    database `like`. Nobody else has it open. Raises DiskProblem if it does not read back as written.
     """
     with closing(open_migration(staged)) as connection:
         mode = _journal_mode(connection)
         if like is not None and like.exists():
             with reading(like, locked=True) as other:
                 mode = _journal_mode(other)
-        # A close hides the errors of a checkpoint; a commit with a journal does not.
+        # Closing hides the errors of a checkpoint; a commit with a rollback journal does not.
         connection.execute("PRAGMA journal_mode=DELETE").fetchall()
         begin(connection, foreign_keys=foreign_keys)
         yield connection
@@ -190,7 +190,7 @@ def _journal_mode(connection: Connection) -> str:
 
 
 def database_bytes(database: Path) -> int:
-    """Return the size of a database with what waits in its WAL; 0 if there is none."""
+    """Return the size of a database including its WAL; 0 if there is none."""
     total = 0
     real = database.resolve()
     for path in (real, real.with_name(f"{real.name}-wal")):

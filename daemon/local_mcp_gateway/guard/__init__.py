@@ -1,4 +1,4 @@
-"""The migration guard: a database is opened only after it was backed up, rehearsed and verified.
+"""The migration guard: back up, rehearse and verify migrations before a database is opened.
 
 ```python
 from local_mcp_gateway.guard import guarded

@@ -1,6 +1,6 @@
-"""One batch of migrations: apply and verify. The rehearsal and the live run are this code.
+"""Apply one batch of migrations and verify it; the rehearsal and the live run share this code.
 
-Nothing is begun or committed here: the caller decides, after it has looked at what comes back.
+Nothing here begins or commits a transaction: the caller decides after it has checked the result.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def run_batch(
     *,
     rehearsed: bool = False,
 ) -> BatchResult:
-    """Apply the plan's next batch and verify it, inside the transaction that the caller has begun.
+    """Run the plan's next batch and verify it, inside the transaction that the caller has begun.
 
-    What a rehearsal of the same batch has found out about values and schema is not looked for again.
-    Raises MigrationFailed, ForbiddenStatement, VerificationFailed, DiskProblem or Interrupted.
+    Checks of values and schema that a rehearsal of the same batch has made are not repeated. Raises
+    MigrationFailed, ForbiddenStatement, VerificationFailed, DiskProblem or Interrupted.
     """
     context.phases.begin("verify")
     before = count_rows(connection)
@@ -63,13 +63,13 @@ def run_batch(
         verify_dependents(connection, before, steps)
         changes += tuple(rebuilds.changed)
     fingerprint = text_fingerprint(connection)
-    if not plan.drift:  # what is recorded says that the schema is what the migrations make
+    if not plan.drift:  # the recorded fingerprint says that the schema is what the migrations make
         record_fingerprint(connection, fingerprint)
     return BatchResult(steps, fingerprint, changes)
 
 
 def watch_rebuilds(context: GuardContext, connection: Connection) -> Rebuilds:
-    """Return what compares rebuilt tables, and tells of those that are too large for it."""
+    """Return the comparison of rebuilt tables, which reports tables that are too large for it."""
     return Rebuilds(
         connection,
         limit=context.policy.compare_limit_values,
@@ -80,7 +80,7 @@ def watch_rebuilds(context: GuardContext, connection: Connection) -> Rebuilds:
 
 
 def _report_broken(context: GuardContext, connection: Connection, tag: str) -> None:
-    """Tell of what cannot run in a new database: its folder may be old, and runs so elsewhere."""
+    """Report what cannot run in a new database: an old folder may have had the same fault elsewhere."""
     for broken in find_broken(connection):
         context.emit(
             "guard.hazard_found",
@@ -99,10 +99,10 @@ def apply_live(
     backup: Backup | None,
     rehearsal: Rehearsal | None,
 ) -> BatchResult:
-    """Apply the plan's next batch to the live file; the result has to be the rehearsed one.
+    """Apply the plan's next batch to the live file; the result must equal the rehearsed one.
 
-    In dev the journal entries of new files are written here, just before the caller's COMMIT: a kill
-    between the two leaves a journaled migration that is pending, which the next start applies.
+    In dev mode the journal entries of new files are written here, just before the caller's COMMIT: a
+    kill between the two leaves a journaled migration that is pending, which the next start applies.
     """
     observer = _LiveObserver(context, plan, quotes=not rehearsal, refuse=bool(backup))
     result = run_batch(context, live, plan, backup, observer, rehearsed=rehearsal is not None)
@@ -126,10 +126,10 @@ def apply_live(
 
 
 class _LiveObserver(Observer):
-    """Reports the progress, and looks for text in double quotes where no rehearsal has.
+    """Reports the progress, and checks for double-quoted strings where no rehearsal has.
 
-    It is refused where there are rows to copy it into. On a new database it is only told: the folder
-    may be old, its files applied elsewhere, where mending one would read as an edit.
+    They are refused where there are rows to copy the text into. On a new database they are only
+    reported: the folder may be old and applied elsewhere, where fixing a file would count as an edit.
     """
 
     def __init__(self, context: GuardContext, plan: Plan, *, quotes: bool, refuse: bool) -> None:

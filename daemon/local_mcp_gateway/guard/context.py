@@ -1,4 +1,4 @@
-"""The values of one guarded run: what the guard insists on, what a run knows, what its steps hand on."""
+"""The values of one guarded run: its policy, its context, and the results of its steps."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
 
 @frozen
 class GuardPolicy:
-    """How careful one start is. The defaults are the careful ones."""
+    """How careful one start is. The defaults are the most careful."""
 
     rehearse: Literal["always", "auto", "never"] = "always"
     destructive: Literal["warn", "refuse"] = "warn"
     drift: Literal["auto", "refuse", "warn"] = "auto"
-    """`auto` refuses when something is pending (the change by hand may be in its way), else warns."""
+    """`auto` refuses if something is pending (a manual change may conflict with it), else warns."""
     backup_folder: Path | None = None
     """None: `backups` beside the database's real path."""
     retention: Retention | None = field(default_factory=Retention)
     """Which backups stay after a migration has made another one; None keeps all."""
     quick_check_limit_s: float = 10.0
     compare_limit_values: int = 2_000_000
-    """Up to so many values (rows × columns) those of a rebuilt table are compared, not only its rows counted."""
+    """Maximum values (rows × columns) of a rebuilt table to compare; in a larger one only rows are counted."""
     allow_out_of_order: bool = False
     to: str | None = None
-    """The tag that is the last one applied afterwards; None: all of the folder."""
+    """The last tag to apply; None: all of the folder."""
     journal_new_files: bool = False
     """For dev mode: a `.sql` without a journal entry is journaled after its rehearsal, before COMMIT,
-    and the history says of what is applied that dev mode may take it back."""
+    and the history marks its migrations as ones that dev mode may revert."""
     keep_aside: int = DEFAULT_KEEP_ASIDE
-    """How many databases that dev mode replaced by their backup stay beside the new one."""
+    """How many databases that dev mode replaced stay beside the new one."""
     program_version: str = ""
     functions: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
     """SQL functions that migrations may call, by name: callables, or "package.module:function"."""
@@ -60,7 +60,7 @@ State = Literal["created", "migrated", "current"]
 
 @frozen
 class GuardReport:
-    """The end of a guarded start that succeeded: everything in it is durable."""
+    """The result of a guarded start that succeeded: everything in it is durable."""
 
     database: Path
     state: State
@@ -106,7 +106,7 @@ class Phases:
         self._since = perf_counter()
 
     def begin(self, phase: str) -> None:
-        """End the phase before, and begin this one or go on with it."""
+        """End the previous phase, and begin or resume this one."""
         now = perf_counter()
         if self._now:
             self._spent[self._now] += (now - self._since) * 1000
@@ -115,12 +115,12 @@ class Phases:
 
     @property
     def durations_ms(self) -> dict[str, float]:
-        """Return what each phase has taken so far."""
+        """Return the milliseconds of each phase so far."""
         self.begin(self._now)
         return dict(self._spent)
 
     def ms(self, phase: str) -> float:
-        """Return what a phase has taken so far, in milliseconds, for its log event."""
+        """Return the milliseconds of one phase so far, for its log event."""
         return round(self.durations_ms[phase], 3)
 
 
@@ -146,13 +146,13 @@ class GuardContext(Run):
         prepare(connection, self.policy.functions)
 
     def provenance(self, backup: Backup | None = None) -> Provenance:
-        """Return what the history says of this run."""
+        """Return what the history records about this run."""
         return Provenance(self.policy.program_version, backup.name if backup else None)
 
 
 @frozen
 class Plan:
-    """What one look at folder and database found to do."""
+    """What one read of folder and database found to do."""
 
     folder: Folder
     resolution: Resolution
@@ -161,7 +161,7 @@ class Plan:
     batches: tuple[Batch, ...]
     """The same, by what is committed together."""
     new_files: frozenset[str]
-    """Dev only: the tags among `pending` that the journal does not know yet."""
+    """Dev mode only: the tags among `pending` that the journal does not have yet."""
     fingerprint: str
     drift: tuple[Difference, ...]
     done: tuple[Step, ...] = ()
@@ -174,7 +174,7 @@ class Plan:
         return 1 + max((migration.idx for migration in known), default=-1)
 
     def after(self, result: BatchResult) -> Plan:
-        """Return the plan that is left when this transaction is committed."""
+        """Return the plan that is left after this transaction is committed."""
         rest = self.pending[len(result.steps) :]
         done = self.done + result.steps
         return replace(
@@ -187,16 +187,16 @@ class Plan:
 
 
 class Planner(Protocol):
-    """What makes the plan of a run: `make_plan`, or dev mode's, which rewinds first."""
+    """Makes the plan of a run: `make_plan`, or dev mode's, which rewinds first."""
 
     def __call__(self, context: GuardContext, *, fresh: bool) -> Plan:
-        """Make it; `fresh`: there is nothing in the database. Raises what stands in the way."""
+        """Make it; `fresh`: the database is empty. Raises what prevents the run."""
         ...
 
 
 @frozen
 class HazardFinding:
-    """A hazard, and the migration that brings it."""
+    """A hazard, and the migration that has it."""
 
     tag: str
     hazard: Hazard
@@ -204,7 +204,7 @@ class HazardFinding:
 
 @frozen
 class Rehearsal:
-    """What the pending chain did to a copy."""
+    """What the pending migrations did to a copy."""
 
     steps: tuple[Step, ...]
     fingerprints: Mapping[str, str]
@@ -220,4 +220,4 @@ class BatchResult:
     steps: tuple[Step, ...]
     fingerprint: str
     changes: tuple[DataChange, ...] = ()
-    """Rows and values that the statements took away on purpose."""
+    """Rows and values that the statements removed on purpose."""

@@ -1,4 +1,4 @@
-"""What a rewind has to take back: where folder and database part, and the texts that were applied."""
+"""Find where folder and database diverge, and which migrations a rewind must revert."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """What is to be taken back."""
+    """The migrations to revert."""
 
     rows: tuple[Applied, ...]
     """The whole ledger, in the order in which it was written."""
     kept: int
-    """How many of the rows, from the first one on, stay."""
+    """How many of the rows stay, counted from the first."""
     history: Resolution
     """The ledger as a resolution, with the texts that were applied."""
     complete: bool
-    """The text of everything that was applied is known."""
+    """The text of every applied migration is known."""
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Return what is taken back, oldest first."""
+        """Return what is reverted, oldest first."""
         return tuple(_name(row) for row in self.rows[self.kept :])
 
     def unchanged(self, folder: Path) -> frozenset[str]:
-        """Return what was applied and has, as the folder is now, the same text as then."""
+        """Return the applied migrations whose text in the folder is unchanged."""
         now = {(m.tag, m.hash) for m in read_folder(folder, journal_new_files=True).migrations}
         return frozenset(_name(row) for row in self.rows if (_name(row), row.hash) in now)
 
     def texts_from(self, number: int) -> tuple[Migration, ...]:
-        """Return what was applied from this row of the ledger on; nothing unless all of it is known."""
+        """Return what was applied from this row of the ledger on; nothing unless all texts are known."""
         return tuple(e.migration for e in self.history.applied[number:]) if self.complete else ()
 
 
 def find_divergence(context: GuardContext, *, at_start: bool) -> Divergence | None:
-    """Return what has to be taken back; None when that would not mend what was refused.
+    """Return what must be reverted; None when that would not resolve the refusal.
 
-    Nothing for a folder that cannot be read as it is: a journal that is no JSON is no wish to go back.
+    None for a folder that cannot be read: a broken journal does not mean that something was deleted.
     """
     folder = read_folder(context.migrations, journal_new_files=True)
     if any(problem.code != ProblemCode.MISSING for problem in folder.problems):
@@ -83,7 +83,7 @@ def _as_applied(
 ) -> Migration:
     """Return a row of the ledger as the migration that it was.
 
-    The way back that the history kept comes first; one that was written since is better than none.
+    A down file from the history takes precedence; one that was written since is better than none.
     """
     tag = _name(row)
     file = context.migrations / f"{tag}.down.sql"
@@ -98,8 +98,8 @@ def _name(row: Applied) -> str:
 def common_prefix(folder: Folder, rows: Sequence[Applied]) -> int:
     """Return how many of the ledger's rows, from the first one on, may stay as they are.
 
-    A row may not stay if the folder does not have its text, or has something before it that would
-    then be applied after it.
+    A row must go if the folder does not have its text, or has an earlier migration that would then be
+    applied after it.
     """
     place = {migration.tag: number for number, migration in enumerate(folder.migrations)}
     matched, _, _ = match(folder, rows)

@@ -1,8 +1,8 @@
-"""The way back, guarded like the way forward: lock → hold → backup → rehearse → revert → verify.
+"""Revert migrations (`db down`): lock → hold → backup → rehearse → revert → verify.
 
-What has to come out is known beforehand: the schema that the remaining migrations make of an empty
-database. Anything else is refused and rolled back. Where no way back exists, the restore that would
-do it is offered with what it would cost, never done.
+The expected result is known beforehand: the schema that the remaining migrations make of an empty
+database. Any other result is refused and rolled back. If a migration has no down file, the restore that
+would do the same is offered with its cost, never done.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.schema import Schema
     from local_mcp_gateway.schema.model import Hazard
 
-# What is pending, or stands beside the journal, has nothing to do with going back.
+# Pending or unjournaled files do not matter for a revert.
 _HARMLESS = frozenset({ProblemCode.OUT_OF_ORDER, ProblemCode.UNJOURNALED, ProblemCode.DUPLICATE})
 
 _COMPARISON_LIMIT_S = 10.0
@@ -63,13 +63,13 @@ _COMPARISON_LIMIT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class DownPlan:
-    """What going back would do."""
+    """What a revert would do."""
 
     resolution: Resolution
     ways: tuple[WayBack, ...]
     """Newest first."""
     expected: Schema
-    """Of the migrations that remain."""
+    """The schema that the remaining migrations make."""
     found: Schema
     hazards: tuple[Hazard, ...]
 
@@ -77,7 +77,7 @@ class DownPlan:
 def plan_down_on(
     context: GuardContext, connection: Connection, *, steps: int | None, to: str | None
 ) -> DownPlan:
-    """Work out the way back; raises HistoryRefused, DriftRefused, NoWayBack or UsageProblem."""
+    """Plan the revert; raises HistoryRefused, DriftRefused, NoWayBack or UsageProblem."""
     resolution = resolve(read_folder(context.migrations), read_ledger(connection))
     return _plan(context, connection, resolution, steps=steps, to=to)
 
@@ -114,7 +114,7 @@ def _plan(
 
 
 def plan_down(context: GuardContext, *, steps: int | None, to: str | None) -> DownPlan:
-    """Plan the way back without any lock, to show it before it is confirmed."""
+    """Plan the revert without any lock, to show it before it is confirmed."""
     with reading(context.database) as reader:
         return plan_down_on(context, reader, steps=steps, to=to)
 
@@ -122,7 +122,7 @@ def plan_down(context: GuardContext, *, steps: int | None, to: str | None) -> Do
 def go_back(
     context: GuardContext, *, steps: int | None, to: str | None, lock_timeout_s: float = 0.0
 ) -> tuple[BatchResult, Backup | None]:
-    """Take migrations back, all or nothing; raises with the database as it was."""
+    """Revert migrations, all or nothing; raises with the database as it was."""
     with exclusive(context, lock_timeout_s=lock_timeout_s) as fresh:
         if fresh:
             raise UsageProblem(
@@ -149,9 +149,9 @@ def go_back(
 
 
 def go_back_on_copy(context: GuardContext, history: Resolution, *, steps: int) -> None:
-    """Take migrations back in `context.database`, a copy that may be lost.
+    """Revert migrations in `context.database`, a copy that may be lost.
 
-    For dev mode's rewind, whose folder says something else by now: `history` is what was applied.
+    For dev mode's rewind, whose folder has changed by now: `history` is what was applied.
     """
     copy = context.database
     with translated_errors(copy), closing(open_scratch(copy)) as scratch:
@@ -164,7 +164,7 @@ def go_back_on_copy(context: GuardContext, history: Resolution, *, steps: int) -
 def _revert(
     context: GuardContext, connection: Connection, plan: DownPlan, backup: Backup | None
 ) -> BatchResult:
-    """Run the ways back and verify them, inside the caller's transaction."""
+    """Run the down files and verify the result, inside the caller's transaction."""
     before = count_rows(connection)
     ensure_ledger(connection)
     steps = revert(
@@ -194,7 +194,7 @@ def _revert(
 def _no_way_back(
     context: GuardContext, missing: tuple[Migration, ...], chain: tuple[AppliedMigration, ...]
 ) -> NoWayBack:
-    """Name what is missing, and offer the newest backup from before all that is to be taken back."""
+    """Name what is missing, and offer the newest backup from before all migrations to be reverted."""
     tags = {entry.tag for entry in chain}
     backup = next(
         (
@@ -220,7 +220,7 @@ def _no_way_back(
 
 
 def _cost(context: GuardContext, backup: Backup) -> str:
-    """Say what a restore would lose, as far as both can be read."""
+    """Describe what a restore would lose, as far as both files can be read."""
     try:
         lost = rows_lost(
             context.database, backup.path, ignored=GUARD_TABLES, limit_s=_COMPARISON_LIMIT_S

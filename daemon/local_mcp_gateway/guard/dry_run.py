@@ -1,4 +1,4 @@
-"""`db rehearse`: what is pending, tried on a copy of real data, with numbers to plan by."""
+"""Rehearse pending migrations on a copy of real data (`db rehearse`), and report rows and times."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TableRows:
-    """How many rows a table has; None: it is not there."""
+    """How many rows a table has; None: the table does not exist."""
 
     table: str
     before: int | None
@@ -49,9 +49,9 @@ class DryRun:
 
     @property
     def bytes_needed(self) -> int:
-        """Return the free room that a guarded start with these migrations takes at its peak.
+        """Return the free space that a guarded start with these migrations needs at its peak.
 
-        The backup, the rehearsed copy as it ends, and a log of the live file that may hold all of it.
+        The backup, the rehearsed copy at its final size, and a WAL as large as the live file.
         """
         return room_needed(self.source) + self.bytes_after
 
@@ -59,8 +59,8 @@ class DryRun:
 def dry_run_on_copy(context: GuardContext, source: Path) -> DryRun:
     """Copy `source` (online, so it may be in use) and run what is pending on the copy.
 
-    Takes no lock; the copy is in the backup folder and gone afterwards. Raises what a guarded start
-    would raise.
+    Takes no lock. The copy is in the backup folder and is removed afterwards. Raises what a guarded
+    start would raise.
     """
     with copy_of(context, source) as on_copy:
         return _run(on_copy, source)
@@ -68,14 +68,14 @@ def dry_run_on_copy(context: GuardContext, source: Path) -> DryRun:
 
 @contextmanager
 def copy_of(context: GuardContext, source: Path) -> Iterator[GuardContext]:
-    """Copy `source` into the backup folder and yield the same run on the copy; then it is gone."""
+    """Copy `source` into the backup folder, yield the same run on the copy, and remove it."""
     folder = context.backup_folder
 
     def copied(_phase: str, done: int, total: int) -> None:
         context.progress("copy", done, total)
 
     with reading(source):
-        pass  # a file that is no database is said by its own name
+        pass  # an error for an invalid file must name the source
     require_room(source, folder, rehearsed=False)
     stem = context.database.resolve().stem
     path = paths.temporary(folder / f"{stem}-trial-{os.getpid()}.db")

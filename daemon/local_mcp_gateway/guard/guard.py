@@ -1,18 +1,18 @@
-"""The story of a guarded start, from the lock file to the COMMIT that lasts.
+"""A guarded start from beginning to end: lock, plan, back up, rehearse, apply, verify, commit.
 
-    lock → check         `exclusive`: the lock file, a crash's left-overs, the file itself
-    plan                 folder and ledger read, what is pending; most starts end here
+    lock → check         `exclusive`: the lock file, what a crash left, the file itself
+    plan                 read folder and ledger, find what is pending; most starts end here
     hold                 `write_transaction`: SQLite's write lock, then the plan made again under it
     backup               from a second connection, listed once it is whole on the disk
-    rehearse             the whole pending chain on a copy of the backup
-    apply → verify       the live file; what comes out has to be what was rehearsed
-    commit → durable     one COMMIT, ledger rows included; flushed and read back before it is told
+    rehearse             all pending migrations on a copy of the backup
+    apply → verify       the live file; the result must equal the rehearsed one
+    commit → durable     one COMMIT, ledger rows included; flushed and read back before it is reported
 
 Until COMMIT the old file is untouched, so a kill at any point leaves the old database or the new one.
 The lock file keeps out other gateways and commands; the write lock keeps out every other program.
 
-Everything here is plain, synchronous code in the calling thread: a cancelled coroutine could not
-leave a transaction open behind it.
+Everything here is synchronous code in the calling thread: a cancelled coroutine could leave a
+transaction open behind it.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def guarded(
 ) -> Iterator[GuardReport]:
     """Bring a database to its newest schema, and keep every other guard out until the block ends.
 
-    Plain and blocking: an async program enters and leaves it in a worker thread. Raises a
-    GatewayError with the database as it was, and nothing is left locked then. After a block that
-    ended without an exception the clean stop is recorded: the next start need not check the file.
+    Blocks: an async program enters and leaves it in a worker thread. Raises a GatewayError with the
+    database as it was and nothing locked. After a block that ended without an exception the clean stop
+    is recorded: the next start need not check the file.
     """
     context = GuardContext(
         Path(database),
@@ -81,7 +81,7 @@ def hot_apply(
 ) -> GuardReport:
     """Apply what is pending while this process serves the database: in dev on a save, and on `reload`.
 
-    The same story with the lock held already and the file known to be sound. The caller has paused
+    The same steps with the lock held already and the file known to be sound. The caller has paused
     its own writers; readers may go on and see the old schema until COMMIT. Runs in a worker thread.
     Raises as `guarded` does, with the database as it was.
     """
@@ -92,7 +92,7 @@ def hot_apply(
 
 
 def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardReport:
-    """Bring the database to the plan's end, and report it.
+    """Apply all batches of the plan, and report the result.
 
     A loop, because a `no-transaction` migration splits the pending set: each batch is held, backed up,
     rehearsed and committed by itself, and the whole rest is rehearsed before its first batch.
@@ -108,9 +108,9 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
                 live = transaction.connection
                 plan = remake_plan(context, live, plan)
                 if not plan.pending:
-                    break  # another program applied them between our look and our write lock
+                    break  # another program applied them before we had the write lock
                 if plan.batches[0].foreign_keys != asked:
-                    continue  # it applied some: what is next needs another setting before BEGIN
+                    continue  # it applied some: the next batch needs another setting before BEGIN
                 if not fresh:
                     applied = [entry.tag for entry in plan.resolution.applied]
                     backup = transaction.back_up(before=plan.pending[0].tag, applied=applied)
@@ -125,12 +125,12 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
         raise
     finally:
         if backup:
-            prune_backups(context)  # one that fails at every start would fill the disk
+            prune_backups(context)  # retries of a failing start would fill the disk
     return _report(context, plan, backup, fresh=fresh)
 
 
 def _rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal | None:
-    """Rehearse where the policy wants it, and report what it found; None where it does not.
+    """Rehearse if the policy requires it, and report the findings; None if it does not.
 
     A new database has no rehearsal, and does not pay for its imports.
     """
@@ -144,7 +144,7 @@ def _rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal | 
 
 
 def _name_committed(error: GatewayError, plan: Plan) -> None:
-    """Say which batches are in the database already, where the error would say that nothing is."""
+    """Name the batches that are committed, where the error would say that nothing is."""
     if not plan.done:
         return
     tags = [step.tag for step in plan.done]
@@ -158,7 +158,7 @@ def _name_committed(error: GatewayError, plan: Plan) -> None:
 def _report(
     context: GuardContext, plan: Plan, backup: Backup | None, *, fresh: bool
 ) -> GuardReport:
-    """Report the end: one canonical line with the duration of every phase."""
+    """Report the result: one canonical line with the duration of every phase."""
     state: State = "current" if not plan.done else "created" if fresh else "migrated"
     durations_ms = context.phases.durations_ms
     report = GuardReport(

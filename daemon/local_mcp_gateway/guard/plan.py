@@ -1,11 +1,11 @@
-"""What is there and what is to do: folder and ledger read, drift looked for, the plan made.
+"""Plan a run: read folder and ledger, check for drift, and find what is pending.
 
-Nothing here writes. The same plan is made twice: before the write lock, where most starts end because
-nothing is pending, and again under it, since only then no other program can change the answer.
+Nothing here writes. The plan is made twice: before the write lock, where most starts end because
+nothing is pending, and again under it, since only then no other program can change the result.
 
-Drift is the live schema against what the applied migrations make of an empty database. The history
-remembers the fingerprint of the schema's texts after the last migration, so an unchanged schema costs
-neither inspection nor replay. Where the texts differ, the models decide.
+Drift is a difference between the live schema and what the applied migrations make of an empty database.
+The history stores the fingerprint of the schema's texts after the last migration, so an unchanged
+schema costs neither inspection nor replay. Where the texts differ, the schema models are compared.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
 def remake_plan(context: GuardContext, live: Connection, plan: Plan) -> Plan:
     """Make the plan again; the caller holds SQLite's write lock on `live`.
 
-    The database is what may have changed. The files stay those that were read: one look at the folder
-    is what is applied, unless dev has journaled some of them since.
+    Only the database may have changed. The files are those that were already read, unless dev mode has
+    journaled some of them since.
     """
     context.phases.begin("read")
     folder = _folder(context) if plan.new_files else plan.folder
@@ -137,7 +137,7 @@ def find_drift(
     resolution: Resolution,
     prepare: Callable[[Connection], None] | None = None,
 ) -> tuple[Difference, ...]:
-    """Return what differs from the replay of the applied migrations; none for an unmigrated database.
+    """Return the differences from a replay of the applied migrations; none for an unmigrated database.
 
     `prepare` registers the SQL functions that the migrations call.
     """
@@ -151,4 +151,4 @@ def find_drift(
         with closing(replay(applied, prepare=prepare, past=True)) as expected:
             return compare(inspect(expected), inspect(connection))
     except (MigrationFailed, ForbiddenStatement):
-        return ()  # applied out of order, say: an empty database says nothing about this one
+        return ()  # applied out of order, say: a replay says nothing about this one

@@ -1,11 +1,11 @@
-"""The database that a rewind puts in the old one's place, built and finished beside it.
+"""Build the database that replaces the old one in a rewind, beside it.
 
-restore point → the folder, as a start applies it → what was written since, carried over → checked, flushed.
-It is its own rehearsal: nothing of the live file is touched until the one rename.
+restore point → apply the folder as a start does → carry over newer rows → check and flush.
+This needs no rehearsal of its own: the live file is untouched until the one rename.
 
-A restore point is a state of the database before the migrations that are taken back. The downs are tried
-first, since they undo nothing but the migrations; then the newest backup from before; and before the first
-migration of all there was an empty database, so there is always one.
+A restore point is a state of the database before the migrations to be reverted. Down files are tried
+first, since they undo nothing but the migrations; then the newest backup from before. Before the first
+migration of all the database was empty, so there is always a restore point.
 """
 
 from __future__ import annotations
@@ -65,22 +65,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RestorePoint:
-    """A state from before."""
+    """An earlier state of the database."""
 
     by: str
     make: Callable[[Path, int], bool]
-    """Write it into this empty file, of which one has a descriptor; False where it cannot be had."""
+    """Write it into this empty file, which has one open descriptor; False if it is not available."""
     led_on: tuple[Migration, ...]
-    """What was applied since, as it was; nothing where that is not known."""
+    """The migrations applied since, as they were; empty if unknown."""
     fresh: bool = False
-    """It is an empty database."""
+    """The database is empty."""
     backup: str | None = None
     goes_back: bool = True
-    """What happened since is not in its history."""
+    """Its history lacks what happened since."""
 
 
 def restore_points(context: GuardContext, divergence: Divergence) -> Iterator[RestorePoint]:
-    """Yield what can be tried."""
+    """Yield the restore points in the order in which to try them."""
     if divergence.complete:
         yield RestorePoint(
             "down",
@@ -104,7 +104,7 @@ def _by_downs(context: GuardContext, divergence: Divergence, path: Path, descrip
         on_copy = replace(context, database=path, emit=ignore)
         go_back_on_copy(on_copy, divergence.history, steps=len(divergence.tags))
     except GatewayError:
-        return False  # one is missing, or does not lead back
+        return False  # one is missing, or does not revert its migration
     return True
 
 
@@ -114,7 +114,7 @@ def _by_backup(backup: Backup, path: Path, descriptor: int) -> bool:
             copy_bytes(backup.path, descriptor)
             return checked_hash(path, "quick_check") == backup.sha256
     except (BackupDamaged, BackupFailed):
-        return False  # damaged since: an older one may do
+        return False  # damaged since: try an older one
 
 
 def _from_nothing(path: Path, descriptor: int) -> bool:
@@ -123,7 +123,7 @@ def _from_nothing(path: Path, descriptor: int) -> bool:
 
 
 def _from_before(context: GuardContext, divergence: Divergence) -> Iterator[tuple[Backup, int]]:
-    """Yield the backups, newest first, that hold only rows that stay, and how many of them."""
+    """Yield the backups, newest first, that hold only ledger rows that stay, and how many of them."""
     kept = [row.hash for row in divergence.rows[: divergence.kept]]
     for backup in list_backups(context.database, context.backup_folder):
         try:
@@ -140,7 +140,7 @@ def _from_before(context: GuardContext, divergence: Divergence) -> Iterator[tupl
 
 @dataclass(frozen=True, slots=True)
 class RewoundDatabase:
-    """A finished database that nobody uses yet."""
+    """A finished database that is not in use yet."""
 
     steps: tuple[Step, ...]
     lost: tuple[DataLoss, ...]
@@ -150,7 +150,7 @@ class RewoundDatabase:
 class _Applied:
     steps: tuple[Step, ...]
     journaled: tuple[Entry, ...]
-    """What the journal does not know yet."""
+    """Migrations that the journal does not have yet."""
     since: int
     """The last row of the history before these."""
     sealed: bool
@@ -160,7 +160,7 @@ class _Applied:
 def rewind_database(
     context: GuardContext, point: RestorePoint, staged: Path, descriptor: int
 ) -> RewoundDatabase | None:
-    """Build the new database in the empty file `staged`; None where the restore point cannot be had.
+    """Build the new database in the empty file `staged`; None if the restore point is not available.
 
     The caller holds the lock, and SQLite's write lock. Raises what applying the folder raises. The
     journal is written last: new files are in it before the database takes its place.
@@ -189,7 +189,7 @@ def _apply_folder(context: GuardContext, staged: Path, *, fresh: bool) -> _Appli
     journaled: tuple[Entry, ...] = ()
     steps: tuple[Step, ...] = ()
     if fresh:
-        # Told by nobody as yet: what a rehearsal refuses may stand on a new database.
+        # Not reported yet: what a rehearsal refuses may be fine on a new database.
         on_staged = replace(on_staged, emit=_only_hazards(context))
         steps = apply_pending(on_staged, make_plan(on_staged, fresh=True), fresh=True).applied
     else:
@@ -213,7 +213,7 @@ def _lost(context: GuardContext, staged: Path) -> tuple[DataLoss, ...]:
 
 @contextmanager
 def _as_it_came_to_be(context: GuardContext, point: RestorePoint) -> Iterator[Path]:
-    """Yield the database as the old texts made it, without what anybody wrote: what to compare with."""
+    """Yield the database as the old texts made it, without user data, to compare with."""
     folder = context.backup_folder
     stem = context.database.resolve().stem
     base = paths.temporary(folder / f"{stem}-base-{os.getpid()}.db")

@@ -1,12 +1,12 @@
-"""The rehearsal: the whole pending chain on a copy of the user's own data, before the live file.
+"""Rehearse all pending migrations on a copy of the user's data, and report hazards.
 
-What it saw go are the hazards of the pending migrations, told, and refused where the policy says. Two
-sources. The statements: a dropped column, a narrower type, a new UNIQUE; judged on the schema that each
-migration really met. The rows: tables that have fewer of them after the rehearsal than before.
+Hazards come from two sources, and are refused if the policy says so. The statements: a dropped column,
+a narrower type, a new UNIQUE; judged on the schema that each migration really met. The rows: tables
+that have fewer of them after the rehearsal than before.
 
-A start may leave it out where no row can make a statement fail: CREATE TABLE (not AS SELECT), CREATE
-VIEW, CREATE TRIGGER, and ALTER TABLE … ADD COLUMN without a constraint or an expression. None of them
-reads a row that exists.
+A start may skip the rehearsal where no row can make a statement fail: CREATE TABLE (not AS SELECT),
+CREATE VIEW, CREATE TRIGGER, and ALTER TABLE … ADD COLUMN without a constraint or an expression. None of
+them reads an existing row.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.statements import Statement
     from local_mcp_gateway.schema import Schema
 
-# Only what takes away or narrows can lose something. Inspecting a large schema costs, so a migration
-# that only creates and adds is not looked at: a thousand of those would take a minute.
+# Only statements that remove or narrow can lose something. Inspecting a large schema costs, so a
+# migration that only creates and adds is skipped: a thousand of those would take a minute.
 _TAKES_AWAY = re.compile(
     r"(?:^|;|breakpoint)\s*(?:DROP|DELETE|REPLACE|UPDATE|WITH|INSERT\s+OR\s+REPLACE)\b"
     r"|\bALTER\s+TABLE\b[^;]*\b(?:DROP|RENAME)\b"
@@ -53,9 +53,9 @@ _CONSTRAINING = frozenset(
 
 
 def rehearsal_is_due(context: GuardContext, plan: Plan) -> bool:
-    """Tell whether the policy wants this plan rehearsed.
+    """Return whether the policy wants this plan rehearsed.
 
-    `auto` leaves out what cannot fail on data; a policy that refuses hazards has to know them first.
+    `auto` skips what cannot fail on data; a policy that refuses hazards has to know them first.
     """
     if context.policy.rehearse == "always" or context.policy.destructive == "refuse":
         return True
@@ -65,7 +65,7 @@ def rehearsal_is_due(context: GuardContext, plan: Plan) -> bool:
 
 
 def is_data_independent(migration: Migration) -> bool:
-    """Tell whether every statement of a migration is one that no row can make fail."""
+    """Return whether no row can make any statement of the migration fail."""
     return all(map(_is_harmless, migration.texts))
 
 
@@ -79,7 +79,7 @@ def _is_harmless(statement: str) -> bool:
 
 
 def rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal:
-    """Apply everything pending to a copy of `backup`, with the same checks; the copy is removed.
+    """Apply everything pending to a copy of `backup`, with the same checks; remove the copy.
 
     Raises what the live run would raise; the live file is untouched.
     """
@@ -132,7 +132,7 @@ def rehearse_on(
 
 
 class HazardWatch(Observer):
-    """Looks at the schema before and after each migration of a rehearsal that may lose something."""
+    """Inspects the schema before and after each migration of a rehearsal that may lose something."""
 
     def __init__(self, context: GuardContext, plan: Plan) -> None:
         self.found: list[HazardFinding] = []
@@ -142,7 +142,7 @@ class HazardWatch(Observer):
         self._migration: Migration | None = None
         self._before: Schema | None = None
         self._known: Schema | None = None
-        """The schema after the previous migration, where that was looked at."""
+        """The schema after the previous migration, if it was inspected."""
 
     def before_migration(self, migration: Migration) -> None:
         """Report that a migration begins."""
@@ -152,7 +152,7 @@ class HazardWatch(Observer):
     def before_statement(
         self, connection: Connection, migration: Migration, statement: Statement
     ) -> None:
-        """Refuse text that would be taken for a string, and remember the schema of a new migration."""
+        """Refuse double-quoted strings, and remember the schema before a new migration."""
         refuse_double_quoted(connection, migration, statement)
         if migration is not self._migration:
             self._migration = migration
@@ -164,7 +164,7 @@ class HazardWatch(Observer):
             self._known = None
 
     def after_migration(self, connection: Connection, migration: Migration) -> None:
-        """Judge the migration that has just run."""
+        """Find the hazards of the migration that has just run."""
         if self._before is None:
             return
         from local_mcp_gateway.schema import inspect
@@ -189,7 +189,7 @@ class HazardWatch(Observer):
 def report_hazards(
     context: GuardContext, plan: Plan, rehearsal: Rehearsal, backup: Backup | None
 ) -> None:
-    """Tell each hazard and where the backup is; raise HazardRefused if the policy wants it accepted."""
+    """Report each hazard and where the backup is; raise HazardRefused if the policy wants it accepted."""
     for found in rehearsal.hazards:
         context.emit(
             "guard.hazard_found",

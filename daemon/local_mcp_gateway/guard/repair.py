@@ -1,7 +1,7 @@
-"""The history mended on purpose: adopted, trusted, an edit accepted, renumbered. Each is recorded.
+"""Repair the migration history on request: adopt, trust, accept an edit, renumber.
 
-Only rows of the ledger and of the history are written, never the user's tables; in one transaction,
-under the database's lock. What is about to be recorded is confirmed under it.
+Each repair is recorded. It writes only rows of the ledger and the history, never the user's tables, in
+one transaction under the database's lock. The user confirms it while the lock is held.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.resolve import Edited, Resolution
 
 Confirm = Callable[[Sequence[str]], None]
-"""Told what is about to be recorded; raises NotConfirmed to leave everything as it was."""
+"""Gets what is about to be recorded; raises NotConfirmed to leave everything as it was."""
 ConfirmEdit = Callable[["Edited", str | None], None]
-"""The same, told the edited migration and the text that was applied, if that is known."""
+"""The same, with the edited migration and the text that was applied, if that is known."""
 
 
 def adopt_database(
     context: GuardContext, confirm: Confirm, *, lock_timeout_s: float = 0.0
 ) -> tuple[str, ...]:
-    """Mark as applied what gives exactly the schema that the database has; return those tags.
+    """Record as applied the migrations that make exactly the database's schema; return their tags.
 
-    Raises NotAdopted with the difference where no point of the folder does, UsageProblem where a
-    ledger describes the database already.
+    Raises NotAdopted with the difference if no prefix of the folder does, UsageProblem if the database
+    has a ledger already.
     """
     with (
         exclusive(context, lock_timeout_s=lock_timeout_s),
@@ -93,7 +93,7 @@ def _adopt(context: GuardContext, live: Connection, confirm: Confirm) -> tuple[s
 def trust_files(
     context: GuardContext, confirm: Confirm, *, lock_timeout_s: float = 0.0
 ) -> tuple[str, ...]:
-    """Take every edited file as what was applied; return their tags."""
+    """Accept every edited file as the one that was applied; return their tags."""
     with (
         exclusive(context, lock_timeout_s=lock_timeout_s),
         write_transaction(context, backs_up=False) as transaction,
@@ -109,7 +109,7 @@ def trust_files(
 def accept_edited(
     context: GuardContext, tag: str, confirm: ConfirmEdit, *, lock_timeout_s: float = 0.0
 ) -> Edited:
-    """Take one edited file as what was applied; raises UsageProblem if it is none."""
+    """Accept one edited file as the one that was applied; raises UsageProblem if it is not edited."""
     with (
         exclusive(context, lock_timeout_s=lock_timeout_s),
         write_transaction(context, backs_up=False) as transaction,
@@ -130,9 +130,9 @@ def accept_edited(
 def renumber_pending(
     context: GuardContext, *, now_ms: int, lock_timeout_s: float = 0.0
 ) -> tuple[RenumberedMigration, ...]:
-    """Give pending migrations with a taken number, or an early date, a place at the end.
+    """Renumber pending migrations with a taken number, or an early date, to the end.
 
-    The folder is what is written; the database is held, so that nothing is applied meanwhile.
+    Only the folder is written; the database is locked, so that nothing is applied meanwhile.
     """
     with (
         exclusive(context, lock_timeout_s=lock_timeout_s),
@@ -156,7 +156,7 @@ def _accept(
     entries: Sequence[Edited],
     event: str,
 ) -> None:
-    """Write the new hashes, and the fingerprint if the files still give the schema that is there."""
+    """Write the new hashes, and the fingerprint if the files still make the current schema."""
     ensure_ledger(live, stamped=folder.stamped)
     for entry in entries:
         accept(live, entry, context.provenance(), event=event)

@@ -1,8 +1,8 @@
-"""Reset and seed: a fresh database in the old one's place, and data for development in either.
+"""Reset a database to an empty one with all migrations, and run seeds (`db reset`, `db seed`).
 
-The fresh one is built beside the old one by the same guard, with every migration (and seed), and takes its
-place in one rename: a kill at any point leaves the old database or the finished new one, and a migration
-that fails leaves the old one. Seeds are `.sql` or `.py` files, all of them applied or none.
+The fresh one is built beside the old one by the same guard, with every migration (and seed), and
+replaces it in one rename: a kill at any point leaves the old database or the finished new one, and a
+migration that fails leaves the old one. Seeds are `.sql` or `.py` files, all of them applied or none.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """A finished reset: where the old rows are."""
+    """A finished reset, and where the old rows are."""
 
     report: GuardReport
     backup: Backup | None
     aside: Path | None
-    """The old file, kept only where it was too damaged for a backup."""
+    """The old file, kept only if it was too damaged for a backup."""
 
 
 def reset_guarded(
@@ -74,7 +74,7 @@ def reset_guarded(
 
 
 def _saved(context: GuardContext, real: Path) -> tuple[Backup | None, Path | None]:
-    """Back the old database up; of one that is damaged return the name to keep its file under."""
+    """Back the old database up; if it is damaged, return the name to keep its file under."""
     if not has_content(real):
         return None, None
     try:
@@ -88,7 +88,7 @@ def _saved(context: GuardContext, real: Path) -> tuple[Backup | None, Path | Non
 
 
 def _is_damaged(real: Path) -> bool:
-    """Tell whether it is the database that is not sound, and not only the backup that was made of it."""
+    """Return whether the database itself is damaged, and not only the backup that was made of it."""
     try:
         with reading(real) as reader:
             quick_check(reader, real)
@@ -100,7 +100,7 @@ def _is_damaged(real: Path) -> bool:
 def _finish(
     context: GuardContext, staged: Path, backup: Backup | None, seeds: Sequence[Path]
 ) -> None:
-    """Seed the fresh database, say in its history what it is, and leave it as one flushed file."""
+    """Seed the fresh database, complete its history, and leave it as one flushed file."""
     with (
         named_deferred_keys(),
         staged_transaction(staged, foreign_keys=True, run=context) as fresh,

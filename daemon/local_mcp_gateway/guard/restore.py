@@ -1,6 +1,7 @@
-"""A backup on request, and a restore under the guard's lock, recorded in the history that it brings back.
+"""Back up on request, and restore under the guard's lock (`db backup`, `db restore`).
 
-What a restore or a rewind replaced is kept beside the database, and can be restored by its name.
+A restore is recorded in the restored history. What a restore or a rewind replaced is kept beside the
+database, and can be restored by its name.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 def restore_guarded(
     context: GuardContext, backup: Backup, *, lock_timeout_s: float = 0.0
 ) -> Restored:
-    """Put the backup in the database's place while holding its lock; raises LockHeld and as `restore`.
+    """Restore the backup while holding the database's lock; raises LockHeld and as `restore`.
 
-    A backup with migrations that the folder does not know is refused before anything is written:
+    A backup with migrations that the folder does not have is refused before anything is written:
     the next start would refuse it.
     """
     with exclusive(context, lock_timeout_s=lock_timeout_s, replaces=True):
@@ -57,16 +58,16 @@ def restore_guarded(
 
 
 def note_restore(connection: Connection, provenance: Provenance) -> None:
-    """Write into the history of the database that comes back that it came back."""
+    """Record the restore in the history of the restored database."""
     ensure_ledger(connection)
     note_event(connection, "restored", provenance)
 
 
 def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:
-    """Back up a database that may be in use; needs no lock, and holds up no writer in WAL mode.
+    """Back up a database that may be in use; needs no lock, and blocks no writer in WAL mode.
 
-    What the manifest says is read just before: a migration that is applied in between is in the
-    backup and not in its manifest, which makes a restore of it no less right.
+    The facts for the manifest are read just before: a migration that is applied in between is in the
+    backup and not in its manifest, and a restore of it is still correct.
     """
     with reading(context.database) as reader:
         fingerprint, applied = text_fingerprint(reader), applied_names(reader)
@@ -83,7 +84,7 @@ def find_to_restore(database: Path, name: str, folder: Path | None, run: Run = U
 
 
 def _as_backup(database: Path, aside: Path, run: Run) -> Backup:
-    """Say of a replaced database what a manifest would; a restore checks the file itself."""
+    """Describe a replaced database as a backup; a restore checks the file itself."""
     if any(side.exists() for side in paths.side_files(aside)):
         raise BackupForeign(f"{aside.name} was damaged when it was replaced.")
     with named_failures("read", aside), closing(open_immutable(aside)) as reader:

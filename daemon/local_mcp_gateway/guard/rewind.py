@@ -1,14 +1,13 @@
-"""Dev mode's way back: an applied migration was edited, deleted, or another branch was checked out.
+"""Rewind in dev mode: revert applied migrations that were edited, deleted, or belong to another branch.
 
-What is applied and the folder agree up to a point; everything after it is taken back, then the folder
-is applied as usual. Both are done beside the database: from a state before that point (`restore_points`)
-the folder makes a new one, what was written meanwhile is carried into it, and one rename puts it in the
-old one's place, which stays beside it. So a broken edit takes nothing back, a kill leaves the old
-database or the new one, and the comparison of the two tells which rows are lost. Never done by a
-production start.
+The applied migrations and the folder agree up to a point. Everything after it is reverted, then the
+folder is applied as usual. Both happen beside the database: the folder is applied to a state from
+before that point (`restore_points`), newer rows are carried over, and one rename replaces the old
+database, which is kept beside it. So a broken edit reverts nothing, a kill leaves the old database or
+the new one, and comparing the two shows which rows are lost. A production start never rewinds.
 
-A start does not know why the folder differs: it may be an older checkout. So it takes back what was
-edited, and what dev mode itself has applied; anything else is refused as in production.
+A start does not know why the folder differs: it may be an older checkout. So it reverts only edited
+migrations and those that dev mode applied; anything else is refused as in production.
 """
 
 from __future__ import annotations
@@ -51,18 +50,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rewound:
-    """What was taken back, how, and at which price; and what was applied in its place."""
+    """What was reverted, how, and at which cost; and what was applied instead."""
 
     tags: tuple[str, ...]
     by: str
     lost: tuple[DataLoss, ...] = ()
     steps: tuple[Step, ...] = ()
     replaced: Path | None = None
-    """Where the database from before is kept, until a few others are."""
+    """Where the previous database is kept; only a few are."""
     backup: Backup | None = None
-    """Of the database from before, where something was lost: it is kept as long as any."""
+    """Of the previous database, if something was lost; kept by the usual retention."""
     unchanged: frozenset[str] = frozenset()
-    """Those of the steps that only ran again, with the text that they had."""
+    """Those of the steps that only ran again, with unchanged text."""
 
     def as_fields(self) -> dict[str, object]:
         """Return the keys of `migration.rewound`."""
@@ -79,10 +78,10 @@ class Rewound:
 
 
 def make_plan_in_dev(context: GuardContext, *, fresh: bool) -> Plan:
-    """Make the plan of a start or of a save in dev mode, after a rewind where one is needed.
+    """Make the plan of a start or a save in dev mode, after a rewind if one is needed.
 
-    A start rewinds where a save has its own way (its connections have to be closed first). A file that
-    was applied and whose journal entry is gone, as after a stash, gets it back.
+    A start rewinds here; a save does it separately, since its connections have to be closed first. A
+    file that was applied and whose journal entry is gone, as after a stash, gets it back.
     """
     done: tuple[Step, ...] = ()
     try:
@@ -102,7 +101,7 @@ def make_plan_in_dev(context: GuardContext, *, fresh: bool) -> Plan:
 
 
 def rewind(context: GuardContext, divergence: Divergence) -> Rewound:
-    """Take it back and apply the folder; the caller holds the lock, and has no connection open. Blocks.
+    """Revert and apply the folder; the caller holds the lock, and has no connection open. Blocks.
 
     Raises what applying the folder raises, with database and journal as they were.
     """
@@ -121,7 +120,7 @@ def rewind(context: GuardContext, divergence: Divergence) -> Rewound:
 
 
 def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
-    """Build the new database from the first restore point that can be had, and swap the two."""
+    """Build the new database from the first available restore point, and swap the two."""
     real = context.database.resolve()
     staged = paths.staged(real)
     for folder in {real.parent, context.backup_folder}:
@@ -165,7 +164,7 @@ def _rewind_at_start(context: GuardContext) -> Rewound | None:
 
 
 def _forget_absent(folder: Path) -> tuple[str, ...]:
-    """Take the journal's entries of deleted files out: their author deleted the migration."""
+    """Remove the journal entries of deleted files: their author deleted the migration."""
     gone = tuple(entry.tag for entry in read_folder(folder, journal_new_files=True).absent)
     if gone:
         file = folder / "meta" / "_journal.json"
@@ -176,10 +175,10 @@ def _forget_absent(folder: Path) -> tuple[str, ...]:
 
 
 def drop_newest(context: GuardContext, tag: str) -> tuple[Rewound | None, WrittenMigration]:
-    """Take it back, if it is applied, and delete its files. Blocks.
+    """Revert the newest migration, if it is applied, and delete its files. Blocks.
 
-    The caller holds the lock, has no connection open, and lets nothing else look at the folder.
-    Raises what the rewind raises, with database and folder as they were.
+    The caller holds the lock, has no connection open, and keeps everything else from reading the
+    folder. Raises what the rewind raises, with database and folder as they were.
     """
     folder = read_folder(context.migrations)
     newest = dropping.newest(folder, tag)

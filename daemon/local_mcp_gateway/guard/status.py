@@ -1,4 +1,4 @@
-"""The picture of a database beside its folder, for `db status`: no lock, no write, no check of pages."""
+"""Report the state of a database and its folder (`db status`): no lock, no write, no integrity check."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Pending:
-    """A migration that would be applied, with what is dangerous in it."""
+    """A pending migration and its hazards."""
 
     migration: Migration
     statements: int
@@ -51,7 +51,7 @@ class Pending:
 
 @frozen
 class Status:
-    """What there is, what would be done, and what stands in the way."""
+    """The current state, what would be applied, and what prevents it."""
 
     database: Path
     state: Literal["new", "current", "pending", "refused", "damaged"]
@@ -101,9 +101,9 @@ def get_status(
     allow_out_of_order: bool = False,
     functions: Mapping[str, Callable[..., object] | str] = MappingProxyType({}),
 ) -> Status:
-    """Look at a database and its folder; raises MigrationsFolderProblem or DatabasePathProblem.
+    """Read a database and its folder; raises MigrationsFolderProblem or DatabasePathProblem.
 
-    A file that is damaged or no database is a state here, not an error: the rest is shown beside it.
+    A damaged file or one that is not a database is a state here, not an error: the rest is still shown.
     """
     folder = read_folder(migrations)
 
@@ -152,8 +152,8 @@ def _pending(
 ) -> tuple[Pending, ...]:
     """Find the hazards of each pending migration on the schema that it will meet.
 
-    A rebuild is weighed by the rows that `reader` sees. A chain that fails in the replay is shown
-    without hazards: applying it will say what is wrong.
+    A rebuild is judged by the rows that `reader` sees. A chain that fails in the replay is shown
+    without hazards: applying it will report the error.
     """
     if not pending:
         return ()

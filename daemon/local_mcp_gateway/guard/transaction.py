@@ -1,13 +1,13 @@
-"""The protocol of every command that changes a database, written once.
+"""The steps of every command that changes a database: lock, check, hold, back up, commit, make durable.
 
 `exclusive`: lock → clean up → check, and a clean stop at the end. The lock file keeps other gateways
-and commands out. What a crash left is put away under it, and the file is checked as far as the last
-stop was not a clean one.
+and commands out. Under it, what a crash left is cleaned up, and the file is checked unless the last
+stop was clean.
 
-`write_transaction`: hold → (back up, change, verify) → commit → durable. SQLite's write lock keeps every
-other program out (a database browser, Drizzle), from before the backup through COMMIT. A kill at any
-point leaves the old database or the new one, and an exception the old one. The backup is made from a
-second connection: on the one that holds the transaction it would wait for itself for ever.
+`write_transaction`: hold → (back up, change, verify) → commit → durable. SQLite's write lock keeps
+every other program out (a database browser, Drizzle), from before the backup through COMMIT. A kill at
+any point leaves the old database or the new one, and an exception the old one. The backup is made from
+a second connection: on the one that holds the transaction it would deadlock with itself.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def exclusive(
 ) -> Iterator[bool]:
     """Hold the database's lock, with the file checked; yield whether the database is new.
 
-    `replaces`: what is there is to be replaced, so it may be anything and is not checked. Raises
+    `replaces`: the existing file will be replaced, so it may be anything and is not checked. Raises
     LockHeld, naming the holder, NotADatabase, Damaged or DatabasePathProblem. After a block that ended
     without an exception the clean stop is recorded: the next start need not check the file.
     """
@@ -78,7 +78,7 @@ def exclusive(
 
 
 def _report_holder(context: GuardContext, holder: Holder | None) -> None:
-    """Say once for whom this process waits."""
+    """Report once which process holds the lock."""
     facts = {"pid": holder.pid, "since": holder.since, "command": holder.command} if holder else {}
     context.emit("guard.waiting", database=str(context.database), **facts)
 
@@ -117,7 +117,7 @@ def _restore_command(context: GuardContext) -> str:
 
 
 class WriteTransaction:
-    """The live file while nobody else can write to it. What is not committed is rolled back."""
+    """The live file with SQLite's write lock held. What is not committed is rolled back."""
 
     def __init__(self, context: GuardContext, connection: Connection) -> None:
         self.connection = connection
@@ -128,7 +128,7 @@ class WriteTransaction:
         self._context = context
 
     def back_up(self, *, before: str | None, applied: Sequence[str] | None = None) -> Backup:
-        """Back the live file up; `applied` is what its manifest says, by default what the ledger does."""
+        """Back the live file up; `applied` goes into its manifest, by default what the ledger has."""
         fingerprint = text_fingerprint(self.connection)
         applied = applied_names(self.connection) if applied is None else applied
         self.backup = back_up(
@@ -138,7 +138,7 @@ class WriteTransaction:
         return self.backup
 
     def commit(self) -> None:
-        """Make the transaction the database. From here on no signal stops the work."""
+        """Commit the transaction. From here on no signal stops the work."""
         self._context.checkpoint()
         self._context.phases.begin("commit")
         self.fingerprint = text_fingerprint(self.connection)
@@ -151,9 +151,9 @@ def write_transaction(
 ) -> Iterator[WriteTransaction]:
     """Hold SQLite's write lock for the block; what the block has committed is durable after it.
 
-    Room for a backup and its rehearsal is asked for first: then nothing has been touched. The caller
-    is `exclusive`, or serves the database and has paused its own writers. What SQLite or the system
-    raises inside is translated.
+    Free space for a backup and its rehearsal is checked first, before anything is touched. The caller
+    is inside `exclusive`, or serves the database and has paused its own writers. Errors of SQLite or
+    the system inside are translated.
     """
     context.phases.begin("hold")
     with translated_errors(context.database):
@@ -168,7 +168,7 @@ def write_transaction(
 
 
 def applied_names(connection: Connection) -> list[str]:
-    """Return what the ledger says is applied: tags, or hashes where no history knows the tag."""
+    """Return what the ledger has as applied: tags, or hashes where no history has the tag."""
     return [row.tag or row.hash for row in read_ledger(connection)]
 
 
@@ -197,7 +197,7 @@ def back_up(
 
 
 def _fsync_and_verify(context: GuardContext, transaction: WriteTransaction) -> None:
-    """Flush file and folder, and read the result back, before anybody is told that it is done."""
+    """Flush file and folder, and read the result back before success is reported."""
     context.phases.begin("settle")
     make_durable(context.database, serving=context.serving)
     try:
@@ -216,12 +216,12 @@ def _read_back(context: GuardContext, fingerprint: str) -> None:
     with reading(context.database, locked=True) as reader:
         check_sound(reader, context.database, limit_s=limit_s, run=run)
         if text_fingerprint(reader) != fingerprint:
-            # An older first page is a whole database too: of the schema from before.
+            # A stale first page is a valid database too, with the schema from before.
             raise Damaged(f"{context.database} does not read back as written: a write was lost.")
 
 
 def prune_backups(context: GuardContext) -> None:
-    """Remove the backups that the policy no longer keeps; a failure is told and stops nothing."""
+    """Remove the backups that the policy no longer keeps; report a failure and go on."""
     if context.policy.retention is None:
         return
     context.phases.begin("prune")
