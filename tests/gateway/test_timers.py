@@ -72,19 +72,19 @@ class Bell(Timer):
         self.rung.set()
 
 
-async def test_an_alarm_that_was_taken_back_does_not_ring_and_the_timer_ends() -> None:
+async def test_a_timer_that_was_taken_back_does_not_fire_and_the_timer_ends() -> None:
     timers, taken_back, left = TimerWheel(0.01), Bell(), Bell()
     timers.set(taken_back, 0.01)
     timers.set(left, 0.05)
     timers.unset(taken_back)
     with anyio.fail_after(30):
         await left.rung.wait()
-        while timers._timer is not None:
+        while timers._ticking is not None:
             await asyncio.sleep(0.01)
     assert not taken_back.rung.is_set()
 
 
-async def test_an_alarm_that_rings_may_set_itself_again() -> None:
+async def test_a_timer_that_fires_may_set_itself_again() -> None:
     timers, twice = TimerWheel(0.01), asyncio.Event()
 
     class Snooze(Timer):
@@ -100,3 +100,20 @@ async def test_an_alarm_that_rings_may_set_itself_again() -> None:
     timers.set(Snooze(), 0.01)
     with anyio.fail_after(30):
         await twice.wait()
+
+
+async def test_a_timer_that_fails_does_not_keep_the_others_from_firing() -> None:
+    loop, told, bell = asyncio.get_running_loop(), asyncio.Event(), Bell()
+    loop.set_exception_handler(lambda _, __: told.set())
+
+    class Broken(Timer):
+        def fire(self) -> None:
+            raise ZeroDivisionError
+
+    timers = TimerWheel(0.01)
+    for _ in range(8):  # whichever of them comes first
+        timers.set(Broken(), 0.01)
+    timers.set(bell, 0.02)
+    with anyio.fail_after(30):
+        await bell.rung.wait()
+    assert told.is_set()

@@ -1,7 +1,7 @@
 """Coarse timeouts: many timers that share one event-loop timer.
 
 Calls set and cancel thousands of timeouts a second that almost never fire. Here a timeout costs one
-set entry instead of a timer of its own, and may fire up to one tick late.
+set entry instead of a timer of its own, and may fire up to one tick late (ADR 42).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TimerWheel:
         self._loop = asyncio.get_running_loop()
         self._tick_s = tick_s
         self._set: set[Timer] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._ticking: asyncio.TimerHandle | None = None
 
     def now(self) -> float:
         """Return the current time in event-loop seconds."""
@@ -41,19 +41,22 @@ class TimerWheel:
         """Set a timer."""
         timer.at = self.now() + delay_s
         self._set.add(timer)
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._tick_s, self._look)
+        if self._ticking is None:
+            self._ticking = self._loop.call_later(self._tick_s, self._tick)
 
     def unset(self, timer: Timer) -> None:
         """Cancel a timer that has not fired."""
         self._set.discard(timer)
 
-    def _look(self) -> None:
+    def _tick(self) -> None:
         now = self.now()
-        for timer in [timer for timer in self._set if timer.at <= now]:
-            self._set.discard(timer)
-            timer.fire()
-        self._timer = self._loop.call_later(self._tick_s, self._look) if self._set else None
+        try:
+            for timer in [timer for timer in self._set if timer.at <= now]:
+                self._set.discard(timer)
+                timer.fire()
+        finally:  # one that fails does not keep the others from firing, at the next tick
+            again = bool(self._set)
+            self._ticking = self._loop.call_later(self._tick_s, self._tick) if again else None
 
 
 class Deadline(Timer):
