@@ -39,7 +39,9 @@ from local_mcp_gateway.store.model import (
 REPOSITORY = Path(__file__).parents[2]
 SERVERS = Path(__file__).parent / "servers"
 DEFAULTS = gateway_options(Settings())
-QUICK = replace(DEFAULTS, list_timeout_s=20, connect_timeout_s=30, call_timeout_s=20, keepalive_s=5)
+QUICK = replace(
+    DEFAULTS, list_timeout_s=20, connect_timeout_s=30, call_timeout_s=20, keepalive_s=60
+)
 
 
 class Reply(aiohttp.ClientResponse):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import local_mcp_gateway.gateway
+import local_mcp_gateway
 from local_mcp_gateway.gateway.tasks import TaskScope, described
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import Member
@@ -193,6 +193,25 @@ async def test_a_fault_in_the_task_of_one_server_is_told_and_costs_the_others_no
         assert running.find("task.failed") is None
 
 
+async def test_a_fault_while_an_output_is_read_is_told_and_the_server_is_met_anew(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        pid = await use(running, "pid")
+        await running.kept("plain")
+        connection: Any = running.gateway.registry.upstreams["plain"]._connection
+
+        def broken(_: bytes) -> None:
+            raise ZeroDivisionError("planted")
+
+        connection.received = broken
+        error = await use(running, "echo")
+        assert "its output could not be read: planted" in error["message"]
+        failed = await running.heard("task.failed", server="plain")
+        assert failed["message"].startswith("ZeroDivisionError: planted (test_tasks.py:")
+        assert await use(running, "pid") != pid
+
+
 # --- the scope --------------------------------------------------------------------------------------
 
 
@@ -321,8 +340,8 @@ def test_a_loose_task_is_found(code: str, lines: list[int]) -> None:
     assert list(loose(ast.parse(code))) == lines
 
 
-def test_every_task_of_the_gateway_is_born_in_a_task_group() -> None:
-    folder = Path(next(iter(local_mcp_gateway.gateway.__path__)))
+def test_every_task_is_born_in_a_task_group() -> None:
+    folder = Path(next(iter(local_mcp_gateway.__path__)))
     found = {
         str(path.relative_to(folder)): lines
         for path in folder.rglob("*.py")

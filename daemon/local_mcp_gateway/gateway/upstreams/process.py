@@ -10,7 +10,7 @@ import asyncio
 import os
 import resource
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, Process, SubprocessStreamProtocol
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,22 +58,107 @@ class Output:
     ended: Callable[[], None]
 
 
-class _Outputs(SubprocessStreamProtocol):
-    """asyncio's subprocess protocol, with the child's output handled by ours."""
+class ChildProcess(asyncio.SubprocessProtocol):
+    """A running child and its pipes: its output goes to two `Output`s, `write` feeds its stdin.
 
-    _transport: asyncio.SubprocessTransport | None
+    `stdin_closed` is called when it no longer reads: it has closed its stdin, or we have.
+    """
+
+    pid: int
+    _transport: asyncio.SubprocessTransport
+    _stdin: asyncio.WriteTransport
 
     def __init__(self, stdout: Output, stderr: Output, stdin_closed: Callable[[], None]) -> None:
-        super().__init__(limit=1, loop=asyncio.get_running_loop())
         self.exited = asyncio.Event()
+        """Set when it has exited and its exit code is known, whether or not its pipes are closed."""
+        self._closed = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
         self._outputs = {1: stdout, 2: stderr}
         self._ended = {0: stdin_closed, 1: stdout.ended, 2: stderr.ended}
+
+    @property
+    def returncode(self) -> int | None:
+        """Return its exit code, or the negative number of the signal; None while it runs."""
+        return self._transport.get_returncode()
+
+    # --- its stdin ------------------------------------------------------------------------------
+
+    @property
+    def reads(self) -> bool:
+        """Whether its stdin is open."""
+        return not self._stdin.is_closing()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is unread that the next writer should wait for `room`."""
+        return not self._has_room.is_set()
+
+    async def room(self) -> None:
+        """Return once it has read most of what was written, or no longer reads."""
+        await self._has_room.wait()
+
+    def write(self, data: bytes) -> None:
+        """Write to its stdin; what the pipe cannot take yet is buffered."""
+        self._stdin.write(data)
+
+    # --- its end --------------------------------------------------------------------------------
+
+    async def end(self) -> None:
+        """Close stdin, then TERM, then KILL the group, each after a grace period; return when it is gone.
+
+        The group is killed at the end in any case: a grandchild may outlive the child. A process that has
+        left the group lives on; it is neither read nor waited for.
+        """
+        self._stdin.close()
+        try:
+            if self.returncode is None and not await self._exits_within(EOF_GRACE_S):
+                _signal(self.pid, signal.SIGTERM)
+                await self._exits_within(TERM_GRACE_S)
+        finally:  # also when the wait was cancelled: leave no process behind
+            _signal(self.pid, signal.SIGKILL)
+            await self._give_pipes_back()
+
+    async def _exits_within(self, patience_s: float) -> bool:
+        try:
+            async with asyncio.timeout(patience_s):
+                await self.exited.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _give_pipes_back(self) -> None:
+        """Close the pipes of the exited child, even if another process holds their other ends.
+
+        Closing polls the child: one that asyncio has not reaped yet would be reaped behind its back,
+        and its exit code lost.
+        """
+        await self.exited.wait()
+        self._transport.close()
+        await self._closed.wait()
+
+    # --- what asyncio calls ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the pipes, which are open by now."""
+        assert isinstance(transport, asyncio.SubprocessTransport), "the transport of a child"
+        stdin = transport.get_pipe_transport(0)
+        assert isinstance(stdin, asyncio.WriteTransport), "a pipe that is written"
+        self._transport, self._stdin, self.pid = transport, stdin, transport.get_pid()
+
+    def pause_writing(self) -> None:
+        """Record that its stdin pipe and buffer are full."""
+        self._has_room.clear()
+
+    def resume_writing(self) -> None:
+        """Record that there is room again."""
+        self._has_room.set()
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         """Process output; asyncio passes bytes."""
         assert isinstance(data, bytes), "the pipes are not in text mode"
         if not self._takes_all(fd, self._outputs[fd].received(data)):
-            self._reading(fd).pause_reading()
+            self._output(fd).pause_reading()
 
     def _takes_all(self, fd: int, steps: Iterator[None]) -> bool:
         """Process as much as fits into one turn; schedule the rest."""
@@ -85,58 +170,37 @@ class _Outputs(SubprocessStreamProtocol):
         return True
 
     def _go_on(self, fd: int, steps: Iterator[None]) -> None:
-        if self._takes_all(fd, steps) and self._transport is not None:  # None after the end
-            self._reading(fd).resume_reading()
+        if self._takes_all(fd, steps) and not self._closed.is_set():
+            self._output(fd).resume_reading()
 
-    def _reading(self, fd: int) -> asyncio.ReadTransport:
-        assert self._transport is not None, "the child has been started"
+    def _output(self, fd: int) -> asyncio.ReadTransport:
         pipe = self._transport.get_pipe_transport(fd)
         assert isinstance(pipe, asyncio.ReadTransport), "a pipe that is read"
         return pipe
 
-    def process_exited(self) -> None:
-        """Record that the child has exited, and that asyncio has its exit code."""
-        super().process_exited()
-        self.exited.set()
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002
         """Report that an output has ended, or that the child no longer reads."""
-        super().pipe_connection_lost(fd, exc)
+        if fd == 0:
+            self._has_room.set()
         self._ended[fd]()
 
+    def process_exited(self) -> None:
+        """Record that the child has exited, and that asyncio has its exit code."""
+        self.exited.set()
 
-class Child(Process):
-    """A running child, as asyncio has it: its `wait` ends with the last of its pipes."""
-
-    _transport: asyncio.SubprocessTransport
-    _protocol: _Outputs
-
-    async def leave(self) -> None:
-        """Close the pipes of an exited child, even if another process holds their other ends.
-
-        Closing polls the child: one that asyncio has not reaped yet would be reaped behind its back,
-        and its exit code lost.
-        """
-        await self.exited()
-        self._transport.close()
-
-    async def exited(self) -> None:
-        """Return when the child has exited and its exit code is known, whether or not its pipes are closed."""
-        await self._protocol.exited.wait()
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Record that the child has exited and its pipes are closed."""
+        self._closed.set()
 
 
 async def spawn(
     definition: ServerDefinition, stdout: Output, stderr: Output, stdin_closed: Callable[[], None]
-) -> Child:
-    """Start the child; its group has its own pid as id, so that `end` reaches grandchildren too.
-
-    `stdin_closed` is called when it no longer reads: it has closed its stdin, or we have.
-    """
+) -> ChildProcess:
+    """Start the child; its group has its own pid as id, so that `end` reaches grandchildren too."""
     assert definition.command is not None, "a stdio server has a command"
-    loop = asyncio.get_running_loop()
     try:
-        transport, protocol = await loop.subprocess_exec(
-            lambda: _Outputs(stdout, stderr, stdin_closed),
+        _, child = await asyncio.get_running_loop().subprocess_exec(
+            lambda: ChildProcess(stdout, stderr, stdin_closed),
             definition.command,
             *definition.args,
             stdin=PIPE,
@@ -146,9 +210,6 @@ async def spawn(
             cwd=definition.cwd,
             start_new_session=True,
         )
-        with suppress(ProcessLookupError):
-            resource.prlimit(transport.get_pid(), resource.RLIMIT_NOFILE, OPEN_FILES)
-        return Child(transport, protocol, loop)
     except FileNotFoundError as error:
         missing = definition.cwd if error.filename == definition.cwd else definition.command
         raise UpstreamDisconnected(f"{missing!r} does not exist", unsent=True) from None
@@ -156,33 +217,9 @@ async def spawn(
         raise UpstreamDisconnected(
             f"{definition.command!r} cannot be started: {error.strerror}", unsent=True
         ) from None
-
-
-async def end(process: Child) -> None:
-    """Close stdin, then TERM, then KILL the group, each after a grace period; return when it is gone.
-
-    The group is killed at the end in any case: a grandchild may outlive the child. A process that has
-    left the group lives on; it is neither read nor waited for.
-    """
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        if process.returncode is None and not await _gone(process, EOF_GRACE_S):
-            _signal(process.pid, signal.SIGTERM)
-            await _gone(process, TERM_GRACE_S)
-    finally:  # also when the wait was cancelled: leave no process behind
-        _signal(process.pid, signal.SIGKILL)
-        await process.leave()
-        await process.wait()
-
-
-async def _gone(process: Child, patience_s: float) -> bool:
-    try:
-        async with asyncio.timeout(patience_s):
-            await process.exited()
-    except TimeoutError:
-        return False
-    return True
+    with suppress(ProcessLookupError):
+        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, OPEN_FILES)
+    return child
 
 
 def _signal(group: int, number: signal.Signals) -> None:

@@ -20,7 +20,7 @@ from local_mcp_gateway.gateway.protocol.line_framing import LineReader, printabl
 from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call, identity_of_discover
 from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 from local_mcp_gateway.gateway.upstreams.mux import Mux
-from local_mcp_gateway.gateway.upstreams.process import Output, end, spawn
+from local_mcp_gateway.gateway.upstreams.process import Output, spawn
 from local_mcp_gateway.log.redact import beginning
 
 if TYPE_CHECKING:
@@ -99,25 +99,22 @@ class StdioConnection(Mux):
         """
         if b"\n" in message or b"\r" in message:
             message = msgspec.json.format(message, indent=-1)
-        assert self._process.stdin is not None, "stdin is a pipe"
-        if self._process.stdin.is_closing():
+        if not self._process.reads:
             raise UpstreamDisconnected(await self.wait_closed(), unsent=True)
-        if self._process.stdin.transport.get_write_buffer_size():
-            with suppress(ConnectionError):
-                await self._process.stdin.drain()
+        if self._process.is_full:
+            await self._process.room()
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self._write)
         self._outgoing.append(message)
 
     def _write(self) -> None:
         lines, self._outgoing = self._outgoing, []
-        assert self._process.stdin is not None, "stdin is a pipe"
-        self._process.stdin.write(b"\n".join((*lines, b"")))
+        self._process.write(b"\n".join((*lines, b"")))
 
     async def _end(self) -> None:
         self.disconnect("it was stopped")
         try:
-            await end(self._process)
+            await self._process.end()
         finally:
             self._reaper.forget(self.pid)
 
@@ -130,9 +127,9 @@ class StdioConnection(Mux):
                 yield
             for ends in self._stdout.overflowed:
                 self.dropped(ends)
-        except Exception:
-            self.disconnect("it broke off its output")
-            raise
+        except Exception as error:  # noqa: BLE001  it is told, and the connection made anew
+            self._events.failed(error)
+            self.disconnect(f"its output could not be read: {error}")
 
     def _closed(self, what: str) -> None:
         """Lose the connection: a child that neither reads nor writes is of no use, even if it runs."""
@@ -147,7 +144,7 @@ class StdioConnection(Mux):
 
     async def _watch(self) -> None:
         """Lose the connection when the child exits, even if a grandchild keeps its stdout open."""
-        await self._process.exited()
+        await self._process.exited.wait()
         await asyncio.wait([self._lost], timeout=REST_S)  # stdout usually ends with the child
         self.disconnect(self._how_it_ended() or "it ended")
 
@@ -161,7 +158,7 @@ class StdioConnection(Mux):
     async def _exit_reason(self) -> str | None:
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
-                await self._process.exited()
+                await self._process.exited.wait()
             async with asyncio.timeout(REST_S):
                 await self._stderr_ended.wait()
         return self._how_it_ended()

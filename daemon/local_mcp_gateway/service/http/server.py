@@ -18,9 +18,9 @@ import uvicorn
 from local_mcp_gateway.service.http.protocol import CoalescingProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
-    Receive = Callable[[], Awaitable[dict[str, Any]]]
+    Receive = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
     Application = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
     import socket
@@ -95,14 +95,14 @@ class DrainingApp:
             await send({"type": "http.response.body", "body": b""})
 
     async def _first(self, receive: Receive) -> dict[str, Any]:
-        hearing = asyncio.ensure_future(receive())
-        draining = asyncio.ensure_future(self._draining.wait())
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            hearing = tasks.create_task(receive())
+            draining = tasks.create_task(self._draining.wait())
             await asyncio.wait((hearing, draining), return_when=asyncio.FIRST_COMPLETED)
-            return hearing.result() if hearing.done() else {"type": "http.disconnect"}
-        finally:
+            heard = hearing.result() if hearing.done() else {"type": "http.disconnect"}
             hearing.cancel()
             draining.cancel()
+        return heard
 
 
 def only_waits(scope: Mapping[str, Any]) -> bool:
