@@ -1,0 +1,133 @@
+"""What the service uses of uvicorn and watchfiles beyond their documented API.
+
+Both are pinned to a minor version. When one of these tests fails after an update, its name says what broke, and its
+text what it is needed for. All else about the server is in test_server.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import socket
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("package", ["uvicorn", "watchfiles"])
+def test_the_package_is_pinned_to_the_minor_version_that_was_looked_at(package: str) -> None:
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
+    major, minor, *_ = (int(part) for part in version(package).split("."))
+    assert f"{package}>={major}.{minor},<{major}.{minor + 1}" in declared
+
+
+@pytest.mark.parametrize("step", ["startup", "main_loop", "shutdown"])
+def test_the_server_can_be_driven_step_by_step(step: str) -> None:
+    method = getattr(uvicorn.Server, step)
+    assert inspect.iscoroutinefunction(method), f"Server.{step}: serve() would take the signals"
+    if step != "main_loop":
+        assert "sockets" in inspect.signature(method).parameters, "the socket is bound before"
+
+
+async def no_content(_: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+class Noted(HttpToolsProtocol):
+    """uvicorn's protocol, of which the last connection is known."""
+
+    last: Any
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        Noted.last = self
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[
+    tuple[uvicorn.Server, asyncio.StreamReader, asyncio.StreamWriter]
+]:
+    """Yield a server that was begun as the service begins it, and a connection to it."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(no_content, http=Noted, lifespan="off", ws="none", log_config=None)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)  # which only serve() would set
+    await server.startup(sockets=[listening])
+    reader, writer = await asyncio.open_connection(*listening.getsockname())
+    with anyio.fail_after(30):
+        while not server.server_state.connections:
+            await anyio.lowlevel.checkpoint()
+    try:
+        yield server, reader, writer
+    finally:
+        writer.close()
+        await server.shutdown(sockets=[listening])
+
+
+async def get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with anyio.fail_after(30):
+        return await reader.readuntil(b"\r\n\r\n")
+
+
+async def test_a_connection_has_no_cycle_before_its_first_request_and_one_after_it() -> None:
+    async with connected() as (server, reader, writer):
+        connection: Any = Noted.last  # uvicorn declares what is None at first as if it never were
+        assert set(server.server_state.connections) == {connection}, "a stop waits for each"
+        first = connection.cycle
+        assert first is None, "so that a stop lets the first request arrive"
+        assert b"204" in await get(reader, writer)
+        cycle, scope = connection.cycle, connection.scope
+        assert cycle is not None
+        assert cycle.scope is scope, "so that the size of a head is known"
+
+
+async def test_the_sockets_on_which_a_server_listens_can_be_told() -> None:
+    async with connected() as (server, _, __):
+        assert [sock.fileno() > 0 for each in server.servers for sock in each.sockets] == [True], (
+            "a stop takes them off the loop before they are closed"
+        )
+
+
+async def test_a_request_in_flight_is_a_task_of_the_server() -> None:
+    async with connected() as (server, reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n")
+        with anyio.fail_after(30):
+            while not server.server_state.tasks:
+                await anyio.lowlevel.checkpoint()
+        for task in server.server_state.tasks:
+            assert isinstance(task, asyncio.Task), "a stop cancels them and waits for them"
+        writer.write(b"x")
+        with anyio.fail_after(30):
+            assert b"204" in await reader.readuntil(b"\r\n\r\n")
+
+
+async def test_a_connection_can_be_refused_and_aborted() -> None:
+    async with connected() as (_, reader, __):
+        Noted.last.send_400_response("The head of the request is too large.")
+        with anyio.fail_after(30):
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        Noted.last.transport.abort()
+
+
+def test_the_watcher_fails_by_a_name_that_is_known() -> None:
+    from watchfiles import _rust_notify
+
+    from local_mcp_gateway.service.file_watcher import _ITS_OWN
+
+    assert _rust_notify.WatchfilesRustInternalError.__name__ in _ITS_OWN, "or dev mode ends with it"
