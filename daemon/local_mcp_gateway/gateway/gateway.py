@@ -133,19 +133,19 @@ class Gateway:
         self._options = options
         self._emit = emit
         self._unseal = unseal
-        self._lives = TaskScope(self._failed)
-        self._beside = TaskScope(self._failed)
+        self._upstream_tasks = TaskScope(self._failed)
+        self._tasks = TaskScope(self._failed)
         """Tasks that use the upstreams, and so end before them."""
         self.calls = CallLog(database, emit, keep=options.keep_calls, payloads=options.log_payloads)
         self.registry = Registry(options.list_timeout_s, self._keep_soon)
         self.sessions = Sessions(self._on_disconnect)
         subscribers, tokens = Subscribers(self.sessions), ProgressTokens()
-        router = _router(self.registry, self.sessions, subscribers, self._beside, tracer)
+        router = _router(self.registry, self.sessions, subscribers, self._tasks, tracer)
         way = Hops(secrets.token_hex(8), self.registry.profiles_of)
         self.broker = Broker(
-            self.registry, self.sessions, subscribers, router, tokens, way, self._beside, emit
+            self.registry, self.sessions, subscribers, router, tokens, way, self._tasks, emit
         )
-        dispatcher = Dispatcher(self.registry, router, self.calls, tokens, self._beside)
+        dispatcher = Dispatcher(self.registry, router, self.calls, tokens, self._tasks)
         self.problem: GatewayError | None = None
         """Why this gateway is not ready although it responds; set by its owner."""
         self._hooks = Hooks(
@@ -190,10 +190,10 @@ class Gateway:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(gateway.calls.flush)
             stack.push_async_callback(gateway._close)
-            await stack.enter_async_context(gateway._lives)
-            await stack.enter_async_context(gateway._beside)
+            await stack.enter_async_context(gateway._upstream_tasks)
+            await stack.enter_async_context(gateway._tasks)
             stack.callback(gateway.broker.close)
-            gateway._beside.start(gateway.calls.run)
+            gateway._tasks.start(gateway.calls.run)
             await gateway.reload()
             yield gateway
 
@@ -227,7 +227,7 @@ class Gateway:
             registry.define(definitions.profiles)
             self.broker.end_removed()
             for upstream in fresh.values():
-                upstream.start(self._lives)
+                upstream.start(self._upstream_tasks)
                 if self.broker.has_subscribers(upstream):
                     upstream.request_connection()
             async with asyncio.TaskGroup() as stopping:
@@ -339,7 +339,7 @@ class Gateway:
         if changed:
             registry.forget_views(registry.profiles_of(upstream.name))
         if changed or upstream.catalog.unsaved:
-            self._beside.start(self._keep, upstream, changed)
+            self._tasks.start(self._keep, upstream, changed)
         self.broker.announce(registry.profiles_of(upstream.name), changed | announced)
 
     async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
@@ -373,7 +373,7 @@ class Gateway:
         self.broker.on_disconnect(session)
 
     def _keep_soon(self, kept: NameTable) -> None:
-        self._beside.start(self._keep_names, kept)
+        self._tasks.start(self._keep_names, kept)
 
     async def _keep_names(self, kept: NameTable) -> None:
         try:

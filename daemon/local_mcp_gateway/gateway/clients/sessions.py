@@ -229,6 +229,8 @@ class Session:
             stop()
         for question in self.open_requests.values():
             question.give_up()
+        if self.abandon_timer is not None:
+            self.abandon_timer.cancel()
 
 
 class Sessions:

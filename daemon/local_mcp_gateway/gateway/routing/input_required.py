@@ -63,7 +63,7 @@ class PendingCall:
         """Set when there is something for the client: a server request, or the response."""
         self.answer: Answer | None = None
         self.call: asyncio.Future[None] | None = None
-        self.expiry: asyncio.TimerHandle | None = None
+        self.expiry: asyncio.Future[None] | None = None
         self._numbered = 0
 
     @property
@@ -162,7 +162,7 @@ class PendingCalls:
         while len(self._parked) >= MOST_PARKED:
             self._leave(next(iter(self._parked)))
         self._parked[token], pending_call.attended = pending_call, False
-        pending_call.expiry = asyncio.get_running_loop().call_later(PARKED_S, self._leave, token)
+        pending_call.expiry = self._tasks.start(self._expire, token)
         requests = {
             key: {"method": method, "params": msgspec.Raw(params or b"{}")}
             for key, (method, params, _) in pending_call.asking.items()
@@ -173,6 +173,10 @@ class PendingCalls:
             "requestState": token,
         }
         return Answer(encode(result))
+
+    async def _expire(self, token: str) -> None:
+        await asyncio.sleep(PARKED_S)
+        self._leave(token)
 
     def _leave(self, token: str) -> None:
         """Cancel a parked call whose client did not return."""

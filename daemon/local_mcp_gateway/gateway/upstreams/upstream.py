@@ -103,7 +103,7 @@ class Upstream:
         self._telling = 0
         self._last_used = time.monotonic()
         self._life: asyncio.Future[None] | None = None
-        self._beside: TaskScope | None = None
+        self._connection_tasks: TaskScope | None = None
         """Tasks that run as long as the connection."""
         self._checking = False
 
@@ -185,9 +185,13 @@ class Upstream:
 
     def _suspect(self) -> None:
         """After a call that timed out, end a child that does not answer a ping either."""
-        if self._connection is not None and self._beside is not None and not self._checking:
+        if (
+            self._connection is not None
+            and self._connection_tasks is not None
+            and not self._checking
+        ):
             self._checking = True
-            self._beside.start(self._check, self._connection)
+            self._connection_tasks.start(self._check, self._connection)
 
     async def _check(self, connection: Connection) -> None:
         patience_s = min(PONG_S, self._options.call_timeout_s)
@@ -247,14 +251,14 @@ class Upstream:
                 return lost.reason
             except TimeoutError:
                 return f"it did not answer within {self._options.connect_timeout_s:g} s"
-            async with TaskScope(self._events.failed) as beside:
-                self._beside = beside
+            async with TaskScope(self._events.failed) as tasks:
+                self._connection_tasks = tasks
                 self._came_up(connection, began)
-                beside.start(self._keep_lists, connection)
+                tasks.start(self._keep_lists, connection)
                 try:
                     return await self._until_lost_or_idle(connection)
                 finally:
-                    self._connection = self._beside = None
+                    self._connection = self._connection_tasks = None
 
     async def _keep_lists(self, connection: Connection) -> None:
         """Keep the lists fresh; if that fails, close the connection so that the next one starts over."""
