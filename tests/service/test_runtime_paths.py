@@ -11,8 +11,8 @@ import pytest
 
 from local_mcp_gateway.service.runtime_paths import (
     log_path,
-    make_log_folder,
-    make_socket_folder,
+    prepare_log_file,
+    prepare_socket_path,
     remove_socket,
     socket_path,
 )
@@ -85,26 +85,26 @@ def test_a_killed_gateways_socket_and_its_folder_are_gone_and_the_next_one_answe
 
 def test_a_folder_that_is_not_there_or_not_ours_is_not_used(shipped: Place) -> None:
     wrong = {"RUNTIME_DIRECTORY": "/nowhere/at/all", "LOGS_DIRECTORY": "relative"}
-    assert make_socket_folder(shipped.database, wrong) == socket_path(shipped.database)
-    assert make_log_folder(shipped.database, wrong) == log_path(shipped.database)
+    assert prepare_socket_path(shipped.database, wrong) == socket_path(shipped.database)
+    assert prepare_log_file(shipped.database, wrong) == log_path(shipped.database)
 
 
 def test_without_its_folder_the_log_comes_back_to_the_database(
     shipped: Place, given: dict[str, str]
 ) -> None:
-    placed = make_log_folder(shipped.database, given)
+    placed = prepare_log_file(shipped.database, given)
     assert (placed.parent, log_path(shipped.database).is_symlink()) == (
         Path(given["LOGS_DIRECTORY"]),
         True,
     )
-    assert make_log_folder(shipped.database, {}) == placed
+    assert prepare_log_file(shipped.database, {}) == placed
     placed.parent.rmdir()
-    assert make_log_folder(shipped.database, {}) == log_path(shipped.database)
+    assert prepare_log_file(shipped.database, {}) == log_path(shipped.database)
     assert not log_path(shipped.database).is_symlink()
 
 
 def test_a_stop_takes_the_link_away_with_the_socket(shipped: Place, given: dict[str, str]) -> None:
-    placed = make_socket_folder(shipped.database, given)
+    placed = prepare_socket_path(shipped.database, given)
     placed.touch()
     assert socket_path(shipped.database).resolve() == placed
     remove_socket(shipped.database, placed)
@@ -117,5 +117,5 @@ def test_the_first_of_several_folders_is_meant(
     shipped: Place, given: dict[str, str], variable: str
 ) -> None:
     several = {variable: f"{given[variable]}:/somewhere/else"}
-    place = make_socket_folder if variable.startswith("RUNTIME") else make_log_folder
+    place = prepare_socket_path if variable.startswith("RUNTIME") else prepare_log_file
     assert place(shipped.database, several).parent == Path(given[variable])

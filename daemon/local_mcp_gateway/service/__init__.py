@@ -1,1 +1,1 @@
-"""The running service: it introduces guard, database and gateway to each other, and to systemd."""
+"""The running service: starts and stops the guard, the database, the gateway and the HTTP server."""

@@ -1,4 +1,4 @@
-"""The service between its start and its stop: database, gateway and HTTP, and what happens to them."""
+"""The running service between start and stop: database, gateway and HTTP server, and their events."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ LOOK_EVERY_S = 2.0
 
 
 class RunningService:
-    """One service that is up. Everything in here runs on the event loop."""
+    """The running service. All methods run on the event loop."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class RunningService:
         self._serving = False
 
     async def serve(self, listener: socket.socket, report: GuardReport) -> None:
-        """Serve until a stop is asked for, then drain; on return everything opened here is closed."""
+        """Serve until a stop is requested, then drain; everything opened here is closed on return."""
         settings = self.settings
         path = settings.database_path
         self._address = OwnAddress(*listener.getsockname()[:2])
@@ -128,7 +128,7 @@ class RunningService:
     async def _ready(self, listener: socket.socket, report: GuardReport) -> None:
         profiles = tuple(profile.name for profile in await queries.list_profiles(self.database))
         self._serving = True
-        self._up()  # before: it needs threads, and a service without them is not ready
+        self._up()  # before READY: this needs threads, and a service without threads is not ready
         self.emit(
             "service.ready",
             duration_ms=since_process_start_ms(),
@@ -136,14 +136,14 @@ class RunningService:
             applied=len(report.applied),
             profiles=len(profiles),
         )
-        # Last: whoever waits for READY (`service install`) reads the record of this start next.
+        # Last: `service install` waits for READY and then reads the record of this start.
         self.notifier.ready(self.summary())
         if self.plan.greet:
             self.plan.greet(url_of(listener), profiles)
         collect_rarely()
 
     def summary(self) -> str:
-        """Return the sentence that `systemctl status` shows: what is served, or why nothing is kept."""
+        """Return the status line of `systemctl status`: what is served, or why writes are off."""
         if self.gateway.problem is not None:
             return self.gateway.problem.message
         status = self.gateway.status()
@@ -153,13 +153,13 @@ class RunningService:
         return f"serving {', '.join(served)}" + (f", {down} down" if down else "")
 
     def _follow(self, event: str, /, **fields: object) -> None:
-        """Keep the status line true when upstreams come and go."""
+        """Update the status line when upstreams connect and disconnect."""
         del fields
         if self._serving and event in _CHANGES_STATUS:
             self.notifier.status(self.summary())
 
     async def answer(self, verb: str, arguments: dict[str, Any]) -> object:
-        """Do what a command asks over the control socket."""
+        """Run one verb for the control socket."""
         if verb == "reload":
             return await self.reload()
         if verb == "status":
@@ -179,7 +179,7 @@ class RunningService:
         return result
 
     async def reload(self) -> dict[str, object]:
-        """Re-read the configuration and apply what is pending; calls in flight go on."""
+        """Re-read the configuration and apply pending migrations; calls in progress continue."""
         stop = self.signals.stop
         async with self._one_reload:
             if stop.is_set():
@@ -219,7 +219,7 @@ class RunningService:
             try:
                 await self.reload()
             except GatewayError:
-                continue  # said in the log; the gateway goes on as it was
+                continue  # logged already; the gateway goes on unchanged
 
     async def _watch_migrations(self) -> None:
         from local_mcp_gateway.service.dev.worker import HotApply
@@ -234,7 +234,7 @@ class RunningService:
 
         watching = False
         async for _ in saves_of(self.plan.config_files, self.emit):
-            # The first time it only begins: what was saved since the settings were read is news too.
+            # The first round only starts watching; it also covers saves since the settings were read.
             if watching or self._settings_differ():
                 self.signals.request_reload()
             watching = True
@@ -243,10 +243,10 @@ class RunningService:
         try:
             return bool(changed_keys(self.settings, self.plan.reread()))
         except GatewayError:
-            return True  # the reload says why
+            return True  # the reload reports why
 
     async def _watch_database(self) -> None:
-        """Say it where the database's file is not there any more: nothing that is written would last."""
+        """Report when the database file has been deleted or replaced: later writes would be lost."""
         while True:
             await anyio.sleep(LOOK_EVERY_S)
             problem = self.database.gone()
@@ -259,7 +259,7 @@ class RunningService:
                 self.emit("database.returned", database=str(self.database.path))
 
     async def _feed_watchdog(self) -> None:
-        """Feed the watchdog from the loop itself: a loop that hangs starves it, as it should."""
+        """Feed systemd's watchdog from the event loop, so that a hung loop is noticed."""
         interval_s = watchdog_interval_s()
         while interval_s is not None:
             self.notifier.alive()

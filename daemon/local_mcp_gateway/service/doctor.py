@@ -1,8 +1,7 @@
-"""What is wrong with this machine and this installation, and what to do about it.
+"""The checks of `doctor`: what is wrong with this machine or installation, and how to fix it.
 
-Every check is a function from the settings to one or more findings; none takes the database's lock,
-none changes anything but a file of its own that it removes again. A check that fails by itself is a
-finding, not a crash.
+Each check is a function from the settings to findings. None takes the database's lock, and none writes
+anything but a temporary file. A check that itself fails becomes a finding.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class Finding:
 def examine(settings: Settings, serving: GatewayError | None = None) -> Iterator[Finding]:
     """Yield the findings of every check, in the order in which a start would meet them.
 
-    `serving` is what a gateway that runs says of itself.
+    `serving` is what a running gateway reports about itself.
     """
     if serving is not None:
         yield Finding("gateway", "problem", serving.message, serving.hint)
@@ -276,7 +275,7 @@ def _filesystem_of(folder: Path) -> str:
 
 
 def _locks(folder: Path) -> bool:
-    """Tell whether flock keeps a second open of one file out, as the guard relies on."""
+    """Tell whether flock excludes a second open of one file, as the guard relies on."""
     with (
         tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as first,
         Path(first.name).open() as second,

@@ -1,4 +1,4 @@
-"""The end of a service that did not want to end: said once, in the log and to systemd."""
+"""Report why the service ended, once, in the log and to systemd, and choose the exit code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ERRNO = {
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return what really happened: out of the task groups' wrapping, and the machine's error by its name."""
+    """Return the root cause: unwrapped from exception groups, with OS errors translated to ours."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, OSError):
@@ -46,7 +46,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def fields_of(error: GatewayError) -> dict[str, object]:
-    """Return the keys that every refusal has in the log."""
+    """Return the log fields that every refusal has."""
     return {
         "code": error.code,
         "message": error.message,
@@ -56,14 +56,14 @@ def fields_of(error: GatewayError) -> dict[str, object]:
 
 
 def reported_error(error: BaseException) -> GatewayError:
-    """Return the error itself, or what a bug looks like to whoever reads the log."""
+    """Return the error itself, or a GatewayError that describes a bug to the reader of the log."""
     if isinstance(error, GatewayError):
         return error
     return GatewayError(f"Unexpected {type(error).__name__}: {error}.")
 
 
 def report_exit(error: BaseException, emit: Emit, notifier: Notifier) -> Exit:
-    """Say why the service ends, and return the exit code that goes with it."""
+    """Report why the service ends; return the exit code."""
     match error:
         case Interrupted():
             emit("service.stopped", reason=error.message)

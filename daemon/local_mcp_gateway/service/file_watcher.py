@@ -1,10 +1,11 @@
-"""Watch a folder by the kernel's inotify; where that cannot be, by looking at its files.
+"""Watch a folder with inotify, or by polling where inotify is not available.
 
-How many files and programs may be watched is a limit of the user, not of a process: an editor and a
-bundler that are open use it up. That is no reason to serve nothing, or to miss what is saved; it is tried
-again now and then. watchfiles can look as well, but compares whole seconds: it misses the second of two
-saves. And inotify follows a folder, not its name: one that was deleted and made anew, as a checkout of
-two branches does, has to be watched anew.
+inotify's limits apply to the user, not to the process, so an open editor and bundler can use them up.
+The watcher then polls and tries inotify again from time to time. It does not use the polling of
+watchfiles, which compares whole seconds and misses the second of two quick saves. inotify follows the
+inode, not the name: a folder that was deleted and recreated, as by a branch checkout, is watched again.
+
+`wait_until_stable` reads the folder once its files are no longer being written.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class WatchSpec:
 
 
 async def changes(watched: WatchSpec, emit: Emit) -> AsyncIterator[Changes]:
-    """Yield what `changes_blocking` does. Cancelled, it ends after `LOOK_S` at the latest."""
+    """Yield what `changes_blocking` yields. After cancellation it ends within `LOOK_S`."""
     seen = changes_blocking(watched, emit)
     try:
         while True:
@@ -69,9 +70,9 @@ async def changes(watched: WatchSpec, emit: Emit) -> AsyncIterator[Changes]:
 
 
 def changes_blocking(watched: WatchSpec, emit: Emit) -> Generator[Changes]:
-    """Yield what has changed, for ever; an empty set after `wake_ms` or `LOOK_S` without a change.
+    """Yield changes for ever; an empty set after `wake_ms` or `LOOK_S` without a change.
 
-    From the first set on nothing is missed; what is told may have been told before.
+    From the first set on no change is missed; one may be reported twice.
     """
     known = _files(watched)
     told = False
@@ -93,12 +94,12 @@ def changes_blocking(watched: WatchSpec, emit: Emit) -> Generator[Changes]:
                 _tell(watched.folder, error, emit)
                 told = True
         if begun:
-            known = {}  # all that is there now is news
+            known = {}  # report everything there as new
         known = yield from _by_looks(watched, known, again_at)
 
 
 def _by_inotify(watched: WatchSpec) -> Iterator[Changes]:
-    """Yield what inotify tells, until the folder is not the one any more that has the name."""
+    """Yield inotify's events until the name refers to another folder."""
     from watchfiles import Change, watch
 
     gone = (Change.deleted, str(watched.folder))
@@ -106,7 +107,7 @@ def _by_inotify(watched: WatchSpec) -> Iterator[Changes]:
     with suppress(FileNotFoundError):
         for changed in watch(
             watched.folder,
-            watch_filter=None,  # it would go on in silence while files that nobody wants change
+            watch_filter=None,  # a filter would suppress the timeouts while unwanted files change
             recursive=watched.recursive,
             step=watched.step_ms,
             debounce=watched.debounce_ms,
@@ -120,7 +121,7 @@ def _by_inotify(watched: WatchSpec) -> Iterator[Changes]:
 
 
 def _by_looks(watched: WatchSpec, known: Files, again_at: float) -> Generator[Changes, None, Files]:
-    """Yield what looking tells, until inotify may be tried again; return what there was then."""
+    """Yield the changes found by polling until inotify may be tried again; return the last state."""
     while True:
         time.sleep(LOOK_S)
         now = _files(watched)
@@ -131,7 +132,7 @@ def _by_looks(watched: WatchSpec, known: Files, again_at: float) -> Generator[Ch
 
 
 def _files(watched: WatchSpec) -> Files:
-    """Return each file with what no write leaves as it is: not even one that sets the time back."""
+    """Return each file with metadata that every write changes, even one that resets the mtime."""
     from watchfiles import Change
 
     found: Files = {}
@@ -189,7 +190,7 @@ PATIENCE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """What a folder held at one moment: each file's name and the hash of its bytes."""
+    """A folder's content at one moment: each file's name and the hash of its bytes."""
 
     files: tuple[tuple[str, str], ...]
     unfinished: tuple[str, ...]
@@ -208,7 +209,7 @@ def folder_state(folder: Path) -> FolderState:
         try:
             content = read_bytes(path)
         except OSError:
-            continue  # renamed away between the listing and the reading
+            continue  # renamed between listing and reading
         files.append((str(path.relative_to(folder)), hashlib.sha256(content).hexdigest()))
         if path.suffix == ".sql" and not _is_whole(content):
             unfinished.append(path.name)
@@ -216,14 +217,14 @@ def folder_state(folder: Path) -> FolderState:
 
 
 async def wait_until_stable(folder: Path, known: frozenset[str] = frozenset()) -> FolderState:
-    """Return the folder once nobody is writing to it any more; `known` are files that were there."""
+    """Return the folder once nobody writes to it; `known` are files that existed before."""
     before = folder_state(folder)
     waited_s = 0.0
     while True:
         await anyio.sleep(PAUSE_S)
         waited_s += PAUSE_S
         now = folder_state(folder)
-        # A file that is gone may be one that an editor is just about to put back.
+        # An editor may be about to put a missing file back.
         growing = now.unfinished or known - {name for name, _ in now.files}
         if now == before and (not growing or waited_s >= PATIENCE_S):
             return now
@@ -236,6 +237,6 @@ def _is_whole(content: bytes) -> bool:
     text = content.decode("utf-8", "replace").strip()
     if not text:
         return False
-    # A last statement needs no semicolon; complete_statement is false for it. A file that was cut
-    # looks the same, so it only waits longer; after that SQLite itself is the judge.
+    # complete_statement is false for a last statement without a semicolon. A truncated file
+    # looks the same, so only wait longer; after that let SQLite decide.
     return is_complete(text) or text.endswith("--> statement-breakpoint")

@@ -1,4 +1,4 @@
-"""What one run of the service is given, besides the settings."""
+"""The options of one run of the service, and what guard and gateway derive from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """How this one run differs from what the settings say."""
+    """How one run differs from the settings."""
 
     settings: Settings
     reread: Callable[[], Settings]
@@ -45,7 +45,7 @@ def guard_policy(
     allow_out_of_order: bool = False,
     dev: bool = False,
 ) -> GuardPolicy:
-    """Return what the settings and one command's options ask of the guard."""
+    """Return the guard's policy from the settings and one command's options."""
     return GuardPolicy(
         rehearse=settings.guard.rehearse,  # type: ignore[arg-type]  # a closed set, checked by config
         destructive=settings.guard.destructive,  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ def guard_policy(
 
 
 def planner(*, dev: bool) -> Planner:
-    """Return what plans a guarded run: in dev mode it takes back first what the folder no longer says."""
+    """Return the planner of a guarded run; in dev mode it first rewinds what the folder no longer contains."""
     if not dev:
         return make_plan
     from local_mcp_gateway.guard.rewind import make_plan_in_dev
@@ -73,7 +73,7 @@ def planner(*, dev: bool) -> Planner:
 
 
 def gateway_options(settings: Settings) -> GatewayOptions:
-    """Return the values that the gateway needs."""
+    """Return the gateway's options."""
     from local_mcp_gateway.gateway.options import GatewayOptions
 
     return GatewayOptions(
@@ -97,7 +97,7 @@ NEEDED = frozenset({"mcp_servers", "profiles", "profile_mcp_servers", "approved_
 
 
 def require_gateway_tables(database: Path, migrations: Path) -> None:
-    """Raise MigrationsFolderProblem unless the migrated database has what serving needs."""
+    """Raise MigrationsFolderProblem unless the migrated database has the gateway's tables."""
     with reading(database) as reader:
         missing = sorted(NEEDED - table_names(reader))
     if missing:

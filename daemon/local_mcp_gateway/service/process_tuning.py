@@ -1,8 +1,8 @@
-"""Memory that large answers have taken goes back to the system when they are gone.
+"""Tune the process: trim the heap, collect garbage less often, raise the descriptor limit.
 
-By itself glibc keeps it: with the first large block that is freed it begins to put such blocks into the
-heap (mallopt(3), M_MMAP_THRESHOLD), which cannot shrink below what was allocated after them. A look
-costs 20 µs, and to trim 0.3 ms where there is nothing to give back.
+glibc keeps the memory of large responses: once the first large block is freed, it places such blocks in
+the heap (mallopt(3), M_MMAP_THRESHOLD), which cannot shrink below later allocations. A check costs
+20 µs, a trim with nothing to release 0.3 ms.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import anyio
 
 EVERY_S: Final = 10.0
 SLACK_BYTES: Final = 8 * 1024 * 1024
-"""How much more than the least ever is let be."""
+"""Growth above the smallest size seen that is tolerated."""
 
 
 async def give_memory_back() -> None:
-    """Trim the heap from time to time, until cancelled; another C library does without."""
-    import ctypes  # a start does not need it
+    """Trim the heap when it has grown, until cancelled; return at once without glibc."""
+    import ctypes  # not needed by a start
 
     try:
         trim, least = ctypes.CDLL(None).malloc_trim, _resident_bytes()
@@ -30,7 +30,7 @@ async def give_memory_back() -> None:
         return
     while True:
         await anyio.sleep(EVERY_S)
-        with suppress(OSError):  # without a free descriptor, nothing is seen this time
+        with suppress(OSError):  # no free descriptor: skip this check
             now = _resident_bytes()
             least = min(least, now)
             if now > least + SLACK_BYTES:
@@ -43,20 +43,20 @@ def _resident_bytes() -> int:
 
 
 AFTER_OBJECTS = 20_000
-"""How many more containers than before have to live until the collector looks. Python's own is 700."""
+"""The generation 0 threshold of the garbage collector. Python's own is 700."""
 
 
 def collect_rarely() -> None:
-    """Leave what stands for good out of every look, and look less often.
+    """Exempt all present objects from garbage collection, and collect less often.
 
-    To be called once all is up. With Python's settings the looks took a tenth of the time of calls.
+    Call once everything is up. With Python's defaults, collecting took a tenth of the time of calls.
     """
     gc.freeze()
     gc.set_threshold(AFTER_OBJECTS, 20, 20)
 
 
 def allow_many() -> None:
-    """Raise the soft limit of this process to the hard one."""
+    """Raise the soft limit on open descriptors to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # a hard limit above what the kernel allows by now
+    with suppress(ValueError, OSError):  # the hard limit exceeds what the kernel now allows
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

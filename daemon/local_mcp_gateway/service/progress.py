@@ -1,7 +1,7 @@
-"""The progress of a start: a line in `systemctl status`, and an event of the log every few seconds.
+"""Report the progress of a start: on the status line of `systemctl status` and as log events.
 
-It is made from the events of the start and from the progress of the guard. It also asks systemd for more
-time whenever the guard gets on with its work, so that no migration is killed because it takes long.
+It derives from the start's events and the guard's progress. As long as the guard makes progress, it asks
+systemd for more time, so that a long migration is not killed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _TAGGED = {"rehearse": "rehearsing", "apply": "applying"}
 
 
 class StatusLine:
-    """An Emit that shows the events of a start, and the progress of the guard, on the status line."""
+    """An Emit that shows the events of a start and the guard's progress on the status line."""
 
     def __init__(self, notifier: Notifier) -> None:
         self.phase = "start"
@@ -62,7 +62,7 @@ class StatusLine:
         self._last = 0.0
 
     def __call__(self, event: str, /, **fields: object) -> None:
-        """Show the phase that begins with this event, if one does."""
+        """Show the phase that begins with this event, if any."""
         phase = _BEGINS.get(event)
         if phase is None:
             return
@@ -70,9 +70,9 @@ class StatusLine:
         self._notifier.working(_WORDS[phase].format_map({"pid": "?", **fields}))
 
     def progress(self, phase: str, done: int, total: int) -> None:
-        """Show how far a phase is: `done` of `total` in its own unit, 0 for unknown.
+        """Show the progress of a phase: `done` of `total` in its own unit, 0 for unknown.
 
-        `phase` is its name, with a tag behind it where there is one: `backup`, `rehearse 0003_tags`.
+        `phase` is its name, followed by a tag where there is one: `backup`, `rehearse 0003_tags`.
         """
         what, _, tag = phase.partition(" ")
         new = (what, tag or None) != (self.phase, self.tag)
@@ -95,7 +95,7 @@ class StatusLine:
 
 
 async def _report(status: StatusLine, notifier: Notifier, emit: Emit) -> None:
-    """Ask systemd for more time and log the progress, again and again: one statement may take minutes."""
+    """Extend systemd's timeout and log the progress periodically: one statement may take minutes."""
     begun = time.monotonic()
     notifier.working()
     while True:
@@ -114,7 +114,7 @@ async def _report(status: StatusLine, notifier: Notifier, emit: Emit) -> None:
 async def report_progress(
     status: StatusLine, notifier: Notifier, emit: Emit
 ) -> AsyncIterator[None]:
-    """Report the progress while the block works; what it raises comes out in an exception group."""
+    """Report progress while the block runs; its exceptions come out in an exception group."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_report, status, notifier, emit)
         try:

@@ -1,4 +1,4 @@
-"""Apply changed settings and pending migrations to a running service, with no request lost."""
+"""Apply changed settings and pending migrations to the running service without losing a request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ in `needs_restart`, since a setting that silently does nothing is worse than one
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What a reload did."""
+    """The result of a reload."""
 
     settings: Settings
     changed: tuple[str, ...]
@@ -36,7 +36,7 @@ class Reloaded:
     paused_ms: float
 
     def as_fields(self) -> dict[str, object]:
-        """Return the keys of `service.reloaded` and of `reload --json`."""
+        """Return the fields of `service.reloaded` and of `reload --json`."""
         return {
             "changed": list(self.changed),
             "needs_restart": list(self.needs_restart),
@@ -53,7 +53,7 @@ async def reload(
     progress: Callable[[str, int, int], None],
     stop: StopEvent,
 ) -> Reloaded:
-    """Read the settings again and apply what is pending; raises with everything as it was.
+    """Re-read the settings and apply what is pending; on an error everything stays as it was.
 
     Writers wait while the guard works, readers do not; no connection is closed.
     """

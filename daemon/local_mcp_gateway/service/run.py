@@ -1,11 +1,11 @@
 """The composition root: one service from its first event to the release of the lock.
 
-Lifetimes are nesting, read `run` from the outside in: socket ⊃ guard (the lock) ⊃ database ⊃ gateway
-⊃ HTTP ⊃ control socket. A signal ends the innermost wait, and leaving the blocks is the stop in the
-right order: requests drained, children gone, database closed, clean stop recorded, lock released last.
+Lifetimes are nested; read `run` from the outside in: socket ⊃ guard (the lock) ⊃ database ⊃ gateway
+⊃ HTTP ⊃ control socket. A signal ends the innermost wait, and leaving the blocks stops everything in the
+right order: requests drained, children ended, database closed, clean stop recorded, lock released last.
 
-The guard is plain blocking code, entered and left in a worker thread; a signal sets its stop event,
-upon which it rolls back. guard, gateway and database do not know of each other: they meet here.
+The guard is blocking code that runs in a worker thread; a signal sets its stop event, and it rolls back.
+Guard, gateway and database do not know each other; this module connects them.
 """
 
 from __future__ import annotations
@@ -48,27 +48,27 @@ if TYPE_CHECKING:
 def serve(serving: ServeOptions, log: Log) -> Exit:
     """Run the service until a signal ends it, and return the exit code. Main thread only.
 
-    Every error becomes an event, here and nowhere else, so that stderr stays one stream of events.
+    Errors become events here and nowhere else, so that stderr stays one stream of events.
     """
     # The data folder is 0700 and everything written into it 0600, SQLite's own files included.
     os.umask(0o077)
     notifier = Notifier.from_environment()
     status = StatusLine(notifier)
     settings = serving.settings
-    with suppress(DatabasePathProblem):  # said when the guard asks for it
+    with suppress(DatabasePathProblem):  # reported when the guard asks for it
         prepare_data_folder(settings)
     outputs = [BackgroundWriter(log)]
     if runtime_paths.wants_log() or not is_journal(sys.stderr):
         file = log_to_file(
-            runtime_paths.make_log_folder(settings.database_path), settings.log.level
+            runtime_paths.prepare_log_file(settings.database_path), settings.log.level
         )
         outputs.insert(0, BackgroundWriter(file))
-    # Files come before stderr: what somebody has seen is written down.
+    # Files come before stderr: what a person has seen is in the file.
     emit = tee(StartRecord(settings.database_path), *outputs, status)
     with Signals() as signals:
         try:
             anyio.run(partial(run, serving, emit, notifier, status, signals, outputs))
-        except Exception as error:  # noqa: BLE001  the last door of the service
+        except Exception as error:  # noqa: BLE001  the outermost handler of the service
             return report_exit(root_cause(error), emit, notifier)
     return Exit.OK
 
@@ -81,8 +81,8 @@ async def run(
     signals: Signals,
     outputs: Sequence[BackgroundWriter],
 ) -> None:
-    """Go through the story of a start, serve until the stop, and leave in the right order."""
-    from local_mcp_gateway.service.app import RunningService  # refusals need none of it
+    """Start, serve until the stop, and shut down in the right order."""
+    from local_mcp_gateway.service.app import RunningService  # not needed for a refusal
 
     signals.attach()
     settings = serving.settings
@@ -126,7 +126,7 @@ def _stop(outputs: Sequence[BackgroundWriter]) -> None:
 
 
 def _listener(serving: ServeOptions) -> socket.socket | None:
-    """Return the listening socket; None when only the lock's holder can free the port (see listen)."""
+    """Return the listening socket; None if only the lock's holder can free the port (see listening_socket)."""
     if serving.socket_fd is not None:
         return listening_socket.adopt(serving.socket_fd)
     if activated := listening_socket.inherited():
@@ -144,7 +144,7 @@ def _listener(serving: ServeOptions) -> socket.socket | None:
 async def _guarding(
     serving: ServeOptions, emit: Emit, notifier: Notifier, status: StatusLine, signals: Signals
 ) -> AsyncIterator[GuardReport]:
-    """Hold the guard, which means the database's lock, around the block."""
+    """Hold the guard, and with it the database's lock, around the block."""
     from local_mcp_gateway.guard import guarded
 
     settings = serving.settings

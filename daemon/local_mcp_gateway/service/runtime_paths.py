@@ -1,8 +1,8 @@
-"""Where the control socket and the log are: in the folders that the environment gives, or beside the database.
+"""The paths of the control socket and the log file: in systemd's folders or beside the database.
 
-systemd (and whoever else starts a service) says in `$RUNTIME_DIRECTORY` and `$LOGS_DIRECTORY` where they
-belong. A command typed in a shell has neither, and knows the database only; so there is always something
-beside the database, and where the real thing is elsewhere it is a link to it.
+systemd passes the folders in `$RUNTIME_DIRECTORY` and `$LOGS_DIRECTORY`. A command typed in a shell has
+neither and knows only the database. So there is always a path beside the database; where the real file is
+elsewhere, that path is a symbolic link to it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ LOGS = "LOGS_DIRECTORY"
 
 
 def socket_path(database: Path) -> Path:
-    """Return where commands find the daemon of this database."""
+    """Return the path at which commands find the daemon of this database."""
     return _beside(database, ".sock")
 
 
 def log_path(database: Path) -> Path:
-    """Return where commands find the log file of this database's gateway."""
+    """Return the path at which commands find the log file of this database's gateway."""
     return _beside(database, ".log.jsonl")
 
 
 def wants_log(environment: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether somebody has given a folder for the log."""
+    """Tell whether the environment names a folder for the log."""
     return _given(LOGS, environment) is not None
 
 
-def make_socket_folder(database: Path, environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where to listen, with nothing there; the caller holds the database's lock.
+def prepare_socket_path(database: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the free path to listen on; the caller holds the database's lock.
 
     Raises OSError.
     """
@@ -50,21 +50,21 @@ def make_socket_folder(database: Path, environment: Mapping[str, str] = os.envir
 
 
 def remove_socket(database: Path, placed: Path) -> None:
-    """Take the socket away, and what leads to it."""
+    """Remove the socket and the link to it."""
     for path in {placed, socket_path(database)}:
-        with suppress(OSError):  # the next gateway replaces it
+        with suppress(OSError):  # the next gateway replaces what stays
             path.unlink(missing_ok=True)
 
 
-def make_log_folder(database: Path, environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the file to append to; what was logged beside the database until now goes with it."""
+def prepare_log_file(database: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the log file to append to; move a log from beside the database into a given folder."""
     found = log_path(database)
     folder = _given(LOGS, environment)
     if folder is None:
         if not found.is_symlink():
             return found
         if found.lstat().st_uid not in (os.geteuid(), 0):
-            return found  # somebody else's link is not written through
+            return found  # do not write through another user's link
         if not found.resolve().parent.is_dir():
             found.unlink(missing_ok=True)
         return found.resolve()
@@ -77,13 +77,13 @@ def make_log_folder(database: Path, environment: Mapping[str, str] = os.environ)
 
 
 def _given(variable: str, environment: Mapping[str, str]) -> Path | None:
-    """Return the first of the folders that the variable names, if it is there and ours to write."""
+    """Return the first folder that the variable names, if it exists and is writable."""
     folder = Path(environment.get(variable, "").partition(":")[0])
     return folder if folder.is_absolute() and os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def _link(link: Path, target: Path) -> bool:
-    """Let `link` lead to the target, in one step; False where that cannot be."""
+    """Point `link` at the target atomically; False where that is impossible."""
     with suppress(OSError):
         if link.is_symlink() and link.readlink() == target:
             return True

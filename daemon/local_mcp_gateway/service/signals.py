@@ -1,7 +1,7 @@
-"""SIGTERM and SIGINT ask to stop, SIGHUP to reload: in one place, for the guard's thread and the loop.
+"""Handle signals for the guard's thread and the event loop: SIGTERM and SIGINT stop, SIGHUP reloads.
 
-Installed before anything else happens, so that a stop during the guard is seen by its worker thread
-(`stop`) and a stop while serving by the event loop (`stopped()`).
+The handlers are installed before anything else, so that a stop during the guard reaches its worker thread
+(`stop`) and a stop while serving reaches the event loop (`stopped()`).
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ LOOK_S: Final = 0.05
 
 
 class StopEvent(threading.Event):
-    """An event without a lock.
+    """An event without a lock, safe to set from a signal handler.
 
-    A signal handler runs between two bytecodes of the main thread. `threading.Event.set` holds a lock
-    for a few of them, so a second signal that came just then waited for the first one's lock for ever:
-    a supervisor that is killed sends its worker several signals in a row, and people press Ctrl-C twice.
+    A signal handler runs between two bytecodes of the main thread. `threading.Event.set` holds a lock for a
+    few of them, so a second signal at that moment would deadlock on the first one's lock. That happens: a
+    dying supervisor sends its worker several signals in a row, and people press Ctrl-C twice.
     """
 
     _asked = False
 
     def set(self) -> None:
-        """Ask for a stop; also from a signal handler, and in the middle of another one."""
+        """Request a stop; also from a signal handler that interrupts another one."""
         self._asked = True
 
     def is_set(self) -> bool:
-        """Tell whether a stop was asked for."""
+        """Tell whether a stop was requested."""
         return self._asked
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Return after `timeout` seconds, or about `LOOK_S` after a stop was asked for; tell which."""
+        """Wait `timeout` seconds, or until about `LOOK_S` after a stop request; return whether there was one."""
         until = None if timeout is None else time.monotonic() + timeout
         while not self._asked:
             left = LOOK_S if until is None else until - time.monotonic()
@@ -53,12 +53,12 @@ STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """What the outside asks of this process. A context manager of the main thread."""
+    """The stop and reload requests from outside. A context manager of the main thread."""
 
     def __init__(self) -> None:
         self.stop = StopEvent()
         self.name = ""
-        """The signal that asked to stop, for the log."""
+        """The signal that requested the stop, for the log."""
         self._asked = 0
         self._reload_wanted = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -66,7 +66,7 @@ class Signals:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        """Take the signals over; the previous handlers come back at the end."""
+        """Install the handlers."""
         for number in (*STOP, signal.SIGHUP):
             self._previous[number] = signal.signal(number, self._received)
         return self
@@ -77,36 +77,36 @@ class Signals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the signals back."""
+        """Restore the previous handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def attach(self) -> None:
-        """Let the running event loop see the signals, also those that came before."""
+        """Pass signals on to the running event loop, including earlier ones."""
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._changed.set()
 
     async def stopped(self) -> None:
-        """Return when a stop was asked for."""
+        """Return when a stop is requested."""
         await self._until(self.stop.is_set)
 
     async def second_signal(self) -> None:
-        """Return when a stop was asked for a second time: whoever waits does not want to wait."""
+        """Return when a stop is requested a second time: the user does not want to wait."""
         await self._until(lambda: self._asked > 1)
 
     async def reload(self) -> None:
-        """Return when a reload was asked for; requests that came meanwhile are one."""
+        """Return when a reload is requested; requests since the last one count as one."""
         await self._until(lambda: self._reload_wanted)
         self._reload_wanted = False
 
     def request_reload(self) -> None:
-        """Ask for a reload from inside, as SIGHUP does from outside."""
+        """Request a reload, as SIGHUP does."""
         self._reload_wanted = True
         self._wake()
 
     def request_stop(self, name: str) -> None:
-        """Ask for a stop, as SIGTERM does."""
+        """Request a stop, as SIGTERM does."""
         self.name = self.name or name
         self._asked += 1
         self.stop.set()
@@ -120,7 +120,7 @@ class Signals:
             self.request_stop(signal.Signals(number).name)
 
     def _wake(self) -> None:
-        # The handler runs between two bytecodes of the main thread; only this call may touch the loop.
+        # In a signal handler, this is the only call that may touch the loop.
         if self._loop is not None and self._changed is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._changed.set)
 

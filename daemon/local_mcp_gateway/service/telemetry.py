@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK, started and flushed around the service; imported only when it is asked for."""
+"""Start OpenTelemetry's SDK for the service and flush it at the end; imported only when enabled."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ FLUSH_S: Final = 5.0
 
 @asynccontextmanager
 async def tracing(otlp_endpoint: str) -> AsyncIterator[Tracer | None]:
-    """Yield what makes spans, or None when traces are sent nowhere; flush on the way out.
+    """Yield the tracer, or None when no endpoint is set; flush on exit.
 
-    The environment variables of OpenTelemetry (headers, sampling, batches) hold beside the endpoint.
+    OpenTelemetry's environment variables (headers, sampling, batches) apply in addition to the endpoint.
     """
     if not otlp_endpoint:
         yield None

@@ -1,1 +1,1 @@
-"""What commands and the REST interface ask for: done by the daemon if there is one, else without it."""
+"""The operations behind commands and the REST API: run by the daemon, or offline when there is none."""

@@ -1,11 +1,11 @@
-"""The control socket: how a command reaches the daemon that holds the database.
+"""The control socket: the Unix socket over which commands reach the daemon that holds the database.
 
-A unix socket (0600, see `places`; in a 0700 folder: who can connect could open the database
-just as well). One connection is one question: a JSON line `{"verb", "arguments"}`, answered by a JSON
-line `{"result"}` or `{"error"}`, the same object that `--json` prints.
+The socket has mode 0600 and lies in a 0700 folder: whoever can connect could also open the database.
+A connection carries one request, the JSON line `{"verb", "arguments"}`, and one response, the JSON line
+`{"result"}` or `{"error"}`: the same object that `--json` prints.
 
-The socket may outlive a killed daemon: its file says nothing, only a connection that is accepted does.
-The lock's holder is the only one to replace it.
+The socket file may outlive a killed daemon, so only an accepted connection proves that one runs. Only
+the holder of the database's lock replaces the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import DiskProblem, Exit, GatewayError, LockHeld
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.service.runtime_paths import make_socket_folder, remove_socket, socket_path
+from local_mcp_gateway.service.runtime_paths import prepare_socket_path, remove_socket, socket_path
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,11 +36,11 @@ LONGEST_ADDRESS = 100
 
 
 class NoDaemon(Exception):
-    """Nobody answers at the control socket: no error, the command then works by itself."""
+    """No daemon answers at the control socket. Not an error: the command then runs offline."""
 
 
 def ask(database: Path, verb: str, arguments: Mapping[str, object], *, timeout_s: float) -> Any:
-    """Ask the daemon; raises NoDaemon when there is none, and the daemon's own GatewayError."""
+    """Send a request to the daemon. Raises NoDaemon if there is none, or the GatewayError it reports."""
     path = socket_path(database)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
@@ -69,7 +69,7 @@ def ask(database: Path, verb: str, arguments: Mapping[str, object], *, timeout_s
 
 
 def relayed(error: Mapping[str, Any]) -> GatewayError:
-    """Return the error that the daemon described, with its own code and exit code."""
+    """Return the error that the daemon reported, with its code and exit code."""
     kind = type(
         "Relayed", (GatewayError,), {"code": error["code"], "exit_code": Exit(error["exit_code"])}
     )
@@ -79,18 +79,18 @@ def relayed(error: Mapping[str, Any]) -> GatewayError:
 
 @asynccontextmanager
 async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator[None]:
-    """Answer commands inside the block; the caller holds the database's lock.
+    """Answer requests while the block runs; the caller holds the database's lock.
 
-    At its end, what is still being done is cancelled and waited for: nothing uses the database after it.
+    On exit, cancel requests in progress and wait for them: afterwards nothing uses the database.
     """
-    import asyncio  # the client's side of this module runs without a loop
+    import asyncio  # the client side of this module needs no event loop
 
     import anyio
 
     path = socket_path(database)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path = make_socket_folder(database)
+        path = prepare_socket_path(database)
         with _address(path) as address:
             listener.bind(address)
         path.chmod(0o600)
@@ -109,7 +109,7 @@ async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator
             writer.close()
 
     async with anyio.create_task_group() as tasks:
-        # A task of asyncio's own would be cancelled without waiting for the thread that works for it.
+        # asyncio would cancel its own task without waiting for the thread that works for it.
         server = await asyncio.start_unix_server(
             lambda reader, writer: tasks.start_soon(serve, reader, writer),
             sock=listener,
@@ -133,7 +133,7 @@ async def _reply(line: bytes, answer: Answer, emit: Emit) -> dict[str, object]:
         reply: dict[str, object] = {"result": await answer(verb, arguments)}
     except GatewayError as error:
         reply = {"error": error.as_json()}
-    except Exception as error:  # noqa: BLE001  a bad command never ends the daemon
+    except Exception as error:  # noqa: BLE001  a failing command never ends the daemon
         from local_mcp_gateway.service.exit_status import reported_error, root_cause
 
         reply = {"error": reported_error(root_cause(error)).as_json()}
@@ -149,7 +149,7 @@ async def _reply(line: bytes, answer: Answer, emit: Emit) -> dict[str, object]:
 
 @contextmanager
 def _address(path: Path) -> Iterator[str]:
-    """Give the path in a form that fits into a socket address, whatever its length."""
+    """Return an address for the path that fits into `sockaddr_un`, however long the path is."""
     if len(os.fsencode(path)) <= LONGEST_ADDRESS:
         yield str(path)
         return

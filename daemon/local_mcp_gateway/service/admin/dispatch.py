@@ -1,6 +1,6 @@
-"""The table of all that commands ask: the same functions inside the daemon and without one.
+"""Map each verb of the control socket to its function, in the daemon and offline.
 
-Arguments and results are JSON values, since a command may ask over the control socket.
+Arguments and results are JSON values, because a command may send them over the control socket.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ WITH_GATEWAY = {"server.test", "call"}
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What this gateway serves its clients at `/mcp`, and where."""
+    """What the gateway serves to its clients at `/mcp`, and at which address."""
 
     default_profile: str
     address: OwnAddress
 
     @classmethod
     def of(cls, settings: Settings) -> Served:
-        """Return what the settings say."""
+        """Build it from the settings."""
         gateway = settings.gateway
         return cls(gateway.default_profile, OwnAddress(gateway.host, gateway.port))
 
@@ -92,9 +92,9 @@ async def perform(
     verb: str,
     arguments: dict[str, Any],
 ) -> object:
-    """Do what a command asks; raises a GatewayError that is meant for the person who asked.
+    """Run one verb. Raises a GatewayError for the person who typed the command.
 
-    What changes something does it in one transaction: all of it or nothing, and on what it has read.
+    A verb that writes does so in one transaction, together with the reads it depends on.
     """
     _require_plain(arguments)
     if verb in VERBS and verb not in READ_ONLY:
@@ -126,7 +126,7 @@ async def perform(
 
 
 def _require_plain(arguments: object) -> None:
-    """Raise UsageProblem for text that no database can hold, and for what is nested without end."""
+    """Raise UsageProblem for text that SQLite cannot store and for JSON nested too deeply."""
     level, depth = [arguments], 0
     while level:
         if (depth := depth + 1) > MOST_LEVELS:
@@ -168,15 +168,15 @@ async def _do(
 
 
 async def _profile_at_mcp(database: ConnectionPool, default: str) -> str:
-    """Return the profile that `/mcp` serves: the default one, or the only one that there is."""
+    """Return the profile that `/mcp` serves: the default profile, or the only one."""
     names = [profile.name for profile in await queries.list_profiles(database)]
     return names[0] if default not in names and len(names) == 1 else default
 
 
 def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit) -> Any:
-    """Return what the daemon would answer. Blocks.
+    """Run one verb offline and return what the daemon would answer. Blocks.
 
-    What changes something raises LockHeld while somebody else has the lock.
+    A verb that writes raises LockHeld if another process holds the lock.
     """
     keyring = Keyring.of(settings, emit)
     if verb in READ_ONLY:

@@ -1,7 +1,7 @@
-"""Whether a server that somebody adds is this gateway itself. Pure.
+"""Detect whether a server to add is this gateway itself. Pure.
 
-A client's file of servers, imported, often holds the gateway that this very client uses. What is not
-recognised here (another name of this machine, a proxy before it) is when it is connected, see `hops`.
+An imported client configuration often lists the gateway that the client already uses. A server that is
+not recognised here (another host name, a proxy in front) is detected when it is connected; see `hops`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PORT_VARIABLE: Final = "LMG_GATEWAY__PORT"
 
 @dataclass(frozen=True, slots=True)
 class OwnAddress:
-    """Where this gateway serves its clients."""
+    """The address at which this gateway serves its clients."""
 
     host: str
     port: int
 
     def require_other(self, server: ServerDefinition) -> None:
-        """Refuse a server that is this gateway. Raises UsageProblem."""
+        """Raise UsageProblem if the server is this gateway."""
         if self.is_behind(server):
             raise UsageProblem(
                 f"The server {server.name!r} is this gateway itself, which would list itself without end.",
@@ -38,7 +38,7 @@ class OwnAddress:
             )
 
     def is_behind(self, server: ServerDefinition) -> bool:
-        """Tell whether this server's URL or command leads here."""
+        """Tell whether the server's URL or command leads to this gateway."""
         if server.url is not None:
             return self._is(server.url)
         return server.command is not None and self._bridged((server.command, *server.args), server)
@@ -54,13 +54,13 @@ class OwnAddress:
         return here and port == self.port
 
     def _bridged(self, words: tuple[str, ...], server: ServerDefinition) -> bool:
-        """Tell whether a command is `local-mcp-gateway stdio`, however it is started."""
+        """Tell whether a command runs `local-mcp-gateway stdio`, in whatever form it is started."""
         at = next(
             (i for i, word in enumerate(words) if PurePath(word).name in PROGRAMS), len(words)
         )
         given = words[at + 1 :]
         if "stdio" not in given or "--config" in given:
-            return False  # with another file it may be another gateway
+            return False  # another config file may mean another gateway
         for word, following in zip(given, (*given[1:], ""), strict=True):
             if word.startswith("--url"):
                 return self._is(word.partition("=")[2] or following)
@@ -68,7 +68,7 @@ class OwnAddress:
 
 
 def _is_local(host: str) -> bool:
-    """Tell whether a host is this machine for itself; one that listens everywhere is, too."""
+    """Tell whether a host is this machine; a wildcard address is too."""
     if not host or host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""What `profile` does: which servers a client sees, in which order, and what of their tools is changed."""
+"""The `profile` verbs: which servers a client sees, in which order, and how their tools are shown."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def show_profile(database: ConnectionPool, arguments: dict[str, Any]) -> o
 
 
 async def edit_profile(database: ConnectionPool, arguments: dict[str, Any]) -> object:
-    """Rename, describe, add and take out servers, switch members on and off."""
+    """Rename or describe a profile, add and remove servers, switch members on and off."""
     old = await queries.get_profile(database, arguments["name"])
     out = set(arguments.get("remove", ()))
     off, on = set(arguments.get("disable", ())), set(arguments.get("enable", ()))
@@ -77,7 +77,7 @@ async def remove_profile(database: ConnectionPool, arguments: dict[str, Any]) ->
 
 
 async def set_tool(database: ConnectionPool, arguments: dict[str, Any]) -> object:
-    """Hide, rename or describe anew one tool for one profile; what is not given stays; or `reset` it."""
+    """Hide, rename or redescribe one tool in one profile, or `reset` it; what is not given stays."""
     name, server, tool = arguments["name"], arguments["server"], arguments["tool"]
     profile = await queries.get_profile(database, name)
     _require_members(profile, {server})
@@ -118,7 +118,7 @@ def profile_as_json(profile: ProfileDefinition) -> dict[str, object]:
 
 
 async def _require_tool(database: ConnectionPool, server: str, tool: str) -> None:
-    """Refuse a tool that the server is known not to have; one that was never seen is believed."""
+    """Refuse a tool that the server is known not to have; accept it while the catalog is unknown."""
     from local_mcp_gateway.gateway.catalog.merge import remembered
 
     stored = await queries.get_server(database, server)
@@ -135,7 +135,7 @@ async def _require_tool(database: ConnectionPool, server: str, tool: str) -> Non
 async def _require_free(
     database: ConnectionPool, profile: ProfileDefinition, name: str, server: str, tool: str
 ) -> None:
-    """Refuse a name under which clients see another tool of the profile, as far as they are known."""
+    """Refuse a name that another known tool of the profile already has."""
     from local_mcp_gateway.gateway.catalog.merge import Route, remembered, routes_of
 
     kind = CatalogKind.TOOLS

@@ -1,8 +1,8 @@
-"""Servers and profiles over HTTP: `/api/servers`, `/api/profiles`, each route a verb of `admin`.
+"""The REST API for servers and profiles: `/api/servers` and `/api/profiles`, each route one admin verb.
 
-A server is a command that the gateway runs, so whoever may write here may run anything as its user.
-Being on the same machine is not enough for that, since other users are too: each request carries the
-bearer token of a 0600 file beside the database, made at the first start. Pages of browsers never have it.
+A server is a command that the gateway runs, so whoever may write here can run anything as its user.
+Other users share the machine, so being local is not enough: each request carries the bearer token from a
+0600 file beside the database, created at the first start. Web pages are always refused.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Maybe = msgspec.UnsetType
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What a request may say; what it leaves out stays as it is."""
+    """A request body; omitted fields keep their value."""
 
 
 class ServerBody(_Body):
-    """A server, to add or to change."""
+    """A server to add or to change."""
 
     name: str | Maybe = _NONE
     rename: str | Maybe = _NONE
@@ -57,7 +57,7 @@ class ServerBody(_Body):
 
 
 class ProfileBody(_Body):
-    """A profile, to add or to change."""
+    """A profile to add or to change."""
 
     name: str | Maybe = _NONE
     rename: str | Maybe = _NONE
@@ -71,7 +71,7 @@ class ProfileBody(_Body):
 
 
 class ToolBody(_Body):
-    """What a profile changes about one tool."""
+    """How a profile shows one tool."""
 
     enabled: bool | Maybe = _NONE
     rename: str | Maybe = _NONE
@@ -80,7 +80,7 @@ class ToolBody(_Body):
 
 
 class ApproveBody(_Body):
-    """Tools as they were looked at, by name."""
+    """The tool definitions that the caller reviewed, by name."""
 
     tools: dict[str, Any]
 
@@ -108,15 +108,15 @@ STATUS: Final = {Exit.USAGE: 400, Exit.LOCKED: 409, Exit.CONFIG: 400}
 
 
 def token_file(database: Path) -> Path:
-    """Return the file that holds the token of this database's gateway."""
+    """Return the path of the token file that belongs to this database."""
     real = database.resolve()
     return real.with_name(real.name + ".token")
 
 
 def read_token(database: Path) -> str:
-    """Return the token; make one if there is none that was written to its end.
+    """Return the token; create one if there is none, or only part of one.
 
-    On return it is on the disk. Raises ConfigProblem for a file that somebody else may know, DiskProblem.
+    A new token is on the disk on return. Raises ConfigProblem if other users may know the token, DiskProblem.
     """
     path = token_file(database)
     try:
@@ -146,7 +146,7 @@ def _may_enter(given: str, token: str) -> bool:
 
 
 def with_rest(app: Application, token: str, answer: Answer) -> Application:
-    """Return an application that answers these routes, and hands every other request to `app`."""
+    """Return an application that answers these routes and passes every other request to `app`."""
 
     def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         ours = scope["type"] == "http" and scope["path"].startswith(PLACES)
@@ -154,7 +154,7 @@ def with_rest(app: Application, token: str, answer: Answer) -> Application:
 
     async def serve_ours(scope: Scope, receive: Receive, send: Send) -> None:
         visit = HttpRequest.of(scope, receive, send)
-        visit.extra = []  # no page of a browser is let in
+        visit.extra = []  # refuse every request of a web page
         if not _may_enter(visit.headers.get("authorization", ""), token):
             refused = UsageProblem(
                 "This needs the token of the gateway.",

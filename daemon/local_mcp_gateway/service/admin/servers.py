@@ -1,8 +1,8 @@
-"""What the `server` commands do, inside the daemon and without one.
+"""The `server` verbs: add, list, edit, remove, import and approve, in the daemon and offline.
 
-Arguments and results are JSON values, since a command may ask over the control socket. Values of
+Arguments and results are JSON values, because a command may send them over the control socket. Values of
 environment and headers are sealed before they are stored, and shown as `[redacted]` unless the caller
-asks for them by name.
+asks for secrets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 async def altered_tools(database: ConnectionPool, server_id: str) -> list[dict[str, Any]]:
-    """Return each tool of a server that differs from what was approved: before (null: new) and after."""
+    """Return each tool of a server that differs from its approved definition: before (null if new) and after."""
     return [
         {"tool": name, "approved": _read(before), "offered": parse_json(after)}
         for name, (before, after) in (await _altered(database, server_id)).items()
@@ -43,16 +43,16 @@ async def altered_tools(database: ConnectionPool, server_id: str) -> list[dict[s
 
 
 def _read(approved: str | None) -> Any:
-    with suppress(ValueError):  # somebody has edited it: then nothing is known
+    with suppress(ValueError):  # edited by hand: treat the catalog as unknown
         return parse_json(approved or "null")
     return None
 
 
 async def approve_tools(database: ConnectionPool, arguments: dict[str, Any]) -> object:
-    """Approve tools as they are offered now: the given ones, or all.
+    """Approve tools as the server offers them now: the given ones, or all.
 
-    `tools` maps a name to what the person has looked at: a tool that changed once more since then is
-    refused, and so is one that is not altered.
+    `tools` maps a name to the definition that the person reviewed. Refuses a tool that has changed since,
+    or that needs no approval.
     """
     name = arguments["name"]
     server = await queries.get_server(database, name)
@@ -97,9 +97,9 @@ _KINDS = {
 
 
 def definitions_in(document: object) -> tuple[ServerDefinition, ...]:
-    """Return the servers of a document; raises UsageProblem that names the one that is wrong.
+    """Return the servers of a document; raises UsageProblem that names the invalid one.
 
-    The list is found under `mcpServers` (Claude, Cursor), `servers` (VS Code) or `mcp.servers`.
+    The servers are under `mcpServers` (Claude, Cursor), `servers` (VS Code) or `mcp.servers`.
     """
     servers = _find(document)
     return tuple(_definition(name, entry) for name, entry in servers.items())
@@ -170,7 +170,7 @@ def _texts(name: str, entry: dict[str, Any], key: str) -> dict[str, str]:
 async def add_server(
     database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring, own: OwnAddress
 ) -> object:
-    """Store a server, and put it last into a profile (which is made if it is not there)."""
+    """Store a server and append it to a profile, which is created if missing."""
     profile = arguments.pop("profile", None)
     given = server_from(arguments)
     own.require_other(given)
@@ -182,7 +182,7 @@ async def add_server(
 
 
 async def list_servers(database: ConnectionPool, arguments: dict[str, Any]) -> object:
-    """Return every server, with the profiles that it is in."""
+    """Return every server with its profiles."""
     del arguments
     definitions = await queries.load_definitions(database)
     for _, problem in definitions.unreadable:
@@ -214,7 +214,7 @@ async def show_server(
 async def edit_server(
     database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring, own: OwnAddress
 ) -> object:
-    """Change what is given; `env` and `headers` are merged, a null value takes one out."""
+    """Change the given fields. `env` and `headers` are merged; a null value removes an entry."""
     name = arguments.pop("name")
     old = await queries.get_server(database, name)
     new = _edited(old, await seal_values(database, keyring, old, arguments))
@@ -233,9 +233,9 @@ async def remove_server(database: ConnectionPool, arguments: dict[str, Any]) -> 
 async def import_servers(
     database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring, own: OwnAddress
 ) -> object:
-    """Store every server of an `mcpServers` document that is not there yet; name what was left out.
+    """Store every new server of an `mcpServers` document; name those left out.
 
-    A file that leads its client here is usual, so this gateway is left out of it, not refused with it.
+    Such a document often lists this gateway itself: it is skipped, not refused.
     """
     listed = definitions_in(arguments["document"])
     found = [server for server in listed if not own.is_behind(server)]
@@ -256,7 +256,7 @@ async def import_servers(
 
 
 def server_from(values: Mapping[str, Any]) -> ServerDefinition:
-    """Return the definition that the command line or a document describes."""
+    """Return the definition given on the command line or in a document."""
     return ServerDefinition(
         name=values["name"],
         kind=ServerKind(values.get("kind") or ("http" if values.get("url") else "stdio")),
@@ -290,7 +290,7 @@ def server_as_json(server: ServerDefinition, *, secrets: bool = False) -> dict[s
 
 
 async def _join(database: ConnectionPool, profile: str, servers: tuple[str, ...]) -> None:
-    """Put servers last into a profile, which is made if it is not there."""
+    """Append servers to a profile, which is created if missing."""
     present = {known.name: known for known in await queries.list_profiles(database)}
     if profile not in present:
         new = ProfileDefinition(name=profile, members=tuple(Member(name) for name in servers))

@@ -1,4 +1,4 @@
-"""Try a server or a tool, through the same application that clients reach over HTTP."""
+"""Try a server or call a tool, through the same application that serves HTTP clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHECK_TIMEOUT_S = 60.0
 
 
 async def check_server(database: ConnectionPool, gateway: Gateway, name: str) -> dict[str, object]:
-    """Connect to one server beside the running ones, shake hands, and leave it again."""
+    """Connect to a server, initialize a session and close it; running connections are not touched."""
     server = await queries.get_server(database, name)
     start = time.perf_counter()
     try:
@@ -35,9 +35,7 @@ async def check_server(database: ConnectionPool, gateway: Gateway, name: str) ->
         raise UpstreamProblem(
             f"Server {name!r} does not work: {redact_text(error.message)}", hint=error.hint
         ) from error
-    except (
-        Exception
-    ) as error:  # each transport has its own way to fail; a person needs one sentence
+    except Exception as error:  # each transport fails in its own way; report one sentence
         raise UpstreamProblem(
             f"Server {name!r} does not work: {redact_text(str(error))}"
         ) from error
@@ -67,7 +65,7 @@ async def call_tool(
 
 
 async def _profile(database: ConnectionPool, wanted: str | None, default: str) -> str:
-    """Return the profile that is meant: the given one, the default one, or the only one."""
+    """Return the given profile, else the default one, else the only one."""
     names = [profile.name for profile in await queries.list_profiles(database)]
     if wanted is None:
         wanted = names[0] if len(names) == 1 else default

@@ -1,1 +1,1 @@
-"""Dev mode: inside the worker, where saves are applied, and around it, where code is reloaded."""
+"""Dev mode: the supervisor restarts the worker when code changes; the worker applies saved migrations."""

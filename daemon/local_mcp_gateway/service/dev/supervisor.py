@@ -1,11 +1,13 @@
-"""Dev mode outside the worker: changed code restarts the worker, and no client notices.
+"""Dev mode's parent process: restart the worker when the source code changes, unnoticed by clients.
 
-The supervisor holds the listening socket, the worker the database's lock. While one worker goes and the
-next one comes, connections wait in the socket's backlog. One thread watches the code, one waits for each
-worker; both only put what they saw into a queue, so everything happens in `run`, one thing at a time.
+The supervisor holds the listening socket; the worker holds the database's lock. While one worker replaces
+another, connections wait in the socket's backlog. One thread watches the source files and one waits for
+each worker. Both only put events into a queue, so `run` handles everything, one event at a time.
 
-A file that is no Python is told and changes nothing; a program that does not start is told, and the
-next save is waited for.
+A file with a syntax error is reported and changes nothing. A worker that does not start is reported, and
+the supervisor waits for the next save.
+
+A change of the schema's source is reported too, or generated as a migration.
 """
 
 from __future__ import annotations
@@ -40,9 +42,9 @@ _TIMEOUT_S = 120
 
 
 def tell_plan(options: Sequence[str], *, auto_generate: bool, emit: Emit) -> None:
-    """Report what is missing, or write it; `options` are the global ones of this run. Blocks.
+    """Report the migration that the schema source needs, or write it; `options` are the global ones. Blocks.
 
-    A migration that is written here is a saved file like any other: the worker applies it.
+    A written migration is a saved file like any other: the worker applies it.
     """
     checked = _generate(options, "--check")
     missing = checked.get("missing", [])
@@ -111,13 +113,13 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A signal came."""
+    """A signal arrived."""
 
     number: int
 
 
 class Supervisor:
-    """Runs one worker at a time until a signal or the worker's own end."""
+    """Run one worker at a time until a signal arrives or the worker ends by itself."""
 
     def __init__(
         self,
@@ -128,7 +130,7 @@ class Supervisor:
         *,
         auto_generate: bool = False,
     ) -> None:
-        """Take the command line in its two halves: global options, and `serve` with its own."""
+        """Take the command line in two parts: the global options, and `serve` with its own."""
         self._options = tuple(options)
         self._arguments = tuple(arguments)
         self._auto_generate = auto_generate
@@ -143,7 +145,7 @@ class Supervisor:
         self._began = 0.0
 
     def run(self) -> int:
-        """Supervise until the end, and return the exit code of the last worker."""
+        """Supervise until the end; return the exit code of the last worker."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             # put() of a SimpleQueue may be called from a signal handler.
             signal.signal(number, lambda caught, _: self._queue.put(Asked(caught)))
@@ -172,7 +174,7 @@ class Supervisor:
         descriptor = self._listener.fileno()
         again = ("--again",) if self._restarts else ()
         command = (sys.executable, "-m", "local_mcp_gateway", *self._options, *self._arguments)
-        # A session of its own: Ctrl+C in the terminal reaches us, and we ask the worker once.
+        # In its own session: Ctrl+C reaches only the supervisor, which stops the worker once.
         worker = subprocess.Popen(
             [*command, "--socket-fd", str(descriptor), "--supervisor", str(os.getpid()), *again],
             pass_fds=[descriptor],
@@ -183,7 +185,7 @@ class Supervisor:
         threading.Thread(target=self._wait, args=(worker,), daemon=True).start()
 
     def _replace(self, files: tuple[Path, ...]) -> None:
-        """Take a save in: refuse what is no Python, else end the worker; the next one starts then."""
+        """Handle a save: report a syntax error, else stop the worker so that the next one starts."""
         for file in files:
             if (fault := syntax_fault(file)) is not None:
                 self._emit("dev.refused", message=fault, hint="The program from before runs on.")
@@ -196,7 +198,7 @@ class Supervisor:
             self._tell_worker(signal.SIGTERM)
 
     def _goes_on(self, code: int) -> bool:
-        """Take a worker's end in; return whether there is something left to supervise."""
+        """Handle the end of a worker; return whether to keep supervising."""
         self._worker = None
         if self._changed:
             self._again()
@@ -243,10 +245,10 @@ class Supervisor:
 
 
 def next_of(queue: SimpleQueue[T]) -> T:
-    """Wait for what is put into a queue, also by the handlers of signals.
+    """Wait for the next item of a queue that signal handlers also fill.
 
-    Two signals at once can be taken by two threads, and a get() that has no end is then not always
-    interrupted: their handlers run when something else wakes it, which may be never (CPython 3.11).
+    Two threads may each take one of two simultaneous signals. A get() without a timeout is then not always
+    interrupted, and the handlers may never run (CPython 3.11).
     """
     while True:
         with suppress(Empty):
@@ -254,7 +256,7 @@ def next_of(queue: SimpleQueue[T]) -> T:
 
 
 def syntax_fault(file: Path) -> str | None:
-    """Return what is wrong with a source file's syntax, in one sentence, or None."""
+    """Describe the syntax error of a source file in one sentence; None if there is none."""
     try:
         compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
     except FileNotFoundError:
@@ -266,9 +268,9 @@ def syntax_fault(file: Path) -> str | None:
 
 
 def end_with(supervisor: int) -> None:
-    """In the worker: ask the kernel for a SIGTERM when the supervisor is gone, however it went.
+    """In the worker: have the kernel send SIGTERM when the supervisor dies, however it dies.
 
-    One that went before the kernel was asked is noticed by the parent that we have instead.
+    If it died before this call, the changed parent process reveals it.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
     if os.getppid() != supervisor:

@@ -1,11 +1,11 @@
-"""Dev mode inside the worker: a saved migration is applied while the gateway runs.
+"""Dev mode inside the worker: apply a saved migration while the gateway runs, and greet the developer.
 
-One at a time: changes that come while one is applied are seen in the next look, since what counts is
-the folder's content, not the watcher's messages. So saves in quick succession are one, and our own
-write to the journal, which is in the look taken afterwards, does not wake us again.
+Changes are applied one round at a time. Each round compares the folder's content, not the watcher's
+events: saves in quick succession become one round, and the worker's own write to the journal does not
+start another.
 
-The guard does the work, with writers paused: a backup, a rehearsal, all or nothing. When it refuses,
-the gateway serves the old schema and the error stays in `problem` until it is mended.
+The guard does the work while writers are paused: backup, rehearsal, all or nothing. When it refuses, the
+gateway keeps serving the old schema, and `problem` holds the error until it is fixed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ MOST_MS = 200
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What one look at the folder has led to."""
+    """The result of one round."""
 
     steps: tuple[Step, ...]
     paused_ms: float
@@ -66,7 +66,7 @@ class _Done:
 
 
 class HotApply:
-    """Watches the migrations folder of one running gateway."""
+    """Apply the migrations folder of one running gateway whenever it changes."""
 
     def __init__(
         self,
@@ -91,11 +91,11 @@ class HotApply:
 
     @property
     def _known(self) -> frozenset[str]:
-        """Return the files whose absence is probably a save that is not finished."""
+        """Return the files whose absence probably means an unfinished save."""
         return frozenset(name for name, _ in self._seen.files if name != JOURNAL)
 
     async def watch(self) -> None:
-        """Apply what is saved, until cancelled."""
+        """Apply each save until cancelled."""
         from watchfiles import DefaultFilter
 
         watching = False
@@ -103,13 +103,13 @@ class HotApply:
             self._folder.absolute(), DefaultFilter(), step_ms=QUIET_MS, debounce_ms=MOST_MS
         )
         async for changed in changes(watched, self._emit):
-            # The first time, changed or not: only now is nothing missed any more.
+            # The first round runs in any case: from now on no save is missed.
             if not watching:
                 self._emit("dev.watching", folders=[str(self._folder)])
             elif not changed:
                 continue
             watching = True
-            # What was refused may fit by now though its text is the same: the hint says to save it.
+            # A refused text may be acceptable by now: the hint says to save it again.
             again = bool(self.problem) and any(path.endswith(".sql") for _, path in changed)
             while (
                 now := await wait_until_stable(self._folder, self._known)
@@ -119,15 +119,15 @@ class HotApply:
                     again = await self._apply(now)
 
     async def _apply(self, seen: FolderState) -> bool:
-        """Apply the folder and tell it; return whether something was written into it meanwhile.
+        """Apply the folder and report it; return whether something was written into it meanwhile.
 
-        Be it by us (the journal): of a text that is saved, and taken back at once, nobody knows which
-        of the two was applied. It is looked for before anything is told: what follows that is news.
+        The writer may be this worker (the journal). A text that is saved and reverted at once may or may not
+        have been applied, so the folder is read before anything is reported: later changes start a new round.
         """
         try:
             done = await self._bring_up()
         except Interrupted:
-            return False  # there will be no other look; the next start applies it
+            return False  # no later round follows; the next start applies it
         except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
             meanwhile = folder_state(self._folder) != seen
             self._tell_problem(error)
@@ -138,7 +138,7 @@ class HotApply:
             backup = str(done.backup.path) if done.backup else None
             fields = {**step.as_fields(), "paused_ms": done.paused_ms, "backup": backup}
             if step.tag in done.unchanged:
-                fields[LEVEL] = "debug"  # the line of the rewind has named it
+                fields[LEVEL] = "debug"  # reported with the rewind already
             self._emit("migration.hot_applied", **fields)
         if mended and not done.steps:
             self._emit("dev.recovered")
@@ -153,17 +153,17 @@ class HotApply:
         self._emit("migration.hot_refused", **{**fields_of(self.problem), "hint": hint})
 
     async def _read_again(self) -> None:
-        """Let the gateway read its own tables again; where they are gone, it serves what it knows."""
+        """Reload the gateway's definitions; if its tables are gone, it serves what it has."""
         try:
             await anyio.to_thread.run_sync(
                 require_gateway_tables, self._settings.database_path, self._folder
             )
             await self._applied()
-        except Exception as error:  # noqa: BLE001  the next save may mend it
+        except Exception as error:  # noqa: BLE001  the next save may fix it
             self._tell_problem(error)
 
     async def _bring_up(self) -> _Done:
-        """Apply the folder; where it no longer says what was applied, by a rewind."""
+        """Apply the folder; if it no longer matches what was applied, rewind first."""
         try:
             return await self._hot_apply()
         except HistoryRefused:
@@ -189,11 +189,11 @@ class HotApply:
             return _Done(report.applied, _ms_since(start), report.backup)
 
     def _tell_details(self, event: str, /, **fields: object) -> None:
-        """Report what the guard does, but quietly: a save is one line on the console."""
+        """Report the guard's events quietly: a save is one line on the console."""
         self._emit(event, **fields, **{LEVEL: "debug"})
 
     async def _rewind(self) -> _Done | None:
-        """Take back what the folder no longer says; None when that would not mend it."""
+        """Revert what the folder no longer contains; None if that would not help."""
         from local_mcp_gateway.guard.divergence import find_divergence
         from local_mcp_gateway.guard.rewind import rewind
 
@@ -221,11 +221,11 @@ class HotApply:
 
     @property
     def watched(self) -> str:
-        """Return the folder, as `db drop` compares it with its own."""
+        """Return the folder's path, for `db drop` to compare with its own."""
         return str(self._folder.resolve())
 
     async def drop(self, tag: str) -> dict[str, object]:
-        """Take the newest migration back and its files out: one step to whoever watches or reloads."""
+        """Revert the newest migration and remove its files, in one step for watchers and reloads."""
         from local_mcp_gateway.guard.rewind import drop_newest
 
         async with self._one_at_a_time, self._database.release_file():
@@ -246,7 +246,7 @@ def _ms_since(start: float) -> float:
 
 
 async def saves_of(files: tuple[Path, ...], emit: Emit) -> AsyncIterator[None]:
-    """Yield once they are watched, and after each save of one of the files (absolute, in one folder)."""
+    """Yield once when watching has begun, then after each save of one of the files (absolute, one folder)."""
     names = {file.name for file in files}
     watched = WatchSpec(
         files[0].parent,
@@ -263,13 +263,13 @@ async def saves_of(files: tuple[Path, ...], emit: Emit) -> AsyncIterator[None]:
 
 
 def greet(url: str, profiles: tuple[str, ...]) -> None:
-    """Print the address of every profile and the lines for the usual clients, on stdout."""
+    """Print the address of every profile and the setup lines for common clients on stdout."""
     sys.stdout.write(client_lines(url, profiles))
     sys.stdout.flush()
 
 
 def client_lines(url: str, profiles: tuple[str, ...]) -> str:
-    """Return the text; `url` is without a path."""
+    """Return the setup lines for common clients; `url` is without a path."""
     paths = {f"/mcp/{profile}": f"profile {profile}" for profile in profiles}
     first = f"{url}{next(iter(paths), '/mcp')}"
     entry = {"mcpServers": {"local-gateway": {"type": "http", "url": first}}}

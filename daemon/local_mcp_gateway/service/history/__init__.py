@@ -1,1 +1,1 @@
-"""What happened before: the log, the log of calls, and the starts."""
+"""Read what happened before: the log, the call log and the record of starts."""

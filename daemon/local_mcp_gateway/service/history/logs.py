@@ -1,7 +1,7 @@
-"""Find logged events again: in the journal of the user unit, in the log file, in the log of calls.
+"""Read logged events back: from the systemd journal, the log file and the call log.
 
-Journal and file are read from the beginning and, if wanted, followed from exactly there: an event is
-shown once, whenever it came.
+Journal and file are read from the beginning and, on request, followed from exactly there: each event is
+returned once.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class LoggedEvent:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events are asked for."""
+    """The events to select."""
 
     level: str = "debug"
     event: str = "*"
     since: datetime | None = None
 
     def matches(self, event: LoggedEvent) -> bool:
-        """Tell whether an event is one of them."""
+        """Tell whether an event is selected."""
         return (
             LEVELS[event.level] >= LEVELS[self.level]
             and fnmatch.fnmatchcase(event.event, self.event)
@@ -82,7 +82,7 @@ def parse_since(text: str, now: datetime) -> datetime:
 
 
 def read_file(database: Path, *, follow: bool) -> Iterator[LoggedEvent | None]:
-    """Yield the events of the rotated log file and of the log file, then None; then each new one."""
+    """Yield the events of the rotated log file and the log file, then None; then each new one."""
     path = log_path(database).resolve()
     if follow and not path.parent.is_dir():
         raise UsageProblem(
@@ -98,11 +98,11 @@ def read_file(database: Path, *, follow: bool) -> Iterator[LoggedEvent | None]:
 
 
 def tail(path: Path, *, follow: bool) -> Generator[str | None]:
-    """Yield every line of the rotated file and of the file, then None; then, to follow, each new one.
+    """Yield every line of the rotated file and the file, then None; then, to follow, each new one.
 
-    No line is missed and none comes twice. A file is read on through the descriptor that it was opened
-    with: what is appended between the last look and the watcher's first report is found by the next
-    look, and a file that was renamed is read to its end, since a writer may just have had it open.
+    No line is missed or repeated. A file stays open and is read through the same descriptor: the next poll
+    finds what was appended before the watcher's first event. A renamed file is read to its end, because a
+    writer may still have it open.
     """
     with closing(_RotatedReader(path)) as reader:
         yield from reader.lines()
@@ -121,7 +121,7 @@ def tail(path: Path, *, follow: bool) -> Generator[str | None]:
 
 
 class _OpenFile:
-    """A file, read up to where its last whole line ends."""
+    """An open file, read up to its last complete line."""
 
     def __init__(self, path: Path) -> None:
         self.file = os.fdopen(open_file(path), "rb")
@@ -130,28 +130,28 @@ class _OpenFile:
         self._rest = b""
 
     def lines(self) -> Iterator[str]:
-        """Yield the whole lines that are new; of one that is being written, the rest comes later."""
+        """Yield the new complete lines; the rest of an unfinished one comes later."""
         *whole, self._rest = (self._rest + self.file.read()).split(b"\n")
         for line in whole:
             yield line.decode("utf-8", "replace")
 
 
 class _RotatedReader:
-    """The file and the one it was renamed to."""
+    """The log file and its rotated predecessor."""
 
     def __init__(self, path: Path) -> None:
         self._names = (path.with_name(f"{path.name}.1"), path)
         self._parts: list[_OpenFile] = []
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines that are new since the last time."""
+        """Yield the lines added since the last call."""
         for part in self._parts:
             yield from part.lines()
         for path in self._names:
             with suppress(FileNotFoundError, PermissionError, NotAFile):
                 if path.stat().st_ino not in {part.number for part in self._parts}:
                     newer = _OpenFile(path)
-                    for part in self._parts:  # they may have grown until this one was made
+                    for part in self._parts:  # they may have grown until this one was created
                         yield from part.lines()
                     self._parts.append(newer)
                     yield from newer.lines()
@@ -164,7 +164,7 @@ class _RotatedReader:
 
 
 def parse_line(raw: str) -> LoggedEvent | None:
-    """Read one JSON line; None for one that was cut short. A level that is not ours counts as info."""
+    """Read one JSON line; None if it is truncated. An unknown level counts as info."""
     try:
         fields = parse_json(raw)
         at = datetime.fromisoformat(fields.pop("timestamp"))
@@ -189,7 +189,7 @@ def read_journal(*, follow: bool) -> Iterator[LoggedEvent | None]:
 
 
 def has_journal() -> bool:
-    """Tell whether the journal holds anything of the unit."""
+    """Tell whether the journal has entries of the unit."""
     try:
         with closing(_entries("--lines", "1")) as found:
             return any(line for _, line in found)
@@ -198,7 +198,7 @@ def has_journal() -> bool:
 
 
 def parse_entry(raw: str) -> tuple[str | None, LoggedEvent | None]:
-    """Read one entry of `journalctl -o json`, and its cursor; systemd's own lines are events too."""
+    """Read one entry of `journalctl -o json` and its cursor; systemd's own lines are events too."""
     try:
         entry = parse_json(raw)
         at = datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000, UTC)
@@ -219,13 +219,13 @@ def parse_entry(raw: str) -> tuple[str | None, LoggedEvent | None]:
     event = str(entry["EVENT"])
     if event in COUNTED_APART:
         level = level_of(event)
-    # The journal keeps no order of fields, but the text of the entry has them as they were told.
+    # The journal does not keep the order of fields; the text of the entry does.
     order = sorted(named, key=lambda key: said.find(f" {key}=") % (len(said) + 1))
     return cursor, LoggedEvent(at, level, event, {key: named[key] for key in order})
 
 
 def _entries(*options: str) -> Generator[tuple[str | None, LoggedEvent | None]]:
-    """Yield what this user's gateway said, and what the user's manager said about the unit."""
+    """Yield the entries of this user's gateway, and those of the user's systemd about the unit."""
     user = f"_UID={os.getuid()}"
     # Without --all a field of more than 4,096 bytes, such as a traceback, is null.
     command = ["journalctl", "-o", "json", "--all", "--no-pager", *options]
@@ -250,7 +250,7 @@ def _value(text: object) -> object:
 
 
 def read_calls(database: Path) -> Iterator[LoggedEvent]:
-    """Yield every call in the database, oldest first. It waits for nobody and holds nobody up.
+    """Yield every call in the database, oldest first, without taking a lock.
 
     Calls are written in batches, so the last second may be missing.
     """

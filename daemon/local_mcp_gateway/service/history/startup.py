@@ -1,8 +1,7 @@
-"""The record of starts: every event of a start as a JSON line beside the database, for `startup`.
+"""The record of starts for `startup`: each event of a start as a JSON line beside the database.
 
-It is written as the events happen, so a start that was killed shows how far it came. It is there without
-a journal and whatever the level of the log: docs/adr/0036-starts-are-recorded-apart.md says why `startup`
-does not read the log.
+Events are written as they happen, so a start that was killed shows how far it got. The record needs no
+journal and does not depend on the log level; docs/adr/0036-starts-are-recorded-apart.md says why.
 """
 
 from __future__ import annotations
@@ -47,10 +46,7 @@ BAR = 40
 
 
 def since_process_start_ms() -> float:
-    """Return the age of this process, interpreter start included (10 ms resolution).
-
-    A start is measured from the moment at which a person pressed return.
-    """
+    """Return the age of this process, interpreter start included (10 ms resolution)."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
@@ -60,13 +56,13 @@ def since_process_start_ms() -> float:
 
 
 def record_path(database: Path) -> Path:
-    """Return where the starts of this database are written down."""
+    """Return the file that records the starts of this database."""
     real = database.resolve()
     return real.with_name(real.name + ".starts.jsonl")
 
 
 class StartRecord:
-    """An Emit that writes down one start. A disk that refuses a line never stops a start."""
+    """An Emit that records one start. A failing write never stops a start."""
 
     def __init__(self, database: Path) -> None:
         self._log = log_to_file(record_path(database), "debug", most_bytes=MOST_BYTES)
@@ -76,14 +72,14 @@ class StartRecord:
         self._met: set[object] = set()
 
     def __call__(self, event: str, /, **fields: object) -> None:
-        """Write one event down, if it belongs to the start."""
+        """Write an event if it belongs to the start."""
         if event in _NO_STEPS or (self._over and not self._is_news(event, fields)):
             return
         self._over = self._over or event in _OUTCOMES
         self._log(event, **{**fields, "start": self._id, "ms": since_process_start_ms()})
 
     def _is_news(self, event: str, fields: dict[str, object]) -> bool:
-        """Tell whether an event after the end still belongs to the start: the first of each server."""
+        """Tell whether an event after the end still belongs to the start: the first one of each server."""
         key = (event, fields.get("server"))
         if event not in _AFTERWARDS or key in self._met:
             return False
@@ -93,7 +89,7 @@ class StartRecord:
 
 @dataclass(slots=True)
 class Start:
-    """One start as it was written down."""
+    """One recorded start."""
 
     id: str
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -105,28 +101,28 @@ class Start:
 
     @property
     def pid(self) -> int:
-        """Return the process."""
+        """Return the process id."""
         return int(self.id.split()[1])
 
     @property
     def outcome(self) -> str:
-        """Return ready, refused, failed, stopped (asked to, before it was ready) or unfinished."""
+        """Return ready, refused, failed, stopped (on request, before it was ready) or unfinished."""
         names = (event["event"] for event in self.events)
         return next((_OUTCOMES[name] for name in names if name in _OUTCOMES), "unfinished")
 
     def find(self, *names: str) -> dict[str, Any]:
-        """Return the first event with one of these names, or an empty one."""
+        """Return the first event with one of these names, or an empty dict."""
         return next((event for event in self.events if event["event"] in names), {})
 
     @property
     def refusal(self) -> dict[str, Any]:
-        """Return the event that says why there was no start, or an empty one."""
+        """Return the event that says why the start was refused, or an empty dict."""
         return self.find("guard.refused", "service.refused")
 
 
 def read_starts(database: Path, *, last: int) -> list[Start]:
-    """Return the last starts, the newest one last; lines that a crash cut short are passed over."""
-    from local_mcp_gateway.service.history.logs import tail  # a start only writes
+    """Return the last starts, newest last; skip lines truncated by a crash."""
+    from local_mcp_gateway.service.history.logs import tail  # a start never reads
 
     starts: dict[str, Start] = {}
     for line in tail(record_path(database), follow=False):
@@ -148,7 +144,7 @@ class Phase:
     duration_ms: float
 
     def bar(self, total_ms: float) -> str:
-        """Return the phase as a bar in a line of BAR characters; never wider, never invisible."""
+        """Draw the phase as a bar in a line of BAR characters, at least one character wide."""
         scale = BAR / total_ms if total_ms else 0
         offset = min(BAR - 1, int(self.start_ms * scale))
         width = max(1, min(BAR - offset, round(self.duration_ms * scale)))
@@ -157,7 +153,7 @@ class Phase:
 
 
 def phases_of(start: Start) -> tuple[Phase, ...]:
-    """Return the phases in order; one that never ended is missing, as it is in the record."""
+    """Return the phases in order; one that never ended is missing, as in the record."""
     found: dict[str, Phase] = {}
     before = 0.0
     for event in start.events:

@@ -1,1 +1,1 @@
-"""The HTTP server under the gateway: its socket, its responses, and its end."""
+"""The HTTP server: its listening socket, its connection protocol and its shutdown."""

@@ -1,9 +1,9 @@
-"""The listening socket: inherited from systemd or from the dev supervisor, else bound here.
+"""The listening socket: inherited from systemd or the dev supervisor, or bound here.
 
-It is bound, and listens, before the guard runs. So a port in use is told before anything is touched,
-and a client that connects during a migration waits in the backlog and is served, not refused. The one
-exception: if the database's lock has a holder, that process probably has the port too, and what the
-person needs to hear is the lock's message (exit 4, which systemd retries); then the guard goes first.
+It listens before the guard runs. So a port in use is reported before anything is touched, and a client
+that connects during a migration waits in the backlog instead of being refused. The one exception: if the
+database's lock is held, its holder probably has the port too, and the lock's message is the useful one
+(exit 4, which systemd retries); then the guard goes first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def inherited(environment: Mapping[str, str] = os.environ) -> socket.socket | No
 
 
 def adopt(descriptor: int) -> socket.socket:
-    """Return an inherited descriptor as a socket that our own children do not inherit."""
+    """Return an inherited descriptor as a socket that child processes do not inherit."""
     os.set_inheritable(descriptor, False)
     listener = socket.socket(fileno=descriptor)
     listener.setblocking(False)
@@ -43,9 +43,9 @@ def adopt(descriptor: int) -> socket.socket:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Bind and listen on a loopback address: without tokens, nobody else may be let in.
+    """Bind and listen on a loopback address only, because there is no authentication.
 
-    Raises ConfigProblem for another address, and PortInUse, naming the holder where it can be found.
+    Raises ConfigProblem for any other address, and PortInUse, which names the holder where possible.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -64,7 +64,7 @@ def bind(host: str, port: int) -> socket.socket:
         )
     listener = socket.socket(family, kind, protocol)
     try:
-        # A restart may bind while connections of the last run are in TIME_WAIT.
+        # Allow binding while connections of the last run are in TIME_WAIT.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
@@ -95,7 +95,7 @@ def _explain(host: str, port: int, error: OSError) -> ConfigProblem | PortInUse:
 def listeners(port: int) -> dict[int, str]:
     """Return pid and name of the processes that listen on a TCP port, as far as /proc shows them.
 
-    They may be several: a supervisor or systemd holds the same socket as the gateway that serves on it.
+    There may be several: a supervisor or systemd holds the same socket as the gateway that serves on it.
     """
     inodes = {
         fields[9]

@@ -1,4 +1,7 @@
-"""An end to the head of a request: uvicorn gathers headers as long as they come, whoever sends them."""
+"""uvicorn's HTTP protocol with a limit on the request head and with coalesced writes.
+
+uvicorn alone collects headers without a limit.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ MOST_HEADER_BYTES: Final = 1024 * 1024
 
 
 class HeaderLimitProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which closes a connection whose head does not end."""
+    """Close a connection whose request head exceeds the limit."""
 
     _head_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        """Take what came. A request has a cycle of its own once its head has ended."""
+        """Take received bytes. A request has its own cycle once its head is complete."""
         super().data_received(data)
         if getattr(self.cycle, "scope", None) is self.scope:
             self._head_bytes = 0
@@ -32,7 +35,7 @@ MOST_COALESCED_BYTES: Final = 64 * 1024
 
 
 class CoalescingTransport:
-    """A transport that joins what is written in one turn of the loop."""
+    """A transport that joins the writes of one event loop iteration."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -41,7 +44,7 @@ class CoalescingTransport:
         self._bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Take bytes, to be sent soon."""
+        """Queue bytes to be sent in this iteration."""
         if not self._waiting:
             self._loop.call_soon(self.flush)
         self._waiting.append(data)
@@ -50,24 +53,24 @@ class CoalescingTransport:
             self.flush()
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send what is queued."""
         if self._waiting:
             waiting, self._waiting, self._bytes = self._waiting, [], 0
             self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
 
     def close(self) -> None:
-        """Send what waits, and close."""
+        """Send what is queued and close."""
         self.flush()
         self._transport.close()
 
     def __getattr__(self, name: str) -> Any:
-        """Be the transport itself in everything else."""
+        """Delegate everything else to the real transport."""
         return getattr(self._transport, name)
 
 
 class CoalescingProtocol(HeaderLimitProtocol):
-    """uvicorn's protocol on such a transport."""
+    """uvicorn's protocol on a coalescing transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin a connection."""
+        """Wrap the transport of a new connection."""
         super().connection_made(cast("asyncio.Transport", CoalescingTransport(transport)))

@@ -1,8 +1,8 @@
-"""The HTTP server: uvicorn, driven step by step instead of by its own `serve()`.
+"""Run uvicorn step by step, with an exact start, a graceful drain and its warnings in our log.
 
-`serve()` would take over the signals and say "started" only by a flag to poll. Its public steps
-(startup, main_loop, shutdown) give what the composition root needs: an exact moment of listening, on a
-socket that is already bound, and a drain with a deadline. Checked against uvicorn 0.54.
+uvicorn's own `serve()` would install signal handlers and report its start only by a flag to poll. Its
+public steps (startup, main_loop, shutdown) give the exact moment of listening, on a socket that is already
+bound, and a drain with a deadline. Checked against uvicorn 0.54.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ _LISTENS = (b"mcp-method", b"subscriptions/listen")
 
 
 class DrainingApp:
-    """An ASGI application whose waiting streams can be ended."""
+    """An ASGI application whose open streams can be ended."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
-        """End the streams that wait for news, now and from now on."""
+        """End the streams that only wait for events, now and from now on."""
         self._draining.set()
 
     def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
-        """Pass a request on; a waiting stream hears of the drain as of its client's leaving."""
+        """Pass a request on; to a waiting stream, the drain looks like its client disconnecting."""
         waits = scope["type"] == "http" and only_waits(scope)
         serve = self._serve_until_drain if waits else self._serve_until_cancelled
         return serve(scope, receive, send)
@@ -66,12 +66,12 @@ class DrainingApp:
         except asyncio.CancelledError:
             if not self._draining.is_set():
                 raise
-            # The server would tell of a bug of ours, with a traceback, and answer 500.
+            # uvicorn would log a traceback and answer 500.
             body = _STOPPING
             try:
                 await send(_UNAVAILABLE)
             except RuntimeError:
-                body = b""  # it has begun, so it ends
+                body = b""  # the response has begun, so end it
             with suppress(RuntimeError):
                 await send({"type": "http.response.body", "body": body})
 
@@ -91,7 +91,7 @@ class DrainingApp:
 
         await self._application(scope, hear, tell)
         if began and not ended:
-            # For the application the client has left; the real one gets a proper end.
+            # The application sees a disconnect; the real client gets a complete response.
             await send({"type": "http.response.body", "body": b""})
 
     async def _first(self, receive: Receive) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class DrainingApp:
 
 
 def only_waits(scope: Mapping[str, Any]) -> bool:
-    """Tell whether a request is a stream without an end of its own."""
+    """Tell whether a request is a stream that never ends by itself."""
     return scope["method"] == "GET" or _LISTENS in scope["headers"]
 
 
@@ -128,9 +128,9 @@ async def serving(
     drain_timeout_s: float,
     second_signal: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[None]:
-    """Answer requests inside the block; at its end finish those in flight, until the deadline.
+    """Answer requests inside the block; on exit finish those in progress, until the deadline.
 
-    `second_signal` returns when somebody does not want to wait for the deadline.
+    `second_signal` returns when the user does not want to wait for the deadline.
     """
     drainable = DrainingApp(app)
     config = uvicorn.Config(
@@ -168,15 +168,14 @@ async def serving(
 
 
 async def _let_arrive(server: uvicorn.Server) -> None:
-    """Accept no more, but give connections that were just accepted time to send their request.
+    """Stop accepting, but give connections that were just accepted time to send their request.
 
-    uvicorn's shutdown closes every connection without a request in flight, which resets a client that
-    connected a moment ago. With a socket that systemd holds, those not accepted yet are not lost: they
-    wait for the next process.
+    uvicorn's shutdown closes every idle connection, which resets a client that has just connected. With a
+    socket that systemd holds, connections not yet accepted wait for the next process.
     """
     loop = asyncio.get_running_loop()
     for listening in server.servers:
-        # Not close(): asyncio then drops connections whose accept is still on its way through the loop.
+        # Not close(): asyncio would drop connections that it is just accepting.
         for sock in listening.sockets:
             loop.remove_reader(sock.fileno())
     await anyio.sleep(0.01)
@@ -188,10 +187,10 @@ async def _let_arrive(server: uvicorn.Server) -> None:
 
 
 async def _end(server: uvicorn.Server) -> None:
-    """Cancel what is in flight still, and wait for its answer: nothing uses the database after us.
+    """Cancel the requests in progress and wait for them: afterwards nothing uses the database.
 
-    uvicorn cancels at the deadline and waits for nothing; when it is forced it does neither. From Python
-    3.12 on it waits even then for every connection, so none is left open.
+    uvicorn cancels at the deadline without waiting; when forced it does neither. From Python 3.12 on it
+    waits even then for every connection, so none may be left open.
     """
     left = set(server.server_state.tasks)
     for request in left:
@@ -214,10 +213,10 @@ MOST_SAID: Final = 256
 
 
 class LibraryWarnings(logging.Handler):
-    """What uvicorn, asyncio and others log through `logging`, as events of our one log.
+    """Turn the `logging` records of uvicorn, asyncio and other libraries into events of our log.
 
-    What one of them says again and again is told once in `QUIET_S`, with how often it came meanwhile:
-    without free descriptors asyncio says so two thousand times a second.
+    A repeated warning is logged once in `QUIET_S` with its count: without free descriptors asyncio repeats
+    one two thousand times a second.
     """
 
     def __init__(self, emit: Emit) -> None:
@@ -227,7 +226,7 @@ class LibraryWarnings(logging.Handler):
         """Library and what it said → when it was told last, and how often it came since."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Report one record; a broken one never reaches back into the library."""
+        """Log one record; a malformed one never raises into the library."""
         try:
             message = record.getMessage()
             said = record.name, message.partition("\n")[0]
@@ -248,10 +247,10 @@ class LibraryWarnings(logging.Handler):
             self.handleError(record)
 
     def __enter__(self) -> Self:
-        """Listen to every library."""
+        """Attach to every library's logger."""
         logging.getLogger().addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Listen no more."""
+        """Detach again."""
         logging.getLogger().removeHandler(self)

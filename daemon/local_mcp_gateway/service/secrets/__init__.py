@@ -1,1 +1,1 @@
-"""The key of the stored secrets, and what seals and opens them with it."""
+"""The encryption keys of stored secrets, and sealing and opening secrets with them."""

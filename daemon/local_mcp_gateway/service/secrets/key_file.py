@@ -1,8 +1,8 @@
-"""The file that holds the keys of the secrets: read it, make it, put a new key into it.
+"""The key file of the stored secrets: read it, create it, add a key.
 
-Text, mode 0600: a key a line in base64url, the newest first; `#` begins a comment. The newest seals,
-all of them open. It is only ever replaced by one that holds more, on the disk before its name is, so
-that no row names a key that a power cut could take.
+It is text with mode 0600: one key a line in base64url, the newest first; `#` begins a comment. The newest
+key seals, all of them open. The file is only replaced by one with more keys, and is durable before any
+row names a new key.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ NO_KEY: Final = "none"
 
 
 def read(path: Path, *, private: bool = True) -> tuple[SealingKey, ...]:
-    """Return the keys, newest first; none if there is no file. Raises Unusable.
+    """Return the keys, newest first; an empty list if there is no file. Raises UnusableKeyFile.
 
-    `private` insists on a file that nobody else may read, as ssh does with its own.
+    With `private`, refuse a file that other users may read, as ssh does with its own.
     """
     content = private_file.read(path, private=private)
     if content is None:
@@ -48,18 +48,18 @@ def read(path: Path, *, private: bool = True) -> tuple[SealingKey, ...]:
 
 
 def make(path: Path, *, make_folder: bool) -> bool:
-    """Make the file with a new key unless there is one; return whether it was made. Durable.
+    """Create the file with a new key if missing; return whether it was created. Durable.
 
-    `make_folder` creates missing folders too, 0700. Raises NoSecretsKey.
+    `make_folder` also creates missing folders, with mode 0700. Raises NoSecretsKey.
     """
     with _turn(path, make_folder=make_folder) as target:
         return private_file.create(target, _text([_new()]))
 
 
 def renew(path: Path, *, make_folder: bool) -> SealingKey:
-    """Put a new key before those that are there; on return it is on the disk.
+    """Put a new key before the existing ones. Durable.
 
-    Raises Unusable, NoSecretsKey.
+    Raises UnusableKeyFile, NoSecretsKey.
     """
     with _turn(path, make_folder=make_folder) as target:
         new = _new()
@@ -68,7 +68,7 @@ def renew(path: Path, *, make_folder: bool) -> SealingKey:
 
 
 def settle(path: Path) -> None:
-    """Wait until the file is on the disk, whoever has made it: a row is about to name its key."""
+    """Flush the file to the disk, whoever wrote it: a row is about to name its key."""
     with _named(path):
         flush(path)
         flush(path.resolve().parent)
@@ -76,7 +76,7 @@ def settle(path: Path) -> None:
 
 @contextmanager
 def _turn(path: Path, *, make_folder: bool) -> Iterator[Path]:
-    """Hold the folder, made if it may be; yield the file itself. Raises NoSecretsKey."""
+    """Lock the folder, created on request; yield the file's path. Raises NoSecretsKey."""
     with _named(path):
         if make_folder:
             _make_folders(path.resolve().parent)

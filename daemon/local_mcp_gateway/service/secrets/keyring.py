@@ -1,7 +1,7 @@
-"""What opens and seals the secrets of this installation: systemd's credential and the key file.
+"""The keys that open and seal secrets: systemd's credential and the key file; and the checks of both.
 
-Both are read whenever a key is needed, which is seldom, and never kept: a credential is as it was when
-the unit started, so a key that a command has made since then is in the file only.
+Both are read whenever a key is needed, which is rare, and never cached: a credential stays as it was when
+the unit started, so a key created since then is only in the file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LOST: Final = (
 
 @dataclass(frozen=True, slots=True)
 class OpenedKeys:
-    """The keys that are there just now, and what is wrong with the file, if anything is."""
+    """The keys available now, and what is wrong with the file, if anything."""
 
     file: Path
     of_file: tuple[SealingKey, ...]
@@ -59,7 +59,7 @@ class OpenedKeys:
         return self.of_file + self.of_credential
 
     def open(self, entry: StoredValue) -> StoredValue:
-        """Return the entry with its value in plain. Raises SealedValueProblem that says what to do."""
+        """Return the entry with its plain value. Raises SealedValueProblem with a hint."""
         try:
             return open_value(entry, self.all)
         except SealedValueProblem as problem:
@@ -68,7 +68,7 @@ class OpenedKeys:
             raise self._without(entry) from None
 
     def _without(self, entry: StoredValue) -> SealedValueProblem:
-        """Say more of a key that is not there than the value itself can."""
+        """Add to the error of a missing key what only the key file can explain."""
         sentence = f"{entry} is sealed with key {entry.key}"
         if self.fault is not None:
             return SealedValueProblem(f"{sentence}, and {self.fault.reason}.", hint=self.fault.hint)
@@ -83,7 +83,7 @@ class OpenedKeys:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """Where the keys of one installation are."""
+    """The places of one installation's keys."""
 
     file: Path
     typed: bool = False
@@ -92,11 +92,11 @@ class Keyring:
 
     @classmethod
     def of(cls, settings: Settings, emit: Emit = ignore) -> Keyring:
-        """Return the vault that the settings describe."""
+        """Return the keyring that the settings describe."""
         return cls(settings.secrets_key_file, bool(settings.secrets.key_file), emit)
 
     def keys(self) -> OpenedKeys:
-        """Return the keys. Reads two small files, and never raises."""
+        """Return the keys. Reads two small files and never raises."""
         fault: Unusable | None = None
         of_file: tuple[SealingKey, ...] = ()
         of_credential: tuple[SealingKey, ...] = ()
@@ -112,15 +112,15 @@ class Keyring:
         return OpenedKeys(self.file, of_file, of_credential, fault)
 
     def open(self, server: ServerDefinition) -> ServerDefinition:
-        """Return the server with every value in plain. Raises SealedValueProblem that says what to do."""
+        """Return the server with all its values in plain. Raises SealedValueProblem with a hint."""
         keys = self.keys()
         return with_values(server, [keys.open(entry) for entry in entries(server)])
 
     def sealing_key(self, known: Collection[str]) -> SealingKey:
-        """Return the key that seals; make one if there is none. On return it is on the disk.
+        """Return the key that seals, creating one if there is none. Durable on return.
 
-        `known` are the keys that the database names already: where they are lost, no other one takes
-        their place unasked. Raises SealedValueProblem, NoSecretsKey.
+        `known` are the ids of the keys that the database already uses: if they are lost, no new key silently
+        takes their place. Raises SealedValueProblem, NoSecretsKey.
         """
         keys = self.keys()
         if keys.of_file:
@@ -142,14 +142,14 @@ class Keyring:
         return self.sealing_key(known)
 
     def make(self) -> bool:
-        """Make the key file unless it is there; return whether it was made. Raises NoSecretsKey."""
+        """Create the key file if missing; return whether it was created. Raises NoSecretsKey."""
         made = key_file.make(self.file, make_folder=not self.typed)
         if made:
             self.emit("secrets.key_created", path=str(self.file))
         return made
 
     def renew(self) -> SealingKey:
-        """Put a new key first. Raises SealedValueProblem, NoSecretsKey."""
+        """Add a new first key. Raises SealedValueProblem, NoSecretsKey."""
         try:
             return key_file.renew(self.file, make_folder=not self.typed)
         except Unusable as unusable:
@@ -163,12 +163,12 @@ SHOWN = 3
 
 
 def make_first_key(settings: Settings) -> bool:
-    """Make the key file unless it is there, but not in place of one that the database's values need."""
+    """Create the key file if missing, unless the database's values need a lost one."""
     return not any(entry.sealed for entry in _values(settings)) and Keyring.of(settings).make()
 
 
 def check_secrets(settings: Settings) -> Iterator[Said]:
-    """Yield what is to be said of keys and values; every sealed value is opened."""
+    """Yield the findings about keys and values; opens every sealed value."""
     keys, values = Keyring.of(settings).keys(), _values(settings)
     sealed = [entry for entry in values if entry.sealed]
     shut = list(_shut(keys, sealed))
@@ -199,7 +199,7 @@ def check_secrets(settings: Settings) -> Iterator[Said]:
 
 
 def _values(settings: Settings) -> list[StoredValue]:
-    """Return every value in the database; none where the gateway's own tables are not there yet."""
+    """Return every value in the database; none where the gateway's tables do not exist yet."""
     try:
         with ReadOnlyDatabase.open_at(settings.database_path) as looked_at:
             servers = anyio.run(partial(queries.list_servers, looked_at))

@@ -1,7 +1,7 @@
-"""Small files that only their owner may read: looked at before they are believed, never half written.
+"""Create, read and replace small files that only their owner may read, atomically and durably.
 
-A new one is on the disk (temp, fsync, link, fsync of the folder) before it has its name, so a kill, a
-full disk or a power cut leaves it whole or not there. A `flock` on the folder makes writers take turns.
+A new file is on the disk (temp, fsync, link, fsync of the folder) before it has its name, so a kill, a
+full disk or a power cut leaves the whole file or none. Writers take turns by a `flock` on the folder.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Unusable(Exception):
 
 
 def read(path: Path, *, private: bool = True) -> bytes | None:
-    """Return the beginning of the file (64 KiB); None if there is none. Raises Unusable.
+    """Return up to 64 KiB of the file; None if there is none. Raises Unusable.
 
-    `private` insists on a file that is ours and that nobody else may read, as ssh does with its own.
+    With `private`, refuse a file that is not ours or that other users may read, as ssh does with its own.
     """
     try:
         descriptor = open_file(path)
@@ -67,7 +67,7 @@ def read(path: Path, *, private: bool = True) -> bytes | None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[Path]:
-    """Hold the folder for oneself; yield the file itself, behind a symbolic link. Raises OSError."""
+    """Lock the folder; yield the file's path with symbolic links resolved. Raises OSError."""
     target = path.resolve()
     folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -78,17 +78,17 @@ def locked(path: Path) -> Iterator[Path]:
 
 
 def create(target: Path, content: bytes) -> bool:
-    """Make the file unless there is one; return whether it was made. Durable; in one's turn."""
+    """Create the file if missing; return whether it was created. Durable; call it under `locked`."""
     if os.path.lexists(target):
         return False
     with _written(target, content) as temporary:
-        os.link(temporary, target)  # unlike a rename it never takes another file's place
+        os.link(temporary, target)  # unlike a rename, a link never replaces another file
     flush(target.parent)
     return True
 
 
 def replace(target: Path, content: bytes) -> None:
-    """Put a new file in the place of one that may be there. Durable; in one's turn."""
+    """Replace the file, if any. Durable; call it under `locked`."""
     with _written(target, content) as temporary:
         temporary.rename(target)
     flush(target.parent)

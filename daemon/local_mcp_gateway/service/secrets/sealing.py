@@ -1,4 +1,4 @@
-"""Seal what is stored: the values that a command gives, and on request all that are there.
+"""Seal the secrets of servers: the values that a command gives, or all stored ones.
 
 Cryptography and key files stay off the event loop, which may be serving meanwhile.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 async def seal_new(
     database: ConnectionPool, keyring: Keyring, servers: Sequence[ServerDefinition]
 ) -> list[ServerDefinition]:
-    """Return new servers as they are to be stored: with an id, and every value sealed."""
+    """Return new servers ready to be stored: with an id, and every value sealed."""
     named = [replace(server.checked(), id=queries.new_id()) for server in servers]
     given = [entry for server in named for entry in entries(server)]
     sealed = await _sealed(database, keyring, given)
@@ -36,7 +36,7 @@ async def seal_new(
 async def seal_values(
     database: ConnectionPool, keyring: Keyring, old: ServerDefinition, changes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return changes to a server with the values in them sealed; what they leave alone stays as it is."""
+    """Return changes to a server with their values sealed."""
     given = [
         StoredValue(old, column, name, value)
         for column in COLUMNS
@@ -50,10 +50,10 @@ async def seal_values(
 
 
 async def seal_all(database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring) -> object:
-    """Seal every value with the newest key: what is plain, and what an older key has sealed.
+    """Seal every value with the newest key: plain values and those sealed with an older key.
 
-    What does not open stays as it is, and is named. After COMMIT the file or its WAL still holds what was
-    there before, until the WAL is emptied.
+    A value that does not open stays as it is and is reported. After COMMIT the database file or its WAL still
+    holds the old values until the WAL is truncated.
     """
     del arguments
     servers = await queries.list_servers(database)

@@ -1,1 +1,1 @@
-"""systemd's user manager: the units of this installation, and what is told to it."""
+"""systemd's user manager: this installation's units, systemctl, and sd_notify."""

@@ -1,7 +1,7 @@
-"""Tell systemd how it goes: sd_notify's datagrams, without a library. No-op outside of systemd.
+"""Notify systemd of the service's state (sd_notify) without a library. A no-op outside of systemd.
 
-A datagram that changes what systemd does (READY=1 and the like) waits for a manager whose queue is full;
-one that only informs is dropped then, the next will say it better.
+A datagram that changes what systemd does (such as READY=1) waits while the manager's queue is full; one
+that only informs is dropped then.
 
 Sources: sd_notify(3); systemd.service(5) "TimeoutStartSec=", "WatchdogSec=".
 """
@@ -24,7 +24,7 @@ EXTENSION_S = 30
 
 
 class Notifier:
-    """The connection to the service manager; safe to use from any thread, never fails."""
+    """The connection to the service manager; safe to use from any thread, never raises."""
 
     def __init__(self, address: str = "") -> None:
         self._socket: socket.socket | None = None
@@ -40,7 +40,7 @@ class Notifier:
         return cls(environment.get("NOTIFY_SOCKET", ""))
 
     def __bool__(self) -> bool:
-        """Tell whether a service manager listens at all."""
+        """Tell whether a service manager listens."""
         return self._socket is not None
 
     def send(self, *, insist: bool = False, **fields: str | int) -> None:
@@ -55,7 +55,7 @@ class Notifier:
             except BlockingIOError:
                 continue
             except OSError:
-                pass  # a manager that went away is no reason to stop serving
+                pass  # keep serving without the manager
             return
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Notifier:
         self.send(STATUS=text)
 
     def working(self, text: str = "") -> None:
-        """Ask for more time, so that a long migration is never killed half-way; say what is done."""
+        """Extend the timeout, so that a long migration is never killed halfway; set the status line."""
         more_us = EXTENSION_S * 1_000_000
         if text:
             self.send(EXTEND_TIMEOUT_USEC=more_us, STATUS=text)
@@ -76,20 +76,20 @@ class Notifier:
             self.send(EXTEND_TIMEOUT_USEC=more_us)
 
     def ready(self, text: str) -> None:
-        """Say that the service is migrated and listens."""
+        """Report that the service is migrated and listens."""
         self.send(insist=True, READY=1, STATUS=text)
 
     def reloading(self) -> None:
-        """Say that a reload began; READY=1 ends it. The time tells systemd which reload is meant."""
+        """Report the start of a reload; READY=1 ends it. The time tells systemd which reload is meant."""
         now_us = time.monotonic_ns() // 1000
         self.send(insist=True, RELOADING=1, MONOTONIC_USEC=now_us, STATUS="reloading")
 
     def stopping(self, text: str) -> None:
-        """Say that the stop began."""
+        """Report the start of the stop."""
         self.send(insist=True, STOPPING=1, STATUS=text)
 
     def failed(self, text: str, errno: int) -> None:
-        """Leave the reason where `systemctl status` finds it after we have ended."""
+        """Leave the reason where `systemctl status` shows it after the process has ended."""
         self.send(insist=True, STATUS=text, ERRNO=errno)
 
     def alive(self) -> None:
@@ -98,7 +98,7 @@ class Notifier:
 
 
 def watchdog_interval_s(environment: Mapping[str, str] = os.environ) -> float | None:
-    """Return how often the watchdog wants to be fed (half of its patience), or None if not at all."""
+    """Return how often to feed the watchdog (half of its timeout), or None if there is none."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:

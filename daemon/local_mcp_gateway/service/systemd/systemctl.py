@@ -1,4 +1,4 @@
-"""systemd's user manager, asked through systemctl."""
+"""Query and control systemd's user manager through systemctl."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def version() -> int:
 
 
 def systemctl(*arguments: str) -> None:
-    """Run `systemctl --user …`; raises NoServiceManager with systemd's own words."""
+    """Run `systemctl --user …`; raises NoServiceManager with systemd's own message."""
     done = _run(("systemctl", "--user", "--no-ask-password", *arguments))
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
@@ -50,7 +50,7 @@ def systemctl(*arguments: str) -> None:
 
 
 def properties(unit: str) -> dict[str, str]:
-    """Return what systemd knows of a unit; it need not exist."""
+    """Return a unit's properties; the unit need not exist."""
     done = _run(("systemctl", "--user", "show", unit, "--property", ",".join(_PROPERTIES)))
     if done.returncode:
         raise NoServiceManager(
@@ -60,7 +60,7 @@ def properties(unit: str) -> dict[str, str]:
 
 
 def is_active(unit: str) -> bool:
-    """Tell whether a unit is up; of none that is not there, or where no manager is."""
+    """Tell whether a unit is active; False if it does not exist or there is no manager."""
     try:
         return properties(unit).get("ActiveState") == "active"
     except NoServiceManager:
@@ -68,7 +68,7 @@ def is_active(unit: str) -> bool:
 
 
 def set_up_failed(facts: Mapping[str, str]) -> NoServiceManager | None:
-    """Return what systemd could not set up, where the program was not even started."""
+    """Return the error if systemd failed before it could start the program."""
     status = int(facts.get("ExecMainStatus") or 0)
     if status not in _SET_UP:
         return None
@@ -79,10 +79,10 @@ def set_up_failed(facts: Mapping[str, str]) -> NoServiceManager | None:
 
 
 def lingers() -> bool | None:
-    """Tell whether the user's services run without a login; None if that cannot be found out.
+    """Tell whether the user's services run without a login; None if unknown.
 
-    logind keeps it as a file; asked without a user it answers for itself, with one only if that user
-    is logged in.
+    logind keeps this as a file. Asked without a user, it answers for the caller, and only if that user is
+    logged in.
     """
     if shutil.which("loginctl") is None:
         return None

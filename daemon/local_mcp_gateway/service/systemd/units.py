@@ -1,7 +1,7 @@
-"""The systemd user units of this installation: their text, and where they are.
+"""The text and the paths of this installation's systemd user units.
 
-The shipped files are complete units that work by hand; here only what differs from machine to machine
-is filled in: the command's path, the options of this installation, PATH, the port.
+The shipped units are complete and work by hand; this module only fills in what differs between machines:
+the command's path, the options of this installation, PATH, the port.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STEPS_SINCE = 254
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What a unit says about this machine."""
+    """The values of this machine that a unit contains."""
 
     command: tuple[str, ...]
     options: tuple[str, ...]
@@ -46,19 +46,19 @@ class Installation:
 
 
 def unit_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where a user's own units are; it need not exist."""
+    """Return the folder of the user's own units; it need not exist."""
     home = Path(environment.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     return home / "systemd" / "user"
 
 
 def make_caches(home: Path) -> None:
-    """Create what upstream servers may write to: for the unit, a folder that is missing is read-only."""
+    """Create the folders that upstream servers may write to: inside the unit a missing one is read-only."""
     for name in CACHES:
         (home / name).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def this_command() -> tuple[str, ...]:
-    """Return the command line that starts this very installation."""
+    """Return the command line that starts this installation."""
     script = Path(sys.argv[0])
     if script.name == "local-mcp-gateway" and script.is_absolute() and os.access(script, os.X_OK):
         return (str(script),)
@@ -89,7 +89,7 @@ def service_text(installation: Installation) -> str:
 
 
 def socket_text(installation: Installation) -> str:
-    """Return the socket unit that listens where the configuration says."""
+    """Return the socket unit that listens on the configured address."""
     text = bundled(f"systemd/{SOCKET}").read_text(encoding="utf-8")
     return _stamp() + re.sub(r"(?m)^ListenStream=.*$", f"ListenStream={installation.address}", text)
 
@@ -101,7 +101,7 @@ def version_in(text: str) -> str | None:
 
 
 def write_unit(name: str, text: str, folder: Path) -> str:
-    """Write a unit whole or not at all; return created, updated or unchanged."""
+    """Write a unit atomically; return created, updated or unchanged."""
     path = folder / name
     before = path.read_text(encoding="utf-8") if path.exists() else None
     if before == text:
@@ -115,10 +115,10 @@ def write_unit(name: str, text: str, folder: Path) -> str:
 
 
 def _with_key_file(text: str, path: str) -> str:
-    """Name the key file in the unit: a path up to the end of the line, in which specifiers are read.
+    """Name the key file in the unit: an unquoted path up to the end of the line, specifiers escaped.
 
-    systemd 257 does not start a unit that loads a path with a blank in it; then the gateway reads the
-    file by itself, as it does with one that is newer than the start.
+    systemd 257 does not start a unit whose credential path contains a blank. The gateway then reads the file
+    itself, as it does for a key newer than the start.
     """
     if re.search(r"\s", path):
         return re.sub(rf"(?m)^(Load|Set)Credential={CREDENTIAL}:.*\n", "", text)
@@ -131,12 +131,12 @@ def _stamp() -> str:
 
 
 def _quoted(words: Sequence[str]) -> str:
-    """Quote a command line, in which variables are read too."""
+    """Quote a command line, with variables escaped too."""
     return " ".join(_word(word) for word in words).replace("$", "$$")
 
 
 def _word(word: str) -> str:
-    """Quote as systemd.syntax(7) wants: like a shell, with its specifiers doubled."""
+    """Quote a word as systemd.syntax(7) requires: like a shell, with specifiers doubled."""
     return shlex.quote(word).replace("%", "%%")
 
 
