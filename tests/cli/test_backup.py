@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cli.kept import backups
-from tests.harness import Place
+from tests.harness import Place, clean_environment
 from tests.needs import small_disk
 
 
@@ -173,3 +174,17 @@ def test_a_backup_killed_midway_is_swept_by_the_next_start(kept: Place, needs_st
     kept.migrate()
     assert [path.name for path in folder.glob(".*")] == []
     assert len(backups(kept)) == 1
+
+
+def test_a_database_whose_name_is_no_utf8_is_backed_up_and_restored(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a(x);")
+    database = place.database.with_name(os.fsdecode(b"x\xff.db"))
+    options = [*place.command, "--database", database, "--migrations", place.folder.path, "db"]
+    for words in ("migrate", "backup create", "restore latest --yes", "backup verify"):
+        done = subprocess.run(
+            [*options, *words.split()],
+            capture_output=True,
+            env=clean_environment(place.home),
+            check=False,
+        )
+        assert done.returncode == 0, done

@@ -244,7 +244,7 @@ def publish(backup: Backup, temporary: Path) -> None:
     """
     content = {"application": APPLICATION, "format": FORMAT, **backup.as_json()}
     del content["path"]
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=1) + "\n"
     prepared = paths.temporary(backup.manifest)
     with temporary_file(prepared) as descriptor:
         write_all(descriptor, text.encode())

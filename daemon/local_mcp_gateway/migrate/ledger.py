@@ -238,7 +238,9 @@ def history_row(
         about = (migration.tag, migration.hash, migration.when)
         texts = (migration.sql, _text(migration.down))
     fingerprint, version = recorded
-    facts = (at or iso(), duration_ms, provenance.backup, provenance.program_version)
+    backup = provenance.backup  # named after its database, whose name need not be UTF-8
+    backup = backup and backup.encode(errors="backslashreplace").decode()
+    facts = (at or iso(), duration_ms, backup, provenance.program_version)
     return (event, *about, *facts, fingerprint, previous_hash, version, *texts)
 
 
