@@ -10,6 +10,8 @@ from pathlib import Path
 
 import anyio
 
+from tests.harness import poll
+
 
 def alive(pid: int) -> bool:
     try:
@@ -47,9 +49,13 @@ async def stop(pid: int) -> None:
     The kernel hands the signal to one thread; until that one is on, the others may go on working.
     """
     os.kill(pid, signal.SIGSTOP)
-    with suppress(FileNotFoundError):  # it has ended
-        while any(_state(task) in "RSD" for task in Path(f"/proc/{pid}/task").iterdir()):
-            await asyncio.sleep(0.001)
+
+    def stands() -> bool:
+        with suppress(FileNotFoundError):  # it has ended
+            return all(_state(task) not in "RSD" for task in Path(f"/proc/{pid}/task").iterdir())
+        return True
+
+    await asyncio.to_thread(poll, stands)
 
 
 def _state(process: Path) -> str:

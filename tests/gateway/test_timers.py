@@ -16,7 +16,7 @@ async def test_a_deadline_that_is_over_ends_what_is_inside() -> None:
     with anyio.fail_after(30):
         with pytest.raises(TimeoutError):
             with Deadline(timers, 0.02):
-                await asyncio.sleep(1000)
+                await anyio.sleep_forever()
         await anyio.lowlevel.checkpoint()  # the task is not cancelled any more
 
 
@@ -30,7 +30,7 @@ async def test_a_sign_of_life_moves_a_deadline() -> None:
             for signs in range(1, 8):  # noqa: B007  read outside
                 await asyncio.sleep(0.3)
                 deadline.extend()
-            await asyncio.sleep(1000)
+            await anyio.sleep_forever()
 
     with anyio.fail_after(30), pytest.raises(TimeoutError):
         await work()
@@ -43,7 +43,7 @@ async def test_what_was_cancelled_by_somebody_else_stays_cancelled() -> None:
     async def work() -> None:
         with Deadline(TimerWheel(0.01), 1000):
             inside.set()
-            await asyncio.sleep(1000)
+            await anyio.sleep_forever()
 
     task = asyncio.create_task(work())
     await inside.wait()
@@ -58,7 +58,7 @@ async def test_a_deadline_inside_another_ends_only_its_own() -> None:
         with Deadline(timers, 1000):
             with pytest.raises(TimeoutError):
                 with Deadline(timers, 0.02):
-                    await asyncio.sleep(1000)
+                    await anyio.sleep_forever()
             await asyncio.sleep(0)
 
 

@@ -7,7 +7,7 @@ import gc
 import json
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.gateway.messages import HELLO, call
 from tests.gateway.processes import rss_mib
 from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, stdio
 from tests.gateway.using import ACCEPT
-from tests.harness import Place
+from tests.harness import Place, poll
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -99,12 +99,6 @@ class Client:
         return await self.http.get(self.url + path, headers=headers)
 
 
-async def until(true: Callable[[], bool]) -> None:
-    with anyio.fail_after(30):
-        while not true():
-            await asyncio.sleep(0.05)
-
-
 async def test_clients_that_do_not_read_do_not_make_the_gateway_grow(shipped: Place) -> None:
     script = str(SERVERS / "chatty.py")
     assert shipped.run("server", "add", "chatty", "--", sys.executable, script).code == 0
@@ -140,7 +134,7 @@ async def test_clients_that_do_not_read_do_not_make_the_gateway_grow(shipped: Pl
                     pass
             for stream in streams:
                 stream.close()
-            await until(lambda: rss_mib(pid, "VmRSS") - before < 10)
+            await asyncio.to_thread(poll, lambda: rss_mib(pid, "VmRSS") - before < 10)
 
 
 async def test_what_large_answers_have_taken_comes_back(shipped: Place) -> None:
@@ -158,10 +152,10 @@ async def test_what_large_answers_have_taken_comes_back(shipped: Place) -> None:
                 for size in (3 * MIB, 900 * KIB, 3 * MIB + number):
                     big = call("tools/call", name="big", arguments={"bytes": size})
                     await client.post(big, path)
-            await until(lambda: rss_mib(pid, "VmRSS") - before > 20)
+            await asyncio.to_thread(poll, lambda: rss_mib(pid, "VmRSS") - before > 20)
             for stream in streams:
                 stream.close()
-            await until(lambda: rss_mib(pid, "VmRSS") - before < 10)
+            await asyncio.to_thread(poll, lambda: rss_mib(pid, "VmRSS") - before < 10)
 
 
 async def test_a_legacy_client_that_does_not_take_its_answers_is_cut_off(tmp_path: Path) -> None:

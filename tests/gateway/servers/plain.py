@@ -186,12 +186,12 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "--grandchild" in sys.argv:
         away = "--away" in sys.argv  # from the process group of its parent
-        sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+        sleep = [sys.executable, "-c", "import signal; signal.pause()"]
         grandchild = subprocess.Popen(sleep, start_new_session=away)
         sys.stderr.write(f"grandchild {grandchild.pid}\n")
         sys.stderr.flush()
     if "--mute" in sys.argv:
-        time.sleep(600)
+        signal.pause()
     for line in sys.stdin:
         message = json.loads(line)
         if "method" not in message:
@@ -206,7 +206,7 @@ def main() -> None:
             sys.stderr.write(f"heard {message['method']} {json.dumps(message.get('params'))}\n")
             sys.stderr.flush()
     if "--ignore-eof" in sys.argv:
-        time.sleep(600)
+        signal.pause()
 
 
 main()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-import time
 from typing import Any
 
 TOOLS = ("write", "deaf", "pester", "swarm")
@@ -33,7 +33,7 @@ def use(identity: Any, name: str, arguments: dict[str, Any]) -> None:
         os.close(0)
         if arguments.get("answer"):
             send(answer(identity, {"content": [{"type": "text", "text": "deaf"}]}))
-        time.sleep(600)
+        signal.pause()
     if name == "pester":  # ask without end, and never read what is answered
         for number in range(10**9):
             send(b'{"jsonrpc":"2.0","id":"q%d","method":"ping"}\n' % number)

@@ -49,6 +49,8 @@ class Server:
         self.failing: set[str] = set()
         self.hanging: set[str] = set()
         self.over = asyncio.Event()
+        self.heard = asyncio.Event()
+        """Set, and replaced by a new one, at each request."""
         self.asked: Counter[str] = Counter()
         self._modern = modern
         self._ttl = {} if ttl_ms is None else {"ttlMs": ttl_ms, "cacheScope": "private"}
@@ -73,6 +75,8 @@ class Server:
 
     async def answer(self, method: str) -> dict[str, Any]:
         self.asked[method] += 1
+        self.heard.set()
+        self.heard = asyncio.Event()
         self.answering.get(method, lambda: None)()
         if method in self.hanging:
             await self.over.wait()
@@ -110,7 +114,7 @@ async def asked(server: Server, method: str, times: int) -> None:
     """Return once the server was asked that often."""
     with anyio.fail_after(30):
         while server.asked[method] < times:
-            await anyio.sleep(0.01)
+            await server.heard.wait()
 
 
 async def settled(running: Running) -> None:

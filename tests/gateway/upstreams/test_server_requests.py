@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 from local_mcp_gateway.gateway.clients import sessions
@@ -129,9 +128,7 @@ async def test_a_question_of_a_call_that_was_cancelled_waits_no_longer(running: 
         assert len(server_requests) == 1
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}}
         await running.post(note, **session)
-        with anyio.fail_after(30):
-            while len(server_requests):
-                await anyio.sleep(0.01)
+        await running.until(lambda: not len(server_requests))
         await stream.next()
 
 
