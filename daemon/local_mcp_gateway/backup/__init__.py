@@ -1,8 +1,8 @@
-"""Backups of a SQLite database that survive a power cut, and the way back to them.
+"""Create, list, verify and restore backups of a SQLite database that survive a power cut.
 
 A backup is listed only when it is whole: the file is copied online, flushed, read back, checked and
 renamed before its manifest appears. Nothing here takes the database's lock; callers that need it
-hold it (see each function). `backup.restore` and `backup.retention` are imported where they are used.
+hold it (see each function). `backup.restore` is imported where it is used.
 """
 
 from local_mcp_gateway.backup.cleanup import clean_up

@@ -1,7 +1,7 @@
-"""Writing files so that a power cut leaves the old one or the new one: the calls and their order.
+"""Write files so that a power cut leaves the old content or the new: temp file, fsync, rename, fsync.
 
-temp (0600, O_EXCL, flock) → write → fsync → rename → fsync of the folder. A file that was renamed
-without the first fsync was 0 bytes after a power cut; a rename without the second was undone.
+temp (0600, O_EXCL, flock) → write → fsync → rename → fsync of the folder. In tests a file that was
+renamed without the first fsync was 0 bytes after a power cut; a rename without the second was undone.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def temporary_file(path: Path) -> Iterator[int]:
-    """Create an empty private file and yield its descriptor; unless it was renamed, it is removed.
+    """Create an empty private file and yield its descriptor; remove it unless it was renamed.
 
-    The flock tells `leftovers.sweep` that its writer lives; SIGKILL frees it. SQLite's own locks on
-    the same file are of another kind and do not meet it.
+    The flock tells `cleanup` that its writer lives; SIGKILL frees it. SQLite's own locks on the same
+    file are of another kind and do not conflict.
     """
     clear(path)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
@@ -52,17 +52,17 @@ def temporary_file(path: Path) -> Iterator[int]:
         still_there = _is_same_file(descriptor, path)
         os.close(descriptor)
         if still_there:
-            with suppress(OSError):  # the next start's sweep tries again
+            with suppress(OSError):  # the next start's cleanup tries again
                 remove(path)
 
 
 def clear(path: Path) -> None:
-    """Remove a left-over of the same name whose writer is gone; a living writer is an error."""
+    """Remove a leftover of the same name whose writer is gone; raise if the writer lives."""
     try:
         descriptor = open_file(path, os.O_RDWR, follow=False)
     except FileNotFoundError:
         return
-    except NotAFile:  # nobody writes to it, so nobody lives
+    except NotAFile:  # nobody holds its lock, so its writer is gone
         remove(path)
         return
     try:
@@ -78,7 +78,7 @@ def clear(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file and what SQLite put beside it, as far as they exist."""
+    """Remove a file and SQLite's files beside it, as far as they exist."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
@@ -86,7 +86,7 @@ def remove(path: Path) -> None:
 def copy_bytes(source: Path, descriptor: int) -> str:
     """Copy a file that has no writer into an empty one; return how: reflink, copy_file_range or read.
 
-    The first two stay inside the kernel and, where the file system can, share the blocks.
+    The first two stay inside the kernel and, where the file system supports it, share the blocks.
     """
     with source.open("rb", buffering=0) as original:
         try:
@@ -135,8 +135,8 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def named_failures(doing: str, path: Path) -> AbstractContextManager[None]:
-    """Turn what SQLite or the system says into a situation; `doing` completes "Cannot …".
+    """Translate what SQLite or the system raises; `doing` completes "Cannot …".
 
-    What the table of situations does not have is a BackupFailed.
+    What the table of errors does not have is a BackupFailed.
     """
     return translated_errors(path, doing=doing, otherwise=BackupFailed)

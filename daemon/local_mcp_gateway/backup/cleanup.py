@@ -1,4 +1,4 @@
-"""Put away what a crash left beside a database and in its backup folder. Runs at every start."""
+"""Clean up what a crash left beside a database and in its backup folder. Runs at every start."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def clean_up(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
-    """Finish or remove what a killed command left; return the files that are gone.
+    """Finish or remove what a killed command left; return the removed files.
 
-    The caller holds the database's lock. Only files whose names this package makes are touched, and
-    none whose writer lives (it holds a flock on it): `db backup create` works without the lock.
+    The caller holds the database's lock. Only files with this package's names are touched, and none
+    whose writer lives (it holds a flock on the file): `db backup create` works without the lock.
     """
     database = database.resolve()
     backups = paths.backup_folder(database, folder)
@@ -50,7 +50,7 @@ def _entries(folder: Path, pattern: str) -> Iterator[Path]:
 
 
 def _settle(path: Path) -> list[Path]:
-    """Bring one left-over of the backup folder to its end."""
+    """Finish or remove one leftover of the backup folder."""
     if path.name.endswith(".json" + paths.DELISTED):
         target = path.with_name(path.name[1:].removesuffix(".json" + paths.DELISTED) + ".db")
         target.unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def _discard(path: Path) -> list[Path]:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Tell whether the writer of a temporary file is gone; for `-wal` and the like, of its main file."""
+    """Return whether the writer of a temporary file is gone; for `-wal` and the like, of its main file."""
     main = path.with_name(re.sub(r"(\.tmp)(-wal|-shm|-journal|\.lock)$", r"\1", path.name))
     try:
         descriptor = open_file(main, follow=False)
@@ -89,7 +89,7 @@ def _is_abandoned(path: Path) -> bool:
 
 
 def _unlinked_twins(database: Path) -> list[Path]:
-    """Take back the second name that a restore gave the database, if it was killed before the swap."""
+    """Remove the second name that a restore gave the database, if it was killed before the swap."""
     gone: list[Path] = []
     try:
         live = database.stat()
@@ -109,11 +109,11 @@ def _unlinked_twins(database: Path) -> list[Path]:
 
 
 def _cold_journal(database: Path) -> list[Path]:
-    """Put away a rollback journal that SQLite does not need and would not remove by reading.
+    """Remove a rollback journal that SQLite does not need and would not remove by reading.
 
     A kill just before the journal was flushed leaves one that is not hot: readers ignore it, and the
-    next write to a rollback-mode database takes it away. So something is written: what is there. What
-    is wrong with the file otherwise, the probe will say.
+    next write to a rollback-mode database removes it. So write, without changing anything. The probe
+    reports anything else that is wrong with the file.
     """
     journal = paths.side_files(database)[2]
     if not journal.exists() or not database.exists():

@@ -1,6 +1,6 @@
-"""Make a backup of a database that may be in use, and list it only once it is whole on the disk.
+"""Back up a database that may be in use, and list the backup only once it is whole on the disk.
 
-online API → temporary file → fsync, read back (quick_check and SHA-256 in the same time) → rename →
+online backup API → temporary file → fsync, read back (quick_check and SHA-256 in parallel) → rename →
 fsync of the folder → manifest, the same way. Until the last rename nothing is listed.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 STEP_BYTES = 32 << 20
-"""Copied between two looks at the deadline, the stop event and the progress bar."""
+"""Copied between two checks of the deadline, the stop event and the progress bar."""
 
 
 def create_backup(
@@ -91,7 +91,7 @@ def create_backup(
 def copy_online(
     database: Path, target: Path, *, deadline_s: float | None = None, run: Run = UNWATCHED
 ) -> None:
-    """Copy every page of one moment into the target, which the caller flushes and checks, or not.
+    """Copy one snapshot of every page into the target, which the caller flushes and checks if need be.
 
     The source is held in one read transaction for all steps: without it a step ends its own, and a
     writer between two steps makes SQLite start again from the first page (2,543 times, once).
@@ -118,7 +118,7 @@ def copy_online(
 
 
 def _half(run: Run, half: int) -> Run:
-    """Return the run whose progress is the first (0) or the second (1) half of this one's."""
+    """Return a run that reports its progress as the first (0) or the second (1) half of this one's."""
 
     def progress(phase: str, done: int, total: int) -> None:
         run.progress(phase, (half * total + done) // 2, total)
@@ -138,18 +138,18 @@ def _read_back(database: Path, temporary: Path, descriptor: int, run: Run) -> st
 
 
 def _open_source(database: Path) -> sqlite3.Connection:
-    """Open the live database for reading, and so that its close tidies up the WAL as any other's does.
+    """Open the live database for reading, so that closing it cleans up the WAL as usual.
 
     A connection opened `mode=ro` would leave `-wal` and `-shm` behind when it is the only one.
     """
-    with suppress(sqlite3.OperationalError):  # a file or folder that may not be written
+    with suppress(sqlite3.OperationalError):  # the file or folder may be read-only
         if database.exists():
             return open_checked(f"{uri(database)}?mode=rw")
     return open_reader(database)
 
 
 def _open_target(target: Path) -> sqlite3.Connection:
-    """Open the temporary file without journal and without syncs: it is ours until it is renamed."""
+    """Open the temporary file without journal and without syncs: it is private until it is renamed."""
     connection = sqlite3.connect(target, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=OFF")
     connection.execute("PRAGMA synchronous=OFF")
@@ -158,10 +158,10 @@ def _open_target(target: Path) -> sqlite3.Connection:
 
 @contextmanager
 def scratch_copy(backup: Backup) -> Iterator[Path]:
-    """Yield a private copy of the backup in the same folder; it is gone when the block ends.
+    """Yield a private copy of the backup in the same folder; remove it when the block ends.
 
-    A backup has no writer, so the file system's own copy is safe: blocks are shared where it can.
-    Nothing is flushed. A copy left by a crash is removed by the next start's sweep.
+    A backup has no writer, so the file system's own copy is safe, and shares blocks if it can. Nothing
+    is flushed. The next start's cleanup removes a copy that a crash left.
     """
     path = paths.temporary(backup.path.with_name(f"{backup.name}-rehearsal-{os.getpid()}.db"))
     with named_failures("write a copy for the rehearsal to", path):

@@ -1,4 +1,4 @@
-"""Is there room on the disk for what the guard is about to write? Asked before anything is touched."""
+"""Check for enough free disk space before the guard writes anything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from local_mcp_gateway.errors import NoRoom
 from local_mcp_gateway.formats import size
 
 MARGIN_BYTES = 256 << 10
-"""For manifests, the ledger, SQLite's own files and the file system's."""
+"""For manifests, the ledger, SQLite's own files and the file system."""
 
 
 def room_needed(database: Path, *, rehearsed: bool = True) -> int:
@@ -24,7 +24,7 @@ def room_needed(database: Path, *, rehearsed: bool = True) -> int:
 
 
 def require_room(database: Path, folder: Path, *, rehearsed: bool = True) -> None:
-    """Raise NoRoom unless the backup folder's disk has room; says how much is missing."""
+    """Raise NoRoom, with the missing amount, unless the backup folder's disk has enough space."""
     require_free(folder, room_needed(database, rehearsed=rehearsed), what="the backup")
 
 

@@ -1,7 +1,7 @@
-"""The manifest beside each backup: what is in it, and how to know that it is unchanged.
+"""The manifest beside each backup: its contents and hash, listing, and retention.
 
-A manifest is written after its backup is durable and is the only thing that lists it. It is read
-as input from outside: whatever is in the file, it becomes a `Backup` or a named reason why not.
+A manifest is written after its backup is durable and is the only thing that lists it. It is read as
+untrusted input: every file becomes a `Backup` or a named reason why not.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Backup:
     sha256: str
     created_at: str
     before: str | None
-    """The tag of the first migration that was pending then; None: made by hand."""
+    """The tag of the first migration that was pending then; None: made on request."""
     fingerprint: str
     """Of the schema in it."""
     applied: tuple[str, ...]
@@ -47,7 +47,7 @@ class Backup:
     program_version: str
     verified: bool
     database: str | None
-    """The real path of the database that it was made of; None: made before this was written down."""
+    """The real path of the database that it was made of; None: made by an early version."""
 
     @property
     def manifest(self) -> Path:
@@ -81,7 +81,7 @@ class UnusableBackup:
 
 @frozen
 class BackupCatalog:
-    """What a backup folder holds for one database, newest first."""
+    """The backups in a folder of one database, newest first."""
 
     backups: tuple[Backup, ...]
     unusable: tuple[UnusableBackup, ...]
@@ -90,7 +90,7 @@ class BackupCatalog:
 
 
 def read_manifest(path: Path) -> Backup | UnusableBackup:
-    """Read one manifest; its backup must be there with the size that it says. The hash is not read."""
+    """Read one manifest; its backup must be there with the recorded size. The hash is not checked."""
     try:
         if path.stat().st_size > LARGEST_MANIFEST_BYTES:
             return UnusableBackup(path, "its manifest is too large to be one")
@@ -155,10 +155,10 @@ def _present(backup: Backup) -> Backup | UnusableBackup:
 
 
 def is_of(backup: Backup, database: Path) -> bool:
-    """Tell whether a backup whose name fits was made of this database, and not of one called alike.
+    """Return whether a backup with a matching name was made of this database, not of a namesake.
 
-    A database may have been moved since, with its backups or without: what no other database claims
-    any more is taken for its own.
+    A database may have been moved since, with its backups or without: a backup that belongs to no other
+    existing database counts as its own.
     """
     if backup.database is None:
         return True
@@ -172,7 +172,7 @@ def read_catalog(database: Path, folder: Path | None = None) -> BackupCatalog:
     ours_only = paths.backup_pattern(database)
     try:
         entries = sorted(paths.backup_folder(database, folder).iterdir())
-    except OSError:  # no folder yet, or none that we may read: nothing that could be listed
+    except OSError:  # no folder yet, or not readable: nothing to list
         return BackupCatalog((), ())
     ours = [path for path in entries if ours_only.fullmatch(path.stem)]
     manifests = {path for path in ours if path.suffix == ".json"}
@@ -192,7 +192,7 @@ def read_catalog(database: Path, folder: Path | None = None) -> BackupCatalog:
 
 
 def list_backups(database: Path, folder: Path | None = None) -> tuple[Backup, ...]:
-    """Return the usable backups of a database, newest first; from manifests and sizes, unhashed."""
+    """Return the usable backups of a database, newest first; checks manifests and sizes, not hashes."""
     return read_catalog(database, folder).backups
 
 
@@ -223,7 +223,7 @@ def find_backup(database: Path, name: str, folder: Path | None = None) -> Backup
 
 
 def _why_not(database: Path, name: str, listing: BackupCatalog) -> BackupForeign | NoSuchBackup:
-    """Return what to say of a name that no usable backup of the database has."""
+    """Return why no usable backup of the database has this name."""
     for unusable in listing.unusable:
         if unusable.path.stem == name:
             return BackupForeign(f"The backup {name} cannot be used: {unusable.reason}.")
@@ -237,10 +237,10 @@ def _why_not(database: Path, name: str, listing: BackupCatalog) -> BackupForeign
 
 
 def publish(backup: Backup, temporary: Path) -> None:
-    """Give a flushed backup and its manifest their names; after the return both are durable.
+    """Rename a flushed backup and its manifest to their final names; both are durable on return.
 
-    The manifest is written and flushed first. Killed before the first rename: nothing is listed.
-    Between the two renames: `leftovers.sweep` does the second. On an error neither name remains.
+    The manifest is written and flushed first. Killed before the first rename: nothing is listed. Killed
+    between the two: `cleanup` does the second. On an error neither name remains.
     """
     content = {"application": APPLICATION, "format": FORMAT, **backup.as_json()}
     del content["path"]
@@ -264,12 +264,12 @@ def publish(backup: Backup, temporary: Path) -> None:
 
 @frozen
 class Retention:
-    """How many backups a person wants to keep."""
+    """How many backups the user wants to keep."""
 
     keep_last: int = 10
-    """The newest ones."""
+    """How many of the newest to keep."""
     keep_daily_days: int = 14
-    """Besides, the newest of each UTC day, for this many days."""
+    """For how many days to keep the newest of each UTC day as well."""
 
 
 def retained(
@@ -298,7 +298,7 @@ def _age(backup: Backup) -> tuple[datetime, str]:
 
 
 def _first(ordered: Sequence[Backup], backup: Backup) -> bool:
-    """Tell whether it is the newest of those that were made before a migration."""
+    """Return whether it is the newest of those that were made before a migration."""
     return backup is next(item for item in ordered if item.before is not None)
 
 
@@ -323,7 +323,7 @@ def prune(
 ) -> tuple[Backup, ...]:
     """Remove the backups that the policy does not keep; return them.
 
-    A backup is taken off the list first; killed after that, the next sweep removes its file.
+    A backup is delisted first; if killed after that, the next cleanup removes its file.
     """
     kept = {backup.name for backup in retained(backups, policy, now, good=good)}
     removed = []

@@ -1,7 +1,7 @@
-"""How files around a database are called; every name that is written is made here.
+"""Names and paths of the files around a database: backups, manifests, temporary and replaced files.
 
 Finished files have plain names. Everything that a crash may leave behind begins with a dot and the
-database's name and ends with one of three suffixes, so `leftovers` can tell it from a person's file.
+database's name and ends with one of three suffixes, so `cleanup` can tell it from a user's file.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 TEMPORARY = ".tmp"
 """Being written (backup, manifest, staged database, scratch copy); its writer holds a flock on it."""
 DELISTED = ".pruned"
-"""A manifest taken off the list, whose backup is about to be removed."""
+"""A delisted manifest, whose backup is about to be removed."""
 SIDE_FILES = ("-wal", "-shm", "-journal")
-"""What SQLite puts beside a database file."""
+"""The suffixes of the files that SQLite keeps beside a database."""
 LONGEST_TAG_BYTES = 100
-"""How much of a migration's tag the name of a backup holds."""
+"""How many bytes of a migration's tag the name of a backup holds."""
 DEFAULT_KEEP_ASIDE = 3
 """How many replaced databases stay beside the one in use."""
 
@@ -28,7 +28,7 @@ def backup_folder(database: Path, folder: Path | None = None) -> Path:
 
 
 def stamp(moment: datetime) -> str:
-    """Return a UTC stamp for file names that sorts by time, with milliseconds."""
+    """Return a UTC timestamp for file names, in milliseconds, that sorts by time."""
     moment = moment.astimezone(UTC)
     return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
 
@@ -45,14 +45,14 @@ def backup_name(database: Path, moment: datetime, before: str | None) -> str:
 
 
 def backup_pattern(database: Path) -> re.Pattern[str]:
-    """Return what the names of this database's backups look like; `app-two` is not one of `app`."""
+    """Return the pattern of this database's backup names; `app-two` does not match for `app`."""
     return re.compile(
         re.escape(database.resolve().stem) + r"-(?P<stamp>\d{8}T\d{6}(\.\d+)?Z)(-.*)?"
     )
 
 
 def next_moment(database: Path, folder: Path, now: datetime) -> datetime:
-    """Return the moment to name the next backup by: now, or just after the newest if that is later.
+    """Return the time for the next backup's name: now, or just after the newest if that is later.
 
     So a clock that was set back does not make the newest backup look like the oldest.
     """
@@ -64,7 +64,7 @@ def next_moment(database: Path, folder: Path, now: datetime) -> datetime:
 
 
 def is_moment(text: str) -> bool:
-    """Tell whether a text is a moment in ISO 8601 with its offset from UTC."""
+    """Return whether a text is an ISO 8601 time with its offset from UTC."""
     try:
         return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
@@ -72,7 +72,7 @@ def is_moment(text: str) -> bool:
 
 
 def _moment(stamp: str) -> datetime:
-    # A person's own name may only look like a stamp.
+    # A name that the user chose may look like a timestamp.
     return datetime.fromisoformat(stamp) if is_moment(stamp) else datetime.min.replace(tzinfo=UTC)
 
 
@@ -82,7 +82,7 @@ def temporary(target: Path) -> Path:
 
 
 def staged(database: Path) -> Path:
-    """Return the name of the file that is about to take the database's place."""
+    """Return the name of the file that is about to replace the database."""
     return temporary(database.resolve())
 
 
@@ -95,7 +95,7 @@ def set_aside(database: Path, moment: datetime) -> Path:
 def asides(database: Path) -> tuple[Path, ...]:
     """Return the replaced databases that are kept beside this one, newest first.
 
-    None where there is no folder yet, or none that we may list: who needs one of them misses it by name.
+    Empty if the folder does not exist or cannot be listed: a command that needs one reports it by name.
     """
     real = database.resolve()
     pattern = re.compile(

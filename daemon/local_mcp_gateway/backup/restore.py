@@ -1,4 +1,4 @@
-"""Put a backup in the database's place."""
+"""Restore a backup: stage a checked copy and swap it for the database in one rename."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ BUSY_TIMEOUT_S = 5.0
 
 
 def hold_still(live: sqlite3.Connection, real: Path) -> os.stat_result:
-    """Take SQLite's write lock with the WAL written back; return the file as it stays while nobody writes.
+    """Take SQLite's write lock and checkpoint the WAL; return the file's state with nobody writing.
 
-    For `swap`, which takes the lock away from everybody and so has to let go of this one first: who
-    waited for it may be quicker. Raises DatabaseBusy.
+    For `swap`, which locks everybody out and so has to release this lock first: a waiting writer may be
+    quicker. Raises DatabaseBusy.
     """
     live.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     begin(live)
@@ -61,10 +61,11 @@ def swap(
 ) -> None:
     """Put `new` (flushed, closed, same folder) at the database's path; durable on return.
 
-    The caller holds the database's lock. The old file is kept as `aside`, or is gone with None. `seen`
-    is what `hold_still` returned: what has been written since is not in `new`, and so a DatabaseBusy. Killed at any point the path holds the old database or the new one; a second name that the old
-    one has by then is taken away by `leftovers.sweep`. Raises DatabaseBusy while another program
-    has the database open, before anything is changed.
+    The caller holds the database's lock. The old file is kept as `aside`, or removed if that is None.
+    `seen` is what `hold_still` returned: anything written since is not in `new`, and raises
+    DatabaseBusy. Killed at any point the path holds the old database or the new one; `cleanup` removes
+    a second name that the old one has by then. Raises DatabaseBusy while another program has the
+    database open, before anything is changed.
     """
     real = database.resolve()
     with named_failures("replace", real), _at_rest(real) as sound:
@@ -84,7 +85,7 @@ def swap(
 
 
 def _is_as_seen(real: Path, seen: os.stat_result) -> bool:
-    """Tell whether nothing has been committed since; by now the WAL is written back into the file."""
+    """Return whether nothing has been committed since; the WAL is checkpointed by now."""
     now = real.stat()
     return (now.st_ino, now.st_size, now.st_mtime_ns) == (
         seen.st_ino,
@@ -94,9 +95,9 @@ def _is_as_seen(real: Path, seen: os.stat_result) -> bool:
 
 
 def _inherit(real: Path, new: Path) -> None:
-    """Give the new file the owner and the mode of the old one: root may do this for somebody else.
+    """Give the new file the owner and mode of the old one: root may restore for another user.
 
-    The group, where the user is not allowed to choose it, is what a new file of theirs has.
+    A group that the user may not set stays that of any new file of theirs.
     """
     with suppress(FileNotFoundError, PermissionError):
         old = real.stat()
@@ -106,7 +107,7 @@ def _inherit(real: Path, new: Path) -> None:
 
 @contextmanager
 def _at_rest(real: Path) -> Iterator[bool]:
-    """Hold the old database alone; yield whether it is one sound file now, or damaged as it was."""
+    """Lock the old database exclusively; yield whether it is one sound file now, or damaged as it was."""
     if not real.exists():
         yield True
         return
@@ -148,7 +149,7 @@ def _keep(real: Path, aside: Path) -> None:
     """Give the old database a second name."""
     try:
         os.link(real, aside)
-    except OSError:  # a file system without hard links: a copy does as well
+    except OSError:  # a file system without hard links: copy it
         descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
         try:
             copy_bytes(real, descriptor)
@@ -158,9 +159,9 @@ def _keep(real: Path, aside: Path) -> None:
 
 
 def _keep_side_files(real: Path, aside: Path) -> None:
-    """Set the WAL and journal of a damaged database aside with it: they may hold what it does not.
+    """Keep the WAL and journal of a damaged database with it: they may hold what it does not.
 
-    Of a sound one they hold nothing any more, even where SQLite could not remove them.
+    Those of a sound one hold nothing any more, even where SQLite could not remove them.
     """
     for side, kept in zip(paths.side_files(real), paths.side_files(aside), strict=True):
         if not side.name.endswith("-shm") and side.exists():
@@ -170,7 +171,7 @@ def _keep_side_files(real: Path, aside: Path) -> None:
 def prune_asides(database: Path, keep: int) -> tuple[Path, ...]:
     """Remove all but the newest replaced databases; return those removed.
 
-    Runs after a swap that succeeded: what cannot be removed now is tried again after the next one.
+    Runs after a successful swap; what cannot be removed now is tried again after the next one.
     """
     removed = []
     with suppress(OSError):
@@ -186,7 +187,7 @@ class Restored:
 
     backup: Backup
     aside: Path | None
-    """Where the file is that was replaced; None if there was none."""
+    """Where the replaced file is; None if there was none."""
 
 
 def restore(
@@ -230,7 +231,7 @@ def _stage(
             "or replaced."
         )
     copy_bytes(backup.path, descriptor)
-    # The copy is checked, not the backup: so both are, and nothing can come between.
+    # Checking the copy checks the backup as well, and nothing can come between.
     if checked_hash(staged, "integrity_check", run=run) != backup.sha256:
         raise BackupDamaged(
             f"The backup {backup.name} was changed after it was made (SHA-256 differs)."
@@ -240,9 +241,9 @@ def _stage(
 
 
 def require_known(backup: Backup, known_tags: Collection[str]) -> None:
-    """Raise BackupForeign for a backup with migrations that this program's folder does not have.
+    """Raise BackupForeign for a backup with migrations that the folder does not have.
 
-    The next start would refuse the restored database as a newer one.
+    The next start would refuse the restored database as newer than the program.
     """
     unknown = [tag for tag in backup.applied if tag not in known_tags]
     if unknown:

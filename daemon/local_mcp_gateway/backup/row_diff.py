@@ -1,9 +1,9 @@
-"""What was written to a database since a certain state of it, brought into one that is made anew.
+"""Compare the rows of two database files, and carry newer rows over to a rebuilt one.
 
-As a rebase brings changes onto another commit: a row that came since is inserted, in the columns that
-its table still has; a value that was changed is changed again; a row that was deleted is deleted. What
-came out of the migrations themselves is the same in both and left as the new ones make it. What no
-longer fits (a table or column that is gone, a key that is taken, a rule that is broken) stays behind.
+Works like a rebase: rows inserted since the base state are inserted, in the columns that their table
+still has; changed values are changed again; deleted rows are deleted. Rows that the migrations
+themselves make are the same in both and stay as the new ones make them. What no longer fits (a missing
+table or column, a key that is taken, a violated constraint) is left behind.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Columns = Mapping[str, int]
 
 
 def tables(connection: sqlite3.Connection, schema: str) -> list[str]:
-    """Return the tables that hold a person's rows: not SQLite's own, nor what is behind a virtual one."""
+    """Return the tables with user rows: not SQLite's own, nor the shadow tables of a virtual one."""
     found = connection.execute(
         "SELECT name FROM pragma_table_list WHERE schema = ? AND type IN ('table', 'virtual')",
         (schema,),
@@ -41,16 +41,16 @@ def tables(connection: sqlite3.Connection, schema: str) -> list[str]:
 
 
 def columns(connection: sqlite3.Connection, schema: str, table: str) -> Columns:
-    """Return the columns of one table, in their order; none where it is not there."""
+    """Return the columns of one table in order; empty if it does not exist."""
     rows = connection.execute(f"PRAGMA {schema}.table_info({quote(table)})")
     return {str(row[1]): int(row[5]) for row in rows}
 
 
 def key(connection: sqlite3.Connection, table: str, found: Mapping[str, Columns]) -> list[str]:
-    """Return what tells rows of this table apart in every one of these schemas, quoted.
+    """Return the columns, quoted, that identify rows of this table in every one of these schemas.
 
-    The primary key, where all declare the same and every row has one (SQLite lets most keys be NULL,
-    in as many rows as there are); or SQLite's rowid; or all the columns that they share.
+    The primary key, if all declare the same and every row has one (SQLite lets most keys be NULL, in
+    any number of rows); else SQLite's rowid; else all the columns that they share.
     """
     declared = [[name for name, place in each.items() if place] for each in found.values()]
     if declared[0] and all(names == declared[0] for names in declared):
@@ -69,7 +69,7 @@ def key(connection: sqlite3.Connection, table: str, found: Mapping[str, Columns]
 
 
 def _has_null(connection: sqlite3.Connection, schema: str, table: str, names: list[str]) -> bool:
-    """Tell whether a row has no value in one of these; of columns that are NOT NULL no row is read."""
+    """Return whether a row is NULL in one of these; no row is read for NOT NULL columns."""
     condition = " OR ".join(f"{name} IS NULL" for name in names)
     sql = f"SELECT 1 FROM {schema}.{quote(table)} WHERE {condition} LIMIT 1"
     return connection.execute(sql).fetchone() is not None
@@ -82,7 +82,7 @@ def shared(found: Mapping[str, Columns]) -> list[str]:
 
 
 def same(names: list[str], one: str, other: str) -> str:
-    """Return the condition that two rows, by their aliases, are the same one."""
+    """Return the condition that two rows, by their aliases, have the same key."""
     return " AND ".join(f"{one}.{name} IS {other}.{name}" for name in names)
 
 
@@ -102,11 +102,11 @@ def rebase_rows(
     prepare: Callable[[sqlite3.Connection], None],
     ignored: Collection[str] = (),
 ) -> None:
-    """Write into `target` what `database` has and `base`, the state to compare it with, has not.
+    """Write into `target` the changes from `base` to `database`.
 
-    `target` is nobody's yet, and may be lost; `base` has no writer; of `database` the caller holds the
-    lock. `prepare` registers what its checks and indexes call. Its triggers do not run: what they wrote
-    is among the rows that are carried.
+    `target` is not in use yet, and may be lost; `base` has no writer; the caller holds the lock of
+    `database`. `prepare` registers what its checks and indexes call. Triggers do not run: what they
+    wrote is among the rows that are carried over.
     """
     with named_failures("carry rows over into", target), closing(open_scratch(target)) as new:
         prepare(new)
@@ -129,7 +129,7 @@ def rebase_rows(
 
 
 def _carry(new: sqlite3.Connection, wanted: Iterable[str]) -> None:
-    """Write every change that fits; one that meets another's row or parent is tried again after it."""
+    """Apply every change that fits; retry one that conflicts with another's row or parent after it."""
     waiting = [change for change in _changes(new, wanted) if not _fits(new, change)]
     while waiting:
         left = [change for change in waiting if not _fits(new, change)]
@@ -180,7 +180,7 @@ def _deletes(
 def _updates(
     new: sqlite3.Connection, table: str, keys: list[str], names: list[str]
 ) -> Iterator[_Change]:
-    """Yield a change for each row of which values were changed; the others stay as they are made."""
+    """Yield a change for each row with changed values; the others stay as they are."""
     name = quote(table)
     names = [column for column in names if column not in keys]
     if not names:
@@ -220,7 +220,7 @@ def _take_triggers(new: sqlite3.Connection) -> list[str]:
 
 
 def _keep_sequences(new: sqlite3.Connection) -> None:
-    """Give no AUTOINCREMENT number a second time, also one whose row was deleted."""
+    """Never reuse an AUTOINCREMENT number, not even of a deleted row."""
     counted = "SELECT 1 FROM {}.sqlite_schema WHERE name = 'sqlite_sequence'"
     if not all(new.execute(counted.format(schema)).fetchone() for schema in ("main", "live")):
         return
@@ -243,7 +243,7 @@ _OPS_BETWEEN_LOOKS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class DataLoss:
-    """How one table would differ: rows gone, with older values, or back; and values of rows that stay."""
+    """What one table would lose: rows missing, outdated or back again, and values of rows that stay."""
 
     table: str
     gone: int = 0
@@ -252,7 +252,7 @@ class DataLoss:
     columns: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
-        """Say it in words: `notes: 2 rows gone, 1 change of rows undone`."""
+        """Describe it in words: `notes: 2 rows gone, 1 change of rows undone`."""
         said = [f"{counted(self.gone, 'row')} gone"] if self.gone else []
         said += [f"{counted(self.changed, 'change')} of rows undone"] if self.changed else []
         said += [f"{counted(self.back, 'deleted row')} back"] if self.back else []
@@ -271,7 +271,7 @@ def rows_lost(
     """Compare every ordinary table of the database with `other`, a file that nothing writes to.
 
     Tables that only `other` has are no loss. `locked`: the caller holds the database's lock. Raises
-    Damaged and the like where one of the two cannot be read, Interrupted where it takes longer than
+    Damaged and the like if one of the two cannot be read, Interrupted if it takes longer than
     `limit_s`: every row is read several times.
     """
     with named_failures("compare", database), reading(database, locked=locked) as now:

@@ -1,8 +1,8 @@
-"""Reading a database file back: its SHA-256 and SQLite's own check, side by side.
+"""Verify a database file that has no writer: SHA-256 and SQLite's integrity check in parallel.
 
-Both release the interpreter's lock, so the hash runs in a second thread while SQLite reads. The file
-is opened `immutable`: no locks, no WAL or journal beside it, nothing written; so it must have no
-writer, which holds for a backup from the moment it is written.
+Both release the GIL, so the hash runs in a second thread while SQLite reads. The file is opened
+`immutable`: no locks, no WAL or journal beside it, nothing written. So it must have no writer, which
+holds for a backup once it is written.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 HASH_CHUNK_BYTES = 1 << 20
 TOLD_BYTES = 32 << 20
-"""Hashed between two reports of the progress."""
+"""Hashed between two progress reports."""
 OPCODES_BETWEEN_LOOKS = 100_000
-"""How often a check looks whether it should stop: about every 10 ms."""
+"""SQLite opcodes between two checks of the stop event: about every 10 ms."""
 
 
 def verify_backup(backup: Backup, *, run: Run = UNWATCHED) -> None:
@@ -71,8 +71,8 @@ def checked_hash(
 ) -> str:
     """Return the SHA-256 of a database file that passes the check; raises BackupDamaged.
 
-    `flush` is a descriptor of the file whose bytes are sent to the disk in the same time; they are
-    there when this returns. The progress of `backup`, in bytes, is told from the hash's thread.
+    `flush` is a descriptor of the file, which is flushed to the disk in parallel and durable on return.
+    The progress of `backup`, in bytes, is reported from the hash's thread.
     """
     jobs = [_Job(lambda: file_hash(path, run=run))]
     if flush is not None:
@@ -89,7 +89,7 @@ def checked_hash(
 
 
 class _Job(threading.Thread):
-    """One function in a thread of its own, started at once; `outcome` returns or raises what it did."""
+    """One function in a thread of its own, started at once."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         super().__init__(daemon=True)
@@ -139,7 +139,7 @@ def first_problem(
     *,
     run: Run = UNWATCHED,
 ) -> str | None:
-    """Return the first thing that SQLite finds wrong in a file that has no writer; None if nothing."""
+    """Return the first problem that SQLite finds in a file without a writer; None if there is none."""
     with closing(open_immutable(path)) as connection:
         if run.stop is not None:
             connection.set_progress_handler(lambda: int(run.stopped), OPCODES_BETWEEN_LOOKS)

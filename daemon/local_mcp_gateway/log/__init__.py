@@ -1,8 +1,8 @@
-"""The log: events with a constant name each, from every layer to one output.
+"""Structured logging: every layer reports named events to one configured output.
 
 Layers below `service` never hold a logger: they take `emit: Emit = ignore` and call it. Only the
-composition root and the command line call `configure`, once, and pass the result on. Nothing global is
-set, so a test hands in a function of its own and compares whole events.
+composition root and the command line call `configure`, once, and pass the result on. No global state is
+set, so a test passes a function of its own and compares whole events.
 
 Everything imports this module, so it imports nothing heavy: structlog is loaded for the first event
 that is written, and a command that only reads never pays for it.
@@ -26,13 +26,13 @@ Emit = Callable[..., None]
 """`emit("noun.past_verb", key_unit=value, …)`: how a layer below `service` reports."""
 
 AT = "_at"
-"""A field that is not shown: when the event happened, in seconds since 1970, if not now."""
+"""A hidden field: when the event happened, in seconds since 1970, if not now."""
 LEVEL = "_level"
-"""A field that is not shown: the level of this one use of an event, instead of the table's."""
+"""A hidden field: the level of this one event, instead of the table's."""
 
 
 def ignore(event: str, /, **fields: object) -> None:
-    """Report to nobody."""
+    """Discard the event."""
 
 
 def tee(*targets: Emit) -> Emit:
@@ -49,14 +49,14 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> Log:
     """Return the Emit that writes events to `stream` (default: stderr), from any thread.
 
     `format` is auto, console, json or journal; `level` is the lowest that is written, empty for info.
-    An event has left the process when the call returns. So the log shows in which phase a process was
+    An event has left the process when the call returns, so the log shows in which phase a process was
     killed.
     """
     return Log(level, lambda: _open_stream(format, stream or sys.stderr))
 
 
 def log_to_file(path: Path, level: str, *, most_bytes: int = 4 * 1024 * 1024) -> Log:
-    """Return the Emit that appends JSON lines to a file; full, it is renamed to `.1` and begun anew."""
+    """Return the Emit that appends JSON lines to a file; a full one is renamed to `.1`."""
     return Log(level, lambda: _open_file(path, most_bytes))
 
 
@@ -68,7 +68,7 @@ class Log:
         self._open_output = open_output
         self._output: tuple[Formatter, Writer] | None = None
         self.lost = 0
-        """Events that could not be formatted or that the output refused, and nobody was told of."""
+        """Events that could not be formatted or written, and are not reported yet."""
 
     def __call__(self, event: str, /, **fields: object) -> None:
         """Write one event."""
@@ -76,12 +76,12 @@ class Log:
             self.write([(event, fields)])
 
     def wants(self, event: str, fields: dict[str, object]) -> bool:
-        """Tell whether the event is one of those that are written."""
+        """Return whether events of this name are written."""
         level = fields.get(LEVEL)
         return LEVELS[str(level) if level else level_of(event)] >= self._least
 
     def write(self, events: Iterable[tuple[str, dict[str, object]]]) -> bool:
-        """Write events of any level with one call. Return False when the output took none of them."""
+        """Write events of any level with one call. Return False when the output accepted none of them."""
         if self._output is None:
             self._output = self._open_output()
         format_event, writer = self._output

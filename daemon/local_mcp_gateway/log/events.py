@@ -1,8 +1,8 @@
-"""The table of events: each name, its level and one sentence.
+"""The table of log events: each name, its level and its meaning.
 
-Whoever reads the log relies on it. The page in the docs is generated from it, and a test
-compares it with every event that the code emits. info is normal life, warning means that someone should
-look, error that someone must act. Keys carry their unit: `_ms`, `_s`, `bytes`; counts have none.
+The documentation is generated from it, and a test compares it with every event that the code emits.
+info is normal operation, warning means that someone should look, error that someone must act. Keys
+carry their unit: `_ms`, `_s`, `bytes`; counts have none.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ EVENTS: dict[str, Event] = {
     "service.ready": Event(
         "info", "The start in one line: everything is up; duration since the process started."
     ),
-    # Everything after it.
+    # After the start.
     "server.skipped": Event(
         "warning",
         "The row of a server in the database cannot be read; the other servers are served.",

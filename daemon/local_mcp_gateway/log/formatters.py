@@ -1,6 +1,6 @@
-"""From an event to what is written: a console line, a JSON line or an entry of the journal.
+"""Format events as console lines, JSON lines or systemd journal entries.
 
-structlog makes the event's dictionary and passes it through the processors below; its global
+structlog creates the event's dictionary and passes it through the processors below; its global
 configuration is not used. Times are UTC with microseconds; on the console, the local time of day.
 """
 
@@ -31,12 +31,12 @@ Processor = Callable[[Any, str, EventDict], Any]
 Formatter = Callable[[str, dict[str, object]], Any]
 
 WIDTH = 100
-"""Columns of a line; a terminal says its own."""
+"""Columns of a line; a terminal reports its own."""
 EVENT_WIDTH = 20
 INDENT = 4
 LONGEST_LIST = 80
 MOST_NAMED = 2
-"""A list that is longer shows its first and its last item; the other formats have all of it."""
+"""A longer list shows its first and its last item; the other formats have all of it."""
 _HASH_LENGTH = 64
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _MARKS = {"debug": ("·", "2"), "info": (" ", "32"), "warning": ("!", "33"), "error": ("✗", "31")}
@@ -52,10 +52,10 @@ def choose_format(format: str, stream: TextIO) -> str:
 
 
 def formatter(format: str, stream: TextIO | None = None) -> Formatter:
-    """Return what turns an event and its fields into what is written; a console needs its stream."""
+    """Return the function that formats an event and its fields; a console needs its stream."""
     structlog = _import_structlog()
     if format == "json":
-        encode = json.JSONEncoder(default=str).encode  # json.dumps would make an encoder each time
+        encode = json.JSONEncoder(default=str).encode  # dumps makes one each time
         renderer = structlog.processors.JSONRenderer(lambda event_dict, **_: encode(event_dict))
         processors = [_prepare(_utc), renderer]
     elif format == "console":
@@ -77,7 +77,7 @@ def formatter(format: str, stream: TextIO | None = None) -> Formatter:
 
 
 def _prepare(as_text: Callable[[float], str]) -> Processor:
-    """Return the processor that hides secrets, and puts time, level and event first."""
+    """Return the processor that redacts secrets, and puts time, level and event first."""
 
     def prepare(_: WrappedLogger, level: str, event_dict: EventDict) -> EventDict:
         happened = event_dict.pop(AT, None) or time.time()
@@ -101,7 +101,7 @@ def _journal_entry(
     _: WrappedLogger, level: str, event_dict: EventDict
 ) -> tuple[tuple[JournalEntry], dict[str, Any]]:
     """Return an entry, as the arguments that structlog calls a logger with."""
-    del event_dict["timestamp"], event_dict["level"]  # the journal has its own
+    del event_dict["timestamp"], event_dict["level"]  # the journal adds its own
     event = event_dict.pop("event")
     in_line = {key: value for key, value in event_dict.items() if key != "traceback"}
     message = " ".join([event, *as_words(in_line)])
@@ -111,7 +111,7 @@ def _journal_entry(
 
 
 def console_renderer(stream: TextIO) -> Processor:
-    """Return the processor that makes a line for people; sentences stand below it.
+    """Return the processor that renders a line for people, with sentences below it.
 
     There are colours on a terminal only, and none with NO_COLOR.
     """
@@ -154,7 +154,7 @@ def as_words(fields: Mapping[str, Any]) -> list[str]:
 
 
 def as_word(value: object, home: str) -> str:
-    """Show a value: text as it is unless it has blanks, hashes by their beginning, home as `~`."""
+    """Format a value: text unquoted unless it has blanks, hashes shortened, home as `~`."""
     if isinstance(value, str):
         text = _HASH.sub(r"\1…", value) if len(value) >= _HASH_LENGTH else value
         text = text.replace(f"{home}/", "~/") if home else text
@@ -172,7 +172,7 @@ def as_word(value: object, home: str) -> str:
 
 
 def _fill(words: list[str], width: int, *, start: int) -> list[list[str]]:
-    """Break a line between words, the first after `start` characters, the others after INDENT."""
+    """Wrap a line between words: the first after `start` characters, the others after INDENT."""
     lines: list[list[str]] = [[]]
     used = start
     for word in words:
@@ -185,7 +185,7 @@ def _fill(words: list[str], width: int, *, start: int) -> list[list[str]]:
 
 
 def folded(text: object, width: int, *, later: str = "") -> str:
-    """Break a sentence at blanks into lines of this width; a word that is longer keeps its own."""
+    """Wrap a sentence at blanks to this width; a longer word gets its own line."""
     return "\n".join(
         textwrap.fill(
             line,
@@ -201,8 +201,8 @@ def folded(text: object, width: int, *, later: str = "") -> str:
 def _import_structlog() -> Any:
     """Import structlog without letting it import rich; see docs/adr/0002-no-rich.md.
 
-    None in sys.modules makes `import rich` fail at once, which structlog handles; the entry is taken
-    out again afterwards. It can go when structlog imports rich only where it is used.
+    None in sys.modules makes `import rich` fail at once, which structlog handles; the entry is removed
+    afterwards. Delete this when structlog imports rich only where it is used.
     """
     if "structlog" not in sys.modules and "rich" not in sys.modules:
         sys.modules["rich"] = None  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""The native protocol of the systemd journal: one datagram for each event, a field for each key.
+"""Write to the systemd journal's native protocol: one datagram for each event, a field for each key.
 
 So `journalctl --user -u local-mcp-gateway MIGRATION=0003_add_description -o json` finds what would be
 lost in lines of text. The format is that of systemd's "Native Journal Protocol".
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "local-mcp-gateway"
 PATIENCE_S = 1.0
-"""How long an entry waits for a busy journal. After that it is lost, and so are those behind it."""
+"""How long to wait for a busy journal. After that the entry is lost, and so are those behind it."""
 _SEALED = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _PRIORITIES = {"debug": "7", "info": "6", "warning": "4", "error": "3"}
 COUNTED_APART = {"call.finished"}
-"""Events that come by the thousand have the priority debug in the journal. It limits the rate of each
-priority, so a busy hour of calls does not cost the entry of a migration."""
+"""Frequent events that get the priority debug in the journal. It limits the rate of each priority, so
+a busy hour of calls does not cost the entry of a migration."""
 _ALIASES = {"tag": "MIGRATION", "message": "TEXT", "priority": "PRIORITY_GIVEN"}
 """`tag` is the tag of a migration; MESSAGE and PRIORITY mean something else in the journal."""
 
 
 def is_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether `stream` is the socket that systemd connected to the journal.
+    """Return whether `stream` is the socket that systemd connected to the journal.
 
     A child inherits JOURNAL_STREAM even if its stderr goes elsewhere, hence the comparison.
     """
@@ -46,7 +46,7 @@ def is_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> b
 
 
 class JournalEntry(NamedTuple):
-    """An encoded entry; if it is urgent, its message goes to stderr where the journal does not take it."""
+    """An encoded entry; if it is urgent, its message goes to stderr when the journal does not accept it."""
 
     message: str
     urgent: bool
@@ -54,7 +54,7 @@ class JournalEntry(NamedTuple):
 
 
 def as_entry(message: str, level: str, event: str, fields: Mapping[str, object]) -> JournalEntry:
-    """Encode one entry; a value with line breaks gets its length in front, as the protocol wants."""
+    """Encode one entry; a value with line breaks gets a length prefix, as the protocol requires."""
     entry = {
         "MESSAGE": message,
         "PRIORITY": _PRIORITIES["debug" if event in COUNTED_APART else level],
@@ -81,13 +81,13 @@ def _field(name: str, value: str) -> bytes:
 
 
 class Journal:
-    """The socket to the journal; it is open as long as the process lives."""
+    """The socket to the journal; it stays open as long as the process runs."""
 
     def __init__(self, path: str = JOURNAL_SOCKET, *, patience_s: float = PATIENCE_S) -> None:
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        # The kernel takes net.unix.max_dgram_qlen datagrams (often 10) at once, the others have to wait.
-        # The timeout of Python's socket would try again and again, without a pause.
+        # The kernel queues net.unix.max_dgram_qlen datagrams (often 10); further ones have to wait.
+        # The timeout of Python's socket would retry without a pause.
         whole = int(patience_s)
         limit = struct.pack("@ll", whole, int((patience_s - whole) * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
@@ -98,9 +98,9 @@ class Journal:
         self._socket.close()
 
     def send(self, datagram: bytes) -> bool:
-        """Send one entry, waiting for a moment if it must. Return False if the journal does not take it.
+        """Send one entry, waiting briefly if necessary. Return False if the journal does not accept it.
 
-        After one entry has waited in vain, no other waits until the journal has taken one.
+        After one entry has waited in vain, no other waits until the journal has accepted one.
         """
         try:
             self._socket.sendto(datagram, self._flags, self._path)
@@ -118,7 +118,7 @@ class Journal:
         descriptor = os.memfd_create("journal-entry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.write(descriptor, datagram)
-            # From anybody but root the journal takes no file that can still change.
+            # Unless the sender is root, the journal accepts only a sealed memfd.
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALED)
             rights = array.array("i", [descriptor])
             self._socket.sendmsg(

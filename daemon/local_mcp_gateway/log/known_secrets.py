@@ -1,7 +1,7 @@
-"""Values that are known to be secret, however they look: see ADR 37.
+"""Secret values to redact wherever they appear in text: see ADR 37.
 
-The set belongs to the process, as its log does. `learn` a value before somebody gets it who may print
-it; every text that is redacted is without it from then on.
+The set belongs to the process, as its log does. Call `learn` before a value reaches anything that may
+print it; every text that is redacted from then on is without it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from urllib.parse import quote
 
 HIDDEN: Final = "[redacted]"
 SHORTEST: Final = 4
-"""Characters that a known value has at least: nobody can keep `1` or `yes` to themselves."""
+"""Minimum length of a known value: `1` or `yes` cannot be redacted everywhere."""
 PART: Final = 8
-"""Characters from which a known value is hidden inside a word, and a part of it alone."""
+"""Minimum length at which a known value is also redacted inside a word, and a part of it alone."""
 
 
 class _Known:
-    """The values that are known to be secret, longest first. Safe to use from any thread."""
+    """The known secret values, longest first. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self.values: tuple[str, ...] = ()
         self.forget: list[Callable[[], None]] = []
-        """What to call when there is a new one: texts that are remembered may hold it."""
+        """Called when there is a new value: cached texts may contain it."""
         self._lock = threading.Lock()
 
     def add(self, values: Iterable[str]) -> None:
-        """Take more of them."""
+        """Add values."""
         with self._lock:
             found = {form for value in values for form in _forms(value)}
             if not found.issubset(self.values):
@@ -51,7 +51,7 @@ class _Known:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """Yield a value as it may be printed: whole, its lines, what stands after `Bearer`, quoted."""
+    """Yield the forms in which a value may be printed: whole, by line, what follows `Bearer`, quoted."""
     scheme, _, credentials = value.strip().partition(" ")
     parts = [
         *value.splitlines(),

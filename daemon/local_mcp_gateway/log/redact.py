@@ -1,7 +1,7 @@
-"""Hide secrets in what leaves: values that are known, fields by their name, texts by their look.
+"""Redact secrets in output: known values, fields by their name, texts by their pattern.
 
-Arguments and results of calls are never passed to an Emit. This is the second net, for what gets into an
-error message, a URL or a command line. It rather hides too much than too little.
+Arguments and results of calls are never passed to an Emit. This is a second safeguard, for error
+messages, URLs and command lines. When in doubt it redacts.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Final
 from local_mcp_gateway.log.known_secrets import HIDDEN, hide, on_learned
 
 SHORT: Final = 64
-"""Characters up to which a text is worth remembering."""
+"""Maximum length of a text that is cached."""
 LOOKED_AT: Final = 65_536
-"""Characters beyond the beginning of a text that are looked through for known values."""
+"""How many characters beyond the beginning of a text are searched for known values."""
 NAMES: Final = frozenset(
     (
         *("backup", "database", "folders", "guard", "kind", "method", "migrations"),
@@ -24,7 +24,7 @@ NAMES: Final = frozenset(
         *("state", "status", "tag", "url", "verb", "version"),
     )
 )
-"""Fields of events that hold what the gateway itself has named: no known value is looked for there."""
+"""Fields of events with the gateway's own names, which are not searched for known values."""
 
 _SECRET_KEY = re.compile(
     r"authori[sz]ation|cookie|password|passwd|passphrase|secret|credential|bearer"
@@ -33,8 +33,8 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _NAME = r"(?:token|secret|passw(?:or)?d|passphrase|api[_\-]?key|access[_\-]?key|credential)[\w\-]{0,128}"
-"""The end of a name, which is where a search may begin: a name may be as long as a line that a server
-writes, and a search that began at each of its characters would take the interpreter for minutes."""
+"""The end of a name, where a search may begin: a name may be as long as a line that a server writes, and
+a search from each of its characters would take minutes."""
 _SECRET_TEXT = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
@@ -48,7 +48,7 @@ _SECRET_TEXT = tuple(
             rf"((?:(?<![\w\-])--[\w\-]*|(?<=\w)--[\w\-]{{0,64}}){_NAME}\s+)(?!-|\[redacted\])\S+",
             rf"\1{HIDDEN}",
         ),
-        # tokens that say by their prefix what they are: GitHub, OpenAI and Anthropic, Slack, AWS, Google, JWT
+        # tokens with a known prefix: GitHub, OpenAI and Anthropic, Slack, AWS, Google, JWT
         (
             (
                 r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w\-]{16,}|sk-[\w\-]{16,}"
@@ -63,18 +63,18 @@ _SECRET_TEXT = tuple(
 
 @lru_cache(maxsize=1024)
 def is_secret_key(key: str) -> bool:
-    """Tell whether a field of this name holds a secret, whatever its value looks like."""
+    """Return whether a field of this name holds a secret, whatever its value."""
     return _SECRET_KEY.search(key) is not None
 
 
 def redact_text(text: str) -> str:
-    """Return the text with everything hidden that is known to be a secret, or looks like one."""
+    """Return the text with everything redacted that is a known secret, or looks like one."""
     return _redact_short(text) if len(text) <= SHORT else _redact_any(text)
 
 
 @lru_cache(maxsize=1024)
 def _redact_short(text: str) -> str:
-    """Remember short texts: each call's line says the same server, tool and method again."""
+    """Cache short texts: each call's line has the same server, tool and method."""
     return _redact_any(text)
 
 
@@ -91,7 +91,7 @@ def _redact_by_look(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _short_by_look(text: str) -> str:
-    """Remember these apart: what a text looks like does not change with the values that are known."""
+    """Cache these separately: the pattern of a text does not depend on the known values."""
     return _search(text)
 
 
@@ -102,12 +102,12 @@ def _search(text: str) -> str:
 
 
 def beginning(text: str, most: int) -> str:
-    """Return the first `most` characters with secrets hidden: of one across the end, no part is left."""
+    """Return the first `most` characters, redacted; of a secret across the end, no part is left."""
     return _redact_by_look(hide(text[: most + LOOKED_AT])[: most + SHORT])[:most]
 
 
 def redact(value: object) -> object:
-    """Return the value with secrets hidden at any depth; numbers, booleans and None as they are."""
+    """Return the value with secrets redacted at any depth; numbers, booleans and None as they are."""
     match value:
         case str():
             return redact_text(value)
@@ -122,12 +122,12 @@ def redact(value: object) -> object:
 
 
 def redact_fields(fields: Mapping[Any, object]) -> dict[str, object]:
-    """Return the fields with secrets hidden: by their name whatever they hold, else by their look."""
+    """Return the fields redacted: by their name whatever they hold, else by their pattern."""
     return {str(key): _redact_field(str(key), value) for key, value in fields.items()}
 
 
 def redact_event(fields: Mapping[str, object]) -> dict[str, object]:
-    """Return the fields of an event with secrets hidden; the gateway's own names hold no known value."""
+    """Return the fields of an event redacted; the gateway's own names are not searched for known values."""
     return {
         key: _redact_by_look(value)
         if key in NAMES and isinstance(value, str)

@@ -1,8 +1,8 @@
-"""Where formatted events go: a stream, a rotated file, the journal; and the thread that may do it.
+"""Write formatted events to a stream, a rotated file or the journal, directly or from a thread.
 
-A write to a pipe that nobody empties blocks. During the start that is harmless, since the guard has a
-thread of its own, and useful: an event is out before the next step begins. While the gateway serves it
-would stop every call, so a thread writes then.
+A write to a pipe that nobody reads blocks. During the start that is harmless, since the guard has a
+thread of its own, and useful: an event is written before the next step begins. While the gateway
+serves, it would block every call, so a thread writes then.
 
 The standard library's QueueHandler, QueueListener and RotatingFileHandler are not used:
 docs/adr/0035-the-log-has-a-writer-of-its-own.md says why.
@@ -29,56 +29,56 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log.journal import Journal, JournalEntry
 
 MOST_WAITING = 10_000
-"""Events that wait for the thread; further ones are counted instead of kept."""
+"""How many events wait for the thread; further ones are counted instead of kept."""
 GATHER_S = 0.02
-"""The thread is woken once for what comes within this time: woken for each event, it would take the
-interpreter from the calls as often."""
+"""The thread wakes once for everything that arrives within this time: waking for each event would take the
+GIL from the calls as often."""
 FLUSH_S = 2.0
-"""How long a stop waits for a reader that does not read."""
+"""How long a stop waits for a blocked reader."""
 
 
 class Writer(Protocol):
-    """What formatted events are handed to."""
+    """Where formatted events are written."""
 
     def write(self, entries: Sequence[Any], /) -> int:
-        """Write the entries, and return how many of them were refused. Raises nothing."""
+        """Write the entries, and return how many of them were rejected. Raises nothing."""
 
 
 class StreamWriter:
-    """Write lines to a stream, with one call, so that lines of several threads never mix."""
+    """Writes lines to a stream, with one call, so that lines of several threads never mix."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
 
     def write(self, lines: Sequence[str]) -> int:
-        """Write lines. A stream that refuses them cannot be told, so none is counted."""
+        """Write lines. A failing stream cannot be reported anywhere, so nothing is counted."""
         text = "".join(f"{line}\n" for line in lines)
         with self._lock:
             try:
                 self._stream.write(text)
                 self._stream.flush()
             except (OSError, ValueError):
-                # Whoever read our stderr has gone, or the disk that it goes to is full. That is no
-                # reason to stop guarding a database.
+                # The reader of our stderr is gone, or its disk is full. That is no reason to stop
+                # guarding a database.
                 pass
         return 0
 
 
 class RotatedFile:
-    """Write lines to a file; a full one is renamed to `.1`, in the place of the one before.
+    """Writes lines to a file; a full one is renamed to `.1`, replacing the one before.
 
-    Several processes may write to it: each opens it anew, and whoever fills it renames it.
+    Several processes may write to it: each opens it anew, and the one that fills it renames it.
     """
 
     def __init__(self, path: Path, *, most_bytes: int) -> None:
         self._path = path
         self._most = most_bytes
         self._torn = False
-        """The disk was full in the middle of a line: the next one begins on a line of its own."""
+        """The disk was full in the middle of a line: begin the next one on a new line."""
 
     def write(self, lines: Sequence[str]) -> int:
-        """Append lines with one system call, and return how many the disk refused."""
+        """Append lines with one system call, and return how many the disk rejected."""
         data = b"\n" * self._torn + "".join(f"{line}\n" for line in lines).encode()
         done = 0
         try:
@@ -98,19 +98,19 @@ class RotatedFile:
         return refused
 
     def _rotate(self, written: os.stat_result) -> None:
-        # Unless another process has renamed it since: the name then has a file that is not full.
+        # Unless another process has renamed it since: then the name has a file that is not full.
         if written.st_size > self._most and os.path.samestat(written, self._path.stat()):
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
 
 
 class JournalWriter:
-    """Send entries to the journal; what someone has to see goes to stderr where it does not arrive."""
+    """Sends entries to the journal; urgent ones go to stderr when the journal does not accept them."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     def write(self, entries: Sequence[JournalEntry]) -> int:
-        """Send entries, and return how many nobody took."""
+        """Send entries, and return how many were accepted nowhere."""
         return sum(
             not self._journal.send(entry.datagram)
             and not (entry.urgent and _write_to_stderr(entry.message))
@@ -119,7 +119,7 @@ class JournalWriter:
 
 
 def _write_to_stderr(line: str) -> bool:
-    """Write a line unless that would wait: under systemd the same journal reads it."""
+    """Write a line unless that would block: under systemd the same journal reads it."""
     try:
         descriptor = sys.stderr.fileno()
         if not select.select([], [descriptor], [], 0)[1]:
@@ -142,7 +142,7 @@ class BackgroundWriter:
         self._thread: threading.Thread | None = None
         self._dropped = 0
         self._taking = True
-        """Whether the output took something the last time: what it lost is reported to itself."""
+        """Whether the last write was accepted: lost events are reported to the same output."""
         self._stuck = False
 
     def __call__(self, event: str, /, **fields: object) -> None:
@@ -162,14 +162,14 @@ class BackgroundWriter:
                 self._arrived.set()
 
     def start(self) -> None:
-        """Write in a thread from now on. Raises RuntimeError where none is to be had: nothing changes."""
+        """Write in a thread from now on. Raises RuntimeError if none can be started: nothing changes."""
         self._ending.clear()
         thread = threading.Thread(target=self._run, name="log", daemon=True)
         thread.start()
         self._thread = thread
 
     def stop(self) -> None:
-        """Write what waits, then write at once again; give up on a reader that is stuck."""
+        """Write what is queued, then write directly again; give up on a blocked reader."""
         if self._thread is None:
             return
         self._ending.set()
@@ -184,12 +184,12 @@ class BackgroundWriter:
         while not self._ending.is_set():
             self._arrived.wait()
             self._ending.wait(GATHER_S)
-            self._arrived.clear()  # before looking: what comes from now on wakes the thread again
+            self._arrived.clear()  # first: whatever arrives from now on wakes the thread again
             self._write_waiting()
         self._write_waiting()
 
     def _write_waiting(self) -> None:
-        # What comes meanwhile waits for the next time.
+        # Whatever arrives meanwhile waits for the next time.
         if events := [self._waiting.popleft() for _ in range(len(self._waiting))]:
             self._taking = self._log.write(events)
         if not self._taking:
@@ -198,5 +198,5 @@ class BackgroundWriter:
         if lost := dropped + self._log.lost:
             self._log.lost = 0
             self._log("log.dropped", count=lost)
-            if self._log.lost:  # not taken either: reported with the next that are lost
+            if self._log.lost:  # rejected too: reported with the next loss
                 self._log.lost = lost
