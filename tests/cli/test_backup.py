@@ -179,10 +179,10 @@ def test_a_backup_killed_midway_is_swept_by_the_next_start(kept: Place, needs_st
 def test_a_database_whose_name_is_no_utf8_is_backed_up_and_restored(place: Place) -> None:
     place.folder.add("a", "CREATE TABLE a(x);")
     database = place.database.with_name(os.fsdecode(b"x\xff.db"))
-    options = [*place.command, "--database", database, "--migrations", place.folder.path, "db"]
+    where = ("--database", os.fspath(database), "--migrations", str(place.folder.path))
     for words in ("migrate", "backup create", "restore latest --yes", "backup verify"):
         done = subprocess.run(
-            [*options, *words.split()],
+            [*place.command, *where, "db", *words.split()],
             capture_output=True,
             env=clean_environment(place.home),
             check=False,
