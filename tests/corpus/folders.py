@@ -47,6 +47,8 @@ class RealFolder:
     """Files that need a table which another part of their application creates; nobody can run them."""
     misfits: tuple[str, ...] = field(default=())
     """Migrations that our made-up rows do not fit: a new NOT NULL or UNIQUE, JSON that is none."""
+    accepts: tuple[tuple[str, str], ...] = field(default=())
+    """(migration, line) of what it would have to accept, alone and on rows in every column."""
     loses: tuple[tuple[str, str], ...] = field(default=())
     """(migration, table) where rows are deleted or left out on purpose."""
 
@@ -63,6 +65,7 @@ FOLDERS = (
         schema="8a74cafb49e9be43092c1107f53d7f4c1176c749a101b54535aa2baf7f219c3e",
         ledger="2ba19ba079ec3ff51983091c3e5d3944875b5763cace20968b92a0abd6719e39",
         misfits=("0013_previous_dormammu",),
+        accepts=(("0009_strong_marten_broadcloak", "accept drops_index eval_result_eval_id_idx"),),
     ),
     RealFolder(
         "inkeep-agents-core",
@@ -74,6 +77,7 @@ FOLDERS = (
         "699586dc361244770b5b627c64a4a6a3ec0ce8a686f885c154f06d6b1c01e150",
         schema="c6bf3e0b705012f2ed71d9aec9f72968432a1424a6f6e70f9cfddadd1c0666c0",
         ledger="49f58f27b54bd98d1292a9e798fbc3ca859e1130e70b92c87df0eba5919e42a8",
+        accepts=(("0001_eminent_fixer", "accept loses_rows context_configs"),),
         loses=(("0001_eminent_fixer", "context_configs"),),
     ),
     RealFolder(
@@ -187,6 +191,7 @@ FOLDERS = (
         "220bf007d5b1e69b680e48c156c0d9b11b87dd13ac605c94b2ad2ce4659fdfbe",
         schema="97c3bf3ef07c75e70a4fe94c59b98d2e0a44bdb5790564166b2c516a800f5f7c",
         misfits=("00009-segment-collection-not-null.sqlite",),
+        accepts=(("00002-segments.sqlite", "accept cannot_run segments"),),
     ),
     RealFolder(
         "chromadb-metadb",
@@ -220,6 +225,22 @@ FOLDERS = (
         loses=(
             ("73_05old_push_actions", "event_push_actions_staging"),
             ("77_05thread_notifications_backfill", "background_updates"),
+        ),
+        accepts=tuple(
+            ("73_08thread_receipts_non_null", f"accept {what}")
+            for what in (
+                "changes_values receipts_linearized.thread_id",
+                "changes_values receipts_linearized.event_stream_ordering",
+                "changes_values receipts_graph.thread_id",
+                "drops_index receipts_graph_unique_index",
+                "drops_index receipts_linearized_unique_index",
+            )
+        )
+        + (
+            (
+                "77_06thread_notifications_not_null",
+                "accept drops_index event_push_actions_stream_highlight_index",
+            ),
         ),
     ),
     RealFolder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from local_mcp_gateway.migrate.apply import Batch, apply_batch
 from local_mcp_gateway.migrate.folder import Migration, read_folder
 from local_mcp_gateway.migrate.importers import FolderFormat, convert
 from local_mcp_gateway.migrate.ledger import Provenance
-from local_mcp_gateway.migrate.verify import count_rows, verify
+from local_mcp_gateway.migrate.rebuilds import Rebuilds
+from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 from local_mcp_gateway.schema import inspect
 from tests.corpus.folders import (
     COUNTED,
@@ -99,27 +101,47 @@ def test_no_row_is_lost_that_the_migration_does_not_delete(
     database.touch()
     connection = open_scratch(database)
     misfits: list[str] = []
+    accepted: list[tuple[str, str]] = []
     lost: list[tuple[str, str]] = []
     for migration in read_folder(migrations).migrations:
         seed(connection, inspect(connection))
         try:
-            lost += step(connection, migration)
+            lost += step(connection, migration, accepted)
         except (MigrationFailed, VerificationFailed):
             misfits.append(migration.tag)
             empty(connection)
-            step(connection, migration)
+            step(connection, migration, accepted)
     connection.close()
     assert (misfits, lost) == (list(folder.misfits), list(folder.loses))
+    assert accepted == list(folder.accepts)
     assert schema_hash(database) == folder.schema
 
 
-def step(connection: sqlite3.Connection, migration: Migration) -> list[tuple[str, str]]:
-    """Apply one migration; return the tables that are still there with fewer rows."""
+def step(
+    connection: sqlite3.Connection, migration: Migration, accepted: list[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Apply one migration; return the tables that are still there with fewer rows.
+
+    What it would have to accept, by the line that its refusal gives, is accepted and added to `accepted`.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         before = count_rows(connection)
-        steps = apply_batch(connection, Batch((migration,)), Provenance("1"))
+        rebuilds = Rebuilds(connection, limit=100_000) if before.rows else None
+        steps = apply_batch(
+            connection, Batch((migration,)), Provenance("1"), rebuilds=rebuilds
+        )
         losses = verify(connection, before, steps)
+        if before.rows:
+            verify_dependents(connection, before, steps)
+    except VerificationFailed as error:
+        connection.execute("ROLLBACK")
+        line = re.search(r"`-- guard: (accept [^`]+)`", error.hint)
+        if line is None:
+            raise
+        accepted.append((migration.tag, line[1]))
+        accepting = migration._replace(sql=f"-- guard: {line[1]}\n{migration.sql}")
+        return step(connection, accepting, accepted)
     except BaseException:
         connection.execute("ROLLBACK")
         raise

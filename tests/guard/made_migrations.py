@@ -160,6 +160,8 @@ class Migration:
     """Triggers and indexes that go on purpose."""
     actions: bool = False
     """It relies on the actions of foreign keys."""
+    replaces: bool = False
+    """Rows are replaced by new ones, with rowids of their own."""
 
     @property
     def sql(self) -> str:
@@ -308,7 +310,7 @@ SMALL = (
     Migration(("DROP TABLE log",)),
     Migration(("DELETE FROM notes WHERE b > 30",), rows=True, actions=True),
     Migration(("UPDATE notes SET a = upper(a)",), columns=frozenset({"a"})),
-    Migration(("INSERT OR REPLACE INTO notes (id, a, b) SELECT id, a, b FROM notes WHERE b = 30",), columns=frozenset({"c", "up"})),
+    Migration(("INSERT OR REPLACE INTO notes (id, a, b) SELECT id, a, b FROM notes WHERE b = 30",), columns=frozenset({"c", "up"}), replaces=True),
     Migration(("DROP INDEX IF EXISTS by_b", "DROP INDEX IF EXISTS by_c"), objects=frozenset({"by_b", "by_c"})),
     Migration(("DROP TRIGGER IF EXISTS audit",), objects=frozenset({"audit"})),
     Migration(("DROP VIEW IF EXISTS v",)),

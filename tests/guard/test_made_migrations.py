@@ -147,7 +147,7 @@ def lost(before: Content, after: Content, database: Database, made: Migration) -
         by_rowid = name == "notes" and database.has_rowid and bool(database.by_rowid)
         numbered = table.alias and new.alias
         moved = projected(table, kept, rowid=True) - projected(new, kept, rowid=True)
-        if (by_rowid or numbered) and moved:
+        if (by_rowid or numbered) and moved and not made.replaces:
             found.append(f"rowids of {name}")
     for (kind, name), (owner, columns) in before.objects.items():
         home = now.get(owner, owner)
@@ -163,7 +163,8 @@ def lost(before: Content, after: Content, database: Database, made: Migration) -
         for name, text in after.texts.items()
         if "old_log" in text and "old_log" not in before.texts.get(name, "old_log")
     ]
-    found += [f"orphans in {name}" for name in after.orphans - before.orphans]
+    known = Counter({now.get(name, name): rows for name, rows in before.orphans.items()})
+    found += [f"orphans in {name}" for name in after.orphans - known]
     renamed = {
         f"{' '.join(use.split()[:2])} {now.get(use.split()[2], use.split()[2])}"
         for use in before.failing
@@ -286,7 +287,7 @@ def judge_all(examples: int, count: Count, line: str) -> int:
 
 
 def test_a_sample_of_made_migrations_loses_nothing(count: Count) -> None:
-    assert judge_all(400, count, "made migrations, a sample") > 300
+    assert judge_all(120, count, "made migrations, a sample") > 100
 
 
 @pytest.mark.nightly

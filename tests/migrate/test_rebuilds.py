@@ -67,6 +67,15 @@ def test_a_copy_that_does_not_take_every_row_is_refused(
     )
 
 
+def test_another_file_of_the_set_may_accept_what_this_one_loses(notes: Workshop) -> None:
+    notes.add(
+        "0001_applied_elsewhere", rebuild(SAME, "INSERT INTO __new SELECT * FROM notes LIMIT 1")
+    )
+    notes.add("0002_known", "-- guard: accept loses_rows notes\nSELECT 1;")
+    _, (told,) = notes.apply()
+    assert told.message == "Table notes goes from 3 rows to 1."
+
+
 def test_a_table_moved_aside_has_to_be_copied_as_well(notes: Workshop) -> None:
     copy = "INSERT INTO notes SELECT * FROM __new WHERE id > 1"
     assert "had 3 rows and has 2" in refused(notes, aside(SAME, copy), "loses_rows notes")

@@ -175,6 +175,8 @@ def apply_batch(
     if batch.no_transaction:
         steps = (_apply_outside(connection, batch.migrations[0], observer, run),)
     else:
+        if rebuilds is not None:
+            rebuilds.accepts = {one for m in batch.migrations for one in m.directives.accept}
         with supervised(connection, run, observer, rebuilds) as session:
             steps = tuple(_apply(session, migration) for migration in batch.migrations)
     ensure_ledger(connection, stamped=stamped)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.migrate.apply import run_and_compare, supervised
+from local_mcp_gateway.migrate.directives import read_directives
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.history import forget
 
@@ -98,6 +99,8 @@ def revert(
     `rebuilds` looks after the rows of rebuilt tables. Raises what applying a migration raises, naming
     the `.down.sql` file.
     """
+    if rebuilds is not None:
+        rebuilds.accepts = {one for way in ways for one in read_directives(way.sql).accept}
     with supervised(connection, run, rebuilds=rebuilds) as session:
         steps = tuple(run_and_compare(session, way.migration, down=way.sql) for way in ways)
     for way, step in zip(ways, steps, strict=True):

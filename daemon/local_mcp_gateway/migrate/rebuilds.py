@@ -60,6 +60,8 @@ class Rebuilds:
         not_compared: Callable[[str, int], None] = lambda _table, _rows: None,
     ) -> None:
         self.changed: list[DataChange] = []
+        self.accepts: AbstractSet[str] = frozenset()
+        """What the files of the set accept: one that was applied elsewhere cannot be edited."""
         self._connection = connection
         self._limit = limit
         self._not_compared = not_compared
@@ -129,7 +131,7 @@ class Rebuilds:
         was = old.contents
         now = read_contents(self._connection, fate.now or table, limit=self._limit)
         if now.rows < was.rows:
-            if accepted("loses_rows", table) not in step.accepts:
+            if accepted("loses_rows", table) not in self.accepts:
                 raise lost_rows(table, was.rows, now.rows, step.tag)
             return
         if not (was.complete and now.complete):
@@ -144,7 +146,7 @@ class Rebuilds:
         if _moved(was, now, kept):
             self._require_rowids(step, table, was, now, old.rowid_users)
         for key in changed:
-            if accepted("changes_values", f"{table}.{key}") not in step.accepts:
+            if accepted("changes_values", f"{table}.{key}") not in self.accepts:
                 self._require_values(step, table, was, now, key, changed)
                 place = f"{quote(table)}.{quote(now.shape.columns[key].name)}"
                 message = f"The rebuild of {quote(table)} gives {place} other values than it had."
@@ -154,7 +156,7 @@ class Rebuilds:
         self, step: Step, table: str, was: Contents, now: Contents, users: tuple[str, ...]
     ) -> None:
         """Refuse new numbers for rows that are known by their number."""
-        if accepted("rekeys_rows", table) in step.accepts:
+        if accepted("rekeys_rows", table) in self.accepts:
             return
         accept = f"`-- guard: accept rekeys_rows {quote(table)}`"
         key = was.shape.key
