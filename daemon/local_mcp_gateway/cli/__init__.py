@@ -1,1 +1,1 @@
-"""The command line: one file a command group; results on stdout, everything else on stderr."""
+"""The command line: one module per command group; results on stdout, everything else on stderr."""

@@ -1,4 +1,4 @@
-"""`db adopt`, `db repair`, `db renumber`: take over a database or a folder, mend its history on purpose."""
+"""`db adopt`, `db repair` and `db renumber`: take over a database or a folder, or correct its history."""
 
 from __future__ import annotations
 
@@ -46,11 +46,12 @@ def adopt(
     lock_timeout: float,
     as_json: bool,
 ) -> int:
-    """Take over a folder or a database that another tool (or nobody) kept.
+    """Take over a folder or a database from another tool, or from none.
 
-    With --format the folder becomes ours: journal written, ups and downs apart, originals kept in
-    meta/adopted. A database without a ledger is compared with the folder: what gives exactly its schema
-    is marked as applied. With --trust-files the edited files of a taken-over database are accepted.
+    With --format the folder is converted: a journal is written, up and down migrations are separated,
+    and the originals are kept in meta/adopted. A database without a ledger is compared with the folder:
+    the migrations that give exactly its schema are marked as applied. With --trust-files the edited
+    files of a taken-over database are accepted.
     """
     touches_database = _touches_database(invocation, form, trust=trust_files)
     if touches_database:
@@ -91,7 +92,7 @@ def _print(result: dict[str, Sequence[str]]) -> None:
 
 
 def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) -> bool:
-    """Tell whether there is something to mend in it: a folder is taken over while a gateway serves."""
+    """Tell whether the database needs work too: a folder alone is taken over while a gateway serves."""
     from local_mcp_gateway.database.connections import reading
     from local_mcp_gateway.migrate.ledger import read_ledger
 
@@ -111,7 +112,7 @@ def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) 
 def _take_over(
     invocation: Invocation, *, trust: bool, yes: bool, timeout_s: float
 ) -> tuple[str, tuple[str, ...]]:
-    """Mend the ledger; return what was done, as a word, and the tags."""
+    """Correct the ledger; return what was done, as a word, and the tags."""
     from local_mcp_gateway.guard import repair
 
     def confirm(told: Sequence[str]) -> None:
@@ -132,7 +133,7 @@ def _take_over(
 def repair(
     invocation: Invocation, *, tag: str, yes: bool, lock_timeout: float, as_json: bool
 ) -> int:
-    """Accept the edit of an applied migration, after showing what changed; recorded in the history."""
+    """Accept the edit of an applied migration after showing the difference; record it in the history."""
     from local_mcp_gateway.guard import repair
 
     if not _has_content(invocation):
@@ -156,7 +157,7 @@ def repair(
 @json_option
 @click.pass_obj
 def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> int:
-    """Give pending migrations with a taken number, or an early date, a place at the end."""
+    """Move pending migrations with a duplicate number or an early date to the end."""
     from local_mcp_gateway.guard import repair
     from local_mcp_gateway.migrate.folder import read_folder
     from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
@@ -193,7 +194,7 @@ def _has_content(invocation: Invocation) -> bool:
 
 
 def _difference(tag: str, old: str | None, new: str) -> list[str]:
-    """Return a unified difference, line by line; a text that nobody kept cannot be shown."""
+    """Return a unified diff as lines; without the applied text there is nothing to show."""
     from difflib import unified_diff
 
     if old is None:

@@ -1,4 +1,4 @@
-"""`db backup`: make, list, verify and prune backups. None of them needs the gateway to stop."""
+"""`db backup`: create, list, verify and prune backups, also while a gateway runs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 @click.group()
 def backup() -> None:
-    """Backups of the database: `BEFORE` names the migration that each was made for."""
+    """Manage backups: `BEFORE` names the migration that each was made for."""
 
 
 @backup.command()
 @json_option
 @click.pass_obj
 def create(invocation: Invocation, *, as_json: bool) -> int:
-    """Back the database up now, also while a gateway runs.
+    """Back up the database, also while a gateway runs.
 
     The backup is flushed to the disk, read back and checked before it is listed.
     """
@@ -81,7 +81,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
 @json_option
 @click.pass_obj
 def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> int:
-    """Read backups back in full: size, SHA-256 and SQLite's integrity check; exit 6 if one fails.
+    """Read backups in full and check size, SHA-256 and SQLite's integrity; exit 6 if one fails.
 
     Without a NAME all of them are read.
     """

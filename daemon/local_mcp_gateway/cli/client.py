@@ -1,4 +1,4 @@
-"""How `server`, `profile` and `call` get their answer: from the daemon if one runs, else by themselves."""
+"""Send a verb of `server`, `profile` or `call` to the daemon, or run it offline without one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the
 def answer_to(
     invocation: Invocation, verb: str, *, timeout_s: float = 60.0, **arguments: Any
 ) -> Any:
-    """Return the JSON value that `verb` answers with.
+    """Return the JSON result of `verb`.
 
-    Without a daemon, what changes something guards the database first, as at any start, under the
-    exclusive lock; what only reads does so without either. A daemon whose unit lets it not write where
-    the key of the secrets belongs has us make it.
+    Without a daemon, a verb that writes first guards the database under the exclusive lock, as any start
+    does; a verb that reads does neither. If the daemon's unit may not write the key file, this process
+    creates it.
     """
     try:
         return _answer(invocation, verb, arguments, timeout_s)
@@ -53,7 +53,7 @@ def _answer(invocation: Invocation, verb: str, arguments: dict[str, Any], timeou
 
 
 def serving_problem(database: Path) -> GatewayError | None:
-    """Return why the gateway that serves the database is not ready, if one runs and says so."""
+    """Return why the running gateway is not ready, if one runs and says so."""
     try:
         status = ask(database, "status", {}, timeout_s=2.0)
     except (NoDaemon, GatewayError, OSError):
@@ -63,7 +63,7 @@ def serving_problem(database: Path) -> GatewayError | None:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on a terminal; elsewhere insist on --yes."""
+    """Ask on a terminal; elsewhere require --yes."""
     if yes:
         return
     if not sys.stdin.isatty() or not click.confirm(question, err=True):
@@ -71,7 +71,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def pairs(values: Sequence[str], option: str, *, separators: str = "=") -> dict[str, str | None]:
-    """Read `KEY=VALUE` options; `KEY` alone, which takes a key out, becomes None."""
+    """Parse `KEY=VALUE` options; a lone `KEY`, which removes a key, becomes None."""
     found: dict[str, str | None] = {}
     for value in values:
         at = min((i for i in (value.find(mark) for mark in separators) if i > 0), default=-1)
@@ -85,13 +85,13 @@ def pairs(values: Sequence[str], option: str, *, separators: str = "=") -> dict[
 
 
 def _text(value: str, at: int) -> str:
-    """Return what stands behind the separator: as it is, but for the blanks of a header."""
+    """Return the text after the separator; a header's is stripped."""
     text = value[at + 1 :]
     return text.strip() if value[at] == ":" else text
 
 
 def complete_pairs(values: Sequence[str], option: str, *, separators: str = "=") -> dict[str, str]:
-    """Read `KEY=VALUE` options that all have a value."""
+    """Parse `KEY=VALUE` options that all need a value."""
     found = pairs(values, option, separators=separators)
     for key, value in found.items():
         if value is None:

@@ -1,4 +1,4 @@
-"""`config …`: what is set, where it came from, and what a file would set."""
+"""`config …`: show, check and import settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def config() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
 def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> int:
-    """Show every setting, its value and where that came from."""
+    """Show every setting with its value and source."""
     settings = replace(invocation, dev=dev).settings
     rows = [
         {
@@ -61,7 +61,7 @@ def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
 def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
-    """Check FILE, or what is in force: unknown keys, wrong types, values that are none."""
+    """Check FILE, or the settings in force: unknown keys, wrong types, invalid values."""
     settings = settings_of.load(file, environment={}) if file else invocation.settings
     set_here = sorted(settings.origins)
     if as_json:
@@ -75,7 +75,7 @@ def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def import_(*, file: Path, as_json: bool) -> int:
-    """Read a drizzle.config.ts and print the gateway.toml that says the same."""
+    """Read a drizzle.config.ts and print the equivalent gateway.toml."""
     try:
         text = read_given(file).decode()
     except OSError as error:
@@ -99,7 +99,7 @@ def import_(*, file: Path, as_json: bool) -> int:
 
 
 def drizzle_settings(text: str, folder: Path) -> dict[str, str]:
-    """Return what a drizzle.config.ts says as our settings; paths in it are relative to `folder`."""
+    """Return the settings of a drizzle.config.ts as ours; its paths are relative to `folder`."""
     text = re.sub(r"/\*.*?\*/|(?<!:)//[^\n]*", "", text, flags=re.DOTALL)
     found = {}
     for key, ours in (("out", "migrations.folder"), ("url", "database.path"), ("schema", "schema")):

@@ -1,6 +1,6 @@
-"""What every command knows: its settings, where the database is, and how to report.
+"""The context of every command: its settings, its paths, its log and its signal handling.
 
-Settings are read when a command first asks, so `--help` and completion never fail on a bad file.
+Settings are read on first access, so `--help` and completion never fail on an invalid file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Invocation:
-    """One run of the command line: what `ctx.obj` holds."""
+    """One run of the command line, kept in `ctx.obj`."""
 
     config_file: Path | None
     options: Mapping[str, object]
@@ -38,32 +38,32 @@ class Invocation:
 
     @cached_property
     def database(self) -> Path:
-        """Return the database file that this command is about; it need not exist."""
+        """Return the path of this command's database; it need not exist."""
         return self.settings.database_path
 
     @cached_property
     def migrations(self) -> Path:
-        """Return the migrations folder that this command is about."""
+        """Return the path of this command's migrations folder."""
         return self.settings.migrations_folder
 
     def prepare_folder(self) -> None:
-        """Make the data folder, if it is ours to make."""
+        """Create the data folder if it is the default one."""
         prepare_data_folder(self.settings)
 
     def emitter(self, *, default_level: str = "warning") -> Log:
-        """Return the log of this command: warnings only unless asked, since results are on stdout."""
-        from local_mcp_gateway import log  # commands without a log do not pay for it
+        """Return this command's log: only warnings by default, since results go to stdout."""
+        from local_mcp_gateway import log  # imported only by commands with a log
 
         return log.configure(self.settings.log.format, self.settings.log.level or default_level)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Set the event on SIGTERM and SIGINT, so that the guard rolls back and ends with exit 0.
+    """Set the event on SIGTERM and SIGINT: the guard rolls back and the command exits with 0.
 
-    Runs in the main thread; the previous handlers are put back.
+    Runs in the main thread; the previous handlers are restored.
     """
-    import signal  # only for commands that do long work
+    import signal  # imported only by long-running commands
 
     from local_mcp_gateway.service.signals import StopEvent
 
@@ -81,9 +81,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 @contextmanager
 def guard_context(invocation: Invocation, *, quiet: bool = False) -> Iterator[GuardContext]:
-    """Yield what a guarded command works with: signals stop it, and a terminal shows its progress.
+    """Yield the context of a guarded command: signals stop it, and a terminal shows its progress.
 
-    `quiet`: nothing is logged, since the command itself prints what was found.
+    With `quiet` nothing is logged: the command prints its findings itself.
     """
     from local_mcp_gateway.cli.ui import progress_bar
     from local_mcp_gateway.guard.context import GuardContext

@@ -1,4 +1,4 @@
-"""The group `db`: everything about the database, one table."""
+"""The `db` group and its `migrate`, `status` and `history` commands."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "status": Target("db:status", "Applied, pending, problems, drift, backups and the lock."),
-    "migrate": Target("db:migrate", "Apply what is pending, guarded, without serving."),
+    "migrate": Target("db:migrate", "Apply pending migrations, guarded, without serving."),
     "history": Target("db:history", "What happened to this database, when, by which version."),
     "generate": Target("generate:generate", "Write the next migration from a changed schema."),
-    "drop": Target("down:drop", "Take back the newest migration that is not applied."),
+    "drop": Target("down:drop", "Delete the newest migration if it is not applied."),
     "diff": Target("schema:diff", "Compare schema, database, snapshot or folder with another."),
     "check": Target("schema:check", "Check folder and database against each other, for CI."),
-    "rehearse": Target("down:rehearse", "Try what is pending on a copy of real data."),
-    "down": Target("down:down", "Take migrations back, guarded the same way."),
-    "adopt": Target("adopt:adopt", "Take over a folder or a database of another tool."),
-    "repair": Target("adopt:repair", "Accept the edit of an applied migration, on purpose."),
-    "renumber": Target("adopt:renumber", "Mend numbers after a merge of two branches."),
-    "backup": Target("backup:backup", "Make, list, verify and prune backups."),
-    "restore": Target("restore:restore", "Put a backup in the database's place."),
-    "reset": Target("restore:reset", "Start afresh with every migration applied, after a backup."),
+    "rehearse": Target("down:rehearse", "Try pending migrations on a copy of real data."),
+    "down": Target("down:down", "Revert migrations, guarded the same way."),
+    "adopt": Target("adopt:adopt", "Take over another tool's folder or database."),
+    "repair": Target("adopt:repair", "Accept the edit of an applied migration."),
+    "renumber": Target("adopt:renumber", "Fix duplicate numbers after a merge of two branches."),
+    "backup": Target("backup:backup", "Create, list, verify and prune backups."),
+    "restore": Target("restore:restore", "Replace the database by a backup."),
+    "reset": Target("restore:reset", "Back up, then start over with every migration applied."),
     "seed": Target("restore:seed", "Fill the database from .sql or .py files."),
 }
 
@@ -74,9 +74,9 @@ def migrate(
     lock_timeout: float,
     as_json: bool,
 ) -> int:
-    """Apply what is pending: backed up, rehearsed, all or nothing, verified.
+    """Apply pending migrations: backed up, rehearsed, all or nothing, verified.
 
-    Waits for another process that holds the lock, then sees what is still pending.
+    Waits for another process that holds the lock, then checks again what is pending.
     """
     if dry_run:
         return _dry_run(invocation, to=to, allow_out_of_order=allow_out_of_order, as_json=as_json)

@@ -1,4 +1,4 @@
-"""`doctor`: what is wrong, and what to do."""
+"""`doctor` checks the installation; `completion` prints a shell's completion script."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ fish:  local-mcp-gateway completion fish > ~/.config/fish/completions/local-mcp-
 @click.command(help=_HELP)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(*, shell: str) -> int:
-    """Print what the shell reads, as click writes it."""
+    """Print the completion script that click writes for the shell."""
     from click.shell_completion import get_completion_class
 
     from local_mcp_gateway.cli.main import cli

@@ -1,4 +1,4 @@
-"""`db down`: the way back, guarded like the way forward."""
+"""`db down`, `db drop` and `db rehearse`: revert migrations, delete the newest, or try them on a copy."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def down(
     lock_timeout: float,
     as_json: bool,
 ) -> int:
-    """Take migrations back, newest first: backed up, rehearsed, all or nothing, verified.
+    """Revert migrations, newest first: backed up, rehearsed, all or nothing, verified.
 
-    Runs each migration's `.down.sql`, or the text of it that was kept when the migration was applied;
-    afterwards the schema is what it was before. What would be lost is shown before you are asked.
+    Runs each migration's `.down.sql`, or the copy of it kept when the migration was applied; afterwards
+    the schema is what it was before. Shows what would be lost before you are asked.
     """
     from local_mcp_gateway.guard.down import go_back, plan_down
 
@@ -93,10 +93,10 @@ REWIND_S = 300.0
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
 def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -> int:
-    """Take back the newest migration: files, snapshot and journal entry.
+    """Delete the newest migration: files, snapshot and journal entry.
 
-    Refused when the database at hand has applied it (exit 8); where `serve --dev` runs on it, the
-    gateway takes it back in the database first.
+    Refused when this database has applied it (exit 8); where `serve --dev` runs on it, the gateway
+    reverts it in the database first.
     """
     from local_mcp_gateway.cli.ui import confirm_by_name  # --help does not pay
     from local_mcp_gateway.migrate import folder_edits as dropping
@@ -166,10 +166,10 @@ def _show_dropped(done: dict[str, Any], *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
 def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> int:
-    """Run the pending migrations on a copy of real data; the file itself is only read.
+    """Run the pending migrations on a copy of the data; the database itself is only read.
 
-    Shows the time of each migration, the rows of each table before and after, the hazards that came
-    true and the free room that the real run takes. Exit 5 if it would fail. Takes no lock.
+    Shows the time of each migration, the rows of each table before and after, the hazards that occurred
+    and the free space that the real run needs. Exit 5 if it would fail. Takes no lock.
     """
     from local_mcp_gateway.guard.dry_run import dry_run_on_copy
 
@@ -183,7 +183,7 @@ def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> i
 
 
 def as_object(dry_run: DryRun) -> dict[str, object]:
-    """Return what `--json` prints."""
+    """Return the rehearsal as `--json` prints it."""
     steps = dry_run.rehearsal.steps if dry_run.rehearsal else ()
     hazards = dry_run.rehearsal.hazards if dry_run.rehearsal else ()
     return {

@@ -1,4 +1,4 @@
-"""`db generate`: the next migration from a changed schema."""
+"""`db generate`: write the next migration from a changed schema."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def generate(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Write the next migration: SQL, the way back, snapshot and journal entry.
+    """Write the next migration: SQL, down migration, snapshot and journal entry.
 
     The schema is a Python module with SQLAlchemy MetaData, a .sql file or folder, a snapshot or a
-    database. Nothing changed: exit 0, nothing written. Renames are never guessed: on a terminal they
-    are asked for, elsewhere they have to be given (exit 2).
+    database. If nothing changed, exit 0 and write nothing. Renames are never guessed: on a terminal you
+    are asked, elsewhere they must be given (exit 2).
     """
     from local_mcp_gateway.migrate import generate as flow  # --help does not pay for it
     from local_mcp_gateway.schema import compare
@@ -136,7 +136,7 @@ def _say_missing(differences: Sequence[str], *, as_json: bool) -> int:
 def _decide(
     base: Schema, target: Schema, decided: Renames, *, no_renames: bool, as_json: bool
 ) -> Renames:
-    """Have every possible rename decided: by options, or by asking on a terminal."""
+    """Have every possible rename decided, by options or by asking on a terminal."""
     from local_mcp_gateway.schema.renames import candidates
 
     open_questions = candidates(base, target, decided)
@@ -196,7 +196,7 @@ def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], 
 
 
 def _weighed(invocation: Invocation, made: Draft) -> Draft:
-    """Say what a rebuild costs on the database at hand, if there is one."""
+    """Add what each rebuild costs on the configured database, if there is one."""
     from local_mcp_gateway.database.connections import has_content, reading
     from local_mcp_gateway.schema.hazards import rebuild_cost
 
@@ -209,7 +209,7 @@ def _weighed(invocation: Invocation, made: Draft) -> Draft:
 
 
 def _confirm(made: Draft, *, yes: bool, as_json: bool) -> None:
-    """Show the hazards; ask before a migration is written that deletes data."""
+    """Show the hazards; ask before writing a migration that deletes data."""
     for hazard in made.plan.hazards:
         click.secho(f"! {hazard.message}", fg="yellow", err=True)
     if made.no_down:

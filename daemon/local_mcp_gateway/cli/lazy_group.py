@@ -1,7 +1,7 @@
 """A click group that imports a command's module only when that command runs.
 
-`db status` has to answer in the time of a bare interpreter: it cannot pay for the imports of `serve`.
-So a group's table holds the one-line help too, and `--help` imports nothing.
+`db status` must start as fast as a bare interpreter, without the imports of `serve`. The group's table
+therefore holds the one-line help too, and `--help` imports nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LazyGroup(click.Group):
         self.table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
-        """Return the names in the order of the table: the order of a person's day, not the alphabet."""
+        """Return the names in the table's order, which follows use, not the alphabet."""
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -46,9 +46,9 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or name the nearest one."""
+        """Find the command, or suggest the nearest one."""
         if args and args[0] not in self.table and not args[0].startswith("-"):
-            from difflib import get_close_matches  # only on the way to an error
+            from difflib import get_close_matches  # only for an error
 
             near = get_close_matches(args[0], self.table, n=1)
             meant = f" Did you mean `{near[0]}`?" if near else ""

@@ -1,4 +1,4 @@
-"""`logs`: the gateway's log, rendered."""
+"""`logs` prints the gateway's log; `startup` shows the phases of the last starts."""
 
 from __future__ import annotations
 

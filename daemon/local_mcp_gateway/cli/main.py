@@ -1,7 +1,7 @@
-"""The command `local-mcp-gateway`: global options, the table of commands, and how errors are said.
+"""The entry point `local-mcp-gateway`: global options, the table of commands, and error output.
 
-Results go to stdout, everything else to stderr. An error that a person can act on is two lines (what
-is wrong; what to do) or, with `--json`, one object on stdout; no traceback reaches a user.
+Results go to stdout, everything else to stderr. An error that a person can act on is two lines (what is
+wrong; what to do) or, with `--json`, one object on stdout. No traceback reaches a user.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ COMMANDS = {
     "db": Target("db:db", "The database: migrate, check, back up, restore."),
     "server": Target("server:server", "The upstream MCP servers."),
     "profile": Target("profile:profile", "The profiles that group servers for a client."),
-    "secrets": Target("secrets:secrets", "How tokens of servers are kept in the database."),
-    "call": Target("serve:call", "Call one tool and print what it answers."),
+    "secrets": Target("secrets:secrets", "Seal the secrets of servers and rotate the key."),
+    "call": Target("serve:call", "Call one tool and print its result."),
     "stdio": Target("serve:stdio", "Bridge a profile to a client that speaks stdio only."),
     "startup": Target("logs:startup", "The last starts as a waterfall of phases."),
     "logs": Target("logs:logs", "The gateway's log, rendered."),
     "service": Target("service:service", "Install and control the systemd user service."),
-    "doctor": Target("doctor:doctor", "Check this machine and say what to do."),
+    "doctor": Target("doctor:doctor", "Check this machine and suggest fixes."),
     "config": Target("config_commands:config", "Show, check and import settings."),
     "completion": Target("doctor:completion", "Print the completion script of a shell."),
 }
@@ -83,12 +83,12 @@ def cli(
 
 
 def coloured() -> bool | None:
-    """Return False where NO_COLOR is set (no-color.org); None lets click look at the stream."""
+    """Return False if NO_COLOR is set (no-color.org); None lets click check the stream."""
     return False if os.environ.get("NO_COLOR") else None
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with the code of the contract."""
+    """Run the command line and exit with the documented exit code."""
     open_streams()
     try:
         sys.exit(_reported(_answer()))
@@ -100,10 +100,10 @@ def main() -> NoReturn:
 def _answer() -> Exit:
     as_json = "--json" in sys.argv
     try:
-        # Without standalone mode click neither prints errors nor exits: both are said here, once.
+        # Without standalone mode click neither prints errors nor exits: both are done here.
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
-        gc.freeze()  # the interpreter need not look through everything for cycles as it ends
+        gc.freeze()  # skip the garbage collection at interpreter exit
     except GatewayError as error:
         return say(error, as_json=as_json)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -121,7 +121,7 @@ def _answer() -> Exit:
         return Exit.OK
     except Exception as error:
         if error is lost(sys.stdout):
-            return Exit.OK  # it prints without an end, and nobody reads it any more
+            return Exit.OK  # an endless command whose reader has gone
         if "debug" in sys.argv or os.environ.get("LMG_LOG__LEVEL") == "debug":
             raise
         from local_mcp_gateway.service.exit_status import reported_error, root_cause
@@ -131,7 +131,7 @@ def _answer() -> Exit:
 
 
 def _reported(code: Exit) -> Exit:
-    """Say that what was printed did not arrive; a reader that has gone (head, less) wanted no more."""
+    """Report output that could not be written; not if the reader (head, less) has gone."""
     reason = lost(sys.stdout)
     if reason is None or isinstance(reason, BrokenPipeError) or code not in (Exit.OK, Exit.DIFFERS):
         return code
@@ -140,7 +140,7 @@ def _reported(code: Exit) -> Exit:
 
 
 def say(error: GatewayError, *, as_json: bool) -> Exit:
-    """Print an error where its reader looks, and return the exit code that goes with it."""
+    """Print an error to the stream its reader expects; return its exit code."""
     if as_json:
         import json  # only on the way to an error
 

@@ -1,4 +1,4 @@
-"""`profile …`: which servers a client sees, and in which order."""
+"""`profile …`: define which servers a client sees, and in which order."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def edit(
     disable: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Change what is given and keep the rest; a running gateway takes it over at once."""
+    """Change what is given and keep the rest; a running gateway applies it at once."""
     changed = answer_to(
         invocation, "profile.edit",
         name=name, rename=rename, description=description, prefix=prefix,
@@ -132,7 +132,7 @@ def tool(
     reset: bool,
     as_json: bool,
 ) -> int:
-    """Hide, rename or describe anew one TOOL of a SERVER, in this profile only."""
+    """Hide, rename or redescribe one TOOL of a SERVER, in this profile only."""
     if reset == any(value is not None for value in (enabled, rename, description)):
         raise UsageProblem(
             f"Say what shall change about {tool!r}, or --reset, and not both.",

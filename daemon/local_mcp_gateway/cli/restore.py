@@ -1,4 +1,4 @@
-"""`db restore`, `db reset` and `db seed`: commands that replace what is in the database."""
+"""`db restore`, `db reset` and `db seed`: replace or fill the content of the database."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 def restore(
     invocation: Invocation, *, name: str, yes: bool, lock_timeout: float, as_json: bool
 ) -> int:
-    """Put a backup (NAME, a path, or the latest) in the database's place.
+    """Replace the database by a backup (NAME, a path, or the latest).
 
-    The backup is read back in full first; the present file is kept beside, under a dated name, by which
-    it can be restored too. What was written since the backup is shown before you are asked.
+    The backup is first read in full. The current file is kept beside it under a dated name, from which
+    it can be restored too. Shows what was written since the backup before you are asked.
     """
     from local_mcp_gateway.guard.restore import find_to_restore, restore_guarded
 
@@ -64,7 +64,7 @@ def restore(
 
 
 def _losses(database: Path, backup: Backup) -> Iterator[str]:
-    """Say what is in the database now and would not be after the restore."""
+    """Describe what is in the database now and would be gone after the restore."""
     from local_mcp_gateway.backup.manifest import is_of
     from local_mcp_gateway.backup.row_diff import rows_lost
     from local_mcp_gateway.database.connections import reading
@@ -93,11 +93,11 @@ def _losses(database: Path, backup: Backup) -> Iterator[str]:
 
 
 def refuse_while_held(database: Path, lock_timeout_s: float) -> None:
-    """Raise LockHeld before anything is asked, if a process holds the lock and will not be waited for."""
+    """Raise LockHeld before any question if another process holds the lock and there is no wait for it."""
     from local_mcp_gateway.database.lock import DatabaseLock, read_holder
 
     if lock_timeout_s == 0 and read_holder(database) is not None:
-        with DatabaseLock(database, replaces=True):  # raises, and says who it is
+        with DatabaseLock(database, replaces=True):  # raises, naming the holder
             pass
 
 
@@ -110,7 +110,7 @@ def refuse_while_held(database: Path, lock_timeout_s: float) -> None:
 def reset(
     invocation: Invocation, *, with_seed: bool, yes: bool, lock_timeout: float, as_json: bool
 ) -> int:
-    """Back the database up, then replace it by a fresh one with every migration applied."""
+    """Back up the database, then replace it by a new one with every migration applied."""
     from local_mcp_gateway.guard.reset import reset_guarded
 
     settings = invocation.settings
@@ -152,7 +152,7 @@ def reset(
 def seed(
     invocation: Invocation, *, files: tuple[Path, ...], lock_timeout: float, as_json: bool
 ) -> int:
-    """Fill the database from seeds, all of them or none, after a backup.
+    """Run seeds on the database, all of them or none, after a backup.
 
     A seed is a .sql file, or a .py file with a function `seed` that takes the connection.
 

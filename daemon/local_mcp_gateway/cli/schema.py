@@ -1,4 +1,4 @@
-"""`db diff` and `db check`: one schema against another, and the folder against everything."""
+"""`db diff` compares two schemas; `db check` verifies the folder and the database."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORDS = "`database`, `migrations`, `schema`"
 
 
 def prepare(invocation: Invocation) -> Callable[[Connection], None]:
-    """Return what registers the SQL functions that migrations may call (`[migrations.functions]`)."""
+    """Return the function that registers the SQL functions of `[migrations.functions]`."""
     from local_mcp_gateway.migrate import sql_functions  # --help does not pay for it
 
     named = invocation.settings.migrations.functions
@@ -74,8 +74,8 @@ def load_schema(invocation: Invocation, text: str) -> Schema:
 def load_both(invocation: Invocation, old: str, new: str) -> tuple[Schema, Schema]:
     """Return two schemas to compare.
 
-    Beside a snapshot, the other side is seen through one too: Drizzle's format has no word for STRICT,
-    triggers or full-text tables, and what it cannot say is no difference.
+    If one is a snapshot, the other is reduced to what a snapshot can express: Drizzle's format has no
+    STRICT, triggers or full-text tables, and these then count as no difference.
     """
     from local_mcp_gateway.schema.drizzle import as_snapshots_see  # --help is fast
 
@@ -183,8 +183,8 @@ def diff(
 ) -> int:
     """Compare two schemas: exit 0 if they are the same, 3 if they differ.
 
-    Without options the database is compared with what the migrations folder makes. A snapshot cannot
-    say everything (STRICT, triggers, full-text tables): beside one, only what it can say is compared.
+    Without options the database is compared with the schema that the migrations folder makes. A snapshot
+    cannot express everything (STRICT, triggers, full-text tables): then only the rest is compared.
     """
     from local_mcp_gateway.schema import compare  # --help does not pay for it
     from local_mcp_gateway.schema.plan import make_plan
@@ -231,8 +231,9 @@ def _show_differences(differences: tuple[Difference, ...], old: str, new: str) -
 def check(invocation: Invocation, *, as_json: bool) -> int:
     """Check folder and database against each other, thoroughly; writes nothing.
 
-    Journal and files, numbers used twice, snapshots, ways back, hazards, hashes, drift, the full
-    integrity check, and whether every view, trigger and foreign key can run. Exit 0 fine, 3 something differs, 6 damaged, 8 refused.
+    Checks the journal and files, duplicate numbers, snapshots, down migrations, hazards, hashes, drift,
+    the full integrity check, and whether every view, trigger and foreign key compiles. Exit 0 fine,
+    3 something differs, 6 damaged, 8 refused.
     """
     from local_mcp_gateway.guard.status import get_status  # --help does not pay for it
     from local_mcp_gateway.migrate.check import check_folder
@@ -273,7 +274,7 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
             }
         )
     else:
-        # Without a database, as in CI, every migration may still be waiting somewhere.
+        # Without a database, as in CI, every migration may still be pending somewhere.
         shown = [
             (f"Pending: {hazard.message}" if pending else f"{tag}: {hazard.message}")
             for tag, hazard in hazards
@@ -284,7 +285,7 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
 
 
 def _exists(invocation: Invocation) -> bool:
-    """Tell whether there is a database; one that is not there yet has nothing to lose and nothing to miss."""
+    """Tell whether the database exists; a missing one has nothing to lose."""
     from local_mcp_gateway.database.connections import has_content
 
     return has_content(invocation.database)
@@ -293,7 +294,7 @@ def _exists(invocation: Invocation) -> bool:
 def _weighed(
     invocation: Invocation, hazards: Sequence[tuple[str, Hazard]], pending: Collection[str]
 ) -> list[tuple[str, Hazard]]:
-    """Say what the rebuilds of pending migrations cost on this database; nothing is lost in a new one."""
+    """Add what the rebuilds of pending migrations cost on this database; a new one loses nothing."""
     from local_mcp_gateway.database.connections import reading
     from local_mcp_gateway.schema.hazards import rebuild_cost
 
@@ -307,7 +308,7 @@ def _weighed(
 
 
 def _damage(invocation: Invocation) -> Problem | None:
-    """Run SQLite's full integrity check; a database that is not there yet is whole."""
+    """Run SQLite's full integrity check; a missing database passes."""
     from local_mcp_gateway.database.connections import reading
     from local_mcp_gateway.database.integrity import full_check
 
@@ -325,7 +326,7 @@ def _damage(invocation: Invocation) -> Problem | None:
 
 
 def _cannot_run(invocation: Invocation, folder: Folder) -> list[Problem]:
-    """Compile every view, trigger and foreign key of the database: a migration may have broken them."""
+    """Compile every view, trigger and foreign key of the database: a migration may have broken one."""
     from local_mcp_gateway.database.connections import reading
     from local_mcp_gateway.migrate.check import cannot_run
 

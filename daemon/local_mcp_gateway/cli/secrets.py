@@ -1,4 +1,4 @@
-"""`secrets …`: how the values of servers' environment and headers are kept."""
+"""`secrets …`: seal the values of servers' environment and headers, and rotate the key."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def secrets() -> None:
 @as_json_option
 @click.pass_obj
 def seal(invocation: Invocation, *, as_json: bool) -> int:
-    """Seal all values that are still plain, in one go.
+    """Seal all values that are still plain.
 
-    What an older key has sealed is sealed anew; exit 3 if something does not open. The old values are
-    overwritten in the database and its -wal file; backups from before keep what they hold.
+    Values sealed with an older key are sealed again; exit 3 if one does not open. The old values are
+    overwritten in the database and its -wal file; earlier backups keep what they hold.
     """
     return _told(answer_to(invocation, "secrets.seal"), as_json=as_json)
 
@@ -37,9 +37,9 @@ def seal(invocation: Invocation, *, as_json: bool) -> int:
 @as_json_option
 @click.pass_obj
 def rotate(invocation: Invocation, *, as_json: bool) -> int:
-    """Make a new key, and seal every value with it.
+    """Create a new key and seal every value with it.
 
-    Older keys stay in the file below the new one, since old backups need them; exit 3 if something does
+    Older keys stay in the file below the new one, since old backups need them; exit 3 if a value does
     not open.
     """
     key = Keyring.of(invocation.settings).renew()

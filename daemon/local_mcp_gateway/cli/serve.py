@@ -1,4 +1,4 @@
-"""`serve` and `reload`: the daemon, and how to make it look again."""
+"""`serve`, `reload`, `call` and `stdio`: run the daemon, reload it, and use it from a shell or a client."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def serve(
 ) -> int:
     """Guard the database, then serve every profile until a signal.
 
-    Clients connect to http://127.0.0.1:3001/mcp or /mcp/PROFILE. A start that is refused says why and
-    exits with a code of its own; the database is then as it was.
+    Clients connect to http://127.0.0.1:3001/mcp or /mcp/PROFILE. A refused start says why and exits with
+    its own exit code; the database is unchanged.
     """
     given = {
         "gateway.host": host,
@@ -88,14 +88,14 @@ def serve(
 
 
 def _supervised(settings: Settings, emit: Emit) -> int | None:
-    """Run workers on a socket that outlives them; None when this process has to serve by itself."""
+    """Run workers on a socket that outlives them; None if this process has to serve itself."""
     from local_mcp_gateway.service.dev.supervisor import Supervisor
     from local_mcp_gateway.service.http.listening_socket import bind, inherited
 
     try:
         listener = inherited() or bind(settings.gateway.host, settings.gateway.port)
     except GatewayError:
-        return None  # told by the start itself, which knows who holds the lock
+        return None  # reported by the start, which knows who holds the lock
     with listener:
         given = sys.argv[1:]
         at = given.index("serve")
@@ -148,7 +148,7 @@ def call(
     document: str | None,
     as_json: bool,
 ) -> int:
-    """Call one tool and print what it answers; a VALUE that is JSON is passed as such."""
+    """Call one tool and print its result; a VALUE that is JSON is passed as such."""
     given = _object(document) if document else {}
     given |= {key: _value(text) for key, text in complete_pairs(arguments, "argument").items()}
     result = answer_to(
@@ -177,7 +177,7 @@ def _value(text: str) -> Any:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")  # NaN and Infinity are Python's
+    raise ValueError(f"{name} is no JSON")  # NaN and Infinity are Python's, not JSON
 
 
 @click.command
@@ -185,7 +185,7 @@ def _no_constant(name: str) -> None:
 @click.option("--url", help="Where the gateway listens, if not where its settings say.")
 @click.pass_obj
 def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
-    """Bridge a profile of the running gateway to a client that speaks stdio only."""
+    """Bridge a profile of the running gateway to a client that only speaks stdio."""
     from local_mcp_gateway.gateway.stdio_bridge import Bridge
 
     gateway = invocation.settings.gateway

@@ -1,4 +1,4 @@
-"""`server …`: the upstream MCP servers."""
+"""`server …`: add, show, edit, test, import, approve and remove upstream MCP servers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 def approve(
     invocation: Invocation, *, name: str, tools: tuple[str, ...], yes: bool, as_json: bool
 ) -> int:
-    """Show how tools differ from what was approved, and approve them: all, or the given ones.
+    """Show how tools differ from their approved definitions and approve them: all, or the given ones.
 
-    With `altered_tools = "hold"`, clients do not see such a tool until then; with `new_tools = "hold"` neither one that is new.
+    Until then clients do not see an altered tool (`altered_tools = "hold"`) or a new one
+    (`new_tools = "hold"`).
     """
     altered = answer_to(invocation, "server.show", name=name)["altered"]
     waiting = {tool["tool"]: tool for tool in altered}
@@ -59,7 +60,7 @@ def approve(
 
 
 def show_change(tool: dict[str, Any]) -> None:
-    """Print what differs between a tool as it was approved and as it is offered now."""
+    """Print the difference between a tool's approved and current definition."""
     before, after = _lines(tool["approved"]), _lines(tool["offered"])
     click.echo(f"{'altered' if before else 'new    '}  {_visible(tool['tool'])}")
     for line in list(unified_diff(before, after, lineterm="", n=1))[2:]:
@@ -67,7 +68,7 @@ def show_change(tool: dict[str, Any]) -> None:
 
 
 def _lines(tool: dict[str, Any] | None) -> list[str]:
-    """Return a tool as lines to compare; what a terminal hides (and a model reads) is spelt out."""
+    """Return a tool as lines to compare; characters that a terminal hides (and a model reads) are escaped."""
     if tool is None:
         return []
     text = json.dumps(tool, indent=2, sort_keys=True, ensure_ascii=False)
@@ -235,7 +236,7 @@ def edit(
     as_json: bool,
     command: tuple[str, ...],
 ) -> int:
-    """Change what is given and keep the rest; a running gateway takes it over at once."""
+    """Change what is given and keep the rest; a running gateway applies it at once."""
     changes: dict[str, Any] = {
         "rename": rename,
         "env": pairs(env, "--env"),
@@ -264,7 +265,7 @@ def edit(
 @as_json_option
 @click.pass_obj
 def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
-    """Remove a server from everywhere, with what is remembered of it."""
+    """Remove a server everywhere, with its cached catalog."""
     confirm(f"Remove server {name} from every profile, with its tokens and tool settings?", yes=yes)
     done = answer_to(invocation, "server.remove", name=name)
     return _say(done, f"Removed server {name}.", as_json=as_json)
@@ -320,7 +321,7 @@ def import_(
 @as_json_option
 @click.pass_obj
 def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
-    """Connect to a server, shake hands and leave it again; exit 1 when it does not work."""
+    """Connect to a server, initialize and disconnect; exit 1 when that fails."""
     found = answer_to(invocation, "server.test", timeout_s=120, name=name)
     who = found["answered_as"] or name
     took = formats.duration(found["duration_ms"])
@@ -338,7 +339,7 @@ def _say(value: object, sentence: str, *, as_json: bool) -> int:
 
 
 def _state(server: dict[str, Any]) -> str | None:
-    """Return how a server is, with the reason when it is down; None when no gateway runs."""
+    """Return a server's state, with the reason when it is down; None when no gateway runs."""
     if not server["active"]:
         return "off"
     live = server["live"]
@@ -350,7 +351,7 @@ def _state(server: dict[str, Any]) -> str | None:
 
 
 def _tools(live: dict[str, Any] | None) -> str | None:
-    """Return how many tools are known, and how many of them wait for an approval."""
+    """Return how many tools are known, and how many of them wait for approval."""
     if live is None or live["tools"] is None:
         return None
     return f"{live['tools']}, {len(live['held'])} held" if live["held"] else str(live["tools"])

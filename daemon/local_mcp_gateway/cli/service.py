@@ -1,4 +1,4 @@
-"""`service …`: the gateway as a systemd user service."""
+"""`service …`: install and control the systemd user service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def service() -> None:
-    """Run the gateway as your own systemd service: at login, or at boot with --linger."""
+    """Run the gateway as a systemd user service: at login, or at boot with --linger."""
 
 
 service.add_command(logs)
@@ -39,16 +39,16 @@ service.add_command(logs)
 @click.option("--linger", is_flag=True, help="Start at boot, not only at login.")
 @click.pass_obj
 def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
-    """Write the unit for this installation, start it, and show its start.
+    """Write this installation's unit, start it, and show the start.
 
-    Doing it again changes nothing unless the program, its place or its options have changed.
+    Running it again changes nothing unless the program, its path or its options have changed.
     """
     installation = _installation(invocation)
     folder = units.unit_folder()
     with_socket = with_socket or (folder / units.SOCKET).exists()
     invocation.prepare_folder()
     units.make_caches(Path.home())
-    # The unit loads it at its start, and cannot make one by itself: for it the folder is read-only.
+    # The unit loads the key at its start and cannot create it: its folder is read-only there.
     if make_first_key(invocation.settings):
         key_file = invocation.settings.secrets_key_file
         click.echo(f"created    {key_file}: keep a copy, apart from the backups")
@@ -78,7 +78,7 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
 def status(invocation: Invocation, *, as_json: bool) -> int:
-    """Say whether the service is installed, whether it runs, and why not; exit 3 if it does not."""
+    """Show whether the service is installed and running, and why not; exit 3 if it does not run."""
     facts = systemctl.properties(units.SERVICE)
     path = facts.get("FragmentPath") or None
     written_by = units.version_in(Path(path).read_text(encoding="utf-8")) if path else None
@@ -118,7 +118,7 @@ def uninstall(invocation: Invocation) -> int:
         click.echo(f"removed    {folder / name}")
     if present:
         systemctl.systemctl("daemon-reload")
-        with suppress(NoServiceManager):  # it is not remembered as failed
+        with suppress(NoServiceManager):  # the unit is not in the failed state
             systemctl.systemctl("reset-failed", *present)
     click.echo(f"kept       {invocation.database} and its backups")
     if (key := invocation.settings.secrets_key_file).exists():
@@ -157,12 +157,12 @@ def _installation(invocation: Invocation) -> units.Installation:
 
 
 def _start(*, with_socket: bool, changed: bool) -> bool:
-    """Enable and start what was installed; return whether the service was (re)started by this."""
+    """Enable and start what was installed; return whether this (re)started the service."""
     before = systemctl.properties(units.SERVICE)
     running = before.get("ActiveState") == "active"
     try:
         if with_socket and running and (changed or not systemctl.is_active(units.SOCKET)):
-            # The port has to change hands: the service gives it up before systemd takes it.
+            # The service must release the port before systemd's socket takes it.
             systemctl.systemctl("stop", units.SERVICE)
             running = False
         if with_socket:
@@ -177,7 +177,7 @@ def _start(*, with_socket: bool, changed: bool) -> bool:
 
 
 def _why(invocation: Invocation, facts: dict[str, str]) -> GatewayError:
-    """Return the refusal of the start that failed, as the daemon itself told it, if it came so far."""
+    """Return the refusal that the daemon reported for the failed start, if it got that far."""
     if failed := systemctl.set_up_failed(facts):
         return failed
     for start in reversed(read_starts(invocation.database, last=1)):

@@ -1,7 +1,7 @@
-"""The standard streams of a command: what goes out steers no terminal, and is not lost in silence.
+"""Safe standard streams: no output controls the terminal, and no failed write goes unnoticed.
 
-Names, arguments, descriptions and histories come out of files, servers and databases that may be
-anybody's. Not each place that prints one has to think of that: the streams are the only way out.
+Names, arguments, descriptions and histories come from files, servers and databases that anyone may have
+written. The streams are the only way out, so the commands that print need no escaping of their own.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _STEERS_A_TERMINAL: Final = re.compile(
 
 
 def printable(text: str, *, terminal: bool = False) -> str:
-    """Return a text in which nothing steers a terminal: such characters as JSON would write them.
+    """Escape, as JSON does, every character that controls a terminal.
 
-    These are the control characters but for tabs and line ends, and those that turn the direction in which
-    a text is read. On a terminal the few colours that this program uses stay.
+    These are the control characters except tab and line end, and the bidirectional controls. On a terminal
+    the few colours that this program uses stay.
     """
     pattern = _STEERS_A_TERMINAL if terminal else _STEERS
     return pattern.sub(_spelt, text)
@@ -40,7 +40,7 @@ def _spelt(found: re.Match[str]) -> str:
 
 
 class Told(io.TextIOWrapper):
-    """A standard stream that remembers the error of its first write that failed, and writes no more."""
+    """A standard stream that remembers the error of its first failed write and then drops all output."""
 
     lost: OSError | None = None
     """The error of the write that failed."""
@@ -50,7 +50,7 @@ class Told(io.TextIOWrapper):
     """Raise it instead: for output without an end, which nobody reads any more."""
 
     def write(self, text: str, /) -> int:
-        """Write, unless a write has failed already."""
+        """Write, unless a write has failed before."""
         shown = text if self.as_it_is else printable(text, terminal=self.isatty())
         try:
             return len(text) if self.lost else super().write(shown)
@@ -59,7 +59,7 @@ class Told(io.TextIOWrapper):
             return len(text)
 
     def flush(self) -> None:
-        """Flush, unless a write has failed already."""
+        """Flush, unless a write has failed before."""
         try:
             if not self.lost:
                 super().flush()
@@ -73,9 +73,9 @@ class Told(io.TextIOWrapper):
 
 
 def open_streams() -> None:
-    """Give a standard stream that came closed its place: the next file to be opened would take it.
+    """Reopen standard streams that were closed: the next file opened would take their descriptor.
 
-    What is printed may name a file whose name is no UTF-8: its bytes come out as they are.
+    Printed file names may not be UTF-8: their bytes are written unchanged.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -90,22 +90,22 @@ def open_streams() -> None:
 
 
 def write_as_it_is(stream: TextIO) -> None:
-    """Let all that is written pass unchanged: another program speaks to a program through this one."""
+    """Pass all output through unchanged: another program speaks through this one."""
     if isinstance(stream, Told):
         stream.as_it_is = True
 
 
 def print_data(text: str) -> None:
-    """Print on stdout what a program may read: unchanged, unless a person looks at it."""
+    """Print data for programs on stdout: unchanged, unless stdout is a terminal."""
     if sys.stdout.isatty():
         click.echo(text)
     else:
         with _as_it_is(sys.stdout):
-            click.echo(text, color=True)  # which means: leave it as it is
+            click.echo(text, color=True)  # unchanged
 
 
 def draw(text: str) -> None:
-    """Write on stderr what is meant to steer the terminal."""
+    """Write terminal control sequences to stderr."""
     with _as_it_is(sys.stderr):
         click.echo(text, nl=False, err=True)
 
@@ -123,18 +123,18 @@ def _as_it_is(stream: TextIO) -> Iterator[None]:
 
 
 def end_when_unread(stream: TextIO) -> None:
-    """Let a write that fails end the command: what it prints has no end of its own."""
+    """End the command at the first failed write, because its output has no end."""
     if isinstance(stream, Told):
         stream.raises = True
 
 
 def lost(stream: TextIO) -> OSError | None:
-    """Return why something that was printed did not arrive; None if it did."""
+    """Return the error of the first failed write; None if all output arrived."""
     return stream.lost if isinstance(stream, Told) else None
 
 
 def discard(stream: TextIO) -> None:
-    """Drop what a stream could not take: the interpreter would end with a code of its own for it."""
+    """Drop unwritten output: otherwise the interpreter would exit with its own code."""
     with suppress(OSError, ValueError):
         stream.flush()
     if lost(stream):

@@ -1,4 +1,4 @@
-"""How results look on a terminal: tables, sizes and times, each in one place."""
+"""Print results on a terminal: JSON, tables, sentences, confirmations and progress bars."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 
 
 def one_line(text: str) -> str:
-    """Return a text that takes one line, and says what it hides."""
+    """Return a text on one line, with hidden characters escaped."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def sentence(text: str, *, mark: str = "", indent: str = "", err: bool = False) -> str:
-    """Fold a sentence to the terminal, at most 100 columns; elsewhere it stays one line, for grep."""
+    """Wrap a sentence to the terminal, at most 100 columns; elsewhere it stays on one line, for grep."""
     stream = sys.stderr if err else sys.stdout
     if not stream.isatty():
         return f"{indent}{mark}{text}"
@@ -54,10 +54,10 @@ def sentence(text: str, *, mark: str = "", indent: str = "", err: bool = False) 
 
 
 def confirm_by_name(name: str, hazards: Sequence[str], *, yes: bool) -> None:
-    """Show what will be lost and insist on the typed name; raises NotConfirmed otherwise.
+    """Show what will be lost and require the typed name; raises NotConfirmed otherwise.
 
-    The name is read from stdin, terminal or not; an end of input is a no. With `yes` the hazards are
-    shown all the same.
+    The name is read from stdin, terminal or not; end of input means no. With `yes` the hazards are still
+    shown.
     """
     for hazard in hazards:
         click.secho(hazard, fg="yellow", err=True)
@@ -78,7 +78,7 @@ def confirm_by_name(name: str, hazards: Sequence[str], *, yes: bool) -> None:
 
 
 class progress_bar:  # noqa: N801  reads as a verb where it is used
-    """A bar on a terminal for phases that take long; nothing elsewhere."""
+    """A progress bar for long phases on a terminal; nothing elsewhere."""
 
     def __enter__(self) -> Callable[[str, int, int], None]:
         self.shown = ""
