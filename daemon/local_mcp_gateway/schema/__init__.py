@@ -1,7 +1,7 @@
-"""The schema as a value: read out of SQLite, compared, and turned into the next migration.
+"""Read a schema out of SQLite as a value, compare schemas, and turn a difference into a migration.
 
-A start that has nothing to compare imports none of it; hazards, plans and snapshots are imported where
-they are used.
+A start with nothing to compare imports none of it; hazards, plans and snapshots are imported where they
+are used.
 """
 
 from local_mcp_gateway.schema.compare import Difference, compare, fingerprint

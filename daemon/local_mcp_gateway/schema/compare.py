@@ -1,4 +1,4 @@
-"""What is different between the schema that should be there and the one that is."""
+"""Compare the expected schema with the actual one, and fingerprint a schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Fact = tuple[str, str]
 
 
 def describe(schema: Schema) -> dict[Fact, str]:
-    """Describe everything in a schema; equal schemas have equal facts and the other way round."""
+    """Describe everything in a schema; two schemas are equal exactly if their descriptions are."""
     found: dict[Fact, str] = {}
     for table in schema.tables.values():
         _table(found, table)
@@ -54,7 +54,7 @@ def _table(found: dict[Fact, str], table: Table) -> None:
 
 
 def describe_column(column: Column) -> str:
-    """Say everything about a column but its name."""
+    """Describe a column without its name."""
     words = [column.type.normal]
     if column.not_null:
         words.append("not null")
@@ -108,7 +108,7 @@ def _index(index: Index) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that differs; `expected` is None for what should not be there, `found` for what is missing."""
+    """One difference; `expected` is None for a surplus object, `found` is None for a missing one."""
 
     kind: str
     object: str
@@ -116,7 +116,7 @@ class Difference:
     found: str | None
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Describe it in one line."""
         thing = f"{self.kind.replace('_', ' ')} {self.object}"
         if self.found is None:
             return f"{thing} is missing: {self.expected}"
@@ -126,10 +126,10 @@ class Difference:
 
 
 def compare(expected: Schema, found: Schema) -> tuple[Difference, ...]:
-    """Return every difference; none when the two behave the same.
+    """Return every difference; none when the two schemas behave the same.
 
-    A table that is missing or in excess is one difference, not one for each of its columns; its
-    indexes and triggers are named, since they can be dropped one by one.
+    A missing or surplus table is one difference, not one for each of its columns; its indexes and triggers
+    are named, since they can be dropped one by one.
     """
     both = expected.tables.keys() & found.tables.keys()
     old = describe(
@@ -163,6 +163,6 @@ def _columns(schema: Schema, key: str) -> str | None:
 
 
 def fingerprint(schema: Schema) -> str:
-    """Return the sha256, in hex, of what the schema does (not of how it was written)."""
+    """Return the SHA-256, in hex, of the schema's behaviour (not its spelling)."""
     lines = sorted(f"{kind}\0{name}\0{text}" for (kind, name), text in describe(schema).items())
     return sha256("\1".join(lines).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,9 +1,9 @@
-"""What PRAGMAs do not tell about a table, read from its CREATE TABLE text.
+"""Parse CREATE TABLE and CREATE INDEX for what SQLite's PRAGMAs do not report.
 
-SQLite accepted the text and keeps it in one shape: `CREATE TABLE name(...)`, columns added later
-appended. So this walks over tokens and collects CHECK, COLLATE, generated expressions, ON CONFLICT,
-DEFERRABLE, AUTOINCREMENT, WITHOUT ROWID, STRICT, the names of constraints and where each column's
-definition stands; the rest is PRAGMA's business (inspect).
+SQLite accepted the text and keeps it in one form: `CREATE TABLE name(...)`, with columns added later
+appended. This module walks over the tokens and collects CHECK, COLLATE, generated expressions, ON
+CONFLICT, DEFERRABLE, AUTOINCREMENT, WITHOUT ROWID, STRICT, constraint names and the position of each
+column's definition. The PRAGMAs provide the rest (inspect).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _SIGNS = frozenset({"+", "-"})
 
 @dataclass(slots=True)
 class ColumnClauses:
-    """What the text says about one column."""
+    """The clauses of one column."""
 
     sql: str
     collation: str = "binary"
@@ -62,7 +62,7 @@ class ColumnClauses:
 
 @dataclass(slots=True)
 class KeyClause:
-    """A PRIMARY KEY or UNIQUE as written: its columns by key."""
+    """A PRIMARY KEY or UNIQUE as written, with its columns' keys."""
 
     columns: tuple[str, ...]
     on_conflict: str
@@ -71,7 +71,7 @@ class KeyClause:
 
 @dataclass(slots=True)
 class TableClauses:
-    """What the text says about a table; foreign keys in the order of their definition."""
+    """The clauses of a table; foreign keys in the order of their definition."""
 
     columns: dict[str, ColumnClauses] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
@@ -88,7 +88,7 @@ class TableClauses:
 def read_table(sql: str) -> TableClauses:
     """Collect the clauses of a CREATE TABLE statement as sqlite_schema holds it.
 
-    Remembered, since one start or one diff reads the same tables several times; do not change it.
+    The result is cached, because a start or a diff reads the same tables several times: do not modify it.
     """
     return _Reader(sql).read()
 
@@ -128,7 +128,7 @@ class _Reader:
         return self.found
 
     def word(self, ahead: int = 0) -> str:
-        """Return the keyword at the cursor, or nothing where a quoted name or another token stands."""
+        """Return the keyword at the cursor, or "" at a quoted name or another token."""
         position = self.at + ahead
         if position < self.end:
             token = self.tokens[position]
@@ -137,26 +137,26 @@ class _Reader:
         return ""
 
     def skip(self, *words: str) -> bool:
-        """Step over these words if they come next."""
+        """Skip these words if they come next."""
         if all(self.word(ahead) == word for ahead, word in enumerate(words)):
             self.at += len(words)
             return True
         return False
 
     def name(self) -> str:
-        """Step over a name and return it as written, without quotes."""
+        """Consume a name and return it as written, without quotes."""
         _, _, start, end = self.tokens[self.at]
         self.at += 1
         return unquote(self.sql[start:end])
 
     def group(self) -> list[NormalToken]:
-        """Step over a parenthesised group and return the tokens inside."""
+        """Consume a parenthesised group and return the tokens inside."""
         opening = self.at
         self.at = closing(self.tokens, opening) + 1
         return self.tokens[opening + 1 : self.at - 1]
 
     def expression(self, inside: list[NormalToken]) -> Sql:
-        """Return an expression; only after the last column, since it may name any of them."""
+        """Return an expression; only after the last column, since it may name any column."""
         columns = {*self.found.columns, "rowid", "oid", "_rowid_"}
         read = as_sqlite_reads(inside, self.sql, self.table, columns)
         return Sql(normal(read), self.sql[inside[0][2] : inside[-1][3]])
@@ -181,11 +181,11 @@ class _Reader:
         clauses.sql = self.sql[start : self.tokens[self.at - 1][3]]
 
     def constraint(self, *, column: str | None) -> None:
-        """Read one constraint, of a column or (None) of the table."""
+        """Read one constraint of a column or (None) of the table."""
         name = self.name() if self.skip("constraint") else None
         word = self.word()
         if name is not None and word not in _NAMED:
-            return  # a name before nothing, which SQLite ignores
+            return  # a constraint name without a constraint, which SQLite ignores
         self.at += 1
         if word == "check":
             self.checks.append((self.group(), name))
@@ -246,7 +246,7 @@ class _Reader:
         self.found.foreign_keys.append((name, deferred))
 
     def attribute(self, word: str, clauses: ColumnClauses) -> None:
-        """Read what only columns have, after its first word."""
+        """Read a clause that only columns have, after its first word."""
         if word == "default":
             if self.tokens[self.at][1] == "(":
                 self.group()
@@ -290,7 +290,7 @@ def affinity(declared: str) -> str:
 
 
 def default_fits(column: Column) -> bool:
-    """Tell whether a default is plainly of the column's type, as a STRICT table insists; NULL always is."""
+    """Tell whether a default is clearly of the column's type, as a STRICT table requires; NULL always is."""
     if column.default is None or column.default.normal == "null":
         return True
     literal = _STRICT_LITERALS.get(column.type.normal)
@@ -303,7 +303,7 @@ _EXPRESSION = -2
 
 
 def read_part(row: Sequence[object], expression: Sql | None = None) -> Part:
-    """Return one column or expression of a key, from its row of index_xinfo."""
+    """Return one column or expression of a key from its row of index_xinfo."""
     cid, column, descending, collation = row[4:8]
     is_column = cid != _EXPRESSION
     if expression is None or is_column:
@@ -312,9 +312,9 @@ def read_part(row: Sequence[object], expression: Sql | None = None) -> Part:
 
 
 def read_index(name: str, table: Table, sql: str, rows: Sequence[Sequence[object]]) -> Index:
-    """Return an index that somebody created, from its text and its rows of index_xinfo.
+    """Return a created index from its text and its rows of index_xinfo.
 
-    The text is only looked into for expressions and WHERE: most indexes have neither.
+    The text is only parsed for expressions and WHERE: most indexes have neither.
     """
     mine = [row for row in rows if row[1] == name]
     expressions: Sequence[Sql | None] = [None] * len(mine)
@@ -343,7 +343,7 @@ def _folded(collation: str) -> str:
 
 
 def _read_text(sql: str, table: Table) -> tuple[list[Sql], Sql | None]:
-    """Return the parts of an index as written, and what stands after WHERE."""
+    """Return an index's parts as written, and the text after WHERE."""
     tokens = normal_tokens(sql)
     opening = next(at for at, token in enumerate(tokens) if token[1] == "(")
     end = closing(tokens, opening)

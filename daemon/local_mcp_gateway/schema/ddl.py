@@ -1,7 +1,7 @@
-"""SQL text: what a careful person would have typed.
+"""Write DDL statements: create, rebuild and column definitions, as a careful person would type them.
 
-Whole objects keep the words of the schema that asks for them; only what has to be said anew (a column
-that is added, a temporary name, a copy) is written here. Statements come without a semicolon.
+Whole objects keep the wording of the schema they come from; only new text (an added column, a temporary
+name, a copy) is written here. Statements come without a semicolon.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def create_table(table: Table, name: str | None = None) -> str:
-    """Return the CREATE TABLE as written, under another name if one is given.
+    """Return the CREATE TABLE as written, optionally under another name.
 
-    `sqlite_schema` always begins with CREATE TABLE and the name. A CHECK may say the table's own name
-    before a column: that has to follow.
+    `sqlite_schema` always begins with CREATE TABLE and the name. A CHECK may qualify a column with the
+    table's own name, which must change too.
     """
     tokens = normal_tokens(table.sql)
     new = quote(name or table.name)
@@ -44,7 +44,7 @@ def create(thing: Index | Code) -> str:
 
 
 def tidy(sql: str) -> str:
-    """Take the spaces off the ends of lines and the common indentation off, but not inside of a string."""
+    """Strip trailing spaces and common indentation, but not inside a string."""
     if "\n" not in sql or any(
         kind in {"string", "name"} and "\n" in text for kind, text, _, _ in normal_tokens(sql)
     ):
@@ -65,7 +65,7 @@ def column_definition(
     *,
     parent: str = "",
 ) -> str:
-    """Return a column for ALTER TABLE ADD COLUMN, with the constraints that are its own."""
+    """Return a column for ALTER TABLE ADD COLUMN with its own constraints."""
     words = [quote(column.name)]
     if column.type.text:
         words.append(column.type.text)
@@ -90,7 +90,7 @@ def column_definition(
 
 
 def is_constant(default: str) -> bool:
-    """Tell whether a default is a literal, so that ADD COLUMN can give it to the rows that exist."""
+    """Tell whether a default is a literal, so that ADD COLUMN can give it to existing rows."""
     tokens = normal_tokens(default)
     if len(tokens) == 2 and tokens[0][1] in {"+", "-"}:
         tokens = tokens[1:]
@@ -101,7 +101,7 @@ def is_constant(default: str) -> bool:
 
 
 def _default(text: str) -> str:
-    """Return a default as it stands in a definition: an expression needs parentheses."""
+    """Return a default for a definition: an expression needs parentheses."""
     return text if is_constant(text) or text.upper().startswith("CURRENT_") else f"({text})"
 
 
@@ -127,12 +127,12 @@ def rebuild(
     *,
     rowid: tuple[str, str] | None,
 ) -> list[str]:
-    """Return the statements that write a table anew: SQLite "ALTER TABLE" §7, steps 4 to 7.
+    """Return the statements that rebuild a table: SQLite "ALTER TABLE" §7, steps 4 to 7.
 
     `values` is column key → the expression that fills it; the others get their default. `rowid` is the
     name of the new table's rowid and what fills it, unless a column is the rowid. The sequence of an
-    AUTOINCREMENT table goes along, since numbers of rows deleted earlier must not come back. A row
-    that the new table does not take is an error, whatever its ON CONFLICT clauses say.
+    AUTOINCREMENT table is copied too, so that deleted row ids are not reused. A row that the new table
+    rejects is an error, whatever its ON CONFLICT clauses say.
     """
     names = [quote(new.columns[key].name) for key in values]
     sources = list(values.values())
@@ -156,7 +156,7 @@ def rebuild(
 
 
 def _resolves_conflicts(table: Table) -> bool:
-    """Tell whether an ON CONFLICT clause could leave rows out of a copy, or end the transaction."""
+    """Tell whether an ON CONFLICT clause could skip rows in a copy or end the transaction."""
     clauses = {column.on_conflict for column in table.columns.values()}
     clauses |= {key.on_conflict for key in (table.primary_key, *table.uniques) if key}
     return clauses != {"abort"}

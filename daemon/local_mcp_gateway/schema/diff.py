@@ -1,8 +1,8 @@
-"""What has to be done to one table: nothing, a few ALTERs, or a rebuild. Pure.
+"""Choose how to change each table: nothing, a few ALTERs, or a rebuild. Pure.
 
-The rules are SQLite's ("ALTER TABLE" §4 to §7): a column can be added unless rows would need a value
-that is not a constant, a column can be dropped while no key, constraint or generated column uses it,
-and everything else about a table is in its CREATE statement for good.
+The rules are SQLite's ("ALTER TABLE" §4 to §7): a column can be added unless rows would need a
+non-constant value; a column can be dropped while no key, constraint or generated column uses it;
+anything else in a table's CREATE statement can only be changed by a rebuild.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How a table gets from old to new: `alters` if it can be altered, else (None) it is rebuilt."""
+    """How to change a table from old to new: by `alters`, or (None) by a rebuild."""
 
     old: Table
     new: Table
@@ -34,7 +34,7 @@ class Change:
 def table_changes(
     old: Schema, new: Schema, *, required: frozenset[tuple[str, str]]
 ) -> list[Change]:
-    """Return the changes of all tables that both have, in the new order; unchanged ones are left out.
+    """Return the changes of all tables in both schemas, in the new order, without unchanged ones.
 
     `required` are columns (table, column) that get a given value, which only a rebuild can write.
     """
@@ -50,7 +50,7 @@ def table_changes(
 
 
 def _alters(old: Table, new: Table, schema: Schema) -> tuple[str, ...] | None:
-    """Return ALTER statements that do it, columns added before others are dropped, or None."""
+    """Return the ALTER statements, adding columns before dropping others, or None if a rebuild is needed."""
     if (old.without_rowid, old.strict) != (new.without_rowid, new.strict):
         return None
     if old.primary_key != new.primary_key or old.uniques != new.uniques:
@@ -89,10 +89,10 @@ def _alters(old: Table, new: Table, schema: Schema) -> tuple[str, ...] | None:
 
 
 def _addable(column: Column, *, strict: bool) -> bool:
-    """Tell whether ADD COLUMN takes it on a table with rows (NOT NULL without default is the author's).
+    """Tell whether ADD COLUMN accepts it on a table with rows (NOT NULL without default is the author's).
 
-    On a STRICT table SQLite (seen with 3.40) does not compare the default with the type, and the
-    table then fails its integrity check: only the copy of a rebuild is checked.
+    On a STRICT table SQLite (seen with 3.40) does not check the default against the type, and the table then
+    fails its integrity check; only the copy of a rebuild is checked.
     """
     if column.generated is not None:
         return not column.stored
@@ -129,12 +129,12 @@ def _spelling(schema: Schema, link: ForeignKey | None) -> str:
 
 
 def _users_first(columns: list[Column]) -> list[Column]:
-    """Order generated columns before what they are made of."""
+    """Order generated columns before the columns they use."""
     return sorted(columns, key=lambda column: column.generated is None)
 
 
 def words(sql: str) -> set[str]:
-    """Return the keys of everything in a fragment that could be a name."""
+    """Return the keys of every possible name in a fragment."""
     return {
         fold(unquote(sql[start:end]))
         for kind, _, start, end in normal_tokens(sql)
@@ -145,7 +145,7 @@ def words(sql: str) -> set[str]:
 def affected_subset(
     old: Schema, new: Schema, renames: Renames, fills: Mapping[tuple[str, str], str]
 ) -> tuple[Schema, Schema]:
-    """Return both schemas without the tables that the change cannot touch."""
+    """Return both schemas without the tables that the change cannot affect."""
     keys = {
         k for k in old.tables.keys() | new.tables.keys() if old.tables.get(k) != new.tables.get(k)
     }

@@ -1,8 +1,8 @@
-"""The way back, derived from the same two schemas.
+"""Derive the down migration from the two schemas.
 
-What went up as a drop cannot come back with its values. A column that must have one gets a plain
-stand-in (empty text, zero), which the file says; where a stand-in could not be right (in a key, or as
-a reference), there is no derived way back and a person has to write it, or restore the backup.
+A dropped column cannot get its values back. If it needs a value, it gets a plain placeholder (empty text,
+zero), and the file says so. Where no placeholder could be right (in a key or a foreign key), a person has
+to write the down migration or restore the backup.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _STAND_IN = {"text": "''", "blob": "x''", "integer": "0", "real": "0.0", "numeri
 
 
 class NotDerivable(Exception):
-    """There is no way back that could be right for every row; the message says why."""
+    """No down migration could be right for every row; the message says why."""
 
 
 def missing_values(old: Schema, new: Schema, renames: Renames) -> list[tuple[Table, Column]]:
-    """Return the columns of `new` that rows of `old` have no value for and that must have one."""
+    """Return the columns of `new` that need a value which rows of `old` do not have."""
     origins = {fold(name): key for key, name in renames.tables.items()}
     moved = {(table, fold(name)): key for (table, key), name in renames.columns.items()}
     found = []
@@ -35,7 +35,7 @@ def missing_values(old: Schema, new: Schema, renames: Renames) -> list[tuple[Tab
             continue
         for key, column in table.columns.items():
             place = (table.key, key)
-            left = place in renames.columns and place not in moved  # another column by now
+            left = place in renames.columns and place not in moved  # a different column by now
             source = None if left else before.columns.get(moved.get(place, key))
             bare = column.default is None or column.default.normal == "null"
             needed = column.not_null and bare and column.generated is None

@@ -1,10 +1,10 @@
-"""Drizzle's snapshots: version 6 is written and read, version 7 (of Drizzle 1.x) is read.
+"""Read and write Drizzle's snapshots: version 6 both ways, version 7 (Drizzle 1.x) read only.
 
-A snapshot cannot say everything that SQLite has (COLLATE, WITHOUT ROWID, STRICT, triggers, virtual
-tables, the order of an index, ON CONFLICT, deferred keys), so it is never what we plan from: that is
-the replay of the folder. It is written for `drizzle-kit generate`, which goes on from it.
+A snapshot cannot express everything in SQLite (COLLATE, WITHOUT ROWID, STRICT, triggers, virtual tables,
+index order, ON CONFLICT, deferred keys). Plans therefore start from the replay of the folder, never from
+a snapshot. It is written so that `drizzle-kit generate` can continue from it.
 
-Reading turns it into the SQL that Drizzle would have written; SQLite does the rest.
+Reading turns it into the SQL that Drizzle would have written and lets SQLite interpret that.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _column(table: Table, column: Column, *, alone: bool) -> Json:
 
 
 def _default(text: str) -> str | int | float | bool:
-    """Return a default as Drizzle keeps it: numbers and booleans as such, the rest as SQL."""
+    """Return a default as Drizzle stores it: numbers and booleans as such, the rest as SQL."""
     if _NUMBER.fullmatch(text):
         return float(text) if "." in text else int(text)
     if text.lower() in {"true", "false"}:
@@ -150,7 +150,7 @@ def _links(schema: Schema, table: Table, names: Mapping[str, str]) -> Iterable[J
 
 
 def _definition(sql: str) -> str:
-    """Return what stands after CREATE VIEW name AS."""
+    """Return the text after CREATE VIEW name AS."""
     at = next(end for kind, word, _, end in normal_tokens(sql) if kind == "word" and word == "as")
     return sql[at:].strip()
 
@@ -182,7 +182,7 @@ def read_snapshot(snapshot: Json, name: str = "The snapshot") -> Schema:
 
 
 def as_snapshots_see(schema: Schema) -> Schema:
-    """Return what is left of a schema in a snapshot, to compare it with one."""
+    """Reduce a schema to what a snapshot can express, for a comparison with one."""
     return read_snapshot(write_snapshot(schema))
 
 

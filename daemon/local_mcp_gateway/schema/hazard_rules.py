@@ -1,4 +1,4 @@
-"""What a migration's statements say by themselves, beyond the two schemas: renames, drops, deletes."""
+"""Hazards from the statements' text (renames, drops, deletes) and from constraints new to existing rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class StatementEffects:
-    """What the statements say by themselves; names are keys."""
+    """The renames, drops and deletes of the statements; names are keys."""
 
     renamed_tables: dict[str, str] = field(default_factory=dict)
     """New name → name before, through any chain of renames."""
@@ -36,26 +36,26 @@ class StatementEffects:
         listed, _, select = statement.partition(" ) select ")
         if new:
             names = listed.partition(" ( ")[2].split(" , ")
-            # A copy that has nothing to write says NULL for one column, after the rowid if at all.
+            # A copy with nothing to write selects NULL for one column, after the rowid if any.
             nothing = f", {select}".partition(" from ")[0].endswith(", null")
             return column in names and not (nothing and names[-1] == column)
         return f"coalesce ( {column} ," in select or f"ifnull ( {column} ," in select
 
     def on_conflict(self, table: str, clause: str) -> str:
-        """Return what a row does that violates a constraint with this clause, when it is copied."""
+        """Return what happens in the copy to a row that violates a constraint with this clause."""
         words = self.copied.get(self.renamed_tables.get(table, ""), "").split(" ", 3)
         return words[2] if words[1:2] == ["or"] else clause
 
     def origin(self, table: str, before: Collection[str]) -> str:
-        """Return the name before of the table that has this name now; `before` are all that there were.
+        """Return the earlier name of the table that has this name now; `before` are all earlier tables.
 
-        Renamed from one of them, it is that one; from a new one, it is a rebuild of what was dropped.
+        A rename from an earlier table keeps its identity; a rename from a new one is a rebuild of a dropped one.
         """
         moved = self.renamed_tables.get(table, table)
         return moved if moved in before else self.dropped.get(table, table)
 
     def now(self, table: str, text: str) -> str:
-        """Write a normalised fragment of the table before with the names of columns afterwards."""
+        """Rewrite a normalised fragment of the earlier table with the new column names."""
         moved = {
             quote(old): quote(new)
             for (owner, new), old in self.renamed_columns.items()
@@ -65,7 +65,7 @@ class StatementEffects:
 
 
 def read_effects(statements: Sequence[str]) -> StatementEffects:
-    """Collect renames, drops and deletes, in order: a name that was dropped and taken again is a rebuild."""
+    """Collect renames, drops and deletes in order: a dropped and reused name is a rebuild."""
     seen = StatementEffects()
     for statement in statements:
         tokens: list[NormalToken] = normal_tokens(statement)
@@ -145,7 +145,7 @@ _Unique = tuple[tuple[tuple[str, str], ...], str | None, str]
 def constraint_hazards(
     old: Table, new: Table, before: Schema, after: Schema, seen: StatementEffects
 ) -> Iterator[Hazard]:
-    """Yield each key, constraint and reference that is new to rows which are there."""
+    """Yield each key, constraint and foreign key that is new to existing rows."""
     if _primary(old, new.key, seen) != _primary(new, "", seen):
         yield Hazard(
             HazardKind.CHANGES_PRIMARY_KEY,
@@ -168,7 +168,7 @@ def constraint_hazards(
 
 
 def _computed(old: Table, new: Table, seen: StatementEffects) -> set[str]:
-    """Return the columns whose values are computed anew, so that nothing is known about them."""
+    """Return the columns whose values are newly computed, so that nothing is known about them."""
     found = set()
     for key, column in new.columns.items():
         was = old.columns.get(seen.renamed_columns.get((new.key, key), key))
@@ -197,7 +197,7 @@ def _uniques(
     empty: set[str],
     computed: set[str],
 ) -> Iterator[Hazard]:
-    """Yield each set of columns that was not unique already, by itself or by a part of it."""
+    """Yield each set of columns that was not already unique, by itself or by a part of it."""
     had = [
         ({(seen.now(new.key, n), c) for n, c in key}, where and seen.now(new.key, where))
         for key, where, _ in _unique_keys(before, old)
@@ -229,7 +229,7 @@ def _uniques(
 
 
 def _unique_keys(schema: Schema, table: Table) -> list[_Unique]:
-    """Return what is unique, constraints before indexes."""
+    """Return the unique keys, constraints before indexes."""
     keys: list[_Unique] = [
         (_pairs(key.parts), None, key.on_conflict)
         for key in sorted(table.uniques, key=lambda key: key.columns)
@@ -242,7 +242,7 @@ def _unique_keys(schema: Schema, table: Table) -> list[_Unique]:
 
 
 def _fate(clause: str) -> str:
-    """Say what a copy does with a row that is equal to another in a unique key."""
+    """Describe what the copy does with a row that duplicates a unique key."""
     if clause in {"ignore", "replace"}:
         return f"the copy loses rows by ON CONFLICT {clause.upper()}, and the migration is refused,"
     return "the migration fails"
@@ -260,7 +260,7 @@ def _pairs(parts: tuple[Part, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _checks(old: Table, new: Table, seen: StatementEffects, computed: set[str]) -> Iterator[Hazard]:
-    """Yield each new CHECK over columns that rows have values in."""
+    """Yield each new CHECK over columns with existing values."""
     name = quote(new.name)
     was = {seen.now(new.key, check.expression.normal) for check in old.checks}
     fresh = {key for key in new.columns if key not in old.columns} - computed
@@ -278,7 +278,7 @@ def _checks(old: Table, new: Table, seen: StatementEffects, computed: set[str]) 
 def _references(
     old: Table, new: Table, seen: StatementEffects, empty: set[str], computed: set[str]
 ) -> Iterator[Hazard]:
-    """Yield each new foreign key of columns that rows have values in."""
+    """Yield each new foreign key over columns with existing values."""
     had = {(_moved(link.columns, new, seen), link.table) for link in old.foreign_keys}
     for link in sorted(new.foreign_keys, key=lambda link: link.columns):
         parents = {link.table, seen.renamed_tables.get(link.table, link.table)}

@@ -1,8 +1,8 @@
-"""What can hurt in a set of pending statements, seen before anything runs.
+"""Find hazards in pending statements before anything runs.
 
-Found by comparing the schema before with the schema after (the replay of the folder), and by the
-few statements that say more than the schema: a DELETE, a rename, the drop inside of a rebuild. What
-a migration does to the rows that are really there is the rehearsal's finding, not ours.
+They come from comparing the schema before with the schema after (the replay of the folder), and from
+statements that say more than the schema: a DELETE, a rename, the drop inside a rebuild. What a migration
+does to the actual rows is found by the rehearsal, not here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tupl
 
 
 def _table(old: Table, new: Table, seen: StatementEffects) -> Iterator[Hazard]:
-    """Yield what happens to the columns of a table that is there before and after."""
+    """Yield the hazards of a table that exists before and after."""
     if seen.dropped.get(new.key) == old.key:
         yield Hazard(
             HazardKind.REBUILD,
@@ -71,7 +71,7 @@ def _table(old: Table, new: Table, seen: StatementEffects) -> Iterator[Hazard]:
 def _column(
     old: Table, new: Table, column: Column, before: Column | None, seen: StatementEffects
 ) -> Iterator[Hazard]:
-    """Yield what happens to one column that is there afterwards; `before` is None for a new one."""
+    """Yield the hazards of one remaining column; `before` is None for a new one."""
     place = f"{quote(new.name)}.{quote(column.name)}"
     yield from _required(old, new, column, before, seen)
     if before is None:
@@ -103,7 +103,7 @@ def _column(
 def _required(
     old: Table, new: Table, column: Column, before: Column | None, seen: StatementEffects
 ) -> Iterator[Hazard]:
-    """Yield what follows for rows and programs from a column that must be given a value."""
+    """Yield what a column that needs a value means for rows and programs."""
     if not column.not_null or column.generated is not None or new.is_rowid(column.key):
         return
     bare = column.default is None
@@ -135,7 +135,7 @@ def _given(place: str) -> Hazard:
 
 
 def _null_in_copy(new: Table, column: Column, seen: StatementEffects) -> Hazard:
-    """Say what becomes of rows with NULL in a column that takes none and is copied as it is."""
+    """Describe what happens to NULL values in a NOT NULL column that is copied unchanged."""
     place = f"{quote(new.name)}.{quote(column.name)}"
     match seen.on_conflict(new.key, column.on_conflict):
         case "replace" if column.default is not None:
@@ -154,7 +154,7 @@ def _null_in_copy(new: Table, column: Column, seen: StatementEffects) -> Hazard:
 def _indexes(
     old: Table, new: Table, before: Schema, after: Schema, seen: StatementEffects
 ) -> Iterator[Hazard]:
-    """Yield each index that nothing else stands in for: no other index or key begins with its columns."""
+    """Yield each dropped index that no other index or key replaces (by the same leading columns)."""
     keys = [key.parts for key in (new.primary_key, *new.uniques) if key]
     kept: list[tuple[list[tuple[str, str, bool]], str | None]]
     kept = [(_said(parts), None) for parts in keys]
@@ -183,7 +183,7 @@ def _indexes(
 
 
 def _children(index: Index, parent: Table, after: Schema) -> str:
-    """Return the tables whose foreign keys name the columns of a unique index that is gone."""
+    """Return the tables whose foreign keys reference the columns of a dropped unique index."""
     columns = {part.sql.normal for part in index.parts}
     return ", ".join(
         table.name
@@ -199,7 +199,7 @@ def _said(parts: Sequence[Part]) -> list[tuple[str, str, bool]]:
 def _gone(
     before: Schema, after: Schema, kept: set[str], seen: StatementEffects
 ) -> Iterator[Hazard]:
-    """Yield what is no longer there at all, and the rows that statements delete by themselves."""
+    """Yield dropped objects, and rows that statements delete explicitly."""
     for table in before.tables.values():
         if table.key not in kept:
             yield _deletes(table.name, f"The table {table.name} is dropped with all its rows.")
@@ -225,7 +225,7 @@ def _gone(
 def _triggers(
     before: Schema, after: Schema, kept: set[str], seen: StatementEffects
 ) -> Iterator[Hazard]:
-    """Yield each trigger that is no longer there, though its table or view is."""
+    """Yield each dropped trigger whose table or view remains."""
     for code in before.triggers.values():
         if code.key not in after.triggers and (code.table in kept or code.table in after.views):
             if code.key in seen.dropped_by_name:
@@ -249,7 +249,7 @@ def _breaks(place: str, what: str, who: str = "that still uses it") -> Hazard:
 
 
 def _narrower(before: Column, column: Column, old: Table, new: Table) -> str | None:
-    """Say how a column takes less than before, by the rules of affinity (datatype3 §3.1), or None."""
+    """Describe how a column accepts less than before by the affinity rules (datatype3 §3.1), or None."""
     if new.strict and not old.strict and column.type.normal != "any":
         return f"becomes strictly {column.type.text.upper()}"
     changes = f"changes from `{describe_column(before)}` to `{describe_column(column)}`"
@@ -269,7 +269,7 @@ _ROWS_PER_S = 400e3
 
 
 def rebuild_cost(hazards: Iterable[Hazard], connection: sqlite3.Connection) -> tuple[Hazard, ...]:
-    """Return the hazards, each rebuild with what it means for the rows of this database.
+    """Return the hazards, adding to each rebuild what it costs on this database.
 
     Counts the rows of each such table and reads the first few hundred of them.
     """
@@ -279,7 +279,7 @@ def rebuild_cost(hazards: Iterable[Hazard], connection: sqlite3.Connection) -> t
 def _weighed(hazard: Hazard, connection: sqlite3.Connection) -> Hazard:
     with suppress(
         sqlite3.Error
-    ):  # renamed by the same migration, or not there yet: nothing to weigh
+    ):  # renamed by the same migration, or not created yet: nothing to measure
         rows, size = _rows_and_bytes(connection, hazard.object)
         seconds = size / _BYTES_PER_S + rows / _ROWS_PER_S
         took = f"about {seconds:.0f} s" if seconds >= 1 else "less than a second"

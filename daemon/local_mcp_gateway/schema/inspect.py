@@ -1,8 +1,8 @@
-"""Read the schema out of an open database: four queries and the texts that SQLite keeps.
+"""Read the schema of an open database with four queries and the stored CREATE statements.
 
-PRAGMAs are the authority on columns, keys, indexes and foreign keys; what they do not carry comes
-from the text of CREATE TABLE (clauses). It runs at every start and inside the guard's transaction,
-so it only reads, and asks for the whole schema at once instead of table by table.
+PRAGMAs are the authority on columns, keys, indexes and foreign keys; what they omit comes from the text of
+CREATE TABLE (create_table). It runs at every start and inside the guard's transaction, so it only reads,
+and queries the whole schema at once instead of table by table.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ Row = Sequence[object]
 
 
 def is_ours(name: str) -> bool:
-    """Tell whether an object belongs to the user's schema, by its name."""
+    """Tell from its name whether an object belongs to the user's schema."""
     return _NOT_OURS.match(name) is None
 
 
 def inspect(connection: sqlite3.Connection) -> Schema:
-    """Return the schema of an open database; a snapshot of one read transaction if the caller holds one."""
+    """Return the schema of an open database; consistent if the caller holds a read transaction."""
     objects = _objects(connection)
     columns = _by_table(connection.execute(_COLUMNS))
     keys = _by_table(connection.execute(_INDEXES))
@@ -111,7 +111,7 @@ def inspect(connection: sqlite3.Connection) -> Schema:
 
 
 def _objects(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
-    """Return (kind, name, table, sql) of everything that is ours; tables come before their indexes."""
+    """Return (kind, name, table, sql) of every user object; tables come before their indexes."""
     rows = [
         (kind, name, table, sql)
         for kind, name, table, sql in connection.execute(
@@ -190,7 +190,7 @@ def _table(
 
 
 def _column(row: Row, clauses: TableClauses, rowid: str | None) -> Column:
-    """Return one column; NOT NULL says nothing about the one that is the rowid."""
+    """Return one column; NOT NULL has no meaning for the rowid column."""
     _, name, declared, not_null, default, _, hidden = row
     key = fold(str(name))
     found = clauses.columns[key]
@@ -215,7 +215,7 @@ def _sql(text: str) -> Sql:
 
 @lru_cache(maxsize=512)
 def read_default(text: str) -> Sql:
-    """Return a default; a lone name in it is a string to SQLite, unless it is one of six words."""
+    """Return a default; SQLite reads a bare name as a string, unless it is one of six keywords."""
     tokens: list[NormalToken] = normal_tokens(text)
     if len(tokens) == 1:
         kind, word, _, _ = tokens[0]

@@ -1,8 +1,7 @@
-"""A schema as frozen values: what SQLite made of the SQL, not how somebody wrote it.
+"""The schema as frozen values that compare by behaviour, and the hazards of a change.
 
-Equality is behaviour: spelling, the names of constraints and the place of a constraint (beside its
-column or below) do not count. What was written is carried along in fields that do not compare, since
-the migrations that we write should keep a person's own wording.
+Spelling, constraint names and the place of a constraint (beside its column or below) do not count. The
+original wording is kept in fields that do not compare, because generated migrations should preserve it.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key; `to` holds the parent's key columns also where it was written without them."""
+    """A foreign key; `to` holds the parent's key columns even when they were not written."""
 
     columns: tuple[str, ...]
     table: str
@@ -92,7 +91,7 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """An ordinary table. `columns` are in the table's own order, which equality does not see."""
+    """An ordinary table. `columns` keep the table's order, which equality ignores."""
 
     key: str
     name: str = field(compare=False)
@@ -112,7 +111,7 @@ class Table:
 
     @property
     def rowid_name(self) -> str | None:
-        """Return SQL that means the rowid; None without one, or where columns have taken all its names."""
+        """Return SQL that names the rowid; None if there is none, or columns take all its names."""
         if self.without_rowid:
             return None
         if self.primary_key is not None and self.primary_key.rowid:
@@ -122,7 +121,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index that somebody created; the ones behind PRIMARY KEY and UNIQUE belong to the table."""
+    """A created index; the ones behind PRIMARY KEY and UNIQUE belong to the table."""
 
     key: str
     name: str = field(compare=False)
@@ -135,7 +134,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A view, trigger or virtual table: the whole statement is what it is. `table` is a trigger's."""
+    """A view, trigger or virtual table, compared by its whole statement. `table` is a trigger's."""
 
     key: str
     name: str = field(compare=False)
@@ -149,7 +148,7 @@ class Code:
 
     @property
     def content(self) -> str | None:
-        """Return the key of the table that a full-text index reads its content from, if it has one."""
+        """Return the key of a full-text index's content table, if it has one."""
         tokens = self.statement.normal.split(" ")
         for at in range(len(tokens) - 2):
             if tokens[at] == "content" and tokens[at + 1] == "=":
@@ -159,7 +158,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Everything in a database that a migration can change, by key, in the order of creation."""
+    """Everything in a database that a migration can change, by key, in creation order."""
 
     tables: dict[str, Table] = field(default_factory=dict)
     indexes: dict[str, Index] = field(default_factory=dict)
@@ -168,7 +167,7 @@ class Schema:
     virtual_tables: dict[str, Code] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Tell whether there is anything in it."""
+        """Tell whether the schema has any object."""
         return bool(self.tables or self.views or self.virtual_tables)
 
     def indexes_of(self, table: str) -> tuple[Index, ...]:
@@ -177,7 +176,7 @@ class Schema:
 
 
 class HazardKind(StrEnum):
-    """The closed set of things to look at before a migration is applied."""
+    """The closed set of risks to review before a migration is applied."""
 
     DELETES_DATA = "deletes_data"
     CHANGES_VALUES = "changes_values"
@@ -198,7 +197,7 @@ DELETING = frozenset({HazardKind.DELETES_DATA})
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """One thing to look at: which kind, in which table, column or index, and what to do about it."""
+    """One risk to review: its kind, the table, column or index, and what to do about it."""
 
     kind: HazardKind
     object: str

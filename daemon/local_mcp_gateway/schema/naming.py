@@ -1,4 +1,4 @@
-"""A name for a migration that says what it does. Pure."""
+"""Name a generated migration after what it changes. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LONGEST = 60
 
 
 def slug(text: str) -> str:
-    """Return text as it can stand in a file name: words joined by underscores."""
+    """Return text in a form for file names: words joined by underscores."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
 def name_of(old: Schema, new: Schema, renames: Renames) -> str:
-    """Return the name of the change from `old` to `new`; several changes name the first and the rest's number."""
+    """Name the change from `old` to `new`; several changes give the first and the number of the others."""
     said = _changes(old, new, renames)
     if not said:
         return "change"
@@ -33,7 +33,7 @@ def name_of(old: Schema, new: Schema, renames: Renames) -> str:
 
 
 def _changes(old: Schema, new: Schema, renames: Renames) -> list[str]:
-    """Say each change in a few words, the ones that matter most first."""
+    """Describe each change in a few words, the most important first."""
     moved = {fold(name): key for key, name in renames.tables.items()}
     said = [f"rename {key} to {name}" for key, name in renames.tables.items()]
     said += [f"rename {table} {key} to {name}" for (table, key), name in renames.columns.items()]

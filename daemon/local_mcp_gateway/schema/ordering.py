@@ -1,8 +1,8 @@
-"""Every statement of a change, in an order in which each finds what it needs. Pure.
+"""Order the statements of a change so that each finds what it needs. Pure.
 
-Triggers and views that look at a table which is rebuilt go first and come back last: between DROP and
-RENAME they would point nowhere, and RENAME refuses to run then. Tables are created parents first and
-dropped children first, so the same SQL also works where foreign keys are enforced.
+Triggers and views that use a rebuilt table are dropped first and recreated last: between DROP and RENAME
+they would refer to a missing table, and RENAME fails then. Tables are created parents first and dropped
+children first, so the SQL also works where foreign keys are enforced.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def order_statements(
     fills: Mapping[tuple[str, str], str],
     in_the_way: Collection[str] = (),
 ) -> list[str]:
-    """Return the statements that turn `old` into `new`; `in_the_way` are views and triggers to set aside."""
+    """Return the statements that turn `old` into `new`; `in_the_way` are views and triggers to drop and recreate."""
     rebuilt = {change.old.key for change in changes if change.alters is None}
     gone = {key for key in old.tables if key not in new.tables}
     aside = _dependents(old, rebuilt | gone if rebuilt else set()) | set(in_the_way)
@@ -77,7 +77,7 @@ def _missing(code: Code, before: Mapping[str, Code], dropped: Collection[str]) -
 
 
 def _dependents(schema: Schema, tables: Collection[str]) -> set[str]:
-    """Return the views and triggers that name one of the tables, or a view that does."""
+    """Return the views and triggers that name one of the tables, directly or through a view."""
     found: set[str] = set()
     names = set(tables)
     mentions = {view.key: words(view.sql) for view in schema.views.values()} if tables else {}
@@ -96,7 +96,7 @@ def _dependents(schema: Schema, tables: Collection[str]) -> set[str]:
 def _goes(
     key: str, table: str | None, after: Mapping[str, Code | Index], made_again: Collection[str]
 ) -> bool:
-    """Tell whether what goes with a table or view is not to come back with it: that has to be said."""
+    """Tell whether an object dropped along with its table or view is not recreated and needs an own DROP."""
     return table in made_again and (key not in after or after[key].table != table)
 
 
@@ -119,7 +119,7 @@ def _dropped_virtual_tables(old: Schema, new: Schema) -> Iterable[str]:
 
 
 def _created_virtual_tables(old: Schema, new: Schema) -> Iterable[str]:
-    """Create virtual tables; a full-text index over a table that is there already is filled from it."""
+    """Create virtual tables; fill a full-text index over an existing table from that table."""
     for code in new.virtual_tables.values():
         if old.virtual_tables.get(code.key) == code:
             continue
@@ -144,10 +144,10 @@ def _changed_tables(
 
 
 def _kept_rowid(old: Table, new: Table, values: dict[str, str]) -> tuple[str, str] | None:
-    """Return a name of the new table's rowid and the old one's expression for it, where it has to be said.
+    """Return the new table's rowid name and the old one's expression for it, where the copy must state it.
 
-    Full-text and r-tree tables, and whatever else goes by rowids, would mean other rows otherwise. A
-    new INTEGER PRIMARY KEY is the rowid: then that goes into `values`.
+    Otherwise full-text and r-tree tables, and anything else that refers to rowids, would refer to other rows.
+    A new INTEGER PRIMARY KEY is the rowid: then the expression goes into `values`.
     """
     source = old.rowid_name
     if source is None or new.without_rowid:
@@ -169,10 +169,10 @@ def _temporary(table: Table, *schemas: Schema) -> str:
 
 
 def copied(old: Table, new: Table, fills: Mapping[tuple[str, str], str]) -> dict[str, str]:
-    """Return, for each column that is written in the copy, the expression over the old table.
+    """Return, for each column written by the copy, the expression over the old table.
 
-    A column that becomes NOT NULL takes its default where the row has NULL; a given value stands in
-    for what is missing. Columns that are not named here get their default.
+    A column that becomes NOT NULL takes its default where the row has NULL; a given value replaces a missing
+    one. Columns not named here get their default.
     """
     values: dict[str, str] = {}
     for key, column in new.columns.items():
@@ -196,7 +196,7 @@ def copied(old: Table, new: Table, fills: Mapping[tuple[str, str], str]) -> dict
 
 
 def parents_first(schema: Schema, keys: Collection[str]) -> list[Table]:
-    """Order tables so that each comes after those that it references; circles keep their order."""
+    """Order tables after those that they reference; cycles keep their order."""
     ordered: dict[str, Table] = {}
 
     def visit(table: Table, above: frozenset[str]) -> None:

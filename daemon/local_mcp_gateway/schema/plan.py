@@ -1,15 +1,14 @@
-"""From one schema to another: the smallest safe list of statements, proven before it is shown.
+"""Plan a migration from one schema to another: the smallest safe list of statements, tested in memory.
 
 1. Renames that a person decided on run first, on an empty copy of the old schema in memory: SQLite
    itself rewrites what refers to the old names.
-2. Each table then needs nothing, a few ALTERs, or a rebuild (`diff`); `order` puts all of it, and
-   what hangs on it, in order.
-3. The statements are run on the copy (of the part that the change concerns). The result must be the new schema. Where SQLite refuses an
-   ALTER, that table is rebuilt instead; where a view or trigger stands in the way, it is set aside.
-   So the rules in `diff` only choose; what is right is SQLite's judgement.
+2. Each table then needs nothing, a few ALTERs, or a rebuild (`diff`); `ordering` orders all statements.
+3. The statements run on the copy (of the part that the change concerns). The result must be the new
+   schema. Where SQLite refuses an ALTER, that table is rebuilt instead; a view or trigger in the way is
+   dropped and recreated. So `diff` only makes a first choice; SQLite decides what is right.
 
-The copy has no rows: what a plan means for rows is said by its hazards and found by the rehearsal.
-A plan carries the fingerprints of both schemas, so that one that is stale can be refused.
+The copy has no rows: the hazards describe what a plan means for rows, and the rehearsal finds it.
+A plan carries the fingerprints of both schemas, so that a stale plan can be refused.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _BLAME = re.compile(r"error in (?:view|trigger) (.+?)(?: after [a-z ]+)?: ", re.
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Statements without semicolons, what to look at before running them, and what they were made for."""
+    """A migration plan: statements without semicolons, hazards, and the two schemas' fingerprints."""
 
     statements: tuple[str, ...]
     hazards: tuple[Hazard, ...]
@@ -56,22 +55,22 @@ class Plan:
 
     @property
     def rebuilds(self) -> int:
-        """Return the number of tables that are written anew."""
+        """Return the number of rebuilt tables."""
         return sum(_COPY.match(statement) is not None for statement in self.statements)
 
 
 @dataclass(slots=True)
 class _Escalation:
-    """What a failed proof taught: tables to rebuild, views and triggers to set aside."""
+    """The lessons of failed attempts: tables to rebuild, views and triggers to recreate."""
 
     rebuild: set[str] = field(default_factory=set)
     aside: set[str] = field(default_factory=set)
 
 
 def schema_copy(schema: Schema, *, may_lack: Collection[str] = ()) -> sqlite3.Connection:
-    """Return a new database in memory with this schema and no rows; the caller closes it.
+    """Return a new in-memory database with this schema and no rows; the caller closes it.
 
-    Virtual tables of `may_lack` are left out where their module is not here.
+    Virtual tables of `may_lack` are omitted if their module is not available.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     for statement in ("PRAGMA foreign_keys = OFF", "BEGIN"):
@@ -90,7 +89,7 @@ def schema_copy(schema: Schema, *, may_lack: Collection[str] = ()) -> sqlite3.Co
 
 
 def creating(schema: Schema) -> list[str]:
-    """Return the statements that make the schema in an empty database."""
+    """Return the statements that create the schema in an empty database."""
     return [
         *map(create_table, schema.tables.values()),
         *map(create, schema.indexes.values()),
@@ -107,10 +106,9 @@ def make_plan(
     renames: Renames | None = None,
     fills: Mapping[tuple[str, str], str] | None = None,
 ) -> Plan:
-    """Return the plan from `old` to `new`, proven in memory; raises SchemaProblem where there is none.
+    """Return the plan from `old` to `new`, tested in memory; raises SchemaProblem if there is none.
 
-    `fills` are SQL values for columns, (table key, column key) → expression, that rows need and the
-    schema does not give.
+    `fills` maps (table key, column key) to the SQL value that rows need and the schema does not give.
     """
     decided, values = renames or Renames(), dict(fills or {})
     if not decided.tables and not decided.columns and old == new:
@@ -134,7 +132,7 @@ def make_plan(
 def _renamed(
     work: sqlite3.Connection, decided: Renames, before: Schema, after: Schema
 ) -> list[str]:
-    """Run the renames, and return them after the drops of the views and triggers that stood in the way."""
+    """Run the renames; return them after the drops of views and triggers that were in the way."""
     moves = renaming.statements(decided, before, after)
     aside: list[str] = []
     while True:
@@ -158,7 +156,7 @@ def _drop(schema: Schema, key: str) -> str | None:
 
 
 def _seen(work: sqlite3.Connection, before: Schema, kept: Collection[str]) -> Schema:
-    """Return the schema that the copy has now; virtual tables that stay count as there in any case."""
+    """Return the current schema of the copy; remaining virtual tables count as present in any case."""
     found = inspect(work)
     if not kept:
         return found
@@ -173,7 +171,7 @@ def _proven(
     fills: dict[tuple[str, str], str],
     kept: Collection[str],
 ) -> list[str]:
-    """Return statements that were seen to turn `base` into `new`."""
+    """Return statements that, when run, turned `base` into `new`."""
     learnt = _Escalation()
     for _ in range(2 + 2 * len(base.tables) + len(base.views) + len(base.triggers)):
         changes = [
@@ -207,7 +205,7 @@ def _learn(
     new: Schema,
     found: Schema,
 ) -> None:
-    """Take the next more careful way, or raise SchemaProblem when there is none."""
+    """Choose the next more careful strategy, or raise SchemaProblem if there is none."""
     altered = [change for change in changes if change.alters is not None]
     if failure is None:
         guilty = {c.old.key for c in altered if found.tables.get(c.new.key) != c.new}

@@ -1,4 +1,4 @@
-"""Renames that somebody decided on; nothing here guesses."""
+"""Table and column renames that a person decided on; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Something that went and something that came: a rename, or a drop and an add."""
+    """A removed and an added name: either a rename, or a drop and an add."""
 
     table: str | None
     """The table (by its new name) of a column, None where whole tables are meant."""
@@ -25,7 +25,7 @@ class Candidate:
     new: str
 
     def __str__(self) -> str:
-        """Return it as `--rename` takes it."""
+        """Return it in the form that `--rename` takes."""
         dot = f"{self.table}." if self.table else ""
         return f"{dot}{self.old}={dot}{self.new}"
 
@@ -38,14 +38,14 @@ class Renames:
     columns: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def with_(self, chosen: Candidate) -> Renames:
-        """Return these and one more."""
+        """Return these renames and one more."""
         if chosen.table is None:
             return Renames({**self.tables, fold(chosen.old): chosen.new}, self.columns)
         place = (fold(chosen.table), fold(chosen.old))
         return Renames(self.tables, {**self.columns, place: chosen.new})
 
     def inverse(self) -> Renames:
-        """Return the way back; column renames are then told by the table's old name."""
+        """Return the reverse renames; column renames then use the table's old name."""
         back = {fold(new): old for old, new in self.tables.items()}
         return Renames(
             dict(back),
@@ -57,7 +57,7 @@ class Renames:
 
 
 def candidates(old: Schema, new: Schema, renames: Renames) -> tuple[Candidate, ...]:
-    """Return every pair that could be a rename and is not decided yet, tables before columns."""
+    """Return every undecided pair that could be a rename, tables before columns."""
     taken = {fold(name) for name in renames.tables.values()}
     gone = [
         t for t in old.tables.values() if t.key not in new.tables and t.key not in renames.tables
@@ -94,7 +94,7 @@ def candidates(old: Schema, new: Schema, renames: Renames) -> tuple[Candidate, .
 
 
 def _alike(old: Code, new: Code) -> bool:
-    """Tell whether two virtual tables are the same but for their names, so that a rename is all."""
+    """Tell whether two virtual tables differ only in their names."""
     name = quote(old.key)
     return [quote(new.key) if word == name else word for word in _words(old)] == _words(new)
 
@@ -104,9 +104,9 @@ def _words(code: Code) -> list[str]:
 
 
 def parse_renames(texts: Sequence[str], old: Schema, new: Schema) -> Renames:
-    """Read `old=new` and `table.old=table.new`; raises UsageProblem for what does not exist.
+    """Parse `old=new` and `table.old=table.new`; raises UsageProblem for names that do not exist.
 
-    The table of a column is told by its old or its new name.
+    A column's table is given by its old or its new name.
     """
     tables: dict[str, str] = {}
     for text in texts:
@@ -156,16 +156,16 @@ def _nothing(text: str, why: str) -> UsageProblem:
 
 
 def statements(renames: Renames, old: Schema, new: Schema) -> list[str]:
-    """Return the ALTERs; a name that is still taken by another rename is passed through a temporary one.
+    """Return the ALTERs; a new name still in use by another rename goes through a temporary one.
 
-    A column whose name another one takes is renamed away, to be dropped with what hangs on it later.
+    A column whose name another one takes is first renamed, to be dropped later with its dependents.
     """
     names = {key: table.name for key, table in old.tables.items()}
     names |= {key: code.name for key, code in old.virtual_tables.items()}
     origin = {fold(name): key for key, name in renames.tables.items()}
     found = list(_taken_names(renames, old))
     for a, b in _order([(names[key], name) for key, name in renames.tables.items()]):
-        # Where only the spelling changes, SQLite would find the new name taken by the old one.
+        # If only the case changes, SQLite would consider the new name taken.
         ways = [a, f"__renamed_{b}", b] if fold(a) == fold(b) else [a, b]
         found += [f"ALTER TABLE {quote(x)} RENAME TO {quote(y)}" for x, y in pairwise(ways)]
     for table in dict.fromkeys(table for table, _ in renames.columns):
@@ -188,7 +188,7 @@ def statements(renames: Renames, old: Schema, new: Schema) -> list[str]:
 
 
 def _taken_names(renames: Renames, old: Schema) -> Iterator[str]:
-    """Drop what has a name that a table is to have: it goes, or comes back as something else."""
+    """Drop the objects whose names the renamed tables need: they are removed or recreated differently."""
     for target in map(fold, renames.tables.values()):
         if target in renames.tables:
             continue
@@ -203,7 +203,7 @@ def _taken_names(renames: Renames, old: Schema) -> Iterator[str]:
 
 
 def _order(moves: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Order renames so that each name is free when it is taken; a circle is opened with a temporary name."""
+    """Order renames so that each new name is free; break a cycle with a temporary name."""
     waiting, done = list(moves), []
     while waiting:
         taken = {fold(old) for old, _ in waiting}

@@ -1,8 +1,7 @@
-"""The schema that somebody asks for: a Python module with SQLAlchemy MetaData, or .sql files.
+"""Load the desired schema from a Python module with SQLAlchemy MetaData or from .sql files.
 
-Either way it is created in memory and read back, so that SQLite says what it means. A mistake in it
-is shown as the author's own line, not as a traceback of ours. SQLAlchemy is imported here only, when
-such a module is asked for.
+It is created in memory and read back, so that SQLite interprets it. A mistake is reported with the
+author's own line, not with a traceback. SQLAlchemy is only imported here, for such a module.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _SUGGESTION = "Correct it and run the command again; nothing was written."
 
 
 def read_sql(path: Path) -> Schema:
-    """Return the schema of a .sql file, or of all .sql files of a folder in the order of their names."""
+    """Return the schema of a .sql file, or of all .sql files of a folder in name order."""
     files = sorted(path.glob("*.sql")) if path.is_dir() else [path]
     if not files:
         raise SchemaProblem(
@@ -57,7 +56,7 @@ def read_sql(path: Path) -> Schema:
 
 
 def _in_memory_only(action: int, *_: str | None) -> int:
-    """Keep a schema file from touching other files (ATTACH, VACUUM INTO), and from what would not last."""
+    """Forbid a schema file to touch other files (ATTACH, VACUUM INTO) or create what would not persist."""
     return sqlite3.SQLITE_DENY if action in _REFUSED else sqlite3.SQLITE_OK
 
 
@@ -84,7 +83,7 @@ def _denied(error: sqlite3.Error | sqlite3.Warning) -> bool:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Cut at semicolons, but where SQLite says that the statement (a trigger) goes on."""
+    """Split at semicolons, except where SQLite says that the statement (a trigger) continues."""
     start: int | None = None
     for _, word, begin, end in normal_tokens(text):
         start = begin if start is None else start
@@ -100,7 +99,7 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def read_module(name: str) -> Schema:
-    """Return the schema of the MetaData in a module, told as a dotted name or as a .py file."""
+    """Return the schema of the MetaData in a module, given as a dotted name or a .py file."""
     module = _import(name)
     found = _metadata(module)
     if not found:
@@ -140,7 +139,7 @@ def _create(name: str, found: Sequence[MetaData]) -> Schema:
 
 
 def _import(name: str) -> ModuleType:
-    """Import a module; whatever it raises becomes one sentence with the author's own line."""
+    """Import a module; any exception becomes one sentence with the author's own line."""
     file = Path(name)
     is_file = file.suffix == ".py"
     if is_file and not file.is_file():
@@ -169,13 +168,13 @@ def _load(file: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # declarative classes look their own module up
+    sys.modules[module.__name__] = module  # declarative classes look up their own module
     spec.loader.exec_module(module)
     return module
 
 
 def _own_line(name: str, error: BaseException) -> str:
-    """Say where the author's code failed: the last frame that is no library's."""
+    """Locate the error in the author's code: the last frame outside of libraries."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
     frames = [
@@ -196,7 +195,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _metadata(module: ModuleType) -> list[MetaData]:
-    """Return the MetaData objects that a module holds, also those of declarative bases."""
+    """Return the MetaData objects of a module, including those of declarative bases."""
     from sqlalchemy import MetaData  # 0.2 s, only for Python schemas
 
     found: dict[int, MetaData] = {}
