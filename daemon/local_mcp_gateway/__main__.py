@@ -1,4 +1,4 @@
-"""The command `local-mcp-gateway`, also `python -m local_mcp_gateway`: from the first line on it can be stopped."""
+"""Entry point of `local-mcp-gateway` and `python -m local_mcp_gateway`, with early signal handling."""
 
 import signal
 import sys
@@ -7,10 +7,10 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run the command line; a start that is stopped during its imports has ended as asked, with 0.
+    """Run the command line; a signal during the imports ends the process cleanly, with exit 0.
 
-    The service takes the signals over in `service.signals`; the imports until then are most of the
-    time before its first event.
+    `service.signals` replaces these handlers; the imports before that take most of the time to the
+    first event.
     """
     if "serve" in sys.argv:
         # The start itself reads and applies what is new.

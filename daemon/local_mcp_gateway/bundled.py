@@ -1,7 +1,7 @@
-"""Find the files that come with the program: migrations, default config, systemd unit, examples.
+"""Locate the files shipped with the program: migrations, default config, systemd unit, examples.
 
-A wheel carries them inside the package, under `_bundled/`; an editable install, as `make` sets up,
-reads them where they are edited, at the root of the repository.
+A wheel contains them inside the package, under `_bundled/`; an editable install, as `make` sets up,
+reads them at the root of the repository.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Every situation that a person can act on: a code, one sentence, a hint and an exit code.
+"""The errors that a person can act on: each has a code, one sentence, a hint and an exit code.
 
-A class is a situation. Its base says who has to act: the person who typed the command, the author
+Each class is one situation. Its base says who has to act: the person who typed the command, the author
 of a migration, the owner of the database, the machine, or an upstream server. Nothing here does I/O;
 the command line turns an error into one line (or one JSON object) and its exit code.
 
@@ -18,7 +18,7 @@ from local_mcp_gateway.frozen import frozen
 
 
 class Exit(IntEnum):
-    """The process exit codes. Where several hold at once, 6 wins over 8, and 8 over 3."""
+    """The process exit codes. If several apply at once, 6 wins over 8, and 8 over 3."""
 
     OK = 0
     UNEXPECTED = 1
@@ -33,7 +33,7 @@ class Exit(IntEnum):
 
 
 class ProblemCode:
-    """The closed set of history problems that `resolve` and the folder reader can name."""
+    """The closed set of history problems that `resolve` and the folder reader can report."""
 
     EDITED = "edited"
     MISSING = "missing"
@@ -49,7 +49,7 @@ class ProblemCode:
 
 @frozen
 class Problem:
-    """One reason why a folder and a database do not fit together, as `db status --json` shows it."""
+    """One mismatch between a folder and a database, as `db status --json` shows it."""
 
     code: str
     message: str
@@ -58,7 +58,7 @@ class Problem:
 
 
 class GatewayError(Exception):
-    """Something went wrong that a person can act on.
+    """An error that a person can act on.
 
     `message` is one sentence that says what is wrong and where; `hint` says what to do next; `data`
     carries the same facts as values for logs and `--json`.
@@ -71,7 +71,7 @@ class GatewayError(Exception):
     )
 
     def __init__(self, message: str, *, hint: str | None = None, **data: object) -> None:
-        # What a library or another program said comes without a full stop; here it ends a sentence.
+        # A message of a library or another program may lack the full stop.
         message = message if message.endswith((".", "?", "!")) else f"{message}."
         super().__init__(message)
         self.message = message
@@ -79,7 +79,7 @@ class GatewayError(Exception):
         self.data = data
 
     def as_json(self) -> dict[str, object]:
-        """Return the object that `--json` prints under the key `error`."""
+        """Return the object that `--json` prints under `error`."""
         return {
             "code": self.code,
             "message": self.message,
@@ -148,7 +148,7 @@ class MigrationsFolderProblem(GatewayError):
 
 
 class SealedValueProblem(GatewayError):
-    """A sealed value of environment or headers does not open: its key is not here, or it was altered."""
+    """A sealed value of environment or headers does not open: its key is missing, or it was altered."""
 
     code = "sealed_value"
     exit_code = Exit.CONFIG
@@ -156,7 +156,7 @@ class SealedValueProblem(GatewayError):
 
 
 class NoSecretsKey(GatewayError):
-    """There is no key to seal secrets with, and none can be made where it belongs."""
+    """There is no key to seal secrets with, and none can be created at the configured path."""
 
     code = "no_secrets_key"
     exit_code = Exit.CONFIG
@@ -175,7 +175,7 @@ class PortInUse(GatewayError):
 
 
 class NoServiceManager(GatewayError):
-    """systemd's user manager is not there or does not do what it was asked."""
+    """systemd's user manager is not available or refused the request."""
 
     code = "no_service_manager"
     exit_code = Exit.CONFIG
@@ -194,7 +194,7 @@ class LockHeld(GatewayError):
 
 
 class DatabaseBusy(GatewayError):
-    """A program that does not know our lock is writing to the database."""
+    """Another program, which does not use the gateway's lock, is writing to the database."""
 
     code = "busy"
     exit_code = Exit.LOCKED
@@ -213,7 +213,7 @@ class MigrationFailed(GatewayError):
 
 
 class ForbiddenStatement(GatewayError):
-    """A migration holds a statement that the guard does not run; the database is unchanged."""
+    """A migration contains a statement that the guard does not allow; the database is unchanged."""
 
     code = "forbidden_statement"
     exit_code = Exit.MIGRATION
@@ -221,7 +221,7 @@ class ForbiddenStatement(GatewayError):
 
 
 class VerificationFailed(GatewayError):
-    """The migrations ran, but the result lost rows, orphaned rows or differs from the rehearsal."""
+    """The migrations ran, but rows were lost or orphaned, or the result differs from the rehearsal."""
 
     code = "verification_failed"
     exit_code = Exit.MIGRATION
@@ -237,7 +237,7 @@ class SeedFailed(GatewayError):
 
 
 class DoubleQuotedString(GatewayError):
-    """A migration holds a double-quoted name that SQLite would silently read as a text literal."""
+    """A migration contains a double-quoted name that SQLite would silently read as a string literal."""
 
     code = "double_quoted_string"
     exit_code = Exit.MIGRATION
@@ -267,7 +267,7 @@ class Damaged(GatewayError):
 
 
 class DatabaseGone(GatewayError):
-    """The file that a gateway serves was deleted, moved or replaced under it; it writes nothing more."""
+    """The file that a gateway serves was deleted, moved or replaced; the gateway stops writing."""
 
     code = "database_gone"
     exit_code = Exit.REFUSED
@@ -278,7 +278,7 @@ class DatabaseGone(GatewayError):
 
 
 class BackupDamaged(GatewayError):
-    """A backup is not what it was when it was made: cut off, edited or corrupt."""
+    """A backup has changed since it was made: truncated, edited or corrupt."""
 
     code = "backup_damaged"
     exit_code = Exit.DAMAGED
@@ -308,7 +308,7 @@ class HistoryRefused(GatewayError):
 
 
 class MigrationApplied(GatewayError):
-    """A migration that should be taken out of the folder was applied to the database."""
+    """A migration to be removed from the folder has been applied to the database."""
 
     code = "applied"
     exit_code = Exit.REFUSED
@@ -316,7 +316,7 @@ class MigrationApplied(GatewayError):
 
 
 class NoWayBack(GatewayError):
-    """A migration that should be taken back has no `.down.sql`, in the folder or in the history."""
+    """A migration to be reverted has no `.down.sql`, in the folder or in the history."""
 
     code = "no_way_back"
     exit_code = Exit.REFUSED
@@ -334,7 +334,7 @@ class NotAdopted(GatewayError):
 
 
 class DriftRefused(GatewayError):
-    """The live schema was changed by hand, and the policy is not to migrate on top of that."""
+    """The live schema was changed by hand, and the policy refuses to migrate it."""
 
     code = "drift"
     exit_code = Exit.REFUSED
@@ -344,7 +344,7 @@ class DriftRefused(GatewayError):
 
 
 class HazardRefused(GatewayError):
-    """A pending migration deletes data, and the policy asks for it to be accepted in its first lines."""
+    """A pending migration deletes data, and the policy requires that its first lines accept this."""
 
     code = "hazard"
     exit_code = Exit.REFUSED
@@ -355,7 +355,7 @@ class HazardRefused(GatewayError):
 
 
 class NoRoom(GatewayError):
-    """The disk is full, or has not enough room for the backup and the rehearsal; the old database stands."""
+    """The disk is full, or too full for the backup and the rehearsal; the database is unchanged."""
 
     code = "no_room"
     exit_code = Exit.NO_BACKUP
@@ -365,7 +365,7 @@ class NoRoom(GatewayError):
 
 
 class BackupFailed(GatewayError):
-    """The backup could not be written or did not verify; nothing was touched."""
+    """The backup could not be written or verified; the database is unchanged."""
 
     code = "backup_failed"
     exit_code = Exit.NO_BACKUP
@@ -373,7 +373,7 @@ class BackupFailed(GatewayError):
 
 
 class DiskProblem(GatewayError):
-    """The disk failed at a write, a flush or a read while the guard worked; the old database stands."""
+    """A write, flush or read failed on the disk while the guard worked; the database is unchanged."""
 
     code = "disk"
     exit_code = Exit.NO_BACKUP
@@ -392,7 +392,7 @@ class NoResources(GatewayError):
 
 
 class OutputLost(GatewayError):
-    """What a command printed could not be written (a full disk behind `>`); its work is done all the same."""
+    """A command's output could not be written (such as a full disk behind `>`); its work is done all the same."""
 
     code = "output_lost"
     exit_code = Exit.UNEXPECTED
@@ -419,6 +419,6 @@ class Interrupted(GatewayError):
 
 
 def situations() -> Iterator[type[GatewayError]]:
-    """Yield every situation, the root first, in the order of this file (the docs table)."""
+    """Yield every error class, the root first, in the order of this file (the docs table)."""
     yield GatewayError
     yield from GatewayError.__subclasses__()

@@ -1,10 +1,10 @@
-"""Frozen dataclasses whose classes cost next to nothing to make.
+"""A `frozen` decorator: frozen dataclasses without the cost of creating their classes.
 
-`dataclass` writes and compiles the source of six methods for every class, half a millisecond each: for
-the forty classes that stand before any work of a command, more than its own imports otherwise. Here the
-methods are the same for all classes. To be used where a start passes; everything of the standard
-library that knows dataclasses (`fields`, `replace`, `asdict`, `match`) knows these. From Python 3.13 on
-`dataclass` compiles once per class: then this may go.
+`dataclass` generates and compiles six methods for every class, half a millisecond each: for the forty
+classes loaded before any command works, more than its own imports. Here all classes share the same
+methods. Use it for modules that a start imports. The standard library's dataclass functions (`fields`,
+`replace`, `asdict`, `match`) work with these classes. From Python 3.13 on `dataclass` compiles once per
+class: then this module can be removed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(cls: type[_T]) -> type[_T]:
-    """Make a class of annotated fields a frozen value: `@dataclass(frozen=True)`, made faster."""
+    """Make a class of annotated fields a frozen value, like `@dataclass(frozen=True)` but faster."""
     made = dataclass(init=False, repr=False, eq=False)(cls)
     for method in (_init, _repr, _eq, _hash, _setattr, _delattr):
         setattr(made, f"_{method.__name__}__", method)
@@ -56,7 +56,7 @@ def _hash(self: Any) -> int:
 
 
 def _values(self: Any) -> tuple[object, ...]:
-    """Return what it was made of, and not what a cached property has kept beside it."""
+    """Return the field values, without cached properties."""
     return tuple(getattr(self, field.name) for field in fields(self))
 
 

@@ -1,4 +1,4 @@
-"""JSON that somebody else wrote, a file or a row: whatever is wrong with it is a ValueError."""
+"""Parse untrusted JSON from a file or a row, raising ValueError for anything wrong with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return the value. Raises ValueError, also for what is nested deeper than Python can follow."""
+    """Return the value. Raises ValueError, also for nesting deeper than Python can handle."""
     try:
         return json.loads(text)
     except RecursionError:

@@ -1,7 +1,7 @@
-"""Open a path only if it names a regular file: a pipe would be waited for without end, a device acts.
+"""Open a path only if it is a regular file: a pipe would block forever, a device may have side effects.
 
-What is there is asked before it is opened, and once more of what was opened. Opening never waits
-(`O_NONBLOCK` means nothing to a regular file) and never takes a terminal.
+The path is checked before it is opened, and the descriptor once more afterwards. Opening never blocks
+(`O_NONBLOCK` has no effect on a regular file) and never acquires a controlling terminal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HANDED_OVER = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 
 class NotAFile(OSError):
-    """Something else than a regular file; `strerror` fits behind "cannot be read: "."""
+    """The path is not a regular file; `strerror` fits behind "cannot be read: "."""
 
     def __init__(self, kind: str, path: str) -> None:
         super().__init__(errno.ENXIO, f"it is {kind}", path)
@@ -35,9 +35,9 @@ class NotAFile(OSError):
 
 
 def require_file(path: str | os.PathLike[str], *, follow: bool = True) -> os.stat_result | None:
-    """Raise NotAFile if the path names something else; return its status, None if nothing is there."""
+    """Raise NotAFile unless the path is a regular file; return its status, None if it does not exist."""
     try:
-        status = os.stat(path, follow_symlinks=follow)  # noqa: PTH116  a path as text costs less
+        status = os.stat(path, follow_symlinks=follow)  # noqa: PTH116  a path as text is faster
     except (FileNotFoundError, NotADirectoryError):
         return None
     require_kind(status, path)
@@ -51,9 +51,9 @@ def open_file(
     mode: int = 0o600,
     follow: bool = True,
 ) -> int:
-    """Return a descriptor of the regular file; `flags` may make one. Raises OSError, NotAFile.
+    """Return a descriptor of the regular file; `flags` may create one. Raises OSError, NotAFile.
 
-    Without `follow` a symbolic link is refused: somebody else may have put it there.
+    Without `follow` a symbolic link is refused: another user may have put it there.
     """
     require_file(path, follow=follow)
     safely = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
@@ -73,7 +73,7 @@ def read_bytes(path: Path, *, follow: bool = True) -> bytes:
 
 
 def read_given(path: Path) -> bytes:
-    """Return the content of a file that a person has named; a pipe of their shell is one too."""
+    """Return the content of a file that a person named; it may be a pipe of their shell."""
     if os.fspath(path).startswith(_HANDED_OVER):
         return path.read_bytes()
     return read_bytes(path)

@@ -1,8 +1,7 @@
-"""SQL text: tokens, names and literals, by the rules of SQLite's own tokenizer (tokenize.c).
+"""Tokenize and quote SQL by the rules of SQLite's own tokenizer (tokenize.c).
 
-Nothing here parses or validates: whether a statement is right is for SQLite to say. `tokens` cuts any
-text, `normal_tokens` cuts text that SQLite has accepted and gives every spelling of the same thing the
-same form.
+Nothing here parses or validates: SQLite decides whether a statement is valid. `tokens` splits any text;
+`normal_tokens` splits text that SQLite has accepted and gives equivalent spellings the same form.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from collections.abc import Container, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
-# A quote is doubled to stand inside quotes, `[` ends at the first `]`, and a comment or string that is
-# never closed reaches to the end of the text. To SQLite whatever is not ASCII is a letter.
+# A quote inside quotes is doubled, `[` ends at the first `]`, and a comment or string that is
+# never closed extends to the end of the text. SQLite treats every non-ASCII character as a letter.
 _GRAMMAR = r"""(?P<space>[ \t\n\f\r]+|--[^\n]*|/\*.*?(?:\*/|\Z))
     |(?P<blob>[xX]'[^']*(?:'|\Z))
     |(?P<string>'[^']*(?:''[^']*)*(?:'|\Z))
@@ -46,7 +45,7 @@ RESERVED = frozenset(
 
 
 class Token(NamedTuple):
-    """One token that is neither white space nor a comment."""
+    """One token, neither white space nor a comment."""
 
     kind: str
     """blob, string, double (a name in double quotes), name (in backticks or brackets), word, number, sign"""
@@ -55,18 +54,18 @@ class Token(NamedTuple):
 
     @property
     def identifier(self) -> str:
-        """Return the name that this token means, without its quotes."""
+        """Return the name that this token denotes, without its quotes."""
         return unquote(self.text)
 
     @property
     def upper(self) -> str:
-        """Return the text in capitals, to compare with keywords."""
+        """Return the text in upper case, to compare with keywords."""
         return self.text.upper()
 
 
 @cache
 def _pattern() -> re.Pattern[str]:
-    """Compile at the first use: it costs milliseconds, and most starts look into no statement."""
+    """Compile on first use: it takes milliseconds, and most starts tokenize nothing."""
     return re.compile(_GRAMMAR, re.DOTALL | re.VERBOSE | re.ASCII)
 
 
@@ -85,14 +84,14 @@ def unquote(name: str) -> str:
 
 
 def quote(name: str) -> str:
-    """Write a name so that SQLite reads it as that name: without quotes where it needs none."""
+    """Quote a name for SQL, only where it needs quotes."""
     if _PLAIN.fullmatch(name) and name.lower() not in RESERVED:
         return name
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """Write text as a SQL string."""
+    """Quote text as a SQL string."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -107,7 +106,7 @@ def tokens(sql: str) -> Iterator[Token]:
 def normal_tokens(sql: str) -> list[NormalToken]:
     """Return the tokens of SQL that SQLite has accepted, each in its normal form.
 
-    The normal form is equal for every spelling that SQLite treats alike: the case of keywords and
+    The normal form is the same for every spelling that SQLite treats alike: the case of keywords and
     names, the kind of quotes, spaces, comments.
     """
     found: list[NormalToken] = []
@@ -130,7 +129,7 @@ def normal_tokens(sql: str) -> list[NormalToken]:
 
 
 def normal(tokens: Sequence[NormalToken]) -> str:
-    """Join tokens to the text under which two spellings are equal, without enclosing parentheses."""
+    """Join tokens to a text that is the same for equivalent spellings, without enclosing parentheses."""
     first, last = 0, len(tokens)
     while last - first >= 2 and tokens[first][1] == "(" and closing(tokens, first) == last - 1:
         first, last = first + 1, last - 1
@@ -142,8 +141,8 @@ def as_sqlite_reads(
 ) -> list[NormalToken]:
     """Return the tokens of an expression over one table as SQLite reads them.
 
-    The table's own name before a column says nothing. And `"x"` is a string where no column has that
-    name: the misfeature that Debian's SQLite still has (sqlite.org/quirks §8).
+    The table's own name before a column is dropped. `"x"` is a string where no column has that name: a
+    misfeature that Debian's SQLite still has (sqlite.org/quirks §8).
     """
     mark = quote(table)
     found: list[NormalToken] = []
@@ -174,7 +173,7 @@ def closing(tokens: Sequence[NormalToken], opening: int) -> int:
 
 
 def first_words(sql: str, count: int) -> tuple[str, ...]:
-    """Return the first tokens in capitals: enough to know what kind of statement it is."""
+    """Return the first tokens in upper case: enough to identify the kind of statement."""
     found = []
     for token in tokens(sql):
         found.append(token.upper)
@@ -184,7 +183,7 @@ def first_words(sql: str, count: int) -> tuple[str, ...]:
 
 
 def dropped(sql: str) -> str | None:
-    """Return the name in `DROP TABLE name`, else None."""
+    """Return the table's name in `DROP TABLE name`, else None."""
     if sql[:4].upper() != "DROP":
         return None
     found = list(tokens(sql))

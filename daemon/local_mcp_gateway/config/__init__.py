@@ -1,4 +1,4 @@
-"""Settings: read once, frozen afterwards. `settings` lists the keys, `load` reads the sources."""
+"""The configuration: read once, frozen afterwards. `settings` lists the keys, `load` reads the sources."""
 
 from local_mcp_gateway.config.load import config_files, load
 from local_mcp_gateway.config.settings import Key, Settings, keys

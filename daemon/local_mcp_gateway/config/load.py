@@ -1,9 +1,9 @@
-"""Read the settings from every source; the later wins, and every mistake is named.
+"""Read the settings from every source; later sources win, and every mistake names its key.
 
-The defaults, `gateway.toml`, `gateway.dev.toml` beside it (in dev mode), the environment (`DATABASE_PATH`, then
-`LMG_SECTION__KEY`), options on the command line. Each value remembers where it came from (`config
-show`). An unknown key is an error that names the nearest known one: a setting that is silently ignored
-is the most expensive kind. Parsers are imported only for the sources at hand: every command starts here.
+The order is: the defaults, `gateway.toml`, `gateway.dev.toml` beside it (in dev mode), the environment
+(`DATABASE_PATH`, then `LMG_SECTION__KEY`), command line options. Each value keeps its source (`config
+show`). An unknown key is an error that names the nearest known one, because a silently ignored setting is
+the most expensive mistake. Parsers are only imported for the sources in use: every command starts here.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def load(
     environment: Mapping[str, str] = os.environ,
     options: Mapping[str, object] | None = None,
 ) -> Settings:
-    """Read the settings from every source; `options` are `section.key` → value from the command line.
+    """Read the settings from every source; `options` maps `section.key` to the command line's value.
 
-    A `config_file` has to be there; the user's own and the overlay of dev mode may be. Raises
-    ConfigProblem, naming file and key.
+    A given `config_file` must exist; the user's own file and the dev overlay are optional. Raises
+    ConfigProblem, which names file and key.
     """
     layers: list[tuple[str, Mapping[str, object]]] = []
     main, overlay = config_files(config_file, environment)
@@ -50,7 +50,7 @@ def load(
 def config_files(
     given: Path | None, environment: Mapping[str, str] = os.environ
 ) -> tuple[Path, Path]:
-    """Return the file of the settings, the user's own unless another is given, and dev mode's overlay."""
+    """Return the settings file (the user's own unless one is given) and the dev overlay."""
     if given is None:
         home = Path(environment.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
         given = home / "local-mcp-gateway" / "gateway.toml"
@@ -58,7 +58,7 @@ def config_files(
 
 
 def _read_toml(file: Path) -> Mapping[str, object]:
-    import tomllib  # only where a file is read
+    import tomllib  # only needed to read a file
 
     try:
         return tomllib.loads(read_given(file).decode())
@@ -110,7 +110,7 @@ def _merge(layers: list[tuple[str, Mapping[str, object]]]) -> Settings:
 
 
 def _unknown(origin: str, path: str, known: list[str]) -> ConfigProblem:
-    from difflib import get_close_matches  # only on the way to an error
+    from difflib import get_close_matches  # only for an error
 
     near = get_close_matches(path, known, n=1, cutoff=0.5)
     hint = f"Did you mean `{near[0]}`?" if near else "`config show` lists every key."
@@ -118,7 +118,7 @@ def _unknown(origin: str, path: str, known: list[str]) -> ConfigProblem:
 
 
 def _convert(origin: str, key: Key, value: object) -> object:
-    """Turn a raw value into the key's type; text from the environment is parsed, other types are strict."""
+    """Convert a raw value to the key's type: text from the environment is parsed, other types are checked."""
     converted = value if type(value).__name__ == key.type else _parse(origin, key, value)
     if key.choices and converted not in key.choices:
         words = ", ".join(repr(choice) for choice in key.choices if choice)
@@ -137,7 +137,7 @@ def _convert(origin: str, key: Key, value: object) -> object:
 
 
 def _parse(origin: str, key: Key, value: object) -> object:
-    import msgspec  # text from the command line needs no parsing, so no parser
+    import msgspec  # text from the command line needs no parser
 
     wanted = get_type_hints(type(getattr(Settings(), key.section)))[key.name]
     if wanted == tuple[str, ...] and isinstance(value, str):
@@ -154,7 +154,7 @@ def _parse(origin: str, key: Key, value: object) -> object:
 
 
 def prepare_data_folder(settings: Settings) -> None:
-    """Make the data folder (0700) if it is our own default or systemd's; a typed path is never guessed at."""
+    """Create the data folder (0700) if it is the default or systemd's; never one that a user typed."""
     if settings.database.path:
         return
     folder = settings.database_path.parent

@@ -1,6 +1,6 @@
-"""Every setting with its unit, its default and its sentence: the one list of keys.
+"""Every setting with its unit, default and description: the single list of keys.
 
-`config/gateway.toml`, the docs and the names of environment variables are made from it.
+`config/gateway.toml`, the docs and the names of environment variables are generated from it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ENVIRONMENT_PREFIX = "LMG_"
 
 
 def _key(default: Any, help_text: str, *choices: str) -> Any:
-    """Declare a key: its default, its sentence for the docs, and the words it may hold, if closed."""
+    """Declare a key: its default, its description for the docs, and its allowed words, if limited."""
     return field(default=default, metadata={"help": help_text, "choices": choices})
 
 
 @frozen
 class GatewaySettings:
-    """Where the gateway listens and whom it answers."""
+    """Where the gateway listens and which requests it accepts."""
 
     host: str = _key(
         "127.0.0.1", "Address to listen on; loopback only, since clients do not sign in yet."
@@ -53,7 +53,7 @@ class DatabaseSettings:
 
 @frozen
 class MigrationsSettings:
-    """Where the migrations are and what they may call."""
+    """Where the migrations are and which functions they may call."""
 
     folder: str = _key("", "Migrations folder. Empty: the one that came with the program.")
     functions: Mapping[str, str] = field(
@@ -67,7 +67,7 @@ class MigrationsSettings:
 
 @frozen
 class GuardSettings:
-    """What the migration guard insists on."""
+    """The policies of the migration guard."""
 
     rehearse: str = _key(
         "always", "Rehearse pending migrations on a copy.", "always", "auto", "never"
@@ -143,7 +143,7 @@ class LogSettings:
 
 @frozen
 class UpstreamSettings:
-    """How patient the gateway is with upstream servers."""
+    """Timeouts and limits for upstream servers."""
 
     connect_timeout_s: float = _key(
         30.0, "Seconds for an upstream to start and answer its first request."
@@ -193,7 +193,7 @@ class DevSettings:
 
 @frozen
 class Settings:
-    """Everything that can be set, frozen, and where each value came from."""
+    """All settings, frozen, with the source of each value."""
 
     gateway: GatewaySettings = GatewaySettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -218,7 +218,7 @@ class Settings:
         path = _absolute(chosen)
         try:
             path.stat()
-        except OSError as error:  # `resolve` tells of it in some versions of Python only
+        except OSError as error:  # only some versions of Python let `resolve` report it
             if error.errno == errno.ELOOP:
                 problem = f"{path} leads in a circle of symbolic links."
                 raise DatabasePathProblem(problem) from None
@@ -229,7 +229,7 @@ class Settings:
         """Return the migrations folder, absolute; it need not exist."""
         if self.migrations.folder:
             return _absolute(self.migrations.folder)
-        from local_mcp_gateway.bundled import bundled  # only where it is needed
+        from local_mcp_gateway.bundled import bundled  # imported on use
 
         return bundled("migrations")
 

@@ -1,1 +1,1 @@
-"""The gateway's own tables: their definition, the values read from them, and the queries."""
+"""The gateway's own tables: their definition, their rows as values, the queries, and encryption."""

@@ -1,4 +1,4 @@
-"""What the gateway remembers by itself: catalogs, settings, and the log of calls."""
+"""Store what the gateway caches and records: server catalogs, approved tools, names and the call log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CALL_COLUMNS = (
 
 
 async def load_catalogs(database: ConnectionPool) -> tuple[CatalogEntry, ...]:
-    """Return every remembered list of every server."""
+    """Return every cached list of every server."""
     rows = await database.fetch_all(
         "SELECT mcp_server_id, kind, body, hash, fetched_at FROM mcp_server_catalog_cache"
     )
@@ -26,7 +26,7 @@ async def load_catalogs(database: ConnectionPool) -> tuple[CatalogEntry, ...]:
 
 
 async def get_catalog(database: ConnectionPool, server_id: str, kind: CatalogKind) -> str | None:
-    """Return one remembered list of a server, as JSON text."""
+    """Return one cached list of a server, as JSON text."""
     row = await database.fetch_one(
         "SELECT body FROM mcp_server_catalog_cache WHERE mcp_server_id = ? AND kind = ?",
         (server_id, kind.value),
@@ -35,7 +35,7 @@ async def get_catalog(database: ConnectionPool, server_id: str, kind: CatalogKin
 
 
 async def load_approved(database: ConnectionPool) -> dict[str, dict[str, str]]:
-    """Return the JSON of every tool as it was approved, by server id and name."""
+    """Return the JSON of every approved tool definition, by server id and name."""
     rows = await database.fetch_all("SELECT mcp_server_id, tool_name, body FROM approved_tools")
     found: dict[str, dict[str, str]] = {}
     for server_id, name, body in rows:
@@ -48,9 +48,9 @@ async def save_catalogs(
     entries: Sequence[CatalogEntry],
     approved: Sequence[tuple[str, str, str]] = (),
 ) -> None:
-    """Remember these lists, and tools (server id, name, JSON) that count as approved with them.
+    """Store these lists, and with them the tools (server id, name, JSON) that count as approved.
 
-    A server that was removed in the meantime is passed over.
+    A server removed in the meantime is skipped.
     """
     now = now_ms()
     async with database.transaction() as writer:
@@ -71,7 +71,7 @@ async def save_catalogs(
 
 
 async def load_names(database: ConnectionPool) -> dict[str, str]:
-    """Return what is remembered of the names that each profile shows, by its id."""
+    """Return the cached names that each profile shows, by profile id."""
     rows = await database.fetch_all(
         "SELECT p.id, g.value FROM gateway_settings g JOIN profiles p ON g.key = ? || p.id",
         (KEPT_NAMES,),
@@ -80,9 +80,9 @@ async def load_names(database: ConnectionPool) -> dict[str, str]:
 
 
 async def save_names(database: ConnectionPool, profile_id: str, names: str | None) -> None:
-    """Remember the names that a profile shows, or that there is nothing to remember.
+    """Store the names that a profile shows, or delete them.
 
-    A profile that was removed in the meantime is passed over.
+    A profile removed in the meantime is skipped.
     """
     async with database.transaction() as writer:
         await writer.execute(
@@ -97,7 +97,7 @@ async def save_names(database: ConnectionPool, profile_id: str, names: str | Non
 
 
 async def save_calls(database: ConnectionPool, calls: Sequence[CallRecord], *, keep: int) -> None:
-    """Append a batch to the log of calls and forget all but the newest `keep`."""
+    """Append a batch to the call log and delete all but the newest `keep`."""
     marks = ", ".join("?" * 12)
     async with database.transaction() as writer:
         await writer.executemany(

@@ -1,10 +1,9 @@
-"""Seal the values of environment and headers, one by one, and open them again. Pure.
+"""Encrypt and decrypt stored secrets: the values of servers' environment and headers, one by one. Pure.
 
-A sealed value is the text `lmg-sealed:1:KEY:PAYLOAD`: the version, which key, and base64url of nonce,
-AES-256-GCM ciphertext and tag. Where it belongs is authenticated with it: the server's id (which a
-rename, a backup and a restore keep), the column, the entry's name. Any other text is a plain value,
-as written by hand or before there were keys. `cryptography` (10 MiB, 20 ms) is imported by what seals
-or opens something, and by nothing else.
+A sealed value is the text `lmg-sealed:1:KEY:PAYLOAD`: the version, the key's id, and base64url of nonce,
+AES-256-GCM ciphertext and tag. Authenticated with it are the server's id (which a rename, a backup and a
+restore keep), the column and the entry's name. Any other text is a plain value, written by hand or before
+there were keys. `cryptography` (10 MiB, 20 ms) is only imported to seal or open a value.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ _NONCE_BYTES: Final = 12
 
 @dataclass(frozen=True)
 class SealingKey:
-    """A key; `id` tells which one sealed a value, and nothing about it."""
+    """A key; `id` identifies the key that sealed a value and reveals nothing about it."""
 
     raw: bytes
 
     @cached_property
     def id(self) -> str:
-        """Return eight hex digits that stand for this key."""
+        """Return eight hex digits that identify this key."""
         return hashlib.sha256(b"local-mcp-gateway key " + self.raw).hexdigest()[:8]
 
     def __repr__(self) -> str:
@@ -47,7 +46,7 @@ class SealingKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredValue:
-    """One value of one server, as it is stored."""
+    """One value of one server, as stored."""
 
     server: ServerDefinition
     column: str
@@ -62,12 +61,12 @@ class StoredValue:
 
     @property
     def sealed(self) -> bool:
-        """Tell whether the value is sealed, as far as its text says."""
+        """Tell whether the value's text marks it as sealed."""
         return self.value.startswith(MARK)
 
     @property
     def key(self) -> str:
-        """Return the id of the key that a sealed value names; of a plain one, nothing."""
+        """Return the id of the key that a sealed value names, "" for a plain one."""
         if not self.sealed:
             return ""
         return self.value.removeprefix(MARK).partition(":")[2].partition(":")[0]
@@ -86,7 +85,7 @@ def has_sealed(server: ServerDefinition) -> bool:
 
 
 def with_values(server: ServerDefinition, values: Sequence[StoredValue]) -> ServerDefinition:
-    """Return the server with these values instead of its own of the same names."""
+    """Return the server with these values replacing its own of the same names."""
     changed = {
         column: {
             **getattr(server, column),
@@ -98,7 +97,7 @@ def with_values(server: ServerDefinition, values: Sequence[StoredValue]) -> Serv
 
 
 def seal(entry: StoredValue, key: SealingKey) -> StoredValue:
-    """Return the entry with its value sealed, whatever the value looks like."""
+    """Return the entry with its value sealed, even if it already looks sealed."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -108,9 +107,9 @@ def seal(entry: StoredValue, key: SealingKey) -> StoredValue:
 
 
 def open_value(entry: StoredValue, keys: Sequence[SealingKey]) -> StoredValue:
-    """Return the entry with its value in plain; a plain one as it is.
+    """Return the entry with its value in plain; a plain one unchanged.
 
-    Raises SealedValueProblem; its data has the `key` that is not among these, if that is why.
+    Raises SealedValueProblem; its data has `key` if that key is not among these.
     """
     if not entry.sealed:
         return entry
@@ -142,7 +141,7 @@ def _open(entry: StoredValue, key: SealingKey, payload: str) -> str:
 
     try:
         raw = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        # The decoder passes over what is no base64, and over spare bits at the end.
+        # The decoder ignores invalid characters and spare bits at the end.
         raw = raw if _encode(raw) == payload else b""
         nonce, sealed = raw[:_NONCE_BYTES], raw[_NONCE_BYTES:]
         plain = AESGCM(key.raw).decrypt(nonce, sealed, _bound_to(entry, key.id))
@@ -155,7 +154,7 @@ def _open(entry: StoredValue, key: SealingKey, payload: str) -> str:
 
 
 def _bound_to(entry: StoredValue, key_id: str) -> bytes:
-    """Return what has to be the same when the value is opened; JSON, so that no two places agree."""
+    """Return the associated data that must match when the value is opened; JSON keeps it unambiguous."""
     return json.dumps([MARK, 1, key_id, entry.server.id, entry.column, entry.name]).encode()
 
 

@@ -1,4 +1,4 @@
-"""The values that the gateway keeps in its database, as frozen dataclasses."""
+"""The rows of the gateway's tables as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Prefix(StrEnum):
 
 
 class CatalogKind(StrEnum):
-    """What is remembered of a server: the answer to its handshake, and its four lists."""
+    """What is cached of a server: its response to initialize, and its four lists."""
 
     INITIALIZE = "initialize"
     TOOLS = "tools"
@@ -43,7 +43,7 @@ class CatalogKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServerDefinition:
-    """One upstream server. `command`, `args`, `env`, `cwd` are stdio's; `url`, `headers` the others'."""
+    """One upstream server. `command`, `args`, `env`, `cwd` are for stdio; `url`, `headers` for HTTP."""
 
     name: str
     kind: ServerKind
@@ -58,11 +58,11 @@ class ServerDefinition:
 
     @property
     def program(self) -> tuple[object, ...]:
-        """Return what makes it another server when it changes, and no longer the same one."""
+        """Return the fields that make it a different server when they change."""
         return self.kind, self.command, self.args, self.url
 
     def checked(self) -> ServerDefinition:
-        """Return itself, or say what a person has to correct."""
+        """Return itself, or raise an error that says what to correct."""
         check_name("server", self.name)
         if self.kind is ServerKind.STDIO and not self.command:
             raise UsageProblem(f"The stdio server {self.name!r} has no command.", hint="Give one.")
@@ -78,7 +78,7 @@ class ServerDefinition:
 
 @dataclass(frozen=True, slots=True)
 class ToolSetting:
-    """What a profile changes about one tool of one server."""
+    """How a profile shows one tool of one server."""
 
     server: str
     tool: str
@@ -109,7 +109,7 @@ class ProfileDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """Everything that decides what the gateway serves, read in one go."""
+    """Everything that decides what the gateway serves, read in one transaction."""
 
     servers: tuple[ServerDefinition, ...] = ()
     profiles: tuple[ProfileDefinition, ...] = ()
@@ -119,7 +119,7 @@ class Definitions:
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """One remembered list of a server: `body` is JSON text, `fetched_at` integer milliseconds."""
+    """One cached list of a server: `body` is JSON text, `fetched_at` integer milliseconds."""
 
     server_id: str
     kind: CatalogKind
@@ -131,7 +131,7 @@ class CatalogEntry:
 class CallRecord(NamedTuple):
     """One call through the gateway; payloads only when debug logging is on.
 
-    A tuple, because one is made for each call, and goes to the database as it is.
+    A tuple, because one is created for each call and goes to the database unchanged.
     """
 
     created_at: int
@@ -149,7 +149,7 @@ class CallRecord(NamedTuple):
 
 
 def check_name(what: str, name: str) -> None:
-    """Refuse a name that could not stand in a URL or before a tool's name."""
+    """Refuse a name that is not valid in a URL or as a tool name's prefix."""
     if not NAME.fullmatch(name):
         raise UsageProblem(
             f"{name!r} cannot be the name of a {what}.",

@@ -30,7 +30,7 @@ Texts = TypeVar("Texts", list[Any], dict[str, Any])
 
 
 def columns_of(server: ServerDefinition) -> tuple[object, ...]:
-    """Return what a server's row holds, but for its id and times."""
+    """Return the columns of a server's row except id and times."""
     return (
         server.name,
         server.kind.value,
@@ -45,7 +45,7 @@ def columns_of(server: ServerDefinition) -> tuple[object, ...]:
 
 
 def server_in(row: Row) -> ServerDefinition:
-    """Return the server of a row. Raises UsageProblem where somebody wrote what is none."""
+    """Return the server of a row. Raises UsageProblem if the row was edited into something invalid."""
     return ServerDefinition(
         id=row["id"],
         name=row["name"],
@@ -61,7 +61,7 @@ def server_in(row: Row) -> ServerDefinition:
 
 
 def _texts(row: Row, column: str, shape: type[Texts]) -> Texts:
-    with suppress(ValueError, TypeError):  # no JSON, or no text
+    with suppress(ValueError, TypeError):  # not JSON, or not text
         value = parse_json(row[column])
         inside = value.values() if isinstance(value, dict) else value
         if isinstance(value, shape) and all(isinstance(text, str) for text in inside):
@@ -75,7 +75,7 @@ def _texts(row: Row, column: str, shape: type[Texts]) -> Texts:
 
 
 def profile_in(row: Row, members: list[Row], tools: list[Row]) -> ProfileDefinition:
-    """Return the profile of a row, with those of its members and of its tools among all."""
+    """Return the profile of a row, selecting its members and tools from all."""
     return ProfileDefinition(
         id=row["id"],
         name=row["name"],
@@ -101,12 +101,12 @@ def profile_in(row: Row, members: list[Row], tools: list[Row]) -> ProfileDefinit
 
 
 def new_id() -> str:
-    """Return an id that no server or profile has."""
+    """Return an unused id for a server or a profile."""
     return secrets.token_hex(8)
 
 
 async def load_definitions(database: ConnectionPool) -> Definitions:
-    """Return every server and every profile with its members, in order; say which rows are no servers."""
+    """Return every server and every profile with its members, in order; report rows that are not valid servers."""
     servers, unreadable = [], []
     for row in await _server_rows(database):
         try:
@@ -126,7 +126,7 @@ async def _server_rows(database: ConnectionPool) -> list[Row]:
 
 
 async def get_server(database: ConnectionPool, name: str) -> ServerDefinition:
-    """Return the server of that name."""
+    """Return the server with that name."""
     row = await database.fetch_one("SELECT * FROM mcp_servers WHERE name = ?", (name,))
     if row is None:
         raise UsageProblem(f"There is no server {name!r}.", hint="See `server list`.")
@@ -134,7 +134,7 @@ async def get_server(database: ConnectionPool, name: str) -> ServerDefinition:
 
 
 async def add_server(database: ConnectionPool, server: ServerDefinition) -> ServerDefinition:
-    """Store a new server, under its id if it has one."""
+    """Store a new server, keeping its id if it has one."""
     server.checked()
     now, identity = now_ms(), server.id or new_id()
     async with database.transaction() as writer:
@@ -152,9 +152,9 @@ async def add_server(database: ConnectionPool, server: ServerDefinition) -> Serv
 
 
 async def update_server(database: ConnectionPool, name: str, server: ServerDefinition) -> None:
-    """Replace what is stored under `name`; the server keeps its id and its places in profiles.
+    """Replace the server stored under `name`; it keeps its id and its places in profiles.
 
-    What is remembered and approved of its lists goes with its program: another one has others.
+    If its program changes, its cached and approved lists are deleted.
     """
     server.checked()
     old = await get_server(database, name)
@@ -173,7 +173,7 @@ async def update_server(database: ConnectionPool, name: str, server: ServerDefin
 
 
 async def set_values(database: ConnectionPool, server: ServerDefinition) -> None:
-    """Replace the values of environment and headers, which mean the same as before."""
+    """Replace stored values of environment and headers by equivalent ones, such as sealed ones."""
     async with database.transaction() as writer:
         await writer.execute(
             "UPDATE mcp_servers SET env = ?, headers = ? WHERE id = ?",
@@ -182,7 +182,7 @@ async def set_values(database: ConnectionPool, server: ServerDefinition) -> None
 
 
 async def remove_server(database: ConnectionPool, name: str) -> None:
-    """Remove a server, its places in profiles, its remembered catalog and its tokens."""
+    """Delete a server, its places in profiles, its cached catalog and its tokens."""
     async with database.transaction() as writer:
         changed = await writer.execute("DELETE FROM mcp_servers WHERE name = ?", (name,))
         _require(changed, "server", name)
@@ -203,7 +203,7 @@ async def list_profiles(database: ConnectionPool) -> tuple[ProfileDefinition, ..
 
 
 async def get_profile(database: ConnectionPool, name: str) -> ProfileDefinition:
-    """Return the profile of that name."""
+    """Return the profile with that name."""
     for profile in await list_profiles(database):
         if profile.name == name:
             return profile
@@ -241,7 +241,7 @@ async def update_profile(database: ConnectionPool, name: str, profile: ProfileDe
 
 
 async def remove_profile(database: ConnectionPool, name: str) -> None:
-    """Remove a profile, and what is remembered of its names; its servers stay."""
+    """Delete a profile and its cached names; its servers stay."""
     async with database.transaction() as writer:
         changed = await writer.execute("DELETE FROM profiles WHERE name = ?", (name,))
         _require(changed, "profile", name)
@@ -252,7 +252,7 @@ async def remove_profile(database: ConnectionPool, name: str) -> None:
 
 
 async def set_tool(database: ConnectionPool, profile: str, setting: ToolSetting) -> None:
-    """Hide, rename or describe anew one tool of one server, for one profile."""
+    """Hide, rename or redescribe one tool of one server in one profile."""
     shown = (setting.tool, int(setting.enabled), setting.name, setting.description)
     async with database.transaction() as writer:
         changed = await writer.execute(
@@ -274,7 +274,7 @@ async def set_tool(database: ConnectionPool, profile: str, setting: ToolSetting)
 
 
 async def reset_tool(database: ConnectionPool, profile: str, server: str, tool: str) -> None:
-    """Show one tool of one server as it is again, for one profile."""
+    """Show one tool of one server unchanged again in one profile."""
     async with database.transaction() as writer:
         await writer.execute(
             "DELETE FROM profile_mcp_server_tools WHERE tool_name = ?"

@@ -1,7 +1,7 @@
-"""The gateway's schema in SQLAlchemy Core: the source that `db generate` compares the folder with.
+"""The gateway's tables in SQLAlchemy Core, the source that `db generate` compares the folder with.
 
-Never imported by a running gateway (SQLAlchemy costs 0.2 s); the queries are plain portable SQL. A
-test replays `migrations/` and compares the result with these tables through SQLite itself.
+A running gateway never imports it (SQLAlchemy costs 0.2 s); the queries are plain portable SQL. A test
+replays `migrations/` and compares the result with these tables through SQLite itself.
 Times are integer milliseconds since 1970 (UTC); lists and maps are JSON text.
 """
 
@@ -25,7 +25,7 @@ metadata = MetaData()
 
 
 def _server_key(*, primary_key: bool = False) -> Column[str]:
-    """Return the column that names a server; the row goes when the server is removed."""
+    """Return the column that references a server; the row is deleted with the server."""
     return Column(
         "mcp_server_id",
         Text,
@@ -36,7 +36,7 @@ def _server_key(*, primary_key: bool = False) -> Column[str]:
 
 
 def _flag(name: str) -> Column[int]:
-    """Return a column that is 0 or 1 and starts as 1."""
+    """Return a column that is 0 or 1 and defaults to 1."""
     return Column(
         name,
         Integer,
