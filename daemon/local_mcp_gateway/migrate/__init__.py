@@ -1,1 +1,1 @@
-"""The migration engine: a folder and a ledger in, a database at its newest schema out."""
+"""The migration engine: read a folder and a ledger, and apply what is pending."""

@@ -1,7 +1,7 @@
-"""Which point of a folder a database is at, when no ledger says it: replay and compare.
+"""Find how many migrations of a folder a database without a ledger already has: replay and compare.
 
-The folder is replayed on an empty database, one migration after another, and the schema compared
-after each. Only where the number of objects agrees is it inspected, so a long folder stays cheap.
+The folder is replayed on an empty database, one migration after another, and the schema is compared
+after each. It is inspected only if the number of objects agrees, so a long folder stays cheap.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.schema import Difference, Schema
 
-# Tables in which other tools keep their own history: part of no migration.
+# Tables in which other tools keep their own history: not part of any migration.
 FOREIGN_LEDGERS = frozenset(
     {
         "schema_migrations",
@@ -55,11 +55,11 @@ class Point:
     """Where a database stands in a folder."""
 
     count: int | None
-    """How many migrations its schema has; None: no point gives exactly this schema."""
+    """How many migrations its schema has; None: no prefix of the folder makes exactly this schema."""
     earliest: int | None
-    """The first count that gives the same schema: what lies between changes only data."""
+    """The smallest count with the same schema: the migrations between change only data."""
     differences: tuple[Difference, ...]
-    """From the nearest point, where there is none."""
+    """From the nearest point, if there is no exact one."""
     nearest: int
 
 
@@ -113,7 +113,7 @@ def _size(connection: sqlite3.Connection) -> int:
 
 
 def _own(schema: Schema) -> Schema:
-    """Return the schema without those tables, and what belongs to them."""
+    """Return the schema without those tables and everything that belongs to them."""
     return replace(
         schema,
         tables={key: table for key, table in schema.tables.items() if not _is_foreign(key)},

@@ -1,14 +1,14 @@
-"""Apply migrations, statement by statement, in the transaction that the caller has begun.
+"""Apply migrations statement by statement, in the transaction that the caller has begun.
 
-Theory of operation. The caller has set the pragmas, taken the write lock with BEGIN IMMEDIATE and
-will COMMIT; here nothing begins or ends a transaction, and an authorizer keeps the migrations from
-doing it (`authority`). `executescript` is not used: it would commit first. Statements are cut by
-SQLite's rules (`statements`), each is run to its end, and the first error stops everything with its
-file, line and statement. Between migrations the connection is put back into its normal state, since
-some settings survive even a ROLLBACK. At the end the ledger's rows are written, in the same
-transaction: a kill at any moment leaves all of it or nothing.
+The caller has set the pragmas, taken the write lock with BEGIN IMMEDIATE and will COMMIT. Nothing here
+begins or ends a transaction, and an authorizer keeps the migrations from doing it (`authorizer`).
+`executescript` is not used: it would commit first. Files are split by SQLite's rules (`statements`),
+each statement is run to its end, and the first error stops everything with its file, line and
+statement. Between migrations the connection is reset to its normal state, since some settings survive
+even a ROLLBACK. At the end the ledger's rows are written in the same transaction: a kill at any moment
+leaves all of it or nothing.
 
-A stop is seen between statements and, by a progress handler, inside long ones.
+A stop is noticed between statements and, by a progress handler, inside long ones.
 """
 
 from __future__ import annotations
@@ -39,40 +39,40 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Sees migrations being applied, each on the schema that it meets; may raise to refuse one."""
+    """Observes migrations being applied, each on the schema that it meets; may raise to refuse one."""
 
     def before_migration(self, migration: Migration) -> None:
-        """See that a migration begins."""
+        """Observe that a migration begins."""
 
     def before_statement(
         self, connection: sqlite3.Connection, migration: Migration, statement: Statement
     ) -> None:
-        """See a statement that is about to run."""
+        """Observe a statement before it runs."""
 
     def after_migration(self, connection: sqlite3.Connection, migration: Migration) -> None:
-        """See what a migration has made, inside its transaction."""
+        """Observe the result of a migration, inside its transaction."""
 
 
 UNOBSERVED = Observer()
 
 
 class Batch(NamedTuple):
-    """Migrations that are committed together: all that are pending, unless one asks for its own.
+    """Migrations that are committed together: all that are pending, unless one needs its own.
 
     `-- guard: no-transaction` runs outside of one, `-- guard: foreign-keys=on` needs a setting that
-    works only before BEGIN. Neighbours that ask for the same foreign keys share a batch.
+    works only before BEGIN. Adjacent migrations with the same foreign-keys setting share a batch.
     """
 
     migrations: tuple[Migration, ...]
 
     @property
     def foreign_keys(self) -> bool:
-        """Tell whether foreign keys are to be enforced; to be set before its BEGIN."""
+        """Return whether foreign keys are enforced; to be set before its BEGIN."""
         return self.migrations[0].directives.foreign_keys
 
     @property
     def no_transaction(self) -> bool:
-        """Tell whether it is one migration of statements that SQLite refuses inside a transaction."""
+        """Return whether it is one migration of statements that SQLite refuses inside a transaction."""
         return self.migrations[0].directives.no_transaction
 
     @property
@@ -82,7 +82,7 @@ class Batch(NamedTuple):
 
 
 def make_batches(pending: Sequence[Migration]) -> tuple[Batch, ...]:
-    """Split what is pending into what is committed together, in order."""
+    """Split the pending migrations into batches, in order."""
     batches: list[list[Migration]] = []
     for migration in pending:
         asked = migration.directives
@@ -111,12 +111,12 @@ class Step(NamedTuple):
     """What the file accepts, as `Directives.accept` has it."""
 
     def as_fields(self) -> dict[str, object]:
-        """Return what an event says of it."""
+        """Return the fields of its event."""
         return {"tag": self.tag, "statements": self.statements, "duration_ms": self.duration_ms}
 
 
 class Supervised(NamedTuple):
-    """A connection with the authorizer and the interruption in place, and who looks on."""
+    """A connection with the authorizer and the interruption in place, and its observer."""
 
     connection: sqlite3.Connection
     authority: Authorizer
@@ -126,7 +126,7 @@ class Supervised(NamedTuple):
     """Compares the tables that a migration rebuilds with what they were."""
 
     def before_statement(self, migration: Migration, statement: Statement) -> None:
-        """Show a statement to whoever looks on; raises what refuses it, or Interrupted."""
+        """Show a statement to the observer; raises what refuses it, or Interrupted."""
         self.run.checkpoint("while the migrations were applied")
         self.observer.before_statement(self.connection, migration, statement)
         if self.rebuilds is not None:
@@ -140,7 +140,7 @@ def supervised(
     observer: Observer = UNOBSERVED,
     rebuilds: Rebuilds | None = None,
 ) -> Iterator[Supervised]:
-    """Put the authorizer and the interruption in place, and take them away again."""
+    """Install the authorizer and the interruption, and remove them afterwards."""
     (enforced,) = connection.execute("PRAGMA foreign_keys").fetchone()
     authority = Authorizer(foreign_keys=bool(enforced))
     connection.set_authorizer(authority.decide)
@@ -167,9 +167,9 @@ def apply_batch(
 ) -> tuple[Step, ...]:
     """Apply a batch in order and record it; the caller has begun the transaction and will end it.
 
-    `event` is the word for it in the history; `stamped`: a ledger that is made here is Drizzle 1.x's.
-    What may not run in a transaction runs between two of them. Raises MigrationFailed,
-    ForbiddenStatement, VerificationFailed, DiskProblem or Interrupted; the caller rolls back.
+    `event` is its name in the history; `stamped`: a new ledger gets the format of Drizzle 1.x. What may
+    not run in a transaction runs between two of them. Raises MigrationFailed, ForbiddenStatement,
+    VerificationFailed, DiskProblem or Interrupted; the caller rolls back.
     """
     steps: tuple[Step, ...]
     if batch.no_transaction:
@@ -193,7 +193,7 @@ def _apply(session: Supervised, migration: Migration) -> Step:
 
 
 def run_and_compare(session: Supervised, migration: Migration, *, down: str | None = None) -> Step:
-    """Run one migration (or its way back), and compare the tables that it rebuilds."""
+    """Run one migration (or its down file), and compare the tables that it rebuilds."""
     if session.rebuilds is not None:
         session.rebuilds.start(migration.sql if down is None else down, session.authority)
     step = run_migration(session, migration, down=down)
@@ -205,7 +205,7 @@ def run_and_compare(session: Supervised, migration: Migration, *, down: str | No
 def _apply_outside(
     connection: sqlite3.Connection, migration: Migration, observer: Observer, run: Run
 ) -> Step:
-    """Run a file outside of a transaction. Killed before its ledger row is committed, it runs again."""
+    """Apply a file outside of a transaction. Killed before its ledger row is committed, it runs again."""
     from local_mcp_gateway.migrate.no_transaction import run_without_transaction
 
     begun = perf_counter()
@@ -219,10 +219,10 @@ def _apply_outside(
 def run_migration(
     session: Supervised, migration: Migration, *, down: str | None = None, past: bool = False
 ) -> Step:
-    """Run the statements of one migration (or of its way back, given as text); records nothing.
+    """Run the statements of one migration (or of its down file, given as text); records nothing.
 
-    `past`: it ran elsewhere, and only its schema counts here. What changes rows may fail then, on rows
-    that are not here, and what the guard would not run is passed over.
+    `past`: it ran elsewhere, and only its schema counts here. Statements that change rows may fail
+    then, since the rows are missing here, and statements that the guard would refuse are skipped.
     """
     connection, authority = session.connection, session.authority
     begun = perf_counter()
@@ -269,7 +269,7 @@ def run_migration(
 def _actions(
     connection: sqlite3.Connection, authority: Authorizer, sql: str
 ) -> ReferentialActions | None:
-    """Return what looks after the actions of foreign keys, where a file may need them."""
+    """Return the emulation of foreign-key actions, if a file may need it."""
     if authority.foreign_keys or "delete" not in sql.lower():
         return None
     from local_mcp_gateway.migrate.referential_actions import start_referential_actions
@@ -280,7 +280,7 @@ def _actions(
 def _take(
     actions: ReferentialActions, migration: Migration, authority: Authorizer, *, down: bool
 ) -> None:
-    """Run the actions; where one fails, the statement that deleted the parent is told."""
+    """Run the foreign-key actions; if one fails, report the statement that deleted the parent."""
     try:
         actions.take()
     except sqlite3.Error as error:
@@ -310,7 +310,7 @@ def _blamed(
 
 
 def restore_state(connection: sqlite3.Connection, authority: Authorizer) -> None:
-    """Put back what a migration changed of the connection: it would change what the next one means."""
+    """Reset what a migration changed on the connection, so that it does not affect the next one."""
     if authority.touched_state:
         for name in ("legacy_alter_table", "ignore_check_constraints", "recursive_triggers"):
             connection.execute(f"PRAGMA {name}=OFF")
@@ -329,13 +329,13 @@ def restore_state(connection: sqlite3.Connection, authority: Authorizer) -> None
 def _raise_unless(
     *, forgiven: bool, told: GatewayError, statement: Statement, error: Exception
 ) -> None:
-    """Raise, unless it is forgiven and the statement leaves the schema as it is."""
+    """Raise, unless the error is tolerated and the statement leaves the schema as it is."""
     if not forgiven or first_words(statement.text, 1)[0] in ("CREATE", "ALTER", "DROP"):
         raise told from error
 
 
 def _replaces(sql: str) -> bool:
-    """Tell `UPDATE OR REPLACE`, which removes the rows that stand in its way, from a plain UPDATE."""
+    """Return whether a statement is `UPDATE OR REPLACE`, which deletes conflicting rows."""
     return sql[:6].upper() == "UPDATE" and first_words(sql, 3) == ("UPDATE", "OR", "REPLACE")
 
 

@@ -1,9 +1,9 @@
-"""What a migration may do: SQLite's authorizer, asked about every action of every statement.
+"""Restrict and record what a migration does, with SQLite's authorizer callback.
 
 It refuses what would break the one transaction around the pending set (COMMIT, ATTACH …), what would
-falsify the ledger, and PRAGMAs outside a list. It also writes down which tables were created, dropped
-and had rows deleted; triggers and the actions of foreign keys are reported like the statements
-themselves, so a table that is not in that list may not lose a row.
+falsify the ledger, and PRAGMAs outside a list. It also records which tables were created, dropped and
+had rows deleted. Triggers and foreign-key actions are reported like the statements themselves, so a
+table that is not in that record may not lose a row.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _READING = frozenset(
         "function_list",
         "collation_list",
         "compile_options",
-        "data_version",  # FTS5 asks for it in the middle of a statement
+        "data_version",  # FTS5 uses it within a statement
     }
 )
 _TRANSACTIONAL = frozenset({"user_version", "application_id", "defer_foreign_keys"})
-# Hints that change nothing in the file; a no-op inside a transaction (foreign_keys) is one of them.
+# Hints that change nothing in the file, or no-ops inside a transaction, like foreign_keys.
 _HARMLESS = frozenset(
     {"foreign_keys", "encoding", "optimize", "cache_size", "temp_store", "analysis_limit"}
 )
 # These survive a ROLLBACK and change what later statements mean: reset after each migration.
 _RESET = frozenset({"legacy_alter_table", "ignore_check_constraints", "recursive_triggers"})
-# To be read, not set; FTS3 asks for the page size while it creates a table.
+# May be read, not set; FTS3 reads the page size while it creates a table.
 _READABLE = frozenset(
     {
         "journal_mode",
@@ -99,21 +99,21 @@ class Write(NamedTuple):
     """None: whole rows, or the definition."""
     definition: bool
     nested: bool
-    """By a trigger, not by the statement itself."""
+    """Written by a trigger, not by the statement itself."""
 
 
 class Authorizer:
-    """Watch one connection while migrations run on it: `decide` is SQLite's authorizer callback."""
+    """Watches one connection while migrations run on it: `decide` is SQLite's authorizer callback."""
 
     def __init__(self, *, foreign_keys: bool = False) -> None:
         self.foreign_keys = foreign_keys
-        """Whether they are enforced here: then a DROP deletes first, with all actions on children."""
+        """Whether foreign keys are enforced: then a DROP deletes first, with all actions on children."""
         self.off = False
-        """True while the engine itself works (ledger rows, resets): nothing is refused or noted."""
+        """True while the engine itself works (ledger rows, resets): nothing is refused or recorded."""
         self.refusal: str | None = None
         """Why the last statement was not allowed, as the end of a sentence."""
         self.changes: list[Change] = []
-        """What happened to tables, in order; names as they were at that moment."""
+        """What happened to tables, in order, under their names at that moment."""
         self.drops: set[str] = set()
         """The triggers and indexes that a statement of their own dropped; folded."""
         self.dropping: str | None = None
@@ -121,7 +121,7 @@ class Authorizer:
         self.updated: set[tuple[str, str]] = set()
         """(table, column) of every value changed since BEGIN, folded: no action of ON UPDATE was run."""
         self.writes: set[Write] | None = None
-        """What the running statement writes; noted only where somebody has put a set here."""
+        """What the running statement writes; recorded only while a caller has put a set here."""
         self.renaming = False
         self.replacing = False
         """Set while an UPDATE OR REPLACE runs: its table may lose rows without a DELETE."""
@@ -142,7 +142,7 @@ class Authorizer:
 
     @contextmanager
     def unasked(self) -> Iterator[None]:
-        """Work for the engine itself: nothing is refused or noted."""
+        """Work for the engine itself: nothing is refused or recorded."""
         before, self.off = self.off, True
         try:
             yield
@@ -164,11 +164,11 @@ class Authorizer:
         schema: str | None,
         inside: str | None,
     ) -> int:
-        """Decide about one action, before the statement runs. Must not raise."""
+        """Allow or refuse one action, before the statement runs. Must not raise."""
         if action in _HARMLESS_ACTIONS or self.off:
             return _OK
         if action in _WRITES and first and first.startswith("sqlite_"):
-            return _OK  # DDL does this; a direct write fails by itself without writable_schema
+            return _OK  # DDL does this; a direct write fails without writable_schema
         if action == _FUNCTION and (second or "").lower() != "load_extension":
             return _OK
         reason = self._reason_to_refuse(action, first, second)
@@ -181,7 +181,7 @@ class Authorizer:
         return _DENY if self.refusal else _OK
 
     def _note(self, action: int, first: str | None, schema: str | None) -> None:
-        """Write down what the action does to the rows of a table, or to the connection."""
+        """Record what the action does to the rows of a table, or to the connection."""
         if first and schema == "main":
             self._note_change(action, first)
         if action == sqlite3.SQLITE_ALTER_TABLE:
@@ -190,7 +190,7 @@ class Authorizer:
             self.made_temporary = True
 
     def _note_change(self, action: int, name: str) -> None:
-        """Write down what becomes of a table, an index or a trigger."""
+        """Record the creation, renaming or removal of a table, an index or a trigger."""
         if action == sqlite3.SQLITE_DELETE:
             if self.dropping not in (None, name):
                 self.refusal = _CASCADE.format(dropped=self.dropping, child=name)
@@ -212,7 +212,7 @@ class Authorizer:
     def _note_write(
         self, action: int, first: str | None, second: str | None, *, nested: bool
     ) -> None:
-        """Write down which rows, values or definitions the statement changes."""
+        """Record which rows, values or definitions the statement changes."""
         if action == sqlite3.SQLITE_UPDATE:
             self.updated.add((fold(first or ""), fold(second or "")))
         if self.writes is None:

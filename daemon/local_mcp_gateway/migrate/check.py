@@ -1,8 +1,8 @@
-"""A folder looked at for `db check`: what CI should refuse, found without any database.
+"""Check a migrations folder for CI (`db check`), without any database.
 
-Journal against files is the reader's; here are numbers used twice, the chain of snapshots, each
-snapshot against the replay (as far as a snapshot can say it), each way back tried in memory, names that
-SQLite would read as text, and the hazards of every migration.
+`folder` compares the journal with the files. This checks numbers used twice, the chain of snapshots,
+each snapshot against the replay (as far as a snapshot can say it), each down file on a replay in
+memory, double-quoted strings, and the hazards of every migration.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CANNOT_RUN = "cannot_run"
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found; `warnings` are for a person to look at, `problems` have to be mended."""
+    """The findings: `warnings` are for a person to review, `problems` have to be fixed."""
 
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
@@ -57,7 +57,7 @@ class Checked:
 def check_folder(
     folder: Folder, *, prepare: Callable[[sqlite3.Connection], None] | None = None
 ) -> Checked:
-    """Look at a folder as it stands; nothing raises for what is in it."""
+    """Check a folder as it is; nothing raises for what is in it."""
     problems = [*folder.problems, *_unjournaled(folder), *_numbers(folder)]
     warnings: list[Problem] = []
     hazards: list[tuple[str, Hazard]] = []
@@ -86,7 +86,7 @@ def check_folder(
 
 
 def cannot_run(connection: sqlite3.Connection, folder: Folder) -> list[Problem]:
-    """Return what SQLite takes but cannot run in a database: views, triggers, foreign keys.
+    """Return what SQLite accepts but cannot run in a database: views, triggers, foreign keys.
 
     What a migration of the folder accepts is left out.
     """
@@ -103,7 +103,7 @@ def cannot_run(connection: sqlite3.Connection, folder: Folder) -> list[Problem]:
 
 
 class _QuotesWarner(Observer):
-    """Adds to the warnings the text in double quotes, which SQLite would take for a string."""
+    """Adds double-quoted strings to the warnings."""
 
     def __init__(self, warnings: list[Problem]) -> None:
         self._warnings = warnings
@@ -111,7 +111,7 @@ class _QuotesWarner(Observer):
     def before_statement(
         self, connection: sqlite3.Connection, migration: Migration, statement: Statement
     ) -> None:
-        """Look at one statement."""
+        """Check one statement."""
         found = double_quoted(connection, migration, statement)
         if found is not None:
             self._warnings.append(Problem(found.code, found.message, found.hint, migration.tag))
@@ -162,7 +162,7 @@ def _chain(folder: Folder) -> Iterator[Problem]:
 
 
 def _snapshot(folder: Folder, migration: Migration, after: Schema) -> Iterator[Problem]:
-    """Compare a snapshot with the replay, both seen through what a snapshot can say."""
+    """Compare a snapshot with the replay, both reduced to what a snapshot can say."""
     snapshot = read_snapshot_file(folder.path, migration.tag)
     if snapshot is None:
         return
@@ -194,7 +194,7 @@ def _way_back(
     after: Schema,
     prepare: Callable[[sqlite3.Connection], None] | None,
 ) -> Iterator[Problem]:
-    """Try the way back on an empty copy of the schema after the migration."""
+    """Run the down file on an empty copy of the schema after the migration."""
     name = migration.down_name
     hint = f"Correct {name}, or delete it: then a restore is the way back."
     try:

@@ -1,7 +1,7 @@
-"""What is in a table, as sums that stay the same while its rows do: of each column, in any order.
+"""Order-independent checksums of a table's columns, to compare its rows before and after a rebuild.
 
-A value counts the same as a number and as the text of it, since a rebuild may change a column's type.
-Values are hashed by this process, so sums are for comparing within it only.
+A value counts the same as a number and as its text, since a rebuild may change a column's type. Values
+are hashed with this process's seed, so sums can be compared within it only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ROWIDS = ("rowid", "_rowid_", "oid")
 
 
 class Column(NamedTuple):
-    """A column as far as its values matter here."""
+    """A column, as far as its values matter here."""
 
     name: str
     generated: bool
@@ -35,13 +35,13 @@ class Shape(NamedTuple):
     columns: Mapping[str, Column]
     """By folded name."""
     rowid: str | None
-    """A name of the rowid; None without one, or where columns have taken all its names."""
+    """A name of the rowid; None if there is none, or columns have taken all its names."""
     key: str | None
     """The folded name of the column that is the rowid itself."""
 
 
 class Sums(NamedTuple):
-    """The values of one column."""
+    """The checksums of one column."""
 
     values: int
     with_rowid: int
@@ -49,12 +49,12 @@ class Sums(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What was in a table."""
+    """The contents of a table."""
 
     shape: Shape
     rows: int
     complete: bool
-    """False: there is more than the limit, so only the rows were counted."""
+    """False: there are more values than the limit, so only the rows were counted."""
     columns: Mapping[str, Sums]
     """By folded name, without generated ones."""
     rowids: int
@@ -88,7 +88,7 @@ def shape_of(connection: sqlite3.Connection, table: str) -> Shape:
 
 
 def read_contents(connection: sqlite3.Connection, table: str, *, limit: int) -> Contents:
-    """Count a table's rows and sum its columns up, unless it has more values than `limit`."""
+    """Count a table's rows and sum up its columns, unless it has more values than `limit`."""
     shape = shape_of(connection, table)
     source = f"main.{quote(table)}"
     (rows,) = connection.execute(f"SELECT count(*) FROM {source}").fetchone()

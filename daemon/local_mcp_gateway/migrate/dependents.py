@@ -1,9 +1,9 @@
-"""What depends on the objects that migrations change: triggers, indexes, views, foreign keys.
+"""Verify that triggers, indexes, views and foreign keys survive the migrations that change their tables.
 
-A DROP TABLE takes the table's triggers and indexes with it, also where a rebuild makes the table again;
-a RENAME carries whatever names the table along, also where the table is only moved out of the way. So
-after the migrations each trigger and index is still there unless a statement of its own dropped it, and
-whatever could run before can run now.
+A DROP TABLE drops the table's triggers and indexes, even if a rebuild creates the table again. A RENAME
+updates everything that names the table, even if the table is only moved out of the way. So after the
+migrations each trigger and index must still exist unless a statement of its own dropped it, and
+whatever could run before must still run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def refuse_lost_dependents(
     steps: Sequence[Step],
     lineage: Lineage,
 ) -> None:
-    """Raise VerificationFailed for what went without being named, or looks at another table now."""
+    """Raise VerificationFailed for what was lost without being named, or refers to another table now."""
     after = read_objects(connection)
     there = {(one.kind, fold(one.name), fold(one.table)) for one in after}
     dropped = {name for step in steps for name in step.drops}
@@ -99,7 +99,7 @@ def _mend(broken: Broken) -> str:
 
 
 def _home(one: Object, lineage: Lineage, after: Sequence[Object]) -> str | None:
-    """Return the name of the table or view that a trigger or index belongs on now; None: it is gone."""
+    """Return the present name of the table or view that a trigger or index belongs to; None: it is gone."""
     table = fold(one.table)
     if table in lineage:
         fate = lineage.fate(table)
@@ -138,7 +138,7 @@ def _replaced(
     before: Sequence[Object],
     after: Sequence[Object],
 ) -> bool:
-    """Tell whether something else stands in for it, or it could not be there any more."""
+    """Return whether something else replaces it, or it could not exist any more."""
     if one.kind == "trigger":
         old = {fold(known.name) for known in before}
         event = event_of(one.sql)
@@ -160,7 +160,7 @@ def _replaced(
 def _covered(
     connection: sqlite3.Connection, index: Object, home: str, before: Sequence[Object]
 ) -> bool:
-    """Tell whether another index or key does what the index did."""
+    """Return whether another index or key does what the index did."""
     from local_mcp_gateway.schema import inspect
 
     with closing(copy_of(tuple(before))) as copy:
@@ -225,7 +225,7 @@ def _key(broken: Broken) -> tuple[str, ...]:
 
 
 def _known(broken: Broken, lineage: Lineage) -> tuple[str, ...]:
-    """Return the key that something broken before has now."""
+    """Return the present key of something that was broken before."""
     kind, *names = _key(broken)
     if kind == "trigger":
         name, table, event = names

@@ -1,8 +1,8 @@
-"""What a migration asks of the guard, in comments before its first statement.
+"""Parse the `-- guard:` directives at the head of a migration file.
 
 -- guard: no-transaction                    VACUUM, journal_mode, page_size, auto_vacuum only
 -- guard: foreign-keys=on                   its DELETEs and UPDATEs run the actions of foreign keys
--- guard: accept deletes_data               a hazard by its name, looked at and accepted
+-- guard: accept deletes_data               a hazard by its name, reviewed and accepted
 -- guard: accept double_quoted_strings
 -- guard: accept drops_trigger NAME         of one object only; so are the others of `NAMED`
 """
@@ -25,36 +25,36 @@ NAMED = frozenset(
         "cannot_run",
     }
 )
-"""What can be accepted for one object only, which the line names."""
+"""What can be accepted only for one object, which the line names."""
 
-# Compiled when a file asks for something: most do not, and every command would pay for it.
+# Compiled on demand: most files have no directives, and every command would pay for it.
 _LINE = r"--[ \t]*guard:[ \t]*([^\n]*)"
 _HEAD = r"(?:[ \t\n\f\r\ufeff]+|--[^\n]*|/\*.*?(?:\*/|\Z))*"
 
 
 @frozen
 class Directives:
-    """The requests of one migration."""
+    """The directives of one migration."""
 
     no_transaction: bool = False
     foreign_keys: bool = False
     accept: frozenset[str] = frozenset()
     """Hazards by name; those of `NAMED` as `accepted` writes them."""
     unknown: tuple[str, ...] = ()
-    """Requests that nobody understands: refused when the migration is to run, never ignored."""
+    """Unknown directives: refused when the migration is to run, never ignored."""
 
 
 NONE = Directives()
 
 
 def accepted(kind: str, name: str) -> str:
-    """Return how `Directives.accept` holds that a file accepts this of one object."""
+    """Return the entry in `Directives.accept` by which a file accepts this of one object."""
     return f"{kind} {fold(name)}"
 
 
-@lru_cache(maxsize=4)  # asked for by each statement of a file
+@lru_cache(maxsize=4)  # called for each statement of a file
 def read_directives(sql: str) -> Directives:
-    """Read the requests from the comments at the head of a file."""
+    """Parse the directives in the comments at the head of a file."""
     if "guard:" not in sql.lower():
         return NONE
     head = re.match(_HEAD, sql, re.DOTALL)
@@ -82,7 +82,7 @@ def read_directives(sql: str) -> Directives:
 
 
 def _names(request: str) -> list[str]:
-    """Return the names after `accept KIND`, apart by spaces or commas; quoted as SQL quotes them."""
+    """Return the names after `accept KIND`, separated by spaces or commas; quoted as SQL quotes them."""
     names: list[str] = []
     joined = False
     after_kind = request.split(None, 2)[2:]

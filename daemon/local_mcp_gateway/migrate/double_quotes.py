@@ -1,11 +1,11 @@
-"""Double-quoted names that SQLite would silently read as text.
+"""Find double-quoted names that SQLite would silently read as strings.
 
-Where `"x"` names no column, SQLite takes it as the string 'x', so a rebuild can copy that text into
-every row. Names in backticks never fall back: each statement is explained with its double-quoted
-tokens written so, and "no such column" is the finding. (From Python 3.12 on the fallback can be
+Where `"x"` names no column, SQLite reads it as the string 'x', so a rebuild can copy that text into
+every row. Names in backticks have no such fallback: each statement is explained with its double-quoted
+tokens in backticks, and "no such column" is the finding. (From Python 3.12 on the fallback can be
 switched off instead; this way works on 3.11 too.)
 
-Not looked at: what follows DEFAULT, where a column could not stand anyway, and the bodies of triggers,
+Not checked: what follows DEFAULT, where a column cannot be named anyway, and the bodies of triggers,
 which SQLite resolves when they fire.
 """
 
@@ -31,17 +31,17 @@ _RESOLVED = frozenset({"SELECT", "WITH", "INSERT", "REPLACE", "UPDATE", "DELETE"
 
 @frozen
 class Finding:
-    """One double-quoted token that would become text."""
+    """One double-quoted token that would become a string."""
 
     name: str
     line: int
 
 
 def find_double_quoted(connection: sqlite3.Connection, statement: Statement) -> tuple[Finding, ...]:
-    """Return the double-quoted tokens of a statement that SQLite would read as text, in their order.
+    """Return the double-quoted tokens of a statement that SQLite would read as strings, in order.
 
-    The connection has the schema that the statement will meet; nothing is run. A statement that is
-    wrong in another way has no findings: running it says what is wrong.
+    The connection has the schema that the statement will meet; nothing is run. A statement with another
+    error has no findings: running it reports the error.
     """
     sql = statement.text
     if '"' not in sql:
@@ -76,7 +76,7 @@ def find_double_quoted(connection: sqlite3.Connection, statement: Statement) -> 
 def double_quoted(
     connection: sqlite3.Connection, migration: Migration, statement: Statement
 ) -> DoubleQuotedString | None:
-    """Return what a statement's findings amount to; None without any, or where the file accepts them."""
+    """Return the error for a statement's findings; None if there are none, or if the file accepts them."""
     if '"' not in statement.text or ACCEPTED in migration.directives.accept:
         return None
     findings = find_double_quoted(connection, statement)
@@ -104,7 +104,7 @@ def refuse_double_quoted(
 
 
 def _fallen(connection: sqlite3.Connection, sql: str, doubles: list[Token]) -> list[Token]:
-    """Return the tokens for which "no such column" is said, putting each back before going on."""
+    """Return the tokens that give "no such column", restoring each before going on."""
     fallen: list[Token] = []
     while True:
         strict = _rewritten(sql, [token for token in doubles if token not in fallen])

@@ -1,7 +1,7 @@
-"""The way back: which migrations, by which text, and running it in the caller's transaction.
+"""Select and run the down files of migrations, in the caller's transaction.
 
 The text is the migration's `.down.sql`, or the one that the history kept when the migration was
-applied: then it works after the file is gone. A migration that changes no schema by its nature
+applied, so that it works after the file is gone. A migration that cannot change the schema
 (`no-transaction`) needs none.
 """
 
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WayBack:
-    """A migration to take back, and the SQL that does it."""
+    """A migration to revert, and the SQL that does it."""
 
     applied: AppliedMigration
     sql: str
 
     @property
     def migration(self) -> Migration:
-        """Return the migration that is taken back."""
+        """Return the migration that is reverted."""
         return self.applied.migration
 
 
 def select_chain(
     applied: Sequence[AppliedMigration], *, steps: int | None = None, to: str | None = None
 ) -> tuple[AppliedMigration, ...]:
-    """Return what is to be taken back, newest first; `to` is the tag that stays the last one applied.
+    """Return what is to be reverted, newest first; `to` is the tag that stays the last one applied.
 
     Raises UsageProblem for a tag that is not applied, or more steps than there are.
     """
@@ -67,9 +67,9 @@ def select_chain(
 def ways_back(
     chain: Sequence[AppliedMigration], kept: Mapping[str, str]
 ) -> tuple[tuple[WayBack, ...], tuple[Migration, ...]]:
-    """Return the ways back, and what has none. `kept` are the texts in the history, by tag.
+    """Return the down texts, and the migrations without one. `kept` are the texts in the history, by tag.
 
-    Raises HistoryRefused for a file that is no text.
+    Raises HistoryRefused for a file that is not text.
     """
     found: list[WayBack] = []
     missing: list[Migration] = []
@@ -94,9 +94,9 @@ def revert(
     rebuilds: Rebuilds | None = None,
     run: Run = UNWATCHED,
 ) -> tuple[Step, ...]:
-    """Run the ways back in order and take the migrations out of the ledger; the caller commits.
+    """Run the down texts in order and remove the migrations from the ledger; the caller commits.
 
-    `rebuilds` looks after the rows of rebuilt tables. Raises what applying a migration raises, naming
+    `rebuilds` checks the rows of rebuilt tables. Raises what applying a migration raises, naming
     the `.down.sql` file.
     """
     if rebuilds is not None:

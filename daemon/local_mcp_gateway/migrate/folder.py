@@ -1,8 +1,8 @@
-"""Read a migrations folder: Drizzle's with a journal, or Drizzle's 1.x with one folder a migration.
+"""Read a migrations folder: Drizzle's with a journal, or Drizzle 1.x's with one folder a migration.
 
-Nothing in a folder makes the reading fail: what is wrong becomes a `Problem`, and whoever applies
-refuses. Files are hashed as they are, byte for byte (BOM and CRLF included), as Drizzle does; so each
-is read at each start. That is why this loop opens files by descriptor and keeps plain values.
+Nothing in a folder makes reading fail: each fault becomes a `Problem`, and applying refuses. Files are
+hashed byte for byte (BOM and CRLF included), as Drizzle does, so each is read at each start. That is
+why this loop opens files by descriptor and keeps plain values.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def unreadable(tag: str, name: str, error: OSError) -> Problem:
 
 
 def not_utf8(tag: str, name: str, error: UnicodeDecodeError) -> Problem:
-    """Return the problem of a file that is no text, with the line."""
+    """Return the problem of a file that is not UTF-8, with the line."""
     line = error.object.count(b"\n", 0, error.start) + 1
     return Problem(
         ProblemCode.BAD_ENCODING,
@@ -67,7 +67,7 @@ def not_utf8(tag: str, name: str, error: UnicodeDecodeError) -> Problem:
 
 
 def holds_nul(tag: str, name: str) -> Problem:
-    """Return the problem of a file that only looks like text."""
+    """Return the problem of a file with a NUL byte."""
     return Problem(
         ProblemCode.BAD_ENCODING,
         f"{name} holds a zero byte, so it is no UTF-8 text.",
@@ -77,7 +77,7 @@ def holds_nul(tag: str, name: str) -> Problem:
 
 
 def bad_stamp(tag: str) -> Problem:
-    """Return the problem of a folder of Drizzle 1.x whose name begins with no date."""
+    """Return the problem of a Drizzle 1.x folder whose name does not begin with a date."""
     return Problem(
         ProblemCode.BAD_JOURNAL,
         f"The first 14 digits of {tag} are no date and time.",
@@ -87,7 +87,7 @@ def bad_stamp(tag: str) -> Problem:
 
 
 NEW = -1
-"""`idx` of a file that no journal lists yet (dev journals it once it was rehearsed)."""
+"""`idx` of a file without a journal entry (dev mode journals it after its rehearsal)."""
 
 _CHUNK_BYTES = 1 << 15  # more costs an mmap for every file
 _FILE_BYTES = 1 << 20
@@ -109,7 +109,7 @@ class _File(NamedTuple):
 class Migration(_File):
     """One migration as it stands in the folder. A tuple: thousands are made at each start.
 
-    What is read out of its text is read once, by whoever asks first.
+    Its text is parsed once, on first use.
     """
 
     @property
@@ -119,24 +119,24 @@ class Migration(_File):
 
     @property
     def name(self) -> str:
-        """Return the file's name, as a person finds it in the folder."""
+        """Return the file's name, as it is in the folder."""
         stamped = self.path.name == "migration.sql"
         return f"{self.tag}/migration.sql" if stamped else self.path.name
 
     @property
     def down_name(self) -> str:
-        """Return the name of the file with the way back, whether there is one or not."""
+        """Return the name of its down file, whether there is one or not."""
         stamped = self.path.name == "migration.sql"
         return f"{self.tag}/down.sql" if stamped else f"{self.tag}.down.sql"
 
     @property
     def down(self) -> Path | None:
-        """Return the file with the way back, if there is one."""
+        """Return its down file, if there is one."""
         return Path(self.down_file) if self.down_file else None
 
     @cached_property
     def directives(self) -> Directives:
-        """Return what the file asks of the guard."""
+        """Return the file's `-- guard:` directives."""
         return read_directives(self.sql)
 
     @cached_property
@@ -167,9 +167,9 @@ class Folder:
 
 
 def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
-    """Read the folder; only a folder that is not there raises (MigrationsFolderProblem).
+    """Read the folder; raises (MigrationsFolderProblem) only if it does not exist.
 
-    With `journal_new_files` a file that no journal lists is a migration at the end, with `idx` NEW
+    With `journal_new_files` a file without a journal entry is a migration at the end, with `idx` NEW
     and the present time, instead of a refusal.
     """
     names, subfolders = _listing(path)
@@ -197,13 +197,13 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
         *(path / name for name in extra),
         *(path / name / "migration.sql" for name in _stamped_beside(path, subfolders)),
     )
-    if journal.problems:  # what it lists is unknown, so nothing can be said about the rest
+    if journal.problems:  # its entries are unknown, so nothing can be said about the rest
         unjournaled = ()
     return Folder(path, migrations, unjournaled, (*journal.problems, *problems), absent)
 
 
 def _without_others(extra: list[str], names: set[str]) -> tuple[list[str], list[Problem]]:
-    """Return the files that can be migrations, in their order, and what is to be said of the others."""
+    """Return the files that can be migrations, in order, and the problems of the others."""
     back = ways_back(names)
     problems: list[Problem] = []
     steps: list[str] = []
@@ -217,7 +217,7 @@ def _without_others(extra: list[str], names: set[str]) -> tuple[list[str], list[
 
 
 def _stamped_beside(path: Path, subfolders: list[str]) -> list[str]:
-    """Return folders of Drizzle's 1.x format beside a journal, which would be passed over otherwise."""
+    """Return Drizzle 1.x folders beside a journal, which would be ignored otherwise."""
     return sorted(
         name
         for name in subfolders
@@ -226,11 +226,11 @@ def _stamped_beside(path: Path, subfolders: list[str]) -> list[str]:
 
 
 def read_bytes(file: str) -> bytes:
-    """Read a whole file; a descriptor costs half of what a buffered file object does."""
+    """Read a whole file; a descriptor costs half as much as a buffered file object."""
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         data = os.read(descriptor, _CHUNK_BYTES)
-        if not data or len(data) == _CHUNK_BYTES:  # what is no file is met here
+        if not data or len(data) == _CHUNK_BYTES:  # anything but a regular file fails here
             require_kind(os.fstat(descriptor), file)
         if len(data) == _CHUNK_BYTES:
             parts = [data]
@@ -243,7 +243,7 @@ def read_bytes(file: str) -> bytes:
 
 
 def down_text(migration: Migration) -> str | None:
-    """Return the text of the way back, None where there is no file; raises HistoryRefused."""
+    """Return the text of the down file, None if there is none; raises HistoryRefused."""
     if migration.down_file is None:
         return None
     try:
@@ -275,7 +275,7 @@ def _listing(path: Path) -> tuple[set[str], list[str]]:
 def _read_entries(
     path: Path, entries: Iterable[Entry], names: set[str]
 ) -> tuple[tuple[Migration, ...], tuple[Entry, ...], list[Problem]]:
-    """Read and hash the file of each entry; this loop is what a start with nothing pending costs."""
+    """Read and hash the file of each entry; this loop is the main cost of a start with nothing pending."""
     migrations: list[Migration] = []
     absent: list[Entry] = []
     problems: list[Problem] = []
@@ -295,7 +295,7 @@ def _read_entries(
 
 
 def _read_stamped(path: Path, folders: list[str]) -> Folder:
-    """Read Drizzle's 1.x format: `<YYYYMMDDHHMMSS>_<name>/migration.sql`, in the order of names."""
+    """Read the Drizzle 1.x format: `<YYYYMMDDHHMMSS>_<name>/migration.sql`, in the order of names."""
     migrations: list[Migration] = []
     problems: list[Problem] = []
     for idx, tag in enumerate(folders):
@@ -315,7 +315,7 @@ def _read_stamped(path: Path, folders: list[str]) -> Folder:
 
 
 def _read_file(tag: str, name: str, file: str, problems: list[Problem]) -> tuple[str, str] | None:
-    """Return (hash, text) of one file; what is wrong with it is added to `problems`."""
+    """Return (hash, text) of one file; add its faults to `problems`."""
     try:
         data = read_bytes(file)
         sql = data.decode()
@@ -340,7 +340,7 @@ def _stamp_ms(tag: str) -> int | None:
 
 
 def _new_entries(names: list[str], migrations: tuple[Migration, ...]) -> list[Entry]:
-    """Give files that no journal lists a place at the end, each later than all before it."""
+    """Place files without a journal entry at the end, each later than all before it."""
     when = max([now_ms(), *(migration.when + 1 for migration in migrations)])
     return [
         Entry(NEW, name.removesuffix(".sql"), when + offset) for offset, name in enumerate(names)

@@ -1,7 +1,7 @@
-"""Write a migration into the folder.
+"""Change a migrations folder: write, drop and renumber migrations.
 
-The journal is what makes a migration one, so it is written last: a crash leaves the old folder and perhaps a file that no journal lists, which every command names. Each file is written
-to a temporary one, flushed and renamed.
+The journal is written last: a crash leaves the old folder and perhaps a file without a journal entry,
+which every command names. Each file is written to a temporary one, flushed and renamed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WrittenMigration:
-    """What was written, or taken out."""
+    """What was written or removed."""
 
     tag: str
     files: tuple[Path, ...]
@@ -53,7 +53,7 @@ def write_migration(
     snapshot: dict[str, Any] | None,
     when: int | None = None,
 ) -> WrittenMigration:
-    """Write `NNNN_name.sql`, its way back, its snapshot, then the journal entry; create the folder.
+    """Write `NNNN_name.sql`, its down file, its snapshot, then the journal entry; create the folder.
 
     `when` is in milliseconds since 1970: now, but later than every entry before it.
     """
@@ -82,7 +82,7 @@ def snapshot_bytes(snapshot: dict[str, Any]) -> bytes:
 
 
 def snapshot_file(folder: Path, tag: str) -> Path:
-    """Return where the snapshot of a migration is: Drizzle names it by the number alone."""
+    """Return the path of a migration's snapshot: Drizzle names it by the number alone."""
     return folder / "meta" / f"{tag[:4]}_snapshot.json"
 
 
@@ -96,7 +96,7 @@ def read_snapshot_file(folder: Path, tag: str) -> dict[str, Any] | None:
 
 
 def newest(folder: Folder, tag: str | None = None) -> Migration:
-    """Return the newest migration, which has to be `tag` if one is named; raises UsageProblem."""
+    """Return the newest migration, which has to be `tag` if one is given; raises UsageProblem."""
     if not folder.migrations or folder.stamped:
         raise UsageProblem(
             f"There is no migration to drop in {folder.path}.", hint="See `db status`."
@@ -111,7 +111,7 @@ def newest(folder: Folder, tag: str | None = None) -> Migration:
 
 
 def has_applied(database: Path, migration: Migration) -> bool:
-    """Tell whether this database has applied it, also in a wording that was edited since."""
+    """Return whether this database has applied it, even with a text that was edited since."""
     if not has_content(database):
         return False
     with reading(database) as connection:
@@ -132,7 +132,7 @@ def applied_here(database: Path, tag: str) -> MigrationApplied:
 
 
 def drop_migration(folder: Folder, migration: Migration) -> WrittenMigration:
-    """Take the newest migration out: its journal entry, then its files; no database may have applied it."""
+    """Remove the newest migration: its journal entry, then its files; no database may have applied it."""
     journal = folder.path / "meta" / "_journal.json"
     content = parse_json(journal.read_bytes())
     content["entries"] = [
@@ -174,7 +174,7 @@ class RenumberedMigration:
 def plan_renumber(
     folder: Folder, resolution: Resolution, *, now_ms: int
 ) -> tuple[RenumberedMigration, ...]:
-    """Return the moves that mend duplicate numbers and late arrivals, in the folder's order; pure."""
+    """Return the moves that resolve duplicate numbers and late arrivals, in the folder's order. Pure."""
     if folder.stamped:
         raise UsageProblem(
             "This folder has one folder a migration (Drizzle 1.x), which have no numbers.",
@@ -205,7 +205,7 @@ def plan_renumber(
 
 
 def renumber(folder: Path, moves: Sequence[RenumberedMigration]) -> None:
-    """Rename the files and rewrite the journal: new files, journal, then the old files are removed.
+    """Renumber: write the new files, then the journal, then remove the old files.
 
     A crash in between leaves old files beside the journal, which are refused as unjournaled.
     """
@@ -231,10 +231,10 @@ def renumber(folder: Path, moves: Sequence[RenumberedMigration]) -> None:
 
 
 def _move_snapshots(meta: Path, moves: Sequence[RenumberedMigration], tags: list[str]) -> None:
-    """Give each snapshot that belongs to a moved migration alone its new number and predecessor.
+    """Update number and predecessor of each snapshot that belongs to a moved migration alone.
 
-    Where two migrations had one number there is one snapshot for both: it stays with the one that
-    stays, and `db generate` writes the next from the folder itself.
+    Two migrations with the same number share one snapshot: it stays with the one that stays, and
+    `db generate` writes the next from the folder itself.
     """
     numbers = [tag.partition("_")[0] for tag in tags]
     for move in moves:
@@ -263,7 +263,7 @@ def _keys(migration: Migration) -> list[object]:
 
 
 def _number(tag: str) -> int:
-    """Return the count at the beginning of a tag; a time stamp there is no count."""
+    """Return the number at the beginning of a tag; a timestamp there does not count."""
     number = tag.partition("_")[0]
     return int(number) if number.isdigit() and len(number) <= _WIDTH else -1
 

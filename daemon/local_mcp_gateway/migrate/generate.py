@@ -1,8 +1,8 @@
-"""From a schema that is wanted to the next migration of a folder.
+"""Generate the next migration of a folder from the wanted schema (`db generate`).
 
-What the folder makes now is found by replaying it; snapshots are never trusted for that, since they
-cannot say everything. Where one is missing or damaged it is written again from the replay, so that
-Drizzle finds a whole chain.
+The current schema comes from a replay of the folder, never from snapshots, since those cannot say
+everything. A missing or damaged snapshot is rewritten from the replay, so that Drizzle finds a complete
+chain.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class Draft:
     plan: Plan
     down: Plan | None
     no_down: str | None
-    """Why there is no derived way back, where there is none."""
+    """Why no down file could be derived, if so."""
     target: Schema
 
     @property
     def deletes(self) -> bool:
-        """Tell whether it deletes data, so that somebody has to agree first."""
+        """Return whether it deletes data and so needs consent."""
         return any(hazard.kind in DELETING for hazard in self.plan.hazards)
 
     @property
@@ -70,7 +70,7 @@ class Draft:
 
 
 def open_folder(path: Path) -> Folder:
-    """Read a folder to add to; one that does not exist is empty. Raises HistoryRefused for a broken one."""
+    """Read a folder to add to; a missing one is empty. Raises HistoryRefused for a broken one."""
     try:
         folder = read_folder(path)
     except MigrationsFolderProblem:
@@ -124,7 +124,7 @@ def draft(
     name: str | None,
     first: bool,
 ) -> Draft:
-    """Plan the next migration and its way back; raises SchemaProblem."""
+    """Plan the next migration and its down file; raises SchemaProblem."""
     _require_sound(target, base)
     plan = make_plan(base, target, renames=renames, fills=fills)
     down, why = None, None
@@ -139,7 +139,7 @@ def draft(
 def _require_sound(schema: Schema, before: Schema) -> None:
     """Raise SchemaProblem for the first view, trigger or foreign key that could never run.
 
-    A foreign key that is as useless in the schema `before` stays its owner's matter.
+    A foreign key that is as broken in the schema `before` is not reported.
     """
     for broken in _broken(schema):
         if broken.kind != "foreign key" or broken not in _broken(before):
@@ -158,7 +158,7 @@ def _broken(schema: Schema) -> tuple[Broken, ...]:
 
 
 def write(folder: Folder, made: Draft) -> WrittenMigration:
-    """Write a draft as the folder's next migration; the deletions in it have been agreed to."""
+    """Write a draft as the folder's next migration; the user has agreed to its deletions."""
     header = "".join(f"-- guard: accept {kind}\n" for kind in made.accepted)
     down = None
     if made.down is not None:
@@ -193,7 +193,7 @@ def mend_snapshots(
 ) -> tuple[str, ...]:
     """Write every snapshot that is missing or damaged from the replay; return their tags.
 
-    A mended one takes the id that its successor names, so the chain is whole again.
+    A rewritten one takes the id that its successor names, so the chain is complete again.
     """
     kept = {m.tag: _usable(folder, m.tag) for m in folder.migrations}
     if all(kept.values()):

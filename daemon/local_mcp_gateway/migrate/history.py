@@ -1,7 +1,7 @@
-"""`__guard_history`: what happened to this database, when, and by which version; append-only.
+"""The append-only history table `__guard_history`: what happened to a database, when, by which version.
 
-It keeps the text of each applied migration (and of its way back), so that an edited file can be
-compared with what really ran, and a migration can be taken back after its file is gone.
+It keeps the text of each applied migration (and of its down file), so that an edited file can be
+compared with what really ran, and a migration can be reverted after its file is gone.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 # As `read_ledger` reads a time that another tool left out or wrote as text.
 _ROW = f"hash = ? AND {CREATED_AT} = ?"
 APPLIED_IN_DEV = "applied_in_dev"
-"""What dev mode applied, dev mode may take back, also at a start."""
+"""What dev mode applied, dev mode may revert, also at a start."""
 
 
 class Recorded(NamedTuple):
     """One row of the history, as `db history` shows it.
 
-    `event`: applied, applied_in_dev, adopted, trusted, edit_accepted, renumbered or reverted; and what happened to the
-    whole database: restored, reset, seeded, rewound.
+    `event`: applied, applied_in_dev, adopted, trusted, edit_accepted, renumbered or reverted; and what
+    happened to the whole database: restored, reset, seeded, rewound.
     """
 
     event: str
@@ -56,7 +56,7 @@ def forget(
     *,
     duration_ms: float | None,
 ) -> None:
-    """Take a reverted migration out of the ledger and say so in the history."""
+    """Remove a reverted migration from the ledger and record it in the history."""
     taken = connection.execute(
         f"DELETE FROM __drizzle_migrations WHERE {_ROW}", (applied.hash, applied.created_at)
     )
@@ -68,7 +68,7 @@ def forget(
 def accept(
     connection: sqlite3.Connection, edited: Edited, provenance: Provenance, *, event: str
 ) -> None:
-    """Take an edited file's hash into the ledger, and its text and the old hash into the history."""
+    """Store an edited file's hash in the ledger, and its text and the old hash in the history."""
     row, migration = edited.row, edited.migration
     changed = connection.execute(
         f"UPDATE __drizzle_migrations SET hash = ?, created_at = ? WHERE {_ROW}",
@@ -95,9 +95,9 @@ def continue_history(
     *,
     since: int,
 ) -> None:
-    """Let the history of the `old` database go on with the rows here that follow `since`.
+    """Insert the history of the `old` database before the rows here that follow `since`.
 
-    Between them is written that the database was rewound. The caller seals the newest row.
+    An entry between them records the rewind. The caller completes the newest row.
     """
     connection.execute("DELETE FROM __guard_history WHERE id <= ?", (since,))
     connection.execute("UPDATE __guard_history SET id = -id")
@@ -135,7 +135,7 @@ def read_history(connection: sqlite3.Connection) -> tuple[Recorded, ...]:
 
 
 def last_text(connection: sqlite3.Connection, digest: str) -> str | None:
-    """Return the text of an applied migration as it was when it was applied."""
+    """Return the text of a migration as it was applied."""
     if HISTORY not in guard_tables(connection):
         return None
     row = connection.execute(
@@ -146,14 +146,14 @@ def last_text(connection: sqlite3.Connection, digest: str) -> str | None:
 
 
 class Kept(NamedTuple):
-    """What the history kept of one migration as it was applied."""
+    """The stored texts of one migration as it was applied."""
 
     sql: str
     in_dev: bool
 
 
 def kept_texts(connection: sqlite3.Connection) -> dict[tuple[str, int], Kept]:
-    """Return what was kept of each applied migration, by hash and time."""
+    """Return the stored texts of each applied migration, by hash and time."""
     if HISTORY not in guard_tables(connection):
         return {}
     rows = connection.execute(
@@ -164,7 +164,7 @@ def kept_texts(connection: sqlite3.Connection) -> dict[tuple[str, int], Kept]:
 
 
 def applied_downs(connection: sqlite3.Connection, tags: Iterable[str]) -> dict[str, str]:
-    """Return the way back as it was kept with each of these migrations, by tag."""
+    """Return the down text that was stored with each of these migrations, by tag."""
     if HISTORY not in guard_tables(connection):
         return {}
     wanted = set(tags)

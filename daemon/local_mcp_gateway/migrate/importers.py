@@ -1,4 +1,4 @@
-"""Plain migration folders of other tools, made ours in place: a journal, and ups apart from downs.
+"""Convert other tools' plain migration folders in place: write a journal, separate ups and downs.
 
     plain    NNNN_name.sql                       the files stay as they are
     journal  ours, with files beside the journal  their entries are written
@@ -6,10 +6,10 @@
     dbmate   -- migrate:up … -- migrate:down
     goose    -- +goose Up … -- +goose Down; sql-migrate's `-- +migrate Up … Down` is the same
 
-A way back with another tool's name (Flyway's `U1__x.sql`) becomes `<tag>.down.sql`; what is no migration
-at all (see `other_files`) is refused. What is replaced, and a way back of nothing, is kept in
-`meta/adopted/`. The journal is written last, so a crash in between leaves
-a folder that is still refused as unjournaled, and the same command does it again.
+A down file with another tool's name (Flyway's `U1__x.sql`) becomes `<tag>.down.sql`; files that are not
+migrations (see `other_files`) are refused. Replaced files, and down files without a migration, are kept
+in `meta/adopted/`. The journal is written last, so a crash in between leaves a folder that is still
+refused as unjournaled, and the same command starts over.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ _NO_TRANSACTION = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[Vv]?(\d+)")
-_EARLIEST_MS = 946_684_800_000  # the year 2000: a smaller number is a count, not a time
+_EARLIEST_MS = 946_684_800_000  # the year 2000: a smaller number is a sequence number, not a time
 
 
 class FolderFormat(StrEnum):
-    """What a folder looks like before it is ours."""
+    """The format of a folder before its conversion."""
 
     PLAIN = "plain"
     JOURNAL = "journal"
@@ -68,7 +68,7 @@ class FolderFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A migration as it will stand in the folder; None where its file stays as it is."""
+    """A migration as it will be in the folder; None if its file stays as it is."""
 
     tag: str
     source: str
@@ -78,16 +78,16 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What became of a folder."""
+    """The result of a conversion."""
 
     entries: tuple[Entry, ...]
     """The journal entries that were written."""
     left_out: tuple[str, ...]
-    """Ways back of no migration of this folder: moved to `meta/adopted`."""
+    """Down files without a migration in this folder: moved to `meta/adopted`."""
 
 
 def detect(path: Path) -> FolderFormat:
-    """Return what the folder looks like, by its names and its files' marks."""
+    """Return the folder's format, by names and by markers in its files."""
     if (path / "meta" / "_journal.json").exists():
         return FolderFormat.JOURNAL
     files = _files(path)
@@ -100,10 +100,10 @@ def detect(path: Path) -> FolderFormat:
 
 
 def convert(path: Path, form: FolderFormat, *, now_ms: int) -> Converted:
-    """Make the folder ours.
+    """Convert the folder.
 
-    Raises UsageProblem for a folder that is ours already, has nothing to convert, or holds what cannot
-    be a migration here; then nothing was written.
+    Raises UsageProblem for a folder that is converted already, has nothing to convert, or holds what
+    cannot be a migration here; then nothing was written.
     """
     folder = read_folder(path)
     broken = any(problem.code != ProblemCode.UNJOURNALED for problem in folder.problems)
@@ -146,7 +146,7 @@ def _read_whole(file: Path) -> bytes:
 
 
 def _refuse_others(names: Iterable[str], as_they_are: Iterable[Path]) -> None:
-    """Raise UsageProblem for what would run though it should not, or be left out though it should run."""
+    """Raise UsageProblem for files that must not run, or that would wrongly be left out."""
     for name in sorted(names):
         problem = not_run_here(name) or program(name)
         if problem is not None:
@@ -194,7 +194,7 @@ def _read(file: Path, form: FolderFormat) -> NewFile:
 
 
 def _may_leave_transaction(file: Path, sql: str) -> bool:
-    """Tell whether all of it is what we run without a transaction; else it runs inside ours."""
+    """Return whether every statement may run without a transaction; else the file runs inside ours."""
     try:
         return bool(checked_statements(Migration(file.stem, 0, 0, "", sql, str(file))))
     except ForbiddenStatement:
@@ -202,7 +202,7 @@ def _may_leave_transaction(file: Path, sql: str) -> bool:
 
 
 def _entries(new: list[NewFile], known: tuple[Migration, ...], now_ms: int) -> list[Entry]:
-    """Date each file: by the time in its name where there is one, later than the one before it."""
+    """Date each file: by the time in its name if there is one, later than the one before it."""
     idx = 1 + max((migration.idx for migration in known), default=-1)
     newest = max((migration.when for migration in known), default=0)
     entries = []
@@ -215,7 +215,7 @@ def _entries(new: list[NewFile], known: tuple[Migration, ...], now_ms: int) -> l
 
 
 def _time_in(tag: str) -> int | None:
-    """Read `20240131120000` or milliseconds since 1970 from the beginning of a name."""
+    """Parse `20240131120000` or milliseconds since 1970 from the beginning of a name."""
     match = _NUMBER.match(tag)
     if match is None:
         return None
@@ -234,7 +234,7 @@ def _time_in(tag: str) -> int | None:
 
 
 def _place(path: Path, file: NewFile) -> None:
-    """Write the files of one migration; the original is kept first."""
+    """Write the files of one migration; keep the original first."""
     if file.up is None:
         return
     _keep(path, file.source)
@@ -246,7 +246,7 @@ def _place(path: Path, file: NewFile) -> None:
 
 
 def _place_back(path: Path, name: str, tag: str | None) -> bool:
-    """Give a way back the name that it has here; False where it takes nothing back that has none yet."""
+    """Rename a down file to our format; False if no migration without one matches it."""
     _keep(path, name)
     ours = path / f"{tag}.down.sql"
     placed = tag is not None and not ours.exists()

@@ -1,4 +1,4 @@
-"""`meta/_journal.json`, Drizzle's list of the migrations in their order."""
+"""Read and write `meta/_journal.json`, Drizzle's list of the migrations in order."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from local_mcp_gateway.regular_file import open_file, read_bytes
 _DIALECTS = frozenset({"sqlite", "turso", "libsql", "d1"})
 
 
-# A tag is a file's name in the folder: what is empty, leads out of it or is hidden is none.
-_MOST_MS = (1 << 63) - 1  # what an integer of SQLite holds
+# A tag is a file's name in the folder: not empty, not hidden, not outside of it.
+_MOST_MS = (1 << 63) - 1  # the range of a SQLite integer
 _NO_NAME = re.compile(r"\A\.|\A\Z|[/\\\0]")
 
 
@@ -61,7 +61,7 @@ def read_journal(folder: Path) -> Journal:
             )
         except (AttributeError, KeyError, TypeError):
             sound = False
-        if not sound:  # look again, slowly: a date may be a float, and the words say what is wrong
+        if not sound:  # check again, slowly: a date may be a float, and the message names the fault
             wrong = _what_is_wrong(item)
             if wrong:
                 return Journal((), (_malformed(f"has an entry {position} {wrong}"),))
@@ -114,7 +114,7 @@ def replace_durably(file: Path, data: bytes) -> None:
 
 
 def _what_is_wrong(item: object) -> str | None:
-    """Say why an entry cannot be used; a tag is a file's name, so it may not lead out of the folder."""
+    """Say why an entry is invalid; a tag is a file's name, so it may not lead out of the folder."""
     if not isinstance(item, dict):
         return "that is no object"
     tag, when, idx = item.get("tag"), item.get("when"), item.get("idx", 0)

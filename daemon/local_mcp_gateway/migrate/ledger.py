@@ -1,9 +1,9 @@
-"""What the database says about its own past: Drizzle's ledger, and our history beside it.
+"""Read and write the ledger of applied migrations: Drizzle's table, and our history beside it.
 
-`__drizzle_migrations` is in Drizzle's own format to the byte, so that either tool can take over; rows
-that Drizzle wrote stay as they are. A ledger of Drizzle 1.x has two columns more (name, applied_at),
-which are read, and filled where they exist. What only we know is in `__guard_history`; nothing there
-is ever changed or removed, a mistake is mended by a further row.
+`__drizzle_migrations` has exactly Drizzle's own format, so that either tool can take over; rows that
+Drizzle wrote stay as they are. A ledger of Drizzle 1.x has two more columns (name, applied_at), which
+are read, and filled where they exist. What only we know is in `__guard_history`; its rows are never
+changed or removed, and a further row corrects a mistake.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def text_fingerprint(connection: sqlite3.Connection) -> str:
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """Return SQLite's own counter of schema changes, by whomever; no schema is parsed for it."""
+    """Return SQLite's own counter of schema changes, made by anyone; no schema is parsed for it."""
     return int(connection.execute("PRAGMA schema_version").fetchone()[0])
 
 
@@ -57,9 +57,9 @@ def last_fingerprint(connection: sqlite3.Connection) -> str | None:
 
 
 def recorded_fingerprint(connection: sqlite3.Connection) -> str | None:
-    """Return the fingerprint of the schema as it is now, if nobody changed it since we recorded it.
+    """Return the fingerprint of the current schema, if nobody changed it since we recorded it.
 
-    None where that is not known: then the schema has to be inspected.
+    None if that is unknown: then the schema has to be inspected.
     """
     fingerprint, version = last_recorded(connection)
     return fingerprint if version == schema_version(connection) else None
@@ -81,7 +81,7 @@ HISTORY = "__guard_history"
 GUARD_TABLES = frozenset({LEDGER, HISTORY})
 
 CREATED_AT = "CAST(coalesce(created_at, 0) AS INTEGER)"
-"""The time of a row of the ledger, whose column has no type: a tool may have left it out."""
+"""The time of a ledger row, whose column has no type: a tool may have left it out."""
 
 _CREATE_LEDGER = """
 			CREATE TABLE IF NOT EXISTS "__drizzle_migrations" (
@@ -123,7 +123,7 @@ INSERT_HISTORY = (
 
 
 class Applied(NamedTuple):
-    """One row of the ledger, with what the history knows about it."""
+    """One row of the ledger, with what the history has about it."""
 
     hash: str
     created_at: int
@@ -133,7 +133,7 @@ class Applied(NamedTuple):
 
 
 class Provenance(NamedTuple):
-    """What every row of the history says of whoever wrote it."""
+    """What every row of the history says about its author."""
 
     program_version: str
     backup: str | None = None
@@ -172,7 +172,7 @@ def read_ledger(connection: sqlite3.Connection, *, brief: bool = False) -> tuple
 
 
 def ensure_ledger(connection: sqlite3.Connection, *, stamped: bool = False) -> None:
-    """Create the ledger and the history where they are missing; inside the caller's transaction.
+    """Create the ledger and the history if they are missing; inside the caller's transaction.
 
     `stamped`: a new ledger gets the columns of Drizzle 1.x, for a folder in its format.
     """
@@ -215,7 +215,7 @@ def record_applied(
 def note_event(connection: sqlite3.Connection, event: str, provenance: Provenance) -> None:
     """Append what happened to the whole database, not to one migration: restored, reset, seeded.
 
-    The schema's last fingerprint is carried on: what somebody changed by hand before stays a drift.
+    The schema's last fingerprint is kept: an earlier manual change remains drift.
     """
     recorded = last_recorded(connection)
     connection.execute(INSERT_HISTORY, history_row(event, provenance, recorded=recorded))
@@ -273,5 +273,5 @@ def _is_v1(connection: sqlite3.Connection) -> bool:
 
 
 def _text(path: Path | None) -> str | None:
-    """Return the text of the way back, to be kept in the history."""
+    """Return the text of the down file, for the history."""
     return path.read_bytes().decode(errors="replace") if path else None

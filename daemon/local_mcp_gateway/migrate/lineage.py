@@ -1,7 +1,7 @@
-"""Which table became which: what SQLite's authorizer reported, followed through renames and rebuilds.
+"""Track tables through renames and rebuilds, from the actions that SQLite's authorizer reported. Pure.
 
-A rebuild ends with a new table under the old one's name. It may be made under a name of its own and
-renamed, or the old one may be renamed out of the way first; in one file, or over several. Pure.
+A rebuild ends with a new table under the old one's name. It may be created under a temporary name and
+renamed, or the old one may be renamed first; in one file, or over several.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ class Change(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """What became of a table that was there before; names folded."""
+    """What happened to a table that existed before; names folded."""
 
     last_name: str
     """The last name that it had itself."""
     now: str | None
-    """Its name now, or that of the table that took its place; None: it was dropped for good."""
+    """Its name now, or that of the table that replaced it; None: it was dropped for good."""
     dropped: bool
     rebuilt: bool
     """It was dropped, and a table that was created since has its name now."""
     replaced: str | None
-    """It is still there, renamed out of the way, and another table has its name: that name."""
+    """It still exists under another name, and another table has its name: that name."""
     deleted_from: bool
-    """A statement deleted rows, of it or of what took its place."""
+    """A statement deleted rows of it or of its replacement."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,7 @@ class _Table:
     names: list[str]
     """Every name that it had, the newest last."""
     before: bool
-    """It was there before the first change."""
+    """It existed before the first change."""
     alive: bool = True
     deleted_from: bool = False
     heirs: list[_Table] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Lineage:
         self._named[name] = table
 
     def fate(self, name: str) -> Fate:
-        """Return what became of the table that had this name before the first change."""
+        """Return what happened to the table that had this name before the first change."""
         table = self._before[fold(name)]
         last = table.names[-1]
         if table.alive:
@@ -106,7 +106,7 @@ class Lineage:
         return Fate(last, heir.names[-1], True, not heir.before, None, deleted_from)
 
     def now(self, name: str) -> str:
-        """Return the name now of a table that had this one, or of what took its place; else the same."""
+        """Return the present name of a table that had this one, or of its replacement; else the same."""
         return (self.fate(name).now or name) if name in self else name
 
     def __contains__(self, name: object) -> bool:

@@ -1,8 +1,8 @@
-"""`-- guard: no-transaction`: the few statements that SQLite refuses inside a transaction.
+"""Run `-- guard: no-transaction` migrations: the few statements that SQLite refuses in a transaction.
 
 Such a file may hold VACUUM and the PRAGMAs below only: each can be run again after a kill, so a crash
-between them and their ledger row costs a repetition and nothing else. Everything else is refused
-before the first of them runs.
+between them and their ledger row costs only a repetition. Everything else is refused before the first
+statement runs.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run_without_transaction(connection: sqlite3.Connection, migration: Migration
 def _refuse_new_rowids(
     connection: sqlite3.Connection, migration: Migration, statements: Sequence[Statement]
 ) -> None:
-    """Raise VerificationFailed where a VACUUM gives rows other rowids and something goes by the old ones."""
+    """Raise VerificationFailed if a VACUUM would renumber rowids that something depends on."""
     if not any(statement.text[:6].upper() == "VACUUM" for statement in statements):
         return
     from local_mcp_gateway.migrate.rowids import renumbered_by_vacuum
@@ -72,7 +72,7 @@ def _refuse_new_rowids(
 def _require_settings(
     connection: sqlite3.Connection, migration: Migration, statements: Sequence[Statement]
 ) -> None:
-    """Raise ForbiddenStatement unless the file's settings are the database's: SQLite says nothing."""
+    """Raise ForbiddenStatement unless the settings took effect: SQLite reports no error."""
     asked: dict[str, tuple[str, Statement]] = {}
     for statement in statements:
         words = [token.identifier.upper().strip("'") for token in tokens(statement.text)]

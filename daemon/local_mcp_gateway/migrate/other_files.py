@@ -1,8 +1,8 @@
-"""Which files of a migrations folder are no migrations, whoever's they are. Pure, by names and marks.
+"""Recognise files in a migrations folder that are not migrations, from any tool. Pure.
 
-A way back (`x.down.sql`, Flyway's `U1__x.sql`, Diesel's `down.sql` and their like) must never run as a
-step forward: it would drop what the step before it made. What another tool runs again and again, around
-a migration, or as a program cannot be run here at all, and is refused by name instead of being left out.
+A down file (`x.down.sql`, Flyway's `U1__x.sql`, Diesel's `down.sql` and the like) must never run as an
+up migration: it would drop what the migration made. Repeatable migrations, hooks and programs of other
+tools cannot be run here, and are refused by name instead of being left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BACK_MARK = re.compile(
 
 
 def ways_back(names: Collection[str]) -> dict[str, str | None]:
-    """Return each SQL file that holds a way back, and the one that it takes back, if it is there.
+    """Return each SQL down file, and the migration that it reverts, if that is there.
 
     `x_down.sql` is one only beside an `x_up.sql`: a migration may be called `slow_down`.
     """
@@ -65,7 +65,7 @@ def ways_back(names: Collection[str]) -> dict[str, str | None]:
 
 
 def unadopted_way_back(name: str) -> Problem:
-    """Return the problem of a way back that has another tool's name."""
+    """Return the problem of a down file with another tool's name."""
     return Problem(
         ProblemCode.UNJOURNALED,
         f"{name} is a way back by its name, and no migration.",
@@ -75,7 +75,7 @@ def unadopted_way_back(name: str) -> Problem:
 
 
 def not_run_here(name: str) -> Problem | None:
-    """Return why a file that is no way back cannot be a migration; None where it can."""
+    """Return why a file that is not a down file cannot be a migration; None if it can."""
     if _REPEATABLE.fullmatch(name):
         what = "is a repeatable migration, which its tool runs again whenever it changes"
     elif _CALLBACK.fullmatch(name):
@@ -93,7 +93,7 @@ def not_run_here(name: str) -> Problem | None:
 
 
 def program(name: str) -> Problem | None:
-    """Return why a migration that is no SQL file cannot be taken over; None for any other file."""
+    """Return why a migration that is not SQL cannot be converted; None for any other file."""
     if not _PROGRAM.fullmatch(name) or name.endswith(("_test.go", ".down.json")):
         return None
     return Problem(
@@ -105,7 +105,7 @@ def program(name: str) -> Problem | None:
 
 
 def way_back_inside(name: str, sql: str) -> Problem | None:
-    """Return the problem of a file with its way back in it, after a mark: all of it would run."""
+    """Return the problem of a file that has its down part after a marker: all of it would run."""
     marked = _BACK_MARK.search(sql) or (_UP_MARK.search(sql) and _DOWN_MARK.search(sql))
     if not marked:
         return None
@@ -119,7 +119,7 @@ def way_back_inside(name: str, sql: str) -> Problem | None:
 
 
 def in_order(name: str) -> tuple[bool, tuple[int, ...], str]:
-    """Return what names of migrations sort by: 2 before 10, 1.9 before 1.10, names without a number last."""
+    """Return the sort key of migration names: 2 before 10, 1.9 before 1.10, names without a number last."""
     match = _VERSION.match(name)
     return (match is None, _version(match) if match else (), name)
 
@@ -132,7 +132,7 @@ def _version(match: re.Match[str]) -> tuple[int, ...]:
 
 
 def _steps(lower: str) -> tuple[str, ...]:
-    """Return the names that the step forward may have, of a way back with a dot before its word."""
+    """Return the possible names of the migration for a down file."""
     match = _BACK.fullmatch(lower)
     if match is None:
         return ()

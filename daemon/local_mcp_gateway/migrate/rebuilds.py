@@ -1,12 +1,12 @@
-"""Whether a rebuilt table has what the old one had: all rows, their values, their rowids.
+"""Verify that a rebuilt table has all rows, values and rowids of the old one.
 
-SQLite cannot alter most of a table, so people make a new one, copy the rows, drop the old one and
-rename. What the copy leaves out is gone without an error: every row if it is forgotten, some if it has
-a WHERE or a LIMIT or meets ON CONFLICT IGNORE, a column that its list lacks, and the rowids unless they
-are copied by name. So a table is summed up just before its DROP, and what took its place at the end of
-the file has to have the same.
+SQLite cannot alter most of a table, so migrations create a new one, copy the rows, drop the old one and
+rename. What the copy leaves out is lost without an error: every row if it is forgotten, some if it has
+a WHERE or a LIMIT or meets ON CONFLICT IGNORE, a column missing from its list, and the rowids unless
+they are copied by name. So a table's checksums are taken just before its DROP, and its replacement at
+the end of the file must have the same.
 
-Values for which another expression was written differ on purpose: those are told, not refused.
+Values for which the copy has another expression differ on purpose: those are reported, not refused.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 class DataChange(NamedTuple):
-    """What a migration took away on purpose: a hazard, not an error."""
+    """What a migration removed on purpose: a hazard, not an error."""
 
     kind: str
     """deletes_data or changes_values"""
     object: str
     message: str
     tag: str
-    """The migration that says so."""
+    """The migration with the statement."""
 
 
 class _Dropped(NamedTuple):
@@ -50,7 +50,7 @@ class _Dropped(NamedTuple):
 
 
 class Rebuilds:
-    """Watches the rebuilds of one file after the other, inside the caller's transaction."""
+    """Checks the rebuilds of one file after the other, inside the caller's transaction."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Rebuilds:
         self._connection = connection
         self._limit = limit
         self._not_compared = not_compared
-        """Told the name and the rows of each rebuilt table with more values than the limit."""
+        """Called with the name and rows of each rebuilt table with more values than the limit."""
         self._sql = ""
         self._authority = Authorizer()
         self._objects: tuple[Object, ...] = ()
@@ -82,7 +82,7 @@ class Rebuilds:
             self._tables = _ordinary(self._objects)
 
     def before_statement(self, statement: Statement) -> None:
-        """Sum up a table that the statement drops."""
+        """Take the checksums of a table that the statement drops."""
         name = dropped(statement.text) if self._tables else None
         if name is not None:
             self._sum_up(fold(name))
@@ -155,7 +155,7 @@ class Rebuilds:
     def _require_rowids(
         self, step: Step, table: str, was: Contents, now: Contents, users: tuple[str, ...]
     ) -> None:
-        """Refuse new numbers for rows that are known by their number."""
+        """Refuse new rowids for rows that something refers to by rowid."""
         if accepted("rekeys_rows", table) in self.accepts:
             return
         accept = f"`-- guard: accept rekeys_rows {quote(table)}`"
@@ -189,7 +189,7 @@ class Rebuilds:
     def _require_values(
         self, step: Step, table: str, was: Contents, now: Contents, key: str, changed: list[str]
     ) -> None:
-        """Refuse values that a column lost to a slip: left out of the copy, or in another's place."""
+        """Refuse values that a column lost by mistake: left out of the copy, or copied to another column."""
         column = now.shape.columns[key]
         place = f"{quote(table)}.{quote(column.name)}"
         reason = None
@@ -248,7 +248,7 @@ def lost_rows(table: str, before: int, after: int, tag: str) -> VerificationFail
 
 
 def _moved(was: Contents, now: Contents, kept: list[str]) -> bool:
-    """Tell whether rows have other rowids than before, as far as a kept column tells them apart."""
+    """Return whether rows have other rowids than before, as far as a kept column identifies them."""
     if was.shape.rowid is None or now.shape.rowid is None:
         return False
     return was.rowids != now.rowids or any(

@@ -1,17 +1,16 @@
-"""The actions of foreign keys for a migration that relies on them.
+"""Emulate ON DELETE actions for migrations, which run with foreign keys off.
 
-Migrations run with foreign keys off, since a rebuild drops its old table and would take the children
-with it. A file that deletes a parent's rows and leaves it to ON DELETE to look after the children would
-leave orphans then. So SQLite itself writes down which keys a DELETE took from a parent, in a trigger,
-and at the end of the file those rows that name one of them get the action of their own foreign key:
-CASCADE, SET NULL or SET DEFAULT, down to the last descendant. Nothing else is ever touched: not an
-orphan that stood before, nor one that was made in another way.
+Foreign keys are off since a rebuild drops its old table and would delete the children with it. A file
+that deletes a parent's rows and relies on ON DELETE for the children would then leave orphans. So a
+trigger logs which keys a DELETE removed from a parent, and at the end of the file the rows that refer
+to one of them get the action of their own foreign key: CASCADE, SET NULL or SET DEFAULT, down to the
+last descendant. Nothing else is ever touched: neither an older orphan nor one with another cause.
 
-Where the rows that name such a key may not be the ones that named it at the DELETE, nothing is done:
-the child or its column was written after it, the child or the parent was altered or dropped after it,
-or keys of the parent were changed by an UPDATE, which with foreign keys on would have moved the
-children along. Nor where the parent is back. Orphans that are left so are refused by `verify`, as are
-those of RESTRICT and NO ACTION, and all in a file that switches foreign keys off itself.
+No action is taken if the referring rows may not be the same as at the DELETE: the child or its column
+was written after it, the child or the parent was altered or dropped after it, or keys of the parent
+were changed by an UPDATE, which with foreign keys on would have changed the children too. Nor if the
+parent is back. `verify` refuses the orphans that remain, as it does those of RESTRICT and NO ACTION,
+and all in a file that switches foreign keys off itself.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _KEYS = """SELECT m.name, k.id, k."table", k."from", k."to", k.on_delete
 
 
 class Reference(NamedTuple):
-    """One foreign key: the columns of a child, and the key of the parent that they name."""
+    """One foreign key: the columns of a child, and the parent key that they refer to."""
 
     child: str
     columns: tuple[str, ...]
@@ -68,7 +67,7 @@ def read_references(connection: sqlite3.Connection) -> tuple[Reference, ...]:
 
 
 def by_parent(references: tuple[Reference, ...]) -> dict[str, list[Reference]]:
-    """Return the foreign keys by the folded name of the table that they name."""
+    """Return the foreign keys by the folded name of their parent table."""
     grouped: dict[str, list[Reference]] = {}
     for reference in references:
         grouped.setdefault(fold(reference.parent), []).append(reference)
@@ -90,23 +89,23 @@ _ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 
 
 class Watch(NamedTuple):
-    """One key of a parent whose deleted values are written down."""
+    """One parent key whose deleted values are logged."""
 
     number: int
     parent: str
     keys: tuple[str, ...]
     collations: tuple[str, ...]
     references: tuple[Reference, ...]
-    """Those that name this key, as they were when the watch began."""
+    """Those that refer to this key, as they were when logging began."""
 
     @property
     def log(self) -> str:
-        """Return the table of the values that were deleted and not yet looked at."""
+        """Return the table of deleted values that are not processed yet."""
         return f'temp."__guard_deleted_{self.number}"'
 
     @property
     def taken(self) -> str:
-        """Return the table of the values that are being acted on."""
+        """Return the table of the values that are being processed."""
         return f'temp."__guard_taken_{self.number}"'
 
     @property
@@ -118,14 +117,14 @@ class Watch(NamedTuple):
 def start_referential_actions(
     connection: sqlite3.Connection, authority: Authorizer, sql: str
 ) -> ReferentialActions | None:
-    """Return what looks after the actions of a file; None where it switched them off itself."""
+    """Return the emulation for a file; None if it switched foreign keys off itself."""
     return None if _SWITCHES_OFF.search(sql) else ReferentialActions(connection, authority)
 
 
 class ReferentialActions:
-    """What ON DELETE asks for in one file; lives from its first statement to its last.
+    """The ON DELETE actions of one file; lives from its first statement to its last.
 
-    Makes temporary tables and triggers on the connection; `take` removes them. If the file fails, the
+    Creates temporary tables and triggers on the connection; `take` removes them. If the file fails, the
     rollback does.
     """
 
@@ -136,7 +135,7 @@ class ReferentialActions:
         self._authority = authority
         self._watches: list[Watch] = []
         self._watched: set[str] = set()
-        """The tables whose deletions are written down now, where anything hangs on them; folded."""
+        """The tables with children whose deletions are logged now; folded."""
         self._references: dict[str, list[Reference]] | None = None
         self._since: set[Write] = set()
         """What was written since rows with children were deleted."""
@@ -145,20 +144,20 @@ class ReferentialActions:
         """Prepare for one statement, which has not been given to SQLite yet."""
         head = statement.text[:4].upper()
         if head not in _CHANGES_ROWS_ONLY:
-            self._stop_watching()  # it may alter what the triggers stand on
+            self._stop_watching()  # it may alter a table that the triggers use
         elif head in ("DELE", "WITH"):
             self._watch(self._deletes_from(statement.text))
         self._authority.writes = set() if self._watches else None
 
     def after(self, statement: Statement) -> None:
-        """Look at what the statement deleted and wrote."""
+        """Check what the statement deleted and wrote."""
         if self.deleting is None and self._keep_those_with_children():
             self.deleting = statement
         if self.deleting is not None:
             self._since |= self._authority.writes or set()
 
     def take(self) -> None:
-        """Run the actions until no row is left to act on; raises sqlite3.Error where one fails."""
+        """Run the actions until no row is left to process; raises sqlite3.Error where one fails."""
         while self.deleting is not None:
             taken = [watch for watch in self._watches if self._takes(watch)]
             if not taken:
@@ -174,14 +173,14 @@ class ReferentialActions:
         self._watches = []
 
     def _takes(self, watch: Watch) -> bool:
-        """Move what was deleted and is not back from the log to the table that is acted on."""
+        """Move what was deleted and is not back from the log to the table of values being processed."""
         parent = fold(watch.parent)
         altered = any(write.definition and write.table == parent for write in self._since)
         if altered or self._is_empty(watch.log):
             return False
         same = " AND ".join(
             f"p.{quote(key)} = d.k{at}" for at, key in enumerate(watch.keys)
-        )  # with the parent on the left it is compared as the parent compares
+        )  # with the parent on the left its collation applies
         with self._authority.unasked():
             self._connection.execute(f"DELETE FROM {watch.taken}")
             moved = self._connection.execute(
@@ -205,11 +204,11 @@ class ReferentialActions:
             self._watch(self._deletes_from(sql))
             self._authority.writes = set()
             self._connection.execute(sql)
-            default = reference.on_delete == "SET DEFAULT"  # may be a value that is gone as well
+            default = reference.on_delete == "SET DEFAULT"  # may be a deleted value as well
             self._since |= {write for write in self._authority.writes if write.nested or default}
 
     def _action(self, watch: Watch, reference: Reference) -> str | None:
-        """Return the statement that does what the foreign key asks for, if it asks for anything."""
+        """Return the statement for the foreign key's action, if it has one."""
         from local_mcp_gateway.schema.inspect import read_default
 
         table = f"main.{quote(reference.child)}"
@@ -240,7 +239,7 @@ class ReferentialActions:
         return f"UPDATE {table} SET {sets} {where}"
 
     def _is_certain(self, watch: Watch, reference: Reference) -> bool:
-        """Tell whether who names a deleted key now is who named it when it was deleted."""
+        """Return whether the rows that refer to a deleted key are the same as at the DELETE."""
         child, parent = fold(reference.child), fold(watch.parent)
         keys = {"rowid", *map(fold, watch.keys)}
         if any((parent, key) in self._authority.updated for key in keys):
@@ -254,7 +253,7 @@ class ReferentialActions:
         )
 
     def _keep_those_with_children(self) -> bool:
-        """Forget deleted keys that no row names; tell whether there are others."""
+        """Forget deleted keys that no row refers to; return whether there are others."""
         found = False
         with self._authority.unasked():
             for watch in self._watches:
@@ -277,9 +276,9 @@ class ReferentialActions:
         return row is not None
 
     def _deletes_from(self, sql: str) -> set[str]:
-        """Ask SQLite from which tables a statement deletes rows, by its triggers too; runs nothing."""
+        """Find from which tables a statement deletes rows, by its triggers too; runs nothing."""
         known, self._authority.changes = self._authority.changes, []
-        with suppress(sqlite3.Error, ValueError):  # whoever runs it says what is wrong
+        with suppress(sqlite3.Error, ValueError):  # running it reports the error
             self._connection.execute(f"EXPLAIN {sql}").fetchall()
         found = self._authority.changes
         self._authority.changes = known + found
@@ -313,7 +312,7 @@ class ReferentialActions:
 
         columns = read_table(row[0]).columns if row else {}
         if not {fold(key) for key in keys} <= columns.keys():
-            return  # a foreign key that fits nothing: SQLite says so at the next write with keys on
+            return  # an invalid foreign key: SQLite reports it at the next write with keys on
         collations = tuple(columns[fold(key)].collation for key in keys)
         watch = Watch(len(self._watches), parent, keys, collations, references)
         self._watches.append(watch)
@@ -337,7 +336,7 @@ class ReferentialActions:
 
 
 def _names_one_of(table: str, watch: Watch, reference: Reference) -> str:
-    """Return the condition under which a row of the child names one of the keys in `table`.
+    """Return the condition under which a row of the child refers to one of the keys in `table`.
 
     Compared as SQLite's own actions compare: by the parent's collation.
     """

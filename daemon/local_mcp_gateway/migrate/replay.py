@@ -1,4 +1,4 @@
-"""What a folder makes of an empty database: the schema that there should be, in memory."""
+"""Replay migrations on an in-memory database to get the schema that they make."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def replay(
     """Return a database in memory with these migrations applied; the caller closes it.
 
     `prepare` registers what the migrations call. Files without a transaction change no schema and are
-    left out. Raises what applying them raises; `past`: they ran elsewhere, so only where the schema
-    cannot be made.
+    left out. Raises what applying them raises; `past`: they ran elsewhere, so only if the schema cannot
+    be made.
     """
     connection = open_scratch()
     try:

@@ -1,8 +1,8 @@
-"""What is pending, or why nothing may run: a pure function of the files and the ledger.
+"""Match the folder's files with the ledger: find what is pending, or why nothing may run. Pure.
 
-Pending is the set difference between the two, never "newer than the newest": a high-water mark skips
-in silence whatever was merged late. A ledger row belongs to a file when the hash and the time agree;
-else when the hash alone does (the journal was rewritten); else, by the time or the tag, it is the same
+Pending is the set difference between the two, never "newer than the newest": a high-water mark silently
+skips whatever was merged late. A ledger row belongs to a file when the hash and the time agree; else
+when the hash alone does (the journal was rewritten); else, by the time or the tag, it is the same
 migration with another text: edited.
 """
 
@@ -45,12 +45,12 @@ class AppliedMigration(NamedTuple):
 
     @property
     def applied_at(self) -> str | None:
-        """Return when it was applied here; None where another tool did it."""
+        """Return when it was applied here; None if another tool applied it."""
         return self.row.applied_at
 
     @property
     def duration_ms(self) -> float | None:
-        """Return how long it took; None where another tool did it."""
+        """Return how long it took; None if another tool applied it."""
         return self.row.duration_ms
 
 
@@ -64,7 +64,7 @@ class Edited:
 
 @frozen
 class Resolution:
-    """How a folder and a ledger fit together. With problems, nothing may be applied."""
+    """How a folder and a ledger match. With problems, nothing may be applied."""
 
     applied: tuple[AppliedMigration, ...]
     """In the folder's order."""
@@ -77,7 +77,7 @@ class Resolution:
 def resolve(
     folder: Folder, applied: Sequence[Applied], *, allow_out_of_order: bool = False
 ) -> Resolution:
-    """Match the folder's migrations with the ledger's rows, and name everything that does not fit."""
+    """Match the folder's migrations with the ledger's rows, and report everything that does not match."""
     if _is_current(folder, applied):
         pairs = map(AppliedMigration._make, zip(folder.migrations, applied, strict=True))
         return Resolution(tuple(pairs), (), ())
@@ -98,7 +98,7 @@ def resolve(
 
 
 def _is_current(folder: Folder, applied: Sequence[Applied]) -> bool:
-    """Tell whether everything is applied, in this order, and nothing else: most starts end here."""
+    """Return whether everything is applied, in this order, and nothing else: most starts end here."""
     if folder.problems or folder.unjournaled or len(applied) != len(folder.migrations):
         return False
     return all(
@@ -110,7 +110,7 @@ def _is_current(folder: Folder, applied: Sequence[Applied]) -> bool:
 def match(
     folder: Folder, applied: Sequence[Applied]
 ) -> tuple[dict[str, Applied], list[Edited], list[Applied]]:
-    """Give each ledger row its migration: by hash and time, by hash, then by time or tag (edited)."""
+    """Assign each ledger row its migration: by hash and time, by hash, then by time or tag (edited)."""
     exact = {(m.hash, m.when): m.tag for m in folder.migrations}
     matched: dict[str, Applied] = {}
     rest: list[Applied] = []
@@ -118,7 +118,7 @@ def match(
     for row in applied:
         key = row[:2]
         if key in seen:
-            continue  # another tool's starts at the same time applied it more than once
+            continue  # another tool applied it more than once by starting twice at the same time
         seen.add(key)
         tag = exact.get(key)
         if tag is None:
@@ -142,7 +142,7 @@ def match(
 
 
 def _take(left: list[Migration], rest: list[Applied], matched: dict[str, Applied]) -> list[Applied]:
-    """Match rows by their hash alone, in order; return those that found nobody."""
+    """Match rows by their hash alone, in order; return those without a match."""
     by_hash: dict[str, list[Migration]] = {}
     for migration in left:
         by_hash.setdefault(migration.hash, []).append(migration)
@@ -159,12 +159,12 @@ def _take(left: list[Migration], rest: list[Applied], matched: dict[str, Applied
 
 
 def _unknown_rows(folder: Folder, rows: Iterable[Applied]) -> Iterable[Problem]:
-    """Name rows that have no file: deleted, or written by a newer version of the program."""
+    """Report rows that have no file: deleted, or written by a newer version of the program."""
     newest = max((m.when for m in folder.migrations), default=0)
     absent = {entry.when for entry in folder.absent} | {entry.tag for entry in folder.absent}
     for row in rows:
         if row.created_at in absent or row.tag in absent:
-            continue  # the folder's own problem says it
+            continue  # the folder's own problem reports it
         name = row.tag or f"the migration with hash {row.hash[:12]}…"
         if folder.migrations and row.created_at > newest:
             yield Problem(
@@ -213,7 +213,7 @@ def _out_of_order(
     applied: Sequence[Applied],
     matched: dict[str, Applied],
 ) -> Iterable[Problem]:
-    """Name pending migrations that stand before, or are dated before, one that is applied."""
+    """Report pending migrations that stand before, or are dated before, one that is applied."""
     if not applied:
         return
     newest = max(row.created_at for row in applied)
@@ -239,7 +239,7 @@ def _out_of_order(
 
 
 def _repeated_numbers(folder: Folder, pending: set[str]) -> Iterable[Problem]:
-    """Name numbers that stand twice in the journal, as after a merge, while it can still be mended."""
+    """Report duplicate numbers in the journal, as after a merge, while they can still be fixed."""
     if folder.stamped:
         return
     first: dict[object, str] = {}
@@ -276,7 +276,7 @@ def _unjournaled(name: str, folder: Folder) -> Problem:
 def resolve_with_history(
     folder: Folder, connection: sqlite3.Connection, *, allow_out_of_order: bool = False
 ) -> Resolution:
-    """Resolve against the ledger; the history is read only where a problem needs its words."""
+    """Resolve against the ledger; the history is read only if a problem needs its texts."""
     found = resolve(
         folder, read_ledger(connection, brief=True), allow_out_of_order=allow_out_of_order
     )

@@ -1,7 +1,7 @@
-"""What goes by the rowids of a table that shows them in no column.
+"""Find what depends on the rowids of a table without an INTEGER PRIMARY KEY column.
 
-SQLite numbers such rows by itself, and a copy that does not name the rowid numbers them anew. Full-text
-and r-tree tables, and triggers and views that say `rowid`, would then mean other rows.
+SQLite numbers such rows itself, and a copy that does not name the rowid numbers them again. Full-text
+and r-tree tables, and triggers and views that use `rowid`, would then refer to other rows.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _SAMPLE = 1_000
 def rowid_users(
     connection: sqlite3.Connection, objects: Sequence[Object], table: str, now: str
 ) -> tuple[str, ...]:
-    """Return the names of what goes by this table's rowids: virtual tables, triggers and views.
+    """Return what depends on this table's rowids: virtual tables, triggers and views.
 
-    `objects` know it as `table`; in the database, where rows are looked at, it is called `now`.
+    `objects` name it `table`; in the database its present name is `now`.
     """
     code = [one for one in objects if one.kind in ("trigger", "view")]
     found = [one.name for one in code if _says_rowid(one, table)]
@@ -45,7 +45,7 @@ def rowid_users(
 
 
 def _says_rowid(code: Object, table: str) -> bool:
-    """Tell whether a trigger on the table says NEW.rowid or OLD.rowid, or other code names both."""
+    """Return whether a trigger on the table uses NEW.rowid or OLD.rowid, or other code names both."""
     if fold(code.table) != fold(table):
         named = words(code.sql)
         return fold(table) in named and bool(named & _ROWIDS)
@@ -60,15 +60,15 @@ def _content(virtual: Object) -> str | None:
 
 
 def _tied(virtual: Object, code: Iterable[Object]) -> bool:
-    """Tell whether a trigger or view names it: then that says whose rowids it goes by."""
+    """Return whether a trigger or view refers to it: then that says whose rowids it depends on."""
     return any(fold(virtual.name) in words(one.sql) for one in code)
 
 
 def _fits(connection: sqlite3.Connection, virtual: Object, table: str) -> bool:
-    """Tell whether it has rows, and each of the first ones has its counterpart in the table."""
+    """Return whether it has rows, and each of the first ones has its counterpart in the table."""
     if not is_ours(virtual.name):
         return False
-    with suppress(sqlite3.Error):  # its module is not here, or knows no rowid
+    with suppress(sqlite3.Error):  # its module is not available, or has no rowid
         rows, missing = connection.execute(
             f"SELECT count(*), count(*) FILTER (WHERE r NOT IN (SELECT rowid FROM main.{quote(table)}))"
             f" FROM (SELECT rowid AS r FROM main.{quote(virtual.name)} LIMIT {_SAMPLE})"
@@ -78,7 +78,7 @@ def _fits(connection: sqlite3.Connection, virtual: Object, table: str) -> bool:
 
 
 def looked_after(users: Iterable[str], statements: Iterable[str]) -> Iterator[str]:
-    """Yield those that a file writes itself, so that its author has thought of them."""
+    """Yield those that a file writes itself: its author has handled them."""
     written: set[str] = set()
     for statement in statements:
         head = [token[1] for token in normal_tokens(statement)[:3]]
@@ -90,9 +90,9 @@ def looked_after(users: Iterable[str], statements: Iterable[str]) -> Iterator[st
 def renumbered_by_vacuum(
     connection: sqlite3.Connection,
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield (table, what goes by its rowids) of each table whose rows a VACUUM gives other rowids.
+    """Yield (table, dependent objects) for each table whose rowids a VACUUM changes.
 
-    SQLite numbers the rows of a table without INTEGER PRIMARY KEY and without any index from 1 then.
+    VACUUM renumbers the rows of a table without INTEGER PRIMARY KEY and without any index from 1.
     """
     objects = read_objects(connection)
     for one in objects:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def require_files(files: Sequence[Path]) -> None:
-    """Raise UsageProblem for a seed that is not there or of a kind that is not known."""
+    """Raise UsageProblem for a seed that does not exist or is of an unknown kind."""
     for file in files:
         if file.suffix not in (".sql", ".py"):
             raise UsageProblem(f"The seed {file} is neither a .sql nor a .py file.")
@@ -50,7 +50,7 @@ def run_seeds(connection: sqlite3.Connection, files: Sequence[Path]) -> None:
 
 @contextmanager
 def named_deferred_keys() -> Iterator[None]:
-    """Call it a failed seed when COMMIT, inside, finds that a deferred foreign key does not hold."""
+    """Report a violated deferred foreign key at COMMIT, inside the block, as a failed seed."""
     try:
         yield
     except sqlite3.IntegrityError as error:
@@ -61,11 +61,11 @@ def named_deferred_keys() -> Iterator[None]:
 
 
 class _Bounds:
-    """SQLite's authorizer for a seed: all are one transaction, which is not theirs."""
+    """SQLite's authorizer for a seed: seeds may not begin or end the transaction."""
 
     def __init__(self) -> None:
         self.crossed = ""
-        """What the seed was refused, as a sentence; empty while it was not."""
+        """What was refused, as a sentence; empty if nothing was."""
 
     def __call__(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
         if action in _TRANSACTION:
@@ -90,7 +90,7 @@ def _run(connection: sqlite3.Connection, file: Path, bounds: _Bounds) -> None:
         raise
     except SystemExit as error:
         raise SeedFailed(f"{file} ended the program (sys.exit) instead of returning.") from error
-    except Exception as error:  # whatever a person's Python does
+    except Exception as error:  # a seed may raise anything
         why = bounds.crossed or f"{type(error).__name__}: {error}"
         raise SeedFailed(f"{file}: {why}.") from error
 

@@ -1,4 +1,4 @@
-"""SQL functions of the application that migrations call, such as `uuid_v4()`.
+"""Load the application's SQL functions that migrations call, such as `uuid_v4()`.
 
 They come from the settings (`[migrations.functions]`, name = "package.module:function") or from the
 entry points of installed packages in the group `local_mcp_gateway.sql_functions`.
@@ -21,15 +21,15 @@ ENTRY_POINTS = "local_mcp_gateway.sql_functions"
 
 
 def load_functions(named: Mapping[str, str]) -> dict[str, Callable[..., object]]:
-    """Import the functions that the settings name; raises ConfigProblem for one that is not there."""
+    """Import the functions in the settings; raises ConfigProblem for one that does not exist."""
     return {name: _load(name, target) for name, target in named.items()}
 
 
 def installed_functions() -> dict[str, Callable[..., object]]:
     """Import the functions that installed packages offer.
 
-    The group's name is looked for in the packages' files first: importlib.metadata takes tens of
-    milliseconds to import, and hardly anybody offers one.
+    The group's name is searched for in the packages' files first: importlib.metadata takes tens of
+    milliseconds to import, and few packages offer one.
     """
     return _offered(tuple(sys.path))
 
@@ -44,7 +44,7 @@ def _offered(path: tuple[str, ...]) -> dict[str, Callable[..., object]]:
 
 
 def _offers(folder: str) -> bool:
-    """Tell whether a package in this folder of the import path offers functions."""
+    """Return whether a package in this folder of the import path offers functions."""
     wanted = ENTRY_POINTS.encode()
     try:
         found = Path(folder).glob("*-info/entry_points.txt")

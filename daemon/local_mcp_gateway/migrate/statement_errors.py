@@ -1,7 +1,7 @@
-"""A failed statement, told as one sentence with file, line and statement, and the place marked.
+"""Explain a failed statement in one sentence, with file, line and the marked position.
 
-Python's sqlite3 gives no offset, but SQLite's message often names a token; where that stands exactly
-once in the statement, it is the place.
+Python's sqlite3 gives no offset, but SQLite's message often names a token; if that occurs exactly once
+in the statement, it is the position.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def explain_failure(
     *,
     down: bool = False,
 ) -> GatewayError:
-    """Return the situation behind a failed statement of a migration."""
+    """Return the gateway error for a failed statement of a migration."""
     name = migration.down_name if down else migration.name
     place = f"{name}, line {statement.line}, statement {statement.number}"
     where: dict[str, Any] = {
@@ -70,7 +70,7 @@ def explain_failure(
 
 
 def locate(message: str, sql: str) -> int | None:
-    """Return where the token stands that SQLite's message names, if it stands there once."""
+    """Return the position of the token in SQLite's message, if it occurs exactly once."""
     for pattern in (_NEAR, _NAMED, _EXISTS, _UNKNOWN_COLUMN):
         match = pattern.search(message)
         if match is None:
@@ -86,7 +86,7 @@ def locate(message: str, sql: str) -> int | None:
 
 
 def _first_line(statement: Statement, at: int | None) -> str:
-    """Return the line of the place with a caret under it, or the statement's first line."""
+    """Return the line of the position with a caret under it, or the statement's first line."""
     text = statement.text
     begin = text.rfind("\n", 0, at or 0) + 1
     end = text.find("\n", begin)
@@ -100,7 +100,7 @@ def _first_line(statement: Statement, at: int | None) -> str:
 
 
 def _is_the_authors(error: sqlite3.Error) -> bool:
-    """Tell an error of the statement from one of the machine where SQLite uses one code for both."""
+    """Distinguish an error in the statement from one of the machine where SQLite uses one code for both."""
     text = str(error)
     return "database table is locked" in text or "vtable constructor" in text
 

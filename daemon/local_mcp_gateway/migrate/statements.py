@@ -1,12 +1,12 @@
-"""Cut a migration file into statements, by the rules of SQLite's own tokenizer.
+"""Split a migration file into statements, by the rules of SQLite's own tokenizer.
 
-A `;` ends a statement unless it stands in a string, a quoted name, a comment or the body of a trigger;
-for triggers SQLite itself is asked (`sqlite3.complete_statement`), which knows where `CASE … END` ends
-and where the body does. The line `--> statement-breakpoint`, Drizzle's, ends one too, wherever it
-stands as a comment; inside a string it is text.
+A `;` ends a statement unless it is in a string, a quoted name, a comment or the body of a trigger. For
+triggers `sqlite3.complete_statement` decides, which knows where `CASE … END` and the body end.
+Drizzle's line `--> statement-breakpoint` ends one too, wherever it is a comment; inside a string it is
+text.
 
-One regular expression finds the few places that matter, so a file costs microseconds: a thousand of
-them are cut at every fresh start.
+One regular expression finds the few places that matter, so a file costs microseconds: a thousand files
+are split at every fresh start.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Statement(NamedTuple):
 
     text: str
     line: int
-    """Where its first token stands, from 1."""
+    """The line of its first token, from 1."""
     number: int
-    """Which statement of the file it is, from 1; empty and comment-only pieces do not count."""
+    """Its number in the file, from 1; empty and comment-only pieces do not count."""
 
 
 def is_complete(sql: str) -> bool:
-    """Tell whether the text ends where a statement ends, by SQLite's own rules."""
+    """Return whether the text ends where a statement ends, by SQLite's own rules."""
     return sqlite3.complete_statement(sql)
 
 
@@ -60,7 +60,7 @@ def split(sql: str) -> Iterator[Statement]:
 
 
 def _ends(sql: str, *, triggers: bool) -> Iterator[tuple[int, int]]:
-    """Yield (end of a piece, where the next begins) for the whole text."""
+    """Yield (end of a piece, start of the next) for the whole text."""
     start = 0
     for match in _STOP.finditer(sql):
         at = match.start()
@@ -78,7 +78,7 @@ def _ends(sql: str, *, triggers: bool) -> Iterator[tuple[int, int]]:
 
 
 def _is_complete(piece: str) -> bool:
-    """Tell the end of a statement from a `;` inside the body of a trigger."""
+    """Distinguish the end of a statement from a `;` inside the body of a trigger."""
     return "trigger" not in piece.lower() or sqlite3.complete_statement(
         piece.replace("\ufeff", " ")
     )

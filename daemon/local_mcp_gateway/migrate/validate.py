@@ -1,8 +1,9 @@
-"""Whether what depends on other objects can still run: views, triggers and foreign keys.
+"""Check whether views, triggers and foreign keys can still run.
 
-SQLite takes the text of a view or trigger unread, and keeps a foreign key that names no key. A wrong
-name in one shows when it is used, or when an ALTER of any table trips over it. So each is compiled
-(EXPLAIN runs nothing). A function, module or tokenizer that only the application has is no mistake.
+SQLite stores the text of a view or trigger unchecked, and keeps a foreign key to a key that does not
+exist. A wrong name shows only when it is used, or when an ALTER of any table fails on it. So each is
+compiled (EXPLAIN runs nothing). A function, module or tokenizer that only the application has is no
+error.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ _PARENTS = """SELECT DISTINCT m.name, k."table" FROM sqlite_schema AS m
 
 
 class Object(NamedTuple):
-    """A row of `sqlite_schema` that has a text."""
+    """A row of `sqlite_schema` that has SQL text."""
 
     kind: str
     """table, index, view or trigger"""
     name: str
     table: str
-    """What an index or trigger is on; else its own name."""
+    """The table that an index or trigger is on; else its own name."""
     sql: str
 
 
 class Broken(NamedTuple):
-    """Something that SQLite takes but cannot run."""
+    """Something that SQLite accepts but cannot run."""
 
     kind: str
     """view, trigger or foreign key"""
@@ -52,12 +53,12 @@ class Broken(NamedTuple):
     table: str
     """The view, the trigger's table, the child."""
     event: str
-    """What a trigger answers to; the parent of a foreign key; empty for a view."""
+    """The trigger's event; the parent of a foreign key; empty for a view."""
     error: str
 
     @property
     def sentence(self) -> str:
-        """Say it, without a full stop."""
+        """Describe it, without a full stop."""
         match self.kind:
             case "view":
                 return f"The view {quote(self.name)} cannot be read: {self.error}"
@@ -75,12 +76,12 @@ class Broken(NamedTuple):
 
 
 def read_objects(connection: sqlite3.Connection) -> tuple[Object, ...]:
-    """Return everything in the schema that has a text, in the order of creation; changes of the open transaction count."""
+    """Return every schema object with SQL text, in the order of creation; includes uncommitted changes."""
     return tuple(Object(*row) for row in connection.execute(_OBJECTS))
 
 
 def find_broken(connection: sqlite3.Connection) -> tuple[Broken, ...]:
-    """Compile every view, trigger and foreign key; return those that cannot run, the culprits first.
+    """Compile every view, trigger and foreign key; return those that cannot run, the causes first.
 
     Foreign keys count whether or not they are enforced here. Reads the schema only, no row.
     """
@@ -91,7 +92,7 @@ def find_broken(connection: sqlite3.Connection) -> tuple[Broken, ...]:
 
 
 def event_of(trigger: str) -> str:
-    """Return what a trigger answers to: insert, update or delete."""
+    """Return the trigger's event: insert, update or delete."""
     words = (token.text.lower() for token in tokens(trigger) if token.kind == "word")
     return next((word for word in words if word in _EVENTS), "delete")
 
@@ -105,7 +106,7 @@ def _views(connection: sqlite3.Connection, objects: Sequence[Object]) -> Iterato
 
 
 def _triggers(connection: sqlite3.Connection, objects: Sequence[Object]) -> list[Broken]:
-    """Compile what fires the triggers; one that fires another's mistake comes after that one."""
+    """Compile statements that fire the triggers; one that fails through another comes after that one."""
     on: dict[str, list[Object]] = {}
     for trigger in objects:
         if trigger.kind == "trigger":
@@ -124,7 +125,7 @@ def _triggers(connection: sqlite3.Connection, objects: Sequence[Object]) -> list
 
 
 def _firing(connection: sqlite3.Connection, table: str) -> Iterator[tuple[str, str]]:
-    """Yield (event, statement) of what fires every trigger of a table or view."""
+    """Yield (event, statement) that fires every trigger of a table or view."""
     name = quote(table)
     yield "delete", f"DELETE FROM {name}"
     try:
@@ -170,16 +171,16 @@ def _error(connection: sqlite3.Connection, statement: str) -> str | None:
 
 
 def copy_of(objects: Sequence[Object]) -> sqlite3.Connection:
-    """Return a database in memory with these objects and no rows, as far as they can be made here.
+    """Return a database in memory with these objects and no rows, as far as they can be created here.
 
-    For what only may be compared: an object whose module or function is not here is left out. The
-    caller closes it.
+    For comparisons only: an object whose module or function is not available is left out. The caller
+    closes it.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     for one in sorted(objects, key=lambda one: _ORDER[one.kind]):
         try:
             connection.execute(one.sql)
-        except sqlite3.Error:  # SQLite's own table, a shadow table, or something that is not here
+        except sqlite3.Error:  # SQLite's own table, a shadow table, or something unavailable here
             continue
     return connection
 

@@ -1,9 +1,9 @@
-"""What has to be true before COMMIT: no row lost that no statement removed, no row orphaned, nothing broken.
+"""Verify migrations before COMMIT: no row lost that no statement deleted, no new orphan, nothing broken.
 
-A rebuild under the wrong settings wipes the children of a table by its cascades, and
-`foreign_key_check` is still empty afterwards; so rows are counted, before and after. Orphans that were
-there before are not the migration's fault, only new ones are: rows that name a key which, by then,
-fewer rows named in vain.
+A rebuild under the wrong settings deletes the children of a table by its cascades, and
+`foreign_key_check` is still empty afterwards; so rows are counted, before and after. Older orphans are
+not the migration's fault, only new ones are: rows that refer to a missing key to which fewer rows
+referred before.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ROWIDS = ("rowid", "_rowid_", "oid")
 
 
 class Link(NamedTuple):
-    """Columns of a child that name rows of a parent; all folded."""
+    """Columns of a child that refer to a parent; all folded."""
 
     child: str
     columns: tuple[str, ...]
@@ -42,12 +42,12 @@ class Link(NamedTuple):
 
 
 Value = tuple[str | bytes, ...]
-"""The key that an orphan names; numbers as text, since a rebuild may change the column's type."""
+"""The key that an orphan refers to; numbers as text, since a rebuild may change the column's type."""
 Orphans = Mapping[Link, Counter[Value]]
 
 
 def find_foreign_key_violations(connection: sqlite3.Connection) -> Orphans:
-    """Count the rows whose parent is missing by what they name."""
+    """Count the rows whose parent is missing, by the key that they refer to."""
     found: dict[Link, Counter[Value]] = {}
     for reference, rowids in _violated(connection):
         values = found.setdefault(link_of(reference), Counter())
@@ -58,7 +58,7 @@ def find_foreign_key_violations(connection: sqlite3.Connection) -> Orphans:
 def locate(
     connection: sqlite3.Connection, link: Link, wanted: Counter[Value]
 ) -> list[tuple[int | None, Value]]:
-    """Return (rowid, what it names) of the orphans of one link that name a wanted key."""
+    """Return (rowid, key) of the orphans of one link that refer to a wanted key."""
     return [
         row
         for reference, rowids in _violated(connection)
@@ -69,12 +69,12 @@ def locate(
 
 
 def link_of(reference: Reference) -> Link:
-    """Return what stays of a foreign key when its number changes."""
+    """Return what identifies a foreign key when its number changes."""
     return Link(fold(reference.child), tuple(map(fold, reference.columns)), fold(reference.parent))
 
 
 def _violated(connection: sqlite3.Connection) -> Iterator[tuple[Reference, bool]]:
-    """Yield each foreign key that rows violate, and whether those rows have rowids."""
+    """Yield each violated foreign key, and whether the violating rows have rowids."""
     found = dict.fromkeys(_check(connection))
     if not found:
         return
@@ -86,7 +86,7 @@ def _violated(connection: sqlite3.Connection) -> Iterator[tuple[Reference, bool]
 def _check(connection: sqlite3.Connection) -> Iterator[tuple[str, int, bool]]:
     """Yield (child, number of the key, rows have rowids) for each orphan.
 
-    A table whose keys do not fit its parent at all cannot be checked.
+    A table whose foreign keys do not match its parent at all cannot be checked.
     """
     try:
         for table, rowid, _, number in connection.execute("PRAGMA foreign_key_check"):
@@ -96,7 +96,7 @@ def _check(connection: sqlite3.Connection) -> Iterator[tuple[str, int, bool]]:
         for (child,) in tables.fetchall():
             with suppress(
                 sqlite3.OperationalError
-            ):  # "foreign key mismatch": every later write says it
+            ):  # "foreign key mismatch": every later write reports it
                 for table, rowid, _, number in connection.execute(
                     f"PRAGMA foreign_key_check({quote(child)})"
                 ):
@@ -121,7 +121,7 @@ def _rows(
 
 
 def _without_rowid(connection: sqlite3.Connection, reference: Reference, columns: str) -> str:
-    """Return the query for the orphans of a table whose rows SQLite cannot point out by rowid."""
+    """Return the query for the orphans of a table without rowids."""
     named = " AND ".join(f"c.{quote(column)} IS NOT NULL" for column in reference.columns)
     sql = f"SELECT NULL, {columns} FROM main.{quote(reference.child)} AS c WHERE {named}"
     known = connection.execute(
@@ -130,7 +130,7 @@ def _without_rowid(connection: sqlite3.Connection, reference: Reference, columns
     ).fetchone()
     if known is None:
         return sql
-    same = " AND ".join(  # + takes the child's affinity away: the parent's counts
+    same = " AND ".join(  # + removes the child's affinity: the parent's counts
         f"p.{quote(key)} = +c.{quote(column)}"
         for key, column in zip(reference.keys, reference.columns, strict=True)
     )
@@ -159,7 +159,7 @@ _NAMED_ROWS = 5
 
 @frozen
 class RowCounts:
-    """What was counted: the rows of each table, names folded, and the orphans."""
+    """The row count of each table, names folded, and the orphans."""
 
     rows: Mapping[str, int]
     orphans: Orphans
@@ -168,7 +168,7 @@ class RowCounts:
 
 
 def count_rows(connection: sqlite3.Connection) -> RowCounts:
-    """Count the rows of every table and the orphans that there are."""
+    """Count the rows of every table and the existing orphans."""
     return RowCounts(
         {name: _count(connection, name) for name in _tables(connection)},
         find_foreign_key_violations(connection),
@@ -219,8 +219,8 @@ def verify_dependents(
 ) -> None:
     """Raise VerificationFailed if a view, trigger or foreign key that could run before cannot run now.
 
-    With `lost` also for triggers and indexes that went although no statement names them. A schema
-    that was verified once (in the rehearsal) need not be again.
+    With `lost`, also for triggers and indexes that were dropped although no statement names them. A
+    schema that was verified once (in the rehearsal) need not be again.
     """
     from local_mcp_gateway.migrate.dependents import refuse_broken, refuse_lost_dependents
 
@@ -253,9 +253,9 @@ def _refuse_lost_parents(
     now_called: Mapping[str, str],
     steps: Sequence[Step],
 ) -> None:
-    """Refuse a reference that a renaming carried along to a table that was dropped then.
+    """Refuse a reference that a rename moved to a table that was dropped then.
 
-    Of tables that were there before only: an old folder's mistake may be mended further on.
+    Only of tables that existed before: a later migration may fix an old folder's mistake.
     """
     renamed_to = {fold(c.to) for step in steps for c in step.changes if c.what == "rename"}
     if not renamed_to or not before.rows:
@@ -309,7 +309,7 @@ def _refuse_new_orphans(
 def _known(
     before: Orphans, link: Link, links: AbstractSet[Link], was_called: Mapping[str, str]
 ) -> Counter[Value]:
-    """Return the orphans that a link had before; where its columns are new, those of links that went."""
+    """Return the orphans that a link had before; if its columns are new, those of removed links."""
     child = was_called.get(link.child, link.child)
     parent = was_called.get(link.parent, link.parent)
     same = before.get(Link(child, link.columns, parent))
@@ -324,7 +324,7 @@ def _known(
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:
-    """Return the ordinary tables, folded: what belongs to a virtual table is that table's matter."""
+    """Return the ordinary tables, folded: shadow tables are left to their virtual table."""
     return [
         name
         for (name,) in connection.execute(
