@@ -85,3 +85,9 @@ def test_a_field_named_like_a_secret_is_hidden(key: str) -> None:
 )
 def test_a_field_with_a_harmless_name_is_shown(key: str) -> None:
     assert not is_secret_key(key)
+
+
+def test_the_token_of_a_progress_notification_is_shown() -> None:
+    line = '{"progressToken": "7", "accessToken": "7"}'
+    assert redact_text(line) == '{"progressToken": "7", "accessToken": "[redacted]"}'
+    assert not is_secret_key("progressToken")

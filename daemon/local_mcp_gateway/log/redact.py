@@ -29,12 +29,12 @@ NAMES: Final = frozenset(
 _SECRET_KEY = re.compile(
     r"authori[sz]ation|cookie|password|passwd|passphrase|secret|credential|bearer"
     r"|(?:^|[_\-.])(?:token|pwd|api[_\-]?key|access[_\-]?key|private[_\-]?key|client[_\-]?key|auth)(?:$|[_\-.])"
-    r"|apikey|accesstoken|refreshtoken|token$",
+    r"|apikey|accesstoken|refreshtoken|(?<!progress)token$",
     re.IGNORECASE,
 )
-_NAME = r"(?:token|secret|passw(?:or)?d|passphrase|api[_\-]?key|access[_\-]?key|credential)[\w\-]{0,128}"
+_NAME = r"(?:(?<!progress)token|secret|passw(?:or)?d|passphrase|api[_\-]?key|access[_\-]?key|credential)[\w\-]{0,128}"
 """The end of a name, where a search may begin: a name may be as long as a line that a server writes, and
-a search from each of its characters would take minutes."""
+a search from each of its characters would take minutes. MCP's `progressToken` is no secret."""
 _SECRET_TEXT = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
