@@ -23,7 +23,7 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 _HANDED_OVER = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
-"""What the caller's shell has opened already (`<(…)`): a pipe there has its writer."""
+"""Paths that the caller's shell has already opened (`<(…)`): a pipe there has a writer."""
 
 
 class NotAFile(OSError):

@@ -84,7 +84,7 @@ def down(
 
 
 REWIND_S = 300.0
-"""How long the gateway may take to take a migration back: a large database may have to be restored."""
+"""How long the gateway may take to revert a migration: it may have to restore a large database."""
 
 
 @click.command()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
 
 COMPARISON_LIMIT_S = 10.0
-"""For what a restore of a large database would lose: the question must not take longer than the deed."""
+"""Limit for finding what a restore would lose: the question must not take longer than the restore."""
 
 lock_timeout_option = click.option(
     "--lock-timeout",

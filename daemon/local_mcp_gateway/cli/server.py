@@ -80,7 +80,7 @@ def _visible(text: str) -> str:
 
 
 REASON = 40
-"""How many characters of a reason the list has room for; `server show` has all."""
+"""Longest reason shown in the list, in characters; `server show` prints all of it."""
 
 
 @click.group()

@@ -140,7 +140,7 @@ def _installation(invocation: Invocation) -> units.Installation:
     if settings.migrations.folder:
         options.append(f"--migrations={invocation.migrations}")
     host, key_file = settings.gateway.host, settings.secrets_key_file
-    told_by = settings.origins.get("secrets.key_file", ENVIRONMENT_PREFIX)
+    source = settings.origins.get("secrets.key_file", ENVIRONMENT_PREFIX)
     return units.Installation(
         command=units.this_command(),
         options=tuple(options),
@@ -150,7 +150,7 @@ def _installation(invocation: Invocation) -> units.Installation:
         if ":" in host
         else f"{host}:{settings.gateway.port}",
         key_file=key_file,
-        key_file_set=told_by.startswith(ENVIRONMENT_PREFIX)
+        key_file_set=source.startswith(ENVIRONMENT_PREFIX)
         and key_file != Path(DEFAULT_KEY_FILE).expanduser(),
         systemd=systemctl.version(),
     )

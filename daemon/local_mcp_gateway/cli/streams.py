@@ -22,7 +22,7 @@ _STEERS: Final = re.compile(
 _STEERS_A_TERMINAL: Final = re.compile(
     rf"\x1b\[(?:[0-2]|3[1-6])m|[\ud800-\udfff]|{_STEERS.pattern}"
 )
-"""Its colours are those that this program uses. A lone surrogate is a byte that was no UTF-8."""
+"""Its colours are those that this program uses. A lone surrogate is a byte that was not UTF-8."""
 
 
 def printable(text: str, *, terminal: bool = False) -> str:
@@ -39,15 +39,15 @@ def _spelt(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}" if len(found[0]) == 1 else found[0]
 
 
-class Told(io.TextIOWrapper):
+class CheckedStream(io.TextIOWrapper):
     """A standard stream that remembers the error of its first failed write and then drops all output."""
 
     lost: OSError | None = None
-    """The error of the write that failed."""
+    """The error of the first failed write."""
     as_it_is = False
-    """Write texts unchanged: for a program, or from here."""
+    """Write texts unchanged, without escaping."""
     raises = False
-    """Raise it instead: for output without an end, which nobody reads any more."""
+    """Raise the error: ends a command with endless output that nobody reads."""
 
     def write(self, text: str, /) -> int:
         """Write, unless a write has failed before."""
@@ -85,13 +85,13 @@ def open_streams() -> None:
         if isinstance(stream, io.TextIOWrapper):
             buffered = stream.line_buffering
             encoding = stream.encoding
-            told = Told(stream.detach(), encoding, errors, line_buffering=buffered)
-            setattr(sys, name, told)
+            checked = CheckedStream(stream.detach(), encoding, errors, line_buffering=buffered)
+            setattr(sys, name, checked)
 
 
 def write_as_it_is(stream: TextIO) -> None:
     """Pass all output through unchanged: another program speaks through this one."""
-    if isinstance(stream, Told):
+    if isinstance(stream, CheckedStream):
         stream.as_it_is = True
 
 
@@ -112,7 +112,7 @@ def draw(text: str) -> None:
 
 @contextmanager
 def _as_it_is(stream: TextIO) -> Iterator[None]:
-    if not isinstance(stream, Told):
+    if not isinstance(stream, CheckedStream):
         yield
         return
     stream.as_it_is = True
@@ -124,13 +124,13 @@ def _as_it_is(stream: TextIO) -> Iterator[None]:
 
 def end_when_unread(stream: TextIO) -> None:
     """End the command at the first failed write, because its output has no end."""
-    if isinstance(stream, Told):
+    if isinstance(stream, CheckedStream):
         stream.raises = True
 
 
 def lost(stream: TextIO) -> OSError | None:
     """Return the error of the first failed write; None if all output arrived."""
-    return stream.lost if isinstance(stream, Told) else None
+    return stream.lost if isinstance(stream, CheckedStream) else None
 
 
 def discard(stream: TextIO) -> None:

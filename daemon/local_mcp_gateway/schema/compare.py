@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 Fact = tuple[str, str]
-"""The kind of thing and its name, such as ("column", "users.email")."""
+"""The kind of object and its name, such as ("column", "users.email")."""
 
 
 def describe(schema: Schema) -> dict[Fact, str]:

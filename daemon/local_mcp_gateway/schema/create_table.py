@@ -299,7 +299,7 @@ def default_fits(column: Column) -> bool:
 
 _ROWID = -1
 _EXPRESSION = -2
-"""`cid` in index_xinfo, where it is no column."""
+"""`cid` in index_xinfo for an expression."""
 
 
 def read_part(row: Sequence[object], expression: Sql | None = None) -> Part:

@@ -19,13 +19,13 @@ class StatementEffects:
     """The renames, drops and deletes of the statements; names are keys."""
 
     renamed_tables: dict[str, str] = field(default_factory=dict)
-    """New name → name before, through any chain of renames."""
+    """New name → original name, through any chain of renames."""
     renamed_columns: dict[tuple[str, str], str] = field(default_factory=dict)
-    """(table, new name) → name before."""
+    """(table, new name) → original name."""
     dropped: dict[str, str] = field(default_factory=dict)
-    """Table that was dropped → the name that it had before any rename."""
+    """Dropped table → its original name before any rename."""
     dropped_by_name: set[str] = field(default_factory=set)
-    """Triggers and indexes that have a DROP of their own."""
+    """Triggers and indexes with their own DROP statement."""
     deleted_from: set[str] = field(default_factory=set)
     copied: dict[str, str] = field(default_factory=dict)
     """Table → the INSERT that fills it, normalised."""

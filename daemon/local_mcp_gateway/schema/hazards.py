@@ -262,10 +262,10 @@ def _narrower(before: Column, column: Column, old: Table, new: Table) -> str | N
 
 _SAMPLE = 500
 _BYTES_PER_ROW = 12
-"""Of a b-tree cell, beside its values."""
+"""Overhead of a b-tree cell beside its values."""
 _BYTES_PER_S = 50e6
 _ROWS_PER_S = 400e3
-"""What a laptop of these years copies; the rehearsal measures the real figure."""
+"""Estimate for a current laptop; the rehearsal measures the real figure."""
 
 
 def rebuild_cost(hazards: Iterable[Hazard], connection: sqlite3.Connection) -> tuple[Hazard, ...]:

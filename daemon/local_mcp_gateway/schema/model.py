@@ -13,7 +13,7 @@ from enum import StrEnum
 from local_mcp_gateway.sql import quote
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
-"""What SQLite takes for the rowid, where no column has that name."""
+"""SQLite's names for the rowid, unless a column has that name."""
 
 
 @dataclass(frozen=True, slots=True)

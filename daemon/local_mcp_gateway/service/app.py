@@ -52,7 +52,7 @@ _CHANGES_STATUS = {
     "database.returned",
 }
 LOOK_EVERY_S = 2.0
-"""How long a database that was taken away is served as if it were there; writes notice at once."""
+"""Interval of checking that the database file still exists; writes notice at once."""
 
 
 class RunningService:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 OLD_BACKUP_DAYS = 30
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "afs", "glusterfs"}
-"""File systems on which locks or shared memory of SQLite's WAL are not to be relied on."""
+"""File systems on which SQLite's locks or WAL shared memory are unreliable."""
 
 
 @dataclass(frozen=True, slots=True)

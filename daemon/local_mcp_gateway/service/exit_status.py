@@ -29,7 +29,7 @@ _ERRNO = {
     Exit.REFUSED: errno.EPERM,
     Exit.NO_BACKUP: errno.ENOSPC,
 }
-"""What `systemctl status` prints beside STATUS; the nearest of the numbers that systemd can name."""
+"""The ERRNO= for sd_notify, which `systemctl status` prints: the nearest one that systemd can name."""
 
 
 def root_cause(error: BaseException) -> BaseException:

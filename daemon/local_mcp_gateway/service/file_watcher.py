@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 0.3
 AGAIN_S: Final = 30.0
-"""How long files are looked at before inotify is tried again."""
+"""How long to poll before inotify is tried again."""
 _ITS_OWN: Final = frozenset({"WatchfilesRustInternalError", "PanicException"})
-"""What the watcher raises besides OSError; both come out of its compiled part, which names neither."""
+"""The exceptions of watchfiles besides OSError, by name: its compiled part exports neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class WatchSpec:
     wanted: Callable[[Change, str], bool]
     recursive: bool = True
     step_ms: int = 50
-    """Changes are handed over after this long without another one."""
+    """Changes are reported after this long without another one."""
     debounce_ms: int = 400
     """... or after this long."""
     wake_ms: int = 100
-    """The longest time until something is handed over, if only that nothing has changed."""
+    """The longest time until a report, which may be empty."""
 
 
 async def changes(watched: WatchSpec, emit: Emit) -> AsyncIterator[Changes]:
@@ -75,27 +75,27 @@ def changes_blocking(watched: WatchSpec, emit: Emit) -> Generator[Changes]:
     From the first set on no change is missed; one may be reported twice.
     """
     known = _files(watched)
-    told = False
+    reported = False
     while True:
         again_at = 0.0
         begun = False
         try:
             for changed in _by_inotify(watched):
                 missed = set() if begun else _differences(known, _files(watched))
-                if told:
+                if reported:
                     emit("dev.watching", folders=[str(watched.folder)])
-                begun, told = True, False
+                begun, reported = True, False
                 yield changed | missed
         except BaseException as error:
             if not isinstance(error, OSError) and type(error).__name__ not in _ITS_OWN:
                 raise
             again_at = time.monotonic() + AGAIN_S
-            if not told:
-                _tell(watched.folder, error, emit)
-                told = True
+            if not reported:
+                _report_error(watched.folder, error, emit)
+                reported = True
         if begun:
             known = {}  # report everything there as new
-        known = yield from _by_looks(watched, known, again_at)
+        known = yield from _by_polling(watched, known, again_at)
 
 
 def _by_inotify(watched: WatchSpec) -> Iterator[Changes]:
@@ -120,7 +120,9 @@ def _by_inotify(watched: WatchSpec) -> Iterator[Changes]:
                 return
 
 
-def _by_looks(watched: WatchSpec, known: Files, again_at: float) -> Generator[Changes, None, Files]:
+def _by_polling(
+    watched: WatchSpec, known: Files, again_at: float
+) -> Generator[Changes, None, Files]:
     """Yield the changes found by polling until inotify may be tried again; return the last state."""
     while True:
         time.sleep(LOOK_S)
@@ -172,20 +174,20 @@ def _number(folder: Path) -> int | None:
         return None
 
 
-def _tell(folder: Path, error: BaseException, emit: Emit) -> None:
+def _report_error(folder: Path, error: BaseException, emit: Emit) -> None:
     reason = str(error).partition(" about [")[0].rstrip(".")
     emit(
         "dev.polling",
-        message=f"Saved files in {folder} cannot be watched and are looked for instead: {reason}.",
+        message=f"Saved files in {folder} cannot be watched with inotify and are polled instead: {reason}.",
         hint="Raise fs.inotify.max_user_instances and fs.inotify.max_user_watches (sysctl).",
     )
 
 
 PAUSE_S = 0.025
-"""Between two looks. An editor's write and its rename are microseconds apart, a copy of many files ms."""
+"""Pause between two reads. An editor's write and rename are microseconds apart, a copy of many files ms."""
 JOURNAL = "meta/_journal.json"
 PATIENCE_S = 1.0
-"""How long a file may stay empty or end inside a statement before it is taken at its word."""
+"""How long a file may stay empty or end inside a statement before it is read as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +196,11 @@ class FolderState:
 
     files: tuple[tuple[str, str], ...]
     unfinished: tuple[str, ...]
-    """Files that are empty or whose last statement has no end yet."""
+    """Files that are empty or whose last statement is not complete."""
 
 
 NOTHING: Final = FolderState((), ())
-"""What was seen before the first look."""
+"""The state before the first read."""
 
 
 def folder_state(folder: Path) -> FolderState:

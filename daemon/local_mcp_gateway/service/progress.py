@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.systemd.notify import Notifier
 
 LEAST_PAUSE_S = 0.5
-"""Progress within a phase comes often; systemd hears of it at most this often."""
+"""The shortest pause between two progress notifications to systemd."""
 REPORT_EVERY_S = 5.0
-"""A start that takes no longer has no event of its progress in the log."""
+"""The interval of progress events; a shorter start logs none."""
 
 _BEGINS = {
     "service.starting": "start",

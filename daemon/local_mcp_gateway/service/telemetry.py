@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 FLUSH_S: Final = 5.0
-"""Most that a stop waits for the receiver of traces."""
+"""Longest wait for the trace receiver at a stop."""
 
 
 @asynccontextmanager

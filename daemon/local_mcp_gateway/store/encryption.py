@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MARK: Final = "lmg-sealed:"
 COLUMNS: Final = {"env": "variable", "headers": "header"}
-"""The columns whose values are sealed, and what an entry of each is called."""
+"""The columns whose values are sealed, and the word for an entry of each."""
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 

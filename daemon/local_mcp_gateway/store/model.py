@@ -114,7 +114,7 @@ class Definitions:
     servers: tuple[ServerDefinition, ...] = ()
     profiles: tuple[ProfileDefinition, ...] = ()
     unreadable: tuple[tuple[str, UsageProblem], ...] = ()
-    """Rows that are no servers, by their names, and why."""
+    """Rows that are not valid servers: name and reason."""
 
 
 @dataclass(frozen=True, slots=True)

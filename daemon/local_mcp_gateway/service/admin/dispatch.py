@@ -61,11 +61,11 @@ VERBS = _KEYED.keys() | _ADDING.keys() | _PLAIN.keys()
 READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
 """Everything else changes what the gateway serves, so a running one reloads its definitions."""
 _LIVE = {"server.list", "server.show"}
-"""These tell how a server is, too, if a gateway runs."""
+"""These also report the server's state if a gateway runs."""
 _JOINING = {"server.add", "server.import"}
 """A server that is in no profile is served nowhere, so these need one."""
 MOST_LEVELS = 200
-"""How deep arguments may be nested."""
+"""The deepest nesting of arguments."""
 WITH_GATEWAY = {"server.test", "call"}
 """These talk to upstream servers, so they need a gateway."""
 

@@ -103,7 +103,7 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
 }
 """Method and path → verb, body, and what the parts of the path after the first one are."""
 _TOKEN: Final = re.compile(rb"[!-~]{32,}")
-"""What is too short, or has other bytes, was never written to its end: it protects nothing."""
+"""A shorter token, or one with other bytes, was only partly written and protects nothing."""
 STATUS: Final = {Exit.USAGE: 400, Exit.LOCKED: 409, Exit.CONFIG: 400}
 
 

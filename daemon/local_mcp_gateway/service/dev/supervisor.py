@@ -41,7 +41,7 @@ SCHEMA_MODULE = Path(__file__).parents[2] / "store" / "tables.py"
 _TIMEOUT_S = 120
 
 
-def tell_plan(options: Sequence[str], *, auto_generate: bool, emit: Emit) -> None:
+def report_plan(options: Sequence[str], *, auto_generate: bool, emit: Emit) -> None:
     """Report the migration that the schema source needs, or write it; `options` are the global ones. Blocks.
 
     A written migration is a saved file like any other: the worker applies it.
@@ -139,7 +139,7 @@ class Supervisor:
         self._queue: SimpleQueue[Changed | Ended | Asked] = SimpleQueue()
         self._worker: subprocess.Popen[bytes] | None = None
         self._changed: tuple[Path, ...] = ()
-        """What was saved since the worker began; not empty means that it is being replaced."""
+        """The files saved since the worker started; not empty while it is being replaced."""
         self._restarts = 0
         self._stopping = False
         self._began = 0.0
@@ -222,7 +222,7 @@ class Supervisor:
         self._emit("dev.reloaded", files=shown, restarts=self._restarts)
         if SCHEMA_MODULE in files:
             plan = partial(
-                tell_plan, self._options, auto_generate=self._auto_generate, emit=self._emit
+                report_plan, self._options, auto_generate=self._auto_generate, emit=self._emit
             )
             threading.Thread(target=plan, daemon=True).start()
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 QUIET_MS = 5
 MOST_MS = 200
-"""The watcher hands its changes over after so long without another one, or after so long at all."""
+"""The watcher's debounce: the longest time, and the quiet time, before it reports changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ class HotApply:
         self._folder = settings.migrations_folder
         self._policy = guard_policy(settings, dev=True)
         self._seen = NOTHING
-        """Nothing yet: what was saved while the start went on is looked at too."""
+        """Nothing yet, so that saves during the start are applied too."""
         self._one_at_a_time = anyio.Lock()
         self.problem: GatewayError | None = None
-        """Why the folder as it is now cannot be applied; None when all is well."""
+        """Why the current folder cannot be applied; None if it can."""
 
     @property
     def _known(self) -> frozenset[str]:
@@ -182,13 +182,13 @@ class HotApply:
                     self._folder,
                     policy=self._policy,
                     planner=planner(dev=True),
-                    emit=self._tell_details,
+                    emit=self._emit_details,
                     stop=self._stop,
                 )
             )
             return _Done(report.applied, _ms_since(start), report.backup)
 
-    def _tell_details(self, event: str, /, **fields: object) -> None:
+    def _emit_details(self, event: str, /, **fields: object) -> None:
         """Report the guard's events quietly: a save is one line on the console."""
         self._emit(event, **fields, **{LEVEL: "debug"})
 
@@ -215,7 +215,7 @@ class HotApply:
             self._settings.database_path,
             self._folder,
             self._policy,
-            emit=self._tell_details,
+            emit=self._emit_details,
             stop=self._stop,
         )
 

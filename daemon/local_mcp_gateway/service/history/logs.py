@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOOK_MS = 500
-"""The longest pause between two looks at a file; the watcher reports a change sooner, as a rule."""
+"""The longest pause between two reads of a file; the watcher usually reports a change sooner."""
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _LEVEL_OF_PRIORITY = {"7": "debug", "6": "info", "5": "info", "4": "warning", "3": "error"}
 _OURS = re.compile(r"[A-Z][A-Z0-9_]*")

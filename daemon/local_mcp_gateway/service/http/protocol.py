@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEADER_BYTES: Final = 1024 * 1024
-"""How large request line and headers may be together. Bodies are bounded where they are read."""
+"""Limit for the request line and headers together. Bodies are limited where they are read."""
 
 
 class HeaderLimitProtocol(HttpToolsProtocol):
@@ -31,7 +31,7 @@ class HeaderLimitProtocol(HttpToolsProtocol):
 
 
 MOST_COALESCED_BYTES: Final = 64 * 1024
-"""What is kept at most: a large answer is sent as it comes, so that its back-pressure is felt."""
+"""Most that is queued: a large response is sent as it comes, so that back-pressure works."""
 
 
 class CoalescingTransport:

@@ -117,7 +117,7 @@ ARRIVAL_S = 0.5
 """Most that a stop waits for the first request of a connection that was accepted already."""
 
 LAST_S = 2.0
-"""Most that a stop waits for the answers to calls that it has cancelled."""
+"""Most that a stop waits for the responses to cancelled calls."""
 
 
 @asynccontextmanager
@@ -223,7 +223,7 @@ class LibraryWarnings(logging.Handler):
         super().__init__(logging.WARNING)
         self._event = emit
         self._said: dict[tuple[str, str], tuple[float, int]] = {}
-        """Library and what it said → when it was told last, and how often it came since."""
+        """Library and message → when it was last logged, and how often it was repeated since."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log one record; a malformed one never raises into the library."""

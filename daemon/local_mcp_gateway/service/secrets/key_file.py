@@ -27,7 +27,7 @@ HEAD: Final = """\
 # The first one seals; the others open what was sealed before, in old backups too.
 """
 NO_KEY: Final = "none"
-"""What the unit's SetCredential= says where LoadCredential= finds no file."""
+"""The unit's SetCredential= value, for when LoadCredential= finds no file."""
 
 
 def read(path: Path, *, private: bool = True) -> tuple[SealingKey, ...]:

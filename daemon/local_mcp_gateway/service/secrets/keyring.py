@@ -68,7 +68,7 @@ class OpenedKeys:
             raise self._without(entry) from None
 
     def _without(self, entry: StoredValue) -> SealedValueProblem:
-        """Add to the error of a missing key what only the key file can explain."""
+        """Explain a missing key, with what is wrong with the key file."""
         sentence = f"{entry} is sealed with key {entry.key}"
         if self.fault is not None:
             return SealedValueProblem(f"{sentence}, and {self.fault.reason}.", hint=self.fault.hint)
@@ -87,7 +87,7 @@ class Keyring:
 
     file: Path
     typed: bool = False
-    """Whether a person has chosen the place: then its folder is theirs to make."""
+    """Whether a person chose the path: then its folder is not created."""
     emit: Emit = ignore
 
     @classmethod

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 INSIST_S = 2
 _INSIST = struct.pack("ll", INSIST_S, 0)
 EXTENSION_S = 30
-"""How long systemd gives us after each EXTEND_TIMEOUT_USEC; it is sent far more often than that."""
+"""The extension requested by each EXTEND_TIMEOUT_USEC, which is sent far more often."""
 
 
 class Notifier:

@@ -26,7 +26,7 @@ SOCKET = "local-mcp-gateway.socket"
 CACHES = (".npm", ".cache", ".local")
 """Of npx, uvx and pipx, in the user's home: ReadWritePaths= of the unit."""
 STEPS_SINCE = 254
-"""systemd that knows RestartSteps=, a growing pause between restarts; older ones warn about it."""
+"""The first systemd with RestartSteps=, a growing pause between restarts; older ones warn about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class Installation:
 
     command: tuple[str, ...]
     options: tuple[str, ...]
-    """Global options of ours, such as `--database FILE`, that every run of the unit gets."""
+    """Global options, such as `--database FILE`, that every run of the unit gets."""
     writable: tuple[Path, ...]
     path: str
     address: str
     key_file: Path
     key_file_set: bool
-    """Whether the unit has to be told of the key file, since it would look elsewhere by itself."""
+    """Whether the unit must name the key file, which it would not find by itself."""
     systemd: int
 
 
