@@ -44,7 +44,7 @@ def test_dev_mode_looks_for_saved_migrations_when_they_cannot_be_watched(
     with shipped.serve("--dev", prefix=scarce) as gateway:
         gateway.wait_for("dev.watching")
         told = gateway.wait_for("dev.polling")
-        assert "cannot be watched and are looked for instead" in told["message"]
+        assert "cannot be watched with inotify and are polled instead" in told["message"]
         assert "max_user_instances" in told["hint"]
         gateway.wait_ready()
         shipped.folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY);")
