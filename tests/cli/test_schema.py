@@ -493,7 +493,9 @@ def test_check_warns_of_names_that_sqlite_would_read_as_text(place: Place) -> No
     assert done.code == 3, "pending"
     (warning,) = done.json()["warnings"]
     assert (warning["code"], warning["tag"]) == ("double_quoted_string", "0000_a")
-    assert warning["message"].startswith('0000_a.sql, line 3, statement 2: "y" is no column here')
+    assert warning["message"].startswith(
+        '0000_a.sql, line 3, statement 2: "y" is not a column here'
+    )
     place.folder.write(
         "0000_a", '-- guard: accept double_quoted_strings\nCREATE TABLE a(x); UPDATE a SET x = "y";'
     )

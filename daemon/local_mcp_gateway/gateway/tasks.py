@@ -64,7 +64,7 @@ class TaskScope(asyncio.TaskGroup):
     ) -> None:
         try:
             await work(*arguments)
-        except Exception as error:  # noqa: BLE001  it is told, and the others go on
+        except Exception as error:  # noqa: BLE001  reported; the other tasks go on
             self._failed(error)
 
 

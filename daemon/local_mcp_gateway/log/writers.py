@@ -68,7 +68,7 @@ class StreamWriter:
 class RotatedFile:
     """Writes lines to a file; a full one is renamed to `.1`, replacing the one before.
 
-    Several processes may write to it: each opens it anew, and the one that fills it renames it.
+    Several processes may write to it: each reopens it, and the one that fills it renames it.
     """
 
     def __init__(self, path: Path, *, most_bytes: int) -> None:

@@ -116,7 +116,7 @@ def replace_durably(file: Path, data: bytes) -> None:
 def _what_is_wrong(item: object) -> str | None:
     """Say why an entry is invalid; a tag is a file's name, so it may not lead out of the folder."""
     if not isinstance(item, dict):
-        return "that is no object"
+        return "that is not an object"
     tag, when, idx = item.get("tag"), item.get("when"), item.get("idx", 0)
     if not isinstance(tag, str) or not tag:
         return "without a `tag`"

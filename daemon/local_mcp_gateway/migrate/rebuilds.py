@@ -73,7 +73,7 @@ class Rebuilds:
         self._dropped: dict[str, _Dropped] = {}
 
     def start(self, sql: str, authority: Authorizer) -> None:
-        """Look at the tables that a file meets, if it may drop one."""
+        """Read the tables that a file meets, if it may drop one."""
         self._sql, self._authority = sql, authority
         self._tables, self._dropped = [], {}
         upper = sql.upper()

@@ -42,7 +42,7 @@ async def test_who_comes_back_gets_the_newest_and_hears_how_much_is_missing(
     lost = kept.buffer.lost_after(0)
     if lost == len(sent):
         error = json.loads(first.data)
-        assert (error["id"], "ask again" in error["error"]["message"]) == (7, True)
+        assert (error["id"], "send the request again" in error["error"]["message"]) == (7, True)
     elif lost:
         assert f"{lost} message" in json.loads(first.data)["params"]["data"]
         assert found[1].endswith(b"".join(sent[lost:]))

@@ -211,4 +211,4 @@ async def test_a_client_is_told_when_its_answer_is_not_kept_any_more(
             asking = {**headers, "Last-Event-ID": last or ""}
             async with running.http.get(running.url, headers=asking) as again:
                 assert again.status == status
-                assert b"ask again" in await again.read()
+                assert b"send the request again" in await again.read()

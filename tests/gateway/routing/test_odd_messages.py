@@ -109,7 +109,7 @@ async def test_answers_that_are_none_are_errors_in_valid_json(running: Running) 
         body = await (await running.post(old)).json()
         assert ("result" in body) is ("result" in answer)
         new = call("tools/call", name="echo", arguments=arguments, _meta=META)
-        assert "is no object" in str(await (await running.post(new, **stateless)).json()) or (
+        assert "is not an object" in str(await (await running.post(new, **stateless)).json()) or (
             "neither" in str(await (await running.post(new, **stateless)).json())
         )
 

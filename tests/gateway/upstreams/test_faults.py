@@ -248,7 +248,7 @@ async def test_a_server_that_lost_only_its_sessions_gets_a_new_one_and_the_call_
     ("tool", "words"),
     [
         ("crash", "it answered HTTP 500"),
-        ("junk", "no JSON-RPC"),
+        ("junk", "not valid JSON-RPC"),
         ("hang", "did not answer within"),
         ("redirect", "it redirects to http://127.0.0.1:9/elsewhere"),
     ],

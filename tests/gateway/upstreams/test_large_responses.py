@@ -77,7 +77,7 @@ async def test_it_comes_after_what_came_before_it_in_one_stream(running: Running
     asked = {**accept, "Last-Event-ID": progress.id or ""}
     async with running.http.get(running.url, headers=asked) as again:
         (gone,) = SseParser(10**6).feed(await again.read())
-    assert "ask again" in json.loads(gone.data)["error"]["message"]
+    assert "send the request again" in json.loads(gone.data)["error"]["message"]
 
 
 @pytest.mark.parametrize("form", FORMS)

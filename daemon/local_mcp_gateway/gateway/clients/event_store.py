@@ -135,7 +135,7 @@ RETRY_MS: Final = 500
 KEPT_EVENTS: Final = 1000
 KEPT_STREAMS: Final = 256
 """Maximum streams of one session; ended ones are dropped first, then the oldest."""
-GONE: Final = "The answer is not kept any more for a client that comes back: ask again"
+GONE: Final = "The response is no longer available after the reconnect: send the request again"
 
 
 class EventStream:

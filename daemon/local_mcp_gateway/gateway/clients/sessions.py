@@ -146,9 +146,9 @@ class Session:
         Those come first, under the number of the last lost message.
         """
         lost, waiting = self.outbox.lost_after(self.taken), self.outbox.after(self.taken)
-        anew = resync_messages(lost, self.subscriptions) if lost else []
+        missed = resync_messages(lost, self.subscriptions) if lost else []
         before, self.taken = self.taken + lost, self.outbox.newest
-        return [(before, message) for message in anew] + waiting
+        return [(before, message) for message in missed] + waiting
 
     async def arrived(self) -> None:
         """Return when there may be a new message."""

@@ -35,7 +35,7 @@ def _lines(
     yield from _head("upstream_ready", "gauge", "Whether the upstream server is connected.")
     for name, server in status["servers"].items():
         yield f"{PREFIX}_upstream_ready{_labels(server=name)} {int(server['state'] == 'ready')}"
-    yield from _head("sessions", "gauge", "Client sessions of the handshake era.")
+    yield from _head("sessions", "gauge", "Sessions of clients with a handshake.")
     yield f"{PREFIX}_sessions {status['sessions']}"
     yield from _head("held_tools", "gauge", "Tools that wait for `server approve`.")
     for name, server in status["servers"].items():

@@ -148,7 +148,7 @@ class PostResponse(Timer):
         """Begin the event of a large result; a client that resumes later gets an error in its place."""
         if self._event_stream is None:
             return sse.opening()
-        text = "The answer was too large to be kept for a client that comes back: ask again"
+        text = "The response was too large to keep for a reconnect: send the request again"
         gone = response(self._identity, failure(jsonrpc.INTERNAL_ERROR, text))
         return sse.opening(self._event_stream.keep(gone))
 

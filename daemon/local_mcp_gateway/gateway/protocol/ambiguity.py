@@ -21,7 +21,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
     decode_any,
     decode_members,
     failure,
-    mended,
+    replace_surrogates,
     response,
 )
 from local_mcp_gateway.gateway.protocol.versions import ENVELOPE_KEYS
@@ -62,7 +62,7 @@ def refusal(body: bytes, message: Envelope) -> bytes | None:
     """
     spare = len(body) - _least(message) - body.startswith(b'{"jsonrpc": ')
     if spare >= ENVELOPE.room:
-        whole = mended(body)
+        whole = replace_surrogates(body)
         if (name := _ambiguous(whole, decode_members(whole), ENVELOPE)) is not None:
             return response(b"null", failure(INVALID_REQUEST, f"Invalid request: {_told(name)}"))
     identity = bytes(message.id)

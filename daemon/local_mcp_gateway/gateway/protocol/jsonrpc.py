@@ -60,7 +60,7 @@ class Envelope(msgspec.Struct, gc=False):
     def fault(self) -> str | None:
         """Return why this is not a valid client message, or None."""
         if self.jsonrpc != "2.0" or not (self.method or self.id):
-            return "This is no JSON-RPC 2.0 message"
+            return "This is not a JSON-RPC 2.0 message"
         if self.method and self.id and bytes(self.id)[:1] not in ID_STARTS:
             return "The id of a request is a string or a number"
         if self.method and not self.id and not self.method.startswith(NOTIFICATIONS):
@@ -84,12 +84,12 @@ class Answer(msgspec.Struct, frozen=True):
     relayed_bytes: int = 0
 
 
-def mended(data: bytes) -> bytes:
+def replace_surrogates(data: bytes) -> bytes:
     """Return JSON with each unpaired surrogate replaced by U+FFFD: no string can hold one."""
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)
 
 
-def _mending(decode: Callable[[Json], Value]) -> Callable[[Json], Value]:
+def _tolerant(decode: Callable[[Json], Value]) -> Callable[[Json], Value]:
     """Return a decoder for external input, whose strings may be cut in the middle of an emoji."""
 
     def decoded(data: Json) -> Value:
@@ -97,7 +97,7 @@ def _mending(decode: Callable[[Json], Value]) -> Callable[[Json], Value]:
             return decode(data)
         except msgspec.DecodeError:
             text = data.encode() if isinstance(data, str) else bytes(data)
-            whole = mended(text)
+            whole = replace_surrogates(text)
             if whole == text:
                 raise
             return decode(whole)
@@ -105,8 +105,8 @@ def _mending(decode: Callable[[Json], Value]) -> Callable[[Json], Value]:
     return decoded
 
 
-decode_envelope = _mending(msgspec.json.Decoder(Envelope).decode)
-decode_batch = _mending(msgspec.json.Decoder(list[msgspec.Raw]).decode)
+decode_envelope = _tolerant(msgspec.json.Decoder(Envelope).decode)
+decode_batch = _tolerant(msgspec.json.Decoder(list[msgspec.Raw]).decode)
 decode_target = msgspec.json.Decoder(Target).decode
 decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 decode_any = msgspec.json.Decoder().decode
@@ -165,7 +165,7 @@ def answer_in(message: Envelope, who: str = "server") -> Answer:
     if error and error != b"null":
         shown = error[:100].decode("utf-8", "replace")
         return failure(
-            INTERNAL_ERROR, f"The {who} answered with an error that is no object: {shown}"
+            INTERNAL_ERROR, f"The {who} returned an error that is not an object: {shown}"
         )
     if not message.result:
         return failure(INTERNAL_ERROR, f"The {who} answered with neither a result nor an error")

@@ -217,7 +217,7 @@ def modern_result(answer: Answer, method: str) -> Answer:
         return answer
     body = bytes(answer.body)
     if body.lstrip()[:1] != b"{":
-        return failure(INTERNAL_ERROR, "The server answered with a result that is no object")
+        return failure(INTERNAL_ERROR, "The server returned a result that is not an object")
     added = modern_members(body, method)
     rest = body.lstrip()[1:].lstrip()
     if not added:

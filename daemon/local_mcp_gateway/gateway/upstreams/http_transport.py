@@ -174,7 +174,7 @@ class HttpTransport:
             raise UpstreamDisconnected("it asks for authorization (HTTP 401)", unsent=True)
         if reply.status >= 400:
             raise UpstreamDisconnected(f"it answered HTTP {reply.status}")
-        raise UpstreamDisconnected("it answered with something that is no JSON-RPC")
+        raise UpstreamDisconnected("its response is not valid JSON-RPC")
 
     async def _body(self, reply: aiohttp.ClientResponse, call: Call) -> bytes | Answer:
         """Read a body; stream a large one, or refuse it if it has to be buffered and is too large."""
@@ -219,7 +219,7 @@ class HttpTransport:
         except EventTooLarge:
             return self._too_large()
         except jsonrpc.MALFORMED:
-            raise UpstreamDisconnected("it sent an event that is no JSON-RPC") from None
+            raise UpstreamDisconnected("it sent an event that is not valid JSON-RPC") from None
         if answer is None:
             raise UpstreamDisconnected("it ended its stream without an answer")
         return answer

@@ -120,7 +120,7 @@ class SseConnection(Mux):
             try:
                 endpoint = base.join(type(base)(data.decode()))
             except ValueError:
-                self.disconnect("it named an endpoint that is no address")
+                self.disconnect("it announced an endpoint that is not a valid URL")
                 return
             if endpoint.origin() == base.origin():
                 self._endpoint.set_result(endpoint)

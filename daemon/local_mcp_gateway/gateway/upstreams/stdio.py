@@ -127,7 +127,7 @@ class StdioConnection(Mux):
                 yield
             for ends in self._stdout.overflowed:
                 self.dropped(ends)
-        except Exception as error:  # noqa: BLE001  it is told, and the connection made anew
+        except Exception as error:  # noqa: BLE001  reported; the next call reconnects
             self._events.failed(error)
             self.disconnect(f"its output could not be read: {error}")
 
@@ -192,7 +192,7 @@ class StatelessChild(StdioConnection):
         """Ask for its versions. Raises UpstreamDisconnected when none is stateless."""
         identity = identity_of_discover(await self.request(_discover()))
         if identity is None:
-            raise UpstreamDisconnected("it does not speak the stateless era")
+            raise UpstreamDisconnected("it does not speak a stateless protocol version")
         self.be_stateless(identity)
         with suppress(TimeoutError):
             async with asyncio.timeout(LISTENING_S):
