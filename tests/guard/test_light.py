@@ -37,3 +37,11 @@ def run(place: Place, names: tuple[str, ...]) -> list[str]:
 def test_a_start_loads_only_what_it_needs(place: Place, names: tuple[str, ...]) -> None:
     place.folder.add("a", "CREATE TABLE a(x);")
     assert [run(place, names) for _ in range(2)] == [["created", "[]"], ["current", "[]"]]
+
+
+def test_a_migration_that_only_adds_does_not_load_the_schema(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE a(x);")
+    names = ("local_mcp_gateway.schema",)
+    run(place, names)
+    place.folder.add("b", "ALTER TABLE a ADD COLUMN y;")
+    assert run(place, names) == ["migrated", "[]"]

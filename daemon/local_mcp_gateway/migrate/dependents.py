@@ -194,11 +194,11 @@ def _refuse_carried_along(
     before: Sequence[Object], after: Sequence[Object], lineage: Lineage, steps: Sequence[Step]
 ) -> None:
     """Refuse views, triggers and foreign keys that follow a table which was only moved aside."""
-    from local_mcp_gateway.schema.diff import words
-
     aside = {name: lineage.fate(name) for name in lineage if lineage.fate(name).replaced}
     if not aside:
         return
+    from local_mcp_gateway.schema.diff import words  # most migrations move nothing aside
+
     was = {(one.kind, fold(one.name)): one for one in before}
     for one in after:
         known = was.get((one.kind, fold(one.name)))
