@@ -1,4 +1,4 @@
-"""What the package imports is what `pyproject.toml` declares."""
+"""The dependencies that `pyproject.toml` declares are those that the package imports, and no others."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import distribution, distributions
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.harness import REPOSITORY
 
@@ -32,6 +33,22 @@ def test_what_the_package_imports_is_declared() -> None:
         if distribution_of(module) not in DECLARED | FOR_TRACES
     }
     assert undeclared == {}
+
+
+def test_what_is_declared_is_imported_by_the_package_or_by_what_it_imports() -> None:
+    modules = imported_by_the_package()
+    used = {distribution_of(module) for module in modules}
+    unused = (DECLARED | FOR_TRACES) - used
+    # uvicorn's parser in C, for example: we import the module of uvicorn that needs it, and uvicorn
+    # leaves it to us to install it.
+    left_to_us = {
+        distribution_of(below)
+        for module in modules
+        if module in provided() and provided()[module].file.suffix == ".py"
+        for below in imports_of(provided()[module].file)
+        if distribution_of(below) not in required_by(distribution_of(module))
+    }
+    assert unused - left_to_us == set()
 
 
 @cache
@@ -58,20 +75,32 @@ def imports_of(file: Path) -> Iterator[str]:
                 yield name
 
 
+class Provided(NamedTuple):
+    """A module that is installed."""
+
+    distribution: str
+    file: Path
+
+
 @cache
-def provided() -> dict[str, str]:
-    """Return what brought each module that is installed, by its dotted name; imports none of them."""
-    found: dict[str, str] = {}
+def provided() -> dict[str, Provided]:
+    """Return every module that is installed, by its dotted name, without importing any."""
+    found: dict[str, Provided] = {}
     for each in distributions():
         name = str(each.metadata["Name"]).lower()
         for file in each.files or ():
             if file.suffix in {".py", ".so"}:
                 stem = file.name.partition(".")[0]
                 parts = file.parts[:-1] if stem == "__init__" else (*file.parts[:-1], stem)
-                found[".".join(parts)] = name
+                found[".".join(parts)] = Provided(name, Path(str(each.locate_file(file))))
     return found
 
 
 def distribution_of(module: str) -> str:
     """Return what has to be installed to import a module; its own name where nothing provides it."""
-    return provided().get(module, module)
+    return provided()[module].distribution if module in provided() else module
+
+
+def required_by(name: str) -> set[str]:
+    """Return what comes along with a distribution, without its extras."""
+    return names_of([line for line in distribution(name).requires or () if "extra ==" not in line])
