@@ -11,7 +11,13 @@ from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Sc
 from local_mcp_gateway.migrate.check import check_folder
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.folder_edits import drop_migration, next_number, write_migration
-from local_mcp_gateway.migrate.generate import draft, mend_snapshots, open_folder, schema_of, write
+from local_mcp_gateway.migrate.generate import (
+    draft,
+    open_folder,
+    rewrite_snapshots,
+    schema_of,
+    write,
+)
 from local_mcp_gateway.schema import compare
 from local_mcp_gateway.schema.renames import Renames
 from local_mcp_gateway.schema.source import read_sql
@@ -89,8 +95,8 @@ def test_snapshots_are_mended_so_that_the_chain_is_whole(path: Path, tmp_path: P
     (path / "meta" / "0001_snapshot.json").unlink()
     (path / "meta" / "0003_snapshot.json").write_text("{")
     folder = open_folder(path)
-    assert mend_snapshots(folder) == ("0001_add_t_b", "0003_add_t_d")
-    assert mend_snapshots(folder) == ()
+    assert rewrite_snapshots(folder) == ("0001_add_t_b", "0003_add_t_d")
+    assert rewrite_snapshots(folder) == ()
     chain = [json.loads((path / "meta" / f"000{n}_snapshot.json").read_text()) for n in range(4)]
     assert [s["prevId"] for s in chain[1:]] == [s["id"] for s in chain[:-1]]
     assert check_folder(folder).warnings == ()

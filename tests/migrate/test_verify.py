@@ -285,7 +285,7 @@ def test_a_row_whose_parent_goes_is_refused(database: sqlite3.Connection) -> Non
         "1 row of child (rowid 1) would point to rows of a that are no longer there."
     )
     assert error.hint == (
-        "Delete or mend those rows of child in the same migration; if it relies on ON DELETE or ON"
+        "Delete or fix those rows of child in the same migration; if it relies on ON DELETE or ON"
         " UPDATE actions, give it the first line `-- guard: foreign-keys=on`."
     )
     assert error.data == {"table": "child", "parent": "a", "rows": [1], "tags": ["0001_m"]}

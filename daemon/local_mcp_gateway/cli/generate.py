@@ -76,7 +76,7 @@ def generate(
     ready = prepare(invocation)
     base = flow.schema_of(folder, prepare=ready)
     if empty:
-        flow.mend_snapshots(folder, prepare=ready)
+        flow.rewrite_snapshots(folder, prepare=ready)
         return _report(_write_empty(folder, base, slug(name or "custom")), None, as_json=as_json)
     target = load_schema(invocation, schema)
     decided = parse_renames(renames, base, target)
@@ -97,7 +97,7 @@ def generate(
     )
     made = _weighed(invocation, made)
     _confirm(made, yes=yes, as_json=as_json)
-    for tag in flow.mend_snapshots(folder, prepare=ready):
+    for tag in flow.rewrite_snapshots(folder, prepare=ready):
         click.echo(f"The snapshot of {tag} was written again from the migrations.", err=True)
     return _report(flow.write(folder, made), made, as_json=as_json)
 

@@ -95,7 +95,7 @@ def cannot_run(connection: sqlite3.Connection, folder: Folder) -> list[Problem]:
         Problem(
             CANNOT_RUN,
             f"{broken.sentence}.",
-            "SQLite says so only when it is used: write a migration that mends or drops it.",
+            "SQLite says so only when it is used: write a migration that fixes or drops it.",
         )
         for broken in find_broken(connection)
         if accepted(CANNOT_RUN, broken.name) not in accepts

@@ -58,7 +58,7 @@ def select_chain(
     count = 1 if steps is None else steps
     if count > len(applied):
         raise UsageProblem(
-            f"There are {len(applied)} applied migrations, so {count} cannot be taken back.",
+            f"There are {len(applied)} applied migrations, so {count} cannot be reverted.",
             hint="See `db status`.",
         )
     return tuple(reversed(applied[len(applied) - count :]))

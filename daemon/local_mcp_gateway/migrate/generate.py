@@ -188,7 +188,7 @@ def last_id(folder: Folder) -> str:
     return str(found.get("id", FIRST))
 
 
-def mend_snapshots(
+def rewrite_snapshots(
     folder: Folder, *, prepare: Callable[[sqlite3.Connection], None] | None = None
 ) -> tuple[str, ...]:
     """Write every snapshot that is missing or damaged from the replay; return their tags.
@@ -198,7 +198,7 @@ def mend_snapshots(
     kept = {m.tag: _usable(folder, m.tag) for m in folder.migrations}
     if all(kept.values()):
         return ()
-    mended = []
+    rewritten = []
     previous = FIRST
     tags = [migration.tag for migration in folder.migrations]
     with closing(replay((), prepare=prepare)) as connection:
@@ -210,9 +210,9 @@ def mend_snapshots(
                 snapshot = write_snapshot(inspect(connection), previous)
                 snapshot["id"] = str(after["prevId"]) if after else str(uuid4())
                 replace_durably(snapshot_file(folder.path, migration.tag), snapshot_bytes(snapshot))
-                mended.append(migration.tag)
+                rewritten.append(migration.tag)
             previous = str(snapshot["id"])
-    return tuple(mended)
+    return tuple(rewritten)
 
 
 def _usable(folder: Folder, tag: str) -> dict[str, Any] | None:

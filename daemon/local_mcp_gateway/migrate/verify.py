@@ -297,7 +297,7 @@ def _refuse_new_orphans(
         raise VerificationFailed(
             f"{counted(count, 'row')} of {link.child}{which} would point to rows of"
             f" {link.parent} that are no longer there.",
-            hint=f"Delete or mend those rows of {link.child} in the same migration; if it relies on ON DELETE"
+            hint=f"Delete or fix those rows of {link.child} in the same migration; if it relies on ON DELETE"
             " or ON UPDATE actions, give it the first line `-- guard: foreign-keys=on`.",
             table=link.child,
             parent=link.parent,
