@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from tests.harness import Place
 
+Validate = Callable[[str, Any], None]
 LEDGER = 'CREATE TABLE "__drizzle_migrations" (id SERIAL PRIMARY KEY, hash text NOT NULL, created_at numeric)'
 
 
@@ -38,6 +41,53 @@ def test_a_drizzle_database_is_current_without_any_word(place: Place) -> None:
     assert place.run("db", "status", "--json").json()["state"] == "current"
     assert place.run("db", "migrate").code == 0
     assert place.content() == before
+
+
+CHECKED_OUT = "CREATE TABLE a(\n  x CHECK (\n x > 0),\n y DEFAULT (1 +\n 1));\n"
+FIRES = "CREATE TRIGGER t AFTER INSERT ON a BEGIN -- once\n  UPDATE a SET y = 2;\nEND;\n"
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("by", ["us", "drizzle"])
+def test_files_that_git_checked_out_with_other_line_ends_are_what_was_applied(
+    place: Place, validate_json: Validate, by: str, mark: bytes
+) -> None:
+    tag = place.folder.add("a", CHECKED_OUT, FIRES)
+    applied = place.folder.hash_of(tag)
+    if by == "us":
+        assert place.migrate().code == 0
+    else:
+        as_drizzle_left_it(place)
+    file = place.folder.path / f"{tag}.sql"
+    file.write_bytes(mark + file.read_bytes().replace(b"\n", b"\r\n"))
+    status = place.run("db", "status", "--json")
+    validate_json("db-status", status.json())
+    (entry,) = status.json()["applied"]
+    assert (status.code, entry["hash"], entry["line_ends_differ"]) == (0, applied, True)
+    shown = place.run("db", "status").stdout
+    assert f"note     {tag}: only line ends or a byte order mark differ" in shown
+    before = place.content()
+    assert place.run("db", "migrate").code == 0
+    assert place.content() == before
+    assert place.run("db", "check").code == 0
+    assert place.run("db", "repair", "--accept-edited", tag, "--yes").code == 2
+
+    place.folder.add("b", "CREATE TABLE b(x);")
+    assert place.run("db", "migrate").code == 0
+    assert place.query("SELECT hash FROM __drizzle_migrations")[0] == (applied,)
+    place.write("CREATE TABLE by_hand(x)")
+    drift = place.run("db", "status", "--json").json()["drift"]
+    assert [(found["kind"], found["object"]) for found in drift] == [("table", "by_hand")]
+
+
+def test_a_backup_of_what_had_other_line_ends_is_of_this_folder(place: Place) -> None:
+    tag = place.folder.add("a", CHECKED_OUT)
+    as_drizzle_left_it(place)  # without a history, its hash alone names it
+    assert place.run("db", "backup", "create").code == 0
+    file = place.folder.path / f"{tag}.sql"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    (backup,) = place.run("db", "backup", "list", "--json").json()["backups"]
+    assert place.run("db", "restore", backup["name"], "--yes").code == 0
 
 
 def test_files_edited_long_ago_are_refused_and_then_trusted(place: Place) -> None:

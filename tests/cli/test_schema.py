@@ -387,6 +387,10 @@ def test_drop_takes_the_newest_back_and_generate_makes_it_again(
 def test_drop_is_refused_once_the_database_has_applied_it(place: Place) -> None:
     generate(place, SERVERS)
     place.migrate()
+    assert place.run("db", "drop", "--yes").code == 8
+    place.write("UPDATE __drizzle_migrations SET created_at = 1")
+    newest = place.folder.path / f"{place.folder.journal()[-1]['tag']}.sql"
+    newest.write_bytes(newest.read_bytes().replace(b"\n", b"\r\n"))
     before = files(place)
     assert place.run("db", "drop", "--yes").code == 8
     assert place.run("db", "drop", "0007_other", "--yes").code == 2

@@ -84,6 +84,7 @@ def applied(place: Place) -> list[dict[str, Any]]:
             "created_at": whens[tag],
             "applied_at": at,
             "duration_ms": ms,
+            "line_ends_differ": False,
         }
         for tag, at, ms in rows
     ]

@@ -142,6 +142,22 @@ def test_a_file_that_only_the_journal_lost_is_still_there(met: Met) -> None:
     )
 
 
+@pytest.mark.parametrize("history", [True, False])
+def test_a_file_with_other_line_ends_stays_and_is_unchanged(met: Met, history: bool) -> None:
+    met.edit("0000_one", ONE + "\n")
+    met.applied()
+    (met.path / "0000_one.sql").write_bytes(ONE.encode() + b"\r\n")
+    assert met.divergence() is None
+    if not history:
+        met.forget_history()
+    met.edit("0001_two", "CREATE TABLE b (y)")
+    found = met.divergence()
+    assert found is not None
+    assert (found.kept, found.complete) == (1, history)
+    assert found.history.applied[0].migration.sql == ONE + ("\n" if history else "\r\n")
+    assert found.unchanged(met.path) == (frozenset({"0000_one"}) if history else frozenset())
+
+
 def test_an_edited_file_is_taken_back_with_the_text_that_was_applied(met: Met) -> None:
     met.applied()
     met.edit("0001_two", "CREATE TABLE b (y)")

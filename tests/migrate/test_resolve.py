@@ -324,6 +324,59 @@ def test_a_journal_with_new_dates_still_knows_its_files_by_their_hash() -> None:
     assert (found.pending, found.problems) == ((), ())
 
 
+FORMS = [bom + text for text in ("a;\nb;\n", "a;\r\nb;\r\n") for bom in ("", "\ufeff")]
+
+
+@pytest.mark.parametrize("now", FORMS)
+@pytest.mark.parametrize("then", FORMS)
+def test_other_line_ends_and_a_byte_order_mark_are_no_edit(then: str, now: str) -> None:
+    applied, present = migration(0, text=then), migration(0, text=now)
+    found = resolve(folder(present, B), [row(applied)])
+    assert (found.problems, found.edited, found.pending) == ((), (), (B,))
+    (entry,) = found.applied
+    assert (entry.migration, entry.row) == (present, row(applied))
+    assert entry.hash == applied.hash
+    assert entry.line_ends_differ is (then != now)
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        "a;\rb;\r",  # a carriage return alone ends no comment in SQLite
+        "a;\nb;",
+        "a;\n\nb;\n",
+        "a; \nb;\n",
+        "a;\n\ufeffb;\n",
+        "\ufeff\ufeffa;\nb;\n",
+        "A;\nb;\n",
+    ],
+)
+def test_everything_else_that_differs_is_an_edit(now: str) -> None:
+    present = migration(0, text=now)
+    assert codes(folder(present), row(migration(0, text=FORMS[0]))) == [("edited", present.tag)]
+
+
+def test_a_file_with_other_line_ends_is_known_without_its_date_and_its_tag() -> None:
+    applied, present = migration(0, text="a;\n"), migration(0, text="a;\r\n", when=77)
+    found = resolve(folder(present), [Applied(applied.hash, 5)])
+    assert (found.problems, [entry.migration for entry in found.applied]) == ((), [present])
+
+
+def test_a_file_with_the_very_bytes_comes_before_one_with_other_line_ends() -> None:
+    other, exact = migration(0, text="a;\r\n"), migration(1, text="a;\n")
+    found = resolve(folder(other, exact), [Applied(exact.hash, 5)])
+    assert [entry.migration for entry in found.applied] == [exact]
+    assert found.pending == (other,)
+
+
+def test_of_files_with_one_text_and_other_line_ends_each_has_the_row_of_its_time() -> None:
+    first, second = migration(0, text="a;\n"), migration(1, text="a;\n")
+    now = migration(0, text="a;\r\n"), migration(1, text="a;\r\n")
+    found = resolve(folder(*now), [row(second), row(first)])
+    assert [entry.row for entry in found.applied] == [row(first), row(second)]
+    assert resolve(folder(*now), [row(second)]).pending == (now[0],)
+
+
 def test_rows_of_one_text_are_given_to_the_files_of_that_text_in_order() -> None:
     first, second = migration(0, text="", when=100), migration(1, text="", when=200)
     rows = [Applied(first.hash, 1, None, "2026"), Applied(first.hash, 2, None, "2026")]

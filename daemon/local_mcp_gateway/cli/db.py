@@ -212,6 +212,10 @@ def _show_status(seen: Status, backups: tuple[Backup, ...], holder: Holder | Non
     ]
     if rows:
         ui.print_table(("STATE", "MIGRATION", "APPLIED AT", ""), rows)
+    for applied in seen.applied:
+        if applied.line_ends_differ:
+            told = f"note     {applied.tag}: only line ends or a byte order mark differ from what was applied."
+            click.echo(ui.sentence(told))
     for entry in seen.pending:
         for hazard in entry.hazards:
             told = f"hazard   {entry.migration.tag}: {hazard.message}"

@@ -41,8 +41,10 @@ class Divergence:
 
     def unchanged(self, folder: Path) -> frozenset[str]:
         """Return the applied migrations whose text in the folder is unchanged."""
-        now = {(m.tag, m.hash) for m in read_folder(folder, journal_new_files=True).migrations}
-        return frozenset(_name(row) for row in self.rows if (_name(row), row.hash) in now)
+        now = {m.tag: m.hashes for m in read_folder(folder, journal_new_files=True).migrations}
+        return frozenset(
+            _name(row) for row in self.rows if row.hash in now.get(_name(row), frozenset())
+        )
 
     def texts_from(self, number: int) -> tuple[Migration, ...]:
         """Return what was applied from this row of the ledger on; nothing unless all texts are known."""
@@ -67,7 +69,7 @@ def find_divergence(context: GuardContext, *, at_start: bool) -> Divergence | No
         return None
     if at_start and not all((found := texts.get(row[:2])) and found.in_dev for row in strangers):
         return None
-    by_hash = {migration.hash: migration for migration in folder.migrations}
+    by_hash = {digest: m for m in folder.migrations for digest in m.hashes}
     applied = []
     for idx, row in enumerate(rows):
         text = texts.get(row[:2])

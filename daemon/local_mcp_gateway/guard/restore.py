@@ -40,7 +40,7 @@ def restore_guarded(
     """
     with exclusive(context, lock_timeout_s=lock_timeout_s, replaces=True):
         known = read_folder(context.migrations).migrations
-        require_known(backup, {word for item in known for word in (item.tag, item.hash)})
+        require_known(backup, {word for item in known for word in (item.tag, *item.hashes)})
         done = restore(
             context.database,
             backup,

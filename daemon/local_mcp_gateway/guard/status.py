@@ -81,6 +81,7 @@ class Status:
                     "created_at": entry.created_at,
                     "applied_at": entry.applied_at,
                     "duration_ms": entry.duration_ms,
+                    "line_ends_differ": entry.line_ends_differ,
                 }
                 for entry in self.applied
             ],

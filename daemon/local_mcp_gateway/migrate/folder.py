@@ -2,7 +2,8 @@
 
 Nothing in a folder makes reading fail: each fault becomes a `Problem`, and applying refuses. Files are
 hashed byte for byte (BOM and CRLF included), as Drizzle does, so each is read at each start. That is
-why this loop opens files by descriptor and keeps plain values.
+why this loop opens files by descriptor and keeps plain values. `Migration.hashes` are those of the same
+text with other line ends.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ NEW = -1
 
 _CHUNK_BYTES = 1 << 15  # more costs an mmap for every file
 _FILE_BYTES = 1 << 20
+_BOM = "\ufeff"
 _STAMPED = re.compile(r"\d{14}_.+")
 
 
@@ -133,6 +135,17 @@ class Migration(_File):
     def down(self) -> Path | None:
         """Return its down file, if there is one."""
         return Path(self.down_file) if self.down_file else None
+
+    @cached_property
+    def hashes(self) -> frozenset[str]:
+        """Return the hashes of its text with either line end, with and without a byte order mark.
+
+        Git changes line ends, and editors add the mark; SQLite reads the same. A carriage return alone
+        is no line end: in SQLite it does not end a comment.
+        """
+        plain = self.sql.removeprefix(_BOM).replace("\r\n", "\n")
+        texts = [mark + plain.replace("\n", end) for mark in ("", _BOM) for end in ("\n", "\r\n")]
+        return frozenset([self.hash, *(sha256(text.encode()).hexdigest() for text in texts)])
 
     @cached_property
     def directives(self) -> Directives:

@@ -116,7 +116,7 @@ def has_applied(database: Path, migration: Migration) -> bool:
         return False
     with reading(database) as connection:
         return any(
-            row.hash == migration.hash or row.created_at == migration.when
+            row.hash in migration.hashes or row.created_at == migration.when
             for row in read_ledger(connection)
         )
 

@@ -2,13 +2,13 @@
 
 Pending is the set difference between the two, never "newer than the newest": a high-water mark silently
 skips whatever was merged late. A ledger row belongs to a file when the hash and the time agree; else
-when the hash alone does (the journal was rewritten); else, by the time or the tag, it is the same
-migration with another text: edited.
+when the hash alone does (the journal was rewritten); else when only line ends or a byte order mark
+differ; else, by the time or the tag, it is the same migration with another text: edited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import Problem, ProblemCode
@@ -37,6 +37,11 @@ class AppliedMigration(NamedTuple):
     def hash(self) -> str:
         """Return the hash that the ledger holds."""
         return self.row.hash
+
+    @property
+    def line_ends_differ(self) -> bool:
+        """Return whether the file has other line ends, or another byte order mark, than was applied."""
+        return self.row.hash != self.migration.hash
 
     @property
     def created_at(self) -> int:
@@ -110,7 +115,7 @@ def _is_current(folder: Folder, applied: Sequence[Applied]) -> bool:
 def match(
     folder: Folder, applied: Sequence[Applied]
 ) -> tuple[dict[str, Applied], list[Edited], list[Applied]]:
-    """Assign each ledger row its migration: by hash and time, by hash, then by time or tag (edited)."""
+    """Assign each ledger row its migration: by hash and time, hash, same text, then time or tag (edited)."""
     exact = {(m.hash, m.when): m.tag for m in folder.migrations}
     matched: dict[str, Applied] = {}
     rest: list[Applied] = []
@@ -127,8 +132,10 @@ def match(
             matched[tag] = row
     if not rest:
         return matched, [], []
-    left = [m for m in folder.migrations if m.tag not in matched]
-    rest = _take(left, rest, matched)
+    for hashes in (lambda m: (m.hash,), lambda m: m.hashes):
+        left = [m for m in folder.migrations if m.tag not in matched]
+        rest = _take(left, rest, matched, hashes)
+    left = [m for m in left if m.tag not in matched]
     edited: list[Edited] = []
     strangers: list[Applied] = []
     for row in rest:
@@ -141,18 +148,23 @@ def match(
     return matched, edited, strangers
 
 
-def _take(left: list[Migration], rest: list[Applied], matched: dict[str, Applied]) -> list[Applied]:
-    """Match rows by their hash alone, in order; return those without a match."""
+def _take(
+    left: Sequence[Migration],
+    rest: Sequence[Applied],
+    matched: dict[str, Applied],
+    hashes: Callable[[Migration], Iterable[str]],
+) -> list[Applied]:
+    """Match rows by these hashes, in order, at best with the time; return those without a match."""
     by_hash: dict[str, list[Migration]] = {}
     for migration in left:
-        by_hash.setdefault(migration.hash, []).append(migration)
+        for digest in hashes(migration):
+            by_hash.setdefault(digest, []).append(migration)
     nobody: list[Applied] = []
     for row in rest:
-        candidates = by_hash.get(row.hash)
+        candidates = [m for m in by_hash.get(row.hash, ()) if m.tag not in matched]
         if candidates:
-            migration = candidates.pop(0)
-            left.remove(migration)
-            matched[migration.tag] = row
+            same_time = (m for m in candidates if m.when == row.created_at)
+            matched[next(same_time, candidates[0]).tag] = row
         else:
             nobody.append(row)
     return nobody
