@@ -277,6 +277,16 @@ class DatabaseGone(GatewayError):
     )
 
 
+class DatabaseEmptied(GatewayError):
+    """The database is empty or missing, but it had content before or has backups."""
+
+    code = "database_emptied"
+    exit_code = Exit.REFUSED
+    default_hint = (
+        "Restore a backup with `db restore latest`, or begin anew with `db migrate --fresh`."
+    )
+
+
 class BackupDamaged(GatewayError):
     """A backup has changed since it was made: truncated, edited or corrupt."""
 

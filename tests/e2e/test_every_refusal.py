@@ -171,6 +171,12 @@ def _(place: Place) -> Finished:
     return place.run("db", "restore", "latest", "--yes", "--json")
 
 
+@row("database_emptied")
+def _(place: Place) -> Finished:
+    migrated(place).database.unlink()
+    return place.run("db", "migrate", "--json")
+
+
 @row("history")
 def _(place: Place) -> Finished:
     migrated(place).folder.write("0000_users", "CREATE TABLE users (id INTEGER PRIMARY KEY)")

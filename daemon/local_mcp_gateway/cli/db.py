@@ -57,6 +57,10 @@ def db() -> None:
     "--allow-out-of-order", is_flag=True, help="Apply migrations older than the newest applied."
 )
 @click.option(
+    "--fresh", is_flag=True,
+    help="Begin with a new database although the old one is gone or emptied.",
+)  # fmt: skip
+@click.option(
     "--lock-timeout",
     type=click.FloatRange(min=0),
     default=30.0,
@@ -71,6 +75,7 @@ def migrate(
     to: str | None,
     dry_run: bool,
     allow_out_of_order: bool,
+    fresh: bool,
     lock_timeout: float,
     as_json: bool,
 ) -> int:
@@ -84,7 +89,9 @@ def migrate(
     from local_mcp_gateway.service.options import guard_policy
 
     invocation.prepare_folder()
-    policy = guard_policy(invocation.settings, to=to, allow_out_of_order=allow_out_of_order)
+    policy = guard_policy(
+        invocation.settings, to=to, allow_out_of_order=allow_out_of_order, fresh=fresh
+    )
     with (
         stop_on_signals() as stop,
         progress_bar() as progress,

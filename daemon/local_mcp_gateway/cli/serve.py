@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 @click.option(
     "--auto-generate", is_flag=True, help="In dev: write the migration of a changed schema."
 )
+@click.option(
+    "--fresh", is_flag=True,
+    help="Begin with a new database although the old one is gone or emptied.",
+)  # fmt: skip
 @click.option("--socket-fd", type=int, hidden=True, help="The dev supervisor's socket.")
 @click.option("--supervisor", type=int, hidden=True, help="The dev supervisor's process.")
 @click.option("--again", is_flag=True, hidden=True, help="This worker replaces another one.")
@@ -45,6 +49,7 @@ def serve(
     dev: bool,
     lock_timeout: float | None,
     auto_generate: bool,
+    fresh: bool,
     socket_fd: int | None,
     supervisor: int | None,
     again: bool,
@@ -80,6 +85,7 @@ def serve(
         reread=lambda: replace(invocation).settings,
         lock_timeout_s=settings.guard.lock_timeout_s if lock_timeout is None else lock_timeout,
         dev=dev,
+        fresh=fresh,
         socket_fd=socket_fd,
         config_files=tuple(file.absolute() for file in config_files(invocation.config_file)),
         greet=greet if dev and not again else None,

@@ -7,7 +7,8 @@ the database looked like at the last clean stop, so that the next start can skip
 
     {"holder": {"pid", "since", "command", "started"} | null,
      "stopped": stamp | absent,          written at a clean stop
-     "stopped_before": stamp | absent}   what the present holder found; gone with it when it crashes
+     "stopped_before": stamp | absent,   what the present holder found; gone with it when it crashes
+     "last_stop": stamp | absent}        the newest clean stop of all, whatever happened since
 
 A file may have two names all the same (a hard link, a bind mount, a file that is moved while it is
 served), and so two lock files and two write-ahead logs, one of which loses. So the database file itself
@@ -32,7 +33,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from local_mcp_gateway.database.errors import require_database_file, translated_errors
 from local_mcp_gateway.errors import (
@@ -99,6 +100,7 @@ class DatabaseLock:
         self.file = -1
         """A descriptor of the database, with the lock on the file itself."""
         self._clean = False
+        self._last_stop: dict[str, int] | None = None
 
     def __enter__(self) -> Self:
         """Take the lock, waiting at most `timeout_s`; raise LockHeld, naming the holder."""
@@ -107,9 +109,12 @@ class DatabaseLock:
         self._descriptor = _open_lock_file(self.path, self.database)
         try:
             self._acquire()
-            before = _read(self._descriptor).get("stopped")
+            found = _read(self._descriptor)
+            before = found.get("stopped")
+            self._last_stop = _stamp(before) or _stamp(found.get("last_stop"))
+            record = {"holder": asdict(_myself()), "stopped_before": before}
             with translated_errors(self.path):
-                _write(self._descriptor, {"holder": asdict(_myself()), "stopped_before": before})
+                _write(self._descriptor, record | self._kept())
         except BaseException:
             self._close()
             raise
@@ -132,11 +137,8 @@ class DatabaseLock:
                 now = stamp(self.database) if self._is_ours() else None
                 found = _read(self._descriptor).get("stopped_before")
                 untouched = now is not None and now == found
-                _write(
-                    self._descriptor,
-                    {"holder": None}
-                    | ({"stopped": now} if now and (self._clean or untouched) else {}),
-                )
+                stopped = {"stopped": now} if now and (self._clean or untouched) else self._kept()
+                _write(self._descriptor, {"holder": None} | stopped)
         finally:
             self._close()
 
@@ -164,6 +166,9 @@ class DatabaseLock:
             os.close(self.file)
         self.file = descriptor
         return True
+
+    def _kept(self) -> dict[str, object]:
+        return {"last_stop": self._last_stop} if self._last_stop else {}
 
     def _is_ours(self) -> bool:
         """Return whether the path still names the file that is locked."""
@@ -241,12 +246,13 @@ def read_holder(database: Path) -> Holder | None:
 
 
 def stopped_before(database: Path) -> dict[str, int] | None:
-    """Return what the last clean stop recorded, as the present holder of the lock found it."""
-    try:
-        record = parse_json(_content(database)).get("stopped_before")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return record if isinstance(record, dict) else None
+    """Return what the last clean stop recorded, if no process has held the lock since but the present one."""
+    return _recorded(database, "stopped_before")
+
+
+def last_stop(database: Path) -> dict[str, int] | None:
+    """Return what the newest clean stop recorded, even if later ones were not clean."""
+    return _recorded(database, "last_stop")
 
 
 def stamp(database: Path) -> dict[str, int] | None:
@@ -366,6 +372,18 @@ def _started(pid: int) -> int | None:
         return int(stat.rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _recorded(database: Path, key: str) -> dict[str, int] | None:
+    try:
+        return _stamp(parse_json(_content(database)).get(key))
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _stamp(value: object) -> dict[str, int] | None:
+    whole = isinstance(value, dict) and all(isinstance(number, int) for number in value.values())
+    return cast("dict[str, int]", value) if whole else None
 
 
 def _content(database: Path) -> bytes:

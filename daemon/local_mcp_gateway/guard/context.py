@@ -50,6 +50,8 @@ class GuardPolicy:
     and the history marks its migrations as ones that dev mode may revert."""
     keep_aside: int = DEFAULT_KEEP_ASIDE
     """How many databases that dev mode replaced stay beside the new one."""
+    fresh: bool = False
+    """Begin with a new database where it is empty or missing, though it had content or has backups."""
     program_version: str = ""
     functions: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
     """SQL functions that migrations may call, by name: callables, or "package.module:function"."""

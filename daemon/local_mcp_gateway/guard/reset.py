@@ -8,7 +8,7 @@ migration that fails leaves the old one. Seeds are `.sql` or `.py` files, all of
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -57,8 +57,9 @@ def reset_guarded(
         try:
             with named_failures("put a fresh database at", real):
                 remove(staged)
+                policy = replace(context.policy, fresh=True)  # a killed reset leaves a lock file
                 with guarded(
-                    staged, context.migrations, policy=context.policy, stop=context.stop
+                    staged, context.migrations, policy=policy, stop=context.stop
                 ) as report:
                     _finish(context, staged, backup, seeds)
                 swap(real, staged, aside=aside)

@@ -30,8 +30,8 @@ from local_mcp_gateway.backup.manifest import prune
 from local_mcp_gateway.bundled import bundled
 from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.database.errors import translated_errors
-from local_mcp_gateway.database.integrity import probe
-from local_mcp_gateway.database.lock import DatabaseLock
+from local_mcp_gateway.database.integrity import Probe, probe
+from local_mcp_gateway.database.lock import DatabaseLock, last_stop
 from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.database.transactions import (
     check_sound,
@@ -39,7 +39,8 @@ from local_mcp_gateway.database.transactions import (
     make_durable,
     write_lock,
 )
-from local_mcp_gateway.errors import Damaged, GatewayError
+from local_mcp_gateway.errors import Damaged, DatabaseEmptied, GatewayError
+from local_mcp_gateway.formats import counted
 from local_mcp_gateway.migrate.ledger import read_ledger, text_fingerprint
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def exclusive(
     """Hold the database's lock, with the file checked; yield whether the database is new.
 
     `replaces`: the existing file will be replaced, so it may be anything and is not checked. Raises
-    LockHeld, naming the holder, NotADatabase, Damaged or DatabasePathProblem. After a block that ended
+    LockHeld, naming the holder, NotADatabase, Damaged, DatabaseEmptied or DatabasePathProblem. After a block that ended
     without an exception the clean stop is recorded: the next start need not check the file.
     """
     context.phases.begin("lock")
@@ -100,7 +101,35 @@ def _check(context: GuardContext, gone: Sequence[Path]) -> bool:
         swept=len(gone),
         duration_ms=context.phases.ms("probe"),
     )
-    return found.state == "new"
+    if found.state != "new":
+        return False
+    if not context.policy.fresh:
+        _refuse_emptied(context, found)
+    return True
+
+
+def _refuse_emptied(context: GuardContext, found: Probe) -> None:
+    """Raise DatabaseEmptied if the empty or missing database is not a new one.
+
+    A refused first start leaves an empty database too, but it has no backup, and it did not shrink.
+    """
+    real = context.database
+    size = (last_stop(real) or {}).get("size", 0)
+    listed = list_backups(real, context.backup_folder)
+    shrunk = size > found.bytes
+    if not (listed or shrunk):
+        return
+    because = (
+        f"it had {size} bytes when it was last closed"
+        if shrunk
+        else f"{context.backup_folder} has {counted(len(listed), 'backup')} of it"
+    )
+    raise DatabaseEmptied(
+        f"{real} {'is empty' if real.exists() else 'does not exist'}, but {because}.",
+        hint=f"{_restore_command(context)} To begin with a new database: `db migrate --fresh`"
+        " or `serve --fresh`.",
+        path=str(real),
+    )
 
 
 def _restore_command(context: GuardContext) -> str:

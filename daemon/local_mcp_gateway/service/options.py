@@ -30,6 +30,8 @@ class ServeOptions:
     """Read the settings again, for a reload; raises ConfigProblem."""
     lock_timeout_s: float = 0.0
     dev: bool = False
+    fresh: bool = False
+    """An empty or missing database is meant to be new."""
     socket_fd: int | None = None
     """The listening socket that the dev supervisor holds."""
     config_files: tuple[Path, ...] = ()
@@ -44,6 +46,7 @@ def guard_policy(
     to: str | None = None,
     allow_out_of_order: bool = False,
     dev: bool = False,
+    fresh: bool = False,
 ) -> GuardPolicy:
     """Return the guard's policy from the settings and one command's options."""
     return GuardPolicy(
@@ -57,6 +60,7 @@ def guard_policy(
         compare_limit_values=settings.guard.compare_limit_values,
         allow_out_of_order=allow_out_of_order,
         to=to,
+        fresh=fresh,
         journal_new_files=dev,
         keep_aside=settings.backup.keep_aside,
         program_version=__version__,

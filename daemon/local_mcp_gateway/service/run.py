@@ -152,7 +152,7 @@ async def _guarding(
     guard = guarded(
         settings.database_path,
         settings.migrations_folder,
-        policy=guard_policy(settings, dev=serving.dev),
+        policy=guard_policy(settings, dev=serving.dev, fresh=serving.fresh),
         planner=planner(dev=serving.dev),
         lock_timeout_s=serving.lock_timeout_s,
         emit=emit,
