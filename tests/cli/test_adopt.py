@@ -191,6 +191,91 @@ def test_an_accepted_edit_shows_the_difference_and_is_recorded(place: Place) -> 
     assert place.run("db", "repair", "--accept-edited", tag, "--yes").code == 2
 
 
+def by_hand(place: Place) -> tuple[str, str, str, str]:
+    """Apply one migration; do two more by hand, the second of which writes rows too; a fourth waits."""
+    tags = [place.folder.add("a", "CREATE TABLE a(x);")]
+    assert place.migrate().code == 0
+    tags.append(place.folder.add("b", "ALTER TABLE a ADD COLUMN y TEXT;", down="DROP TABLE b;"))
+    tags.append(place.folder.add("c", "CREATE TABLE c(x);\nINSERT INTO c VALUES (1);"))
+    tags.append(place.folder.add("d", "CREATE TABLE d(x);"))
+    place.write("alter table a add column y text")
+    place.write("CREATE TABLE c(x)")
+    one, two, three, four = tags
+    return one, two, three, four
+
+
+def test_what_was_applied_by_hand_is_marked_as_applied(
+    place: Place, validate_json: Validate
+) -> None:
+    one, two, three, four = by_hand(place)
+    refused = place.run("db", "migrate")
+    assert refused.code == 8
+    assert "db repair --mark-applied TAG" in refused.stderr
+    before = place.content()
+    asked = place.run("db", "repair", "--mark-applied", three)
+    assert asked.code == 2  # nobody confirmed
+    assert f"{two} and {three} will be marked as applied." in asked.stderr
+    assert f"{three} does more than change the schema" in asked.stderr
+    assert f"{two} does more" not in asked.stderr
+    assert place.content() == before
+
+    marked = place.run("db", "repair", "--mark-applied", three, "--yes", "--json")
+    validate_json("db-repair", marked.json())
+    assert marked.json() == {
+        "tag": three,
+        "previous_hash": None,
+        "hash": place.folder.hash_of(three),
+        "marked": [two, three],
+    }
+    assert place.query("SELECT event, tag FROM __guard_history ORDER BY id") == [
+        ("applied", one),
+        ("marked_applied", two),
+        ("marked_applied", three),
+    ]
+    status = place.run("db", "status", "--json").json()
+    assert [entry["tag"] for entry in status["applied"]] == [one, two, three]
+    assert (status["drift"], [entry["tag"] for entry in status["pending"]]) == ([], [four])
+    assert place.run("db", "migrate").code == 0
+    assert place.query("SELECT count(*) FROM c") == [(0,)]  # nothing of it ran
+
+
+def test_only_what_the_schema_shows_can_be_marked_as_applied(place: Place) -> None:
+    one, two, three, four = by_hand(place)
+    before = place.content()
+    for tag, said in [(two, "table c"), (four, "table d")]:
+        refused = place.run("db", "repair", "--mark-applied", tag, "--yes")
+        assert refused.code == 8
+        assert f"is not what the migrations up to {tag} make: {said}" in refused.stderr
+    for tag, said in [(one, "is applied already"), ("0009_x", "There is no migration `0009_x`")]:
+        refused = place.run("db", "repair", "--mark-applied", tag, "--yes")
+        assert refused.code == 2
+        assert said in refused.stderr
+    place.folder.write(one, "CREATE TABLE a(z);")
+    refused = place.run("db", "repair", "--mark-applied", three, "--yes")
+    assert (refused.code, "was edited after it was applied" in refused.stderr) == (8, True)
+    assert place.content() == before
+
+
+def test_a_database_without_a_ledger_is_marked_up_to_where_it_is(place: Place) -> None:
+    one = place.folder.add("a", "CREATE TABLE a(x);")
+    two = place.folder.add("b", "CREATE TABLE b(x);")
+    place.write("CREATE TABLE a(x)")
+    place.write("CREATE TABLE schema_migrations(version)")
+    assert place.run("db", "repair", "--mark-applied", one, "--yes").stdout == f"marked  {one}\n"
+    assert place.migrate().code == 0
+    assert [row for (row,) in place.query("SELECT tag FROM __guard_history")] == [one, two]
+
+
+def test_a_repair_is_of_one_kind(place: Place) -> None:
+    tag = place.folder.add("a", "CREATE TABLE a(x);")
+    place.migrate()
+    both = ("--accept-edited", tag, "--mark-applied", tag)
+    for options in ((), both):
+        refused = place.run("db", "repair", *options, "--yes")
+        assert refused.code == 2
+        assert "either --accept-edited TAG or --mark-applied TAG" in refused.stderr
+
+
 def test_two_branches_with_one_number_are_renumbered(place: Place) -> None:
     place.folder.add("a", "CREATE TABLE a(x);")
     place.folder.add("mine", "CREATE TABLE mine(x);", down="DROP TABLE mine;")

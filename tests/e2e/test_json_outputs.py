@@ -439,6 +439,7 @@ def test_mending_a_history_names_what_was_mended(place: Place, said: Said) -> No
         "tag": one,
         "previous_hash": before,
         "hash": place.folder.hash_of(one),
+        "marked": [],
     }
     assert said(place, "db history")[-1]["previous_hash"] == before
     place.folder.write(one, "CREATE TABLE a (id INTEGER PRIMARY KEY) -- again")

@@ -15,12 +15,13 @@ from local_mcp_gateway.cli.restore import (
     yes_option,
 )
 from local_mcp_gateway.cli.ui import confirm_by_name
-from local_mcp_gateway.errors import DatabasePathProblem, Exit, GatewayError
+from local_mcp_gateway.errors import DatabasePathProblem, Exit, GatewayError, UsageProblem
 from local_mcp_gateway.formats import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.importers import Converted
     from local_mcp_gateway.migrate.resolve import Edited
 
@@ -125,30 +126,60 @@ def _take_over(
 
 
 @click.command()
-@click.option("--accept-edited", "tag", metavar="TAG", required=True, help="The edited migration.")
+@click.option("--accept-edited", "edited", metavar="TAG", help="Accept the edit of this migration.")
+@click.option(
+    "--mark-applied", "by_hand", metavar="TAG", help="Mark what is pending, up to this one."
+)
 @yes_option
 @lock_timeout_option
 @json_option
 @click.pass_obj
 def repair(
-    invocation: Invocation, *, tag: str, yes: bool, lock_timeout: float, as_json: bool
+    invocation: Invocation,
+    *,
+    edited: str | None,
+    by_hand: str | None,
+    yes: bool,
+    lock_timeout: float,
+    as_json: bool,
 ) -> int:
-    """Accept the edit of an applied migration after showing the difference; record it in the history."""
+    """Accept the edit of an applied migration, or mark what was applied by hand.
+
+    An edit is accepted after the difference is shown. Pending migrations are marked as applied, up to
+    the one given, only if the schema is exactly what they make; nothing of them runs. Both are recorded
+    in the history.
+    """
     from local_mcp_gateway.guard import repair
 
+    if (edited is None) == (by_hand is None):
+        raise UsageProblem("Give either --accept-edited TAG or --mark-applied TAG.")
     if not _has_content(invocation):
         raise DatabasePathProblem(f"There is no database at {invocation.database}.")
 
-    def confirm(entry: Edited, old: str | None) -> None:
-        difference = _difference(tag, old, entry.migration.sql)
-        confirm_by_name(invocation.database.name, difference, yes=yes)
+    def confirm(told: Sequence[str]) -> None:
+        confirm_by_name(invocation.database.name, told, yes=yes)
 
+    def confirm_edit(entry: Edited, old: str | None) -> None:
+        confirm(_difference(entry.migration.tag, old, entry.migration.sql))
+
+    marked: tuple[Migration, ...] = ()
+    previous = None
     with guard_context(invocation) as context:
-        entry = repair.accept_edited(context, tag, confirm, lock_timeout_s=lock_timeout)
+        if edited is not None:
+            entry = repair.accept_edited(context, edited, confirm_edit, lock_timeout_s=lock_timeout)
+            last, previous = entry.migration, entry.row.hash
+        elif by_hand is not None:
+            marked = repair.mark_applied(context, by_hand, confirm, lock_timeout_s=lock_timeout)
+            last = marked[-1]
     if as_json:
-        ui.print_json({"tag": tag, "previous_hash": entry.row.hash, "hash": entry.migration.hash})
-    else:
-        click.echo(f"accepted  {tag}")
+        tags = [migration.tag for migration in marked]
+        facts = {"tag": last.tag, "previous_hash": previous, "hash": last.hash, "marked": tags}
+        ui.print_json(facts)
+        return Exit.OK
+    for migration in marked:
+        click.echo(f"marked  {migration.tag}")
+    if edited is not None:
+        click.echo(f"accepted  {edited}")
     return Exit.OK
 
 

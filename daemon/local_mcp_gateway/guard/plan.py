@@ -124,7 +124,7 @@ def up_to(resolution: Resolution, tag: str | None) -> tuple[Migration, ...]:
         return ()
     raise UsageProblem(
         f"There is no migration `{tag}` in the folder.",
-        hint="`db status` lists the tags; give one of them to --to.",
+        hint="`db status` lists the tags; give one of them.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Repair the migration history on request: adopt, trust, accept an edit, renumber.
+"""Repair the migration history on request: adopt, trust, accept an edit, mark as applied, renumber.
 
 Each repair is recorded. It writes only rows of the ledger and the history, never the user's tables, in
 one transaction under the database's lock. The user confirms it while the lock is held.
@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import HistoryRefused, NotAdopted, ProblemCode, UsageProblem
-from local_mcp_gateway.guard.plan import find_drift
+from local_mcp_gateway.guard.plan import find_drift, up_to
 from local_mcp_gateway.guard.transaction import exclusive, write_transaction
-from local_mcp_gateway.migrate.adopt import find_point
+from local_mcp_gateway.migrate.adopt import differences_from, find_point
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
 from local_mcp_gateway.migrate.history import accept, last_text
@@ -24,16 +24,18 @@ from local_mcp_gateway.migrate.ledger import (
     text_fingerprint,
 )
 from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.sql import first_words
 
 if TYPE_CHECKING:
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import GuardContext
-    from local_mcp_gateway.migrate.folder import Folder
+    from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.folder_edits import RenumberedMigration
     from local_mcp_gateway.migrate.resolve import Edited, Resolution
 
 Confirm = Callable[[Sequence[str]], None]
 """Gets what is about to be recorded; raises NotConfirmed to leave everything as it was."""
+_SCHEMA_VERBS = ("CREATE", "ALTER", "DROP")
 ConfirmEdit = Callable[["Edited", str | None], None]
 """The same, with the edited migration and the text that was applied, if that is known."""
 
@@ -125,6 +127,59 @@ def accept_edited(
         _accept(context, live, folder, (entry,), "edit_accepted")
         transaction.commit()
     return entry
+
+
+def mark_applied(
+    context: GuardContext, tag: str, confirm: Confirm, *, lock_timeout_s: float = 0.0
+) -> tuple[Migration, ...]:
+    """Record what is pending up to and with `tag` as applied by hand; run nothing, and return it.
+
+    Raises NotAdopted unless the schema is exactly what the migrations up to there make, HistoryRefused
+    for a history with problems, UsageProblem if `tag` is applied already or unknown.
+    """
+    with (
+        exclusive(context, lock_timeout_s=lock_timeout_s),
+        write_transaction(context, backs_up=False) as transaction,
+    ):
+        marked = _mark(context, transaction.connection, tag, confirm)
+        transaction.commit()
+    for migration in marked:
+        context.emit("migration.repaired", tag=migration.tag)
+    return marked
+
+
+def _mark(
+    context: GuardContext, live: Connection, tag: str, confirm: Confirm
+) -> tuple[Migration, ...]:
+    folder, found = _read(context, live)
+    if found.problems:
+        raise HistoryRefused(found.problems)
+    marked = up_to(found, tag)
+    if not marked:
+        raise UsageProblem(f"{tag} is applied already.", hint="See `db status`.")
+    done = [entry.migration for entry in found.applied]
+    differences = differences_from([*done, *marked], live, prepare=context.prepare)
+    if differences:
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        raise NotAdopted(
+            f"The schema of {context.database} is not what the migrations up to {tag} make:"
+            f" {differences[0]}{more}.",
+            differences=[str(difference) for difference in differences],
+        )
+    names = [migration.tag for migration in marked]
+    told = [
+        f"{' and '.join(filter(None, (', '.join(names[:-1]), tag)))} will be marked as applied."
+    ]
+    told += [
+        f"{migration.tag} does more than change the schema: whether that was done cannot be seen."
+        for migration in marked
+        if any(first_words(text, 1)[0] not in _SCHEMA_VERBS for text in migration.texts)
+    ]
+    confirm(told)
+    ensure_ledger(live, stamped=folder.stamped)
+    record_applied(live, [(m, None) for m in marked], context.provenance(), event="marked_applied")
+    record_fingerprint(live, text_fingerprint(live))
+    return marked
 
 
 def renumber_pending(

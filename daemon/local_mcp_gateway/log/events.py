@@ -119,7 +119,7 @@ EVENTS: dict[str, Event] = {
     ),
     "migration.reverted": Event("info", "A migration was reverted; that is committed and durable."),
     "migration.repaired": Event(
-        "warning", "`db repair` accepted an edited migration as it is now."
+        "warning", "`db repair` accepted an edited migration, or marked one as applied."
     ),
     "migration.rewound": Event(
         "warning",

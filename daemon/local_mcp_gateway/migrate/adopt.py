@@ -88,9 +88,22 @@ def find_point(
                 matches.append(count)
     if matches:
         return Point(matches[-1], _run_start(matches), (), matches[-1])
-    with closing(replay(migrations[:nearest], prepare=prepare)) as memory:
-        differences = compare(_own(inspect(memory)), found)
+    differences = differences_from(migrations[:nearest], live, prepare=prepare)
     return Point(None, None, differences, nearest)
+
+
+def differences_from(
+    migrations: Sequence[Migration],
+    live: sqlite3.Connection,
+    *,
+    prepare: Callable[[sqlite3.Connection], None] | None = None,
+) -> tuple[Difference, ...]:
+    """Return how the live schema differs from what all these migrations make; reads only.
+
+    Raises MigrationFailed if they cannot be replayed.
+    """
+    with closing(replay(migrations, prepare=prepare, past=True)) as memory:
+        return compare(_own(inspect(memory)), _own(inspect(live)))
 
 
 def _run_start(matches: list[int]) -> int:

@@ -33,7 +33,7 @@ APPLIED_IN_DEV = "applied_in_dev"
 class Recorded(NamedTuple):
     """One row of the history, as `db history` shows it.
 
-    `event`: applied, applied_in_dev, adopted, trusted, edit_accepted, renumbered or reverted; and what
+    `event`: applied, applied_in_dev, adopted, trusted, edit_accepted, marked_applied, renumbered or reverted; and what
     happened to the whole database: restored, reset, seeded, rewound.
     """
 
