@@ -45,6 +45,7 @@ class ProblemCode:
     BAD_ENCODING = "bad_encoding"
     DIALECT = "dialect"
     COLLISION = "collision"
+    NO_HASH = "no_hash"
 
 
 @frozen
@@ -251,7 +252,7 @@ class DoubleQuotedString(GatewayError):
 
 
 class NotADatabase(GatewayError):
-    """The file is not a SQLite database."""
+    """The file is not a SQLite database, or one of a format that this SQLite does not know."""
 
     code = "not_a_database"
     exit_code = Exit.DAMAGED

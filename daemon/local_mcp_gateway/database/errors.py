@@ -61,6 +61,13 @@ _IOERR_BY_NAME = {
     "SQLITE_IOERR_DIR_FSYNC": "could not be flushed to the disk",
 }
 
+_UNKNOWN_FORMAT = "unsupported file format"
+"""SQLite's message about a schema format number that is too high; its code is that of any error."""
+_NEWER_SQLITE = (
+    "Run it with a newer SQLite if one made this file; else its header is damaged: restore the newest good"
+    " backup with `db restore latest`."
+)
+
 SIDE_FILES = ("-wal", "-shm", "-journal")
 """The suffixes of the files that SQLite keeps beside a database."""
 
@@ -102,7 +109,12 @@ def to_gateway_error(
         said = f"Cannot {doing} {path}: {error.strerror or error}" if doing else None
         return kind(said or _system_says(error, kind, where), path=str(where), errno=error.errno)
     said = f"Cannot {doing} {path}: {error}" if doing else None
-    return kind(said or _sqlite_says(error, kind, path), path=str(path), cause=_name(error))
+    return kind(
+        said or _sqlite_says(error, kind, path),
+        hint=_NEWER_SQLITE if str(error) == _UNKNOWN_FORMAT else None,
+        path=str(path),
+        cause=_name(error),
+    )
 
 
 def require_database_file(database: Path) -> None:
@@ -124,6 +136,8 @@ def require_database_file(database: Path) -> None:
 def _kind(error: OSError | sqlite3.Error) -> type[GatewayError] | None:
     if isinstance(error, OSError):
         return _BY_ERRNO.get(error.errno or 0)
+    if str(error) == _UNKNOWN_FORMAT:
+        return NotADatabase
     return _BY_CODE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
 
 
@@ -142,6 +156,8 @@ def _system_says(error: OSError, kind: type[GatewayError], where: object) -> str
 
 
 def _sqlite_says(error: sqlite3.Error, kind: type[GatewayError], database: Path | str) -> str:
+    if str(error) == _UNKNOWN_FORMAT:
+        return f"{database} has a file format that SQLite {sqlite3.sqlite_version} does not know"
     if kind is NotADatabase:
         return f"{database} is not a SQLite database"
     if kind is Damaged:

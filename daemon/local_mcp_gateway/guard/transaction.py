@@ -197,8 +197,12 @@ def write_transaction(
 
 
 def applied_names(connection: Connection) -> list[str]:
-    """Return what the ledger has as applied: tags, or hashes where no history has the tag."""
-    return [row.tag or row.hash for row in read_ledger(connection)]
+    """Return what the ledger has as applied: tags, or hashes where no history has the tag.
+
+    A row with neither is left out: a database whose ledger is refused can still be backed up.
+    """
+    names: list[object] = [row.tag or row.hash for row in read_ledger(connection)]
+    return [name for name in names if isinstance(name, str)]
 
 
 def back_up(

@@ -126,6 +126,7 @@ class Applied(NamedTuple):
     """One row of the ledger, with what the history has about it."""
 
     hash: str
+    """Text, unless another program wrote the row: then `resolve` refuses the ledger."""
     created_at: int
     tag: str | None = None
     applied_at: str | None = None

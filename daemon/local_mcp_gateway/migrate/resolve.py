@@ -86,6 +86,8 @@ def resolve(
     if _is_current(folder, applied):
         pairs = map(AppliedMigration._make, zip(folder.migrations, applied, strict=True))
         return Resolution(tuple(pairs), (), ())
+    if unnamed := sum(not _is_text(row.hash) for row in applied):
+        return Resolution((), (), (_without_hash(unnamed),))
     matched, edited, strangers = match(folder, applied)
     done = tuple(AppliedMigration(m, matched[m.tag]) for m in folder.migrations if m.tag in matched)
     changed = {entry.migration.tag for entry in edited}
@@ -100,6 +102,22 @@ def resolve(
         _unjournaled(str(path.relative_to(folder.path)), folder) for path in folder.unjournaled
     ]
     return Resolution(done, pending, tuple(problems), tuple(edited))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _without_hash(rows: int) -> Problem:
+    """Report rows that no migration can be matched with: another program wrote them."""
+    return Problem(
+        ProblemCode.NO_HASH,
+        f"__drizzle_migrations has {'a row' if rows == 1 else f'{rows} rows'} without a hash, so it does"
+        " not say which migrations are applied.",
+        "Restore a backup from before another program wrote that (`db backup list`, then"
+        " `db restore NAME`); or back up with `db backup create`, then run in SQLite:"
+        " DELETE FROM __drizzle_migrations WHERE typeof(hash) <> 'text'.",
+    )
 
 
 def _is_current(folder: Folder, applied: Sequence[Applied]) -> bool:
