@@ -187,10 +187,12 @@ def test_a_migration_and_the_history_say_what_was_done(place: Place, said: Said)
     assert (second["state"], second["backup"]) == ("migrated", str(place.backups[0]))
     assert second["fingerprint"] != first["fingerprint"]
     common = {"event": "applied", "program_version": __version__, "previous_hash": None}
+    entries = applied(place)
+    assert [entry.pop("line_ends_differ") for entry in entries] == [False, False]
     assert said(place, "db history") == [
         {**common, **entry, "backup": backup, "fingerprint": report["fingerprint"]}
         for entry, backup, report in zip(
-            applied(place), (None, place.backups[0].stem), (first, second), strict=True
+            entries, (None, place.backups[0].stem), (first, second), strict=True
         )
     ]
     assert [entry["tag"] for entry in applied(place)] == [one, two]
