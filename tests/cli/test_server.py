@@ -112,9 +112,9 @@ BAD = {
         "is no text",
     ),
     "deeper than can be read": (f'{{"mcpServers": {DEEP}}}', "nested too deep"),
-    "deeper than can be stored": (
+    "lists where an object belongs": (
         '{"mcpServers": {"a": {"command": "x", "env": ' + "[" * 500 + "]" * 500 + "}}}",
-        "deeper than 200 levels",
+        "has env that is not an object",
     ),
     "no UTF-8": ('{"mcpServers": {"a": {"command": "\udcff"}}}', "is no JSON"),
 }

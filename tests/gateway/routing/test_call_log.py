@@ -61,3 +61,9 @@ async def test_the_oldest_payloads_go_while_the_database_does_not_write(tmp_path
         with_payload = [call.duration_us for call in kept if call.request is not None]
         assert with_payload == list(range(999, 999 - 128, -1)), "128 pairs of 64 KiB are 16 MiB"
         assert log.counts["s", "tools/call", "ok"] == 2000
+
+
+def test_a_payload_that_is_nested_as_deep_as_json_can_be_read_is_kept() -> None:
+    for depth in range(100, 1000):
+        body = b'{"a":' * depth + b'{"token":"s3cret"}' + b"}" * depth
+        assert "s3cret" not in payload(body)

@@ -64,7 +64,7 @@ def payload(body: bytes) -> str:
         return f"[{len(body)} bytes: too much to be kept]"
     try:
         text = json.dumps(redact(parse_json(body)), ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):  # read, but nested too deep to be searched field by field
         text = redact_text(body.decode("utf-8", "replace"))
     return text[:LONGEST_PAYLOAD]
 
