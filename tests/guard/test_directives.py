@@ -100,7 +100,7 @@ def test_a_rebuild_among_enforced_keys_is_refused(family: Place) -> None:
 def test_text_in_double_quotes_is_refused_until_it_is_accepted(family: Place) -> None:
     sql = 'UPDATE parent SET name = "nobody";'
     tag = family.folder.add("quotes", sql)
-    with pytest.raises(DoubleQuotedString, match='"nobody" is no column'):
+    with pytest.raises(DoubleQuotedString, match='"nobody" is not a column'):
         migrate(family)
     family.folder.write(tag, "-- guard: accept double_quoted_strings\n" + sql)
     assert migrate(family) == [tag]
@@ -120,7 +120,9 @@ def test_text_in_double_quotes_is_told_and_not_held_against_an_old_folder_on_a_n
         assert [step.tag for step in report.applied] == [tag]
     (told,) = [fields for event, fields in events if event == "guard.hazard_found"]
     assert (told["tag"], told["kind"], told["object"]) == (tag, "double_quoted_strings", "text")
-    assert str(told["message"]).startswith(f'{tag}.sql, line 2, statement 2: "text" is no column')
+    assert str(told["message"]).startswith(
+        f'{tag}.sql, line 2, statement 2: "text" is not a column'
+    )
 
 
 def test_text_in_double_quotes_of_applied_migrations_is_no_matter(place: Place) -> None:

@@ -62,7 +62,7 @@ def test_a_migration_with_one_is_refused_with_its_line_unless_it_accepts(shop: W
     text = 'CREATE TABLE t(a);\nINSERT INTO t\n VALUES ("hello");'
     shop.add("0000_a", text)
     with pytest.raises(
-        DoubleQuotedString, match=r'0000_a.sql, line 3, statement 2: "hello" is no column'
+        DoubleQuotedString, match=r'0000_a.sql, line 3, statement 2: "hello" is not a column'
     ):
         replay_refusing(shop)
     shop.entries.clear()

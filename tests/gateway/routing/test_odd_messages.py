@@ -339,7 +339,7 @@ async def test_an_answer_of_a_client_that_is_none_reaches_the_server_as_an_error
             assert (await running.post(told, **headers)).status == 202
             _, told = await stream.next()
         text = told["result"]["content"][0]["text"]
-        assert ("The client answered with" in text) is ("result" not in answer)
+        assert ("The client returned" in text) is ("result" not in answer)
         assert ("roots" in text) is ("result" in answer)
 
 

@@ -168,7 +168,7 @@ def answer_in(message: Envelope, who: str = "server") -> Answer:
             INTERNAL_ERROR, f"The {who} returned an error that is not an object: {shown}"
         )
     if not message.result:
-        return failure(INTERNAL_ERROR, f"The {who} answered with neither a result nor an error")
+        return failure(INTERNAL_ERROR, f"The {who} returned neither a result nor an error")
     return Answer(bytes(message.result))
 
 
