@@ -106,17 +106,17 @@ def test_a_file_with_one_bad_server_imports_nothing(shipped: Place) -> None:
 
 DEEP = "[" * 100_000 + "]" * 100_000
 BAD = {
-    "half of a character": ('{"mcpServers": {"a": {"command": "\\ud800"}}}', "is no text"),
+    "half of a character": ('{"mcpServers": {"a": {"command": "\\ud800"}}}', "is not valid text"),
     "half of a character in a name": (
         '{"mcpServers": {"\\udc00": {"command": "x"}}}',
-        "is no text",
+        "is not valid text",
     ),
     "deeper than can be read": (f'{{"mcpServers": {DEEP}}}', "nested too deep"),
     "lists where an object belongs": (
         '{"mcpServers": {"a": {"command": "x", "env": ' + "[" * 500 + "]" * 500 + "}}}",
         "has env that is not an object",
     ),
-    "no UTF-8": ('{"mcpServers": {"a": {"command": "\udcff"}}}', "is no JSON"),
+    "no UTF-8": ('{"mcpServers": {"a": {"command": "\udcff"}}}', "is not valid JSON"),
 }
 
 
@@ -132,7 +132,7 @@ def test_a_file_that_no_row_can_hold_is_refused_by_name(either: Place, what: str
 
 def test_an_argument_that_is_no_text_is_refused_by_name(either: Place) -> None:
     done = either.run("server", "add", "x", "--", os.fsdecode(b"/bin/\xff"))
-    assert (done.code, "is no text" in done.stderr) == (2, True), done
+    assert (done.code, "is not valid text" in done.stderr) == (2, True), done
     assert either.run("server", "list", "--json").json() == []
 
 

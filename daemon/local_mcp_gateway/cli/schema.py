@@ -104,7 +104,8 @@ def _file(path: Path) -> Schema:
     if not head:  # an empty file is an empty database
         return _database(path)
     raise SchemaProblem(
-        f"{path} is no database, .sql file, Python module or snapshot.", hint="Give one of these."
+        f"{path} is not a database, .sql file, Python module or snapshot.",
+        hint="Give one of these.",
     )
 
 
@@ -121,7 +122,7 @@ def _snapshot(path: Path) -> Schema:
         found = parse_json(path.read_bytes())
     except ValueError as error:
         raise SchemaProblem(
-            f"{path} is no JSON: {error}.", hint="Give a snapshot of Drizzle's."
+            f"{path} is not valid JSON: {error}.", hint="Give a snapshot of Drizzle's."
         ) from None
     return read_snapshot(found if isinstance(found, dict) else {}, str(path))
 

@@ -171,7 +171,7 @@ def call(
 def _object(document: str) -> dict[str, Any]:
     value = _value(document)
     if not isinstance(value, dict):
-        raise UsageProblem(f"--arguments {document!r} is no JSON object.")
+        raise UsageProblem(f"--arguments {document!r} is not a JSON object.")
     return value
 
 
@@ -183,7 +183,7 @@ def _value(text: str) -> Any:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")  # NaN and Infinity are Python's, not JSON
+    raise ValueError(f"{name} is not valid JSON")  # NaN and Infinity are Python's, not JSON
 
 
 @click.command
@@ -204,7 +204,7 @@ def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
         bridge = Bridge(base + path, sys.stdout)
     except ValueError as error:
         raise UsageProblem(
-            f"--url {url} is no address: {error}.", hint="Write http://HOST:PORT."
+            f"--url {url} is not a valid address: {error}.", hint="Write http://HOST:PORT."
         ) from None
     end_when_unread(sys.stdout)
     bridge.run(sys.stdin.buffer)

@@ -279,7 +279,7 @@ def _document(file: Path) -> object:
             f"{file} cannot be read: {error.strerror}.", hint="Give a JSON file with `mcpServers`."
         ) from None
     except ValueError as error:
-        raise UsageProblem(f"{file} is no JSON: {error}.") from None
+        raise UsageProblem(f"{file} is not valid JSON: {error}.") from None
 
 
 @server.command("import")

@@ -44,7 +44,7 @@ def read_journal(folder: Path) -> Journal:
     except OSError as error:
         return Journal((), (_malformed(f"cannot be read: {error.strerror}"),))
     except ValueError as error:
-        return Journal((), (_malformed(f"is no JSON: {error}"),))
+        return Journal((), (_malformed(f"is not valid JSON: {error}"),))
     if not isinstance(found, dict) or not isinstance(found.get("entries"), list):
         return Journal((), (_malformed("has no list `entries`"),))
     dialect = found.get("dialect", "sqlite")

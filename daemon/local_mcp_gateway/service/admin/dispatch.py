@@ -143,7 +143,7 @@ def _require_plain(arguments: object) -> None:
                 inner += value
             elif isinstance(value, str) and not _is_text(value):
                 raise UsageProblem(
-                    f"{value!r} is no text: a part of a character is missing in it.",
+                    f"{value!r} is not valid text: a part of a character is missing in it.",
                     hint="Write it in UTF-8, or with both halves of a \\u escape.",
                 )
         level = inner
