@@ -139,7 +139,7 @@ class Run:
 
         Of a broken guard (`variation`) the first failure is enough.
         """
-        modules = set().union(*(scenario.modules for scenario in self.scenarios.values()))
+        modules = dict.fromkeys(m for s in self.scenarios.values() for m in s.modules)
         queue = iter(chosen)
         end = None if budget_s is None else time.monotonic() + budget_s
 

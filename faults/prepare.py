@@ -26,7 +26,7 @@ def prepare(command: Command, mode: str, work: Path, warm: Warm) -> Scenario:
     done = execute(command, new_copy, warm, modules=imported)
     if done.exit_code != 0:
         raise RuntimeError(f"{command.name} failed with {done.exit_code}: {done.stderr}")
-    modules = frozenset(imported.read_text().split())
+    modules = tuple(imported.read_text().split())
     warm.load(modules)
     new = content(new_copy.database)
     names = file_names(new_copy)

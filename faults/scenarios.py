@@ -58,8 +58,8 @@ class Scenario:
     """Content after the command (old or new) → content after the next start."""
     tidy: frozenset[str]
     """Names of files that a run without faults, and the start after it, leave."""
-    modules: frozenset[str]
-    """What a run imports."""
+    modules: tuple[str, ...]
+    """What a run imports, in its order."""
 
     @property
     def name(self) -> str:

@@ -78,7 +78,11 @@ class Warm:
         self._process.wait()
 
     def load(self, modules: Iterable[str]) -> None:
-        """Import what a run was seen to import."""
+        """Import what a run was seen to import, in its order.
+
+        In another order it may break: `_asyncio` before `asyncio` leaves Python 3.11 with two tables of
+        current tasks.
+        """
         self._socket.send(json.dumps({"load": list(modules)}).encode())
         self._socket.recv(LARGEST_MESSAGE)
 
