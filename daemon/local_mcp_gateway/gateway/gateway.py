@@ -29,8 +29,11 @@ from local_mcp_gateway.gateway.routing.dispatcher import Dispatcher
 from local_mcp_gateway.gateway.routing.registry import Registry
 from local_mcp_gateway.gateway.routing.router import Router
 from local_mcp_gateway.gateway.tasks import TaskScope, described
-from local_mcp_gateway.gateway.upstreams.connection import Connection, Identity
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import (
+    Connection,
+    Identity,
+    UpstreamDisconnected,
+)
 from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
 from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
 from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.protocol import jsonrpc, versions
 from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
-from local_mcp_gateway.gateway.protocol.line_framing import LineEnds, LineReader
 from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser, render
 from local_mcp_gateway.gateway.upstreams.large_responses import identity_in
+from local_mcp_gateway.gateway.upstreams.process import LineEnds, LineReader
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)

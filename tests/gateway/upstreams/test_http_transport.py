@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
 from local_mcp_gateway.gateway.upstreams.http_transport import STEP_BYTES, decoded
 
 

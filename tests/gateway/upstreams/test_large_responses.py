@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.protocol.sse import SseParser, continued
 from local_mcp_gateway.gateway.upstreams import large_responses
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
 from tests.gateway.messages import HELLO, META, MODERN, call
 from tests.gateway.processes import rss_mib
 from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, process

@@ -34,6 +34,7 @@ _ESCAPE: Final = re.compile(
     re.DOTALL,
 )
 """An escape in a JSON string; the group matches an unpaired surrogate."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 ID_STARTS: Final = frozenset(b'"-0123456789'[i : i + 1] for i in range(12))
 _RAW = msgspec.Raw(b"")
 
@@ -127,6 +128,11 @@ def readable(data: bytes) -> bytes:
     except UnicodeDecodeError:
         data = data.decode("utf-8", "replace").encode()
     return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def printable(line: bytes) -> str:
+    """Return a server's line with terminal control characters replaced."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", line.decode("utf-8", "replace"))
 
 
 def request(identity: bytes | memoryview, method: str, params: bytes | memoryview) -> bytes:

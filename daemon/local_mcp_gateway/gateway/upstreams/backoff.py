@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.formats import iso
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.connection import Connection

@@ -28,8 +28,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
     member,
 )
 from local_mcp_gateway.gateway.upstreams.backoff import SETTLE_S, ChangeDebounce, backoff_s
-from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call, UpstreamDisconnected
 from local_mcp_gateway.store.model import CatalogKind
 
 if TYPE_CHECKING:

@@ -1,8 +1,12 @@
-"""The interface of every upstream connection, the shared handshake, and the call that is forwarded."""
+"""The interface of every upstream connection, the shared handshake, and the call that is forwarded.
+
+A connection ends with `UpstreamDisconnected`, and takes no more of the event loop than its `FairShare`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -21,7 +25,6 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
     success,
 )
 from local_mcp_gateway.gateway.tasks import TaskScope
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
@@ -29,6 +32,25 @@ if TYPE_CHECKING:
 
 
 LOST_CODES: Final = (-32601, -32022)
+TURN_S: Final = 0.005
+REST: Final = 2
+"""How many times the length of its turn a server waits for the next one."""
+
+
+class UpstreamDisconnected(Exception):
+    """The connection ended or could not be made; `unsent` when the server never received the request."""
+
+    def __init__(self, reason: str, *, unsent: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.unsent = unsent
+
+
+class SessionExpired(UpstreamDisconnected):
+    """The server does not know our session, so it never processed the request."""
+
+    def __init__(self) -> None:
+        super().__init__("the server has lost its session", unsent=True)
 
 
 class Identity(msgspec.Struct, omit_defaults=True):
@@ -207,6 +229,39 @@ class ConnectionBase:
         """Close the connection for good; the next call opens a new one."""
         if not self._lost.done():
             self._lost.set_result(reason)
+
+
+class FairShare:
+    """One server's turn on the event loop, starting now. Waiting for the server counts as rest.
+
+    A server that sends too much is read more slowly (ADR 34): its output waits in the pipe or socket
+    until the server itself has to wait.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._used_s = 0.0
+        self._began = self._left = clock()
+
+    def begin(self) -> None:
+        """Continue the turn after waiting for the server."""
+        now = self._clock()
+        used_s = self._used_s + self._left - self._began
+        self._used_s = max(0.0, used_s - (now - self._left) / REST)
+        self._began = self._left = now
+
+    def rest_s(self) -> float:
+        """Return how long to rest now: nothing until the turn is over."""
+        self._left = self._clock()
+        took_s = self._used_s + self._left - self._began
+        return took_s * REST if took_s > TURN_S else 0.0
+
+    async def rest(self) -> None:
+        """Rest if the turn is over, and start a new one."""
+        if rest_s := self.rest_s():
+            await asyncio.sleep(rest_s)
+            self._used_s = 0.0
+            self._began = self._left = self._clock()
 
 
 SAFE: Final = frozenset(

@@ -13,13 +13,15 @@ import aiohttp
 from yarl import URL
 
 from local_mcp_gateway.gateway.protocol import hops, jsonrpc, versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope
-from local_mcp_gateway.gateway.protocol.line_framing import printable
+from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope, printable
 from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
 from local_mcp_gateway.gateway.upstreams import large_responses
-from local_mcp_gateway.gateway.upstreams.errors import SessionExpired, UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import (
+    FairShare,
+    SessionExpired,
+    UpstreamDisconnected,
+)
 from local_mcp_gateway.gateway.upstreams.large_responses import HELD_BYTES
-from local_mcp_gateway.gateway.upstreams.throttle import FairShare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
 
 HELD_BYTES: Final = 1024 * 1024
 """A response of up to this size is buffered and decoded."""

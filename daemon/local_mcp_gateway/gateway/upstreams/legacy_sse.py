@@ -11,7 +11,7 @@ from yarl import URL
 
 from local_mcp_gateway.gateway.protocol import hops
 from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import FairShare, UpstreamDisconnected
 from local_mcp_gateway.gateway.upstreams.http_transport import (
     chunks_of,
     reason_of,
@@ -19,7 +19,6 @@ from local_mcp_gateway.gateway.upstreams.http_transport import (
     send,
 )
 from local_mcp_gateway.gateway.upstreams.mux import Mux
-from local_mcp_gateway.gateway.upstreams.throttle import FairShare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

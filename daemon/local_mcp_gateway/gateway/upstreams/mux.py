@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.protocol import jsonrpc, versions
-from local_mcp_gateway.gateway.protocol.line_framing import printable
+from local_mcp_gateway.gateway.protocol.jsonrpc import printable
 from local_mcp_gateway.gateway.upstreams.connection import (
     INITIALIZE_PARAMS,
     LOST_CODES,
@@ -21,10 +21,10 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     ConnectionBase,
     Events,
     Identity,
+    UpstreamDisconnected,
     identity_of_discover,
     identity_of_initialize,
 )
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
 from local_mcp_gateway.gateway.upstreams.large_responses import identity_in
 from local_mcp_gateway.gateway.upstreams.server_requests import (
     PESTERING,
@@ -36,7 +36,7 @@ from local_mcp_gateway.log.redact import beginning
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope
-    from local_mcp_gateway.gateway.protocol.line_framing import LineEnds
+    from local_mcp_gateway.gateway.upstreams.process import LineEnds
 
 RELISTEN_S: Final = 1.0
 SHOWN_JUNK: Final = 200

@@ -21,7 +21,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
     member,
     response,
 )
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.tasks import TaskScope

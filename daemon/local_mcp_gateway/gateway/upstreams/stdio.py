@@ -15,12 +15,20 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from local_mcp_gateway.gateway.protocol import versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import INVALID_REQUEST, decode_target, encode
-from local_mcp_gateway.gateway.protocol.line_framing import LineReader, printable
-from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call, identity_of_discover
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.protocol.jsonrpc import (
+    INVALID_REQUEST,
+    decode_target,
+    encode,
+    printable,
+)
+from local_mcp_gateway.gateway.upstreams.connection import (
+    SILENT,
+    Call,
+    UpstreamDisconnected,
+    identity_of_discover,
+)
 from local_mcp_gateway.gateway.upstreams.mux import Mux
-from local_mcp_gateway.gateway.upstreams.process import Output, spawn
+from local_mcp_gateway.gateway.upstreams.process import LineReader, Output, spawn
 from local_mcp_gateway.log.redact import beginning
 
 if TYPE_CHECKING:

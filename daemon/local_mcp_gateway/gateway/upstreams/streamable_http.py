@@ -25,11 +25,13 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     Call,
     ConnectionBase,
     Events,
+    FairShare,
+    SessionExpired,
+    UpstreamDisconnected,
     identity_of_discover,
     identity_of_initialize,
     pong,
 )
-from local_mcp_gateway.gateway.upstreams.errors import SessionExpired, UpstreamDisconnected
 from local_mcp_gateway.gateway.upstreams.http_transport import (
     STREAM,
     HttpTransport,
@@ -39,7 +41,6 @@ from local_mcp_gateway.gateway.upstreams.http_transport import (
 )
 from local_mcp_gateway.gateway.upstreams.server_requests import PESTERING, ServerRequests
 from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
-from local_mcp_gateway.gateway.upstreams.throttle import FairShare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -20,8 +20,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
     failure,
     member,
 )
-from local_mcp_gateway.gateway.upstreams.connection import Call
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import Call, UpstreamDisconnected
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.tasks import TaskScope

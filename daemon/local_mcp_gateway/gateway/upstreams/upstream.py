@@ -31,8 +31,13 @@ from local_mcp_gateway.gateway.upstreams.backoff import (
     moment_in,
 )
 from local_mcp_gateway.gateway.upstreams.catalog_sync import CatalogSync
-from local_mcp_gateway.gateway.upstreams.connection import SAFE, SILENT, Call, Events
-from local_mcp_gateway.gateway.upstreams.errors import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import (
+    SAFE,
+    SILENT,
+    Call,
+    Events,
+    UpstreamDisconnected,
+)
 from local_mcp_gateway.log.redact import redact_text
 from local_mcp_gateway.store.model import CatalogKind, ServerKind
 

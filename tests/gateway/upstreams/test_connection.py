@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.gateway.protocol.sse import STEP_LINES, SseParser
-from local_mcp_gateway.gateway.upstreams.throttle import REST, TURN_S, FairShare
+from local_mcp_gateway.gateway.upstreams.connection import REST, TURN_S, FairShare
 from local_mcp_gateway.store.model import ServerKind
 from tests.gateway.messages import call
 from tests.gateway.support import QUICK, SERVERS, gateway_of, http, process, stdio
