@@ -37,6 +37,18 @@ def test_a_server_is_added_listed_shown_edited_and_removed(either: Place) -> Non
     assert either.run("profile", "show", "demo", "--json").json()["servers"] == []
 
 
+def test_how_clients_share_a_server_is_set_and_changed(either: Place) -> None:
+    either.run("server", "add", "time", "--share", "never", "--max-clients", "3", "--", *TIME)
+    (listed,) = either.run("server", "list", "--json").json()
+    assert (listed["share"], listed["max_clients"], listed["idle_stop_s"]) == ("never", 3, None)
+
+    edited = either.run("server", "edit", "time", "--share", "always", "--idle-stop", "0")
+    assert edited.code == 0, edited.stderr
+    shown = either.run("server", "show", "time").stdout.splitlines()
+    assert {"share    always", "max_clients 3", "idle_stop_s 0"} <= set(shown)
+    assert either.run("server", "edit", "time", "--max-clients", "0").code == 2
+
+
 def test_options_of_the_server_itself_are_not_ours(shipped: Place) -> None:
     added = shipped.run("server", "add", "x", "--json", "--", "uvx", "--help", "--profile", "p")
     assert added.json()["command"] == "uvx"

@@ -7,7 +7,7 @@ import shlex
 import sys
 from difflib import unified_diff
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,6 +19,8 @@ from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import read_given
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from local_mcp_gateway.cli.context import Invocation
 
 
@@ -79,6 +81,31 @@ def _visible(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
 
 
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+
+def _sharing_options(command: Command) -> Command:
+    """Add the options that say how clients share a server."""
+    command = click.option(
+        "--idle-stop",
+        "idle_stop_s",
+        type=click.IntRange(min=0),
+        metavar="SECONDS",
+        help="Stop it after so long without a call; 0 never [default: upstream.idle_stop_s].",
+    )(command)
+    command = click.option(
+        "--max-clients",
+        type=click.IntRange(min=1),
+        help="How many clients may have a connection of their own at once [default: 32].",
+    )(command)
+    return click.option(
+        "--share",
+        type=click.Choice(["auto", "never", "always"]),
+        help="Whether clients share one connection: auto [default] parts them once the server asks"
+        " a client something or opens a session.",
+    )(command)
+
+
 REASON = 40
 """Longest reason shown in the list, in characters; `server show` prints all of it."""
 
@@ -114,6 +141,7 @@ server.add_command(approve)
     help="Header sent with each request; its value is sealed.",
 )
 @click.option("--sse", is_flag=True, help="The URL speaks the older HTTP+SSE transport.")
+@_sharing_options
 @as_json_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
@@ -127,6 +155,9 @@ def add(
     url: str | None,
     headers: tuple[str, ...],
     sse: bool,
+    share: str | None,
+    max_clients: int | None,
+    idle_stop_s: int | None,
     as_json: bool,
     command: tuple[str, ...],
 ) -> int:
@@ -148,6 +179,9 @@ def add(
         cwd=str(cwd.absolute()) if cwd else None,
         url=url,
         headers=complete_pairs(headers, "--header", separators="=:"),
+        share=share,
+        max_clients=max_clients,
+        idle_stop_s=idle_stop_s,
     )
     where = f" in profile {profile}" if profile else ", served at /mcp"
     return _say(added, f"Added server {name}{where}.", as_json=as_json)
@@ -192,7 +226,7 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
     if as_json:
         ui.print_json(found)
         return Exit.OK
-    for key in ("name", "kind", "active", "cwd"):
+    for key in ("name", "kind", "active", "cwd", "share", "max_clients", "idle_stop_s"):
         if found[key] is not None:
             click.echo(f"{key:<8} {found[key]}")
     click.echo(f"{'where':<8} {_where(found)}")
@@ -220,6 +254,7 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
     "--header", "headers", multiple=True, metavar="K[=V]", help="Set or take out a header."
 )
 @click.option("--on/--off", "active", default=None, help="Serve it, or leave it out everywhere.")
+@_sharing_options
 @as_json_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
@@ -233,6 +268,9 @@ def edit(
     url: str | None,
     headers: tuple[str, ...],
     active: bool | None,
+    share: str | None,
+    max_clients: int | None,
+    idle_stop_s: int | None,
     as_json: bool,
     command: tuple[str, ...],
 ) -> int:
@@ -244,6 +282,9 @@ def edit(
         "cwd": str(cwd.absolute()) if cwd else None,
         "url": url,
         "active": active,
+        "share": share,
+        "max_clients": max_clients,
+        "idle_stop_s": idle_stop_s,
         "command": command[0] if command else None,
         "args": list(command[1:]) if command else None,
     }

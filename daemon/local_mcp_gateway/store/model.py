@@ -23,6 +23,15 @@ class ServerKind(StrEnum):
     SSE = "sse"
 
 
+class Share(StrEnum):
+    """Whether the clients of a server share one connection to it."""
+
+    AUTO = "auto"
+    """They share until the server asks a client something, or where it opens no session."""
+    NEVER = "never"
+    ALWAYS = "always"
+
+
 class Prefix(StrEnum):
     """When a profile puts the server's name before a tool's or a prompt's name."""
 
@@ -54,6 +63,11 @@ class ServerDefinition:
     url: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     active: bool = True
+    share: Share = Share.AUTO
+    max_clients: int | None = None
+    """How many clients may have a connection of their own at once; None: the gateway's default."""
+    idle_stop_s: int | None = None
+    """Seconds without a call after which it is stopped, 0 never; None: the gateway's default."""
     id: str = ""
 
     @property
@@ -73,6 +87,14 @@ class ServerDefinition:
                 f"The URL of server {self.name!r} is {self.url!r}.",
                 hint="Give a URL that starts with http:// or https://.",
             )
+        for what, value, least in (
+            ("max_clients", self.max_clients, 1),
+            ("idle_stop_s", self.idle_stop_s, 0),
+        ):
+            if value is not None and value < least:
+                raise UsageProblem(
+                    f"{what} of server {self.name!r} is {value}.", hint=f"Give {least} or more."
+                )
         return self
 
 

@@ -18,6 +18,7 @@ from local_mcp_gateway.store.model import (
     ProfileDefinition,
     ServerDefinition,
     ServerKind,
+    Share,
     ToolSetting,
     check_name,
 )
@@ -41,6 +42,9 @@ def columns_of(server: ServerDefinition) -> tuple[object, ...]:
         server.url,
         json.dumps(dict(server.headers)),
         int(server.active),
+        server.share.value,
+        server.max_clients,
+        server.idle_stop_s,
     )
 
 
@@ -57,6 +61,9 @@ def server_in(row: Row) -> ServerDefinition:
         url=row["url"],
         headers=_texts(row, "headers", dict),
         active=bool(row["active"]),
+        share=Share(row["share"]),
+        max_clients=row["max_clients"],
+        idle_stop_s=row["idle_stop_s"],
     )
 
 
@@ -145,7 +152,8 @@ async def add_server(database: ConnectionPool, server: ServerDefinition) -> Serv
             )
         await writer.execute(
             "INSERT INTO mcp_servers (id, name, kind, command, args, env, cwd, url, headers, active,"
-            " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " share, max_clients, idle_stop_s, created_at, updated_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (identity, *columns_of(server), now, now),
         )
     return await get_server(database, server.name)
@@ -163,7 +171,8 @@ async def update_server(database: ConnectionPool, name: str, server: ServerDefin
             raise UsageProblem(f"There is a server {server.name!r} already.")
         changed = await writer.execute(
             "UPDATE mcp_servers SET name = ?, kind = ?, command = ?, args = ?, env = ?, cwd = ?,"
-            " url = ?, headers = ?, active = ?, updated_at = ? WHERE name = ?",
+            " url = ?, headers = ?, active = ?, share = ?, max_clients = ?, idle_stop_s = ?,"
+            " updated_at = ? WHERE name = ?",
             (*columns_of(server), now_ms(), name),
         )
         _require(changed, "server", name)

@@ -86,6 +86,15 @@ mcp_servers = Table(
     _flag("active"),
     _time("created_at"),
     _time("updated_at"),
+    Column(
+        "share",
+        Text,
+        CheckConstraint("share IN ('auto', 'always', 'never')"),
+        nullable=False,
+        server_default=text("'auto'"),
+    ),
+    Column("max_clients", Integer, CheckConstraint("max_clients > 0")),
+    Column("idle_stop_s", Integer, CheckConstraint("idle_stop_s >= 0")),
     CheckConstraint("(kind = 'stdio') = (command IS NOT NULL)"),
     CheckConstraint("(kind <> 'stdio') = (url IS NOT NULL)"),
 )

@@ -6,7 +6,7 @@ import pytest
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.service.admin.servers import definitions_in
-from local_mcp_gateway.store.model import ServerKind
+from local_mcp_gateway.store.model import ServerKind, Share
 
 TIME = {"command": "uvx", "args": ["mcp-server-time"], "env": {"TZ": "UTC"}}
 
@@ -69,3 +69,24 @@ def test_what_cannot_be_read_is_refused_and_named(document: object, named: str) 
 def test_arguments_that_are_one_text_are_refused_and_not_taken_letter_by_letter() -> None:
     with pytest.raises(UsageProblem, match="not a list"):
         definitions_in({"mcpServers": {"a": {"command": "npx", "args": "-y thing"}}})
+
+
+def test_an_imported_server_says_how_its_clients_share_it() -> None:
+    shared = {**TIME, "share": "never", "max_clients": 4, "idle_stop_s": 60}
+    (time,) = definitions_in({"mcpServers": {"time": shared}})
+    assert (time.share, time.max_clients, time.idle_stop_s) == (Share.NEVER, 4, 60)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"share": "sometimes"}, "share 'sometimes'"),
+        ({"max_clients": "4"}, "max_clients that is not a whole number"),
+        ({"idle_stop_s": True}, "idle_stop_s that is not a whole number"),
+    ],
+)
+def test_an_imported_setting_of_the_wrong_kind_is_refused(
+    wrong: dict[str, object], named: str
+) -> None:
+    with pytest.raises(UsageProblem, match=named):
+        definitions_in({"mcpServers": {"time": {**TIME, **wrong}}})

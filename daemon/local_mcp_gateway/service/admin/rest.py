@@ -54,6 +54,9 @@ class ServerBody(_Body):
     url: str | Maybe = _NONE
     headers: dict[str, str | None] | Maybe = _NONE
     active: bool | Maybe = _NONE
+    share: Literal["auto", "never", "always"] | Maybe = _NONE
+    max_clients: int | Maybe | None = _NONE
+    idle_stop_s: int | Maybe | None = _NONE
 
 
 class ProfileBody(_Body):

@@ -24,6 +24,7 @@ from local_mcp_gateway.store.model import (
     ProfileDefinition,
     ServerDefinition,
     ServerKind,
+    Share,
 )
 
 if TYPE_CHECKING:
@@ -140,7 +141,26 @@ def _definition(name: str, entry: object) -> ServerDefinition:
         url=None if local else str(url),
         headers={} if local else _texts(name, entry, "headers"),
         active=not entry.get("disabled", False),
+        share=_share(name, entry),
+        max_clients=_number(name, entry, "max_clients"),
+        idle_stop_s=_number(name, entry, "idle_stop_s"),
     )
+
+
+def _share(name: str, entry: dict[str, Any]) -> Share:
+    value = entry.get("share", Share.AUTO)
+    if value not in tuple(Share):
+        raise UsageProblem(
+            f"The server {name!r} has share {value!r}.", hint=f"Known are {', '.join(Share)}."
+        )
+    return Share(value)
+
+
+def _number(name: str, entry: dict[str, Any], key: str) -> int | None:
+    value = entry.get(key)
+    if value is not None and type(value) is not int:
+        raise UsageProblem(f"The server {name!r} has {key} that is not a whole number.")
+    return value
 
 
 def _text(name: str, entry: dict[str, Any], key: str) -> str | None:
@@ -267,6 +287,9 @@ def server_from(values: Mapping[str, Any]) -> ServerDefinition:
         url=values.get("url"),
         headers=_merged({}, values.get("headers") or {}),
         active=values.get("active", True),
+        share=Share(values.get("share") or Share.AUTO),
+        max_clients=values.get("max_clients"),
+        idle_stop_s=values.get("idle_stop_s"),
     )
 
 
@@ -286,6 +309,9 @@ def server_as_json(server: ServerDefinition, *, secrets: bool = False) -> dict[s
         "cwd": server.cwd,
         "url": server.url,
         "headers": shown(server.headers),
+        "share": server.share.value,
+        "max_clients": server.max_clients,
+        "idle_stop_s": server.idle_stop_s,
     }
 
 
@@ -315,6 +341,9 @@ def _edited(old: ServerDefinition, changes: Mapping[str, Any]) -> ServerDefiniti
         name=changes.get("rename") or old.name,
         cwd=changes.get("cwd") or old.cwd,
         active=changes.get("active", old.active),
+        share=Share(changes.get("share") or old.share),
+        max_clients=changes.get("max_clients", old.max_clients),
+        idle_stop_s=changes.get("idle_stop_s", old.idle_stop_s),
         env=_merged(old.env, changes.get("env", {})),
         headers=_merged(old.headers, changes.get("headers", {})),
     )
