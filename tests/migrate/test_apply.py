@@ -112,7 +112,6 @@ def test_a_vacuum_is_sent_to_a_file_of_its_own(shop: Workshop) -> None:
         ("DETACH main;", "detach"),
         ("PRAGMA writable_schema=ON;", "writable_schema"),
         ("PRAGMA journal_mode=DELETE;", "no-transaction"),
-        ("PRAGMA synchronous=OFF;", "synchronous"),
         ("DELETE FROM __drizzle_migrations;", "belongs to the migration guard"),
         ("CREATE TRIGGER t AFTER INSERT ON __guard_history BEGIN SELECT 1; END;", "guard"),
         ("DROP TABLE __guard_history;", "guard"),
@@ -128,6 +127,27 @@ def test_what_would_break_the_guard_is_refused_in_a_sentence(
     error = failure(shop, ForbiddenStatement)
     assert error.message.startswith("0001_a.sql, line 2, statement ")
     assert why in error.message
+
+
+@pytest.mark.parametrize(
+    "pragma",
+    ["journal_mode = wal", "synchronous = NORMAL", "busy_timeout = 5000", "mmap_size = 0", "wal_checkpoint"],
+)
+def test_a_pragma_that_is_the_guards_to_decide_is_passed_over_and_reported(
+    shop: Workshop, pragma: str
+) -> None:
+    shop.execute("PRAGMA journal_mode=WAL")
+    shop.add("0000_a", f"PRAGMA {pragma};\nCREATE TABLE a(x);")
+    shop.add("0001_b", f"COMMIT;\nPRAGMA main.{pragma};\nBEGIN;\nCREATE TABLE b(x);")
+    (first, second), _ = shop.apply()
+    assert first.passed_over == second.passed_over == (f"PRAGMA {pragma}",)
+    assert first.as_fields()["passed_over"] == [f"PRAGMA {pragma}"]
+
+
+def test_another_journal_mode_than_the_present_one_is_refused(shop: Workshop) -> None:
+    shop.execute("PRAGMA journal_mode=WAL")
+    shop.add("0000_a", "PRAGMA journal_mode;\nPRAGMA journal_mode=TRUNCATE;")
+    assert "line 2" in failure(shop, ForbiddenStatement).message
 
 
 def test_an_unknown_request_to_the_guard_is_refused(shop: Workshop) -> None:

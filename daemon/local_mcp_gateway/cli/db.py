@@ -118,6 +118,11 @@ def _show_migrated(report: GuardReport, *, as_json: bool) -> None:
         f"applied  {step.tag}  {formats.counted(step.statements, 'statement')}  {formats.duration(step.duration_ms)}"
         for step in report.applied
     ]
+    lines += [
+        f"ignored  {pragma} in {step.tag}: the guard decides it, or it is so already"
+        for step in report.applied
+        for pragma in step.passed_over
+    ]
     if report.backup:
         lines.append(f"backup   {report.backup.path}  {formats.size(report.backup.bytes)}")
     for difference in report.drift:

@@ -109,10 +109,15 @@ class Step(NamedTuple):
     """The triggers and indexes that a statement of their own dropped; folded."""
     accepts: frozenset[str] = frozenset()
     """What the file accepts, as `Directives.accept` has it."""
+    passed_over: tuple[str, ...] = ()
+    """The PRAGMAs that had no effect, since the guard decides them or it was so already."""
 
     def as_fields(self) -> dict[str, object]:
         """Return the fields of its event."""
-        return {"tag": self.tag, "statements": self.statements, "duration_ms": self.duration_ms}
+        fields: dict[str, object] = {
+            "tag": self.tag, "statements": self.statements, "duration_ms": self.duration_ms,
+        }  # fmt: skip
+        return fields | ({"passed_over": list(self.passed_over)} if self.passed_over else {})
 
 
 class Supervised(NamedTuple):
@@ -142,7 +147,8 @@ def supervised(
 ) -> Iterator[Supervised]:
     """Install the authorizer and the interruption, and remove them afterwards."""
     (enforced,) = connection.execute("PRAGMA foreign_keys").fetchone()
-    authority = Authorizer(foreign_keys=bool(enforced))
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    authority = Authorizer(foreign_keys=bool(enforced), journal_mode=mode)
     connection.set_authorizer(authority.decide)
     if run.stop is not None:
         connection.set_progress_handler(run.stop.is_set, _OPS_BETWEEN_LOOKS)
@@ -262,6 +268,7 @@ def run_migration(
         duration_ms=_ms_since(begun),
         changes=tuple(authority.changes),
         drops=frozenset(authority.drops),
+        passed_over=tuple(authority.passed_over),
         accepts=(migration.directives if down is None else read_directives(down)).accept,
     )
 

@@ -43,6 +43,26 @@ _HARMLESS = frozenset(
 )
 # These survive a ROLLBACK and change what later statements mean: reset after each migration.
 _RESET = frozenset({"legacy_alter_table", "ignore_check_constraints", "recursive_triggers"})
+# Settings of a connection: the guard's own has the values that the guard chose.
+_CHOSEN_BY_GUARD = frozenset(
+    {
+        "synchronous",
+        "fullfsync",
+        "checkpoint_fullfsync",
+        "busy_timeout",
+        "wal_autocheckpoint",
+        "wal_checkpoint",
+        "journal_size_limit",
+        "mmap_size",
+        "locking_mode",
+        "secure_delete",
+        "cache_spill",
+        "threads",
+        "trusted_schema",
+    }
+)
+CONNECTION_PRAGMAS = _CHOSEN_BY_GUARD | {"foreign_keys", "journal_mode"}
+"""What a file may set between COMMIT and BEGIN, since it changes no row."""
 # May be read, not set; FTS3 reads the page size while it creates a table.
 _READABLE = frozenset(
     {
@@ -53,7 +73,6 @@ _READABLE = frozenset(
         "freelist_count",
         "max_page_count",
         "schema_version",
-        "synchronous",
     }
 )
 ALLOWED_PRAGMAS = _READING | _TRANSACTIONAL | _HARMLESS | _RESET
@@ -85,7 +104,7 @@ _ALTERS = frozenset(
 _DROPS_TABLE = frozenset({sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE})
 _DROPS_ITS_TRIGGERS = _DROPS_TABLE | {sqlite3.SQLITE_DROP_VIEW}
 _DROPS_BY_NAME = frozenset({sqlite3.SQLITE_DROP_TRIGGER, sqlite3.SQLITE_DROP_INDEX})
-_OK, _DENY = sqlite3.SQLITE_OK, sqlite3.SQLITE_DENY
+_OK, _DENY, _IGNORE = sqlite3.SQLITE_OK, sqlite3.SQLITE_DENY, sqlite3.SQLITE_IGNORE
 _READ, _SELECT, _FUNCTION = sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION
 _HARMLESS_ACTIONS = frozenset({_READ, _SELECT, sqlite3.SQLITE_RECURSIVE})
 
@@ -105,9 +124,12 @@ class Write(NamedTuple):
 class Authorizer:
     """Watches one connection while migrations run on it: `decide` is SQLite's authorizer callback."""
 
-    def __init__(self, *, foreign_keys: bool = False) -> None:
+    def __init__(self, *, foreign_keys: bool = False, journal_mode: str = "memory") -> None:
         self.foreign_keys = foreign_keys
         """Whether foreign keys are enforced: then a DROP deletes first, with all actions on children."""
+        self._journal_mode = journal_mode
+        self.passed_over: list[str] = []
+        """The PRAGMAs of this migration that have no effect: the guard decides them, or it is so already."""
         self.off = False
         """True while the engine itself works (ledger rows, resets): nothing is refused or recorded."""
         self.refusal: str | None = None
@@ -137,7 +159,7 @@ class Authorizer:
 
     def start_migration(self) -> None:
         """Forget what the previous migration did."""
-        self.changes, self.drops = [], set()
+        self.changes, self.drops, self.passed_over = [], set(), []
         self.touched_state = self.made_temporary = self.renaming = False
 
     @contextmanager
@@ -171,6 +193,8 @@ class Authorizer:
             return _OK  # DDL does this; a direct write fails without writable_schema
         if action == _FUNCTION and (second or "").lower() != "load_extension":
             return _OK
+        if action == sqlite3.SQLITE_PRAGMA and self._passes_over((first or "").lower(), second):
+            return _IGNORE
         reason = self._reason_to_refuse(action, first, second)
         if reason:
             self.refusal = reason
@@ -179,6 +203,18 @@ class Authorizer:
         if self.writes is not None or action == sqlite3.SQLITE_UPDATE:
             self._note_write(action, first, second, nested=inside is not None)
         return _DENY if self.refusal else _OK
+
+    def _passes_over(self, name: str, value: str | None) -> bool:
+        """Return whether a PRAGMA is to have no effect, and record it."""
+        already = name == "journal_mode" and (value or "").lower() == self._journal_mode
+        # A copy or a replay has no journal of its own, so any mode is as good.
+        without = name == "journal_mode" and self._journal_mode in ("memory", "off")
+        if name not in _CHOSEN_BY_GUARD and (value is None or not (already or without)):
+            return False
+        if value is not None or name == "wal_checkpoint":
+            self.passed_over.append(f"PRAGMA {name}" + (f" = {value}" if value else ""))
+            return True
+        return False
 
     def _note(self, action: int, first: str | None, schema: str | None) -> None:
         """Record what the action does to the rows of a table, or to the connection."""
@@ -246,7 +282,7 @@ class Authorizer:
 
 
 def _reason_to_refuse_pragma(name: str, value: str | None) -> str | None:
-    if name in ALLOWED_PRAGMAS or (value is None and name in _READABLE):
+    if name in ALLOWED_PRAGMAS or (value is None and name in _READABLE | _CHOSEN_BY_GUARD):
         return None
     if name in ("journal_mode", "page_size", "auto_vacuum"):
         return (

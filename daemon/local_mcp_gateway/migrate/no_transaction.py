@@ -15,6 +15,7 @@ from local_mcp_gateway.database.connections import survive_power_cut
 from local_mcp_gateway.errors import ForbiddenStatement, VerificationFailed
 from local_mcp_gateway.migrate.directives import accepted
 from local_mcp_gateway.migrate.statement_errors import explain_failure
+from local_mcp_gateway.migrate.statements import pragma_name
 from local_mcp_gateway.sql import first_words, quote, tokens
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.statements import Statement
 
-PRAGMAS = frozenset({"JOURNAL_MODE", "PAGE_SIZE", "AUTO_VACUUM"})
+PRAGMAS = frozenset({"journal_mode", "page_size", "auto_vacuum"})
 _AUTO_VACUUM = {"NONE": "0", "FULL": "1", "INCREMENTAL": "2"}
 
 
@@ -99,14 +100,7 @@ def checked_statements(migration: Migration) -> tuple[Statement, ...]:
         words = first_words(statement.text, 4)
         if words[:1] == ("VACUUM",) and "INTO" not in words:
             continue
-        name = (
-            words[3]
-            if words[2:3] == (".",) and len(words) > 3
-            else words[1]
-            if len(words) > 1
-            else ""
-        )
-        if words[:1] == ("PRAGMA",) and name in PRAGMAS:
+        if pragma_name(statement.text) in PRAGMAS:
             continue
         raise ForbiddenStatement(
             f"{migration.path.name}, line {statement.line}, statement {statement.number}: a file without"

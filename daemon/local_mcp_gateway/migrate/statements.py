@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from local_mcp_gateway.migrate.authorizer import CONNECTION_PRAGMAS
 from local_mcp_gateway.sql import first_words
 
 BREAKPOINT = "--> statement-breakpoint"
@@ -84,7 +85,7 @@ def _is_complete(piece: str) -> bool:
     )
 
 
-# B begin, C commit, P the switch of foreign keys, X anything else.
+# B begin, C commit, P a setting of the connection, X anything else.
 _BALANCED = re.compile(r"(?:[XP]|B[XP]*C|CP*B)*")
 _LETTERS = {"BEGIN": "B", "COMMIT": "C", "END": "C"}
 _ENDINGS = ("COMMIT", "END")
@@ -97,13 +98,22 @@ def unwrap_transaction(statements: Iterable[Statement]) -> Sequence[Statement]:
         return found
     letters = [_LETTERS.get(_first_word(statement.text), "X") for statement in found]
     for at, statement in enumerate(found):
-        if letters[at] == "X" and first_words(statement.text, 2) == ("PRAGMA", "FOREIGN_KEYS"):
+        if letters[at] == "X" and pragma_name(statement.text) in CONNECTION_PRAGMAS:
             letters[at] = "P"
     if _BALANCED.fullmatch("".join(letters)) is None:
         return found
     return [
         statement for statement, letter in zip(found, letters, strict=True) if letter not in "BC"
     ]
+
+
+def pragma_name(sql: str) -> str:
+    """Return the name of the PRAGMA in lower case, without its schema; empty for any other statement."""
+    if sql[:6].upper() != "PRAGMA":
+        return ""
+    words = first_words(sql, 4)
+    name = words[3:4] if words[2:3] == (".",) else words[1:2]
+    return "".join(name).lower()
 
 
 def _first_word(sql: str) -> str:
