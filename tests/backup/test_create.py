@@ -143,7 +143,7 @@ def test_a_backup_folder_that_is_a_file_is_named(
 def test_too_little_room_says_how_much_is_missing(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local_mcp_gateway.backup.disk_space.free_bytes", lambda _: 1 << 10)
+    monkeypatch.setattr("local_mcp_gateway.backup.create.free_bytes", lambda _: 1 << 10)
     with pytest.raises(NoRoom, match=r"are missing") as caught:
         require_room(database, database.parent / "backups")
     size = database.stat().st_size

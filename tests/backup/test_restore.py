@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.backup import Backup, scratch_copy
-from local_mcp_gateway.backup.paths import asides
+from local_mcp_gateway.backup.files import list_asides
 from local_mcp_gateway.backup.restore import require_known, restore
 from local_mcp_gateway.errors import BackupDamaged, BackupForeign, DatabaseBusy, NoRoom
 from tests.backup.conftest import rows
@@ -116,13 +116,13 @@ def test_a_program_that_has_the_database_open_makes_restore_refuse(
     with pytest.raises(DatabaseBusy, match="Another program has"):
         restore(database, backup)
     assert live.execute("SELECT count(*) FROM notes").fetchone() == (501,)
-    assert asides(database) == ()
+    assert list_asides(database) == ()
 
 
 def test_too_little_room_is_said_before_anything_is_written(
     database: Path, backup: Backup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local_mcp_gateway.backup.disk_space.free_bytes", lambda _: 0)
+    monkeypatch.setattr("local_mcp_gateway.backup.create.free_bytes", lambda _: 0)
     with pytest.raises(NoRoom, match="are missing"):
         restore(database, backup)
     assert files(database) == {"app.db"}
@@ -131,7 +131,7 @@ def test_too_little_room_is_said_before_anything_is_written(
 def test_only_the_newest_replaced_files_are_kept(database: Path, backup: Backup) -> None:
     for _ in range(4):
         restore(database, backup, keep_aside=2)
-    assert len(asides(database)) == 2
+    assert len(list_asides(database)) == 2
 
 
 def test_a_backup_with_migrations_that_nobody_here_knows_is_refused(backup: Backup) -> None:
@@ -149,5 +149,5 @@ def test_a_scratch_copy_survives_nothing_but_its_block(backup: Backup) -> None:
 def test_a_folder_that_cannot_be_listed_has_no_replaced_database_to_offer(tmp_path: Path) -> None:
     """As root, who may list every folder, this test takes one that is none."""
     (tmp_path / "file").touch()
-    assert asides(tmp_path / "file" / "app.db") == ()
-    assert asides(tmp_path / "nowhere" / "app.db") == ()
+    assert list_asides(tmp_path / "file" / "app.db") == ()
+    assert list_asides(tmp_path / "nowhere" / "app.db") == ()

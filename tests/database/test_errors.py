@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.backup.atomic_write import named_failures
+from local_mcp_gateway.backup.files import named_failures
 from local_mcp_gateway.database.errors import to_gateway_error, translated_errors
 from local_mcp_gateway.errors import (
     BackupFailed,

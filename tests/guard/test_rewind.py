@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local_mcp_gateway.backup import list_backups
-from local_mcp_gateway.backup.paths import asides
+from local_mcp_gateway.backup.files import list_asides
 from local_mcp_gateway.database.connections import open_reader
 from local_mcp_gateway.errors import DatabaseBusy, HazardRefused, HistoryRefused, MigrationFailed
 from local_mcp_gateway.guard import GuardPolicy, GuardReport, guarded
@@ -94,7 +94,7 @@ def test_the_replaced_database_is_kept_with_every_row(worked: Place) -> None:
     worked.folder.write("0001_notes", NOTES.replace("body", "text"))
     told = Told()
     start(worked, told)
-    (aside,) = asides(worked.database)
+    (aside,) = list_asides(worked.database)
     assert told.rewound()["replaced"] == str(aside)
     with closing(open_reader(aside)) as reader:
         assert reader.execute("SELECT body FROM notes").fetchall() == [("kept aside",)]
@@ -105,7 +105,7 @@ def test_the_replaced_database_comes_back_by_its_name_with_what_was_lost(worked:
     worked.folder.write("0001_notes", NOTES.replace("body", "text"))
     told = Told()
     start(worked, told)
-    (aside,) = asides(worked.database)
+    (aside,) = list_asides(worked.database)
     worked.folder.write("0001_notes", NOTES)
     done = worked.run("db", "restore", aside.name, "--yes")
     assert done.code == 0, done.stderr
@@ -182,7 +182,7 @@ def test_an_edit_that_fails_only_on_the_rows_that_are_there_takes_nothing_back(
     with pytest.raises(MigrationFailed, match="UNIQUE"):
         start(place)
     assert place.content() == before
-    assert asides(place.database) == ()
+    assert list_asides(place.database) == ()
 
 
 def test_an_edit_whose_loss_is_not_accepted_takes_nothing_back(worked: Place) -> None:

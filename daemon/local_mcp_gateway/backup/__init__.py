@@ -5,9 +5,15 @@ renamed before its manifest appears. Nothing here takes the database's lock; cal
 hold it (see each function). `backup.restore` is imported where it is used.
 """
 
-from local_mcp_gateway.backup.cleanup import clean_up
-from local_mcp_gateway.backup.create import create_backup, scratch_copy
-from local_mcp_gateway.backup.disk_space import require_room, room_needed
+from local_mcp_gateway.backup.create import (
+    create_backup,
+    newest_good,
+    require_room,
+    room_needed,
+    scratch_copy,
+    verify_backup,
+)
+from local_mcp_gateway.backup.files import clean_up
 from local_mcp_gateway.backup.manifest import (
     Backup,
     BackupCatalog,
@@ -15,7 +21,6 @@ from local_mcp_gateway.backup.manifest import (
     list_backups,
     read_catalog,
 )
-from local_mcp_gateway.backup.verify import newest_good, verify_backup
 
 __all__ = [
     "Backup",

@@ -6,33 +6,39 @@ fsync of the folder → manifest, the same way. Until the last rename nothing is
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
+import threading
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from local_mcp_gateway.backup import paths
-from local_mcp_gateway.backup.atomic_write import (
+from local_mcp_gateway.backup.files import (
+    backup_folder,
+    backup_name,
     copy_bytes,
     make_folder,
     named_failures,
+    next_moment,
     remove,
     temporary_file,
+    temporary_path,
 )
-from local_mcp_gateway.backup.disk_space import require_room
 from local_mcp_gateway.backup.manifest import Backup, publish
-from local_mcp_gateway.backup.verify import checked_hash
-from local_mcp_gateway.database.connections import open_checked, open_reader, uri
+from local_mcp_gateway.database.connections import open_checked, open_immutable, open_reader, uri
+from local_mcp_gateway.database.integrity import findings
 from local_mcp_gateway.database.run import UNWATCHED, Run
-from local_mcp_gateway.errors import BackupDamaged, BackupFailed
-from local_mcp_gateway.formats import iso
+from local_mcp_gateway.database.transactions import database_bytes
+from local_mcp_gateway.errors import BackupDamaged, BackupFailed, DiskProblem, Interrupted, NoRoom
+from local_mcp_gateway.formats import iso, size
+from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 STEP_BYTES = 32 << 20
@@ -59,15 +65,15 @@ def create_backup(
     file is gone.
     """
     database = database.resolve()
-    folder = paths.backup_folder(database, folder)
+    folder = backup_folder(database, folder)
     require_room(database, folder, rehearsed=False)
     with named_failures("write a backup into", folder):
         make_folder(folder)
-        moment = paths.next_moment(database, folder, datetime.now(UTC))
-        path = folder / f"{paths.backup_name(database, moment, before)}.db"
+        moment = next_moment(database, folder, datetime.now(UTC))
+        path = folder / f"{backup_name(database, moment, before)}.db"
         if path.exists():
             raise BackupFailed(f"The backup {path} exists already.", hint="Run it again.")
-        temporary = paths.temporary(path)
+        temporary = temporary_path(path)
         with temporary_file(temporary) as descriptor:
             copy_online(database, temporary, deadline_s=deadline_s, run=_half(run, 0))
             sha256 = _read_back(database, temporary, descriptor, _half(run, 1))
@@ -163,7 +169,7 @@ def scratch_copy(backup: Backup) -> Iterator[Path]:
     A backup has no writer, so the file system's own copy is safe, and shares blocks if it can. Nothing
     is flushed. The next start's cleanup removes a copy that a crash left.
     """
-    path = paths.temporary(backup.path.with_name(f"{backup.name}-rehearsal-{os.getpid()}.db"))
+    path = temporary_path(backup.path.with_name(f"{backup.name}-rehearsal-{os.getpid()}.db"))
     with named_failures("write a copy for the rehearsal to", path):
         copied = temporary_file(path)
         descriptor = copied.__enter__()
@@ -175,3 +181,172 @@ def scratch_copy(backup: Backup) -> Iterator[Path]:
         copied.__exit__(None, None, None)
         with suppress(OSError):
             remove(path)
+
+
+HASH_CHUNK_BYTES = 1 << 20
+TOLD_BYTES = 32 << 20
+"""Hashed between two progress reports."""
+OPCODES_BETWEEN_LOOKS = 100_000
+"""SQLite opcodes between two checks of the stop event: about every 10 ms."""
+
+
+def verify_backup(backup: Backup, *, run: Run = UNWATCHED) -> None:
+    """Check a backup in full: size, SHA-256 and `integrity_check`; raises BackupDamaged.
+
+    Reads only. Needs no lock: a listed backup is never written again.
+    """
+    with named_failures("read the backup", backup.path):
+        size = backup.path.stat().st_size
+        if size != backup.bytes:
+            raise BackupDamaged(
+                f"The backup {backup.name} has {size} bytes instead of {backup.bytes}: it was cut "
+                "off or replaced."
+            )
+        sha256 = checked_hash(backup.path, "integrity_check", run=run)
+    if sha256 != backup.sha256:
+        raise BackupDamaged(
+            f"The backup {backup.name} was changed after it was made (SHA-256 differs)."
+        )
+
+
+def newest_good(backups: Iterable[Backup], *, run: Run = UNWATCHED) -> Backup | None:
+    """Return the first of the backups (newest first, as listed) that verifies in full."""
+    for backup in backups:
+        with suppress(BackupDamaged, BackupFailed, DiskProblem):
+            verify_backup(backup, run=run)
+            return backup
+    return None
+
+
+def checked_hash(
+    path: Path,
+    check: Literal["quick_check", "integrity_check"],
+    *,
+    flush: int | None = None,
+    run: Run = UNWATCHED,
+) -> str:
+    """Return the SHA-256 of a database file that passes the check; raises BackupDamaged.
+
+    `flush` is a descriptor of the file, which is flushed to the disk in parallel and durable on return.
+    The progress of `backup`, in bytes, is reported from the hash's thread.
+    """
+    jobs = [_Job(lambda: file_hash(path, run=run))]
+    if flush is not None:
+        jobs.append(_Job(lambda: os.fsync(flush)))
+    try:
+        problem = first_problem(path, check, run=run)
+    finally:
+        for job in jobs:
+            job.join()
+    results = [job.outcome() for job in jobs]
+    if problem is not None:
+        raise BackupDamaged(f"The file {path} does not pass SQLite's {check}: {problem}.")
+    return str(results[0])
+
+
+class _Job(threading.Thread):
+    """One function in a thread of its own, started at once."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self._result: object = None
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Run in the new thread."""
+        try:
+            self._result = self._work()
+        except BaseException as error:  # noqa: BLE001  raised again by outcome(), in the caller's thread
+            self._error = error
+
+    def outcome(self) -> object:
+        """Return the result, or raise the error, once the thread has ended."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def file_hash(
+    path: Path,
+    *,
+    run: Run = UNWATCHED,
+) -> str:
+    """Return the SHA-256 of a file in hex; raises Interrupted when asked to stop."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(HASH_CHUNK_BYTES))
+    with os.fdopen(open_file(path), "rb", buffering=0) as file:
+        total = os.fstat(file.fileno()).st_size
+        done = 0
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            done += count
+            if done % TOLD_BYTES < HASH_CHUNK_BYTES:
+                run.progress("backup", done, total)
+            run.checkpoint("while a backup was read")
+    return digest.hexdigest()
+
+
+def first_problem(
+    path: Path,
+    check: Literal["quick_check", "integrity_check"],
+    *,
+    run: Run = UNWATCHED,
+) -> str | None:
+    """Return the first problem that SQLite finds in a file without a writer; None if there is none."""
+    with closing(open_immutable(path)) as connection:
+        if run.stop is not None:
+            connection.set_progress_handler(lambda: int(run.stopped), OPCODES_BETWEEN_LOOKS)
+        try:
+            found = findings(connection, check)
+        except sqlite3.OperationalError as error:
+            if run.stopped:
+                raise Interrupted("Stopped by a signal while a backup was checked.") from error
+            return str(error)
+        except sqlite3.DatabaseError as error:
+            return str(error)
+    return found[0] if found else None
+
+
+MARGIN_BYTES = 256 << 10
+"""For manifests, the ledger, SQLite's own files and the file system."""
+
+
+def room_needed(database: Path, *, rehearsed: bool = True) -> int:
+    """Return the bytes that a backup, and a rehearsal on a copy of it, take in the backup folder.
+
+    The copy is counted in full, though a file system with reflinks needs nothing for it.
+    """
+    size = database_bytes(database)
+    return size * (2 if rehearsed else 1) + MARGIN_BYTES
+
+
+def require_room(database: Path, folder: Path, *, rehearsed: bool = True) -> None:
+    """Raise NoRoom, with the missing amount, unless the backup folder's disk has enough space."""
+    require_free(folder, room_needed(database, rehearsed=rehearsed), what="the backup")
+
+
+def require_free(folder: Path, needed: int, *, what: str) -> None:
+    """Raise NoRoom unless that many bytes are free where the folder is, or will be created."""
+    with named_failures("look at the free room of", folder):
+        free = free_bytes(folder)
+    if free < needed:
+        raise NoRoom(
+            f"Not enough room in {folder} for {what}: {size(needed)} are needed, {size(free)} are "
+            f"free, {size(needed - free)} are missing.",
+            needed_bytes=needed,
+            free_bytes=free,
+            missing_bytes=needed - free,
+            path=str(folder),
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that this user may still write where the folder is, or will be created."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    found = os.statvfs(existing)
+    return found.f_bavail * found.f_frsize

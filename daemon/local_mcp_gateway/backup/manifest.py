@@ -12,8 +12,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.backup import paths
-from local_mcp_gateway.backup.atomic_write import named_failures, temporary_file, write_all
+from local_mcp_gateway.backup.files import (
+    DELISTED,
+    backup_folder,
+    backup_pattern,
+    is_moment,
+    named_failures,
+    temporary_file,
+    temporary_path,
+    write_all,
+)
 from local_mcp_gateway.database.transactions import flush
 from local_mcp_gateway.errors import BackupForeign, DiskProblem, NoSuchBackup
 from local_mcp_gateway.frozen import frozen
@@ -124,7 +132,7 @@ def _typed(path: Path, content: Mapping[str, object]) -> Backup | UnusableBackup
         return UnusableBackup(path, "its manifest has no usable `before`")
     if not (database is None or isinstance(database, str)):
         return UnusableBackup(path, "its manifest has no usable `database`")
-    if not paths.is_moment(str(content["created_at"])):
+    if not is_moment(str(content["created_at"])):
         return UnusableBackup(path, "its manifest has no usable `created_at`")
     assert isinstance(applied, list)
     if not all(isinstance(tag, str) for tag in applied):
@@ -163,15 +171,15 @@ def is_of(backup: Backup, database: Path) -> bool:
     if backup.database is None:
         return True
     made_of, real = Path(backup.database), database.resolve()
-    beside = made_of.name == real.name and backup.path.parent == paths.backup_folder(real)
+    beside = made_of.name == real.name and backup.path.parent == backup_folder(real)
     return made_of == real or beside or not made_of.exists()
 
 
 def read_catalog(database: Path, folder: Path | None = None) -> BackupCatalog:
     """Read every manifest of this database; reads only, takes no lock, needs no database."""
-    ours_only = paths.backup_pattern(database)
+    ours_only = backup_pattern(database)
     try:
-        entries = sorted(paths.backup_folder(database, folder).iterdir())
+        entries = sorted(backup_folder(database, folder).iterdir())
     except OSError:  # no folder yet, or not readable: nothing to list
         return BackupCatalog((), ())
     ours = [path for path in entries if ours_only.fullmatch(path.stem)]
@@ -240,12 +248,12 @@ def publish(backup: Backup, temporary: Path) -> None:
     """Rename a flushed backup and its manifest to their final names; both are durable on return.
 
     The manifest is written and flushed first. Killed before the first rename: nothing is listed. Killed
-    between the two: `cleanup` does the second. On an error neither name remains.
+    between the two: `clean_up` does the second. On an error neither name remains.
     """
     content = {"application": APPLICATION, "format": FORMAT, **backup.as_json()}
     del content["path"]
     text = json.dumps(content, indent=1) + "\n"
-    prepared = paths.temporary(backup.manifest)
+    prepared = temporary_path(backup.manifest)
     with temporary_file(prepared) as descriptor:
         write_all(descriptor, text.encode())
         os.fsync(descriptor)
@@ -331,7 +339,7 @@ def prune(
         if backup.name in kept:
             continue
         with named_failures("remove the backup", backup.path):
-            delisted = backup.manifest.with_name(f".{backup.manifest.name}{paths.DELISTED}")
+            delisted = backup.manifest.with_name(f".{backup.manifest.name}{DELISTED}")
             backup.manifest.rename(delisted)
             flush(backup.path.parent)
             backup.path.unlink(missing_ok=True)

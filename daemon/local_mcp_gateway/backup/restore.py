@@ -11,16 +11,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from local_mcp_gateway.backup import paths
-from local_mcp_gateway.backup.atomic_write import (
+from local_mcp_gateway.backup.create import MARGIN_BYTES, checked_hash, require_free
+from local_mcp_gateway.backup.files import (
+    DEFAULT_KEEP_ASIDE,
     PRIVATE_FILE,
+    aside_path,
     copy_bytes,
+    list_asides,
     named_failures,
     remove,
+    side_files,
+    staged_path,
     temporary_file,
 )
-from local_mcp_gateway.backup.disk_space import MARGIN_BYTES, require_free
-from local_mcp_gateway.backup.verify import checked_hash
 from local_mcp_gateway.database.lock import hold_new_file
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.database.transactions import begin, flush, staged_transaction
@@ -63,7 +66,7 @@ def swap(
 
     The caller holds the database's lock. The old file is kept as `aside`, or removed if that is None.
     `seen` is what `hold_still` returned: anything written since is not in `new`, and raises
-    DatabaseBusy. Killed at any point the path holds the old database or the new one; `cleanup` removes
+    DatabaseBusy. Killed at any point the path holds the old database or the new one; `clean_up` removes
     a second name that the old one has by then. Raises DatabaseBusy while another program has the
     database open, before anything is changed.
     """
@@ -75,7 +78,7 @@ def swap(
             _keep(real, aside)
             if not sound:
                 _keep_side_files(real, aside)
-        for side in paths.side_files(real):
+        for side in side_files(real):
             side.unlink(missing_ok=True)
         flush(real.parent)
         _inherit(real, new)
@@ -163,7 +166,7 @@ def _keep_side_files(real: Path, aside: Path) -> None:
 
     Those of a sound one hold nothing any more, even where SQLite could not remove them.
     """
-    for side, kept in zip(paths.side_files(real), paths.side_files(aside), strict=True):
+    for side, kept in zip(side_files(real), side_files(aside), strict=True):
         if not side.name.endswith("-shm") and side.exists():
             side.rename(kept)
 
@@ -175,7 +178,7 @@ def prune_asides(database: Path, keep: int) -> tuple[Path, ...]:
     """
     removed = []
     with suppress(OSError):
-        for path in paths.asides(database)[max(keep, 0) :]:
+        for path in list_asides(database)[max(keep, 0) :]:
             remove(path)
             removed.append(path)
     return tuple(removed)
@@ -195,7 +198,7 @@ def restore(
     backup: Backup,
     *,
     annotate: Callable[[sqlite3.Connection], None] = lambda _: None,
-    keep_aside: int = paths.DEFAULT_KEEP_ASIDE,
+    keep_aside: int = DEFAULT_KEEP_ASIDE,
     run: Run = UNWATCHED,
 ) -> Restored:
     """Replace the database by the backup, durably; the caller holds the database's lock.
@@ -207,10 +210,10 @@ def restore(
     """
     real = database.resolve()
     require_free(real.parent, backup.bytes + MARGIN_BYTES, what="the restored database")
-    staged = paths.staged(real)
+    staged = staged_path(real)
     with named_failures("stage the backup as", staged), temporary_file(staged) as descriptor:
         _stage(backup, staged, descriptor, annotate, run)
-        aside = paths.set_aside(real, datetime.now(UTC)) if real.exists() else None
+        aside = aside_path(real, datetime.now(UTC)) if real.exists() else None
         swap(real, staged, aside=aside)
     prune_asides(real, max(keep_aside, 1))
     return Restored(backup, aside)

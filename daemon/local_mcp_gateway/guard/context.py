@@ -6,8 +6,8 @@ from dataclasses import asdict, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from local_mcp_gateway.backup.files import DEFAULT_KEEP_ASIDE
 from local_mcp_gateway.backup.manifest import Retention
-from local_mcp_gateway.backup.paths import DEFAULT_KEEP_ASIDE
 from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.ledger import Provenance

@@ -7,9 +7,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import paths, require_room, room_needed
-from local_mcp_gateway.backup.atomic_write import make_folder, named_failures, temporary_file
+from local_mcp_gateway.backup import require_room, room_needed
 from local_mcp_gateway.backup.create import copy_online
+from local_mcp_gateway.backup.files import (
+    make_folder,
+    named_failures,
+    temporary_file,
+    temporary_path,
+)
 from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.guard.plan import make_plan
 from local_mcp_gateway.guard.rehearse import HazardWatch, rehearse_on
@@ -78,7 +83,7 @@ def copy_of(context: GuardContext, source: Path) -> Iterator[GuardContext]:
         pass  # an error for an invalid file must name the source
     require_room(source, folder, rehearsed=False)
     stem = context.database.resolve().stem
-    path = paths.temporary(folder / f"{stem}-trial-{os.getpid()}.db")
+    path = temporary_path(folder / f"{stem}-trial-{os.getpid()}.db")
     with ExitStack() as stack:
         with named_failures("write a copy for the rehearsal into", folder):
             make_folder(folder)

@@ -16,16 +16,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import list_backups, paths
-from local_mcp_gateway.backup.atomic_write import (
+from local_mcp_gateway.backup import list_backups
+from local_mcp_gateway.backup.create import checked_hash, copy_online
+from local_mcp_gateway.backup.files import (
     copy_bytes,
     make_folder,
     named_failures,
     temporary_file,
+    temporary_path,
 )
-from local_mcp_gateway.backup.create import copy_online
 from local_mcp_gateway.backup.row_diff import rebase_rows, rows_lost
-from local_mcp_gateway.backup.verify import checked_hash
 from local_mcp_gateway.database.connections import open_immutable, open_scratch, reading
 from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.database.run import Run
@@ -216,7 +216,7 @@ def _as_it_came_to_be(context: GuardContext, point: RestorePoint) -> Iterator[Pa
     """Yield the database as the old texts made it, without user data, to compare with."""
     folder = context.backup_folder
     stem = context.database.resolve().stem
-    base = paths.temporary(folder / f"{stem}-base-{os.getpid()}.db")
+    base = temporary_path(folder / f"{stem}-base-{os.getpid()}.db")
     with named_failures("write a copy for the comparison into", folder):
         make_folder(folder)
         with temporary_file(base) as descriptor:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import paths
-from local_mcp_gateway.backup.atomic_write import named_failures, remove
+from local_mcp_gateway.backup.files import aside_path, named_failures, remove, staged_path
 from local_mcp_gateway.backup.restore import prune_asides, swap
 from local_mcp_gateway.database.connections import has_content, reading
 from local_mcp_gateway.database.integrity import quick_check
@@ -53,7 +52,7 @@ def reset_guarded(
     real = context.database.resolve()
     with exclusive(context, lock_timeout_s=lock_timeout_s, replaces=True):
         backup, aside = _saved(context, real)
-        staged = paths.staged(real)
+        staged = staged_path(real)
         try:
             with named_failures("put a fresh database at", real):
                 remove(staged)
@@ -81,11 +80,11 @@ def _saved(context: GuardContext, real: Path) -> tuple[Backup | None, Path | Non
     try:
         return back_up_now(context), None
     except (Damaged, NotADatabase):
-        return None, paths.set_aside(real, datetime.now(UTC))
+        return None, aside_path(real, datetime.now(UTC))
     except BackupFailed as error:
         if not (error.data.get("unsound") and _is_damaged(real)):
             raise
-        return None, paths.set_aside(real, datetime.now(UTC))
+        return None, aside_path(real, datetime.now(UTC))
 
 
 def _is_damaged(real: Path) -> bool:

@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import Backup, find_backup, paths
-from local_mcp_gateway.backup.atomic_write import named_failures
+from local_mcp_gateway.backup import Backup, find_backup
+from local_mcp_gateway.backup.create import file_hash
+from local_mcp_gateway.backup.files import list_asides, named_failures, side_files
 from local_mcp_gateway.backup.restore import Restored, require_known, restore
-from local_mcp_gateway.backup.verify import file_hash
 from local_mcp_gateway.database.connections import open_immutable, reading
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import BackupForeign
@@ -77,7 +77,7 @@ def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:
 def find_to_restore(database: Path, name: str, folder: Path | None, run: Run = UNWATCHED) -> Backup:
     """Return the backup of that name, or the replaced database; raises as `find_backup` does."""
     wanted = Path(name).name
-    for aside in paths.asides(database):
+    for aside in list_asides(database):
         if wanted in (aside.name, aside.stem):
             return _as_backup(database, aside, run)
     return find_backup(database, name, folder)
@@ -85,7 +85,7 @@ def find_to_restore(database: Path, name: str, folder: Path | None, run: Run = U
 
 def _as_backup(database: Path, aside: Path, run: Run) -> Backup:
     """Describe a replaced database as a backup; a restore checks the file itself."""
-    if any(side.exists() for side in paths.side_files(aside)):
+    if any(side.exists() for side in side_files(aside)):
         raise BackupForeign(f"{aside.name} was damaged when it was replaced.")
     with named_failures("read", aside), closing(open_immutable(aside)) as reader:
         applied = tuple(applied_names(reader))

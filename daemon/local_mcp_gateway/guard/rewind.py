@@ -21,9 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.backup import paths
-from local_mcp_gateway.backup.atomic_write import named_failures, temporary_file
-from local_mcp_gateway.backup.disk_space import MARGIN_BYTES, require_free
+from local_mcp_gateway.backup.create import MARGIN_BYTES, require_free
+from local_mcp_gateway.backup.files import aside_path, named_failures, staged_path, temporary_file
 from local_mcp_gateway.backup.restore import hold_still, prune_asides, swap
 from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.database.errors import translated_errors
@@ -122,7 +121,7 @@ def rewind(context: GuardContext, divergence: Divergence) -> Rewound:
 def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
     """Build the new database from the first available restore point, and swap the two."""
     real = context.database.resolve()
-    staged = paths.staged(real)
+    staged = staged_path(real)
     for folder in {real.parent, context.backup_folder}:
         require_free(folder, database_bytes(real) + MARGIN_BYTES, what="the rewound database")
     with ExitStack() as writers_out:
@@ -135,7 +134,7 @@ def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
                     continue
                 backup = _saved(context, divergence) if done.lost else None
                 writers_out.close()
-                aside = paths.set_aside(real, datetime.now(UTC))
+                aside = aside_path(real, datetime.now(UTC))
                 swap(real, staged, aside=aside, seen=seen)
             prune_asides(real, max(context.policy.keep_aside, 1))
             unchanged = divergence.unchanged(context.migrations)

@@ -1,3 +1,5 @@
+"""Copies of files that have no writer, in the file system's own way where it has one."""
+
 from __future__ import annotations
 
 import os
@@ -5,9 +7,23 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from local_mcp_gateway.backup import Backup, clean_up, list_backups, scratch_copy
-from local_mcp_gateway.backup.atomic_write import temporary_file
+import pytest
+
+from local_mcp_gateway.backup import Backup, clean_up, files, list_backups, scratch_copy
+from local_mcp_gateway.backup.files import temporary_file
 from tests.backup.conftest import rows
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, (3 << 20) + 7])
+def test_a_copy_is_the_same_bytes_whichever_way_it_was_made(tmp_path: Path, size: int) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(size))
+    with files.temporary_file(tmp_path / "copy") as descriptor:
+        way = files.copy_bytes(source, descriptor)
+        assert way in ("reflink", "copy_file_range", "read")
+        assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+        assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "copy").exists()
 
 
 def test_a_sweep_of_a_tidy_folder_changes_nothing(database: Path, backup: Backup) -> None:
