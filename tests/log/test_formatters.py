@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.log import AT, LEVEL, configure
 from local_mcp_gateway.log.formatters import as_word, formatter
-from local_mcp_gateway.log.known_secrets import HIDDEN
-from local_mcp_gateway.log.redact import redact_fields
+from local_mcp_gateway.log.redact import HIDDEN, redact_fields
 
 
 def lines_of(stream: io.StringIO) -> list[dict[str, object]]:

@@ -14,16 +14,51 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.log import Log, configure, log_to_file
+from local_mcp_gateway.log import (
+    BackgroundWriter,
+    Log,
+    configure,
+    ignore,
+    log_to_file,
+    tee,
+)
 from local_mcp_gateway.log.formatters import formatter
 from local_mcp_gateway.log.journal import Journal, JournalEntry
-from local_mcp_gateway.log.known_secrets import HIDDEN
-from local_mcp_gateway.log.writers import BackgroundWriter, JournalWriter
+from local_mcp_gateway.log.redact import HIDDEN
+from local_mcp_gateway.log.writers import JournalWriter
 from tests.harness import Place, clean_environment
 
 
 def lines_of(stream: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_events_below_the_level_are_not_written() -> None:
+    stream = io.StringIO()
+    emit = configure("json", "warning", stream)
+    emit("guard.ready")
+    emit("upstream.lost", server="time")
+    assert [line["event"] for line in lines_of(stream)] == ["upstream.lost"]
+
+
+def test_tee_reports_to_every_target_in_order() -> None:
+    seen: list[tuple[str, str]] = []
+    both = tee(
+        lambda event, **_: seen.append(("a", event)),
+        ignore,
+        lambda event, **_: seen.append(("b", event)),
+    )
+    both("guard.ready")
+    assert seen == [("a", "guard.ready"), ("b", "guard.ready")]
+
+
+def test_importing_the_log_loads_no_renderer_and_rendering_loads_no_rich() -> None:
+    script = (
+        "import sys; from local_mcp_gateway.log import configure; emit = configure('json', 'info');"
+        "assert 'structlog' not in sys.modules; emit('guard.ready');"
+        "assert 'structlog' in sys.modules and 'rich' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
 def test_lines_of_many_threads_never_mix() -> None:

@@ -131,7 +131,13 @@ def test_what_would_break_the_guard_is_refused_in_a_sentence(
 
 @pytest.mark.parametrize(
     "pragma",
-    ["journal_mode = wal", "synchronous = NORMAL", "busy_timeout = 5000", "mmap_size = 0", "wal_checkpoint"],
+    [
+        "journal_mode = wal",
+        "synchronous = NORMAL",
+        "busy_timeout = 5000",
+        "mmap_size = 0",
+        "wal_checkpoint",
+    ],
 )
 def test_a_pragma_that_is_the_guards_to_decide_is_passed_over_and_reported(
     shop: Workshop, pragma: str

@@ -12,7 +12,7 @@ import click
 
 from local_mcp_gateway.cli.streams import draw, printable
 from local_mcp_gateway.errors import NotConfirmed
-from local_mcp_gateway.log.formatters import WIDTH, folded
+from local_mcp_gateway.log import WIDTH, folded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -38,8 +38,7 @@ from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
 from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
 from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
 from local_mcp_gateway.gateway.upstreams.upstream import Hooks, Upstream
-from local_mcp_gateway.log import Emit, ignore
-from local_mcp_gateway.log.known_secrets import learn
+from local_mcp_gateway.log import Emit, ignore, learn
 from local_mcp_gateway.store.cache import (
     load_approved,
     load_catalogs,

@@ -188,7 +188,10 @@ EVENTS: dict[str, Event] = {
 }
 
 
-def level_of(event: str) -> str:
-    """Return the level of an event; info if the table does not have it, so that none is lost."""
-    known = EVENTS.get(event)
-    return known.level if known else "info"
+class _Levels(dict[str, str]):
+    def __missing__(self, event: str) -> str:
+        return "info"  # an event that the table does not have is not lost
+
+
+LEVEL_OF = _Levels((name, event.level) for name, event in EVENTS.items())
+"""The level of each event."""

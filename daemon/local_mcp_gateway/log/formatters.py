@@ -17,9 +17,8 @@ from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
-from local_mcp_gateway.formats import iso
 from local_mcp_gateway.log import AT, LEVEL
-from local_mcp_gateway.log.events import level_of
+from local_mcp_gateway.log.events import LEVEL_OF
 from local_mcp_gateway.log.journal import JournalEntry, as_entry, is_journal
 from local_mcp_gateway.log.redact import redact_event
 
@@ -70,8 +69,7 @@ def formatter(format: str, stream: TextIO | None = None) -> Formatter:
     ).bind()
 
     def format_event(event: str, fields: dict[str, object]) -> Any:
-        level = fields.pop(LEVEL, None) or level_of(event)
-        return getattr(logger, str(level))(event, **fields)
+        return getattr(logger, str(fields.pop(LEVEL, LEVEL_OF[event])))(event, **fields)
 
     return format_event
 
@@ -89,7 +87,7 @@ def _prepare(as_text: Callable[[float], str]) -> Processor:
 
 
 def _utc(happened: float) -> str:
-    return iso(datetime.fromtimestamp(happened, UTC), "microseconds")
+    return f"{datetime.fromtimestamp(happened, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def _time_of_day(happened: float) -> str:

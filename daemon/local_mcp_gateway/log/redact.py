@@ -2,16 +2,72 @@
 
 Arguments and results of calls are never passed to an Emit. This is a second safeguard, for error
 messages, URLs and command lines. When in doubt it redacts.
+
+The known values belong to the process, as its log does (ADR 37). Call `learn` before a value reaches
+anything that may print it: every text that is redacted from then on is without it.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import quote
 
-from local_mcp_gateway.log.known_secrets import HIDDEN, hide, on_learned
+HIDDEN: Final = "[redacted]"
+SHORTEST: Final = 4
+"""Minimum length of a known value: `1` or `yes` cannot be redacted everywhere."""
+PART: Final = 8
+"""Minimum length at which a known value is also redacted inside a word, and a part of it alone."""
+
+
+class _Known:
+    """The known secret values, longest first. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self.values: tuple[str, ...] = ()
+        self._lock = threading.Lock()
+
+    def add(self, values: Iterable[str]) -> None:
+        """Add values."""
+        with self._lock:
+            found = {form for value in values for form in _forms(value)}
+            if not found.issubset(self.values):
+                self.values = tuple(sorted(found.union(self.values), key=len, reverse=True))
+                _redact_short.cache_clear()  # cached texts may contain a new value
+
+    def hide(self, text: str) -> str:
+        """Return the text without them."""
+        for value in self.values:
+            if value not in text:
+                continue
+            if len(value) >= PART:
+                text = text.replace(value, HIDDEN)
+            else:
+                text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", HIDDEN, text)
+        return text
+
+
+def _forms(value: str) -> Iterator[str]:
+    """Yield the forms in which a value may be printed: whole, by line, what follows `Bearer`, quoted."""
+    scheme, _, credentials = value.strip().partition(" ")
+    parts = [
+        *value.splitlines(),
+        credentials if scheme.isalpha() and " " not in credentials else "",
+    ]
+    for part in (value.strip(), *(part.strip() for part in parts if len(part.strip()) >= PART)):
+        if len(part) >= SHORTEST:
+            yield part
+            yield json.dumps(part)[1:-1]
+            yield json.dumps(part, ensure_ascii=False)[1:-1]
+            yield quote(part.encode("utf-8", "surrogatepass"), safe="")
+
+
+_KNOWN: Final = _Known()
+learn: Final = _KNOWN.add
 
 SHORT: Final = 64
 """Maximum length of a text that is cached."""
@@ -78,11 +134,8 @@ def _redact_short(text: str) -> str:
     return _redact_any(text)
 
 
-on_learned.append(_redact_short.cache_clear)
-
-
 def _redact_any(text: str) -> str:
-    return _redact_by_look(hide(text))
+    return _redact_by_look(_KNOWN.hide(text))
 
 
 def _redact_by_look(text: str) -> str:
@@ -103,10 +156,10 @@ def _search(text: str) -> str:
 
 def beginning(text: str, most: int) -> str:
     """Return the first `most` characters, redacted; of a secret across the end, no part is left."""
-    return _redact_by_look(hide(text[: most + LOOKED_AT])[: most + SHORT])[:most]
+    return _redact_by_look(_KNOWN.hide(text[: most + LOOKED_AT])[: most + SHORT])[:most]
 
 
-def redact(value: object) -> object:
+def redact_value(value: object) -> object:
     """Return the value with secrets redacted at any depth; numbers, booleans and None as they are."""
     match value:
         case str():
@@ -116,7 +169,7 @@ def redact(value: object) -> object:
         case Mapping():
             return redact_fields(value)
         case list() | tuple() | set() | frozenset():
-            return [redact(item) for item in value]
+            return [redact_value(item) for item in value]
         case _:
             return redact_text(str(value))
 
@@ -137,4 +190,4 @@ def redact_event(fields: Mapping[str, object]) -> dict[str, object]:
 
 
 def _redact_field(key: str, value: object) -> object:
-    return HIDDEN if is_secret_key(key) and value is not None else redact(value)
+    return HIDDEN if is_secret_key(key) and value is not None else redact_value(value)

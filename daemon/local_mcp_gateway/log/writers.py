@@ -18,14 +18,15 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from local_mcp_gateway.log import AT
+from local_mcp_gateway.log import AT, LEVEL
+from local_mcp_gateway.log.events import LEVEL_OF, LEVELS
 from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from local_mcp_gateway.log import Log
+    from local_mcp_gateway.log.formatters import Formatter
     from local_mcp_gateway.log.journal import Journal, JournalEntry
 
 MOST_WAITING = 10_000
@@ -35,6 +36,73 @@ GATHER_S = 0.02
 GIL from the calls as often."""
 FLUSH_S = 2.0
 """How long a stop waits for a blocked reader."""
+
+
+def configure(format: str, level: str, stream: TextIO | None = None) -> Log:
+    """Return the Emit that writes events to `stream` (default: stderr), from any thread.
+
+    `format` is auto, console, json or journal; `level` is the lowest that is written, empty for info.
+    An event has left the process when the call returns, so the log shows in which phase a process was
+    killed.
+    """
+    return Log(level, lambda: _open_stream(format, stream or sys.stderr))
+
+
+def log_to_file(path: Path, level: str, *, most_bytes: int = 4 * 1024 * 1024) -> Log:
+    """Return the Emit that appends JSON lines to a file; a full one is renamed to `.1`."""
+    return Log(level, lambda: _open_file(path, most_bytes))
+
+
+class Log:
+    """An Emit that formats events and writes them; see `configure`."""
+
+    def __init__(self, level: str, open_output: Callable[[], tuple[Formatter, Writer]]) -> None:
+        self._least = LEVELS[level or "info"]
+        self._open_output = open_output
+        self._output: tuple[Formatter, Writer] | None = None
+        self.lost = 0
+        """Events that could not be formatted or written, and are not reported yet."""
+
+    def __call__(self, event: str, /, **fields: object) -> None:
+        """Write one event."""
+        if self.wants(event, fields):
+            self.write([(event, fields)])
+
+    def wants(self, event: str, fields: dict[str, object]) -> bool:
+        """Set the level of an event among its fields, and return whether events of it are written."""
+        level = fields[LEVEL] = fields.get(LEVEL) or LEVEL_OF[event]
+        return LEVELS[str(level)] >= self._least
+
+    def write(self, events: Iterable[tuple[str, dict[str, object]]]) -> bool:
+        """Write events of any level with one call. Return False when the output accepted none of them."""
+        if self._output is None:
+            self._output = self._open_output()
+        format_event, writer = self._output
+        entries, refused = [], 0
+        for event, fields in events:
+            try:
+                entries.append(format_event(event, fields))
+            except Exception:  # noqa: BLE001  one event costs itself, not those after it
+                self.lost += 1
+        if entries:
+            refused = writer.write(entries)
+            self.lost += refused
+        return not entries or refused < len(entries)
+
+
+def _open_stream(format: str, stream: TextIO) -> tuple[Formatter, Writer]:
+    from local_mcp_gateway.log.formatters import choose_format, formatter
+    from local_mcp_gateway.log.journal import Journal
+
+    chosen = choose_format(format, stream)
+    writer = JournalWriter(Journal()) if chosen == "journal" else StreamWriter(stream)
+    return formatter(chosen, stream), writer
+
+
+def _open_file(path: Path, most_bytes: int) -> tuple[Formatter, Writer]:
+    from local_mcp_gateway.log.formatters import formatter
+
+    return formatter("json"), RotatedFile(path, most_bytes=most_bytes)
 
 
 class Writer(Protocol):

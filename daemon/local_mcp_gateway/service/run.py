@@ -24,9 +24,7 @@ from local_mcp_gateway.config.load import prepare_data_folder
 from local_mcp_gateway.database.connections import SQLITE_VERSION
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, PortInUse
-from local_mcp_gateway.log import log_to_file, tee
-from local_mcp_gateway.log.journal import is_journal
-from local_mcp_gateway.log.writers import BackgroundWriter
+from local_mcp_gateway.log import BackgroundWriter, is_journal, log_to_file, tee
 from local_mcp_gateway.service import runtime_paths
 from local_mcp_gateway.service.exit_status import report_exit, root_cause
 from local_mcp_gateway.service.history.startup import StartRecord

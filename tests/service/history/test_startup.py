@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.log.known_secrets import HIDDEN
+from local_mcp_gateway.log.redact import HIDDEN
 from local_mcp_gateway.service.history import startup
 from local_mcp_gateway.service.history.startup import (
     BAR,

@@ -13,7 +13,7 @@ from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, decode_any, member
 from local_mcp_gateway.gateway.protocol.versions import error_code
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.log.redact import beginning, redact, redact_text
+from local_mcp_gateway.log import beginning, redact_text, redact_value
 from local_mcp_gateway.store.cache import save_calls
 from local_mcp_gateway.store.model import CallRecord
 
@@ -63,7 +63,7 @@ def payload(body: bytes) -> str:
     if len(body) > LARGEST_PAYLOAD:
         return f"[{len(body)} bytes: too much to be kept]"
     try:
-        text = json.dumps(redact(parse_json(body)), ensure_ascii=False)
+        text = json.dumps(redact_value(parse_json(body)), ensure_ascii=False)
     except (ValueError, RecursionError):  # read, but nested too deep to be searched field by field
         text = redact_text(body.decode("utf-8", "replace"))
     return text[:LONGEST_PAYLOAD]

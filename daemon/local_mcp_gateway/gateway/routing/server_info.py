@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from local_mcp_gateway.gateway.protocol import versions
-from local_mcp_gateway.log.redact import redact_text
+from local_mcp_gateway.log import redact_text
 from local_mcp_gateway.store.model import CatalogKind
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from local_mcp_gateway.gateway.upstreams.server_requests import (
     progress_token,
 )
 from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
-from local_mcp_gateway.log.redact import beginning
+from local_mcp_gateway.log import beginning
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope

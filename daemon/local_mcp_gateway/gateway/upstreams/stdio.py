@@ -29,7 +29,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
 )
 from local_mcp_gateway.gateway.upstreams.mux import Mux
 from local_mcp_gateway.gateway.upstreams.process import LineReader, Output, spawn
-from local_mcp_gateway.log.redact import beginning
+from local_mcp_gateway.log import beginning
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator

@@ -38,7 +38,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     Events,
     UpstreamDisconnected,
 )
-from local_mcp_gateway.log.redact import redact_text
+from local_mcp_gateway.log import redact_text
 from local_mcp_gateway.store.model import CatalogKind, ServerKind
 
 if TYPE_CHECKING:

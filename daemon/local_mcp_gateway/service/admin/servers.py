@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.log.known_secrets import HIDDEN
+from local_mcp_gateway.log import HIDDEN
 from local_mcp_gateway.service.secrets.sealing import seal_new, seal_values
 from local_mcp_gateway.store import cache, queries
 from local_mcp_gateway.store.model import (

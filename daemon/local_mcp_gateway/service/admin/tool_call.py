@@ -10,7 +10,7 @@ import anyio
 
 from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.log.redact import redact_text
+from local_mcp_gateway.log import redact_text
 from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:

@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any
 from local_mcp_gateway.database.connections import reading, table_names
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.log import ignore
-from local_mcp_gateway.log.events import LEVELS, level_of
-from local_mcp_gateway.log.journal import COUNTED_APART, IDENTIFIER
+from local_mcp_gateway.log import COUNTED_APART, IDENTIFIER, LEVEL_OF, LEVELS, ignore
 from local_mcp_gateway.regular_file import NotAFile, open_file
 from local_mcp_gateway.service.file_watcher import WatchSpec, changes_blocking
 from local_mcp_gateway.service.runtime_paths import log_path
@@ -218,7 +216,7 @@ def parse_entry(raw: str) -> tuple[str | None, LoggedEvent | None]:
     named = {renamed.get(key, key): value for key, value in fields.items()}
     event = str(entry["EVENT"])
     if event in COUNTED_APART:
-        level = level_of(event)
+        level = LEVEL_OF[event]
     # The journal does not keep the order of fields; the text of the entry does.
     order = sorted(named, key=lambda key: said.find(f" {key}=") % (len(said) + 1))
     return cursor, LoggedEvent(at, level, event, {key: named[key] for key in order})

@@ -1,52 +1,15 @@
-"""The log as the program uses it: levels, several outputs, the table of events."""
+"""The table of events and the code hold the same events."""
 
 from __future__ import annotations
 
 import ast
-import io
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from local_mcp_gateway.log import configure, ignore, tee
-from local_mcp_gateway.log.events import EVENTS, LEVELS
+from local_mcp_gateway.log import EVENTS, LEVELS
 
 PACKAGE = Path(__file__).parents[2] / "daemon" / "local_mcp_gateway"
-
-
-def lines_of(stream: io.StringIO) -> list[dict[str, object]]:
-    return [json.loads(line) for line in stream.getvalue().splitlines()]
-
-
-def test_events_below_the_level_are_not_written() -> None:
-    stream = io.StringIO()
-    emit = configure("json", "warning", stream)
-    emit("guard.ready")
-    emit("upstream.lost", server="time")
-    assert [line["event"] for line in lines_of(stream)] == ["upstream.lost"]
-
-
-def test_tee_reports_to_every_target_in_order() -> None:
-    seen: list[tuple[str, str]] = []
-    both = tee(
-        lambda event, **_: seen.append(("a", event)),
-        ignore,
-        lambda event, **_: seen.append(("b", event)),
-    )
-    both("guard.ready")
-    assert seen == [("a", "guard.ready"), ("b", "guard.ready")]
-
-
-def test_importing_the_log_loads_no_renderer_and_rendering_loads_no_rich() -> None:
-    script = (
-        "import sys; from local_mcp_gateway.log import configure; emit = configure('json', 'info');"
-        "assert 'structlog' not in sys.modules; emit('guard.ready');"
-        "assert 'structlog' in sys.modules and 'rich' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
 def test_the_table_holds_every_event_that_the_code_emits_and_no_other() -> None:

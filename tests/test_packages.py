@@ -1,0 +1,46 @@
+"""A package is used through its `__init__`: what `__all__` names is its API, and nothing else is."""
+
+from __future__ import annotations
+
+import ast
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from benchmarks.house import Source, is_in
+
+PACKAGE = Path(__file__).parents[1] / "daemon" / "local_mcp_gateway"
+APIS = ("log",)
+"""The packages whose API is checked, as they are named below `local_mcp_gateway`."""
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    return Source(PACKAGE)
+
+
+@pytest.mark.parametrize("package", APIS)
+def test_other_packages_import_only_from_the_package_itself(source: Source, package: str) -> None:
+    inside = f"{source.name}.{package}"
+    deep = {
+        f"{by}: {node.module}"
+        for by, tree in source.trees.items()
+        if not is_in(by, inside)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        and node.module is not None
+        and node.module.startswith(f"{inside}.")
+    }
+    assert deep == set()
+
+
+@pytest.mark.parametrize("package", APIS)
+def test_a_package_has_the_names_of_its_api_and_no_other(source: Source, package: str) -> None:
+    name = f"{source.name}.{package}"
+    api = import_module(name)
+    # A module of the same name would be there instead, once it is imported.
+    assert [one for one in api.__all__ if f"{name}.{one}" in source.paths] == []
+    assert [one for one in api.__all__ if not hasattr(api, one)] == []
+    with pytest.raises(AttributeError, match="nowhere"):
+        _ = api.nowhere
