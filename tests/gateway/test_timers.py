@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from local_mcp_gateway.gateway.timers import Deadline, Timer, TimerWheel
+from local_mcp_gateway.gateway.tasks import Deadline, Timer, TimerWheel
 
 
 async def test_a_deadline_that_is_over_ends_what_is_inside() -> None:

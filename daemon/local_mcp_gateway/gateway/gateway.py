@@ -22,12 +22,10 @@ from local_mcp_gateway.gateway.http.app import Application, GatewayApp
 from local_mcp_gateway.gateway.protocol import hops
 from local_mcp_gateway.gateway.protocol.hops import Hops
 from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, encode
-from local_mcp_gateway.gateway.routing import server_info
 from local_mcp_gateway.gateway.routing.broker import Broker
 from local_mcp_gateway.gateway.routing.call_log import CallLog
-from local_mcp_gateway.gateway.routing.dispatcher import Dispatcher
-from local_mcp_gateway.gateway.routing.registry import Registry
-from local_mcp_gateway.gateway.routing.router import Router
+from local_mcp_gateway.gateway.routing.registry import Registry, state_of
+from local_mcp_gateway.gateway.routing.router import Dispatcher, Router
 from local_mcp_gateway.gateway.tasks import TaskScope, described
 from local_mcp_gateway.gateway.upstreams.connection import (
     Connection,
@@ -113,7 +111,7 @@ def _router(
 ) -> Router:
     if tracer is None:
         return Router(registry, sessions, subscribers, tasks)
-    from local_mcp_gateway.gateway.routing.tracing import TracedRouter
+    from local_mcp_gateway.gateway.tracing import TracedRouter
 
     return TracedRouter(registry, sessions, subscribers, tasks, tracer)
 
@@ -168,7 +166,7 @@ class Gateway:
             emit,
         )
         if tracer is not None:
-            from local_mcp_gateway.gateway.http.tracing import traced
+            from local_mcp_gateway.gateway.tracing import traced
 
             self.app = traced(self.app)
 
@@ -249,7 +247,7 @@ class Gateway:
         """
         servers = sorted(self.registry.upstreams.items())
         return {
-            "servers": {name: server_info.state_of(upstream) for name, upstream in servers},
+            "servers": {name: state_of(upstream) for name, upstream in servers},
             "profiles": sorted(self.registry.profiles),
             "sessions": len(self.sessions),
             "tasks": len(asyncio.all_tasks()),

@@ -107,7 +107,7 @@ def test_an_edit_changes_one_member_and_no_other(
 @given(st.dictionaries(st.sampled_from("abc"), JSON))
 def test_the_stateless_envelope_comes_off_as_it_went_on(params: dict[str, Any]) -> None:
     wrapped = versions.to_modern(json.dumps(params).encode())
-    assert json.loads(wrapped)["_meta"][versions.VERSION_KEY] == "2026-07-28"
+    assert json.loads(wrapped)["_meta"][jsonrpc.VERSION_KEY] == "2026-07-28"
     assert json.loads(versions.to_handshake(wrapped)) == params
 
 

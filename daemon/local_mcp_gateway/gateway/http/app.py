@@ -12,35 +12,40 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from local_mcp_gateway.gateway.catalog.header_params import PREFIX
-from local_mcp_gateway.gateway.clients.origin_check import OriginCheck
 from local_mcp_gateway.gateway.http import metrics
-from local_mcp_gateway.gateway.http.caller import PostCaller
-from local_mcp_gateway.gateway.http.request import BodyTooLarge, HttpRequest, Receive, Scope, Send
-from local_mcp_gateway.gateway.http.response import PostResponse
+from local_mcp_gateway.gateway.http.request import (
+    BodyTooLarge,
+    HttpRequest,
+    OriginCheck,
+    Receive,
+    Scope,
+    Send,
+)
+from local_mcp_gateway.gateway.http.response import PostCaller, PostResponse
 from local_mcp_gateway.gateway.http.streams import (
-    is_batch,
     listen,
     serve_batch,
     serve_sse,
     serve_stream,
     take,
 )
-from local_mcp_gateway.gateway.protocol import ambiguity, jsonrpc, versions
+from local_mcp_gateway.gateway.protocol import jsonrpc, versions
 from local_mcp_gateway.gateway.protocol.hops import HEADER, REFUSAL
 from local_mcp_gateway.gateway.protocol.jsonrpc import (
     INVALID_REQUEST,
     PARSE_ERROR,
     Answer,
     Envelope,
+    ambiguity,
     decode_envelope,
     failure,
+    is_batch,
     response,
 )
-from local_mcp_gateway.gateway.routing import server_info
-from local_mcp_gateway.gateway.routing.dispatcher import Cancellation
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest
-from local_mcp_gateway.gateway.tasks import described
-from local_mcp_gateway.gateway.timers import TimerWheel
+from local_mcp_gateway.gateway.routing.registry import health
+from local_mcp_gateway.gateway.routing.router import Cancellation
+from local_mcp_gateway.gateway.tasks import TimerWheel, described
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
@@ -49,8 +54,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.protocol.versions import ModernEnvelope
     from local_mcp_gateway.gateway.routing.broker import Broker
     from local_mcp_gateway.gateway.routing.call_log import CallLog
-    from local_mcp_gateway.gateway.routing.dispatcher import Dispatcher
     from local_mcp_gateway.gateway.routing.registry import Registry
+    from local_mcp_gateway.gateway.routing.router import Dispatcher
     from local_mcp_gateway.log import Emit
 
 TICK_S: Final = 0.1
@@ -170,7 +175,7 @@ class GatewayApp:
         elif http_request.path == "/health/ready":
             status = self._status()
             code = 503 if status["problem"] else 200
-            await http_request.plain(code, jsonrpc.success(server_info.ready(status)))
+            await http_request.plain(code, jsonrpc.success(health(status)))
         elif http_request.path == "/metrics":
             calls = self._calls
             await http_request.text(
@@ -219,7 +224,7 @@ class GatewayApp:
                 await serve_batch(self._dispatcher, session, body, http_request)
                 return None
             message = decode_envelope(body)
-            if (refused := ambiguity.refusal(body, message)) is None:
+            if (refused := ambiguity(body, message)) is None:
                 return message
             await http_request.reply(400, refused)
         except BodyTooLarge:

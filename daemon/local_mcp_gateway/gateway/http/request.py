@@ -1,4 +1,4 @@
-"""One HTTP request: its headers, its body, and simple responses to it."""
+"""One HTTP request: its headers, its body, simple responses to it, and the check of where it is from."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ Headers = list[tuple[bytes, bytes]]
 
 JSON_HEADER: Final = (b"content-type", b"application/json")
 STREAM_TYPE: Final = "text/event-stream"
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_HOST: Final = re.compile(r"(?:\[([\da-f:.]+)\]|([\w.-]+))(?::\d{0,5})?", re.ASCII | re.IGNORECASE)
+"""A name or an address, with or without a port (RFC 9110, 7.2), and no user info."""
 _NEVER: Final = re.compile(r"q=0(\.0*)?")
 
 
@@ -132,3 +135,41 @@ def _cors(origin: str) -> Headers:
         (b"access-control-expose-headers", b"mcp-session-id, www-authenticate"),
         (b"vary", b"origin"),
     ]
+
+
+class OriginCheck:
+    """Refuses requests by Host and Origin: a web page may reach us under its own name (DNS rebinding)."""
+
+    def __init__(self, hosts: tuple[str, ...], origins: tuple[str, ...]) -> None:
+        self._hosts = LOOPBACK | {host.lower() for host in hosts}
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+        self._admitted: set[tuple[str | None, str | None]] = set()
+
+    def refusal(self, headers: Mapping[str, str]) -> str | None:
+        """Return why a request is refused, or None to accept it."""
+        host, origin = headers.get("host"), headers.get("origin")
+        if (host, origin) in self._admitted:
+            return None
+        if host is None:
+            return "The request names no Host"
+        if _hostname(host) not in self._hosts:
+            return f"Host {host!r} is not allowed; the setting gateway.allowed_hosts lists more"
+        if origin is not None and not self._known(origin.lower()):
+            return (
+                f"Origin {origin!r} is not allowed; the setting gateway.allowed_origins lists more"
+            )
+        if len(self._admitted) < 64:
+            self._admitted.add((host, origin))
+        return None
+
+    def _known(self, origin: str) -> bool:
+        scheme, _, host = origin.partition("://")
+        return origin in self._origins or (
+            scheme in {"http", "https"} and _hostname(host) in self._hosts
+        )
+
+
+def _hostname(host: str) -> str | None:
+    """Return the name or address in a Host header, in lower case; None where it is malformed."""
+    found = _HOST.fullmatch(host)
+    return None if found is None else (found[1] or found[2]).lower()

@@ -6,6 +6,8 @@ stream; from then on a writer task sends what `queue` holds. A watcher notices a
 disconnects; it starts late so that quick calls do not pay for it. It cancels the call, unless a stream
 had begun that the client can resume (`EventStream`). A result too large to buffer is streamed, in
 either form, as fast as the client reads it.
+
+`PostCaller` is the client as the call sees it: what servers send it before the result goes in here.
 """
 
 from __future__ import annotations
@@ -14,21 +16,20 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.clients.event_store import warning
+from local_mcp_gateway.gateway.clients.sessions import LEVELS, Session, severity_of
 from local_mcp_gateway.gateway.http.request import JSON_HEADER
 from local_mcp_gateway.gateway.protocol import jsonrpc, sse
-from local_mcp_gateway.gateway.protocol.jsonrpc import failure, response
-from local_mcp_gateway.gateway.tasks import TaskScope
-from local_mcp_gateway.gateway.timers import Timer
+from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, failure, response
+from local_mcp_gateway.gateway.tasks import TaskScope, Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local_mcp_gateway.gateway.clients.event_store import EventStream
-    from local_mcp_gateway.gateway.clients.sessions import Session
     from local_mcp_gateway.gateway.http.request import HttpRequest
-    from local_mcp_gateway.gateway.routing.dispatcher import Cancellation
-    from local_mcp_gateway.gateway.timers import TimerWheel
-    from local_mcp_gateway.gateway.upstreams.large_responses import StreamedResponse
+    from local_mcp_gateway.gateway.routing.router import Cancellation
+    from local_mcp_gateway.gateway.tasks import TimerWheel
+    from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
 
 MOST_WAITING_BYTES: Final = 8 * 1024 * 1024
 """How many bytes wait for a client before its notifications are dropped and counted."""
@@ -233,3 +234,59 @@ class PostResponse(Timer):
         watcher, self._watcher = self._watcher, None  # its exception would keep us alive
         if watcher is not None:
             watcher.cancel()
+
+
+class PostCaller:
+    """The client of one POST: messages before the response go into it, if it can stream."""
+
+    __slots__ = ("_log_level", "_response", "_session", "capabilities")
+
+    def __init__(
+        self,
+        response: PostResponse,
+        session: Session | None,
+        capabilities: bytes,
+        log_level: str | None,
+    ) -> None:
+        self.capabilities = capabilities
+        self._response = response
+        self._session = session
+        self._log_level = log_level
+
+    @property
+    def log_level(self) -> str | None:
+        """Return the minimum severity of log messages that the client wants."""
+        return self._log_level if self._session is None else LEVELS[self._session.level]
+
+    @property
+    def client(self) -> object:
+        """Return the client's session; without one, no other call is known to be of the same client."""
+        return self._session or self
+
+    @property
+    def relay(self) -> Relay:
+        """Return the function that streams a large response."""
+        return self._response.relay
+
+    def on_notification(self, method: str, params: bytes) -> None:
+        """Send a notification before the response, or to the session's GET stream if this cannot stream."""
+        if not self._accepts(method, params):
+            return
+        message = jsonrpc.notification(method, params)
+        if self._response.streams:
+            self._response.push_news(message)
+        elif self._session is not None:
+            self._session.enqueue(message)
+
+    async def on_request(self, method: str, params: bytes) -> Answer:
+        """Send the client a request while its call runs."""
+        if self._session is None:
+            return failure(jsonrpc.METHOD_NOT_FOUND, f"This client cannot be asked {method}")
+        push = self._response.push if self._response.streams else None
+        return await self._session.ask(method, params, push)
+
+    def _accepts(self, method: str, params: bytes) -> bool:
+        if method != "notifications/message":
+            return True
+        level = self.log_level
+        return level in LEVELS and severity_of(method, params) >= LEVELS.index(level)

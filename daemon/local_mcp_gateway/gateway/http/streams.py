@@ -13,25 +13,26 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from local_mcp_gateway.gateway.clients.event_store import GONE, is_of_stream
+from local_mcp_gateway.gateway.clients.sessions import LEVELS, severity_of
 from local_mcp_gateway.gateway.clients.subscriptions import (
     Outbox,
     SubscriptionFilter,
     SubscriptionStream,
 )
-from local_mcp_gateway.gateway.http.caller import StreamCaller
 from local_mcp_gateway.gateway.http.response import STREAM_HEADERS
 from local_mcp_gateway.gateway.protocol import jsonrpc, sse, versions
-from local_mcp_gateway.gateway.protocol.ambiguity import refusal
 from local_mcp_gateway.gateway.protocol.jsonrpc import (
     INVALID_REQUEST,
+    Answer,
     Envelope,
+    ambiguity,
     decode_batch,
     decode_envelope,
     failure,
     response,
 )
-from local_mcp_gateway.gateway.routing.dispatcher import Cancellation, Dispatcher
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest
+from local_mcp_gateway.gateway.routing.router import Cancellation, Dispatcher
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients.event_store import EventStream
@@ -184,6 +185,35 @@ async def serve_sse(
         sessions.close(session)
 
 
+class StreamCaller:
+    """A caller whose messages all go to its session's stream, buffered; requests go through `ask`."""
+
+    relay = None
+
+    def __init__(self, session: Session, ask: Callable[[bytes], None] | None = None) -> None:
+        self.client = self._session = session
+        self._ask = ask
+
+    @property
+    def capabilities(self) -> bytes:
+        """Return the capabilities that the client declared."""
+        return self._session.capabilities
+
+    @property
+    def log_level(self) -> str | None:
+        """Return the level that the client has set."""
+        return LEVELS[self._session.level]
+
+    def on_notification(self, method: str, params: bytes) -> None:
+        """Send it on the stream."""
+        if self._session.accepts_level(severity_of(method, params)):
+            self._session.enqueue(jsonrpc.notification(method, params))
+
+    async def on_request(self, method: str, params: bytes) -> Answer:
+        """Send the request on the stream."""
+        return await self._session.ask(method, params, self._ask)
+
+
 def take(
     dispatcher: Dispatcher, session: Session, legacy_outbox: Outbox, message: Envelope
 ) -> None:
@@ -229,11 +259,6 @@ REVISION: Final = "2025-03-26"
 MOST_MESSAGES: Final = 1000
 
 
-def is_batch(body: bytes) -> bool:
-    """Return whether a body holds an array."""
-    return body.lstrip()[:1] == b"["
-
-
 async def serve_batch(
     dispatcher: Dispatcher, session: Session | None, body: bytes, http_request: HttpRequest
 ) -> None:
@@ -268,7 +293,7 @@ def _messages(body: bytes) -> list[tuple[bytes, Envelope]]:
 async def _one(
     dispatcher: Dispatcher, session: Session, part: bytes, message: Envelope
 ) -> bytes | None:
-    if (refused := refusal(part, message)) is not None:
+    if (refused := ambiguity(part, message)) is not None:
         return refused
     if (why := message.fault) is not None:
         return response(b"null", failure(INVALID_REQUEST, why))

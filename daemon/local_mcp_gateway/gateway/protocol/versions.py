@@ -18,12 +18,17 @@ import msgspec
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.gateway.protocol.jsonrpc import (
+    CAPABILITIES_KEY,
+    CLIENT_KEY,
+    ENVELOPE_KEYS,
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
+    LOG_LEVEL_KEY,
     MALFORMED,
     METHOD_NOT_FOUND,
     PARSE_ERROR,
+    VERSION_KEY,
     Answer,
     Envelope,
     Target,
@@ -41,14 +46,9 @@ MODERN: Final = ("2026-07-28",)
 NEWEST_HANDSHAKE: Final = HANDSHAKE[-1]
 NEWEST_MODERN: Final = MODERN[-1]
 
-VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
-CLIENT_KEY: Final = "io.modelcontextprotocol/clientInfo"
-CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
-LOG_LEVEL_KEY: Final = "io.modelcontextprotocol/logLevel"
+
 SERVER_KEY: Final = "io.modelcontextprotocol/serverInfo"
 SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
-ENVELOPE_KEYS: Final = (VERSION_KEY, CLIENT_KEY, CAPABILITIES_KEY, LOG_LEVEL_KEY)
-
 HEADER_MISMATCH: Final = -32020
 UNSUPPORTED_VERSION: Final = -32022
 STATUS: Final[Mapping[int, int]] = {

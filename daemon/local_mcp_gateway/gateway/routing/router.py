@@ -1,12 +1,16 @@
 """Route client requests: answer lists from the catalog, forward the rest to a server.
 
 `Router.METHODS` are the known methods. A request with an unknown method goes to the server that its
-`name` or `uri` routes to, or to the only server of the profile.
+`name` or `uri` routes to, or to the only server of the profile. `Dispatcher` is the way in for the
+messages of every transport: it runs and cancels requests, logs them, and forwards notifications.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
@@ -31,16 +35,19 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
 from local_mcp_gateway.gateway.routing import handlers
 from local_mcp_gateway.gateway.routing.handlers import Resources
 from local_mcp_gateway.gateway.routing.input_required import PendingCalls, ask_until_complete
-from local_mcp_gateway.gateway.routing.server_info import discover_result
+from local_mcp_gateway.gateway.routing.registry import discover_result, initialize_result
 from local_mcp_gateway.gateway.upstreams.connection import Call, Caller
 from local_mcp_gateway.store.model import CatalogKind, Prefix
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.clients.sessions import Sessions
+    from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
     from local_mcp_gateway.gateway.clients.subscriptions import Subscribers
+    from local_mcp_gateway.gateway.protocol.jsonrpc import Envelope
+    from local_mcp_gateway.gateway.routing.call_log import CallLog
     from local_mcp_gateway.gateway.routing.handlers import ClientRequest
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.tasks import TaskScope
+    from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
     from local_mcp_gateway.gateway.upstreams.upstream import Upstream
 
 LIST_METHODS: Final = {
@@ -274,3 +281,87 @@ def _refusal(request: ClientRequest, route: Route) -> Answer:
     request.server = route.server
     data = {"server": route.server, "tool": route.key}
     return failure(HELD, refusal(route.server, route.key), data)
+
+
+class Cancellation:
+    """Cancels the task that created it; `requested` tells that from other cancellations of the task."""
+
+    __slots__ = ("_task", "requested")
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a server runs each request in a task"
+        self._task = task
+        self.requested = False
+
+    def ask(self) -> None:
+        """Cancel the request: its client no longer wants a response."""
+        self.requested = True
+        self._task.cancel()
+
+    def take_back(self) -> None:
+        """Let the task continue after the cancelled request."""
+        self._task.uncancel()
+
+
+class Dispatcher:
+    """Dispatches each client message. `tasks` hold those that outlive a message."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        router: Router,
+        calls: CallLog,
+        tokens: ProgressTokens,
+        tasks: TaskScope,
+    ) -> None:
+        self.tasks = tasks
+        self._registry = registry
+        self._router = router
+        self._calls = calls
+        self._tokens = tokens
+
+    def initialize(self, session: Session) -> Answer:
+        """Respond to `initialize`."""
+        members = self._registry.members(session.profile)
+        for upstream in members:
+            upstream.request_connection()
+        return jsonrpc.success(initialize_result(session.version, members))
+
+    async def answer(self, request: ClientRequest, cancellation: Cancellation) -> Answer | None:
+        """Handle a request in its own task; None where its client has cancelled it."""
+        began_ns = time.perf_counter_ns()
+        session, identity = request.session, request.identity
+        answer: Answer | None = None
+        if session is not None:
+            session.running[identity] = cancellation.ask
+        try:
+            answer = await self._router.handle(request)
+        except asyncio.CancelledError:
+            if not cancellation.requested:
+                raise
+            cancellation.take_back()
+        finally:
+            if session is not None:
+                session.running.pop(identity, None)
+            self._calls.record(request, answer, began_ns)
+        return answer
+
+    def on_notification(self, profile: str, session: Session | None, message: Envelope) -> None:
+        """Handle a client's notification, or its response to a server request.
+
+        An unknown notification goes to the server that it names, or else to all of the profile.
+        """
+        params = bytes(message.params)
+        if not message.method:
+            if session is not None:
+                session.answered(message)
+        elif message.method == "notifications/cancelled":
+            if session is not None:
+                with suppress(*jsonrpc.MALFORMED):  # it names no request
+                    session.cancel(params)
+        elif message.method == "notifications/progress":
+            self.tasks.start(self._tokens.forward_progress, params)
+        elif message.method != "notifications/initialized":
+            for upstream, known in self._router.whom(profile, params):
+                self.tasks.start(upstream.notify, message.method, known)

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.catalog.server_catalog import ServerCatalog
 from local_mcp_gateway.gateway.protocol import jsonrpc
-from local_mcp_gateway.gateway.tasks import TaskScope
-from local_mcp_gateway.gateway.timers import Deadline, TimerWheel
+from local_mcp_gateway.gateway.tasks import Deadline, TaskScope, TimerWheel
 from local_mcp_gateway.gateway.upstreams.backoff import (
     ConnectionWaiters,
     UpstreamState,

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway.protocol.ambiguity import INSIDE, PARAMS, refusal
-from local_mcp_gateway.gateway.protocol.jsonrpc import decode_envelope
+from local_mcp_gateway.gateway.protocol.jsonrpc import INSIDE, PARAMS, ambiguity, decode_envelope
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
 from tests.gateway.messages import HELLO, call
@@ -38,7 +37,7 @@ def written(members: list[tuple[str, str]], how: tuple[str, str, bool]) -> str:
 
 def refused(text: str) -> bool:
     body = text.encode()
-    return refusal(body, decode_envelope(body)) is not None
+    return ambiguity(body, decode_envelope(body)) is not None
 
 
 @given(
@@ -108,7 +107,7 @@ def test_what_says_a_name_twice_by_which_is_routed_is_refused_and_what_says_each
 )
 def test_a_member_by_which_is_routed_stands_once_and_as_it_is_spelled(text: str, code: int) -> None:
     body = text.encode()
-    answer = json.loads(refusal(body, decode_envelope(body)) or b"{}")
+    answer = json.loads(ambiguity(body, decode_envelope(body)) or b"{}")
     assert answer["error"]["code"] == code
     assert "twice, or in another case" in answer["error"]["message"]
     known = code == -32602 and '"id":1' in text
@@ -134,7 +133,7 @@ def test_what_is_no_business_of_the_gateway_may_be_written_in_any_way(text: str)
 @pytest.mark.parametrize("space", ["", " " * 20])
 def test_an_id_that_no_answer_can_repeat_is_refused(identity: str, space: str) -> None:
     body = f'{{"jsonrpc":"2.0","id":{space}{identity},"method":"a"}}'.encode()
-    answer = json.loads(refusal(body, decode_envelope(body)) or b"{}")
+    answer = json.loads(ambiguity(body, decode_envelope(body)) or b"{}")
     assert (answer["id"], answer["error"]["code"]) == (None, -32600)
     for sound in ('"\\ufffd"', '"\\ud83d\\ude00"', '"\\\\ud800"'):
         assert not refused(f'{{"jsonrpc":"2.0","id":{space}{sound},"method":"a"}}')

@@ -12,8 +12,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from local_mcp_gateway.gateway.clients.session_table import MOST_SESSIONS, MOST_UNUSED, SessionTable
-from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
+from local_mcp_gateway.gateway.clients.sessions import (
+    MOST_SESSIONS,
+    MOST_UNUSED,
+    Session,
+    Sessions,
+    SessionTable,
+)
 
 
 def hello(name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""OpenTelemetry tracing: a router that records spans. Imported only where tracing is on.
+"""OpenTelemetry tracing: a router that records spans, and their parents. Imported only with tracing on.
 
 Each client request is a span of kind SERVER; each request to an upstream below it is one of kind
 CLIENT. Trace context is propagated as MCP defines it: `traceparent`, `tracestate` and `baggage` in
@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Final
 
-from opentelemetry import propagate, trace
+from opentelemetry import context, propagate, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from local_mcp_gateway.gateway.protocol import versions
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.catalog.merge import Route
     from local_mcp_gateway.gateway.clients.sessions import Sessions
     from local_mcp_gateway.gateway.clients.subscriptions import Subscribers
+    from local_mcp_gateway.gateway.http.app import Application
+    from local_mcp_gateway.gateway.http.request import Receive, Scope, Send
     from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
     from local_mcp_gateway.gateway.routing.handlers import ClientRequest
     from local_mcp_gateway.gateway.routing.registry import Registry
@@ -117,3 +119,21 @@ async def _observed(span: trace.Span, answering: Coroutine[None, None, Answer]) 
         span.set_attributes({"error.type": code, "rpc.response.status_code": code})
         span.set_status(Status(StatusCode.ERROR))
     return answer
+
+
+def traced(app: Application) -> Application:
+    """Attach the trace context of each request's headers, for the router's spans."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        carrier = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in scope.get("headers", ())
+            if name.decode("latin-1") in CARRIED
+        }
+        token = context.attach(propagate.extract(carrier))
+        try:
+            await app(scope, receive, send)
+        finally:
+            context.detach(token)
+
+    return serve
