@@ -588,6 +588,45 @@ def test_the_functions_of_the_application_are_there_for_every_replay(place: Plac
     assert place.run("db", "check").code == 8  # without them
 
 
+def test_a_schema_may_use_functions_and_collations_of_the_application(place: Place) -> None:
+    (place.root / "app.py").write_text(
+        "import re\n\ndef regexp(pattern, text):\n    return re.search(pattern, text) is not None\n\n"
+        "def german(a, b):\n    return (a > b) - (a < b)\n"
+    )
+    config = place.root / "gateway.toml"
+    config.write_text(
+        '[migrations.functions]\nregexp = "app:regexp"\n[migrations.collations]\ngerman = "app:german"\n'
+    )
+    options = ("--config", str(config), "db")
+    first = "CREATE TABLE t(a TEXT CHECK(a REGEXP '^a'), b TEXT COLLATE german);"
+    second = (
+        f"{first[:-2]}, c TEXT COLLATE german UNIQUE); CREATE INDEX t_b ON t(b COLLATE german);"
+    )
+    rewritten = second.replace("^a", "^[ab]")  # a rebuild, with the check in it
+    for wanted in (first, second, rewritten):
+        source = schema(place, wanted)
+        for command in (
+            ("generate", "--schema", source),
+            ("migrate", "--dry-run"),
+            ("migrate",),
+            ("status",),
+            ("check",),
+            ("diff",),
+            ("diff", "--to", source),
+        ):
+            done = place.run(*options, *command, env={"PYTHONPATH": str(place.root)})
+            assert done.code == (3 if "--dry-run" in command else 0), (wanted, command, done.stderr)
+
+
+def test_an_extension_that_cannot_be_loaded_is_named(place: Place) -> None:
+    place.folder.add("a", "CREATE TABLE t(a);")
+    config = place.root / "gateway.toml"
+    config.write_text('[migrations]\nextensions = ["./nowhere"]\n')
+    done = place.run("--config", str(config), "db", "migrate")
+    assert done.code == 7
+    assert "migrations.extensions" in done.stderr
+
+
 def test_the_programs_own_folder_has_nothing_to_mend(place: Place) -> None:
     found = place.run("--database", place.database, "db", "check", "--json", bare=True)
     assert (found.code, found.json()["problems"], found.json()["warnings"]) == (0, [], [])

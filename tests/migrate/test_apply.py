@@ -97,6 +97,20 @@ def test_a_function_of_the_application_is_sent_to_the_configuration(shop: Worksh
     assert "[migrations.functions]" in failure(shop, MigrationFailed).hint
 
 
+@pytest.mark.parametrize(
+    ("sql", "setting"),
+    [
+        ("CREATE TABLE a(x COLLATE german UNIQUE);", "[migrations.collations] german ="),
+        ("CREATE VIRTUAL TABLE v USING vec0(e float[4]);", "[migrations] extensions ="),
+    ],
+)
+def test_a_collation_or_a_module_of_the_application_is_sent_there_too(
+    shop: Workshop, sql: str, setting: str
+) -> None:
+    shop.add("0000_a", sql)
+    assert setting in failure(shop, MigrationFailed).hint
+
+
 def test_a_vacuum_is_sent_to_a_file_of_its_own(shop: Workshop) -> None:
     shop.add("0000_a", "CREATE TABLE a(x); VACUUM;")
     assert "`-- guard: no-transaction`" in failure(shop, MigrationFailed).hint

@@ -9,7 +9,7 @@ import pytest
 from local_mcp_gateway.database.connections import open_migration, set_foreign_keys
 from local_mcp_gateway.errors import ConfigProblem, ForbiddenStatement
 from local_mcp_gateway.migrate.apply import make_batches
-from local_mcp_gateway.migrate.sql_functions import load_functions, register
+from local_mcp_gateway.migrate.sql_functions import load, register_functions
 from local_mcp_gateway.migrate.verify import count_rows, verify
 from tests.migrate.workshop import Workshop, apply_all
 
@@ -93,9 +93,9 @@ def test_a_rebuild_with_foreign_keys_on_is_refused_before_it_wipes_the_children(
 def test_a_function_of_the_application_can_be_called(shop: Workshop) -> None:
     shop.add("0000_a", "CREATE TABLE t AS SELECT uuid_v4() AS id;")
     connection = open_migration(shop.database)
-    register(
+    register_functions(
         connection,
-        {"uuid_v4": lambda: str(uuid.uuid4())} | load_functions({"base": "posixpath:basename"}),
+        {"uuid_v4": lambda: str(uuid.uuid4())} | load({"base": "posixpath:basename"}),
     )
     connection.execute("BEGIN")
     apply_all(connection, shop.read().migrations)
@@ -108,4 +108,4 @@ def test_a_function_of_the_application_can_be_called(shop: Workshop) -> None:
 @pytest.mark.parametrize("target", ["no_such_module:f", "json:nope", "json:__name__", "json", ""])
 def test_a_function_that_is_not_there_is_a_problem_of_the_configuration(target: str) -> None:
     with pytest.raises(ConfigProblem, match="uuid_v4"):
-        load_functions({"uuid_v4": target})
+        load({"uuid_v4": target})

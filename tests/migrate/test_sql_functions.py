@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.errors import ConfigProblem
-from local_mcp_gateway.migrate.sql_functions import ENTRY_POINTS, installed_functions, prepare
+from local_mcp_gateway.migrate.sql_functions import ENTRY_POINTS, installed_functions, register
 
 
 def answer_of(sql: str, functions: dict[str, object]) -> object:
     with closing(sqlite3.connect(":memory:")) as connection:
-        prepare(connection, functions)  # type: ignore[arg-type]
+        register(connection, functions)  # type: ignore[arg-type]
         return connection.execute(sql).fetchone()[0]
 
 

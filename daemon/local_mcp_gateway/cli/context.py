@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.log import Log
 
@@ -49,6 +50,12 @@ class Invocation:
     def prepare_folder(self) -> None:
         """Create the data folder if it is the default one."""
         prepare_data_folder(self.settings)
+
+    def prepare(self, connection: Connection) -> None:
+        """Register what migrations use beyond SQLite (`[migrations]` functions and the like)."""
+        from local_mcp_gateway.service.options import register_sql  # --help does not pay for it
+
+        register_sql(self.settings, connection)
 
     def emitter(self, *, default_level: str = "warning") -> Log:
         """Return this command's log: only warnings by default, since results go to stdout."""

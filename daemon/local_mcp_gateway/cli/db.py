@@ -138,7 +138,11 @@ def _dry_run(
     from local_mcp_gateway.guard.status import get_status
 
     seen = get_status(
-        invocation.database, invocation.migrations, allow_out_of_order=allow_out_of_order, to=to
+        invocation.database,
+        invocation.migrations,
+        allow_out_of_order=allow_out_of_order,
+        to=to,
+        prepare=invocation.prepare,
     )
     if seen.state == "damaged":
         raise Damaged(seen.problems[0].message, hint=seen.problems[0].hint)
@@ -170,8 +174,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     from local_mcp_gateway.database.lock import read_holder
     from local_mcp_gateway.guard.status import get_status
 
-    functions = invocation.settings.migrations.functions
-    seen = get_status(invocation.database, invocation.migrations, functions=functions)
+    seen = get_status(invocation.database, invocation.migrations, prepare=invocation.prepare)
     backups = list_backups(invocation.database, invocation.settings.backup_folder)
     holder = read_holder(invocation.database)
     if holder and (problem := serving_problem(invocation.database)):

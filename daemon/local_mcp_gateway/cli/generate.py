@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.schema import DEFAULT_SCHEMA, load_schema, prepare
+from local_mcp_gateway.cli.schema import DEFAULT_SCHEMA, load_schema
 from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
 
 if TYPE_CHECKING:
@@ -73,10 +73,9 @@ def generate(
     from local_mcp_gateway.schema.renames import parse_renames
 
     folder = flow.open_folder(invocation.migrations)
-    ready = prepare(invocation)
-    base = flow.schema_of(folder, prepare=ready)
+    base = flow.schema_of(folder, prepare=invocation.prepare)
     if empty:
-        flow.rewrite_snapshots(folder, prepare=ready)
+        flow.rewrite_snapshots(folder, prepare=invocation.prepare)
         return _report(_write_empty(folder, base, slug(name or "custom")), None, as_json=as_json)
     target = load_schema(invocation, schema)
     decided = parse_renames(renames, base, target)
@@ -94,10 +93,11 @@ def generate(
         _parse_fills(fills, target),
         name=slug(name) if name else None,
         first=not folder.migrations,
+        prepare=invocation.prepare,
     )
     made = _weighed(invocation, made)
     _confirm(made, yes=yes, as_json=as_json)
-    for tag in flow.rewrite_snapshots(folder, prepare=ready):
+    for tag in flow.rewrite_snapshots(folder, prepare=invocation.prepare):
         click.echo(f"The snapshot of {tag} was written again from the migrations.", err=True)
     return _report(flow.write(folder, made), made, as_json=as_json)
 

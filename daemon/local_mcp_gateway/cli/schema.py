@@ -17,10 +17,9 @@ from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.migrate.folder import Folder
     from local_mcp_gateway.schema import Difference, Schema
     from local_mcp_gateway.schema.model import Hazard
@@ -28,14 +27,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SCHEMA = "local_mcp_gateway.store.tables"
 WORDS = "`database`, `migrations`, `schema`"
-
-
-def prepare(invocation: Invocation) -> Callable[[Connection], None]:
-    """Return the function that registers the SQL functions of `[migrations.functions]`."""
-    from local_mcp_gateway.migrate import sql_functions  # --help does not pay for it
-
-    named = invocation.settings.migrations.functions
-    return lambda connection: sql_functions.prepare(connection, named)
 
 
 def load_schema(invocation: Invocation, text: str) -> Schema:
@@ -58,9 +49,9 @@ def load_schema(invocation: Invocation, text: str) -> Schema:
     if path.is_dir():
         if (path / "meta" / "_journal.json").exists() or any(path.glob("*/migration.sql")):
             return _folder(invocation, path, None)
-        return _sql(path)
+        return _sql(invocation, path)
     if path.is_file():
-        return _file(path)
+        return _file(invocation, path)
     if path.suffix in {".db", ".sqlite", ".sqlite3", ".sql", ".json", ".py"} or "/" in text:
         raise UsageProblem(
             f"There is no file {text}.",
@@ -68,7 +59,7 @@ def load_schema(invocation: Invocation, text: str) -> Schema:
         )
     from local_mcp_gateway.schema.source import read_module  # may import SQLAlchemy
 
-    return read_module(text)
+    return read_module(text, prepare=invocation.prepare)
 
 
 def load_both(invocation: Invocation, old: str, new: str) -> tuple[Schema, Schema]:
@@ -82,13 +73,13 @@ def load_both(invocation: Invocation, old: str, new: str) -> tuple[Schema, Schem
     before, after = load_schema(invocation, old), load_schema(invocation, new)
     snapshots = [Path(text).suffix == ".json" and Path(text).is_file() for text in (old, new)]
     if snapshots == [True, False]:
-        return before, as_snapshots_see(after)
+        return before, as_snapshots_see(after, prepare=invocation.prepare)
     if snapshots == [False, True]:
-        return as_snapshots_see(before), after
+        return as_snapshots_see(before, prepare=invocation.prepare), after
     return before, after
 
 
-def _file(path: Path) -> Schema:
+def _file(invocation: Invocation, path: Path) -> Schema:
     with os.fdopen(open_file(path), "rb") as handle:
         head = handle.read(16)
     if head == b"SQLite format 3\0":
@@ -96,11 +87,11 @@ def _file(path: Path) -> Schema:
     if path.suffix == ".py":
         from local_mcp_gateway.schema.source import read_module  # imports SQLAlchemy
 
-        return read_module(str(path))
+        return read_module(str(path), prepare=invocation.prepare)
     if path.suffix == ".json":
-        return _snapshot(path)
+        return _snapshot(invocation, path)
     if path.suffix == ".sql":
-        return _sql(path)
+        return _sql(invocation, path)
     if not head:  # an empty file is an empty database
         return _database(path)
     raise SchemaProblem(
@@ -109,13 +100,13 @@ def _file(path: Path) -> Schema:
     )
 
 
-def _sql(path: Path) -> Schema:
+def _sql(invocation: Invocation, path: Path) -> Schema:
     from local_mcp_gateway.schema.source import read_sql
 
-    return read_sql(path)
+    return read_sql(path, prepare=invocation.prepare)
 
 
-def _snapshot(path: Path) -> Schema:
+def _snapshot(invocation: Invocation, path: Path) -> Schema:
     from local_mcp_gateway.schema.drizzle import read_snapshot
 
     try:
@@ -124,7 +115,9 @@ def _snapshot(path: Path) -> Schema:
         raise SchemaProblem(
             f"{path} is not valid JSON: {error}.", hint="Give a snapshot of Drizzle's."
         ) from None
-    return read_snapshot(found if isinstance(found, dict) else {}, str(path))
+    return read_snapshot(
+        found if isinstance(found, dict) else {}, str(path), prepare=invocation.prepare
+    )
 
 
 def _database(path: Path) -> Schema:
@@ -149,7 +142,7 @@ def _folder(invocation: Invocation, path: Path, tag: str | None) -> Schema:
         raise UsageProblem(
             f"There is no migration `{tag}` in {path}.", hint="`db status` lists the tags."
         )
-    return schema_of(folder, to=tag, prepare=prepare(invocation))
+    return schema_of(folder, to=tag, prepare=invocation.prepare)
 
 
 _SOURCES = (
@@ -197,7 +190,8 @@ def diff(
     if form == "table":
         _show_differences(differences, old, new)
     else:
-        plan = make_plan(before, after, renames=parse_renames(renames, before, after))
+        decided = parse_renames(renames, before, after)
+        plan = make_plan(before, after, renames=decided, prepare=invocation.prepare)
         if form == "sql":
             for hazard in plan.hazards:
                 click.secho(f"! {hazard.message}", fg="yellow", err=True)
@@ -241,9 +235,8 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
     from local_mcp_gateway.migrate.folder import read_folder
 
     folder = read_folder(invocation.migrations)
-    found = check_folder(folder, prepare=prepare(invocation))
-    functions = invocation.settings.migrations.functions
-    seen = get_status(invocation.database, invocation.migrations, functions=functions)
+    found = check_folder(folder, prepare=invocation.prepare)
+    seen = get_status(invocation.database, invocation.migrations, prepare=invocation.prepare)
     known = {(problem.code, problem.tag) for problem in found.problems}
     problems = [
         *found.problems,
@@ -331,9 +324,8 @@ def _cannot_run(invocation: Invocation, folder: Folder) -> list[Problem]:
     from local_mcp_gateway.database.connections import reading
     from local_mcp_gateway.migrate.check import cannot_run
 
-    register = prepare(invocation)
     with reading(invocation.database) as connection:
-        register(connection)
+        invocation.prepare(connection)
         return cannot_run(connection, folder)
 
 

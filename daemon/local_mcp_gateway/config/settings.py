@@ -53,7 +53,7 @@ class DatabaseSettings:
 
 @frozen
 class MigrationsSettings:
-    """Where the migrations are and which functions they may call."""
+    """Where the migrations are and what they may use."""
 
     folder: str = _key("", "Migrations folder. Empty: the one that came with the program.")
     functions: Mapping[str, str] = field(
@@ -62,6 +62,17 @@ class MigrationsSettings:
             "help": 'SQL functions that migrations call: name = "module:attribute".',
             "choices": (),
         },
+    )
+    collations: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": 'Collations that migrations use: name = "module:attribute", which compares two texts.',
+            "choices": (),
+        },
+    )
+    extensions: tuple[str, ...] = _key(
+        (),
+        "SQLite extensions (files) to load for migrations, such as vec0. They run as native code.",
     )
 
 

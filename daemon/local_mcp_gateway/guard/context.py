@@ -11,10 +11,9 @@ from local_mcp_gateway.backup.manifest import Retention
 from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.ledger import Provenance
-from local_mcp_gateway.migrate.sql_functions import prepare
+from local_mcp_gateway.migrate.sql_functions import Named, register
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
@@ -53,8 +52,12 @@ class GuardPolicy:
     fresh: bool = False
     """Begin with a new database where it is empty or missing, though it had content or has backups."""
     program_version: str = ""
-    functions: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
+    functions: Named = field(default_factory=dict)
     """SQL functions that migrations may call, by name: callables, or "package.module:function"."""
+    collations: Named = field(default_factory=dict)
+    """Collations that migrations may use, given likewise."""
+    extensions: tuple[str, ...] = ()
+    """Files of SQLite extensions that migrations may use."""
 
 
 State = Literal["created", "migrated", "current"]
@@ -144,8 +147,9 @@ class GuardContext(Run):
         return self.policy.backup_folder or self.database.resolve().parent / "backups"
 
     def prepare(self, connection: Connection) -> None:
-        """Register the SQL functions that migrations may call; raises ConfigProblem."""
-        prepare(connection, self.policy.functions)
+        """Register what migrations may use; raises ConfigProblem."""
+        policy = self.policy
+        register(connection, policy.functions, policy.collations, policy.extensions)
 
     def provenance(self, backup: Backup | None = None) -> Provenance:
         """Return what the history records about this run."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway.database.connections import has_content, is_empty, reading
@@ -15,10 +14,9 @@ from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.history import read_history
 from local_mcp_gateway.migrate.ledger import read_ledger, recorded_fingerprint
 from local_mcp_gateway.migrate.resolve import resolve
-from local_mcp_gateway.migrate.sql_functions import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from local_mcp_gateway.database.connections import Connection
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
     from local_mcp_gateway.schema import Difference, Schema
     from local_mcp_gateway.schema.model import Hazard
-
-    Register = Callable[[Connection], None]
 
 
 @frozen
@@ -100,20 +96,16 @@ def get_status(
     *,
     to: str | None = None,
     allow_out_of_order: bool = False,
-    functions: Mapping[str, Callable[..., object] | str] = MappingProxyType({}),
+    prepare: Callable[[Connection], None] | None = None,
 ) -> Status:
     """Read a database and its folder; raises MigrationsFolderProblem or DatabasePathProblem.
 
     A damaged file or one that is not a database is a state here, not an error: the rest is still shown.
     """
     folder = read_folder(migrations)
-
-    def register(connection: Connection) -> None:
-        prepare(connection, functions)
-
     if not has_content(database):
         resolution = resolve(folder, (), allow_out_of_order=allow_out_of_order)
-        found = _pending(resolution, up_to(resolution, to), None, register)
+        found = _pending(resolution, up_to(resolution, to), None, prepare)
         return Status(
             database,
             "refused" if resolution.problems else "new",
@@ -123,8 +115,8 @@ def get_status(
     try:
         with reading(database) as reader:
             resolution = resolve(folder, read_ledger(reader), allow_out_of_order=allow_out_of_order)
-            drift = () if recorded_fingerprint(reader) else find_drift(reader, resolution, register)
-            found = _pending(resolution, up_to(resolution, to), reader, register)
+            drift = () if recorded_fingerprint(reader) else find_drift(reader, resolution, prepare)
+            found = _pending(resolution, up_to(resolution, to), reader, prepare)
             empty = is_empty(reader)
     except (Damaged, NotADatabase) as error:
         problem = Problem(error.code, error.message, error.hint)
@@ -149,7 +141,7 @@ def _pending(
     resolution: Resolution,
     pending: tuple[Migration, ...],
     reader: Connection | None,
-    register: Register,
+    prepare: Callable[[Connection], None] | None,
 ) -> tuple[Pending, ...]:
     """Find the hazards of each pending migration on the schema that it will meet.
 
@@ -166,7 +158,7 @@ def _pending(
     done = tuple(entry.migration for entry in resolution.applied)
     found: dict[str, tuple[Hazard, ...]] = {}
     try:
-        with closing(replay(done, prepare=register, past=True)) as memory:
+        with closing(replay(done, prepare=prepare, past=True)) as memory:
             before: Schema | None = None
             for migration in pending if done else ():  # a fresh database has nothing to lose
                 if is_data_independent(migration):

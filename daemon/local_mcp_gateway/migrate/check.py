@@ -33,9 +33,10 @@ from local_mcp_gateway.schema.plan import schema_copy
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.schema.inspect import Prepare
     from local_mcp_gateway.schema.model import Hazard
 
 SNAPSHOT = "snapshot"
@@ -54,9 +55,7 @@ class Checked:
     """(tag, hazard) of every migration after the first."""
 
 
-def check_folder(
-    folder: Folder, *, prepare: Callable[[sqlite3.Connection], None] | None = None
-) -> Checked:
+def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
     """Check a folder as it is; nothing raises for what is in it."""
     problems = [*folder.problems, *_unjournaled(folder), *_numbers(folder)]
     warnings: list[Problem] = []
@@ -78,7 +77,7 @@ def check_folder(
                     (migration.tag, hazard) for hazard in hazards_of(migration.texts, before, after)
                 ]
             if not folder.stamped:
-                warnings += _snapshot(folder, migration, after)
+                warnings += _snapshot(folder, migration, after, prepare)
             warnings += _way_back(migration, before, after, prepare)
             before = after
         warnings += cannot_run(connection, folder)
@@ -161,15 +160,17 @@ def _chain(folder: Folder) -> Iterator[Problem]:
         previous = migration.tag, snapshot
 
 
-def _snapshot(folder: Folder, migration: Migration, after: Schema) -> Iterator[Problem]:
+def _snapshot(
+    folder: Folder, migration: Migration, after: Schema, prepare: Prepare | None
+) -> Iterator[Problem]:
     """Compare a snapshot with the replay, both reduced to what a snapshot can say."""
     snapshot = read_snapshot_file(folder.path, migration.tag)
     if snapshot is None:
         return
     name = f"meta/{snapshot_file(folder.path, migration.tag).name}"
     try:
-        found = read_snapshot(snapshot, name)
-        said = as_snapshots_see(after)
+        found = read_snapshot(snapshot, name, prepare=prepare)
+        said = as_snapshots_see(after, prepare=prepare)
     except SchemaProblem as error:
         yield _said(migration, error.message)
         return
@@ -192,7 +193,7 @@ def _way_back(
     migration: Migration,
     before: Schema,
     after: Schema,
-    prepare: Callable[[sqlite3.Connection], None] | None,
+    prepare: Prepare | None,
 ) -> Iterator[Problem]:
     """Run the down file on an empty copy of the schema after the migration."""
     name = migration.down_name
@@ -201,15 +202,13 @@ def _way_back(
         down = down_text(migration)
         if down is None:
             return
-        connection = schema_copy(after)
+        connection = schema_copy(after, prepare=prepare)
     except HistoryRefused as error:
         yield Problem(DOWN, error.problems[0].message, hint, migration.tag)
         return
     except SchemaProblem:
         return
     with closing(connection):
-        if prepare is not None:
-            prepare(connection)
         for statement in split(down):
             try:
                 connection.execute(statement.text)

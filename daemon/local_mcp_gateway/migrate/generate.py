@@ -38,10 +38,10 @@ from local_mcp_gateway.schema.naming import name_of
 from local_mcp_gateway.schema.plan import Plan, make_plan, schema_copy
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from local_mcp_gateway.schema.inspect import Prepare
     from local_mcp_gateway.schema.renames import Renames
 
 
@@ -103,7 +103,7 @@ def schema_of(
     folder: Folder,
     *,
     to: str | None = None,
-    prepare: Callable[[sqlite3.Connection], None] | None = None,
+    prepare: Prepare | None = None,
 ) -> Schema:
     """Return the schema that a folder makes of an empty database, up to and with `to`.
 
@@ -123,37 +123,40 @@ def draft(
     *,
     name: str | None,
     first: bool,
+    prepare: Prepare | None = None,
 ) -> Draft:
     """Plan the next migration and its down file; raises SchemaProblem."""
-    _require_sound(target, base)
-    plan = make_plan(base, target, renames=renames, fills=fills)
+    _require_sound(target, base, prepare)
+    plan = make_plan(base, target, renames=renames, fills=fills, prepare=prepare)
     down, why = None, None
     try:
-        down = derive_down(base, target, renames)
+        down = derive_down(base, target, renames, prepare=prepare)
     except NotDerivable as reason:
         why = str(reason)
     named = name or ("initial" if first else name_of(base, target, renames))
     return Draft(named, plan, down, why, target)
 
 
-def _require_sound(schema: Schema, before: Schema) -> None:
+def _require_sound(schema: Schema, before: Schema, prepare: Prepare | None) -> None:
     """Raise SchemaProblem for the first view, trigger or foreign key that could never run.
 
     A foreign key that is as broken in the schema `before` is not reported.
     """
-    for broken in _broken(schema):
-        if broken.kind != "foreign key" or broken not in _broken(before):
+    for broken in _broken(schema, prepare):
+        if broken.kind != "foreign key" or broken not in _broken(before, prepare):
             raise SchemaProblem(
                 f"{broken.sentence}.",
                 hint="SQLite says so only when it is used; correct it, nothing was written.",
             )
 
 
-def _broken(schema: Schema) -> tuple[Broken, ...]:
+def _broken(schema: Schema, prepare: Prepare | None) -> tuple[Broken, ...]:
     links = any(table.foreign_keys for table in schema.tables.values())
     if not schema.views and not schema.triggers and not links:
         return ()
-    with closing(schema_copy(schema, may_lack=schema.virtual_tables)) as connection:
+    with closing(
+        schema_copy(schema, may_lack=schema.virtual_tables, prepare=prepare)
+    ) as connection:
         return find_broken(connection)
 
 
@@ -188,9 +191,7 @@ def last_id(folder: Folder) -> str:
     return str(found.get("id", FIRST))
 
 
-def rewrite_snapshots(
-    folder: Folder, *, prepare: Callable[[sqlite3.Connection], None] | None = None
-) -> tuple[str, ...]:
+def rewrite_snapshots(folder: Folder, *, prepare: Prepare | None = None) -> tuple[str, ...]:
     """Write every snapshot that is missing or damaged from the replay; return their tags.
 
     A rewritten one takes the id that its successor names, so the chain is complete again.

@@ -1,28 +1,35 @@
-"""Load the application's SQL functions that migrations call, such as `uuid_v4()`.
+"""Register what migrations use and SQLite does not have: functions, collations and extensions.
 
-They come from the settings (`[migrations.functions]`, name = "package.module:function") or from the
-entry points of installed packages in the group `local_mcp_gateway.sql_functions`.
+The settings name them: `[migrations.functions]` and `[migrations.collations]` as name =
+"package.module:function", `migrations.extensions` as files. Installed packages may offer functions as
+entry points in the group `local_mcp_gateway.sql_functions`.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from types import MappingProxyType
+from typing import Any, cast
 
 from local_mcp_gateway.errors import ConfigProblem
-
-if TYPE_CHECKING:
-    import sqlite3
 
 ENTRY_POINTS = "local_mcp_gateway.sql_functions"
 
 
-def load_functions(named: Mapping[str, str]) -> dict[str, Callable[..., object]]:
-    """Import the functions in the settings; raises ConfigProblem for one that does not exist."""
-    return {name: _load(name, target) for name, target in named.items()}
+Named = Mapping[str, Callable[..., object] | str]
+"""Callables by the name that SQL has for them, given as such or as "package.module:function"."""
+
+
+def load(named: Named, *, kind: str = "function") -> dict[str, Callable[..., object]]:
+    """Import what is given by name; raises ConfigProblem for one that does not exist."""
+    return {
+        name: _load(kind, name, found) if isinstance(found, str) else found
+        for name, found in named.items()
+    }
 
 
 def installed_functions() -> dict[str, Callable[..., object]]:
@@ -53,7 +60,7 @@ def _offers(folder: str) -> bool:
         return False
 
 
-def register(
+def register_functions(
     connection: sqlite3.Connection, functions: Mapping[str, Callable[..., object]]
 ) -> None:
     """Make the functions callable in SQL on this connection, with any number of arguments."""
@@ -61,19 +68,44 @@ def register(
         connection.create_function(name, -1, cast("Any", function))
 
 
-def prepare(
-    connection: sqlite3.Connection, given: Mapping[str, Callable[..., object] | str]
+def register(
+    connection: sqlite3.Connection,
+    functions: Named,
+    collations: Named = MappingProxyType({}),
+    extensions: Sequence[str] = (),
 ) -> None:
-    """Register what migrations may call: given callables, given "package.module:function", installed.
+    """Register what migrations may use on this connection, with what installed packages offer.
 
-    Raises ConfigProblem for a name that cannot be imported.
+    Raises ConfigProblem for a name that cannot be imported or a file that cannot be loaded.
     """
-    named = {name: found for name, found in given.items() if isinstance(found, str)}
-    ready = {name: found for name, found in given.items() if not isinstance(found, str)}
-    register(connection, {**installed_functions(), **load_functions(named), **ready})
+    _load_extensions(connection, extensions)
+    register_functions(connection, {**installed_functions(), **load(functions)})
+    for name, compare in load(collations, kind="collation").items():
+        connection.create_collation(name, cast("Any", compare))
 
 
-def _load(name: str, target: str) -> Callable[..., object]:
+def _load_extensions(connection: sqlite3.Connection, extensions: Sequence[str]) -> None:
+    if not extensions:
+        return
+    if not hasattr(connection, "enable_load_extension"):
+        raise ConfigProblem(
+            "This Python cannot load SQLite extensions.",
+            hint="Install one that can (Debian's can), or empty migrations.extensions.",
+        )
+    connection.enable_load_extension(True)
+    try:
+        for file in extensions:
+            connection.load_extension(str(Path(file).expanduser()))
+    except sqlite3.Error as error:
+        raise ConfigProblem(
+            f"The SQLite extension {file} cannot be loaded: {error}.",
+            hint="Correct its path in migrations.extensions.",
+        ) from error
+    finally:
+        connection.enable_load_extension(False)
+
+
+def _load(kind: str, name: str, target: str) -> Callable[..., object]:
     from importlib import import_module
 
     module, _, attribute = target.partition(":")
@@ -83,9 +115,9 @@ def _load(name: str, target: str) -> Callable[..., object]:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigProblem(
-            f"The SQL function {name} cannot be loaded from {target!r}: {error}.",
+            f"The SQL {kind} {name} cannot be loaded from {target!r}: {error}.",
             hint='Write it as `name = "package.module:function"`.',
         ) from error
     if not callable(found):
-        raise ConfigProblem(f"The SQL function {name}: {target!r} is not a function.")
+        raise ConfigProblem(f"The SQL {kind} {name}: {target!r} is not a function.")
     return found

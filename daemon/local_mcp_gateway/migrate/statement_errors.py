@@ -28,6 +28,8 @@ _NAMED = re.compile(
 _EXISTS = re.compile(r"(?:table|index|view|trigger) [`\"\[]?([^`\"\]\s]+)[`\"\]]? already exists")
 _UNKNOWN_COLUMN = re.compile(r"has no column named (\S+)")
 _FUNCTION = re.compile(r"no such function: (\S+)")
+_MODULE = re.compile(r"no such module: (\w+)")
+_COLLATION = re.compile(r"no such collation sequence: (\w+)")
 
 
 def explain_failure(
@@ -108,6 +110,16 @@ def _is_the_authors(error: sqlite3.Error) -> bool:
 def _hint(message: str) -> str | None:
     if message == "cannot VACUUM from within a transaction":
         return "Put VACUUM into a file of its own with the first line `-- guard: no-transaction`."
+    if match := _MODULE.search(message):
+        return (
+            f"If a SQLite extension provides {match.group(1)}, name its file:"
+            ' `[migrations] extensions = ["/path/to/it"]`.'
+        )
+    if match := _COLLATION.search(message):
+        return (
+            f"If the application provides it, register it:"
+            f' `[migrations.collations] {match.group(1)} = "package.module:function"`.'
+        )
     match = _FUNCTION.search(message)
     if match:
         return (

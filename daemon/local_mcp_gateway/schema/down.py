@@ -14,6 +14,7 @@ from local_mcp_gateway.schema.plan import Plan, make_plan
 from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.schema.inspect import Prepare
     from local_mcp_gateway.schema.model import Column, Schema, Table
     from local_mcp_gateway.schema.renames import Renames
 
@@ -45,14 +46,16 @@ def missing_values(old: Schema, new: Schema, renames: Renames) -> list[tuple[Tab
     return found
 
 
-def derive_down(old: Schema, new: Schema, renames: Renames) -> Plan:
+def derive_down(
+    old: Schema, new: Schema, renames: Renames, *, prepare: Prepare | None = None
+) -> Plan:
     """Return the plan from `new` back to `old`; raises NotDerivable."""
     back = renames.inverse()
     fills = {
         (table.key, column.key): _stand_in(old, table, column)
         for table, column in missing_values(new, old, back)
     }
-    return make_plan(new, old, renames=back, fills=fills)
+    return make_plan(new, old, renames=back, fills=fills, prepare=prepare)
 
 
 def _stand_in(schema: Schema, table: Table, column: Column) -> str:

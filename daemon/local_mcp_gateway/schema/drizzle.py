@@ -16,12 +16,13 @@ from uuid import uuid4
 
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.schema.ddl import is_constant
-from local_mcp_gateway.schema.inspect import inspect
+from local_mcp_gateway.schema.inspect import inspect, open_memory
 from local_mcp_gateway.sql import normal_tokens, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from local_mcp_gateway.schema.inspect import Prepare
     from local_mcp_gateway.schema.model import Column, Index, Schema, Table
 
 Json = dict[str, Any]
@@ -155,7 +156,9 @@ def _definition(sql: str) -> str:
     return sql[at:].strip()
 
 
-def read_snapshot(snapshot: Json, name: str = "The snapshot") -> Schema:
+def read_snapshot(
+    snapshot: Json, name: str = "The snapshot", *, prepare: Prepare | None = None
+) -> Schema:
     """Return the schema that a snapshot of version 6 or 7 describes; raises SchemaProblem."""
     version = str(snapshot.get("version"))
     try:
@@ -170,7 +173,7 @@ def read_snapshot(snapshot: Json, name: str = "The snapshot") -> Schema:
             )
     except (KeyError, TypeError, AttributeError) as error:
         raise SchemaProblem(f"{name} is damaged: {error!r} is not as expected.") from None
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = open_memory(prepare)
     try:
         for statement in statements:
             connection.execute(statement)
@@ -181,9 +184,9 @@ def read_snapshot(snapshot: Json, name: str = "The snapshot") -> Schema:
         connection.close()
 
 
-def as_snapshots_see(schema: Schema) -> Schema:
+def as_snapshots_see(schema: Schema, *, prepare: Prepare | None = None) -> Schema:
     """Reduce a schema to what a snapshot can express, for a comparison with one."""
-    return read_snapshot(write_snapshot(schema))
+    return read_snapshot(write_snapshot(schema), prepare=prepare)
 
 
 def _version_6(snapshot: Json) -> Iterable[str]:

@@ -8,6 +8,7 @@ and queries the whole schema at once instead of table by table.
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -27,7 +28,9 @@ from local_mcp_gateway.schema.model import (
 from local_mcp_gateway.sql import NormalToken, fold, literal, normal, normal_tokens, unquote
 
 if TYPE_CHECKING:
-    import sqlite3
+    from collections.abc import Callable
+
+    Prepare = Callable[[sqlite3.Connection], None]
 
 _NOT_OURS = re.compile(
     r"sqlite_|_litestream_|libsql_|__drizzle_migrations$|__guard_", re.IGNORECASE
@@ -77,6 +80,17 @@ Row = Sequence[object]
 def is_ours(name: str) -> bool:
     """Tell from its name whether an object belongs to the user's schema."""
     return _NOT_OURS.match(name) is None
+
+
+def open_memory(prepare: Prepare | None = None) -> sqlite3.Connection:
+    """Open a database in memory to build a schema in; the caller closes it.
+
+    `prepare` registers the functions, collations and extensions that the schema uses.
+    """
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    if prepare is not None:
+        prepare(connection)
+    return connection
 
 
 def inspect(connection: sqlite3.Connection) -> Schema:

@@ -24,7 +24,7 @@ from local_mcp_gateway.schema.compare import compare, fingerprint
 from local_mcp_gateway.schema.ddl import create, create_table, script
 from local_mcp_gateway.schema.diff import Change, affected_subset, table_changes
 from local_mcp_gateway.schema.hazards import hazards_of
-from local_mcp_gateway.schema.inspect import inspect
+from local_mcp_gateway.schema.inspect import inspect, open_memory
 from local_mcp_gateway.schema.ordering import order_statements
 from local_mcp_gateway.schema.renames import Renames
 from local_mcp_gateway.sql import fold, quote
@@ -32,6 +32,7 @@ from local_mcp_gateway.sql import fold, quote
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from local_mcp_gateway.schema.inspect import Prepare
     from local_mcp_gateway.schema.model import Hazard, Schema
 
 
@@ -67,12 +68,14 @@ class _Escalation:
     aside: set[str] = field(default_factory=set)
 
 
-def schema_copy(schema: Schema, *, may_lack: Collection[str] = ()) -> sqlite3.Connection:
+def schema_copy(
+    schema: Schema, *, may_lack: Collection[str] = (), prepare: Prepare | None = None
+) -> sqlite3.Connection:
     """Return a new in-memory database with this schema and no rows; the caller closes it.
 
     Virtual tables of `may_lack` are omitted if their module is not available.
     """
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = open_memory(prepare)
     for statement in ("PRAGMA foreign_keys = OFF", "BEGIN"):
         connection.execute(statement)
     optional = {create(schema.virtual_tables[key]) for key in may_lack}
@@ -105,6 +108,7 @@ def make_plan(
     *,
     renames: Renames | None = None,
     fills: Mapping[tuple[str, str], str] | None = None,
+    prepare: Prepare | None = None,
 ) -> Plan:
     """Return the plan from `old` to `new`, tested in memory; raises SchemaProblem if there is none.
 
@@ -115,7 +119,7 @@ def make_plan(
         return Plan((), (), fingerprint(old), fingerprint(new))
     before, after = affected_subset(old, new, decided, values)
     kept = {k for k, code in before.virtual_tables.items() if after.virtual_tables.get(k) == code}
-    work = schema_copy(before, may_lack=kept)
+    work = schema_copy(before, may_lack=kept, prepare=prepare)
     try:
         first = _renamed(work, decided, before, after)
         base = _seen(work, before, kept) if first else before

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.regular_file import read_bytes
-from local_mcp_gateway.schema.inspect import inspect
+from local_mcp_gateway.schema.inspect import inspect, open_memory
 from local_mcp_gateway.sql import normal_tokens
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import MetaData
 
+    from local_mcp_gateway.schema.inspect import Prepare
     from local_mcp_gateway.schema.model import Schema
 
 _REFUSED = {
@@ -37,14 +38,14 @@ _REFUSED = {
 _SUGGESTION = "Correct it and run the command again; nothing was written."
 
 
-def read_sql(path: Path) -> Schema:
+def read_sql(path: Path, *, prepare: Prepare | None = None) -> Schema:
     """Return the schema of a .sql file, or of all .sql files of a folder in name order."""
     files = sorted(path.glob("*.sql")) if path.is_dir() else [path]
     if not files:
         raise SchemaProblem(
             f"There is no .sql file in {path}.", hint="Give a file or another folder."
         )
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = open_memory(prepare)
     connection.set_authorizer(_in_memory_only)
     try:
         for file in files:
@@ -98,7 +99,7 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
         yield text.count("\n", 0, start) + 1, text[start:]
 
 
-def read_module(name: str) -> Schema:
+def read_module(name: str, *, prepare: Prepare | None = None) -> Schema:
     """Return the schema of the MetaData in a module, given as a dotted name or a .py file."""
     module = _import(name)
     found = _metadata(module)
@@ -113,14 +114,14 @@ def read_module(name: str) -> Schema:
         raise SchemaProblem(
             f"{name} defines the table {twice[0]} twice, in two MetaData.", hint=_SUGGESTION
         )
-    return _create(name, found)
+    return _create(name, found, prepare)
 
 
-def _create(name: str, found: Sequence[MetaData]) -> Schema:
+def _create(name: str, found: Sequence[MetaData], prepare: Prepare | None) -> Schema:
     from sqlalchemy import create_engine, exc  # 0.2 s, only for Python schemas
     from sqlalchemy.pool import StaticPool
 
-    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection = open_memory(prepare)
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
     try:
         for metadata in found:

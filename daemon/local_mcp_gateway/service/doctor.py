@@ -14,6 +14,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +26,7 @@ from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.formats import size
 from local_mcp_gateway.guard.status import get_status
 from local_mcp_gateway.service.http.listening_socket import listeners
+from local_mcp_gateway.service.options import register_sql
 from local_mcp_gateway.service.secrets.keyring import check_secrets
 from local_mcp_gateway.service.systemd import systemctl, units
 
@@ -153,7 +155,9 @@ def _lock(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    seen = get_status(settings.database_path, settings.migrations_folder)
+    seen = get_status(
+        settings.database_path, settings.migrations_folder, prepare=partial(register_sql, settings)
+    )
     for problem in seen.problems:
         yield Finding("database", "problem", problem.message, problem.hint)
     if seen.drift:

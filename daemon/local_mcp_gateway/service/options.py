@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.guard.context import Planner
 
@@ -56,6 +57,8 @@ def guard_policy(
         backup_folder=settings.backup_folder,
         retention=Retention(settings.backup.keep_last, settings.backup.keep_daily_days),
         functions=settings.migrations.functions,
+        collations=settings.migrations.collations,
+        extensions=settings.migrations.extensions,
         quick_check_limit_s=settings.guard.quick_check_limit_s,
         compare_limit_values=settings.guard.compare_limit_values,
         allow_out_of_order=allow_out_of_order,
@@ -65,6 +68,14 @@ def guard_policy(
         keep_aside=settings.backup.keep_aside,
         program_version=__version__,
     )
+
+
+def register_sql(settings: Settings, connection: Connection) -> None:
+    """Register the functions, collations and extensions of the settings; raises ConfigProblem."""
+    from local_mcp_gateway.migrate.sql_functions import register
+
+    named = settings.migrations
+    register(connection, named.functions, named.collations, named.extensions)
 
 
 def planner(*, dev: bool) -> Planner:
