@@ -14,6 +14,7 @@ from local_mcp_gateway.migrate.ledger import Provenance
 from local_mcp_gateway.migrate.sql_functions import Named, register
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
