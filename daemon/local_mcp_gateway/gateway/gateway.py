@@ -17,12 +17,11 @@ from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.gateway.catalog import merge
 from local_mcp_gateway.gateway.catalog.merge import LISTS, body_of, hash_of, items_of
 from local_mcp_gateway.gateway.clients.sessions import Sessions
-from local_mcp_gateway.gateway.clients.subscriptions import Subscribers
 from local_mcp_gateway.gateway.http.app import Application, GatewayApp
 from local_mcp_gateway.gateway.protocol import hops
 from local_mcp_gateway.gateway.protocol.hops import Hops
 from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, encode
-from local_mcp_gateway.gateway.routing.broker import Broker
+from local_mcp_gateway.gateway.routing.broker import Broker, Subscribers
 from local_mcp_gateway.gateway.routing.call_log import CallLog
 from local_mcp_gateway.gateway.routing.registry import Registry, state_of
 from local_mcp_gateway.gateway.routing.router import Dispatcher, Router

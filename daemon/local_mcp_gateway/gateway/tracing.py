@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.gateway.catalog.merge import Route
     from local_mcp_gateway.gateway.clients.sessions import Sessions
-    from local_mcp_gateway.gateway.clients.subscriptions import Subscribers
     from local_mcp_gateway.gateway.http.app import Application
     from local_mcp_gateway.gateway.http.request import Receive, Scope, Send
     from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
+    from local_mcp_gateway.gateway.routing.broker import Subscribers
     from local_mcp_gateway.gateway.routing.handlers import ClientRequest
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.tasks import TaskScope

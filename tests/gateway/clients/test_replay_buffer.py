@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway.clients.event_store import MemoryBudget, ReplayBuffer
-from local_mcp_gateway.gateway.clients.subscriptions import Outbox
+from local_mcp_gateway.gateway.clients.event_store import MemoryBudget, Outbox, ReplayBuffer
 
 sizes = st.integers(0, 60)
 

@@ -257,3 +257,41 @@ class EventStore:
 def is_of_stream(event_id: str) -> bool:
     """Return whether an id has the format of `EventStream` ids."""
     return event_id.startswith("p") and "." in event_id
+
+
+class Outbox:
+    """Messages that wait for a client of 2024-11-05, oldest first: it cannot resume."""
+
+    def __init__(
+        self, most_bytes: int, notify_reader: Callable[[], None], cut_off: Callable[[], None]
+    ) -> None:
+        self._most_bytes = most_bytes
+        self._notify_reader = notify_reader
+        self._cut_off = cut_off
+        self._waiting: deque[bytes] = deque()
+        self._bytes = 0
+        self._closed = False
+
+    def put(self, message: bytes) -> None:
+        """Enqueue a message; a single one may be of any size."""
+        if self._closed:
+            return
+        if self._waiting and self._bytes + len(message) > self._most_bytes:
+            self.close()
+            self._cut_off()
+        else:
+            self._waiting.append(message)
+            self._bytes += len(message)
+            self._notify_reader()
+
+    def take(self) -> list[bytes]:
+        """Return the queued messages, for the client."""
+        taken = list(self._waiting)
+        self._waiting.clear()
+        self._bytes = 0
+        return taken
+
+    def close(self) -> None:
+        """Drop the queued messages, and all later ones."""
+        self.take()
+        self._closed = True

@@ -22,7 +22,7 @@ from local_mcp_gateway.gateway.protocol import jsonrpc, versions
 from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope, decode_any
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.clients.subscriptions import Outbox
+    from local_mcp_gateway.gateway.clients.event_store import Outbox
 
 LEVELS: Final = (
     "debug",

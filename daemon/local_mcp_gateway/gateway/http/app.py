@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from local_mcp_gateway.gateway.catalog.header_params import PREFIX
-from local_mcp_gateway.gateway.http import metrics
 from local_mcp_gateway.gateway.http.request import (
     BodyTooLarge,
     HttpRequest,
@@ -177,10 +176,7 @@ class GatewayApp:
             code = 503 if status["problem"] else 200
             await http_request.plain(code, jsonrpc.success(health(status)))
         elif http_request.path == "/metrics":
-            calls = self._calls
-            await http_request.text(
-                metrics.render(calls.counts, calls.microseconds, self._status())
-            )
+            await http_request.text(self._calls.metrics(self._status()))
         else:
             await http_request.plain(
                 404, failure(INVALID_REQUEST, self._not_found(http_request.path))

@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.clients.event_store import GONE, is_of_stream
+from local_mcp_gateway.gateway.clients.event_store import GONE, Outbox, is_of_stream
 from local_mcp_gateway.gateway.clients.sessions import LEVELS, severity_of
-from local_mcp_gateway.gateway.clients.subscriptions import (
-    Outbox,
-    SubscriptionFilter,
-    SubscriptionStream,
-)
 from local_mcp_gateway.gateway.http.response import STREAM_HEADERS
 from local_mcp_gateway.gateway.protocol import jsonrpc, sse, versions
 from local_mcp_gateway.gateway.protocol.jsonrpc import (
@@ -31,6 +26,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
     failure,
     response,
 )
+from local_mcp_gateway.gateway.routing.broker import SubscriptionFilter, SubscriptionStream
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest
 from local_mcp_gateway.gateway.routing.router import Cancellation, Dispatcher
 

@@ -1,4 +1,7 @@
-"""The call log: buffered in memory, written to the database in batches, off the message path."""
+"""The call log: buffered in memory, written to the database in batches, off the message path.
+
+What it counts are the metrics of `/metrics`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import asyncio
 import json
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.database.pool import Error
 from local_mcp_gateway.formats import now_ms
@@ -49,6 +53,8 @@ SHOWN: Final = 256
 LONGEST_ERROR: Final = 500
 LONGEST_PAYLOAD: Final = 65_536
 """How many characters of arguments or of a result are kept."""
+PREFIX: Final = "local_mcp_gateway"
+"""Of the names of all metrics."""
 LARGEST_PAYLOAD: Final = 4 * LONGEST_PAYLOAD
 MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
 """How many bytes of payloads may wait for the database."""
@@ -148,6 +154,10 @@ class CallLog:
             self._waiting_bytes -= _size(self._waiting.popleft())
         self._arrived.set()
 
+    def metrics(self, status: Mapping[str, Any]) -> str:
+        """Return the metrics of the calls and of the gateway's status for Prometheus, format 0.0.4."""
+        return "\n".join([*_lines(self.counts, self.microseconds, status), ""])
+
     async def run(self) -> None:
         """Write batches until cancelled."""
         while True:
@@ -171,3 +181,40 @@ class CallLog:
 
 def _size(call: CallRecord) -> int:
     return len(call.request or "") + len(call.response or "")
+
+
+def _lines(
+    calls: Counter[tuple[str, str, str]],
+    microseconds: Counter[tuple[str, str]],
+    status: Mapping[str, Any],
+) -> Iterator[str]:
+    yield from _head("calls_total", "counter", "Requests of clients that have ended.")
+    for (server, method, outcome), count in sorted(calls.items()):
+        labels = _labels(server=server, method=method, status=outcome)
+        yield f"{PREFIX}_calls_total{labels} {count}"
+    yield from _head("call_seconds_total", "counter", "Time that these requests took together.")
+    for (server, method), taken in sorted(microseconds.items()):
+        yield f"{PREFIX}_call_seconds_total{_labels(server=server, method=method)} {taken / 1e6}"
+    yield from _head("upstream_ready", "gauge", "Whether the upstream server is connected.")
+    for name, server in status["servers"].items():
+        yield f"{PREFIX}_upstream_ready{_labels(server=name)} {int(server['state'] == 'ready')}"
+    yield from _head("sessions", "gauge", "Sessions of clients with a handshake.")
+    yield f"{PREFIX}_sessions {status['sessions']}"
+    yield from _head("held_tools", "gauge", "Tools that wait for `server approve`.")
+    for name, server in status["servers"].items():
+        yield f"{PREFIX}_held_tools{_labels(server=name)} {len(server['held'])}"
+    yield from _head("tasks", "gauge", "Tasks of the event loop: what grows without end, leaks.")
+    yield f"{PREFIX}_tasks {status['tasks']}"
+
+
+def _head(name: str, kind: str, text: str) -> Iterator[str]:
+    yield f"# HELP {PREFIX}_{name} {text}"
+    yield f"# TYPE {PREFIX}_{name} {kind}"
+
+
+def _labels(**labels: str) -> str:
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

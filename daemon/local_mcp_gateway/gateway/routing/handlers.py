@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from local_mcp_gateway.gateway.clients.sessions import Session
-    from local_mcp_gateway.gateway.clients.subscriptions import Subscribers
+    from local_mcp_gateway.gateway.routing.broker import Subscribers
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.tasks import TaskScope
     from local_mcp_gateway.gateway.upstreams.connection import Caller

@@ -41,8 +41,8 @@ from local_mcp_gateway.store.model import CatalogKind, Prefix
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
-    from local_mcp_gateway.gateway.clients.subscriptions import Subscribers
     from local_mcp_gateway.gateway.protocol.jsonrpc import Envelope
+    from local_mcp_gateway.gateway.routing.broker import Subscribers
     from local_mcp_gateway.gateway.routing.call_log import CallLog
     from local_mcp_gateway.gateway.routing.handlers import ClientRequest
     from local_mcp_gateway.gateway.routing.registry import Registry

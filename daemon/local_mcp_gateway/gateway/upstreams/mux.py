@@ -81,7 +81,7 @@ class Mux(ConnectionBase, ABC):
             raise
         finally:
             self._calls.pop(number, None)
-            if self._server_requests:
+            if self._server_requests.open:
                 await self._release(call.caller.client)
 
     async def notify(self, method: str, params: bytes) -> None:

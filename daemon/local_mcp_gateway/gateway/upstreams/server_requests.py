@@ -72,11 +72,8 @@ class ServerRequests:
         self._tasks = tasks
         self._tokens = tokens
         self._notify = notify
-        self._open: dict[bytes, tuple[asyncio.Future[None], object]] = {}
+        self.open: dict[bytes, tuple[asyncio.Future[None], object]] = {}
         self._due = 0
-
-    def __len__(self) -> int:
-        return len(self._open)
 
     def take(
         self,
@@ -101,21 +98,21 @@ class ServerRequests:
             await reply(response(identity, answer))
 
         def close() -> None:
-            if self._open.get(identity, (None,))[0] is task:
-                del self._open[identity]
+            if self.open.get(identity, (None,))[0] is task:
+                del self.open[identity]
 
         def done(_: object) -> None:
             self._due -= 1
             close()
 
         task = self._tasks.start(work)
-        self._open[identity] = task, owner
+        self.open[identity] = task, owner
         task.add_done_callback(done)
         return True
 
     def called_off(self, params: bytes) -> None:
         """Cancel a request that the server no longer needs."""
-        if (found := self._open.get(member(params, "requestId"))) is not None:
+        if (found := self.open.get(member(params, "requestId"))) is not None:
             found[0].cancel()
 
     async def release(self, owner: object) -> None:
@@ -123,7 +120,7 @@ class ServerRequests:
 
         On return the client has been notified, so that it hears of it before the response to its call.
         """
-        tasks = [task for task, whose in self._open.values() if whose is owner]
+        tasks = [task for task, whose in self.open.values() if whose is owner]
         for task in tasks:
             task.cancel()
         if tasks:

@@ -219,7 +219,7 @@ class HttpConnection(ConnectionBase):
             self.tasks.start(self._post_only, message)
             raise
         finally:
-            if self._server_requests:
+            if self._server_requests.open:
                 await self._server_requests.release(call)
 
     async def _post_only(self, message: bytes) -> None:

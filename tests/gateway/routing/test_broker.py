@@ -7,13 +7,9 @@ from typing import Any
 
 import pytest
 
-from local_mcp_gateway.gateway.clients.subscriptions import (
-    FLAGS,
-    SubscriptionFilter,
-    SubscriptionStream,
-)
 from local_mcp_gateway.gateway.protocol.sse import SseParser
 from local_mcp_gateway.gateway.protocol.versions import SUBSCRIPTION_KEY
+from local_mcp_gateway.gateway.routing.broker import FLAGS, SubscriptionFilter, SubscriptionStream
 
 UPDATED = "notifications/resources/updated"
 
