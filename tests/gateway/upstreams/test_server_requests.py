@@ -125,10 +125,10 @@ async def test_a_question_is_answered(running: Running) -> None:
 async def test_a_question_of_a_call_that_was_cancelled_waits_no_longer(running: Running) -> None:
     async with question(running, call_off=False) as (stream, session, _):
         server_requests = running.gateway.registry.upstreams["asking"]._connection._server_requests  # type: ignore[union-attr]
-        assert len(server_requests) == 1
+        assert len(server_requests.open) == 1
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}}
         await running.post(note, **session)
-        await running.until(lambda: not len(server_requests))
+        await running.until(lambda: not server_requests.open)
         await stream.next()
 
 
