@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import local_mcp_gateway
-from local_mcp_gateway.database.connections import examine_engine, open_scratch, table_names
+from local_mcp_gateway.database.connections import open_scratch, table_names
+from local_mcp_gateway.database.integrity import examine_engine
 
 PACKAGE = Path(local_mcp_gateway.__file__).parent
 ELSEWHERE = ("cli", "config", "gateway", "guard", "log", "service", "store")

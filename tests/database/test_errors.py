@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.backup.files import named_failures
-from local_mcp_gateway.database.errors import to_gateway_error, translated_errors
+from local_mcp_gateway.database.connections import to_gateway_error, translated_errors
 from local_mcp_gateway.errors import (
     BackupFailed,
     Damaged,

@@ -15,8 +15,8 @@ from local_mcp_gateway.database.connections import (
     open_scratch,
     reading,
     set_foreign_keys,
+    translated_errors,
 )
-from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.database.integrity import full_check, pages, probe
 from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.database.transactions import begin

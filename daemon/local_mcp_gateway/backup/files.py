@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.errors import SIDE_FILES, translated_errors
+from local_mcp_gateway.database.connections import SIDE_FILES, translated_errors
 from local_mcp_gateway.database.transactions import commit, flush, write_lock
 from local_mcp_gateway.errors import BackupFailed, DatabaseBusy, GatewayError
 from local_mcp_gateway.regular_file import NotAFile, open_file

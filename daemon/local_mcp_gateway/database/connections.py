@@ -1,4 +1,6 @@
-"""Open SQLite connections with the right settings; no other module sets them.
+"""Open SQLite connections with the right settings, and translate the errors that come from them.
+
+No other module sets a connection's pragmas.
 
 Why these values: with DELETE + FULL (SQLite's default) and with WAL + NORMAL a committed transaction
 can be lost in a power cut; WAL + FULL and anything + EXTRA survive it. Foreign keys are off while
@@ -9,24 +11,41 @@ The functions that open a connection raise what SQLite raises. The context manag
 translate it: `reading` here, `write_lock` in `transactions`.
 
 All connections have `isolation_level=None`: Python must not begin or commit anything by itself.
+
+One table translates the errors of SQLite and of the operating system into the gateway's own: a full disk
+is the same error, whoever noticed it. SQLite reports an extended code; its low byte is the class. Errors
+of a statement itself (syntax, a constraint, a missing table) are not in the table: the caller that ran
+the statement knows where it came from.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
-from local_mcp_gateway.database.errors import require_database_file, translated_errors
-from local_mcp_gateway.database.lock import hold_new_file
-from local_mcp_gateway.errors import DatabasePathProblem
+from local_mcp_gateway.errors import (
+    Damaged,
+    DatabaseBusy,
+    DatabasePathProblem,
+    DiskProblem,
+    GatewayError,
+    Interrupted,
+    NoResources,
+    NoRoom,
+    NotADatabase,
+)
+from local_mcp_gateway.regular_file import NotAFile, require_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
 
 Connection: TypeAlias = sqlite3.Connection
 """The type that other packages pass on without knowing the engine."""
@@ -194,6 +213,8 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 def _create_private(path: Path) -> None:
     """Create the empty file with access for its owner only; SQLite gives its journals the same mode."""
+    from local_mcp_gateway.database.lock import hold_new_file  # the lock needs this module
+
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         hold_new_file(path)
@@ -210,24 +231,162 @@ def uri(path: Path) -> str:
     return "file:" + quote(os.fsencode(path.absolute()))
 
 
-class Engine(NamedTuple):
-    """The SQLite of this interpreter, and what is wrong with it."""
+_BY_CODE: dict[int, type[GatewayError]] = {
+    sqlite3.SQLITE_NOTADB: NotADatabase,
+    sqlite3.SQLITE_CORRUPT: Damaged,
+    sqlite3.SQLITE_BUSY: DatabaseBusy,
+    sqlite3.SQLITE_LOCKED: DatabaseBusy,
+    sqlite3.SQLITE_FULL: NoRoom,
+    sqlite3.SQLITE_IOERR: DiskProblem,
+    sqlite3.SQLITE_NOMEM: NoResources,
+    sqlite3.SQLITE_CANTOPEN: DatabasePathProblem,
+    sqlite3.SQLITE_PERM: DatabasePathProblem,
+    sqlite3.SQLITE_READONLY: DatabasePathProblem,
+    sqlite3.SQLITE_INTERRUPT: Interrupted,
+}
+_BY_ERRNO: dict[int, type[GatewayError]] = {
+    errno.ENOSPC: NoRoom,
+    errno.EDQUOT: NoRoom,
+    errno.EFBIG: NoRoom,
+    errno.EIO: DiskProblem,
+    errno.ENOMEM: NoResources,
+    errno.EAGAIN: NoResources,
+    errno.EMFILE: NoResources,
+    errno.ENFILE: NoResources,
+    errno.EROFS: DatabasePathProblem,
+    errno.EACCES: DatabasePathProblem,
+    errno.EPERM: DatabasePathProblem,
+}
+_IOERR_BY_NAME = {
+    "SQLITE_IOERR_READ": "could not be read",
+    "SQLITE_IOERR_SHORT_READ": "is shorter than its header says",
+    "SQLITE_IOERR_WRITE": "could not be written",
+    "SQLITE_IOERR_FSYNC": "could not be flushed to the disk",
+    "SQLITE_IOERR_DIR_FSYNC": "could not be flushed to the disk",
+}
 
-    message: str
-    hint: str = ""
-    """What to do if it cannot be used."""
+_UNKNOWN_FORMAT = "unsupported file format"
+"""SQLite's message about a schema format number that is too high; its code is that of any error."""
+_NEWER_SQLITE = (
+    "Run it with a newer SQLite if one made this file; else its header is damaged: restore the newest good"
+    " backup with `db restore latest`."
+)
+
+SIDE_FILES = ("-wal", "-shm", "-journal")
+"""The suffixes of the files that SQLite keeps beside a database."""
 
 
-def examine_engine() -> Engine:
-    """Check whether this SQLite has the required features."""
-    with closing(open_scratch()) as connection:
-        options = {str(row[0]) for row in connection.execute("PRAGMA compile_options")}
-    if sqlite3.sqlite_version_info < (3, 35):
-        return Engine(f"SQLite {SQLITE_VERSION} is too old.", "Use 3.35 or newer.")
-    if "THREADSAFE=0" in options:
-        return Engine(
-            f"SQLite {SQLITE_VERSION} was built without threads.",
-            "Use a Python whose SQLite was built with threads.",
-        )
-    foreign = "foreign keys" if "OMIT_FOREIGN_KEY" not in options else "no foreign keys"
-    return Engine(f"SQLite {SQLITE_VERSION}, with threads and {foreign}.")
+@contextmanager
+def translated_errors(
+    path: Path | str, *, doing: str = "", otherwise: type[GatewayError] | None = None
+) -> Iterator[None]:
+    """Raise the gateway error for what SQLite or the system raises inside, if there is one.
+
+    `doing` completes "Cannot …" where more can be said than that the database could not be used.
+    `otherwise` is the error where the table has none, or has one about the database's own path: while a
+    backup is written, for example, the backup's path is wrong.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        problem = to_gateway_error(error, path, doing=doing, otherwise=otherwise)
+        if problem is None:
+            raise
+        raise problem from error
+
+
+def to_gateway_error(
+    error: OSError | sqlite3.Error,
+    path: Path | str,
+    *,
+    doing: str = "",
+    otherwise: type[GatewayError] | None = None,
+) -> GatewayError | None:
+    """Return the gateway error for an error of SQLite or the system, None where the table has none."""
+    kind = _kind(error)
+    if otherwise is not None and kind in (None, DatabasePathProblem):
+        kind = otherwise
+    if kind is None:
+        return None
+    if isinstance(error, OSError):
+        where = error.filename or path
+        said = f"Cannot {doing} {path}: {error.strerror or error}" if doing else None
+        return kind(said or _system_says(error, kind, where), path=str(where), errno=error.errno)
+    said = f"Cannot {doing} {path}: {error}" if doing else None
+    return kind(
+        said or _sqlite_says(error, kind, path),
+        hint=_NEWER_SQLITE if str(error) == _UNKNOWN_FORMAT else None,
+        path=str(path),
+        cause=_name(error),
+    )
+
+
+def require_database_file(database: Path) -> None:
+    """Raise DatabasePathProblem if the path is not a regular file, before SQLite blocks on it.
+
+    The files that SQLite would open beside it are checked too.
+    """
+    for path in (os.fspath(database), *(f"{database}{suffix}" for suffix in SIDE_FILES)):
+        try:
+            require_file(path)
+        except NotAFile as error:
+            raise DatabasePathProblem(
+                f"{path} is {error.kind}, not a database file.", path=str(database)
+            ) from None
+        except OSError:
+            return  # opening it will raise the reason
+
+
+def _kind(error: OSError | sqlite3.Error) -> type[GatewayError] | None:
+    if isinstance(error, OSError):
+        return _BY_ERRNO.get(error.errno or 0)
+    if str(error) == _UNKNOWN_FORMAT:
+        return NotADatabase
+    return _BY_CODE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+
+
+def _name(error: sqlite3.Error) -> str:
+    return str(getattr(error, "sqlite_errorname", ""))
+
+
+def _system_says(error: OSError, kind: type[GatewayError], where: object) -> str:
+    if kind is NoRoom:
+        return f"The disk is full: {where} could not be written"
+    if kind is DiskProblem:
+        return f"The disk reported an error at {where}"
+    if kind is NoResources:
+        return f"The system has no more for this process: {error.strerror}"
+    return f"{where} cannot be written by this user: {error.strerror}"
+
+
+def _sqlite_says(error: sqlite3.Error, kind: type[GatewayError], database: Path | str) -> str:
+    if str(error) == _UNKNOWN_FORMAT:
+        return f"{database} has a file format that SQLite {sqlite3.sqlite_version} does not know"
+    if kind is NotADatabase:
+        return f"{database} is not a SQLite database"
+    if kind is Damaged:
+        return f"{database} is damaged: {error}"
+    if kind is DatabaseBusy:
+        return f"Another program is using {database} and did not let go of it in time"
+    if kind is NoRoom:
+        return f"The disk is full: {database} could not be written"
+    if kind is DiskProblem:
+        name = _name(error)
+        what = _IOERR_BY_NAME.get(name, "could not be read or written")
+        return f"The disk reported an error: {database} {what} ({name})"
+    if kind is NoResources:
+        return f"The system has no more memory for what SQLite does with {database}"
+    if kind is Interrupted:
+        return f"The work on {database} was interrupted and rolled back"
+    return _why_not_opened(Path(database), error)
+
+
+def _why_not_opened(database: Path, error: sqlite3.Error) -> str:
+    """Say what is wrong with the path; SQLite itself says only "unable to open database file"."""
+    if database.is_dir():
+        return f"{database} is a folder, not a database file"
+    if not database.parent.is_dir():
+        return f"The folder {database.parent} of the database does not exist"
+    if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+        return f"{database} or its folder cannot be written by this user"
+    return f"{database} cannot be opened or created by this user"

@@ -11,11 +11,19 @@ import os
 import re
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from local_mcp_gateway.database.connections import is_empty, open_checked, uri
-from local_mcp_gateway.database.errors import require_database_file, translated_errors
+from local_mcp_gateway.database.connections import (
+    SQLITE_VERSION,
+    is_empty,
+    open_checked,
+    open_scratch,
+    require_database_file,
+    translated_errors,
+    uri,
+)
 from local_mcp_gateway.database.lock import MAGIC, stamp, stopped_before
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
@@ -235,3 +243,26 @@ def pages(connection: sqlite3.Connection) -> Pages | None:
     content = connection.serialize()
     (version,) = connection.execute("PRAGMA data_version").fetchone()
     return Pages(content, version)
+
+
+class Engine(NamedTuple):
+    """The SQLite of this interpreter, and what is wrong with it."""
+
+    message: str
+    hint: str = ""
+    """What to do if it cannot be used."""
+
+
+def examine_engine() -> Engine:
+    """Check whether this SQLite has the required features."""
+    with closing(open_scratch()) as connection:
+        options = {str(row[0]) for row in connection.execute("PRAGMA compile_options")}
+    if sqlite3.sqlite_version_info < (3, 35):
+        return Engine(f"SQLite {SQLITE_VERSION} is too old.", "Use 3.35 or newer.")
+    if "THREADSAFE=0" in options:
+        return Engine(
+            f"SQLite {SQLITE_VERSION} was built without threads.",
+            "Use a Python whose SQLite was built with threads.",
+        )
+    foreign = "foreign keys" if "OMIT_FOREIGN_KEY" not in options else "no foreign keys"
+    return Engine(f"SQLite {SQLITE_VERSION}, with threads and {foreign}.")

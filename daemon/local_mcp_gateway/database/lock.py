@@ -35,7 +35,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from local_mcp_gateway.database.errors import require_database_file, translated_errors
+from local_mcp_gateway.database.connections import require_database_file, translated_errors
 from local_mcp_gateway.errors import (
     DatabasePathProblem,
     GatewayError,

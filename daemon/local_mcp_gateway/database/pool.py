@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import aiosqlite
 import anyio
 
-from local_mcp_gateway.database.connections import SERVING_PRAGMAS, reading
-from local_mcp_gateway.database.errors import (
+from local_mcp_gateway.database.connections import (
+    SERVING_PRAGMAS,
     SIDE_FILES,
+    reading,
     require_database_file,
     translated_errors,
 )

@@ -18,8 +18,8 @@ from local_mcp_gateway.database.connections import (
     open_migration,
     reading,
     set_foreign_keys,
+    translated_errors,
 )
-from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.database.integrity import COMPARED_BYTES, full_check, pages, quick_check
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import Damaged, DiskProblem

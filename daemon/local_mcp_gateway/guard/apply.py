@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.guard.context import BatchResult
 from local_mcp_gateway.migrate.apply import Observer, apply_batch
+from local_mcp_gateway.migrate.dependents import find_broken
 from local_mcp_gateway.migrate.double_quotes import ACCEPTED, double_quoted
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.journal import Entry, write_journal
 from local_mcp_gateway.migrate.ledger import record_fingerprint, text_fingerprint
 from local_mcp_gateway.migrate.rebuilds import Rebuilds
-from local_mcp_gateway.migrate.validate import find_broken
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 
 if TYPE_CHECKING:

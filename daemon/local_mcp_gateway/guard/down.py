@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import list_backups, scratch_copy
 from local_mcp_gateway.backup.row_diff import rows_lost
-from local_mcp_gateway.database.connections import open_scratch, reading
-from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.connections import open_scratch, reading, translated_errors
 from local_mcp_gateway.database.transactions import begin, commit
 from local_mcp_gateway.errors import (
     DriftRefused,

@@ -26,8 +26,12 @@ from local_mcp_gateway.backup.files import (
     temporary_path,
 )
 from local_mcp_gateway.backup.row_diff import rebase_rows, rows_lost
-from local_mcp_gateway.database.connections import open_immutable, open_scratch, reading
-from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.connections import (
+    open_immutable,
+    open_scratch,
+    reading,
+    translated_errors,
+)
 from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.database.transactions import staged_transaction
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, GatewayError

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.errors import HistoryRefused, NotAdopted, ProblemCode, UsageProblem
 from local_mcp_gateway.guard.plan import find_drift, up_to
 from local_mcp_gateway.guard.transaction import exclusive, write_transaction
-from local_mcp_gateway.migrate.adopt import differences_from, find_point
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
 from local_mcp_gateway.migrate.history import accept, last_text
@@ -23,6 +22,7 @@ from local_mcp_gateway.migrate.ledger import (
     record_fingerprint,
     text_fingerprint,
 )
+from local_mcp_gateway.migrate.replay import differences_from, find_point
 from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.sql import first_words
 

@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 from local_mcp_gateway.backup.create import MARGIN_BYTES, require_free
 from local_mcp_gateway.backup.files import aside_path, named_failures, staged_path, temporary_file
 from local_mcp_gateway.backup.restore import hold_still, prune_asides, swap
-from local_mcp_gateway.database.connections import open_migration
-from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.connections import open_migration, translated_errors
 from local_mcp_gateway.database.transactions import database_bytes
 from local_mcp_gateway.errors import HistoryRefused
 from local_mcp_gateway.guard.divergence import find_divergence

@@ -28,8 +28,7 @@ from local_mcp_gateway.backup import (
 )
 from local_mcp_gateway.backup.manifest import prune
 from local_mcp_gateway.bundled import bundled
-from local_mcp_gateway.database.connections import reading
-from local_mcp_gateway.database.errors import translated_errors
+from local_mcp_gateway.database.connections import reading, translated_errors
 from local_mcp_gateway.database.integrity import Probe, probe
 from local_mcp_gateway.database.lock import DatabaseLock, last_stop
 from local_mcp_gateway.database.run import Run

@@ -23,9 +23,8 @@ from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.database.transactions import outside_transaction
 from local_mcp_gateway.errors import ForbiddenStatement
 from local_mcp_gateway.migrate.authorizer import Authorizer
-from local_mcp_gateway.migrate.directives import read_directives
 from local_mcp_gateway.migrate.ledger import ensure_ledger, record_applied
-from local_mcp_gateway.migrate.statements import split, unwrap_transaction
+from local_mcp_gateway.migrate.statements import read_directives, split, unwrap_transaction
 from local_mcp_gateway.sql import first_words, renamed
 
 if TYPE_CHECKING:

@@ -19,13 +19,12 @@ from local_mcp_gateway.errors import (
     SchemaProblem,
 )
 from local_mcp_gateway.migrate.apply import Observer
-from local_mcp_gateway.migrate.directives import accepted
+from local_mcp_gateway.migrate.dependents import find_broken
 from local_mcp_gateway.migrate.double_quotes import double_quoted
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.folder_edits import read_snapshot_file, snapshot_file
 from local_mcp_gateway.migrate.replay import extend, replay
-from local_mcp_gateway.migrate.statements import Statement, split
-from local_mcp_gateway.migrate.validate import find_broken
+from local_mcp_gateway.migrate.statements import Statement, accepted, split
 from local_mcp_gateway.schema import Schema, compare, inspect
 from local_mcp_gateway.schema.drizzle import FIRST, as_snapshots_see, read_snapshot
 from local_mcp_gateway.schema.hazards import hazards_of

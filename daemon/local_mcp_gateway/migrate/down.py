@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.migrate.apply import run_and_compare, supervised
-from local_mcp_gateway.migrate.directives import read_directives
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.history import forget
+from local_mcp_gateway.migrate.statements import read_directives
 
 if TYPE_CHECKING:
     import sqlite3

@@ -20,19 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Problem, ProblemCode
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.migrate.directives import Directives, read_directives
 from local_mcp_gateway.migrate.journal import Entry, Journal, read_journal
-from local_mcp_gateway.migrate.other_files import (
-    in_order,
-    not_run_here,
-    unadopted_way_back,
-    way_back_inside,
-    ways_back,
-)
 from local_mcp_gateway.regular_file import require_kind
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.migrate.statements import Statement
+    from local_mcp_gateway.migrate.statements import Directives, Statement
 
 
 def gone(tag: str, name: str) -> Problem:
@@ -150,6 +142,8 @@ class Migration(_File):
     @cached_property
     def directives(self) -> Directives:
         """Return the file's `-- guard:` directives."""
+        from local_mcp_gateway.migrate.statements import read_directives
+
         return read_directives(self.sql)
 
     @cached_property
@@ -203,6 +197,8 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
         extra, others = _without_others(extra, names)
         problems += others
     if journal_new_files and not journal.problems:
+        from local_mcp_gateway.migrate.importers import way_back_inside
+
         new, _, more = _read_entries(path, _new_entries(extra, migrations), names)
         more += [p for m in new if (p := way_back_inside(m.name, m.sql)) is not None]
         return Folder(path, (*migrations, *new), (), (*journal.problems, *problems, *more), absent)
@@ -217,6 +213,13 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
 
 def _without_others(extra: list[str], names: set[str]) -> tuple[list[str], list[Problem]]:
     """Return the files that can be migrations, in order, and the problems of the others."""
+    from local_mcp_gateway.migrate.importers import (  # most folders have no other files
+        in_order,
+        not_run_here,
+        unadopted_way_back,
+        ways_back,
+    )
+
     back = ways_back(names)
     problems: list[Problem] = []
     steps: list[str] = []

@@ -19,6 +19,7 @@ from local_mcp_gateway.errors import (
     ProblemCode,
     SchemaProblem,
 )
+from local_mcp_gateway.migrate.dependents import Broken, find_broken
 from local_mcp_gateway.migrate.folder import Folder, read_folder
 from local_mcp_gateway.migrate.folder_edits import (
     WrittenMigration,
@@ -29,7 +30,6 @@ from local_mcp_gateway.migrate.folder_edits import (
 )
 from local_mcp_gateway.migrate.journal import replace_durably
 from local_mcp_gateway.migrate.replay import extend, replay
-from local_mcp_gateway.migrate.validate import Broken, find_broken
 from local_mcp_gateway.schema import Schema, inspect
 from local_mcp_gateway.schema.down import NotDerivable, derive_down
 from local_mcp_gateway.schema.drizzle import FIRST, write_snapshot

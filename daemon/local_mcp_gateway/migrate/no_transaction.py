@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.connections import survive_power_cut
 from local_mcp_gateway.errors import ForbiddenStatement, VerificationFailed
-from local_mcp_gateway.migrate.directives import accepted
 from local_mcp_gateway.migrate.statement_errors import explain_failure
-from local_mcp_gateway.migrate.statements import pragma_name
+from local_mcp_gateway.migrate.statements import accepted, pragma_name
 from local_mcp_gateway.sql import first_words, quote, tokens
 
 if TYPE_CHECKING:

@@ -6,25 +6,26 @@ a WHERE or a LIMIT or meets ON CONFLICT IGNORE, a column missing from its list, 
 they are copied by name. So a table's checksums are taken just before its DROP, and its replacement at
 the end of the file must have the same.
 
-Values for which the copy has another expression differ on purpose: those are reported, not refused.
+The checksums do not depend on the order of the rows. A value counts the same as a number and as its
+text, since a rebuild may change a column's type. Values for which the copy has another expression differ
+on purpose: those are reported, not refused.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.authorizer import Authorizer
-from local_mcp_gateway.migrate.checksums import Contents, read_contents
-from local_mcp_gateway.migrate.directives import accepted
+from local_mcp_gateway.migrate.dependents import Object, read_objects
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
-from local_mcp_gateway.migrate.statements import split
-from local_mcp_gateway.migrate.validate import Object, read_objects
+from local_mcp_gateway.migrate.statements import accepted, split
 from local_mcp_gateway.sql import dropped, fold, quote
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from local_mcp_gateway.migrate.apply import Step
@@ -254,3 +255,129 @@ def _moved(was: Contents, now: Contents, kept: list[str]) -> bool:
     return was.rowids != now.rowids or any(
         was.columns[key].with_rowid != now.columns[key].with_rowid for key in kept
     )
+
+
+_AT_ONCE = 2_000
+_ROWIDS = ("rowid", "_rowid_", "oid")
+
+
+class Column(NamedTuple):
+    """A column, as far as its values matter here."""
+
+    name: str
+    generated: bool
+    default: str | None
+    """The SQL of its default."""
+
+
+class Shape(NamedTuple):
+    """How the rows of a table can be read."""
+
+    name: str
+    columns: Mapping[str, Column]
+    """By folded name."""
+    rowid: str | None
+    """A name of the rowid; None if there is none, or columns have taken all its names."""
+    key: str | None
+    """The folded name of the column that is the rowid itself."""
+
+
+class Sums(NamedTuple):
+    """The checksums of one column."""
+
+    values: int
+    with_rowid: int
+    """Each value together with the rowid of its row; 0 where there is none."""
+
+
+class Contents(NamedTuple):
+    """The contents of a table."""
+
+    shape: Shape
+    rows: int
+    complete: bool
+    """False: there are more values than the limit, so only the rows were counted."""
+    columns: Mapping[str, Sums]
+    """By folded name, without generated ones."""
+    rowids: int
+    """The sum of the rowids themselves."""
+
+
+def shape_of(connection: sqlite3.Connection, table: str) -> Shape:
+    """Return how the rows of an ordinary table can be read."""
+    columns = {}
+    keys = []
+    for name, hidden, default, key in connection.execute(
+        "SELECT name, hidden, dflt_value, pk FROM pragma_table_xinfo(?)", (table,)
+    ):
+        columns[fold(name)] = Column(name, hidden in (2, 3), default)
+        if key:
+            keys.append(fold(name))
+    (without,) = connection.execute(
+        "SELECT max(wr) FROM pragma_table_list WHERE schema = 'main' AND lower(name) = ?",
+        (fold(table),),
+    ).fetchone()
+    if without:
+        return Shape(table, columns, None, None)
+    indexed = connection.execute(
+        "SELECT 1 FROM pragma_index_list(?) WHERE origin = 'pk'", (table,)
+    ).fetchone()
+    rowid = next((name for name in _ROWIDS if name not in columns), None)
+    alias = keys[0] if len(keys) == 1 and indexed is None else None
+    if rowid is None and alias is not None:
+        rowid = quote(columns[alias].name)
+    return Shape(table, columns, rowid, alias)
+
+
+def read_contents(connection: sqlite3.Connection, table: str, *, limit: int) -> Contents:
+    """Count a table's rows and sum up its columns, unless it has more values than `limit`."""
+    shape = shape_of(connection, table)
+    source = f"main.{quote(table)}"
+    (rows,) = connection.execute(f"SELECT count(*) FROM {source}").fetchone()
+    names = [key for key, column in shape.columns.items() if not column.generated]
+    if rows * len(names) > limit:
+        return Contents(shape, rows, False, {}, 0)
+    read = [shape.rowid or "0", *(quote(shape.columns[key].name) for key in names)]
+    values, together = [0] * len(names), [0] * len(names)
+    rowids = 0
+    with _as_bytes(connection):
+        cursor = connection.execute(f"SELECT {', '.join(read)} FROM {source}")
+        while found := cursor.fetchmany(_AT_ONCE):
+            numbers, *columns = zip(*found, strict=True)
+            rowids += sum(map(hash, numbers))
+            for at, column in enumerate(columns):
+                hashes = _hashes(column)
+                values[at] += sum(hashes)
+                if shape.rowid is not None:
+                    together[at] += sum(map(hash, zip(numbers, hashes, strict=True)))
+    sums = map(Sums, values, together)
+    return Contents(shape, rows, True, dict(zip(names, sums, strict=True)), rowids)
+
+
+def _hashes(values: Sequence[int | float | bytes | None]) -> list[int]:
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return list(map(hash, map(str.encode, map(str, values))))
+    if not kinds.isdisjoint((int, float)):
+        return [hash(_text(value)) for value in values]
+    return list(map(hash, values))
+
+
+def _text(value: float | bytes | None) -> bytes | None:
+    match value:
+        case float() if value.is_integer():
+            return str(int(value)).encode()
+        case float() | int():
+            return str(value).encode()
+        case _:
+            return value
+
+
+@contextmanager
+def _as_bytes(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read text as it is stored: it need not be UTF-8."""
+    before, connection.text_factory = connection.text_factory, bytes
+    try:
+        yield
+    finally:
+        connection.text_factory = before

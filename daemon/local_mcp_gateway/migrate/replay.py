@@ -1,18 +1,26 @@
-"""Replay migrations on an in-memory database to get the schema that they make."""
+"""Replay migrations on an in-memory database, and compare a live schema with what they make.
+
+A database without a ledger is found in a folder by replaying one migration after another and comparing
+the schema after each. It is inspected only if the number of objects agrees, so a long folder stays cheap.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.migrate.apply import UNOBSERVED, Observer, run_migration, supervised
+from local_mcp_gateway.schema import compare, inspect
 
 if TYPE_CHECKING:
     import sqlite3
 
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.schema import Difference, Schema
 
 
 def replay(
@@ -69,3 +77,122 @@ def extend(
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+# Tables in which other tools keep their own history: not part of any migration.
+FOREIGN_LEDGERS = frozenset(
+    {
+        "schema_migrations",
+        "goose_db_version",
+        "gorp_migrations",
+        "alembic_version",
+        "knex_migrations",
+        "knex_migrations_lock",
+        "_sqlx_migrations",
+        "refinery_schema_history",
+        "_prisma_migrations",
+        "django_migrations",
+        "_yoyo_migration",
+        "_yoyo_log",
+        "_yoyo_version",
+        "yoyo_lock",
+        "migrations",
+        "_sqlite_migrations",
+        "flyway_schema_history",
+        "__migrations__",
+        "d1_migrations",
+        "ar_internal_metadata",
+        "sequelizemeta",
+        "__efmigrationshistory",
+        "__efmigrationslock",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where a database stands in a folder."""
+
+    count: int | None
+    """How many migrations its schema has; None: no prefix of the folder makes exactly this schema."""
+    earliest: int | None
+    """The smallest count with the same schema: the migrations between change only data."""
+    differences: tuple[Difference, ...]
+    """From the nearest point, if there is no exact one."""
+    nearest: int
+
+
+def find_point(
+    migrations: Sequence[Migration],
+    live: sqlite3.Connection,
+    *,
+    prepare: Callable[[sqlite3.Connection], None] | None = None,
+) -> Point:
+    """Return how many of the migrations the live schema is the result of; reads only.
+
+    Raises what replaying the folder raises.
+    """
+    found = _own(inspect(live))
+    wanted = _size(live)
+    matches: list[int] = []
+    nearest, distance = 0, wanted
+    with closing(replay((), prepare=prepare)) as memory:
+        for count in range(len(migrations) + 1):
+            if count:
+                extend(memory, migrations[count - 1])
+            away = abs(_size(memory) - wanted)
+            if away <= distance:
+                nearest, distance = count, away
+            if away == 0 and not compare(_own(inspect(memory)), found):
+                matches.append(count)
+    if matches:
+        return Point(matches[-1], _run_start(matches), (), matches[-1])
+    differences = differences_from(migrations[:nearest], live, prepare=prepare)
+    return Point(None, None, differences, nearest)
+
+
+def differences_from(
+    migrations: Sequence[Migration],
+    live: sqlite3.Connection,
+    *,
+    prepare: Callable[[sqlite3.Connection], None] | None = None,
+) -> tuple[Difference, ...]:
+    """Return how the live schema differs from what all these migrations make; reads only.
+
+    Raises MigrationFailed if they cannot be replayed.
+    """
+    with closing(replay(migrations, prepare=prepare, past=True)) as memory:
+        return compare(_own(inspect(memory)), _own(inspect(live)))
+
+
+def _run_start(matches: list[int]) -> int:
+    """Return the first of the counts that lead to the last one without a gap."""
+    start = matches[-1]
+    while start - 1 in matches:
+        start -= 1
+    return start
+
+
+def _size(connection: sqlite3.Connection) -> int:
+    """Count the named objects, without the tables in which tools keep their history."""
+    names = ", ".join(f"'{name}'" for name in FOREIGN_LEDGERS)
+    (count,) = connection.execute(
+        "SELECT count(*) FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        " AND name NOT LIKE '\\_litestream\\_%' ESCAPE '\\' AND name NOT LIKE 'libsql\\_%' ESCAPE '\\'"
+        f" AND lower(tbl_name) NOT IN ('__drizzle_migrations', '__guard_history', {names})"
+    ).fetchone()
+    return int(count)
+
+
+def _own(schema: Schema) -> Schema:
+    """Return the schema without those tables and everything that belongs to them."""
+    return replace(
+        schema,
+        tables={key: table for key, table in schema.tables.items() if not _is_foreign(key)},
+        indexes={k: index for k, index in schema.indexes.items() if not _is_foreign(index.table)},
+        triggers={k: code for k, code in schema.triggers.items() if not _is_foreign(code.table)},
+    )
+
+
+def _is_foreign(table: str | None) -> bool:
+    return table is not None and table.lower() in FOREIGN_LEDGERS

@@ -10,8 +10,8 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.migrate.checksums import shape_of
-from local_mcp_gateway.migrate.validate import Object, read_objects
+from local_mcp_gateway.migrate.dependents import Object, read_objects
+from local_mcp_gateway.migrate.rebuilds import shape_of
 from local_mcp_gateway.schema.diff import words
 from local_mcp_gateway.schema.inspect import is_ours
 from local_mcp_gateway.schema.model import Code, Sql

@@ -1,12 +1,18 @@
-"""Split a migration file into statements, by the rules of SQLite's own tokenizer.
+"""Split a migration file into statements, and parse its `-- guard:` directives.
 
-A `;` ends a statement unless it is in a string, a quoted name, a comment or the body of a trigger. For
+The rules are those of SQLite's own tokenizer: a `;` ends a statement unless it is in a string, a quoted name, a comment or the body of a trigger. For
 triggers `sqlite3.complete_statement` decides, which knows where `CASE … END` and the body end.
 Drizzle's line `--> statement-breakpoint` ends one too, wherever it is a comment; inside a string it is
 text.
 
 One regular expression finds the few places that matter, so a file costs microseconds: a thousand files
 are split at every fresh start.
+
+    -- guard: no-transaction                    VACUUM, journal_mode, page_size, auto_vacuum only
+    -- guard: foreign-keys=on                   its DELETEs and UPDATEs run the actions of foreign keys
+    -- guard: accept deletes_data               a hazard by its name, reviewed and accepted
+    -- guard: accept double_quoted_strings
+    -- guard: accept drops_trigger NAME         of one object only; so are the others of `NAMED`
 """
 
 from __future__ import annotations
@@ -14,10 +20,11 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from local_mcp_gateway.migrate.authorizer import CONNECTION_PRAGMAS
-from local_mcp_gateway.sql import first_words
+from local_mcp_gateway.sql import first_words, fold, tokens
 
 BREAKPOINT = "--> statement-breakpoint"
 
@@ -123,3 +130,82 @@ def _first_word(sql: str) -> str:
         if head.startswith(word) and not (head[len(word) : len(word) + 1].isalnum()):
             return word
     return ""
+
+
+NAMED = frozenset(
+    {
+        "drops_trigger",
+        "drops_index",
+        "loses_rows",
+        "rekeys_rows",
+        "changes_values",
+        "cannot_run",
+    }
+)
+"""What can be accepted only for one object, which the line names."""
+
+_LINE = r"--[ \t]*guard:[ \t]*([^\n]*)"
+
+
+class Directives(NamedTuple):
+    """The directives of one migration."""
+
+    no_transaction: bool = False
+    foreign_keys: bool = False
+    accept: frozenset[str] = frozenset()
+    """Hazards by name; those of `NAMED` as `accepted` writes them."""
+    unknown: tuple[str, ...] = ()
+    """Unknown directives: refused when the migration is to run, never ignored."""
+
+
+NONE = Directives()
+
+
+def accepted(kind: str, name: str) -> str:
+    """Return the entry in `Directives.accept` by which a file accepts this of one object."""
+    return f"{kind} {fold(name)}"
+
+
+@lru_cache(maxsize=4)  # called for each statement of a file
+def read_directives(sql: str) -> Directives:
+    """Parse the directives in the comments at the head of a file."""
+    if "guard:" not in sql.lower():
+        return NONE
+    head = _LEADING.match(sql)
+    no_transaction = foreign_keys = False
+    accept: set[str] = set()
+    unknown: list[str] = []
+    for match in re.finditer(_LINE, head.group() if head else "", re.IGNORECASE):
+        request = match.group(1).strip()
+        words = request.lower().replace(",", " ").split()
+        if words in (["no-transaction"], ["no_transaction"]):
+            no_transaction = True
+        elif "".join(words) in ("foreign-keys=on", "foreign_keys=on"):
+            foreign_keys = True
+        elif words[:1] == ["accept"] and len(words) > 1:
+            kind = words[1].replace("-", "_")
+            if kind not in NAMED:
+                accept.update(word.replace("-", "_") for word in words[1:])
+            elif names := _names(request):
+                accept.update(accepted(kind, name) for name in names)
+            else:
+                unknown.append(request)
+        else:
+            unknown.append(request)
+    return Directives(no_transaction, foreign_keys, frozenset(accept), tuple(unknown))
+
+
+def _names(request: str) -> list[str]:
+    """Return the names after `accept KIND`, separated by spaces or commas; quoted as SQL quotes them."""
+    names: list[str] = []
+    joined = False
+    after_kind = request.split(None, 2)[2:]
+    for token in tokens(after_kind[0] if after_kind else ""):
+        if token.text == ".":
+            joined = True
+        elif token.text != ",":
+            names.append(
+                f"{names.pop()}.{token.identifier}" if joined and names else token.identifier
+            )
+            joined = False
+    return names

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.migrate.directives import accepted
+from local_mcp_gateway.migrate.dependents import Object, read_objects
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
 from local_mcp_gateway.migrate.rebuilds import DataChange, lost_rows
 from local_mcp_gateway.migrate.referential_actions import Reference, read_references
-from local_mcp_gateway.migrate.validate import Object, read_objects
+from local_mcp_gateway.migrate.statements import accepted
 from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:

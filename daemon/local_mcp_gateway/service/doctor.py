@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup import list_backups, room_needed
-from local_mcp_gateway.database.connections import examine_engine, reading, table_names
+from local_mcp_gateway.database.connections import reading, table_names
+from local_mcp_gateway.database.integrity import examine_engine
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.formats import size
