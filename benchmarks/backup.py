@@ -25,6 +25,7 @@ PHASES = (
     "lock",
     "probe",
     "read",
+    "check",
     "hold",
     "backup",
     "rehearse",

@@ -226,6 +226,7 @@ def test_what_was_applied_by_hand_is_marked_as_applied(
         "previous_hash": None,
         "hash": place.folder.hash_of(three),
         "marked": [two, three],
+        "backup": None,
     }
     assert place.query("SELECT event, tag FROM __guard_history ORDER BY id") == [
         ("applied", one),
@@ -270,10 +271,10 @@ def test_a_repair_is_of_one_kind(place: Place) -> None:
     tag = place.folder.add("a", "CREATE TABLE a(x);")
     place.migrate()
     both = ("--accept-edited", tag, "--mark-applied", tag)
-    for options in ((), both):
+    for options in ((), both, ("--reindex", "--mark-applied", tag)):
         refused = place.run("db", "repair", *options, "--yes")
         assert refused.code == 2
-        assert "either --accept-edited TAG or --mark-applied TAG" in refused.stderr
+        assert "one of --accept-edited TAG, --mark-applied TAG and --reindex" in refused.stderr
 
 
 def test_two_branches_with_one_number_are_renumbered(place: Place) -> None:

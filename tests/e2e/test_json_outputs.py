@@ -216,6 +216,7 @@ def test_backups_are_described_by_their_manifest(place: Place, said: Said) -> No
         "program_version": __version__,
         "verified": True,
         "database": str(place.database),
+        "damage": None,
     }
     tags.append(place.folder.add("two", "ALTER TABLE a ADD COLUMN more TEXT"))
     place.migrate()
@@ -442,6 +443,7 @@ def test_mending_a_history_names_what_was_mended(place: Place, said: Said) -> No
         "previous_hash": before,
         "hash": place.folder.hash_of(one),
         "marked": [],
+        "backup": None,
     }
     assert said(place, "db history")[-1]["previous_hash"] == before
     place.folder.write(one, "CREATE TABLE a (id INTEGER PRIMARY KEY) -- again")

@@ -53,6 +53,7 @@ def create_backup(
     fingerprint: str,
     applied: Sequence[str],
     program_version: str,
+    full: bool = False,
     deadline_s: float | None = None,
     run: Run = UNWATCHED,
 ) -> Backup:
@@ -60,7 +61,8 @@ def create_backup(
 
     Opens its own connections, so the caller may hold BEGIN IMMEDIATE on another; without that,
     writers of a WAL database go on beside it. The progress of `backup` is in bytes, about every 32 MiB,
-    while it is written (the first half) and while it is read back. Raises NoRoom, BackupFailed,
+    while it is written (the first half) and while it is read back. `full` checks its indexes too: one
+    with a damaged index is marked as damaged, and is kept but never offered. Raises NoRoom, BackupFailed,
     BackupDamaged, DiskProblem, DatabaseBusy or Interrupted; then nothing is listed and the temporary
     file is gone.
     """
@@ -76,7 +78,9 @@ def create_backup(
         temporary = temporary_path(path)
         with temporary_file(temporary) as descriptor:
             copy_online(database, temporary, deadline_s=deadline_s, run=_half(run, 0))
-            sha256 = _read_back(database, temporary, descriptor, _half(run, 1))
+            sha256, damage = _read_back(
+                database, temporary, descriptor, full=full, run=_half(run, 1)
+            )
             backup = Backup(
                 path=path,
                 name=path.stem,
@@ -87,8 +91,9 @@ def create_backup(
                 fingerprint=fingerprint,
                 applied=tuple(applied),
                 program_version=program_version,
-                verified=True,
+                verified=damage is None,
                 database=str(database),
+                damage=damage,
             )
             publish(backup, temporary)
     return backup
@@ -132,15 +137,19 @@ def _half(run: Run, half: int) -> Run:
     return replace(run, progress=progress)
 
 
-def _read_back(database: Path, temporary: Path, descriptor: int, run: Run) -> str:
+def _read_back(
+    database: Path, temporary: Path, descriptor: int, *, full: bool, run: Run
+) -> tuple[str, str | None]:
+    """Return the hash, and what is wrong with an index."""
     try:
-        return checked_hash(temporary, "quick_check", flush=descriptor, run=run)
+        sha256 = checked_hash(temporary, "quick_check", flush=descriptor, run=run)
     except BackupDamaged as error:
         raise BackupFailed(
             f"The backup of {database} is not sound: {error.message}",
             hint="`db check` tells whether the database itself is damaged; if it is not, the disk is.",
             unsound=True,
         ) from error
+    return sha256, first_problem(temporary, "integrity_check", run=run) if full else None
 
 
 def _open_source(database: Path) -> sqlite3.Connection:

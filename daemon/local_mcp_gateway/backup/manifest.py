@@ -56,6 +56,8 @@ class Backup:
     verified: bool
     database: str | None
     """The real path of the database that it was made of; None: made by an early version."""
+    damage: str | None = None
+    """What was wrong with an index of the database when it was made. Then it is listed as unusable."""
 
     @property
     def manifest(self) -> Path:
@@ -76,6 +78,7 @@ class Backup:
             "program_version": self.program_version,
             "verified": self.verified,
             "database": self.database,
+            "damage": self.damage,
         }
 
 
@@ -116,6 +119,8 @@ def read_manifest(path: Path) -> Backup | UnusableBackup:
             path, f"its manifest has format {content.get('format')!r}, of a newer version"
         )
     backup = _typed(path, content)
+    if isinstance(backup, Backup) and (damage := content.get("damage")) is not None:
+        return UnusableBackup(backup.path, f"it was made of a damaged database ({damage})")
     return backup if isinstance(backup, UnusableBackup) else _present(backup)
 
 

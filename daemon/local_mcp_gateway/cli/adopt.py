@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,7 @@ from local_mcp_gateway.errors import DatabasePathProblem, Exit, GatewayError, Us
 from local_mcp_gateway.formats import now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.importers import Converted
@@ -130,6 +130,7 @@ def _take_over(
 @click.option(
     "--mark-applied", "by_hand", metavar="TAG", help="Mark what is pending, up to this one."
 )
+@click.option("--reindex", is_flag=True, help="Build the indexes of a damaged database anew.")
 @yes_option
 @lock_timeout_option
 @json_option
@@ -139,20 +140,22 @@ def repair(
     *,
     edited: str | None,
     by_hand: str | None,
+    reindex: bool,
     yes: bool,
     lock_timeout: float,
     as_json: bool,
 ) -> int:
-    """Accept the edit of an applied migration, or mark what was applied by hand.
+    """Accept the edit of an applied migration, mark what was applied by hand, or mend indexes.
 
     An edit is accepted after the difference is shown. Pending migrations are marked as applied, up to
-    the one given, only if the schema is exactly what they make; nothing of them runs. Both are recorded
-    in the history.
+    the one given, only if the schema is exactly what they make; nothing of them runs. Indexes are built
+    anew from their tables, after a backup, and the result must be sound. All are recorded in the
+    history.
     """
     from local_mcp_gateway.guard import repair
 
-    if (edited is None) == (by_hand is None):
-        raise UsageProblem("Give either --accept-edited TAG or --mark-applied TAG.")
+    if (edited is not None) + (by_hand is not None) + reindex != 1:
+        raise UsageProblem("Give one of --accept-edited TAG, --mark-applied TAG and --reindex.")
     if not _has_content(invocation):
         raise DatabasePathProblem(f"There is no database at {invocation.database}.")
 
@@ -163,24 +166,32 @@ def repair(
         confirm(_difference(entry.migration.tag, old, entry.migration.sql))
 
     marked: tuple[Migration, ...] = ()
-    previous = None
+    facts: dict[str, object] = dict.fromkeys(("tag", "previous_hash", "hash", "backup"))
     with guard_context(invocation) as context:
         if edited is not None:
             entry = repair.accept_edited(context, edited, confirm_edit, lock_timeout_s=lock_timeout)
-            last, previous = entry.migration, entry.row.hash
+            facts |= {"tag": edited, "previous_hash": entry.row.hash, "hash": entry.migration.hash}
         elif by_hand is not None:
             marked = repair.mark_applied(context, by_hand, confirm, lock_timeout_s=lock_timeout)
-            last = marked[-1]
+            facts |= {"tag": by_hand, "hash": marked[-1].hash}
+        else:
+            backup = repair.rebuild_indexes(context, lock_timeout_s=lock_timeout)
+            facts["backup"] = backup.name
+    told = {**facts, "marked": [migration.tag for migration in marked]}
     if as_json:
-        tags = [migration.tag for migration in marked]
-        facts = {"tag": last.tag, "previous_hash": previous, "hash": last.hash, "marked": tags}
-        ui.print_json(facts)
-        return Exit.OK
-    for migration in marked:
-        click.echo(f"marked  {migration.tag}")
-    if edited is not None:
-        click.echo(f"accepted  {edited}")
+        ui.print_json(told)
+    else:
+        _print_repair(told)
     return Exit.OK
+
+
+def _print_repair(told: Mapping[str, Any]) -> None:
+    for tag in told["marked"]:
+        click.echo(f"marked  {tag}")
+    if told["previous_hash"]:
+        click.echo(f"accepted  {told['tag']}")
+    if told["backup"]:
+        click.echo(f"Every index is built anew; the backup from before is {told['backup']}.")
 
 
 @click.command()

@@ -32,8 +32,10 @@ def backup() -> None:
 def create(invocation: Invocation, *, as_json: bool) -> int:
     """Back up the database, also while a gateway runs.
 
-    The backup is flushed to the disk, read back and checked before it is listed.
+    The backup is flushed to the disk, read back and checked before it is listed. If an index of the
+    database is damaged, it is marked as damaged, and the exit code is 6.
     """
+    from local_mcp_gateway.database.integrity import REBUILD_INDEXES
     from local_mcp_gateway.guard.restore import back_up_now
 
     with guard_context(invocation) as context:
@@ -42,7 +44,14 @@ def create(invocation: Invocation, *, as_json: bool) -> int:
         ui.print_json(made.as_json())
     else:
         click.echo(f"{made.path}  {formats.size(made.bytes)}")
-    return Exit.OK
+    if made.damage is None:
+        return Exit.OK
+    told = (
+        f"The database is damaged: {made.damage}. This backup is marked as such, and never offered."
+    )
+    click.secho(told, fg="red", err=True)
+    click.echo(f"→ {REBUILD_INDEXES}", err=True)
+    return Exit.DAMAGED
 
 
 @backup.command("list")

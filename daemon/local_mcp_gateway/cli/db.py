@@ -32,7 +32,9 @@ COMMANDS = {
     "rehearse": Target("down:rehearse", "Try pending migrations on a copy of real data."),
     "down": Target("down:down", "Revert migrations, guarded the same way."),
     "adopt": Target("adopt:adopt", "Take over another tool's folder or database."),
-    "repair": Target("adopt:repair", "Accept an edited migration, or mark one as applied."),
+    "repair": Target(
+        "adopt:repair", "Accept an edited migration, mark one as applied, or mend indexes."
+    ),
     "renumber": Target("adopt:renumber", "Fix duplicate numbers after a merge of two branches."),
     "backup": Target("backup:backup", "Create, list, verify and prune backups."),
     "restore": Target("restore:restore", "Replace the database by a backup."),

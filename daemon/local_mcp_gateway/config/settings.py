@@ -94,6 +94,10 @@ class GuardSettings:
     quick_check_limit_s: float = _key(
         10.0, "Seconds that the quick check of a database that was not stopped cleanly may take."
     )
+    full_check_limit_bytes: int = _key(
+        67_108_864,
+        "Size in bytes up to which a database is checked in full, indexes too, before and after a change.",
+    )
     compare_limit_values: int = _key(
         2_000_000,
         "Values (rows × columns) of a rebuilt table up to which they are compared, not only its rows counted.",

@@ -26,10 +26,11 @@ from local_mcp_gateway.database.connections import (
 )
 from local_mcp_gateway.database.lock import MAGIC, stamp, stopped_before
 from local_mcp_gateway.database.run import UNWATCHED, Run
-from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
+from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase, UsageProblem
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.regular_file import open_file
 
+REBUILD_INDEXES = "No row is damaged, only an index: `db repair --reindex` builds the indexes anew."
 _HEADER_BYTES = 100
 _OPS_BETWEEN_LOOKS = 20_000
 # Violations of the data's rules, not damage to the file: they are older, and a migration may fix them.
@@ -105,8 +106,38 @@ def full_check(
     *,
     run: Run = UNWATCHED,
 ) -> None:
-    """Raise Damaged unless the file is sound and every index agrees with its table."""
-    _run_check(connection, "integrity_check", database, None, run)
+    """Raise Damaged unless the file is sound and every index agrees with its table.
+
+    Where the quick check finds nothing, no row is damaged, only an index, and the hint says so.
+    """
+    try:
+        _run_check(connection, "integrity_check", database, None, run)
+    except Damaged as error:
+        with translated_errors(database):
+            if not findings(connection, "quick_check"):
+                error.hint = REBUILD_INDEXES
+        raise
+
+
+def rebuild_every_index(
+    connection: sqlite3.Connection, database: Path, *, run: Run = UNWATCHED
+) -> None:
+    """Build the indexes anew from their tables, inside the caller's transaction.
+
+    Raises Damaged if that does not make the database sound.
+    """
+    try:
+        connection.execute("REINDEX")
+    except sqlite3.IntegrityError as error:
+        raise Damaged(f"An index of {database} cannot be built anew: {error}.") from error
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        raise UsageProblem(
+            f"An index of {database} cannot be built anew here: {error}.",
+            hint="Run REINDEX in the program that has what the index needs.",
+        ) from error
+    full_check(connection, database, run=run)
 
 
 def _run_check(

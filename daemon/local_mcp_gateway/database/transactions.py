@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.database.integrity import Pages
 
-THOROUGH_BYTES = 64 << 20
-"""Maximum size for a full check (a third of a second): a page that was never written can be a valid, older
-one, and then only its disagreement with an index shows it."""
+FULL_CHECK_BYTES = 64 << 20
+"""Default maximum size for a full check, which takes a third of a second then: a damaged index, or a page
+that was never written and is a valid, older one, shows only where table and index disagree."""
 
 
 @contextmanager
@@ -135,11 +135,12 @@ def check_sound(
     reader: Connection,
     path: Path,
     *,
+    full: bool,
     limit_s: float | None = None,
     run: Run = UNWATCHED,
 ) -> None:
-    """Raise Damaged unless the file is sound: checked in full if it is small, else within `limit_s`."""
-    if database_bytes(path) <= THOROUGH_BYTES:
+    """Raise Damaged unless the file is sound: checked in full, or quickly and within `limit_s`."""
+    if full:
         full_check(reader, path, run=run)
     else:
         quick_check(reader, path, limit_s=limit_s, run=run)
@@ -172,10 +173,7 @@ def staged_transaction(
     flush(staged)
     with closing(open_immutable(staged)) as reader:
         try:
-            if staged.stat().st_size <= THOROUGH_BYTES:
-                full_check(reader, staged, run=run)
-            else:
-                quick_check(reader, staged, run=run)
+            check_sound(reader, staged, full=staged.stat().st_size <= FULL_CHECK_BYTES, run=run)
         except Damaged as error:
             raise DiskProblem(
                 f"{staged} does not read back as written: {error.message}", path=str(staged)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from local_mcp_gateway.backup.files import DEFAULT_KEEP_ASIDE
 from local_mcp_gateway.backup.manifest import Retention
 from local_mcp_gateway.database.run import Run
+from local_mcp_gateway.database.transactions import FULL_CHECK_BYTES
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.ledger import Provenance
 from local_mcp_gateway.migrate.sql_functions import Named, register
@@ -40,6 +41,8 @@ class GuardPolicy:
     retention: Retention | None = field(default_factory=Retention)
     """Which backups stay after a migration has made another one; None keeps all."""
     quick_check_limit_s: float = 10.0
+    full_check_limit_bytes: int = FULL_CHECK_BYTES
+    """Maximum size of a database to check in full before and after a change; a larger one gets a quick check."""
     compare_limit_values: int = 2_000_000
     """Maximum values (rows × columns) of a rebuilt table to compare; in a larger one only rows are counted."""
     allow_out_of_order: bool = False

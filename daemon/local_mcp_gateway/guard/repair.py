@@ -1,7 +1,7 @@
-"""Repair the migration history on request: adopt, trust, accept an edit, mark as applied, renumber.
+"""Repair a database on request: adopt, trust, accept an edit, mark as applied, renumber, rebuild indexes.
 
-Each repair is recorded. It writes only rows of the ledger and the history, never the user's tables, in
-one transaction under the database's lock. The user confirms it while the lock is held.
+Each repair is recorded. It writes only rows of the ledger and the history, and indexes, never the user's
+tables, in one transaction under the database's lock. The user confirms it while the lock is held.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.database.integrity import rebuild_every_index
 from local_mcp_gateway.errors import HistoryRefused, NotAdopted, ProblemCode, UsageProblem
 from local_mcp_gateway.guard.plan import find_drift, up_to
 from local_mcp_gateway.guard.transaction import exclusive, write_transaction
@@ -17,6 +18,7 @@ from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
 from local_mcp_gateway.migrate.history import accept, last_text
 from local_mcp_gateway.migrate.ledger import (
     ensure_ledger,
+    note_event,
     read_ledger,
     record_applied,
     record_fingerprint,
@@ -27,6 +29,7 @@ from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.sql import first_words
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.migrate.folder import Folder, Migration
@@ -180,6 +183,26 @@ def _mark(
     record_applied(live, [(m, None) for m in marked], context.provenance(), event="marked_applied")
     record_fingerprint(live, text_fingerprint(live))
     return marked
+
+
+def rebuild_indexes(context: GuardContext, *, lock_timeout_s: float = 0.0) -> Backup:
+    """Build every index anew from its table, after a backup; return that.
+
+    Raises Damaged, with the database as it was, if that does not make it sound. The backup of a damaged
+    database is marked as such, and is only kept in case that the tables were at fault.
+    """
+    with (
+        exclusive(context, lock_timeout_s=lock_timeout_s),
+        write_transaction(context, damaged=True) as transaction,
+    ):
+        live = transaction.connection
+        backup = transaction.back_up(before="reindex", full=True)
+        rebuild_every_index(live, context.database, run=context)
+        ensure_ledger(live)
+        note_event(live, "reindexed", context.provenance(backup))
+        transaction.commit()
+    context.emit("database.reindexed", database=str(context.database), backup=backup.name)
+    return backup
 
 
 def renumber_pending(

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup.files import aside_path, named_failures, remove, staged_path
 from local_mcp_gateway.backup.restore import prune_asides, swap
-from local_mcp_gateway.database.connections import has_content, reading
-from local_mcp_gateway.database.integrity import quick_check
+from local_mcp_gateway.database.connections import has_content
 from local_mcp_gateway.database.lock import lock_path
 from local_mcp_gateway.database.transactions import staged_transaction
-from local_mcp_gateway.errors import BackupFailed, Damaged, DatabasePathProblem, NotADatabase
+from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
 from local_mcp_gateway.guard.guard import guarded
 from local_mcp_gateway.guard.restore import back_up_now
 from local_mcp_gateway.guard.transaction import exclusive, write_transaction
@@ -81,20 +80,6 @@ def _saved(context: GuardContext, real: Path) -> tuple[Backup | None, Path | Non
         return back_up_now(context), None
     except (Damaged, NotADatabase):
         return None, aside_path(real, datetime.now(UTC))
-    except BackupFailed as error:
-        if not (error.data.get("unsound") and _is_damaged(real)):
-            raise
-        return None, aside_path(real, datetime.now(UTC))
-
-
-def _is_damaged(real: Path) -> bool:
-    """Return whether the database itself is damaged, and not only the backup that was made of it."""
-    try:
-        with reading(real) as reader:
-            quick_check(reader, real)
-    except (Damaged, NotADatabase):
-        return True
-    return False
 
 
 def _finish(

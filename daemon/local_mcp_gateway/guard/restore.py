@@ -71,7 +71,7 @@ def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:
     """
     with reading(context.database) as reader:
         fingerprint, applied = text_fingerprint(reader), applied_names(reader)
-    return back_up(context, before=before, fingerprint=fingerprint, applied=applied)
+    return back_up(context, before=before, fingerprint=fingerprint, applied=applied, full=True)
 
 
 def find_to_restore(database: Path, name: str, folder: Path | None, run: Run = UNWATCHED) -> Backup:

@@ -28,17 +28,18 @@ from local_mcp_gateway.backup import (
 )
 from local_mcp_gateway.backup.manifest import prune
 from local_mcp_gateway.bundled import bundled
-from local_mcp_gateway.database.connections import reading, translated_errors
-from local_mcp_gateway.database.integrity import Probe, probe
+from local_mcp_gateway.database.connections import has_content, reading, translated_errors
+from local_mcp_gateway.database.integrity import Probe, probe, quick_check
 from local_mcp_gateway.database.lock import DatabaseLock, last_stop
 from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.database.transactions import (
     check_sound,
     commit_and_compare,
+    database_bytes,
     make_durable,
     write_lock,
 )
-from local_mcp_gateway.errors import Damaged, DatabaseEmptied, GatewayError
+from local_mcp_gateway.errors import BackupFailed, Damaged, DatabaseEmptied, GatewayError
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.migrate.ledger import read_ledger, text_fingerprint
 
@@ -63,13 +64,16 @@ def exclusive(
     without an exception the clean stop is recorded: the next start need not check the file.
     """
     context.phases.begin("lock")
-    with DatabaseLock(
-        context.database,
-        timeout_s=lock_timeout_s,
-        on_wait=partial(_report_holder, context),
-        stop=context.stop,
-        replaces=replaces,
-    ) as lock:
+    with (
+        _way_out(context),
+        DatabaseLock(
+            context.database,
+            timeout_s=lock_timeout_s,
+            on_wait=partial(_report_holder, context),
+            stop=context.stop,
+            replaces=replaces,
+        ) as lock,
+    ):
         context.emit("guard.locked", database=str(context.database), pid=os.getpid())
         context.phases.begin("probe")
         gone = clean_up(context.database, context.backup_folder)
@@ -84,14 +88,11 @@ def _report_holder(context: GuardContext, holder: Holder | None) -> None:
 
 
 def _check(context: GuardContext, gone: Sequence[Path]) -> bool:
-    try:
-        found = probe(
-            context.database,
-            quick_check_limit_s=context.policy.quick_check_limit_s,
-            run=context,
-        )
-    except Damaged as error:
-        raise Damaged(error.message, hint=_restore_command(context), **error.data) from None
+    found = probe(
+        context.database,
+        quick_check_limit_s=context.policy.quick_check_limit_s,
+        run=context,
+    )
     context.emit(
         "guard.checked",
         state=found.state,
@@ -131,6 +132,17 @@ def _refuse_emptied(context: GuardContext, found: Probe) -> None:
     )
 
 
+@contextmanager
+def _way_out(context: GuardContext) -> Iterator[None]:
+    """Name the newest good backup where the database is damaged and nothing less helps."""
+    try:
+        yield
+    except Damaged as error:
+        if error.hint == Damaged.default_hint:
+            error.hint = _restore_command(context)
+        raise
+
+
 def _restore_command(context: GuardContext) -> str:
     """Return the exact command that restores the newest backup that still verifies."""
     listed = list_backups(context.database, context.backup_folder)
@@ -155,12 +167,17 @@ class WriteTransaction:
         """Of the schema that was committed."""
         self._context = context
 
-    def back_up(self, *, before: str | None, applied: Sequence[str] | None = None) -> Backup:
-        """Back the live file up; `applied` goes into its manifest, by default what the ledger has."""
+    def back_up(
+        self, *, before: str | None, applied: Sequence[str] | None = None, full: bool = False
+    ) -> Backup:
+        """Back the live file up; `applied` goes into its manifest, by default what the ledger has.
+
+        `full`: the database was not checked before, so the backup is.
+        """
         fingerprint = text_fingerprint(self.connection)
         applied = applied_names(self.connection) if applied is None else applied
         self.backup = back_up(
-            self._context, before=before, fingerprint=fingerprint, applied=applied
+            self._context, before=before, fingerprint=fingerprint, applied=applied, full=full
         )
         self._context.checkpoint()
         return self.backup
@@ -170,21 +187,27 @@ class WriteTransaction:
         self._context.checkpoint()
         self._context.phases.begin("commit")
         self.fingerprint = text_fingerprint(self.connection)
-        commit_and_compare(self.connection, self._context.database)
+        with _told_as_committed(self._context):
+            commit_and_compare(self.connection, self._context.database)
 
 
 @contextmanager
 def write_transaction(
-    context: GuardContext, *, foreign_keys: bool = False, backs_up: bool = True
+    context: GuardContext,
+    *,
+    foreign_keys: bool = False,
+    backs_up: bool = True,
+    damaged: bool = False,
 ) -> Iterator[WriteTransaction]:
     """Hold SQLite's write lock for the block; what the block has committed is durable after it.
 
-    Free space for a backup and its rehearsal is checked first, before anything is touched. The caller
-    is inside `exclusive`, or serves the database and has paused its own writers. Errors of SQLite or
-    the system inside are translated.
+    The file (unless it may be `damaged`), and the free space for a backup and its rehearsal, are checked
+    first, before anything is touched. The caller is inside `exclusive`, or serves the database and has paused its own writers.
+    Errors of SQLite or the system inside are translated.
     """
+    full = _check_before(context, backs_up=backs_up, damaged=damaged)
     context.phases.begin("hold")
-    with translated_errors(context.database):
+    with _way_out(context), translated_errors(context.database):
         if backs_up:
             require_room(context.database, context.backup_folder)
         with write_lock(context.database, foreign_keys=foreign_keys) as connection:
@@ -192,7 +215,30 @@ def write_transaction(
             transaction = WriteTransaction(context, connection)
             yield transaction
         if transaction.fingerprint:
-            _fsync_and_verify(context, transaction)
+            _fsync_and_verify(context, transaction, full=full)
+
+
+def _check_before(context: GuardContext, *, backs_up: bool, damaged: bool) -> bool:
+    """Check the file before it is changed, raising Damaged; return whether the full check fits.
+
+    Neither the header nor a quick check shows that an index disagrees with its table. A statement that
+    looks up its rows in such an index changes too few, and COMMIT would make that last. A large file is
+    only checked quickly, by the backup if one is made.
+    """
+    size = database_bytes(context.database)
+    limit = context.policy.full_check_limit_bytes
+    full = size <= limit
+    if damaged or not has_content(context.database):
+        return full
+    context.phases.begin("check")
+    if not full:
+        context.emit("guard.not_checked_in_full", bytes=size, limit_bytes=limit)
+        if backs_up:
+            return False
+    limit_s = context.policy.quick_check_limit_s
+    with _way_out(context), reading(context.database, locked=True) as reader:
+        check_sound(reader, context.database, full=full, limit_s=limit_s, run=context)
+    return full
 
 
 def applied_names(connection: Connection) -> list[str]:
@@ -205,19 +251,35 @@ def applied_names(connection: Connection) -> list[str]:
 
 
 def back_up(
-    context: GuardContext, *, before: str | None, fingerprint: str, applied: Sequence[str]
+    context: GuardContext,
+    *,
+    before: str | None,
+    fingerprint: str,
+    applied: Sequence[str],
+    full: bool = False,
 ) -> Backup:
-    """Back the database up with these facts in the manifest, and report it."""
+    """Back the database up with these facts in the manifest, and report it.
+
+    `full`: check the backup's indexes too, unless it is too large for that.
+    """
+    limit = context.policy.full_check_limit_bytes
     context.phases.begin("backup")
-    backup = create_backup(
-        context.database,
-        folder=context.backup_folder,
-        before=before,
-        fingerprint=fingerprint,
-        applied=applied,
-        program_version=context.policy.program_version,
-        run=context,
-    )
+    try:
+        backup = create_backup(
+            context.database,
+            folder=context.backup_folder,
+            before=before,
+            fingerprint=fingerprint,
+            applied=applied,
+            program_version=context.policy.program_version,
+            full=full and database_bytes(context.database) <= limit,
+            run=context,
+        )
+    except BackupFailed as error:
+        if error.data.get("unsound"):
+            with _way_out(context), reading(context.database) as reader:
+                quick_check(reader, context.database, run=context)
+        raise
     context.emit(
         "backup.created",
         path=str(backup.path),
@@ -228,25 +290,35 @@ def back_up(
     return backup
 
 
-def _fsync_and_verify(context: GuardContext, transaction: WriteTransaction) -> None:
+def _fsync_and_verify(context: GuardContext, transaction: WriteTransaction, *, full: bool) -> None:
     """Flush file and folder, and read the result back before success is reported."""
     context.phases.begin("settle")
     make_durable(context.database, serving=context.serving)
+    with _told_as_committed(context):
+        _read_back(context, transaction.fingerprint, full=full)
+
+
+@contextmanager
+def _told_as_committed(context: GuardContext) -> Iterator[None]:
+    """Say of damage that is found after COMMIT that the change is committed, and name the way out."""
     try:
-        _read_back(context, transaction.fingerprint)
+        with _way_out(context):
+            yield
     except Damaged as error:
-        backup = transaction.backup
-        hint = f"Restore with `db restore {backup.name}`." if backup else error.hint
-        raise Damaged(error.message, hint=hint, **error.data) from None
+        error.message = f"The change is committed, but {error.message}"
+        raise
 
 
-def _read_back(context: GuardContext, fingerprint: str) -> None:
-    """Raise Damaged unless the file is sound and its schema is the one that was committed."""
+def _read_back(context: GuardContext, fingerprint: str, *, full: bool) -> None:
+    """Raise Damaged unless the file is sound and its schema is the one that was committed.
+
+    Checked in full only if it was so before: a damage that was there before is no news now.
+    """
     # It is committed: nothing stops this check, and its progress is that of the whole phase.
     run = Run(progress=lambda *_: context.progress("settle", 0, 0))
     limit_s = context.policy.quick_check_limit_s
     with reading(context.database, locked=True) as reader:
-        check_sound(reader, context.database, limit_s=limit_s, run=run)
+        check_sound(reader, context.database, full=full, limit_s=limit_s, run=run)
         if text_fingerprint(reader) != fingerprint:
             # A stale first page is a valid database too, with the schema from before.
             raise Damaged(f"{context.database} does not read back as written: a write was lost.")

@@ -41,6 +41,11 @@ EVENTS: dict[str, Event] = {
         "warning",
         "A pending migration can delete or change data, break clients or write a name as text.",
     ),
+    "guard.not_checked_in_full": Event(
+        "warning",
+        "The database is larger than `[guard] full_check_limit_bytes`: its indexes were not compared with"
+        " their tables before it was changed.",
+    ),
     "guard.values_not_compared": Event(
         "warning",
         "A rebuilt table has more values than `[guard] compare_limit_values`: only its rows were counted.",
@@ -132,6 +137,9 @@ EVENTS: dict[str, Event] = {
     "database.returned": Event("info", "The file that is served is where it was."),
     "database.restored": Event(
         "warning", "The database was replaced by a backup; the old file is kept."
+    ),
+    "database.reindexed": Event(
+        "warning", "The indexes of the database were built anew, after a backup."
     ),
     "database.reset": Event("warning", "The database was created again, after a backup."),
     "database.seeded": Event("info", "A seed file was run."),

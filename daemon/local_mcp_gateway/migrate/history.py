@@ -34,7 +34,7 @@ class Recorded(NamedTuple):
     """One row of the history, as `db history` shows it.
 
     `event`: applied, applied_in_dev, adopted, trusted, edit_accepted, marked_applied, renumbered or reverted; and what
-    happened to the whole database: restored, reset, seeded, rewound.
+    happened to the whole database: restored, reset, seeded, reindexed, rewound.
     """
 
     event: str

@@ -60,6 +60,7 @@ def guard_policy(
         collations=settings.migrations.collations,
         extensions=settings.migrations.extensions,
         quick_check_limit_s=settings.guard.quick_check_limit_s,
+        full_check_limit_bytes=settings.guard.full_check_limit_bytes,
         compare_limit_values=settings.guard.compare_limit_values,
         allow_out_of_order=allow_out_of_order,
         to=to,
