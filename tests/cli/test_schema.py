@@ -618,6 +618,19 @@ def test_a_schema_may_use_functions_and_collations_of_the_application(place: Pla
             assert done.code == (3 if "--dry-run" in command else 0), (wanted, command, done.stderr)
 
 
+def test_a_word_means_a_folder_of_that_name_where_there_is_one(place: Place) -> None:
+    for name in ("schema", "database"):
+        folder = place.root / name
+        folder.mkdir()
+        (folder / "all.sql").write_text(f"CREATE TABLE of_{name}(a);")
+    made = place.run("db", "generate", "--schema", "schema")
+    assert "CREATE TABLE of_schema" in made.stdout
+    differs = place.run("db", "diff", "--from", "database", "--to", "schema").stdout
+    assert "CREATE TABLE of_schema" in differs
+    assert "DROP TABLE of_database" in differs
+    assert "of_database" not in place.run("db", "diff").stdout  # the default is ours
+
+
 def test_an_extension_that_cannot_be_loaded_is_named(place: Place) -> None:
     place.folder.add("a", "CREATE TABLE t(a);")
     config = place.root / "gateway.toml"

@@ -17,7 +17,7 @@ from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from local_mcp_gateway.cli.context import Invocation
     from local_mcp_gateway.migrate.folder import Folder
@@ -29,17 +29,16 @@ DEFAULT_SCHEMA = "local_mcp_gateway.store.tables"
 WORDS = "`database`, `migrations`, `schema`"
 
 
-def load_schema(invocation: Invocation, text: str) -> Schema:
+def load_schema(invocation: Invocation, text: str, *, given: bool = True) -> Schema:
     """Return the schema of a source: a word, FOLDER@TAG, a file of any kind, or a dotted module.
+
+    A word that is the name of a file or folder here means that one, unless the word is a default that
+    was not `given`.
 
     Raises SchemaProblem, UsageProblem, or what opening a database or folder raises.
     """
-    if text == "database":
-        return _database(invocation.database)
-    if text == "migrations":
-        return _folder(invocation, invocation.migrations, None)
-    if text == "schema":
-        return load_schema(invocation, DEFAULT_SCHEMA)
+    if text in _BUILTIN and not (given and Path(text).exists()):
+        return _BUILTIN[text](invocation)
     name, at, tag = text.rpartition("@")
     if at and Path(name).is_dir():
         return _folder(invocation, Path(name), tag)
@@ -62,16 +61,20 @@ def load_schema(invocation: Invocation, text: str) -> Schema:
     return read_module(text, prepare=invocation.prepare)
 
 
-def load_both(invocation: Invocation, old: str, new: str) -> tuple[Schema, Schema]:
-    """Return two schemas to compare.
+def load_both(invocation: Invocation, old: str | None, new: str | None) -> tuple[Schema, Schema]:
+    """Return two schemas to compare: by default the database and what the migrations make.
 
     If one is a snapshot, the other is reduced to what a snapshot can express: Drizzle's format has no
     STRICT, triggers or full-text tables, and these then count as no difference.
     """
     from local_mcp_gateway.schema.drizzle import as_snapshots_see  # --help is fast
 
-    before, after = load_schema(invocation, old), load_schema(invocation, new)
-    snapshots = [Path(text).suffix == ".json" and Path(text).is_file() for text in (old, new)]
+    before = load_schema(invocation, old or "database", given=old is not None)
+    after = load_schema(invocation, new or "migrations", given=new is not None)
+    snapshots = [
+        text is not None and Path(text).suffix == ".json" and Path(text).is_file()
+        for text in (old, new)
+    ]
     if snapshots == [True, False]:
         return before, as_snapshots_see(after, prepare=invocation.prepare)
     if snapshots == [False, True]:
@@ -145,18 +148,20 @@ def _folder(invocation: Invocation, path: Path, tag: str | None) -> Schema:
     return schema_of(folder, to=tag, prepare=invocation.prepare)
 
 
+_BUILTIN: Mapping[str, Callable[[Invocation], Schema]] = {
+    "database": lambda invocation: _database(invocation.database),
+    "migrations": lambda invocation: _folder(invocation, invocation.migrations, None),
+    "schema": lambda invocation: load_schema(invocation, DEFAULT_SCHEMA),
+}
+
 _SOURCES = (
     "a database, .sql, .py or snapshot file, FOLDER@TAG, a module, or database|migrations|schema"
 )
 
 
 @click.command()
-@click.option(
-    "--from", "old", default="database", show_default=True, help=f"The one side: {_SOURCES}."
-)
-@click.option(
-    "--to", "new", default="migrations", show_default=True, help="The other side, likewise."
-)
+@click.option("--from", "old", show_default="database", help=f"The one side: {_SOURCES}.")
+@click.option("--to", "new", show_default="migrations", help="The other side, likewise.")
 @click.option(
     "--format",
     "form",
@@ -169,8 +174,8 @@ _SOURCES = (
 def diff(
     invocation: Invocation,
     *,
-    old: str,
-    new: str,
+    old: str | None,
+    new: str | None,
     form: str | None,
     as_json: bool,
     renames: tuple[str, ...],
@@ -185,6 +190,7 @@ def diff(
     from local_mcp_gateway.schema.renames import parse_renames
 
     before, after = load_both(invocation, old, new)
+    old, new = old or "database", new or "migrations"
     differences = compare(after, before)
     form = "json" if as_json else form or ("table" if sys.stdout.isatty() else "sql")
     if form == "table":

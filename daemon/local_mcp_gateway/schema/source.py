@@ -11,16 +11,18 @@ import importlib.util
 import sqlite3
 import sys
 import traceback
+from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.regular_file import read_bytes
 from local_mcp_gateway.schema.inspect import inspect, open_memory
-from local_mcp_gateway.sql import normal_tokens
+from local_mcp_gateway.sql import first_words, fold, normal_tokens, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from types import ModuleType
 
     from sqlalchemy import MetaData
@@ -38,18 +40,40 @@ _REFUSED = {
 _SUGGESTION = "Correct it and run the command again; nothing was written."
 
 
+class _Placed(NamedTuple):
+    """A statement and where it stands."""
+
+    file: Path
+    line: int
+    sql: str
+
+
 def read_sql(path: Path, *, prepare: Prepare | None = None) -> Schema:
-    """Return the schema of a .sql file, or of all .sql files of a folder in name order."""
-    files = sorted(path.glob("*.sql")) if path.is_dir() else [path]
+    """Return the schema of a .sql file, or of all .sql files of a folder, in any order of dependence.
+
+    What `.schema` of SQLite's shell prints is one: its own tables and the shadow tables of virtual ones
+    are passed over, since SQLite makes them.
+    """
+    files = (
+        sorted(file for file in path.glob("*.sql") if not file.name.startswith("."))
+        if path.is_dir()
+        else [path]
+    )
     if not files:
         raise SchemaProblem(
             f"There is no .sql file in {path}.", hint="Give a file or another folder."
         )
+    waiting = [_Placed(file, line, sql) for file in files for line, sql in _statements(_text(file))]
+    shadows = _shadow_tables(waiting, prepare)
+    waiting = [one for one in waiting if not _made_by_sqlite(one.sql, shadows)]
     connection = open_memory(prepare)
     connection.set_authorizer(_in_memory_only)
     try:
-        for file in files:
-            _run(connection, file)
+        while waiting:
+            postponed = [one for one in waiting if not _run(connection, one, final=False)]
+            if len(postponed) == len(waiting):
+                _run(connection, postponed[0], final=True)
+            waiting = postponed
         connection.set_authorizer(None)
         return inspect(connection)
     finally:
@@ -61,22 +85,49 @@ def _in_memory_only(action: int, *_: str | None) -> int:
     return sqlite3.SQLITE_DENY if action in _REFUSED else sqlite3.SQLITE_OK
 
 
-def _run(connection: sqlite3.Connection, file: Path) -> None:
+def _text(file: Path) -> str:
     try:
-        text = read_bytes(file).decode("utf-8-sig")
+        return read_bytes(file).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SchemaProblem(f"{file} is not UTF-8 text.", hint="Save it as UTF-8.") from None
     except OSError as error:
         raise SchemaProblem(f"{file} cannot be read: {error.strerror}.") from None
-    for line, statement in _statements(text):
-        try:
-            connection.execute(statement)
-        except (sqlite3.Error, sqlite3.Warning) as error:
-            first = statement.splitlines()[0][:80]
-            why = "a schema has no other files and nothing temporary" if _denied(error) else error
-            raise SchemaProblem(
-                f"{file}, line {line}: {why} in `{first}`.", hint=_SUGGESTION
-            ) from None
+
+
+def _run(connection: sqlite3.Connection, one: _Placed, *, final: bool) -> bool:
+    """Run a statement; return False if it needs a table that a later one may create."""
+    try:
+        connection.execute(one.sql)
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        if not final and "no such table" in str(error):
+            return False
+        first = one.sql.splitlines()[0][:80]
+        why = "a schema has no other files and nothing temporary" if _denied(error) else error
+        raise SchemaProblem(
+            f"{one.file}, line {one.line}: {why} in `{first}`.", hint=_SUGGESTION
+        ) from None
+    return True
+
+
+def _shadow_tables(statements: Sequence[_Placed], prepare: Prepare | None) -> set[str]:
+    """Return the names of the tables that the virtual tables among them make for themselves; folded."""
+    virtual = [s.sql for s in statements if first_words(s.sql, 2) == ("CREATE", "VIRTUAL")]
+    if not virtual:
+        return set()
+    with closing(open_memory(prepare)) as connection:
+        for sql in virtual:
+            with suppress(sqlite3.Error):  # reported where it stands
+                connection.execute(sql)
+        made = connection.execute("SELECT name FROM pragma_table_list WHERE type = 'shadow'")
+        return {fold(name) for (name,) in made}
+
+
+def _made_by_sqlite(sql: str, shadows: Collection[str]) -> bool:
+    words = [fold(token.identifier).strip("'") for token in islice(tokens(sql), 6)]
+    if words[:2] != ["create", "table"]:
+        return False
+    name = "".join(words[5:] if words[2:5] == ["if", "not", "exists"] else words[2:3])
+    return name.startswith("sqlite_") or name in shadows
 
 
 def _denied(error: sqlite3.Error | sqlite3.Warning) -> bool:

@@ -1,0 +1,56 @@
+"""Schemas from .sql files: in any order, and as SQLite's shell prints them."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.errors import SchemaProblem
+from local_mcp_gateway.schema.source import read_sql
+
+NOTES = """CREATE TABLE notes(id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT);
+CREATE VIRTUAL TABLE found USING fts5(body, content=notes, content_rowid=id);
+CREATE VIRTUAL TABLE places USING rtree(id, x0, x1);
+CREATE INDEX notes_body ON notes(body);
+CREATE TRIGGER noted AFTER INSERT ON notes BEGIN INSERT INTO found(rowid, body) VALUES (new.id, new.body); END;
+"""
+
+
+def written(folder: Path, **files: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, sql in files.items():
+        (folder / f"{name}.sql").write_text(sql)
+    return folder
+
+
+def test_what_the_shell_prints_as_schema_is_the_schema(tmp_path: Path) -> None:
+    source = written(tmp_path / "source", notes=NOTES)
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        connection.executescript(NOTES + "INSERT INTO notes(body) VALUES ('a'); ANALYZE;")
+        rows = connection.execute("SELECT sql || ';' FROM sqlite_schema WHERE sql IS NOT NULL")
+        dump = "\n".join(row[0] for row in rows)
+    assert "sqlite_sequence" in dump
+    assert "found_data" in dump
+    assert read_sql(written(tmp_path / "dump", all=dump)) == read_sql(source)
+
+
+def test_files_may_stand_in_any_order_of_dependence(tmp_path: Path) -> None:
+    together = read_sql(written(tmp_path / "one", notes=NOTES))
+    table, found, places, index, trigger = NOTES.splitlines()
+    apart = {"a": trigger, "b": index, "c": found + places, "z": table}
+    assert read_sql(written(tmp_path / "many", **apart)) == together
+
+
+def test_a_table_that_never_comes_is_reported_where_it_is_missed(tmp_path: Path) -> None:
+    folder = written(tmp_path / "s", a="CREATE TABLE t(x);", b="\nCREATE INDEX i ON missing(x);")
+    with pytest.raises(SchemaProblem, match=r"b\.sql, line 2: no such table: main\.missing"):
+        read_sql(folder)
+
+
+def test_hidden_files_of_editors_are_ignored(tmp_path: Path) -> None:
+    folder = written(tmp_path / "s", a="CREATE TABLE t(x);")
+    (folder / ".#a.sql").write_text("CREATE TABLE nonsense(")
+    assert list(read_sql(folder).tables) == ["t"]
