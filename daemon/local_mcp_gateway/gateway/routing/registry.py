@@ -1,14 +1,11 @@
-"""All upstreams and profiles, the current view of each profile, and what the gateway says of them.
-
-To clients: `initialize` and `server/discover`. To operators: the health report.
-"""
+"""All upstreams and profiles, the current view of each profile, and the health report for operators."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.gateway.catalog.header_params import HeaderParam, header_params_of
 from local_mcp_gateway.gateway.catalog.merge import (
@@ -18,23 +15,12 @@ from local_mcp_gateway.gateway.catalog.merge import (
     merge_lists,
     routes_of,
 )
-from local_mcp_gateway.gateway.protocol import versions
 from local_mcp_gateway.log import redact_text
 from local_mcp_gateway.store.model import CatalogKind, ProfileDefinition
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.catalog.merge import Lists
-    from local_mcp_gateway.gateway.upstreams.connection import Identity
     from local_mcp_gateway.gateway.upstreams.upstream import Upstream
-
-
-OFFERED: Final[dict[str, dict[str, Any]]] = {
-    "tools": {"listChanged": True},
-    "resources": {"listChanged": True, "subscribe": True},
-    "prompts": {"listChanged": True},
-    "completions": {},
-    "logging": {},
-}
 
 
 class Registry:
@@ -141,65 +127,6 @@ class Registry:
         self._mirrored.clear()
         for name in tuple(self._views) if profiles is None else profiles:
             self._views.pop(name, None)
-
-
-class ServerInfo(Protocol):
-    """A server and what it reported about itself at the last connection."""
-
-    identity: Identity | None
-
-    @property
-    def name(self) -> str:
-        """Return the server's name."""
-
-
-def initialize_result(version: str, servers: Iterable[ServerInfo]) -> dict[str, Any]:
-    """Return the result of `initialize`."""
-    known = list(servers)
-    result: dict[str, Any] = {
-        "protocolVersion": version,
-        "capabilities": _capabilities(known),
-        "serverInfo": versions.GATEWAY_INFO,
-    }
-    if text := _instructions(known):
-        result["instructions"] = text
-    return result
-
-
-def discover_result(servers: Iterable[ServerInfo]) -> dict[str, Any]:
-    """Return the result of `server/discover`."""
-    known = list(servers)
-    capabilities = _capabilities(known)
-    result: dict[str, Any] = {
-        "resultType": "complete",
-        "supportedVersions": list(versions.MODERN),
-        "capabilities": capabilities,
-        "ttlMs": 0,
-        "cacheScope": "private",
-        "_meta": {versions.SERVER_KEY: versions.GATEWAY_INFO},
-    }
-    if text := _instructions(known):
-        result["instructions"] = text
-    return result
-
-
-def _capabilities(servers: list[ServerInfo]) -> dict[str, Any]:
-    """Return the union of the servers' capabilities; all of them while one was never connected."""
-    seen = [server.identity.capabilities for server in servers if server.identity is not None]
-    if len(seen) < len(servers) or not servers:
-        return OFFERED
-    return {name: offer for name, offer in OFFERED.items() if any(name in known for known in seen)}
-
-
-def _instructions(servers: list[ServerInfo]) -> str:
-    told = [
-        (server.name, server.identity.instructions)
-        for server in servers
-        if server.identity is not None and server.identity.instructions
-    ]
-    if len(told) == 1:
-        return told[0][1] or ""
-    return "\n\n".join(f"# {name}\n{text}" for name, text in told)
 
 
 def health(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
 from local_mcp_gateway.gateway.routing import handlers
 from local_mcp_gateway.gateway.routing.handlers import Resources
 from local_mcp_gateway.gateway.routing.input_required import PendingCalls, ask_until_complete
-from local_mcp_gateway.gateway.routing.registry import discover_result, initialize_result
+from local_mcp_gateway.gateway.routing.server_info import discover_result, initialize_result
 from local_mcp_gateway.gateway.upstreams.connection import Call, Caller
 from local_mcp_gateway.store.model import CatalogKind, Prefix
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -63,6 +63,8 @@ class Identity(msgspec.Struct, omit_defaults=True):
     modern: bool = False
     release: str = ""
     """The server's own version."""
+    about: dict[str, Any] = {}
+    """Its title, icons, website and description, for people."""
     both: bool | None = None
     """For stdio servers with a handshake: whether they speak the stateless protocol too, once known."""
 
@@ -204,7 +206,25 @@ def _identity(result: dict[str, object], version: str, info: object, *, modern: 
         instructions=instructions if isinstance(instructions, str) else None,
         modern=modern,
         release=release if isinstance(release, str) else "",
+        about=_about(info),
     )
+
+
+def _about(info: object) -> dict[str, Any]:
+    """Return what a server says of itself to people; a client would refuse what is not valid."""
+    members = info if isinstance(info, dict) else {}
+    about = {
+        key: members[key]
+        for key in ("title", "description", "websiteUrl")
+        if isinstance(members.get(key), str)
+    }
+    icons = members.get("icons")
+    found = [
+        {key: value for key, value in icon.items() if value is not None}
+        for icon in (icons if isinstance(icons, list) else ())
+        if isinstance(icon, dict) and isinstance(icon.get("src"), str)
+    ]
+    return {**about, "icons": found} if found else about
 
 
 class ConnectionBase:

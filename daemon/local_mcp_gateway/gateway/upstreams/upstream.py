@@ -20,6 +20,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from local_mcp_gateway.gateway.catalog.merge import LISTS
 from local_mcp_gateway.gateway.catalog.server_catalog import ServerCatalog
 from local_mcp_gateway.gateway.protocol import jsonrpc
 from local_mcp_gateway.gateway.tasks import Deadline, TaskScope, TimerWheel
@@ -29,7 +30,7 @@ from local_mcp_gateway.gateway.upstreams.backoff import (
     backoff_s,
     moment_in,
 )
-from local_mcp_gateway.gateway.upstreams.catalog_sync import CatalogSync
+from local_mcp_gateway.gateway.upstreams.catalog_sync import METHODS, CatalogSync
 from local_mcp_gateway.gateway.upstreams.connection import (
     SAFE,
     SILENT,
@@ -115,6 +116,12 @@ class Upstream:
     def name(self) -> str:
         """Return the server's name."""
         return self.definition.name
+
+    @property
+    def listed(self) -> frozenset[str]:
+        """Return the capabilities whose lists have something in them, declared or not."""
+        lists = self.catalog.lists or {}
+        return frozenset(METHODS[kind][0] for kind in LISTS if lists.get(kind))
 
     @property
     def connected(self) -> bool:
