@@ -15,6 +15,7 @@ import msgspec
 from local_mcp_gateway.database.pool import Error
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.gateway.catalog import merge
+from local_mcp_gateway.gateway.catalog.item_schema import validate
 from local_mcp_gateway.gateway.catalog.merge import LISTS, body_of, hash_of, items_of
 from local_mcp_gateway.gateway.clients.sessions import Sessions
 from local_mcp_gateway.gateway.http.app import Application, GatewayApp
@@ -317,7 +318,9 @@ class Gateway:
             try:
                 identity = msgspec.json.decode(known[CatalogKind.INITIALIZE], type=Identity)
                 lists: Lists = {
-                    kind: items_of(kind, known[kind]) for kind in LISTS if kind in known
+                    kind: validate(kind, items_of(kind, known[kind])).items
+                    for kind in LISTS
+                    if kind in known
                 }
             except MALFORMED as error:  # edited by hand
                 message = f"What is remembered of its lists is malformed: {error}"

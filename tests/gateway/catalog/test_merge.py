@@ -45,7 +45,7 @@ def view(prefix: Prefix, servers: dict[str, list[str]]) -> ProfileView:
 
 
 def shown(result: ProfileView) -> list[str]:
-    return [tool["name"] for tool in json.loads(result.results[TOOLS])["tools"]]
+    return [tool["name"] for tool in json.loads(result.result(TOOLS))["tools"]]
 
 
 def test_only_a_clash_is_prefixed_and_the_first_server_keeps_its_name() -> None:
@@ -65,7 +65,7 @@ def test_an_item_that_is_not_renamed_keeps_its_bytes() -> None:
     raw = b'{ "name" : "x", "later": 1.0e5, "u": "\\u00e9" }'
     profile = ProfileDefinition("p", members=(Member("a"),))
     result = merge_lists(profile, {"a": {TOOLS: items_of(TOOLS, b"[" + raw + b"]")}})
-    assert result.results[TOOLS] == b'{"tools":[' + raw + b"]}"
+    assert result.result(TOOLS) == b'{"tools":[' + raw + b"]}"
 
 
 def test_the_same_resource_of_two_servers_gets_an_address_of_its_own() -> None:

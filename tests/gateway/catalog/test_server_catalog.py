@@ -75,7 +75,7 @@ def test_a_held_tool_keeps_its_name_from_other_servers() -> None:
     profile = ProfileDefinition("p", members=(Member("first"), Member("second")))
     tools = {CatalogKind.TOOLS: items({"a": "x"})}
     view = merge_lists(profile, {"first": tools, "second": tools}, {"first": {"a"}})
-    listed = json.loads(view.results[CatalogKind.TOOLS])["tools"]
+    listed = json.loads(view.result(CatalogKind.TOOLS))["tools"]
     assert [tool["name"] for tool in listed] == ["second__a"]
 
 

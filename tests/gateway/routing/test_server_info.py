@@ -129,7 +129,7 @@ UI = {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/html;profile=mcp-app"]}
 
 def test_a_client_sees_the_capabilities_of_all_servers_of_its_profile() -> None:
     first = known("a", capabilities={"tools": {}, "extensions": UI, "experimental": {"x": {}}})
-    tasks = {"list": {}, "requests": {"tools": {"call": {}}}}
+    tasks: dict[str, Any] = {"list": {}, "requests": {"tools": {"call": {}}}}
     types = {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/plain"], "more": True}}
     second = known(
         "b", capabilities={"tasks": tasks, "extensions": types, "future": {"y": 1}, "odd": None}

@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local_mcp_gateway.gateway.catalog import item_schema
 from local_mcp_gateway.gateway.catalog.server_catalog import HELD
 from local_mcp_gateway.gateway.upstreams import backoff, catalog_sync
 from local_mcp_gateway.service.admin.servers import altered_tools, approve_tools
 from local_mcp_gateway.store.model import CatalogKind
-from tests.gateway.messages import HELLO, MODERN, call
+from tests.gateway.messages import HELLO, META, MODERN, call
 from tests.gateway.support import QUICK, Running, gateway_of, http, serve
 
 LISTS = {
@@ -52,6 +53,7 @@ class Server:
         self.heard = asyncio.Event()
         """Set, and replaced by a new one, at each request."""
         self.asked: Counter[str] = Counter()
+        self.capabilities: dict[str, Any] = {"tools": {}, "prompts": {}, "resources": {}}
         self._modern = modern
         self._ttl = {} if ttl_ms is None else {"ttlMs": ttl_ms, "cacheScope": "private"}
 
@@ -82,7 +84,7 @@ class Server:
             await self.over.wait()
         if method in self.failing:
             return {"error": {"code": -32603, "message": "out of order"}}
-        capabilities: dict[str, Any] = {"tools": {}, "prompts": {}, "resources": {}}
+        capabilities = self.capabilities
         if method in LISTS:
             return {"result": {LISTS[method]: self.items[method], **self._ttl}}
         if method == "server/discover" and self._modern:
@@ -287,7 +289,7 @@ async def told_unfit(tmp_path: Path, method: str, *items: bytes) -> tuple[list[s
         return await listed(running, method), health(running) or ""
 
 
-@pytest.mark.parametrize("levels", [catalog_sync.MOST_LEVELS, catalog_sync.MOST_LEVELS + 1])
+@pytest.mark.parametrize("levels", [item_schema.MOST_LEVELS, item_schema.MOST_LEVELS + 1])
 async def test_an_item_too_deep_for_clients_is_passed_over_and_told(
     tmp_path: Path, levels: int
 ) -> None:
@@ -295,10 +297,10 @@ async def test_an_item_too_deep_for_clients_is_passed_over_and_told(
     deep = b'{"name":"deep","inputSchema":' + begun + b"{}" + b"}" * (levels - 1)
     wide = b'{"name":"wide","inputSchema":{"x":[' + b"[]," * 200 + b"0]}}"
     shown, fault = await told_unfit(tmp_path, "tools/list", wide, deep)
-    if levels > catalog_sync.MOST_LEVELS:
+    if levels > item_schema.MOST_LEVELS:
         assert (shown, fault) == (
             ["wide"],
-            "tools/list: 'deep' is nested deeper than 100 levels",
+            "tools/list: 'deep' is left out: it is nested deeper than 100 levels",
         )
     else:
         assert (shown, fault) == (["wide", "deep"], "")
@@ -314,14 +316,59 @@ async def test_an_item_too_deep_for_clients_is_passed_over_and_told(
             b'{"name":"b","inputSchema":null}',
             "inputSchema",
         ),
-        ("resources/list", b'{"uri":"a:","name":"a"}', b'{"uri":"b"}', "name"),
+        ("resources/list", b'{"uri":"a:","name":"a"}', b'{"uri":"b:"}', "name"),
     ],
 )
 async def test_an_item_that_clients_refuse_with_the_whole_list_is_passed_over_and_told(
     tmp_path: Path, method: str, sound: bytes, unfit: bytes, lacking: str
 ) -> None:
     shown, fault = await told_unfit(tmp_path, method, unfit, sound)
-    assert (shown, fault) == (["a"], f"{method}: 'b' has no {lacking}")
+    key = "b:" if method == "resources/list" else "b"
+    assert (shown, fault) == (["a"], f"{method}: {key!r} is left out: it has no {lacking}")
+
+
+async def test_what_only_stateless_clients_can_read_is_listed_only_for_them(tmp_path: Path) -> None:
+    server = Server()
+    plain = {"name": "plain", "inputSchema": {"type": "object"}}
+    server.items["tools/list"] = [{**plain, "name": "array", "outputSchema": {"type": "array"}}]
+    server.items["tools/list"] += [plain]
+    async with behind(tmp_path, server, options=OFTEN) as running:
+        assert await listed(running, "tools/list") == ["plain"]
+        asked = call("tools/list", _meta=META)
+        headers = {"mcp_method": "tools/list", "mcp_protocol_version": MODERN}
+        body = await (await running.post(asked, **headers)).json()
+        assert [tool["name"] for tool in body["result"]["tools"]] == ["array", "plain"]
+        assert "'array' is only for clients of 2026-07-28" in (health(running) or "")
+    async with behind(tmp_path, server, options=OFTEN) as running:
+        server.failing = set(LISTS)
+        assert await listed(running, "tools/list") == ["plain"], "after a restart, too"
+
+
+async def test_tools_are_listed_although_the_server_does_not_declare_them(tmp_path: Path) -> None:
+    server = Server()
+    server.capabilities = {}
+    async with behind(tmp_path, server, options=OFTEN) as running:
+        for method in LISTS:
+            assert await listed(running, method) == [
+                item["name"] for item in server.items[method]
+            ], method
+        hello = await (await running.post(HELLO)).json()
+        assert {"tools", "prompts", "resources"} <= hello["result"]["capabilities"].keys()
+
+
+async def test_a_list_that_is_not_declared_is_asked_for_once_and_silently(tmp_path: Path) -> None:
+    server = Server()
+    server.capabilities = {"prompts": {}}
+    server.failing = {"tools/list"}
+    async with behind(tmp_path, server, options=OFTEN) as running:
+        assert await listed(running, "prompts/list") == ["ask"]
+        assert await listed(running, "tools/list") == []
+        assert health(running) is None
+        upstream = running.gateway.registry.upstreams["kept"]
+        upstream.catalog_sync.changed(frozenset(CatalogKind) - {CatalogKind.INITIALIZE})
+        await asked(server, "prompts/list", 2)
+        assert server.asked["tools/list"] == 1
+        assert server.asked["resources/list"] == 0, "a server may end itself at an unknown method"
 
 
 DEEP = "[" * 3000 + "]" * 3000

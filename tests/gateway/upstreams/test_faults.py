@@ -15,7 +15,7 @@ from local_mcp_gateway.store.model import ServerDefinition, ServerKind
 from tests.gateway.messages import HELLO, call
 from tests.gateway.processes import alive, gone, stop
 from tests.gateway.support import DEFAULTS, QUICK, SERVERS, gateway_of, http, process, stdio
-from tests.gateway.using import use
+from tests.gateway.using import names, use
 
 
 async def test_a_killed_child_fails_its_call_and_serves_the_next_one(tmp_path: Path) -> None:
@@ -273,9 +273,9 @@ async def test_an_http_server_that_is_not_there_is_said(tmp_path: Path) -> None:
         assert "no connection to 127.0.0.1:9" in lost["reason"]
 
 
-async def test_pages_that_go_round_in_a_circle_are_not_followed_for_ever(tmp_path: Path) -> None:
+async def test_pages_that_go_round_in_a_circle_end_with_what_came(tmp_path: Path) -> None:
     circle = stdio("circle", "plain.py", "--same-cursor")
     async with gateway_of(tmp_path, circle) as running:
-        await running.post(call("tools/list"))
-        line = await running.wrote("tools/list goes round")
+        assert "echo" in await names(running)
+        line = await running.wrote("tools/list: it ends where the cursor")
         assert "'again' came again" in line

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -92,6 +92,8 @@ class Item:
 
     key: str
     raw: bytes
+    modern_only: bool = False
+    """Whether clients of the handshake protocol could not read it."""
 
 
 Lists = Mapping[CatalogKind, Sequence[Item]]
@@ -105,15 +107,49 @@ class Route:
     key: str
 
 
+class Reader(NamedTuple):
+    """What a client can read, which decides what is listed for it."""
+
+    modern: bool = False
+    """Whether it speaks the stateless protocol."""
+    tasks: bool = False
+    """Whether it can call a tool that only runs as a task."""
+
+
+class Listed(NamedTuple):
+    """The JSON of an item under its shown name, and the clients that it is listed for."""
+
+    raw: bytes
+    modern_only: bool = False
+    tasks_only: bool = False
+
+    def is_for(self, reader: Reader) -> bool:
+        """Return whether this client can read and use it."""
+        return (reader.modern or not self.modern_only) and (reader.tasks or not self.tasks_only)
+
+
+ALL: Final = Reader(modern=True, tasks=True)
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileView:
-    """What one profile shows: a JSON result for each list method, and the routes behind it."""
+    """What one profile shows: the items of each list, and the routes behind their names."""
 
-    results: Mapping[CatalogKind, bytes]
+    lists: Mapping[CatalogKind, Sequence[Listed]]
     routes: Mapping[CatalogKind, Mapping[str, Route]]
     templates: tuple[tuple[Template, Route], ...] = ()
     hidden: tuple[str, ...] = ()
     servers: tuple[str, ...] = field(default=())
+    _results: dict[tuple[CatalogKind, Reader], bytes] = field(default_factory=dict, compare=False)
+
+    def result(self, kind: CatalogKind, reader: Reader = ALL) -> bytes:
+        """Return the result of a list method for such a client, as JSON."""
+        result = self._results.get((kind, reader))
+        if result is None:
+            shown = b",".join(item.raw for item in self.lists[kind] if item.is_for(reader))
+            result = b'{"' + MEMBERS[kind].encode() + b'":[' + shown + b"]}"
+            self._results[kind, reader] = result
+        return result
 
 
 def items_of(kind: CatalogKind, body: bytes | str) -> tuple[Item, ...]:
@@ -159,24 +195,26 @@ def merge_lists(
     """
     servers = tuple(member.server for member in profile.members if member.active)
     routes = routes_of(profile, catalogs, before)
-    results: dict[CatalogKind, bytes] = {}
+    lists: dict[CatalogKind, tuple[Listed, ...]] = {}
     hidden: list[str] = []
     for kind, offered in _all_offered(profile, catalogs).items():
         known = _settings(profile, kind)
         names = {route: name for name, route in routes[kind].items()}
         hidden += [f"{route.server}:{route.key}" for route in offered if route not in names]
-        shown = [
-            _shown(kind, item, names[route], known.get(route))
+        lists[kind] = tuple(
+            Listed(
+                _shown(kind, item, names[route], known.get(route)),
+                item.modern_only,
+                kind is CatalogKind.TOOLS and only_as_task(item.raw),
+            )
             for route, item in offered.items()
             if route in names
             and (kind is not CatalogKind.TOOLS or route.key not in held.get(route.server, ()))
-        ]
-        array = b"[" + b",".join(shown) + b"]"
-        results[kind] = b'{"' + MEMBERS[kind].encode() + b'":' + array + b"}"
+        )
     templates = tuple(
         (Template.of(name), route) for name, route in routes[CatalogKind.RESOURCE_TEMPLATES].items()
     )
-    return ProfileView(results, routes, templates, tuple(hidden), servers)
+    return ProfileView(lists, routes, templates, tuple(hidden), servers)
 
 
 def routes_of(
@@ -264,6 +302,13 @@ def _exposed(
     else:
         candidates = [name, prefixed, f"{server}{SEPARATOR}{key}"] if named else [name, prefixed]
     return next((candidate for candidate in candidates if candidate not in taken), None)
+
+
+def only_as_task(tool: bytes) -> bool:
+    """Return whether a tool is to be called as a task only (2025-11-25, `taskSupport`)."""
+    if b'"taskSupport"' not in tool:
+        return False
+    return member(member(tool, "execution"), "taskSupport") == b'"required"'
 
 
 def _shown(kind: CatalogKind, item: Item, name: str, setting: ToolSetting | None) -> bytes:

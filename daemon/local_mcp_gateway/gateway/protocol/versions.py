@@ -49,6 +49,10 @@ NEWEST_MODERN: Final = MODERN[-1]
 
 SERVER_KEY: Final = "io.modelcontextprotocol/serverInfo"
 SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
+TASKS: Final = "io.modelcontextprotocol/tasks"
+"""The extension by which a stateless client says that it can handle tasks."""
+TASKS_SINCE: Final = "2025-11-25"
+"""The handshake revision whose clients know tools that only run as a task."""
 HEADER_MISMATCH: Final = -32020
 UNSUPPORTED_VERSION: Final = -32022
 STATUS: Final[Mapping[int, int]] = {

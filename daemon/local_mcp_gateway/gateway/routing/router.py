@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import msgspec
 
 from local_mcp_gateway.gateway.catalog.header_params import fault, headers_for
-from local_mcp_gateway.gateway.catalog.merge import Route
+from local_mcp_gateway.gateway.catalog.merge import Reader, Route
 from local_mcp_gateway.gateway.catalog.server_catalog import HELD, refusal
 from local_mcp_gateway.gateway.protocol import jsonrpc, versions
 from local_mcp_gateway.gateway.protocol.jsonrpc import (
@@ -93,7 +93,7 @@ class Router:
 
     async def _list(self, request: ClientRequest) -> Answer:
         view = await self._registry.settled_view(request.profile)
-        return Answer(view.results[LIST_METHODS[request.method]])
+        return Answer(view.result(LIST_METHODS[request.method], reader_of(request)))
 
     def _call_tool(self, request: ClientRequest) -> Awaitable[Answer]:
         return self._by_name(request, CatalogKind.TOOLS, "tool")
@@ -269,6 +269,15 @@ class Router:
         "logging/setLevel": _set_level,
     }
     """The methods that the gateway knows by name."""
+
+
+def reader_of(request: ClientRequest) -> Reader:
+    """Return what the client that made this request can read."""
+    if request.modern:
+        extensions = member(request.caller.capabilities, "extensions")
+        return Reader(modern=True, tasks=bool(member(extensions, versions.TASKS)))
+    session = request.session
+    return Reader(tasks=session is not None and session.version >= versions.TASKS_SINCE)
 
 
 def _text(raw: msgspec.Raw | None) -> str | None:

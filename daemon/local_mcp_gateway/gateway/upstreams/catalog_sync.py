@@ -3,13 +3,15 @@
 All lists are fetched on connecting. Each one is fetched again when the server says that it changed,
 and in the background of a client request once it is older than its `ttlMs` (default: five minutes).
 A list that cannot be fetched keeps its last known content, is reported in the server's health, and is
-retried with growing delays.
+retried with growing delays. Items that clients could not read are left out, see `item_schema`.
+
+Some servers have tools but do not declare them. Such a list is asked for once, and counts as empty
+unless the server answers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
@@ -17,15 +19,16 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.catalog.merge import LISTS, MEMBERS, Item, items_of
+from local_mcp_gateway.gateway.catalog.item_schema import validate
+from local_mcp_gateway.gateway.catalog.merge import KEYS, LISTS, MEMBERS, Item, items_of
 from local_mcp_gateway.gateway.protocol import versions
 from local_mcp_gateway.gateway.protocol.jsonrpc import (
     MALFORMED,
     METHOD_NOT_FOUND,
     decode_any,
+    decode_batch,
     decode_members,
     encode,
-    member,
 )
 from local_mcp_gateway.gateway.upstreams.backoff import SETTLE_S, ChangeDebounce, backoff_s
 from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call, UpstreamDisconnected
@@ -45,15 +48,8 @@ METHODS: Final = {
     CatalogKind.PROMPTS: ("prompts", "prompts/list"),
 }
 MOST_PAGES: Final = 1000
-REQUIRED: Final = {
-    CatalogKind.TOOLS: ("inputSchema", b"{"),
-    CatalogKind.RESOURCES: ("name", b'"'),
-    CatalogKind.RESOURCE_TEMPLATES: ("name", b'"'),
-}
-"""The members that an item must have besides its key, and the first byte of their JSON."""
-MOST_LEVELS: Final = 100
-"""Maximum nesting depth of an item. Many clients reject 128 levels, and with them the whole list."""
-_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|[\]}]', re.DOTALL)
+UNDECLARED_S: Final = 2.0
+"""How long to wait for a list that the server does not declare."""
 HOLD_UP_S: Final = 1.0
 """How long to wait for other lists, so that all are announced and stored together."""
 
@@ -66,7 +62,7 @@ class Fetched:
     ttl_s: dict[CatalogKind, float] = field(default_factory=dict)
     faults: dict[CatalogKind, str] = field(default_factory=dict)
     unfit: dict[CatalogKind, tuple[str, ...]] = field(default_factory=dict)
-    """Items that were skipped because clients could not read them, and why."""
+    """Why a list is shown otherwise than the server sent it."""
     late: tuple[CatalogKind, ...] = ()
     """Lists that are still being fetched; they come with the next result."""
 
@@ -76,13 +72,21 @@ async def fetch_lists(
     kinds: Collection[CatalogKind],
     timeout_s: float,
     take: Callable[[Fetched], None],
+    undeclared: Collection[CatalogKind] = (),
 ) -> None:
-    """Fetch these lists from the server; a list that it does not declare is empty.
+    """Fetch these lists from the server; one that it does not declare is empty, unless in `undeclared`.
 
     They are returned together, except those that take long: tools do not wait for them.
     """
     async with asyncio.TaskGroup() as fetching:
-        tasks = {kind: fetching.create_task(_one(connection, kind, timeout_s)) for kind in kinds}
+        tasks = {
+            kind: fetching.create_task(
+                _undeclared(connection, kind, ask=kind in undeclared)
+                if METHODS[kind][0] not in connection.identity.capabilities
+                else _one(connection, kind, timeout_s)
+            )
+            for kind in kinds
+        }
         await asyncio.wait(tasks.values(), timeout=HOLD_UP_S)
         tools = tasks.get(CatalogKind.TOOLS)
         await asyncio.wait(tasks.values() if tools is None else (tools,))
@@ -103,95 +107,84 @@ def _together(parts: Iterable[Fetched], late: tuple[CatalogKind, ...] = ()) -> F
     return whole
 
 
+async def _undeclared(connection: Connection, kind: CatalogKind, *, ask: bool) -> Fetched:
+    """Return a list that the server does not declare: empty unless we ask and it answers."""
+    fetched = await _one(connection, kind, UNDECLARED_S) if ask else Fetched()
+    return fetched if fetched.lists else Fetched({kind: ()})
+
+
 async def _one(connection: Connection, kind: CatalogKind, timeout_s: float) -> Fetched:
     try:
         async with asyncio.timeout(timeout_s):
-            items, ttl_ms = await _fetch(connection, kind)
+            whole = await _fetch(connection, kind)
     except UpstreamDisconnected as lost:
         return Fetched(faults={kind: lost.reason})
     except TimeoutError:
         return Fetched(faults={kind: f"{METHODS[kind][1]} was not answered in {timeout_s:g} s"})
-    unfit = {item.key: why for item in items if (why := _unfit(kind, item.raw)) is not None}
+    valid = validate(kind, whole.items.values())
+    told = [f"{METHODS[kind][1]}: {what}" for what in (*whole.told, *valid.told)]
     return Fetched(
-        {kind: tuple(item for item in items if item.key not in unfit)},
-        {} if ttl_ms is None else {kind: ttl_ms / 1000},
-        unfit={kind: tuple(f"{METHODS[kind][1]}: {key!r} {why}" for key, why in unfit.items())},
+        {kind: valid.items},
+        {kind: min(whole.ttls_ms) / 1000} if whole.ttls_ms else {},
+        unfit={kind: tuple(told)},
     )
 
 
-async def _fetch(
-    connection: Connection, kind: CatalogKind
-) -> tuple[tuple[Item, ...], float | None]:
-    """Return a whole list, without duplicates, and the shortest `ttlMs` of its pages."""
-    capability, method = METHODS[kind]
-    if capability not in connection.identity.capabilities:
-        return (), None
-    items: dict[str, Item] = {}
-    ttls: list[float] = []
+@dataclass(slots=True)
+class _Pages:
+    """What the pages of one list hold so far: its items without duplicates."""
+
+    items: dict[str, Item] = field(default_factory=dict)
+    ttls_ms: list[float] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+
+async def _fetch(connection: Connection, kind: CatalogKind) -> _Pages:
+    """Return a whole list. One whose cursors go round, or never end, is what came until then."""
+    whole = _Pages()
     cursor: str | None = None
     seen: set[str] = set()
     while len(seen) < MOST_PAGES:
-        page, cursor, ttl_ms = await _page(connection, kind, method, cursor)
-        for item in page:
-            items.setdefault(item.key, item)
-        ttls += [] if ttl_ms is None else [ttl_ms]
+        cursor = await _page(connection, kind, cursor, whole)
         if cursor is None:
-            return tuple(items.values()), min(ttls, default=None)
+            return whole
         if cursor in seen:
-            raise UpstreamDisconnected(
-                f"{method} goes round in a circle: the cursor {cursor[:100]!r} came again"
-            )
+            whole.told.append(f"it ends where the cursor {cursor[:100]!r} came again")
+            return whole
         seen.add(cursor)
-    raise UpstreamDisconnected(f"{method} has more than {MOST_PAGES} pages")
+    whole.told.append(f"it ends after {MOST_PAGES} pages")
+    return whole
 
 
 async def _page(
-    connection: Connection, kind: CatalogKind, method: str, cursor: str | None
-) -> tuple[tuple[Item, ...], str | None, float | None]:
+    connection: Connection, kind: CatalogKind, cursor: str | None, whole: _Pages
+) -> str | None:
+    """Add one page; return the cursor of the next."""
+    method = METHODS[kind][1]
     params = b"" if cursor is None else encode({"cursor": cursor})
     answer = await connection.request(Call(method, params, SILENT))
     if answer.failed:
         if versions.error_code(answer) == METHOD_NOT_FOUND:
-            return (), None, None
+            return None
         raise UpstreamDisconnected(
             f"{method} failed: {bytes(answer.body)[:200].decode('utf-8', 'replace')}"
         )
     try:
         str(answer.body, "utf-8")  # one server's malformed item would break the list of all servers
         members = decode_members(answer.body)
-        items = items_of(kind, bytes(members.get(MEMBERS[kind], msgspec.Raw(b"[]"))))
+        body = bytes(members.get(MEMBERS[kind], b"[]"))
+        items, number = items_of(kind, body), len(decode_batch(body))
         following = members.get("nextCursor")
         value = None if following is None else decode_any(following)
-        ttl = _number(members.get("ttlMs"))
+        ttl_ms = _number(members.get("ttlMs"))
     except MALFORMED as error:
         raise UpstreamDisconnected(f"{method} was answered with something else: {error}") from None
-    cursor = value if isinstance(value, str) and value else None
-    return items, cursor, ttl
-
-
-def _unfit(kind: CatalogKind, raw: bytes) -> str | None:
-    """Return why typed clients would reject the whole list because of this item, or None."""
-    if _too_deep(raw):
-        return f"is nested deeper than {MOST_LEVELS} levels"
-    if kind in REQUIRED:
-        key, start = REQUIRED[kind]
-        if not member(raw, key).startswith(start):
-            return f"has no {key}"
-    return None
-
-
-def _too_deep(raw: bytes) -> bool:
-    if raw.count(b"{") + raw.count(b"[") <= MOST_LEVELS:
-        return False
-    level = 0
-    for found in _BRACKETS.finditer(raw):
-        if found[1]:
-            level += 1
-        elif found[0] in b"]}":
-            level -= 1
-        if level > MOST_LEVELS:
-            return True
-    return False
+    if len(items) < number:
+        whole.told.append(f"{number - len(items)} of its items have no {KEYS[kind]}")
+    for item in items:
+        whole.items.setdefault(item.key, item)
+    whole.ttls_ms += [] if ttl_ms is None else [ttl_ms]
+    return value if isinstance(value, str) and value else None
 
 
 def _number(raw: msgspec.Raw | None) -> float | None:
@@ -240,6 +233,8 @@ class CatalogSync:
         self._gathering = ChangeDebounce()
         self._failures = 0
         self._retrying: asyncio.TimerHandle | None = None
+        self._undeclared: dict[CatalogKind, bool] = {}
+        """Lists that were asked for although the server does not declare them: whether it has them."""
 
     @property
     def fault(self) -> str | None:
@@ -297,7 +292,27 @@ class CatalogSync:
                 self._take(fetched, announced)
             self._stir.set()
 
-        await fetch_lists(connection, kinds, self._patience_s(), take)
+        undeclared = self._to_ask(connection, kinds)
+        await fetch_lists(connection, kinds, self._patience_s(), take, undeclared)
+
+    def _to_ask(
+        self, connection: Connection, kinds: Collection[CatalogKind]
+    ) -> frozenset[CatalogKind]:
+        """Return the undeclared lists to ask for: tools, or all if the server declares no list at all.
+
+        Each is asked for once, whatever becomes of it: a server may end itself at an unknown method.
+        """
+        declared = connection.identity.capabilities
+        all_of_them = not any(capability in declared for capability, _ in METHODS.values())
+        asked = frozenset(
+            kind
+            for kind in kinds
+            if METHODS[kind][0] not in declared
+            and (all_of_them or kind is CatalogKind.TOOLS)
+            and self._undeclared.get(kind, True)
+        )
+        self._undeclared.update(dict.fromkeys(asked, False))
+        return asked
 
     def warn(self, altered: tuple[str, ...]) -> None:
         """Report tools that differ from their approved definitions."""
@@ -316,11 +331,13 @@ class CatalogSync:
 
     def _take(self, fetched: Fetched, announced: frozenset[CatalogKind]) -> None:
         now = asyncio.get_running_loop().time()
-        for kind in fetched.lists:
+        for kind, items in fetched.lists.items():
             self.faults.pop(kind, None)
+            if kind in self._undeclared:
+                self._undeclared[kind] = bool(items)
         self._unfit.update(fetched.unfit)
         for line in chain.from_iterable(fetched.unfit.values()):
-            self._emit("upstream.logged", server=self._server, line=line + ": it is passed over")
+            self._emit("upstream.logged", server=self._server, line=line)
         for kind in fetched.late:
             self.faults.setdefault(kind, f"{METHODS[kind][1]} is not answered yet")
         for kind in fetched.lists:

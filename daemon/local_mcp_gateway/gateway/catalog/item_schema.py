@@ -1,0 +1,216 @@
+"""Validate the items of a server's lists against the schema of the MCP specification. Pure.
+
+A typed client refuses a whole list because of one invalid item, and the list of a profile holds the
+items of all its servers. So each item is validated when it is fetched, against the official schema of
+the newest revision of either protocol (`item_schema.json`: their definitions, without descriptions).
+
+An item is repaired where only one repair is possible: a null member is dropped, since no optional
+member may be null, and a required member that may have one value only (`"type": "object"`) is added.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import msgspec
+
+from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, decode_any, edit, encode
+from local_mcp_gateway.gateway.protocol.versions import NEWEST_HANDSHAKE, NEWEST_MODERN
+from local_mcp_gateway.store.model import CatalogKind
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.catalog.merge import Item
+
+SCHEMA: Final = Path(__file__).with_name("item_schema.json")
+MOST_LEVELS: Final = 100
+"""Maximum nesting depth of an item. Many clients reject 128 levels, and with them the whole list."""
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|[\]}]', re.DOTALL)
+_LACKING: Final = re.compile(r"Object missing required field `(.+)`")
+_DEFINITIONS: Final[Mapping[CatalogKind, str]] = {
+    CatalogKind.TOOLS: "Tool",
+    CatalogKind.RESOURCES: "Resource",
+    CatalogKind.RESOURCE_TEMPLATES: "ResourceTemplate",
+    CatalogKind.PROMPTS: "Prompt",
+}
+_FORMATS: Final[Mapping[str, str]] = {
+    "uri": r"^[A-Za-z][A-Za-z0-9+.\-]*:",
+    "date-time": r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)$",
+}
+"""What the official clients check of a format, which is less than its standard says."""
+_LIKE_CLIENTS: Final = (
+    ("Icon", "src", {"type": "string"}),
+    ("Annotations", "lastModified", {"type": "string", "format": "date-time"}),
+)
+"""Where the official clients read a member otherwise than the schema says: no URI, and ISO 8601."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The items that clients can read, and what is told about the others."""
+
+    items: tuple[Item, ...]
+    told: tuple[str, ...]
+
+
+def validate(kind: CatalogKind, items: Iterable[Item]) -> Validated:
+    """Repair each item or leave it out; one that only stateless clients can read is marked so."""
+    handshake, modern = _schema(NEWEST_HANDSHAKE), _schema(NEWEST_MODERN)
+    valid: list[Item] = []
+    told: list[str] = []
+    for item in items:
+        if _too_deep(item.raw):
+            told.append(f"{item.key!r} is left out: it is nested deeper than {MOST_LEVELS} levels")
+            continue
+        raw, fault = handshake.read(kind, item.raw)
+        if fault is None:
+            valid.append(item if raw is item.raw else replace(item, raw=raw))
+            continue
+        raw, worse = modern.read(kind, item.raw)
+        if worse is None:
+            valid.append(replace(item, raw=raw, modern_only=True))
+            told.append(f"{item.key!r} is only for clients of {NEWEST_MODERN}: {fault}")
+        else:
+            told.append(f"{item.key!r} is left out: {worse}")
+    return Validated(tuple(valid), tuple(told))
+
+
+class _Schema:
+    """The definitions of one revision, and a decoder for each kind of item that enforces them."""
+
+    def __init__(self, definitions: dict[str, Any]) -> None:
+        for name, key, schema in _LIKE_CLIENTS:
+            definitions[name]["properties"][key] = schema
+        self._definitions = definitions
+        self._types: dict[str, Any] = {}
+        self._decoders = {
+            kind: msgspec.json.Decoder(self._type(definitions[name], name))
+            for kind, name in _DEFINITIONS.items()
+        }
+
+    def read(self, kind: CatalogKind, raw: bytes) -> tuple[bytes, str | None]:
+        """Return the item, repaired if need be, and why it is invalid all the same."""
+        decode = self._decoders[kind].decode
+        try:
+            decode(raw)
+        except msgspec.ValidationError:
+            raw = self._repaired(self._definitions[_DEFINITIONS[kind]], raw)
+            try:
+                decode(raw)
+            except msgspec.ValidationError as error:
+                return raw, _described(error)
+        except MALFORMED as error:
+            return raw, str(error)
+        return raw, None
+
+    def _type(self, schema: dict[str, Any], name: str) -> Any:
+        """Return the Python type of a schema, which msgspec validates while it decodes."""
+        if reference := schema.get("$ref"):
+            name = reference.rpartition("/")[2]
+            if name not in self._types:
+                self._types[name] = self._type(self._definitions[name], name)
+            return self._types[name]
+        if values := schema.get("enum") or ("const" in schema and [schema["const"]]):
+            return Literal[tuple(values)]
+        match schema.get("type"):
+            case "object":
+                return self._object(schema, name)
+            case "array":
+                return list[self._type(schema.get("items", {}), name + "Item")]  # type: ignore[misc]
+            case "string":
+                pattern = _FORMATS.get(schema.get("format", ""))
+                return str if pattern is None else Annotated[str, msgspec.Meta(pattern=pattern)]
+            case "integer" | "number" as what:
+                least, most = schema.get("minimum"), schema.get("maximum")
+                number = int if what == "integer" else float
+                return Annotated[number, msgspec.Meta(ge=least, le=most)]
+            case "boolean":
+                return bool
+        return msgspec.Raw
+
+    def _object(self, schema: dict[str, Any], name: str) -> Any:
+        members: dict[str, Any] = schema.get("properties", {})
+        if not members:
+            rest = schema.get("additionalProperties")
+            return dict[str, self._type(rest if isinstance(rest, dict) else {}, name + "Value")]  # type: ignore[misc]
+        required = schema.get("required", ())
+        fields: list[Any] = []
+        for number, (key, inner) in enumerate(members.items()):
+            kind = self._type(inner, name + key.strip("$_").capitalize())
+            attribute = f"member_{number}"
+            fields.append(
+                (attribute, kind)
+                if key in required
+                else (attribute, kind | msgspec.UnsetType, msgspec.UNSET)
+            )
+        renamed = {f"member_{number}": key for number, key in enumerate(members)}
+        return msgspec.defstruct(name, fields, rename=renamed, kw_only=True)
+
+    def _repaired(self, schema: dict[str, Any], raw: bytes) -> bytes:
+        before = decode_any(raw)
+        after = self._repair(schema, before)
+        changes: dict[str, bytes | None] = {
+            key: encode(value) for key, value in after.items() if value != before.get(key)
+        }
+        changes.update((key, None) for key in before.keys() - after.keys())
+        return edit(raw, changes) if changes else raw
+
+    def _repair(self, schema: Any, value: Any) -> Any:
+        """Return the value without null members where the schema allows none, and with constants."""
+        schema = self._resolved(schema)
+        if isinstance(value, list):
+            return [self._repair(schema.get("items"), item) for item in value]
+        if not isinstance(value, dict) or not schema:
+            return value
+        members, rest = schema.get("properties", {}), schema.get("additionalProperties")
+        repaired = {
+            key: self._repair(members.get(key, rest), item)
+            for key, item in value.items()
+            if item is not None or not self._resolved(members.get(key, rest))
+        }
+        for key in schema.get("required", ()):
+            if key not in repaired and "const" in members[key]:
+                repaired[key] = members[key]["const"]
+        return repaired
+
+    def _resolved(self, schema: Any) -> dict[str, Any]:
+        """Return the schema that a reference names; an empty one for a schema that allows anything."""
+        if not isinstance(schema, dict):
+            return {}
+        reference = schema.get("$ref")
+        return self._definitions[reference.rpartition("/")[2]] if reference else schema
+
+
+@cache
+def _schema(version: str) -> _Schema:
+    return _Schema(json.loads(SCHEMA.read_bytes())[version])
+
+
+def _described(error: msgspec.ValidationError) -> str:
+    """Return what is not valid, and where."""
+    what, _, where = str(error).partition(" - at ")
+    for name, pattern in _FORMATS.items():
+        what = what.replace(f"`str` matching regex {pattern!r}", f"a {name}")
+    place = where.strip("`").removeprefix("$").removeprefix(".")
+    if lacking := _LACKING.match(what):
+        return f"{place or 'it'} has no {lacking[1]}"
+    return f"{place or 'it'}: {what[:1].lower()}{what[1:]}"
+
+
+def _too_deep(raw: bytes) -> bool:
+    if raw.count(b"{") + raw.count(b"[") <= MOST_LEVELS:
+        return False
+    level = 0
+    for found in _BRACKETS.finditer(raw):
+        if found[1]:
+            level += 1
+        elif found[0] in b"]}":
+            level -= 1
+        if level > MOST_LEVELS:
+            return True
+    return False
