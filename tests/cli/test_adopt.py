@@ -329,10 +329,10 @@ def test_down_asks_first_and_takes_back(place: Place) -> None:
             "CREATE TABLE schema_migrations (version uint64, dirty bool);"
             "CREATE UNIQUE INDEX version_unique ON schema_migrations (version);"
         ),
-        "CREATE TABLE Migrations (id INTEGER);",
+        "CREATE TABLE Migrations (id INTEGER PRIMARY KEY, migration VARCHAR, batch INTEGER);",
         'CREATE TABLE "SequelizeMeta" (name TEXT PRIMARY KEY);',
     ],
-    ids=["golang-migrate", "capital", "sequelize"],
+    ids=["golang-migrate", "laravel", "sequelize"],
 )
 def test_the_ledger_of_another_tool_is_no_difference(place: Place, made: str) -> None:
     tag = place.folder.add("a", "CREATE TABLE a(x);")

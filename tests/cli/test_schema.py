@@ -419,6 +419,21 @@ def test_diff_says_what_was_changed_by_hand_and_the_sql_back(
     assert "mcp_servers.mine" in table
 
 
+def test_the_ledger_of_another_tool_is_never_a_difference(place: Place) -> None:
+    generate(place, SERVERS)
+    place.migrate()
+    place.write("CREATE TABLE alembic_version(version_num VARCHAR(32) NOT NULL)")
+    place.write("CREATE TABLE _cf_METADATA(key INTEGER PRIMARY KEY, value BLOB)")
+    place.write("ANALYZE")
+    assert place.run("db", "diff").stdout == ""
+    assert place.run("db", "check").code == 0
+    assert place.run("db", "status", "--json").json()["drift"] == []
+    with_it = SERVERS + "CREATE TABLE alembic_version(version_num);"
+    assert generate(place, with_it, "--check").code == 0
+    generate(place, DESCRIBED)
+    assert place.migrate().code == 0
+
+
 def test_diff_reads_every_kind_of_source(place: Place) -> None:
     generate(place, SERVERS)
     generate(place, DESCRIBED)

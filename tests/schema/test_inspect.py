@@ -89,6 +89,20 @@ SAME = {
         "CREATE TABLE t(a TEXT); CREATE INDEX i ON t(a)",
         'CREATE TABLE t(a TEXT); create index if not exists I on "t" (a ASC)',
     ),
+    "the records of other tools, and what hangs on them": (
+        "CREATE TABLE t(a)",
+        "CREATE TABLE t(a)"
+        + "".join(
+            f"; CREATE TABLE {name}(version TEXT); CREATE INDEX {name}_i ON {name}(version)"
+            for name in (
+                *("alembic_version", "schema_migrations", "_prisma_migrations", "goose_db_version"),
+                *("_sqlx_migrations", "flyway_schema_history", "knex_migrations", "d1_migrations"),
+                *("knex_migrations_lock", "django_migrations", "__diesel_schema_migrations"),
+                *("_cf_KV", "_cf_METADATA", "_litestream_lock", "SequelizeMeta"),
+            )
+        )
+        + "; CREATE TABLE migrations(id INTEGER PRIMARY KEY, migration TEXT, batch INTEGER); ANALYZE",
+    ),
     "tables that are not ours": (
         "CREATE TABLE t(a)",
         (
@@ -120,6 +134,7 @@ DIFFERENT = {
         "t(a TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID",
     ),
     "foreign key": ("t(a)", "t(a REFERENCES p(id))"),
+    "migrations that are no tool's": ("migrations(id, bird)", "migrations(id, bird, year)"),
     "action": ("t(a REFERENCES p(id))", "t(a REFERENCES p(id) ON DELETE SET NULL)"),
     "deferred": ("t(a REFERENCES p(id))", "t(a REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)"),
 }

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.migrate.apply import UNOBSERVED, Observer, run_migration, supervised
 from local_mcp_gateway.schema import compare, inspect
+from local_mcp_gateway.schema.inspect import count_objects
 
 if TYPE_CHECKING:
     import sqlite3
 
     from local_mcp_gateway.migrate.folder import Migration
-    from local_mcp_gateway.schema import Difference, Schema
+    from local_mcp_gateway.schema import Difference
 
 
 def replay(
@@ -79,36 +80,6 @@ def extend(
     connection.execute("COMMIT")
 
 
-# Tables in which other tools keep their own history: not part of any migration.
-FOREIGN_LEDGERS = frozenset(
-    {
-        "schema_migrations",
-        "goose_db_version",
-        "gorp_migrations",
-        "alembic_version",
-        "knex_migrations",
-        "knex_migrations_lock",
-        "_sqlx_migrations",
-        "refinery_schema_history",
-        "_prisma_migrations",
-        "django_migrations",
-        "_yoyo_migration",
-        "_yoyo_log",
-        "_yoyo_version",
-        "yoyo_lock",
-        "migrations",
-        "_sqlite_migrations",
-        "flyway_schema_history",
-        "__migrations__",
-        "d1_migrations",
-        "ar_internal_metadata",
-        "sequelizemeta",
-        "__efmigrationshistory",
-        "__efmigrationslock",
-    }
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Point:
     """Where a database stands in a folder."""
@@ -132,18 +103,18 @@ def find_point(
 
     Raises what replaying the folder raises.
     """
-    found = _own(inspect(live))
-    wanted = _size(live)
+    found = inspect(live)
+    wanted = count_objects(live)
     matches: list[int] = []
     nearest, distance = 0, wanted
     with closing(replay((), prepare=prepare)) as memory:
         for count in range(len(migrations) + 1):
             if count:
                 extend(memory, migrations[count - 1])
-            away = abs(_size(memory) - wanted)
+            away = abs(count_objects(memory) - wanted)
             if away <= distance:
                 nearest, distance = count, away
-            if away == 0 and not compare(_own(inspect(memory)), found):
+            if away == 0 and not compare(inspect(memory), found):
                 matches.append(count)
     if matches:
         return Point(matches[-1], _run_start(matches), (), matches[-1])
@@ -162,7 +133,7 @@ def differences_from(
     Raises MigrationFailed if they cannot be replayed.
     """
     with closing(replay(migrations, prepare=prepare, past=True)) as memory:
-        return compare(_own(inspect(memory)), _own(inspect(live)))
+        return compare(inspect(memory), inspect(live))
 
 
 def _run_start(matches: list[int]) -> int:
@@ -171,28 +142,3 @@ def _run_start(matches: list[int]) -> int:
     while start - 1 in matches:
         start -= 1
     return start
-
-
-def _size(connection: sqlite3.Connection) -> int:
-    """Count the named objects, without the tables in which tools keep their history."""
-    names = ", ".join(f"'{name}'" for name in FOREIGN_LEDGERS)
-    (count,) = connection.execute(
-        "SELECT count(*) FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-        " AND name NOT LIKE '\\_litestream\\_%' ESCAPE '\\' AND name NOT LIKE 'libsql\\_%' ESCAPE '\\'"
-        f" AND lower(tbl_name) NOT IN ('__drizzle_migrations', '__guard_history', {names})"
-    ).fetchone()
-    return int(count)
-
-
-def _own(schema: Schema) -> Schema:
-    """Return the schema without those tables and everything that belongs to them."""
-    return replace(
-        schema,
-        tables={key: table for key, table in schema.tables.items() if not _is_foreign(key)},
-        indexes={k: index for k, index in schema.indexes.items() if not _is_foreign(index.table)},
-        triggers={k: code for k, code in schema.triggers.items() if not _is_foreign(code.table)},
-    )
-
-
-def _is_foreign(table: str | None) -> bool:
-    return table is not None and table.lower() in FOREIGN_LEDGERS

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.migrate.dependents import Object, read_objects
 from local_mcp_gateway.migrate.rebuilds import shape_of
 from local_mcp_gateway.schema.diff import words
-from local_mcp_gateway.schema.inspect import is_ours
+from local_mcp_gateway.schema.inspect import is_users
 from local_mcp_gateway.schema.model import Code, Sql
 from local_mcp_gateway.sql import fold, normal, normal_tokens, quote
 
@@ -66,7 +66,7 @@ def _tied(virtual: Object, code: Iterable[Object]) -> bool:
 
 def _fits(connection: sqlite3.Connection, virtual: Object, table: str) -> bool:
     """Return whether it has rows, and each of the first ones has its counterpart in the table."""
-    if not is_ours(virtual.name):
+    if not is_users(virtual.name):
         return False
     with suppress(sqlite3.Error):  # its module is not available, or has no rowid
         rows, missing = connection.execute(

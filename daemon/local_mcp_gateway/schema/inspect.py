@@ -32,8 +32,43 @@ if TYPE_CHECKING:
 
     Prepare = Callable[[sqlite3.Connection], None]
 
-_NOT_OURS = re.compile(
-    r"sqlite_|_litestream_|libsql_|__drizzle_migrations$|__guard_", re.IGNORECASE
+# In these SQLite, its services and other migration tools keep their own records: part of no schema.
+_FOREIGN_PREFIXES = ("sqlite_", "_litestream_", "libsql_", "_cf_", "__guard_")
+_FOREIGN_TABLES = (
+    "__diesel_schema_migrations",
+    "__drizzle_migrations",
+    "__efmigrationshistory",
+    "__efmigrationslock",
+    "__migrations__",
+    "_prisma_migrations",
+    "_sqlite_migrations",
+    "_sqlx_migrations",
+    "_yoyo_log",
+    "_yoyo_migration",
+    "_yoyo_version",
+    "alembic_version",
+    "ar_internal_metadata",
+    "d1_migrations",
+    "django_migrations",
+    "flyway_schema_history",
+    "goose_db_version",
+    "gorp_migrations",
+    "knex_migrations",
+    "knex_migrations_lock",
+    "refinery_schema_history",
+    "schema_migrations",
+    "sequelizemeta",
+    "yoyo_lock",
+)
+_FOREIGN = re.compile(
+    rf"(?:{'|'.join(_FOREIGN_PREFIXES)})|(?:{'|'.join(_FOREIGN_TABLES)})\Z", re.IGNORECASE
+)
+# A name that people use too: only with the columns of Laravel's, TypeORM's or node-sqlite's ledger.
+_FOREIGN_IF_SHAPED = "migrations"
+_FOREIGN_SHAPES = (
+    {"id", "migration", "batch"},
+    {"id", "timestamp", "name"},
+    {"id", "name", "up", "down"},
 )
 _SHADOWS = {
     "fts3": ("_content", "_segments", "_segdir", "_docsize", "_stat"),
@@ -77,9 +112,16 @@ _FOREIGN_KEYS = (
 Row = Sequence[object]
 
 
-def is_ours(name: str) -> bool:
-    """Tell from its name whether an object belongs to the user's schema."""
-    return _NOT_OURS.match(name) is None
+def is_users(name: str) -> bool:
+    """Return whether an object of this name belongs to the user's schema, not to a tool's records."""
+    return _FOREIGN.match(name) is None
+
+
+def count_objects(connection: sqlite3.Connection) -> int:
+    """Count what `inspect` would find, shadow tables included, without parsing any of it."""
+    rows = connection.execute("SELECT name, tbl_name FROM sqlite_schema WHERE sql IS NOT NULL")
+    named = [fold(table) for name, table in rows if is_users(name) and is_users(table)]
+    return len(named) - named.count(_foreign_by_shape(connection) or "")
 
 
 def open_memory(prepare: Prepare | None = None) -> sqlite3.Connection:
@@ -131,8 +173,9 @@ def _objects(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
         for kind, name, table, sql in connection.execute(
             "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
         )
-        if is_ours(name) and is_ours(table)
+        if is_users(name) and is_users(table)
     ]
+    foreign = _foreign_by_shape(connection)
     rows = [
         (
             "virtual" if kind == "table" and sql[:14].upper() == "CREATE VIRTUAL" else kind,
@@ -141,15 +184,25 @@ def _objects(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
             sql,
         )
         for kind, name, table, sql in rows
+        if fold(table) != foreign
     ]
-    shadows = {
-        fold(name + suffix)
-        for kind, name, _, sql in rows
-        if kind == "virtual"
-        for suffix in _SHADOWS.get(_module(sql), ())
-    }
+    shadows = _shadows((name, sql) for kind, name, _, sql in rows if kind == "virtual")
     rows = [row for row in rows if row[0] == "virtual" or fold(row[2]) not in shadows]
     return sorted(rows, key=lambda row: row[0] == "index")
+
+
+def _shadows(virtual: Iterable[tuple[str, str]]) -> frozenset[str]:
+    return frozenset(
+        fold(name + suffix) for name, sql in virtual for suffix in _SHADOWS.get(_module(sql), ())
+    )
+
+
+def _foreign_by_shape(connection: sqlite3.Connection) -> str | None:
+    """Return the folded name of a table that is a tool's ledger by its name and its columns."""
+    found = connection.execute(
+        "SELECT lower(name) FROM pragma_table_info(?)", (_FOREIGN_IF_SHAPED,)
+    )
+    return _FOREIGN_IF_SHAPED if {name for (name,) in found} in _FOREIGN_SHAPES else None
 
 
 def _module(sql: str) -> str:
