@@ -14,13 +14,18 @@ from local_mcp_gateway.formats import iso
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-def a_backup(age_hours: float, before: str | None = None, applied: tuple[str, ...] = ()) -> Backup:
+def a_backup(
+    age_hours: float,
+    before: str | None = None,
+    applied: tuple[str, ...] = (),
+    content: str = "",
+) -> Backup:
     name = f"app-{age_hours:012.3f}-{before}"
     return Backup(
         path=Path(f"/backups/{name}.db"),
         name=name,
         bytes=1,
-        sha256="",
+        sha256=content or name,
         created_at=iso(NOW - timedelta(hours=age_hours)),
         before=before,
         fingerprint="",
@@ -103,6 +108,23 @@ def test_the_backup_from_before_the_newest_applied_migration_outlives_failed_att
     attempts = [a_backup(hours, "0002_b", ("0000_i", "0001_a")) for hours in range(1, 30)]
     kept = retained([*attempts, before_last_good], Retention(1, 0), NOW)
     assert kept == (attempts[0], before_last_good)
+
+
+def test_several_backups_of_the_same_content_count_as_the_newest_of_them() -> None:
+    same = [a_backup(hours, content="same") for hours in (1, 2, 3)]
+    others = [a_backup(hours) for hours in (40, 80, 120)]
+    assert retained([*same, *others], Retention(3, 0), NOW) == (same[0], others[0], others[1])
+
+
+def test_a_refused_start_keeps_the_last_backup_from_before_each_of_the_newest_five_migrations() -> (
+    None
+):
+    tags = tuple(f"000{n}_m" for n in range(8))
+    before = [a_backup(1000 - n, tags[n], tags[:n]) for n in range(8)]
+    attempts = [a_backup(hours, "0008_bad", tags) for hours in range(1, 30)]
+    kept = retained([*before, *attempts], Retention(2, 0), NOW, refused=True)
+    assert kept == (*attempts[:2], *reversed(before[3:]))
+    assert retained(kept, Retention(2, 0), NOW) == (*attempts[:2], before[7])
 
 
 def test_prune_removes_backup_and_manifest_of_each_that_is_not_kept(

@@ -217,8 +217,10 @@ def test_backups_are_described_by_their_manifest(place: Place, said: Said) -> No
         "verified": True,
         "database": str(place.database),
         "damage": None,
+        "attempts": [],
     }
     tags.append(place.folder.add("two", "ALTER TABLE a ADD COLUMN more TEXT"))
+    place.write("INSERT INTO a DEFAULT VALUES")
     place.migrate()
     newer = place.backups[-1]
     listed = said(place, "db backup list")
@@ -418,7 +420,8 @@ def test_seeding_restoring_and_resetting_name_the_files_on_both_sides(
     }
     restored = said(shipped, "db restore", made["name"], "--yes")
     (replaced,) = shipped.database.parent.glob("*.replaced-*.db")
-    assert restored == {"restored": made, "replaced": str(replaced)}
+    served = {**made, "attempts": [{"before": None, "count": 1, "last_at": TIME}]}
+    assert restored == {"restored": served, "replaced": str(replaced)}
     assert said(shipped, "db reset", "--yes") == {
         "database": str(shipped.database),
         "applied": tags,

@@ -306,6 +306,7 @@ def test_starts_that_fail_keep_no_more_backups_than_those_that_succeed(migrated:
     for _ in range(4):
         with pytest.raises(MigrationFailed):
             start(migrated, policy=GuardPolicy(retention=Retention(2, 0)))
+        migrated.write("INSERT INTO users (name) VALUES ('between')")
     assert len(list_backups(migrated.database)) == 2
 
 
@@ -471,3 +472,84 @@ def test_a_database_that_no_ledger_describes_is_sent_to_adopt(place: Place) -> N
         start(place)
     assert "db adopt" in failed.value.hint
     assert place.content() == before
+
+
+FEW = GuardPolicy(retention=Retention(keep_last=2, keep_daily_days=0))
+
+
+@pytest.fixture(params=["DELETE", "WAL"])
+def long_lived(request: pytest.FixtureRequest, migrated: Place) -> Place:
+    """Migrated six times, with rows written in between; the next migration fails."""
+    migrated.write(f"PRAGMA journal_mode={request.param}")
+    for number in range(6):
+        migrated.folder.add(f"c{number}", f"ALTER TABLE users ADD COLUMN c{number} TEXT")
+        start(migrated)
+        migrated.write("INSERT INTO users (name) VALUES ('next')")
+    migrated.folder.add("bad", "INSERT INTO users (id, name) SELECT 1, name FROM users")
+    return migrated
+
+
+def fails(place: Place, heard: Heard) -> None:
+    with pytest.raises(MigrationFailed):
+        start(place, policy=FEW, emit=heard)
+
+
+def test_twelve_failing_tries_make_one_backup_and_keep_the_older_ones(long_lived: Place) -> None:
+    older = list_backups(long_lived.database)
+    heard = Heard()
+    for _ in range(12):
+        fails(long_lived, heard)
+    newest, *others = list_backups(long_lived.database)
+    assert {b.name for b in others} >= {b.name for b in older if b.before != "0001_c0"}
+    assert newest.before == "0007_bad"
+    assert [(one.before, one.count) for one in newest.attempts] == [("0007_bad", 11)]
+    assert heard.names().count("backup.created") == 1
+    assert heard.names().count("backup.reused") == 11
+    assert heard.of("backup.reused")["path"] == str(newest.path)
+
+
+def test_failing_tries_with_writes_in_between_keep_what_was_before_each_migration(
+    long_lived: Place,
+) -> None:
+    for _ in range(4):
+        fails(long_lived, heard := Heard())
+        assert "backup.created" in heard.names()
+        long_lived.write("INSERT INTO users (name) VALUES ('between')")
+    kept = [backup.before for backup in list_backups(long_lived.database)]
+    assert kept == ["0007_bad"] * 2 + [f"000{n}_c{n - 1}" for n in (6, 5, 4, 3, 2)]
+
+
+def test_a_backup_that_was_damaged_since_is_not_taken_for_the_newest_content(
+    long_lived: Place,
+) -> None:
+    fails(long_lived, Heard())
+    (newest, *_) = list_backups(long_lived.database)
+    with newest.path.open("r+b") as file:
+        file.seek(5000)
+        file.write(b"damaged")
+    fails(long_lived, heard := Heard())
+    assert "backup.created" in heard.names()
+    assert list_backups(long_lived.database)[0].name != newest.name
+
+
+def test_a_migration_that_is_fixed_has_the_backup_of_its_failed_try(long_lived: Place) -> None:
+    fails(long_lived, Heard())
+    (newest, *_) = list_backups(long_lived.database)
+    long_lived.folder.write("0007_bad", "ALTER TABLE users ADD COLUMN good TEXT;")
+    report = start(long_lived, policy=FEW)
+    assert report.backup is not None
+    assert report.backup.name == newest.name
+
+
+def test_tries_while_the_database_is_served_make_one_backup(long_lived: Place) -> None:
+    with guarded(long_lived.database, long_lived.folder.path, policy=GuardPolicy(to="0006_c5")):
+        with closing(sqlite3.connect(long_lived.database)) as serving:
+            serving.execute("PRAGMA journal_mode=WAL")
+            serving.execute("INSERT INTO users (name) VALUES ('served')")
+            serving.commit()
+            heard = Heard()
+            for _ in range(3):
+                with pytest.raises(MigrationFailed):
+                    hot_apply(long_lived.database, long_lived.folder.path, policy=FEW, emit=heard)
+    assert heard.names().count("backup.created") == 1
+    assert heard.names().count("backup.reused") == 2

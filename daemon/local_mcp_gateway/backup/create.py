@@ -28,7 +28,7 @@ from local_mcp_gateway.backup.files import (
     temporary_file,
     temporary_path,
 )
-from local_mcp_gateway.backup.manifest import Backup, publish
+from local_mcp_gateway.backup.manifest import Backup, publish, record_attempt
 from local_mcp_gateway.database.connections import open_checked, open_immutable, open_reader, uri
 from local_mcp_gateway.database.integrity import findings
 from local_mcp_gateway.database.run import UNWATCHED, Run
@@ -54,10 +54,13 @@ def create_backup(
     applied: Sequence[str],
     program_version: str,
     full: bool = False,
+    newest: Backup | None = None,
     deadline_s: float | None = None,
     run: Run = UNWATCHED,
 ) -> Backup:
     """Back the database up and return the backup, durable and listed.
+
+    If `newest` has the same content, that is the backup: its manifest records this attempt.
 
     Opens its own connections, so the caller may hold BEGIN IMMEDIATE on another; without that,
     writers of a WAL database go on beside it. The progress of `backup` is in bytes, about every 32 MiB,
@@ -81,6 +84,8 @@ def create_backup(
             sha256, damage = _read_back(
                 database, temporary, descriptor, full=full, run=_half(run, 1)
             )
+            if newest is not None and _has_hash(newest, sha256, run):
+                return record_attempt(newest, before)
             backup = Backup(
                 path=path,
                 name=path.stem,
@@ -126,6 +131,45 @@ def copy_online(
         source.backup(
             copy, pages=max(STEP_BYTES // page_size, 1), progress=between_steps, sleep=0.05
         )
+
+
+def holds(backup: Backup, database: int, *, run: Run = UNWATCHED) -> bool:
+    """Return whether a backup has the content of the database file with this descriptor.
+
+    The file has no writer and no WAL with anything in it. All bytes are compared but the counters in
+    the header, which SQLite's own copy sets anew.
+    """
+    if os.fstat(database).st_size != backup.bytes:
+        return False
+    try:
+        copied = open_file(backup.path)
+    except OSError:
+        return False
+    with os.fdopen(copied, "rb", buffering=0):
+        for at in range(0, backup.bytes, HASH_CHUNK_BYTES):
+            run.checkpoint("while the database was compared with its newest backup")
+            run.progress("backup", at, backup.bytes)
+            ours, theirs = (os.pread(file, HASH_CHUNK_BYTES, at) for file in (database, copied))
+            if not at:
+                ours, theirs = map(_without_counters, (ours, theirs))
+            if ours != theirs:
+                return False
+    return True
+
+
+def _without_counters(page: bytes) -> bytes:
+    """Leave out the change counter, the schema cookie, and the version that wrote last (file format §1.3)."""
+    return page[:24] + page[28:40] + page[44:92] + page[100:]
+
+
+def _has_hash(backup: Backup, sha256: str, run: Run) -> bool:
+    """Return whether the file of a backup still has this content."""
+    if backup.sha256 != sha256:
+        return False
+    try:
+        return file_hash(backup.path, run=run) == sha256
+    except OSError:
+        return False
 
 
 def _half(run: Run, half: int) -> Run:

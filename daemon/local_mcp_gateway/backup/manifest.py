@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,17 +26,30 @@ from local_mcp_gateway.backup.files import (
 )
 from local_mcp_gateway.database.transactions import flush
 from local_mcp_gateway.errors import BackupForeign, DiskProblem, NoSuchBackup
+from local_mcp_gateway.formats import iso
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import read_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 APPLICATION = "local-mcp-gateway"
 FORMAT = 1
 LARGEST_MANIFEST_BYTES = 16 << 20
+REFUSED_KEEPS = 5
+"""For how many of the newest migrations a refused start keeps the last backup from before."""
+
+
+@frozen
+class Attempts:
+    """Later attempts that found the database as this backup has it, and so made none of their own."""
+
+    before: str | None
+    """As `Backup.before`; all attempts at the same migration are counted together."""
+    count: int
+    last_at: str
 
 
 @frozen
@@ -58,6 +73,12 @@ class Backup:
     """The real path of the database that it was made of; None: made by an early version."""
     damage: str | None = None
     """What was wrong with an index of the database when it was made. Then it is listed as unusable."""
+    attempts: tuple[Attempts, ...] = ()
+
+    @property
+    def last_before(self) -> str | None:
+        """Return the first migration that was pending at the last attempt; None: made on request."""
+        return self.attempts[-1].before if self.attempts else self.before
 
     @property
     def manifest(self) -> Path:
@@ -79,6 +100,10 @@ class Backup:
             "verified": self.verified,
             "database": self.database,
             "damage": self.damage,
+            "attempts": [
+                {"before": one.before, "count": one.count, "last_at": one.last_at}
+                for one in self.attempts
+            ],
         }
 
 
@@ -142,6 +167,9 @@ def _typed(path: Path, content: Mapping[str, object]) -> Backup | UnusableBackup
     assert isinstance(applied, list)
     if not all(isinstance(tag, str) for tag in applied):
         return UnusableBackup(path, "its manifest has no usable `applied`")
+    attempts = _attempts(content.get("attempts", []))  # early versions recorded none
+    if attempts is None:
+        return UnusableBackup(path, "its manifest has no usable `attempts`")
     values: dict[str, Any] = {key: content[key] for key in wanted if key != "applied"}
     file = path.with_suffix(".db")
     return Backup(
@@ -150,8 +178,23 @@ def _typed(path: Path, content: Mapping[str, object]) -> Backup | UnusableBackup
         before=before,
         applied=tuple(applied),
         database=database,
+        attempts=attempts,
         **values,  # checked above
     )
+
+
+def _attempts(content: object) -> tuple[Attempts, ...] | None:
+    """Return what a manifest says about attempts; None if it is not valid."""
+    if not isinstance(content, list):
+        return None
+    found = []
+    for item in content:
+        match item:
+            case {"before": str() | None as before, "count": int(count), "last_at": str(last_at)}:
+                found.append(Attempts(before, count, last_at))
+            case _:
+                return None
+    return tuple(found)
 
 
 def _present(backup: Backup) -> Backup | UnusableBackup:
@@ -255,15 +298,7 @@ def publish(backup: Backup, temporary: Path) -> None:
     The manifest is written and flushed first. Killed before the first rename: nothing is listed. Killed
     between the two: `clean_up` does the second. On an error neither name remains.
     """
-    content = {"application": APPLICATION, "format": FORMAT, **backup.as_json()}
-    del content["path"]
-    text = json.dumps(content, indent=1) + "\n"
-    prepared = temporary_path(backup.manifest)
-    with temporary_file(prepared) as descriptor:
-        write_all(descriptor, text.encode())
-        os.fsync(descriptor)
-        if os.pread(descriptor, len(text.encode()) + 1, 0) != text.encode():
-            raise DiskProblem(f"The manifest {prepared} does not read back as written.")
+    with _manifest_file(backup) as prepared:
         try:
             temporary.rename(backup.path)
             flush(backup.path.parent)
@@ -275,9 +310,42 @@ def publish(backup: Backup, temporary: Path) -> None:
             raise
 
 
+def record_attempt(backup: Backup, before: str | None) -> Backup:
+    """Record that another attempt would have backed up the same content; durable on return.
+
+    Killed before the rename: the manifest is as it was.
+    """
+    known = next((one for one in backup.attempts if one.before == before), None)
+    others = tuple(one for one in backup.attempts if one is not known)
+    count = 1 + (known.count if known else 0)
+    updated = replace(backup, attempts=(*others, Attempts(before, count, iso())))
+    with (
+        named_failures("write the manifest of", backup.path),
+        _manifest_file(updated) as prepared,
+    ):
+        prepared.rename(backup.manifest)
+        flush(backup.manifest.parent)
+    return updated
+
+
+@contextmanager
+def _manifest_file(backup: Backup) -> Iterator[Path]:
+    """Write and flush a manifest under its temporary name; remove it unless the block renames it."""
+    content = {"application": APPLICATION, "format": FORMAT, **backup.as_json()}
+    del content["path"]
+    text = (json.dumps(content, indent=1) + "\n").encode()
+    prepared = temporary_path(backup.manifest)
+    with temporary_file(prepared) as descriptor:
+        write_all(descriptor, text)
+        os.fsync(descriptor)
+        if os.pread(descriptor, len(text) + 1, 0) != text:
+            raise DiskProblem(f"The manifest {prepared} does not read back as written.")
+        yield prepared
+
+
 @frozen
 class Retention:
-    """How many backups the user wants to keep."""
+    """How many backups the user wants to keep; of several with the same content, only the newest counts."""
 
     keep_last: int = 10
     """How many of the newest to keep."""
@@ -286,33 +354,34 @@ class Retention:
 
 
 def retained(
-    backups: Sequence[Backup], policy: Retention, now: datetime, *, good: str | None = None
+    backups: Sequence[Backup],
+    policy: Retention,
+    now: datetime,
+    *,
+    good: str | None = None,
+    refused: bool = False,
 ) -> tuple[Backup, ...]:
     """Return the backups to keep, newest first. Pure.
 
-    Whatever the policy says these stay: the newest, the newest made before a migration, and the
-    newest from before the newest migration that any backup holds (later ones may all be of attempts
-    that failed). `good` names the newest that was just read back whole, which stays too: the newest
-    may have been damaged since it was made.
+    Whatever the policy says these stay: the newest, the newest made before a migration, and the last one
+    from before the newest migration that any backup holds (later ones may all be of attempts that
+    failed). After a `refused` start these stay for each of the newest five migrations: it brought
+    nothing for which they could go. `good` names the newest that was just read back whole, which stays
+    too: the newest may have been damaged since it was made.
     """
     ordered = sorted(backups, key=_age, reverse=True)
-    kept: set[str | None] = {backup.name for backup in ordered[: max(policy.keep_last, 1)]}
-    kept |= {backup.name for backup in _one_a_day(ordered, policy.keep_daily_days, now)}
-    kept |= {
-        backup.name for backup in ordered if backup.before is not None and _first(ordered, backup)
-    }
-    kept |= {backup.name for backup in _before_the_newest_migration(ordered)}
+    distinct = list({backup.sha256: backup for backup in reversed(ordered)}.values())
+    distinct.sort(key=_age, reverse=True)
+    kept: set[str | None] = {backup.name for backup in distinct[: max(policy.keep_last, 1)]}
+    kept |= {backup.name for backup in _one_a_day(distinct, policy.keep_daily_days, now)}
+    kept |= {backup.name for backup in [b for b in ordered if b.last_before is not None][:1]}
+    kept |= {backup.name for backup in _before_migrations(ordered, REFUSED_KEEPS if refused else 1)}
     kept |= {good}
     return tuple(backup for backup in ordered if backup.name in kept)
 
 
 def _age(backup: Backup) -> tuple[datetime, str]:
     return datetime.fromisoformat(backup.created_at), backup.name
-
-
-def _first(ordered: Sequence[Backup], backup: Backup) -> bool:
-    """Return whether it is the newest of those that were made before a migration."""
-    return backup is next(item for item in ordered if item.before is not None)
 
 
 def _one_a_day(ordered: Sequence[Backup], days: int, now: datetime) -> Iterable[Backup]:
@@ -326,19 +395,26 @@ def _one_a_day(ordered: Sequence[Backup], days: int, now: datetime) -> Iterable[
             yield backup
 
 
-def _before_the_newest_migration(ordered: Sequence[Backup]) -> Iterable[Backup]:
-    newest = next((backup.applied[-1] for backup in ordered if backup.applied), None)
-    yield from [backup for backup in ordered if newest not in backup.applied][:1]
+def _before_migrations(ordered: Sequence[Backup], count: int) -> Iterable[Backup]:
+    """Yield the last backup from before each of the newest migrations."""
+    newest = next((backup.applied for backup in ordered if backup.applied), ())
+    for tag in newest[-count:]:
+        yield from [backup for backup in ordered if tag not in backup.applied][:1]
 
 
 def prune(
-    backups: Sequence[Backup], policy: Retention, now: datetime, *, good: str | None = None
+    backups: Sequence[Backup],
+    policy: Retention,
+    now: datetime,
+    *,
+    good: str | None = None,
+    refused: bool = False,
 ) -> tuple[Backup, ...]:
     """Remove the backups that the policy does not keep; return them.
 
     A backup is delisted first; if killed after that, the next cleanup removes its file.
     """
-    kept = {backup.name for backup in retained(backups, policy, now, good=good)}
+    kept = {backup.name for backup in retained(backups, policy, now, good=good, refused=refused)}
     removed = []
     for backup in backups:
         if backup.name in kept:

@@ -74,7 +74,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
         ui.print_table(
             ("NAME", "SIZE", "MADE", "BEFORE", "VERSION"),
             [
-                (b.name, formats.size(b.bytes), b.created_at, b.before, b.program_version)
+                (b.name, formats.size(b.bytes), b.created_at, b.last_before, b.program_version)
                 for b in listing.backups
             ],
         )

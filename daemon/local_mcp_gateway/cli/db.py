@@ -192,7 +192,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
                         "name": b.name,
                         "bytes": b.bytes,
                         "created_at": b.created_at,
-                        "before": b.before,
+                        "before": b.last_before,
                     }
                     for b in backups
                 ],

@@ -154,7 +154,7 @@ def show_start(start: Start) -> None:
                 click.echo(ui.sentence(event["message"], indent=" " * 12))
                 if event.get("hint"):
                     click.echo(ui.sentence(event["hint"], mark="→ ", indent=" " * 12))
-            case "backup.created":
+            case "backup.created" | "backup.reused":
                 backup = Path(event["path"])
                 click.echo(f"  backup    {backup.name}")
                 click.echo(f"            in {backup.parent}")

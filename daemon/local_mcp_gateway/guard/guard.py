@@ -125,7 +125,9 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
         raise
     finally:
         if backup:
-            prune_backups(context)  # retries of a failing start would fill the disk
+            prune_backups(
+                context, refused=bool(plan.pending)
+            )  # retries of a failing start would fill the disk
     return _report(context, plan, backup, fresh=fresh)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,7 +26,8 @@ from local_mcp_gateway.backup import (
     newest_good,
     require_room,
 )
-from local_mcp_gateway.backup.manifest import prune
+from local_mcp_gateway.backup.create import holds
+from local_mcp_gateway.backup.manifest import prune, record_attempt
 from local_mcp_gateway.bundled import bundled
 from local_mcp_gateway.database.connections import has_content, reading, translated_errors
 from local_mcp_gateway.database.integrity import Probe, probe, quick_check
@@ -42,6 +43,7 @@ from local_mcp_gateway.database.transactions import (
 from local_mcp_gateway.errors import BackupFailed, Damaged, DatabaseEmptied, GatewayError
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.migrate.ledger import read_ledger, text_fingerprint
+from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -159,12 +161,16 @@ def _restore_command(context: GuardContext) -> str:
 class WriteTransaction:
     """The live file with SQLite's write lock held. What is not committed is rolled back."""
 
-    def __init__(self, context: GuardContext, connection: Connection) -> None:
+    def __init__(
+        self, context: GuardContext, connection: Connection, closed_after: ExitStack
+    ) -> None:
         self.connection = connection
         self.backup: Backup | None = None
         """Of the database as it was before this transaction."""
         self.fingerprint = ""
         """Of the schema that was committed."""
+        self._closed_after = closed_after
+        """Left once SQLite has closed the file: closing another descriptor before would drop its locks."""
         self._context = context
 
     def back_up(
@@ -172,15 +178,38 @@ class WriteTransaction:
     ) -> Backup:
         """Back the live file up; `applied` goes into its manifest, by default what the ledger has.
 
-        `full`: the database was not checked before, so the backup is.
+        Where nothing was written since the newest backup, that is the backup. Otherwise the retries of
+        a start that fails would take the place of older ones. `full`: the database was not checked before,
+        so a new backup is.
         """
-        fingerprint = text_fingerprint(self.connection)
-        applied = applied_names(self.connection) if applied is None else applied
-        self.backup = back_up(
-            self._context, before=before, fingerprint=fingerprint, applied=applied, full=full
-        )
-        self._context.checkpoint()
-        return self.backup
+        context = self._context
+        listed = () if full else list_backups(context.database, context.backup_folder)
+        newest = next(iter(listed), None)
+        if newest is not None and self._is_held_by(newest):
+            backup = record_attempt(newest, before)
+            _report_backup(context, backup, newest)
+        else:
+            backup = back_up(
+                context,
+                before=before,
+                fingerprint=text_fingerprint(self.connection),
+                applied=applied_names(self.connection) if applied is None else applied,
+                full=full,
+                newest=newest,
+            )
+        self.backup = backup
+        context.checkpoint()
+        return backup
+
+    def _is_held_by(self, backup: Backup) -> bool:
+        """Return whether a backup has the live content, if the file can tell: the write lock is held."""
+        database = self._context.database.resolve()
+        if self._context.serving or database_bytes(database) != backup.bytes:
+            return False  # a WAL has something in it, or other connections have locks to lose
+        self._context.phases.begin("backup")
+        descriptor = open_file(database)
+        self._closed_after.callback(os.close, descriptor)
+        return holds(backup, descriptor, run=self._context)
 
     def commit(self) -> None:
         """Commit the transaction. From here on no signal stops the work."""
@@ -210,9 +239,12 @@ def write_transaction(
     with _way_out(context), translated_errors(context.database):
         if backs_up:
             require_room(context.database, context.backup_folder)
-        with write_lock(context.database, foreign_keys=foreign_keys) as connection:
+        with (
+            ExitStack() as closed_after,
+            write_lock(context.database, foreign_keys=foreign_keys) as connection,
+        ):
             context.prepare(connection)
-            transaction = WriteTransaction(context, connection)
+            transaction = WriteTransaction(context, connection, closed_after)
             yield transaction
         if transaction.fingerprint:
             _fsync_and_verify(context, transaction, full=full)
@@ -257,10 +289,12 @@ def back_up(
     fingerprint: str,
     applied: Sequence[str],
     full: bool = False,
+    newest: Backup | None = None,
 ) -> Backup:
     """Back the database up with these facts in the manifest, and report it.
 
-    `full`: check the backup's indexes too, unless it is too large for that.
+    `full`: check the backup's indexes too, unless it is too large for that. If `newest` turns out to
+    have the same content, that is the backup.
     """
     limit = context.policy.full_check_limit_bytes
     context.phases.begin("backup")
@@ -273,6 +307,7 @@ def back_up(
             applied=applied,
             program_version=context.policy.program_version,
             full=full and database_bytes(context.database) <= limit,
+            newest=newest,
             run=context,
         )
     except BackupFailed as error:
@@ -280,14 +315,19 @@ def back_up(
             with _way_out(context), reading(context.database) as reader:
                 quick_check(reader, context.database, run=context)
         raise
+    _report_backup(context, backup, newest)
+    return backup
+
+
+def _report_backup(context: GuardContext, backup: Backup, newest: Backup | None) -> None:
+    reused = newest is not None and backup.name == newest.name
     context.emit(
-        "backup.created",
+        "backup.reused" if reused else "backup.created",
         path=str(backup.path),
         bytes=backup.bytes,
         sha256=backup.sha256,
         duration_ms=context.phases.ms("backup"),
     )
-    return backup
 
 
 def _fsync_and_verify(context: GuardContext, transaction: WriteTransaction, *, full: bool) -> None:
@@ -324,14 +364,17 @@ def _read_back(context: GuardContext, fingerprint: str, *, full: bool) -> None:
             raise Damaged(f"{context.database} does not read back as written: a write was lost.")
 
 
-def prune_backups(context: GuardContext) -> None:
-    """Remove the backups that the policy no longer keeps; report a failure and go on."""
+def prune_backups(context: GuardContext, *, refused: bool = False) -> None:
+    """Remove the backups that the policy no longer keeps; report a failure and go on.
+
+    `refused`: after a start that changed nothing, which keeps more.
+    """
     if context.policy.retention is None:
         return
     context.phases.begin("prune")
     try:
         backups = list_backups(context.database, context.backup_folder)
-        removed = prune(backups, context.policy.retention, datetime.now(UTC))
+        removed = prune(backups, context.policy.retention, datetime.now(UTC), refused=refused)
     except GatewayError as error:
         context.emit("backup.prune_failed", message=error.message, hint=error.hint)
         return

@@ -56,6 +56,9 @@ EVENTS: dict[str, Event] = {
     "backup.created": Event(
         "info", "A backup was written, flushed to disk, read back and verified."
     ),
+    "backup.reused": Event(
+        "info", "Nothing was written since the newest backup was made, so that one is the backup."
+    ),
     "backup.pruned": Event("info", "Backups that the retention policy does not keep were removed."),
     "backup.prune_failed": Event(
         "warning", "Old backups could not be removed; nothing else is affected."

@@ -31,6 +31,7 @@ _BEGINS = {
     "guard.locked": "check",
     "guard.resolved": "prepare",
     "backup.created": "rehearse",
+    "backup.reused": "rehearse",
     "migration.rehearsed": "apply",
     "guard.verified": "settle",
     "guard.ready": "serve",

@@ -35,6 +35,7 @@ _PHASES = {
     "migration.rewound": "rewind",
     "guard.resolved": "resolve",
     "backup.created": "backup",
+    "backup.reused": "backup",
     "migration.rehearsed": "rehearse",
     "guard.verified": "apply and verify",
     "guard.ready": "commit and settle",
@@ -179,7 +180,7 @@ def start_as_json(start: Start) -> dict[str, object]:
         "database": begun.get("database"),
         "state": start.find("guard.ready").get("state"),
         "applied": [event["tag"] for event in applied],
-        "backup": start.find("backup.created").get("path"),
+        "backup": (start.find("backup.created") or start.find("backup.reused")).get("path"),
         "phases": [
             {"name": phase.name, "start_ms": phase.start_ms, "duration_ms": phase.duration_ms}
             for phase in phases_of(start)
