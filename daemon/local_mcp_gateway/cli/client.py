@@ -52,13 +52,17 @@ def _answer(invocation: Invocation, verb: str, arguments: dict[str, Any], timeou
         return dispatch.answer(invocation.settings, verb, arguments, invocation.emitter())
 
 
-def serving_problem(database: Path) -> GatewayError | None:
-    """Return why the running gateway is not ready, if one runs and says so."""
+def serving_status(database: Path) -> Any:
+    """Return what the running gateway says of itself and its servers, or None."""
     try:
-        status = ask(database, "status", {}, timeout_s=2.0)
+        return ask(database, "status", {}, timeout_s=2.0)
     except (NoDaemon, GatewayError, OSError):
         return None
-    problem = status.get("problem")
+
+
+def serving_problem(status: Any) -> GatewayError | None:
+    """Return why the running gateway is not ready, if it says so."""
+    problem = status and status.get("problem")
     return relayed(problem) if problem else None
 
 

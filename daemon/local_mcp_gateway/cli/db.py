@@ -172,14 +172,14 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     Exit 0 current, 3 pending or drift, 6 damaged, 8 refused. Takes no lock and writes nothing.
     """
     from local_mcp_gateway.backup import list_backups  # --help does not pay for it
-    from local_mcp_gateway.cli.client import serving_problem
+    from local_mcp_gateway.cli.client import serving_problem, serving_status
     from local_mcp_gateway.database.lock import read_holder
     from local_mcp_gateway.guard.status import get_status
 
     seen = get_status(invocation.database, invocation.migrations, prepare=invocation.prepare)
     backups = list_backups(invocation.database, invocation.settings.backup_folder)
     holder = read_holder(invocation.database)
-    if holder and (problem := serving_problem(invocation.database)):
+    if holder and (problem := serving_problem(serving_status(invocation.database))):
         told = Problem(problem.code, problem.message, problem.hint)
         state = seen.state if seen.state == "damaged" else "refused"
         seen = replace(seen, state=state, problems=(told, *seen.problems))

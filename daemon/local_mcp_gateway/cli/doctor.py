@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.client import serving_problem
+from local_mcp_gateway.cli.client import serving_problem, serving_status
 from local_mcp_gateway.errors import Exit
 from local_mcp_gateway.service.doctor import examine
 
@@ -25,8 +25,9 @@ _INDENT = " " * 14
 def doctor(invocation: Invocation, *, as_json: bool) -> int:
     """Check machine, database, backups, service and servers; exit 3 when there is a problem."""
     findings = []
-    problem = serving_problem(invocation.database)
-    for finding in examine(invocation.settings, problem):
+    status = serving_status(invocation.database)
+    servers = status["servers"] if status else {}
+    for finding in examine(invocation.settings, serving_problem(status), servers):
         findings.append(finding)
         if not as_json:
             mark, colour = _MARKS[finding.state]

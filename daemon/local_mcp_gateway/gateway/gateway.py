@@ -57,7 +57,6 @@ from local_mcp_gateway.store.queries import load_definitions
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    import aiohttp
     from opentelemetry.trace import Tracer
 
     from local_mcp_gateway.database.pool import ConnectionPool
@@ -151,7 +150,6 @@ class Gateway:
         self._hooks = Hooks(
             self._listed, self.broker.connected, self.broker.events_of, self.broker.has_subscribers
         )
-        self._http: aiohttp.ClientSession | None = None
         self._reaper = OrphanReaper()
         self._reloading = asyncio.Lock()
         self.app = GatewayApp(
@@ -285,16 +283,9 @@ class Gateway:
                 definition, events, self._reaper, max_message_bytes=limit
             )
         # aiohttp is the most expensive import, and startup does not need it
-        from local_mcp_gateway.gateway.upstreams.http_transport import client_session
-        from local_mcp_gateway.gateway.upstreams.streamable_http import HttpConnection
+        from local_mcp_gateway.gateway.upstreams.streamable_http import open_url
 
-        if self._http is None:
-            self._http = client_session()
-        if definition.kind is ServerKind.HTTP:
-            return HttpConnection.open(definition, self._http, events, max_message_bytes=limit)
-        from local_mcp_gateway.gateway.upstreams.legacy_sse import SseConnection
-
-        return SseConnection.open(definition, self._http, events, max_message_bytes=limit)
+        return open_url(definition, events, max_message_bytes=limit)
 
     async def _approved(self) -> dict[str, dict[str, bytes]]:
         stored = await load_approved(self._database)
@@ -401,5 +392,3 @@ class Gateway:
 
     async def _close(self) -> None:
         await self._reaper.close()
-        if self._http is not None:
-            await self._http.close()

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway import __version__
@@ -32,7 +33,7 @@ from local_mcp_gateway.service.secrets.keyring import check_secrets
 from local_mcp_gateway.service.systemd import systemctl, units
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from local_mcp_gateway.config import Settings
 
@@ -55,10 +56,14 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings, serving: GatewayError | None = None) -> Iterator[Finding]:
+def examine(
+    settings: Settings,
+    serving: GatewayError | None = None,
+    servers: Mapping[str, Mapping[str, str | None]] = MappingProxyType({}),
+) -> Iterator[Finding]:
     """Yield the findings of every check, in the order in which a start would meet them.
 
-    `serving` is what a running gateway reports about itself.
+    `serving` and `servers` are what a running gateway reports about itself and its servers.
     """
     if serving is not None:
         yield Finding("gateway", "problem", serving.message, serving.hint)
@@ -70,6 +75,12 @@ def examine(settings: Settings, serving: GatewayError | None = None) -> Iterator
             yield Finding(name, "problem", error.message, error.hint)
         except OSError as error:
             yield Finding(name, "problem", f"It cannot be looked at: {error}.")
+    for server, live in servers.items():
+        if reason := live["reason"]:
+            failed = live["state"] == "failed"
+            hint = f"Try it with `server test {server}`."
+            state: Literal["note", "problem"] = "problem" if failed else "note"
+            yield Finding("server", state, f"{server}: {reason}.", hint)
 
 
 def _python(_: Settings) -> Iterator[Finding]:

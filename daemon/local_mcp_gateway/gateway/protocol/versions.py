@@ -42,6 +42,8 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
 )
 
 HANDSHAKE: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+OF_SERVERS: Final = ("2024-10-07", *HANDSHAKE)
+"""Versions of a handshake that a server may answer with: the first draft works like its successor."""
 MODERN: Final = ("2026-07-28",)
 NEWEST_HANDSHAKE: Final = HANDSHAKE[-1]
 NEWEST_MODERN: Final = MODERN[-1]
@@ -102,6 +104,7 @@ class ErrorCode(msgspec.Struct):
     code: int = 0
 
 
+_DATE: Final = re.compile(rb"\b20\d\d-\d\d-\d\d\b")
 _COMPLETE: Final = re.compile(rb'"resultType"\s*:\s*"complete"')
 _decode_code = msgspec.json.Decoder(ErrorCode).decode
 
@@ -118,6 +121,12 @@ class ModernEnvelope:
 def negotiate(offered: object) -> str:
     """Return the version for an `initialize` result: the requested one, or our newest."""
     return offered if isinstance(offered, str) and offered in HANDSHAKE else NEWEST_HANDSHAKE
+
+
+def older_version_in(refusal: bytes) -> str | None:
+    """Return the newest version, older than our newest, that a refusal of `initialize` names."""
+    named = {found.decode() for found in _DATE.findall(refusal)}
+    return max(named.intersection(OF_SERVERS[:-1]), default=None)
 
 
 def is_modern(headers: Mapping[str, str], message: Envelope) -> bool:

@@ -46,11 +46,20 @@ class UpstreamDisconnected(Exception):
         self.unsent = unsent
 
 
+class HttpRefusal(UpstreamDisconnected):
+    """The server answered with an HTTP status and no JSON-RPC response."""
+
+    def __init__(self, reason: str, status: int, body: bytes = b"") -> None:
+        super().__init__(reason)
+        self.status = status
+        self.body = body
+
+
 class SessionExpired(UpstreamDisconnected):
     """The server does not know our session, so it never processed the request."""
 
-    def __init__(self) -> None:
-        super().__init__("the server has lost its session", unsent=True)
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the server has lost its session: {reason}", unsent=True)
 
 
 class Identity(msgspec.Struct, omit_defaults=True):
@@ -155,11 +164,27 @@ INITIALIZE_PARAMS: Final = encode(
 )
 
 
+async def initialize(send: Callable[[Call], Awaitable[Answer]]) -> Answer:
+    """Send `initialize`; once more with an older version, if the server names one in its refusal."""
+    refused: HttpRefusal | None = None
+    try:
+        answer = await send(Call("initialize", INITIALIZE_PARAMS, SILENT))
+        said = bytes(answer.body) if answer.failed else b""
+    except HttpRefusal as error:
+        refused, said = error, error.body
+    if (older := versions.older_version_in(said)) is not None:
+        params = edit(INITIALIZE_PARAMS, {"protocolVersion": encode(older)})
+        return await send(Call("initialize", params, SILENT))
+    if refused is not None:
+        raise refused
+    return answer
+
+
 def identity_of_initialize(answer: Answer) -> Identity:
     """Parse the result of `initialize`."""
     result = _result(answer, "initialize")
     version = result.get("protocolVersion")
-    if version not in versions.HANDSHAKE:
+    if version not in versions.OF_SERVERS:
         raise UpstreamDisconnected(
             f"the server speaks MCP {version!r}, which the gateway does not know"
         )

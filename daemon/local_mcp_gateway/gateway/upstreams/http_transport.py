@@ -18,7 +18,7 @@ from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
 from local_mcp_gateway.gateway.upstreams import large_responses
 from local_mcp_gateway.gateway.upstreams.connection import (
     FairShare,
-    SessionExpired,
+    HttpRefusal,
     UpstreamDisconnected,
 )
 from local_mcp_gateway.gateway.upstreams.large_responses import HELD_BYTES
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from local_mcp_gateway.gateway.upstreams.connection import Call
+    from local_mcp_gateway.store.model import ServerDefinition
 
 
 STEP_BYTES: Final = 256 * 1024
@@ -107,16 +108,23 @@ SAME_METHOD: Final = frozenset({307, 308})
 """Redirects that keep method and body (RFC 9110, 15.4)."""
 FOLLOWED: Final[Mapping[str, frozenset[int]]] = {"GET": SAME_METHOD | {301, 302, 303}}
 """Method → redirects that are followed; those that would turn a POST into a GET are not."""
+UNAUTHORIZED: Final = 401
+REFUSAL_BYTES: Final = 4096
+"""How much of the body of an HTTP error is kept."""
 MOST_RESUMES: Final = 20
 """How often the stream of one response is resumed; a call's own deadline applies as well."""
 
 
 def client_session() -> aiohttp.ClientSession:
-    """Return the pooled session: idle connections close before most servers close them (5 s)."""
+    """Return a session with a pool of its own: idle connections close before most servers do it (5 s).
+
+    Cookies are kept, since load balancers tell by them where a session lives; they go to their own host
+    only, and are sent as they came.
+    """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
-        cookie_jar=aiohttp.DummyCookieJar(),
+        cookie_jar=aiohttp.CookieJar(unsafe=True, quote_cookie=False),
         auto_decompress=False,
         headers={"Accept-Encoding": ACCEPTED},
     )
@@ -127,14 +135,16 @@ class HttpTransport:
 
     def __init__(
         self,
-        url: str,
+        definition: ServerDefinition,
         http: aiohttp.ClientSession,
         max_message_bytes: int,
         unreachable: Callable[[str], None],
         arrived: Callable[[Envelope, Call], None],
         way: Callable[[], str],
     ) -> None:
-        self._url = URL(url)
+        assert definition.url is not None, "an HTTP server has a URL"
+        self._definition = definition
+        self._url = URL(definition.url)
         self._http = http
         self._limit = max_message_bytes
         self._held = min(HELD_BYTES, max_message_bytes)
@@ -143,7 +153,7 @@ class HttpTransport:
         self._way = way
 
     def post_request(self, body: bytes, headers: dict[str, str]) -> PostRequest:
-        """Post, and yield the HTTP response. Raises SessionExpired and UpstreamDisconnected."""
+        """Post, and yield the HTTP response. Raises UpstreamDisconnected."""
         headers = {**headers, hops.HEADER: self._way()}
         return PostRequest(self._http, self._url, body, headers, self._unreachable)
 
@@ -157,6 +167,8 @@ class HttpTransport:
 
         With the `headers` of a session, a broken stream is resumed (Last-Event-ID).
         """
+        if reply.status >= 400:
+            return await self._refused(reply, call)
         if reply.content_type == STREAM:
             return await self._answer_in_stream(reply, call, headers)
         body = await self._body(reply, call)
@@ -172,11 +184,23 @@ class HttpTransport:
             message = Envelope()
         if message.error or message.result:
             return jsonrpc.answer_in(message)
-        if reply.status == 401:
-            raise UpstreamDisconnected("it asks for authorization (HTTP 401)", unsent=True)
-        if reply.status >= 400:
-            raise UpstreamDisconnected(f"it answered HTTP {reply.status}")
         raise UpstreamDisconnected("its response is not valid JSON-RPC")
+
+    async def _refused(self, reply: aiohttp.ClientResponse, call: Call) -> Answer:
+        """Return the JSON-RPC error of an HTTP error; raise HttpRefusal when it has none."""
+        try:
+            body = await self._body(reply, call)
+        except (aiohttp.ClientError, UpstreamDisconnected):
+            body = b""  # the status says enough
+        if isinstance(body, Answer):
+            return body
+        body = jsonrpc.readable(body)
+        with suppress(*jsonrpc.MALFORMED):
+            message = jsonrpc.decode_envelope(body)
+            said = message.jsonrpc and (message.error or message.result)
+            if said and reply.status != UNAUTHORIZED:
+                return jsonrpc.answer_in(message)
+        raise HttpRefusal(refusal(reply, self._definition), reply.status, body[:REFUSAL_BYTES])
 
     async def _body(self, reply: aiohttp.ClientResponse, call: Call) -> bytes | Answer:
         """Read a body; stream a large one, or refuse it if it has to be buffered and is too large."""
@@ -283,7 +307,6 @@ class PostRequest:
         unreachable: Callable[[str], None],
     ) -> None:
         self._posting = send(http, "POST", url, headers, body)
-        self._in_session = "Mcp-Session-Id" in headers
         self._unreachable = unreachable
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
@@ -298,9 +321,6 @@ class PostRequest:
         if (elsewhere := redirection(reply)) is not None:
             reply.release()
             raise UpstreamDisconnected(elsewhere)
-        if reply.status == 404 and self._in_session:
-            reply.release()
-            raise SessionExpired
         return reply
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -380,3 +400,13 @@ def redirection(reply: aiohttp.ClientResponse) -> str | None:
         return None
     where = printable(reply.headers.get("Location", "nowhere").encode("utf-8", "replace"))
     return f"it redirects to {where}: give that URL, if you trust it"
+
+
+def refusal(reply: aiohttp.ClientResponse, server: ServerDefinition) -> str:
+    """Describe an HTTP error, and what a person can do about it."""
+    if reply.status != UNAUTHORIZED:
+        return redirection(reply) or f"it answered HTTP {reply.status}"
+    given = any(name.lower() == "authorization" for name in server.headers)
+    what = "refuses its Authorization header" if given else "wants you to sign in"
+    how = f"server edit {server.name} --header Authorization=…"
+    return f"it {what} (HTTP {UNAUTHORIZED}): give it a valid one with `{how}`"

@@ -15,7 +15,7 @@ from local_mcp_gateway.gateway.upstreams.connection import FairShare, UpstreamDi
 from local_mcp_gateway.gateway.upstreams.http_transport import (
     chunks_of,
     reason_of,
-    redirection,
+    refusal,
     send,
 )
 from local_mcp_gateway.gateway.upstreams.mux import Mux
@@ -41,6 +41,7 @@ class SseConnection(Mux):
     ) -> None:
         super().__init__(events, max_message_bytes)
         assert definition.url is not None, "an SSE server has a URL"
+        self._definition = definition
         self._url = URL(definition.url)
         self._headers = dict(definition.headers)
         self._http = http
@@ -81,7 +82,7 @@ class SseConnection(Mux):
                 await send(self._http, "POST", self._endpoint.result(), headers, message) as reply,
             ):
                 if reply.status >= 300:
-                    raise UpstreamDisconnected(_refusal(reply))
+                    raise UpstreamDisconnected(refusal(reply, self._definition))
         except TimeoutError:
             raise UpstreamDisconnected(f"it took no message within {POST_TIMEOUT_S:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -95,7 +96,7 @@ class SseConnection(Mux):
         try:
             async with await send(self._http, "GET", self._url, headers) as reply:
                 if reply.status != 200:
-                    reason = _refusal(reply)
+                    reason = refusal(reply, self._definition)
                     return
                 async for chunk in chunks_of(reply):
                     turn.begin()
@@ -126,7 +127,3 @@ class SseConnection(Mux):
             else:
                 with suppress(asyncio.InvalidStateError):
                     self.disconnect(f"it named an endpoint at another origin: {endpoint.origin()}")
-
-
-def _refusal(reply: aiohttp.ClientResponse) -> str:
-    return redirection(reply) or f"it answered HTTP {reply.status}"

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from local_mcp_gateway.gateway.protocol import jsonrpc, versions
 from local_mcp_gateway.gateway.protocol.jsonrpc import printable
 from local_mcp_gateway.gateway.upstreams.connection import (
-    INITIALIZE_PARAMS,
     LOST_CODES,
     SILENT,
     Call,
@@ -24,6 +23,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     UpstreamDisconnected,
     identity_of_discover,
     identity_of_initialize,
+    initialize,
 )
 from local_mcp_gateway.gateway.upstreams.large_responses import identity_in
 from local_mcp_gateway.gateway.upstreams.server_requests import (
@@ -94,7 +94,7 @@ class Mux(ConnectionBase, ABC):
         A server that speaks both protocols is used with the handshake one: there it can send its client
         a request in the middle of a call, which the gateway translates for stateless clients.
         """
-        answer = await self.request(Call("initialize", INITIALIZE_PARAMS, SILENT))
+        answer = await initialize(self.request)
         if answer.failed and versions.error_code(answer) in LOST_CODES:
             discover = Call("server/discover", versions.to_modern(b""), SILENT)
             identity = identity_of_discover(await self.request(discover))

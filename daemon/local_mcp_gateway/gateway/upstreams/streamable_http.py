@@ -3,14 +3,18 @@
 A stateless server gets each request as a POST of its own. With a handshake server all clients share
 one session, so request ids are ours, and a GET stream carries what belongs to no call. A server that
 speaks both gets each request in the protocol of the client that makes it; the first client that needs
-a handshake session opens it. A 404 means that the session is gone and the request was not processed,
-so the request is sent again once in a new session.
+a handshake session opens it. Any answer but a valid one to `server/discover` means that the server
+wants a handshake.
+
+A 404 or 410 means that the session is gone and the request was not processed. Servers say it in other
+ways too; whenever a request is refused, a ping in the same session tells whether that still stands. A
+request that was refused with its session is sent again once, in a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -20,38 +24,85 @@ from local_mcp_gateway.gateway.protocol import hops, jsonrpc, versions
 from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
 from local_mcp_gateway.gateway.upstreams.backoff import ReconnectBackoff
 from local_mcp_gateway.gateway.upstreams.connection import (
-    INITIALIZE_PARAMS,
     SILENT,
     Call,
     ConnectionBase,
     Events,
     FairShare,
+    HttpRefusal,
     SessionExpired,
     UpstreamDisconnected,
     identity_of_discover,
     identity_of_initialize,
+    initialize,
     pong,
 )
 from local_mcp_gateway.gateway.upstreams.http_transport import (
     STREAM,
+    UNAUTHORIZED,
     HttpTransport,
     chunks_of,
+    client_session,
     reason_of,
     send,
 )
+from local_mcp_gateway.gateway.upstreams.legacy_sse import SseConnection
 from local_mcp_gateway.gateway.upstreams.server_requests import PESTERING, ServerRequests
 from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
+from local_mcp_gateway.log.redact import beginning
+from local_mcp_gateway.store.model import ServerKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope
+    from local_mcp_gateway.gateway.upstreams.connection import Connection, Identity
     from local_mcp_gateway.store.model import ServerDefinition
 
 ACCEPT: Final = "application/json, text/event-stream"
 JSON: Final = "application/json"
 POST_ONLY_S: Final = 30.0
 """How long a server may take to accept a message that has no response."""
+DISCOVER_S: Final = 10.0
+"""How long a server may be silent on `server/discover` before it is asked for a handshake."""
+PING_S: Final = 10.0
+SSE_S: Final = 10.0
+"""How long a URL that takes no POST may take to turn out to be of the older transport."""
+SHOWN: Final = 200
+BUSY: Final = 429
+GONE: Final = frozenset({404, 410})
+"""HTTP statuses that say that a session is gone."""
+DENIED: Final = frozenset({400, 401, 403}) | GONE
+"""HTTP statuses of a session that is gone, if a ping gets them too."""
+
+
+@asynccontextmanager
+async def open_url(
+    definition: ServerDefinition, events: Events, *, max_message_bytes: int
+) -> AsyncIterator[Connection]:
+    """Connect to a URL; one that takes no POST is tried as a server of the older HTTP+SSE transport.
+
+    The connection has its own pool and cookies, as one client has.
+    """
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(client_session())
+        old = SseConnection.open(definition, http, events, max_message_bytes=max_message_bytes)
+        if definition.kind is ServerKind.SSE:
+            yield await stack.enter_async_context(old)
+            return
+        new = HttpConnection.open(definition, http, events, max_message_bytes=max_message_bytes)
+        try:
+            connection: Connection = await stack.enter_async_context(new)
+        except HttpRefusal as refused:
+            if not 400 <= refused.status < 500 or refused.status == UNAUTHORIZED:
+                raise
+            try:
+                async with asyncio.timeout(SSE_S):
+                    connection = await stack.enter_async_context(old)
+            except (UpstreamDisconnected, TimeoutError):
+                raise refused from None
+            events.stderr_line("its URL speaks the older HTTP+SSE transport")
+        yield connection
 
 
 class HttpConnection(ConnectionBase):
@@ -70,7 +121,7 @@ class HttpConnection(ConnectionBase):
         self._configured = dict(definition.headers)
         self._http = http
         self._wire = HttpTransport(
-            definition.url, http, max_message_bytes, self.disconnect, self._arrived, events.way
+            definition, http, max_message_bytes, self.disconnect, self._arrived, events.way
         )
         self._limit = max_message_bytes
         self._session: dict[str, str] | None = None
@@ -104,14 +155,25 @@ class HttpConnection(ConnectionBase):
             await connection._end_session()
 
     async def _meet(self) -> None:
-        """Try the stateless protocol first."""
-        discover = Call("server/discover", versions.to_modern(b""), SILENT, modern=True)
-        identity = identity_of_discover(await self._post_modern(discover))
+        """Try the stateless protocol first; a server that answers anything else gets a handshake."""
+        identity = None
+        try:
+            async with asyncio.timeout(DISCOVER_S):
+                identity = await self._discover()
+        except TimeoutError:
+            pass
+        except UpstreamDisconnected as lost:
+            if lost.unsent:
+                raise
         if identity is None:
             await self._handshake()
         else:
             self.identity = identity
             self._subscriptions.begin()
+
+    async def _discover(self) -> Identity | None:
+        discover = Call("server/discover", versions.to_modern(b""), SILENT, modern=True)
+        return identity_of_discover(await self._post_modern(discover))
 
     async def request(self, call: Call) -> Answer:
         """Forward one request, in the protocol of its client where the server speaks both."""
@@ -121,12 +183,33 @@ class HttpConnection(ConnectionBase):
         if self.identity.modern and (silent or not await self._speaks_handshake()):
             if call.method in TAKEN:
                 return await self._subscriptions.take(call)
-            return await self._post_modern(call)
+            try:
+                return await self._post_modern(call)
+            except HttpRefusal:
+                await self._lose_if_useless()
+                raise
         try:
             return await self._post_session(call)
         except SessionExpired:
-            await self._handshake()
-            return await self._post_session(call)
+            return await self._repeat(call)
+
+    async def _repeat(self, call: Call) -> Answer:
+        """Send a request again in a new session; lose the connection if there can be none."""
+        try:
+            return await self._post_session(call, again=True)
+        except UpstreamDisconnected as lost:
+            if self._session is None:
+                self.disconnect(lost.reason)
+            raise UpstreamDisconnected(lost.reason) from None
+
+    async def _lose_if_useless(self) -> None:
+        """Lose the connection to a stateless server that refuses everything."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PING_S):
+                try:
+                    await self._discover()
+                except UpstreamDisconnected as lost:
+                    self.disconnect(lost.reason)
 
     async def notify(self, method: str, params: bytes) -> None:
         """Send one notification in our session; a stateless server takes none."""
@@ -176,15 +259,18 @@ class HttpConnection(ConnectionBase):
         async with self._handshaking:
             if self._session is not None:
                 return
-            hello = Call("initialize", INITIALIZE_PARAMS, SILENT)
-            params = hello.prepared(b'"hello"')
-            body = jsonrpc.request(hello.identity, hello.method, params)
             headers = self._headers({})
-            async with self._wire.post_request(body, headers) as reply:
-                answer = await self._wire.answer_of(reply, hello)
-                identity = identity_of_initialize(answer)
-                if (session := reply.headers.get("Mcp-Session-Id")) is not None:
-                    headers["Mcp-Session-Id"] = session
+
+            async def send_hello(hello: Call) -> Answer:
+                params = hello.prepared(b'"hello"')
+                body = jsonrpc.request(hello.identity, hello.method, params)
+                async with self._wire.post_request(body, headers) as reply:
+                    answer = await self._wire.answer_of(reply, hello)
+                    if (session := reply.headers.get("Mcp-Session-Id")) is not None:
+                        headers["Mcp-Session-Id"] = session.strip()
+                    return answer
+
+            identity = identity_of_initialize(await initialize(send_hello))
             headers["MCP-Protocol-Version"] = identity.version
             self._session = headers
             if not self.identity.modern:
@@ -192,7 +278,11 @@ class HttpConnection(ConnectionBase):
             await self._post_only(jsonrpc.notification("notifications/initialized"))
             self.tasks.start(self._get_stream, headers)
 
-    async def _post_session(self, call: Call) -> Answer:
+    async def _post_session(self, call: Call, *, again: bool = False) -> Answer:
+        """Send a request in our session. Raises SessionExpired when that is gone.
+
+        With `again`, in a new session, a status alone is no evidence.
+        """
         if self._session is None:
             await self._handshake()
         assert self._session is not None, "the handshake made a session"
@@ -207,11 +297,13 @@ class HttpConnection(ConnectionBase):
             session = self._session
             headers = {**session, **dict(call.headers)} if call.headers else session
             async with self._wire.post_request(body, headers) as reply:
-                return await self._wire.answer_of(reply, call, session)
-        except SessionExpired:
-            if self._session is session:  # or another call has opened a new one
-                self._session = None
-                self._events.stderr_line("the session was lost and is made again")
+                answer = await self._wire.answer_of(reply, call, session)
+                if answer.failed and _names_session(answer, reply.status):
+                    await self._check_session(session, _message(answer))
+                return answer
+        except HttpRefusal as refused:
+            sure = refused.status in GONE and "Mcp-Session-Id" in session and not again
+            await self._check_session(session, refused.reason, sure=sure)
             raise
         except asyncio.CancelledError:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
@@ -221,6 +313,42 @@ class HttpConnection(ConnectionBase):
         finally:
             if self._server_requests.open:
                 await self._server_requests.release(call)
+
+    async def _check_session(
+        self, session: dict[str, str], reason: str, *, sure: bool = False
+    ) -> None:
+        """Raise SessionExpired if the server refuses a ping in this session as well.
+
+        A server that answers nothing but HTTP errors loses the connection.
+        """
+        async with self._handshaking:
+            if self._session is session and not sure:
+                sure = await self._refuses_ping(session)
+            if self._session is session and not sure:
+                return
+            if self._session is session:  # or another call has noticed it
+                self._session = None
+                self._events.stderr_line("the session was lost and is made again")
+        raise SessionExpired(reason)
+
+    async def _refuses_ping(self, session: dict[str, str]) -> bool:
+        ping = Call("ping", b"", SILENT)
+        params = ping.prepared(b'"ping"')
+        body = jsonrpc.request(ping.identity, ping.method, params)
+        try:
+            async with asyncio.timeout(PING_S), self._wire.post_request(body, session) as reply:
+                answer = await self._wire.answer_of(reply, ping, session)
+                return answer.failed and _names_session(answer, reply.status)
+        except HttpRefusal as refused:
+            if refused.status in DENIED:
+                return True
+            if refused.status != BUSY:
+                self.disconnect(refused.reason)
+        except UpstreamDisconnected as lost:
+            self.disconnect(lost.reason)
+        except TimeoutError:
+            pass
+        return False
 
     async def _post_only(self, message: bytes) -> None:
         """Post a message without a response; the next call notices a server that does not take it."""
@@ -293,3 +421,14 @@ class HttpConnection(ConnectionBase):
 
     def _headers(self, extra: dict[str, str]) -> dict[str, str]:
         return {"Accept": ACCEPT, "Content-Type": JSON, **extra, **self._configured}
+
+
+def _names_session(answer: Answer, status: int) -> bool:
+    """Return whether an error may mean that the server does not know our session."""
+    if versions.error_code(answer) == jsonrpc.METHOD_NOT_FOUND:
+        return False
+    return b"session" in bytes(answer.body).lower() or status in DENIED - {400}
+
+
+def _message(answer: Answer) -> str:
+    return beginning(jsonrpc.printable(jsonrpc.member(answer.body, "message").strip(b'"')), SHOWN)
