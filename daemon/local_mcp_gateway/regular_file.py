@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 _KINDS = (
@@ -70,6 +72,15 @@ def read_bytes(path: Path, *, follow: bool = True) -> bytes:
     """Return the content of the regular file. Raises OSError, NotAFile."""
     with os.fdopen(open_file(path, follow=follow), "rb") as file:
         return file.read()
+
+
+def read_present(paths: Iterable[Path]) -> dict[Path, bytes]:
+    """Return the content of each regular file that can be read: one may be renamed since it was listed."""
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            found[path] = read_bytes(path)
+    return found
 
 
 def read_given(path: Path) -> bytes:

@@ -356,10 +356,10 @@ def test_a_folder_that_was_taken_over_is_told_when_its_database_is_not(place: Pl
 def test_a_file_is_journaled_while_a_gateway_serves(shipped: Place) -> None:
     with shipped.serve() as gateway:
         gateway.wait_ready()
-        shipped.folder.write("0004_tags", "CREATE TABLE tags (id INTEGER PRIMARY KEY);")
+        shipped.folder.write("0104_tags", "CREATE TABLE tags (id INTEGER PRIMARY KEY);")
         refused = shipped.run("reload")
         assert refused.code == 8
         assert "db adopt --format journal" in refused.stderr
-        assert shipped.run("db", "adopt", "--format", "journal").stdout == "journaled  0004_tags\n"
+        assert shipped.run("db", "adopt", "--format", "journal").stdout == "journaled  0104_tags\n"
         assert shipped.run("reload").code == 0
     assert shipped.query("SELECT count(*) FROM tags") == [(0,)]

@@ -132,7 +132,7 @@ names = st.text(max_size=12).filter(lambda name: name not in {AT, LEVEL, "event"
 def test_a_line_is_ascii_without_breaks_and_says_what_the_redacted_fields_say(
     fields: dict[str, object],
 ) -> None:
-    line = formatter("json")("call.finished", {**fields, AT: 1_800_000_000.25})
+    (line,) = formatter("json")([("call.finished", {**fields, AT: 1_800_000_000.25})])
     assert line.isascii()
     assert "\n" not in line
     first = {
@@ -145,7 +145,7 @@ def test_a_line_is_ascii_without_breaks_and_says_what_the_redacted_fields_say(
 
 
 def test_a_secret_is_hidden_by_its_key_and_by_its_look() -> None:
-    line = formatter("json")("x.happened", {"token": "abc", "text": "Bearer abcdefghij"})
+    (line,) = formatter("json")([("x.happened", {"token": "abc", "text": "Bearer abcdefghij"})])
     assert json.loads(line)["token"] == HIDDEN
     assert "abcdefghij" not in line
 
@@ -198,9 +198,13 @@ def test_colours_are_for_a_terminal_that_wants_them(monkeypatch: pytest.MonkeyPa
 
 def test_the_journals_message_has_the_words_of_the_console_and_the_fields_have_all() -> None:
     digest = "ab" * 32
-    entry = formatter("journal")(
-        "service.failed",
-        {"hash": digest, "message": "two words", "traceback": "Traceback:\n  File"},
+    (entry,) = formatter("journal")(
+        [
+            (
+                "service.failed",
+                {"hash": digest, "message": "two words", "traceback": "Traceback:\n  File"},
+            )
+        ]
     )
     assert entry.message == (
         'service.failed hash=abababababab… message="two words"\nTraceback:\n  File'

@@ -47,8 +47,8 @@ def test_dev_mode_looks_for_saved_migrations_when_they_cannot_be_watched(
         assert "cannot be watched with inotify and are polled instead" in told["message"]
         assert "max_user_instances" in told["hint"]
         gateway.wait_ready()
-        shipped.folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY);")
-        assert gateway.wait_for("migration.hot_applied")["tag"] == "0004_notes"
+        shipped.folder.write("0104_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY);")
+        assert gateway.wait_for("migration.hot_applied")["tag"] == "0104_notes"
         assert gateway.stop() == 0
     assert not {"service.failed", "library.warned"}.intersection(gateway.names())
 

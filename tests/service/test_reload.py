@@ -52,7 +52,7 @@ def test_a_stop_gives_up_what_a_save_in_dev_mode_began(shipped: Place) -> None:
     with shipped.serve("--dev") as gateway:
         gateway.wait_ready()
         gateway.wait_for("dev.watching")
-        shipped.folder.write("0004_endless", f"CREATE TABLE endless (n INTEGER);\n{ENDLESS};\n")
+        shipped.folder.write("0104_endless", f"CREATE TABLE endless (n INTEGER);\n{ENDLESS};\n")
         gateway.wait_for("backup.created")
         gateway.signal(signal.SIGTERM)
         assert gateway.wait() == 0

@@ -13,21 +13,23 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from local_mcp_gateway.log import AT, LEVEL
 from local_mcp_gateway.log.events import LEVEL_OF
 from local_mcp_gateway.log.journal import JournalEntry, as_entry, is_journal
-from local_mcp_gateway.log.redact import redact_event
+from local_mcp_gateway.log.redact import redact_events
 
 if TYPE_CHECKING:
     from structlog.typing import WrappedLogger
 
 EventDict = MutableMapping[str, Any]
 Processor = Callable[[Any, str, EventDict], Any]
-Formatter = Callable[[str, dict[str, object]], Any]
+Formatter = Callable[[Iterable[tuple[str, dict[str, object]]]], list[Any]]
+"""Returns the events formatted, each with its level and time among its fields; one that cannot be is left out."""
 
 WIDTH = 100
 """Columns of a line; a terminal reports its own."""
@@ -51,7 +53,7 @@ def choose_format(format: str, stream: TextIO) -> str:
 
 
 def formatter(format: str, stream: TextIO | None = None) -> Formatter:
-    """Return the function that formats an event and its fields; a console needs its stream."""
+    """Return the function that formats events, with secrets redacted; a console needs its stream."""
     structlog = _import_structlog()
     if format == "json":
         encode = json.JSONEncoder(default=str).encode  # dumps makes one each time
@@ -68,20 +70,24 @@ def formatter(format: str, stream: TextIO | None = None) -> Formatter:
         context_class=dict,
     ).bind()
 
-    def format_event(event: str, fields: dict[str, object]) -> Any:
-        return getattr(logger, str(fields.pop(LEVEL, LEVEL_OF[event])))(event, **fields)
+    def format_events(events: Iterable[tuple[str, dict[str, object]]]) -> list[Any]:
+        entries = []
+        for event, fields in redact_events(events):
+            level = str(fields.pop(LEVEL, LEVEL_OF[event]))
+            with suppress(Exception):  # one event costs itself, not those after it
+                entries.append(getattr(logger, level)(event, **fields))
+        return entries
 
-    return format_event
+    return format_events
 
 
 def _prepare(as_text: Callable[[float], str]) -> Processor:
-    """Return the processor that redacts secrets, and puts time, level and event first."""
+    """Return the processor that puts time, level and event first."""
 
     def prepare(_: WrappedLogger, level: str, event_dict: EventDict) -> EventDict:
         happened = event_dict.pop(AT, None) or time.time()
         event = event_dict.pop("event")
-        fields = redact_event(event_dict)
-        return {"timestamp": as_text(happened), "level": level, "event": event, **fields}
+        return {"timestamp": as_text(happened), "level": level, "event": event, **event_dict}
 
     return prepare
 

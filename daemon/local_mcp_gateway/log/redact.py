@@ -13,6 +13,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
@@ -179,8 +180,21 @@ def redact_fields(fields: Mapping[Any, object]) -> dict[str, object]:
     return {str(key): _redact_field(str(key), value) for key, value in fields.items()}
 
 
-def redact_event(fields: Mapping[str, object]) -> dict[str, object]:
-    """Return the fields of an event redacted; the gateway's own names are not searched for known values."""
+def redact_events(
+    events: Iterable[tuple[str, Mapping[str, object]]],
+) -> list[tuple[str, dict[str, object]]]:
+    """Return the events with their fields redacted; one whose fields are nested too deep is left out.
+
+    The gateway's own names are not searched for known values.
+    """
+    redacted = []
+    for event, fields in events:
+        with suppress(Exception):  # one event costs itself, not those after it
+            redacted.append((event, _redact_event(fields)))
+    return redacted
+
+
+def _redact_event(fields: Mapping[str, object]) -> dict[str, object]:
     return {
         key: _redact_by_look(value)
         if key in NAMES and isinstance(value, str)

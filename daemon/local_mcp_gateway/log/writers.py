@@ -23,7 +23,7 @@ from local_mcp_gateway.log.events import LEVEL_OF, LEVELS
 from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from local_mcp_gateway.log.formatters import Formatter
@@ -73,20 +73,14 @@ class Log:
         level = fields[LEVEL] = fields.get(LEVEL) or LEVEL_OF[event]
         return LEVELS[str(level)] >= self._least
 
-    def write(self, events: Iterable[tuple[str, dict[str, object]]]) -> bool:
+    def write(self, events: Sequence[tuple[str, dict[str, object]]]) -> bool:
         """Write events of any level with one call. Return False when the output accepted none of them."""
         if self._output is None:
             self._output = self._open_output()
-        format_event, writer = self._output
-        entries, refused = [], 0
-        for event, fields in events:
-            try:
-                entries.append(format_event(event, fields))
-            except Exception:  # noqa: BLE001  one event costs itself, not those after it
-                self.lost += 1
-        if entries:
-            refused = writer.write(entries)
-            self.lost += refused
+        format_events, writer = self._output
+        entries = format_events(events)
+        refused = writer.write(entries) if entries else 0
+        self.lost += len(events) - len(entries) + refused
         return not entries or refused < len(entries)
 
 

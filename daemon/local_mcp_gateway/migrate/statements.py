@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -45,9 +45,17 @@ class Statement(NamedTuple):
     """Its number in the file, from 1; empty and comment-only pieces do not count."""
 
 
-def is_complete(sql: str) -> bool:
-    """Return whether the text ends where a statement ends, by SQLite's own rules."""
-    return sqlite3.complete_statement(sql)
+def unfinished(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Return the names of the files that are empty, or whose last statement is not complete.
+
+    A last statement without a semicolon looks like a file that is still being written.
+    """
+    return tuple(name for name, content in files.items() if not _is_whole(content))
+
+
+def _is_whole(content: bytes) -> bool:
+    text = content.decode("utf-8", "replace").strip()
+    return bool(text) and (sqlite3.complete_statement(text) or text.endswith(BREAKPOINT))
 
 
 def split(sql: str) -> Iterator[Statement]:

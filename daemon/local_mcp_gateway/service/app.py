@@ -111,7 +111,8 @@ class RunningService:
                     tasks.start_soon(self._watch_database)
                     tasks.start_soon(self._reload_on_request)
                     if self.plan.dev and settings.dev.hot_apply:
-                        tasks.start_soon(self._watch_migrations)
+                        self._hot = self._hot_apply()
+                        tasks.start_soon(self._hot.watch)
                     if self.plan.dev and self.plan.config_files:
                         tasks.start_soon(self._watch_config)
                     await self._ready(listener, report)
@@ -221,13 +222,12 @@ class RunningService:
             except GatewayError:
                 continue  # logged already; the gateway goes on unchanged
 
-    async def _watch_migrations(self) -> None:
+    def _hot_apply(self) -> HotApply:
         from local_mcp_gateway.service.dev.worker import HotApply
 
-        self._hot = HotApply(
+        return HotApply(
             self.settings, self.database, self.emit, self.gateway.reload, self.signals.stop
         )
-        await self._hot.watch()
 
     async def _watch_config(self) -> None:
         from local_mcp_gateway.service.dev.worker import saves_of

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.to_thread
 
-from local_mcp_gateway.migrate.statements import is_complete
-from local_mcp_gateway.regular_file import read_bytes
+from local_mcp_gateway.migrate.statements import unfinished
+from local_mcp_gateway.regular_file import read_present
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -187,7 +187,7 @@ PAUSE_S = 0.025
 """Pause between two reads. An editor's write and rename are microseconds apart, a copy of many files ms."""
 JOURNAL = "meta/_journal.json"
 PATIENCE_S = 1.0
-"""How long a file may stay empty or end inside a statement before it is read as it is."""
+"""How long a file may stay empty or end inside a statement. After that, SQLite decides about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +205,12 @@ NOTHING: Final = FolderState((), ())
 
 def folder_state(folder: Path) -> FolderState:
     """Read every file that decides what is applied: `*.sql` and the journal."""
-    files: list[tuple[str, str]] = []
-    unfinished: list[str] = []
-    for path in sorted([*folder.glob("*.sql"), *folder.glob("*/*.sql"), folder / JOURNAL]):
-        try:
-            content = read_bytes(path)
-        except OSError:
-            continue  # renamed between listing and reading
-        files.append((str(path.relative_to(folder)), hashlib.sha256(content).hexdigest()))
-        if path.suffix == ".sql" and not _is_whole(content):
-            unfinished.append(path.name)
-    return FolderState(tuple(sorted(files)), tuple(unfinished))
+    found = read_present([*folder.glob("*.sql"), *folder.glob("*/*.sql"), folder / JOURNAL])
+    contents = {str(path.relative_to(folder)): found[path] for path in sorted(found)}
+    return FolderState(
+        tuple((name, hashlib.sha256(content).hexdigest()) for name, content in contents.items()),
+        unfinished({name: text for name, text in contents.items() if name != JOURNAL}),
+    )
 
 
 async def wait_until_stable(folder: Path, known: frozenset[str] = frozenset()) -> FolderState:
@@ -233,12 +228,3 @@ async def wait_until_stable(folder: Path, known: frozenset[str] = frozenset()) -
         if now != before:
             waited_s = 0.0
         before = now
-
-
-def _is_whole(content: bytes) -> bool:
-    text = content.decode("utf-8", "replace").strip()
-    if not text:
-        return False
-    # complete_statement is false for a last statement without a semicolon. A truncated file
-    # looks the same, so only wait longer; after that let SQLite decide.
-    return is_complete(text) or text.endswith("--> statement-breakpoint")

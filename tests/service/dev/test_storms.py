@@ -41,7 +41,7 @@ def settled(place: Place, gateway: GatewayProcess, *, has: str, lacks: str) -> N
 
     def there() -> bool:
         found = tables(place)
-        return all(f"{has}_{n}" in found for n in range(4, 54)) and not any(
+        return all(f"{has}_{n}" in found for n in range(104, 154)) and not any(
             name.startswith(f"{lacks}_") for name in found
         )
 
@@ -58,7 +58,7 @@ def test_branches_of_fifty_files_are_checked_out_back_and_forth(
     git(place, "commit", "-m", "common")
     for branch in ("mine", "theirs"):
         git(place, "checkout", "-b", branch, "main")
-        for number in range(4, 54):
+        for number in range(104, 154):
             table = f"CREATE TABLE {branch}_{number} (id INTEGER PRIMARY KEY);"
             place.folder.write(f"{number:04d}_{branch}", table)
         settled(place, gateway, has=branch, lacks="theirs" if branch == "mine" else "mine")
@@ -82,10 +82,10 @@ def test_an_editor_that_sets_the_old_file_aside_is_one_edit(
 ) -> None:
     """As vim does with `backupcopy=no`: for a moment there is no file of this name."""
     place, gateway = dev
-    path = place.folder.write("0004_one", ONE)
+    path = place.folder.write("0104_one", ONE)
     gateway.wait_for("migration.hot_applied")
     place.write("INSERT INTO one (body) VALUES ('kept')")
-    aside = path.with_name("0004_one.sql~")
+    aside = path.with_name("0104_one.sql~")
     path.rename(aside)
     path.write_text(ONE.replace("body", "more TEXT, body"))
     aside.unlink()
@@ -101,12 +101,12 @@ def test_what_was_refused_for_another_program_is_tried_again_by_a_save(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    path = place.folder.write("0004_one", ONE)
+    path = place.folder.write("0104_one", ONE)
     gateway.wait_for("migration.hot_applied")
     edited = ONE.replace("body", "more TEXT, body")
     with closing(sqlite3.connect(place.database)) as browser:
         browser.execute("SELECT count(*) FROM one").fetchall()
-        place.folder.write("0004_one", edited)
+        place.folder.write("0104_one", edited)
         refused = gateway.wait_for("migration.hot_refused")
         assert "Another program has" in refused["message"]
         assert refused["hint"] == "Close the program that has the database open, then save."
@@ -120,12 +120,12 @@ def test_reloads_and_saves_at_once_end_in_the_last_text_with_every_row(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0004_one", ONE)
+    place.folder.write("0104_one", ONE)
     gateway.wait_for("migration.hot_applied")
     place.write("INSERT INTO one (body) VALUES ('kept')")
     reloads = []
     for number in range(6):
-        place.folder.write("0004_one", ONE.replace("body", f"c{number} INT DEFAULT {number}, body"))
+        place.folder.write("0104_one", ONE.replace("body", f"c{number} INT DEFAULT {number}, body"))
         reloads.append(
             subprocess.Popen(
                 [*place.command, *place.options, "reload"],

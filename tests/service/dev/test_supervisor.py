@@ -181,10 +181,11 @@ def change_schema(edited: Edited) -> None:
 
 
 def test_a_changed_schema_module_shows_what_migration_is_missing(edited: Edited) -> None:
+    before = edited.place.folder.journal()
     change_schema(edited)
     planned = edited.gateway.wait_for("schema.planned")
     assert "colour" in str(planned["missing"])
-    assert len(edited.place.folder.journal()) == 4
+    assert edited.place.folder.journal() == before
 
 
 @pytest.mark.parametrize("serve_options", [("--auto-generate",)])

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.harness import GatewayProcess, Place
+from tests.harness import REPOSITORY, GatewayProcess, Place
+
+BUNDLED = sorted(
+    path.stem for path in (REPOSITORY / "migrations").glob("*.sql") if ".down" not in path.name
+)
+NEWEST = BUNDLED[-1]
 
 
 @pytest.fixture
@@ -23,11 +28,11 @@ def test_a_saved_migration_is_journaled_backed_up_and_applied_without_a_restart(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);")
+    place.folder.write("0104_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);")
     applied = gateway.wait_for("migration.hot_applied")
-    assert applied["tag"] == "0004_notes"
+    assert applied["tag"] == "0104_notes"
     assert place.query("SELECT count(*) FROM notes") == [(0,)]
-    assert place.folder.journal()[-1]["tag"] == "0004_notes"
+    assert place.folder.journal()[-1]["tag"] == "0104_notes"
     assert [str(backup) for backup in place.backups] == [applied["backup"]]
     assert gateway.is_live()
 
@@ -37,20 +42,20 @@ def test_a_broken_migration_is_refused_with_its_line_and_the_gateway_serves_on(
 ) -> None:
     place, gateway = dev
     before = place.content()
-    place.folder.write("0004_notes", "CREATE TABLE notes (id INTEGER);\n\nCREAT TABLE more (id);\n")
+    place.folder.write("0104_notes", "CREATE TABLE notes (id INTEGER);\n\nCREAT TABLE more (id);\n")
     refused = gateway.wait_for("migration.hot_refused")
-    assert "0004_notes" in refused["message"]
+    assert "0104_notes" in refused["message"]
     assert "line 3" in refused["message"]
     assert "statement 2" in refused["message"]
     assert refused["hint"] == "Correct the statement and save; the database is as it was."
     assert place.content() == before
-    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0003_add_approved_tools"
+    assert [entry["tag"] for entry in place.folder.journal()][-1] == NEWEST
     assert gateway.is_live()
 
     place.folder.write(
-        "0004_notes", "CREATE TABLE notes (id INTEGER);\n\nCREATE TABLE more (id);\n"
+        "0104_notes", "CREATE TABLE notes (id INTEGER);\n\nCREATE TABLE more (id);\n"
     )
-    assert gateway.wait_for("migration.hot_applied")["tag"] == "0004_notes"
+    assert gateway.wait_for("migration.hot_applied")["tag"] == "0104_notes"
     assert place.query("SELECT count(*) FROM more") == [(0,)]
 
 
@@ -58,7 +63,7 @@ def test_a_file_that_is_written_in_pieces_is_applied_once_and_whole(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    path = place.folder.path / "0004_pieces.sql"
+    path = place.folder.path / "0104_pieces.sql"
     with path.open("w") as file:
         for number in range(50):
             file.write(f"CREATE TABLE piece_{number} (id INTEGER PRIMARY KEY, ")
@@ -75,10 +80,10 @@ def test_our_own_write_to_the_journal_does_not_wake_the_watcher(
 ) -> None:
     place, gateway = dev
     gateway.until(lambda: gateway.names().count("guard.resolved") == 2)
-    place.folder.write("0004_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
+    place.folder.write("0104_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
     gateway.wait_for("migration.hot_applied")
-    place.folder.write("0005_two", "CREATE TABLE two (id INTEGER PRIMARY KEY);")
-    gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0005_two")
+    place.folder.write("0105_two", "CREATE TABLE two (id INTEGER PRIMARY KEY);")
+    gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0105_two")
     # One for the start, one for the first look at the folder, one for each file.
     assert gateway.names().count("guard.resolved") == 4
 
@@ -87,7 +92,7 @@ def test_what_is_saved_while_another_file_is_applied_is_never_missed(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    for number in range(4, 15):
+    for number in range(104, 115):
         tag = f"{number:04d}_quick"
         place.folder.write(tag, "CREAT TABLE oops (id);")
         gateway.wait_for("migration.hot_refused", where=partial(about, tag))
@@ -103,9 +108,9 @@ def test_several_files_at_once_are_applied_together_and_in_order(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0004_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
-    place.folder.write("0005_two", "ALTER TABLE one ADD COLUMN body TEXT;")
-    gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0005_two")
+    place.folder.write("0104_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
+    place.folder.write("0105_two", "ALTER TABLE one ADD COLUMN body TEXT;")
+    gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0105_two")
     assert place.query("SELECT id, body FROM one") == []
 
 
@@ -136,7 +141,7 @@ def test_an_edited_first_migration_is_followed_and_the_servers_are_kept(
     rewound = gateway.wait_for("migration.rewound")
     assert rewound["by"] == "replay on an empty database"
     assert rewound["message"] == "No row was lost."
-    applied(gateway, "0003_add_approved_tools")
+    applied(gateway, NEWEST)
     assert place.query("SELECT name, colour FROM profiles") == [("kept", "red")]
     assert gateway.is_live()
     assert place.run("profile", "add", "written-after").code == 0
@@ -146,29 +151,28 @@ def test_a_deleted_newest_file_of_a_fresh_checkout_is_taken_back(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    (place.folder.path / "0003_add_approved_tools.sql").unlink()
+    (place.folder.path / f"{NEWEST}.sql").unlink()
     rewound = gateway.wait_for("migration.rewound")
-    assert rewound["migrations"] == ["0003_add_approved_tools"]
+    assert rewound["migrations"] == [NEWEST]
     assert rewound["message"] == "No row was lost."
-    assert place.query("SELECT name FROM sqlite_schema WHERE name = 'approved_tools'") == []
-    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0002_add_debug_logs"
+    assert [entry["tag"] for entry in place.folder.journal()] == BUNDLED[:-1]
 
 
 def test_an_edited_migration_goes_back_to_its_backup_and_the_console_says_what_was_lost(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0004_one", ONE)
-    applied(gateway, "0004_one")
+    place.folder.write("0104_one", ONE)
+    applied(gateway, "0104_one")
     place.write("INSERT INTO one (body) VALUES ('written since')")
-    place.folder.write("0004_one", ONE.replace("body", "text"))
+    place.folder.write("0104_one", ONE.replace("body", "text"))
     rewound = gateway.wait_for("migration.rewound")
-    assert rewound["migrations"] == ["0004_one"]
+    assert rewound["migrations"] == ["0104_one"]
     assert rewound["by"].startswith("backup ")
     assert rewound["message"] == "Lost: one: 1 value of body gone."
-    applied(gateway, "0004_one", 2)
+    applied(gateway, "0104_one", 2)
     assert place.query("SELECT id, text FROM one") == [(1, None)]
-    assert [entry["tag"] for entry in place.folder.journal()][4:] == ["0004_one"]
+    assert [entry["tag"] for entry in place.folder.journal()] == [*BUNDLED, "0104_one"]
     assert gateway.is_live()
 
 
@@ -176,13 +180,13 @@ def test_an_edited_migration_with_a_down_keeps_the_rows_of_every_other_table(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0004_one.down", "DROP TABLE one;")
-    place.folder.write("0004_one", ONE)
-    applied(gateway, "0004_one")
+    place.folder.write("0104_one.down", "DROP TABLE one;")
+    place.folder.write("0104_one", ONE)
+    applied(gateway, "0104_one")
     assert place.run("profile", "add", "written-since").code == 0
-    place.folder.write("0004_one", ONE.replace("body", "text"))
+    place.folder.write("0104_one", ONE.replace("body", "text"))
     assert gateway.wait_for("migration.rewound")["by"] == "down"
-    applied(gateway, "0004_one", 2)
+    applied(gateway, "0104_one", 2)
     assert place.query("SELECT name FROM profiles") == [("written-since",)]
     assert place.query("SELECT text FROM one") == []
 
@@ -191,11 +195,11 @@ def test_a_deleted_newest_file_is_taken_back_and_leaves_the_journal(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    path = place.folder.write("0004_one", ONE)
-    applied(gateway, "0004_one")
+    path = place.folder.write("0104_one", ONE)
+    applied(gateway, "0104_one")
     path.unlink()
     gateway.wait_for("migration.rewound")
-    gateway.until(lambda: len(place.folder.journal()) == 4)
+    gateway.until(lambda: len(place.folder.journal()) == len(BUNDLED))
     assert place.query("SELECT name FROM sqlite_schema WHERE name = 'one'") == []
     assert gateway.is_live()
 
@@ -204,13 +208,13 @@ def test_an_edit_that_is_broken_takes_nothing_back_and_is_mended_by_the_next_sav
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0004_one", ONE)
-    applied(gateway, "0004_one")
+    place.folder.write("0104_one", ONE)
+    applied(gateway, "0104_one")
     place.write("INSERT INTO one (body) VALUES ('kept')")
-    place.folder.write("0004_one", "CREAT TABLE one (id);")
+    place.folder.write("0104_one", "CREAT TABLE one (id);")
     gateway.wait_for("migration.hot_refused")
     assert place.query("SELECT body FROM one") == [("kept",)]
-    place.folder.write("0004_one", ONE)
+    place.folder.write("0104_one", ONE)
     gateway.wait_for("dev.recovered")
     assert "migration.rewound" not in gateway.names()
 
@@ -221,11 +225,11 @@ def test_another_branch_is_checked_out_and_ends_in_its_own_schema(
     place, gateway = dev
     folder = place.folder
     common = folder.journal_file.read_bytes()
-    mine, theirs = folder.write("0004_mine", ONE), "0004_theirs"
-    folder.write("0005_more", "ALTER TABLE one ADD COLUMN more TEXT;")
-    applied(gateway, "0005_more")
+    mine, theirs = folder.write("0104_mine", ONE), "0104_theirs"
+    folder.write("0105_more", "ALTER TABLE one ADD COLUMN more TEXT;")
+    applied(gateway, "0105_more")
     mine.unlink()
-    (folder.path / "0005_more.sql").unlink()
+    (folder.path / "0105_more.sql").unlink()
     folder.write(theirs, "CREATE TABLE theirs (id INTEGER PRIMARY KEY);")
     folder.journal_file.write_bytes(common)
     applied(gateway, theirs)
@@ -251,34 +255,34 @@ def test_a_file_that_is_saved_while_it_starts_is_applied(shipped: Place) -> None
     """After the guard has read the folder, before anything watches it."""
     with shipped.serve("--dev", env={"LMG_DEV__RELOAD": "false"}) as gateway:
         gateway.wait_for("guard.ready")
-        shipped.folder.write("0004_one", ONE)
-        applied(gateway, "0004_one")
+        shipped.folder.write("0104_one", ONE)
+        applied(gateway, "0104_one")
 
 
 def test_a_start_takes_back_what_was_edited_while_it_was_off(shipped: Place) -> None:
     quiet = {"LMG_DEV__RELOAD": "false"}
     with shipped.serve("--dev", env=quiet) as gateway:
         gateway.wait_for("dev.watching")
-        shipped.folder.write("0004_one", ONE)
-        applied(gateway, "0004_one")
+        shipped.folder.write("0104_one", ONE)
+        applied(gateway, "0104_one")
         gateway.stop()
     shipped.write("INSERT INTO one (body) VALUES ('written since')")
-    shipped.folder.write("0004_one", ONE.replace("body", "text"))
+    shipped.folder.write("0104_one", ONE.replace("body", "text"))
     with shipped.serve("--dev", env=quiet) as gateway:
         gateway.wait_ready()
         told = gateway.wait_for("migration.rewound")["message"]
         assert told == "Lost: one: 1 value of body gone."
-        assert gateway.wait_for("migration.applied")["tag"] == "0004_one"
+        assert gateway.wait_for("migration.applied")["tag"] == "0104_one"
         gateway.stop()
     shown = shipped.run("startup").stdout
-    assert "rewound   0004_one, by backup" in shown
+    assert "rewound   0104_one, by backup" in shown
     assert "Lost: one: 1 value of body gone." in shown
 
 
 def test_a_production_start_leaves_saved_files_alone(shipped: Place) -> None:
     with shipped.serve() as gateway:
         gateway.wait_ready()
-        shipped.folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY);")
+        shipped.folder.write("0104_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY);")
         assert shipped.run("reload").code == 8
         assert "dev.watching" not in gateway.names()
         assert shipped.query("SELECT name FROM sqlite_schema WHERE name = 'notes'") == []
@@ -289,9 +293,9 @@ def test_drop_takes_an_applied_migration_back_and_its_files_out(
 ) -> None:
     place, gateway = dev
     before, journal = files(place).keys(), place.folder.journal()
-    place.folder.write("0004_one.down", "DROP TABLE one;")
-    place.folder.write("0004_one", ONE)
-    applied(gateway, "0004_one")
+    place.folder.write("0104_one.down", "DROP TABLE one;")
+    place.folder.write("0104_one", ONE)
+    applied(gateway, "0104_one")
     assert place.run("profile", "add", "written-since").code == 0
     dropped = place.run("db", "drop", "--yes", "--json")
     assert dropped.code == 0, dropped.stderr
@@ -300,30 +304,30 @@ def test_drop_takes_an_applied_migration_back_and_its_files_out(
     assert (files(place).keys(), place.folder.journal()) == (before, journal)
     assert place.query("SELECT name FROM profiles") == [("written-since",)]
     assert place.run("db", "status", "--json").json()["state"] == "current"
-    place.folder.write("0004_other", "CREATE TABLE other (id INTEGER PRIMARY KEY);")
-    applied(gateway, "0004_other")
-    assert count(gateway, "0004_one") == 1
+    place.folder.write("0104_other", "CREATE TABLE other (id INTEGER PRIMARY KEY);")
+    applied(gateway, "0104_other")
+    assert count(gateway, "0104_one") == 1
 
 
 def test_drop_without_a_down_goes_back_to_the_backup_and_names_the_rows(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    place.folder.write("0004_one", ONE)
-    applied(gateway, "0004_one")
+    place.folder.write("0104_one", ONE)
+    applied(gateway, "0104_one")
     place.write("INSERT INTO one (body) VALUES ('written since')")
     dropped = place.run("db", "drop", "--yes")
     assert dropped.code == 0, dropped.stderr
     assert "Lost: one: 1 row gone." in dropped.stdout
-    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0003_add_approved_tools"
+    assert [entry["tag"] for entry in place.folder.journal()][-1] == NEWEST
     assert place.query("SELECT name FROM sqlite_schema WHERE name = 'one'") == []
     assert gateway.is_live()
 
 
 def test_drop_needs_neither_a_down_nor_a_backup(dev: tuple[Place, GatewayProcess]) -> None:
     place, gateway = dev
-    place.folder.write("0004_one", ONE)
-    applied(gateway, "0004_one")
+    place.folder.write("0104_one", ONE)
+    applied(gateway, "0104_one")
     assert place.run("profile", "add", "kept").code == 0
     for backup in place.backups:
         backup.unlink()
@@ -344,7 +348,7 @@ def test_drop_needs_no_rewind_for_a_migration_that_was_refused(
     dropped = place.run("db", "drop", "--yes", "--json")
     assert dropped.json()["rewound_by"] is None
     gateway.wait_for("dev.recovered")
-    assert [entry["tag"] for entry in place.folder.journal()][-1] == "0003_add_approved_tools"
+    assert [entry["tag"] for entry in place.folder.journal()][-1] == NEWEST
     assert place.content() == before
 
 
@@ -352,13 +356,13 @@ def test_without_its_own_tables_the_gateway_says_so_and_serves_what_it_knows(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    dropped = place.run("db", "drop", "--yes")  # the newest of those that the program brings
-    assert dropped.code == 0, dropped.stderr
+    while place.run("db", "drop", "--yes", "--json").json()["tag"] != "0003_add_approved_tools":
+        pass  # the newest first
     refused = gateway.wait_for("migration.hot_refused")
     assert "the gateway's own tables (approved_tools)" in refused["message"]
     assert gateway.is_live()
-    place.folder.write("0003_back", "CREATE TABLE oops (id INTEGER PRIMARY KEY);")
-    applied(gateway, "0003_back")
+    place.folder.write("0104_back", "CREATE TABLE oops (id INTEGER PRIMARY KEY);")
+    applied(gateway, "0104_back")
     assert gateway.is_live()
 
 
@@ -368,7 +372,7 @@ def test_drop_is_refused_while_a_gateway_that_is_not_in_dev_mode_serves(
     before = files(shipped)
     refused = shipped.run("db", "drop", "--yes")
     assert (refused.code, files(shipped)) == (8, before)
-    assert "has applied 0003_add_approved_tools" in refused.stderr
+    assert f"has applied {NEWEST}" in refused.stderr
     assert gateway_process.is_live()
 
 

@@ -76,13 +76,14 @@ class HotApply:
         applied: Callable[[], Awaitable[None]],
         stop: StopEvent,
     ) -> None:
-        self._settings = settings
         self._database = database
         self._emit = emit
         self._applied = applied
         self._stop = stop
+        self._path = settings.database_path
         self._folder = settings.migrations_folder
         self._policy = guard_policy(settings, dev=True)
+        self._planner = planner(dev=True)
         self._seen = NOTHING
         """Nothing yet, so that saves during the start are applied too."""
         self._one_at_a_time = anyio.Lock()
@@ -155,9 +156,7 @@ class HotApply:
     async def _read_again(self) -> None:
         """Reload the gateway's definitions; if its tables are gone, it serves what it has."""
         try:
-            await anyio.to_thread.run_sync(
-                require_gateway_tables, self._settings.database_path, self._folder
-            )
+            await anyio.to_thread.run_sync(require_gateway_tables, self._path, self._folder)
             await self._applied()
         except Exception as error:  # noqa: BLE001  the next save may fix it
             self._tell_problem(error)
@@ -178,10 +177,10 @@ class HotApply:
             report = await anyio.to_thread.run_sync(
                 partial(
                     hot_apply,
-                    self._settings.database_path,
+                    self._path,
                     self._folder,
                     policy=self._policy,
-                    planner=planner(dev=True),
+                    planner=self._planner,
                     emit=self._emit_details,
                     stop=self._stop,
                 )
@@ -212,7 +211,7 @@ class HotApply:
 
     def _context(self) -> GuardContext:
         return GuardContext(
-            self._settings.database_path,
+            self._path,
             self._folder,
             self._policy,
             emit=self._emit_details,
