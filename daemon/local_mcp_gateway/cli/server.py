@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import suppress
 from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,8 +15,7 @@ import click
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs, confirm, pairs
-from local_mcp_gateway.errors import Exit, UsageProblem
-from local_mcp_gateway.json_input import parse_json
+from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 from local_mcp_gateway.regular_file import read_given
 
 if TYPE_CHECKING:
@@ -313,48 +313,99 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
 
 
 def _document(file: Path) -> object:
+    from local_mcp_gateway.service.admin.client_files import parse_client_file
+
     try:
-        return parse_json(sys.stdin.buffer.read() if str(file) == "-" else read_given(file))
+        text = sys.stdin.buffer.read() if str(file) == "-" else read_given(file)
+        return parse_client_file(text, file.name)
     except OSError as error:
         raise UsageProblem(
             f"{file} cannot be read: {error.strerror}.", hint="Give a JSON file with `mcpServers`."
         ) from None
     except ValueError as error:
-        raise UsageProblem(f"{file} is not valid JSON: {error}.") from None
+        kind = "TOML" if file.suffix == ".toml" else "JSON"
+        raise UsageProblem(f"{file} is not valid {kind}: {error}.") from None
+
+
+def _choose_file() -> Path:
+    """Return the client's file that a person chooses of those on this machine."""
+    from local_mcp_gateway.service.admin.client_files import files_of_clients, read_entries
+
+    found: list[tuple[str, Path, int]] = []
+    for client, file in files_of_clients(Path.home()):
+        with suppress(GatewayError):  # of no use here, or without servers
+            found.append((client, file, len(read_entries(_document(file)))))
+    if not found:
+        raise UsageProblem(
+            "No client on this machine has MCP servers in its configuration file.",
+            hint="Give a file: `server import FILE`.",
+        )
+    for number, (client, file, servers) in enumerate(found, 1):
+        count = formats.counted(servers, "server")
+        click.echo(f"  {number}  {client}: {ui.one_line(str(file))}  ({count})", err=True)
+    if not sys.stdin.isatty():
+        raise UsageProblem("Which file?", hint="Give one of these: `server import FILE`.")
+    number = click.prompt("Number", type=click.IntRange(1, len(found)), err=True)
+    return found[number - 1][1]
 
 
 @server.command("import")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
 @click.option("--profile", help="Put all of them into this profile [default: what /mcp serves].")
+@click.option("--dry-run", is_flag=True, help="Say what would become of each; store nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
 @as_json_option
 @click.pass_obj
 def import_(
-    invocation: Invocation, *, file: Path, profile: str | None, yes: bool, as_json: bool
+    invocation: Invocation,
+    *,
+    file: Path | None,
+    profile: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> int:
-    """Add the servers of an `mcpServers` JSON file (Claude, Cursor, VS Code); `-` reads stdin.
+    """Add the servers of a client's configuration file; `-` reads stdin.
 
-    Their commands run here as soon as a client asks, so each is shown, on a terminal before it is added.
+    Reads the files of Claude, Cursor, VS Code, Windsurf, Zed, Cline, Codex, Gemini, opencode and others: JSON
+    (comments are fine) or TOML. Without FILE it lists those on this machine. Their commands run here as
+    soon as a client asks, so each is shown, on a terminal before it is added. Exit 3 if one is left out.
     """
-    from local_mcp_gateway.service.admin.servers import definitions_in, server_as_json
+    from local_mcp_gateway.service.admin.client_files import read_entries
+    from local_mcp_gateway.service.admin.servers import server_as_json
 
-    document = _document(file)
-    where = {known.name: _where(server_as_json(known)) for known in definitions_in(document)}
-    if where and not yes and sys.stdin.isatty():
+    document = _document(file or _choose_file())
+    where = {
+        entry.server.name: _where(server_as_json(entry.server))
+        for entry in read_entries(document)
+        if entry.server is not None
+    }
+    if where and not yes and not dry_run and sys.stdin.isatty():
         for name, leads in where.items():
             click.echo(f"{ui.one_line(name)}  {leads}", err=True)
         confirm("Add these, and run their commands when a client asks?", yes=False)
-    done = answer_to(invocation, "server.import", document=document, profile=profile)
+    done = answer_to(
+        invocation, "server.import", document=document, profile=profile, dry_run=dry_run
+    )
     if as_json:
         ui.print_json(done)
-        return Exit.OK
+    else:
+        _show_imported(done, where)
+    return Exit.DIFFERS if done["refused"] else Exit.OK
+
+
+def _show_imported(done: dict[str, Any], where: dict[str, str]) -> None:
     for name in done["added"]:
         click.echo(f"added  {name}  {where[name]}")
+        for note in done["notes"].get(name, ()):
+            click.echo(ui.sentence(note, indent=" " * 7))
     for name in done["this_gateway"]:
         click.echo(f"left   {name}  (it is this gateway itself)")
     for name in done["kept"]:
-        click.echo(f"kept   {name}  (there was one of this name already)")
-    return Exit.OK
+        differs = ", with another command or URL: `server edit`" if name in done["differs"] else ""
+        click.echo(f"kept   {name}  (there was one of this name already{differs})")
+    for name, reason in done["refused"].items():
+        click.secho(f"left   {ui.one_line(name)}  {reason}", fg="yellow", err=True)
 
 
 @server.command()

@@ -16,6 +16,7 @@ import anyio.to_thread
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import HIDDEN
+from local_mcp_gateway.service.admin.client_files import read_entries
 from local_mcp_gateway.service.secrets.sealing import seal_new, seal_values
 from local_mcp_gateway.store import cache, queries
 from local_mcp_gateway.store.model import (
@@ -88,105 +89,6 @@ async def _altered(database: ConnectionPool, server_id: str) -> dict[str, tuple[
     }
 
 
-_KINDS = {
-    "stdio": ServerKind.STDIO,
-    "http": ServerKind.HTTP,
-    "streamable-http": ServerKind.HTTP,
-    "streamableHttp": ServerKind.HTTP,
-    "sse": ServerKind.SSE,
-}
-
-
-def definitions_in(document: object) -> tuple[ServerDefinition, ...]:
-    """Return the servers of a document; raises UsageProblem that names the invalid one.
-
-    The servers are under `mcpServers` (Claude, Cursor), `servers` (VS Code) or `mcp.servers`.
-    """
-    servers = _find(document)
-    return tuple(_definition(name, entry) for name, entry in servers.items())
-
-
-def _find(document: object) -> dict[str, Any]:
-    if isinstance(document, dict):
-        nested = document.get("mcp")
-        for holder in (document, nested if isinstance(nested, dict) else {}):
-            for key in ("mcpServers", "servers"):
-                if isinstance(holder.get(key), dict):
-                    return dict(holder[key])
-    raise UsageProblem(
-        "The file holds no list of MCP servers.",
-        hint='It has to look like {"mcpServers": {"name": {"command": "…", "args": []}}}.',
-    )
-
-
-def _definition(name: str, entry: object) -> ServerDefinition:
-    if not isinstance(entry, dict):
-        raise UsageProblem(f"The server {name!r} in the file is not an object.")
-    url = entry.get("url") or entry.get("serverUrl") or entry.get("httpUrl")
-    declared = entry.get("type") or entry.get("transport") or ("http" if url else "stdio")
-    if declared not in _KINDS:
-        known = ", ".join(sorted(_KINDS))
-        raise UsageProblem(
-            f"The server {name!r} has the type {declared!r}.", hint=f"Known are {known}."
-        )
-    kind = _KINDS[declared]
-    local = kind is ServerKind.STDIO
-    return ServerDefinition(
-        name=name,
-        kind=kind,
-        command=_text(name, entry, "command") if local else None,
-        args=_list(name, entry, "args") if local else (),
-        env=_texts(name, entry, "env") if local else {},
-        cwd=_text(name, entry, "cwd") if local else None,
-        url=None if local else str(url),
-        headers={} if local else _texts(name, entry, "headers"),
-        active=not entry.get("disabled", False),
-        share=_share(name, entry),
-        max_clients=_number(name, entry, "max_clients"),
-        idle_stop_s=_number(name, entry, "idle_stop_s"),
-    )
-
-
-def _share(name: str, entry: dict[str, Any]) -> Share:
-    value = entry.get("share", Share.AUTO)
-    if value not in tuple(Share):
-        raise UsageProblem(
-            f"The server {name!r} has share {value!r}.", hint=f"Known are {', '.join(Share)}."
-        )
-    return Share(value)
-
-
-def _number(name: str, entry: dict[str, Any], key: str) -> int | None:
-    value = entry.get(key)
-    if value is not None and type(value) is not int:
-        raise UsageProblem(f"The server {name!r} has {key} that is not a whole number.")
-    return value
-
-
-def _text(name: str, entry: dict[str, Any], key: str) -> str | None:
-    value = entry.get(key)
-    if value is not None and not isinstance(value, str):
-        raise UsageProblem(f"The server {name!r} has a {key} that is not text.")
-    return value
-
-
-def _list(name: str, entry: dict[str, Any], key: str) -> tuple[str, ...]:
-    value = entry.get(key) or []
-    if not isinstance(value, list):
-        raise UsageProblem(
-            f"The server {name!r} has {key} that are not a list.",
-            hint=f'Write each one by itself: "{key}": ["-y", "thing"].',
-        )
-    return tuple(str(item) for item in value)
-
-
-def _texts(name: str, entry: dict[str, Any], key: str) -> dict[str, str]:
-    value = entry.get(key) or {}
-    if not isinstance(value, dict):
-        raise UsageProblem(f"The server {name!r} has {key} that is not an object.")
-    return {str(item): str(text) for item, text in value.items()}
-
-
 async def add_server(
     database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring, own: OwnAddress
 ) -> object:
@@ -253,24 +155,29 @@ async def remove_server(database: ConnectionPool, arguments: dict[str, Any]) -> 
 async def import_servers(
     database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring, own: OwnAddress
 ) -> object:
-    """Store every new server of an `mcpServers` document; name those left out.
+    """Store every new server of a client's file; tell what became of each.
 
-    Such a document often lists this gateway itself: it is skipped, not refused.
+    Such a document often lists this gateway itself: it is skipped, not refused. With `dry_run` nothing
+    is stored.
     """
-    listed = definitions_in(arguments["document"])
+    entries = read_entries(arguments["document"])
+    listed = [entry.server for entry in entries if entry.server is not None]
     found = [server for server in listed if not own.is_behind(server)]
-    present = {server.name for server in await queries.list_servers(database)}
+    present = {server.name: server for server in await queries.list_servers(database)}
     new = [server for server in found if server.name not in present]
-    for server in new:
-        server.checked()
-    for server in await seal_new(database, keyring, new):
-        await queries.add_server(database, server)
-    if arguments.get("profile"):
-        await _join(database, arguments["profile"], tuple(server.name for server in found))
+    known = [server for server in found if server.name in present]
+    if not arguments.get("dry_run"):
+        for server in await seal_new(database, keyring, new):
+            await queries.add_server(database, server)
+        if arguments.get("profile") and found:
+            await _join(database, arguments["profile"], tuple(server.name for server in found))
     return {
         "added": [server.name for server in new],
-        "kept": [server.name for server in found if server.name in present],
+        "kept": [server.name for server in known],
+        "differs": [s.name for s in known if s.program != present[s.name].program],
         "this_gateway": [server.name for server in listed if own.is_behind(server)],
+        "refused": {entry.name: entry.reason for entry in entries if entry.reason},
+        "notes": {e.server.name: list(e.notes) for e in entries if e.server and e.notes},
         "profile": arguments.get("profile"),
     }
 

@@ -1,0 +1,304 @@
+"""Read the servers out of the configuration files of MCP clients.
+
+Seventeen clients keep theirs under different keys and in different words. Each entry becomes a
+definition with notes on what was changed or has no place here, or a reason why it is left out; one bad
+entry never costs the others. Values are never guessed: `null` is "not set", a number is its text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from local_mcp_gateway.errors import GatewayError, UsageProblem
+from local_mcp_gateway.json_input import parse_json
+from local_mcp_gateway.store.model import NAME, ServerDefinition, ServerKind, Share
+
+PLACES: Mapping[str, tuple[str, ...]] = {
+    "Claude Desktop": (
+        ".config/Claude/claude_desktop_config.json",
+        "Library/Application Support/Claude/claude_desktop_config.json",
+    ),
+    "Claude Code": (".claude.json",),
+    "VS Code": (
+        ".config/Code/User/mcp.json",
+        ".config/Code/User/settings.json",
+        "Library/Application Support/Code/User/mcp.json",
+    ),
+    "Cursor": (".cursor/mcp.json",),
+    "Windsurf": (".codeium/windsurf/mcp_config.json", ".config/devin/mcp_config.json"),
+    "Zed": (".config/zed/settings.json",),
+    "Cline": (
+        ".config/Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json",
+        ".cline/data/settings/cline_mcp_settings.json",
+    ),
+    "Roo Code": (
+        ".config/Code/User/globalStorage/rooveterinaryinc.roo-cline/settings/mcp_settings.json",
+    ),
+    "Codex": (".codex/config.toml",),
+    "Gemini CLI": (".gemini/settings.json",),
+    "LM Studio": (".lmstudio/mcp.json",),
+    "opencode": (".config/opencode/opencode.json", ".config/opencode/opencode.jsonc"),
+    "Copilot CLI": (".copilot/mcp-config.json",),
+    "Amazon Q": (".aws/amazonq/mcp.json",),
+    "Kiro": (".kiro/settings/mcp.json",),
+}
+"""Where each client keeps its file, from the home folder."""
+
+_KINDS = {
+    "stdio": ServerKind.STDIO,
+    "local": ServerKind.STDIO,
+    "http": ServerKind.HTTP,
+    "remote": ServerKind.HTTP,
+    "streamable-http": ServerKind.HTTP,
+    "streamable_http": ServerKind.HTTP,
+    "streamableHttp": ServerKind.HTTP,
+    "sse": ServerKind.SSE,
+}
+_HOLDERS = ("mcpServers", "servers", "context_servers", "mcp_servers")
+_URLS = ("url", "serverUrl", "httpUrl", "uri")
+_USED = {
+    *_URLS, "name", "type", "transport", "transportType", "command", "cmd", "args", "env",
+    "environment", "envs", "cwd", "headers", "http_headers", "disabled", "enabled", "share",
+    "max_clients", "idle_stop_s", "bearer_token_env_var", "env_http_headers", "env_vars", "source",
+}  # fmt: skip
+"""The members of an entry that have a place here; the others are named in a note."""
+_NO_MATTER = {"description", "alwaysAllow", "autoApprove", "alwaysLoad", "required", "gallery"}
+"""Members for the client alone: what it shows or asks its user."""
+_COMMENTS = re.compile(
+    r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[}\]])', re.DOTALL
+)
+_VARIABLE = re.compile(r"\$\{[^}]+\}|\{env:[^}]+\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One server of a file: what it becomes here, or why it is left out."""
+
+    name: str
+    """As the file has it."""
+    server: ServerDefinition | None
+    reason: str | None = None
+    """Why it is left out; None if it is not."""
+    notes: tuple[str, ...] = ()
+    """What was changed, and what has no place here."""
+
+
+def parse_client_file(text: bytes, name: str = "") -> object:
+    """Return the document; raises ValueError for text that is not JSON, JSON with comments or TOML."""
+    if name.endswith((".yaml", ".yml")):
+        raise ValueError("YAML is not read; write its servers into a JSON file")
+    plain = text.decode("utf-8-sig")
+    if name.endswith(".toml"):
+        return tomllib.loads(plain)
+    try:
+        return parse_json(plain)
+    except json.JSONDecodeError:
+        return parse_json(_COMMENTS.sub(_blank, plain))
+
+
+def _blank(match: re.Match[str]) -> str:
+    """Keep a string; replace a comment or a comma by spaces, so that errors name the right place."""
+    return match.group(1) or re.sub(r"[^\n]", " ", match.group())
+
+
+def files_of_clients(home: Path) -> Iterator[tuple[str, Path]]:
+    """Yield (client, file) for each configuration file that is on this machine."""
+    for client, places in PLACES.items():
+        for place in places:
+            if (home / place).is_file():
+                yield client, home / place
+
+
+def read_entries(document: object) -> tuple[Entry, ...]:
+    """Return every server of a document under a name of its own; raises UsageProblem if it lists none."""
+    taken: set[str] = set()
+    found = [_read(name, entry, taken, where) for name, entry, where in _listed(document)]
+    if not found:
+        raise UsageProblem(
+            "The file holds no list of MCP servers.",
+            hint='It has to look like {"mcpServers": {"name": {"command": "…", "args": []}}}.',
+        )
+    return tuple(found)
+
+
+def _listed(document: object) -> Iterator[tuple[str, object, str]]:
+    """Yield (name, entry, the project that it belongs to) from wherever a client keeps them."""
+    if not isinstance(document, dict):
+        return
+    nested = document.get("mcp")
+    holders = [document, nested] if isinstance(nested, dict) else [document]
+    for holder in holders:
+        for key in _HOLDERS:
+            yield from _pairs(holder.get(key), "")
+    if isinstance(nested, dict) and not any(key in nested for key in _HOLDERS):
+        yield from _pairs({k: v for k, v in nested.items() if _is_entry(v)}, "")  # opencode
+    projects = document.get("projects")
+    for path, project in projects.items() if isinstance(projects, dict) else ():
+        if isinstance(project, dict):
+            yield from _pairs(project.get("mcpServers"), str(path))
+    if document and all(map(_is_entry, document.values())):  # a file of names alone
+        yield from _pairs(document, "")
+
+
+def _pairs(value: object, project: str) -> Iterator[tuple[str, object, str]]:
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            yield str(name), entry, project
+    elif isinstance(value, list):
+        for number, entry in enumerate(value, 1):
+            named = entry.get("name") if isinstance(entry, dict) else None
+            yield str(named or f"server-{number}"), entry, project
+
+
+def _is_entry(value: object) -> bool:
+    return isinstance(value, dict) and any(key in value for key in ("command", *_URLS))
+
+
+def _read(name: str, entry: object, taken: set[str], project: str) -> Entry:
+    notes = [f"it was for the project {project} only"] if project else []
+    try:
+        fit = _fit(name, taken)
+        if fit != name:
+            notes.append(f"it was called {name!r}")
+        server = _Reader(fit, entry, notes).definition().checked()
+    except GatewayError as error:
+        return Entry(name, None, error.message)
+    taken.add(fit)
+    return Entry(name, server, notes=tuple(notes))
+
+
+def _fit(name: str, taken: set[str]) -> str:
+    """Return a name that a profile and a tool's prefix can have, and that no other entry has."""
+    fit = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:60] or "server"
+    fit = name if NAME.fullmatch(name) else fit
+    names = (fit if number == 1 else f"{fit}-{number}" for number in count(1))
+    return next(candidate for candidate in names if candidate not in taken)
+
+
+class _Reader:
+    """Reads one entry; `notes` gets what a person should know of it."""
+
+    def __init__(self, name: str, entry: object, notes: list[str]) -> None:
+        if not isinstance(entry, dict):
+            raise UsageProblem(f"The server {name!r} in the file is not an object.")
+        self._name, self._entry, self._notes = name, entry, notes
+
+    def definition(self) -> ServerDefinition:
+        """Return the definition; raises UsageProblem for what cannot be one."""
+        entry = self._entry
+        command, args, env = self._command()
+        url = next((entry[key] for key in _URLS if entry.get(key)), None)
+        declared = next(
+            (entry[key] for key in ("type", "transport", "transportType") if entry.get(key)),
+            "http" if url else "stdio",
+        )
+        if declared not in _KINDS:
+            raise UsageProblem(f"The server {self._name!r} has the type {declared!r}.")
+        local = _KINDS[declared] is ServerKind.STDIO
+        self._note_the_rest()
+        server = ServerDefinition(
+            name=self._name,
+            kind=_KINDS[declared],
+            command=command if local else None,
+            args=args if local else (),
+            env=env if local else {},
+            cwd=self._text("cwd") if local else None,
+            url=None if local else str(url),
+            headers={} if local else self._headers(),
+            active=not entry.get("disabled", False) and entry.get("enabled") is not False,
+            share=self._share(),
+            max_clients=self._number("max_clients"),
+            idle_stop_s=self._number("idle_stop_s"),
+        )
+        if not server.active:
+            self._notes.append("it is switched off, as in the file")
+        return server
+
+    def _command(self) -> tuple[str | None, tuple[str, ...], dict[str, str]]:
+        """Return program, arguments and environment, of every spelling."""
+        entry = self._entry
+        given = entry.get("command", entry.get("cmd"))
+        args = entry.get("args")
+        env: dict[str, str] = {}
+        for key in ("env", "environment", "envs"):
+            env |= self._texts(key, entry.get(key))
+        if isinstance(given, dict):  # Zed of old: {"path": …, "args": […]}
+            args, env = given.get("args", args), env | self._texts("env", given.get("env"))
+            given = given.get("path")
+        if isinstance(given, list):  # opencode: one list
+            given, args = (given[0], given[1:]) if given else (None, [])
+        if given is not None and not isinstance(given, str):
+            raise UsageProblem(f"The server {self._name!r} has a command that is not text.")
+        for passed_on in entry.get("env_vars") or ():
+            env[str(passed_on)] = f"${{{passed_on}}}"
+        return given, self._list("args", args), env
+
+    def _headers(self) -> dict[str, str]:
+        entry = self._entry
+        headers = self._texts("headers", entry.get("headers"))
+        headers |= self._texts("http_headers", entry.get("http_headers"))
+        for header, name in self._texts("env_http_headers", entry.get("env_http_headers")).items():
+            headers[header] = f"${{{name}}}"
+        if token := entry.get("bearer_token_env_var"):
+            headers["Authorization"] = f"Bearer ${{{token}}}"
+        return headers
+
+    def _note_the_rest(self) -> None:
+        unused = sorted(self._entry.keys() - _USED - _NO_MATTER)
+        if unused:
+            self._notes.append(f"not taken over: {', '.join(map(str, unused))}")
+        variables = sorted(set(_VARIABLE.findall(json.dumps(self._entry, default=str))))
+        if variables:
+            self._notes.append(f"it has variables, which stay as text: {', '.join(variables)}")
+
+    def _share(self) -> Share:
+        value = self._entry.get("share", Share.AUTO)
+        if value not in tuple(Share):
+            raise UsageProblem(
+                f"The server {self._name!r} has share {value!r}, not {', '.join(Share)}."
+            )
+        return Share(value)
+
+    def _number(self, key: str) -> int | None:
+        value = self._entry.get(key)
+        if value is not None and type(value) is not int:
+            raise UsageProblem(f"The server {self._name!r} has {key} that is not a whole number.")
+        return value
+
+    def _text(self, key: str) -> str | None:
+        value = self._entry.get(key)
+        if value is not None and not isinstance(value, str):
+            raise UsageProblem(f"The server {self._name!r} has a {key} that is not text.")
+        return value
+
+    def _list(self, key: str, value: object) -> tuple[str, ...]:
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            raise UsageProblem(f"The server {self._name!r} has {key} that are not a list.")
+        return tuple(text for item in value if (text := self._as_text(key, item)) is not None)
+
+    def _texts(self, key: str, value: object) -> dict[str, str]:
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise UsageProblem(f"The server {self._name!r} has {key} that is not an object.")
+        found = {str(name): self._as_text(f"{key}.{name}", item) for name, item in value.items()}
+        return {name: text for name, text in found.items() if text is not None}
+
+    def _as_text(self, where: str, value: Any) -> str | None:
+        """Return the text of a value; None for null, which a note names."""
+        if value is None:
+            self._notes.append(f"{where} is null, so it is not set")
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, (bool, int, float)):
+            return json.dumps(value)
+        raise UsageProblem(f"The server {self._name!r} has {where} that is not text.")
