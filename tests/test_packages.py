@@ -11,8 +11,19 @@ import pytest
 from benchmarks.house import Source, is_in
 
 PACKAGE = Path(__file__).parents[1] / "daemon" / "local_mcp_gateway"
-APIS = ("log",)
+APIS = (
+    "gateway",
+    "gateway.catalog",
+    "gateway.clients",
+    "gateway.http",
+    "gateway.protocol",
+    "gateway.routing",
+    "gateway.upstreams",
+    "log",
+)
 """The packages whose API is checked, as they are named below `local_mcp_gateway`."""
+NAMESPACES = {"gateway.protocol": {"hops", "jsonrpc", "sse", "versions"}}
+"""Package → its modules that others use by name: `jsonrpc.request`, `versions.MODERN`."""
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +44,22 @@ def test_other_packages_import_only_from_the_package_itself(source: Source, pack
         and node.module.startswith(f"{inside}.")
     }
     assert deep == set()
+
+
+@pytest.mark.parametrize("package", APIS)
+def test_other_packages_import_only_what_a_package_offers(source: Source, package: str) -> None:
+    inside = f"{source.name}.{package}"
+    offered = {*import_module(inside).__all__, *NAMESPACES.get(package, ())}
+    taken = {
+        f"{by}: {alias.name}"
+        for by, tree in source.trees.items()
+        if not is_in(by, inside)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == inside
+        for alias in node.names
+        if alias.name not in offered
+    }
+    assert taken == set()
 
 
 @pytest.mark.parametrize("package", APIS)

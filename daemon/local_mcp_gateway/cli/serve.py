@@ -192,7 +192,7 @@ def _no_constant(name: str) -> None:
 @click.pass_obj
 def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
     """Bridge a profile of the running gateway to a client that only speaks stdio."""
-    from local_mcp_gateway.gateway.stdio_bridge import Bridge
+    from local_mcp_gateway.gateway import Bridge
 
     gateway = invocation.settings.gateway
     host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host

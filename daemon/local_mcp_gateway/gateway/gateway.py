@@ -12,30 +12,42 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from local_mcp_gateway.database.pool import Error
+from local_mcp_gateway.database.pool import ConnectionPool, Error
 from local_mcp_gateway.errors import GatewayError
-from local_mcp_gateway.gateway.catalog import merge
-from local_mcp_gateway.gateway.catalog.item_schema import validate
-from local_mcp_gateway.gateway.catalog.merge import LISTS, body_of, hash_of, items_of
-from local_mcp_gateway.gateway.clients.sessions import Sessions
-from local_mcp_gateway.gateway.http.app import Application, GatewayApp
-from local_mcp_gateway.gateway.protocol import hops
-from local_mcp_gateway.gateway.protocol.hops import Hops
-from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, encode
-from local_mcp_gateway.gateway.routing.broker import Broker, Subscribers
-from local_mcp_gateway.gateway.routing.call_log import CallLog
-from local_mcp_gateway.gateway.routing.registry import Registry, state_of
-from local_mcp_gateway.gateway.routing.router import Dispatcher, Router
+from local_mcp_gateway.gateway.catalog import (
+    LISTS,
+    Lists,
+    NameTable,
+    body_of,
+    hash_of,
+    items_of,
+    read_names,
+    validate,
+)
+from local_mcp_gateway.gateway.clients import Session, Sessions
+from local_mcp_gateway.gateway.http import Application, GatewayApp
+from local_mcp_gateway.gateway.protocol import MALFORMED, Hops, encode, hops
+from local_mcp_gateway.gateway.routing import (
+    Broker,
+    CallLog,
+    Dispatcher,
+    Registry,
+    Router,
+    Subscribers,
+    state_of,
+)
 from local_mcp_gateway.gateway.tasks import TaskScope, described
-from local_mcp_gateway.gateway.upstreams.connection import (
+from local_mcp_gateway.gateway.upstreams import (
     Connection,
+    DualVersionStdioServer,
+    Events,
+    Hooks,
     Identity,
+    OrphanReaper,
+    ProgressTokens,
+    Upstream,
     UpstreamDisconnected,
 )
-from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
-from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
-from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
-from local_mcp_gateway.gateway.upstreams.upstream import Hooks, Upstream
 from local_mcp_gateway.log import Emit, ignore, learn
 from local_mcp_gateway.store.cache import (
     load_approved,
@@ -59,12 +71,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer
 
-    from local_mcp_gateway.database.pool import ConnectionPool
-    from local_mcp_gateway.gateway.catalog.merge import NameTable
-    from local_mcp_gateway.gateway.catalog.server_catalog import Lists
-    from local_mcp_gateway.gateway.clients.sessions import Session
     from local_mcp_gateway.gateway.options import GatewayOptions
-    from local_mcp_gateway.gateway.upstreams.connection import Events
 
 
 Unseal = Callable[["ServerDefinition"], "ServerDefinition"]
@@ -283,7 +290,7 @@ class Gateway:
                 definition, events, self._reaper, max_message_bytes=limit
             )
         # aiohttp is the most expensive import, and startup does not need it
-        from local_mcp_gateway.gateway.upstreams.streamable_http import open_url
+        from local_mcp_gateway.gateway.upstreams import open_url
 
         return open_url(definition, events, max_message_bytes=limit)
 
@@ -359,7 +366,7 @@ class Gateway:
 
     async def _kept_names(self) -> dict[str, NameTable]:
         stored = await load_names(self._database)
-        found = {profile: merge.read(text) for profile, text in stored.items()}
+        found = {profile: read_names(text) for profile, text in stored.items()}
         return {profile: each for profile, each in found.items() if each is not None}
 
     def _on_disconnect(self, session: Session) -> None:

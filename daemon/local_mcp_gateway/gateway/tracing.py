@@ -15,27 +15,23 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry import context, propagate, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from local_mcp_gateway.gateway.protocol import versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.protocol import (
+    Answer,
     decode_any,
     decode_members,
     edit,
     encode,
     member,
+    versions,
 )
-from local_mcp_gateway.gateway.routing.router import Router
+from local_mcp_gateway.gateway.routing import ClientRequest, Registry, Router, Subscribers
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-    from local_mcp_gateway.gateway.catalog.merge import Route
-    from local_mcp_gateway.gateway.clients.sessions import Sessions
-    from local_mcp_gateway.gateway.http.app import Application
-    from local_mcp_gateway.gateway.http.request import Receive, Scope, Send
-    from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
-    from local_mcp_gateway.gateway.routing.broker import Subscribers
-    from local_mcp_gateway.gateway.routing.handlers import ClientRequest
-    from local_mcp_gateway.gateway.routing.registry import Registry
+    from local_mcp_gateway.gateway.catalog import Route
+    from local_mcp_gateway.gateway.clients import Sessions
+    from local_mcp_gateway.gateway.http import Application, Receive, Scope, Send
     from local_mcp_gateway.gateway.tasks import TaskScope
 
 CARRIED: Final = ("traceparent", "tracestate", "baggage")

@@ -11,7 +11,7 @@ import anyio.to_thread
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import GatewayError, Interrupted, LockHeld
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.gateway.gateway import Gateway
+from local_mcp_gateway.gateway import Gateway
 from local_mcp_gateway.log import LEVEL, tee
 from local_mcp_gateway.service.admin import control_socket
 from local_mcp_gateway.service.admin import dispatch as admin

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database.connections import Connection
-    from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.gateway import GatewayOptions
     from local_mcp_gateway.guard.context import Planner
 
 
@@ -90,7 +90,7 @@ def planner(*, dev: bool) -> Planner:
 
 def gateway_options(settings: Settings) -> GatewayOptions:
     """Return the gateway's options."""
-    from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.gateway import GatewayOptions
 
     return GatewayOptions(
         default_profile=settings.gateway.default_profile,

@@ -112,8 +112,8 @@ def test_a_server_that_is_met_late_takes_no_name_that_is_shown_already(
         assert last.routes[TOOLS].items() <= now.routes[TOOLS].items()
         assert sorted(shown(now)) == sorted(now.routes[TOOLS])
         last = now
-    kept = merge.NameTable(profile, merge.kept(last.routes, routes_of(profile, met)))
-    again = merge.read(kept.written())
+    kept = merge.NameTable(profile, merge.names_to_keep(last.routes, routes_of(profile, met)))
+    again = merge.read_names(kept.written())
     assert again == kept
     restarted = merge_lists(profile, met, before=kept.held_by(profile))
     assert restarted.routes == last.routes, "what is written down is enough"
@@ -148,17 +148,17 @@ def test_whatever_happened_a_restart_changes_no_name(
         now = merge_lists(profile, met, before=last.held_by(profile))
         last = merge.NameTable(profile, now.routes)
         written = merge.NameTable(
-            profile, merge.kept(now.routes, routes_of(profile, met))
+            profile, merge.names_to_keep(now.routes, routes_of(profile, met))
         ).written()
-        read = merge.read(written)
+        read = merge.read_names(written)
         assert read is not None
         again = merge_lists(profile, met, before=read.held_by(profile))
         assert again.routes == now.routes
 
 
 def test_names_that_somebody_else_wrote_are_let_be() -> None:
-    assert merge.read("{}") is None
-    assert merge.read("no json") is None
+    assert merge.read_names("{}") is None
+    assert merge.read_names("no json") is None
 
 
 def test_a_name_goes_when_its_tool_does_and_when_a_person_orders_anew() -> None:

@@ -235,10 +235,10 @@ def test_headers_that_the_gateway_writes_pass_its_own_check(
     assert {each.header for each in found} == {"mcp-param-a", "mcp-param-b", "mcp-param-deep"}
     params = encode({"name": "t", "arguments": {**arguments, "d": {"e": inner}}})
     headers = dict(header_params.headers_for(found, params))
-    assert header_params.fault(found, headers, params) is None
-    assert header_params.fault(found, {**headers, "mcp-param-deep": "?"}, params) is not None or (
-        str(inner) == "?"
-    )
+    assert header_params.header_fault(found, headers, params) is None
+    assert header_params.header_fault(
+        found, {**headers, "mcp-param-deep": "?"}, params
+    ) is not None or (str(inner) == "?")
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from local_mcp_gateway.gateway.protocol.jsonrpc import decode_any, member
-from local_mcp_gateway.gateway.protocol.versions import decode_header, encode_header
+from local_mcp_gateway.gateway.protocol import decode_any, decode_header, encode_header, member
 
-PREFIX: Final = "mcp-param-"
+HEADER_PREFIX: Final = "mcp-param-"
 _KEY: Final = "x-mcp-header"
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _KINDS: Final = frozenset({"string", "integer", "boolean"})
@@ -44,11 +43,11 @@ def _walk(schema: Any, path: tuple[str, ...]) -> Iterator[HeaderParam]:
     for name, inner in properties.items() if isinstance(properties, dict) else ():
         token = inner.get(_KEY) if isinstance(inner, dict) else None
         if isinstance(token, str) and _TOKEN.fullmatch(token) and inner.get("type") in _KINDS:
-            yield HeaderParam((*path, name), PREFIX + token.lower())
+            yield HeaderParam((*path, name), HEADER_PREFIX + token.lower())
         yield from _walk(inner, (*path, name))
 
 
-def fault(
+def header_fault(
     header_params: tuple[HeaderParam, ...], headers: Mapping[str, str], params: bytes
 ) -> str | None:
     """Return what is wrong with the headers of a call, or None."""

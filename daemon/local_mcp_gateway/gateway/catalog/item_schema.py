@@ -20,8 +20,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
-from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, decode_any, edit, encode
-from local_mcp_gateway.gateway.protocol.versions import NEWEST_HANDSHAKE, NEWEST_MODERN
+from local_mcp_gateway.gateway.protocol import (
+    MALFORMED,
+    decode_any,
+    edit,
+    encode,
+    versions,
+)
 from local_mcp_gateway.store.model import CatalogKind
 
 if TYPE_CHECKING:
@@ -60,7 +65,7 @@ class Validated:
 
 def validate(kind: CatalogKind, items: Iterable[Item]) -> Validated:
     """Repair each item or leave it out; one that only stateless clients can read is marked so."""
-    handshake, modern = _schema(NEWEST_HANDSHAKE), _schema(NEWEST_MODERN)
+    handshake, modern = _schema(versions.NEWEST_HANDSHAKE), _schema(versions.NEWEST_MODERN)
     valid: list[Item] = []
     told: list[str] = []
     for item in items:
@@ -74,7 +79,7 @@ def validate(kind: CatalogKind, items: Iterable[Item]) -> Validated:
         raw, worse = modern.read(kind, item.raw)
         if worse is None:
             valid.append(replace(item, raw=raw, modern_only=True))
-            told.append(f"{item.key!r} is only for clients of {NEWEST_MODERN}: {fault}")
+            told.append(f"{item.key!r} is only for clients of {versions.NEWEST_MODERN}: {fault}")
         else:
             told.append(f"{item.key!r} is left out: {worse}")
     return Validated(tuple(valid), tuple(told))

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, decode_batch, edit, encode, member
+from local_mcp_gateway.gateway.protocol import MALFORMED, decode_batch, edit, encode, member
 from local_mcp_gateway.store.model import CatalogKind, Prefix, ProfileDefinition, ToolSetting
 
 
@@ -356,7 +356,7 @@ class NameTable:
         return msgspec.json.encode(self).decode()
 
 
-def read(text: str) -> NameTable | None:
+def read_names(text: str) -> NameTable | None:
     """Parse stored names; None if they are not readable (written by a newer version, say)."""
     try:
         return msgspec.json.decode(text, type=NameTable)
@@ -364,7 +364,7 @@ def read(text: str) -> NameTable | None:
         return None
 
 
-def kept(shown: Routes, by_order: Routes) -> Routes:
+def names_to_keep(shown: Routes, by_order: Routes) -> Routes:
     """Return the routes of each kind for which the order alone would give different names.
 
     All routes of such a kind: each name depends on which others are taken.

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.catalog.merge import LISTS
+from local_mcp_gateway.gateway.catalog.merge import LISTS, Item, Lists
 from local_mcp_gateway.store.model import CatalogKind
-
-if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.catalog.merge import Item
-
 
 HELD: Final = -32010
 """The error code of a call to a tool that is held."""
@@ -66,7 +62,7 @@ def differs(before: bytes, after: bytes) -> bool:
     return before != after and _meaning(before) != _meaning(after)
 
 
-def refusal(server: str, tool: str) -> str:
+def held_message(server: str, tool: str) -> str:
     """Return the error message for a client that calls a held tool."""
     return (
         f"The tool {tool!r} of server {server!r} is held: it is new, or not described as it was when"
@@ -82,9 +78,6 @@ def _meaning(raw: bytes) -> bytes:
     for name in UNREAD:
         members.pop(name, None)
     return msgspec.json.encode(members, order="sorted")
-
-
-Lists = dict["CatalogKind", tuple["Item", ...]]
 
 
 @dataclass(frozen=True, slots=True)

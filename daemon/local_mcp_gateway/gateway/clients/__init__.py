@@ -1,1 +1,22 @@
 """Clients of the gateway: origin checks, sessions, subscriptions and resumable streams."""
+
+from local_mcp_gateway.gateway.clients.event_store import (
+    GONE,
+    EventStream,
+    Outbox,
+    is_of_stream,
+    missed_warning,
+)
+from local_mcp_gateway.gateway.clients.sessions import LEVELS, Session, Sessions, severity_of
+
+__all__ = [
+    "GONE",
+    "LEVELS",
+    "EventStream",
+    "Outbox",
+    "Session",
+    "Sessions",
+    "is_of_stream",
+    "missed_warning",
+    "severity_of",
+]

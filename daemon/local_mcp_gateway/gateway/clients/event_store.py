@@ -15,8 +15,7 @@ from itertools import islice
 from typing import Final
 
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.gateway.protocol import jsonrpc, sse
-from local_mcp_gateway.gateway.protocol.jsonrpc import encode, notification
+from local_mcp_gateway.gateway.protocol import encode, jsonrpc, notification, sse
 
 KEPT_BYTES: Final = 16 * 1024 * 1024
 """How many bytes are kept for all clients together."""
@@ -112,7 +111,7 @@ LIST_CHANGES: Final = (
 )
 
 
-def warning(lost: int) -> bytes:
+def missed_warning(lost: int) -> bytes:
     """Return the log message about missed messages."""
     missed = counted(lost, "message")
     data = f"{missed} could not be kept for you: you read too slowly, or came back too late"
@@ -126,7 +125,7 @@ def resync_messages(lost: int, watched: Iterable[str]) -> list[bytes]:
     updates = [
         notification("notifications/resources/updated", encode({"uri": uri})) for uri in watched
     ]
-    return [warning(lost), *changes, *updates]
+    return [missed_warning(lost), *changes, *updates]
 
 
 GRACE_S: Final = 30.0
@@ -204,7 +203,7 @@ class EventStream:
         while True:
             newest, lost = self.buffer.newest, self.buffer.lost_after(number)
             if waiting := self.buffer.after(number):
-                said = [sse.render(warning(lost))] if lost else []
+                said = [sse.render(missed_warning(lost))] if lost else []
                 return newest, b"".join(said + [event for _, event in waiting])
             if self.ended:
                 return (newest, self._gone(newest)) if lost else None

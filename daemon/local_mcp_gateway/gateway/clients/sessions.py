@@ -8,21 +8,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from local_mcp_gateway.gateway.clients.event_store import (
     GRACE_S,
     EventStore,
     EventStream,
     MemoryBudget,
+    Outbox,
     ReplayBuffer,
     resync_messages,
 )
-from local_mcp_gateway.gateway.protocol import jsonrpc, versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope, decode_any
-
-if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.clients.event_store import Outbox
+from local_mcp_gateway.gateway.protocol import Answer, Envelope, decode_any, jsonrpc, versions
 
 LEVELS: Final = (
     "debug",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.catalog.header_params import PREFIX
+from local_mcp_gateway.gateway.catalog import HEADER_PREFIX
 from local_mcp_gateway.gateway.http.request import (
     BodyTooLarge,
     HttpRequest,
@@ -28,33 +28,36 @@ from local_mcp_gateway.gateway.http.streams import (
     serve_stream,
     take,
 )
-from local_mcp_gateway.gateway.protocol import jsonrpc, versions
-from local_mcp_gateway.gateway.protocol.hops import HEADER, REFUSAL
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.protocol import (
     INVALID_REQUEST,
     PARSE_ERROR,
     Answer,
     Envelope,
+    Hops,
+    ModernEnvelope,
     ambiguity,
     decode_envelope,
     failure,
+    hops,
     is_batch,
+    jsonrpc,
     response,
+    versions,
 )
-from local_mcp_gateway.gateway.routing.handlers import ClientRequest
-from local_mcp_gateway.gateway.routing.registry import health
-from local_mcp_gateway.gateway.routing.router import Cancellation
+from local_mcp_gateway.gateway.routing import (
+    Broker,
+    CallLog,
+    Cancellation,
+    ClientRequest,
+    Dispatcher,
+    Registry,
+    health,
+)
 from local_mcp_gateway.gateway.tasks import TimerWheel, described
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
+    from local_mcp_gateway.gateway.clients import Session, Sessions
     from local_mcp_gateway.gateway.options import GatewayOptions
-    from local_mcp_gateway.gateway.protocol.hops import Hops
-    from local_mcp_gateway.gateway.protocol.versions import ModernEnvelope
-    from local_mcp_gateway.gateway.routing.broker import Broker
-    from local_mcp_gateway.gateway.routing.call_log import CallLog
-    from local_mcp_gateway.gateway.routing.registry import Registry
-    from local_mcp_gateway.gateway.routing.router import Dispatcher
     from local_mcp_gateway.log import Emit
 
 TICK_S: Final = 0.1
@@ -77,7 +80,7 @@ class GatewayApp:
         dispatcher: Dispatcher,
         broker: Broker,
         calls: CallLog,
-        hops: Hops,
+        way: Hops,
         status: Callable[[], dict[str, Any]],
         emit: Emit,
     ) -> None:
@@ -88,7 +91,7 @@ class GatewayApp:
         self._dispatcher = dispatcher
         self._broker = broker
         self._calls = calls
-        self._hops = hops
+        self._hops = way
         self._status = status
         self._emit = emit
         self._timers = TimerWheel(TICK_S)
@@ -107,20 +110,20 @@ class GatewayApp:
             return http_request.plain(403, failure(INVALID_REQUEST, why))
         if http_request.method == "OPTIONS":
             return http_request.empty(204)
-        if (via := http_request.headers.get(HEADER)) is not None:
+        if (via := http_request.headers.get(hops.HEADER)) is not None:
             return self._from_gateway(http_request, root, via)
         return self._routed(http_request, root)
 
     async def _from_gateway(self, http_request: HttpRequest, root: str, via: str) -> None:
         """Serve a request that came through another gateway; refuse it if it is a loop."""
-        profile, hops = self._profile(http_request.path), self._hops
+        profile = self._profile(http_request.path)
         if profile is None:
             await self._routed(http_request, root)
-        elif hops.comes_back(profile, via):
-            self._emit("call.refused", reason=REFUSAL, path=http_request.path)
-            await http_request.plain(508, failure(INVALID_REQUEST, REFUSAL))
+        elif self._hops.comes_back(profile, via):
+            self._emit("call.refused", reason=hops.REFUSAL, path=http_request.path)
+            await http_request.plain(508, failure(INVALID_REQUEST, hops.REFUSAL))
         else:
-            with hops.guest(profile, via):
+            with self._hops.guest(profile, via):
                 await self._routed(http_request, root)
 
     def _routed(self, http_request: HttpRequest, root: str) -> Awaitable[None]:
@@ -351,7 +354,7 @@ def _client_request(
         caller = PostCaller(reply, session, capabilities, "debug")
         return ClientRequest(profile, method, params, caller, session, identity=identity)
     caller = PostCaller(reply, None, opened.capabilities, opened.log_level)
-    headers = tuple((k, v) for k, v in http_request.headers.items() if k.startswith(PREFIX))
+    headers = tuple((k, v) for k, v in http_request.headers.items() if k.startswith(HEADER_PREFIX))
     repeats = BRIDGE not in http_request.headers
     return ClientRequest(
         profile, method, params, caller, None, True, headers, repeats, identity=identity

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, response
+from local_mcp_gateway.gateway.protocol import Answer, response
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Any]

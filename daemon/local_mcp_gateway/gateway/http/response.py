@@ -15,21 +15,22 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.gateway.clients.event_store import warning
-from local_mcp_gateway.gateway.clients.sessions import LEVELS, Session, severity_of
-from local_mcp_gateway.gateway.http.request import JSON_HEADER
-from local_mcp_gateway.gateway.protocol import jsonrpc, sse
-from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, failure, response
-from local_mcp_gateway.gateway.tasks import TaskScope, Timer
+from local_mcp_gateway.gateway.clients import (
+    LEVELS,
+    EventStream,
+    Session,
+    missed_warning,
+    severity_of,
+)
+from local_mcp_gateway.gateway.http.request import JSON_HEADER, HttpRequest
+from local_mcp_gateway.gateway.protocol import Answer, failure, jsonrpc, response, sse
+from local_mcp_gateway.gateway.tasks import TaskScope, Timer, TimerWheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from local_mcp_gateway.gateway.clients.event_store import EventStream
-    from local_mcp_gateway.gateway.http.request import HttpRequest
-    from local_mcp_gateway.gateway.routing.router import Cancellation
-    from local_mcp_gateway.gateway.tasks import TimerWheel
-    from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
+    from local_mcp_gateway.gateway.routing import Cancellation
+    from local_mcp_gateway.gateway.upstreams import Relay, StreamedResponse
 
 MOST_WAITING_BYTES: Final = 8 * 1024 * 1024
 """How many bytes wait for a client before its notifications are dropped and counted."""
@@ -131,7 +132,7 @@ class PostResponse(Timer):
             await self._request.reply(status, body)
             return
         if self._lost:
-            self._queue.put_nowait(self._event(warning(self._lost)))
+            self._queue.put_nowait(self._event(missed_warning(self._lost)))
         self._queue.put_nowait(self._event(body))
         self._queue.put_nowait(None)
         if self._event_stream is not None:

@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.clients.event_store import GONE, Outbox, is_of_stream
-from local_mcp_gateway.gateway.clients.sessions import LEVELS, severity_of
+from local_mcp_gateway.gateway.clients import (
+    GONE,
+    LEVELS,
+    EventStream,
+    Outbox,
+    Session,
+    Sessions,
+    is_of_stream,
+    severity_of,
+)
 from local_mcp_gateway.gateway.http.response import STREAM_HEADERS
-from local_mcp_gateway.gateway.protocol import jsonrpc, sse, versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.protocol import (
     INVALID_REQUEST,
     Answer,
     Envelope,
@@ -24,18 +31,23 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
     decode_batch,
     decode_envelope,
     failure,
+    jsonrpc,
     response,
+    sse,
+    versions,
 )
-from local_mcp_gateway.gateway.routing.broker import SubscriptionFilter, SubscriptionStream
-from local_mcp_gateway.gateway.routing.handlers import ClientRequest
-from local_mcp_gateway.gateway.routing.router import Cancellation, Dispatcher
+from local_mcp_gateway.gateway.routing import (
+    Broker,
+    Cancellation,
+    ClientRequest,
+    Dispatcher,
+    SubscriptionFilter,
+    SubscriptionStream,
+)
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.clients.event_store import EventStream
-    from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
     from local_mcp_gateway.gateway.http.request import HttpRequest
     from local_mcp_gateway.gateway.options import GatewayOptions
-    from local_mcp_gateway.gateway.routing.broker import Broker
 
 
 PIECE_BYTES: Final = 256 * 1024

@@ -1,1 +1,108 @@
 """MCP on the wire: JSON-RPC envelopes, protocol versions, line framing and SSE. Pure."""
+
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.lazy import exports
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.protocol.hops import Hops
+    from local_mcp_gateway.gateway.protocol.jsonrpc import (
+        INTERNAL_ERROR,
+        INVALID_PARAMS,
+        INVALID_REQUEST,
+        MALFORMED,
+        METHOD_NOT_FOUND,
+        PARSE_ERROR,
+        Answer,
+        Envelope,
+        Target,
+        ambiguity,
+        decode_any,
+        decode_batch,
+        decode_envelope,
+        decode_members,
+        decode_target,
+        edit,
+        encode,
+        failure,
+        is_batch,
+        member,
+        notification,
+        printable,
+        response,
+        success,
+    )
+    from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
+    from local_mcp_gateway.gateway.protocol.versions import (
+        ModernEnvelope,
+        decode_header,
+        encode_header,
+        error_code,
+    )
+else:
+    __getattr__ = exports(
+        __name__,
+        hops=("Hops",),
+        jsonrpc=(
+            "INTERNAL_ERROR",
+            "INVALID_PARAMS",
+            "INVALID_REQUEST",
+            "MALFORMED",
+            "METHOD_NOT_FOUND",
+            "PARSE_ERROR",
+            "Answer",
+            "Envelope",
+            "Target",
+            "ambiguity",
+            "decode_any",
+            "decode_batch",
+            "decode_envelope",
+            "decode_members",
+            "decode_target",
+            "edit",
+            "encode",
+            "failure",
+            "is_batch",
+            "member",
+            "notification",
+            "printable",
+            "response",
+            "success",
+        ),
+        sse=("EventTooLarge", "SseParser"),
+        versions=("ModernEnvelope", "decode_header", "encode_header", "error_code"),
+    )
+
+__all__ = [
+    "INTERNAL_ERROR",
+    "INVALID_PARAMS",
+    "INVALID_REQUEST",
+    "MALFORMED",
+    "METHOD_NOT_FOUND",
+    "PARSE_ERROR",
+    "Answer",
+    "Envelope",
+    "EventTooLarge",
+    "Hops",
+    "ModernEnvelope",
+    "SseParser",
+    "Target",
+    "ambiguity",
+    "decode_any",
+    "decode_batch",
+    "decode_envelope",
+    "decode_header",
+    "decode_members",
+    "decode_target",
+    "edit",
+    "encode",
+    "encode_header",
+    "error_code",
+    "failure",
+    "is_batch",
+    "member",
+    "notification",
+    "printable",
+    "response",
+    "success",
+]

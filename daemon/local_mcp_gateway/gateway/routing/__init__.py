@@ -1,1 +1,27 @@
 """Route messages between clients and servers, in both directions."""
+
+from local_mcp_gateway.gateway.routing.broker import (
+    Broker,
+    Subscribers,
+    SubscriptionFilter,
+    SubscriptionStream,
+)
+from local_mcp_gateway.gateway.routing.call_log import CallLog
+from local_mcp_gateway.gateway.routing.handlers import ClientRequest
+from local_mcp_gateway.gateway.routing.registry import Registry, health, state_of
+from local_mcp_gateway.gateway.routing.router import Cancellation, Dispatcher, Router
+
+__all__ = [
+    "Broker",
+    "CallLog",
+    "Cancellation",
+    "ClientRequest",
+    "Dispatcher",
+    "Registry",
+    "Router",
+    "Subscribers",
+    "SubscriptionFilter",
+    "SubscriptionStream",
+    "health",
+    "state_of",
+]

@@ -15,30 +15,28 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from local_mcp_gateway.gateway.catalog.merge import uri_prefix
-from local_mcp_gateway.gateway.clients.sessions import severity_of
-from local_mcp_gateway.gateway.protocol import jsonrpc, sse, versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.catalog import uri_prefix
+from local_mcp_gateway.gateway.clients import Session, Sessions, severity_of
+from local_mcp_gateway.gateway.protocol import (
     Answer,
+    Hops,
     decode_target,
     edit,
     encode,
     failure,
+    jsonrpc,
     member,
+    sse,
+    versions,
 )
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest, takes_levels
-from local_mcp_gateway.gateway.tasks import described
-from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call, Events
+from local_mcp_gateway.gateway.tasks import TaskScope, described
+from local_mcp_gateway.gateway.upstreams import SILENT, Call, Events, ProgressTokens, Upstream
 from local_mcp_gateway.store.model import CatalogKind
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
-    from local_mcp_gateway.gateway.protocol.hops import Hops
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.routing.router import Router
-    from local_mcp_gateway.gateway.tasks import TaskScope
-    from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
-    from local_mcp_gateway.gateway.upstreams.upstream import Upstream
     from local_mcp_gateway.log import Emit
 
 MOST_WAITING: Final = 1024

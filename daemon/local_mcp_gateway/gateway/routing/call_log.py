@@ -12,20 +12,16 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from local_mcp_gateway.database.pool import Error
+from local_mcp_gateway.database.pool import ConnectionPool, Error
 from local_mcp_gateway.formats import now_ms
-from local_mcp_gateway.gateway.protocol.jsonrpc import MALFORMED, decode_any, member
-from local_mcp_gateway.gateway.protocol.versions import error_code
+from local_mcp_gateway.gateway.protocol import MALFORMED, Answer, decode_any, error_code, member
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.log import beginning, redact_text, redact_value
+from local_mcp_gateway.log import Emit, beginning, redact_text, redact_value
 from local_mcp_gateway.store.cache import save_calls
 from local_mcp_gateway.store.model import CallRecord
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.pool import ConnectionPool
-    from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
     from local_mcp_gateway.gateway.routing.handlers import ClientRequest
-    from local_mcp_gateway.log import Emit
 
 MOST_WAITING: Final = 10_000
 COUNTED: Final = frozenset(

@@ -7,31 +7,28 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from local_mcp_gateway.gateway.catalog.merge import ProfileView, Route, uri_prefix, with_uri
-from local_mcp_gateway.gateway.clients.sessions import LEVELS, Sessions
-from local_mcp_gateway.gateway.protocol import jsonrpc
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.catalog import ProfileView, Route, uri_prefix, with_uri
+from local_mcp_gateway.gateway.clients import LEVELS, Session, Sessions
+from local_mcp_gateway.gateway.protocol import (
     INVALID_PARAMS,
     Answer,
     decode_target,
     edit,
     encode,
     failure,
+    jsonrpc,
     member,
     success,
 )
-from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call, Silent
+from local_mcp_gateway.gateway.upstreams import SILENT, Call, Caller, Silent, Upstream
 from local_mcp_gateway.store.model import CatalogKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from local_mcp_gateway.gateway.clients.sessions import Session
     from local_mcp_gateway.gateway.routing.broker import Subscribers
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.tasks import TaskScope
-    from local_mcp_gateway.gateway.upstreams.connection import Caller
-    from local_mcp_gateway.gateway.upstreams.upstream import Upstream
 
 
 class Forward(Protocol):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.protocol import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
@@ -28,8 +28,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.tasks import TaskScope
-    from local_mcp_gateway.gateway.upstreams.connection import Caller
-    from local_mcp_gateway.gateway.upstreams.large_responses import Relay
+    from local_mcp_gateway.gateway.upstreams import Caller, Relay
 
 PARKED_S: Final = 600.0
 """How long a parked call waits for its client's next round."""

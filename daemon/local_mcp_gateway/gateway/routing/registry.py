@@ -7,20 +7,21 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.gateway.catalog.header_params import HeaderParam, header_params_of
-from local_mcp_gateway.gateway.catalog.merge import (
+from local_mcp_gateway.gateway.catalog import (
+    HeaderParam,
+    Lists,
     NameTable,
     ProfileView,
-    kept,
+    header_params_of,
     merge_lists,
+    names_to_keep,
     routes_of,
 )
 from local_mcp_gateway.log import redact_text
 from local_mcp_gateway.store.model import CatalogKind, ProfileDefinition
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.catalog.merge import Lists
-    from local_mcp_gateway.gateway.upstreams.upstream import Upstream
+    from local_mcp_gateway.gateway.upstreams import Upstream
 
 
 class Registry:
@@ -77,7 +78,7 @@ class Registry:
     def _restore_from_cache(
         self, definition: ProfileDefinition, view: ProfileView, catalogs: Mapping[str, Lists]
     ) -> None:
-        now = NameTable(definition, kept(view.routes, routes_of(definition, catalogs)))
+        now = NameTable(definition, names_to_keep(view.routes, routes_of(definition, catalogs)))
         before = self.kept.pop(definition.id, None)
         if now.routes:
             self.kept[definition.id] = now

@@ -15,40 +15,43 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.catalog.header_params import fault, headers_for
-from local_mcp_gateway.gateway.catalog.merge import Reader, Route
-from local_mcp_gateway.gateway.catalog.server_catalog import HELD, refusal
-from local_mcp_gateway.gateway.protocol import jsonrpc, versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.catalog import (
+    HELD,
+    Reader,
+    Route,
+    header_fault,
+    headers_for,
+    held_message,
+)
+from local_mcp_gateway.gateway.protocol import (
     INVALID_PARAMS,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
     Answer,
+    Envelope,
     Target,
     decode_members,
     decode_target,
     edit,
     encode,
     failure,
+    jsonrpc,
     member,
+    versions,
 )
 from local_mcp_gateway.gateway.routing import handlers
-from local_mcp_gateway.gateway.routing.handlers import Resources
+from local_mcp_gateway.gateway.routing.handlers import ClientRequest, Resources
 from local_mcp_gateway.gateway.routing.input_required import PendingCalls, ask_until_complete
 from local_mcp_gateway.gateway.routing.server_info import discover_result, initialize_result
-from local_mcp_gateway.gateway.upstreams.connection import Call, Caller
+from local_mcp_gateway.gateway.upstreams import Call, Caller, ProgressTokens, Upstream
 from local_mcp_gateway.store.model import CatalogKind, Prefix
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
-    from local_mcp_gateway.gateway.protocol.jsonrpc import Envelope
+    from local_mcp_gateway.gateway.clients import Session, Sessions
     from local_mcp_gateway.gateway.routing.broker import Subscribers
     from local_mcp_gateway.gateway.routing.call_log import CallLog
-    from local_mcp_gateway.gateway.routing.handlers import ClientRequest
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.tasks import TaskScope
-    from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
-    from local_mcp_gateway.gateway.upstreams.upstream import Upstream
 
 LIST_METHODS: Final = {
     "tools/list": CatalogKind.TOOLS,
@@ -233,7 +236,8 @@ class Router:
             if header_params and not request.repeats:
                 headers += headers_for(header_params, params)
             elif (
-                header_params and (wrong := fault(header_params, dict(headers), params)) is not None
+                header_params
+                and (wrong := header_fault(header_params, dict(headers), params)) is not None
             ):
                 return failure(versions.HEADER_MISMATCH, wrong)
 
@@ -289,7 +293,7 @@ def _text(raw: msgspec.Raw | None) -> str | None:
 def _refusal(request: ClientRequest, route: Route) -> Answer:
     request.server = route.server
     data = {"server": route.server, "tool": route.key}
-    return failure(HELD, refusal(route.server, route.key), data)
+    return failure(HELD, held_message(route.server, route.key), data)
 
 
 class Cancellation:

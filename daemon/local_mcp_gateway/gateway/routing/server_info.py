@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from local_mcp_gateway.gateway.protocol import versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import decode_any, encode
+from local_mcp_gateway.gateway.protocol import decode_any, encode, versions
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.upstreams.connection import Identity
+    from local_mcp_gateway.gateway.upstreams import Identity
 
 
 ALWAYS: Final[dict[str, dict[str, Any]]] = {

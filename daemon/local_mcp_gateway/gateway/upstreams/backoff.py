@@ -6,14 +6,10 @@ import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from local_mcp_gateway.formats import iso
-from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
-
-if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.upstreams.connection import Connection
-
+from local_mcp_gateway.gateway.upstreams.connection import Connection, UpstreamDisconnected
 
 FIRST_S: Final = 1.0
 LEAST_S: Final = 0.2

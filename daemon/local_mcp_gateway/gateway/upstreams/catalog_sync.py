@@ -19,25 +19,35 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.catalog.item_schema import validate
-from local_mcp_gateway.gateway.catalog.merge import KEYS, LISTS, MEMBERS, Item, items_of
-from local_mcp_gateway.gateway.protocol import versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.catalog import (
+    KEYS,
+    LISTS,
+    MEMBERS,
+    Item,
+    ServerCatalog,
+    items_of,
+    validate,
+)
+from local_mcp_gateway.gateway.protocol import (
     MALFORMED,
     METHOD_NOT_FOUND,
     decode_any,
     decode_batch,
     decode_members,
     encode,
+    versions,
 )
 from local_mcp_gateway.gateway.upstreams.backoff import SETTLE_S, ChangeDebounce, backoff_s
-from local_mcp_gateway.gateway.upstreams.connection import SILENT, Call, UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import (
+    SILENT,
+    Call,
+    Connection,
+    UpstreamDisconnected,
+)
 from local_mcp_gateway.store.model import CatalogKind
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.catalog.server_catalog import ServerCatalog
     from local_mcp_gateway.gateway.options import GatewayOptions
-    from local_mcp_gateway.gateway.upstreams.connection import Connection
     from local_mcp_gateway.log import Emit
 
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from local_mcp_gateway.gateway.protocol import versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.protocol import (
     MALFORMED,
     Answer,
     decode_any,
@@ -23,6 +22,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
     failure,
     member,
     success,
+    versions,
 )
 from local_mcp_gateway.gateway.tasks import TaskScope
 

@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from yarl import URL
 
-from local_mcp_gateway.gateway.protocol import hops, jsonrpc, versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope, printable
-from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
+from local_mcp_gateway.gateway.protocol import (
+    Answer,
+    Envelope,
+    EventTooLarge,
+    SseParser,
+    hops,
+    jsonrpc,
+    printable,
+    versions,
+)
 from local_mcp_gateway.gateway.upstreams import large_responses
 from local_mcp_gateway.gateway.upstreams.connection import (
+    Call,
     FairShare,
     HttpRefusal,
     UpstreamDisconnected,
@@ -26,9 +34,7 @@ from local_mcp_gateway.gateway.upstreams.large_responses import HELD_BYTES
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from local_mcp_gateway.gateway.upstreams.connection import Call
     from local_mcp_gateway.store.model import ServerDefinition
-
 
 STEP_BYTES: Final = 256 * 1024
 ACCEPTED: Final = "gzip, deflate"

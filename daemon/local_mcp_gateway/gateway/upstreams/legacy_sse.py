@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from yarl import URL
 
-from local_mcp_gateway.gateway.protocol import hops
-from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
-from local_mcp_gateway.gateway.upstreams.connection import FairShare, UpstreamDisconnected
+from local_mcp_gateway.gateway.protocol import EventTooLarge, SseParser, hops
+from local_mcp_gateway.gateway.upstreams.connection import Events, FairShare, UpstreamDisconnected
 from local_mcp_gateway.gateway.upstreams.http_transport import (
     chunks_of,
     reason_of,
@@ -23,7 +22,6 @@ from local_mcp_gateway.gateway.upstreams.mux import Mux
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from local_mcp_gateway.gateway.upstreams.connection import Events
     from local_mcp_gateway.store.model import ServerDefinition
 
 POST_TIMEOUT_S: Final = 60.0

@@ -11,8 +11,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.gateway.protocol import jsonrpc, versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import printable
+from local_mcp_gateway.gateway.protocol import Answer, Envelope, jsonrpc, printable, versions
 from local_mcp_gateway.gateway.upstreams.connection import (
     LOST_CODES,
     SILENT,
@@ -35,7 +34,6 @@ from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptio
 from local_mcp_gateway.log import beginning
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope
     from local_mcp_gateway.gateway.upstreams.process import LineEnds
 
 RELISTEN_S: Final = 1.0

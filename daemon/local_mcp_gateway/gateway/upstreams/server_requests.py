@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.protocol import (
     MALFORMED,
     Answer,
     Envelope,

@@ -14,30 +14,29 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.protocol import versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.protocol import (
     INVALID_REQUEST,
+    Answer,
     decode_target,
     encode,
     printable,
+    versions,
 )
 from local_mcp_gateway.gateway.upstreams.connection import (
     SILENT,
     Call,
+    Events,
     UpstreamDisconnected,
     identity_of_discover,
 )
 from local_mcp_gateway.gateway.upstreams.mux import Mux
-from local_mcp_gateway.gateway.upstreams.process import LineReader, Output, spawn
+from local_mcp_gateway.gateway.upstreams.process import LineReader, OrphanReaper, Output, spawn
 from local_mcp_gateway.log import beginning
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
     from typing import Self
 
-    from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
-    from local_mcp_gateway.gateway.upstreams.connection import Events
-    from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
     from local_mcp_gateway.store.model import ServerDefinition
 
 

@@ -20,16 +20,25 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from yarl import URL
 
-from local_mcp_gateway.gateway.protocol import hops, jsonrpc, versions
-from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
+from local_mcp_gateway.gateway.protocol import (
+    Answer,
+    Envelope,
+    EventTooLarge,
+    SseParser,
+    hops,
+    jsonrpc,
+    versions,
+)
 from local_mcp_gateway.gateway.upstreams.backoff import ReconnectBackoff
 from local_mcp_gateway.gateway.upstreams.connection import (
     SILENT,
     Call,
+    Connection,
     ConnectionBase,
     Events,
     FairShare,
     HttpRefusal,
+    Identity,
     SessionExpired,
     UpstreamDisconnected,
     identity_of_discover,
@@ -49,15 +58,12 @@ from local_mcp_gateway.gateway.upstreams.http_transport import (
 from local_mcp_gateway.gateway.upstreams.legacy_sse import SseConnection
 from local_mcp_gateway.gateway.upstreams.server_requests import PESTERING, ServerRequests
 from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
-from local_mcp_gateway.log.redact import beginning
-from local_mcp_gateway.store.model import ServerKind
+from local_mcp_gateway.log import beginning
+from local_mcp_gateway.store.model import ServerDefinition, ServerKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from local_mcp_gateway.gateway.protocol.jsonrpc import Answer, Envelope
-    from local_mcp_gateway.gateway.upstreams.connection import Connection, Identity
-    from local_mcp_gateway.store.model import ServerDefinition
 
 ACCEPT: Final = "application/json, text/event-stream"
 JSON: Final = "application/json"

@@ -11,20 +11,20 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.gateway.protocol import jsonrpc, versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import (
+from local_mcp_gateway.gateway.protocol import (
     Answer,
     decode_any,
     edit,
     encode,
     failure,
+    jsonrpc,
     member,
+    versions,
 )
-from local_mcp_gateway.gateway.upstreams.connection import Call, UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import Call, Events, UpstreamDisconnected
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.tasks import TaskScope
-    from local_mcp_gateway.gateway.upstreams.connection import Events
 
 LISTS: Final = {
     "toolsListChanged": True,

@@ -20,9 +20,8 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.gateway.catalog.merge import LISTS
-from local_mcp_gateway.gateway.catalog.server_catalog import ServerCatalog
-from local_mcp_gateway.gateway.protocol import jsonrpc
+from local_mcp_gateway.gateway.catalog import LISTS, Lists, ServerCatalog
+from local_mcp_gateway.gateway.protocol import Answer, jsonrpc
 from local_mcp_gateway.gateway.tasks import Deadline, TaskScope, TimerWheel
 from local_mcp_gateway.gateway.upstreams.backoff import (
     ConnectionWaiters,
@@ -35,21 +34,18 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     SAFE,
     SILENT,
     Call,
+    Connection,
     Events,
+    Identity,
     UpstreamDisconnected,
 )
-from local_mcp_gateway.log import redact_text
-from local_mcp_gateway.store.model import CatalogKind, ServerKind
+from local_mcp_gateway.log import Emit, redact_text
+from local_mcp_gateway.store.model import CatalogKind, ServerDefinition, ServerKind
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from local_mcp_gateway.gateway.catalog.server_catalog import Lists
     from local_mcp_gateway.gateway.options import GatewayOptions
-    from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
-    from local_mcp_gateway.gateway.upstreams.connection import Connection, Identity
-    from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.store.model import ServerDefinition
 
 KEPT_LINES: Final = 20
 """How many of the server's last lines are kept for `server show`."""

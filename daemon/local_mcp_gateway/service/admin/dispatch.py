@@ -26,7 +26,7 @@ from local_mcp_gateway.store import queries
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from local_mcp_gateway.gateway.gateway import Gateway
+    from local_mcp_gateway.gateway import Gateway
 
     Verb = Callable[[ConnectionPool, dict[str, Any]], Awaitable[object]]
     KeyedVerb = Callable[[ConnectionPool, dict[str, Any], Keyring], Awaitable[object]]
@@ -200,7 +200,7 @@ async def _answer(
     async with ConnectionPool.open(settings.database_path) as database:
         if verb not in WITH_GATEWAY:
             return await perform(database, None, served, keyring, verb, arguments)
-        from local_mcp_gateway.gateway.gateway import Gateway
+        from local_mcp_gateway.gateway import Gateway
 
         options = gateway_options(settings)
         async with Gateway.open(database, options, unseal=keyring.open) as gateway:

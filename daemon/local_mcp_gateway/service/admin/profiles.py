@@ -119,7 +119,7 @@ def profile_as_json(profile: ProfileDefinition) -> dict[str, object]:
 
 async def _require_tool(database: ConnectionPool, server: str, tool: str) -> None:
     """Refuse a tool that the server is known not to have; accept it while the catalog is unknown."""
-    from local_mcp_gateway.gateway.catalog.merge import remembered
+    from local_mcp_gateway.gateway import remembered
 
     stored = await queries.get_server(database, server)
     body = await cache.get_catalog(database, stored.id, CatalogKind.TOOLS)
@@ -136,7 +136,7 @@ async def _require_free(
     database: ConnectionPool, profile: ProfileDefinition, name: str, server: str, tool: str
 ) -> None:
     """Refuse a name that another known tool of the profile already has."""
-    from local_mcp_gateway.gateway.catalog.merge import Route, remembered, routes_of
+    from local_mcp_gateway.gateway import Route, remembered, routes_of
 
     kind = CatalogKind.TOOLS
     servers = {stored.id: stored.name for stored in await queries.list_servers(database)}

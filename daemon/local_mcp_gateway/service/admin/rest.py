@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import msgspec
 
 from local_mcp_gateway.errors import ConfigProblem, DiskProblem, Exit, GatewayError, UsageProblem
-from local_mcp_gateway.gateway.http.request import BodyTooLarge, HttpRequest
+from local_mcp_gateway.gateway import BodyTooLarge, HttpRequest
 from local_mcp_gateway.service.secrets import private_file
 from local_mcp_gateway.service.secrets.private_file import Unusable
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from local_mcp_gateway.gateway.http.app import Application
-    from local_mcp_gateway.gateway.http.request import Receive, Scope, Send
+    from local_mcp_gateway.gateway import Application, Receive, Scope, Send
 
     Answer = Callable[[str, dict[str, Any]], Awaitable[object]]
 

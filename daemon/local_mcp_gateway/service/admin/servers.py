@@ -77,8 +77,7 @@ async def approve_tools(database: ConnectionPool, arguments: dict[str, Any]) -> 
 
 
 async def _altered(database: ConnectionPool, server_id: str) -> dict[str, tuple[str | None, str]]:
-    from local_mcp_gateway.gateway.catalog.merge import remembered
-    from local_mcp_gateway.gateway.catalog.server_catalog import differs
+    from local_mcp_gateway.gateway import differs, remembered
 
     approved = (await cache.load_approved(database)).get(server_id, {})
     offered = await cache.get_catalog(database, server_id, CatalogKind.TOOLS)

@@ -15,7 +15,7 @@ from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:
     from local_mcp_gateway.database.pool import ConnectionPool
-    from local_mcp_gateway.gateway.gateway import Gateway
+    from local_mcp_gateway.gateway import Gateway
 
 CHECK_TIMEOUT_S = 60.0
 
