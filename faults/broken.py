@@ -29,12 +29,12 @@ def commit_each() -> None:
     from local_mcp_gateway.guard import apply
     from local_mcp_gateway.migrate.apply import Batch, apply_batch
 
-    def apply_one_by_one(connection: Any, batch: Batch, *given: Any, **values: Any) -> Any:
+    def apply_one_by_one(batch: Batch, ledger: Any, **values: Any) -> Any:
         steps: tuple[Any, ...] = ()
         for migration in batch.migrations:
-            steps += apply_batch(connection, Batch((migration,)), *given, **values)
-            connection.execute("COMMIT")
-            connection.execute("BEGIN IMMEDIATE")
+            steps += apply_batch(Batch((migration,)), ledger, **values)
+            ledger.connection.execute("COMMIT")
+            ledger.connection.execute("BEGIN IMMEDIATE")
         return steps
 
     apply.apply_batch = apply_one_by_one  # type: ignore[attr-defined]
@@ -44,14 +44,15 @@ def ledger_outside() -> None:
     """Write the ledger's rows in a second transaction, after the first is committed."""
     from local_mcp_gateway.database import transactions
     from local_mcp_gateway.guard import transaction
-    from local_mcp_gateway.migrate import apply, ledger
+    from local_mcp_gateway.migrate.ledger import Ledger
 
+    record = Ledger.record
     late: list[Callable[[], None]] = []
 
     def record_later(*arguments: Any, **values: Any) -> None:
-        late.append(lambda: ledger.record_applied(*arguments, **values))
+        late.append(lambda: record(*arguments, **values))
 
-    apply.record_applied = record_later  # type: ignore[attr-defined]
+    Ledger.record = record_later  # type: ignore[method-assign]
     commit = transactions.commit_and_compare
 
     def commit_then_record(live: Any, path: Path) -> None:

@@ -14,7 +14,7 @@ from local_mcp_gateway.guard import guarded
 from local_mcp_gateway.migrate.apply import Batch, apply_batch
 from local_mcp_gateway.migrate.folder import Migration, read_folder
 from local_mcp_gateway.migrate.importers import FolderFormat, convert
-from local_mcp_gateway.migrate.ledger import Provenance
+from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.rebuilds import Rebuilds
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 from local_mcp_gateway.schema import inspect
@@ -128,9 +128,7 @@ def step(
     try:
         before = count_rows(connection)
         rebuilds = Rebuilds(connection, limit=100_000) if before.rows else None
-        steps = apply_batch(
-            connection, Batch((migration,)), Provenance("1"), rebuilds=rebuilds
-        )
+        steps = apply_batch(Batch((migration,)), Ledger(connection), rebuilds=rebuilds)
         losses = verify(connection, before, steps)
         if before.rows:
             verify_dependents(connection, before, steps)

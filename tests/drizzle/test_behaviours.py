@@ -13,7 +13,7 @@ import pytest
 
 from local_mcp_gateway.errors import ProblemCode
 from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.resolve import resolve
 from tests.drizzle.toolbox import Toolbox
 from tests.harness import Place
@@ -31,7 +31,7 @@ def migrated(place: Place, zero: Toolbox) -> Place:
 
 def our_codes(place: Place) -> set[str]:
     with closing(sqlite3.connect(place.database)) as connection:
-        found = resolve(read_folder(place.folder.path), read_ledger(connection))
+        found = resolve(read_folder(place.folder.path), Ledger(connection).rows())
     return {problem.code for problem in found.problems}
 
 

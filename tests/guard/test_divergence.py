@@ -14,8 +14,7 @@ from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.guard.context import GuardContext
 from local_mcp_gateway.guard.divergence import Divergence, common_prefix, find_divergence
 from local_mcp_gateway.migrate.folder import Folder, Migration
-from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
-from local_mcp_gateway.migrate.ledger import Applied, read_ledger
+from local_mcp_gateway.migrate.ledger import APPLIED_IN_DEV, Applied, Ledger
 from local_mcp_gateway.migrate.resolve import resolve
 from tests.migrate.workshop import Workshop, apply_all
 
@@ -76,7 +75,7 @@ class Met(Workshop):
 
     def applied(self, *, in_dev: bool = True) -> Met:
         connection = open_migration(self.database)
-        resolution = resolve(self.read(), read_ledger(connection), allow_out_of_order=True)
+        resolution = resolve(self.read(), Ledger(connection).rows(), allow_out_of_order=True)
         assert resolution.problems == ()
         connection.execute("BEGIN IMMEDIATE")
         event = APPLIED_IN_DEV if in_dev else "applied"

@@ -16,7 +16,7 @@ from local_mcp_gateway.errors import DatabaseBusy, HazardRefused, HistoryRefused
 from local_mcp_gateway.guard import GuardPolicy, GuardReport, guarded
 from local_mcp_gateway.guard.plan import make_plan
 from local_mcp_gateway.guard.rewind import make_plan_in_dev
-from local_mcp_gateway.migrate.history import read_history
+from local_mcp_gateway.migrate.ledger import Ledger
 from tests.harness import Place
 
 USERS = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)"
@@ -143,7 +143,7 @@ def test_a_way_back_keeps_the_rows_of_every_table(place: Place) -> None:
     assert place.query("SELECT name FROM users") == [("kept",)]
     assert place.query("SELECT body, more FROM notes") == [("kept too", None)]
     with closing(open_reader(place.database)) as reader:
-        events = [row.event for row in read_history(reader)]
+        events = [row.event for row in Ledger(reader).events()]
     assert events == ["applied_in_dev", "applied_in_dev", "reverted", "applied_in_dev"]
 
 
@@ -386,7 +386,7 @@ def test_the_rewind_is_in_the_history(worked: Place) -> None:
     worked.folder.write("0001_notes", NOTES.replace("body", "text"))
     start(worked)
     with closing(open_reader(worked.database)) as reader:
-        events = [(row.event, row.tag) for row in read_history(reader)]
+        events = [(row.event, row.tag) for row in Ledger(reader).events()]
     assert events == [
         ("applied_in_dev", "0000_users"),
         ("applied_in_dev", "0001_notes"),

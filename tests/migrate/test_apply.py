@@ -21,8 +21,7 @@ from local_mcp_gateway.errors import (
     MigrationFailed,
     VerificationFailed,
 )
-from local_mcp_gateway.migrate.history import read_history
-from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.no_transaction import run_without_transaction
 from local_mcp_gateway.migrate.replay import replay
 from tests.migrate.workshop import Workshop, apply_all
@@ -49,10 +48,10 @@ def test_a_chain_is_applied_and_recorded_in_drizzles_format(shop: Workshop) -> N
         (None, m.hash, m.when) for m in folder.migrations
     ]
     connection = sqlite3.connect(shop.database)
-    assert [(row.tag, row.duration_ms) for row in read_ledger(connection)] == [
+    assert [(row.tag, row.duration_ms) for row in Ledger(connection).rows()] == [
         (step.tag, step.duration_ms) for step in steps
     ]
-    assert [(row.event, row.program_version) for row in read_history(connection)] == [
+    assert [(row.event, row.program_version) for row in Ledger(connection).events()] == [
         ("applied", "1"),
         ("applied", "1"),
     ]
@@ -361,14 +360,14 @@ from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.migrate.apply import Batch, apply_batch
 from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.ledger import Provenance
+from local_mcp_gateway.migrate.ledger import Ledger
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 connection = open_migration(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 connection.execute("PRAGMA cache_size=5")
 connection.execute("BEGIN IMMEDIATE")
 try:
-    apply_batch(connection, Batch(read_folder(Path(sys.argv[2])).migrations), Provenance("1"))
+    apply_batch(Batch(read_folder(Path(sys.argv[2])).migrations), Ledger(connection))
 except GatewayError as error:
     print(type(error).__name__, error.message)
 """

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from local_mcp_gateway.errors import Problem
 from local_mcp_gateway.migrate.folder import Folder, Migration
 from local_mcp_gateway.migrate.journal import Entry
-from local_mcp_gateway.migrate.ledger import Applied, Provenance, ensure_ledger, record_applied
+from local_mcp_gateway.migrate.ledger import Applied, Ledger
 from local_mcp_gateway.migrate.resolve import (
     AppliedMigration,
     Edited,
@@ -411,18 +411,19 @@ def test_a_folder_without_any_journal_is_sent_to_adopt() -> None:
 
 
 @pytest.fixture
-def ledger() -> Iterator[sqlite3.Connection]:
+def ledger() -> Iterator[Ledger]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    ensure_ledger(connection)
-    yield connection
+    ledger = Ledger(connection, program_version="1")
+    ledger.ensure()
+    yield ledger
     connection.close()
 
 
-def applied(ledger: sqlite3.Connection, *migrations: Migration) -> None:
-    record_applied(ledger, [(m, 2.5) for m in migrations], Provenance("1"))
+def applied(ledger: Ledger, *migrations: Migration) -> None:
+    ledger.record([(m, 2.5) for m in migrations])
 
 
-def test_what_does_not_fit_is_named_as_the_history_knows_it(ledger: sqlite3.Connection) -> None:
+def test_what_does_not_fit_is_named_as_the_history_knows_it(ledger: Ledger) -> None:
     applied(ledger, A, B)
     found = resolve_with_history(folder(A), ledger)
     assert [(p.code, p.tag) for p in found.problems] == [("newer_database", B.tag)]
@@ -430,7 +431,7 @@ def test_what_does_not_fit_is_named_as_the_history_knows_it(ledger: sqlite3.Conn
     assert resolve_with_history(folder(A, B, C), ledger).pending == (C,)
 
 
-def test_what_may_be_late_is_asked_of_the_ledger_too(ledger: sqlite3.Connection) -> None:
+def test_what_may_be_late_is_asked_of_the_ledger_too(ledger: Ledger) -> None:
     applied(ledger, B)
     late = folder(A, B)
     assert [p.code for p in resolve_with_history(late, ledger).problems] == ["out_of_order"]

@@ -11,7 +11,7 @@ from typing import Any
 from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.migrate.apply import Batch, Step, apply_batch
 from local_mcp_gateway.migrate.folder import Folder, Migration, read_folder
-from local_mcp_gateway.migrate.ledger import Provenance, read_ledger
+from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.lineage import Change
 from local_mcp_gateway.migrate.rebuilds import DataChange, Rebuilds
 from local_mcp_gateway.migrate.resolve import Resolution, resolve
@@ -60,7 +60,7 @@ class Workshop:
         connection = open_migration(self.database)
         try:
             return resolve(
-                self.read(), read_ledger(connection), allow_out_of_order=allow_out_of_order
+                self.read(), Ledger(connection).rows(), allow_out_of_order=allow_out_of_order
             )
         finally:
             connection.close()
@@ -122,4 +122,4 @@ def apply_all(
     """Apply migrations as one batch, in the caller's transaction."""
     if not migrations:
         return ()
-    return apply_batch(connection, Batch(tuple(migrations)), Provenance("1"), **options)
+    return apply_batch(Batch(tuple(migrations)), Ledger(connection, program_version="1"), **options)

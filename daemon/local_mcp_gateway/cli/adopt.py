@@ -95,7 +95,7 @@ def _print(result: dict[str, Sequence[str]]) -> None:
 def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) -> bool:
     """Tell whether the database needs work too: a folder alone is taken over while a gateway serves."""
     from local_mcp_gateway.database.connections import reading
-    from local_mcp_gateway.migrate.ledger import read_ledger
+    from local_mcp_gateway.migrate.ledger import Ledger
 
     if not _has_content(invocation):
         if form is None:
@@ -107,7 +107,7 @@ def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) 
     if form is None or trust:
         return True
     with reading(invocation.database) as reader:
-        return not read_ledger(reader)
+        return not Ledger(reader).rows()
 
 
 def _take_over(

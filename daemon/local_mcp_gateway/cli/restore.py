@@ -69,7 +69,7 @@ def _losses(database: Path, backup: Backup) -> Iterator[str]:
     from local_mcp_gateway.backup.row_diff import rows_lost
     from local_mcp_gateway.database.connections import reading
     from local_mcp_gateway.errors import GatewayError, Interrupted
-    from local_mcp_gateway.migrate.ledger import GUARD_TABLES, read_ledger
+    from local_mcp_gateway.migrate.ledger import Ledger
 
     whose = "its backup" if is_of(backup, database) else f"a backup of {backup.database},"
     yield f"{database} will be replaced by {whose} of {backup.created_at}."
@@ -77,8 +77,8 @@ def _losses(database: Path, backup: Backup) -> Iterator[str]:
         return
     try:
         with reading(database) as reader:
-            applied = [row.tag or row.hash for row in read_ledger(reader)]
-        lost = rows_lost(database, backup.path, ignored=GUARD_TABLES, limit_s=COMPARISON_LIMIT_S)
+            applied = Ledger(reader).names()
+        lost = rows_lost(database, backup.path, ignored=Ledger.TABLES, limit_s=COMPARISON_LIMIT_S)
     except Interrupted:
         yield f"What was written since was not counted: it took longer than {COMPARISON_LIMIT_S:g} s."
         return

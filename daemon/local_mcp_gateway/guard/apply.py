@@ -12,9 +12,8 @@ from local_mcp_gateway.guard.context import BatchResult
 from local_mcp_gateway.migrate.apply import Observer, apply_batch
 from local_mcp_gateway.migrate.dependents import find_broken
 from local_mcp_gateway.migrate.double_quotes import ACCEPTED, double_quoted
-from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.journal import Entry, write_journal
-from local_mcp_gateway.migrate.ledger import record_fingerprint, text_fingerprint
+from local_mcp_gateway.migrate.ledger import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.rebuilds import Rebuilds
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 
@@ -45,10 +44,11 @@ def run_batch(
     compared = bool(before.rows) and not rehearsed
     rebuilds = watch_rebuilds(context, connection) if compared else None
     context.phases.begin("apply")
+    ledger = context.ledger(connection)
     steps = apply_batch(
-        connection,
         plan.batches[0],
-        context.provenance(backup),
+        ledger,
+        backup=backup.name if backup else None,
         event=APPLIED_IN_DEV if context.policy.journal_new_files else "applied",
         stamped=plan.folder.stamped,
         observer=observer,
@@ -62,9 +62,9 @@ def run_batch(
     if rebuilds is not None:
         verify_dependents(connection, before, steps)
         changes += tuple(rebuilds.changed)
-    fingerprint = text_fingerprint(connection)
+    fingerprint = ledger.fingerprint()
     if not plan.drift:  # the recorded fingerprint says that the schema is what the migrations make
-        record_fingerprint(connection, fingerprint)
+        ledger.record_fingerprint(fingerprint)
     return BatchResult(steps, fingerprint, changes)
 
 

@@ -11,7 +11,7 @@ from local_mcp_gateway.backup.manifest import Retention
 from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.database.transactions import FULL_CHECK_BYTES
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.migrate.ledger import Provenance
+from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.sql_functions import Named, register
 
 if TYPE_CHECKING:
@@ -155,9 +155,9 @@ class GuardContext(Run):
         policy = self.policy
         register(connection, policy.functions, policy.collations, policy.extensions)
 
-    def provenance(self, backup: Backup | None = None) -> Provenance:
-        """Return what the history records about this run."""
-        return Provenance(self.policy.program_version, backup.name if backup else None)
+    def ledger(self, connection: Connection) -> Ledger:
+        """Return the ledger of the database on this connection."""
+        return Ledger(connection, program_version=self.policy.program_version)
 
 
 @frozen

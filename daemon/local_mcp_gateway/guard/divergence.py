@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.database.connections import reading
 from local_mcp_gateway.errors import ProblemCode
 from local_mcp_gateway.migrate.folder import Migration, read_folder
-from local_mcp_gateway.migrate.history import applied_downs, kept_texts
-from local_mcp_gateway.migrate.ledger import Applied, read_ledger
 from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution, match
 
 if TYPE_CHECKING:
@@ -60,9 +58,10 @@ def find_divergence(context: GuardContext, *, at_start: bool) -> Divergence | No
     if any(problem.code != ProblemCode.MISSING for problem in folder.problems):
         return None
     with reading(context.database, locked=True) as reader:
-        rows = read_ledger(reader)
-        texts = kept_texts(reader)
-        downs = applied_downs(reader, [row.tag for row in rows if row.tag])
+        ledger = context.ledger(reader)
+        rows = ledger.rows()
+        texts = ledger.texts()
+        downs = ledger.downs(row.tag for row in rows if row.tag)
     kept = common_prefix(folder, rows)
     _, _, strangers = match(folder, rows)
     if kept == len(rows) and not (folder.absent and not at_start):

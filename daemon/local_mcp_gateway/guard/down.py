@@ -30,14 +30,7 @@ from local_mcp_gateway.guard.plan import find_drift
 from local_mcp_gateway.guard.transaction import exclusive, write_transaction
 from local_mcp_gateway.migrate.down import WayBack, revert, select_chain, ways_back
 from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.history import applied_downs
-from local_mcp_gateway.migrate.ledger import (
-    GUARD_TABLES,
-    ensure_ledger,
-    read_ledger,
-    record_fingerprint,
-    text_fingerprint,
-)
+from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.migrate.statements import split
@@ -77,13 +70,14 @@ def plan_down_on(
     context: GuardContext, connection: Connection, *, steps: int | None, to: str | None
 ) -> DownPlan:
     """Plan the revert; raises HistoryRefused, DriftRefused, NoWayBack or UsageProblem."""
-    resolution = resolve(read_folder(context.migrations), read_ledger(connection))
-    return _plan(context, connection, resolution, steps=steps, to=to)
+    ledger = context.ledger(connection)
+    resolution = resolve(read_folder(context.migrations), ledger.rows())
+    return _plan(context, ledger, resolution, steps=steps, to=to)
 
 
 def _plan(
     context: GuardContext,
-    connection: Connection,
+    ledger: Ledger,
     resolution: Resolution,
     *,
     steps: int | None,
@@ -93,11 +87,11 @@ def _plan(
     if problems:
         raise HistoryRefused(problems)
     chain = select_chain(resolution.applied, steps=steps, to=to)
-    ways, missing = ways_back(chain, applied_downs(connection, [entry.tag for entry in chain]))
+    ways, missing = ways_back(chain, ledger.downs(entry.tag for entry in chain))
     if missing:
         raise _no_way_back(context, missing, chain)
-    found = inspect(connection)
-    drift = find_drift(connection, resolution, context.prepare)
+    found = inspect(ledger.connection)
+    drift = find_drift(ledger, resolution, context.prepare)
     if drift and context.policy.drift != "warn":
         raise DriftRefused(
             f"The schema of {context.database} was changed outside of its migrations: {drift[0]}.",
@@ -131,7 +125,7 @@ def go_back(
             live = transaction.connection
             plan = plan_down_on(context, live, steps=steps, to=to)
             if not plan.ways:
-                return BatchResult((), text_fingerprint(live), ()), None
+                return BatchResult((), context.ledger(live).fingerprint(), ()), None
             applied = [entry.tag for entry in plan.resolution.applied]
             newest = plan.ways[0].applied.tag
             backup = transaction.back_up(before=f"down-{newest}", applied=applied)
@@ -156,7 +150,12 @@ def go_back_on_copy(context: GuardContext, history: Resolution, *, steps: int) -
     with translated_errors(copy), closing(open_scratch(copy)) as scratch:
         context.prepare(scratch)
         begin(scratch)
-        _revert(context, scratch, _plan(context, scratch, history, steps=steps, to=None), None)
+        _revert(
+            context,
+            scratch,
+            _plan(context, context.ledger(scratch), history, steps=steps, to=None),
+            None,
+        )
         commit(scratch)
 
 
@@ -165,11 +164,12 @@ def _revert(
 ) -> BatchResult:
     """Run the down files and verify the result, inside the caller's transaction."""
     before = count_rows(connection)
-    ensure_ledger(connection)
+    ledger = context.ledger(connection)
+    ledger.ensure()
     steps = revert(
-        connection,
+        ledger,
         plan.ways,
-        context.provenance(backup),
+        backup=backup.name if backup else None,
         rebuilds=watch_rebuilds(context, connection),
         run=context,
     )
@@ -185,8 +185,8 @@ def _revert(
             hint=f"Correct {plan.ways[-1].migration.down_name}; the database is as it was.",
             differences=[str(difference) for difference in differences],
         )
-    found = text_fingerprint(connection)
-    record_fingerprint(connection, found)
+    found = ledger.fingerprint()
+    ledger.record_fingerprint(found)
     return BatchResult(steps, found, changes)
 
 
@@ -222,7 +222,7 @@ def _cost(context: GuardContext, backup: Backup) -> str:
     """Describe what a restore would lose, as far as both files can be read."""
     try:
         lost = rows_lost(
-            context.database, backup.path, ignored=GUARD_TABLES, limit_s=_COMPARISON_LIMIT_S
+            context.database, backup.path, ignored=Ledger.TABLES, limit_s=_COMPARISON_LIMIT_S
         )
     except GatewayError:
         return ""

@@ -24,11 +24,6 @@ from local_mcp_gateway.errors import (
 )
 from local_mcp_gateway.guard.context import Plan
 from local_mcp_gateway.migrate.folder import NEW, read_folder
-from local_mcp_gateway.migrate.ledger import (
-    last_fingerprint,
-    recorded_fingerprint,
-    text_fingerprint,
-)
 from local_mcp_gateway.migrate.resolve import resolve, resolve_with_history
 
 if TYPE_CHECKING:
@@ -38,6 +33,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.migrate.apply import Batch
     from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.migrate.ledger import Ledger
     from local_mcp_gateway.migrate.resolve import Resolution
     from local_mcp_gateway.schema import Difference
 
@@ -49,7 +45,7 @@ def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
         plan = _plan(context, _folder(context), None)
     else:
         with reading(context.database, locked=True) as reader:
-            plan = _plan(context, _folder(context), reader)
+            plan = _plan(context, _folder(context), context.ledger(reader))
     context.emit(
         "guard.resolved",
         applied=len(plan.resolution.applied),
@@ -74,29 +70,29 @@ def remake_plan(context: GuardContext, live: Connection, plan: Plan) -> Plan:
     """
     context.phases.begin("read")
     folder = _folder(context) if plan.new_files else plan.folder
-    return replace(_plan(context, folder, live), done=plan.done)
+    return replace(_plan(context, folder, context.ledger(live)), done=plan.done)
 
 
 def _folder(context: GuardContext) -> Folder:
     return read_folder(context.migrations, journal_new_files=context.policy.journal_new_files)
 
 
-def _plan(context: GuardContext, folder: Folder, connection: Connection | None) -> Plan:
+def _plan(context: GuardContext, folder: Folder, ledger: Ledger | None) -> Plan:
     allow = context.policy.allow_out_of_order
-    if connection is None:
+    if ledger is None:
         resolution = resolve(folder, (), allow_out_of_order=allow)
     else:
-        resolution = resolve_with_history(folder, connection, allow_out_of_order=allow)
+        resolution = resolve_with_history(folder, ledger, allow_out_of_order=allow)
     if resolution.problems:
         raise HistoryRefused(resolution.problems)
     pending = up_to(resolution, context.policy.to)
     now = ""
     drift: tuple[Difference, ...] = ()
-    if connection is not None:
-        now = recorded_fingerprint(connection) or ""
+    if ledger is not None:
+        now = ledger.recorded_fingerprint() or ""
         if not now:  # somebody else changed the schema, or nobody has recorded it yet
-            now = text_fingerprint(connection)
-            drift = find_drift(connection, resolution, context.prepare)
+            now = ledger.fingerprint()
+            drift = find_drift(ledger, resolution, context.prepare)
     if drift and _refuses(context.policy.drift, pending=bool(pending)):
         raise DriftRefused(
             f"The schema of {context.database} was changed outside of its migrations: "
@@ -133,7 +129,7 @@ def _refuses(policy: str, *, pending: bool) -> bool:
 
 
 def find_drift(
-    connection: Connection,
+    ledger: Ledger,
     resolution: Resolution,
     prepare: Callable[[Connection], None] | None = None,
 ) -> tuple[Difference, ...]:
@@ -141,7 +137,7 @@ def find_drift(
 
     `prepare` registers the SQL functions that the migrations call.
     """
-    if not resolution.applied or last_fingerprint(connection) == text_fingerprint(connection):
+    if not resolution.applied or ledger.last_fingerprint() == ledger.fingerprint():
         return ()
     from local_mcp_gateway.migrate.replay import replay
     from local_mcp_gateway.schema import compare, inspect
@@ -149,6 +145,6 @@ def find_drift(
     applied = (entry.migration for entry in resolution.applied)
     try:
         with closing(replay(applied, prepare=prepare, past=True)) as expected:
-            return compare(inspect(expected), inspect(connection))
+            return compare(inspect(expected), inspect(ledger.connection))
     except (MigrationFailed, ForbiddenStatement):
         return ()  # applied out of order, say: a replay says nothing about this one

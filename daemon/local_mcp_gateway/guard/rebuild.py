@@ -41,17 +41,8 @@ from local_mcp_gateway.guard.guard import apply_pending
 from local_mcp_gateway.guard.plan import make_plan
 from local_mcp_gateway.guard.rehearse import rehearse_on, report_hazards
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.migrate.history import continue_history, last_row
 from local_mcp_gateway.migrate.journal import Entry, write_journal
-from local_mcp_gateway.migrate.ledger import (
-    GUARD_TABLES,
-    Provenance,
-    ensure_ledger,
-    read_ledger,
-    record_fingerprint,
-    recorded_fingerprint,
-    text_fingerprint,
-)
+from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.replay import replay_on
 
 if TYPE_CHECKING:
@@ -135,7 +126,7 @@ def _from_before(context: GuardContext, divergence: Divergence) -> Iterator[tupl
                 named_failures("read the backup", backup.path),
                 closing(open_immutable(backup.path)) as reader,
             ):
-                held = [row.hash for row in read_ledger(reader, brief=True)]
+                held = [row.hash for row in Ledger(reader).rows(brief=True)]
         except GatewayError:
             continue
         if held == kept[: len(held)]:
@@ -176,7 +167,7 @@ def rewind_database(
     if lost:
         with _as_it_came_to_be(context, point) as base:
             rebase_rows(
-                context.database, base, staged, prepare=context.prepare, ignored=GUARD_TABLES
+                context.database, base, staged, prepare=context.prepare, ignored=Ledger.TABLES
             )
         lost = _lost(context, staged)
     with named_failures("finish", staged):
@@ -198,7 +189,7 @@ def _apply_folder(context: GuardContext, staged: Path, *, fresh: bool) -> _Appli
         steps = apply_pending(on_staged, make_plan(on_staged, fresh=True), fresh=True).applied
     else:
         with reading(staged, locked=True) as reader:
-            since = last_row(reader)
+            since = Ledger(reader).last_event()
         plan = make_plan(on_staged, fresh=False)
         if plan.pending:
             rehearsal = rehearse_on(on_staged, staged, plan)
@@ -207,12 +198,12 @@ def _apply_folder(context: GuardContext, staged: Path, *, fresh: bool) -> _Appli
             new = [migration for migration in plan.pending if migration.tag in plan.new_files]
             journaled = tuple(Entry(n, m.tag, m.when) for n, m in enumerate(new, plan.next_idx))
     with reading(staged, locked=True) as reader:
-        sealed = recorded_fingerprint(reader) is not None
+        sealed = Ledger(reader).recorded_fingerprint() is not None
     return _Applied(steps, journaled, since, sealed)
 
 
 def _lost(context: GuardContext, staged: Path) -> tuple[DataLoss, ...]:
-    return rows_lost(context.database, staged, ignored=GUARD_TABLES, locked=True)
+    return rows_lost(context.database, staged, ignored=Ledger.TABLES, locked=True)
 
 
 @contextmanager
@@ -241,12 +232,12 @@ def _finish(context: GuardContext, point: RestorePoint, staged: Path, done: _App
         reading(context.database, locked=True) as live,
         staged_transaction(staged, like=context.database, run=context) as fresh,
     ):
-        ensure_ledger(fresh)
+        ledger = context.ledger(fresh)
+        ledger.ensure()
         if point.goes_back:
-            provenance = Provenance(context.policy.program_version, point.backup)
-            continue_history(fresh, live, provenance, since=done.since)
+            ledger.continue_from(Ledger(live), since=done.since, backup=point.backup)
         if done.sealed:
-            record_fingerprint(fresh, text_fingerprint(fresh))
+            ledger.record_fingerprint(ledger.fingerprint())
 
 
 def _only_hazards(context: GuardContext) -> Emit:

@@ -15,15 +15,6 @@ from local_mcp_gateway.guard.plan import find_drift, up_to
 from local_mcp_gateway.guard.transaction import exclusive, write_transaction
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
-from local_mcp_gateway.migrate.history import accept, last_text
-from local_mcp_gateway.migrate.ledger import (
-    ensure_ledger,
-    note_event,
-    read_ledger,
-    record_applied,
-    record_fingerprint,
-    text_fingerprint,
-)
 from local_mcp_gateway.migrate.replay import differences_from, find_point
 from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.sql import first_words
@@ -65,7 +56,8 @@ def _adopt(context: GuardContext, live: Connection, confirm: Confirm) -> tuple[s
     problems = [p for p in resolve(folder, ()).problems if p.code != ProblemCode.OUT_OF_ORDER]
     if problems:
         raise HistoryRefused(problems)
-    if read_ledger(live):
+    ledger = context.ledger(live)
+    if ledger.rows():
         raise UsageProblem(
             f"{context.database} has a ledger already, so nothing needs to be adopted.",
             hint="See `db status`; edited files are taken as they are with `db adopt --trust-files`.",
@@ -87,11 +79,10 @@ def _adopt(context: GuardContext, live: Connection, confirm: Confirm) -> tuple[s
         for migration in folder.migrations[point.earliest : point.count]
     ]
     confirm(told)
-    ensure_ledger(live, stamped=folder.stamped)
-    applied = [(migration, None) for migration in adopted]
-    record_applied(live, applied, context.provenance(), event="adopted")
+    ledger.ensure(stamped=folder.stamped)
+    ledger.record([(migration, None) for migration in adopted], event="adopted")
     if adopted:
-        record_fingerprint(live, text_fingerprint(live))
+        ledger.record_fingerprint(ledger.fingerprint())
     return tuple(migration.tag for migration in adopted)
 
 
@@ -126,7 +117,7 @@ def accept_edited(
             raise UsageProblem(
                 f"{tag} is not an applied migration whose file was edited.", hint="See `db status`."
             )
-        confirm(entry, last_text(live, entry.row.hash))
+        confirm(entry, context.ledger(live).last_text(entry.row.hash))
         _accept(context, live, folder, (entry,), "edit_accepted")
         transaction.commit()
     return entry
@@ -179,9 +170,10 @@ def _mark(
         if any(first_words(text, 1)[0] not in _SCHEMA_VERBS for text in migration.texts)
     ]
     confirm(told)
-    ensure_ledger(live, stamped=folder.stamped)
-    record_applied(live, [(m, None) for m in marked], context.provenance(), event="marked_applied")
-    record_fingerprint(live, text_fingerprint(live))
+    ledger = context.ledger(live)
+    ledger.ensure(stamped=folder.stamped)
+    ledger.record([(m, None) for m in marked], event="marked_applied")
+    ledger.record_fingerprint(ledger.fingerprint())
     return marked
 
 
@@ -198,8 +190,9 @@ def rebuild_indexes(context: GuardContext, *, lock_timeout_s: float = 0.0) -> Ba
         live = transaction.connection
         backup = transaction.back_up(before="reindex", full=True)
         rebuild_every_index(live, context.database, run=context)
-        ensure_ledger(live)
-        note_event(live, "reindexed", context.provenance(backup))
+        ledger = context.ledger(live)
+        ledger.ensure()
+        ledger.note("reindexed", backup=backup.name)
         transaction.commit()
     context.emit("database.reindexed", database=str(context.database), backup=backup.name)
     return backup
@@ -224,7 +217,7 @@ def renumber_pending(
 
 def _read(context: GuardContext, live: Connection) -> tuple[Folder, Resolution]:
     folder = read_folder(context.migrations)
-    return folder, resolve(folder, read_ledger(live))
+    return folder, resolve(folder, context.ledger(live).rows())
 
 
 def _accept(
@@ -235,13 +228,14 @@ def _accept(
     event: str,
 ) -> None:
     """Write the new hashes, and the fingerprint if the files still make the current schema."""
-    ensure_ledger(live, stamped=folder.stamped)
+    ledger = context.ledger(live)
+    ledger.ensure(stamped=folder.stamped)
     for entry in entries:
-        accept(live, entry, context.provenance(), event=event)
+        ledger.accept(entry, event=event)
         context.emit("migration.repaired", tag=entry.migration.tag)
     # Replays the folder as it is now: a file that does not even run is refused here.
-    if not find_drift(live, resolve(folder, read_ledger(live)), context.prepare):
-        record_fingerprint(live, text_fingerprint(live))
+    if not find_drift(ledger, resolve(folder, ledger.rows()), context.prepare):
+        ledger.record_fingerprint(ledger.fingerprint())
 
 
 def _told(entry: Edited) -> str:

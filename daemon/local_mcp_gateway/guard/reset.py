@@ -21,7 +21,6 @@ from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase
 from local_mcp_gateway.guard.guard import guarded
 from local_mcp_gateway.guard.restore import back_up_now
 from local_mcp_gateway.guard.transaction import exclusive, write_transaction
-from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event
 from local_mcp_gateway.migrate.seeds import named_deferred_keys, require_files, run_seeds
 
 if TYPE_CHECKING:
@@ -91,8 +90,9 @@ def _finish(
         staged_transaction(staged, foreign_keys=True, run=context) as fresh,
     ):
         context.prepare(fresh)
-        ensure_ledger(fresh)
-        note_event(fresh, "reset", context.provenance(backup))
+        ledger = context.ledger(fresh)
+        ledger.ensure()
+        ledger.note("reset", backup=backup.name if backup else None)
         if seeds:
             _apply_seeds(context, fresh, seeds, backup)
 
@@ -129,5 +129,6 @@ def _apply_seeds(
 ) -> None:
     """Run the seeds inside the caller's transaction, and record them."""
     run_seeds(connection, files)
-    ensure_ledger(connection)
-    note_event(connection, "seeded", context.provenance(backup))
+    ledger = context.ledger(connection)
+    ledger.ensure()
+    ledger.note("seeded", backup=backup.name if backup else None)

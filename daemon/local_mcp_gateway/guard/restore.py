@@ -20,14 +20,13 @@ from local_mcp_gateway.database.connections import open_immutable, reading
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import BackupForeign
 from local_mcp_gateway.formats import iso
-from local_mcp_gateway.guard.transaction import applied_names, back_up, exclusive
+from local_mcp_gateway.guard.transaction import back_up, exclusive
 from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.ledger import ensure_ledger, note_event, text_fingerprint
+from local_mcp_gateway.migrate.ledger import Ledger
 
 if TYPE_CHECKING:
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import GuardContext
-    from local_mcp_gateway.migrate.ledger import Provenance
 
 
 def restore_guarded(
@@ -44,7 +43,7 @@ def restore_guarded(
         done = restore(
             context.database,
             backup,
-            annotate=partial(note_restore, provenance=context.provenance(backup)),
+            annotate=partial(_note_restore, context, backup),
             keep_aside=context.policy.keep_aside,
             run=context,
         )
@@ -57,10 +56,11 @@ def restore_guarded(
     return done
 
 
-def note_restore(connection: Connection, provenance: Provenance) -> None:
+def _note_restore(context: GuardContext, backup: Backup, connection: Connection) -> None:
     """Record the restore in the history of the restored database."""
-    ensure_ledger(connection)
-    note_event(connection, "restored", provenance)
+    ledger = context.ledger(connection)
+    ledger.ensure()
+    ledger.note("restored", backup=backup.name)
 
 
 def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:
@@ -70,7 +70,8 @@ def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:
     backup and not in its manifest, and a restore of it is still correct.
     """
     with reading(context.database) as reader:
-        fingerprint, applied = text_fingerprint(reader), applied_names(reader)
+        ledger = context.ledger(reader)
+        fingerprint, applied = ledger.fingerprint(), ledger.names()
     return back_up(context, before=before, fingerprint=fingerprint, applied=applied, full=True)
 
 
@@ -88,8 +89,7 @@ def _as_backup(database: Path, aside: Path, run: Run) -> Backup:
     if any(side.exists() for side in side_files(aside)):
         raise BackupForeign(f"{aside.name} was damaged when it was replaced.")
     with named_failures("read", aside), closing(open_immutable(aside)) as reader:
-        applied = tuple(applied_names(reader))
-        fingerprint = text_fingerprint(reader)
+        ledger = Ledger(reader)
         return Backup(
             path=aside,
             name=aside.stem,
@@ -97,8 +97,8 @@ def _as_backup(database: Path, aside: Path, run: Run) -> Backup:
             sha256=file_hash(aside, run=run),
             created_at=iso(datetime.fromisoformat(aside.stem.rpartition("replaced-")[2])),
             before=None,
-            fingerprint=fingerprint,
-            applied=applied,
+            fingerprint=ledger.fingerprint(),
+            applied=tuple(ledger.names()),
             program_version="",
             verified=False,
             database=str(database.resolve()),

@@ -11,8 +11,7 @@ from local_mcp_gateway.errors import Damaged, Exit, GatewayError, NotADatabase, 
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.guard.plan import find_drift, up_to
 from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.history import read_history
-from local_mcp_gateway.migrate.ledger import read_ledger, recorded_fingerprint
+from local_mcp_gateway.migrate.ledger import Ledger, Recorded
 from local_mcp_gateway.migrate.resolve import resolve
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.migrate.folder import Migration
-    from local_mcp_gateway.migrate.history import Recorded
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
     from local_mcp_gateway.schema import Difference, Schema
     from local_mcp_gateway.schema.model import Hazard
@@ -114,8 +112,10 @@ def get_status(
         )
     try:
         with reading(database) as reader:
-            resolution = resolve(folder, read_ledger(reader), allow_out_of_order=allow_out_of_order)
-            drift = () if recorded_fingerprint(reader) else find_drift(reader, resolution, prepare)
+            resolution = resolve(
+                folder, (ledger := Ledger(reader)).rows(), allow_out_of_order=allow_out_of_order
+            )
+            drift = () if ledger.recorded_fingerprint() else find_drift(ledger, resolution, prepare)
             found = _pending(resolution, up_to(resolution, to), reader, prepare)
             empty = is_empty(reader)
     except (Damaged, NotADatabase) as error:
@@ -181,4 +181,4 @@ def read_events(database: Path) -> tuple[Recorded, ...]:
     if not database.exists():
         return ()
     with reading(database) as reader:
-        return read_history(reader)
+        return Ledger(reader).events()

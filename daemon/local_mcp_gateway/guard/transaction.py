@@ -42,7 +42,6 @@ from local_mcp_gateway.database.transactions import (
 )
 from local_mcp_gateway.errors import BackupFailed, Damaged, DatabaseEmptied, GatewayError
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.migrate.ledger import read_ledger, text_fingerprint
 from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
@@ -189,11 +188,12 @@ class WriteTransaction:
             backup = record_attempt(newest, before)
             _report_backup(context, backup, newest)
         else:
+            ledger = context.ledger(self.connection)
             backup = back_up(
                 context,
                 before=before,
-                fingerprint=text_fingerprint(self.connection),
-                applied=applied_names(self.connection) if applied is None else applied,
+                fingerprint=ledger.fingerprint(),
+                applied=ledger.names() if applied is None else applied,
                 full=full,
                 newest=newest,
             )
@@ -215,7 +215,7 @@ class WriteTransaction:
         """Commit the transaction. From here on no signal stops the work."""
         self._context.checkpoint()
         self._context.phases.begin("commit")
-        self.fingerprint = text_fingerprint(self.connection)
+        self.fingerprint = self._context.ledger(self.connection).fingerprint()
         with _told_as_committed(self._context):
             commit_and_compare(self.connection, self._context.database)
 
@@ -271,15 +271,6 @@ def _check_before(context: GuardContext, *, backs_up: bool, damaged: bool) -> bo
     with _way_out(context), reading(context.database, locked=True) as reader:
         check_sound(reader, context.database, full=full, limit_s=limit_s, run=context)
     return full
-
-
-def applied_names(connection: Connection) -> list[str]:
-    """Return what the ledger has as applied: tags, or hashes where no history has the tag.
-
-    A row with neither is left out: a database whose ledger is refused can still be backed up.
-    """
-    names: list[object] = [row.tag or row.hash for row in read_ledger(connection)]
-    return [name for name in names if isinstance(name, str)]
 
 
 def back_up(
@@ -359,7 +350,7 @@ def _read_back(context: GuardContext, fingerprint: str, *, full: bool) -> None:
     limit_s = context.policy.quick_check_limit_s
     with reading(context.database, locked=True) as reader:
         check_sound(reader, context.database, full=full, limit_s=limit_s, run=run)
-        if text_fingerprint(reader) != fingerprint:
+        if context.ledger(reader).fingerprint() != fingerprint:
             # A stale first page is a valid database too, with the schema from before.
             raise Damaged(f"{context.database} does not read back as written: a write was lost.")
 

@@ -23,14 +23,13 @@ from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.database.transactions import outside_transaction
 from local_mcp_gateway.errors import ForbiddenStatement
 from local_mcp_gateway.migrate.authorizer import Authorizer
-from local_mcp_gateway.migrate.ledger import ensure_ledger, record_applied
 from local_mcp_gateway.migrate.statements import read_directives, split, unwrap_transaction
 from local_mcp_gateway.sql import first_words, renamed
 
 if TYPE_CHECKING:
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.migrate.folder import Migration
-    from local_mcp_gateway.migrate.ledger import Provenance
+    from local_mcp_gateway.migrate.ledger import Ledger
     from local_mcp_gateway.migrate.lineage import Change
     from local_mcp_gateway.migrate.rebuilds import Rebuilds
     from local_mcp_gateway.migrate.referential_actions import ReferentialActions
@@ -160,10 +159,10 @@ def supervised(
 
 
 def apply_batch(
-    connection: sqlite3.Connection,
     batch: Batch,
-    provenance: Provenance,
+    ledger: Ledger,
     *,
+    backup: str | None = None,
     event: str = "applied",
     stamped: bool = False,
     observer: Observer = UNOBSERVED,
@@ -172,10 +171,11 @@ def apply_batch(
 ) -> tuple[Step, ...]:
     """Apply a batch in order and record it; the caller has begun the transaction and will end it.
 
-    `event` is its name in the history; `stamped`: a new ledger gets the format of Drizzle 1.x. What may
+    `backup` and `event` are their names in the history; `stamped`: a new ledger gets the format of Drizzle 1.x. What may
     not run in a transaction runs between two of them. Raises MigrationFailed, ForbiddenStatement,
     VerificationFailed, DiskProblem or Interrupted; the caller rolls back.
     """
+    connection = ledger.connection
     steps: tuple[Step, ...]
     if batch.no_transaction:
         steps = (_apply_outside(connection, batch.migrations[0], observer, run),)
@@ -184,9 +184,9 @@ def apply_batch(
             rebuilds.accepts = {one for m in batch.migrations for one in m.directives.accept}
         with supervised(connection, run, observer, rebuilds) as session:
             steps = tuple(_apply(session, migration) for migration in batch.migrations)
-    ensure_ledger(connection, stamped=stamped)
+    ledger.ensure(stamped=stamped)
     applied = [(m, step.duration_ms) for m, step in zip(batch.migrations, steps, strict=True)]
-    record_applied(connection, applied, provenance, event=event)
+    ledger.record(applied, event=event, backup=backup)
     return steps
 
 

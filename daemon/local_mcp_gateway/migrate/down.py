@@ -15,15 +15,12 @@ from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.migrate.apply import run_and_compare, supervised
 from local_mcp_gateway.migrate.folder import down_text
-from local_mcp_gateway.migrate.history import forget
 from local_mcp_gateway.migrate.statements import read_directives
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
-    from local_mcp_gateway.migrate.ledger import Provenance
+    from local_mcp_gateway.migrate.ledger import Ledger
     from local_mcp_gateway.migrate.rebuilds import Rebuilds
     from local_mcp_gateway.migrate.resolve import AppliedMigration
 
@@ -87,10 +84,10 @@ def ways_back(
 
 
 def revert(
-    connection: sqlite3.Connection,
+    ledger: Ledger,
     ways: Sequence[WayBack],
-    provenance: Provenance,
     *,
+    backup: str | None = None,
     rebuilds: Rebuilds | None = None,
     run: Run = UNWATCHED,
 ) -> tuple[Step, ...]:
@@ -101,8 +98,8 @@ def revert(
     """
     if rebuilds is not None:
         rebuilds.accepts = {one for way in ways for one in read_directives(way.sql).accept}
-    with supervised(connection, run, rebuilds=rebuilds) as session:
+    with supervised(ledger.connection, run, rebuilds=rebuilds) as session:
         steps = tuple(run_and_compare(session, way.migration, down=way.sql) for way in ways)
     for way, step in zip(ways, steps, strict=True):
-        forget(connection, way.applied, provenance, duration_ms=step.duration_ms)
+        ledger.forget(way.applied, duration_ms=step.duration_ms, backup=backup)
     return steps

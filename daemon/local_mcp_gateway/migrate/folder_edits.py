@@ -18,7 +18,7 @@ from local_mcp_gateway.errors import MigrationApplied, UsageProblem
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
-from local_mcp_gateway.migrate.ledger import read_ledger
+from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.regular_file import read_bytes
 
 if TYPE_CHECKING:
@@ -115,10 +115,7 @@ def has_applied(database: Path, migration: Migration) -> bool:
     if not has_content(database):
         return False
     with reading(database) as connection:
-        return any(
-            row.hash in migration.hashes or row.created_at == migration.when
-            for row in read_ledger(connection)
-        )
+        return Ledger(connection).has_applied(migration)
 
 
 def applied_here(database: Path, tag: str) -> MigrationApplied:

@@ -1,88 +1,35 @@
-"""Read and write the ledger of applied migrations: Drizzle's table, and our history beside it.
+"""The ledger of applied migrations, in Drizzle's own table, and our history beside it.
 
 `__drizzle_migrations` has exactly Drizzle's own format, so that either tool can take over; rows that
 Drizzle wrote stay as they are. A ledger of Drizzle 1.x has two more columns (name, applied_at), which
-are read, and filled where they exist. What only we know is in `__guard_history`; its rows are never
-changed or removed, and a further row corrects a mistake.
+are read, and filled where they exist. What only we know is in `__guard_history`: what happened, when, by
+which version, and the text of each applied migration (and of its down file), so that an edited file can
+be compared with what really ran, and a migration can be reverted after its file is gone. Its rows are
+never changed or removed, and a further row corrects a mistake.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.formats import iso
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.resolve import AppliedMigration, Edited
 
+GUARD_TABLES = frozenset({"__drizzle_migrations", "__guard_history"})
+APPLIED_IN_DEV = "applied_in_dev"
+"""What dev mode applied, dev mode may revert, also at a start."""
 
-def record_fingerprint(connection: sqlite3.Connection, fingerprint: str) -> None:
-    """Complete the newest row with the schema's fingerprint, which is known only after it.
-
-    Inside the transaction that wrote the row; a committed row is never changed.
-    """
-    connection.execute(
-        "UPDATE __guard_history SET fingerprint = ?, schema_version = ?"
-        " WHERE id = (SELECT max(id) FROM __guard_history)",
-        (fingerprint, schema_version(connection)),
-    )
-
-
-def text_fingerprint(connection: sqlite3.Connection) -> str:
-    """Return the sha256, in hex, of every text in the schema but ours and SQLite's own.
-
-    Uncommitted changes count. Where two differ the schemas may still mean the same: `schema.compare`.
-    """
-    rows = connection.execute(
-        "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
-        " AND tbl_name NOT IN ('__drizzle_migrations', '__guard_history')"
-        " AND tbl_name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type, name"
-    )
-    texts = "\1".join(map("\0".join, rows))
-    return sha256(texts.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def schema_version(connection: sqlite3.Connection) -> int:
-    """Return SQLite's own counter of schema changes, made by anyone; no schema is parsed for it."""
-    return int(connection.execute("PRAGMA schema_version").fetchone()[0])
-
-
-def last_fingerprint(connection: sqlite3.Connection) -> str | None:
-    """Return the schema's fingerprint after the last change that we made, if we made one."""
-    return last_recorded(connection)[0]
-
-
-def recorded_fingerprint(connection: sqlite3.Connection) -> str | None:
-    """Return the fingerprint of the current schema, if nobody changed it since we recorded it.
-
-    None if that is unknown: then the schema has to be inspected.
-    """
-    fingerprint, version = last_recorded(connection)
-    return fingerprint if version == schema_version(connection) else None
-
-
-def last_recorded(connection: sqlite3.Connection) -> tuple[str | None, int | None]:
-    """Return fingerprint and counter as our newest row has them."""
-    try:
-        row = connection.execute(
-            "SELECT fingerprint, schema_version FROM __guard_history ORDER BY id DESC LIMIT 1"
-        ).fetchone()
-    except sqlite3.OperationalError:  # no history, or one of an early version
-        return None, None
-    return row or (None, None)
-
-
-LEDGER = "__drizzle_migrations"
-HISTORY = "__guard_history"
-GUARD_TABLES = frozenset({LEDGER, HISTORY})
-
-CREATED_AT = "CAST(coalesce(created_at, 0) AS INTEGER)"
+_CREATED_AT = "CAST(coalesce(created_at, 0) AS INTEGER)"
 """The time of a ledger row, whose column has no type: a tool may have left it out."""
-
+_ROW = f"hash = ? AND {_CREATED_AT} = ?"
 _CREATE_LEDGER = """
 			CREATE TABLE IF NOT EXISTS "__drizzle_migrations" (
 				id SERIAL PRIMARY KEY,
@@ -115,7 +62,7 @@ CREATE TABLE IF NOT EXISTS __guard_history (
     sql TEXT,
     down TEXT
 )"""
-INSERT_HISTORY = (
+_INSERT_HISTORY = (
     "INSERT INTO __guard_history (event, tag, hash, created_at, applied_at, duration_ms, backup,"
     " program_version, fingerprint, previous_hash, schema_version, sql, down)"
     " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -133,144 +80,347 @@ class Applied(NamedTuple):
     duration_ms: float | None = None
 
 
-class Provenance(NamedTuple):
-    """What every row of the history says about its author."""
+class Recorded(NamedTuple):
+    """One row of the history, as `db history` shows it.
 
-    program_version: str
-    backup: str | None = None
-    """The name of the backup from before."""
-
-
-def read_ledger(connection: sqlite3.Connection, *, brief: bool = False) -> tuple[Applied, ...]:
-    """Return the ledger's rows in the order in which they were written; none where there is no ledger.
-
-    `brief` leaves out what the history knows (tag, applied_at, duration): a third of the time.
+    `event`: applied, applied_in_dev, adopted, trusted, edit_accepted, marked_applied, renumbered or
+    reverted; and what happened to the whole database: restored, reset, seeded, reindexed, rewound.
     """
-    if brief:
-        return _read_brief(connection)
-    tables = guard_tables(connection)
-    if LEDGER not in tables:
-        return ()
-    if HISTORY in tables:
-        details = {
-            (row[0], row[1]): row[2:]
-            for row in connection.execute(
-                "SELECT hash, created_at, tag, applied_at, duration_ms FROM __guard_history"
-                " WHERE event <> 'reverted' ORDER BY id"
-            )
-        }
-    else:
+
+    event: str
+    tag: str | None
+    hash: str | None
+    created_at: int | None
+    applied_at: str
+    duration_ms: float | None
+    backup: str | None
+    program_version: str | None
+    fingerprint: str | None
+    previous_hash: str | None
+
+
+class Kept(NamedTuple):
+    """The stored text of one migration as it was applied."""
+
+    sql: str
+    in_dev: bool
+
+
+class Ledger:
+    """The ledger and the history of the database on this connection.
+
+    Each write is part of the caller's transaction, and says which version of the program made it.
+    `backup` is always the name of the backup from before.
+    """
+
+    TABLES: ClassVar = GUARD_TABLES
+
+    def __init__(self, connection: sqlite3.Connection, *, program_version: str = "") -> None:
+        self.connection = connection
+        self._program_version = program_version
+
+    # --- what is applied ------------------------------------------------------------------------
+
+    def rows(self, *, brief: bool = False) -> tuple[Applied, ...]:
+        """Return the ledger's rows in the order in which they were written; none without a ledger.
+
+        `brief` leaves out what the history knows (tag, applied_at, duration): a third of the time.
+        """
+        if brief:
+            return self._brief_rows()
+        tables = self._tables()
+        if "__drizzle_migrations" not in tables:
+            return ()
         details = {}
-    extra = "name, applied_at" if _is_v1(connection) else "NULL, NULL"
-    nothing = (None, None, None)
-    found = []
-    for digest, when, name, applied_at in connection.execute(
-        f"SELECT hash, {CREATED_AT}, {extra} FROM __drizzle_migrations ORDER BY rowid"
-    ):
-        tag, at, spent = details.get((digest, when), nothing)
-        found.append(Applied(digest, when, name or tag, at or applied_at, spent))
-    return tuple(found)
+        if "__guard_history" in tables:
+            details = {
+                (row[0], row[1]): row[2:]
+                for row in self.connection.execute(
+                    "SELECT hash, created_at, tag, applied_at, duration_ms FROM __guard_history"
+                    " WHERE event <> 'reverted' ORDER BY id"
+                )
+            }
+        extra = "name, applied_at" if self._is_v1() else "NULL, NULL"
+        nothing = (None, None, None)
+        found = []
+        for digest, when, name, applied_at in self.connection.execute(
+            f"SELECT hash, {_CREATED_AT}, {extra} FROM __drizzle_migrations ORDER BY rowid"
+        ):
+            tag, at, spent = details.get((digest, when), nothing)
+            found.append(Applied(digest, when, name or tag, at or applied_at, spent))
+        return tuple(found)
 
+    def _brief_rows(self) -> tuple[Applied, ...]:
+        try:
+            rows = self.connection.execute(
+                f"SELECT hash, {_CREATED_AT}, NULL, NULL, NULL FROM __drizzle_migrations ORDER BY rowid"
+            ).fetchall()
+        except sqlite3.OperationalError:
+            if "__drizzle_migrations" in self._tables():
+                raise
+            return ()
+        return tuple(map(Applied._make, rows))
 
-def ensure_ledger(connection: sqlite3.Connection, *, stamped: bool = False) -> None:
-    """Create the ledger and the history if they are missing; inside the caller's transaction.
+    def names(self) -> list[str]:
+        """Return what is applied: tags, or hashes where no history has the tag.
 
-    `stamped`: a new ledger gets the columns of Drizzle 1.x, for a folder in its format.
-    """
-    connection.execute(_CREATE_STAMPED_LEDGER if stamped else _CREATE_LEDGER)
-    connection.execute(_CREATE_HISTORY)
-    columns = {row[1] for row in connection.execute("PRAGMA table_info(__guard_history)")}
-    if "schema_version" not in columns:  # of a database that an early version made
-        connection.execute("ALTER TABLE __guard_history ADD COLUMN schema_version INTEGER")
+        A row with neither is left out: a database whose ledger is refused can still be backed up.
+        """
+        names: list[object] = [row.tag or row.hash for row in self.rows()]
+        return [name for name in names if isinstance(name, str)]
 
-
-def record_applied(
-    connection: sqlite3.Connection,
-    applied: Sequence[tuple[Migration, float | None]],
-    provenance: Provenance,
-    *,
-    event: str = "applied",
-) -> None:
-    """Record migrations as applied, in order, with the milliseconds that each took if that is known.
-
-    Inside the caller's transaction.
-    """
-    now = iso()
-    if _is_v1(connection):
-        connection.executemany(
-            "INSERT INTO __drizzle_migrations (hash, created_at, name, applied_at) VALUES (?,?,?,?)",
-            [(m.hash, m.when, m.tag, now) for m, _ in applied],
+    def has_applied(self, migration: Migration) -> bool:
+        """Return whether this database has applied it, even with a text that was edited since."""
+        return any(
+            row.hash in migration.hashes or row.created_at == migration.when for row in self.rows()
         )
-    else:
-        connection.executemany(
-            "INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?,?)",
-            [(m.hash, m.when) for m, _ in applied],
+
+    def ensure(self, *, stamped: bool = False) -> None:
+        """Create the ledger and the history if they are missing.
+
+        `stamped`: a new ledger gets the columns of Drizzle 1.x, for a folder in its format.
+        """
+        self.connection.execute(_CREATE_STAMPED_LEDGER if stamped else _CREATE_LEDGER)
+        self.connection.execute(_CREATE_HISTORY)
+        rows = self.connection.execute("PRAGMA table_info(__guard_history)")
+        if "schema_version" not in {row[1] for row in rows}:  # made by an early version
+            self.connection.execute("ALTER TABLE __guard_history ADD COLUMN schema_version INTEGER")
+
+    def record(
+        self,
+        applied: Sequence[tuple[Migration, float | None]],
+        *,
+        event: str = "applied",
+        backup: str | None = None,
+    ) -> None:
+        """Record migrations as applied, in order, with the milliseconds that each took if known."""
+        now = iso()
+        if self._is_v1():
+            self.connection.executemany(
+                "INSERT INTO __drizzle_migrations (hash, created_at, name, applied_at) VALUES (?,?,?,?)",
+                [(m.hash, m.when, m.tag, now) for m, _ in applied],
+            )
+        else:
+            self.connection.executemany(
+                "INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?,?)",
+                [(m.hash, m.when) for m, _ in applied],
+            )
+        rows = [
+            self._history_row(event, migration, backup=backup, at=now, duration_ms=spent)
+            for migration, spent in applied
+        ]
+        self.connection.executemany(_INSERT_HISTORY, rows)
+
+    def forget(
+        self, applied: AppliedMigration, *, duration_ms: float | None, backup: str | None = None
+    ) -> None:
+        """Remove a reverted migration from the ledger and record it in the history."""
+        taken = self.connection.execute(
+            f"DELETE FROM __drizzle_migrations WHERE {_ROW}", (applied.hash, applied.created_at)
         )
-    rows = [
-        history_row(event, provenance, migration, at=now, duration_ms=spent)
-        for migration, spent in applied
-    ]
-    connection.executemany(INSERT_HISTORY, rows)
+        _require_row(taken, applied.tag)
+        self._insert("reverted", applied.migration, backup=backup, duration_ms=duration_ms)
 
+    def accept(self, edited: Edited, *, event: str) -> None:
+        """Store an edited file's hash in the ledger, and its text and the old hash in the history."""
+        row, migration = edited.row, edited.migration
+        changed = self.connection.execute(
+            f"UPDATE __drizzle_migrations SET hash = ?, created_at = ? WHERE {_ROW}",
+            (migration.hash, migration.when, row.hash, row.created_at),
+        )
+        _require_row(changed, migration.tag)
+        self._insert(event, migration, previous_hash=row.hash)
 
-def note_event(connection: sqlite3.Connection, event: str, provenance: Provenance) -> None:
-    """Append what happened to the whole database, not to one migration: restored, reset, seeded.
+    # --- the schema's fingerprint ---------------------------------------------------------------
 
-    The schema's last fingerprint is kept: an earlier manual change remains drift.
-    """
-    recorded = last_recorded(connection)
-    connection.execute(INSERT_HISTORY, history_row(event, provenance, recorded=recorded))
+    def fingerprint(self) -> str:
+        """Return the sha256, in hex, of every text in the schema but ours and SQLite's own.
 
+        Uncommitted changes count. Where two differ the schemas may still mean the same:
+        `schema.compare`.
+        """
+        rows = self.connection.execute(
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+            " AND tbl_name NOT IN ('__drizzle_migrations', '__guard_history')"
+            " AND tbl_name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type, name"
+        )
+        texts = "\1".join(map("\0".join, rows))
+        return sha256(texts.encode("utf-8", "surrogatepass")).hexdigest()
 
-def history_row(
-    event: str,
-    provenance: Provenance,
-    migration: Migration | None = None,
-    *,
-    at: str | None = None,
-    duration_ms: float | None = None,
-    previous_hash: str | None = None,
-    recorded: tuple[str | None, int | None] = (None, None),
-) -> tuple[object, ...]:
-    """Return the values for INSERT_HISTORY; `recorded` is what `last_recorded` returns."""
-    about: tuple[object, ...] = (None, None, None)
-    texts: tuple[object, ...] = (None, None)
-    if migration is not None:
-        about = (migration.tag, migration.hash, migration.when)
-        texts = (migration.sql, _text(migration.down))
-    fingerprint, version = recorded
-    backup = provenance.backup  # named after its database, whose name need not be UTF-8
-    backup = backup and backup.encode(errors="backslashreplace").decode()
-    facts = (at or iso(), duration_ms, backup, provenance.program_version)
-    return (event, *about, *facts, fingerprint, previous_hash, version, *texts)
+    def recorded_fingerprint(self) -> str | None:
+        """Return the fingerprint of the current schema, if nobody changed it since we recorded it.
 
+        None if that is unknown: then the schema has to be inspected.
+        """
+        fingerprint, version = self._last_recorded()
+        return fingerprint if version == self._schema_version() else None
 
-def _read_brief(connection: sqlite3.Connection) -> tuple[Applied, ...]:
-    try:
-        rows = connection.execute(
-            f"SELECT hash, {CREATED_AT}, NULL, NULL, NULL FROM __drizzle_migrations ORDER BY rowid"
-        ).fetchall()
-    except sqlite3.OperationalError:
-        if LEDGER in guard_tables(connection):
-            raise
-        return ()
-    return tuple(map(Applied._make, rows))
+    def last_fingerprint(self) -> str | None:
+        """Return the schema's fingerprint after the last change that we made, if we made one."""
+        return self._last_recorded()[0]
 
+    def record_fingerprint(self, fingerprint: str) -> None:
+        """Complete the newest row with the schema's fingerprint, which is known only after it.
 
-def guard_tables(connection: sqlite3.Connection) -> frozenset[str]:
-    """Return which of the two tables this database has."""
-    return frozenset(
-        name
-        for (name,) in connection.execute(
+        Inside the transaction that wrote the row; a committed row is never changed.
+        """
+        self.connection.execute(
+            "UPDATE __guard_history SET fingerprint = ?, schema_version = ?"
+            " WHERE id = (SELECT max(id) FROM __guard_history)",
+            (fingerprint, self._schema_version()),
+        )
+
+    def _last_recorded(self) -> tuple[str | None, int | None]:
+        """Return fingerprint and counter as our newest row has them."""
+        try:
+            row = self.connection.execute(
+                "SELECT fingerprint, schema_version FROM __guard_history ORDER BY id DESC LIMIT 1"
+            ).fetchone()
+        except sqlite3.OperationalError:  # no history, or one of an early version
+            return None, None
+        return row or (None, None)
+
+    def _schema_version(self) -> int:
+        """Return SQLite's own counter of schema changes, made by anyone; no schema is parsed for it."""
+        return int(self.connection.execute("PRAGMA schema_version").fetchone()[0])
+
+    # --- the history ----------------------------------------------------------------------------
+
+    def note(self, event: str, *, backup: str | None = None) -> None:
+        """Append what happened to the whole database, not to one migration: restored, reset, seeded.
+
+        The schema's last fingerprint is kept: an earlier manual change remains drift.
+        """
+        self._insert(event, backup=backup, recorded=self._last_recorded())
+
+    def events(self) -> tuple[Recorded, ...]:
+        """Return everything that happened to this database, oldest first."""
+        rows = self._history(
+            "SELECT event, tag, hash, created_at, applied_at, duration_ms, backup, program_version,"
+            " fingerprint, previous_hash FROM __guard_history ORDER BY id"
+        )
+        return tuple(map(Recorded._make, rows))
+
+    def last_text(self, digest: str) -> str | None:
+        """Return the text of a migration as it was applied."""
+        rows = self._history(
+            "SELECT sql FROM __guard_history WHERE hash = ? AND sql IS NOT NULL ORDER BY id DESC LIMIT 1",
+            digest,
+        )
+        return rows[0][0] if rows else None
+
+    def texts(self) -> dict[tuple[str, int], Kept]:
+        """Return the stored text of each applied migration, by hash and time."""
+        rows = self._history(
+            "SELECT hash, created_at, sql, event FROM __guard_history"
+            " WHERE sql IS NOT NULL AND event <> 'reverted' ORDER BY id"
+        )
+        return {(row[0], row[1]): Kept(row[2], row[3] == APPLIED_IN_DEV) for row in rows}
+
+    def downs(self, tags: Iterable[str]) -> dict[str, str]:
+        """Return the down text that was stored with each of these migrations, by tag."""
+        wanted = set(tags)
+        rows = self._history(
+            "SELECT tag, down FROM __guard_history WHERE down IS NOT NULL ORDER BY id"
+        )
+        return {tag: down for tag, down in rows if tag in wanted}
+
+    def last_event(self) -> int:
+        """Return the number of the newest row of the history; 0 where there is none."""
+        rows = self._history("SELECT coalesce(max(id), 0) FROM __guard_history")
+        return int(rows[0][0]) if rows else 0
+
+    def continue_from(self, old: Ledger, *, since: int, backup: str | None = None) -> None:
+        """Insert the history of the `old` database before the rows here that follow `since`.
+
+        An entry between them records the rewind. The caller completes the newest row.
+        """
+        connection = self.connection
+        connection.execute("DELETE FROM __guard_history WHERE id <= ?", (since,))
+        connection.execute("UPDATE __guard_history SET id = -id")
+        info = old.connection.execute("PRAGMA table_info(__guard_history)")
+        columns = [str(row[1]) for row in info]
+        last = 0
+        if columns:
+            names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+            rows = old.connection.execute(f"SELECT {names} FROM __guard_history")
+            connection.executemany(f"INSERT INTO __guard_history ({names}) VALUES ({marks})", rows)
+            last = old.last_event()
+        said = self._insert("rewound", backup=backup)
+        connection.execute("UPDATE __guard_history SET id = ? WHERE id = ?", (last + 1, said))
+        connection.execute(
+            "UPDATE __guard_history SET id = ? - id WHERE id < 0", (last + 1 - since,)
+        )
+
+    def _history(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query over the history; none where there is no history."""
+        if "__guard_history" not in self._tables():
+            return []
+        return self.connection.execute(sql, parameters).fetchall()
+
+    def _insert(
+        self,
+        event: str,
+        migration: Migration | None = None,
+        *,
+        backup: str | None = None,
+        duration_ms: float | None = None,
+        previous_hash: str | None = None,
+        recorded: tuple[str | None, int | None] = (None, None),
+    ) -> int | None:
+        row = self._history_row(
+            event,
+            migration,
+            backup=backup,
+            duration_ms=duration_ms,
+            previous_hash=previous_hash,
+            recorded=recorded,
+        )
+        return self.connection.execute(_INSERT_HISTORY, row).lastrowid
+
+    def _history_row(
+        self,
+        event: str,
+        migration: Migration | None,
+        *,
+        backup: str | None,
+        at: str | None = None,
+        duration_ms: float | None = None,
+        previous_hash: str | None = None,
+        recorded: tuple[str | None, int | None] = (None, None),
+    ) -> tuple[object, ...]:
+        """Return the values of a new row; `recorded` is what `_last_recorded` returns."""
+        about: tuple[object, ...] = (None, None, None)
+        texts: tuple[object, ...] = (None, None)
+        if migration is not None:
+            about = (migration.tag, migration.hash, migration.when)
+            texts = (migration.sql, _text(migration.down))
+        fingerprint, version = recorded
+        # Named after its database, whose name need not be UTF-8.
+        backup = backup and backup.encode(errors="backslashreplace").decode()
+        facts = (at or iso(), duration_ms, backup, self._program_version)
+        return (event, *about, *facts, fingerprint, previous_hash, version, *texts)
+
+    def _tables(self) -> frozenset[str]:
+        """Return which of the two tables this database has."""
+        rows = self.connection.execute(
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN (?, ?)",
-            (LEDGER, HISTORY),
+            tuple(GUARD_TABLES),
         )
-    )
+        return frozenset(name for (name,) in rows)
+
+    def _is_v1(self) -> bool:
+        rows = self.connection.execute("PRAGMA table_info(__drizzle_migrations)")
+        return {"name", "applied_at"} <= {row[1] for row in rows}
 
 
-def _is_v1(connection: sqlite3.Connection) -> bool:
-    columns = {row[1] for row in connection.execute("PRAGMA table_info(__drizzle_migrations)")}
-    return {"name", "applied_at"} <= columns
+def _require_row(cursor: sqlite3.Cursor, tag: str) -> None:
+    if cursor.rowcount < 1:
+        raise VerificationFailed(
+            f"The ledger's row of {tag} could not be found again.",
+            hint="Another program changes __drizzle_migrations; the database is as it was.",
+            tag=tag,
+        )
 
 
 def _text(path: Path | None) -> str | None:

@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import Problem, ProblemCode
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.migrate.ledger import read_ledger
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from local_mcp_gateway.migrate.folder import Folder, Migration
-    from local_mcp_gateway.migrate.ledger import Applied
+    from local_mcp_gateway.migrate.ledger import Applied, Ledger
 
 
 class AppliedMigration(NamedTuple):
@@ -304,12 +301,10 @@ def _unjournaled(name: str, folder: Folder) -> Problem:
 
 
 def resolve_with_history(
-    folder: Folder, connection: sqlite3.Connection, *, allow_out_of_order: bool = False
+    folder: Folder, ledger: Ledger, *, allow_out_of_order: bool = False
 ) -> Resolution:
     """Resolve against the ledger; the history is read only if a problem needs its texts."""
-    found = resolve(
-        folder, read_ledger(connection, brief=True), allow_out_of_order=allow_out_of_order
-    )
+    found = resolve(folder, ledger.rows(brief=True), allow_out_of_order=allow_out_of_order)
     if not found.problems:
         return found
-    return resolve(folder, read_ledger(connection), allow_out_of_order=allow_out_of_order)
+    return resolve(folder, ledger.rows(), allow_out_of_order=allow_out_of_order)
