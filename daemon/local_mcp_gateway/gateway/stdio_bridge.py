@@ -23,7 +23,12 @@ from local_mcp_gateway.gateway.protocol import hops
 from local_mcp_gateway.json_input import parse_json
 
 VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
-NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED: Final = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
+}
 ACCEPT: Final = "application/json, text/event-stream"
 BRIDGE: Final = "Local-Mcp-Gateway-Bridge"
 """Says that the client cannot repeat arguments as headers (`Mcp-Param-*`)."""

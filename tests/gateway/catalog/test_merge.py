@@ -18,7 +18,6 @@ from local_mcp_gateway.gateway.catalog.merge import (
     keeps_names,
     merge_lists,
     routes_of,
-    uri_prefix,
 )
 from local_mcp_gateway.store.model import (
     CatalogKind,
@@ -73,7 +72,95 @@ def test_the_same_resource_of_two_servers_gets_an_address_of_its_own() -> None:
     profile = ProfileDefinition("p", members=(Member("a"), Member("My_B")))
     result = merge_lists(profile, {"a": {RESOURCES: [item]}, "My_B": {RESOURCES: [item]}})
     assert list(result.routes[RESOURCES]) == ["file:///a", "s-my-b+file:///a"]
-    assert uri_prefix("My_B") == "s-my-b+"
+
+
+ANY_NAMES = st.text("a._/é ", min_size=1, max_size=3) | st.sampled_from(
+    ["x" * 64, "x" * 65, "y" * 90]
+)
+ANY_SERVERS = st.dictionaries(
+    st.sampled_from(["a", "a.b", "a_b", "long-" * 12, "long." * 12]),
+    st.lists(ANY_NAMES, unique=True, max_size=4),
+    max_size=4,
+)
+
+
+@given(ANY_SERVERS, st.sampled_from([Prefix.AUTO, Prefix.ALWAYS]))
+def test_every_shown_name_is_one_that_model_apis_accept(
+    servers: dict[str, list[str]], prefix: Prefix
+) -> None:
+    result = view(prefix, servers)
+    told = shown(result)
+    assert len(set(told)) == len(told) == sum(map(len, servers.values())), "none is lost"
+    for name in told:
+        assert merge.FITTING.fullmatch(name)
+        route = result.routes[TOOLS][name]
+        assert route.key in servers[route.server]
+    profile = ProfileDefinition("p", prefix=prefix, members=tuple(map(Member, servers)))
+    catalogs = {name: {TOOLS: [*map(tool, tools)]} for name, tools in servers.items()}
+    assert routes_of(profile, catalogs) == result.routes, "the same after a restart"
+
+
+def test_a_name_is_made_fit_so_that_a_person_still_reads_it() -> None:
+    servers = {
+        "first": ["search", "billing_cost_management_get_savings_plans", "files.read"],
+        "github.com": ["search"],
+        "awslabs-billing-cost-management-server": ["billing_cost_management_get_savings_plans"],
+    }
+    *same, dotted, prefixed, long = shown(view(Prefix.AUTO, servers))
+    assert same == servers["first"][:2]
+    assert (dotted, prefixed) == ("files_read", "github_com__search")
+    assert long == "awslabs-bill_e6c8262e__billing_cost_management_get_savings_plans"
+
+
+def test_a_name_that_a_person_chose_and_those_under_never_stay_as_they_are() -> None:
+    setting = ToolSetting("a", "x", name="my.tool")
+    profile = ProfileDefinition("p", members=(Member("a"),), tools=(setting,))
+    assert shown(merge_lists(profile, {"a": {TOOLS: [tool("x")]}})) == ["my.tool"]
+    assert shown(view(Prefix.NEVER, {"a": ["x.y"]})) == ["x.y"]
+
+
+def test_names_from_before_that_model_apis_refuse_are_made_fit() -> None:
+    profile = ProfileDefinition("p", members=(Member("a.b"), Member("c")))
+    catalogs = {"a.b": {TOOLS: [tool("x")]}, "c": {TOOLS: [tool("x")]}}
+    before = {TOOLS: {"x": Route("c", "x"), "a.b__x": Route("a.b", "x")}}
+    assert shown(merge_lists(profile, catalogs, before=before)) == ["a_b__x", "x"]
+
+
+def test_a_tool_is_found_by_its_own_name_if_no_other_server_has_one_of_that_name() -> None:
+    result = view(Prefix.ALWAYS, {"a": ["x", "y"], "b": ["x", "z"]})
+    assert result.own_names[TOOLS] == {"y": Route("a", "y"), "z": Route("b", "z")}
+    setting = ToolSetting("a", "x", name="renamed")
+    profile = ProfileDefinition("p", members=(Member("a"),), tools=(setting,))
+    renamed = merge_lists(profile, {"a": {TOOLS: [tool("x")]}})
+    assert renamed.own_names[TOOLS] == {}
+
+
+def app(name: str, uri: str, *, old: bool = False) -> Item:
+    meta = {"ui/resourceUri": uri} if old else {"ui": {"resourceUri": uri}}
+    return Item(name, json.dumps({"name": name, "_meta": meta}).encode())
+
+
+def test_the_address_of_an_app_keeps_its_scheme_where_two_servers_have_the_same() -> None:
+    page = Item("ui://app/main", b'{"uri":"ui://app/main","name":"main"}')
+    catalogs = {
+        "a": {TOOLS: [app("one", page.key)], RESOURCES: [page]},
+        "My_B": {
+            TOOLS: [app("two", page.key), app("three", page.key, old=True)],
+            RESOURCES: [page],
+        },
+        "c": {TOOLS: [app("four", page.key)]},
+    }
+    profile = ProfileDefinition("p", members=tuple(map(Member, catalogs)))
+    result = merge_lists(profile, catalogs)
+    assert list(result.routes[RESOURCES]) == ["ui://app/main", "ui://my-b/app/main"]
+    assert result.referenced == {"ui://c/app/main": Route("c", page.key)}, (
+        "although it is not listed"
+    )
+    one, two, three, four = json.loads(result.result(TOOLS))["tools"]
+    assert one["_meta"] == {"ui": {"resourceUri": "ui://app/main"}}
+    assert two["_meta"] == {"ui": {"resourceUri": "ui://my-b/app/main"}}
+    assert three["_meta"] == {"ui/resourceUri": "ui://my-b/app/main"}
+    assert four["_meta"] == {"ui": {"resourceUri": "ui://c/app/main"}}
 
 
 @given(SERVERS, st.sampled_from(Prefix))

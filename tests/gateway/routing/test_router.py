@@ -16,6 +16,7 @@ from mcp import Client, types
 
 from local_mcp_gateway.gateway.protocol.sse import SseParser
 from local_mcp_gateway.store import queries
+from local_mcp_gateway.store.model import ServerDefinition
 from tests.gateway.messages import call
 from tests.gateway.processes import stop
 from tests.gateway.support import SERVERS, Running, gateway_of, http, process, stdio
@@ -283,3 +284,52 @@ async def test_a_question_goes_to_nobody_where_it_could_be_for_another_client(
         assert "several clients" in await ask(running, one)
         assert "does not support elicitation" in await ask(running, other)
         sleeping.cancel()
+
+
+def app(name: str, page: str) -> ServerDefinition:
+    """Define a server with an app at the same address as every other one, which it does not list."""
+    uri = "ui://app/main.html"
+    tool = {
+        "name": "show",
+        "inputSchema": {"type": "object"},
+        "_meta": {"ui": {"resourceUri": uri}},
+    }
+    own = {"name": f"{name}.more", "inputSchema": {"type": "object"}}
+    link = {"type": "resource_link", "uri": uri, "name": "page"}
+    said = {"type": "text", "text": uri}
+    script = {
+        "initialize": {"capabilities": {"tools": {}, "resources": {}}},
+        "answers": {
+            "tools/list": {"tools": [tool, own]},
+            "tools/call": {"content": [link, said], "_meta": {"ui": {"resourceUri": uri}}},
+            "resources/list": {"resources": []},
+            "resources/read": {"contents": [{"uri": uri, "text": page}]},
+        },
+    }
+    return stdio(name, "scripted.py", json.dumps(script))
+
+
+async def test_each_server_shows_its_own_app_although_two_have_the_same_address(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, app("one", "page 1"), app("two", "page 2")) as running:
+        body = await (await running.post(call("tools/list"))).json()
+        tools = {tool["name"]: tool for tool in body["result"]["tools"]}
+        for name, page in (("show", "page 1"), ("two__show", "page 2")):
+            uri = tools[name]["_meta"]["ui"]["resourceUri"]
+            assert uri.startswith("ui://")
+            body = await (await running.post(call("resources/read", uri=uri))).json()
+            assert body["result"]["contents"] == [{"uri": uri, "text": page}]
+            called = await (await running.post(call("tools/call", name=name, arguments={}))).json()
+            link, said = called["result"]["content"]
+            assert link["uri"] == called["result"]["_meta"]["ui"]["resourceUri"] == uri
+            assert said["text"] == "ui://app/main.html", "what a person reads is not touched"
+
+
+async def test_an_app_calls_the_tools_of_its_server_by_their_own_names(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, app("one", ""), app("two", "")) as running:
+        assert await names(running) == ["show", "one_more", "two__show", "two_more"]
+        for name in ("one.more", "two.more"):
+            body = await (await running.post(call("tools/call", name=name, arguments={}))).json()
+            assert "result" in body
+            await running.heard("call.finished", server=name.removesuffix(".more"), target=name)

@@ -26,8 +26,6 @@ from local_mcp_gateway.gateway.catalog.merge import (
     read_names,
     remembered,
     routes_of,
-    uri_prefix,
-    with_uri,
 )
 from local_mcp_gateway.gateway.catalog.server_catalog import (
     HELD,
@@ -35,6 +33,7 @@ from local_mcp_gateway.gateway.catalog.server_catalog import (
     differs,
     held_message,
 )
+from local_mcp_gateway.gateway.catalog.uris import clashing, uri_prefix, with_shown_uris
 
 __all__ = [
     "HEADER_PREFIX",
@@ -51,6 +50,7 @@ __all__ = [
     "Route",
     "ServerCatalog",
     "body_of",
+    "clashing",
     "differs",
     "hash_of",
     "header_fault",
@@ -65,5 +65,5 @@ __all__ = [
     "routes_of",
     "uri_prefix",
     "validate",
-    "with_uri",
+    "with_shown_uris",
 ]

@@ -4,7 +4,10 @@ Servers come in the profile's order. Under the policy `auto` the first server th
 it, and only later ones are prefixed: adding a server never renames a tool that a client already uses.
 A server that connects late takes no name that was already shown as another's, wherever it stands.
 `always` prefixes every name. `never` prefixes none: the first one wins and later ones are hidden. A
-resource's URI is an address, so it is prefixed (`server+uri`) only where two servers have the same.
+resource's URI is an address, so it is another one only where two servers have the same, see `uris`.
+
+Model APIs refuse a request with a tool whose name is not `[a-zA-Z0-9_-]{1,64}`, so other names are made
+fit, but under `never`: the other characters become `_`, and a long name ends in a hash.
 """
 
 from __future__ import annotations
@@ -19,43 +22,17 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from local_mcp_gateway.gateway.protocol import MALFORMED, decode_batch, edit, encode, member
+from local_mcp_gateway.gateway.catalog.uris import Template, app_uris, clashing, with_shown_uris
+from local_mcp_gateway.gateway.protocol import MALFORMED, edit, encode, member
 from local_mcp_gateway.store.model import CatalogKind, Prefix, ProfileDefinition, ToolSetting
 
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A URI template as the literals before, between and after its expressions; at least one."""
-
-    literals: tuple[str, ...]
-
-    @classmethod
-    def of(cls, text: str) -> Template:
-        """Parse a template; an unclosed brace is a literal."""
-        literals, at = [], 0
-        while (start := text.find("{", at)) >= 0 and (end := text.find("}", start)) >= 0:
-            literals.append(text[at:start])
-            at = end + 1
-        return cls((*literals, text[at:]))
-
-    def matches(self, uri: str) -> bool:
-        """Return whether a URI begins and ends with the outer literals and has the others in order between."""
-        first, *rest = self.literals
-        if not rest:
-            return uri == first
-        *middle, last = rest
-        at, end = len(first), len(uri) - len(last)
-        if at > end or not uri.startswith(first) or not uri.endswith(last):
-            return False
-        for literal in middle:
-            found = uri.find(literal, at, end)
-            if found < 0:
-                return False
-            at = found + len(literal)
-        return True
-
-
 SEPARATOR: Final = "__"
+FITTING: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""The tool names that every model API accepts."""
+LONGEST: Final = 64
+HASH_DIGITS: Final = 8
+LEAST_SERVER: Final = 8
+"""How many characters of a server's name are worth to stand before the name of a tool."""
 LISTS: Final = (
     CatalogKind.TOOLS,
     CatalogKind.RESOURCES,
@@ -68,6 +45,7 @@ KEYS: Final[Mapping[CatalogKind, str]] = {
     CatalogKind.RESOURCE_TEMPLATES: "uriTemplate",
     CatalogKind.PROMPTS: "name",
 }
+NAMED: Final = (CatalogKind.TOOLS, CatalogKind.PROMPTS)
 MEMBERS: Final[Mapping[CatalogKind, str]] = {
     CatalogKind.TOOLS: "tools",
     CatalogKind.RESOURCES: "resources",
@@ -140,6 +118,12 @@ class ProfileView:
     templates: tuple[tuple[Template, Route], ...] = ()
     hidden: tuple[str, ...] = ()
     servers: tuple[str, ...] = field(default=())
+    own_names: Mapping[CatalogKind, Mapping[str, Route]] = field(default_factory=dict)
+    """Names of which only one server has a tool or prompt, but which are shown under another one."""
+    referenced: Mapping[str, Route] = field(default_factory=dict)
+    """URIs of apps that tools name, without the listed ones."""
+    renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Server → its URIs that are shown under another one, and that one."""
     _results: dict[tuple[CatalogKind, Reader], bytes] = field(default_factory=dict, compare=False)
 
     def result(self, kind: CatalogKind, reader: Reader = ALL) -> bytes:
@@ -195,15 +179,21 @@ def merge_lists(
     """
     servers = tuple(member.server for member in profile.members if member.active)
     routes = routes_of(profile, catalogs, before)
+    all_offered = _all_offered(profile, catalogs)
+    referenced = _referenced(all_offered[CatalogKind.TOOLS], routes[CatalogKind.RESOURCES])
+    renamed: dict[str, dict[str, str]] = {}
+    for uri, route in (*routes[CatalogKind.RESOURCES].items(), *referenced.items()):
+        if uri != route.key:
+            renamed.setdefault(route.server, {})[route.key] = uri
     lists: dict[CatalogKind, tuple[Listed, ...]] = {}
     hidden: list[str] = []
-    for kind, offered in _all_offered(profile, catalogs).items():
+    for kind, offered in all_offered.items():
         known = _settings(profile, kind)
         names = {route: name for name, route in routes[kind].items()}
         hidden += [f"{route.server}:{route.key}" for route in offered if route not in names]
         lists[kind] = tuple(
             Listed(
-                _shown(kind, item, names[route], known.get(route)),
+                _shown(kind, item, names[route], known.get(route), renamed.get(route.server)),
                 item.modern_only,
                 kind is CatalogKind.TOOLS and only_as_task(item.raw),
             )
@@ -214,7 +204,40 @@ def merge_lists(
     templates = tuple(
         (Template.of(name), route) for name, route in routes[CatalogKind.RESOURCE_TEMPLATES].items()
     )
-    return ProfileView(lists, routes, templates, tuple(hidden), servers)
+    own = {kind: _own_names(routes[kind], _settings(profile, kind)) for kind in NAMED}
+    return ProfileView(lists, routes, templates, tuple(hidden), servers, own, referenced, renamed)
+
+
+def _own_names(
+    routes: Mapping[str, Route], settings: Mapping[Route, ToolSetting]
+) -> dict[str, Route]:
+    """Return the servers' own names that are shown otherwise, without those that a person renamed.
+
+    An app calls the tools of its server by these names.
+    """
+    found: dict[str, list[Route]] = {}
+    for route in routes.values():
+        found.setdefault(route.key, []).append(route)
+    return {
+        key: only[0]
+        for key, only in found.items()
+        if len(only) == 1
+        and key not in routes
+        and not ((setting := settings.get(only[0])) and setting.name)
+    }
+
+
+def _referenced(tools: Mapping[Route, Item], resources: Mapping[str, Route]) -> dict[str, Route]:
+    """Return the URIs of apps that tools name and no server lists, by the URI that is shown."""
+    listed, found = set(resources.values()), {}
+    for tool, item in tools.items():
+        for key in app_uris(item.raw):
+            route = Route(tool.server, key)
+            if route not in listed:
+                listed.add(route)
+                taken = key in resources or key in found
+                found[clashing(tool.server, key) if taken else key] = route
+    return found
 
 
 def routes_of(
@@ -272,7 +295,12 @@ def _named(
     before: Mapping[str, Route],
 ) -> dict[str, Route]:
     here = set(offered)
-    names = {name: route for name, route in before.items() if route in here}
+    fits = _fits if kind is CatalogKind.TOOLS and policy is not Prefix.NEVER else None
+    names = {
+        name: route
+        for name, route in before.items()
+        if route in here and (fits is None or fits(name, settings.get(route)))
+    }
     here.difference_update(names.values())
     for route in offered:
         if route in here:
@@ -294,14 +322,48 @@ def _exposed(
     """Return the name under which a client sees this item, or None when it cannot be shown."""
     named = KEYS[kind] == "name"
     name = setting.name if setting is not None and setting.name else key
-    prefixed = f"{server}{SEPARATOR}{name}" if named else f"{uri_prefix(server)}{key}"
+    prefixed = f"{server}{SEPARATOR}{name}" if named else clashing(server, key)
     if policy is Prefix.ALWAYS and named and not (setting and setting.name):
         candidates = [prefixed]
     elif policy is Prefix.NEVER:
         candidates = [name]
     else:
         candidates = [name, prefixed, f"{server}{SEPARATOR}{key}"] if named else [name, prefixed]
+    if kind is CatalogKind.TOOLS and policy is not Prefix.NEVER:
+        chosen = candidates[:1] if setting and setting.name else []
+        made = [fitting(candidate) for candidate in candidates[len(chosen) :]]
+        candidates = [*chosen, *made, _hashed(server, key)]
     return next((candidate for candidate in candidates if candidate not in taken), None)
+
+
+def fitting(name: str) -> str:
+    """Return a name as model APIs accept it: the same one, if they do."""
+    if FITTING.fullmatch(name):
+        return name
+    if len(name) <= LONGEST:
+        return _plain(name)
+    server, separator, key = name.partition(SEPARATOR)
+    return _hashed(server, key) if separator else _hashed("", name)
+
+
+def _hashed(server: str, key: str) -> str:
+    """Return a name with a hash of the whole in it, so that it is unique and stays the same for good."""
+    whole = f"{server}{SEPARATOR}{key}" if server else key
+    digits = hashlib.sha256(whole.encode()).hexdigest()[:HASH_DIGITS]
+    room = LONGEST - len(f"_{digits}{SEPARATOR}{key}")
+    if server and room >= LEAST_SERVER:
+        return _plain(f"{server[:room]}_{digits}{SEPARATOR}{key}")
+    return _plain(whole)[: LONGEST - len(digits) - 1] + f"_{digits}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)
+
+
+def _fits(name: str, setting: ToolSetting | None) -> bool:
+    """Return whether a tool may keep this name: model APIs accept it, or a person chose it."""
+    chosen = setting is not None and setting.name == name
+    return chosen or FITTING.fullmatch(name) is not None
 
 
 def only_as_task(tool: bytes) -> bool:
@@ -311,30 +373,20 @@ def only_as_task(tool: bytes) -> bool:
     return member(member(tool, "execution"), "taskSupport") == b'"required"'
 
 
-def _shown(kind: CatalogKind, item: Item, name: str, setting: ToolSetting | None) -> bytes:
+def _shown(
+    kind: CatalogKind,
+    item: Item,
+    name: str,
+    setting: ToolSetting | None,
+    renamed: Mapping[str, str] | None,
+) -> bytes:
     changes: dict[str, bytes | None] = {}
     if name != item.key:
         changes[KEYS[kind]] = encode(name)
     if setting is not None and setting.description is not None:
         changes["description"] = encode(setting.description)
-    return edit(item.raw, changes) if changes else item.raw
-
-
-def with_uri(result: bytes | memoryview, key: str, uri: str) -> bytes:
-    """Return a resource's contents under the URI that the client knows."""
-    contents = member(result, "contents")
-    if not contents:
-        return bytes(result)
-    items = [
-        edit(item, {"uri": encode(uri)}) if member(item, "uri") == encode(key) else bytes(item)
-        for item in decode_batch(contents)
-    ]
-    return edit(result, {"contents": b"[" + b",".join(items) + b"]"})
-
-
-def uri_prefix(server: str) -> str:
-    """Return the prefix for a clashing URI: a scheme may hold only letters, digits, + - and dot."""
-    return "s-" + re.sub(r"[^a-z0-9.-]", "-", server.lower()) + "+"
+    raw = edit(item.raw, changes) if changes else item.raw
+    return with_shown_uris(raw, renamed) if renamed and kind is CatalogKind.TOOLS else raw
 
 
 Routes = Mapping[CatalogKind, Mapping[str, Route]]

@@ -74,6 +74,7 @@ NAMED: Final[Mapping[str, str]] = {
     "tools/call": "name",
     "prompts/get": "name",
     "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
 }
 """Method → the member of `params` that the header `Mcp-Name` repeats."""
 REMOVED: Final = frozenset(
@@ -185,11 +186,22 @@ def _header_fault(headers: Mapping[str, str], message: Envelope, version: object
     key = NAMED.get(message.method)
     if key is None:
         return None
+    if key == "taskId" and "mcp-name" not in headers:
+        return None  # a rule of the extension, which some of its clients do not follow
     target = _target(message.params)
     named = target.name if key == "name" else target.uri
+    if key == "taskId":
+        named = _task_in(message.params)
     if named is not None and decode_header(headers.get("mcp-name")) != named:
         return f"mcp-name header does not match the request's {key!r}"
     return None
+
+
+def _task_in(params: bytes | memoryview) -> str | None:
+    try:
+        return msgspec.json.decode(member(params, "taskId") or b"null", type=str | None)
+    except msgspec.DecodeError:
+        return None
 
 
 def _target(params: bytes | memoryview) -> Target:

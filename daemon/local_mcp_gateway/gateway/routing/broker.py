@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from local_mcp_gateway.gateway.catalog import uri_prefix
+from local_mcp_gateway.gateway.catalog import clashing
 from local_mcp_gateway.gateway.clients import Session, Sessions, severity_of
 from local_mcp_gateway.gateway.protocol import (
     Answer,
@@ -29,6 +29,7 @@ from local_mcp_gateway.gateway.protocol import (
     sse,
     versions,
 )
+from local_mcp_gateway.gateway.routing import mcp_tasks
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest, takes_levels
 from local_mcp_gateway.gateway.tasks import TaskScope, described
 from local_mcp_gateway.gateway.upstreams import SILENT, Call, Events, ProgressTokens, Upstream
@@ -160,7 +161,7 @@ class Subscribers:
 
 def addresses_of(server: str, key: str) -> tuple[str, str]:
     """Return the URIs under which a profile may show a resource of this server."""
-    return key, uri_prefix(server) + key
+    return key, clashing(server, key)
 
 
 class Broker:
@@ -238,6 +239,8 @@ class Broker:
         elif method == "notifications/resources/updated":
             self._updated(upstream.name, params)
         elif method not in {"notifications/cancelled", "notifications/progress"}:
+            if method in mcp_tasks.NOTIFICATIONS:
+                params = mcp_tasks.shown_tasks(upstream.name, params)
             self._broadcast(self._registry.profiles_of(upstream.name), method, params)
 
     def _broadcast(self, profiles: Container[str], method: str, params: bytes) -> None:
@@ -276,7 +279,7 @@ class Broker:
             if session.profile in profiles and session.streams and session.can(method)
         ]
         if len(able) == 1:
-            return await able[0].ask(method, params)
+            return await mcp_tasks.ask_about_task(upstream.name, able[0].ask, method, params)
         who = "Several clients could" if able else "No client is there to"
         return failure(jsonrpc.METHOD_NOT_FOUND, f"{who} answer {method}")
 

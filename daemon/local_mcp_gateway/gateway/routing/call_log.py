@@ -38,6 +38,11 @@ COUNTED: Final = frozenset(
         "resources/templates/list",
         "resources/unsubscribe",
         "server/discover",
+        "tasks/cancel",
+        "tasks/get",
+        "tasks/list",
+        "tasks/result",
+        "tasks/update",
         "tools/call",
         "tools/list",
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from local_mcp_gateway.gateway.catalog import ProfileView, Route, uri_prefix, with_uri
+from local_mcp_gateway.gateway.catalog import ProfileView, Route, uri_prefix, with_shown_uris
 from local_mcp_gateway.gateway.clients import LEVELS, Session, Sessions
 from local_mcp_gateway.gateway.protocol import (
     INVALID_PARAMS,
@@ -68,12 +68,13 @@ class Resources:
             answer = await self._forward(request, route, params, whole=changed)
             if not answer.failed:
                 self._note_subscription(request)
-                return Answer(with_uri(answer.body, route.key, uri)) if changed else answer
+                shown = {route.key: uri}
+                return Answer(with_shown_uris(answer.body, shown)) if changed else answer
         return answer
 
     def routes(self, view: ProfileView, uri: str) -> list[Route]:
         """Return the candidate routes of a URI: listed, then templates, then servers with resources."""
-        listed = view.routes[CatalogKind.RESOURCES].get(uri)
+        listed = view.routes[CatalogKind.RESOURCES].get(uri) or view.referenced.get(uri)
         if listed is not None:
             return [listed]
         for server in view.servers:

@@ -22,6 +22,7 @@ from local_mcp_gateway.gateway.catalog import (
     header_fault,
     headers_for,
     held_message,
+    with_shown_uris,
 )
 from local_mcp_gateway.gateway.protocol import (
     INVALID_PARAMS,
@@ -39,9 +40,15 @@ from local_mcp_gateway.gateway.protocol import (
     member,
     versions,
 )
-from local_mcp_gateway.gateway.routing import handlers
+from local_mcp_gateway.gateway.routing import handlers, mcp_tasks
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest, Resources
 from local_mcp_gateway.gateway.routing.input_required import PendingCalls, ask_until_complete
+from local_mcp_gateway.gateway.routing.mcp_tasks import (
+    TaskCaller,
+    TaskRequests,
+    makes_tasks,
+    shown_tasks,
+)
 from local_mcp_gateway.gateway.routing.server_info import discover_result, initialize_result
 from local_mcp_gateway.gateway.upstreams import Call, Caller, ProgressTokens, Upstream
 from local_mcp_gateway.store.model import CatalogKind, Prefix
@@ -61,6 +68,10 @@ LIST_METHODS: Final = {
 }
 
 
+TASK_AWARE: Final = frozenset({"tools/call", *mcp_tasks.METHODS})
+"""Methods whose results name tasks."""
+
+
 class Router:
     """Routes and handles requests. Stateless."""
 
@@ -72,6 +83,7 @@ class Router:
         self._tasks = tasks
         self.resources = Resources(registry, subscribers, self._forward)
         self.pending_calls = PendingCalls(tasks)
+        self._task_requests = TaskRequests(registry, self._forward)
 
     async def handle(self, request: ClientRequest) -> Answer:
         """Handle one request, in the protocol in which it was made."""
@@ -112,7 +124,11 @@ class Router:
         route = self._registry.view(request.profile).routes[kind].get(name)
         if route is None:
             view = await self._registry.settled_view(request.profile)
-            route = view.routes[kind].get(name) or self._only_server(request, kind, name)
+            route = (
+                view.routes[kind].get(name)
+                or view.own_names[kind].get(name)
+                or self._only_server(request, kind, name)
+            )
         if route is None:
             return failure(INVALID_PARAMS, f"Unknown {what}: {name}")
         if kind is CatalogKind.TOOLS and self._holds(route):
@@ -163,6 +179,9 @@ class Router:
             edited = edit(member(params, "ref"), {key: encode(route.key)})
             params = edit(params, {"ref": edited})
         return await self._forward(request, route, params)
+
+    def _about_task(self, request: ClientRequest) -> Awaitable[Answer]:
+        return self._task_requests.handle(request)
 
     def _set_level(self, request: ClientRequest) -> Awaitable[Answer]:
         return handlers.set_level(request, self._registry, self._sessions, self._tasks)
@@ -247,7 +266,28 @@ class Router:
                 Call(request.method, params, caller, request.modern, headers, key, whole)
             )
 
-        caller = request.caller
+        renamed = self._registry.view(request.profile).renamed
+        uris = renamed.get(route.server) if renamed else None
+        tasks = request.method in TASK_AWARE and makes_tasks(upstream)
+        if uris is None and not tasks:
+            return await self._translated(request, upstream, forward, request.caller, params)
+        whole = whole or uris is not None
+        caller = TaskCaller(request.caller, route.server) if tasks else request.caller
+        answer = await self._translated(request, upstream, forward, caller, params)
+        if answer.failed or answer.relayed_bytes:
+            return answer
+        body = shown_tasks(route.server, answer.body) if tasks else answer.body
+        return Answer(body if uris is None else with_shown_uris(body, uris))
+
+    async def _translated(
+        self,
+        request: ClientRequest,
+        upstream: Upstream,
+        forward: Callable[[Caller, bytes], Awaitable[Answer]],
+        caller: Caller,
+        params: bytes,
+    ) -> Answer:
+        """Make a call in the protocol of its server, for a client that may speak the other one."""
         modern_server = upstream.identity is not None and upstream.identity.modern
         if request.modern == modern_server:
             return await forward(caller, params)
@@ -271,6 +311,7 @@ class Router:
         "resources/unsubscribe": _by_uri,
         "completion/complete": _complete,
         "logging/setLevel": _set_level,
+        **dict.fromkeys(mcp_tasks.METHODS, _about_task),
     }
     """The methods that the gateway knows by name."""
 

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway.catalog.merge import Template
+from local_mcp_gateway.gateway.catalog.uris import Template
 
 TEMPLATES = st.lists(st.sampled_from(["a", "b", "ab", "{x}", "{", "}"]), max_size=7).map("".join)
 
