@@ -15,9 +15,9 @@ import uvicorn
 from local_mcp_gateway.config import Settings
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.gateway.gateway import Gateway
-from local_mcp_gateway.service.http.protocol import CoalescingProtocol
+from local_mcp_gateway.service.http.server import CoalescingProtocol
 from local_mcp_gateway.service.options import gateway_options
-from local_mcp_gateway.service.process_tuning import collect_rarely
+from local_mcp_gateway.service.process import collect_rarely
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
     Member,

@@ -9,7 +9,7 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the command line; a signal during the imports ends the process cleanly, with exit 0.
 
-    `service.signals` replaces these handlers; the imports before that take most of the time to the
+    `service.process` replaces these handlers; the imports before that take most of the time to the
     first event.
     """
     if "serve" in sys.argv:

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema import Schema, compare, inspect
 from local_mcp_gateway.schema.create_table import affinity
-from local_mcp_gateway.schema.down import NotDerivable, derive_down, missing_values
 from local_mcp_gateway.schema.model import DELETING, HazardKind
-from local_mcp_gateway.schema.plan import Plan, make_plan, schema_copy
+from local_mcp_gateway.schema.plan import (
+    NotDerivable,
+    Plan,
+    derive_down,
+    make_plan,
+    missing_values,
+    schema_copy,
+)
 from local_mcp_gateway.schema.renames import Renames
 from local_mcp_gateway.sql import fold, quote, unquote
 from tests.schema import seeding

@@ -8,11 +8,10 @@ import pytest
 
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.schema import Schema, compare, fingerprint, inspect
-from local_mcp_gateway.schema.down import NotDerivable, derive_down
 from local_mcp_gateway.schema.hazards import rebuild_cost
 from local_mcp_gateway.schema.model import HazardKind
 from local_mcp_gateway.schema.naming import name_of
-from local_mcp_gateway.schema.plan import make_plan
+from local_mcp_gateway.schema.plan import NotDerivable, derive_down, make_plan
 from local_mcp_gateway.schema.renames import Renames, candidates, parse_renames
 
 

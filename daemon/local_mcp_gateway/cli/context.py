@@ -72,7 +72,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
     """
     import signal  # imported only by long-running commands
 
-    from local_mcp_gateway.service.signals import StopEvent
+    from local_mcp_gateway.service.process import StopEvent
 
     stop = StopEvent()
     previous = {

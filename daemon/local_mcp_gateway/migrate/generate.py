@@ -31,11 +31,10 @@ from local_mcp_gateway.migrate.folder_edits import (
 from local_mcp_gateway.migrate.journal import replace_durably
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.schema import Schema, inspect
-from local_mcp_gateway.schema.down import NotDerivable, derive_down
 from local_mcp_gateway.schema.drizzle import FIRST, write_snapshot
 from local_mcp_gateway.schema.model import DELETING, HazardKind
 from local_mcp_gateway.schema.naming import name_of
-from local_mcp_gateway.schema.plan import Plan, make_plan, schema_copy
+from local_mcp_gateway.schema.plan import NotDerivable, Plan, derive_down, make_plan, schema_copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

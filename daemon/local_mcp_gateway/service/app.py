@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
 
+from local_mcp_gateway import __version__
 from local_mcp_gateway.database.pool import ConnectionPool
-from local_mcp_gateway.errors import GatewayError, Interrupted, LockHeld
+from local_mcp_gateway.errors import ConfigProblem, GatewayError, Interrupted, LockHeld
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.gateway import Gateway
 from local_mcp_gateway.log import LEVEL, tee
@@ -21,25 +24,25 @@ from local_mcp_gateway.service.exit_status import fields_of, reported_error, roo
 from local_mcp_gateway.service.history.startup import since_process_start_ms
 from local_mcp_gateway.service.http.listening_socket import url_of
 from local_mcp_gateway.service.http.server import LibraryWarnings, serving
-from local_mcp_gateway.service.options import gateway_options
-from local_mcp_gateway.service.process_tuning import allow_many, collect_rarely, give_memory_back
+from local_mcp_gateway.service.options import changed_keys, gateway_options, reload
+from local_mcp_gateway.service.process import allow_many, collect_rarely, give_memory_back
 from local_mcp_gateway.service.progress import report_progress
-from local_mcp_gateway.service.reload import changed_keys, reload
 from local_mcp_gateway.service.secrets.keyring import Keyring
 from local_mcp_gateway.service.systemd.notify import watchdog_interval_s
-from local_mcp_gateway.service.telemetry import tracing
 from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
+
+    from opentelemetry.trace import Tracer
 
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.dev.worker import HotApply
     from local_mcp_gateway.service.options import ServeOptions
+    from local_mcp_gateway.service.process import Signals
     from local_mcp_gateway.service.progress import StatusLine
-    from local_mcp_gateway.service.signals import Signals
     from local_mcp_gateway.service.systemd.notify import Notifier
 
 
@@ -51,8 +54,10 @@ _CHANGES_STATUS = {
     "database.gone",
     "database.returned",
 }
-LOOK_EVERY_S = 2.0
+CHECK_EVERY_S = 2.0
 """Interval of checking that the database file still exists; writes notice at once."""
+FLUSH_S: Final = 5.0
+"""Longest wait for the trace receiver at a stop."""
 
 
 class RunningService:
@@ -248,7 +253,7 @@ class RunningService:
     async def _watch_database(self) -> None:
         """Report when the database file has been deleted or replaced: later writes would be lost."""
         while True:
-            await anyio.sleep(LOOK_EVERY_S)
+            await anyio.sleep(CHECK_EVERY_S)
             problem = self.database.gone()
             if (problem is None) == (self.gateway.problem is None):
                 continue
@@ -271,3 +276,34 @@ def _given_up() -> GatewayError:
         "The gateway was asked to stop, and has given the reload up; the database is as it was.",
         hint="Start it again: that applies what is pending.",
     )
+
+
+@asynccontextmanager
+async def tracing(otlp_endpoint: str) -> AsyncIterator[Tracer | None]:
+    """Yield the tracer, or None when no endpoint is set; flush on exit.
+
+    OpenTelemetry's environment variables (headers, sampling, batches) apply in addition to the endpoint.
+    """
+    if not otlp_endpoint:
+        yield None
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise ConfigProblem(
+            f"telemetry.otlp_endpoint is set, but OpenTelemetry is not installed ({error.name}).",
+            hint="`pip install 'local-mcp-gateway[otel]'`, or leave telemetry.otlp_endpoint empty.",
+        ) from None
+    name = os.environ.get("OTEL_SERVICE_NAME", "local-mcp-gateway")
+    resource = Resource.create({"service.name": name, "service.version": __version__})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    exporter = OTLPSpanExporter(endpoint=otlp_endpoint.rstrip("/") + "/v1/traces")
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    try:
+        yield provider.get_tracer("local_mcp_gateway", __version__)
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(FLUSH_S):
+            await anyio.to_thread.run_sync(provider.shutdown, abandon_on_cancel=True)

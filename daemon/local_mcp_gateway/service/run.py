@@ -30,8 +30,8 @@ from local_mcp_gateway.service.exit_status import report_exit, root_cause
 from local_mcp_gateway.service.history.startup import StartRecord
 from local_mcp_gateway.service.http import listening_socket
 from local_mcp_gateway.service.options import guard_policy, planner, require_gateway_tables
+from local_mcp_gateway.service.process import Signals
 from local_mcp_gateway.service.progress import StatusLine, report_progress
-from local_mcp_gateway.service.signals import Signals
 from local_mcp_gateway.service.systemd.notify import Notifier
 
 if TYPE_CHECKING:

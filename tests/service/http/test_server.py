@@ -1,4 +1,4 @@
-"""The stop: what is in flight may finish, what only waits is ended, children are gone."""
+"""A request head has an end; at a stop, calls may finish, streams end and children are gone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import urllib.request
@@ -16,6 +17,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -156,3 +158,48 @@ def test_a_stream_that_only_waits_does_not_hold_the_stop(shipped: Place) -> None
             assert gateway.stop() == 0
             assert stream.read() == b""
     assert "library.warned" not in gateway.names()
+
+
+START = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def client(gateway_process: GatewayProcess) -> socket.socket:
+    address = urlsplit(gateway_process.url)
+    client = socket.create_connection((address.hostname or "", address.port or 0), 30)
+    client.settimeout(30)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (START, b"X: y\r\n" * 10_000),
+        (START + b"X: ", b"y" * 60_000),
+        (b"GET /", b"y" * 60_000),
+    ],
+)
+def test_a_head_without_end_is_cut_off(client: socket.socket, start: bytes, more: bytes) -> None:
+    with client:
+        client.sendall(start)
+        with pytest.raises(ConnectionError):
+            pour(client, more)
+
+
+def pour(client: socket.socket, more: bytes) -> None:
+    """Send 64 MiB of it: more than the buffers of two sockets hold."""
+    for _ in range(64 * MIB // len(more)):
+        client.sendall(more)
+
+
+def test_a_large_head_passes_and_so_does_the_next_request(client: socket.socket) -> None:
+    with client:
+        for _ in range(3):
+            client.sendall(START + b"X: " + b"y" * (MIB // 2) + b"\r\n\r\n")
+            answer = b""
+            while b'"alive"}' not in answer:
+                part = client.recv(65536)
+                assert part
+                answer += part
+            assert answer.startswith(b"HTTP/1.1 200")

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate.apply import Step
-    from local_mcp_gateway.service.signals import StopEvent
+    from local_mcp_gateway.service.process import StopEvent
 
 
 QUIET_MS = 5

@@ -3,6 +3,9 @@
 uvicorn's own `serve()` would install signal handlers and report its start only by a flag to poll. Its
 public steps (startup, main_loop, shutdown) give the exact moment of listening, on a socket that is already
 bound, and a drain with a deadline. Checked against uvicorn 0.54.
+
+Its HTTP protocol has no limit on the request head and writes each part of a response by itself: ours has a
+limit, and joins the writes of one turn of the event loop.
 """
 
 from __future__ import annotations
@@ -10,12 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import uvicorn
-
-from local_mcp_gateway.service.http.protocol import CoalescingProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -28,6 +30,72 @@ if TYPE_CHECKING:
     from typing import Self
 
     from local_mcp_gateway.log import Emit
+
+
+MOST_HEADER_BYTES: Final = 1024 * 1024
+"""Limit for the request line and headers together. Bodies are limited where they are read."""
+
+
+class HeaderLimitProtocol(HttpToolsProtocol):
+    """Close a connection whose request head exceeds the limit."""
+
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Take received bytes. A request has its own cycle once its head is complete."""
+        super().data_received(data)
+        if getattr(self.cycle, "scope", None) is self.scope:
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+
+MOST_COALESCED_BYTES: Final = 64 * 1024
+"""Most that is queued: a large response is sent as it comes, so that back-pressure works."""
+
+
+class CoalescingTransport:
+    """A transport that joins the writes of one event loop iteration."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[bytes] = []
+        self._bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes to be sent in this iteration."""
+        if not self._waiting:
+            self._loop.call_soon(self.flush)
+        self._waiting.append(data)
+        self._bytes += len(data)
+        if self._bytes > MOST_COALESCED_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is queued."""
+        if self._waiting:
+            waiting, self._waiting, self._bytes = self._waiting, [], 0
+            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+
+    def close(self) -> None:
+        """Send what is queued and close."""
+        self.flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """Delegate everything else to the real transport."""
+        return getattr(self._transport, name)
+
+
+class CoalescingProtocol(HeaderLimitProtocol):
+    """uvicorn's protocol on a coalescing transport."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wrap the transport of a new connection."""
+        super().connection_made(cast("asyncio.Transport", CoalescingTransport(transport)))
 
 
 _UNAVAILABLE = {

@@ -1,4 +1,4 @@
-"""Traces of a running service, at a real receiver of OTLP over HTTP."""
+"""The running service, as its traces show it at a real receiver of OTLP over HTTP."""
 
 from __future__ import annotations
 
