@@ -205,6 +205,20 @@ def test_a_server_can_be_tried_and_its_tool_called(either: Place) -> None:
     assert json.loads(called.stdout)["timezone"] == "UTC"
 
 
+def test_a_variable_is_filled_in_when_the_server_starts_and_a_missing_one_is_named(
+    either: Place,
+) -> None:
+    command = (sys.executable, "-m", "${MODULE}", "--local-timezone", "${ZONE:-UTC}")
+    either.run("server", "add", "time", "--", *command)
+    tried = either.run("server", "test", "time")
+    assert tried.code == 1
+    assert "the variable ${MODULE} of server 'time' is not set" in tried.stderr
+    assert "--env MODULE=" in tried.stderr
+    assert either.run("server", "edit", "time", "--env", "MODULE=mcp_server_time").code == 0
+    assert "${MODULE}" in str(either.run("server", "show", "time", "--json").json()["args"])
+    assert either.run("server", "test", "time").code == 0
+
+
 def test_a_command_that_does_not_exist_is_said_by_test_with_exit_1(either: Place) -> None:
     either.run("server", "add", "ghost", "--", "no-such-command-anywhere")
     tried = either.run("server", "test", "ghost")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,7 @@ from local_mcp_gateway.store.model import (
     ServerKind,
 )
 from local_mcp_gateway.store.queries import load_definitions
+from local_mcp_gateway.store.variables import expand_variables
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -85,14 +87,18 @@ async def decrypt_server(server: ServerDefinition, unseal: Unseal) -> ServerDefi
     try:
         return await asyncio.to_thread(unseal, server)
     except GatewayError as error:
-        said, hint = error.message.removesuffix("."), error.hint.removesuffix(".")
-        reason = f"{said[0].lower()}{said[1:]}; {hint[0].lower()}{hint[1:]}"
-        raise UpstreamDisconnected(reason, unsent=True) from None
+        raise UpstreamDisconnected(_as_reason(error), unsent=True) from None
 
 
-def secrets_of(server: ServerDefinition) -> list[str]:
+def _as_reason(error: GatewayError) -> str:
+    """Return the message and the hint as one clause."""
+    said, hint = error.message.removesuffix("."), error.hint.removesuffix(".")
+    return f"{said[0].lower()}{said[1:]}; {hint[0].lower()}{hint[1:]}"
+
+
+def secrets_of(server: ServerDefinition, variables: Collection[str] = ()) -> list[str]:
     """Return the secret values that a server is given; a file or folder name is not a secret."""
-    values = (*server.env.values(), *server.headers.values())
+    values = (*server.env.values(), *server.headers.values(), *variables)
     return [value for value in values if not (Path(value).is_absolute() and Path(value).exists())]
 
 
@@ -275,7 +281,11 @@ class Gateway:
         self, definition: ServerDefinition, events: Events
     ) -> AsyncIterator[Connection]:
         definition = await decrypt_server(definition, self._unseal)
-        learn(secrets_of(definition))
+        try:
+            definition, used = expand_variables(definition, os.environ)
+        except GatewayError as error:
+            raise UpstreamDisconnected(_as_reason(error), unsent=True) from None
+        learn(secrets_of(definition, used))
         async with self._opening(definition, events) as connection:
             yield connection
 

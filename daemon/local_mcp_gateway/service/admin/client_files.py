@@ -19,6 +19,7 @@ from typing import Any
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.store.model import NAME, ServerDefinition, ServerKind, Share
+from local_mcp_gateway.store.variables import find_variables
 
 PLACES: Mapping[str, tuple[str, ...]] = {
     "Claude Desktop": (
@@ -74,7 +75,6 @@ _NO_MATTER = {"description", "alwaysAllow", "autoApprove", "alwaysLoad", "requir
 _COMMENTS = re.compile(
     r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[}\]])', re.DOTALL
 )
-_VARIABLE = re.compile(r"\$\{[^}]+\}|\{env:[^}]+\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +217,8 @@ class _Reader:
             max_clients=self._number("max_clients"),
             idle_stop_s=self._number("idle_stop_s"),
         )
+        if variables := find_variables(server):
+            self._notes.append(f"filled in when it starts: {', '.join(variables)}")
         if not server.active:
             self._notes.append("it is switched off, as in the file")
         return server
@@ -254,9 +256,6 @@ class _Reader:
         unused = sorted(self._entry.keys() - _USED - _NO_MATTER)
         if unused:
             self._notes.append(f"not taken over: {', '.join(map(str, unused))}")
-        variables = sorted(set(_VARIABLE.findall(json.dumps(self._entry, default=str))))
-        if variables:
-            self._notes.append(f"it has variables, which stay as text: {', '.join(variables)}")
 
     def _share(self) -> Share:
         value = self._entry.get("share", Share.AUTO)
@@ -297,8 +296,10 @@ class _Reader:
         """Return the text of a value; None for null, which a note names."""
         if value is None:
             self._notes.append(f"{where} is null, so it is not set")
-        if value is None or isinstance(value, str):
-            return value
+        if isinstance(value, str):
+            return re.sub(r"(?<!\$)\{env:(\w+)\}", r"${\1}", value)  # opencode's spelling
+        if value is None:
+            return None
         if isinstance(value, (bool, int, float)):
             return json.dumps(value)
         raise UsageProblem(f"The server {self._name!r} has {where} that is not text.")

@@ -1,0 +1,81 @@
+"""Replace the variables in a server's definition when it starts: `${VAR}` and the spellings of clients.
+
+The reference is what is stored, so a token that a client's file names stays in the environment. It is
+looked up in the server's own `env`, then in the environment of the gateway. `$${VAR}` is the text itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.store.model import ServerDefinition
+
+VARIABLE = re.compile(r"(\$?)\$\{(?:(\w+):(?!-))?([A-Za-z_][\w.-]*?)(?::-([^}]*))?\}")
+"""`${VAR}`, `${VAR:-default}`, `${env:VAR}`, `${input:id}`; what a shell computes is not among them."""
+_KNOWN = {None, "env", "input"}
+
+
+def find_variables(server: ServerDefinition) -> tuple[str, ...]:
+    """Return the references in a definition, as they are written."""
+    found: dict[str, None] = {}
+    for text in _texts(server):
+        found |= {m.group(): None for m in VARIABLE.finditer(text) if not m.group(1)}
+    return tuple(found)
+
+
+def expand_variables(
+    server: ServerDefinition, environment: Mapping[str, str]
+) -> tuple[ServerDefinition, frozenset[str]]:
+    """Return the definition with every variable replaced, and the values that were put in.
+
+    Raises UsageProblem for one that is not set and has no default.
+    """
+    if not any("${" in text for text in _texts(server)):
+        return server, frozenset()
+    lookup = {"userHome": str(Path.home()), **environment}
+    used: set[str] = set()
+
+    def filled(text: str) -> str:
+        return VARIABLE.sub(lambda match: _value(server, match, lookup, used), text)
+
+    env = {name: filled(text) for name, text in server.env.items()}
+    lookup |= env
+    expanded = replace(
+        server,
+        command=server.command and filled(server.command),
+        args=tuple(map(filled, server.args)),
+        env=env,
+        cwd=server.cwd and filled(server.cwd),
+        url=server.url and filled(server.url),
+        headers={name: filled(text) for name, text in server.headers.items()},
+    )
+    return expanded, frozenset(used)
+
+
+def _value(
+    server: ServerDefinition, match: re.Match[str], lookup: Mapping[str, str], used: set[str]
+) -> str:
+    escaped, source, name, default = match.groups()
+    if escaped:
+        return match.group()[1:]
+    value = lookup.get(name, default) if source in _KNOWN else default
+    if value is None:
+        where = f" or `server edit {server.name} --env {name}=…`" if server.command else ""
+        raise UsageProblem(
+            f"The variable {match.group()} of server {server.name!r} is not set.",
+            hint=f"Set it where the gateway starts{where}, and `reload`.",
+        )
+    used.add(value)
+    return value
+
+
+def _texts(server: ServerDefinition) -> tuple[str, ...]:
+    given = (server.command, server.cwd, server.url, *server.args)
+    return (*filter(None, given), *server.env.values(), *server.headers.values())

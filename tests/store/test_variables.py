@@ -1,0 +1,75 @@
+"""Variables in a server's definition, as clients spell them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.store.model import ServerDefinition, ServerKind
+from local_mcp_gateway.store.variables import expand_variables, find_variables
+
+COMMAND = ServerDefinition("a", ServerKind.STDIO, command="npx")
+URL = ServerDefinition("b", ServerKind.HTTP, url="https://h/mcp")
+
+
+def argument(text: str, **environment: str) -> str:
+    expanded, _ = expand_variables(replace(COMMAND, args=(text,)), environment)
+    return expanded.args[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${TOKEN}", "t"),
+        ("x-${env:TOKEN}-${input:TOKEN}", "x-t-t"),
+        ("${TOKEN:-other}", "t"),
+        ("${NOT_SET:-plan b}", "plan b"),
+        ("${NOT_SET:-}", ""),
+        ("${secret:TOKEN:-x}", "x"),
+        ("$${TOKEN}", "${TOKEN}"),
+        ("$TOKEN ${#list[@]} ${x%.*} {TOKEN}", "$TOKEN ${#list[@]} ${x%.*} {TOKEN}"),
+        ("${userHome}/a", f"{Path.home()}/a"),
+    ],
+)
+def test_a_variable_is_replaced_in_the_spellings_of_clients(text: str, value: str) -> None:
+    assert argument(text, TOKEN="t") == value
+
+
+def test_each_text_of_a_definition_may_have_variables() -> None:
+    command = replace(COMMAND, command="${P}", cwd="${C}", env={"E": "${V}"}, args=("${E}", "${P}"))
+    expanded, used = expand_variables(command, {"P": "npx", "C": "/c", "V": "secret"})
+    assert (expanded.command, expanded.cwd, expanded.env) == ("npx", "/c", {"E": "secret"})
+    assert expanded.args == ("secret", "npx")  # its own environment first
+    assert used == {"npx", "/c", "secret"}
+    url = replace(URL, url="https://${H}/mcp", headers={"Authorization": "Bearer ${V}"})
+    expanded, _ = expand_variables(url, {"H": "host", "V": "secret"})
+    assert (expanded.url, expanded.headers) == (
+        "https://host/mcp",
+        {"Authorization": "Bearer secret"},
+    )
+
+
+def test_a_value_is_not_read_for_variables_again() -> None:
+    assert argument("${A}", A="${B}", B="b") == "${B}"
+
+
+@pytest.mark.parametrize(
+    ("server", "hint"),
+    [
+        (replace(COMMAND, args=("${TOKEN}",)), "`server edit a --env TOKEN=…`"),
+        (replace(URL, headers={"A": "${TOKEN}"}), "Set it where the gateway starts, and `reload`."),
+        (replace(URL, headers={"A": "${file:TOKEN}"}), "Set it where"),
+    ],
+)
+def test_a_variable_that_is_not_set_is_named(server: ServerDefinition, hint: str) -> None:
+    with pytest.raises(UsageProblem, match=r"The variable \$\{(file:)?TOKEN\} of server") as raised:
+        expand_variables(server, {"TOKEN": "t"} if "file" in str(server.headers) else {})
+    assert hint in raised.value.hint
+
+
+def test_a_definition_without_variables_is_itself() -> None:
+    assert expand_variables(COMMAND, {}) == (COMMAND, frozenset())
+    assert find_variables(replace(COMMAND, args=("${A}", "$${B}", "${A}"))) == ("${A}",)
