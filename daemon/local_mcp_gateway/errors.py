@@ -46,6 +46,7 @@ class ProblemCode:
     DIALECT = "dialect"
     COLLISION = "collision"
     NO_HASH = "no_hash"
+    NOT_OUR_TABLE = "not_our_table"
 
 
 @frozen

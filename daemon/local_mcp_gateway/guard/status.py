@@ -7,20 +7,27 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway.database.connections import has_content, is_empty, reading
-from local_mcp_gateway.errors import Damaged, Exit, GatewayError, NotADatabase, Problem
+from local_mcp_gateway.errors import (
+    Damaged,
+    Exit,
+    GatewayError,
+    HistoryRefused,
+    NotADatabase,
+    Problem,
+)
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.guard.plan import find_drift, up_to
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.ledger import Ledger, Recorded
-from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.migrate.resolve import Resolution, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from local_mcp_gateway.database.connections import Connection
-    from local_mcp_gateway.migrate.folder import Migration
-    from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
+    from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.migrate.resolve import AppliedMigration
     from local_mcp_gateway.schema import Difference, Schema
     from local_mcp_gateway.schema.model import Hazard
 
@@ -112,9 +119,8 @@ def get_status(
         )
     try:
         with reading(database) as reader:
-            resolution = resolve(
-                folder, (ledger := Ledger(reader)).rows(), allow_out_of_order=allow_out_of_order
-            )
+            ledger = Ledger(reader)
+            resolution = _resolve(folder, ledger, allow_out_of_order=allow_out_of_order)
             drift = () if ledger.recorded_fingerprint() else find_drift(ledger, resolution, prepare)
             found = _pending(resolution, up_to(resolution, to), reader, prepare)
             empty = is_empty(reader)
@@ -135,6 +141,15 @@ def get_status(
         resolution.problems,
         drift,
     )
+
+
+def _resolve(folder: Folder, ledger: Ledger, *, allow_out_of_order: bool) -> Resolution:
+    """Resolve against the ledger; a ledger that is not ours is a problem like any other."""
+    try:
+        rows = ledger.rows()
+    except HistoryRefused as error:
+        return Resolution((), (), error.problems)
+    return resolve(folder, rows, allow_out_of_order=allow_out_of_order)
 
 
 def _pending(

@@ -256,6 +256,9 @@ def run_migration(
         if authority.renaming:
             authority.renaming = False
             _follow_rename(authority, statement)
+            if authority.refusal is not None:
+                denied = sqlite3.DatabaseError(authority.refusal)
+                raise _blamed(denied, migration, statement, authority, down=down is not None)
     if actions is not None:
         _take(actions, migration, authority, down=down is not None)
     authority.off = True

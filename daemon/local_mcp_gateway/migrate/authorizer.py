@@ -78,13 +78,24 @@ _READABLE = frozenset(
 ALLOWED_PRAGMAS = _READING | _TRANSACTIONAL | _HARMLESS | _RESET
 
 _WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
-_ON_TABLE_FIRST = _WRITES | {
+# Where SQLite names a table, or what would have its name.
+_NAMED_FIRST = _WRITES | {
     sqlite3.SQLITE_CREATE_TABLE,
-    sqlite3.SQLITE_DROP_TABLE,
     sqlite3.SQLITE_CREATE_TEMP_TABLE,
+    sqlite3.SQLITE_CREATE_VTABLE,
+    sqlite3.SQLITE_CREATE_VIEW,
+    sqlite3.SQLITE_CREATE_TEMP_VIEW,
+    sqlite3.SQLITE_CREATE_INDEX,
+    sqlite3.SQLITE_CREATE_TEMP_INDEX,
+    sqlite3.SQLITE_DROP_TABLE,
 }
-_ON_TABLE_SECOND = frozenset(
-    {sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_CREATE_TRIGGER, sqlite3.SQLITE_ALTER_TABLE}
+_NAMED_SECOND = frozenset(
+    {
+        sqlite3.SQLITE_CREATE_INDEX,
+        sqlite3.SQLITE_CREATE_TRIGGER,
+        sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+        sqlite3.SQLITE_ALTER_TABLE,
+    }
 )
 _TEMPORARY = frozenset(
     {
@@ -94,6 +105,7 @@ _TEMPORARY = frozenset(
         sqlite3.SQLITE_CREATE_TEMP_VIEW,
     }
 )
+_GUARDS = "{} belongs to the migration guard, a migration may not change it"
 _CASCADE = (
     "dropping {dropped} with foreign keys on would delete the rows of {child} that belong to it; move the"
     " rebuild into a file without `-- guard: foreign-keys=on`, or delete those rows first"
@@ -172,7 +184,13 @@ class Authorizer:
             self.off = before
 
     def follow(self, old: str, new: str) -> None:
-        """Follow a renamed table; what was updated in it is remembered under the new name, too."""
+        """Follow a renamed table; what was updated in it is remembered under the new name, too.
+
+        The callback is not told the new name: one of the guard's own is refused here.
+        """
+        if fold(new) in GUARD_TABLES:
+            self.refusal = _GUARDS.format(new)
+            return
         self.changes.append(Change("rename", old, new))
         self.updated |= {
             (fold(new), column) for table, column in self.updated if table == fold(old)
@@ -271,11 +289,9 @@ class Authorizer:
         if action == sqlite3.SQLITE_PRAGMA:
             self.touched_state = True
             return _reason_to_refuse_pragma((first or "").lower(), second)
-        table = (
-            first if action in _ON_TABLE_FIRST else second if action in _ON_TABLE_SECOND else None
-        )
-        if table is not None and table.lower() in GUARD_TABLES:
-            return f"{table} belongs to the migration guard, a migration may not change it"
+        for name, actions in ((first, _NAMED_FIRST), (second, _NAMED_SECOND)):
+            if action in actions and name is not None and name.lower() in GUARD_TABLES:
+                return _GUARDS.format(name)
         if action == _FUNCTION:
             return "a migration may not load an extension"
         return None

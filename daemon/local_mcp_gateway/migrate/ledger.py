@@ -11,13 +11,15 @@ never changed or removed, and a further row corrects a mistake.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from local_mcp_gateway.errors import VerificationFailed
+from local_mcp_gateway.errors import HistoryRefused, Problem, ProblemCode, VerificationFailed
 from local_mcp_gateway.formats import iso
+from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
@@ -62,10 +64,21 @@ CREATE TABLE IF NOT EXISTS __guard_history (
     sql TEXT,
     down TEXT
 )"""
+_HISTORY_COLUMNS = (
+    "event, tag, hash, created_at, applied_at, duration_ms, backup, program_version, fingerprint,"
+    " previous_hash, schema_version, sql, down"
+)
 _INSERT_HISTORY = (
-    "INSERT INTO __guard_history (event, tag, hash, created_at, applied_at, duration_ms, backup,"
-    " program_version, fingerprint, previous_hash, schema_version, sql, down)"
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    f"INSERT INTO __guard_history ({_HISTORY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_REQUIRED = {
+    "__drizzle_migrations": {"hash", "created_at"},
+    "__guard_history": {*_HISTORY_COLUMNS.split(", "), "id"} - {"schema_version"},
+}
+"""Columns without which a table of ours is another one; early versions had no schema_version."""
+_CHANGED = (
+    "Another program has changed that table; the database is as it was. Compare it with a backup"
+    " (`db backup list`), and restore that if need be."
 )
 
 
@@ -109,7 +122,10 @@ class Kept(NamedTuple):
 class Ledger:
     """The ledger and the history of the database on this connection.
 
-    Each write is part of the caller's transaction, and says which version of the program made it.
+    Each write is part of the caller's transaction, says which version of the program made it, and is
+    read back: VerificationFailed is raised unless it is there as written. Anybody can write to the file,
+    so reading raises HistoryRefused where something else has the name of one of the two tables, or a
+    trigger is on one.
     `backup` is always the name of the backup from before.
     """
 
@@ -126,6 +142,7 @@ class Ledger:
 
         `brief` leaves out what the history knows (tag, applied_at, duration): a third of the time.
         """
+        self.require_own_tables()
         if brief:
             return self._brief_rows()
         tables = self._tables()
@@ -166,7 +183,10 @@ class Ledger:
 
         A row with neither is left out: a database whose ledger is refused can still be backed up.
         """
-        names: list[object] = [row.tag or row.hash for row in self.rows()]
+        try:
+            names: list[object] = [row.tag or row.hash for row in self.rows()]
+        except HistoryRefused:
+            return []
         return [name for name in names if isinstance(name, str)]
 
     def has_applied(self, migration: Migration) -> bool:
@@ -180,6 +200,7 @@ class Ledger:
 
         `stamped`: a new ledger gets the columns of Drizzle 1.x, for a folder in its format.
         """
+        self.require_own_tables()
         self.connection.execute(_CREATE_STAMPED_LEDGER if stamped else _CREATE_LEDGER)
         self.connection.execute(_CREATE_HISTORY)
         rows = self.connection.execute("PRAGMA table_info(__guard_history)")
@@ -195,21 +216,35 @@ class Ledger:
     ) -> None:
         """Record migrations as applied, in order, with the milliseconds that each took if known."""
         now = iso()
-        if self._is_v1():
-            self.connection.executemany(
-                "INSERT INTO __drizzle_migrations (hash, created_at, name, applied_at) VALUES (?,?,?,?)",
-                [(m.hash, m.when, m.tag, now) for m, _ in applied],
-            )
-        else:
-            self.connection.executemany(
-                "INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?,?)",
-                [(m.hash, m.when) for m, _ in applied],
-            )
+        with _named_refusal("__drizzle_migrations"):
+            if self._is_v1():
+                self.connection.executemany(
+                    "INSERT INTO __drizzle_migrations (hash, created_at, name, applied_at)"
+                    " VALUES (?,?,?,?)",
+                    [(m.hash, m.when, m.tag, now) for m, _ in applied],
+                )
+            else:
+                self.connection.executemany(
+                    "INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?,?)",
+                    [(m.hash, m.when) for m, _ in applied],
+                )
+        found = self.connection.execute(
+            f"SELECT hash, {_CREATED_AT} FROM __drizzle_migrations ORDER BY rowid DESC LIMIT ?",
+            (len(applied),),
+        ).fetchall()
+        written = [(m.hash, m.when) for m, _ in applied]
+        _require_as_written("__drizzle_migrations", found[::-1], written)
         rows = [
             self._history_row(event, migration, backup=backup, at=now, duration_ms=spent)
             for migration, spent in applied
         ]
-        self.connection.executemany(_INSERT_HISTORY, rows)
+        with _named_refusal("__guard_history"):
+            self.connection.executemany(_INSERT_HISTORY, rows)
+        found = self.connection.execute(
+            f"SELECT {_HISTORY_COLUMNS} FROM __guard_history ORDER BY id DESC LIMIT ?",
+            (len(rows),),
+        ).fetchall()
+        _require_as_written("__guard_history", found[::-1], rows)
 
     def forget(
         self, applied: AppliedMigration, *, duration_ms: float | None, backup: str | None = None
@@ -229,6 +264,11 @@ class Ledger:
             (migration.hash, migration.when, row.hash, row.created_at),
         )
         _require_row(changed, migration.tag)
+        found = self.connection.execute(
+            f"SELECT count(*) > 0 FROM __drizzle_migrations WHERE {_ROW}",
+            (migration.hash, migration.when),
+        ).fetchall()
+        _require_as_written("__drizzle_migrations", found, [(1,)])
         self._insert(event, migration, previous_hash=row.hash)
 
     # --- the schema's fingerprint ---------------------------------------------------------------
@@ -264,11 +304,13 @@ class Ledger:
 
         Inside the transaction that wrote the row; a committed row is never changed.
         """
+        written = fingerprint, self._schema_version()
         self.connection.execute(
             "UPDATE __guard_history SET fingerprint = ?, schema_version = ?"
             " WHERE id = (SELECT max(id) FROM __guard_history)",
-            (fingerprint, self._schema_version()),
+            written,
         )
+        _require_as_written("__guard_history", [self._last_recorded()], [written])
 
     def _last_recorded(self) -> tuple[str | None, int | None]:
         """Return fingerprint and counter as our newest row has them."""
@@ -295,6 +337,7 @@ class Ledger:
 
     def events(self) -> tuple[Recorded, ...]:
         """Return everything that happened to this database, oldest first."""
+        self.require_own_tables()
         rows = self._history(
             "SELECT event, tag, hash, created_at, applied_at, duration_ms, backup, program_version,"
             " fingerprint, previous_hash FROM __guard_history ORDER BY id"
@@ -376,7 +419,13 @@ class Ledger:
             previous_hash=previous_hash,
             recorded=recorded,
         )
-        return self.connection.execute(_INSERT_HISTORY, row).lastrowid
+        with _named_refusal("__guard_history"):
+            number = self.connection.execute(_INSERT_HISTORY, row).lastrowid
+        found = self.connection.execute(
+            f"SELECT {_HISTORY_COLUMNS} FROM __guard_history WHERE id = ?", (number,)
+        ).fetchall()
+        _require_as_written("__guard_history", found, [row])
+        return number
 
     def _history_row(
         self,
@@ -401,10 +450,23 @@ class Ledger:
         facts = (at or iso(), duration_ms, backup, self._program_version)
         return (event, *about, *facts, fingerprint, previous_hash, version, *texts)
 
+    def require_own_tables(self) -> None:
+        """Raise HistoryRefused if something else has the name of one of the tables, or a trigger is on one."""
+        rows = self.connection.execute(
+            "SELECT type, name, tbl_name, CASE WHEN type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+            " THEN (SELECT group_concat(lower(c.name)) FROM pragma_table_info(m.name) AS c) END"
+            " FROM sqlite_schema AS m WHERE (type <> 'trigger' AND lower(name) IN (?1, ?2))"
+            " OR (type = 'trigger' AND lower(tbl_name) IN (?1, ?2))",
+            tuple(GUARD_TABLES),
+        )
+        problems = [problem for row in rows if (problem := _not_ours(*row)) is not None]
+        if problems:
+            raise HistoryRefused(problems)
+
     def _tables(self) -> frozenset[str]:
         """Return which of the two tables this database has."""
         rows = self.connection.execute(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN (?, ?)",
+            "SELECT lower(name) FROM sqlite_schema WHERE type = 'table' AND lower(name) IN (?, ?)",
             tuple(GUARD_TABLES),
         )
         return frozenset(name for (name,) in rows)
@@ -412,6 +474,43 @@ class Ledger:
     def _is_v1(self) -> bool:
         rows = self.connection.execute("PRAGMA table_info(__drizzle_migrations)")
         return {"name", "applied_at"} <= {row[1] for row in rows}
+
+
+def _not_ours(kind: str, name: str, table: str, columns: str | None) -> Problem | None:
+    """Return what is wrong with an object that has one of our names, or is a trigger on one."""
+    if kind == "trigger":
+        message = f"The trigger {name} on {table} could change what the guard records."
+        hint = f"Drop it in SQLite (DROP TRIGGER {quote(name)}), then start again."
+        return Problem(ProblemCode.NOT_OUR_TABLE, message, hint)
+    if columns is not None:
+        missing = sorted(_REQUIRED[fold(name)] - set(columns.split(",")))
+        if not missing:
+            return None
+        message = (
+            f"{name} is not the table in which the guard keeps its records: it has no {missing[0]}."
+        )
+        hint = "Rename the table in SQLite if another program needs it; else restore a backup."
+        return Problem(ProblemCode.NOT_OUR_TABLE, message, hint)
+    what = "a virtual table" if kind == "table" else "an index" if kind == "index" else f"a {kind}"
+    message = f"{name} is {what}, not the table in which the guard keeps its records."
+    hint = f"Drop it in SQLite (DROP {kind.upper()} {quote(name)}), then start again."
+    return Problem(ProblemCode.NOT_OUR_TABLE, message, hint)
+
+
+@contextmanager
+def _named_refusal(table: str) -> Iterator[None]:
+    """Translate a constraint of a table that refuses a row: it was not we who made that."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise VerificationFailed(f"{table} refuses a row: {error}.", hint=_CHANGED) from error
+
+
+def _require_as_written(
+    table: str, found: Sequence[tuple[object, ...]], written: Sequence[tuple[object, ...]]
+) -> None:
+    if list(found) != list(written):
+        raise VerificationFailed(f"{table} does not hold what was written to it.", hint=_CHANGED)
 
 
 def _require_row(cursor: sqlite3.Cursor, tag: str) -> None:
