@@ -22,13 +22,15 @@ import local_mcp_gateway
 PACKAGE = str(Path(local_mcp_gateway.__file__).parent) + "/"
 INLINED = {"<listcomp>", "<dictcomp>", "<setcomp>"}
 """No functions from Python 3.12 on."""
+IMPORTING = PACKAGE + "lazy.py"
+"""Imports a module for a package's `__init__`."""
 
 
 class Trace:
     """The files of the functions that were entered, in order, over all threads that begin later.
 
-    A generator or coroutine is entered anew each time it goes on. The body of a module, which runs
-    when it is imported, is no part of a trip.
+    A generator or coroutine is entered anew each time it goes on. What imports a module, and the
+    module's body, which runs then, are no part of a trip.
     """
 
     def __init__(self) -> None:
@@ -47,7 +49,9 @@ class Trace:
         if event != "call":
             return
         code = frame.f_code
-        if code.co_filename.startswith(PACKAGE) and code.co_name not in {"<module>", *INLINED}:
+        if code.co_filename == IMPORTING or code.co_name in {"<module>", *INLINED}:
+            return
+        if code.co_filename.startswith(PACKAGE):
             self.files.append(code.co_filename.removeprefix(PACKAGE))
 
 

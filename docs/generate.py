@@ -16,7 +16,7 @@ import click
 
 from local_mcp_gateway import errors
 from local_mcp_gateway.cli.main import cli
-from local_mcp_gateway.config import Settings, keys
+from local_mcp_gateway.config import Settings, list_keys
 from local_mcp_gateway.log.events import EVENTS
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ def configuration() -> Iterator[str]:
         "either is a reload.\n"
     )
     section = ""
-    for key in keys():
+    for key in list_keys():
         if key.section != section:
             section = key.section
             yield f"\n## [{section}]\n\n{_about(section)}\n"
@@ -52,7 +52,7 @@ def settings_file() -> Iterator[str]:
     yield "# Local MCP Gateway: every setting, its unit and its default."
     yield "# Remove the `#` before a key to change it. Later wins: this file, LMG_SECTION__KEY, options."
     section = ""
-    for key in keys():
+    for key in list_keys():
         if key.section != section:
             section = key.section
             yield f"\n# {_about(section)}\n[{section}]"

@@ -12,6 +12,7 @@ from benchmarks.house import Source, is_in
 
 PACKAGE = Path(__file__).parents[1] / "daemon" / "local_mcp_gateway"
 APIS = (
+    "config",
     "gateway",
     "gateway.catalog",
     "gateway.clients",
@@ -20,9 +21,14 @@ APIS = (
     "gateway.routing",
     "gateway.upstreams",
     "log",
+    "schema",
+    "store",
 )
 """The packages whose API is checked, as they are named below `local_mcp_gateway`."""
-NAMESPACES = {"gateway.protocol": {"hops", "jsonrpc", "sse", "versions"}}
+NAMESPACES = {
+    "gateway.protocol": {"hops", "jsonrpc", "sse", "versions"},
+    "store": {"cache", "queries"},
+}
 """Package → its modules that others use by name: `jsonrpc.request`, `versions.MODERN`."""
 
 

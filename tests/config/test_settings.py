@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.config import Settings, keys, load
+from local_mcp_gateway.config import Settings, list_keys, load_settings
 from local_mcp_gateway.errors import ConfigProblem
 from tests.harness import REPOSITORY
 
 
 def test_without_any_source_the_defaults_hold() -> None:
-    assert load(environment={"HOME": "/nowhere"}) == Settings()
+    assert load_settings(environment={"HOME": "/nowhere"}) == Settings()
 
 
 def test_later_sources_win_and_each_value_knows_where_it_came_from(tmp_path: Path) -> None:
     file, overlay = tmp_path / "gateway.toml", tmp_path / "gateway.dev.toml"
     file.write_text("[gateway]\nport = 1\nhost = '::1'\n[guard]\nrehearse = 'auto'\n")
     overlay.write_text("[gateway]\nport = 2\n")
-    settings = load(
+    settings = load_settings(
         file,
         dev=True,
         environment={"LMG_GUARD__REHEARSE": "never", "DATABASE_PATH": "/a.db"},
@@ -45,8 +45,8 @@ def test_the_overlay_is_read_in_dev_mode_only_and_beside_the_users_own_file_too(
     shipped = REPOSITORY / "config" / "gateway.dev.toml"
     (folder / "gateway.dev.toml").write_text(shipped.read_text())
     environment = {"XDG_CONFIG_HOME": str(tmp_path)}
-    assert load(environment=environment) == Settings()
-    settings = load(dev=True, environment=environment)
+    assert load_settings(environment=environment) == Settings()
+    settings = load_settings(dev=True, environment=environment)
     assert settings.gateway.drain_timeout_s == 1.0
     assert set(settings.origins.values()) == {str(folder / "gateway.dev.toml")}
 
@@ -68,7 +68,7 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
     file = tmp_path / "gateway.toml"
     file.write_text(text)
     with pytest.raises(ConfigProblem) as problem:
-        load(file, environment={})
+        load_settings(file, environment={})
     assert message in problem.value.message
     assert problem.value.message.startswith((str(file), "The configuration file"))
     assert problem.value.hint
@@ -76,11 +76,11 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
 
 def test_a_config_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigProblem, match="does not exist"):
-        load(tmp_path / "none.toml", environment={})
+        load_settings(tmp_path / "none.toml", environment={})
 
 
 def test_text_of_the_environment_becomes_the_type_of_the_key() -> None:
-    settings = load(
+    settings = load_settings(
         environment={
             "LMG_GATEWAY__PORT": "0",
             "LMG_DEV__RELOAD": "false",
@@ -99,8 +99,8 @@ def test_the_shipped_file_is_the_list_of_all_defaults(tmp_path: Path) -> None:
     active = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", shipped)
     file = tmp_path / "all.toml"
     file.write_text(active)
-    settings = load(file, environment={})
-    for key in keys():
+    settings = load_settings(file, environment={})
+    for key in list_keys():
         assert getattr(getattr(settings, key.section), key.name) == key.default
 
 
@@ -108,4 +108,6 @@ def test_under_systemd_the_database_is_in_the_state_directory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/gateway:/other")
-    assert load(environment={}).database_path == Path("/var/lib/gateway/local-mcp-gateway.db")
+    assert load_settings(environment={}).database_path == Path(
+        "/var/lib/gateway/local-mcp-gateway.db"
+    )

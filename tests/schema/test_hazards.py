@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from local_mcp_gateway.schema.hazards import hazards_of
-from local_mcp_gateway.schema.inspect import inspect
+from local_mcp_gateway.schema.inspection import inspect
 from local_mcp_gateway.schema.model import DELETING, HazardKind
 
 OLD = """

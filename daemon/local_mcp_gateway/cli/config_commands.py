@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway import config as settings_of
 from local_mcp_gateway.cli import ui
+from local_mcp_gateway.config import list_keys, load_settings
 from local_mcp_gateway.errors import ConfigProblem, Exit
 from local_mcp_gateway.regular_file import read_given
 
@@ -41,7 +41,7 @@ def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> 
             "environment": key.environment,
             "help": key.help,
         }
-        for key in settings_of.keys()  # noqa: SIM118  the module's list, not a dictionary's
+        for key in list_keys()
         if not changed or key.path in settings.origins
     ]
     if as_json:
@@ -62,7 +62,7 @@ def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> 
 @click.pass_obj
 def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
     """Check FILE, or the settings in force: unknown keys, wrong types, invalid values."""
-    settings = settings_of.load(file, environment={}) if file else invocation.settings
+    settings = load_settings(file, environment={}) if file else invocation.settings
     set_here = sorted(settings.origins)
     if as_json:
         ui.print_json({"file": str(file) if file else None, "set": set_here})

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway import config
-from local_mcp_gateway.config.load import prepare_data_folder
+from local_mcp_gateway.config import load_settings, prepare_data_folder
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class Invocation:
     @cached_property
     def settings(self) -> Settings:
         """Read the settings; raises ConfigProblem."""
-        return config.load(self.config_file, dev=self.dev, options=self.options)
+        return load_settings(self.config_file, dev=self.dev, options=self.options)
 
     @cached_property
     def database(self) -> Path:

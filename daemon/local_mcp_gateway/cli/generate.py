@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Folder
     from local_mcp_gateway.migrate.folder_edits import WrittenMigration
     from local_mcp_gateway.migrate.generate import Draft
-    from local_mcp_gateway.schema import Schema
-    from local_mcp_gateway.schema.renames import Candidate, Renames
+    from local_mcp_gateway.schema import Candidate, Renames, Schema
 
 
 @click.command()
@@ -68,9 +67,7 @@ def generate(
     are asked, elsewhere they must be given (exit 2).
     """
     from local_mcp_gateway.migrate import generate as flow  # --help does not pay for it
-    from local_mcp_gateway.schema import compare
-    from local_mcp_gateway.schema.naming import slug
-    from local_mcp_gateway.schema.renames import parse_renames
+    from local_mcp_gateway.schema import compare, parse_renames, slug
 
     folder = flow.open_folder(invocation.migrations)
     base = flow.schema_of(folder, prepare=invocation.prepare)
@@ -105,7 +102,7 @@ def generate(
 def _write_empty(folder: Folder, base: Schema, name: str) -> WrittenMigration:
     from local_mcp_gateway.migrate.folder_edits import write_migration
     from local_mcp_gateway.migrate.generate import last_id
-    from local_mcp_gateway.schema.drizzle import write_snapshot
+    from local_mcp_gateway.schema import write_snapshot
 
     text = "-- Write SQL here. Statements may be separated by `--> statement-breakpoint`.\n"
     return write_migration(
@@ -137,7 +134,7 @@ def _decide(
     base: Schema, target: Schema, decided: Renames, *, no_renames: bool, as_json: bool
 ) -> Renames:
     """Have every possible rename decided, by options or by asking on a terminal."""
-    from local_mcp_gateway.schema.renames import candidates
+    from local_mcp_gateway.schema import candidates
 
     open_questions = candidates(base, target, decided)
     if no_renames or not open_questions:
@@ -198,7 +195,7 @@ def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], 
 def _weighed(invocation: Invocation, made: Draft) -> Draft:
     """Add what each rebuild costs on the configured database, if there is one."""
     from local_mcp_gateway.database.connections import has_content, reading
-    from local_mcp_gateway.schema.hazards import rebuild_cost
+    from local_mcp_gateway.schema import rebuild_cost
 
     database = invocation.database
     if not made.plan.rebuilds or not has_content(database):

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.cli.context import Invocation
     from local_mcp_gateway.migrate.folder import Folder
-    from local_mcp_gateway.schema import Difference, Schema
-    from local_mcp_gateway.schema.model import Hazard
+    from local_mcp_gateway.schema import Difference, Hazard, Schema
 
 
 DEFAULT_SCHEMA = "local_mcp_gateway.store.tables"
@@ -56,7 +55,7 @@ def load_schema(invocation: Invocation, text: str, *, given: bool = True) -> Sch
             f"There is no file {text}.",
             hint=f"Give a database, .sql, .py or snapshot file, FOLDER@TAG, a module, or {WORDS}.",
         )
-    from local_mcp_gateway.schema.source import read_module  # may import SQLAlchemy
+    from local_mcp_gateway.schema import read_module  # may import SQLAlchemy
 
     return read_module(text, prepare=invocation.prepare)
 
@@ -67,7 +66,7 @@ def load_both(invocation: Invocation, old: str | None, new: str | None) -> tuple
     If one is a snapshot, the other is reduced to what a snapshot can express: Drizzle's format has no
     STRICT, triggers or full-text tables, and these then count as no difference.
     """
-    from local_mcp_gateway.schema.drizzle import as_snapshots_see  # --help is fast
+    from local_mcp_gateway.schema import as_snapshots_see  # --help is fast
 
     before = load_schema(invocation, old or "database", given=old is not None)
     after = load_schema(invocation, new or "migrations", given=new is not None)
@@ -88,7 +87,7 @@ def _file(invocation: Invocation, path: Path) -> Schema:
     if head == b"SQLite format 3\0":
         return _database(path)
     if path.suffix == ".py":
-        from local_mcp_gateway.schema.source import read_module  # imports SQLAlchemy
+        from local_mcp_gateway.schema import read_module  # imports SQLAlchemy
 
         return read_module(str(path), prepare=invocation.prepare)
     if path.suffix == ".json":
@@ -104,13 +103,13 @@ def _file(invocation: Invocation, path: Path) -> Schema:
 
 
 def _sql(invocation: Invocation, path: Path) -> Schema:
-    from local_mcp_gateway.schema.source import read_sql
+    from local_mcp_gateway.schema import read_sql
 
     return read_sql(path, prepare=invocation.prepare)
 
 
 def _snapshot(invocation: Invocation, path: Path) -> Schema:
-    from local_mcp_gateway.schema.drizzle import read_snapshot
+    from local_mcp_gateway.schema import read_snapshot
 
     try:
         found = parse_json(path.read_bytes())
@@ -185,9 +184,11 @@ def diff(
     Without options the database is compared with the schema that the migrations folder makes. A snapshot
     cannot express everything (STRICT, triggers, full-text tables): then only the rest is compared.
     """
-    from local_mcp_gateway.schema import compare  # --help does not pay for it
-    from local_mcp_gateway.schema.plan import make_plan
-    from local_mcp_gateway.schema.renames import parse_renames
+    from local_mcp_gateway.schema import (
+        compare,  # --help does not pay for it
+        make_plan,
+        parse_renames,
+    )
 
     before, after = load_both(invocation, old, new)
     old, new = old or "database", new or "migrations"
@@ -296,7 +297,7 @@ def _weighed(
 ) -> list[tuple[str, Hazard]]:
     """Add what the rebuilds of pending migrations cost on this database; a new one loses nothing."""
     from local_mcp_gateway.database.connections import reading
-    from local_mcp_gateway.schema.hazards import rebuild_cost
+    from local_mcp_gateway.schema import rebuild_cost
 
     if not pending:
         return list(hazards)

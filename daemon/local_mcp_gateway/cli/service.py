@@ -11,7 +11,7 @@ import click
 
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.logs import logs, show_start
-from local_mcp_gateway.config.settings import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
+from local_mcp_gateway.config import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
 from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager
 from local_mcp_gateway.service.history.startup import read_starts
 from local_mcp_gateway.service.secrets.keyring import make_first_key

@@ -1,6 +1,32 @@
 """The configuration: read once, frozen afterwards. `settings` lists the keys, `load` reads the sources."""
 
-from local_mcp_gateway.config.load import config_files, load
-from local_mcp_gateway.config.settings import Key, Settings, keys
+from typing import TYPE_CHECKING
 
-__all__ = ["Key", "Settings", "config_files", "keys", "load"]
+from local_mcp_gateway.lazy import exports
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.config.load import config_files, load_settings, prepare_data_folder
+    from local_mcp_gateway.config.settings import (
+        DEFAULT_KEY_FILE,
+        ENVIRONMENT_PREFIX,
+        Key,
+        Settings,
+        list_keys,
+    )
+else:
+    __getattr__ = exports(
+        __name__,
+        load=("config_files", "load_settings", "prepare_data_folder"),
+        settings=("DEFAULT_KEY_FILE", "ENVIRONMENT_PREFIX", "Key", "Settings", "list_keys"),
+    )
+
+__all__ = [
+    "DEFAULT_KEY_FILE",
+    "ENVIRONMENT_PREFIX",
+    "Key",
+    "Settings",
+    "config_files",
+    "list_keys",
+    "load_settings",
+    "prepare_data_folder",
+]

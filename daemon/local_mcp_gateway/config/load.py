@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_type_hints
 
-from local_mcp_gateway.config.settings import ENVIRONMENT_PREFIX, Key, Settings, keys
+from local_mcp_gateway.config.settings import ENVIRONMENT_PREFIX, Key, Settings, list_keys
 from local_mcp_gateway.errors import ConfigProblem, DatabasePathProblem
 from local_mcp_gateway.regular_file import read_given
 
 
-def load(
+def load_settings(
     config_file: Path | None = None,
     *,
     dev: bool = False,
@@ -84,7 +84,7 @@ def _flatten(raw: Mapping[str, object], file: Path) -> dict[str, object]:
     flat: dict[str, object] = {}
     for section, values in raw.items():
         if not isinstance(values, Mapping):
-            sections = ", ".join(dict.fromkeys(key.section for key in keys()))
+            sections = ", ".join(dict.fromkeys(key.section for key in list_keys()))
             raise ConfigProblem(
                 f"{file}: the key `{section}` stands outside of a section.",
                 hint=f"Put it under one of the sections {sections}.",
@@ -94,7 +94,7 @@ def _flatten(raw: Mapping[str, object], file: Path) -> dict[str, object]:
 
 
 def _merge(layers: list[tuple[str, Mapping[str, object]]]) -> Settings:
-    known = {key.path: key for key in keys()}
+    known = {key.path: key for key in list_keys()}
     chosen: dict[str, dict[str, object]] = {}
     origins: dict[str, str] = {}
     for origin, values in layers:

@@ -299,7 +299,7 @@ class Key:
         return f"{ENVIRONMENT_PREFIX}{self.section}__{self.name}".upper()
 
 
-def keys() -> Iterator[Key]:
+def list_keys() -> Iterator[Key]:
     """Yield every key in the order of this file."""
     defaults = Settings()
     for section in fields(Settings):

@@ -50,23 +50,22 @@ from local_mcp_gateway.gateway.upstreams import (
     UpstreamDisconnected,
 )
 from local_mcp_gateway.log import Emit, ignore, learn
-from local_mcp_gateway.store.cache import (
-    load_approved,
-    load_catalogs,
-    load_names,
-    save_catalogs,
-    save_names,
-)
-from local_mcp_gateway.store.encryption import has_sealed, opened_server
-from local_mcp_gateway.store.model import (
+from local_mcp_gateway.store import (
     CatalogEntry,
     CatalogKind,
     ProfileDefinition,
     ServerDefinition,
     ServerKind,
+    expand_variables,
+    has_sealed,
+    load_approved,
+    load_catalogs,
+    load_definitions,
+    load_names,
+    opened_server,
+    save_catalogs,
+    save_names,
 )
-from local_mcp_gateway.store.queries import load_definitions
-from local_mcp_gateway.store.variables import expand_variables
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.rebuilds import DataChange
     from local_mcp_gateway.migrate.resolve import Resolution
-    from local_mcp_gateway.schema import Difference
-    from local_mcp_gateway.schema.model import Hazard
+    from local_mcp_gateway.schema import Difference, Hazard
 
 
 @frozen

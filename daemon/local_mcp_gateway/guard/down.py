@@ -35,8 +35,7 @@ from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.migrate.resolve import resolve
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
-from local_mcp_gateway.schema import compare, inspect
-from local_mcp_gateway.schema.hazards import hazards_of
+from local_mcp_gateway.schema import compare, hazards_of, inspect
 
 if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
@@ -44,8 +43,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.resolve import AppliedMigration, Resolution
-    from local_mcp_gateway.schema import Schema
-    from local_mcp_gateway.schema.model import Hazard
+    from local_mcp_gateway.schema import Hazard, Schema
 
 # Pending or unjournaled files do not matter for a revert.
 _HARMLESS = frozenset({ProblemCode.OUT_OF_ORDER, ProblemCode.UNJOURNALED, ProblemCode.DUPLICATE})

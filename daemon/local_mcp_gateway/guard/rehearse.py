@@ -167,8 +167,7 @@ class HazardWatch(Observer):
         """Find the hazards of the migration that has just run."""
         if self._before is None:
             return
-        from local_mcp_gateway.schema import inspect
-        from local_mcp_gateway.schema.hazards import hazards_of
+        from local_mcp_gateway.schema import hazards_of, inspect
 
         self._known = inspect(connection)
         hazards = hazards_of(migration.texts, self._before, self._known)
@@ -178,7 +177,7 @@ class HazardWatch(Observer):
     def data_changed(self, changes: tuple[DataChange, ...]) -> None:
         """Add what one transaction's comparison of rows found; it replaces the mere possibility."""
         if changes:
-            from local_mcp_gateway.schema.model import Hazard, HazardKind
+            from local_mcp_gateway.schema import Hazard, HazardKind
         for change in changes:
             hazard = Hazard(HazardKind(change.kind), change.object, change.message)
             place = (hazard.kind, hazard.object)
@@ -201,7 +200,7 @@ def report_hazards(
         )
     if context.policy.destructive != "refuse":
         return
-    from local_mcp_gateway.schema.model import DELETING
+    from local_mcp_gateway.schema import DELETING
 
     accepting = {m.tag: m.directives.accept for m in plan.pending}
     names = {m.tag: m.name for m in plan.pending}

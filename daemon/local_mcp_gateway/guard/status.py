@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.resolve import AppliedMigration
-    from local_mcp_gateway.schema import Difference, Schema
-    from local_mcp_gateway.schema.model import Hazard
+    from local_mcp_gateway.schema import Difference, Hazard, Schema
 
 
 @frozen
@@ -167,8 +166,7 @@ def _pending(
         return ()
     from local_mcp_gateway.guard.rehearse import is_data_independent
     from local_mcp_gateway.migrate.replay import extend, replay
-    from local_mcp_gateway.schema import inspect
-    from local_mcp_gateway.schema.hazards import hazards_of, rebuild_cost
+    from local_mcp_gateway.schema import hazards_of, inspect, rebuild_cost
 
     done = tuple(entry.migration for entry in resolution.applied)
     found: dict[str, tuple[Hazard, ...]] = {}

@@ -25,18 +25,23 @@ from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.folder_edits import read_snapshot_file, snapshot_file
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import Statement, accepted, split
-from local_mcp_gateway.schema import Schema, compare, inspect
-from local_mcp_gateway.schema.drizzle import FIRST, as_snapshots_see, read_snapshot
-from local_mcp_gateway.schema.hazards import hazards_of
-from local_mcp_gateway.schema.plan import schema_copy
+from local_mcp_gateway.schema import (
+    FIRST,
+    Schema,
+    as_snapshots_see,
+    compare,
+    hazards_of,
+    inspect,
+    read_snapshot,
+    schema_copy,
+)
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
     from local_mcp_gateway.migrate.folder import Folder, Migration
-    from local_mcp_gateway.schema.inspect import Prepare
-    from local_mcp_gateway.schema.model import Hazard
+    from local_mcp_gateway.schema import Hazard, Prepare
 
 SNAPSHOT = "snapshot"
 DOWN = "down"

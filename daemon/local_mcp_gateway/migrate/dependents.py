@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.lineage import Lineage
-    from local_mcp_gateway.schema.model import Index, Part, Schema, Table
+    from local_mcp_gateway.schema import Index, Part, Schema, Table
 
 
 _ELSEWHERE = (
@@ -368,7 +368,7 @@ def _refuse_carried_along(
     aside = {name: lineage.fate(name) for name in lineage if lineage.fate(name).replaced}
     if not aside:
         return
-    from local_mcp_gateway.schema.diff import words  # most migrations move nothing aside
+    from local_mcp_gateway.schema import words  # most migrations move nothing aside
 
     was = {(one.kind, fold(one.name)): one for one in before}
     for one in after:

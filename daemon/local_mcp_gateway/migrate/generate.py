@@ -30,18 +30,26 @@ from local_mcp_gateway.migrate.folder_edits import (
 )
 from local_mcp_gateway.migrate.journal import replace_durably
 from local_mcp_gateway.migrate.replay import extend, replay
-from local_mcp_gateway.schema import Schema, inspect
-from local_mcp_gateway.schema.drizzle import FIRST, write_snapshot
-from local_mcp_gateway.schema.model import DELETING, HazardKind
-from local_mcp_gateway.schema.naming import name_of
-from local_mcp_gateway.schema.plan import NotDerivable, Plan, derive_down, make_plan, schema_copy
+from local_mcp_gateway.schema import (
+    DELETING,
+    FIRST,
+    HazardKind,
+    NotDerivable,
+    Plan,
+    Schema,
+    derive_down,
+    inspect,
+    make_plan,
+    name_of,
+    schema_copy,
+    write_snapshot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from local_mcp_gateway.schema.inspect import Prepare
-    from local_mcp_gateway.schema.renames import Renames
+    from local_mcp_gateway.schema import Prepare, Renames
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,7 +277,7 @@ class Ledger:
         """Return the sha256, in hex, of every text in the schema but ours and SQLite's own.
 
         Uncommitted changes count. Where two differ the schemas may still mean the same:
-        `schema.compare`.
+        `schema.comparison`.
         """
         rows = self.connection.execute(
             "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL"

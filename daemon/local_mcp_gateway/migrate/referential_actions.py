@@ -209,7 +209,7 @@ class ReferentialActions:
 
     def _action(self, watch: Watch, reference: Reference) -> str | None:
         """Return the statement for the foreign key's action, if it has one."""
-        from local_mcp_gateway.schema.inspect import read_default
+        from local_mcp_gateway.schema import read_default
 
         table = f"main.{quote(reference.child)}"
         where = f"WHERE {_names_one_of(watch.taken, watch, reference)}"
@@ -219,7 +219,7 @@ class ReferentialActions:
             case "SET NULL":
                 values = dict.fromkeys(reference.columns, "NULL")
             case "SET DEFAULT":
-                from local_mcp_gateway.schema.inspect import read_default
+                from local_mcp_gateway.schema import read_default
 
                 with self._authority.unasked():
                     declared = dict(
@@ -302,7 +302,7 @@ class ReferentialActions:
                         self._start(parent, keys, same)
 
     def _start(self, parent: str, keys: tuple[str, ...], references: tuple[Reference, ...]) -> None:
-        from local_mcp_gateway.schema.create_table import read_table
+        from local_mcp_gateway.schema import read_table
 
         row = self._connection.execute(
             "SELECT sql FROM sqlite_schema WHERE type = 'table' AND lower(name) = ?"

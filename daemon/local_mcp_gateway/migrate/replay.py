@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.migrate.apply import UNOBSERVED, Observer, run_migration, supervised
-from local_mcp_gateway.schema import compare, inspect
-from local_mcp_gateway.schema.inspect import count_objects
+from local_mcp_gateway.schema import compare, count_objects, inspect
 
 if TYPE_CHECKING:
     import sqlite3

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.migrate.dependents import Object, read_objects
 from local_mcp_gateway.migrate.rebuilds import shape_of
-from local_mcp_gateway.schema.diff import words
-from local_mcp_gateway.schema.inspect import is_users
-from local_mcp_gateway.schema.model import Code, Sql
+from local_mcp_gateway.schema import Code, Sql, is_users, words
 from local_mcp_gateway.sql import fold, normal, normal_tokens, quote
 
 if TYPE_CHECKING:

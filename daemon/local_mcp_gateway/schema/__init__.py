@@ -1,11 +1,111 @@
-"""Read a schema out of SQLite as a value, compare schemas, and turn a difference into a migration.
+"""Read a schema out of SQLite as a value, compare schemas, and turn a difference into a migration."""
 
-A start with nothing to compare imports none of it; hazards, plans and snapshots are imported where they
-are used.
-"""
+from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.compare import Difference, compare, fingerprint
-from local_mcp_gateway.schema.inspect import inspect
-from local_mcp_gateway.schema.model import Schema
+from local_mcp_gateway.lazy import exports
 
-__all__ = ["Difference", "Schema", "compare", "fingerprint", "inspect"]
+if TYPE_CHECKING:
+    from local_mcp_gateway.schema.comparison import Difference, compare, fingerprint
+    from local_mcp_gateway.schema.create_table import read_table
+    from local_mcp_gateway.schema.diff import words
+    from local_mcp_gateway.schema.drizzle import (
+        FIRST,
+        as_snapshots_see,
+        read_snapshot,
+        write_snapshot,
+    )
+    from local_mcp_gateway.schema.hazards import hazards_of, rebuild_cost
+    from local_mcp_gateway.schema.inspection import (
+        Prepare,
+        count_objects,
+        inspect,
+        is_users,
+        read_default,
+    )
+    from local_mcp_gateway.schema.model import (
+        DELETING,
+        Code,
+        Hazard,
+        HazardKind,
+        Index,
+        Part,
+        Schema,
+        Sql,
+        Table,
+    )
+    from local_mcp_gateway.schema.naming import name_of, slug
+    from local_mcp_gateway.schema.plan import (
+        NotDerivable,
+        Plan,
+        derive_down,
+        make_plan,
+        schema_copy,
+    )
+    from local_mcp_gateway.schema.renames import Candidate, Renames, candidates, parse_renames
+    from local_mcp_gateway.schema.source import read_module, read_sql
+else:
+    __getattr__ = exports(
+        __name__,
+        comparison=("Difference", "compare", "fingerprint"),
+        create_table=("read_table",),
+        diff=("words",),
+        drizzle=("FIRST", "as_snapshots_see", "read_snapshot", "write_snapshot"),
+        hazards=("hazards_of", "rebuild_cost"),
+        inspection=("Prepare", "count_objects", "inspect", "is_users", "read_default"),
+        model=(
+            "Code",
+            "DELETING",
+            "Hazard",
+            "HazardKind",
+            "Index",
+            "Part",
+            "Schema",
+            "Sql",
+            "Table",
+        ),
+        naming=("name_of", "slug"),
+        plan=("NotDerivable", "Plan", "derive_down", "make_plan", "schema_copy"),
+        renames=("Candidate", "Renames", "candidates", "parse_renames"),
+        source=("read_module", "read_sql"),
+    )
+
+__all__ = [
+    "DELETING",
+    "FIRST",
+    "Candidate",
+    "Code",
+    "Difference",
+    "Hazard",
+    "HazardKind",
+    "Index",
+    "NotDerivable",
+    "Part",
+    "Plan",
+    "Prepare",
+    "Renames",
+    "Schema",
+    "Sql",
+    "Table",
+    "as_snapshots_see",
+    "candidates",
+    "compare",
+    "count_objects",
+    "derive_down",
+    "fingerprint",
+    "hazards_of",
+    "inspect",
+    "is_users",
+    "make_plan",
+    "name_of",
+    "parse_renames",
+    "read_default",
+    "read_module",
+    "read_snapshot",
+    "read_sql",
+    "read_table",
+    "rebuild_cost",
+    "schema_copy",
+    "slug",
+    "words",
+    "write_snapshot",
+]

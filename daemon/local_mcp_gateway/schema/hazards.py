@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.compare import describe_column
+from local_mcp_gateway.schema.comparison import describe_column
 from local_mcp_gateway.schema.create_table import affinity, default_fits
 from local_mcp_gateway.schema.hazard_rules import StatementEffects, constraint_hazards, read_effects
 from local_mcp_gateway.schema.model import Hazard, HazardKind

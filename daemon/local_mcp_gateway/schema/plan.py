@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.schema import renames as renaming
-from local_mcp_gateway.schema.compare import compare, fingerprint
+from local_mcp_gateway.schema.comparison import compare, fingerprint
 from local_mcp_gateway.schema.create_table import affinity
 from local_mcp_gateway.schema.ddl import create, create_table, script
 from local_mcp_gateway.schema.diff import Change, affected_subset, table_changes
 from local_mcp_gateway.schema.hazards import hazards_of
-from local_mcp_gateway.schema.inspect import inspect, open_memory
+from local_mcp_gateway.schema.inspection import inspect, open_memory
 from local_mcp_gateway.schema.ordering import order_statements
 from local_mcp_gateway.schema.renames import Renames
 from local_mcp_gateway.sql import fold, quote
@@ -33,7 +33,7 @@ from local_mcp_gateway.sql import fold, quote
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from local_mcp_gateway.schema.inspect import Prepare
+    from local_mcp_gateway.schema.inspection import Prepare
     from local_mcp_gateway.schema.model import Column, Hazard, Schema, Table
 
 

@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.config.load import prepare_data_folder
+from local_mcp_gateway.config import prepare_data_folder
 from local_mcp_gateway.database.connections import SQLITE_VERSION
 from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, PortInUse

@@ -1,1 +1,114 @@
-"""The gateway's own tables: their definition, their rows as values, the queries, and encryption."""
+"""The gateway's own rows: servers, profiles, caches and the log of calls."""
+
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.lazy import exports
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.store.cache import (
+        load_approved,
+        load_catalogs,
+        load_names,
+        save_calls,
+        save_catalogs,
+        save_names,
+    )
+    from local_mcp_gateway.store.encryption import (
+        COLUMNS,
+        KEY_BYTES,
+        SealingKey,
+        StoredValue,
+        entries,
+        has_sealed,
+        open_value,
+        opened_server,
+        seal,
+        with_values,
+    )
+    from local_mcp_gateway.store.model import (
+        NAME,
+        CallRecord,
+        CatalogEntry,
+        CatalogKind,
+        Member,
+        Prefix,
+        ProfileDefinition,
+        ServerDefinition,
+        ServerKind,
+        Share,
+        ToolSetting,
+    )
+    from local_mcp_gateway.store.queries import load_definitions
+    from local_mcp_gateway.store.variables import expand_variables, find_variables
+else:
+    __getattr__ = exports(
+        __name__,
+        cache=(
+            "load_approved",
+            "load_catalogs",
+            "load_names",
+            "save_calls",
+            "save_catalogs",
+            "save_names",
+        ),
+        encryption=(
+            "COLUMNS",
+            "KEY_BYTES",
+            "SealingKey",
+            "StoredValue",
+            "entries",
+            "has_sealed",
+            "open_value",
+            "opened_server",
+            "seal",
+            "with_values",
+        ),
+        model=(
+            "CallRecord",
+            "CatalogEntry",
+            "CatalogKind",
+            "Member",
+            "NAME",
+            "Prefix",
+            "ProfileDefinition",
+            "ServerDefinition",
+            "ServerKind",
+            "Share",
+            "ToolSetting",
+        ),
+        queries=("load_definitions",),
+        variables=("expand_variables", "find_variables"),
+    )
+
+__all__ = [
+    "COLUMNS",
+    "KEY_BYTES",
+    "NAME",
+    "CallRecord",
+    "CatalogEntry",
+    "CatalogKind",
+    "Member",
+    "Prefix",
+    "ProfileDefinition",
+    "SealingKey",
+    "ServerDefinition",
+    "ServerKind",
+    "Share",
+    "StoredValue",
+    "ToolSetting",
+    "entries",
+    "expand_variables",
+    "find_variables",
+    "has_sealed",
+    "load_approved",
+    "load_catalogs",
+    "load_definitions",
+    "load_names",
+    "open_value",
+    "opened_server",
+    "save_calls",
+    "save_catalogs",
+    "save_names",
+    "seal",
+    "with_values",
+]

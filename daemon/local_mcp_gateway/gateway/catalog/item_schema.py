@@ -27,7 +27,7 @@ from local_mcp_gateway.gateway.protocol import (
     encode,
     versions,
 )
-from local_mcp_gateway.store.model import CatalogKind
+from local_mcp_gateway.store import CatalogKind
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.catalog.merge import Item

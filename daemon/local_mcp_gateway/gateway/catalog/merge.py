@@ -24,7 +24,7 @@ import msgspec
 
 from local_mcp_gateway.gateway.catalog.uris import Template, app_uris, clashing, with_shown_uris
 from local_mcp_gateway.gateway.protocol import MALFORMED, edit, encode, member
-from local_mcp_gateway.store.model import CatalogKind, Prefix, ProfileDefinition, ToolSetting
+from local_mcp_gateway.store import CatalogKind, Prefix, ProfileDefinition, ToolSetting
 
 SEPARATOR: Final = "__"
 FITTING: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")

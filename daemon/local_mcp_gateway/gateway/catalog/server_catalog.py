@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from local_mcp_gateway.gateway.catalog.merge import LISTS, Item, Lists
-from local_mcp_gateway.store.model import CatalogKind
+from local_mcp_gateway.store import CatalogKind
 
 HELD: Final = -32010
 """The error code of a call to a tool that is held."""

@@ -33,7 +33,7 @@ from local_mcp_gateway.gateway.routing import mcp_tasks
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest, takes_levels
 from local_mcp_gateway.gateway.tasks import TaskScope, described
 from local_mcp_gateway.gateway.upstreams import SILENT, Call, Events, ProgressTokens, Upstream
-from local_mcp_gateway.store.model import CatalogKind
+from local_mcp_gateway.store import CatalogKind
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.routing.registry import Registry

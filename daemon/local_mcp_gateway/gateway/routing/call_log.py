@@ -17,8 +17,7 @@ from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.gateway.protocol import MALFORMED, Answer, decode_any, error_code, member
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import Emit, beginning, redact_text, redact_value
-from local_mcp_gateway.store.cache import save_calls
-from local_mcp_gateway.store.model import CallRecord
+from local_mcp_gateway.store import CallRecord, save_calls
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.routing.handlers import ClientRequest

@@ -21,7 +21,7 @@ from local_mcp_gateway.gateway.protocol import (
     success,
 )
 from local_mcp_gateway.gateway.upstreams import SILENT, Call, Caller, Silent, Upstream
-from local_mcp_gateway.store.model import CatalogKind
+from local_mcp_gateway.store import CatalogKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

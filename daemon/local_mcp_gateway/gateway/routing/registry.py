@@ -18,7 +18,7 @@ from local_mcp_gateway.gateway.catalog import (
     routes_of,
 )
 from local_mcp_gateway.log import redact_text
-from local_mcp_gateway.store.model import CatalogKind, ProfileDefinition
+from local_mcp_gateway.store import CatalogKind, ProfileDefinition
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams import Upstream

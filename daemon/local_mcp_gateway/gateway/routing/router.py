@@ -51,7 +51,7 @@ from local_mcp_gateway.gateway.routing.mcp_tasks import (
 )
 from local_mcp_gateway.gateway.routing.server_info import discover_result, initialize_result
 from local_mcp_gateway.gateway.upstreams import Call, Caller, ProgressTokens, Upstream
-from local_mcp_gateway.store.model import CatalogKind, Prefix
+from local_mcp_gateway.store import CatalogKind, Prefix
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients import Session, Sessions

@@ -44,7 +44,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     Connection,
     UpstreamDisconnected,
 )
-from local_mcp_gateway.store.model import CatalogKind
+from local_mcp_gateway.store import CatalogKind
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.options import GatewayOptions

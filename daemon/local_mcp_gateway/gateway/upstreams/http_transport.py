@@ -34,7 +34,7 @@ from local_mcp_gateway.gateway.upstreams.large_responses import HELD_BYTES
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from local_mcp_gateway.store.model import ServerDefinition
+    from local_mcp_gateway.store import ServerDefinition
 
 STEP_BYTES: Final = 256 * 1024
 ACCEPTED: Final = "gzip, deflate"

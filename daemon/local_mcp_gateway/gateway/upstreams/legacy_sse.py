@@ -22,7 +22,7 @@ from local_mcp_gateway.gateway.upstreams.mux import Mux
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from local_mcp_gateway.store.model import ServerDefinition
+    from local_mcp_gateway.store import ServerDefinition
 
 POST_TIMEOUT_S: Final = 60.0
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from local_mcp_gateway.gateway.upstreams.connection import FairShare, UpstreamDisconnected
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.store.model import ServerDefinition
+    from local_mcp_gateway.store import ServerDefinition
 
 
 INHERITED: Final = (

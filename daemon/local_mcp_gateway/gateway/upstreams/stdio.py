@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
     from typing import Self
 
-    from local_mcp_gateway.store.model import ServerDefinition
+    from local_mcp_gateway.store import ServerDefinition
 
 
 CHUNK_BYTES: Final = 256 * 1024

@@ -59,7 +59,7 @@ from local_mcp_gateway.gateway.upstreams.legacy_sse import SseConnection
 from local_mcp_gateway.gateway.upstreams.server_requests import PESTERING, ServerRequests
 from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
 from local_mcp_gateway.log import beginning
-from local_mcp_gateway.store.model import ServerDefinition, ServerKind
+from local_mcp_gateway.store import ServerDefinition, ServerKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

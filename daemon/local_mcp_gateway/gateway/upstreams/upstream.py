@@ -40,7 +40,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     UpstreamDisconnected,
 )
 from local_mcp_gateway.log import Emit, redact_text
-from local_mcp_gateway.store.model import CatalogKind, ServerDefinition, ServerKind
+from local_mcp_gateway.store import CatalogKind, ServerDefinition, ServerKind
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -18,8 +18,7 @@ from typing import Any
 
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.store.model import NAME, ServerDefinition, ServerKind, Share
-from local_mcp_gateway.store.variables import find_variables
+from local_mcp_gateway.store import NAME, ServerDefinition, ServerKind, Share, find_variables
 
 PLACES: Mapping[str, tuple[str, ...]] = {
     "Claude Desktop": (

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from local_mcp_gateway.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.store.model import ServerDefinition
+    from local_mcp_gateway.store import ServerDefinition
 
 PORTS: Final = {"http": 80, "https": 443}
 PROGRAMS: Final = frozenset({"local-mcp-gateway", "local_mcp_gateway"})

@@ -8,13 +8,14 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.store import cache, queries
-from local_mcp_gateway.store.model import (
+from local_mcp_gateway.store import (
     CatalogKind,
     Member,
     Prefix,
     ProfileDefinition,
     ToolSetting,
+    cache,
+    queries,
 )
 
 if TYPE_CHECKING:

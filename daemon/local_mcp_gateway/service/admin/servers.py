@@ -18,14 +18,15 @@ from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import HIDDEN
 from local_mcp_gateway.service.admin.client_files import read_entries
 from local_mcp_gateway.service.secrets.sealing import seal_new, seal_values
-from local_mcp_gateway.store import cache, queries
-from local_mcp_gateway.store.model import (
+from local_mcp_gateway.store import (
     CatalogKind,
     Member,
     ProfileDefinition,
     ServerDefinition,
     ServerKind,
     Share,
+    cache,
+    queries,
 )
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from local_mcp_gateway.database.transactions import flush
 from local_mcp_gateway.errors import NoSecretsKey
 from local_mcp_gateway.service.secrets import private_file
 from local_mcp_gateway.service.secrets.private_file import Unusable
-from local_mcp_gateway.store.encryption import KEY_BYTES, SealingKey
+from local_mcp_gateway.store import KEY_BYTES, SealingKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,12 +19,12 @@ from local_mcp_gateway.errors import SealedValueProblem, UsageProblem
 from local_mcp_gateway.log import Emit, ignore
 from local_mcp_gateway.service.secrets import key_file
 from local_mcp_gateway.service.secrets.private_file import Unusable
-from local_mcp_gateway.store import queries
-from local_mcp_gateway.store.encryption import (
+from local_mcp_gateway.store import (
     SealingKey,
     StoredValue,
     entries,
     open_value,
+    queries,
     with_values,
 )
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.store.model import ServerDefinition
+    from local_mcp_gateway.store import ServerDefinition
 
     Said = tuple[Literal["ok", "note", "problem"], str, str]
 

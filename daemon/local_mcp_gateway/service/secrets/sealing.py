@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from local_mcp_gateway.errors import SealedValueProblem
-from local_mcp_gateway.store import queries
-from local_mcp_gateway.store.encryption import COLUMNS, StoredValue, entries, seal, with_values
+from local_mcp_gateway.store import COLUMNS, StoredValue, entries, queries, seal, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.service.secrets.keyring import Keyring, OpenedKeys
-    from local_mcp_gateway.store.encryption import SealingKey
-    from local_mcp_gateway.store.model import ServerDefinition
+    from local_mcp_gateway.store import SealingKey, ServerDefinition
 
 
 async def seal_new(

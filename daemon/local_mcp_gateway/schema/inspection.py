@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.create_table import TableClauses, read_index, read_part, read_table
 from local_mcp_gateway.schema.model import (
@@ -27,10 +26,8 @@ from local_mcp_gateway.schema.model import (
 )
 from local_mcp_gateway.sql import NormalToken, fold, literal, normal, normal_tokens, unquote
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Prepare = Callable[[sqlite3.Connection], None]
+Prepare = Callable[[sqlite3.Connection], None]
+"""Registers the functions, collations and extensions that a schema uses."""
 
 # In these SQLite, its services and other migration tools keep their own records: part of no schema.
 _FOREIGN_PREFIXES = ("sqlite_", "_litestream_", "libsql_", "_cf_", "__guard_")

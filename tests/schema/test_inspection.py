@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.schema.compare import compare, fingerprint
-from local_mcp_gateway.schema.inspect import inspect
+from local_mcp_gateway.schema.comparison import compare, fingerprint
+from local_mcp_gateway.schema.inspection import inspect
 from local_mcp_gateway.schema.model import Schema
 
 PARENT = "CREATE TABLE p(id INTEGER PRIMARY KEY);"
