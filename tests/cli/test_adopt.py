@@ -307,6 +307,7 @@ def test_renumbering_without_a_database_moves_the_later_one(place: Place) -> Non
     assert place.run("db", "renumber", "--json").json() == {
         "moved": [{"from": "0000_b", "to": "0001_b"}]
     }
+    assert place.folder.journal()[1]["when"] == entries[0]["when"] + 1  # it was right
     assert place.migrate().code == 0
 
 

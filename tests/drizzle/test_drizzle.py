@@ -93,6 +93,35 @@ def test_a_folder_that_we_extended_is_applied_by_drizzle_and_passes_its_check(
         assert report.state == "current"
 
 
+@pytest.mark.parametrize("prefix", ["index", "timestamp", "supabase", "unix"])
+def test_either_side_goes_on_in_a_folder_of_any_prefix(
+    place: Place, zero: Toolbox, prefix: str
+) -> None:
+    def columns(*names: str) -> str:
+        made = ", ".join(f"{name}: text()" for name in names)
+        return f'export const notes = sqliteTable("notes", {{ id: int().primaryKey(), {made} }});'
+
+    zero.generate(place.folder.path, columns("a"), prefix)
+    for added, theirs in (("b", "c"), ("d", "e")):
+        before = place.run("db", "check")
+        assert before.code == 0, before.stdout + before.stderr
+        names = sorted("abcde"[: "abcde".index(added) + 1])
+        wanted = ", ".join(f"`{name}` text" for name in names)
+        schema = place.root / "schema.sql"
+        schema.write_text(f"CREATE TABLE `notes` (`id` integer PRIMARY KEY NOT NULL, {wanted});")
+        ours = place.run("db", "generate", "--schema", schema, "--name", added)
+        assert ours.code == 0, ours.stderr
+        zero.generate(place.folder.path, columns(*names, theirs), prefix)
+        assert "Everything's fine" in zero.check(place.folder.path)
+    tags = [entry["tag"] for entry in place.folder.journal()]
+    assert tags == sorted(tags)
+    assert len({len(tag.partition("_")[0]) for tag in tags}) == 1
+    assert len(list((place.folder.path / "meta").glob("*_snapshot.json"))) == len(tags) == 5
+    zero.migrate(place.database, place.folder.path)
+    assert place.run("db", "check").code == 0
+    assert place.run("db", "diff").code == 0
+
+
 @pytest.fixture
 def stamped(tmp_path: Path) -> Path:
     folder = tmp_path / "stamped"

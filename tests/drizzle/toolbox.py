@@ -57,6 +57,22 @@ class Toolbox:
         kit = self.folder / "node_modules" / ".bin" / "drizzle-kit"
         self._run(str(kit), "migrate", f"--config={config.name}")
 
+    def generate(self, migrations: Path, schema: str, prefix: str) -> None:
+        """Run `drizzle-kit generate` on a schema in TypeScript, given as the body of its module."""
+        module = self.folder / "generate.schema.ts"
+        module.write_text(
+            f'import {{ int, sqliteTable, text }} from "drizzle-orm/sqlite-core";\n{schema}\n'
+        )
+        kit = self.folder / "node_modules" / ".bin" / "drizzle-kit"
+        self._run(
+            str(kit),
+            "generate",
+            "--dialect=sqlite",
+            f"--schema={module.name}",
+            f"--out={os.path.relpath(migrations, self.folder)}",
+            f"--prefix={prefix}",
+        )
+
     def check(self, migrations: Path) -> str:
         """Run `drizzle-kit check` on a folder and return what it said; raises if it found something."""
         kit = self.folder / "node_modules" / ".bin" / "drizzle-kit"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ import pytest
 from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, SchemaProblem
 from local_mcp_gateway.migrate.check import check_folder
 from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.folder_edits import drop_migration, next_number, write_migration
+from local_mcp_gateway.migrate.folder_edits import (
+    drop_migration,
+    next_prefix,
+    snapshot_file,
+    write_migration,
+)
 from local_mcp_gateway.migrate.generate import (
     draft,
     open_folder,
@@ -57,7 +63,44 @@ def test_each_migration_is_later_than_the_one_before_whatever_the_clock_says(pat
 def test_the_next_number_is_above_every_file_there_is(path: Path) -> None:
     write_migration(open_folder(path), "a", "SELECT 1;", down=None, snapshot=None)
     (path / "0041_other_branch.sql").write_text("SELECT 1;")
-    assert next_number(read_folder(path)) == 42
+    assert next_prefix(read_folder(path), now=0) == "0042"
+
+
+AT = 1_732_797_296_000  # 2024-11-28 12:34:56 UTC
+
+
+@pytest.mark.parametrize(
+    ("tags", "following"),
+    [
+        ([], "0000"),
+        (["0000_a", "0009_b"], "0010"),
+        (["9999_a"], "10000"),
+        (["1_a", "31_b", "4_c"], "32"),
+        (["001_a"], "002"),
+        (["20240101000000_a", "20241128110000_b"], "20241128123456"),
+        (["20251128000000_a"], "20251128000001"),  # by a clock that was ahead
+        (["1732790000_a"], "1732797296"),
+        (["create_a"], "0000"),
+        (["0000_a", "20241128_fix"], "20241129"),
+    ],
+)
+def test_the_next_migration_goes_on_in_the_style_of_the_folder(
+    path: Path, tags: list[str], following: str
+) -> None:
+    folder = replace(open_folder(path), unjournaled=tuple(path / f"{tag}.sql" for tag in tags))
+    assert next_prefix(folder, now=AT) == following
+
+
+def test_migrations_of_one_year_have_snapshots_of_their_own(path: Path) -> None:
+    names = ("20250101000000_a", "20250102000000_b", "1_c", "by_hand", "by_me")
+    files = [snapshot_file(path, name).name for name in names]
+    assert files == [
+        "20250101000000_snapshot.json",
+        "20250102000000_snapshot.json",
+        "1_snapshot.json",
+        "by_hand_snapshot.json",
+        "by_me_snapshot.json",
+    ]
 
 
 def test_what_was_dropped_leaves_no_trace(path: Path, tmp_path: Path) -> None:

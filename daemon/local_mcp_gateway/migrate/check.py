@@ -23,6 +23,7 @@ from local_mcp_gateway.migrate.dependents import find_broken
 from local_mcp_gateway.migrate.double_quotes import double_quoted
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.folder_edits import read_snapshot_file, snapshot_file
+from local_mcp_gateway.migrate.journal import INDEX_DIGITS, prefix_of
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import Statement, accepted, split
 from local_mcp_gateway.schema import (
@@ -61,8 +62,8 @@ class Checked:
 
 def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
     """Check a folder as it is; nothing raises for what is in it."""
-    problems = [*folder.problems, *_unjournaled(folder), *_numbers(folder)]
-    warnings: list[Problem] = []
+    problems = [*folder.problems, *_unjournaled(folder)]
+    warnings = list(_numbers(folder))
     hazards: list[tuple[str, Hazard]] = []
     if not folder.stamped:
         warnings += _chain(folder)
@@ -133,8 +134,8 @@ def _unjournaled(folder: Folder) -> Iterator[Problem]:
 def _numbers(folder: Folder) -> Iterator[Problem]:
     first: dict[str, str] = {}
     for migration in folder.migrations:
-        number = migration.tag[:4]
-        if folder.stamped or not number.isdecimal():
+        number = prefix_of(migration.tag)
+        if folder.stamped or len(number) != INDEX_DIGITS:
             continue
         if number in first:
             yield Problem(

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,24 @@ from local_mcp_gateway.database.connections import has_content, reading
 from local_mcp_gateway.errors import MigrationApplied, UsageProblem
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
+from local_mcp_gateway.migrate.journal import (
+    INDEX_DIGITS,
+    Entry,
+    places_of,
+    prefix_of,
+    replace_durably,
+    write_journal,
+)
 from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.regular_file import read_bytes
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.resolve import Resolution
+
+
+_TIMESTAMP_DIGITS = len("20241128123456")
+_UNIX_DIGITS = len("1732797296")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +46,26 @@ class WrittenMigration:
     files: tuple[Path, ...]
 
 
-def next_number(folder: Folder) -> int:
-    """Return the number of the next migration: one more than any in the folder, journaled or not."""
+def next_prefix(folder: Folder, *, now: int) -> str:
+    """Return what the next tag begins with, in the style of the newest one.
+
+    One more than any number in the folder, journaled or not, with as many digits; or the time `now` (in
+    milliseconds) as `drizzle-kit generate --prefix timestamp|supabase|unix` writes it, and later than
+    any other.
+    """
     names = [migration.tag for migration in folder.migrations] + [
         p.stem for p in folder.unjournaled
     ]
     names += [entry.tag for entry in folder.absent]
-    numbers = [int(name[:4]) for name in names if name[:4].isdecimal()]
-    return max(numbers, default=-1) + 1
+    prefixes = [prefix for name in names if (prefix := prefix_of(name))]
+    newest = max(prefixes, key=int, default="")
+    number, digits = int(newest or -1) + 1, len(newest)
+    if digits == _TIMESTAMP_DIGITS:
+        moment = datetime.fromtimestamp(now / 1000, UTC)
+        return str(max(number, int(moment.strftime("%Y%m%d%H%M%S"))))
+    if digits == _UNIX_DIGITS:
+        return str(max(number, now // 1000))
+    return f"{number:0{digits or INDEX_DIGITS}d}"
 
 
 def write_migration(
@@ -53,12 +77,13 @@ def write_migration(
     snapshot: dict[str, Any] | None,
     when: int | None = None,
 ) -> WrittenMigration:
-    """Write `NNNN_name.sql`, its down file, its snapshot, then the journal entry; create the folder.
+    """Write the migration's file, its down file, its snapshot, then the journal entry; create the folder.
 
     `when` is in milliseconds since 1970: now, but later than every entry before it.
     """
-    number = next_number(folder)
-    tag = f"{number:04d}_{name}"
+    latest = max((migration.when for migration in folder.migrations), default=0)
+    stamp = max(now_ms() if when is None else when, latest + 1)
+    tag = f"{next_prefix(folder, now=stamp)}_{name}"
     meta = folder.path / "meta"
     meta.mkdir(parents=True, exist_ok=True)
     files = [folder.path / f"{tag}.sql"]
@@ -69,8 +94,6 @@ def write_migration(
         files.insert(0, folder.path / f"{tag}.down.sql")
         replace_durably(files[0], down.encode())
     replace_durably(folder.path / f"{tag}.sql", sql.encode())
-    latest = max((migration.when for migration in folder.migrations), default=0)
-    stamp = max(now_ms() if when is None else when, latest + 1)
     idx = max((migration.idx for migration in folder.migrations), default=-1) + 1
     write_journal(folder.path, [Entry(idx, tag, stamp)])
     return WrittenMigration(tag, (*reversed(files), meta / "_journal.json"))
@@ -82,8 +105,8 @@ def snapshot_bytes(snapshot: dict[str, Any]) -> bytes:
 
 
 def snapshot_file(folder: Path, tag: str) -> Path:
-    """Return the path of a migration's snapshot: Drizzle names it by the number alone."""
-    return folder / "meta" / f"{tag[:4]}_snapshot.json"
+    """Return the path of a migration's snapshot: Drizzle names it by the number or time alone."""
+    return folder / "meta" / f"{prefix_of(tag) or tag}_snapshot.json"
 
 
 def read_snapshot_file(folder: Path, tag: str) -> dict[str, Any] | None:
@@ -155,9 +178,6 @@ def _flush(folder: Path) -> None:
         os.close(descriptor)
 
 
-_WIDTH = 4
-
-
 @dataclass(frozen=True, slots=True)
 class RenumberedMigration:
     """One migration's new place."""
@@ -183,22 +203,24 @@ def plan_renumber(
     taken: dict[object, str] = {}
     for migration in folder.migrations:
         if migration.tag not in pending:
-            taken.update(dict.fromkeys(_keys(migration), migration.tag))
+            taken.update(dict.fromkeys(places_of(migration.idx, migration.tag), migration.tag))
     moving: list[Migration] = []
     for place, migration in enumerate(folder.migrations):
         if migration.tag not in pending:
             continue
         late = place < last or migration.when <= newest_applied
-        if late or any(key in taken for key in _keys(migration)):
+        if late or any(place in taken for place in places_of(migration.idx, migration.tag)):
             moving.append(migration)
         else:
-            taken.update(dict.fromkeys(_keys(migration), migration.tag))
+            taken.update(dict.fromkeys(places_of(migration.idx, migration.tag), migration.tag))
     number = 1 + max((max(m.idx, _number(m.tag)) for m in folder.migrations), default=-1)
-    when = max([now_ms, *(m.when + 1 for m in folder.migrations)])
-    return tuple(
-        RenumberedMigration(m, f"{number + n:0{_WIDTH}d}_{_name(m.tag)}", number + n, when + n)
-        for n, m in enumerate(moving)
-    )
+    when = max((m.when for m in folder.migrations if m not in moving), default=0)
+    moves = []
+    for n, m in enumerate(moving, number):
+        # A time that is right already stays: another database may have applied the file by it.
+        when = m.when if m.when > when else max(now_ms, when + 1)
+        moves.append(RenumberedMigration(m, f"{n:0{INDEX_DIGITS}d}_{_name(m.tag)}", n, when))
+    return tuple(moves)
 
 
 def renumber(folder: Path, moves: Sequence[RenumberedMigration]) -> None:
@@ -252,19 +274,11 @@ def _move_snapshots(meta: Path, moves: Sequence[RenumberedMigration], tags: list
         source.unlink()
 
 
-def _keys(migration: Migration) -> list[object]:
-    number = migration.tag.partition("_")[0]
-    return (
-        [migration.idx, number] if number.isdigit() and len(number) == _WIDTH else [migration.idx]
-    )
-
-
 def _number(tag: str) -> int:
-    """Return the number at the beginning of a tag; a timestamp there does not count."""
-    number = tag.partition("_")[0]
-    return int(number) if number.isdigit() and len(number) <= _WIDTH else -1
+    """Return the number at the beginning of a tag; a time there does not count."""
+    number = prefix_of(tag)
+    return int(number) if number and len(number) <= INDEX_DIGITS else -1
 
 
 def _name(tag: str) -> str:
-    number, _, name = tag.partition("_")
-    return name if number.isdigit() and name else tag
+    return tag.removeprefix(f"{prefix_of(tag)}_")

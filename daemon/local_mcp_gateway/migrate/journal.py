@@ -13,6 +13,9 @@ from local_mcp_gateway.errors import Problem, ProblemCode
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import open_file, read_bytes
 
+INDEX_DIGITS = 4
+"""Digits of the number that Drizzle begins a name with, unless it is told to write a time."""
+
 # What Drizzle Kit writes for databases that speak SQLite.
 _DIALECTS = frozenset({"sqlite", "turso", "libsql", "d1"})
 
@@ -129,6 +132,21 @@ def _what_is_wrong(item: object) -> str | None:
     if type(idx) is not int:
         return f"({tag}) whose `idx` is no number"
     return None
+
+
+def prefix_of(tag: str) -> str:
+    """Return the digits that a tag begins with, up to its underscore: a number or a time; or nothing."""
+    prefix, underscore, _ = tag.partition("_")
+    return prefix if underscore and prefix.isdecimal() else ""
+
+
+def places_of(idx: int, tag: str) -> list[object]:
+    """Return what no other migration should have too: its idx, and the number of four digits in its name.
+
+    Two migrations may have the same date in their names.
+    """
+    number = prefix_of(tag)
+    return [*([idx] if idx >= 0 else []), *([number] if len(number) == INDEX_DIGITS else [])]
 
 
 def _repeated(entries: list[Entry]) -> Iterable[Problem]:

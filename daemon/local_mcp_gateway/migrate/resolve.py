@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import Problem, ProblemCode
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.migrate.journal import places_of
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Folder, Migration
@@ -271,11 +272,7 @@ def _repeated_numbers(folder: Folder, pending: set[str]) -> Iterable[Problem]:
         return
     first: dict[object, str] = {}
     for migration in folder.migrations:
-        number = migration.tag.partition("_")[0]
-        keys: list[object] = [migration.idx] if migration.idx >= 0 else []
-        if len(number) == 4 and number.isdigit():
-            keys.append(number)
-        for key in keys:
+        for key in places_of(migration.idx, migration.tag):
             other = first.setdefault(key, migration.tag)
             if other != migration.tag and pending & {other, migration.tag}:
                 yield Problem(
