@@ -584,6 +584,54 @@ def test_check_names_drift_and_damage(place: Place) -> None:
     assert place.run("db", "check").code == 6
 
 
+def test_if_not_exists_over_an_older_table_is_told_before_and_found_after(place: Place) -> None:
+    place.write("CREATE TABLE notes (id INTEGER PRIMARY KEY)")
+    tag = place.folder.add(
+        "notes", "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, body TEXT)"
+    )
+    said = (
+        "notes is there already, and IF NOT EXISTS leaves it as it is: column notes.body is missing:"
+        " text."
+    )
+    (pending,) = place.run("db", "status", "--json").json()["pending"]
+    assert pending["hazards"] == [{"kind": "keeps_existing", "object": "notes", "message": said}]
+    assert said in place.run("db", "migrate", "--dry-run").stdout
+    done = place.run("db", "migrate")
+    assert done.code == 0
+    assert said in done.stderr
+    assert place.run("db", "status", "--json").json()["applied"][0]["tag"] == tag
+    found = place.run("db", "check")
+    assert (found.code, "column notes.body is missing" in found.stdout) == (3, True)
+    place.folder.add("more", "CREATE TABLE more (x)")
+    refused = place.run("db", "migrate")
+    assert (refused.code, "column notes.body is missing" in refused.stderr) == (8, True)
+
+
+@pytest.mark.parametrize(
+    ("again", "lacks"),
+    [
+        ("TABLE IF NOT EXISTS main.Notes (id INTEGER PRIMARY KEY, body TEXT, kind TEXT)", True),
+        ("TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, body TEXT NOT NULL)", True),
+        ('table if  not exists "notes" (id integer primary key)', False),
+        ("INDEX IF NOT EXISTS by_body ON notes (id, body)", True),
+        ("INDEX IF NOT EXISTS by_body ON notes (body);", False),
+        ("TABLE IF NOT EXISTS others (id INTEGER PRIMARY KEY)", False),
+        ("TEMP TABLE IF NOT EXISTS notes (x)", False),
+    ],
+)
+def test_check_says_what_if_not_exists_does_not_create(
+    place: Place, again: str, *, lacks: bool
+) -> None:
+    place.folder.add("notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY);")
+    place.folder.add(
+        "body", "ALTER TABLE notes ADD COLUMN body TEXT; CREATE INDEX by_body ON notes (body);"
+    )
+    place.folder.add("again", f"CREATE {again}")
+    place.run("db", "migrate", "--to", "0001_body")
+    kinds = [hazard["kind"] for hazard in place.run("db", "check", "--json").json()["hazards"]]
+    assert ("keeps_existing" in kinds) is lacks
+
+
 def test_check_weighs_what_is_pending_on_the_rows_that_are_there(place: Place) -> None:
     generate(place, SERVERS)
     place.migrate()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from local_mcp_gateway.errors import VerificationFailed
+from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.guard.context import BatchResult
 from local_mcp_gateway.migrate.apply import Observer, apply_batch
 from local_mcp_gateway.migrate.dependents import find_broken
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard.context import GuardContext, Plan, Rehearsal
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.statements import Statement
+    from local_mcp_gateway.migrate.verify import RowCounts
+    from local_mcp_gateway.schema import Hazard
 
 
 def run_batch(
@@ -63,9 +65,31 @@ def run_batch(
         verify_dependents(connection, before, steps)
         changes += tuple(rebuilds.changed)
     fingerprint = ledger.fingerprint()
-    if not plan.drift:  # the recorded fingerprint says that the schema is what the migrations make
+    if _is_as_made(context, connection, plan, before):
         ledger.record_fingerprint(fingerprint)
     return BatchResult(steps, fingerprint, changes)
+
+
+def _is_as_made(
+    context: GuardContext, connection: Connection, plan: Plan, before: RowCounts
+) -> bool:
+    """Return whether the schema is what the migrations make: a recorded fingerprint says so.
+
+    A database that other tools have made may have tables that an IF NOT EXISTS has left as they are.
+    """
+    if plan.drift:
+        return False
+    if plan.resolution.applied or not before.objects:
+        return True
+    from local_mcp_gateway.migrate.replay import differences_from
+
+    done = {step.tag for step in plan.done}
+    earlier = [migration for migration in plan.resolution.pending if migration.tag in done]
+    made = [*earlier, *plan.batches[0].migrations]
+    try:
+        return not differences_from(made, connection, prepare=context.prepare)
+    except (MigrationFailed, ForbiddenStatement):
+        return False
 
 
 def watch_rebuilds(context: GuardContext, connection: Connection) -> Rebuilds:
@@ -125,8 +149,17 @@ def apply_live(
     return result
 
 
+def find_kept(connection: Connection, statement: Statement) -> Hazard | None:
+    """Return the hazard of an object that the statement, about to run, leaves as it is."""
+    if "EXISTS" not in statement.text.upper():
+        return None
+    from local_mcp_gateway.schema import kept_instead  # few migrations need it
+
+    return kept_instead(connection, statement.text)
+
+
 class _LiveObserver(Observer):
-    """Reports the progress, and checks for double-quoted strings where no rehearsal has.
+    """Reports the progress, and checks for double-quoted strings and kept objects where no rehearsal has.
 
     They are refused where there are rows to copy the text into. On a new database they are only
     reported: the folder may be old and applied elsewhere, where fixing a file would count as an edit.
@@ -147,17 +180,26 @@ class _LiveObserver(Observer):
     def before_statement(
         self, connection: Connection, migration: Migration, statement: Statement
     ) -> None:
-        """Raise DoubleQuotedString, or report it."""
-        found = double_quoted(connection, migration, statement) if self._quotes else None
+        """Raise DoubleQuotedString, or report it, and what an IF NOT EXISTS keeps."""
+        if not self._quotes:
+            return
+        kept = find_kept(connection, statement)
+        if kept is not None:
+            self._report(migration, str(kept.kind), kept.object, kept.message)
+        found = double_quoted(connection, migration, statement)
         if found is None:
             return
         if self._refuse:
             raise found
+        name = cast("list[str]", found.data["names"])[0]
+        self._report(migration, ACCEPTED, name, found.message)
+
+    def _report(self, migration: Migration, kind: str, name: str, message: str) -> None:
         self._context.emit(
             "guard.hazard_found",
             tag=migration.tag,
-            kind=ACCEPTED,
-            object=cast("list[str]", found.data["names"])[0],
-            message=found.message,
+            kind=kind,
+            object=name,
+            message=message,
             backup=None,
         )

@@ -21,7 +21,7 @@ from local_mcp_gateway.backup import scratch_copy
 from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.database.transactions import begin, commit
 from local_mcp_gateway.errors import HazardRefused, MigrationFailed
-from local_mcp_gateway.guard.apply import run_batch
+from local_mcp_gateway.guard.apply import find_kept, run_batch
 from local_mcp_gateway.guard.context import HazardFinding, Phases, Rehearsal
 from local_mcp_gateway.migrate.apply import Observer
 from local_mcp_gateway.migrate.double_quotes import refuse_double_quoted
@@ -154,6 +154,9 @@ class HazardWatch(Observer):
     ) -> None:
         """Refuse double-quoted strings, and remember the schema before a new migration."""
         refuse_double_quoted(connection, migration, statement)
+        kept = find_kept(connection, statement)
+        if kept is not None:
+            self.found.append(HazardFinding(migration.tag, kept))
         if migration is not self._migration:
             self._migration = migration
             self._before = None

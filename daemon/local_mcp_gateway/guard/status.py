@@ -166,23 +166,34 @@ def _pending(
         return ()
     from local_mcp_gateway.guard.rehearse import is_data_independent
     from local_mcp_gateway.migrate.replay import extend, replay
-    from local_mcp_gateway.schema import hazards_of, inspect, rebuild_cost
+    from local_mcp_gateway.schema import hazards_of, inspect, kept_instead, rebuild_cost
 
     done = tuple(entry.migration for entry in resolution.applied)
     found: dict[str, tuple[Hazard, ...]] = {}
     try:
         with closing(replay(done, prepare=prepare, past=True)) as memory:
             before: Schema | None = None
-            for migration in pending if done else ():  # a fresh database has nothing to lose
-                if is_data_independent(migration):
+            for migration in (
+                pending if done or reader else ()
+            ):  # a new database has nothing to lose
+                kept = tuple(
+                    kept
+                    for text in migration.texts
+                    if (
+                        kept := kept_instead(memory, text)
+                        or (reader and kept_instead(reader, text))
+                    )
+                )
+                if not done or is_data_independent(migration):
                     extend(memory, migration)
                     before = None
+                    found[migration.tag] = kept
                     continue
                 before = before or inspect(memory)
                 extend(memory, migration)
                 after = inspect(memory)
                 hazards = hazards_of(migration.texts, before, after)
-                found[migration.tag] = rebuild_cost(hazards, reader) if reader else hazards
+                found[migration.tag] = kept + (rebuild_cost(hazards, reader) if reader else hazards)
                 before = after
     except GatewayError:
         pass

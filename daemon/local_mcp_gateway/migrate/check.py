@@ -33,6 +33,7 @@ from local_mcp_gateway.schema import (
     compare,
     hazards_of,
     inspect,
+    kept_instead,
     read_snapshot,
     schema_copy,
 )
@@ -71,6 +72,7 @@ def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
 
     with closing(replay((), prepare=prepare)) as connection:
         for at, migration in enumerate(folder.migrations):
+            kept = [kept for text in migration.texts if (kept := kept_instead(connection, text))]
             try:
                 extend(connection, migration, _QuotesWarner(warnings))
             except GatewayError as error:
@@ -78,9 +80,8 @@ def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
                 break
             after = inspect(connection)
             if at:
-                hazards += [
-                    (migration.tag, hazard) for hazard in hazards_of(migration.texts, before, after)
-                ]
+                found = (*kept, *hazards_of(migration.texts, before, after))
+                hazards += [(migration.tag, hazard) for hazard in found]
             if not folder.stamped:
                 warnings += _snapshot(folder, migration, after, prepare)
             warnings += _way_back(migration, before, after, prepare)

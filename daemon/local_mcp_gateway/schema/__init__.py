@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         read_snapshot,
         write_snapshot,
     )
-    from local_mcp_gateway.schema.hazards import hazards_of, rebuild_cost
+    from local_mcp_gateway.schema.hazards import hazards_of, kept_instead, rebuild_cost
     from local_mcp_gateway.schema.inspection import (
         Prepare,
         count_objects,
@@ -50,7 +50,7 @@ else:
         create_table=("read_table",),
         diff=("words",),
         drizzle=("FIRST", "as_snapshots_see", "read_snapshot", "write_snapshot"),
-        hazards=("hazards_of", "rebuild_cost"),
+        hazards=("hazards_of", "kept_instead", "rebuild_cost"),
         inspection=("Prepare", "count_objects", "inspect", "is_users", "read_default"),
         model=(
             "Code",
@@ -95,6 +95,7 @@ __all__ = [
     "hazards_of",
     "inspect",
     "is_users",
+    "kept_instead",
     "make_plan",
     "name_of",
     "parse_renames",

@@ -7,21 +7,25 @@ does to the actual rows is found by the rehearsal, not here.
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.comparison import describe_column
+from local_mcp_gateway.schema.comparison import compare, describe_column
 from local_mcp_gateway.schema.create_table import affinity, default_fits
 from local_mcp_gateway.schema.hazard_rules import StatementEffects, constraint_hazards, read_effects
+from local_mcp_gateway.schema.inspection import inspect
 from local_mcp_gateway.schema.model import Hazard, HazardKind
-from local_mcp_gateway.sql import quote, unquote
+from local_mcp_gateway.sql import fold, normal_tokens, quote, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from local_mcp_gateway.schema.model import Column, Index, Part, Schema, Table
+
+_IF_NOT_EXISTS = re.compile(r"\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
 
 
 def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tuple[Hazard, ...]:
@@ -38,6 +42,45 @@ def hazards_of(statements: Sequence[str], before: Schema, after: Schema) -> tupl
             found += _indexes(old, table, before, after, seen)
     found += _gone(before, after, kept, seen)
     return tuple(dict.fromkeys(found))
+
+
+def kept_instead(connection: sqlite3.Connection, statement: str) -> Hazard | None:
+    """Return the hazard of an `IF NOT EXISTS` over an object that lacks what the statement says.
+
+    Called before the statement runs: it does nothing then, and the schema is not the one that the
+    migrations make.
+    """
+    if not _IF_NOT_EXISTS.search(statement):
+        return None
+    words = [word for _, word, _, _ in normal_tokens(statement) if word != ";"]
+    at = next((n for n in (2, 3) if words[n : n + 3] == ["if", "not", "exists"]), None)
+    if words[:1] != ["create"] or words[1] in ("temp", "temporary") or at is None:
+        return None
+    named = words[at + (5 if words[at + 4 : at + 5] == ["."] else 3) :]
+    row = connection.execute(
+        "SELECT name, sql FROM main.sqlite_schema WHERE lower(name) = ? AND sql IS NOT NULL",
+        (fold(unquote(named[0])),),
+    ).fetchone()
+    if row is None or [*words[:at], *named] == [word for _, word, _, _ in normal_tokens(row[1])]:
+        return None
+    lacking = _lacking(statement, row[1]) if words[1] == "table" else ("it is not as written here",)
+    if not lacking:
+        return None
+    message = f"{row[0]} is there already, and IF NOT EXISTS leaves it as it is: {lacking[0]}."
+    return Hazard(HazardKind.KEEPS_EXISTING, quote(row[0]), message)
+
+
+def _lacking(statement: str, existing: str) -> tuple[str, ...]:
+    """Return what the existing table lacks of the one in the statement."""
+    schemas = []
+    for sql in (statement, existing):
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
+            try:
+                memory.execute(sql)
+            except sqlite3.Error:  # it calls a function of the application
+                return ("it is not as written here",)
+            schemas.append(inspect(memory))
+    return tuple(str(one) for one in compare(*schemas) if one.expected is not None)
 
 
 def _table(old: Table, new: Table, seen: StatementEffects) -> Iterator[Hazard]:

@@ -188,6 +188,7 @@ class HazardKind(StrEnum):
     REBUILD = "rebuild"
     CHANGES_PRIMARY_KEY = "changes_primary_key"
     NARROWS_TYPE = "narrows_type"
+    KEEPS_EXISTING = "keeps_existing"
     BREAKS_RUNNING_VERSION = "breaks_running_version"
 
 
