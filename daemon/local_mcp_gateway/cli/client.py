@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.errors import GatewayError, NoSecretsKey, NotConfirmed, UsageProblem
-from local_mcp_gateway.service.admin.control_socket import NoDaemon, ask, relayed
+from local_mcp_gateway.service.admin import NoDaemon, ask, relayed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def answer_to(
     except GatewayError as error:
         if error.code != NoSecretsKey.code:
             raise
-    from local_mcp_gateway.service.secrets.keyring import Keyring
+    from local_mcp_gateway.service.secrets import Keyring
 
     Keyring.of(invocation.settings, invocation.emitter()).make()
     return _answer(invocation, verb, arguments, timeout_s)
@@ -44,8 +44,7 @@ def _answer(invocation: Invocation, verb: str, arguments: dict[str, Any], timeou
     try:
         return ask(invocation.database, verb, arguments, timeout_s=timeout_s)
     except NoDaemon:
-        from local_mcp_gateway.service.admin import dispatch
-        from local_mcp_gateway.service.admin.dispatch import READ_ONLY
+        from local_mcp_gateway.service.admin import READ_ONLY, dispatch
 
         if verb not in READ_ONLY:
             invocation.prepare_folder()

@@ -52,7 +52,7 @@ class Invocation:
 
     def prepare(self, connection: Connection) -> None:
         """Register what migrations use beyond SQLite (`[migrations]` functions and the like)."""
-        from local_mcp_gateway.service.options import register_sql  # --help does not pay for it
+        from local_mcp_gateway.service import register_sql  # --help does not pay for it
 
         register_sql(self.settings, connection)
 
@@ -71,7 +71,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
     """
     import signal  # imported only by long-running commands
 
-    from local_mcp_gateway.service.process import StopEvent
+    from local_mcp_gateway.service import StopEvent
 
     stop = StopEvent()
     previous = {
@@ -94,7 +94,7 @@ def guard_context(invocation: Invocation, *, quiet: bool = False) -> Iterator[Gu
     from local_mcp_gateway.cli.ui import progress_bar
     from local_mcp_gateway.guard.context import GuardContext
     from local_mcp_gateway.log import ignore
-    from local_mcp_gateway.service.options import guard_policy
+    from local_mcp_gateway.service import guard_policy
 
     with stop_on_signals() as stop, progress_bar() as progress:
         yield GuardContext(

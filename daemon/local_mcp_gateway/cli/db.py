@@ -88,7 +88,7 @@ def migrate(
     if dry_run:
         return _dry_run(invocation, to=to, allow_out_of_order=allow_out_of_order, as_json=as_json)
     from local_mcp_gateway.guard import guarded  # --help does not pay for the guard
-    from local_mcp_gateway.service.options import guard_policy
+    from local_mcp_gateway.service import guard_policy
 
     invocation.prepare_folder()
     policy = guard_policy(

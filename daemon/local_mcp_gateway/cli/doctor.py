@@ -9,7 +9,7 @@ import click
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import serving_problem, serving_status
 from local_mcp_gateway.errors import Exit
-from local_mcp_gateway.service.doctor import examine
+from local_mcp_gateway.service import examine
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation

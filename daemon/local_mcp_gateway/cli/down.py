@@ -128,7 +128,7 @@ def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -
 
 def _watched_by_dev(invocation: Invocation) -> bool:
     """Tell whether a gateway in dev mode serves this database from this folder."""
-    from local_mcp_gateway.service.admin.control_socket import NoDaemon
+    from local_mcp_gateway.service.admin import NoDaemon
 
     try:
         watched = _ask(invocation, "dev.watched")
@@ -138,7 +138,7 @@ def _watched_by_dev(invocation: Invocation) -> bool:
 
 
 def _ask(invocation: Invocation, verb: str, **arguments: str) -> Any:
-    from local_mcp_gateway.service.admin.control_socket import ask  # --help does not pay for it
+    from local_mcp_gateway.service.admin import ask  # --help does not pay for it
 
     return ask(invocation.database, verb, arguments, timeout_s=REWIND_S)
 

@@ -17,13 +17,13 @@ from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.streams import lost
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.history import logs as history
-from local_mcp_gateway.service.history.startup import phases_of, read_starts, start_as_json
+from local_mcp_gateway.service.history import phases_of, read_starts, start_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.service.history.startup import Start
+    from local_mcp_gateway.service.history import Start
 
 
 LEVELS = click.Choice(["debug", "info", "warning", "error"])

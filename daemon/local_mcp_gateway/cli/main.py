@@ -124,7 +124,7 @@ def _answer() -> Exit:
             return Exit.OK  # an endless command whose reader has gone
         if "debug" in sys.argv or os.environ.get("LMG_LOG__LEVEL") == "debug":
             raise
-        from local_mcp_gateway.service.exit_status import reported_error, root_cause
+        from local_mcp_gateway.service import reported_error, root_cause
 
         return say(reported_error(root_cause(error)), as_json=as_json)
     return Exit(code) if isinstance(code, int) else Exit.OK

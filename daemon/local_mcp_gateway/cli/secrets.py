@@ -10,7 +10,7 @@ from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option
 from local_mcp_gateway.errors import Exit, SealedValueProblem
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.service.secrets.keyring import Keyring
+from local_mcp_gateway.service.secrets import Keyring
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation

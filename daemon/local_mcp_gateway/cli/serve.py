@@ -72,12 +72,12 @@ def serve(
         code = _supervised(settings, emit)
         if code is not None:
             return code
-    from local_mcp_gateway.service.dev.worker import greet
-    from local_mcp_gateway.service.options import ServeOptions
-    from local_mcp_gateway.service.run import serve as run_service
+    from local_mcp_gateway.service import ServeOptions
+    from local_mcp_gateway.service import serve as run_service
+    from local_mcp_gateway.service.dev import greet
 
     if supervisor is not None:
-        from local_mcp_gateway.service.dev.supervisor import end_with
+        from local_mcp_gateway.service.dev import end_with
 
         end_with(supervisor)
     serving = ServeOptions(
@@ -95,8 +95,8 @@ def serve(
 
 def _supervised(settings: Settings, emit: Emit) -> int | None:
     """Run workers on a socket that outlives them; None if this process has to serve itself."""
-    from local_mcp_gateway.service.dev.supervisor import Supervisor
-    from local_mcp_gateway.service.http.listening_socket import bind, inherited
+    from local_mcp_gateway.service.dev import Supervisor
+    from local_mcp_gateway.service.http import bind, inherited
 
     try:
         listener = inherited() or bind(settings.gateway.host, settings.gateway.port)
@@ -117,7 +117,7 @@ def reload(invocation: Invocation, *, as_json: bool) -> int:
 
     Writers wait for a moment, no request is lost. A migration that is refused changes nothing.
     """
-    from local_mcp_gateway.service.admin.control_socket import NoDaemon, ask
+    from local_mcp_gateway.service.admin import NoDaemon, ask
 
     try:
         done = ask(invocation.database, "reload", {}, timeout_s=3600)

@@ -313,7 +313,7 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
 
 
 def _document(file: Path) -> object:
-    from local_mcp_gateway.service.admin.client_files import parse_client_file
+    from local_mcp_gateway.service.admin import parse_client_file
 
     try:
         text = sys.stdin.buffer.read() if str(file) == "-" else read_given(file)
@@ -329,7 +329,7 @@ def _document(file: Path) -> object:
 
 def _choose_file() -> Path:
     """Return the client's file that a person chooses of those on this machine."""
-    from local_mcp_gateway.service.admin.client_files import files_of_clients, read_entries
+    from local_mcp_gateway.service.admin import files_of_clients, read_entries
 
     found: list[tuple[str, Path, int]] = []
     for client, file in files_of_clients(Path.home()):
@@ -371,8 +371,7 @@ def import_(
     (comments are fine) or TOML. Without FILE it lists those on this machine. Their commands run here as
     soon as a client asks, so each is shown, on a terminal before it is added. Exit 3 if one is left out.
     """
-    from local_mcp_gateway.service.admin.client_files import read_entries
-    from local_mcp_gateway.service.admin.servers import server_as_json
+    from local_mcp_gateway.service.admin import read_entries, server_as_json
 
     document = _document(file or _choose_file())
     where = {

@@ -13,8 +13,8 @@ from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.logs import logs, show_start
 from local_mcp_gateway.config import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
 from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager
-from local_mcp_gateway.service.history.startup import read_starts
-from local_mcp_gateway.service.secrets.keyring import make_first_key
+from local_mcp_gateway.service.history import read_starts
+from local_mcp_gateway.service.secrets import make_first_key
 from local_mcp_gateway.service.systemd import systemctl, units
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _why(invocation: Invocation, facts: dict[str, str]) -> GatewayError:
         return failed
     for start in reversed(read_starts(invocation.database, last=1)):
         if start.refusal:
-            from local_mcp_gateway.service.admin.control_socket import relayed
+            from local_mcp_gateway.service.admin import relayed
 
             return relayed(start.refusal)
     said = facts.get("StatusText") or facts.get("Result") or "unknown"

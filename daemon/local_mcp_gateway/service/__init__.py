@@ -1,1 +1,32 @@
-"""The running service: starts and stops the guard, the database, the gateway and the HTTP server."""
+"""The service: one process that guards the database and serves the gateway."""
+
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.lazy import exports
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.service.doctor import examine
+    from local_mcp_gateway.service.exit_status import reported_error, root_cause
+    from local_mcp_gateway.service.options import ServeOptions, guard_policy, register_sql
+    from local_mcp_gateway.service.process import StopEvent
+    from local_mcp_gateway.service.run import serve
+else:
+    __getattr__ = exports(
+        __name__,
+        doctor=("examine",),
+        exit_status=("reported_error", "root_cause"),
+        options=("ServeOptions", "guard_policy", "register_sql"),
+        process=("StopEvent",),
+        run=("serve",),
+    )
+
+__all__ = [
+    "ServeOptions",
+    "StopEvent",
+    "examine",
+    "guard_policy",
+    "register_sql",
+    "reported_error",
+    "root_cause",
+    "serve",
+]

@@ -16,19 +16,16 @@ from local_mcp_gateway.errors import ConfigProblem, GatewayError, Interrupted, L
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.gateway import Gateway
 from local_mcp_gateway.log import LEVEL, tee
-from local_mcp_gateway.service.admin import control_socket
+from local_mcp_gateway.service.admin import OwnAddress, control_socket, read_token, with_rest
 from local_mcp_gateway.service.admin import dispatch as admin
-from local_mcp_gateway.service.admin.own_address import OwnAddress
-from local_mcp_gateway.service.admin.rest import read_token, with_rest
 from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
-from local_mcp_gateway.service.history.startup import since_process_start_ms
-from local_mcp_gateway.service.http.listening_socket import url_of
-from local_mcp_gateway.service.http.server import LibraryWarnings, serving
+from local_mcp_gateway.service.history import since_process_start_ms
+from local_mcp_gateway.service.http import LibraryWarnings, serving, url_of
 from local_mcp_gateway.service.options import changed_keys, gateway_options, reload
 from local_mcp_gateway.service.process import allow_many, collect_rarely, give_memory_back
 from local_mcp_gateway.service.progress import report_progress
-from local_mcp_gateway.service.secrets.keyring import Keyring
-from local_mcp_gateway.service.systemd.notify import watchdog_interval_s
+from local_mcp_gateway.service.secrets import Keyring
+from local_mcp_gateway.service.systemd import watchdog_interval_s
 from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:
@@ -39,11 +36,11 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.service.dev.worker import HotApply
+    from local_mcp_gateway.service.dev import HotApply
     from local_mcp_gateway.service.options import ServeOptions
     from local_mcp_gateway.service.process import Signals
     from local_mcp_gateway.service.progress import StatusLine
-    from local_mcp_gateway.service.systemd.notify import Notifier
+    from local_mcp_gateway.service.systemd import Notifier
 
 
 _CHANGES_STATUS = {
@@ -228,14 +225,14 @@ class RunningService:
                 continue  # logged already; the gateway goes on unchanged
 
     def _hot_apply(self) -> HotApply:
-        from local_mcp_gateway.service.dev.worker import HotApply
+        from local_mcp_gateway.service.dev import HotApply
 
         return HotApply(
             self.settings, self.database, self.emit, self.gateway.reload, self.signals.stop
         )
 
     async def _watch_config(self) -> None:
-        from local_mcp_gateway.service.dev.worker import saves_of
+        from local_mcp_gateway.service.dev import saves_of
 
         watching = False
         async for _ in saves_of(self.plan.config_files, self.emit):

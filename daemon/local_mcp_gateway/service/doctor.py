@@ -27,9 +27,9 @@ from local_mcp_gateway.database.lock import read_holder
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.formats import size
 from local_mcp_gateway.guard.status import get_status
-from local_mcp_gateway.service.http.listening_socket import listeners
+from local_mcp_gateway.service.http import listeners
 from local_mcp_gateway.service.options import register_sql
-from local_mcp_gateway.service.secrets.keyring import check_secrets
+from local_mcp_gateway.service.secrets import check_secrets
 from local_mcp_gateway.service.systemd import systemctl, units
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from local_mcp_gateway.errors import (
 
 if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.service.systemd.notify import Notifier
+    from local_mcp_gateway.service.systemd import Notifier
 
 _ERRNO = {
     Exit.LOCKED: errno.EBUSY,

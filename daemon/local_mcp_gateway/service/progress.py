@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.service.systemd.notify import Notifier
+    from local_mcp_gateway.service.systemd import Notifier
 
 LEAST_PAUSE_S = 0.5
 """The shortest pause between two progress notifications to systemd."""

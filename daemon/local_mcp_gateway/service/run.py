@@ -27,12 +27,12 @@ from local_mcp_gateway.errors import DatabasePathProblem, Exit, PortInUse
 from local_mcp_gateway.log import BackgroundWriter, is_journal, log_to_file, tee
 from local_mcp_gateway.service import runtime_paths
 from local_mcp_gateway.service.exit_status import report_exit, root_cause
-from local_mcp_gateway.service.history.startup import StartRecord
+from local_mcp_gateway.service.history import StartRecord
 from local_mcp_gateway.service.http import listening_socket
 from local_mcp_gateway.service.options import guard_policy, planner, require_gateway_tables
 from local_mcp_gateway.service.process import Signals
 from local_mcp_gateway.service.progress import StatusLine, report_progress
-from local_mcp_gateway.service.systemd.notify import Notifier
+from local_mcp_gateway.service.systemd import Notifier
 
 if TYPE_CHECKING:
     import socket

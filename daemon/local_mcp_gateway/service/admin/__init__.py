@@ -1,1 +1,41 @@
-"""The operations behind commands and the REST API: run by the daemon, or offline when there is none."""
+"""Administer servers and profiles: over the control socket, over REST and offline."""
+
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.lazy import exports
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.service.admin.client_files import (
+        files_of_clients,
+        parse_client_file,
+        read_entries,
+    )
+    from local_mcp_gateway.service.admin.control_socket import NoDaemon, ask, relayed
+    from local_mcp_gateway.service.admin.dispatch import READ_ONLY
+    from local_mcp_gateway.service.admin.own_address import OwnAddress
+    from local_mcp_gateway.service.admin.rest import read_token, with_rest
+    from local_mcp_gateway.service.admin.servers import server_as_json
+else:
+    __getattr__ = exports(
+        __name__,
+        client_files=("files_of_clients", "parse_client_file", "read_entries"),
+        control_socket=("NoDaemon", "ask", "relayed"),
+        dispatch=("READ_ONLY",),
+        own_address=("OwnAddress",),
+        rest=("read_token", "with_rest"),
+        servers=("server_as_json",),
+    )
+
+__all__ = [
+    "READ_ONLY",
+    "NoDaemon",
+    "OwnAddress",
+    "ask",
+    "files_of_clients",
+    "parse_client_file",
+    "read_entries",
+    "read_token",
+    "relayed",
+    "server_as_json",
+    "with_rest",
+]

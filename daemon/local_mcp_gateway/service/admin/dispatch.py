@@ -23,8 +23,7 @@ from local_mcp_gateway.service.admin.own_address import OwnAddress
 from local_mcp_gateway.service.admin.servers import approve_tools
 from local_mcp_gateway.service.exit_status import root_cause
 from local_mcp_gateway.service.options import gateway_options, guard_policy
-from local_mcp_gateway.service.secrets.keyring import Keyring
-from local_mcp_gateway.service.secrets.sealing import seal_all
+from local_mcp_gateway.service.secrets import Keyring, seal_all
 from local_mcp_gateway.store import queries
 
 if TYPE_CHECKING:

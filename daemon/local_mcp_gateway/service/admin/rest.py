@@ -18,8 +18,7 @@ import msgspec
 
 from local_mcp_gateway.errors import ConfigProblem, DiskProblem, Exit, GatewayError, UsageProblem
 from local_mcp_gateway.gateway import BodyTooLarge, HttpRequest
-from local_mcp_gateway.service.secrets import private_file
-from local_mcp_gateway.service.secrets.private_file import Unusable
+from local_mcp_gateway.service.secrets import Unusable, private_file
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

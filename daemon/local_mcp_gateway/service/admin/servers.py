@@ -17,7 +17,7 @@ from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import HIDDEN
 from local_mcp_gateway.service.admin.client_files import read_entries
-from local_mcp_gateway.service.secrets.sealing import seal_new, seal_values
+from local_mcp_gateway.service.secrets import seal_new, seal_values
 from local_mcp_gateway.store import (
     CatalogKind,
     Member,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.service.admin.own_address import OwnAddress
-    from local_mcp_gateway.service.secrets.keyring import Keyring
+    from local_mcp_gateway.service.secrets import Keyring
 
 
 async def altered_tools(database: ConnectionPool, server_id: str) -> list[dict[str, Any]]:

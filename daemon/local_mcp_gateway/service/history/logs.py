@@ -22,7 +22,7 @@ from local_mcp_gateway.log import COUNTED_APART, IDENTIFIER, LEVEL_OF, LEVELS, i
 from local_mcp_gateway.regular_file import NotAFile, open_file
 from local_mcp_gateway.service.file_watcher import WatchSpec, changes_blocking
 from local_mcp_gateway.service.runtime_paths import log_path
-from local_mcp_gateway.service.systemd.units import SERVICE
+from local_mcp_gateway.service.systemd import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

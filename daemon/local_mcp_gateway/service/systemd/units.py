@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.bundled import bundled
-from local_mcp_gateway.service.secrets.keyring import CREDENTIAL
+from local_mcp_gateway.service.secrets import CREDENTIAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
