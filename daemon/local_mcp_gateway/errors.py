@@ -279,6 +279,14 @@ class DatabaseGone(GatewayError):
     )
 
 
+class ForeignLog(GatewayError):
+    """A write-ahead log or journal of another file is beside the database, as after a copy was put there."""
+
+    code = "foreign_log"
+    exit_code = Exit.REFUSED
+    default_hint = "Move it away if the database is right as it is, then start again."
+
+
 class DatabaseEmptied(GatewayError):
     """The database is empty or missing, but it had content before or has backups."""
 

@@ -96,6 +96,23 @@ def test_what_the_last_clean_stop_recorded_survives_a_kill(place: Place) -> None
     refused(place.run("db", "migrate", "--json"))
 
 
+@ways
+def test_commands_that_only_look_say_that_it_is_emptied_and_offer_the_backup(
+    kept: Place, empty: Callable[[Place], None]
+) -> None:
+    (backup,) = backups(kept)
+    empty(kept)
+    status = kept.run("db", "status", "--json")
+    assert status.code == 8
+    shown = status.json()
+    assert shown["state"] == "refused"
+    assert shown["problems"][0]["code"] == "database_emptied"
+    assert [pending["tag"] for pending in shown["pending"]] == ["0000_notes", "0001_pinned"]
+    for command in (("db", "status"), ("db", "migrate", "--dry-run"), ("db", "check"), ("doctor",)):
+        told = kept.run(*command)
+        assert f"db restore {backup['name']}" in " ".join((told.stdout + told.stderr).split())
+
+
 def test_every_writing_command_refuses_an_emptied_database(kept: Place) -> None:
     truncate(kept)
     refused(kept.run("server", "add", "x", "--json", "--", "/bin/cat"))

@@ -93,7 +93,7 @@ def applied(place: Place) -> list[dict[str, Any]]:
 def status(place: Place, state: str, **different: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"applied": [], "pending": [], "problems": [], "drift": []}
     facts = {"database": str(place.database), "state": state, "backups": [], "lock": FREE}
-    return facts | empty | different
+    return facts | empty | {"read_only": False} | different
 
 
 def test_the_status_says_what_it_finds_in_every_state(place: Place, said: Said) -> None:

@@ -21,6 +21,7 @@ from local_mcp_gateway.backup.files import (
     backup_folder,
     backup_name,
     copy_bytes,
+    existing_folder,
     make_folder,
     named_failures,
     next_moment,
@@ -398,8 +399,5 @@ def require_free(folder: Path, needed: int, *, what: str) -> None:
 
 def free_bytes(folder: Path) -> int:
     """Return the bytes that this user may still write where the folder is, or will be created."""
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    found = os.statvfs(existing)
+    found = os.statvfs(existing_folder(folder))
     return found.f_bavail * found.f_frsize

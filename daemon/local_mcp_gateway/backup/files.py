@@ -21,7 +21,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connections import SIDE_FILES, translated_errors
+from local_mcp_gateway.database.connections import (
+    SIDE_FILES,
+    require_own_logs,
+    translated_errors,
+)
 from local_mcp_gateway.database.transactions import commit, flush, write_lock
 from local_mcp_gateway.errors import BackupFailed, DatabaseBusy, GatewayError
 from local_mcp_gateway.regular_file import NotAFile, open_file
@@ -136,6 +140,11 @@ PRIVATE_FOLDER = 0o700
 FICLONE = 0x40049409
 """`ioctl` that shares a file's blocks with a new one (btrfs, XFS, bcachefs)."""
 COPY_CHUNK_BYTES = 64 << 20
+
+
+def existing_folder(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def make_folder(folder: Path) -> None:
@@ -350,8 +359,10 @@ def _cold_journal(database: Path) -> list[Path]:
     journal = side_files(database)[2]
     if not journal.exists() or not database.exists():
         return []
-    with suppress(GatewayError, sqlite3.Error), write_lock(database) as live:
-        (version,) = live.execute("PRAGMA user_version").fetchone()
-        live.execute(f"PRAGMA user_version={version}")
-        commit(live)
+    with suppress(GatewayError, sqlite3.Error):
+        require_own_logs(database)
+        with write_lock(database) as live:
+            (version,) = live.execute("PRAGMA user_version").fetchone()
+            live.execute(f"PRAGMA user_version={version}")
+            commit(live)
     return [] if journal.exists() else [journal]

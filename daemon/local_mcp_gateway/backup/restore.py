@@ -24,6 +24,7 @@ from local_mcp_gateway.backup.files import (
     staged_path,
     temporary_file,
 )
+from local_mcp_gateway.database.connections import require_own_logs
 from local_mcp_gateway.database.lock import hold_new_file
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.database.transactions import begin, flush, staged_transaction
@@ -32,6 +33,7 @@ from local_mcp_gateway.errors import (
     BackupForeign,
     Damaged,
     DatabaseBusy,
+    ForeignLog,
     NotADatabase,
 )
 
@@ -122,10 +124,11 @@ def _at_rest(real: Path) -> Iterator[bool]:
     )
     try:
         try:
+            require_own_logs(real)
             with named_failures("take over", real):
                 _make_one_file(connection, real)
             sound = True
-        except (Damaged, NotADatabase):
+        except (Damaged, NotADatabase, ForeignLog):
             sound = False
         yield sound
     finally:

@@ -176,8 +176,14 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     from local_mcp_gateway.database.lock import read_holder
     from local_mcp_gateway.guard.status import get_status
 
-    seen = get_status(invocation.database, invocation.migrations, prepare=invocation.prepare)
-    backups = list_backups(invocation.database, invocation.settings.backup_folder)
+    folder = invocation.settings.backup_folder
+    seen = get_status(
+        invocation.database,
+        invocation.migrations,
+        backup_folder=folder,
+        prepare=invocation.prepare,
+    )
+    backups = list_backups(invocation.database, folder)
     holder = read_holder(invocation.database)
     if holder and (problem := serving_problem(serving_status(invocation.database))):
         told = Problem(problem.code, problem.message, problem.hint)
@@ -233,6 +239,11 @@ def _show_status(seen: Status, backups: tuple[Backup, ...], holder: Holder | Non
         if applied.line_ends_differ:
             told = f"note     {applied.tag}: only line ends or a byte order mark differ from what was applied."
             click.echo(ui.sentence(told))
+    if seen.read_only:
+        told = (
+            f"note     {seen.database} can only be read by this user: nothing can be applied to it."
+        )
+        click.echo(ui.sentence(told))
     for entry in seen.pending:
         for hazard in entry.hazards:
             told = f"hazard   {entry.migration.tag}: {hazard.message}"

@@ -40,7 +40,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 def restore(
     invocation: Invocation, *, name: str, yes: bool, lock_timeout: float, as_json: bool
 ) -> int:
-    """Replace the database by a backup (NAME, a path, or the latest).
+    """Replace the database by a backup (NAME, a path, or the latest) or by any copy of a database.
 
     The backup is first read in full. The current file is kept beside it under a dated name, from which
     it can be restored too. Shows what was written since the backup before you are asked.

@@ -243,7 +243,12 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
 
     folder = read_folder(invocation.migrations)
     found = check_folder(folder, prepare=invocation.prepare)
-    seen = get_status(invocation.database, invocation.migrations, prepare=invocation.prepare)
+    seen = get_status(
+        invocation.database,
+        invocation.migrations,
+        backup_folder=invocation.settings.backup_folder,
+        prepare=invocation.prepare,
+    )
     known = {(problem.code, problem.tag) for problem in found.problems}
     problems = [
         *found.problems,

@@ -73,6 +73,23 @@ def has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
+def require_own_logs(path: Path) -> None:
+    """Raise ForeignLog if a log beside the database was written for another file (`recovery`)."""
+    if _log_of(path) is not None:
+        from local_mcp_gateway.database.recovery import require_fitting_logs
+
+        require_fitting_logs(path.resolve())
+
+
+def _log_of(path: Path) -> str | None:
+    """Return the write-ahead log or rollback journal beside the database, if one holds anything."""
+    real = os.path.realpath(path)
+    for log in (f"{real}-wal", f"{real}-journal"):
+        if os.path.exists(log) and os.stat(log).st_size:  # noqa: PTH110, PTH116  every start asks this
+            return log
+    return None
+
+
 def open_migration(path: Path) -> sqlite3.Connection:
     """Open (or create, 0600, in WAL) the live database to be migrated: durable, foreign keys off.
 
@@ -114,6 +131,7 @@ def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
         raise DatabasePathProblem(f"There is no database at {path}.", path=str(path))
     if locked:
         return open_checked(f"{uri(path)}?mode=rw")
+    require_own_logs(path)
     try:
         return open_checked(f"{uri(path)}?mode=ro")
     except sqlite3.OperationalError as error:
@@ -121,7 +139,29 @@ def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
         # not do. Any reader does it at its first read, so allow it here, then only read.
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise
+    if os.access(path.resolve().parent, os.W_OK):
         return open_checked(f"{uri(path)}?mode=rw")
+    return _open_unwritable(path)
+
+
+def _open_unwritable(path: Path) -> sqlite3.Connection:
+    """Open a database in a folder where SQLite cannot create the index of a write-ahead log.
+
+    Without a log nobody has it open, and the file holds everything.
+    """
+    if (log := _log_of(path)) is not None:
+        raise DatabasePathProblem(
+            f"{log} has changes that can only be read where this user may write beside {path.name}.",
+            hint="Copy both into a folder that can be written, and give the copy with --database.",
+            path=str(path),
+        )
+    return open_checked(f"{uri(path)}?mode=ro&immutable=1")
+
+
+def is_writable(path: Path) -> bool:
+    """Return whether this user may write the database, or create it where it does not exist."""
+    real = path.resolve()
+    return os.access(real.parent, os.W_OK) and (not real.exists() or os.access(real, os.W_OK))
 
 
 @contextmanager

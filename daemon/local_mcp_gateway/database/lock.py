@@ -8,7 +8,8 @@ the database looked like at the last clean stop, so that the next start can skip
     {"holder": {"pid", "since", "command", "started"} | null,
      "stopped": stamp | absent,          written at a clean stop
      "stopped_before": stamp | absent,   what the present holder found; gone with it when it crashes
-     "last_stop": stamp | absent}        the newest clean stop of all, whatever happened since
+     "last_stop": stamp | absent,        the newest clean stop of all, whatever happened since
+     "file": identity | absent}          the file that a holder found sound, or made
 
 A file may have two names all the same (a hard link, a bind mount, a file that is moved while it is
 served), and so two lock files and two write-ahead logs, one of which loses. So the database file itself
@@ -55,7 +56,7 @@ MAGIC = b"SQLite format 3\x00"
 """The first bytes of every database."""
 _LOCKED_BYTE = 1 << 62
 """Beyond every page, and away from SQLite's own lock bytes at 1 GiB."""
-_SHARED_BYTES = (0x4000_0002, 510)
+SHARED_BYTES = (0x4000_0002, 510)
 """What SQLite locks to read: first byte and length ("pending byte", os.h)."""
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.05
@@ -101,6 +102,7 @@ class DatabaseLock:
         """A descriptor of the database, with the lock on the file itself."""
         self._clean = False
         self._last_stop: dict[str, int] | None = None
+        self._accepted: dict[str, int] | None = None
 
     def __enter__(self) -> Self:
         """Take the lock, waiting at most `timeout_s`; raise LockHeld, naming the holder."""
@@ -112,6 +114,7 @@ class DatabaseLock:
             found = _read(self._descriptor)
             before = found.get("stopped")
             self._last_stop = _stamp(before) or _stamp(found.get("last_stop"))
+            self._accepted = _stamp(found.get("file"))
             record = {"holder": asdict(_myself()), "stopped_before": before}
             with translated_errors(self.path):
                 _write(self._descriptor, record | self._kept())
@@ -137,8 +140,8 @@ class DatabaseLock:
                 now = stamp(self.database) if self._is_ours() else None
                 found = _read(self._descriptor).get("stopped_before")
                 untouched = now is not None and now == found
-                stopped = {"stopped": now} if now and (self._clean or untouched) else self._kept()
-                _write(self._descriptor, {"holder": None} | stopped)
+                stopped = {"stopped": now} if now and (self._clean or untouched) else {}
+                _write(self._descriptor, {"holder": None} | self._kept() | stopped)
         finally:
             self._close()
 
@@ -167,8 +170,20 @@ class DatabaseLock:
         self.file = descriptor
         return True
 
+    def accept_file(self) -> None:
+        """Record that the file is sound, or was made by this process: what is beside it is its own."""
+        if self.file < 0:
+            return
+        file, lock = os.fstat(self.file), os.fstat(self._descriptor)
+        now = {"device": file.st_dev, "inode": file.st_ino, "lock_inode": lock.st_ino}
+        if now != self._accepted:
+            self._accepted = now
+            with translated_errors(self.path):
+                _write(self._descriptor, _read(self._descriptor) | self._kept())
+
     def _kept(self) -> dict[str, object]:
-        return {"last_stop": self._last_stop} if self._last_stop else {}
+        kept = {"last_stop": self._last_stop, "file": self._accepted}
+        return {key: value for key, value in kept.items() if value}
 
     def _is_ours(self) -> bool:
         """Return whether the path still names the file that is locked."""
@@ -217,6 +232,7 @@ def hold_new_file(database: Path) -> None:
     """
     if lock := _held.get(os.path.realpath(database)):
         lock.hold_file()
+        lock.accept_file()
 
 
 def leave_side_files(database: Path) -> None:
@@ -227,7 +243,7 @@ def leave_side_files(database: Path) -> None:
     """
     if (lock := _held.get(os.path.realpath(database))) and lock.file >= 0:
         with suppress(OSError):
-            _set_lock(lock.file, fcntl.F_RDLCK, *_SHARED_BYTES)
+            _set_lock(lock.file, fcntl.F_RDLCK, *SHARED_BYTES)
 
 
 def lock_path(database: Path) -> Path:
@@ -252,7 +268,22 @@ def stopped_before(database: Path) -> dict[str, int] | None:
 
 def last_stop(database: Path) -> dict[str, int] | None:
     """Return what the newest clean stop recorded, even if later ones were not clean."""
-    return _recorded(database, "last_stop")
+    return _recorded(database, "stopped") or _recorded(database, "last_stop")
+
+
+def accepted_file(database: Path) -> tuple[int, int] | None:
+    """Return device and inode of the file that was accepted last; None if that was in another place.
+
+    A folder that is copied as a whole has other inodes: then the lock file's own says so.
+    """
+    known = _recorded(database, "file") or {}
+    try:
+        place = lock_path(database).stat()
+    except OSError:
+        return None
+    if (known.get("device"), known.get("lock_inode")) != (place.st_dev, place.st_ino):
+        return None
+    return known["device"], known.get("inode", 0)
 
 
 def stamp(database: Path) -> dict[str, int] | None:

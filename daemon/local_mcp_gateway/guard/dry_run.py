@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import require_room, room_needed
 from local_mcp_gateway.backup.create import copy_online
 from local_mcp_gateway.backup.files import (
+    existing_folder,
     make_folder,
     named_failures,
     temporary_file,
@@ -22,7 +25,6 @@ from local_mcp_gateway.migrate.verify import count_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import GuardContext, Plan, Rehearsal
@@ -73,18 +75,24 @@ def dry_run_on_copy(context: GuardContext, source: Path) -> DryRun:
 
 @contextmanager
 def copy_of(context: GuardContext, source: Path) -> Iterator[GuardContext]:
-    """Copy `source` into the backup folder, yield the same run on the copy, and remove it."""
-    folder = context.backup_folder
+    """Copy `source` into the backup folder, yield the same run on the copy, and remove it.
+
+    Where that cannot be written, as on a read-only file system, the copy is a temporary file.
+    """
 
     def copied(_phase: str, done: int, total: int) -> None:
         context.progress("copy", done, total)
 
     with reading(source):
         pass  # an error for an invalid file must name the source
-    require_room(source, folder, rehearsed=False)
     stem = context.database.resolve().stem
-    path = temporary_path(folder / f"{stem}-trial-{os.getpid()}.db")
     with ExitStack() as stack:
+        folder = context.backup_folder
+        if not os.access(existing_folder(folder), os.W_OK):
+            place = tempfile.TemporaryDirectory(prefix="local-mcp-gateway-")
+            folder = Path(stack.enter_context(place))
+        require_room(source, folder, rehearsed=False)
+        path = temporary_path(folder / f"{stem}-trial-{os.getpid()}.db")
         with named_failures("write a copy for the rehearsal into", folder):
             make_folder(folder)
             stack.enter_context(temporary_file(path))

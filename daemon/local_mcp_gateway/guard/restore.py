@@ -7,7 +7,7 @@ database, and can be restored by its name.
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from local_mcp_gateway.backup.files import list_asides, named_failures, side_fil
 from local_mcp_gateway.backup.restore import Restored, require_known, restore
 from local_mcp_gateway.database.connections import open_immutable, reading
 from local_mcp_gateway.database.run import UNWATCHED, Run
-from local_mcp_gateway.errors import BackupForeign
+from local_mcp_gateway.errors import BackupForeign, NoSuchBackup, UsageProblem
 from local_mcp_gateway.formats import iso
 from local_mcp_gateway.guard.transaction import back_up, exclusive
 from local_mcp_gateway.migrate.folder import read_folder
@@ -76,26 +76,50 @@ def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:
 
 
 def find_to_restore(database: Path, name: str, folder: Path | None, run: Run = UNWATCHED) -> Backup:
-    """Return the backup of that name, or the replaced database; raises as `find_backup` does."""
+    """Return the backup of that name, the replaced database, or what is in any other database file.
+
+    Raises as `find_backup` does.
+    """
     wanted = Path(name).name
     for aside in list_asides(database):
         if wanted in (aside.name, aside.stem):
-            return _as_backup(database, aside, run)
-    return find_backup(database, name, folder)
+            if any(side.exists() for side in side_files(aside)):
+                raise BackupForeign(f"{aside.name} was damaged when it was replaced.")
+            made = datetime.fromisoformat(aside.stem.rpartition("replaced-")[2])
+            return _as_backup(database, aside, made, run)
+    try:
+        return find_backup(database, name, folder)
+    except (NoSuchBackup, BackupForeign):
+        file = Path(name)
+        if not file.is_file() or file.suffix == ".json" or file.with_suffix(".json").exists():
+            raise
+        return _copy_as_backup(database, file.resolve(), run)
 
 
-def _as_backup(database: Path, aside: Path, run: Run) -> Backup:
-    """Describe a replaced database as a backup; a restore checks the file itself."""
-    if any(side.exists() for side in side_files(aside)):
-        raise BackupForeign(f"{aside.name} was damaged when it was replaced.")
-    with named_failures("read", aside), closing(open_immutable(aside)) as reader:
+def _copy_as_backup(database: Path, file: Path, run: Run) -> Backup:
+    """Describe a plain copy that somebody made of a database; raises BackupForeign if it is not whole."""
+    if file == database.resolve():
+        raise UsageProblem(f"{file} is the database itself.", hint="Give a copy of it.")
+    for log in side_files(file):
+        if log.suffix != f"{file.suffix}-shm" and log.exists() and log.stat().st_size:
+            raise BackupForeign(
+                f"{file.name} is not whole: the newest changes are in {log.name} beside it.",
+                hint="Open it once with a program that uses SQLite, or copy it with `.backup`.",
+            )
+    made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    return _as_backup(database, file, made, run)
+
+
+def _as_backup(database: Path, file: Path, made: datetime, run: Run) -> Backup:
+    """Describe a file without a manifest as a backup; a restore checks the file itself."""
+    with named_failures("read", file), closing(open_immutable(file)) as reader:
         ledger = Ledger(reader)
         return Backup(
-            path=aside,
-            name=aside.stem,
-            bytes=aside.stat().st_size,
-            sha256=file_hash(aside, run=run),
-            created_at=iso(datetime.fromisoformat(aside.stem.rpartition("replaced-")[2])),
+            path=file,
+            name=file.stem,
+            bytes=file.stat().st_size,
+            sha256=file_hash(file, run=run),
+            created_at=iso(made),
             before=None,
             fingerprint=ledger.fingerprint(),
             applied=tuple(ledger.names()),

@@ -6,10 +6,11 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
-from local_mcp_gateway.database.connections import has_content, is_empty, reading
+from local_mcp_gateway.database.connections import has_content, is_empty, is_writable, reading
 from local_mcp_gateway.errors import (
     Damaged,
     Exit,
+    ForeignLog,
     GatewayError,
     HistoryRefused,
     NotADatabase,
@@ -26,9 +27,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.errors import DatabaseEmptied
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.resolve import AppliedMigration
     from local_mcp_gateway.schema import Difference, Hazard, Schema
+
+
+State = Literal["new", "current", "pending", "refused", "damaged"]
 
 
 @frozen
@@ -54,11 +59,13 @@ class Status:
     """The current state, what would be applied, and what prevents it."""
 
     database: Path
-    state: Literal["new", "current", "pending", "refused", "damaged"]
+    state: State
     applied: tuple[AppliedMigration, ...] = ()
     pending: tuple[Pending, ...] = ()
     problems: tuple[Problem, ...] = ()
     drift: tuple[Difference, ...] = ()
+    read_only: bool = False
+    """This user may read the database but not write it."""
 
     @property
     def exit_code(self) -> Exit:
@@ -91,6 +98,7 @@ class Status:
                 for p in self.problems
             ],
             "drift": [asdict(difference) for difference in self.drift],
+            "read_only": self.read_only,
         }
 
 
@@ -98,6 +106,7 @@ def get_status(
     database: Path,
     migrations: Path,
     *,
+    backup_folder: Path | None = None,
     to: str | None = None,
     allow_out_of_order: bool = False,
     prepare: Callable[[Connection], None] | None = None,
@@ -107,39 +116,53 @@ def get_status(
     A damaged file or one that is not a database is a state here, not an error: the rest is still shown.
     """
     folder = read_folder(migrations)
-    if not has_content(database):
-        resolution = resolve(folder, (), allow_out_of_order=allow_out_of_order)
-        found = _pending(resolution, up_to(resolution, to), None, prepare)
-        return Status(
-            database,
-            "refused" if resolution.problems else "new",
-            pending=found,
-            problems=resolution.problems,
-        )
     try:
-        with reading(database) as reader:
-            ledger = Ledger(reader)
-            resolution = _resolve(folder, ledger, allow_out_of_order=allow_out_of_order)
-            drift = () if ledger.recorded_fingerprint() else find_drift(ledger, resolution, prepare)
-            found = _pending(resolution, up_to(resolution, to), reader, prepare)
-            empty = is_empty(reader)
-    except (Damaged, NotADatabase) as error:
-        problem = Problem(error.code, error.message, error.hint)
-        return Status(database, "damaged", problems=(problem,))
-    return Status(
-        database,
+        if not has_content(database):
+            resolution = resolve(folder, (), allow_out_of_order=allow_out_of_order)
+            drift: tuple[Difference, ...] = ()
+            found = _pending(resolution, up_to(resolution, to), None, prepare)
+            empty = True
+        else:
+            with reading(database) as reader:
+                ledger = Ledger(reader)
+                resolution = _resolve(folder, ledger, allow_out_of_order=allow_out_of_order)
+                unknown = not ledger.recorded_fingerprint()
+                drift = find_drift(ledger, resolution, prepare) if unknown else ()
+                found = _pending(resolution, up_to(resolution, to), reader, prepare)
+                empty = is_empty(reader)
+    except (Damaged, NotADatabase, ForeignLog) as error:
+        state: State = "refused" if isinstance(error, ForeignLog) else "damaged"
+        return Status(database, state, problems=(_as_problem(error),))
+    problems = resolution.problems
+    if empty and (emptied := _find_emptied(database, migrations, backup_folder)) is not None:
+        problems = (_as_problem(emptied), *problems)
+    state = (
         "refused"
-        if resolution.problems
+        if problems
         else "new"
         if empty
         else "pending"
         if resolution.pending
-        else "current",
-        resolution.applied,
-        found,
-        resolution.problems,
-        drift,
+        else "current"
     )
+    read_only = database.exists() and not is_writable(database)
+    return Status(database, state, resolution.applied, found, problems, drift, read_only)
+
+
+def _as_problem(error: GatewayError) -> Problem:
+    return Problem(error.code, error.message, error.hint)
+
+
+def _find_emptied(
+    database: Path, migrations: Path, backup_folder: Path | None
+) -> DatabaseEmptied | None:
+    """Return the error of a start on an empty or missing database that is not a new one."""
+    from local_mcp_gateway.guard.context import GuardContext, GuardPolicy
+    from local_mcp_gateway.guard.transaction import find_emptied
+
+    policy = GuardPolicy(backup_folder=backup_folder)
+    size = database.stat().st_size if database.exists() else 0
+    return find_emptied(GuardContext(database, migrations, policy), size)
 
 
 def _resolve(folder: Folder, ledger: Ledger, *, allow_out_of_order: bool) -> Resolution:

@@ -29,8 +29,13 @@ from local_mcp_gateway.backup import (
 from local_mcp_gateway.backup.create import holds
 from local_mcp_gateway.backup.manifest import prune, record_attempt
 from local_mcp_gateway.bundled import bundled
-from local_mcp_gateway.database.connections import has_content, reading, translated_errors
-from local_mcp_gateway.database.integrity import Probe, probe, quick_check
+from local_mcp_gateway.database.connections import (
+    has_content,
+    reading,
+    require_own_logs,
+    translated_errors,
+)
+from local_mcp_gateway.database.integrity import probe, quick_check
 from local_mcp_gateway.database.lock import DatabaseLock, last_stop
 from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.database.transactions import (
@@ -78,7 +83,10 @@ def exclusive(
         context.emit("guard.locked", database=str(context.database), pid=os.getpid())
         context.phases.begin("probe")
         gone = clean_up(context.database, context.backup_folder)
-        yield False if replaces else _check(context, gone)
+        fresh = not replaces and _check(context, gone)
+        if not replaces:
+            lock.accept_file()
+        yield fresh
         lock.record_clean_stop()
 
 
@@ -89,6 +97,8 @@ def _report_holder(context: GuardContext, holder: Holder | None) -> None:
 
 
 def _check(context: GuardContext, gone: Sequence[Path]) -> bool:
+    if has_content(context.database):
+        require_own_logs(context.database)
     found = probe(
         context.database,
         quick_check_limit_s=context.policy.quick_check_limit_s,
@@ -105,27 +115,28 @@ def _check(context: GuardContext, gone: Sequence[Path]) -> bool:
     if found.state != "new":
         return False
     if not context.policy.fresh:
-        _refuse_emptied(context, found)
+        if (emptied := find_emptied(context, found.bytes)) is not None:
+            raise emptied
+        require_own_logs(context.database)  # SQLite would remove the log of an empty file
     return True
 
 
-def _refuse_emptied(context: GuardContext, found: Probe) -> None:
-    """Raise DatabaseEmptied if the empty or missing database is not a new one.
+def find_emptied(context: GuardContext, size: int) -> DatabaseEmptied | None:
+    """Return an error if the empty or missing database, of this size, is not a new one.
 
     A refused first start leaves an empty database too, but it has no backup, and it did not shrink.
     """
     real = context.database
-    size = (last_stop(real) or {}).get("size", 0)
+    before = (last_stop(real) or {}).get("size", 0)
     listed = list_backups(real, context.backup_folder)
-    shrunk = size > found.bytes
-    if not (listed or shrunk):
-        return
+    if not (listed or before > size):
+        return None
     because = (
-        f"it had {size} bytes when it was last closed"
-        if shrunk
+        f"it had {before} bytes when it was last closed"
+        if before > size
         else f"{context.backup_folder} has {counted(len(listed), 'backup')} of it"
     )
-    raise DatabaseEmptied(
+    return DatabaseEmptied(
         f"{real} {'is empty' if real.exists() else 'does not exist'}, but {because}.",
         hint=f"{_restore_command(context)} To begin with a new database: `db migrate --fresh`"
         " or `serve --fresh`.",
@@ -149,7 +160,7 @@ def _restore_command(context: GuardContext) -> str:
     listed = list_backups(context.database, context.backup_folder)
     good = newest_good(listed, run=context)
     if good is None:
-        return f"There is no good backup in {context.backup_folder}; put a copy of your own in its place."
+        return f"There is no good backup in {context.backup_folder}; put a copy of your own in place with `db restore FILE`."
     words = ["local-mcp-gateway", "--database", str(context.database)]
     if context.migrations != bundled("migrations"):
         words += ["--migrations", str(context.migrations)]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup import list_backups, room_needed
+from local_mcp_gateway.backup.files import existing_folder
 from local_mcp_gateway.database.connections import reading, table_names
 from local_mcp_gateway.database.integrity import examine_engine
 from local_mcp_gateway.database.lock import read_holder
@@ -133,7 +134,7 @@ def _folder(settings: Settings) -> Iterator[Finding]:
 
 
 def _filesystem(settings: Settings) -> Iterator[Finding]:
-    folder = _existing(settings.database_path.parent)
+    folder = existing_folder(settings.database_path.parent)
     kind = _filesystem_of(folder)
     if kind in _REMOTE:
         hint = "Put the database on a local disk: --database, or DATABASE_PATH."
@@ -147,7 +148,7 @@ def _filesystem(settings: Settings) -> Iterator[Finding]:
 
 
 def _room(settings: Settings) -> Iterator[Finding]:
-    folder = _existing(settings.backup_folder)
+    folder = existing_folder(settings.backup_folder)
     free, needed = shutil.disk_usage(folder).free, room_needed(settings.database_path)
     sizes = f"{size(free)} free, a guarded migration needs {size(needed)}."
     if free < needed:
@@ -168,8 +169,14 @@ def _lock(settings: Settings) -> Iterator[Finding]:
 
 def _database(settings: Settings) -> Iterator[Finding]:
     seen = get_status(
-        settings.database_path, settings.migrations_folder, prepare=partial(register_sql, settings)
+        settings.database_path,
+        settings.migrations_folder,
+        backup_folder=settings.backup_folder,
+        prepare=partial(register_sql, settings),
     )
+    if seen.read_only:
+        hint = f"Let this user write it: chmod u+w {seen.database}."
+        yield Finding("database", "problem", f"{seen.database} can only be read.", hint)
     for problem in seen.problems:
         yield Finding("database", "problem", problem.message, problem.hint)
     if seen.drift:
@@ -272,11 +279,6 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _python, _engine, _folder, _filesystem, _room, _lock, _database, _backups, _secrets, _clock, _port,
     _service, _upstreams,
 )  # fmt: skip
-
-
-def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _filesystem_of(folder: Path) -> str:

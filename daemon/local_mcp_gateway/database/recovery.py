@@ -1,0 +1,209 @@
+"""Refuse a write-ahead log or rollback journal that was written for another file.
+
+SQLite knows both by their names alone. Somebody who copies a good file over a damaged one, or moves it
+there, leaves them in place, and SQLite writes the old file's pages into the new one without a word. So
+before SQLite opens a database that nobody has open, what stands beside it has to fit:
+
+- Only a file whose header says WAL has a write-ahead log, with pages of the same size.
+- A checkpoint copies pages in ascending order. So either the first page of the log is in the file, in
+  one of the log's versions, or the file is what it was when the log was begun. Then its change counter is
+  that of the log's oldest first page or one less, and it is not much younger than the log.
+- A rollback journal holds the old first page of the file that it belongs to.
+- The lock file names the file that a guard accepted last.
+
+A false alarm is possible (a log and a file that were copied here apart), so the way out is named.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from local_mcp_gateway.database.lock import (
+    MAGIC,
+    SHARED_BYTES,
+    accepted_file,
+)
+from local_mcp_gateway.errors import ForeignLog
+from local_mcp_gateway.regular_file import open_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WAL_MODE = b"\x02\x02"
+"""Bytes 18 and 19 of the header of a database in WAL mode."""
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+_HEADER_BYTES = 100
+_COUNTER = slice(24, 28)
+_SLACK_NS = 2_000_000_000
+"""How much younger than its log a file may be: a power cut in a checkpoint can keep its time and lose its
+pages."""
+
+
+class _Database(NamedTuple):
+    """What is known about the file beside which a log stands."""
+
+    path: Path
+    file: BinaryIO
+    header: bytes
+    status: os.stat_result
+
+    @property
+    def counter(self) -> int:
+        return int.from_bytes(self.header[_COUNTER], "big")
+
+    @property
+    def page_size(self) -> int:
+        size = int.from_bytes(self.header[16:18], "big")
+        return 65_536 if size == 1 else size
+
+    @property
+    def is_another(self) -> bool:
+        """Return whether it is not the file that a guard accepted here last."""
+        accepted = accepted_file(self.path)
+        return accepted is not None and accepted != (self.status.st_dev, self.status.st_ino)
+
+
+def require_fitting_logs(real: Path) -> None:
+    """Raise ForeignLog if SQLite would write pages of another file into this one, a real path.
+
+    What another program has open is not looked at: it has recovered it. A process that serves must not
+    open the file here, since closing it would drop SQLite's locks.
+    """
+    with suppress(OSError), os.fdopen(open_file(real), "rb") as file:
+        if _is_open_elsewhere(file):
+            return
+        found = _Database(real, file, file.read(_HEADER_BYTES), os.fstat(file.fileno()))
+        if found.header and not found.header.startswith(MAGIC):
+            return  # SQLite does not open it
+        for suffix, fits in (("-wal", _wal_fits), ("-journal", _journal_fits)):
+            path = Path(f"{real}{suffix}")
+            with suppress(FileNotFoundError), os.fdopen(open_file(path), "rb") as log:
+                if not fits(found, log):
+                    raise _foreign(real, path)
+
+
+def _foreign(database: Path, log: Path) -> ForeignLog:
+    kind = "write-ahead log" if log.name.endswith("-wal") else "rollback journal"
+    return ForeignLog(
+        f"{log} is the {kind} of another file than {database}, and SQLite would write its pages into it.",
+        hint=f"If {database.name} is right as it is, move the log away (`mv {log} {log}.old`) and start"
+        " again; `db restore FILE` puts a copy in place without such leftovers. If the two belong together,"
+        " open the file once with the program that wrote them.",
+        path=str(database),
+        log=str(log),
+    )
+
+
+def _is_open_elsewhere(file: BinaryIO) -> bool:
+    """Return whether a process has the file locked as SQLite does while it reads or writes."""
+    asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, *SHARED_BYTES, 0)
+    try:
+        answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False  # a file system without such locks
+    return bool(struct.unpack("hhqqi", answer)[0] != fcntl.F_UNLCK)
+
+
+def _wal_fits(database: _Database, log: BinaryIO) -> bool:
+    """Return whether the write-ahead log was begun on this file; one that SQLite ignores fits any."""
+    page_size, frames = _committed(log)
+    if not frames:
+        return True
+    if database.header[18:20] != _WAL_MODE or page_size != database.page_size:
+        return False
+    lowest = min(page for page, _ in frames)
+    versions = [at for page, at in frames if page == lowest]
+    database.file.seek((lowest - 1) * page_size)
+    now = database.file.read(page_size)
+    if any(_read(log, at, page_size) == now for at in reversed(versions)):
+        return True
+    if lowest == 1:
+        begun = int.from_bytes(_read(log, versions[0], _HEADER_BYTES)[_COUNTER], "big")
+        if database.counter not in (begun, begun - 1):
+            return False
+    if database.is_another:
+        return False
+    written = os.fstat(log.fileno()).st_mtime_ns
+    return database.status.st_mtime_ns <= written + _SLACK_NS
+
+
+def _committed(log: BinaryIO) -> tuple[int, list[tuple[int, int]]]:
+    """Return the page size, and page number and place of every frame up to the last commit.
+
+    The checksums of the frames are not computed: it takes long in Python, and a torn end is of this
+    log all the same.
+    """
+    header = log.read(32)
+    if len(header) < 32 or not _is_wal_header(header):
+        return 0, []
+    page_size = int.from_bytes(header[8:12], "big")
+    frames: list[tuple[int, int]] = []
+    committed, at = 0, 32
+    while True:
+        log.seek(at)
+        frame = log.read(24)
+        if len(frame) < 24 or frame[8:16] != header[16:24]:
+            return page_size, frames[:committed]
+        page, pages_after_commit = struct.unpack_from(">II", frame)
+        frames.append((page, at + 24))
+        at += 24 + page_size
+        if pages_after_commit:
+            committed = len(frames)
+
+
+def _is_wal_header(header: bytes) -> bool:
+    """Return whether magic number and checksum are right: else SQLite ignores the log."""
+    if header[:4] not in (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"):
+        return False
+    words = struct.unpack(">6I" if header[3] & 1 else "<6I", header[:24])
+    first = second = 0
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFF_FFFF
+        second = (second + odd + first) & 0xFFFF_FFFF
+    return struct.pack(">2I", first, second) == header[24:]
+
+
+def _journal_fits(database: _Database, log: BinaryIO) -> bool:
+    """Return whether the rollback journal was begun on this file; one that SQLite ignores fits any."""
+    start = log.read(28)
+    if len(start) < 28 or not start.startswith(_JOURNAL_MAGIC):
+        return True
+    if int.from_bytes(start[16:20], "big") == 0:
+        return database.counter <= 1  # the first transaction of a new file
+    old = next(_first_pages(log), None)
+    if old is not None and database.counter == int.from_bytes(old[_COUNTER], "big"):
+        return old == database.header
+    if old is not None and database.counter != int.from_bytes(old[_COUNTER], "big") + 1:
+        return False
+    return not database.is_another
+
+
+def _first_pages(log: BinaryIO) -> Iterator[bytes]:
+    """Yield the header of every first page in the journal, which is made of segments."""
+    at, end = 0, os.fstat(log.fileno()).st_size
+    while (start := _read(log, at, 28)).startswith(_JOURNAL_MAGIC) and len(start) == 28:
+        records, _, _, sector, page_size = struct.unpack_from(">5I", start, 8)
+        if not sector or not page_size:
+            return
+        record = page_size + 8
+        at += sector
+        if records == 0xFFFF_FFFF:  # written without syncs: to the end
+            records = (end - at) // record
+        for number in range(min(records, (end - at) // record)):
+            place = at + number * record
+            if _read(log, place, 4) == b"\x00\x00\x00\x01":
+                yield _read(log, place + 4, _HEADER_BYTES)
+        at = -(-(at + records * record) // sector) * sector
+
+
+def _read(file: BinaryIO, at: int, count: int) -> bytes:
+    file.seek(at)
+    return file.read(count)
