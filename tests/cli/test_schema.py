@@ -505,6 +505,31 @@ def test_check_finds_what_is_wrong_with_a_folder(place: Place, validate_json: Va
     validate_json("db-check", found.json())
     assert found.code == 3
     assert [problem["code"] for problem in found.json()["warnings"]] == ["snapshot", "down"]
+    assert "db check --write-snapshots" in found.json()["warnings"][0]["hint"]
+    mended = place.run("db", "check", "--write-snapshots", "--json")
+    assert "snapshot of 0001_add_mcp_servers_description was written again" in mended.stderr
+    assert [problem["code"] for problem in mended.json()["warnings"]] == ["down"]
+
+
+def test_check_tells_one_cause_once_and_says_what_is_pending(place: Place) -> None:
+    generate(place, SERVERS)
+    place.migrate()
+    for columns in ("a TEXT", "a TEXT,\n  b TEXT"):
+        generate(place, SERVERS.replace("NOT NULL\n)", f"NOT NULL,\n  {columns}\n)"))
+    for snapshot in (place.folder.path / "meta").glob("*_snapshot.json"):
+        snapshot.write_text(snapshot.read_text().replace('"notNull": true', '"notNull": false'))
+    found = place.run("db", "check")
+    assert found.stdout.count("is not what the migrations make") == 1
+    assert "2 migrations pending: 0001" in found.stdout
+    assert "are fine" not in found.stdout
+    before = {tag["id"]: tag["prevId"] for tag in snapshots(place)}
+    assert place.run("db", "check", "--write-snapshots").stdout.count("snapshot") == 0
+    assert {tag["id"]: tag["prevId"] for tag in snapshots(place)} == before
+
+
+def snapshots(place: Place) -> list[dict[str, str]]:
+    files = sorted((place.folder.path / "meta").glob("*_snapshot.json"))
+    return [json.loads(file.read_text()) for file in files]
 
 
 def test_check_warns_of_names_that_sqlite_would_read_as_text(place: Place) -> None:

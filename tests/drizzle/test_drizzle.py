@@ -122,6 +122,29 @@ def test_either_side_goes_on_in_a_folder_of_any_prefix(
     assert place.run("db", "diff").code == 0
 
 
+def test_order_and_collation_of_an_index_stay_as_drizzle_wrote_them(
+    place: Place, zero: Toolbox
+) -> None:
+    schema = """export const notes = sqliteTable("notes", { id: int().primaryKey(), a: text(), b: text() }, (t) => [
+      index("by_a").on(desc(t.a)), index("by_b").on(sql`${t.b} COLLATE NOCASE`, t.a), index("by_c").on(sql`lower(${t.b})`),
+    ]);"""
+    zero.generate(place.folder.path, schema, "index")
+    fine = place.run("db", "check")
+    assert (fine.code, fine.stdout) == (0, "Folder and database are fine.\n")
+    place.migrate()
+    with_column = place.root / "schema.sql"
+    with_column.write_text(
+        "".join(
+            f"{sql};\n"
+            for (sql,) in place.query("SELECT sql FROM sqlite_schema WHERE tbl_name = 'notes'")
+        ).replace("`b` text", "`b` text, `c` text")
+    )
+    done = place.run("db", "generate", "--schema", with_column)
+    assert "INDEX" not in done.stdout, done.stdout
+    zero.generate(place.folder.path, schema.replace("b: text()", "b: text(), c: text()"), "index")
+    assert len(place.folder.journal()) == 2  # Drizzle has nothing to add
+
+
 @pytest.fixture
 def stamped(tmp_path: Path) -> Path:
     folder = tmp_path / "stamped"

@@ -61,7 +61,9 @@ class Toolbox:
         """Run `drizzle-kit generate` on a schema in TypeScript, given as the body of its module."""
         module = self.folder / "generate.schema.ts"
         module.write_text(
-            f'import {{ int, sqliteTable, text }} from "drizzle-orm/sqlite-core";\n{schema}\n'
+            'import { desc, sql } from "drizzle-orm";\n'
+            'import { index, int, sqliteTable, text } from "drizzle-orm/sqlite-core";\n'
+            f"{schema}\n"
         )
         kit = self.folder / "node_modules" / ".bin" / "drizzle-kit"
         self._run(

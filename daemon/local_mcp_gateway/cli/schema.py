@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.streams import print_data
 from local_mcp_gateway.errors import Exit, GatewayError, Problem, SchemaProblem, UsageProblem
@@ -228,10 +229,15 @@ def _show_differences(differences: tuple[Difference, ...], old: str, new: str) -
 
 
 @click.command()
+@click.option(
+    "--write-snapshots",
+    is_flag=True,
+    help="First write each snapshot of Drizzle's that is missing or wrong from the migrations.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
-def check(invocation: Invocation, *, as_json: bool) -> int:
-    """Check folder and database against each other, thoroughly; writes nothing.
+def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> int:
+    """Check folder and database against each other, thoroughly; without options it writes nothing.
 
     Checks the journal and files, duplicate numbers, snapshots, down migrations, hazards, hashes, drift,
     the full integrity check, and whether every view, trigger and foreign key compiles. Exit 0 fine,
@@ -242,6 +248,8 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
     from local_mcp_gateway.migrate.folder import read_folder
 
     folder = read_folder(invocation.migrations)
+    if write_snapshots:
+        _write_snapshots(invocation, folder)
     found = check_folder(folder, prepare=invocation.prepare)
     seen = get_status(
         invocation.database,
@@ -286,8 +294,24 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
             for tag, hazard in hazards
             if tag in pending or not _exists(invocation)
         ]
-        _show_check(problems, warnings, seen.drift, shown)
+        waiting = [entry.migration.tag for entry in seen.pending if entry.migration.tag in pending]
+        _show_check(problems, warnings, seen.drift, shown, waiting)
     return code
+
+
+def _write_snapshots(invocation: Invocation, folder: Folder) -> None:
+    from local_mcp_gateway.errors import HistoryRefused
+    from local_mcp_gateway.migrate.generate import rewrite_snapshots
+
+    if folder.problems:
+        raise HistoryRefused(folder.problems)
+    if folder.stamped:
+        raise UsageProblem(
+            "This folder is of Drizzle 1.x, whose snapshots are not written here.",
+            hint="Write them with drizzle-kit.",
+        )
+    for tag in rewrite_snapshots(folder, every=True, prepare=invocation.prepare):
+        click.echo(f"The snapshot of {tag} was written again from the migrations.", err=True)
 
 
 def _exists(invocation: Invocation) -> bool:
@@ -354,6 +378,7 @@ def _show_check(
     warnings: Sequence[Problem],
     drift: Sequence[Difference],
     hazards: Sequence[str],
+    pending: Sequence[str],
 ) -> None:
     for colour, found in (("red", problems), ("yellow", warnings)):
         for problem in found:
@@ -363,5 +388,9 @@ def _show_check(
         click.secho(f"Changed by hand: {difference}.", fg="yellow")
     for hazard in hazards:
         click.secho(hazard, fg="yellow")
-    if not (problems or warnings or drift):
+    if pending:
+        count = formats.counted(len(pending), "migration")
+        click.secho(f"{count} pending: {', '.join(pending)}.", fg="yellow")
+        click.echo("→ Apply with `db migrate`.")
+    if not (problems or warnings or drift or pending):
         click.secho("Folder and database are fine.", fg="green")

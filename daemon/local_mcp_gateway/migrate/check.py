@@ -28,6 +28,7 @@ from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import Statement, accepted, split
 from local_mcp_gateway.schema import (
     FIRST,
+    Difference,
     Schema,
     as_snapshots_see,
     compare,
@@ -69,7 +70,7 @@ def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
     if not folder.stamped:
         warnings += _chain(folder)
     before = Schema()
-
+    snapshots = _Snapshots(folder, prepare)
     with closing(replay((), prepare=prepare)) as connection:
         for at, migration in enumerate(folder.migrations):
             kept = [kept for text in migration.texts if (kept := kept_instead(connection, text))]
@@ -83,7 +84,7 @@ def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
                 found = (*kept, *hazards_of(migration.texts, before, after))
                 hazards += [(migration.tag, hazard) for hazard in found]
             if not folder.stamped:
-                warnings += _snapshot(folder, migration, after, prepare)
+                warnings += snapshots.check(migration, after)
             warnings += _way_back(migration, before, after, prepare)
             before = after
         warnings += cannot_run(connection, folder)
@@ -166,31 +167,40 @@ def _chain(folder: Folder) -> Iterator[Problem]:
         previous = migration.tag, snapshot
 
 
-def _snapshot(
-    folder: Folder, migration: Migration, after: Schema, prepare: Prepare | None
-) -> Iterator[Problem]:
-    """Compare a snapshot with the replay, both reduced to what a snapshot can say."""
-    snapshot = read_snapshot_file(folder.path, migration.tag)
-    if snapshot is None:
-        return
-    name = f"meta/{snapshot_file(folder.path, migration.tag).name}"
-    try:
-        found = read_snapshot(snapshot, name, prepare=prepare)
-        said = as_snapshots_see(after, prepare=prepare)
-    except SchemaProblem as error:
-        yield _said(migration, error.message)
-        return
-    differences = compare(said, found)
-    if differences:
-        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        yield _said(migration, f"{name} is not what the migrations make: {differences[0]}{more}.")
+class _Snapshots:
+    """Compares each snapshot with the replay, both reduced to what a snapshot can say."""
+
+    def __init__(self, folder: Folder, prepare: Prepare | None) -> None:
+        self._folder, self._prepare = folder, prepare
+        self._known: set[Difference] = set()
+        """What an earlier snapshot was told for: one cause is told once."""
+
+    def check(self, migration: Migration, after: Schema) -> Iterator[Problem]:
+        """Check the snapshot of a migration, if it has one."""
+        path = self._folder.path
+        snapshot = read_snapshot_file(path, migration.tag)
+        if snapshot is None:
+            return
+        name = f"meta/{snapshot_file(path, migration.tag).name}"
+        try:
+            found = read_snapshot(snapshot, name, prepare=self._prepare)
+            said = as_snapshots_see(after, prepare=self._prepare)
+        except SchemaProblem as error:
+            yield _said(migration, error.message)
+            return
+        differences = compare(said, found)
+        new = [one for one in differences if one not in self._known]
+        self._known = set(differences)
+        if new:
+            more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+            yield _said(migration, f"{name} is not what the migrations make: {new[0]}{more}.")
 
 
 def _said(migration: Migration, message: str) -> Problem:
     return Problem(
         SNAPSHOT,
         message,
-        "Delete that file: `db generate` writes it again from the migrations. Only Drizzle reads it.",
+        "Write it again from the migrations: `db check --write-snapshots`. Only Drizzle reads it.",
         migration.tag,
     )
 

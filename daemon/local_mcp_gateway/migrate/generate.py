@@ -37,10 +37,13 @@ from local_mcp_gateway.schema import (
     NotDerivable,
     Plan,
     Schema,
+    as_snapshots_see,
+    compare,
     derive_down,
     inspect,
     make_plan,
     name_of,
+    read_snapshot,
     schema_copy,
     write_snapshot,
 )
@@ -198,13 +201,16 @@ def last_id(folder: Folder) -> str:
     return str(found.get("id", FIRST))
 
 
-def rewrite_snapshots(folder: Folder, *, prepare: Prepare | None = None) -> tuple[str, ...]:
-    """Write every snapshot that is missing or damaged from the replay; return their tags.
+def rewrite_snapshots(
+    folder: Folder, *, every: bool = False, prepare: Prepare | None = None
+) -> tuple[str, ...]:
+    """Write each snapshot that is missing or damaged from the replay; return their tags.
 
-    A rewritten one takes the id that its successor names, so the chain is complete again.
+    `every`: also each that is not what the migrations make, or that does not name the one before it. A
+    snapshot keeps its id, or takes the one that its successor names, so the chain is complete again.
     """
     kept = {m.tag: _usable(folder, m.tag) for m in folder.migrations}
-    if all(kept.values()):
+    if all(kept.values()) and not every:
         return ()
     rewritten = []
     previous = FIRST
@@ -213,14 +219,30 @@ def rewrite_snapshots(folder: Folder, *, prepare: Prepare | None = None) -> tupl
         for at, migration in enumerate(folder.migrations):
             extend(connection, migration)
             snapshot = kept[migration.tag]
-            if snapshot is None:
+            schema = inspect(connection) if snapshot is None or every else None
+            if schema is not None and not _is_right(snapshot, schema, previous, prepare):
                 after = kept[tags[at + 1]] if at + 1 < len(tags) else None
-                snapshot = write_snapshot(inspect(connection), previous)
-                snapshot["id"] = str(after["prevId"]) if after else str(uuid4())
+                known = snapshot["id"] if snapshot else after and after["prevId"]
+                snapshot = write_snapshot(schema, previous)
+                snapshot["id"] = str(known or uuid4())
                 replace_durably(snapshot_file(folder.path, migration.tag), snapshot_bytes(snapshot))
                 rewritten.append(migration.tag)
+            assert snapshot is not None
             previous = str(snapshot["id"])
     return tuple(rewritten)
+
+
+def _is_right(
+    snapshot: dict[str, Any] | None, schema: Schema, previous: str, prepare: Prepare | None
+) -> bool:
+    """Tell whether a snapshot says what the migrations make, and names the one before it."""
+    if snapshot is None or snapshot["prevId"] != previous:
+        return False
+    try:
+        found = read_snapshot(snapshot, prepare=prepare)
+        return not compare(as_snapshots_see(schema, prepare=prepare), found)
+    except SchemaProblem:
+        return False
 
 
 def _usable(folder: Folder, tag: str) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from uuid import uuid4
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.schema.ddl import is_constant
 from local_mcp_gateway.schema.inspection import inspect, open_memory
-from local_mcp_gateway.sql import normal_tokens, quote
+from local_mcp_gateway.sql import NormalToken, closing, fold, normal_tokens, quote, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,14 +35,11 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)")
 
 def write_snapshot(schema: Schema, previous: str = FIRST) -> Json:
     """Return the version 6 snapshot of a schema, with a new id after `previous`."""
+    written = {index.name: _parts_as_written(index) for index in schema.indexes.values()}
     expressions = {
-        index.name: {
-            "columns": {
-                part.sql.text: {"isExpression": True} for part in index.parts if not part.is_column
-            }
-        }
-        for index in schema.indexes.values()
-        if any(not part.is_column for part in index.parts)
+        name: {"columns": {text: {"isExpression": True} for text, bare in parts if not bare}}
+        for name, parts in written.items()
+        if not all(bare for _, bare in parts)
     }
     return {
         "version": "6",
@@ -125,12 +122,32 @@ def _default(text: str) -> str | int | float | bool:
 
 def _index(index: Index, names: Mapping[str, str]) -> Json:
     columns = [
-        names.get(p.sql.normal, p.sql.text) if p.is_column else p.sql.text for p in index.parts
+        names.get(fold(text), text) if bare else text for text, bare in _parts_as_written(index)
     ]
     found: Json = {"name": index.name, "columns": columns, "isUnique": index.unique}
     if index.where is not None:
         found["where"] = index.where.text
     return found
+
+
+def _parts_as_written(index: Index) -> list[tuple[str, bool]]:
+    """Return each part's text, and whether it is the bare name of a column.
+
+    Drizzle knows no order or collation: what has one is an expression there.
+    """
+    found = normal_tokens(index.sql)
+    opening = next(at for at, token in enumerate(found) if token[1] == "(")
+    end = closing(found, opening)
+    parts: list[list[NormalToken]] = [[]]
+    depth = 0
+    for token in found[opening + 1 : end]:
+        depth += {"(": 1, ")": -1}.get(token[1], 0)
+        if token[1] == "," and not depth:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    texts = [(index.sql[part[0][2] : part[-1][3]], len(part) == 1) for part in parts]
+    return [(unquote(text) if bare else text, bare) for text, bare in texts]
 
 
 def _links(schema: Schema, table: Table, names: Mapping[str, str]) -> Iterable[Json]:
