@@ -34,6 +34,7 @@ from local_mcp_gateway.gateway.routing import (
     Dispatcher,
     Registry,
     Router,
+    Sharing,
     Subscribers,
     state_of,
 )
@@ -117,14 +118,15 @@ def _router(
     registry: Registry,
     sessions: Sessions,
     subscribers: Subscribers,
+    sharing: Sharing,
     tasks: TaskScope,
     tracer: Tracer | None,
 ) -> Router:
     if tracer is None:
-        return Router(registry, sessions, subscribers, tasks)
+        return Router(registry, sessions, subscribers, sharing, tasks)
     from local_mcp_gateway.gateway.tracing import TracedRouter
 
-    return TracedRouter(registry, sessions, subscribers, tasks, tracer)
+    return TracedRouter(registry, sessions, subscribers, sharing, tasks, tracer)
 
 
 class Gateway:
@@ -151,10 +153,21 @@ class Gateway:
         self.registry = Registry(options.list_timeout_s, self._keep_soon)
         self.sessions = Sessions(self._on_disconnect)
         subscribers, tokens = Subscribers(self.sessions), ProgressTokens()
-        router = _router(self.registry, self.sessions, subscribers, self._tasks, tracer)
+        self._sharing = Sharing(self.registry, self._upstream, self._upstream_tasks)
+        router = _router(
+            self.registry, self.sessions, subscribers, self._sharing, self._tasks, tracer
+        )
         way = Hops(secrets.token_hex(8), self.registry.profiles_of)
         self.broker = Broker(
-            self.registry, self.sessions, subscribers, router, tokens, way, self._tasks, emit
+            self.registry,
+            self.sessions,
+            subscribers,
+            router,
+            self._sharing,
+            tokens,
+            way,
+            self._tasks,
+            emit,
         )
         dispatcher = Dispatcher(self.registry, router, self.calls, tokens, self._tasks)
         self.problem: GatewayError | None = None
@@ -218,22 +231,25 @@ class Gateway:
                 self._emit("server.skipped", server=name, message=problem.message)
             registry = self.registry
             wanted = {server.name: server for server in definitions.servers if server.active}
-            kept, ending = {}, []
-            for name, upstream in registry.upstreams.items():
+            kept: set[str] = set()
+            for name, upstream in tuple(registry.upstreams.items()):
                 new = wanted.get(name)
                 if new is not None and await same_definition(
                     new, upstream.definition, self._unseal
                 ):
-                    kept[name], upstream.definition = upstream, new
-                else:
-                    ending.append(upstream)
+                    kept.add(name)
             fresh = {
                 name: self._upstream(server) for name, server in wanted.items() if name not in kept
             }
             approved = await self._approved()
             await self._remind(fresh, approved)
             before = dict(registry.profiles)
-            registry.upstreams = {**kept, **fresh}
+            ending = [u for name, u in registry.upstreams.items() if name not in kept]
+            staying = {name: registry.upstreams[name] for name in kept}
+            for name, upstream in staying.items():
+                for each in (upstream, *(own for _, own in registry.owned_at(name))):
+                    each.definition = wanted[name]
+            registry.upstreams = {**staying, **fresh}
             registry.define(definitions.profiles)
             self.broker.end_removed()
             for upstream in fresh.values():
@@ -241,12 +257,14 @@ class Gateway:
                 if self.broker.has_subscribers(upstream):
                     upstream.request_connection()
             async with asyncio.TaskGroup() as stopping:
+                stopping.create_task(self._sharing.end_of({upstream.name for upstream in ending}))
                 for upstream in ending:
                     stopping.create_task(upstream.stop())
             released = {
                 name
-                for name, u in kept.items()
-                if u.catalog.approve(approved.get(u.definition.id, {}))
+                for name, u in staying.items()
+                for each in (u, *(own for _, own in registry.owned_at(name)))
+                if each.catalog.approve(approved.get(u.definition.id, {}))
             }
             self._announce(before, {upstream.name for upstream in ending} | fresh.keys() | released)
 
@@ -272,8 +290,10 @@ class Gateway:
 
     # --- internals ------------------------------------------------------------------------------
 
-    def _upstream(self, definition: ServerDefinition) -> Upstream:
-        return Upstream(definition, self._options, self._open_connection, self._hooks, self._emit)
+    def _upstream(self, definition: ServerDefinition, owner: object = None) -> Upstream:
+        return Upstream(
+            definition, self._options, self._open_connection, self._hooks, self._emit, owner
+        )
 
     @asynccontextmanager
     async def _open_connection(
@@ -343,6 +363,10 @@ class Gateway:
     ) -> None:
         """Store the lists that an upstream has fetched and that changed, and notify the clients."""
         registry = self.registry
+        if upstream.owner is not None:
+            registry.listed(upstream)
+            self.broker.announce_to(upstream.owner, changed | announced)
+            return
         if registry.upstreams.get(upstream.name) is not upstream:
             return
         if changed:

@@ -24,7 +24,7 @@ from local_mcp_gateway.gateway.protocol import (
     member,
     versions,
 )
-from local_mcp_gateway.gateway.routing import ClientRequest, Registry, Router, Subscribers
+from local_mcp_gateway.gateway.routing import ClientRequest, Registry, Router, Sharing, Subscribers
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -50,10 +50,11 @@ class TracedRouter(Router):
         registry: Registry,
         sessions: Sessions,
         subscribers: Subscribers,
+        sharing: Sharing,
         tasks: TaskScope,
         tracer: trace.Tracer,
     ) -> None:
-        super().__init__(registry, sessions, subscribers, tasks)
+        super().__init__(registry, sessions, subscribers, sharing, tasks)
         self._tracer = tracer
 
     async def handle(self, request: ClientRequest) -> Answer:

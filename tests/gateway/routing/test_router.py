@@ -281,7 +281,7 @@ async def test_a_question_goes_to_nobody_where_it_could_be_for_another_client(
         long = call("tools/call", 77, name="sleep", arguments={"seconds": 60})
         sleeping = asyncio.create_task(running.post(long, **other))
         await running.wrote("sleeping ")
-        assert "several clients" in await ask(running, one)
+        assert "No client is known" in await ask(running, one)
         assert "does not support elicitation" in await ask(running, other)
         sleeping.cancel()
 

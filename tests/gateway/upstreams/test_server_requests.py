@@ -124,7 +124,10 @@ async def test_a_question_is_answered(running: Running) -> None:
 
 async def test_a_question_of_a_call_that_was_cancelled_waits_no_longer(running: Running) -> None:
     async with question(running, call_off=False) as (stream, session, _):
-        server_requests = running.gateway.registry.upstreams["asking"]._connection._server_requests  # type: ignore[union-attr]
+        registry = running.gateway.registry
+        own = [upstream for _, upstream in registry.owned_at("asking")]
+        (upstream,) = own or [registry.upstreams["asking"]]
+        server_requests = upstream._connection._server_requests  # type: ignore[union-attr]
         assert len(server_requests.open) == 1
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}}
         await running.post(note, **session)
@@ -149,12 +152,17 @@ async def asked_later(
 ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """Let the server ask after its call was answered; yield the question, as this client got it."""
     async with opened(running, headers) as stream:
-        await use(running, "ask", later=True)
+        await ask_later(running, headers)
         identity, message = await stream.next()
         while message["method"] == "notifications/message":  # it was met
             identity, message = await stream.next()
         assert message["method"] == "elicitation/create"
         yield identity or "", message
+
+
+async def ask_later(running: Running, headers: dict[str, str]) -> None:
+    message = call("tools/call", 6, name="ask", arguments={"later": True})
+    await running.post(message, **headers)
 
 
 async def able(running: Running) -> dict[str, str]:
@@ -180,14 +188,12 @@ async def test_a_question_outside_of_any_call_goes_to_the_client_that_listens(
             assert await told(running) == {"action": "accept"}
 
 
-async def test_a_server_is_told_when_nobody_or_more_than_one_can_be_meant(tmp_path: Path) -> None:
+async def test_nobody_else_is_asked_when_the_client_of_the_call_cannot_be(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("asking", "asking.py")) as running:
-        await use(running, "ask", later=True)
-        assert "No client is there" in (await told(running))["message"]
-        running.said.clear()
-        async with opened(running, await able(running)), opened(running, await able(running)):
+        one, other = await able(running), await able(running)
+        async with opened(running, one), opened(running, other):
             await use(running, "ask", later=True)
-            assert "Several clients could" in (await told(running))["message"]
+            assert "No client is known" in (await told(running))["message"]
 
 
 @pytest.mark.parametrize("goodbye", [True, False])

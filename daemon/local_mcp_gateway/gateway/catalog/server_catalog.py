@@ -109,6 +109,16 @@ class ServerCatalog:
         self._met = CatalogKind.TOOLS in lists
         return self._judge()
 
+    def copy(self, other: ServerCatalog) -> None:
+        """Take over everything that another catalog of the same server holds."""
+        self.lists, self.approved, self.held = other.lists, other.approved, other.held
+        self.unsaved, self._met = set(other.unsaved), other._met
+
+    def share(self, other: ServerCatalog) -> None:
+        """Hold the lists only once if another catalog shows the same."""
+        if (self.lists, self.held) == (other.lists, other.held):
+            self.lists = other.lists
+
     def take(self, lists: Lists) -> CatalogDiff:
         """Take over freshly fetched lists; the others stay as they were."""
         before = self.lists or {}

@@ -10,6 +10,7 @@ from local_mcp_gateway.gateway.routing.call_log import CallLog
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest
 from local_mcp_gateway.gateway.routing.registry import Registry, health, state_of
 from local_mcp_gateway.gateway.routing.router import Cancellation, Dispatcher, Router
+from local_mcp_gateway.gateway.routing.sharing import Sharing
 
 __all__ = [
     "Broker",
@@ -19,6 +20,7 @@ __all__ = [
     "Dispatcher",
     "Registry",
     "Router",
+    "Sharing",
     "Subscribers",
     "SubscriptionFilter",
     "SubscriptionStream",

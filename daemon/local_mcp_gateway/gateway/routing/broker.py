@@ -8,7 +8,7 @@ server that reconnects is told again what clients subscribe to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Container, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Container, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from local_mcp_gateway.gateway.catalog import clashing
-from local_mcp_gateway.gateway.clients import Session, Sessions, severity_of
+from local_mcp_gateway.gateway.clients import LEVELS, Session, Sessions, severity_of
 from local_mcp_gateway.gateway.protocol import (
     Answer,
     Hops,
@@ -31,13 +31,26 @@ from local_mcp_gateway.gateway.protocol import (
 )
 from local_mcp_gateway.gateway.routing import mcp_tasks
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest, takes_levels
+from local_mcp_gateway.gateway.routing.sharing import ANYBODY
 from local_mcp_gateway.gateway.tasks import TaskScope, described
-from local_mcp_gateway.gateway.upstreams import SILENT, Call, Events, ProgressTokens, Upstream
-from local_mcp_gateway.store import CatalogKind
+from local_mcp_gateway.gateway.upstreams import (
+    CLIENT_CAPABILITIES,
+    NOBODY,
+    SEVERAL,
+    SILENT,
+    Call,
+    Caller,
+    Events,
+    ProgressTokens,
+    Upstream,
+    initialize_params,
+)
+from local_mcp_gateway.store import CatalogKind, ServerKind, Share
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.routing.router import Router
+    from local_mcp_gateway.gateway.routing.sharing import Sharing
     from local_mcp_gateway.log import Emit
 
 MOST_WAITING: Final = 1024
@@ -55,6 +68,8 @@ LIST_CHANGED: Final = {
         CatalogKind.RESOURCE_TEMPLATES,
     ),
 }
+
+ROOTS: Final = "roots/list"
 
 
 class SubscriptionFilter(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -173,6 +188,7 @@ class Broker:
         sessions: Sessions,
         subscribers: Subscribers,
         router: Router,
+        sharing: Sharing,
         tokens: ProgressTokens,
         hops: Hops,
         tasks: TaskScope,
@@ -183,6 +199,7 @@ class Broker:
         self._sessions = sessions
         self._subscribers = subscribers
         self._router = router
+        self._sharing = sharing
         self._tokens = tokens
         self._hops = hops
         self._tasks = tasks
@@ -193,8 +210,13 @@ class Broker:
     def events_of(self, upstream: Upstream) -> Events:
         """Return the callbacks for the connections of this upstream."""
         return Events(
-            on_notification=lambda method, params: self._on_notification(upstream, method, params),
-            on_request=lambda method, params: self._on_request(upstream, method, params),
+            on_notification=lambda method, params, callers=(): self._on_notification(
+                upstream, method, params, callers
+            ),
+            on_request=lambda method, params, callers=(): self._on_request(
+                upstream, method, params, callers
+            ),
+            initialize=lambda: initialize_params(_capabilities(upstream)),
             stderr_line=lambda line: self._on_stderr_line(upstream, line),
             remembered=lambda: upstream.identity,
             tokens=self._tokens,
@@ -212,6 +234,9 @@ class Broker:
 
     def connected(self, upstream: Upstream) -> None:
         """Send a reconnected server the subscriptions and the log level of its clients."""
+        if upstream.owner is not None:
+            self._connected_own(upstream)
+            return
         profiles = self._registry.profiles_of(upstream.name)
         for profile, uri in self._subscribers.subscribed(profiles):
             self._tasks.start(self._router.resources.subscribe_again, upstream, profile, uri)
@@ -220,8 +245,22 @@ class Broker:
             call = Call("logging/setLevel", encode({"level": level}), SILENT)
             self._tasks.start(upstream.call, call)
 
+    def _connected_own(self, upstream: Upstream) -> None:
+        session = upstream.owner
+        if not isinstance(session, Session):
+            return
+        for uri in session.subscriptions:
+            again = self._router.resources.subscribe_again
+            self._tasks.start(again, upstream, session.profile, uri)
+        if session.level_was_set and takes_levels(upstream):
+            call = Call("logging/setLevel", encode({"level": LEVELS[session.level]}), SILENT)
+            self._tasks.start(upstream.call, call)
+
     def has_subscribers(self, upstream: Upstream) -> bool:
         """Return whether a client subscribes to this resource of the server."""
+        if (owner := upstream.owner) is not None:
+            watched = isinstance(owner, Session) and owner.subscriptions and owner.streams
+            return bool(watched)
         profiles = self._registry.profiles_of(upstream.name)
         return any(
             s.subscriptions and s.streams and s.profile in profiles for s in self._sessions
@@ -233,14 +272,42 @@ class Broker:
             if any(kind in kinds for kind in changed):
                 self._broadcast(profiles, method, b"")
 
-    def _on_notification(self, upstream: Upstream, method: str, params: bytes) -> None:
+    def announce_to(self, client: object, kinds: Container[CatalogKind]) -> None:
+        """Notify one client that lists of its own connection have changed."""
+        if isinstance(client, Session):
+            for method, changed in LIST_CHANGED.items():
+                if any(kind in kinds for kind in changed):
+                    client.enqueue_once(jsonrpc.notification(method, b""))
+
+    def _on_notification(
+        self, upstream: Upstream, method: str, params: bytes, callers: Sequence[Caller]
+    ) -> None:
         if method in LIST_CHANGED:
             upstream.catalog_sync.changed(frozenset(LIST_CHANGED[method]))
         elif method == "notifications/resources/updated":
-            self._updated(upstream.name, params)
+            self._updated(upstream, params)
         elif method not in {"notifications/cancelled", "notifications/progress"}:
-            if method in mcp_tasks.NOTIFICATIONS:
-                params = mcp_tasks.shown_tasks(upstream.name, params)
+            self._tell(upstream, method, params, callers)
+
+    def _tell(
+        self, upstream: Upstream, method: str, params: bytes, callers: Sequence[Caller]
+    ) -> None:
+        """Pass a notification to the client that it belongs to; to all, if the server speaks for itself."""
+        client = upstream.owner
+        if client is None or client is NOBODY:
+            client = self._sharing.meant(upstream, callers)
+        if client is SEVERAL and upstream.definition.share is not Share.ALWAYS:
+            self._sharing.part(upstream, client)
+            return
+        if len(callers) == 1:
+            callers[0].on_notification(method, params)
+            return
+        if method in mcp_tasks.NOTIFICATIONS:
+            params = mcp_tasks.shown_tasks(upstream.name, params)
+        if isinstance(client, Session):
+            if client.accepts_level(severity_of(method, params)):
+                client.enqueue(jsonrpc.notification(method, params))
+        elif client is None or client is SEVERAL:
             self._broadcast(self._registry.profiles_of(upstream.name), method, params)
 
     def _broadcast(self, profiles: Container[str], method: str, params: bytes) -> None:
@@ -256,32 +323,57 @@ class Broker:
             if stream.profile in profiles:
                 stream.enqueue(method, params, None)
 
-    def _updated(self, server: str, params: bytes) -> None:
+    def _updated(self, upstream: Upstream, params: bytes) -> None:
         """Notify the subscribers of this resource, under the URI that each of them knows."""
-        uri = decode_target(params).uri or ""
+        uri, server = decode_target(params).uri or "", upstream.name
         profiles = self._registry.profiles_of(server)
+        own = self._registry.owned
         for known in addresses_of(server, uri):
             told = edit(params, {"uri": encode(known)}) if known != uri else params
             message = jsonrpc.notification("notifications/resources/updated", told)
             for session in self._sessions:
-                if session.profile in profiles and known in session.subscriptions:
+                served = session if server in own.get(session, {}) else None
+                watches = session.profile in profiles and known in session.subscriptions
+                if watches and served is upstream.owner:
                     session.enqueue_once(message)
             for stream in tuple(self.streams):
-                if stream.profile in profiles:
+                if stream.profile in profiles and upstream.owner is None:
                     stream.enqueue("notifications/resources/updated", told, known)
 
-    async def _on_request(self, upstream: Upstream, method: str, params: bytes) -> Answer:
-        """Handle a server request outside of any call: forward it if exactly one client qualifies."""
-        profiles = self._registry.profiles_of(upstream.name)
-        able = [
-            session
-            for session in self._sessions
-            if session.profile in profiles and session.streams and session.can(method)
-        ]
-        if len(able) == 1:
-            return await mcp_tasks.ask_about_task(upstream.name, able[0].ask, method, params)
-        who = "Several clients could" if able else "No client is there to"
-        return failure(jsonrpc.METHOD_NOT_FOUND, f"{who} answer {method}")
+    async def _on_request(
+        self, upstream: Upstream, method: str, params: bytes, callers: Sequence[Caller]
+    ) -> Answer:
+        """Ask the client that a server means, if its answer reaches nobody else."""
+        client, share = upstream.owner, upstream.definition.share
+        if client is None:
+            client = self._sharing.meant(upstream, callers)
+            alone = upstream.definition.kind is ServerKind.HTTP and upstream.keeps is False
+            if share is Share.ALWAYS and method == ROOTS:
+                client = None
+            elif share is not Share.ALWAYS and not alone:
+                named = client if _can_be_asked(client, callers) else ANYBODY
+                client = client if self._sharing.part(upstream, named) else None
+        if client is None or client in {NOBODY, SEVERAL, ANYBODY}:
+            return failure(jsonrpc.METHOD_NOT_FOUND, f"No client is known to be meant by {method}")
+        asking = self._ask(upstream, client, method, params, callers)
+        return await (upstream.gives_roots(asking) if method == ROOTS else asking)
+
+    async def _ask(
+        self,
+        upstream: Upstream,
+        client: object,
+        method: str,
+        params: bytes,
+        callers: Sequence[Caller],
+    ) -> Answer:
+        """Ask a client in the stream of its newest call, or else of its session."""
+        waiting = callers or [call.caller for call in upstream.in_flight if not call.identity]
+        for caller in reversed(waiting):
+            if caller.client is client:
+                return await caller.on_request(method, params)
+        if isinstance(client, Session) and client.streams:
+            return await mcp_tasks.ask_about_task(upstream.name, client.ask, method, params)
+        return failure(jsonrpc.METHOD_NOT_FOUND, f"No client is there to answer {method}")
 
     # --- client subscriptions -------------------------------------------------------------------
 
@@ -298,7 +390,8 @@ class Broker:
             self._unsubscribe(stream.profile, stream.subscriptions)
 
     def on_disconnect(self, session: Session) -> None:
-        """Drop the subscriptions of a session that has ended."""
+        """Drop the subscriptions and the connections of a session that has ended."""
+        self._sharing.leave(session)
         self._unsubscribe(session.profile, session.subscriptions)
 
     def _unsubscribe(self, profile: str, uris: Collection[str]) -> None:
@@ -327,3 +420,22 @@ class Broker:
 
 def _about(method: str, profile: str, uri: str) -> ClientRequest:
     return ClientRequest(profile, method, encode({"uri": uri}), SILENT)
+
+
+def _capabilities(upstream: Upstream) -> object:
+    """Return what to declare to a server: what its client can, or all, to learn whether it asks.
+
+    Nobody's roots are right for clients that share a connection whatever happens.
+    """
+    capabilities: bytes | None = getattr(upstream.owner, "capabilities", None)
+    if capabilities is not None:
+        return msgspec.Raw(capabilities)
+    if upstream.definition.share is Share.ALWAYS:
+        return {name: value for name, value in CLIENT_CAPABILITIES.items() if name != "roots"}
+    return CLIENT_CAPABILITIES
+
+
+def _can_be_asked(client: object, callers: Sequence[Caller]) -> bool:
+    """Return whether a client has a session, or waits for questions in its call."""
+    declared = [caller.capabilities for caller in callers if caller.client is client]
+    return isinstance(client, Session) or any(each not in {b"", b"{}"} for each in declared)

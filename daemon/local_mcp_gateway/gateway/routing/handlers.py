@@ -54,14 +54,15 @@ class Resources:
         if uri is None:
             return failure(INVALID_PARAMS, "Invalid params: a resource has a uri")
         request.target = uri
-        routes = self.routes(await self._registry.settled_view(request.profile), uri)
+        view = await self._registry.settled_view(request.profile, request.session)
+        routes = self.routes(view, uri, request.session)
         if not routes:
             return failure(jsonrpc.RESOURCE_NOT_FOUND, f"Resource not found: {uri}", {"uri": uri})
         answer = Answer(b"{}")
         if request.session is not None and request.method == "resources/unsubscribe":
             request.session.subscriptions.discard(uri)
         for route in routes:
-            if request.method == "resources/unsubscribe" and self._stays(route):
+            if request.method == "resources/unsubscribe" and self._stays(route, request.session):
                 return jsonrpc.success({})
             changed = route.key != uri
             params = edit(request.params, {"uri": encode(route.key)}) if changed else request.params
@@ -72,7 +73,7 @@ class Resources:
                 return Answer(with_shown_uris(answer.body, shown)) if changed else answer
         return answer
 
-    def routes(self, view: ProfileView, uri: str) -> list[Route]:
+    def routes(self, view: ProfileView, uri: str, client: object = None) -> list[Route]:
         """Return the candidate routes of a URI: listed, then templates, then servers with resources."""
         listed = view.routes[CatalogKind.RESOURCES].get(uri) or view.referenced.get(uri)
         if listed is not None:
@@ -86,23 +87,26 @@ class Resources:
         return [
             Route(name, uri)
             for name in view.servers
-            if (upstream := self._registry.upstreams.get(name)) is not None
+            if (upstream := self._registry.at(name, client)) is not None
             and upstream.identity is not None
             and "resources" in upstream.identity.capabilities
         ]
 
     async def subscribe_again(self, upstream: Upstream, profile: str, uri: str) -> None:
         """Subscribe at this server to a URI of this profile, if the URI routes to it."""
-        for route in self.routes(self._registry.view(profile), uri)[:1]:
+        view = self._registry.view(profile, upstream.owner)
+        for route in self.routes(view, uri, upstream.owner)[:1]:
             if route.server == upstream.name:
                 params = encode({"uri": route.key})
                 await upstream.call(Call("resources/subscribe", params, SILENT))
 
-    def _stays(self, route: Route) -> bool:
+    def _stays(self, route: Route, client: object) -> bool:
         """Return whether a server must keep its subscription, or is not connected to drop it."""
-        upstream = self._registry.upstreams.get(route.server)
+        upstream = self._registry.at(route.server, client)
         profiles = self._registry.profiles_of(route.server)
         gone = upstream is None or not upstream.connected
+        if upstream is not None and upstream.owner is not None:
+            return gone
         return gone or self._subscribers.watch(route.server, route.key, profiles)
 
     def _note_subscription(self, request: ClientRequest) -> None:
@@ -138,8 +142,10 @@ async def set_level(
         answers.append(await upstream.call(Call(METHOD, params, _CLIENT)))
 
     telling = []
-    for upstream in filter(takes_levels, registry.members(request.profile)):
-        least = sessions.least_level(registry.profiles_of(upstream.name))
+    for upstream in filter(takes_levels, registry.members(request.profile, request.session)):
+        least = None
+        if upstream.owner is None:
+            least = sessions.least_level(registry.profiles_of(upstream.name))
         params = request.params if least in {None, level} else encode({"level": least})
         telling.append(tasks.start(tell, upstream, params))
     if telling:

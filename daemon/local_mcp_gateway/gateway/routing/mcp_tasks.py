@@ -52,7 +52,8 @@ class TaskRequests:
 
     async def handle(self, request: ClientRequest) -> Answer:
         """Forward a request about one task, or list those of all servers."""
-        able = [server for server in self._registry.members(request.profile) if makes_tasks(server)]
+        members = self._registry.members(request.profile, request.session)
+        able = [server for server in members if makes_tasks(server)]
         if not able:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
         if request.method == "tasks/list":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,11 @@ class Registry:
 
     def __init__(self, list_timeout_s: float, keep: Callable[[NameTable], None]) -> None:
         self.upstreams: dict[str, Upstream] = {}
+        """The connections that clients share, by the server's name."""
+        self.owned: dict[object, dict[str, Upstream]] = {}
+        """Client → the connections that it has for itself, by the server's name."""
+        self._own_views: dict[object, dict[str, ProfileView]] = {}
+        """Client → views of its own, where a server shows it something else."""
         self.profiles: Mapping[str, ProfileDefinition] = {}
         self._list_timeout_s = list_timeout_s
         self._views: dict[str, ProfileView] = {}
@@ -38,19 +43,51 @@ class Registry:
         """The part of it that does not follow from the order, and is stored."""
         self._keep = keep
         """Called with the names of a profile to store from now on; to store none, without routes."""
-        self._mirrored: dict[str, dict[str, tuple[HeaderParam, ...]]] = {}
+        self._mirrored: dict[Upstream, dict[str, tuple[HeaderParam, ...]]] = {}
 
     def definition(self, profile: str) -> ProfileDefinition:
         """Return a profile; an empty one when it was removed while something ran in it."""
         return self.profiles.get(profile) or ProfileDefinition(profile)
 
-    def members(self, profile: str) -> list[Upstream]:
-        """Return the active upstreams of a profile, in its order."""
+    def members(self, profile: str, client: object = None) -> list[Upstream]:
+        """Return the active upstreams of a profile, in its order: the client's own, or the shared ones."""
+        own = self.owned.get(client, {})
         return [
-            self.upstreams[member.server]
+            own.get(member.server) or self.upstreams[member.server]
             for member in self.definition(profile).members
             if member.active and member.server in self.upstreams
         ]
+
+    def at(self, server: str, client: object = None) -> Upstream | None:
+        """Return the connection of this client to a server, or the shared one."""
+        return self.owned.get(client, {}).get(server) or self.upstreams.get(server)
+
+    def owned_at(self, server: str) -> Iterator[tuple[object, Upstream]]:
+        """Yield the connections to this server that belong to one client, each with that client."""
+        for client, owned in self.owned.items():
+            if server in owned:
+                yield client, owned[server]
+
+    def replace(self, upstream: Upstream, fresh: Upstream) -> None:
+        """Let clients share another connection in place of this one."""
+        self.upstreams[upstream.name] = fresh
+        self._mirrored.clear()
+
+    def disown(self, client: object, server: str) -> None:
+        """Forget a connection of this client."""
+        owned = self.owned.get(client, {})
+        if (own := owned.pop(server, None)) is not None:
+            self._mirrored.pop(own, None)
+        self._own_views.pop(client, None)
+        if not owned:
+            self.owned.pop(client, None)
+
+    def listed(self, own: Upstream) -> None:
+        """Take note that the lists of a client's own connection have changed."""
+        self._own_views.pop(own.owner, None)
+        self._mirrored.pop(own, None)
+        if (shared := self.upstreams.get(own.name)) is not None:
+            own.catalog.share(shared.catalog)
 
     def profiles_of(self, server: str) -> frozenset[str]:
         """Return the names of the profiles that show this server."""
@@ -60,8 +97,10 @@ class Registry:
             if any(member.server == server and member.active for member in profile.members)
         )
 
-    def view(self, profile: str) -> ProfileView:
-        """Return what the profile shows, from the last known lists."""
+    def view(self, profile: str, client: object = None) -> ProfileView:
+        """Return what the profile shows this client, from the last known lists."""
+        if client in self.owned:
+            return self._own_view(profile, client)
         view = self._views.get(profile)
         if view is None:
             members = self.members(profile)
@@ -75,6 +114,24 @@ class Registry:
             self._restore_from_cache(definition, view, catalogs)
         return view
 
+    def _own_view(self, profile: str, client: object) -> ProfileView:
+        """Return what the profile shows a client that has connections of its own."""
+        known = self._own_views.setdefault(client, {})
+        if profile not in known:
+            shared = self.view(profile)
+            members = [(self.upstreams[u.name], u) for u in self.members(profile, client)]
+            if all(own.catalog.lists is base.catalog.lists for base, own in members):
+                known[profile] = shared
+            else:
+                catalogs = {own.name: own.catalog for _, own in members}
+                known[profile] = merge_lists(
+                    self.definition(profile),
+                    {name: catalog.lists or {} for name, catalog in catalogs.items()},
+                    {name: catalog.held for name, catalog in catalogs.items()},
+                    shared.routes,
+                )
+        return known[profile]
+
     def _restore_from_cache(
         self, definition: ProfileDefinition, view: ProfileView, catalogs: Mapping[str, Lists]
     ) -> None:
@@ -87,19 +144,19 @@ class Registry:
 
     def header_params(self, upstream: Upstream, tool: str) -> tuple[HeaderParam, ...]:
         """Return the arguments of a tool that are repeated as headers."""
-        known = self._mirrored.get(upstream.name)
+        known = self._mirrored.get(upstream)
         if known is None:
             tools = (upstream.catalog.lists or {}).get(CatalogKind.TOOLS, ())
             found = ((item.key, header_params_of(item.raw)) for item in tools)
-            known = self._mirrored[upstream.name] = {key: each for key, each in found if each}
+            known = self._mirrored[upstream] = {key: each for key, each in found if each}
         return known.get(tool, ())
 
-    async def settled_view(self, profile: str) -> ProfileView:
+    async def settled_view(self, profile: str, client: object = None) -> ProfileView:
         """Return what the profile shows, after waiting a while for servers that were never connected.
 
         Servers with stored lists are not waited for: they connect in the background.
         """
-        members = self.members(profile)
+        members = self.members(profile, client)
         for upstream in members:
             upstream.request_connection()
             upstream.catalog_sync.refresh_if_stale()
@@ -112,7 +169,7 @@ class Registry:
                 ):
                     for upstream in unknown:
                         waiting.create_task(upstream.catalog_ready())
-        return self.view(profile)
+        return self.view(profile, client)
 
     def define(self, profiles: Iterable[ProfileDefinition]) -> None:
         """Replace the profiles; forget what was kept of removed ones."""
@@ -126,6 +183,7 @@ class Registry:
     def forget_views(self, profiles: frozenset[str] | None = None) -> None:
         """Rebuild the views of these profiles, or of all, at the next request."""
         self._mirrored.clear()
+        self._own_views.clear()
         for name in tuple(self._views) if profiles is None else profiles:
             self._views.pop(name, None)
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.routing.broker import Subscribers
     from local_mcp_gateway.gateway.routing.call_log import CallLog
     from local_mcp_gateway.gateway.routing.registry import Registry
+    from local_mcp_gateway.gateway.routing.sharing import Sharing
     from local_mcp_gateway.gateway.tasks import TaskScope
 
 LIST_METHODS: Final = {
@@ -76,9 +77,15 @@ class Router:
     """Routes and handles requests. Stateless."""
 
     def __init__(
-        self, registry: Registry, sessions: Sessions, subscribers: Subscribers, tasks: TaskScope
+        self,
+        registry: Registry,
+        sessions: Sessions,
+        subscribers: Subscribers,
+        sharing: Sharing,
+        tasks: TaskScope,
     ) -> None:
         self._registry = registry
+        self._sharing = sharing
         self._sessions = sessions
         self._tasks = tasks
         self.resources = Resources(registry, subscribers, self._forward)
@@ -107,7 +114,7 @@ class Router:
         return jsonrpc.success(discover_result(self._registry.members(request.profile)))
 
     async def _list(self, request: ClientRequest) -> Answer:
-        view = await self._registry.settled_view(request.profile)
+        view = await self._registry.settled_view(request.profile, request.session)
         return Answer(view.result(LIST_METHODS[request.method], reader_of(request)))
 
     def _call_tool(self, request: ClientRequest) -> Awaitable[Answer]:
@@ -121,9 +128,9 @@ class Router:
         if name is None:
             return failure(INVALID_PARAMS, f"Invalid params: a {what} has a name")
         request.target = name
-        route = self._registry.view(request.profile).routes[kind].get(name)
+        route = self._registry.view(request.profile, request.session).routes[kind].get(name)
         if route is None:
-            view = await self._registry.settled_view(request.profile)
+            view = await self._registry.settled_view(request.profile, request.session)
             route = (
                 view.routes[kind].get(name)
                 or view.own_names[kind].get(name)
@@ -131,21 +138,21 @@ class Router:
             )
         if route is None:
             return failure(INVALID_PARAMS, f"Unknown {what}: {name}")
-        if kind is CatalogKind.TOOLS and self._holds(route):
+        if kind is CatalogKind.TOOLS and self._holds(route, request.session):
             return _refusal(request, route)
         params = request.params
         if route.key != name:
             params = edit(params, {"name": encode(route.key)})
         return await self._forward(request, route, params)
 
-    def _holds(self, route: Route) -> bool:
-        upstream = self._registry.upstreams.get(route.server)
+    def _holds(self, route: Route, session: Session | None) -> bool:
+        upstream = self._registry.at(route.server, session)
         return upstream is not None and route.key in upstream.catalog.held
 
     def _only_server(self, request: ClientRequest, kind: CatalogKind, name: str) -> Route | None:
         """Forward a name that is not listed (yet) to the only server of a profile."""
         profile = self._registry.definition(request.profile)
-        members = self._registry.members(request.profile)
+        members = self._registry.members(request.profile, request.session)
         if len(members) != 1 or profile.prefix is Prefix.ALWAYS:
             return None
         server = members[0]
@@ -163,7 +170,7 @@ class Router:
 
     async def _complete(self, request: ClientRequest) -> Answer:
         ref = msgspec.json.decode(member(request.params, "ref") or b"{}", type=Target)
-        view = await self._registry.settled_view(request.profile)
+        view = await self._registry.settled_view(request.profile, request.session)
         route: Route | None = None
         if ref.name is not None:
             key, value = "name", ref.name
@@ -171,7 +178,9 @@ class Router:
         elif ref.uri is not None:
             key, value = "uri", ref.uri
             templates = view.routes[CatalogKind.RESOURCE_TEMPLATES]
-            route = templates.get(ref.uri) or next(iter(self.resources.routes(view, ref.uri)), None)
+            route = templates.get(ref.uri) or next(
+                iter(self.resources.routes(view, ref.uri, request.session)), None
+            )
         if route is None:
             return failure(INVALID_PARAMS, "Invalid params: nothing known is to be completed")
         params = request.params
@@ -188,30 +197,36 @@ class Router:
 
     async def _other(self, request: ClientRequest) -> Answer:
         """Forward an unknown method, with the name or URI that its server knows."""
-        led = self._led(request.profile, request.params)
+        led = self._led(request.profile, request.session, request.params)
         if len(led) != 1:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
         ((route, params),) = led
         return (
             _refusal(request, route)
-            if self._holds(route)
+            if self._holds(route, request.session)
             else await self._forward(request, route, params)
         )
 
-    def whom(self, profile: str, params: bytes) -> list[tuple[Upstream, bytes]]:
+    def whom(
+        self, profile: str, session: Session | None, params: bytes
+    ) -> list[tuple[Upstream, bytes]]:
         """Return the servers that a notification is for, each with the params as it knows them."""
         try:
-            led = self._led(profile, params)
+            led = self._led(profile, session, params)
         except jsonrpc.MALFORMED:
             return []
-        upstreams = self._registry.upstreams
+        found = [(self._registry.at(route.server, session), route, known) for route, known in led]
         return [
-            (upstreams[route.server], known)
-            for route, known in led
-            if route.server in upstreams and not self._holds(route)
+            (upstream, known)
+            for upstream, route, known in found
+            if upstream is not None
+            and not self._holds(route, session)
+            and self._sharing.hears(upstream, session)
         ]
 
-    def _led(self, profile: str, params: bytes) -> list[tuple[Route, bytes]]:
+    def _led(
+        self, profile: str, session: Session | None, params: bytes
+    ) -> list[tuple[Route, bytes]]:
         """Return the possible routes of a message with an unknown method, with rewritten params.
 
         Its `name`, or else its `uri`, decides. Where neither has a route, every server of the profile
@@ -219,24 +234,25 @@ class Router:
         """
         members = decode_members(params) if params[:1] == b"{" else {}
         name, uri = _text(members.get("name")), _text(members.get("uri"))
-        view = self._registry.view(profile)
+        view = self._registry.view(profile, session)
         tools, prompts = view.routes[CatalogKind.TOOLS], view.routes[CatalogKind.PROMPTS]
         if name is not None and (route := tools.get(name) or prompts.get(name)) is not None:
             known = edit(params, {"name": encode(route.key)}) if route.key != name else params
             return [(route, known)]
-        if name is not None and self._hides(profile, name):
+        if name is not None and self._hides(profile, session, name):
             return []
-        if uri is not None and len(found := self.resources.routes(view, uri)) == 1:
+        if uri is not None and len(found := self.resources.routes(view, uri, session)) == 1:
             known = edit(params, {"uri": encode(found[0].key)}) if found[0].key != uri else params
             return [(found[0], known)]
-        return [(Route(server.name, ""), params) for server in self._registry.members(profile)]
+        servers = self._registry.members(profile, session)
+        return [(Route(server.name, ""), params) for server in servers]
 
-    def _hides(self, profile: str, name: str) -> bool:
+    def _hides(self, profile: str, session: Session | None, name: str) -> bool:
         """Return whether a server of this profile has something under this name that the profile hides."""
         settings = self._registry.definition(profile).tools
         return any(name in {setting.name, setting.tool} for setting in settings) or any(
             item.key == name
-            for server in self._registry.members(profile)
+            for server in self._registry.members(profile, session)
             for kind in (CatalogKind.TOOLS, CatalogKind.PROMPTS)
             for item in (server.catalog.lists or {}).get(kind, ())
         )
@@ -251,7 +267,8 @@ class Router:
         request.server = route.server
         headers = request.headers
         if request.method == "tools/call":
-            header_params = self._registry.header_params(upstream, route.key)
+            listing = self._registry.at(route.server, request.session) or upstream
+            header_params = self._registry.header_params(listing, route.key)
             if header_params and not request.repeats:
                 headers += headers_for(header_params, params)
             elif (
@@ -260,13 +277,14 @@ class Router:
             ):
                 return failure(versions.HEADER_MISMATCH, wrong)
 
-        def forward(caller: Caller, params: bytes) -> Awaitable[Answer]:
+        async def forward(caller: Caller, params: bytes) -> Answer:
             key = route.key if request.method in versions.NAMED else None
-            return upstream.call(
-                Call(request.method, params, caller, request.modern, headers, key, whole)
-            )
+            call = Call(request.method, params, caller, request.modern, headers, key, whole)
+            if caller is request.caller and self._sharing.shared_by(upstream, request):
+                return await upstream.call(call)
+            return await self._sharing.call(upstream, request, call)
 
-        renamed = self._registry.view(request.profile).renamed
+        renamed = self._registry.view(request.profile, request.session).renamed
         uris = renamed.get(route.server) if renamed else None
         tasks = request.method in TASK_AWARE and makes_tasks(upstream)
         if uris is None and not tasks:
@@ -417,5 +435,5 @@ class Dispatcher:
         elif message.method == "notifications/progress":
             self.tasks.start(self._tokens.forward_progress, params)
         elif message.method != "notifications/initialized":
-            for upstream, known in self._router.whom(profile, params):
+            for upstream, known in self._router.whom(profile, session, params):
                 self.tasks.start(upstream.notify, message.method, known)

@@ -6,6 +6,7 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.connection import (
+        CLIENT_CAPABILITIES,
         SILENT,
         Call,
         Caller,
@@ -14,17 +15,19 @@ if TYPE_CHECKING:
         Identity,
         Silent,
         UpstreamDisconnected,
+        initialize_params,
     )
     from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
     from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
     from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
     from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
     from local_mcp_gateway.gateway.upstreams.streamable_http import open_url
-    from local_mcp_gateway.gateway.upstreams.upstream import Hooks, Upstream
+    from local_mcp_gateway.gateway.upstreams.upstream import NOBODY, SEVERAL, Hooks, Upstream
 else:
     __getattr__ = exports(
         __name__,
         connection=(
+            "CLIENT_CAPABILITIES",
             "SILENT",
             "Call",
             "Caller",
@@ -33,16 +36,20 @@ else:
             "Identity",
             "Silent",
             "UpstreamDisconnected",
+            "initialize_params",
         ),
         large_responses=("Relay", "StreamedResponse"),
         process=("OrphanReaper",),
         server_requests=("ProgressTokens",),
         stdio=("DualVersionStdioServer",),
         streamable_http=("open_url",),
-        upstream=("Hooks", "Upstream"),
+        upstream=("NOBODY", "SEVERAL", "Hooks", "Upstream"),
     )
 
 __all__ = [
+    "CLIENT_CAPABILITIES",
+    "NOBODY",
+    "SEVERAL",
     "SILENT",
     "Call",
     "Caller",
@@ -58,5 +65,6 @@ __all__ = [
     "StreamedResponse",
     "Upstream",
     "UpstreamDisconnected",
+    "initialize_params",
     "open_url",
 ]

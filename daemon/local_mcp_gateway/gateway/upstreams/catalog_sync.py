@@ -228,6 +228,8 @@ class CatalogSync:
     ) -> None:
         self.catalog_ready = asyncio.Event()
         """Set when no request has to wait for the lists: they are there, or will be announced."""
+        self.fetched = asyncio.Event()
+        """Set once the lists of the present connection have been fetched, or could not be."""
         self.faults: dict[CatalogKind, str] = {}
         self._unfit: dict[CatalogKind, tuple[str, ...]] = {}
         self._server = server
@@ -269,6 +271,7 @@ class CatalogSync:
 
     async def run(self, connection: Connection) -> None:
         """Fetch all lists, then whichever are due, until cancelled. None is fetched twice at a time."""
+        self.fetched.clear()
         self._fresh_until.clear()
         self._under_way.clear()
         self._failures = 0
@@ -359,6 +362,7 @@ class CatalogSync:
             self.warn(news.altered)
             self._listed(news.changed, announced.intersection(fetched.lists))
         self.catalog_ready.set()
+        self.fetched.set()
 
     def _retry(self, faults: dict[CatalogKind, str], announced: frozenset[CatalogKind]) -> None:
         """Retry failed lists later; they are announced when they arrive."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -76,6 +76,10 @@ class Identity(msgspec.Struct, omit_defaults=True):
     """Its title, icons, website and description, for people."""
     both: bool | None = None
     """For stdio servers with a handshake: whether they speak the stateless protocol too, once known."""
+    asks: bool = False
+    """Whether it has asked a client something, so that its clients are kept apart."""
+    keeps: bool | None = None
+    """Whether it opens a session for each client that makes a handshake, once known."""
 
     def is_release_of(self, other: Identity) -> bool:
         """Return whether this is the same server in the same version, so that cached findings still hold."""
@@ -98,6 +102,9 @@ class Connection(Protocol):
     def request(self, call: Call) -> Coroutine[None, None, Answer]:
         """Forward one request. Cancelling this cancels it at the server."""
 
+    async def keeps_sessions(self) -> bool:
+        """Return whether the server opens a session for each client."""
+
     async def notify(self, method: str, params: bytes) -> None:
         """Send one notification."""
 
@@ -108,12 +115,31 @@ class Connection(Protocol):
         """Close the connection: every call that waits fails."""
 
 
+class OnNotification(Protocol):
+    """Takes a notification."""
+
+    def __call__(self, method: str, params: bytes, callers: Sequence[Caller] = (), /) -> None:
+        """Pass it to the client that it belongs to."""
+
+
+class OnRequest(Protocol):
+    """Answers a request of a server."""
+
+    def __call__(
+        self, method: str, params: bytes, callers: Sequence[Caller] = (), /
+    ) -> Awaitable[Answer]:
+        """Ask the client that it is meant for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Callbacks of a connection for messages that belong to no call. Called on the event loop."""
+    """Callbacks of a connection for messages that may belong to no call. Called on the event loop."""
 
-    on_notification: Callable[[str, bytes], None]
-    on_request: Callable[[str, bytes], Awaitable[Answer]]
+    on_notification: OnNotification
+    on_request: OnRequest
+    """Both get the callers that the message may belong to, as far as the connection can tell."""
+    initialize: Callable[[], bytes]
+    """Returns the params of our `initialize`."""
     stderr_line: Callable[[str], None]
     """A line of a child's stderr."""
     remembered: Callable[[], Identity | None]
@@ -155,26 +181,30 @@ CLIENT_CAPABILITIES: Final = {
     "sampling": {"tools": {}, "context": {}},
     "elicitation": {"form": {}, "url": {}},
 }
-INITIALIZE_PARAMS: Final = encode(
-    {
-        "protocolVersion": versions.NEWEST_HANDSHAKE,
-        "capabilities": CLIENT_CAPABILITIES,
-        "clientInfo": versions.GATEWAY_INFO,
-    }
-)
 
 
-async def initialize(send: Callable[[Call], Awaitable[Answer]]) -> Answer:
+def initialize_params(capabilities: object = CLIENT_CAPABILITIES) -> bytes:
+    """Return the params of an `initialize` that declares these client capabilities."""
+    return encode(
+        {
+            "protocolVersion": versions.NEWEST_HANDSHAKE,
+            "capabilities": capabilities,
+            "clientInfo": versions.GATEWAY_INFO,
+        }
+    )
+
+
+async def initialize(send: Callable[[Call], Awaitable[Answer]], params: bytes) -> Answer:
     """Send `initialize`; once more with an older version, if the server names one in its refusal."""
     refused: HttpRefusal | None = None
     try:
-        answer = await send(Call("initialize", INITIALIZE_PARAMS, SILENT))
+        answer = await send(Call("initialize", params, SILENT))
         said = bytes(answer.body) if answer.failed else b""
     except HttpRefusal as error:
         refused, said = error, error.body
     if (older := versions.older_version_in(said)) is not None:
-        params = edit(INITIALIZE_PARAMS, {"protocolVersion": encode(older)})
-        return await send(Call("initialize", params, SILENT))
+        again = edit(params, {"protocolVersion": encode(older)})
+        return await send(Call("initialize", again, SILENT))
     if refused is not None:
         raise refused
     return answer
@@ -269,6 +299,10 @@ class ConnectionBase:
     async def wait_closed(self) -> str:
         """Return the reason when the connection has ended."""
         return await asyncio.shield(self._lost)
+
+    async def keeps_sessions(self) -> bool:
+        """Return whether the server opens a session for each client."""
+        return bool(self.identity.keeps)
 
     def disconnect(self, reason: str) -> None:
         """Close the connection for good; the next call opens a new one."""

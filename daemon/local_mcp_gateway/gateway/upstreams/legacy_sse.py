@@ -64,6 +64,7 @@ class SseConnection(Mux):
                     (connection._endpoint, connection._lost), return_when=asyncio.FIRST_COMPLETED
                 )
                 await connection.handshake()
+                connection.identity.keeps = True  # the stream is a session
                 yield connection
             finally:
                 connection.disconnect("it was stopped")

@@ -92,7 +92,7 @@ class Mux(ConnectionBase, ABC):
         A server that speaks both protocols is used with the handshake one: there it can send its client
         a request in the middle of a call, which the gateway translates for stateless clients.
         """
-        answer = await initialize(self.request)
+        answer = await initialize(self.request, self._events.initialize())
         if answer.failed and versions.error_code(answer) in LOST_CODES:
             discover = Call("server/discover", versions.to_modern(b""), SILENT)
             identity = identity_of_discover(await self.request(discover))
@@ -172,10 +172,9 @@ class Mux(ConnectionBase, ABC):
                 waiting[1].on_notification(method, params)
         elif self.identity.modern and (waiting := self._calls.get(subscription(params))):
             waiting[1].on_notification(method, params)
-        elif method == "notifications/message" and len(callers := self._callers()) == 1:
-            callers[0].on_notification(method, params)
         else:
-            self._events.on_notification(method, params)
+            callers = [call.caller for call in self._callers()]
+            self._events.on_notification(method, params, callers)
 
     async def _release(self, client: object) -> None:
         """Cancel the server requests to a client that has no calls left."""
@@ -183,20 +182,11 @@ class Mux(ConnectionBase, ABC):
             await self._server_requests.release(client)
 
     async def _ask(self, method: str, params: bytes) -> Answer:
-        """Pass a server request to the client that the server works for, if there is exactly one.
-
-        The stream does not say which call a server request belongs to. While calls of several clients
-        run, one client's reply could end up in another's call, so the request is refused.
-        """
-        callers = self._callers()
+        """Pass a server request on; the stream does not say which of the running calls it belongs to."""
         if method == "ping":
             return jsonrpc.success({})
-        if not callers:
-            return await self._events.on_request(method, params)
-        if all(call.caller.client is callers[-1].caller.client for call in callers):
-            return await callers[-1].caller.on_request(method, params)
-        text = f"Calls of several clients run, and {method} does not say which it is for"
-        return jsonrpc.failure(jsonrpc.METHOD_NOT_FOUND, text)
+        callers = [call.caller for call in self._callers()]
+        return await self._events.on_request(method, params, callers)
 
     def _callers(self) -> list[Call]:
         """Return the calls that a client waits for, oldest first."""

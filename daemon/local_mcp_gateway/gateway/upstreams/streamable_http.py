@@ -56,7 +56,7 @@ from local_mcp_gateway.gateway.upstreams.http_transport import (
     send,
 )
 from local_mcp_gateway.gateway.upstreams.legacy_sse import SseConnection
-from local_mcp_gateway.gateway.upstreams.server_requests import PESTERING, ServerRequests
+from local_mcp_gateway.gateway.upstreams.server_requests import PESTERING, Ask, ServerRequests
 from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
 from local_mcp_gateway.log import beginning
 from local_mcp_gateway.store import ServerDefinition, ServerKind
@@ -75,6 +75,15 @@ PING_S: Final = 10.0
 SSE_S: Final = 10.0
 """How long a URL that takes no POST may take to turn out to be of the older transport."""
 SHOWN: Final = 200
+OF_NO_CALL: Final = frozenset(
+    {
+        "notifications/tools/list_changed",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/resources/updated",
+    }
+)
+"""Notifications that are no call's, in whichever stream a server sends them."""
 BUSY: Final = 429
 GONE: Final = frozenset({404, 410})
 """HTTP statuses that say that a session is gone."""
@@ -217,6 +226,13 @@ class HttpConnection(ConnectionBase):
                 except UpstreamDisconnected as lost:
                     self.disconnect(lost.reason)
 
+    async def keeps_sessions(self) -> bool:
+        """Return whether it opens a session for each client that makes a handshake; make one to find out."""
+        if self.identity.keeps is None:
+            self.identity.keeps = await self._speaks_handshake() and bool(self.identity.keeps)
+            self._events.identity_updated()
+        return self.identity.keeps
+
     async def notify(self, method: str, params: bytes) -> None:
         """Send one notification in our session; a stateless server takes none."""
         if self._session is not None:
@@ -276,11 +292,16 @@ class HttpConnection(ConnectionBase):
                         headers["Mcp-Session-Id"] = session.strip()
                     return answer
 
-            identity = identity_of_initialize(await initialize(send_hello))
+            answer = await initialize(send_hello, self._events.initialize())
+            identity = identity_of_initialize(answer)
+            identity.keeps = "Mcp-Session-Id" in headers
             headers["MCP-Protocol-Version"] = identity.version
             self._session = headers
             if not self.identity.modern:
                 self.identity = identity
+            elif self.identity.keeps != identity.keeps:
+                self.identity.keeps = identity.keeps
+                self._events.identity_updated()
             await self._post_only(jsonrpc.notification("notifications/initialized"))
             self.tasks.start(self._get_stream, headers)
 
@@ -415,15 +436,21 @@ class HttpConnection(ConnectionBase):
     def _arrived(self, message: Envelope, call: Call | None) -> None:
         """Process a server's notification or request, from the stream of a call or the GET stream."""
         if message.is_request:
-            ask = self._events.on_request if call is None else call.caller.on_request
-            ask = pong if message.method == "ping" else ask
+            ask = pong if message.method == "ping" else self._asking(call)
             if not self._server_requests.take(message, call, ask, self._post_only):
                 self.disconnect(PESTERING)
         elif message.method == "notifications/cancelled":
             self._server_requests.called_off(bytes(message.params))
         elif message.method:
-            notified = self._events.on_notification if call is None else call.on_notification
-            notified(message.method, bytes(message.params))
+            if call is None or message.method in OF_NO_CALL:
+                self._events.on_notification(message.method, bytes(message.params))
+            else:
+                call.on_notification(message.method, bytes(message.params))
+
+    def _asking(self, call: Call | None) -> Ask:
+        """Return what answers a request that arrived with this call, or with none."""
+        callers = () if call is None or call.caller is SILENT else (call.caller,)
+        return lambda method, params: self._events.on_request(method, params, callers)
 
     def _headers(self, extra: dict[str, str]) -> dict[str, str]:
         return {"Accept": ACCEPT, "Content-Type": JSON, **extra, **self._configured}

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -70,8 +70,18 @@ class Hooks:
     """Returns whether a client subscribes to a resource of this server."""
 
 
+ENDED: Final = "the server was removed or the gateway stops"
+SEVERAL: Final = "several"
+"""In place of a client: several have used a connection, or one that cannot be told from others."""
+NOBODY: Final = "nobody"
+"""In place of an owner: a connection that ends with its last call."""
+
+
 class Upstream:
-    """One upstream server. Call `start` once; it ends with its task group, or by `stop`."""
+    """One connection to a server at a time, for all clients or for one. Call `start` once.
+
+    It ends with its task group, or by `stop`.
+    """
 
     def __init__(
         self,
@@ -80,8 +90,16 @@ class Upstream:
         open_connection: Open,
         hooks: Hooks,
         emit: Emit,
+        owner: object = None,
     ) -> None:
         self.definition = definition
+        self.owner = owner
+        """The client that has this connection for itself; None: all others share it."""
+        self.user: object = None
+        """Who has sent calls over the present connection: None, one session, or `SEVERAL`."""
+        self.asks = False
+        """Whether the server asks its clients, so that each needs a connection of its own."""
+        self.in_flight: set[Call] = set()
         self.identity: Identity | None = None
         self.catalog = ServerCatalog(
             hold=options.hold_altered_tools, hold_new=options.hold_new_tools
@@ -100,7 +118,11 @@ class Upstream:
         self._wanted = asyncio.Event()
         self._waiters = ConnectionWaiters()
         self._timers = TimerWheel(min(1.0, options.call_timeout_s / 10))
-        self._in_flight = 0
+        self._settled = asyncio.Event()
+        """Set when calls may be sent: the server has what it asks for at the beginning."""
+        self._roots_asked = 0
+        self._roots_given = asyncio.Event()
+        self._quiet = asyncio.Event()
         self._telling = 0
         self._last_used = time.monotonic()
         self._life: asyncio.Future[None] | None = None
@@ -120,6 +142,23 @@ class Upstream:
         return frozenset(METHODS[kind][0] for kind in LISTS if lists.get(kind))
 
     @property
+    def keeps(self) -> bool | None:
+        """Whether the server opens a session for each client that makes a handshake, if that is known."""
+        if self.definition.kind is ServerKind.STDIO:
+            return False
+        return None if self.identity is None else self.identity.keeps
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls wait for a response."""
+        return bool(self.in_flight)
+
+    @property
+    def last_used(self) -> float:
+        """When the last call ended or the connection was made, in seconds of the monotonic clock."""
+        return self._last_used
+
+    @property
     def connected(self) -> bool:
         """Whether the server is connected now."""
         return self._connection is not None
@@ -132,9 +171,7 @@ class Upstream:
     def start(self, tasks: TaskScope) -> None:
         """Start the task; it connects when something needs the server."""
         self._life = tasks.start(self._live)
-        self._life.add_done_callback(
-            lambda _: self._waiters.reject("the server was removed or the gateway stops")
-        )
+        self._life.add_done_callback(lambda _: self._waiters.reject(ENDED))
 
     async def stop(self) -> None:
         """Close the connection and end the child's whole process tree; waiting calls fail."""
@@ -163,16 +200,20 @@ class Upstream:
 
     async def call(self, call: Call) -> Answer:
         """Forward a request. A request that the server never received is sent once more."""
-        self._in_flight += 1
+        self.in_flight.add(call)
         attempts = 0
         try:
             while True:
                 attempts += 1
                 connection = self._connection
                 try:
+                    if self._life is not None and self._life.done():
+                        return self._unavailable(ENDED)
                     if connection is None or connection.lost is not None:
                         self._wanted.set()
                         connection = await self._waiters.wait()
+                    if not self._settled.is_set() and call.caller is not SILENT:
+                        await self._settled.wait()
                     with Deadline(self._timers, self._options.call_timeout_s) as deadline:
                         call.extend = deadline.extend
                         return await connection.request(call)
@@ -187,7 +228,8 @@ class Upstream:
             )
             return jsonrpc.failure(jsonrpc.UPSTREAM_UNAVAILABLE, text, {"server": self.name})
         finally:
-            self._in_flight -= 1
+            self.in_flight.discard(call)
+            self._quiet.set()
             self._last_used = time.monotonic()
 
     def _suspect(self) -> None:
@@ -212,6 +254,22 @@ class Upstream:
         finally:
             self._checking = False
 
+    async def quiet(self) -> None:
+        """Return once no call waits for a response."""
+        while self.in_flight:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    async def keeps_sessions(self) -> bool:
+        """Find out whether the HTTP server opens a session for each client. Raises UpstreamDisconnected."""
+        connection = self._connection
+        if connection is None or connection.lost is not None:
+            self._wanted.set()
+            connection = await self._waiters.wait()
+        if self.keeps is None:
+            await connection.keeps_sessions()
+        return bool(self.keeps)
+
     async def notify(self, method: str, params: bytes) -> None:
         """Forward a notification, unless the server is not connected or too many already wait."""
         if self._connection is None or self._telling >= MOST_TELLING:
@@ -235,8 +293,11 @@ class Upstream:
                 reason = await self._one_connection()
             except Exception as error:  # noqa: BLE001  whatever one server does stays with that server
                 reason = f"{type(error).__name__}: {error}"
-            if reason is None:
-                self.state, self.reason = UpstreamState.IDLE, None
+            if reason is None or self.owner is not None:
+                self.state, self.reason = UpstreamState.IDLE, reason
+                if reason is not None:  # its client needs it, or not: nothing reconnects by itself
+                    self._waiters.reject(reason)
+                    self.catalog_sync.catalog_ready.set()
                 failures = 0
                 continue
             lived_s = time.monotonic() - began
@@ -262,10 +323,33 @@ class Upstream:
                 self._connection_tasks = tasks
                 self._came_up(connection, began)
                 tasks.start(self._keep_lists, connection)
+                if not self._settled.is_set():
+                    tasks.start(self._settle)
                 try:
                     return await self._until_lost_or_idle(connection)
                 finally:
                     self._connection = self._connection_tasks = None
+                    self._settled.set()  # what waits for it finds the connection lost
+
+    async def _settle(self) -> None:
+        """Let calls through once the lists have arrived, and the roots that it asked for before."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._options.list_timeout_s):
+                await self.catalog_sync.fetched.wait()
+                while self._roots_asked:
+                    await self._roots_given.wait()
+        self._settled.set()
+
+    async def gives_roots(self, asking: Awaitable[Answer]) -> Answer:
+        """Return the client's roots; calls wait for them if the connection is new."""
+        self._roots_asked += 1
+        self._roots_given.clear()
+        try:
+            return await asking
+        finally:
+            self._roots_asked -= 1
+            if not self._roots_asked:
+                self._roots_given.set()
 
     async def _keep_lists(self, connection: Connection) -> None:
         """Keep the lists fresh; if that fails, close the connection so that the next one starts over."""
@@ -278,9 +362,21 @@ class Upstream:
     def _came_up(self, connection: Connection, began: float) -> None:
         self.state, self.reason, self.retry_at = UpstreamState.READY, None, None
         before, self.identity = self.identity, connection.identity
+        known = before is not None and before.is_release_of(self.identity)
+        if before is not None and known:
+            self.asks = self.asks or before.asks
+            self.identity.keeps = (
+                before.keeps if self.identity.keeps is None else self.identity.keeps
+            )
+        self.identity.asks = self.asks
         if before is not None and before != self.identity:
             self.identity_updated()
         self._connection = connection
+        self.user = None
+        if known and not self.asks:
+            self._settled.set()
+        else:  # it may ask for roots now, and calls would arrive before it has them
+            self._settled.clear()
         self._wanted.clear()
         self._last_used = time.monotonic()
         self._hooks.connected(self)  # initial notifications go out before the waiting calls
@@ -299,12 +395,14 @@ class Upstream:
             self._emit("upstream.stopped", server=self.name)
 
     async def _until_lost_or_idle(self, connection: Connection) -> str | None:
-        limit = self._options.idle_stop_s
-        if limit <= 0 or self.definition.kind is not ServerKind.STDIO:
+        own = self.definition.idle_stop_s
+        limit = self._options.idle_stop_s if own is None else own
+        shared = self.owner is None and self.definition.kind is not ServerKind.STDIO
+        if limit <= 0 or (shared and own is None):
             return await connection.wait_closed()
         while True:
             left_s = self._last_used + limit - time.monotonic()
-            if left_s <= 0 and not self._in_flight and not self._hooks.has_subscribers(self):
+            if left_s <= 0 and not self.busy and not self._hooks.has_subscribers(self):
                 return None
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(left_s, 1.0)):
@@ -333,9 +431,17 @@ class Upstream:
         self, identity: Identity, lists: Lists, approved: Mapping[str, bytes]
     ) -> None:
         """Load what the database stores about this server."""
-        self.identity = identity
+        self.identity, self.asks = identity, identity.asks
         self.catalog_sync.warn(self.catalog.restore_from_cache(lists, approved))
         self.catalog_sync.catalog_ready.set()
+
+    def learn_from(self, other: Upstream) -> None:
+        """Take over what another connection to the same server has found out."""
+        self.identity, self.asks = other.identity, other.asks
+        self.stderr_lines = other.stderr_lines
+        if other.catalog.lists is not None:
+            self.catalog.copy(other.catalog)
+            self.catalog_sync.catalog_ready.set()
 
     def _unavailable(self, reason: str) -> Answer:
         text = f"The server {self.name!r} is not available: {redact_text(reason)}"

@@ -1,0 +1,227 @@
+"""Keep clients apart: which connection to a server serves which client.
+
+Clients share one connection to a server until something shows that the server treats them differently:
+it asks a client something (roots, sampling, elicitation), it sends what belongs to one of several
+clients without saying to which, or it opens a session for each client (HTTP). From then on each client
+has a connection of its own, made with its own capabilities and ended with it:
+
+    session       ──▶ a connection for as long as the session lasts
+    stateless     ──▶ a connection for one call, if its client can be asked at all
+    anybody else  ──▶ the shared one, on which nobody is asked anything
+
+The connection on which a server asks for the first time is given to the client that is meant, before
+that client answers; the others get a new one. Where it is not known who is meant, nobody answers. So an
+answer never reaches a connection that another client uses later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.formats import counted
+from local_mcp_gateway.gateway.protocol import Answer, jsonrpc
+from local_mcp_gateway.gateway.upstreams import (
+    NOBODY,
+    SEVERAL,
+    Call,
+    Caller,
+    Upstream,
+    UpstreamDisconnected,
+)
+from local_mcp_gateway.store import ServerKind, Share
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.clients import Session
+    from local_mcp_gateway.gateway.routing.handlers import ClientRequest
+    from local_mcp_gateway.gateway.routing.registry import Registry
+    from local_mcp_gateway.gateway.tasks import TaskScope
+    from local_mcp_gateway.store import ServerDefinition
+
+MOST_CHILDREN: Final = 32
+"""How many clients have a child of their own at one server, if it does not say (`max_clients`)."""
+MOST_SESSIONS: Final = 1000
+"""How many have a session of their own at one HTTP server: a session costs less than a process."""
+ANYBODY: Final = "anybody"
+"""In place of a client that has no session, and is gone when its call ends."""
+
+Make = Callable[["ServerDefinition", object], Upstream]
+
+
+class Sharing:
+    """Gives connections to clients, and takes them back. `tasks` hold the connections."""
+
+    def __init__(self, registry: Registry, make: Make, tasks: TaskScope) -> None:
+        self._registry = registry
+        self._make = make
+        self._tasks = tasks
+
+    # --- calls ----------------------------------------------------------------------------------
+
+    def shared_by(self, upstream: Upstream, request: ClientRequest) -> bool:
+        """Return whether it is known already that this request goes to the shared connection."""
+        if request.caller.client is None:
+            return True  # the gateway's own
+        match upstream.definition.share:
+            case Share.NEVER:
+                return False
+            case Share.AUTO if upstream.asks or upstream.keeps is not False:
+                return False
+        _use(upstream, request)
+        return True
+
+    async def call(self, upstream: Upstream, request: ClientRequest, call: Call) -> Answer:
+        """Send a call over the connection that serves its client."""
+        client = request.session or call.caller.client
+        try:
+            chosen = await self._choose(upstream, request, call.caller)
+            return await chosen.call(call) if isinstance(chosen, Upstream) else chosen
+        finally:
+            if client is not request.session:  # its connections, given at first or meanwhile
+                self.leave(client)
+
+    def hears(self, upstream: Upstream, session: Session | None) -> bool:
+        """Return whether a connection may get a client's notifications.
+
+        Not one that others share at a server that keeps its clients apart: the client's own, when it
+        gets one, begins without it.
+        """
+        share = upstream.definition.share
+        apart = share is Share.NEVER or (
+            share is Share.AUTO
+            and (upstream.asks or (session is not None and bool(upstream.keeps)))
+        )
+        return upstream.owner is not None or not apart
+
+    async def _choose(
+        self, upstream: Upstream, request: ClientRequest, caller: Caller
+    ) -> Upstream | Answer:
+        """Return the connection that serves this request, or why there is none."""
+        if request.session is not None:
+            owned = self._registry.owned.get(request.session, {})
+            if (own := owned.get(upstream.name)) is not None:
+                return own
+        if not await self._parts(upstream, request, caller):
+            _use(upstream, request)
+            return upstream
+        if (own := self._new(upstream, request.session or caller.client)) is not None:
+            return own
+        text = (
+            f"The server {upstream.name!r} serves {counted(self._limit(upstream), 'client')} apart"
+            " already (max_clients), and all of them wait for it"
+        )
+        data = {"server": upstream.name}
+        return jsonrpc.failure(jsonrpc.UPSTREAM_UNAVAILABLE, text, data)
+
+    async def _parts(self, upstream: Upstream, request: ClientRequest, caller: Caller) -> bool:
+        """Return whether this client gets a connection of its own."""
+        share = upstream.definition.share
+        if share is not Share.AUTO:
+            return share is Share.NEVER
+        if request.session is not None:
+            return upstream.asks or await self._keeps(upstream)
+        identity = upstream.identity
+        answers = request.modern and caller.capabilities not in {b"", b"{}"}
+        translated = identity is not None and not identity.modern and not identity.both
+        return answers and translated and upstream.asks
+
+    async def _keeps(self, upstream: Upstream) -> bool:
+        if upstream.keeps is None:
+            with suppress(UpstreamDisconnected, TimeoutError):
+                return await upstream.keeps_sessions()
+        return bool(upstream.keeps)
+
+    def _limit(self, upstream: Upstream) -> int:
+        local = upstream.definition.kind is ServerKind.STDIO
+        return upstream.definition.max_clients or (MOST_CHILDREN if local else MOST_SESSIONS)
+
+    def _new(self, upstream: Upstream, owner: object) -> Upstream | None:
+        """Return a new connection for this client; None if there are too many, and all are busy."""
+        present = list(self._registry.owned_at(upstream.name))
+        if len(present) >= self._limit(upstream):
+            idle = [pair for pair in present if not pair[1].busy]
+            if not idle:
+                return None
+            self._end(*min(idle, key=lambda pair: pair[1].last_used))
+        own = self._make(upstream.definition, owner)
+        own.learn_from(upstream)
+        self._registry.owned.setdefault(owner, {})[upstream.name] = own
+        own.start(self._tasks)
+        return own
+
+    # --- messages that belong to no call ---------------------------------------------------------
+
+    def meant(self, upstream: Upstream, callers: Sequence[Caller]) -> object:
+        """Return whose message it is: a client, `SEVERAL` if that is not known, or None.
+
+        None: the server speaks for itself, and no client has used this connection.
+        """
+        clients = {caller.client for caller in callers}
+        if not clients:
+            clients = {call.caller.client for call in upstream.in_flight} - {None}
+        if len(clients) > 1:
+            return SEVERAL
+        return next(iter(clients), upstream.user)
+
+    def part(self, upstream: Upstream, client: object) -> bool:
+        """Keep the clients of a server apart from now on; return whether `client` has this connection now.
+
+        It has not if others have calls running on it: their calls would see its answers.
+        """
+        others = {call.caller.client for call in upstream.in_flight} - {None, client}
+        known = client not in {None, ANYBODY, SEVERAL} and not others
+        if self._registry.upstreams.get(upstream.name) is not upstream:
+            return False
+        if not upstream.asks:
+            upstream.asks = True
+            if upstream.identity is not None:
+                upstream.identity.asks = True
+                upstream.identity_updated()
+        if not known and upstream.user is None:
+            return False  # nobody has left anything on it
+        fresh = self._make(upstream.definition, None)
+        fresh.learn_from(upstream)
+        upstream.owner = client if known else NOBODY
+        self._registry.replace(upstream, fresh)
+        fresh.start(self._tasks)
+        if known:
+            self._registry.owned.setdefault(client, {})[upstream.name] = upstream
+        else:
+            self._tasks.start(self._drain, upstream)
+        return known
+
+    async def _drain(self, upstream: Upstream) -> None:
+        """End a connection that nobody owns after its last call."""
+        await upstream.quiet()
+        await upstream.stop()
+
+    # --- ends ------------------------------------------------------------------------------------
+
+    def leave(self, owner: object) -> None:
+        """End the connections of a client that has left."""
+        for own in tuple(self._registry.owned.get(owner, {}).values()):
+            self._end(owner, own)
+        for upstream in self._registry.upstreams.values():
+            if upstream.user is owner:
+                upstream.user = ANYBODY
+
+    async def end_of(self, names: set[str]) -> None:
+        """End every client's connection to servers that were removed or changed."""
+        async with asyncio.TaskGroup() as stopping:
+            for name in names:
+                for owner, own in tuple(self._registry.owned_at(name)):
+                    self._registry.disown(owner, name)
+                    stopping.create_task(own.stop())
+
+    def _end(self, owner: object, own: Upstream) -> None:
+        self._registry.disown(owner, own.name)
+        self._tasks.start(own.stop)
+
+
+def _use(upstream: Upstream, request: ClientRequest) -> None:
+    """Note who has sent calls over a shared connection."""
+    who = request.session or ANYBODY
+    if upstream.user is not who:
+        upstream.user = who if upstream.user is None else SEVERAL
