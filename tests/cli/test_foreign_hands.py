@@ -73,3 +73,43 @@ def test_a_backup_replaces_a_file_of_unknown_format(kept: Place) -> None:
     of_a_newer_sqlite(kept.database)
     assert kept.run("db", "restore", "latest", "--yes").code == 0
     assert kept.query("SELECT id, text FROM notes") == [(1, "kept")]
+
+
+ADMIN = (
+    ("server", "list"),
+    ("server", "show", "x"),
+    ("server", "add", "x", "--", "/bin/cat"),
+    ("server", "edit", "x", "--off"),
+    ("server", "remove", "x", "--yes"),
+    ("server", "approve", "x"),
+    ("server", "test", "x"),
+    ("profile", "list"),
+    ("profile", "show", "x"),
+    ("profile", "add", "x"),
+    ("profile", "edit", "x", "--description", "y"),
+    ("profile", "remove", "x", "--yes"),
+    ("secrets", "seal"),
+    ("secrets", "rotate"),
+    ("call", "x__y"),
+    ("logs", "--calls"),
+    ("doctor",),
+)
+
+
+@pytest.mark.parametrize("command", ADMIN, ids=" ".join)
+def test_a_database_that_is_not_a_gateways_is_named_by_every_command_of_the_gateway(
+    kept: Place, command: tuple[str, ...]
+) -> None:
+    done = kept.run(*command)
+    told(done, "")
+    if command not in (("doctor",), ("logs", "--calls")):
+        assert done.code in (2, 7), done
+        told(done, "mcp_servers" if command[0] != "profile" else "profiles")
+
+
+def test_a_gateways_database_that_lacks_a_column_is_refused_by_name(shipped: Place) -> None:
+    shipped.migrate()
+    shipped.write("ALTER TABLE mcp_servers RENAME COLUMN headers TO other")
+    done = shipped.run("server", "add", "x", "--", "/bin/cat")
+    assert done.code == 2, done
+    told(done, "does not have all that this version of the program reads")

@@ -245,6 +245,21 @@ class Transaction(ConnectionPool):
         yield self
 
 
+@contextmanager
+def named_gaps(path: Path) -> Iterator[None]:
+    """Raise UsageProblem where a query of this program needs a table or column that is not there."""
+    try:
+        yield
+    except (sqlite3.OperationalError, IndexError) as error:
+        # a table is missing, or a column of a row
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR:
+            raise
+        raise UsageProblem(
+            f"{path} does not have all that this version of the program reads: {error}.",
+            hint="`db status` shows what is pending; `db migrate` applies it.",
+        ) from None
+
+
 class ReadOnlyDatabase(ConnectionPool):
     """A read-only view, empty if there is no file. Use `with ReadOnlyDatabase.open_at(path)`."""
 
@@ -261,16 +276,8 @@ class ReadOnlyDatabase(ConnectionPool):
             return
         with reading(path) as connection:
             connection.row_factory = sqlite3.Row
-            try:
+            with named_gaps(path):
                 yield cls(path, connection)
-            except (sqlite3.OperationalError, IndexError) as error:
-                # a table is missing, or a column of a row
-                if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR:
-                    raise
-                raise UsageProblem(
-                    f"{path} does not have all that this version of the program reads: {error}.",
-                    hint="`db status` shows what is pending; `db migrate` applies it.",
-                ) from None
 
     async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """Return every row of one SELECT. Blocks the event loop briefly, where nothing else runs."""

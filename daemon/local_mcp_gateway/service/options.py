@@ -126,9 +126,9 @@ def require_gateway_tables(database: Path, migrations: Path) -> None:
         missing = sorted(NEEDED - table_names(reader))
     if missing:
         raise MigrationsFolderProblem(
-            f"{database} cannot be served: the migrations in {migrations} do not make the gateway's "
-            f"own tables ({', '.join(missing)}).",
-            hint="Leave --migrations out to serve; `db migrate` guards any other database.",
+            f"{database} cannot be used by the gateway: the migrations in {migrations} do not make the"
+            f" gateway's own tables ({', '.join(missing)}).",
+            hint="Leave --migrations out for the gateway; `db migrate` guards any other database.",
         )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from local_mcp_gateway.database.pool import ConnectionPool, ReadOnlyDatabase
+from local_mcp_gateway.database.pool import ConnectionPool, ReadOnlyDatabase, named_gaps
 from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
 from local_mcp_gateway.guard import guarded
 from local_mcp_gateway.json_input import parse_json
@@ -22,7 +22,7 @@ from local_mcp_gateway.service.admin import profiles, servers
 from local_mcp_gateway.service.admin.own_address import OwnAddress
 from local_mcp_gateway.service.admin.servers import approve_tools
 from local_mcp_gateway.service.exit_status import root_cause
-from local_mcp_gateway.service.options import gateway_options, guard_policy
+from local_mcp_gateway.service.options import gateway_options, guard_policy, require_gateway_tables
 from local_mcp_gateway.service.secrets import Keyring, seal_all
 from local_mcp_gateway.store import queries
 
@@ -188,7 +188,8 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
     guard = guarded(
         settings.database_path, settings.migrations_folder, policy=guard_policy(settings), emit=emit
     )
-    with guard:
+    with guard, named_gaps(settings.database_path):
+        require_gateway_tables(settings.database_path, settings.migrations_folder)
         try:
             return anyio.run(partial(_answer, settings, keyring, verb, arguments))
         except BaseExceptionGroup as group:
