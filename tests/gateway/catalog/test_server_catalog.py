@@ -135,6 +135,7 @@ async def test_a_tool_that_a_known_server_adds_is_held_until_it_is_approved(
         assert (await running.heard("catalog.altered", tools=["more"]))["held"]
         assert "more" not in await names(running)
         assert (await use(running, "more"))["code"] == HELD
+        assert (await use(running, "not_listed_at_all"))["code"] == HELD
         await running.kept("plain", '"more"')
     async with gateway_of(tmp_path, server, options=options) as running:
         assert "more" not in await names(running)

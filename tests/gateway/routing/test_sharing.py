@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local_mcp_gateway.store import queries
-from local_mcp_gateway.store.model import Share
+from local_mcp_gateway.store.model import Share, ToolSetting
 from tests.gateway.apart import Later, client, roots
 from tests.gateway.messages import META, call
 from tests.gateway.processes import gone
@@ -289,3 +289,24 @@ async def test_a_removed_server_ends_the_children_of_all_clients(tmp_path: Path)
         for pid in pids:
             await gone(pid)
         assert not running.gateway.registry.owned
+
+
+@pytest.mark.parametrize("kind", ["stdio", "http"])
+async def test_a_tool_that_the_profile_hides_is_hidden_on_a_clients_own_connection_too(
+    tmp_path: Path, kind: str
+) -> None:
+    async with (
+        keeping(tmp_path, kind) as running,
+        client(running, roots_list=roots(A)) as one,
+    ):
+        await queries.set_tool(
+            running.database, "default", ToolSetting("keeping", "noted_x", enabled=False)
+        )
+        await running.gateway.reload()
+        assert await one.use("note", text="x") == "x"
+        own = next(iter(running.gateway.registry.owned_at("keeping")))[1]
+        while "noted_x" not in str(own.catalog.lists):
+            await one.use("pid")
+        assert "noted_x" not in str(await one.ask("tools/list"))
+        assert (await one.use("noted_x"))["message"] == "Unknown tool: noted_x"
+        assert (await one.ask("made/up", name="noted_x"))["error"]["code"] == -32601

@@ -142,6 +142,11 @@ class ServerCatalog:
         self._judge()
         return self.held != held
 
+    def holds(self, tool: str) -> bool:
+        """Return whether a tool is held. With `hold_new` so is one that the server does not list."""
+        new = self._hold_new and self._met and tool not in self.approved
+        return new or tool in self.held
+
     def _judge(self) -> tuple[str, ...]:
         tools = (self.lists or {}).get(CatalogKind.TOOLS, ())
         verdict = judge(

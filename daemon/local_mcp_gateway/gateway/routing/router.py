@@ -130,34 +130,49 @@ class Router:
         request.target = name
         route = self._registry.view(request.profile, request.session).routes[kind].get(name)
         if route is None:
-            view = await self._registry.settled_view(request.profile, request.session)
-            route = (
-                view.routes[kind].get(name)
-                or view.own_names[kind].get(name)
-                or self._only_server(request, kind, name)
-            )
+            await self._registry.settled_view(request.profile, request.session)
+            route = self._find(request.profile, request.session, kind, name)
         if route is None:
             return failure(INVALID_PARAMS, f"Unknown {what}: {name}")
-        if kind is CatalogKind.TOOLS and self._holds(route, request.session):
+        if self._holds(kind, route, request.session):
             return _refusal(request, route)
         params = request.params
         if route.key != name:
             params = edit(params, {"name": encode(route.key)})
         return await self._forward(request, route, params)
 
-    def _holds(self, route: Route, session: Session | None) -> bool:
-        upstream = self._registry.at(route.server, session)
-        return upstream is not None and route.key in upstream.catalog.held
+    def _find(
+        self, profile: str, session: Session | None, kind: CatalogKind, name: str
+    ) -> Route | None:
+        """Return where a name leads for a client; None if its profile does not show that.
 
-    def _only_server(self, request: ClientRequest, kind: CatalogKind, name: str) -> Route | None:
-        """Forward a name that is not listed (yet) to the only server of a profile."""
-        profile = self._registry.definition(request.profile)
-        members = self._registry.members(request.profile, request.session)
-        if len(members) != 1 or profile.prefix is Prefix.ALWAYS:
+        Every message that names a tool or a prompt asks here, so none reaches what others do not.
+        """
+        view = self._registry.view(profile, session)
+        return (
+            view.routes[kind].get(name)
+            or view.own_names[kind].get(name)
+            or self._only_server(profile, session, kind, name)
+        )
+
+    def _holds(self, kind: CatalogKind | None, route: Route, session: Session | None) -> bool:
+        """Return whether this is a tool that is held until a person approves it."""
+        if kind is not CatalogKind.TOOLS:
+            return False
+        upstream = self._registry.at(route.server, session)
+        return upstream is not None and upstream.catalog.holds(route.key)
+
+    def _only_server(
+        self, profile: str, session: Session | None, kind: CatalogKind, name: str
+    ) -> Route | None:
+        """Return the only server of a profile for a name that it does not list (yet)."""
+        definition = self._registry.definition(profile)
+        members = self._registry.members(profile, session)
+        if len(members) != 1 or definition.prefix is Prefix.ALWAYS:
             return None
         server = members[0]
         if kind is CatalogKind.TOOLS:
-            for setting in profile.tools:
+            for setting in definition.tools:
                 if setting.server == server.name and name in {setting.name, setting.tool}:
                     shown = setting.enabled and name == (setting.name or setting.tool)
                     return Route(server.name, setting.tool) if shown else None
@@ -174,7 +189,7 @@ class Router:
         route: Route | None = None
         if ref.name is not None:
             key, value = "name", ref.name
-            route = view.routes[CatalogKind.PROMPTS].get(ref.name)
+            route = self._find(request.profile, request.session, CatalogKind.PROMPTS, ref.name)
         elif ref.uri is not None:
             key, value = "uri", ref.uri
             templates = view.routes[CatalogKind.RESOURCE_TEMPLATES]
@@ -200,12 +215,10 @@ class Router:
         led = self._led(request.profile, request.session, request.params)
         if len(led) != 1:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
-        ((route, params),) = led
-        return (
-            _refusal(request, route)
-            if self._holds(route, request.session)
-            else await self._forward(request, route, params)
-        )
+        ((kind, route, params),) = led
+        if self._holds(kind, route, request.session):
+            return _refusal(request, route)
+        return await self._forward(request, route, params)
 
     def whom(
         self, profile: str, session: Session | None, params: bytes
@@ -215,18 +228,17 @@ class Router:
             led = self._led(profile, session, params)
         except jsonrpc.MALFORMED:
             return []
-        found = [(self._registry.at(route.server, session), route, known) for route, known in led]
         return [
             (upstream, known)
-            for upstream, route, known in found
-            if upstream is not None
-            and not self._holds(route, session)
+            for kind, route, known in led
+            if (upstream := self._registry.at(route.server, session)) is not None
+            and not self._holds(kind, route, session)
             and self._sharing.hears(upstream, session)
         ]
 
     def _led(
         self, profile: str, session: Session | None, params: bytes
-    ) -> list[tuple[Route, bytes]]:
+    ) -> list[tuple[CatalogKind | None, Route, bytes]]:
         """Return the possible routes of a message with an unknown method, with rewritten params.
 
         Its `name`, or else its `uri`, decides. Where neither has a route, every server of the profile
@@ -235,17 +247,18 @@ class Router:
         members = decode_members(params) if params[:1] == b"{" else {}
         name, uri = _text(members.get("name")), _text(members.get("uri"))
         view = self._registry.view(profile, session)
-        tools, prompts = view.routes[CatalogKind.TOOLS], view.routes[CatalogKind.PROMPTS]
-        if name is not None and (route := tools.get(name) or prompts.get(name)) is not None:
-            known = edit(params, {"name": encode(route.key)}) if route.key != name else params
-            return [(route, known)]
+        for kind in (CatalogKind.TOOLS, CatalogKind.PROMPTS):
+            route = view.routes[kind].get(name or "") or view.own_names[kind].get(name or "")
+            if route is not None:
+                known = edit(params, {"name": encode(route.key)}) if route.key != name else params
+                return [(kind, route, known)]
         if name is not None and self._hides(profile, session, name):
             return []
         if uri is not None and len(found := self.resources.routes(view, uri, session)) == 1:
             known = edit(params, {"uri": encode(found[0].key)}) if found[0].key != uri else params
-            return [(found[0], known)]
+            return [(CatalogKind.RESOURCES, found[0], known)]
         servers = self._registry.members(profile, session)
-        return [(Route(server.name, ""), params) for server in servers]
+        return [(None, Route(server.name, ""), params) for server in servers]
 
     def _hides(self, profile: str, session: Session | None, name: str) -> bool:
         """Return whether a server of this profile has something under this name that the profile hides."""
