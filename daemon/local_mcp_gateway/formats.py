@@ -1,9 +1,19 @@
-"""Format times, counts and sizes the same way in every sentence, file and `--json` output."""
+"""Format times, counts and sizes the same way in every sentence, file and `--json` output.
+
+And tell how wide a terminal is, and whether it has colours.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime
+from typing import TextIO
+
+WIDTH = 100
+"""Columns of a line where there is no terminal."""
+WIDEST = 120
+"""Longer lines are hard to read, however wide the terminal is."""
 
 
 def now_ms() -> int:
@@ -36,3 +46,27 @@ def duration(milliseconds: float) -> str:
     if milliseconds < 1:
         return "<1 ms"
     return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+def line_width(stream: TextIO) -> int:
+    """Return how wide a line of text is: as the terminal behind a stream, but 120 columns at most."""
+    return min(WIDEST, terminal_width(stream))
+
+
+def terminal_width(stream: TextIO) -> int:
+    """Return the columns of the terminal behind a stream; 100 where there is none.
+
+    COLUMNS wins, as everywhere. The stream is measured, not the process's stdout, which may be a pipe.
+    """
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or WIDTH
+    except (OSError, ValueError):
+        return WIDTH
+
+
+def colourless() -> bool:
+    """Tell whether the environment asks for no colours."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"

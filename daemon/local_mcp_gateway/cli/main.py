@@ -19,6 +19,7 @@ from local_mcp_gateway.cli.context import Invocation
 from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from local_mcp_gateway.cli.streams import discard, lost, open_streams
 from local_mcp_gateway.errors import Exit, GatewayError, OutputLost, UsageProblem
+from local_mcp_gateway.formats import colourless, line_width
 
 COMMANDS = {
     "serve": Target("serve:serve", "Guard the database, then serve every profile."),
@@ -46,7 +47,7 @@ LEVELS = click.Choice(["debug", "info", "warning", "error"])
 @click.group(
     cls=LazyGroup,
     table=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="local-mcp-gateway")
 @click.option(
@@ -83,8 +84,8 @@ def cli(
 
 
 def coloured() -> bool | None:
-    """Return False if NO_COLOR is set (no-color.org); None lets click check the stream."""
-    return False if os.environ.get("NO_COLOR") else None
+    """Return False where the environment asks for no colours; None lets click check the stream."""
+    return False if colourless() else None
 
 
 def main() -> NoReturn:
@@ -101,7 +102,7 @@ def _answer() -> Exit:
     as_json = "--json" in sys.argv
     try:
         # Without standalone mode click neither prints errors nor exits: both are done here.
-        code = cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False, terminal_width=line_width(sys.stdout))
         sys.stdout.flush()
         gc.freeze()  # skip the garbage collection at interpreter exit
     except GatewayError as error:

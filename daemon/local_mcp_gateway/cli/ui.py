@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import textwrap
 from typing import TYPE_CHECKING
@@ -12,10 +11,14 @@ import click
 
 from local_mcp_gateway.cli.streams import draw, printable
 from local_mcp_gateway.errors import NotConfirmed
-from local_mcp_gateway.log import WIDTH, folded
+from local_mcp_gateway.formats import line_width, terminal_width
+from local_mcp_gateway.log import folded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+NARROWEST_CELL = 12
 
 
 def print_json(value: object) -> None:
@@ -24,11 +27,17 @@ def print_json(value: object) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows under headers, columns as wide as their widest cell; None is shown as a dash."""
+    """Print rows under headers, columns as wide as their widest cell; None is shown as a dash.
+
+    On a terminal that is too narrow the widest columns are cut, since wrapped rows cannot be read.
+    """
     cells = [["–" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
     widths = [
         max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))
     ]
+    if sys.stdout.isatty():
+        widths = _fitting(widths, terminal_width(sys.stdout))
+    cells = [[cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells]
     click.secho(
         "  ".join(name.ljust(width) for name, width in zip(headers, widths, strict=True)).rstrip(),
         bold=True,
@@ -39,17 +48,30 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         )
 
 
+def _fitting(widths: Sequence[int], columns: int) -> list[int]:
+    """Narrow the widest columns until a row fits."""
+    fitting = list(widths)
+    while sum(fitting) + 2 * (len(fitting) - 1) > columns and max(fitting) > NARROWEST_CELL:
+        fitting[fitting.index(max(fitting))] -= 1
+    return fitting
+
+
+def cut(text: str, width: int) -> str:
+    """Return the text, or its beginning and an ellipsis."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 def one_line(text: str) -> str:
     """Return a text on one line, with hidden characters escaped."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def sentence(text: str, *, mark: str = "", indent: str = "", err: bool = False) -> str:
-    """Wrap a sentence to the terminal, at most 100 columns; elsewhere it stays on one line, for grep."""
+    """Wrap a sentence to the terminal, at most 120 columns; elsewhere it stays on one line, for grep."""
     stream = sys.stderr if err else sys.stdout
     if not stream.isatty():
         return f"{indent}{mark}{text}"
-    width = min(WIDTH, shutil.get_terminal_size().columns) - len(indent)
+    width = line_width(stream) - len(indent)
     return textwrap.indent(folded(mark + text, width, later=" " * len(mark)), indent)
 
 

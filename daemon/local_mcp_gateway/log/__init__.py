@@ -17,7 +17,7 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.log.events import EVENTS, LEVEL_OF, LEVELS
-    from local_mcp_gateway.log.formatters import WIDTH, folded
+    from local_mcp_gateway.log.formatters import folded
     from local_mcp_gateway.log.journal import COUNTED_APART, IDENTIFIER, is_journal
     from local_mcp_gateway.log.redact import HIDDEN, beginning, learn, redact_text, redact_value
     from local_mcp_gateway.log.writers import BackgroundWriter, Log, configure, log_to_file
@@ -25,7 +25,7 @@ else:
     __getattr__ = exports(
         __name__,
         events=("EVENTS", "LEVELS", "LEVEL_OF"),
-        formatters=("WIDTH", "folded"),
+        formatters=("folded",),
         journal=("COUNTED_APART", "IDENTIFIER", "is_journal"),
         redact=("HIDDEN", "beginning", "learn", "redact_text", "redact_value"),
         writers=("BackgroundWriter", "Log", "configure", "log_to_file"),
@@ -40,7 +40,6 @@ __all__ = [
     "LEVEL",
     "LEVELS",
     "LEVEL_OF",
-    "WIDTH",
     "BackgroundWriter",
     "Emit",
     "Log",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import sys
 import textwrap
 import time
@@ -18,6 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from local_mcp_gateway.formats import colourless, terminal_width
 from local_mcp_gateway.log import AT, LEVEL
 from local_mcp_gateway.log.events import LEVEL_OF
 from local_mcp_gateway.log.journal import JournalEntry, as_entry, is_journal
@@ -31,8 +31,6 @@ Processor = Callable[[Any, str, EventDict], Any]
 Formatter = Callable[[Iterable[tuple[str, dict[str, object]]]], list[Any]]
 """Returns the events formatted, each with its level and time among its fields; one that cannot be is left out."""
 
-WIDTH = 100
-"""Columns of a line; a terminal reports its own."""
 EVENT_WIDTH = 20
 INDENT = 4
 LONGEST_LIST = 80
@@ -117,10 +115,9 @@ def _journal_entry(
 def console_renderer(stream: TextIO) -> Processor:
     """Return the processor that renders a line for people, with sentences below it.
 
-    There are colours on a terminal only, and none with NO_COLOR.
+    There are colours on a terminal only, and none where NO_COLOR or TERM=dumb asks for none.
     """
-    terminal = stream.isatty()
-    coloured = terminal and not os.environ.get("NO_COLOR")
+    coloured = stream.isatty() and not colourless()
 
     def paint(code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if coloured else text
@@ -130,7 +127,7 @@ def console_renderer(stream: TextIO) -> Processor:
         return " ".join(f"{paint('36', key)}={value}" for key, _, value in pairs)
 
     def render(_: WrappedLogger, level: str, event_dict: EventDict) -> str:
-        width = (shutil.get_terminal_size((WIDTH, 24)).columns if terminal else WIDTH) - 1
+        width = terminal_width(stream) - 1
         mark, colour = _MARKS[level]
         del event_dict["level"]
         time, event = event_dict.pop("timestamp"), f"{event_dict.pop('event'):<{EVENT_WIDTH}}"
