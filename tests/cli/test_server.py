@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,48 @@ def test_how_clients_share_a_server_is_set_and_changed(either: Place) -> None:
     shown = either.run("server", "show", "time").stdout.splitlines()
     assert {"share    always", "max_clients 3", "idle_stop_s 0"} <= set(shown)
     assert either.run("server", "edit", "time", "--max-clients", "0").code == 2
+
+
+def test_how_a_server_is_reached_is_set_and_changed(either: Place, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    given = ("--timeout", "9", "--proxy", "http://u:secret@proxy:3128", "--ca", str(ca))
+    url = ("--url", "https://far.test/mcp")
+    added = either.run("server", "add", "far", *url, *given, "--header-from-client", "X-User")
+    assert added.code == 0, added.stderr
+    shown = either.run("server", "show", "far").stdout.splitlines()
+    assert {"timeout_s 9", f"ca       {ca}", "headers  X-User, from the client"} <= set(shown)
+    assert "secret" not in "".join(shown)
+
+    edited = either.run("server", "edit", "far", "--insecure", "--proxy", "none")
+    assert "The certificate of this server is not checked" in edited.stderr
+    (listed,) = either.run("server", "list", "--json").json()
+    assert (listed["insecure"], listed["proxy"]) == (True, "none")
+    assert listed["client_headers"] == ["X-User"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--proxy", "socks5://x:1"), "not the URL of an HTTP proxy"),
+        (("--header-from-client", "Mcp-Session-Id"), "cannot be taken over from clients"),
+        (("--ca", "/no/such.pem"), "does not exist"),
+        (("--timeout", "0"), "0 is not in the range"),
+    ],
+)
+def test_what_a_server_cannot_be_reached_with_is_refused(
+    shipped: Place, options: tuple[str, ...], said: str
+) -> None:
+    url = ("--url", "https://far.test/mcp")
+    done = shipped.run("server", "add", "far", *url, *options)
+    assert (done.code, said in done.stderr) == (2, True), done.stderr
+
+
+def test_a_command_has_no_proxy_of_its_own(shipped: Place) -> None:
+    done = shipped.run("server", "add", "time", "--proxy", "http://p:1", "--", *TIME)
+    assert done.code == 2
+    assert "is a command and has no proxy" in done.stderr
+    assert "--env HTTPS_PROXY=…" in done.stderr
 
 
 def test_options_of_the_server_itself_are_not_ours(shipped: Place) -> None:

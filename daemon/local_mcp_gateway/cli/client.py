@@ -21,7 +21,7 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the
 
 
 def answer_to(
-    invocation: Invocation, verb: str, *, timeout_s: float = 60.0, **arguments: Any
+    invocation: Invocation, verb: str, *, patience_s: float = 60.0, **arguments: Any
 ) -> Any:
     """Return the JSON result of `verb`.
 
@@ -30,19 +30,19 @@ def answer_to(
     creates it.
     """
     try:
-        return _answer(invocation, verb, arguments, timeout_s)
+        return _answer(invocation, verb, arguments, patience_s)
     except GatewayError as error:
         if error.code != NoSecretsKey.code:
             raise
     from local_mcp_gateway.service.secrets import Keyring
 
     Keyring.of(invocation.settings, invocation.emitter()).make()
-    return _answer(invocation, verb, arguments, timeout_s)
+    return _answer(invocation, verb, arguments, patience_s)
 
 
-def _answer(invocation: Invocation, verb: str, arguments: dict[str, Any], timeout_s: float) -> Any:
+def _answer(invocation: Invocation, verb: str, arguments: dict[str, Any], patience_s: float) -> Any:
     try:
-        return ask(invocation.database, verb, arguments, timeout_s=timeout_s)
+        return ask(invocation.database, verb, arguments, timeout_s=patience_s)
     except NoDaemon:
         from local_mcp_gateway.service.admin import READ_ONLY, dispatch
 

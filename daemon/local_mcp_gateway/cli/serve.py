@@ -158,7 +158,7 @@ def call(
     given = _object(document) if document else {}
     given |= {key: _value(text) for key, text in complete_pairs(arguments, "argument").items()}
     result = answer_to(
-        invocation, "call", timeout_s=600, tool=tool, profile=profile, arguments=given
+        invocation, "call", patience_s=600, tool=tool, profile=profile, arguments=given
     )
     if as_json:
         ui.print_json(result)

@@ -19,7 +19,7 @@ from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 from local_mcp_gateway.regular_file import read_given
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from local_mcp_gateway.cli.context import Invocation
 
@@ -106,6 +106,61 @@ def _sharing_options(command: Command) -> Command:
     )(command)
 
 
+def _network_options(command: Command) -> Command:
+    """Add the options that say how a server is reached."""
+    options = (
+        click.option(
+            "--timeout",
+            "timeout_s",
+            type=click.IntRange(min=1),
+            metavar="SECONDS",
+            help="How long a call may take [default: upstream.call_timeout_s].",
+        ),
+        click.option(
+            "--proxy",
+            metavar="URL",
+            help="HTTP proxy to its URL, or `none` [default: HTTP_PROXY, HTTPS_PROXY, NO_PROXY].",
+        ),
+        click.option(
+            "--ca",
+            type=click.Path(exists=True, path_type=Path),
+            help="File or folder of certificates to trust, beside the system's.",
+        ),
+        click.option(
+            "--insecure/--secure",
+            default=None,
+            help="Accept any certificate: whoever is on the way can read and change everything.",
+        ),
+        click.option(
+            "--header-from-client",
+            "client_headers",
+            multiple=True,
+            metavar="NAME",
+            help="Header that each call takes over from the client's request; all are given anew.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _network(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what the options of `_network_options` say; warn of what they give up."""
+    if options["insecure"]:
+        warning = "The certificate of this server is not checked: its answers can be forged."
+        click.secho(f"warning: {warning}", fg="red", bold=True, err=True)
+    ca = options["ca"]
+    return {
+        **options,
+        "ca": str(ca.absolute()) if ca else None,
+        "client_headers": list(options["client_headers"]) or None,
+    }
+
+
+_SHOWN = (
+    *("name", "kind", "active", "cwd", "share", "max_clients", "idle_stop_s", "timeout_s"),
+    *("proxy", "ca"),
+)
 REASON = 40
 """Longest reason shown in the list, in characters; `server show` prints all of it."""
 
@@ -142,11 +197,13 @@ server.add_command(approve)
 )
 @click.option("--sse", is_flag=True, help="The URL speaks the older HTTP+SSE transport.")
 @_sharing_options
+@_network_options
 @as_json_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def add(
     invocation: Invocation,
+    /,
     *,
     name: str,
     profile: str | None,
@@ -160,6 +217,7 @@ def add(
     idle_stop_s: int | None,
     as_json: bool,
     command: tuple[str, ...],
+    **network: Any,
 ) -> int:
     """Add a server: `server add NAME [OPTIONS] -- COMMAND ARGS…`, or with `--url URL`."""
     if bool(command) == bool(url):
@@ -182,6 +240,7 @@ def add(
         share=share,
         max_clients=max_clients,
         idle_stop_s=idle_stop_s,
+        **_network(network),
     )
     where = f" in profile {profile}" if profile else ", served at /mcp"
     return _say(added, f"Added server {name}{where}.", as_json=as_json)
@@ -226,17 +285,8 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
     if as_json:
         ui.print_json(found)
         return Exit.OK
-    for key in ("name", "kind", "active", "cwd", "share", "max_clients", "idle_stop_s"):
-        if found[key] is not None:
-            click.echo(f"{key:<8} {found[key]}")
-    click.echo(f"{'where':<8} {_where(found)}")
-    for key in ("env", "headers"):
-        for item, value in found[key].items():
-            click.echo(f"{key:<8} {item}={value}")
-    for key, value in (found["live"] or {}).items():
-        for shown in value if isinstance(value, list) else [value]:
-            if shown is not None:
-                click.echo(f"{key:<8} {shown}")
+    for key, value in _rows(found):
+        click.echo(f"{key:<8} {value}")
     for tool in found["altered"]:
         show_change(tool)
     return Exit.OK
@@ -255,11 +305,13 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
 )
 @click.option("--on/--off", "active", default=None, help="Serve it, or leave it out everywhere.")
 @_sharing_options
+@_network_options
 @as_json_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def edit(
     invocation: Invocation,
+    /,
     *,
     name: str,
     rename: str | None,
@@ -273,6 +325,7 @@ def edit(
     idle_stop_s: int | None,
     as_json: bool,
     command: tuple[str, ...],
+    **network: Any,
 ) -> int:
     """Change what is given and keep the rest; a running gateway applies it at once."""
     changes: dict[str, Any] = {
@@ -285,6 +338,7 @@ def edit(
         "share": share,
         "max_clients": max_clients,
         "idle_stop_s": idle_stop_s,
+        **_network(network),
         "command": command[0] if command else None,
         "args": list(command[1:]) if command else None,
     }
@@ -413,7 +467,7 @@ def _show_imported(done: dict[str, Any], where: dict[str, str]) -> None:
 @click.pass_obj
 def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
     """Connect to a server, initialize and disconnect; exit 1 when that fails."""
-    found = answer_to(invocation, "server.test", timeout_s=120, name=name)
+    found = answer_to(invocation, "server.test", patience_s=120, name=name)
     who = found["answered_as"] or name
     took = formats.duration(found["duration_ms"])
     can = ", ".join(found["capabilities"]) or "nothing"
@@ -446,6 +500,20 @@ def _tools(live: dict[str, Any] | None) -> str | None:
     if live is None or live["tools"] is None:
         return None
     return f"{live['tools']}, {len(live['held'])} held" if live["held"] else str(live["tools"])
+
+
+def _rows(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what `server show` prints of a server, and of its state where a gateway runs."""
+    yield from ((key, found[key]) for key in _SHOWN if found[key] is not None)
+    if found["insecure"]:
+        yield "insecure", "its certificate is not checked"
+    yield "where", _where(found)
+    for key in ("env", "headers"):
+        yield from ((key, f"{item}={value}") for item, value in found[key].items())
+    yield from (("headers", f"{name}, from the client") for name in found["client_headers"])
+    for key, value in (found["live"] or {}).items():
+        shown = value if isinstance(value, list) else [value]
+        yield from ((key, line) for line in shown if line is not None)
 
 
 def _where(server: dict[str, Any]) -> str:

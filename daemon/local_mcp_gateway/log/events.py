@@ -86,6 +86,9 @@ EVENTS: dict[str, Event] = {
         "The row of a server in the database cannot be read; the other servers are served.",
     ),
     "upstream.connected": Event("info", "An upstream server answered its first request."),
+    "upstream.unverified": Event(
+        "warning", "An upstream server's certificate is not checked (`--insecure`)."
+    ),
     "upstream.lost": Event(
         "warning",
         "The connection to an upstream server broke, or the server hangs; it is retried after a pause.",

@@ -261,8 +261,21 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
         return
     with reading(settings.database_path) as reader:
         known = "mcp_servers" in table_names(reader)
-        sql = "SELECT name, command FROM mcp_servers WHERE kind = 'stdio' AND active = 1"
-        commands = [(str(row[0]), str(row[1])) for row in reader.execute(sql)] if known else []
+        rows = reader.execute("SELECT * FROM mcp_servers WHERE active = 1") if known else None
+        columns = [column[0] for column in rows.description] if rows else []
+        servers = [dict(zip(columns, row, strict=True)) for row in rows or ()]
+    commands = [
+        (str(server["name"]), str(server["command"]))
+        for server in servers
+        if server["kind"] == "stdio"
+    ]
+    for name in [str(server["name"]) for server in servers if server.get("insecure")]:
+        yield Finding(
+            "upstreams",
+            "note",
+            f"{name}: its certificate is not checked.",
+            f"If you can, name its authority: `server edit {name} --secure --ca FILE`.",
+        )
     missing = [(name, command) for name, command in commands if shutil.which(command) is None]
     for name, command in missing:
         hint = f"Install it, or give its full path: `server edit {name} -- PATH …`."

@@ -11,6 +11,17 @@ from typing import NamedTuple
 from local_mcp_gateway.errors import UsageProblem
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+NO_PROXY = "none"
+RESERVED_HEADERS = frozenset(
+    (
+        *("accept", "accept-encoding", "connection", "content-length", "content-type", "cookie"),
+        *("host", "last-event-id", "mcp-method", "mcp-name", "mcp-protocol-version"),
+        *("mcp-session-id", "origin", "transfer-encoding", "upgrade"),
+    )
+)
+"""Headers of the connection to the gateway and of its own session at a server."""
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_PROXY = re.compile(r"https?://\S+")
 KEPT_NAMES = "names."
 """Begins the keys of the gateway's settings that say which names a profile shows; its id follows."""
 
@@ -68,6 +79,16 @@ class ServerDefinition:
     """How many clients may have a connection of their own at once; None: the gateway's default."""
     idle_stop_s: int | None = None
     """Seconds without a call after which it is stopped, 0 never; None: the gateway's default."""
+    timeout_s: int | None = None
+    """Seconds that a call may take; None: the gateway's default."""
+    proxy: str | None = None
+    """The URL of its HTTP proxy, or `none`; None: what the environment says."""
+    ca: str | None = None
+    """A file or folder with certificates that its own may be signed by, beside the system's."""
+    insecure: bool = False
+    """Whether its certificate is not checked at all."""
+    client_headers: tuple[str, ...] = ()
+    """Headers that each call takes over from the client's own request."""
     id: str = ""
 
     @property
@@ -90,12 +111,33 @@ class ServerDefinition:
         for what, value, least in (
             ("max_clients", self.max_clients, 1),
             ("idle_stop_s", self.idle_stop_s, 0),
+            ("timeout_s", self.timeout_s, 1),
         ):
             if value is not None and value < least:
                 raise UsageProblem(
                     f"{what} of server {self.name!r} is {value}.", hint=f"Give {least} or more."
                 )
+        self._check_network()
         return self
+
+    def _check_network(self) -> None:
+        given = self.proxy or self.ca or self.insecure or self.client_headers
+        if given and self.kind is ServerKind.STDIO:
+            raise UsageProblem(
+                f"The server {self.name!r} is a command and has no proxy, certificates or headers.",
+                hint="A command takes them from its environment: `--env HTTPS_PROXY=…`.",
+            )
+        if self.proxy and self.proxy != NO_PROXY and not _PROXY.fullmatch(self.proxy):
+            raise UsageProblem(
+                f"The proxy of server {self.name!r} is not the URL of an HTTP proxy.",
+                hint="Give http://HOST:PORT, or `none` for no proxy at all.",
+            )
+        for header in self.client_headers:
+            if not _HEADER.fullmatch(header) or header.lower() in RESERVED_HEADERS:
+                raise UsageProblem(
+                    f"The header {header!r} cannot be taken over from clients.",
+                    hint="Name one that the protocol itself does not use, such as X-User.",
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,11 @@ def columns_of(server: ServerDefinition) -> tuple[object, ...]:
         server.share.value,
         server.max_clients,
         server.idle_stop_s,
+        server.timeout_s,
+        server.proxy,
+        server.ca,
+        int(server.insecure),
+        json.dumps(server.client_headers),
     )
 
 
@@ -64,6 +69,11 @@ def server_in(row: Row) -> ServerDefinition:
         share=Share(row["share"]),
         max_clients=row["max_clients"],
         idle_stop_s=row["idle_stop_s"],
+        timeout_s=row["timeout_s"],
+        proxy=row["proxy"],
+        ca=row["ca"],
+        insecure=bool(row["insecure"]),
+        client_headers=tuple(_texts(row, "client_headers", list)),
     )
 
 
@@ -152,8 +162,9 @@ async def add_server(database: ConnectionPool, server: ServerDefinition) -> Serv
             )
         await writer.execute(
             "INSERT INTO mcp_servers (id, name, kind, command, args, env, cwd, url, headers, active,"
-            " share, max_clients, idle_stop_s, created_at, updated_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " share, max_clients, idle_stop_s, timeout_s, proxy, ca, insecure, client_headers,"
+            " created_at, updated_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (identity, *columns_of(server), now, now),
         )
     return await get_server(database, server.name)
@@ -172,7 +183,7 @@ async def update_server(database: ConnectionPool, name: str, server: ServerDefin
         changed = await writer.execute(
             "UPDATE mcp_servers SET name = ?, kind = ?, command = ?, args = ?, env = ?, cwd = ?,"
             " url = ?, headers = ?, active = ?, share = ?, max_clients = ?, idle_stop_s = ?,"
-            " updated_at = ? WHERE name = ?",
+            " timeout_s = ?, proxy = ?, ca = ?, insecure = ?, client_headers = ?, updated_at = ? WHERE name = ?",
             (*columns_of(server), now_ms(), name),
         )
         _require(changed, "server", name)

@@ -95,6 +95,17 @@ mcp_servers = Table(
     ),
     Column("max_clients", Integer, CheckConstraint("max_clients > 0")),
     Column("idle_stop_s", Integer, CheckConstraint("idle_stop_s >= 0")),
+    Column("timeout_s", Integer, CheckConstraint("timeout_s > 0")),
+    Column("proxy", Text),
+    Column("ca", Text),
+    Column(
+        "insecure",
+        Integer,
+        CheckConstraint("insecure IN (0, 1)"),
+        nullable=False,
+        server_default=text("0"),
+    ),
+    _json("client_headers", "[]"),
     CheckConstraint("(kind = 'stdio') = (command IS NOT NULL)"),
     CheckConstraint("(kind <> 'stdio') = (url IS NOT NULL)"),
 )

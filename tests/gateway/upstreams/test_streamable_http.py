@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -446,3 +446,38 @@ async def test_a_url_that_speaks_neither_transport_is_told_by_its_first_answer(
         async with gateway_of(tmp_path, http("odd", url), options=options) as running:
             assert await names(running) == []
             await running.heard("upstream.lost", reason="it answered HTTP 405")
+
+
+# --- connections that the server closes ---------------------------------------------------------------
+
+
+@asynccontextmanager
+async def closing(server: Server) -> AsyncIterator[str]:
+    """Serve over raw sockets, and close each connection after one answer without having said so."""
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            named = [line.partition(": ") for line in head[1:] if line]
+            headers = [(name.lower().encode(), value.encode()) for name, _, value in named]
+            body = await reader.readexactly(int(dict(headers).get(b"content-length", b"0")))
+            message = json.loads(body) if body else {}
+            server.heard[message.get("method", "GET")] += 1
+            status, more, body = await server.answer({"headers": headers}, message)
+            lines = [b"%s: %s\r\n" % header for header in more]
+            start = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n" % (status, len(body))
+            writer.write(start + b"".join(lines) + b"\r\n" + body)
+        writer.close()
+
+    async with await asyncio.start_server(serve_one, "127.0.0.1", 0) as listening:
+        yield "http://{}:{}/mcp".format(*listening.sockets[0].getsockname())
+
+
+async def test_a_server_that_closes_after_each_answer_without_saying_so_works(
+    tmp_path: Path,
+) -> None:
+    server = Server()
+    async with closing(server) as url, gateway_of(tmp_path, http("odd", url)) as running:
+        answers = [await use(running, "echo") for _ in range(300)]
+        assert answers == ["echo"] * 300
+        assert server.heard["tools/call"] == 300

@@ -54,6 +54,7 @@ from local_mcp_gateway.gateway.routing import (
     health,
 )
 from local_mcp_gateway.gateway.tasks import TimerWheel, described
+from local_mcp_gateway.gateway.upstreams.connection import CLIENT_HEADERS
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients import Session, Sessions
@@ -104,6 +105,7 @@ class GatewayApp:
     # Routing is done inline: each further coroutine costs every call.
 
     def _served(self, http_request: HttpRequest, root: str) -> Awaitable[None]:
+        CLIENT_HEADERS.set(http_request.headers)
         if (why := self._origins.refusal(http_request.headers)) is not None:
             self._emit("call.refused", reason=why, path=http_request.path)
             http_request.extra = []

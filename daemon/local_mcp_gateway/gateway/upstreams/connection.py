@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -347,6 +348,10 @@ SAFE: Final = frozenset(
     {"ping", "resources/read", "prompts/get", "completion/complete", "resources/subscribe"}
 )
 """Methods without side effects, so that a lost request may be sent again."""
+
+
+CLIENT_HEADERS: ContextVar[Mapping[str, str]] = ContextVar("CLIENT_HEADERS")
+"""The headers of the HTTP request that a call is made in, names in lower case; unset elsewhere."""
 
 
 class Caller(Protocol):

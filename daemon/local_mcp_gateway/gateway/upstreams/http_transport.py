@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -30,6 +31,12 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     UpstreamDisconnected,
 )
 from local_mcp_gateway.gateway.upstreams.large_responses import HELD_BYTES
+from local_mcp_gateway.gateway.upstreams.network import (
+    CONNECT_S,
+    PROXY_SIGN_IN,
+    give_up_pool,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,7 +44,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.store import ServerDefinition
 
 STEP_BYTES: Final = 256 * 1024
-ACCEPTED: Final = "gzip, deflate"
 _BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
 
 
@@ -108,32 +114,17 @@ async def rest_of_event(parser: SseParser, chunks: AsyncIterator[bytes]) -> Asyn
 
 
 STREAM: Final = "text/event-stream"
-CONNECT_S: Final = 10
 MOST_REDIRECTS: Final = 5
 SAME_METHOD: Final = frozenset({307, 308})
 """Redirects that keep method and body (RFC 9110, 15.4)."""
 FOLLOWED: Final[Mapping[str, frozenset[int]]] = {"GET": SAME_METHOD | {301, 302, 303}}
 """Method → redirects that are followed; those that would turn a POST into a GET are not."""
 UNAUTHORIZED: Final = 401
+PROXY_UNAUTHORIZED: Final = 407
 REFUSAL_BYTES: Final = 4096
 """How much of the body of an HTTP error is kept."""
 MOST_RESUMES: Final = 20
 """How often the stream of one response is resumed; a call's own deadline applies as well."""
-
-
-def client_session() -> aiohttp.ClientSession:
-    """Return a session with a pool of its own: idle connections close before most servers do it (5 s).
-
-    Cookies are kept, since load balancers tell by them where a session lives; they go to their own host
-    only, and are sent as they came.
-    """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
-        cookie_jar=aiohttp.CookieJar(unsafe=True, quote_cookie=False),
-        auto_decompress=False,
-        headers={"Accept-Encoding": ACCEPTED},
-    )
 
 
 class HttpTransport:
@@ -319,7 +310,7 @@ class PostRequest:
         """Send the request and return the HTTP response."""
         try:
             self._reply = reply = await self._posting
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError) as error:
             self._unreachable(reason_of(error))
             raise UpstreamDisconnected(reason_of(error), unsent=True) from None
         except (aiohttp.ClientError, ConnectionError) as error:
@@ -348,9 +339,8 @@ class _Place:
 def reason_of(error: BaseException) -> str:
     """Describe a connection error without the URL, which may hold a secret."""
     match error:
-        case aiohttp.ClientConnectorError():
-            why = error.os_error.strerror or "refused"
-            return f"no connection to {error.host}:{error.port}: {why}"
+        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
+            return unreachable(error)
         case aiohttp.ServerTimeoutError():
             return f"no connection within {CONNECT_S} s"
         case aiohttp.ServerDisconnectedError():
@@ -360,6 +350,8 @@ def reason_of(error: BaseException) -> str:
         case aiohttp.ClientResponseError():
             first = error.message.partition("\n")[0].removesuffix(":")
             return f"it answered with something that is no HTTP: {printable(first.encode())}"
+        case aiohttp.ClientOSError():  # its text has the URL
+            return os.strerror(error.errno) if error.errno else "it closed the connection"
         case aiohttp.InvalidURL():
             return "its URL is none"
         case OSError():
@@ -381,12 +373,42 @@ async def send(
     itself is returned.
     """
     for _ in range(MOST_REDIRECTS):
-        reply = await http.request(method, url, data=body, headers=headers, allow_redirects=False)
+        reply = await _send_whole(http, method, url, headers, body)
         if (onward := _onward(reply, method)) is None:
             return reply
         reply.release()
         url = onward
     raise UpstreamDisconnected("it redirects in a circle")
+
+
+async def _send_whole(
+    http: aiohttp.ClientSession,
+    method: str,
+    url: URL,
+    headers: Mapping[str, str],
+    body: bytes | None,
+) -> aiohttp.ClientResponse:
+    """Send one request; once more if its connection was closed before it took the whole of it.
+
+    Some servers close a connection after each answer without having said so. Only what could not be
+    written is sent again: what a server has received it may have done.
+    """
+    again = False
+    while True:
+        try:
+            return await http.request(
+                method, url, data=body, headers=headers, allow_redirects=False
+            )
+        except aiohttp.ClientConnectorError:
+            raise
+        except aiohttp.ClientOSError as error:
+            give_up_pool(http)
+            if again or error.errno is not None:
+                raise
+            again = True
+        except aiohttp.ServerDisconnectedError:
+            give_up_pool(http)
+            raise
 
 
 def _onward(reply: aiohttp.ClientResponse, method: str) -> URL | None:
@@ -410,6 +432,8 @@ def redirection(reply: aiohttp.ClientResponse) -> str | None:
 
 def refusal(reply: aiohttp.ClientResponse, server: ServerDefinition) -> str:
     """Describe an HTTP error, and what a person can do about it."""
+    if reply.status == PROXY_UNAUTHORIZED:
+        return PROXY_SIGN_IN
     if reply.status != UNAUTHORIZED:
         return redirection(reply) or f"it answered HTTP {reply.status}"
     given = any(name.lower() == "authorization" for name in server.headers)

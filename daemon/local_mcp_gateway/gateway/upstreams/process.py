@@ -23,17 +23,12 @@ if TYPE_CHECKING:
 
 
 INHERITED: Final = (
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "LOGNAME",
-    "PATH",
-    "SHELL",
-    "TERM",
-    "TMPDIR",
-    "TZ",
-    "USER",
+    *("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
 )
+"""What a child gets of our environment: the bare minimum, and how this machine reaches others."""
 END_BYTES: Final = 4096
 """How much of each end of a line beyond the limit is kept."""
 EOF_GRACE_S: Final = 1.0

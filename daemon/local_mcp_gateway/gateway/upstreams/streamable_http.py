@@ -31,6 +31,7 @@ from local_mcp_gateway.gateway.protocol import (
 )
 from local_mcp_gateway.gateway.upstreams.backoff import ReconnectBackoff
 from local_mcp_gateway.gateway.upstreams.connection import (
+    CLIENT_HEADERS,
     SILENT,
     Call,
     Connection,
@@ -51,11 +52,11 @@ from local_mcp_gateway.gateway.upstreams.http_transport import (
     UNAUTHORIZED,
     HttpTransport,
     chunks_of,
-    client_session,
     reason_of,
     send,
 )
 from local_mcp_gateway.gateway.upstreams.legacy_sse import SseConnection
+from local_mcp_gateway.gateway.upstreams.network import client_session
 from local_mcp_gateway.gateway.upstreams.server_requests import PESTERING, Ask, ServerRequests
 from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
 from local_mcp_gateway.log import beginning
@@ -100,7 +101,7 @@ async def open_url(
     The connection has its own pool and cookies, as one client has.
     """
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(client_session())
+        http = await stack.enter_async_context(client_session(definition))
         old = SseConnection.open(definition, http, events, max_message_bytes=max_message_bytes)
         if definition.kind is ServerKind.SSE:
             yield await stack.enter_async_context(old)
@@ -134,6 +135,7 @@ class HttpConnection(ConnectionBase):
         super().__init__(events)
         self._url = URL(definition.url)
         self._configured = dict(definition.headers)
+        self._client_headers = definition.client_headers
         self._http = http
         self._wire = HttpTransport(
             definition, http, max_message_bytes, self.disconnect, self._arrived, events.way
@@ -261,6 +263,8 @@ class HttpConnection(ConnectionBase):
             params = versions.to_modern(params, call.caller.capabilities, call.caller.log_level)
         method = versions.encode_header(call.method)
         headers = {**self._modern_headers, "Mcp-Method": method, **dict(call.headers)}
+        if self._client_headers:
+            headers = self._with_client_headers(call, headers)
         if call.key is not None:
             headers["Mcp-Name"] = versions.encode_header(call.key)
         body = jsonrpc.request(identity, call.method, params)
@@ -323,6 +327,8 @@ class HttpConnection(ConnectionBase):
             body = jsonrpc.request(identity, call.method, params)
             session = self._session
             headers = {**session, **dict(call.headers)} if call.headers else session
+            if self._client_headers:
+                headers = self._with_client_headers(call, headers)
             async with self._wire.post_request(body, headers) as reply:
                 answer = await self._wire.answer_of(reply, call, session)
                 if answer.failed and _names_session(answer, reply.status):
@@ -451,6 +457,13 @@ class HttpConnection(ConnectionBase):
         """Return what answers a request that arrived with this call, or with none."""
         callers = () if call is None or call.caller is SILENT else (call.caller,)
         return lambda method, params: self._events.on_request(method, params, callers)
+
+    def _with_client_headers(self, call: Call, headers: dict[str, str]) -> dict[str, str]:
+        """Return the headers of a client's call, with those that it takes over from its request."""
+        given = {} if call.caller.client is None else CLIENT_HEADERS.get({})
+        wanted = {name.lower() for name in self._client_headers}
+        taken = {name: given[name] for name in wanted.intersection(given)}
+        return {**{name: v for name, v in headers.items() if name.lower() not in taken}, **taken}
 
     def _headers(self, extra: dict[str, str]) -> dict[str, str]:
         return {"Accept": ACCEPT, "Content-Type": JSON, **extra, **self._configured}

@@ -117,7 +117,8 @@ class Upstream:
         self._connection: Connection | None = None
         self._wanted = asyncio.Event()
         self._waiters = ConnectionWaiters()
-        self._timers = TimerWheel(min(1.0, options.call_timeout_s / 10))
+        self._call_timeout_s = float(definition.timeout_s or options.call_timeout_s)
+        self._timers = TimerWheel(min(1.0, self._call_timeout_s / 10))
         self._settled = asyncio.Event()
         """Set when calls may be sent: the server has what it asks for at the beginning."""
         self._roots_asked = 0
@@ -214,7 +215,7 @@ class Upstream:
                         connection = await self._waiters.wait()
                     if not self._settled.is_set() and call.caller is not SILENT:
                         await self._settled.wait()
-                    with Deadline(self._timers, self._options.call_timeout_s) as deadline:
+                    with Deadline(self._timers, self._call_timeout_s) as deadline:
                         call.extend = deadline.extend
                         return await connection.request(call)
                 except UpstreamDisconnected as lost:
@@ -223,9 +224,7 @@ class Upstream:
                         return self._unavailable(lost.reason)
         except TimeoutError:
             self._suspect()
-            text = (
-                f"The server {self.name!r} did not answer within {self._options.call_timeout_s:g} s"
-            )
+            text = f"The server {self.name!r} did not answer within {self._call_timeout_s:g} s"
             return jsonrpc.failure(jsonrpc.UPSTREAM_UNAVAILABLE, text, {"server": self.name})
         finally:
             self.in_flight.discard(call)
@@ -243,7 +242,7 @@ class Upstream:
             self._connection_tasks.start(self._check, self._connection)
 
     async def _check(self, connection: Connection) -> None:
-        patience_s = min(PONG_S, self._options.call_timeout_s)
+        patience_s = min(PONG_S, self._call_timeout_s)
         try:
             async with asyncio.timeout(patience_s):
                 await connection.request(Call("ping", b"", SILENT))
@@ -389,6 +388,8 @@ class Upstream:
             duration_ms=round((time.perf_counter() - began) * 1000, 1),
             pid=self.pid,
         )
+        if self.definition.insecure:
+            self._emit("upstream.unverified", server=self.name)
 
     def _went_down(self) -> None:
         if self.state is UpstreamState.READY:

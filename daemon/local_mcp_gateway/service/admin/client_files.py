@@ -67,6 +67,7 @@ _USED = {
     *_URLS, "name", "type", "transport", "transportType", "command", "cmd", "args", "env",
     "environment", "envs", "cwd", "headers", "http_headers", "disabled", "enabled", "share",
     "max_clients", "idle_stop_s", "bearer_token_env_var", "env_http_headers", "env_vars", "source",
+    "timeout_s", "proxy", "ca", "insecure", "client_headers",
 }  # fmt: skip
 """The members of an entry that have a place here; the others are named in a note."""
 _NO_MATTER = {"description", "alwaysAllow", "autoApprove", "alwaysLoad", "required", "gallery"}
@@ -215,9 +216,18 @@ class _Reader:
             share=self._share(),
             max_clients=self._number("max_clients"),
             idle_stop_s=self._number("idle_stop_s"),
+            timeout_s=self._number("timeout_s"),
+            proxy=None if local else self._text("proxy"),
+            ca=None if local else self._text("ca"),
+            insecure=not local and entry.get("insecure") is True,
+            client_headers=()
+            if local
+            else self._list("client_headers", entry.get("client_headers")),
         )
         if variables := find_variables(server):
             self._notes.append(f"filled in when it starts: {', '.join(variables)}")
+        if server.insecure:
+            self._notes.append("its certificate is not checked, as in the file")
         if not server.active:
             self._notes.append("it is switched off, as in the file")
         return server

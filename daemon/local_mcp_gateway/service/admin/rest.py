@@ -55,6 +55,11 @@ class ServerBody(_Body):
     share: Literal["auto", "never", "always"] | Maybe = _NONE
     max_clients: int | Maybe | None = _NONE
     idle_stop_s: int | Maybe | None = _NONE
+    timeout_s: int | Maybe | None = _NONE
+    proxy: str | Maybe | None = _NONE
+    ca: str | Maybe | None = _NONE
+    insecure: bool | Maybe = _NONE
+    client_headers: list[str] | Maybe = _NONE
 
 
 class ProfileBody(_Body):

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.log import HIDDEN
+from local_mcp_gateway.log import HIDDEN, redact_text
 from local_mcp_gateway.service.admin.client_files import read_entries
 from local_mcp_gateway.service.secrets import seal_new, seal_values
 from local_mcp_gateway.store import (
@@ -197,6 +197,11 @@ def server_from(values: Mapping[str, Any]) -> ServerDefinition:
         share=Share(values.get("share") or Share.AUTO),
         max_clients=values.get("max_clients"),
         idle_stop_s=values.get("idle_stop_s"),
+        timeout_s=values.get("timeout_s"),
+        proxy=values.get("proxy"),
+        ca=values.get("ca"),
+        insecure=bool(values.get("insecure")),
+        client_headers=tuple(values.get("client_headers") or ()),
     )
 
 
@@ -219,6 +224,11 @@ def server_as_json(server: ServerDefinition, *, secrets: bool = False) -> dict[s
         "share": server.share.value,
         "max_clients": server.max_clients,
         "idle_stop_s": server.idle_stop_s,
+        "timeout_s": server.timeout_s,
+        "proxy": server.proxy if secrets else server.proxy and redact_text(server.proxy),
+        "ca": server.ca,
+        "insecure": server.insecure,
+        "client_headers": list(server.client_headers),
     }
 
 
@@ -251,6 +261,11 @@ def _edited(old: ServerDefinition, changes: Mapping[str, Any]) -> ServerDefiniti
         share=Share(changes.get("share") or old.share),
         max_clients=changes.get("max_clients", old.max_clients),
         idle_stop_s=changes.get("idle_stop_s", old.idle_stop_s),
+        timeout_s=changes.get("timeout_s", old.timeout_s),
+        proxy=changes.get("proxy", old.proxy),
+        ca=changes.get("ca", old.ca),
+        insecure=bool(changes.get("insecure", old.insecure)),
+        client_headers=tuple(changes.get("client_headers", old.client_headers)),
         env=_merged(old.env, changes.get("env", {})),
         headers=_merged(old.headers, changes.get("headers", {})),
     )
@@ -260,7 +275,10 @@ def _edited(old: ServerDefinition, changes: Mapping[str, Any]) -> ServerDefiniti
     if changes.get("command") or "args" in changes:
         command = changes.get("command") or old.command
         args = tuple(changes.get("args", ()))
-        return replace(new, kind=ServerKind.STDIO, command=command, args=args, url=None, headers={})
+        local = replace(new, proxy=None, ca=None, insecure=False, client_headers=())
+        return replace(
+            local, kind=ServerKind.STDIO, command=command, args=args, url=None, headers={}
+        )
     return new
 
 
