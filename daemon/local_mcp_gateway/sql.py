@@ -7,7 +7,7 @@ Nothing here parses or validates: SQLite decides whether a statement is valid. `
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -74,6 +74,11 @@ def fold(name: str) -> str:
     return name.lower() if name.isascii() else name.encode().lower().decode()
 
 
+def fold_all(names: Iterable[str]) -> list[str]:
+    """Return each name as `fold` does."""
+    return [fold(name) for name in names]
+
+
 def unquote(name: str) -> str:
     """Remove the quotes of any kind from a name or string; the closing one may be missing."""
     closing_quote = _QUOTES.get(name[:1])
@@ -88,6 +93,11 @@ def quote(name: str) -> str:
     if _PLAIN.fullmatch(name) and name.lower() not in RESERVED:
         return name
     return '"' + name.replace('"', '""') + '"'
+
+
+def quote_all(names: Iterable[str]) -> list[str]:
+    """Quote each name as `quote` does."""
+    return [quote(name) for name in names]
 
 
 def literal(text: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from local_mcp_gateway.sql import fold
+from local_mcp_gateway.sql import fold, fold_all
 
 
 class Change(NamedTuple):
@@ -54,16 +54,18 @@ class Lineage:
     """Follows the tables that were there before through changes, in order."""
 
     def __init__(self, before: Iterable[str], changes: Iterable[Change]) -> None:
-        self._before = {fold(name): _Table([fold(name)], before=True) for name in before}
+        self._before = {name: _Table([name], before=True) for name in fold_all(before)}
         self._named = dict(self._before)
         self._vacated: dict[str, _Table] = {}
-        for change in changes:
-            self._follow(change)
+        done = tuple(changes)
+        names = fold_all(change.table for change in done)
+        new_names = fold_all(change.to for change in done)
+        for change, name, to in zip(done, names, new_names, strict=True):
+            self._follow(change.what, name, to)
 
-    def _follow(self, change: Change) -> None:
-        name, to = fold(change.table), fold(change.to)
+    def _follow(self, what: str, name: str, to: str) -> None:
         table = self._named.get(name)
-        match change.what:
+        match what:
             case "create" if table is None:
                 self._take(name, _Table([name], before=False))
             case "drop" if table is not None:
@@ -90,7 +92,7 @@ class Lineage:
 
     def fate(self, name: str) -> Fate:
         """Return what happened to the table that had this name before the first change."""
-        table = self._before[fold(name)]
+        table = self._before.get(name) or self._before[fold(name)]
         last = table.names[-1]
         if table.alive:
             taken = (old for old in table.names[:-1] if old in self._named)
@@ -104,6 +106,10 @@ class Lineage:
             return Fate(last, None, True, False, None, table.deleted_from)
         deleted_from = any(one.deleted_from for one in line)
         return Fate(last, heir.names[-1], True, not heir.before, None, deleted_from)
+
+    def fates(self) -> dict[str, Fate]:
+        """Return what happened to each table that was there before; names folded."""
+        return {name: self.fate(name) for name in self._before}
 
     def now(self, name: str) -> str:
         """Return the present name of a table that had this one, or of its replacement; else the same."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +24,7 @@ from local_mcp_gateway.migrate.lineage import Fate, Lineage
 from local_mcp_gateway.migrate.rebuilds import DataChange, lost_rows
 from local_mcp_gateway.migrate.referential_actions import Reference, read_references
 from local_mcp_gateway.migrate.statements import accepted
-from local_mcp_gateway.sql import fold, quote
+from local_mcp_gateway.sql import fold, quote, quote_all
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
@@ -170,7 +170,7 @@ class RowCounts:
 def count_rows(connection: sqlite3.Connection) -> RowCounts:
     """Count the rows of every table and the existing orphans."""
     return RowCounts(
-        {name: _count(connection, name) for name in _tables(connection)},
+        _count(connection, _tables(connection)),
         find_foreign_key_violations(connection),
         read_objects(connection),
     )
@@ -183,14 +183,15 @@ def verify(
 
     Runs inside the open transaction; the caller rolls back.
     """
-    lineage = _lineage(before, steps)
+    fates = _lineage(before, steps).fates()
     tables = set(_tables(connection))
+    now_called = {name: fates[name].now or name for name in before.rows}
+    rows = _count(connection, tables & {*fates, *now_called.values()})
     accepts = {one for step in steps for one in step.accepts}
     changes: list[DataChange] = []
     for name, count in before.rows.items():
-        fate = lineage.fate(name)
-        current = fate.now if fate.now in tables else name
-        after = _count(connection, current) if current in tables else 0
+        fate = fates[name]
+        after = rows.get(fate.now if fate.now in tables else name, 0)
         if after >= count:
             continue
         if not fate.dropped and not fate.deleted_from:
@@ -208,7 +209,6 @@ def verify(
             raise lost_rows(name, count, after, tag)
         message = f"Table {name} goes from {count} rows to {after}."
         changes.append(DataChange("deletes_data", name, message, tag))
-    now_called = {name: lineage.now(name) for name in before.rows}
     _refuse_lost_parents(connection, before, now_called, steps)
     _refuse_new_orphans(connection, before, now_called, steps)
     return tuple(changes)
@@ -335,6 +335,9 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
     ]
 
 
-def _count(connection: sqlite3.Connection, table: str) -> int:
-    count: int = connection.execute(f"SELECT count(*) FROM {quote(table)}").fetchone()[0]
-    return count
+def _count(connection: sqlite3.Connection, tables: Collection[str]) -> dict[str, int]:
+    """Return the number of rows of each table."""
+    return {
+        name: connection.execute(f"SELECT count(*) FROM {quoted}").fetchone()[0]
+        for name, quoted in zip(tables, quote_all(tables), strict=True)
+    }
