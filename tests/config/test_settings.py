@@ -111,3 +111,42 @@ def test_under_systemd_the_database_is_in_the_state_directory(
     assert load_settings(environment={}).database_path == Path(
         "/var/lib/gateway/local-mcp-gateway.db"
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "hint"),
+    [
+        ("host", "localhost:3001", "Write localhost."),
+        ("host", "[::1]", "Write ::1."),
+        ("allowed_hosts", "http://box.lan:3001/mcp", "Write box.lan."),
+        ("allowed_hosts", "box.lan:3001", "Write box.lan."),
+        ("allowed_hosts", "[fd00::7]:3001", "Write fd00::7."),
+        ("allowed_hosts", "büro.lan", "Write xn--bro-hoa.lan."),
+        ("allowed_hosts", "*.corp", "Name each one; patterns are not supported."),
+        ("allowed_origins", "app.example", "Write https://app.example."),
+        ("allowed_origins", "https://app.example/page", "Write https://app.example."),
+        ("allowed_origins", "https://app.example:443", "Write https://app.example."),
+        ("allowed_origins", "*", "Name each one; patterns are not supported."),
+    ],
+)
+def test_a_host_or_origin_that_no_request_could_name_is_refused_with_its_right_form(
+    key: str, wrong: str, hint: str
+) -> None:
+    with pytest.raises(ConfigProblem) as problem:
+        load_settings(environment={f"LMG_GATEWAY__{key.upper()}": wrong})
+    assert f"`gateway.{key}` cannot be {wrong!r}" in problem.value.message
+    assert problem.value.hint == hint
+
+
+def test_hosts_and_origins_that_requests_name_are_taken() -> None:
+    hosts = ("box", "box.lan", "my_box.lan", "10.0.0.7", "fd00::7")
+    origins = ("http://box.lan:3001", "https://a.example/", "chrome-extension://abc", "null")
+    settings = load_settings(
+        environment={
+            "LMG_GATEWAY__ALLOWED_HOSTS": ",".join(hosts),
+            "LMG_GATEWAY__ALLOWED_ORIGINS": ",".join(origins),
+            "LMG_GATEWAY__HOST": "::1",
+        }
+    )
+    assert settings.gateway.allowed_hosts == hosts
+    assert settings.gateway.allowed_origins == origins

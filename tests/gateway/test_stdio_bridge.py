@@ -160,3 +160,18 @@ async def test_odd_methods_and_versions_end_nothing(tmp_path: Path) -> None:
         assert "error" in answers[6]
         assert "tools" in answers[7]["result"]
         assert (code, said) == (0, "")
+
+
+async def test_the_event_that_begins_a_stream_is_no_line_on_stdout(tmp_path: Path) -> None:
+    """It has an id and no message: clients of 2025-11-25 resume from it."""
+    hello = {**HELLO, "params": {**HELLO["params"], "protocolVersion": "2025-11-25"}}
+    asked = call("tools/call", 5, name="progress", arguments={}, _meta={"progressToken": 1})
+    ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    lines = b"".join(json.dumps(message).encode() + b"\n" for message in (hello, ready, asked))
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        child = await asyncio.create_subprocess_exec(
+            *bridge(running.url, tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        printed, _ = await child.communicate(lines)
+    assert b"notifications/progress" in printed
+    assert all(json.loads(line) for line in printed.decode().rstrip("\n").split("\n"))

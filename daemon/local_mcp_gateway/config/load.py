@@ -9,10 +9,13 @@ the most expensive mistake. Parsers are only imported for the sources in use: ev
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import get_type_hints
+from urllib.parse import urlsplit
 
 from local_mcp_gateway.config.settings import ENVIRONMENT_PREFIX, Key, Settings, list_keys
 from local_mcp_gateway.errors import ConfigProblem, DatabasePathProblem
@@ -133,7 +136,51 @@ def _convert(origin: str, key: Key, value: object) -> object:
             hint="Ports end at 65535.",
             key=key.path,
         )
+    if key.path in _MATCHED:
+        _check_names(origin, key, converted)
     return converted
+
+
+_MATCHED = {"gateway.host", "gateway.allowed_hosts", "gateway.allowed_origins"}
+"""Settings that are compared with what requests say, or resolved."""
+_HOST = re.compile(r"[\w.-]+|[\da-f.]*:[\da-f:.]*", re.ASCII | re.IGNORECASE)
+_ORIGIN = re.compile(r"[a-z][a-z\d+.-]*://[\w.:\[\]-]+/?|null", re.ASCII | re.IGNORECASE)
+_DEFAULT_PORT = re.compile(r"^(http://[^/]+):80/?$|^(https://[^/]+):443/?$", re.IGNORECASE)
+
+
+def _check_names(origin: str, key: Key, value: object) -> None:
+    """Refuse a host or an origin that no request could ever name, with the form that one could."""
+    texts = (value,) if isinstance(value, str) else value
+    assert isinstance(texts, tuple), "these settings are texts"
+    for text in texts:
+        right = _right_origin(text) if key.path == "gateway.allowed_origins" else _right_host(text)
+        if right != text:
+            hint = f"Write {right}." if right else "Name each one; patterns are not supported."
+            message = f"{origin}: `{key.path}` cannot be {text!r}: no request could match it."
+            raise ConfigProblem(message, hint=hint, key=key.path)
+
+
+def _right_host(text: str) -> str | None:
+    """Return the name alone, as the header Host has it without its port."""
+    if _HOST.fullmatch(text):
+        return text
+    with suppress(ValueError, UnicodeError):
+        found = urlsplit(text if "://" in text else f"//{text.strip()}").hostname or ""
+        found = found if ":" in found else found.encode("idna").decode()
+        return found if _HOST.fullmatch(found) else None
+    return None
+
+
+def _right_origin(text: str) -> str | None:
+    """Return scheme, host and a port that is not the scheme's own, as browsers send them."""
+    if _ORIGIN.fullmatch(text):
+        found = _DEFAULT_PORT.match(text)
+        return (found[1] or found[2]) if found else text
+    with suppress(ValueError):
+        parts = urlsplit(text if "://" in text else f"https://{text.strip()}")
+        right = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return right if _ORIGIN.fullmatch(right) else None
+    return None
 
 
 def _parse(origin: str, key: Key, value: object) -> object:

@@ -164,7 +164,8 @@ class Bridge:
                     return
                 for number, text in _events(reply):
                     last = number or last
-                    self._write(text)
+                    if text:
+                        self._write(text)
             time.sleep(0.5)
 
     def _hang_up(self, message: Mapping[str, Any]) -> bool:
@@ -242,8 +243,7 @@ def _for(identity: Any, text: str) -> str:
 
 def _messages(reply: http.client.HTTPResponse) -> Iterator[str]:
     if (reply.headers["Content-Type"] or "").startswith("text/event-stream"):
-        for _, text in _events(reply):
-            yield text
+        yield from (text for _, text in _events(reply) if text)  # a priming event has none
     elif text := reply.read().decode().replace("\n", " "):
         yield text
 

@@ -207,6 +207,14 @@ async def test_a_stateless_request_whose_headers_disagree_is_refused(running: Ru
     assert (reply.status, (await reply.json())["error"]["code"]) == (400, -32020)
 
 
+async def test_white_space_around_a_header_does_not_belong_to_it(running: Running) -> None:
+    """RFC 9110, 5.5."""
+    message = call("tools/call", name="echo", arguments={}, _meta=META)
+    headers = {"mcp_protocol_version": f" {MODERN}\t", "mcp_method": "tools/call  "}
+    reply = await running.post(message, **headers, mcp_name="\t echo ")
+    assert (reply.status, "result" in await reply.json()) == (200, True)
+
+
 async def test_a_stateless_request_without_its_envelope_is_refused(running: Running) -> None:
     headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/list"}
     reply = await running.post(call("tools/list"), **headers)

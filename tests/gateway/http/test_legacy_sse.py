@@ -51,3 +51,22 @@ async def test_a_legacy_client_lists_calls_hears_and_is_asked(tmp_path: Path) ->
 async def test_a_message_to_no_stream_is_not_found(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         assert (await running.post(call("ping"), path="/messages/nobody")).status == 404
+
+
+async def test_the_endpoint_lies_below_the_path_that_a_proxy_shows_the_gateway_under(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        for given, start in (
+            ("/gw", "/gw/messages/"),
+            ("/team/gw/", "/team/gw/messages/"),
+            ("//evil.example", "/messages/"),
+            ("https://evil.example", "/messages/"),
+            ("/a b", "/messages/"),
+        ):
+            headers = {"Accept": "text/event-stream", "X-Forwarded-Prefix": given}
+            url = running.url.removesuffix("/mcp") + "/sse"
+            async with running.http.get(url, headers=headers) as reply:
+                with anyio.fail_after(10):
+                    event = await reply.content.readany()
+            assert f"data: {start}" in event.decode(), (given, event)

@@ -21,6 +21,9 @@ STREAM_TYPE: Final = "text/event-stream"
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _HOST: Final = re.compile(r"(?:\[([\da-f:.]+)\]|([\w.-]+))(?::\d{0,5})?", re.ASCII | re.IGNORECASE)
 """A name or an address, with or without a port (RFC 9110, 7.2), and no user info."""
+SPACE: Final = b" \t"
+"""What may stand around a header's value and does not belong to it (RFC 9110, 5.5)."""
+PREFIX: Final = re.compile(r"(/[\w.~-]+)+", re.ASCII)
 _NEVER: Final = re.compile(r"q=0(\.0*)?")
 
 
@@ -44,13 +47,21 @@ class HttpRequest(msgspec.Struct, eq=False):
     def of(cls, scope: Scope, receive: Receive, send: Send) -> HttpRequest:
         """Read the request line and headers; a browser origin gets CORS headers."""
         sent = scope["headers"]
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent}
+        headers = {
+            name.decode("latin-1"): value.strip(SPACE).decode("latin-1") for name, value in sent
+        }
         if len(headers) != len(sent):
             headers = _joined(sent)
         origin = headers.get("origin")
         extra = [] if origin is None else _cors(origin)
         peer = scope.get("client") or ("",)
         return cls(scope["method"], scope["path"], headers, receive, send, extra, peer[0])
+
+    @property
+    def prefix(self) -> str:
+        """Return the path below which a reverse proxy shows the gateway; empty without one."""
+        given = self.headers.get("x-forwarded-prefix", "").rstrip("/")
+        return given if PREFIX.fullmatch(given) else ""
 
     @property
     def sender(self) -> str:
@@ -122,7 +133,7 @@ def _joined(sent: Headers) -> dict[str, str]:
     """Return repeated headers joined into one, as HTTP defines it."""
     headers: dict[str, str] = {}
     for name, value in sent:
-        key, text = name.decode("latin-1"), value.decode("latin-1")
+        key, text = name.decode("latin-1"), value.strip(SPACE).decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
 

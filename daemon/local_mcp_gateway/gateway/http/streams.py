@@ -174,7 +174,7 @@ async def serve_sse(
     legacy_outbox = session.legacy_outbox = Outbox(
         options.max_message_bytes, session.notify_reader, lambda: sessions.close(session)
     )
-    endpoint = f"{root}/messages/{session.id}".encode()
+    endpoint = f"{http_request.prefix or root}/messages/{session.id}".encode()
     first: list[bytes] = [sse.render(endpoint, event=b"endpoint")]
 
     async def next_event() -> bytes | None:
