@@ -731,6 +731,17 @@ def test_a_word_means_a_folder_of_that_name_where_there_is_one(place: Place) -> 
     assert "of_database" not in place.run("db", "diff").stdout  # the default is ours
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [('drops_indx = "warn"', "'drops_indx' is unknown"), ('rebuild = "no"', "'no' is unknown")],
+)
+def test_an_unknown_severity_of_a_hazard_is_named(place: Place, line: str, said: str) -> None:
+    place.folder.add("a", "CREATE TABLE t(a);")
+    (place.root / "gateway.toml").write_text(f"[guard.hazards]\n{line}\n")
+    done = place.run("--config", "gateway.toml", "db", "migrate")
+    assert (done.code, said in done.stderr) == (7, True), done
+
+
 def test_an_extension_that_cannot_be_loaded_is_named(place: Place) -> None:
     place.folder.add("a", "CREATE TABLE t(a);")
     config = place.root / "gateway.toml"

@@ -419,6 +419,23 @@ def test_a_policy_that_refuses_losses_wants_them_accepted_in_the_file(migrated: 
     assert start(migrated, policy=refuse).state == "migrated"
 
 
+def test_each_kind_of_hazard_does_what_the_policy_says(migrated: Place) -> None:
+    heard = Heard()
+    migrated.folder.add("index", "CREATE INDEX by_name ON users(name)")
+    start(migrated)
+    tag = migrated.folder.add("drop", "DROP INDEX by_name")
+    refuse = GuardPolicy(hazards={"drops_index": "refuse"}, rehearse="never")
+    with pytest.raises(HazardRefused, match=tag) as raised:
+        start(migrated, policy=refuse)
+    assert '`-- guard: accept drops_index by_name`' in raised.value.hint
+    ignore = GuardPolicy(hazards={"drops_index": "ignore"})
+    assert start(migrated, emit=heard, policy=ignore).state == "migrated"
+    assert "guard.hazard_found" not in heard.names()
+    migrated.folder.add("again", "CREATE INDEX by_name ON users(name)")
+    migrated.folder.add("gone", "-- guard: accept drops_index by_name\nDROP INDEX by_name")
+    assert start(migrated, policy=refuse).state == "migrated"
+
+
 def test_a_new_database_has_nothing_to_lose_and_is_never_asked(place: Place) -> None:
     place.folder.add("t", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)", "DELETE FROM t")
     place.folder.add("drop", "DROP TABLE t")

@@ -480,3 +480,45 @@ def test_sequences_and_statistics_may_be_written(shop: Workshop) -> None:
     shop.execute("INSERT INTO a DEFAULT VALUES")
     assert shop.rows("SELECT max(id) FROM a") == [(10,)]
     assert shop.rows("PRAGMA user_version") == [(3,)]
+
+
+ASSERTED = """-- guard: assert SELECT count(*) = 0 FROM a WHERE x < 0; Negative values; are left
+CREATE UNIQUE INDEX a_x ON a(x);"""
+
+
+def test_what_a_file_asserts_of_the_data_is_looked_at_before_it_runs(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE a(x); INSERT INTO a VALUES (-1);")
+    shop.apply()
+    shop.add("0001_b", ASSERTED)
+    error = failure(shop, VerificationFailed)
+    assert error.message == "0001_b.sql, line 1: Negative values; are left."
+    assert "`SELECT count(*) = 0 FROM a WHERE x < 0` is not true of this database" in error.hint
+    shop.execute("UPDATE a SET x = 1")
+    shop.apply()
+    assert shop.rows("SELECT name FROM sqlite_schema WHERE name = 'a_x'") == [("a_x",)]
+
+
+@pytest.mark.parametrize(
+    ("directive", "kind", "said"),
+    [
+        ("assert SELECT 0 WHERE 0", VerificationFailed, "its precondition is not met"),
+        ("assert SELECT NULL;", VerificationFailed, "its precondition is not met"),
+        ("assert SELECT count(*) FROM nowhere; x", MigrationFailed, "no such table: nowhere"),
+        ("assert SELECT count(*) = 0 FROM (", MigrationFailed, "incomplete input"),
+        ("assert DELETE FROM a; x", ForbiddenStatement, "does not know"),
+        ("assert", ForbiddenStatement, "does not know"),
+    ],
+)
+def test_an_assertion_that_cannot_be_true_is_refused_in_a_sentence(
+    shop: Workshop, directive: str, kind: type[GatewayError], said: str
+) -> None:
+    shop.add("0000_a", f"-- a\n-- guard: {directive}\nCREATE TABLE a(x);")
+    assert said in failure(shop, kind).message
+
+
+def test_an_assertion_may_call_nothing_that_writes(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE a(x);")
+    shop.apply()
+    shop.add("0001_b", "-- guard: assert SELECT 1; fine\nINSERT INTO a VALUES (1);")
+    shop.apply()
+    assert shop.rows("SELECT x FROM a") == [(1,)]  # the connection writes again

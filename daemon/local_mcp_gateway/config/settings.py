@@ -84,6 +84,13 @@ class GuardSettings:
         "always", "Rehearse pending migrations on a copy.", "always", "auto", "never"
     )
     destructive: str = _key("warn", "Migrations that delete data.", "warn", "refuse")
+    hazards: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": 'What a hazard of a pending migration does: drops_index = "ignore", "warn" or "refuse".',
+            "choices": (),
+        },
+    )
     drift: str = _key(
         "auto",
         "A schema changed by hand. auto: refuse when something is pending, else warn.",

@@ -33,6 +33,9 @@ class GuardPolicy:
 
     rehearse: Literal["always", "auto", "never"] = "always"
     destructive: Literal["warn", "refuse"] = "warn"
+    """What a migration that deletes data does, unless `hazards` says it."""
+    hazards: Mapping[str, str] = field(default_factory=dict)
+    """What a hazard does by its kind: "ignore", "warn" (where nothing is said) or "refuse"."""
     drift: Literal["auto", "refuse", "warn"] = "auto"
     """`auto` refuses if something is pending (a manual change may conflict with it), else warns."""
     backup_folder: Path | None = None

@@ -25,18 +25,19 @@ from local_mcp_gateway.guard.apply import find_kept, run_batch
 from local_mcp_gateway.guard.context import HazardFinding, Phases, Rehearsal
 from local_mcp_gateway.migrate.apply import Observer
 from local_mcp_gateway.migrate.double_quotes import refuse_double_quoted
-from local_mcp_gateway.sql import tokens
+from local_mcp_gateway.migrate.statements import NAMED, accepted
+from local_mcp_gateway.sql import quote, tokens
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.connections import Connection
-    from local_mcp_gateway.guard.context import BatchResult, GuardContext, Plan
+    from local_mcp_gateway.guard.context import BatchResult, GuardContext, GuardPolicy, Plan
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.rebuilds import DataChange
     from local_mcp_gateway.migrate.statements import Statement
-    from local_mcp_gateway.schema import Schema
+    from local_mcp_gateway.schema import HazardKind, Schema
 
 # Only statements that remove or narrow can lose something. Inspecting a large schema costs, so a
 # migration that only creates and adds is skipped: a thousand of those would take a minute.
@@ -57,7 +58,9 @@ def rehearsal_is_due(context: GuardContext, plan: Plan) -> bool:
 
     `auto` skips what cannot fail on data; a policy that refuses hazards has to know them first.
     """
-    if context.policy.rehearse == "always" or context.policy.destructive == "refuse":
+    policy = context.policy
+    refuses = "refuse" in (policy.destructive, *policy.hazards.values())
+    if policy.rehearse == "always" or refuses:
         return True
     return context.policy.rehearse == "auto" and not all(
         is_data_independent(migration) for migration in plan.pending
@@ -192,7 +195,17 @@ def report_hazards(
     context: GuardContext, plan: Plan, rehearsal: Rehearsal, backup: Backup | None
 ) -> None:
     """Report each hazard and where the backup is; raise HazardRefused if the policy wants it accepted."""
+    accepting = {m.tag: m.directives.accept for m in plan.pending}
+    names = {m.tag: m.name for m in plan.pending}
+    refused: HazardFinding | None = None
     for found in rehearsal.hazards:
+        severity = _severity(context.policy, found.hazard.kind)
+        if severity == "ignore":
+            continue
+        kind = str(found.hazard.kind)
+        ways = {kind, accepted(kind, found.hazard.object)}
+        if severity == "refuse" and refused is None and not ways & accepting[found.tag]:
+            refused = found
         context.emit(
             "guard.hazard_found",
             tag=found.tag,
@@ -201,20 +214,21 @@ def report_hazards(
             message=found.hazard.message,
             backup=str(backup.path) if backup else None,
         )
-    if context.policy.destructive != "refuse":
-        return
+    if refused is not None:
+        kind = str(refused.hazard.kind)
+        how = f"{kind} {quote(refused.hazard.object)}" if kind in NAMED else kind
+        raise HazardRefused(
+            f"{refused.tag} is not accepted: {refused.hazard.message}",
+            hint=f"Read {names[refused.tag]}; if it is meant, put `-- guard: accept {how}`"
+            " into its first line.",
+            tag=refused.tag,
+            kind=kind,
+            object=refused.hazard.object,
+        )
+
+
+def _severity(policy: GuardPolicy, kind: HazardKind) -> str:
+    """Return what a hazard of this kind does: "ignore", "warn" or "refuse"."""
     from local_mcp_gateway.schema import DELETING
 
-    accepting = {m.tag: m.directives.accept for m in plan.pending}
-    names = {m.tag: m.name for m in plan.pending}
-    for found in rehearsal.hazards:
-        kind = found.hazard.kind
-        if kind in DELETING and str(kind) not in accepting.get(found.tag, ()):
-            raise HazardRefused(
-                f"{found.tag} is not accepted: {found.hazard.message}",
-                hint=f"Read {names[found.tag]}; if the loss is meant, put `-- guard: accept {kind}`"
-                " into its first line.",
-                tag=found.tag,
-                kind=str(kind),
-                object=found.hazard.object,
-            )
+    return policy.hazards.get(kind, policy.destructive if kind in DELETING else "warn")

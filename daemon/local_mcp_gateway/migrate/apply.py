@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.database.transactions import outside_transaction
-from local_mcp_gateway.errors import ForbiddenStatement
+from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.authorizer import Authorizer
 from local_mcp_gateway.migrate.statements import read_directives, split, unwrap_transaction
 from local_mcp_gateway.sql import first_words, renamed
@@ -192,9 +192,37 @@ def apply_batch(
 
 def _apply(session: Supervised, migration: Migration) -> Step:
     session.observer.before_migration(migration)
+    if migration.directives.assertions:
+        with session.authority.unasked():
+            require_assertions(session.connection, migration)
     step = run_and_compare(session, migration)
     session.observer.after_migration(session.connection, migration)
     return step
+
+
+def require_assertions(connection: sqlite3.Connection, migration: Migration) -> None:
+    """Raise VerificationFailed unless what the file asserts of the data is true."""
+    for assertion in migration.directives.assertions:
+        try:
+            connection.execute("PRAGMA query_only=ON")
+            row = connection.execute(assertion.sql).fetchone()
+        except sqlite3.Error as error:
+            raise MigrationFailed(
+                f"{migration.name}, line {assertion.line}: {error} in `{assertion.sql}`.",
+                hint="Correct the condition after `-- guard: assert`.",
+                tag=migration.tag,
+                line=assertion.line,
+            ) from error
+        finally:
+            connection.execute("PRAGMA query_only=OFF")
+        if row is None or not row[0]:
+            raise VerificationFailed(
+                f"{migration.name}, line {assertion.line}: {assertion.message.rstrip('.')}.",
+                hint=f"`{assertion.sql.rstrip(';')}` is not true of this database: correct its data, then"
+                " try again.",
+                tag=migration.tag,
+                line=assertion.line,
+            )
 
 
 def run_and_compare(session: Supervised, migration: Migration, *, down: str | None = None) -> Step:
@@ -215,6 +243,7 @@ def _apply_outside(
 
     begun = perf_counter()
     observer.before_migration(migration)
+    require_assertions(connection, migration)
     with outside_transaction(connection):
         count = run_without_transaction(connection, migration, run)
     observer.after_migration(connection, migration)
@@ -353,7 +382,7 @@ def _refuse_unknown_directives(migration: Migration, *, past: bool) -> None:
     if directives.unknown and not past:
         raise ForbiddenStatement(
             f"{migration.path.name} asks the guard for `{directives.unknown[0]}`, which it does not know.",
-            hint="It knows: no-transaction, foreign-keys=on, accept NAME.",
+            hint="It knows: no-transaction, foreign-keys=on, accept NAME, assert SELECT …; SENTENCE.",
             tag=migration.tag,
         )
 

@@ -12,6 +12,7 @@ are split at every fresh start.
     -- guard: foreign-keys=on                   its DELETEs and UPDATEs run the actions of foreign keys
     -- guard: accept deletes_data               a hazard by its name, reviewed and accepted
     -- guard: accept double_quoted_strings
+    -- guard: assert SELECT count(*) = 0 FROM t; a sentence for where it is not so
     -- guard: accept drops_trigger NAME         of one object only; so are the others of `NAMED`
 """
 
@@ -155,6 +156,15 @@ NAMED = frozenset(
 _LINE = r"--[ \t]*guard:[ \t]*([^\n]*)"
 
 
+class Assertion(NamedTuple):
+    """What has to be true before a migration runs."""
+
+    sql: str
+    """A SELECT whose first value is the answer."""
+    message: str
+    line: int
+
+
 class Directives(NamedTuple):
     """The directives of one migration."""
 
@@ -162,6 +172,7 @@ class Directives(NamedTuple):
     foreign_keys: bool = False
     accept: frozenset[str] = frozenset()
     """Hazards by name; those of `NAMED` as `accepted` writes them."""
+    assertions: tuple[Assertion, ...] = ()
     unknown: tuple[str, ...] = ()
     """Unknown directives: refused when the migration is to run, never ignored."""
 
@@ -182,6 +193,7 @@ def read_directives(sql: str) -> Directives:
     head = _LEADING.match(sql)
     no_transaction = foreign_keys = False
     accept: set[str] = set()
+    assertions: list[Assertion] = []
     unknown: list[str] = []
     for match in re.finditer(_LINE, head.group() if head else "", re.IGNORECASE):
         request = match.group(1).strip()
@@ -198,9 +210,16 @@ def read_directives(sql: str) -> Directives:
                 accept.update(accepted(kind, name) for name in names)
             else:
                 unknown.append(request)
+        elif words[:2] == ["assert", "select"]:
+            line = sql.count("\n", 0, match.start()) + 1
+            select = next(split(request[len("assert") :])).text
+            message = request.partition(select)[2].strip() or "its precondition is not met"
+            assertions.append(Assertion(select, message, line))
         else:
             unknown.append(request)
-    return Directives(no_transaction, foreign_keys, frozenset(accept), tuple(unknown))
+    return Directives(
+        no_transaction, foreign_keys, frozenset(accept), tuple(assertions), tuple(unknown)
+    )
 
 
 def _names(request: str) -> list[str]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup.manifest import Retention
 from local_mcp_gateway.database.connections import reading, table_names
-from local_mcp_gateway.errors import MigrationsFolderProblem
+from local_mcp_gateway.errors import ConfigProblem, MigrationsFolderProblem
 from local_mcp_gateway.guard.context import GuardPolicy
 from local_mcp_gateway.guard.plan import make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.config import Settings
@@ -61,6 +61,7 @@ def guard_policy(
     return GuardPolicy(
         rehearse=settings.guard.rehearse,  # type: ignore[arg-type]  # a closed set, checked by config
         destructive=settings.guard.destructive,  # type: ignore[arg-type]
+        hazards=_hazards(settings.guard.hazards),
         drift=settings.guard.drift,  # type: ignore[arg-type]
         backup_folder=settings.backup_folder,
         retention=Retention(settings.backup.keep_last, settings.backup.keep_daily_days),
@@ -77,6 +78,22 @@ def guard_policy(
         keep_aside=settings.backup.keep_aside,
         program_version=__version__,
     )
+
+
+def _hazards(severities: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the severities of `[guard.hazards]`; raises ConfigProblem for an unknown one."""
+    if not severities:
+        return severities
+    from local_mcp_gateway.schema import HazardKind
+
+    for kind, severity in severities.items():
+        for value, known in ((kind, list(HazardKind)), (severity, ["ignore", "warn", "refuse"])):
+            if value not in known:
+                raise ConfigProblem(
+                    f"guard.hazards has {kind} = {severity!r}, and {value!r} is unknown.",
+                    hint=f"Known are {', '.join(known)}.",
+                )
+    return severities
 
 
 def register_sql(settings: Settings, connection: Connection) -> None:
