@@ -62,7 +62,7 @@ def test_a_stop_gives_a_reload_up_and_leaves_the_database_as_it_was(
             assert gateway.wait() == 0
             _, said = reloading.communicate()
     assert reloading.returncode == (4 if by_command else 0)
-    assert by_command == ("asked to stop, and has given the reload up" in said)
+    assert by_command == ("asked to stop and gave up the reload" in said)
     assert gateway.names()[-1] == "service.stopped"
     assert gateway.names().count("service.reloading") == 1
     assert "migration.applied" not in gateway.names()

@@ -116,8 +116,8 @@ def _take_over(
     """Correct the ledger; return what was done, as a word, and the tags."""
     from local_mcp_gateway.guard import repair
 
-    def confirm(told: Sequence[str]) -> None:
-        confirm_by_name(invocation.database.name, told, yes=yes)
+    def confirm(lines: Sequence[str]) -> None:
+        confirm_by_name(invocation.database.name, lines, yes=yes)
 
     with guard_context(invocation) as context:
         if trust:
@@ -159,8 +159,8 @@ def repair(
     if not _has_content(invocation):
         raise DatabasePathProblem(f"There is no database at {invocation.database}.")
 
-    def confirm(told: Sequence[str]) -> None:
-        confirm_by_name(invocation.database.name, told, yes=yes)
+    def confirm(lines: Sequence[str]) -> None:
+        confirm_by_name(invocation.database.name, lines, yes=yes)
 
     def confirm_edit(entry: Edited, old: str | None) -> None:
         confirm(_difference(entry.migration.tag, old, entry.migration.sql))
@@ -177,21 +177,21 @@ def repair(
         else:
             backup = repair.rebuild_indexes(context, lock_timeout_s=lock_timeout)
             facts["backup"] = backup.name
-    told = {**facts, "marked": [migration.tag for migration in marked]}
+    result = {**facts, "marked": [migration.tag for migration in marked]}
     if as_json:
-        ui.print_json(told)
+        ui.print_json(result)
     else:
-        _print_repair(told)
+        _print_repair(result)
     return Exit.OK
 
 
-def _print_repair(told: Mapping[str, Any]) -> None:
-    for tag in told["marked"]:
+def _print_repair(result: Mapping[str, Any]) -> None:
+    for tag in result["marked"]:
         click.echo(f"marked  {tag}")
-    if told["previous_hash"]:
-        click.echo(f"accepted  {told['tag']}")
-    if told["backup"]:
-        click.echo(f"Every index is built anew; the backup from before is {told['backup']}.")
+    if result["previous_hash"]:
+        click.echo(f"accepted  {result['tag']}")
+    if result["backup"]:
+        click.echo(f"Every index is built anew; the backup from before is {result['backup']}.")
 
 
 @click.command()
@@ -236,7 +236,7 @@ def _has_content(invocation: Invocation) -> bool:
 
 
 def _difference(tag: str, old: str | None, new: str) -> list[str]:
-    """Return a unified diff as lines; without the applied text there is nothing to show."""
+    """Return a unified diff as result; without the applied text there is nothing to show."""
     from difflib import unified_diff
 
     if old is None:
@@ -244,7 +244,7 @@ def _difference(tag: str, old: str | None, new: str) -> list[str]:
             f"The text of {tag} as it was applied is not known here; this is what it is now:",
             new,
         ]
-    lines = unified_diff(
+    result = unified_diff(
         old.splitlines(), new.splitlines(), f"{tag} as applied", f"{tag} as it is now", lineterm=""
     )
-    return list(lines) or [f"Only line ends or spaces at the end of {tag} differ."]
+    return list(result) or [f"Only line ends or spaces at the end of {tag} differ."]

@@ -46,10 +46,10 @@ def create(invocation: Invocation, *, as_json: bool) -> int:
         click.echo(f"{made.path}  {formats.size(made.bytes)}")
     if made.damage is None:
         return Exit.OK
-    told = (
+    message = (
         f"The database is damaged: {made.damage}. This backup is marked as such, and never offered."
     )
-    click.secho(told, fg="red", err=True)
+    click.secho(message, fg="red", err=True)
     click.echo(f"→ {REBUILD_INDEXES}", err=True)
     return Exit.DAMAGED
 

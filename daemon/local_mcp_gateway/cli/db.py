@@ -186,9 +186,9 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     backups = list_backups(invocation.database, folder)
     holder = read_holder(invocation.database)
     if holder and (problem := serving_problem(serving_status(invocation.database))):
-        told = Problem(problem.code, problem.message, problem.hint)
+        first = Problem(problem.code, problem.message, problem.hint)
         state = seen.state if seen.state == "damaged" else "refused"
-        seen = replace(seen, state=state, problems=(told, *seen.problems))
+        seen = replace(seen, state=state, problems=(first, *seen.problems))
     if as_json:
         ui.print_json(
             {
@@ -237,17 +237,17 @@ def _show_status(seen: Status, backups: tuple[Backup, ...], holder: Holder | Non
         ui.print_table(("STATE", "MIGRATION", "APPLIED AT", ""), rows)
     for applied in seen.applied:
         if applied.line_ends_differ:
-            told = f"note     {applied.tag}: only line ends or a byte order mark differ from what was applied."
-            click.echo(ui.sentence(told))
+            text = f"note     {applied.tag}: only line ends or a byte order mark differ from what was applied."
+            click.echo(ui.sentence(text))
     if seen.read_only:
-        told = (
+        text = (
             f"note     {seen.database} can only be read by this user: nothing can be applied to it."
         )
-        click.echo(ui.sentence(told))
+        click.echo(ui.sentence(text))
     for entry in seen.pending:
         for hazard in entry.hazards:
-            told = f"hazard   {entry.migration.tag}: {hazard.message}"
-            click.secho(ui.sentence(told), fg="yellow")
+            text = f"hazard   {entry.migration.tag}: {hazard.message}"
+            click.secho(ui.sentence(text), fg="yellow")
     for problem in seen.problems:
         click.secho(ui.sentence(f"{problem.code}: {problem.message}"), fg="red")
         click.echo(ui.sentence(problem.hint, mark="→ "))

@@ -31,8 +31,8 @@ def doctor(invocation: Invocation, *, as_json: bool) -> int:
         findings.append(finding)
         if not as_json:
             mark, colour = _MARKS[finding.state]
-            said = ui.sentence(finding.message, indent=_INDENT).removeprefix(_INDENT)
-            click.echo(f"{click.style(mark, fg=colour)} {finding.check:<11} {said}")
+            text = ui.sentence(finding.message, indent=_INDENT).removeprefix(_INDENT)
+            click.echo(f"{click.style(mark, fg=colour)} {finding.check:<11} {text}")
             if finding.hint:
                 click.echo(ui.sentence(finding.hint, mark="→ ", indent=_INDENT))
     if as_json:

@@ -55,10 +55,10 @@ def down(
     refuse_while_held(invocation.database, lock_timeout)
     with guard_context(invocation) as context:
         plan = plan_down(context, steps=steps, to=to)
-        told = [f"{way.applied.tag} will be taken back." for way in plan.ways]
-        told += [hazard.message for hazard in plan.hazards]
+        warnings = [f"{way.applied.tag} will be taken back." for way in plan.ways]
+        warnings += [hazard.message for hazard in plan.hazards]
         if plan.ways:
-            confirm_by_name(invocation.database.name, told, yes=yes)
+            confirm_by_name(invocation.database.name, warnings, yes=yes)
         done, backup = go_back(context, steps=steps, to=to, lock_timeout_s=lock_timeout)
     if as_json:
         ui.print_json(

@@ -148,9 +148,9 @@ def show_start(start: Start) -> None:
             case "migration.applied":
                 click.echo(f"  applied   {event['tag']}")
             case "migration.rewound":
-                told = f"{', '.join(event['migrations'])}, by {event['by']}"
-                said = ui.sentence(told, indent=" " * 12).removeprefix(" " * 12)
-                click.echo(f"  rewound   {said}")
+                rewound = f"{', '.join(event['migrations'])}, by {event['by']}"
+                text = ui.sentence(rewound, indent=" " * 12).removeprefix(" " * 12)
+                click.echo(f"  rewound   {text}")
                 click.echo(ui.sentence(event["message"], indent=" " * 12))
                 if event.get("hint"):
                     click.echo(ui.sentence(event["hint"], mark="→ ", indent=" " * 12))

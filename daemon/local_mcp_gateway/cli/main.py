@@ -136,8 +136,8 @@ def _reported(code: Exit) -> Exit:
     reason = lost(sys.stdout)
     if reason is None or isinstance(reason, BrokenPipeError) or code not in (Exit.OK, Exit.DIFFERS):
         return code
-    told = f"It is done, but what it printed could not be written: {reason.strerror}."
-    return max(code, say(OutputLost(told), as_json=False))
+    message = f"It is done, but what it printed could not be written: {reason.strerror}."
+    return max(code, say(OutputLost(message), as_json=False))
 
 
 def say(error: GatewayError, *, as_json: bool) -> Exit:

@@ -58,8 +58,8 @@ def _told(done: dict[str, Any], *, as_json: bool) -> int:
         ui.print_json(done)
     else:
         changed = [
-            f"{counted(done[what], 'value')} {said}"
-            for what, said in (("sealed", "sealed"), ("resealed", "sealed anew"))
+            f"{counted(done[what], 'value')} {done_to_it}"
+            for what, done_to_it in (("sealed", "sealed"), ("resealed", "sealed anew"))
             if done[what]
         ]
         what = ", ".join(changed) or "every value was sealed already"

@@ -53,11 +53,11 @@ def approve(
         confirm(f"Approve {', '.join(chosen)} of server {name} as shown?", yes=yes)
     offered = {tool: change["offered"] for tool, change in chosen.items()}
     done = answer_to(invocation, "server.approve", name=name, tools=offered)
-    said = f"Approved {', '.join(chosen)}." if chosen else "No tool is waiting for an approval."
+    text = f"Approved {', '.join(chosen)}." if chosen else "No tool is waiting for an approval."
     if as_json:
         ui.print_json(done)
     else:
-        click.echo(said)
+        click.echo(text)
     return Exit.OK
 
 

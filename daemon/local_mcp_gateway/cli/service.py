@@ -185,7 +185,7 @@ def _why(invocation: Invocation, facts: dict[str, str]) -> GatewayError:
             from local_mcp_gateway.service.admin import relayed
 
             return relayed(start.refusal)
-    said = facts.get("StatusText") or facts.get("Result") or "unknown"
+    reason = facts.get("StatusText") or facts.get("Result") or "unknown"
     return NoServiceManager(
-        f"The service did not start: {said}.", hint="See `logs` for its last words."
+        f"The service did not start: {reason}.", hint="See `logs` for its last words."
     )

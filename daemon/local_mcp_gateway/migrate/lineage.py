@@ -58,8 +58,8 @@ class Lineage:
         self._named = dict(self._before)
         self._vacated: dict[str, _Table] = {}
         done = tuple(changes)
-        names = fold_all(change.table for change in done)
-        new_names = fold_all(change.to for change in done)
+        names = fold_all([change.table for change in done])
+        new_names = fold_all([change.to for change in done])
         for change, name, to in zip(done, names, new_names, strict=True):
             self._follow(change.what, name, to)
 

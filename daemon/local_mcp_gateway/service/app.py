@@ -204,14 +204,14 @@ class RunningService:
                 self.emit("service.reloaded", **outcome.as_fields())
                 return outcome.as_fields()
             except Exception as error:
-                told = reported_error(root_cause(error))
-                asked = isinstance(told, Interrupted)
-                told = _given_up() if asked else told
+                problem = reported_error(root_cause(error))
+                interrupted = isinstance(problem, Interrupted)
+                problem = _given_up() if interrupted else problem
                 # What has to be done is the same as at a start, but nothing has to be started.
-                told.hint = told.hint.replace("start again", "reload again")
-                level = {LEVEL: "info"} if asked else {}
-                self.emit("service.reload_refused", **fields_of(told), **level)
-                raise told from error
+                problem.hint = problem.hint.replace("start again", "reload again")
+                level = {LEVEL: "info"} if interrupted else {}
+                self.emit("service.reload_refused", **fields_of(problem), **level)
+                raise problem from error
             finally:
                 if not stop.is_set():
                     self.notifier.ready(self.summary())
@@ -270,8 +270,8 @@ class RunningService:
 
 def _given_up() -> GatewayError:
     return LockHeld(
-        "The gateway was asked to stop, and has given the reload up; the database is as it was.",
-        hint="Start it again: that applies what is pending.",
+        "The gateway was asked to stop and gave up the reload. The database is unchanged.",
+        hint="Start the gateway again: it applies what is pending.",
     )
 
 

@@ -186,10 +186,10 @@ def _database(settings: Settings) -> Iterator[Finding]:
         )
     if seen.pending:
         one = len(seen.pending) == 1
-        said = "1 migration is" if one else f"{len(seen.pending)} migrations are"
+        text = "1 migration is" if one else f"{len(seen.pending)} migrations are"
         them = "it" if one else "them"
         hint = f"The next start applies {them}; `db rehearse` tries {them} now."
-        yield Finding("database", "note", f"{said} pending.", hint)
+        yield Finding("database", "note", f"{text} pending.", hint)
     if not (seen.problems or seen.drift or seen.pending):
         yield Finding("database", "ok", f"{seen.state}, {len(seen.applied)} migrations applied.")
 
@@ -200,15 +200,15 @@ def _backups(settings: Settings) -> Iterator[Finding]:
         yield Finding("backups", "note", "There is none yet.", "`db backup create` makes one.")
         return
     age = datetime.now(UTC) - datetime.fromisoformat(backups[0].created_at)
-    said = f"{len(backups)}, the newest {age.days} days old."
+    text = f"{len(backups)}, the newest {age.days} days old."
     if age.days > OLD_BACKUP_DAYS:
-        yield Finding("backups", "note", said, "`db backup create` makes one.")
+        yield Finding("backups", "note", text, "`db backup create` makes one.")
     else:
-        yield Finding("backups", "ok", said)
+        yield Finding("backups", "ok", text)
 
 
 def _secrets(settings: Settings) -> Iterator[Finding]:
-    yield from (Finding("secrets", *said) for said in check_secrets(settings))
+    yield from (Finding("secrets", *result) for result in check_secrets(settings))
 
 
 def _port(settings: Settings) -> Iterator[Finding]:

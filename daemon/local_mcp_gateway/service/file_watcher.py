@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     Files = dict[str, tuple[int, int, int, int]]
 
 
-LOOK_S: Final = 0.3
-AGAIN_S: Final = 30.0
+POLL_S: Final = 0.3
+RETRY_INOTIFY_S: Final = 30.0
 """How long to poll before inotify is tried again."""
-_ITS_OWN: Final = frozenset({"WatchfilesRustInternalError", "PanicException"})
+_WATCHFILES_ERRORS: Final = frozenset({"WatchfilesRustInternalError", "PanicException"})
 """The exceptions of watchfiles besides OSError, by name: its compiled part exports neither."""
 
 
@@ -60,7 +60,7 @@ class WatchSpec:
 
 
 async def changes(watched: WatchSpec, emit: Emit) -> AsyncIterator[Changes]:
-    """Yield what `changes_blocking` yields. After cancellation it ends within `LOOK_S`."""
+    """Yield what `changes_blocking` yields. After cancellation it ends within `POLL_S`."""
     seen = changes_blocking(watched, emit)
     try:
         while True:
@@ -70,7 +70,7 @@ async def changes(watched: WatchSpec, emit: Emit) -> AsyncIterator[Changes]:
 
 
 def changes_blocking(watched: WatchSpec, emit: Emit) -> Generator[Changes]:
-    """Yield changes for ever; an empty set after `wake_ms` or `LOOK_S` without a change.
+    """Yield changes for ever; an empty set after `wake_ms` or `POLL_S` without a change.
 
     From the first set on no change is missed; one may be reported twice.
     """
@@ -87,9 +87,9 @@ def changes_blocking(watched: WatchSpec, emit: Emit) -> Generator[Changes]:
                 begun, reported = True, False
                 yield changed | missed
         except BaseException as error:
-            if not isinstance(error, OSError) and type(error).__name__ not in _ITS_OWN:
+            if not isinstance(error, OSError) and type(error).__name__ not in _WATCHFILES_ERRORS:
                 raise
-            again_at = time.monotonic() + AGAIN_S
+            again_at = time.monotonic() + RETRY_INOTIFY_S
             if not reported:
                 _report_error(watched.folder, error, emit)
                 reported = True
@@ -125,7 +125,7 @@ def _by_polling(
 ) -> Generator[Changes, None, Files]:
     """Yield the changes found by polling until inotify may be tried again; return the last state."""
     while True:
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
         now = _files(watched)
         yield _differences(known, now)
         known = now

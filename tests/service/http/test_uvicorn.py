@@ -128,6 +128,6 @@ async def test_a_connection_can_be_refused_and_aborted() -> None:
 def test_the_watcher_fails_by_a_name_that_is_known() -> None:
     from watchfiles import _rust_notify
 
-    from local_mcp_gateway.service.file_watcher import _ITS_OWN
+    from local_mcp_gateway.service.file_watcher import _WATCHFILES_ERRORS
 
-    assert _rust_notify.WatchfilesRustInternalError.__name__ in _ITS_OWN, "or dev mode ends with it"
+    assert _rust_notify.WatchfilesRustInternalError.__name__ in _WATCHFILES_ERRORS, "or dev mode ends with it"

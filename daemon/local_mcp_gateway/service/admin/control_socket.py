@@ -73,8 +73,8 @@ def relayed(error: Mapping[str, Any]) -> GatewayError:
     kind = type(
         "Relayed", (GatewayError,), {"code": error["code"], "exit_code": Exit(error["exit_code"])}
     )
-    told: GatewayError = kind(error["message"], hint=error["hint"])
-    return told
+    problem: GatewayError = kind(error["message"], hint=error["hint"])
+    return problem
 
 
 @asynccontextmanager

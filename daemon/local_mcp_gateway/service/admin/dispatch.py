@@ -246,9 +246,9 @@ async def _call_tool(
     params = {"name": question["tool"], "arguments": question["arguments"]}
     answer = await _post(gateway.app, f"/mcp/{profile}", "tools/call", params)
     if "error" in answer:
-        said = redact_text(str(answer["error"].get("message")))
+        reason = redact_text(str(answer["error"].get("message")))
         raise UpstreamProblem(
-            f"The call of {question['tool']} failed: {said}",
+            f"The call of {question['tool']} failed: {reason}",
             hint=f"`profile show {profile}` lists its servers, `server test NAME` tries one.",
         )
     return answer["result"]

@@ -82,8 +82,8 @@ def _generate(options: Sequence[str], *more: str) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
-        return {"error": {"message": said[-1], "hint": "", "exit_code": int(Exit.UNEXPECTED)}}
+        lines = done.stderr.strip().splitlines() or ["it printed nothing"]
+        return {"error": {"message": lines[-1], "hint": "", "exit_code": int(Exit.UNEXPECTED)}}
     return answer
 
 
@@ -92,7 +92,7 @@ def _told(error: dict[str, Any]) -> dict[str, Any]:
 
 
 T = TypeVar("T")
-LOOK_S: Final = 0.2
+POLL_S: Final = 0.2
 PACKAGE = Path(__file__).parents[2]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -156,12 +156,12 @@ class Supervisor:
             while True:
                 match next_of(self._queue):
                     case Asked(signal.SIGHUP):
-                        self._tell_worker(signal.SIGHUP)
+                        self._signal_worker(signal.SIGHUP)
                     case Asked():
                         if self._worker is None:
                             return Exit.OK
                         self._stopping, self._changed = True, ()
-                        self._tell_worker(signal.SIGTERM)
+                        self._signal_worker(signal.SIGTERM)
                     case Changed(files):
                         self._replace(files)
                     case Ended(worker) if worker is self._worker:
@@ -195,7 +195,7 @@ class Supervisor:
         if self._worker is None:
             self._again()
         elif first:
-            self._tell_worker(signal.SIGTERM)
+            self._signal_worker(signal.SIGTERM)
 
     def _goes_on(self, code: int) -> bool:
         """Handle the end of a worker; return whether to keep supervising."""
@@ -226,7 +226,7 @@ class Supervisor:
             )
             threading.Thread(target=plan, daemon=True).start()
 
-    def _tell_worker(self, number: int) -> None:
+    def _signal_worker(self, number: int) -> None:
         if self._worker is not None:
             self._worker.send_signal(number)
 
@@ -252,7 +252,7 @@ def next_of(queue: SimpleQueue[T]) -> T:
     """
     while True:
         with suppress(Empty):
-            return queue.get(timeout=LOOK_S)
+            return queue.get(timeout=POLL_S)
 
 
 def syntax_fault(file: Path) -> str | None:

@@ -131,23 +131,23 @@ class HotApply:
             return False  # no later round follows; the next start applies it
         except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
             meanwhile = folder_state(self._folder) != seen
-            self._tell_problem(error)
+            self._report_problem(error)
             return meanwhile
         meanwhile = folder_state(self._folder) != seen
-        mended, self.problem = self.problem, None
+        recovered, self.problem = self.problem, None
         for step in done.steps:
             backup = str(done.backup.path) if done.backup else None
             fields = {**step.as_fields(), "paused_ms": done.paused_ms, "backup": backup}
             if step.tag in done.unchanged:
                 fields[LEVEL] = "debug"  # reported with the rewind already
             self._emit("migration.hot_applied", **fields)
-        if mended and not done.steps:
+        if recovered and not done.steps:
             self._emit("dev.recovered")
-        if done.steps or done.rewound or mended:
+        if done.steps or done.rewound or recovered:
             await self._read_again()
         return meanwhile
 
-    def _tell_problem(self, error: Exception) -> None:
+    def _report_problem(self, error: Exception) -> None:
         self.problem = reported_error(error)
         # What has to be done is the same as at a start, but nothing has to be started.
         hint = self.problem.hint.replace("start again", "save")
@@ -159,7 +159,7 @@ class HotApply:
             await anyio.to_thread.run_sync(require_gateway_tables, self._path, self._folder)
             await self._applied()
         except Exception as error:  # noqa: BLE001  the next save may fix it
-            self._tell_problem(error)
+            self._report_problem(error)
 
     async def _bring_up(self) -> _Done:
         """Apply the folder; if it no longer matches what was applied, rewind first."""

@@ -204,9 +204,9 @@ def parse_entry(raw: str) -> tuple[str | None, LoggedEvent | None]:
         return None, None
     cursor = entry.get("__CURSOR")
     level = _LEVEL_OF_PRIORITY.get(str(entry.get("PRIORITY", "6")), "error")
-    said = str(entry.get("MESSAGE", ""))
+    message = str(entry.get("MESSAGE", ""))
     if "EVENT" not in entry:
-        return cursor, LoggedEvent(at, level, "systemd.said", {"message": said})
+        return cursor, LoggedEvent(at, level, "systemd.logged", {"message": message})
     fields = {
         key.lower(): _value(value)
         for key, value in entry.items()
@@ -218,7 +218,7 @@ def parse_entry(raw: str) -> tuple[str | None, LoggedEvent | None]:
     if event in COUNTED_APART:
         level = LEVEL_OF[event]
     # The journal does not keep the order of fields; the text of the entry does.
-    order = sorted(named, key=lambda key: said.find(f" {key}=") % (len(said) + 1))
+    order = sorted(named, key=lambda key: message.find(f" {key}=") % (len(message) + 1))
     return cursor, LoggedEvent(at, level, event, {key: named[key] for key in order})
 
 

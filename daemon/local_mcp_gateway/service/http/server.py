@@ -148,16 +148,16 @@ class DrainingApp:
     ) -> None:
         began = ended = False
 
-        async def tell(message: dict[str, Any]) -> None:
+        async def send_marked(message: dict[str, Any]) -> None:
             nonlocal began, ended
             began = True
             ended = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
-        async def hear() -> dict[str, Any]:
+        async def receive_or_disconnect() -> dict[str, Any]:
             return await self._first(receive)
 
-        await self._application(scope, hear, tell)
+        await self._application(scope, receive_or_disconnect, send_marked)
         if began and not ended:
             # The application sees a disconnect; the real client gets a complete response.
             await send({"type": "http.response.body", "body": b""})
@@ -277,7 +277,7 @@ async def _force(server: uvicorn.Server, second_signal: Callable[[], Awaitable[N
 
 
 QUIET_S: Final = 10.0
-MOST_SAID: Final = 256
+MOST_REPORTED: Final = 256
 
 
 class LibraryWarnings(logging.Handler):
@@ -290,21 +290,21 @@ class LibraryWarnings(logging.Handler):
     def __init__(self, emit: Emit) -> None:
         super().__init__(logging.WARNING)
         self._event = emit
-        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+        self._reported: dict[tuple[str, str], tuple[float, int]] = {}
         """Library and message → when it was last logged, and how often it was repeated since."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log one record; a malformed one never raises into the library."""
         try:
             message = record.getMessage()
-            said = record.name, message.partition("\n")[0]
-            told, repeated = self._said.get(said, (-QUIET_S, 0))
-            if record.created < told + QUIET_S:
-                self._said[said] = told, repeated + 1
+            key = record.name, message.partition("\n")[0]
+            last, repeated = self._reported.get(key, (-QUIET_S, 0))
+            if record.created < last + QUIET_S:
+                self._reported[key] = last, repeated + 1
                 return
-            if len(self._said) >= MOST_SAID:
-                self._said.clear()
-            self._said[said] = record.created, 0
+            if len(self._reported) >= MOST_REPORTED:
+                self._reported.clear()
+            self._reported[key] = record.created, 0
             fields: dict[str, object] = {"library": record.name, "message": message}
             if repeated:
                 fields["repeated"] = repeated

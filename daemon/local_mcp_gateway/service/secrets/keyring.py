@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.store import ServerDefinition
 
-    Said = tuple[Literal["ok", "note", "problem"], str, str]
+    Result = tuple[Literal["ok", "note", "problem"], str, str]
 
 
 CREDENTIAL: Final = "secrets.key"
@@ -167,7 +167,7 @@ def make_first_key(settings: Settings) -> bool:
     return not any(entry.sealed for entry in _values(settings)) and Keyring.of(settings).make()
 
 
-def check_secrets(settings: Settings) -> Iterator[Said]:
+def check_secrets(settings: Settings) -> Iterator[Result]:
     """Yield the findings about keys and values; opens every sealed value."""
     keys, values = Keyring.of(settings).keys(), _values(settings)
     sealed = [entry for entry in values if entry.sealed]
@@ -181,21 +181,21 @@ def check_secrets(settings: Settings) -> Iterator[Said]:
         yield "problem", f"{reason[0].upper()}{reason[1:]}.", keys.fault.hint
     if plain := [f"{e.name} of {e.server.name}" for e in values if not e.sealed]:
         more = f" and {len(plain) - SHOWN} more" if len(plain) > SHOWN else ""
-        said = f"Not sealed: {', '.join(plain[:SHOWN])}{more}."
-        yield "note", said, "`secrets seal` seals them; backups from before keep them as they are."
+        text = f"Not sealed: {', '.join(plain[:SHOWN])}{more}."
+        yield "note", text, "`secrets seal` seals them; backups from before keep them as they are."
     if keys.of_file and _near(settings):
-        said = (
+        text = (
             f"{keys.file} lies with the database or its backups: a copy of them is one of the key."
         )
-        yield "note", said, "Move it, and name its place with `[secrets] key_file`."
+        yield "note", text, "Move it, and name its place with `[secrets] key_file`."
     elif not (shut or plain or keys.fault):
         copy = f"Keep a copy of {keys.file}, apart from the backups."
-        said = (
+        text = (
             f"{len(sealed)} sealed, and the key opens all. {copy}"
             if sealed
             else "There are none to seal."
         )
-        yield "ok", said, ""
+        yield "ok", text, ""
 
 
 def _values(settings: Settings) -> list[StoredValue]:

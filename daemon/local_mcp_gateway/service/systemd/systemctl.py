@@ -45,8 +45,8 @@ def systemctl(*arguments: str) -> None:
     """Run `systemctl --user …`; raises NoServiceManager with systemd's own message."""
     done = _run(("systemctl", "--user", "--no-ask-password", *arguments))
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise NoServiceManager(f"`systemctl --user {' '.join(arguments)}` failed: {said}")
+        reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise NoServiceManager(f"`systemctl --user {' '.join(arguments)}` failed: {reason}")
 
 
 def properties(unit: str) -> dict[str, str]:
