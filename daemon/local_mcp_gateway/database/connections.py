@@ -307,6 +307,7 @@ _IOERR_BY_NAME = {
 
 _UNKNOWN_FORMAT = "unsupported file format"
 """SQLite's message about a schema format number that is too high; its code is that of any error."""
+_MALFORMED = b"malformed database schema"
 _NEWER_SQLITE = (
     "Run it with a newer SQLite if one made this file; else its header is damaged: restore the newest good"
     " backup with `db restore latest`."
@@ -328,11 +329,21 @@ def translated_errors(
     """
     try:
         yield
-    except (OSError, sqlite3.Error) as error:
-        problem = to_gateway_error(error, path, doing=doing, otherwise=otherwise)
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+        known = readable(error) if isinstance(error, UnicodeDecodeError) else error
+        problem = known and to_gateway_error(known, path, doing=doing, otherwise=otherwise)
         if problem is None:
             raise
         raise problem from error
+
+
+def readable(error: UnicodeDecodeError) -> sqlite3.DatabaseError | None:
+    """Return SQLite's error if its message quotes a damaged schema, which Python cannot decode."""
+    if not error.object.startswith(_MALFORMED):
+        return None
+    meant = sqlite3.DatabaseError(error.object.decode(errors="replace"))
+    meant.sqlite_errorcode, meant.sqlite_errorname = sqlite3.SQLITE_CORRUPT, "SQLITE_CORRUPT"
+    return meant
 
 
 def to_gateway_error(

@@ -20,6 +20,7 @@ from local_mcp_gateway.database.connections import (
     is_empty,
     open_checked,
     open_scratch,
+    readable,
     require_database_file,
     translated_errors,
     uri,
@@ -30,7 +31,11 @@ from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase,
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.regular_file import open_file
 
-REBUILD_INDEXES = "No row is damaged, only an index: `db repair --reindex` builds the indexes anew."
+REBUILD_INDEXES = (
+    "An index and its table disagree. If the rows are right, `db repair --reindex` builds the index anew from"
+    " them."
+)
+"""Which of the two is damaged cannot be seen."""
 _HEADER_BYTES = 100
 _OPS_BETWEEN_LOOKS = 20_000
 # Violations of the data's rules, not damage to the file: they are older, and a migration may fix them.
@@ -108,7 +113,7 @@ def full_check(
 ) -> None:
     """Raise Damaged unless the file is sound and every index agrees with its table.
 
-    Where the quick check finds nothing, no row is damaged, only an index, and the hint says so.
+    Where the quick check finds nothing, only an index and its table disagree, and the hint says so.
     """
     try:
         _run_check(connection, "integrity_check", database, None, run)
@@ -180,6 +185,8 @@ def findings(connection: sqlite3.Connection, pragma: str) -> list[str]:
     while True:
         try:
             lines = [" ".join(row[0].split()) for row in connection.execute(f"PRAGMA {pragma}(20)")]
+        except UnicodeDecodeError as error:
+            raise readable(error) or error from error
         except sqlite3.OperationalError as error:
             if str(error) in missed or not _stand_in(connection, str(error)):
                 raise  # the same message twice: no stand-in helps

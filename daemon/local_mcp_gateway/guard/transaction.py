@@ -35,7 +35,7 @@ from local_mcp_gateway.database.connections import (
     require_own_logs,
     translated_errors,
 )
-from local_mcp_gateway.database.integrity import probe, quick_check
+from local_mcp_gateway.database.integrity import REBUILD_INDEXES, probe, quick_check
 from local_mcp_gateway.database.lock import DatabaseLock, last_stop
 from local_mcp_gateway.database.run import Run
 from local_mcp_gateway.database.transactions import (
@@ -45,7 +45,13 @@ from local_mcp_gateway.database.transactions import (
     make_durable,
     write_lock,
 )
-from local_mcp_gateway.errors import BackupFailed, Damaged, DatabaseEmptied, GatewayError
+from local_mcp_gateway.errors import (
+    BackupFailed,
+    Damaged,
+    DatabaseEmptied,
+    GatewayError,
+    NotADatabase,
+)
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.regular_file import open_file
 
@@ -149,9 +155,13 @@ def _way_out(context: GuardContext) -> Iterator[None]:
     """Name the newest good backup where the database is damaged and nothing less helps."""
     try:
         yield
-    except Damaged as error:
-        if error.hint == Damaged.default_hint:
+    except (Damaged, NotADatabase) as error:
+        known = isinstance(error, Damaged) or list_backups(context.database, context.backup_folder)
+        if known and error.hint == error.default_hint:
             error.hint = _restore_command(context)
+        elif error.hint == REBUILD_INDEXES:
+            command = _restore_command(context)
+            error.hint += f" If not, {command[:1].lower()}{command[1:]}"
         raise
 
 
@@ -160,7 +170,10 @@ def _restore_command(context: GuardContext) -> str:
     listed = list_backups(context.database, context.backup_folder)
     good = newest_good(listed, run=context)
     if good is None:
-        return f"There is no good backup in {context.backup_folder}; put a copy of your own in place with `db restore FILE`."
+        return (
+            f"There is no good backup in {context.backup_folder}; put a copy of your own in place with"
+            " `db restore FILE`."
+        )
     words = ["local-mcp-gateway", "--database", str(context.database)]
     if context.migrations != bundled("migrations"):
         words += ["--migrations", str(context.migrations)]
