@@ -427,7 +427,7 @@ def test_each_kind_of_hazard_does_what_the_policy_says(migrated: Place) -> None:
     refuse = GuardPolicy(hazards={"drops_index": "refuse"}, rehearse="never")
     with pytest.raises(HazardRefused, match=tag) as raised:
         start(migrated, policy=refuse)
-    assert '`-- guard: accept drops_index by_name`' in raised.value.hint
+    assert "`-- guard: accept drops_index by_name`" in raised.value.hint
     ignore = GuardPolicy(hazards={"drops_index": "ignore"})
     assert start(migrated, emit=heard, policy=ignore).state == "migrated"
     assert "guard.hazard_found" not in heard.names()
