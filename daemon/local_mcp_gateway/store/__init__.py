@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.store.model import (
         NAME,
+        NO_PROXY,
         CallRecord,
         CatalogEntry,
         CatalogKind,
@@ -64,6 +65,7 @@ else:
             "with_values",
         ),
         model=(
+            "NO_PROXY",
             "CallRecord",
             "CatalogEntry",
             "CatalogKind",
@@ -84,6 +86,7 @@ __all__ = [
     "COLUMNS",
     "KEY_BYTES",
     "NAME",
+    "NO_PROXY",
     "CallRecord",
     "CatalogEntry",
     "CatalogKind",

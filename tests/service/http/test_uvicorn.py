@@ -130,4 +130,6 @@ def test_the_watcher_fails_by_a_name_that_is_known() -> None:
 
     from local_mcp_gateway.service.file_watcher import _WATCHFILES_ERRORS
 
-    assert _rust_notify.WatchfilesRustInternalError.__name__ in _WATCHFILES_ERRORS, "or dev mode ends with it"
+    assert _rust_notify.WatchfilesRustInternalError.__name__ in _WATCHFILES_ERRORS, (
+        "or dev mode ends with it"
+    )

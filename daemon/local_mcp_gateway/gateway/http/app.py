@@ -54,7 +54,7 @@ from local_mcp_gateway.gateway.routing import (
     health,
 )
 from local_mcp_gateway.gateway.tasks import TimerWheel, described
-from local_mcp_gateway.gateway.upstreams.connection import CLIENT_HEADERS
+from local_mcp_gateway.gateway.upstreams import CLIENT_HEADERS
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients import Session, Sessions

@@ -7,6 +7,7 @@ from local_mcp_gateway.lazy import exports
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.connection import (
         CLIENT_CAPABILITIES,
+        CLIENT_HEADERS,
         SILENT,
         Call,
         Caller,
@@ -27,6 +28,7 @@ else:
     __getattr__ = exports(
         __name__,
         connection=(
+            "CLIENT_HEADERS",
             "CLIENT_CAPABILITIES",
             "SILENT",
             "Call",
@@ -48,6 +50,7 @@ else:
 
 __all__ = [
     "CLIENT_CAPABILITIES",
+    "CLIENT_HEADERS",
     "NOBODY",
     "SEVERAL",
     "SILENT",

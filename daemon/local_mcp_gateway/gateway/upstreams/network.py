@@ -19,10 +19,10 @@ import aiohttp
 from yarl import URL
 
 from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
-from local_mcp_gateway.store.model import NO_PROXY
+from local_mcp_gateway.store import NO_PROXY
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.store.model import ServerDefinition
+    from local_mcp_gateway.store import ServerDefinition
 
 ACCEPTED: Final = "gzip, deflate"
 CONNECT_S: Final = 10
