@@ -313,6 +313,13 @@ class BackupForeign(GatewayError):
     default_hint = "Choose another one: `db backup list` shows those that fit."
 
 
+class ProgramReplaced(GatewayError):
+    """Another version of the program was installed, and migrations came with it."""
+
+    code = "program_replaced"
+    exit_code = Exit.REFUSED
+
+
 class HistoryRefused(GatewayError):
     """The migrations folder and the database's ledger contradict each other."""
 

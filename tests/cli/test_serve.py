@@ -13,7 +13,10 @@ import urllib.request
 
 import pytest
 
-from tests.harness import Place
+from local_mcp_gateway import __version__
+from local_mcp_gateway.migrate.folder import read_folder
+from local_mcp_gateway.migrate.folder_edits import write_migration
+from tests.harness import REPOSITORY, Place
 
 ACTIVATE = shutil.which("systemd-socket-activate") or ""
 
@@ -257,6 +260,35 @@ def test_a_reload_that_is_refused_leaves_the_gateway_as_it_was(shipped: Place) -
         assert "CREAT" in done.stderr
         assert get(gateway.url + "/health/live") == 200
         assert gateway.wait_for("service.reload_refused")["exit_code"] == 5
+
+
+def test_a_reload_after_an_upgrade_leaves_the_new_versions_migrations_to_a_restart(
+    place: Place,
+) -> None:
+    program = place.root / "program"
+    shutil.copytree(REPOSITORY / "daemon", program / "daemon")
+    shutil.copytree(REPOSITORY / "migrations", program / "migrations")
+    env = {"PYTHONPATH": str(program / "daemon")}
+    options = ("--database", str(place.database))
+    with place.serve(options=options, env=env) as gateway:
+        gateway.wait_ready()
+        version = program / "daemon" / "local_mcp_gateway" / "__init__.py"
+        version.write_text(version.read_text().replace(__version__, "9.0.0"))
+        assert place.run(*options, "reload", env=env, bare=True).code == 0  # nothing is pending
+        write_migration(
+            read_folder(program / "migrations"),
+            "new",
+            "CREATE TABLE x (y);",
+            down=None,
+            snapshot=None,
+        )
+        before = place.content()
+        done = place.run(*options, "reload", env=env, bare=True)
+        assert done.code == 8
+        assert f"Version 9.0.0 is installed, and {__version__} is running" in done.stderr
+        assert "systemctl --user restart local-mcp-gateway" in done.stderr
+        assert place.content() == before
+        assert get(gateway.url + "/health/live") == 200
 
 
 def test_reload_without_a_gateway_says_so(shipped: Place) -> None:

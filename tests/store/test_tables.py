@@ -10,6 +10,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from local_mcp_gateway.schema import compare, inspect
+from local_mcp_gateway.store.model import COLUMNS
 from local_mcp_gateway.store.tables import metadata
 from tests.store.conftest import create_database
 
@@ -23,3 +24,10 @@ def test_the_replayed_migrations_equal_the_declared_tables(tmp_path: Path) -> No
             for index in table.indexes:
                 declared.execute(str(CreateIndex(index).compile(dialect=sqlite.dialect())))
         assert compare(inspect(replayed), inspect(declared)) == ()
+
+
+def test_the_columns_that_a_migrated_database_must_have_are_those_of_the_tables() -> None:
+    named = {table: columns.split() for table, columns in COLUMNS.items()}
+    assert named == {
+        table.name: [column.name for column in table.columns] for table in metadata.tables.values()
+    }

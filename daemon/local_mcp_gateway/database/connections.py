@@ -204,6 +204,17 @@ def table_names(connection: sqlite3.Connection) -> frozenset[str]:
     return frozenset(name for (name,) in rows)
 
 
+def columns_of(connection: sqlite3.Connection) -> dict[str, set[str]]:
+    """Return the names of the columns of every table."""
+    found: dict[str, set[str]] = {}
+    for table, column in connection.execute(
+        "SELECT m.name, p.name FROM sqlite_schema AS m JOIN pragma_table_xinfo(m.name) AS p"
+        " WHERE m.type = 'table' AND m.sql NOT LIKE 'CREATE VIRTUAL%'"
+    ):
+        found.setdefault(table, set()).add(column)
+    return found
+
+
 def is_empty(connection: sqlite3.Connection) -> bool:
     """Return whether the database has no objects, not even a table."""
     return connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None

@@ -64,6 +64,8 @@ def run_batch(
     if rebuilds is not None:
         verify_dependents(connection, before, steps)
         changes += tuple(rebuilds.changed)
+    if context.policy.requires is not None and len(plan.batches) == 1:
+        context.policy.requires(connection)
     fingerprint = ledger.fingerprint()
     if _is_as_made(context, connection, plan, before):
         ledger.record_fingerprint(fingerprint)

@@ -15,7 +15,7 @@ from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.sql_functions import Named, register
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
@@ -58,6 +58,8 @@ class GuardPolicy:
     fresh: bool = False
     """Begin with a new database where it is empty or missing, though it had content or has backups."""
     program_version: str = ""
+    requires: Callable[[Connection], None] | None = None
+    """Called with the migrated database before COMMIT; raises if the program could not serve it."""
     functions: Named = field(default_factory=dict)
     """SQL functions that migrations may call, by name: callables, or "package.module:function"."""
     collations: Named = field(default_factory=dict)

@@ -188,6 +188,7 @@ class RunningService:
                 raise _given_up()
             self.notifier.reloading()
             self.emit("service.reloading")
+            applied: tuple[str, ...] = ()
             try:
                 async with report_progress(self._status, self.notifier, self.emit):
                     outcome = await reload(
@@ -198,7 +199,7 @@ class RunningService:
                         self._status.progress,
                         stop,
                     )
-                self.settings = outcome.settings
+                self.settings, applied = outcome.settings, outcome.applied
                 await self.gateway.reload()
                 self.emit("service.reloaded", **outcome.as_fields())
                 return outcome.as_fields()
@@ -208,8 +209,11 @@ class RunningService:
                 problem = _given_up() if interrupted else problem
                 # What has to be done is the same as at a start, but nothing has to be started.
                 problem.hint = problem.hint.replace("start again", "reload again")
-                level = {LEVEL: "info"} if interrupted else {}
-                self.emit("service.reload_refused", **fields_of(problem), **level)
+                if applied:  # committed: nothing was refused
+                    self.emit("service.reload_incomplete", applied=applied, **fields_of(problem))
+                else:
+                    level = {LEVEL: "info"} if interrupted else {}
+                    self.emit("service.reload_refused", **fields_of(problem), **level)
                 raise problem from error
             finally:
                 if not stop.is_set():

@@ -6,16 +6,18 @@ A reload applies changed settings and pending migrations to the running service 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup.manifest import Retention
-from local_mcp_gateway.database.connections import reading, table_names
-from local_mcp_gateway.errors import ConfigProblem, MigrationsFolderProblem
+from local_mcp_gateway.bundled import bundled, installed_version
+from local_mcp_gateway.database.connections import columns_of, reading
+from local_mcp_gateway.errors import ConfigProblem, MigrationsFolderProblem, ProgramReplaced
 from local_mcp_gateway.guard.context import GuardPolicy
 from local_mcp_gateway.guard.plan import make_plan
+from local_mcp_gateway.store.model import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.database.pool import ConnectionPool
     from local_mcp_gateway.gateway import GatewayOptions
-    from local_mcp_gateway.guard.context import Planner
+    from local_mcp_gateway.guard.context import GuardContext, Plan, Planner
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.process import StopEvent
 
@@ -78,6 +80,13 @@ def guard_policy(
         keep_aside=settings.backup.keep_aside,
         program_version=__version__,
     )
+
+
+def gateway_policy(settings: Settings, *, dev: bool, fresh: bool = False) -> GuardPolicy:
+    """Return the guard's policy for the database that this process serves."""
+    policy = guard_policy(settings, dev=dev, fresh=fresh)
+    requires = partial(require_gateway_tables, migrations=settings.migrations_folder)
+    return replace(policy, requires=requires)
 
 
 def _hazards(severities: Mapping[str, str]) -> Mapping[str, str]:
@@ -134,19 +143,47 @@ def gateway_options(settings: Settings) -> GatewayOptions:
     )
 
 
-NEEDED = frozenset({"mcp_servers", "profiles", "profile_mcp_servers", "approved_tools"})
-
-
-def require_gateway_tables(database: Path, migrations: Path) -> None:
-    """Raise MigrationsFolderProblem unless the migrated database has the gateway's tables."""
-    with reading(database) as reader:
-        missing = sorted(NEEDED - table_names(reader))
+def require_gateway_tables(connection: Connection, migrations: Path) -> None:
+    """Raise MigrationsFolderProblem unless a migrated database has the gateway's tables and columns."""
+    found = columns_of(connection)
+    missing = [table for table in COLUMNS if table not in found]
+    missing += [
+        f"{table}.{column}"
+        for table, columns in COLUMNS.items()
+        for column in columns.split()
+        if table in found and column not in found[table]
+    ]
     if missing:
         raise MigrationsFolderProblem(
-            f"{database} cannot be used by the gateway: the migrations in {migrations} do not make the"
-            f" gateway's own tables ({', '.join(missing)}).",
+            f"The gateway cannot use this database: the migrations in {migrations} do not make its own"
+            f" tables as this program, {__version__}, needs them ({', '.join(missing)}).",
             hint="Leave --migrations out for the gateway; `db migrate` guards any other database.",
         )
+
+
+def check_gateway_tables(database: Path, migrations: Path) -> None:
+    """Check the tables of a database that is not being migrated."""
+    with reading(database) as reader:
+        require_gateway_tables(reader, migrations)
+
+
+def newer_program(folder: Path, *, dev: bool) -> Planner:
+    """Return the planner of a reload: it applies nothing that came with another version of the program."""
+    make = planner(dev=dev)
+
+    def plan(context: GuardContext, *, fresh: bool) -> Plan:
+        made = make(context, fresh=fresh)
+        installed = installed_version()
+        if made.pending and installed != __version__ and folder == bundled("migrations"):
+            raise ProgramReplaced(
+                f"Version {installed} is installed, and {__version__} is running: it does not apply the"
+                " migrations of another version.",
+                hint="Restart the gateway: `systemctl --user restart local-mcp-gateway`, or stop `serve`"
+                " and start it again.",
+            )
+        return made
+
+    return plan
 
 
 LIVE = ("guard.", "backup.", "migrations.")
@@ -199,8 +236,8 @@ async def reload(
                 hot_apply,
                 old.database_path,
                 new.migrations_folder,
-                policy=guard_policy(new, dev=plan.dev),
-                planner=planner(dev=plan.dev),
+                policy=gateway_policy(new, dev=plan.dev),
+                planner=newer_program(new.migrations_folder, dev=plan.dev),
                 emit=emit,
                 progress=progress,
                 stop=stop,

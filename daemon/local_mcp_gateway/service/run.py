@@ -30,7 +30,7 @@ from local_mcp_gateway.service import runtime_paths
 from local_mcp_gateway.service.exit_status import report_exit, root_cause
 from local_mcp_gateway.service.history import StartRecord
 from local_mcp_gateway.service.http import listening_socket
-from local_mcp_gateway.service.options import guard_policy, planner, require_gateway_tables
+from local_mcp_gateway.service.options import check_gateway_tables, gateway_policy, planner
 from local_mcp_gateway.service.process import Signals, give_memory_back
 from local_mcp_gateway.service.progress import StatusLine, report_progress
 from local_mcp_gateway.service.systemd import Notifier
@@ -98,7 +98,7 @@ async def run(
     listener = _listener(serving)
     try:
         async with _guarding(serving, emit, notifier, status, signals) as report:
-            require_gateway_tables(settings.database_path, settings.migrations_folder)
+            check_gateway_tables(settings.database_path, settings.migrations_folder)
             listener = listener or listening_socket.bind(
                 settings.gateway.host, settings.gateway.port
             )
@@ -151,7 +151,7 @@ async def _guarding(
     guard = guarded(
         settings.database_path,
         settings.migrations_folder,
-        policy=guard_policy(settings, dev=serving.dev, fresh=serving.fresh),
+        policy=gateway_policy(settings, dev=serving.dev, fresh=serving.fresh),
         planner=planner(dev=serving.dev),
         lock_timeout_s=serving.lock_timeout_s,
         emit=emit,

@@ -26,6 +26,21 @@ KEPT_NAMES = "names."
 """Begins the keys of the gateway's settings that say which names a profile shows; its id follows."""
 
 
+COLUMNS: Mapping[str, str] = {
+    "profiles": "id name description prefix created_at updated_at",
+    "mcp_servers": "id name kind command args env cwd url headers active created_at updated_at share max_clients idle_stop_s timeout_s proxy ca insecure client_headers",
+    "profile_mcp_servers": "profile_id mcp_server_id position active",
+    "profile_mcp_server_tools": "profile_id mcp_server_id tool_name enabled custom_name custom_description updated_at",
+    "mcp_server_catalog_cache": "mcp_server_id kind body hash fetched_at",
+    "approved_tools": "mcp_server_id tool_name body approved_at",
+    "gateway_settings": "key value updated_at",
+    "oauth_client_registrations": "mcp_server_id issuer client_id sealed_client_secret metadata created_at",
+    "oauth_tokens": "mcp_server_id sealed_access_token sealed_refresh_token token_type scope expires_at updated_at",
+    "debug_logs": "id created_at profile server method target status error duration_us request_bytes response_bytes request response",
+}
+"""The tables that the queries use, and their columns: a migrated database without them is of no use."""
+
+
 class ServerKind(StrEnum):
     """How a server is reached."""
 

@@ -22,7 +22,7 @@ from local_mcp_gateway.service.admin import profiles, servers
 from local_mcp_gateway.service.admin.own_address import OwnAddress
 from local_mcp_gateway.service.admin.servers import approve_tools
 from local_mcp_gateway.service.exit_status import root_cause
-from local_mcp_gateway.service.options import gateway_options, guard_policy, require_gateway_tables
+from local_mcp_gateway.service.options import check_gateway_tables, gateway_options, guard_policy
 from local_mcp_gateway.service.secrets import Keyring, seal_all
 from local_mcp_gateway.store import queries
 
@@ -189,7 +189,7 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
         settings.database_path, settings.migrations_folder, policy=guard_policy(settings), emit=emit
     )
     with guard, named_gaps(settings.database_path):
-        require_gateway_tables(settings.database_path, settings.migrations_folder)
+        check_gateway_tables(settings.database_path, settings.migrations_folder)
         try:
             return anyio.run(partial(_answer, settings, keyring, verb, arguments))
         except BaseExceptionGroup as group:

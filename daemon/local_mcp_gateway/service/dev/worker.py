@@ -34,7 +34,7 @@ from local_mcp_gateway.service.file_watcher import (
     folder_state,
     wait_until_stable,
 )
-from local_mcp_gateway.service.options import guard_policy, planner, require_gateway_tables
+from local_mcp_gateway.service.options import check_gateway_tables, gateway_policy, planner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -82,7 +82,7 @@ class HotApply:
         self._stop = stop
         self._path = settings.database_path
         self._folder = settings.migrations_folder
-        self._policy = guard_policy(settings, dev=True)
+        self._policy = gateway_policy(settings, dev=True)
         self._planner = planner(dev=True)
         self._seen = NOTHING
         """Nothing yet, so that saves during the start are applied too."""
@@ -156,7 +156,7 @@ class HotApply:
     async def _read_again(self) -> None:
         """Reload the gateway's definitions; if its tables are gone, it serves what it has."""
         try:
-            await anyio.to_thread.run_sync(require_gateway_tables, self._path, self._folder)
+            await anyio.to_thread.run_sync(check_gateway_tables, self._path, self._folder)
             await self._applied()
         except Exception as error:  # noqa: BLE001  the next save may fix it
             self._report_problem(error)
