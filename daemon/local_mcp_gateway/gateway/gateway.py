@@ -19,6 +19,7 @@ from local_mcp_gateway.gateway.catalog import (
     LISTS,
     Lists,
     NameTable,
+    ProfileView,
     body_of,
     hash_of,
     items_of,
@@ -243,7 +244,7 @@ class Gateway:
             }
             approved = await self._approved()
             await self._remind(fresh, approved)
-            before = dict(registry.profiles)
+            before, shown = dict(registry.profiles), registry.shown()
             ending = [u for name, u in registry.upstreams.items() if name not in kept]
             staying = {name: registry.upstreams[name] for name in kept}
             for name, upstream in staying.items():
@@ -266,7 +267,8 @@ class Gateway:
                 for each in (u, *(own for _, own in registry.owned_at(name)))
                 if each.catalog.approve(approved.get(u.definition.id, {}))
             }
-            self._announce(before, {upstream.name for upstream in ending} | fresh.keys() | released)
+            touched = {upstream.name for upstream in ending} | fresh.keys() | released
+            self._announce(before, shown, touched)
 
     def status(self) -> dict[str, Any]:
         """Return the state of each server (reason, next retry, number of tools) and the connected clients.
@@ -373,7 +375,7 @@ class Gateway:
             registry.forget_views(registry.profiles_of(upstream.name))
         if changed or upstream.catalog.unsaved:
             self._tasks.start(self._keep, upstream, changed)
-        self.broker.announce(registry.profiles_of(upstream.name), changed | announced)
+        self.broker.announce(registry.profiles_of(upstream.name), announced)
 
     async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
         identity = encode(upstream.identity)
@@ -417,15 +419,24 @@ class Gateway:
         else:
             self._emit("catalog.saved", profile=kept.profile.name)
 
-    def _announce(self, before: Mapping[str, ProfileDefinition], changed_servers: set[str]) -> None:
-        """After a reload, notify the clients whose profile now shows other lists."""
+    def _announce(
+        self,
+        before: Mapping[str, ProfileDefinition],
+        shown: Mapping[str, ProfileView],
+        changed_servers: set[str],
+    ) -> None:
+        """After a reload, notify the clients of the lists of their profile that are now others."""
         registry = self.registry
         profiles = {
             name for name, profile in registry.profiles.items() if before.get(name) != profile
         }
         for server in changed_servers:
             profiles |= registry.profiles_of(server)
-        self.broker.announce(profiles, LISTS)
+        registry.forget_views(frozenset(profiles))
+        for name in profiles:
+            old, new = shown.get(name), registry.view(name)
+            changed = {k for k in LISTS if old is None or old.lists[k] != new.lists[k]}
+            self.broker.announce({name}, changed)
 
     def _failed(self, error: Exception) -> None:
         self._emit("task.failed", message=described(error))

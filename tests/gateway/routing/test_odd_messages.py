@@ -231,7 +231,7 @@ async def test_a_removed_profile_ends_its_streams_and_answers_what_runs(tmp_path
             with anyio.fail_after(20):
                 await stream.content.read()
                 await legacy.content.read()
-                assert "Request cancelled" in await (await running_call).text()
+                assert "The session has ended" in await (await running_call).text()
         assert (await running.post(call("ping"))).status == 404
 
 

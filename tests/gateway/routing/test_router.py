@@ -16,8 +16,8 @@ from mcp import Client, types
 
 from local_mcp_gateway.gateway.protocol.sse import SseParser
 from local_mcp_gateway.store import queries
-from local_mcp_gateway.store.model import ServerDefinition
-from tests.gateway.messages import call
+from local_mcp_gateway.store.model import ServerDefinition, ToolSetting
+from tests.gateway.messages import HELLO, META, MODERN, call
 from tests.gateway.processes import stop
 from tests.gateway.support import SERVERS, Running, gateway_of, http, process, stdio
 from tests.gateway.using import names, posted, session, use
@@ -75,7 +75,9 @@ async def test_progress_comes_before_the_answer_with_the_clients_own_token(
         assert answer["result"]["content"]
 
 
-async def test_a_cancelled_call_is_cancelled_at_the_server(tmp_path: Path) -> None:
+async def test_a_cancelled_call_is_cancelled_at_the_server_and_gets_no_answer(
+    tmp_path: Path,
+) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         headers = await session(running)
         message = call("tools/call", 77, name="sleep", arguments={"seconds": 60})
@@ -87,7 +89,8 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(tmp_path: Path) -> No
             "params": {"requestId": 77, "reason": "enough"},
         }
         assert (await running.post(stop, **headers)).status == 202
-        assert (await (await sleeping).json())["error"]["message"] == "Request cancelled"
+        answered = await sleeping
+        assert (answered.status, await answered.read()) == (202, b""), "no answer"
         await running.wrote("cancelled ")
 
 
@@ -333,3 +336,112 @@ async def test_an_app_calls_the_tools_of_its_server_by_their_own_names(tmp_path:
             body = await (await running.post(call("tools/call", name=name, arguments={}))).json()
             assert "result" in body
             await running.heard("call.finished", server=name.removesuffix(".more"), target=name)
+
+
+def scripted(name: str, initialize: dict[str, Any], **answers: Any) -> ServerDefinition:
+    script = {"initialize": initialize, "answers": answers}
+    return stdio(name, "scripted.py", json.dumps(script))
+
+
+async def test_the_first_session_already_knows_what_its_servers_say_of_themselves(
+    tmp_path: Path,
+) -> None:
+    servers = (
+        scripted("one", {"instructions": "Ask me.", "capabilities": {"extensions": {"x/y": {}}}}),
+        scripted("two", {"instructions": "Or me."}),
+    )
+    async with gateway_of(tmp_path, *servers) as running:
+        result = (await (await running.post(HELLO)).json())["result"]
+        assert result["instructions"] == "# one\nAsk me.\n\n# two\nOr me."
+        assert result["capabilities"] == {"extensions": {"x/y": {}}, "tools": {"listChanged": True}}
+
+
+async def test_an_unknown_method_goes_to_the_server_that_declares_what_it_is_named_after(
+    tmp_path: Path,
+) -> None:
+    extension: dict[str, Any] = {"capabilities": {"extensions": {"com.example/shop": {}}}}
+    servers = (
+        scripted("none", {}),
+        scripted("shop", extension, **{"shop/buy": {"bought": 1}}),
+        scripted("other", {"capabilities": {"experimental": {"trial": {}}}}),
+    )
+    async with gateway_of(tmp_path, *servers) as running:
+        headers = await session(running)
+        body = await (await running.post(call("shop/buy"), **headers)).json()
+        assert body["result"] == {"bought": 1}
+        message = {"jsonrpc": "2.0", "method": "notifications/trial/begun", "params": {"n": 1}}
+        await running.post(message, **headers)
+        line = 'heard notifications/trial/begun {"n": 1}'
+        heard = await running.heard("upstream.logged", line=line)
+        assert heard["server"] == "other"
+        assert (await (await running.post(call("what/ever"), **headers)).json())["error"][
+            "code"
+        ] == -32601
+
+
+async def test_a_list_for_a_stateless_client_says_who_lists_it_and_for_how_long(
+    tmp_path: Path,
+) -> None:
+    tools = {"tools": [{"name": "a", "inputSchema": {"type": "object"}}]}
+    quick = {"resources": [{"uri": "it://1", "name": "it"}], "ttlMs": 60000, "cacheScope": "public"}
+    capabilities: dict[str, Any] = {"capabilities": {"tools": {}, "resources": {}}}
+    lists = {"tools/list": tools, "resources/list": quick}
+    async with gateway_of(tmp_path, scripted("one", capabilities, **lists)) as running:
+        results = {}
+        for method in lists:
+            headers = {"mcp_method": method, "mcp_protocol_version": MODERN}
+            reply = await running.post(call(method, _meta=META), **headers)
+            results[method] = (await reply.json())["result"]
+            info = results[method]["_meta"]["io.modelcontextprotocol/serverInfo"]
+            assert info["name"] == "local-mcp-gateway"
+            assert results[method]["cacheScope"] == "private"
+        assert results["tools/list"]["ttlMs"] == 0
+        assert 0 < results["resources/list"]["ttlMs"] <= 60000
+
+
+async def test_a_server_alone_in_its_profile_gets_everything(tmp_path: Path) -> None:
+    read = {"contents": [{"uri": "it://1", "text": "here"}]}
+    completed = {"completion": {"values": ["x"]}}
+    answers: dict[str, Any] = {
+        "resources/read": read,
+        "completion/complete": completed,
+        "logging/setLevel": {},
+    }
+    async with gateway_of(tmp_path, scripted("alone", {}, **answers)) as running:
+        headers = await session(running)
+        ref = {"type": "ref/prompt", "name": "p"}
+        asked: dict[str, dict[str, Any]] = {
+            "resources/read": {"uri": "it://1"},
+            "completion/complete": {"ref": ref, "argument": {"name": "a", "value": ""}},
+            "logging/setLevel": {"level": "info"},
+        }
+        for method, params in asked.items():
+            body = await (await running.post(call(method, **params), **headers)).json()
+            assert body["result"] == answers[method], method
+            await running.wrote(f"heard {method}")
+
+
+async def test_without_a_server_that_logs_there_is_no_log_level(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, scripted("one", {}), scripted("two", {})) as running:
+        headers = await session(running)
+        body = await (await running.post(call("logging/setLevel", level="info"), **headers)).json()
+        assert body["error"]["code"] == -32601
+
+
+async def test_a_reload_announces_only_the_lists_that_are_others(tmp_path: Path) -> None:
+    lists = {
+        "tools/list": {"tools": [{"name": "a", "inputSchema": {"type": "object"}}]},
+        "prompts/list": {"prompts": [{"name": "p"}]},
+    }
+    both: dict[str, Any] = {"capabilities": {"tools": {}, "prompts": {}}}
+    async with gateway_of(tmp_path, scripted("one", both, **lists)) as running:
+        await session(running)
+        assert await names(running) == ["a"]
+        await running.kept("one")
+        (one,) = running.gateway.sessions
+        one.take()
+        setting = ToolSetting("one", "a", enabled=False)
+        await queries.set_tool(running.database, "default", setting)
+        await running.gateway.reload()
+        told = [json.loads(message)["method"] for _, message in one.take()]
+        assert told == ["notifications/tools/list_changed"]

@@ -85,6 +85,8 @@ class CatalogDiff:
     """The differences after a server's lists were fetched again."""
 
     changed: frozenset[CatalogKind]
+    visible: frozenset[CatalogKind]
+    """Those of them in which a client sees a change: an empty list is no news."""
     altered: tuple[str, ...]
     """Tools that changed, or are new and held, and were not reported yet."""
 
@@ -124,13 +126,15 @@ class ServerCatalog:
         before = self.lists or {}
         self.lists = {**dict.fromkeys(LISTS, ()), **before, **lists}
         changed = frozenset(kind for kind in lists if lists[kind] != before.get(kind))
+        visible = frozenset(kind for kind in changed if lists[kind] or before.get(kind))
         if CatalogKind.TOOLS not in lists:
-            return CatalogDiff(changed, ())
+            return CatalogDiff(changed, visible, ())
         known = {item.key: item.raw for item in before.get(CatalogKind.TOOLS, ())}
         told = {
             item.key for item in lists[CatalogKind.TOOLS] if item.raw == known.get(item.key)
         } & self.held
-        news = CatalogDiff(changed, tuple(name for name in self._judge() if name not in told))
+        altered = tuple(name for name in self._judge() if name not in told)
+        news = CatalogDiff(changed, visible, altered)
         self._met = True
         return news
 

@@ -282,10 +282,15 @@ class GatewayApp:
             return http_request.empty(202)
         if message.method == "initialize":
             session = self._sessions.open(profile, bytes(message.params), http_request.sender)
-            answer = self._dispatcher.initialize(session)
-            http_request.extra = [(b"mcp-session-id", session.id.encode()), *http_request.extra]
-            return http_request.reply(200, response(message.id, answer))
+            return self._initialize(session, bytes(message.id), http_request)
         return self._run(profile, message, http_request, session, None)
+
+    async def _initialize(
+        self, session: Session, identity: bytes, http_request: HttpRequest
+    ) -> None:
+        answer = await self._dispatcher.initialize(session)
+        http_request.extra = [(b"mcp-session-id", session.id.encode()), *http_request.extra]
+        await http_request.reply(200, response(identity, answer))
 
     async def _run(
         self,
@@ -311,8 +316,9 @@ class GatewayApp:
             try:
                 request = _client_request(profile, message, http_request, session, opened, reply)
                 answer = await self._dispatcher.answer(request, cancellation)
-                if not reply.left:
-                    answer = answer or failure(jsonrpc.CANCELLED, "Request cancelled")
+                if answer is None:
+                    await reply.finish_unanswered()
+                elif not reply.left:
                     status = 200 if opened is None else versions.status_of(answer)
                     await reply.finish(response(identity, answer), status)
             finally:

@@ -140,6 +140,20 @@ class PostResponse(Timer):
         assert self._writer is not None, "committed"
         await self._writer
 
+    async def finish_unanswered(self) -> None:
+        """End the response without a result: the client has cancelled its request."""
+        self._stop_watching()
+        if self.left or self._relaying:
+            return
+        if self._queue is None:
+            await self._request.empty(202)
+            return
+        self._queue.put_nowait(None)
+        if self._event_stream is not None:
+            self._event_stream.end()
+        assert self._writer is not None, "committed"
+        await self._writer
+
     def close(self) -> None:
         """End it, with or without a result: the client may have disconnected."""
         self._stop_watching()

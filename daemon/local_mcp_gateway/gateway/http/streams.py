@@ -229,28 +229,36 @@ def take(
     if message.method == "initialize" and message.is_request:
         try:
             session.introduce(bytes(message.params))
-            answer = dispatcher.initialize(session)
         except jsonrpc.MALFORMED as error:
             answer = failure(jsonrpc.INVALID_PARAMS, f"Invalid params: {error}")
-        legacy_outbox.put(response(message.id, answer))
+            legacy_outbox.put(response(message.id, answer))
+        else:
+            identity = bytes(message.id)
+            dispatcher.tasks.start(_introduce, dispatcher, session, legacy_outbox, identity)
     elif message.is_request:
         dispatcher.tasks.start(_answer_in_stream, dispatcher, session, legacy_outbox, message)
     else:
         dispatcher.on_notification(session.profile, session, message)
 
 
+async def _introduce(
+    dispatcher: Dispatcher, session: Session, legacy_outbox: Outbox, identity: bytes
+) -> None:
+    legacy_outbox.put(response(identity, await dispatcher.initialize(session)))
+
+
 async def _answer_in_stream(
     dispatcher: Dispatcher, session: Session, legacy_outbox: Outbox, message: Envelope
 ) -> None:
-    legacy_outbox.put(
-        await _response_to(dispatcher, session, message, StreamCaller(session, legacy_outbox.put))
-    )
+    caller = StreamCaller(session, legacy_outbox.put)
+    if (body := await _response_to(dispatcher, session, message, caller)) is not None:
+        legacy_outbox.put(body)
 
 
 async def _response_to(
     dispatcher: Dispatcher, session: Session, message: Envelope, caller: StreamCaller
-) -> bytes:
-    """Handle one request of a session, in its own task."""
+) -> bytes | None:
+    """Handle one request of a session, in its own task; None where its client has cancelled it."""
     request = ClientRequest(
         session.profile,
         message.method,
@@ -260,7 +268,7 @@ async def _response_to(
         identity=bytes(message.id),
     )
     answer = await dispatcher.answer(request, Cancellation())
-    return response(message.id, answer or failure(jsonrpc.CANCELLED, "Request cancelled"))
+    return None if answer is None else response(message.id, answer)
 
 
 REVISION: Final = "2025-03-26"

@@ -236,6 +236,15 @@ def to_modern(
     return edit(params, {"_meta": meta})
 
 
+def modern_list(ttl_ms: int) -> bytes:
+    """Return the members of a stateless result that come before a list of ours."""
+    return b'"resultType":"complete","ttlMs":%d,"cacheScope":"private","_meta":{"%s":%s}' % (
+        ttl_ms,
+        SERVER_KEY.encode(),
+        _GATEWAY_INFO_JSON,
+    )
+
+
 def modern_result(answer: Answer, method: str) -> Answer:
     """Add what a stateless result requires to the result of a handshake server."""
     if answer.failed or answer.relayed_bytes:

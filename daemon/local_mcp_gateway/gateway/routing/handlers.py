@@ -11,6 +11,7 @@ from local_mcp_gateway.gateway.catalog import ProfileView, Route, uri_prefix, wi
 from local_mcp_gateway.gateway.clients import LEVELS, Session, Sessions
 from local_mcp_gateway.gateway.protocol import (
     INVALID_PARAMS,
+    METHOD_NOT_FOUND,
     Answer,
     decode_target,
     edit,
@@ -84,6 +85,8 @@ class Resources:
         matching = [route.server for template, route in view.templates if template.matches(uri)]
         if matching:
             return [Route(server, uri) for server in dict.fromkeys(matching)]
+        if len(view.servers) == 1:
+            return [Route(view.servers[0], uri)]
         return [
             Route(name, uri)
             for name in view.servers
@@ -127,6 +130,10 @@ def takes_levels(upstream: Upstream) -> bool:
     return identity is not None and "logging" in identity.capabilities
 
 
+def _is_connected(upstream: Upstream) -> bool:
+    return upstream.connected
+
+
 async def set_level(
     request: ClientRequest, registry: Registry, sessions: Sessions, tasks: TaskScope
 ) -> Answer:
@@ -141,8 +148,12 @@ async def set_level(
     async def tell(upstream: Upstream, params: bytes) -> None:
         answers.append(await upstream.call(Call(METHOD, params, _CLIENT)))
 
+    members = registry.members(request.profile, request.session)
+    takers = members if len(members) == 1 else [*filter(takes_levels, members)]
+    if not takers and all(server.identity is not None for server in members):
+        return failure(METHOD_NOT_FOUND, f"Method not found: {METHOD}")
     telling = []
-    for upstream in filter(takes_levels, registry.members(request.profile, request.session)):
+    for upstream in filter(_is_connected, takers):
         least = None
         if upstream.owner is None:
             least = sessions.least_level(registry.profiles_of(upstream.name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.gateway.catalog import (
     HeaderParam,
@@ -22,6 +22,10 @@ from local_mcp_gateway.store import CatalogKind, ProfileDefinition
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams import Upstream
+
+
+INTRODUCED_S: Final = 5.0
+"""How long `initialize` waits for servers that were never connected."""
 
 
 class Registry:
@@ -160,16 +164,32 @@ class Registry:
         for upstream in members:
             upstream.request_connection()
             upstream.catalog_sync.refresh_if_stale()
+        await self._met(members, self._list_timeout_s)
+        return self.view(profile, client)
+
+    async def _met(self, members: list[Upstream], patience_s: float) -> None:
         unknown = [upstream for upstream in members if upstream.catalog.lists is None]
         if unknown:
             with suppress(TimeoutError):
-                async with (
-                    asyncio.timeout(self._list_timeout_s),
-                    asyncio.TaskGroup() as waiting,
-                ):
+                async with asyncio.timeout(patience_s), asyncio.TaskGroup() as waiting:
                     for upstream in unknown:
                         waiting.create_task(upstream.catalog_ready())
-        return self.view(profile, client)
+
+    async def introduced(self, profile: str) -> list[Upstream]:
+        """Return the upstreams of a profile, after waiting for what never-connected ones say of themselves.
+
+        That is less than for their lists: without them a client has something to begin with.
+        """
+        members = self.members(profile)
+        for upstream in members:
+            upstream.request_connection()
+        await self._met(members, min(INTRODUCED_S, self._list_timeout_s))
+        return members
+
+    def ttl_ms(self, profile: str, client: object, kind: CatalogKind) -> int:
+        """Return how long a client may keep this list: 0, unless every server said so of its own."""
+        members = self.members(profile, client)
+        return min((upstream.catalog_sync.ttl_ms(kind) for upstream in members), default=0)
 
     def define(self, profiles: Iterable[ProfileDefinition]) -> None:
         """Replace the profiles; forget what was kept of removed ones."""
@@ -179,6 +199,10 @@ class Registry:
             for identity in known.keys() - here:
                 del known[identity]
         self.forget_views()
+
+    def shown(self) -> dict[str, ProfileView]:
+        """Return the views that were built and still hold, by profile."""
+        return dict(self._views)
 
     def forget_views(self, profiles: frozenset[str] | None = None) -> None:
         """Rebuild the views of these profiles, or of all, at the next request."""

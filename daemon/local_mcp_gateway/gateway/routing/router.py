@@ -49,7 +49,11 @@ from local_mcp_gateway.gateway.routing.mcp_tasks import (
     makes_tasks,
     shown_tasks,
 )
-from local_mcp_gateway.gateway.routing.server_info import discover_result, initialize_result
+from local_mcp_gateway.gateway.routing.server_info import (
+    declares,
+    discover_result,
+    initialize_result,
+)
 from local_mcp_gateway.gateway.upstreams import Call, Caller, ProgressTokens, Upstream
 from local_mcp_gateway.store import CatalogKind, Prefix
 
@@ -111,11 +115,18 @@ class Router:
         return jsonrpc.success({})
 
     async def _discover(self, request: ClientRequest) -> Answer:
-        return jsonrpc.success(discover_result(self._registry.members(request.profile)))
+        return jsonrpc.success(discover_result(await self._registry.introduced(request.profile)))
 
     async def _list(self, request: ClientRequest) -> Answer:
-        view = await self._registry.settled_view(request.profile, request.session)
-        return Answer(view.result(LIST_METHODS[request.method], reader_of(request)))
+        view, kind = (
+            await self._registry.settled_view(request.profile, request.session),
+            LIST_METHODS[request.method],
+        )
+        result = view.result(kind, reader_of(request))
+        if not request.modern:
+            return Answer(result)
+        ttl_ms = self._registry.ttl_ms(request.profile, request.session, kind)
+        return Answer(b"{%s,%s" % (versions.modern_list(ttl_ms), result[1:]))
 
     def _call_tool(self, request: ClientRequest) -> Awaitable[Answer]:
         return self._by_name(request, CatalogKind.TOOLS, "tool")
@@ -187,6 +198,7 @@ class Router:
         ref = msgspec.json.decode(member(request.params, "ref") or b"{}", type=Target)
         view = await self._registry.settled_view(request.profile, request.session)
         route: Route | None = None
+        key = value = ""
         if ref.name is not None:
             key, value = "name", ref.name
             route = self._find(request.profile, request.session, CatalogKind.PROMPTS, ref.name)
@@ -196,6 +208,8 @@ class Router:
             route = templates.get(ref.uri) or next(
                 iter(self.resources.routes(view, ref.uri, request.session)), None
             )
+        if route is None and value and len(view.servers) == 1:
+            route = Route(view.servers[0], value)
         if route is None:
             return failure(INVALID_PARAMS, "Invalid params: nothing known is to be completed")
         params = request.params
@@ -212,7 +226,7 @@ class Router:
 
     async def _other(self, request: ClientRequest) -> Answer:
         """Forward an unknown method, with the name or URI that its server knows."""
-        led = self._led(request.profile, request.session, request.params)
+        led = self._led(request.profile, request.session, request.method, request.params)
         if len(led) != 1:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
         ((kind, route, params),) = led
@@ -221,11 +235,11 @@ class Router:
         return await self._forward(request, route, params)
 
     def whom(
-        self, profile: str, session: Session | None, params: bytes
+        self, profile: str, session: Session | None, method: str, params: bytes
     ) -> list[tuple[Upstream, bytes]]:
         """Return the servers that a notification is for, each with the params as it knows them."""
         try:
-            led = self._led(profile, session, params)
+            led = self._led(profile, session, method, params)
         except jsonrpc.MALFORMED:
             return []
         return [
@@ -237,12 +251,13 @@ class Router:
         ]
 
     def _led(
-        self, profile: str, session: Session | None, params: bytes
+        self, profile: str, session: Session | None, method: str, params: bytes
     ) -> list[tuple[CatalogKind | None, Route, bytes]]:
         """Return the possible routes of a message with an unknown method, with rewritten params.
 
-        Its `name`, or else its `uri`, decides. Where neither has a route, every server of the profile
-        qualifies; none, if it names what the profile does not show. Raises MALFORMED.
+        Its `name`, or else its `uri`, decides. Where neither has a route, the servers qualify that
+        declare the capability or extension that the method is named after, or else every server of the
+        profile; none, if it names what the profile does not show. Raises MALFORMED.
         """
         members = decode_members(params) if params[:1] == b"{" else {}
         name, uri = _text(members.get("name")), _text(members.get("uri"))
@@ -258,7 +273,8 @@ class Router:
             known = edit(params, {"uri": encode(found[0].key)}) if found[0].key != uri else params
             return [(CatalogKind.RESOURCES, found[0], known)]
         servers = self._registry.members(profile, session)
-        return [(None, Route(server.name, ""), params) for server in servers]
+        those = [server for server in servers if declares(server.identity, method)]
+        return [(None, Route(server.name, ""), params) for server in those or servers]
 
     def _hides(self, profile: str, session: Session | None, name: str) -> bool:
         """Return whether a server of this profile has something under this name that the profile hides."""
@@ -406,15 +422,16 @@ class Dispatcher:
         self._calls = calls
         self._tokens = tokens
 
-    def initialize(self, session: Session) -> Answer:
-        """Respond to `initialize`."""
-        members = self._registry.members(session.profile)
-        for upstream in members:
-            upstream.request_connection()
+    async def initialize(self, session: Session) -> Answer:
+        """Respond to `initialize`, after waiting a while for servers that were never connected."""
+        members = await self._registry.introduced(session.profile)
         return jsonrpc.success(initialize_result(session.version, members))
 
     async def answer(self, request: ClientRequest, cancellation: Cancellation) -> Answer | None:
-        """Handle a request in its own task; None where its client has cancelled it."""
+        """Handle a request in its own task; None where its client has cancelled it.
+
+        A client whose session has ended has cancelled nothing, and is told.
+        """
         began_ns = time.perf_counter_ns()
         session, identity = request.session, request.identity
         answer: Answer | None = None
@@ -426,6 +443,10 @@ class Dispatcher:
             if not cancellation.requested:
                 raise
             cancellation.take_back()
+            if session is not None and session.ended:
+                answer = failure(
+                    jsonrpc.CANCELLED, "The session has ended, and this request with it"
+                )
         finally:
             if session is not None:
                 session.running.pop(identity, None)
@@ -448,5 +469,5 @@ class Dispatcher:
         elif message.method == "notifications/progress":
             self.tasks.start(self._tokens.forward_progress, params)
         elif message.method != "notifications/initialized":
-            for upstream, known in self._router.whom(profile, session, params):
+            for upstream, known in self._router.whom(profile, session, message.method, params):
                 self.tasks.start(upstream.notify, message.method, known)

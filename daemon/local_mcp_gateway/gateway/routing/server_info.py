@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from local_mcp_gateway.gateway.protocol import decode_any, encode, versions
+from local_mcp_gateway.gateway.protocol.jsonrpc import NOTIFICATIONS
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams import Identity
@@ -108,6 +109,23 @@ def _implementation(servers: list[ServerInfo]) -> dict[str, Any]:
     if len(servers) != 1 or servers[0].identity is None:
         return versions.GATEWAY_INFO
     return {**versions.GATEWAY_INFO, **servers[0].identity.about}
+
+
+def declares(identity: Identity | None, method: str) -> bool:
+    """Return whether a server declares the capability or extension that a method is named after."""
+    if identity is None:
+        return False
+    subject = method.removeprefix(NOTIFICATIONS)
+    head = subject.partition("/")[0]
+    if head in identity.capabilities:
+        return True
+    names: set[str] = set()
+    for kind in ("extensions", "experimental"):
+        members = decode_any(identity.capabilities.get(kind, b"null"))
+        names.update(members if isinstance(members, dict) else ())
+    return any(
+        head in {name, name.rpartition("/")[2]} or subject.startswith(f"{name}/") for name in names
+    )
 
 
 def _told(servers: list[ServerInfo]) -> list[tuple[str, str]]:

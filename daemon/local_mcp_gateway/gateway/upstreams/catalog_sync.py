@@ -212,7 +212,7 @@ UNTOLD_TTL_S: Final = 300.0
 """Maximum age of a list without `ttlMs`: the server may have no way to announce changes."""
 
 Listed = Callable[[frozenset["CatalogKind"], frozenset["CatalogKind"]], None]
-"""Called after lists were fetched: those that changed, and those that the server announced."""
+"""Called after lists were fetched: those to store, and those that clients are to fetch again."""
 
 
 class CatalogSync:
@@ -242,6 +242,8 @@ class CatalogSync:
         self._stir = asyncio.Event()
         self._announced: frozenset[CatalogKind] = frozenset()
         self._fresh_until: dict[CatalogKind, float] = {}
+        self._told_until: dict[CatalogKind, float] = {}
+        """The same by the server's own word."""
         self._gathering = ChangeDebounce()
         self._failures = 0
         self._retrying: asyncio.TimerHandle | None = None
@@ -254,9 +256,16 @@ class CatalogSync:
         unfit = chain.from_iterable(self._unfit.values())
         return "; ".join(dict.fromkeys(chain(self.faults.values(), unfit))) or None
 
+    def ttl_ms(self, kind: CatalogKind) -> int:
+        """Return how long this list may be cached from now on, as the server said; 0 if it did not."""
+        left_s = self._told_until.get(kind, 0.0) - asyncio.get_running_loop().time()
+        return max(0, int(left_s * 1000))
+
     def changed(self, kinds: frozenset[CatalogKind]) -> None:
         """Schedule a fetch of these lists: the server said that they changed."""
         self._announced |= kinds
+        for kind in kinds:
+            self._told_until.pop(kind, None)
         self._fetch(kinds)
 
     def refresh_if_stale(self) -> None:
@@ -356,11 +365,12 @@ class CatalogSync:
         for kind in fetched.lists:
             ttl_s = fetched.ttl_s.get(kind, UNTOLD_TTL_S)
             self._fresh_until[kind] = now + max(ttl_s, LEAST_TTL_S)
+            self._told_until[kind] = now + fetched.ttl_s.get(kind, 0.0)
         self._retry(fetched.faults, announced)
         if fetched.lists:
             news = self._catalog.take(fetched.lists)
             self.warn(news.altered)
-            self._listed(news.changed, announced.intersection(fetched.lists))
+            self._listed(news.changed, news.visible | announced.intersection(fetched.lists))
         self.catalog_ready.set()
         self.fetched.set()
 

@@ -63,7 +63,7 @@ class Hooks:
     """Callbacks of an upstream, on the event loop: its identity and lists, and the server's messages."""
 
     listed: Callable[[Upstream, frozenset[CatalogKind], frozenset[CatalogKind]], None]
-    """Called after lists were fetched: those that changed, and those that the server announced."""
+    """Called after lists were fetched: those to store, and those that clients are to fetch again."""
     connected: Callable[[Upstream], None]
     events: Callable[[Upstream], Events]
     has_subscribers: Callable[[Upstream], bool]
@@ -192,7 +192,7 @@ class Upstream:
             await self.catalog_sync.catalog_ready.wait()
 
     def _listed(self, changed: frozenset[CatalogKind], announced: frozenset[CatalogKind]) -> None:
-        """Report fetched lists: those that changed, and those that the server announced."""
+        """Report fetched lists: those to store, and those that clients are to fetch again."""
         self._hooks.listed(self, changed, announced)
 
     def identity_updated(self) -> None:
