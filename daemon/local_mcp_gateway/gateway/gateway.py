@@ -170,7 +170,9 @@ class Gateway:
             self._tasks,
             emit,
         )
-        dispatcher = Dispatcher(self.registry, router, self.calls, tokens, self._tasks)
+        dispatcher = Dispatcher(
+            self.registry, router, self.calls, tokens, self._tasks, self.broker.introduce
+        )
         self.problem: GatewayError | None = None
         """Why this gateway is not ready although it responds; set by its owner."""
         self._hooks = Hooks(

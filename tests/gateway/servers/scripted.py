@@ -1,6 +1,7 @@
 """A stdio server of the handshake era that says what its argument, a JSON object, tells it to say.
 
-`initialize` holds members of that result, `answers` results by method. A call of a tool is answered with
+`initialize` holds members of that result, `answers` results by method. With `strict`, a list of
+capabilities, it refuses a client that has others. A call of a tool is answered with
 the params that came; what else it hears goes to stderr, as `heard METHOD PARAMS`.
 """
 
@@ -21,7 +22,11 @@ def send(**message: Any) -> None:
 for line in sys.stdin:
     message = json.loads(line)
     method, params = message.get("method"), message.get("params", {})
-    if method == "initialize":
+    if method == "initialize" and params["capabilities"].keys() - script.get(
+        "strict", params["capabilities"]
+    ):
+        send(id=message["id"], error={"code": -32602, "message": "unknown member"})
+    elif method == "initialize":
         result = {"protocolVersion": params["protocolVersion"], **script.get("initialize", {})}
         result.setdefault("capabilities", {"tools": {}})
         send(

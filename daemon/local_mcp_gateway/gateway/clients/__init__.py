@@ -1,5 +1,6 @@
 """Clients of the gateway: origin checks, sessions, subscriptions and resumable streams."""
 
+from local_mcp_gateway.gateway.clients.capabilities import lacking, shared
 from local_mcp_gateway.gateway.clients.event_store import (
     GONE,
     EventStream,
@@ -17,6 +18,8 @@ __all__ = [
     "Session",
     "Sessions",
     "is_of_stream",
+    "lacking",
     "missed_warning",
     "severity_of",
+    "shared",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from local_mcp_gateway.gateway.clients.capabilities import lacking
 from local_mcp_gateway.gateway.clients.event_store import (
     GRACE_S,
     EventStore,
@@ -31,11 +32,11 @@ LEVELS: Final = (
     "alert",
     "emergency",
 )
-DECLARED: Final = frozenset({"elicitation", "roots", "sampling"})
-"""The capabilities by which a client declares which requests it handles."""
 KEPT_EVENTS: Final = 256
 """How many messages of the GET stream are kept for a client that resumes with Last-Event-ID."""
 IDLE_S: Final = 24 * 3600
+USED_S: Final = 600.0
+"""How long a client that has no stream open counts as there after a request."""
 LOOK_S: Final = 600.0
 """Minimum interval between two searches for unused sessions."""
 
@@ -112,10 +113,14 @@ class Session:
         capabilities = offered.get("capabilities")
         self.capabilities = jsonrpc.encode(capabilities if isinstance(capabilities, dict) else {})
 
-    def can(self, method: str) -> bool:
-        """Return whether the client declared this capability; for unknown methods, let the client decide."""
-        capability = method.partition("/")[0]
-        return capability not in DECLARED or bool(jsonrpc.member(self.capabilities, capability))
+    def can(self, method: str, params: bytes) -> bool:
+        """Return whether the client has declared that it handles such a request."""
+        return lacking(self.capabilities, method, params) is None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether its client seems to be there still: it is busy, or was lately."""
+        return self.busy or time.monotonic() - self.last_seen < USED_S
 
     def event_stream(self, identity: bytes) -> EventStream:
         """Begin to keep the stream that responds to the POST of this request."""
@@ -189,8 +194,8 @@ class Session:
 
         Cancelling this cancels the request. A client that disconnects counts as an error response.
         """
-        if not self.can(method):
-            text = f"The client does not support {method.partition('/')[0]}"
+        if (capability := lacking(self.capabilities, method, params)) is not None:
+            text = f"The client does not support {capability}"
             return jsonrpc.failure(jsonrpc.METHOD_NOT_FOUND, text)
         self._asked += 1
         identity = b'"gateway-%d"' % self._asked

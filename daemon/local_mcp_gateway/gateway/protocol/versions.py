@@ -223,7 +223,12 @@ def to_handshake(params: bytes | memoryview) -> bytes:
 def to_modern(
     params: bytes | memoryview, capabilities: bytes = b"{}", log_level: str | None = None
 ) -> bytes:
-    """Put a stateless envelope of the gateway's own around `params`."""
+    """Put a stateless envelope of the gateway's own around `params`.
+
+    `tasks` is a capability of the handshake protocol only, and a strict server refuses it.
+    """
+    if b'"tasks"' in capabilities:
+        capabilities = edit(capabilities, {"tasks": None})
     meta = edit(
         _meta(params),
         {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from local_mcp_gateway.gateway.catalog import clashing
-from local_mcp_gateway.gateway.clients import LEVELS, Session, Sessions, severity_of
+from local_mcp_gateway.gateway.clients import LEVELS, Session, Sessions, severity_of, shared
 from local_mcp_gateway.gateway.protocol import (
     Answer,
     Hops,
@@ -34,7 +34,6 @@ from local_mcp_gateway.gateway.routing.handlers import ClientRequest, takes_leve
 from local_mcp_gateway.gateway.routing.sharing import ANYBODY
 from local_mcp_gateway.gateway.tasks import TaskScope, described
 from local_mcp_gateway.gateway.upstreams import (
-    CLIENT_CAPABILITIES,
     NOBODY,
     SEVERAL,
     SILENT,
@@ -216,7 +215,7 @@ class Broker:
             on_request=lambda method, params, callers=(): self._on_request(
                 upstream, method, params, callers
             ),
-            initialize=lambda: initialize_params(_capabilities(upstream)),
+            initialize=lambda: initialize_params(self._capabilities(upstream)),
             stderr_line=lambda line: self._on_stderr_line(upstream, line),
             remembered=lambda: upstream.identity,
             tokens=self._tokens,
@@ -224,6 +223,27 @@ class Broker:
             way=lambda: self._hops.onward(upstream.name),
             failed=lambda error: self._failed(upstream, error),
         )
+
+    def _capabilities(self, upstream: Upstream) -> object:
+        """Return what to declare to a server: what its client can, or what all that share it can.
+
+        Of those that share it, one may be asked: so all is declared that tells whether it asks.
+        Nobody's roots are right for clients that share a connection whatever happens.
+        """
+        capabilities: bytes | None = getattr(upstream.owner, "capabilities", None)
+        if capabilities is not None:
+            return msgspec.Raw(capabilities)
+        profiles = self._registry.profiles_of(upstream.name)
+        sharing = (each for each in self._sessions if each.profile in profiles and each.is_used)
+        told = shared(session.capabilities for session in sharing)
+        if upstream.definition.share is Share.ALWAYS:
+            return {name: value for name, value in told.items() if name != "roots"}
+        return told
+
+    def introduce(self, session: Session) -> None:
+        """Tell servers of a new client: one that nobody has called yet is connected anew for that."""
+        for upstream in self._registry.members(session.profile):
+            upstream.introduce(self._capabilities(upstream))
 
     def _failed(self, upstream: Upstream, error: Exception) -> None:
         self._emit("task.failed", server=upstream.name, message=described(error))
@@ -420,19 +440,6 @@ class Broker:
 
 def _about(method: str, profile: str, uri: str) -> ClientRequest:
     return ClientRequest(profile, method, encode({"uri": uri}), SILENT)
-
-
-def _capabilities(upstream: Upstream) -> object:
-    """Return what to declare to a server: what its client can, or all, to learn whether it asks.
-
-    Nobody's roots are right for clients that share a connection whatever happens.
-    """
-    capabilities: bytes | None = getattr(upstream.owner, "capabilities", None)
-    if capabilities is not None:
-        return msgspec.Raw(capabilities)
-    if upstream.definition.share is Share.ALWAYS:
-        return {name: value for name, value in CLIENT_CAPABILITIES.items() if name != "roots"}
-    return CLIENT_CAPABILITIES
 
 
 def _can_be_asked(client: object, callers: Sequence[Caller]) -> bool:

@@ -415,8 +415,10 @@ class Dispatcher:
         calls: CallLog,
         tokens: ProgressTokens,
         tasks: TaskScope,
+        introduce: Callable[[Session], None],
     ) -> None:
         self.tasks = tasks
+        self._introduce = introduce
         self._registry = registry
         self._router = router
         self._calls = calls
@@ -424,6 +426,7 @@ class Dispatcher:
 
     async def initialize(self, session: Session) -> Answer:
         """Respond to `initialize`, after waiting a while for servers that were never connected."""
+        self._introduce(session)
         members = await self._registry.introduced(session.profile)
         return jsonrpc.success(initialize_result(session.version, members))
 

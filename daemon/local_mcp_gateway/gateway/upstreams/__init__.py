@@ -6,7 +6,6 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.connection import (
-        CLIENT_CAPABILITIES,
         CLIENT_HEADERS,
         SILENT,
         Call,
@@ -29,7 +28,6 @@ else:
         __name__,
         connection=(
             "CLIENT_HEADERS",
-            "CLIENT_CAPABILITIES",
             "SILENT",
             "Call",
             "Caller",
@@ -49,7 +47,6 @@ else:
     )
 
 __all__ = [
-    "CLIENT_CAPABILITIES",
     "CLIENT_HEADERS",
     "NOBODY",
     "SEVERAL",

@@ -10,14 +10,18 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from local_mcp_gateway.gateway.protocol import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
     MALFORMED,
     Answer,
     decode_any,
+    decode_members,
     edit,
     encode,
     failure,
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
 
 
+INVALID: Final = (INVALID_PARAMS, INVALID_REQUEST)
 LOST_CODES: Final = (-32601, -32022)
 TURN_S: Final = 0.005
 REST: Final = 2
@@ -95,6 +100,7 @@ class Connection(Protocol):
     """
 
     identity: Identity
+    told: bytes | None
 
     @property
     def lost(self) -> str | None:
@@ -177,14 +183,11 @@ async def pong(_: str, __: bytes) -> Answer:
 
 
 SILENT: Final = Silent()
-CLIENT_CAPABILITIES: Final = {
-    "roots": {"listChanged": True},
-    "sampling": {"tools": {}, "context": {}},
-    "elicitation": {"form": {}, "url": {}},
-}
+KNOWN_CAPABILITIES: Final = frozenset({"roots", "sampling", "elicitation", "experimental", "tasks"})
+"""What a client can by the newest handshake revision; a strict server refuses anything else."""
 
 
-def initialize_params(capabilities: object = CLIENT_CAPABILITIES) -> bytes:
+def initialize_params(capabilities: object) -> bytes:
     """Return the params of an `initialize` that declares these client capabilities."""
     return encode(
         {
@@ -196,16 +199,27 @@ def initialize_params(capabilities: object = CLIENT_CAPABILITIES) -> bytes:
 
 
 async def initialize(send: Callable[[Call], Awaitable[Answer]], params: bytes) -> Answer:
-    """Send `initialize`; once more with an older version, if the server names one in its refusal."""
+    """Send `initialize`; once more with what the server's refusal asks for.
+
+    That is an older version, if it names one, or no capabilities that the revision does not have.
+    """
     refused: HttpRefusal | None = None
+    invalid = False
     try:
         answer = await send(Call("initialize", params, SILENT))
         said = bytes(answer.body) if answer.failed else b""
+        invalid = answer.failed and versions.error_code(answer) in INVALID
     except HttpRefusal as error:
         refused, said = error, error.body
+        invalid = error.status == HTTPStatus.BAD_REQUEST
+    capabilities = member(params, "capabilities")
+    unknown = decode_members(capabilities).keys() - KNOWN_CAPABILITIES
     if (older := versions.older_version_in(said)) is not None:
-        again = edit(params, {"protocolVersion": encode(older)})
-        return await send(Call("initialize", again, SILENT))
+        params = edit(params, {"protocolVersion": encode(older)})
+        return await send(Call("initialize", params, SILENT))
+    if invalid and unknown:
+        params = edit(params, {"capabilities": edit(capabilities, dict.fromkeys(unknown))})
+        return await send(Call("initialize", params, SILENT))
     if refused is not None:
         raise refused
     return answer
@@ -289,6 +303,8 @@ class ConnectionBase:
     def __init__(self, events: Events) -> None:
         self.identity = Identity()
         self.tasks = TaskScope(events.failed)
+        self.told: bytes | None = None
+        """What the server was told that its clients can; None without a handshake."""
         self._events = events
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -296,6 +312,12 @@ class ConnectionBase:
     def lost(self) -> str | None:
         """Why the connection ended, or None while it is alive."""
         return self._lost.result() if self._lost.done() else None
+
+    def introduction(self) -> bytes:
+        """Return the params of our `initialize`."""
+        params = self._events.initialize()
+        self.told = member(params, "capabilities")
+        return params
 
     async def wait_closed(self) -> str:
         """Return the reason when the connection has ended."""

@@ -92,7 +92,7 @@ class Mux(ConnectionBase, ABC):
         A server that speaks both protocols is used with the handshake one: there it can send its client
         a request in the middle of a call, which the gateway translates for stateless clients.
         """
-        answer = await initialize(self.request, self._events.initialize())
+        answer = await initialize(self.request, self.introduction())
         if answer.failed and versions.error_code(answer) in LOST_CODES:
             discover = Call("server/discover", versions.to_modern(b""), SILENT)
             identity = identity_of_discover(await self.request(discover))

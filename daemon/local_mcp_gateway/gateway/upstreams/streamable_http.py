@@ -296,7 +296,7 @@ class HttpConnection(ConnectionBase):
                         headers["Mcp-Session-Id"] = session.strip()
                     return answer
 
-            answer = await initialize(send_hello, self._events.initialize())
+            answer = await initialize(send_hello, self.introduction())
             identity = identity_of_initialize(answer)
             identity.keeps = "Mcp-Session-Id" in headers
             headers["MCP-Protocol-Version"] = identity.version

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.catalog import LISTS, Lists, ServerCatalog
-from local_mcp_gateway.gateway.protocol import Answer, jsonrpc
+from local_mcp_gateway.gateway.protocol import Answer, decode_any, encode, jsonrpc
 from local_mcp_gateway.gateway.tasks import Deadline, TaskScope, TimerWheel
 from local_mcp_gateway.gateway.upstreams.backoff import (
     ConnectionWaiters,
@@ -51,6 +51,7 @@ KEPT_LINES: Final = 20
 """How many of the server's last lines are kept for `server show`."""
 PONG_S: Final = 5.0
 """How long a server that let a call time out may take to answer a ping."""
+OTHER_CLIENT: Final = "it is told what its other client can"
 LEAST_PAUSE_S: Final = 1.0
 MOST_TELLING: Final = 256
 """How many client notifications wait for a server that does not read; further ones are dropped."""
@@ -184,6 +185,19 @@ class Upstream:
         """Request a connection, without waiting for it."""
         if self._connection is None and self.state is not UpstreamState.FAILED:
             self._wanted.set()
+
+    def introduce(self, capabilities: object) -> None:
+        """Request a connection; a new one, if nobody has called this server, and it was told otherwise.
+
+        Once it was called, it may keep what it has done.
+        """
+        connection = self._connection
+        told = None if connection is None else connection.told
+        fresh = told is not None and self.user is None and not self.busy
+        if connection and told and fresh and decode_any(told) != decode_any(encode(capabilities)):
+            connection.disconnect(OTHER_CLIENT)
+            self._wanted.set()
+        self.request_connection()
 
     async def catalog_ready(self) -> None:
         """Return once the lists are known; request a connection if they are not. No deadline."""
@@ -325,7 +339,8 @@ class Upstream:
                 if not self._settled.is_set():
                     tasks.start(self._settle)
                 try:
-                    return await self._until_lost_or_idle(connection)
+                    reason = await self._until_lost_or_idle(connection)
+                    return None if reason == OTHER_CLIENT else reason
                 finally:
                     self._connection = self._connection_tasks = None
                     self._settled.set()  # what waits for it finds the connection lost

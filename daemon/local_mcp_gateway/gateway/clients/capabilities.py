@@ -1,0 +1,75 @@
+"""What clients can: what a server is told of it, and which requests of a server fit. Pure.
+
+A server that several clients share is told what all of them can, never more; but that it may ask for
+roots, sampling and elicitation, since it is found out so whether it asks at all. A request that a client
+cannot handle is answered in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+from typing import Any, Final
+
+from local_mcp_gateway.gateway.protocol import decode_any, member
+
+MEDIATED: Final[dict[str, Any]] = {
+    "roots": {"listChanged": True},
+    "sampling": {"tools": {}, "context": {}},
+    "elicitation": {"form": {}, "url": {}},
+}
+"""What every server is told that clients share: each such request is checked when it comes."""
+DECLARED: Final = frozenset(MEDIATED)
+"""The capabilities by which a client declares which requests it handles."""
+
+
+def shared(clients: Iterable[bytes]) -> dict[str, Any]:
+    """Return what to tell a server that these clients share: what all of them can, and `MEDIATED`."""
+    known = [_plain(decode_any(capabilities)) for capabilities in clients]
+    common = reduce(_common, known) if known else {}
+    return {**common, **MEDIATED}
+
+
+def lacking(capabilities: bytes, method: str, params: bytes) -> str | None:
+    """Return the capability that a client needs for this request of a server and lacks, or None.
+
+    An unknown method is for the client to decide.
+    """
+    capability = method.partition("/")[0]
+    if capability not in DECLARED:
+        return None
+    if not (declared := member(capabilities, capability)):
+        return capability
+    if capability == "elicitation":
+        mode = _text(member(params, "mode")) or "form"
+        modes = _plain({capability: decode_any(declared)})[capability]
+        return None if mode in modes else f"{capability}.{mode}"
+    with_tools = member(params, "tools") or member(params, "toolChoice")
+    if method == "sampling/createMessage" and with_tools and not member(declared, "tools"):
+        return "sampling.tools"
+    return None
+
+
+def _plain(capabilities: Any) -> dict[str, Any]:
+    """Return capabilities with the form of elicitation that an empty object stands for."""
+    members = dict(capabilities) if isinstance(capabilities, dict) else {}
+    if isinstance(members.get("elicitation"), dict):
+        members["elicitation"] = members["elicitation"] or {"form": {}}
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _common(first: Any, second: Any) -> Any:
+    """Return what two clients have in common; None where they have nothing."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        both = {key: _common(first[key], second[key]) for key in first if key in second}
+        return {key: value for key, value in both.items() if value is not None}
+    if isinstance(first, list) and isinstance(second, list):
+        return [item for item in first if item in second]
+    if isinstance(first, bool) and isinstance(second, bool):
+        return first and second
+    return first if first == second else None
+
+
+def _text(raw: bytes) -> str | None:
+    value = decode_any(raw) if raw else None
+    return value if isinstance(value, str) else None

@@ -1,0 +1,123 @@
+"""A server is told what all of its clients can, and asks a client only for what that has declared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_mcp_gateway.gateway.clients import lacking, shared
+from local_mcp_gateway.gateway.clients.capabilities import MEDIATED
+from tests.gateway.messages import HELLO, call
+from tests.gateway.support import Running, gateway_of, stdio
+from tests.gateway.using import names
+
+UI = {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/html;profile=mcp-app"]}}
+
+
+def common(*clients: dict[str, Any]) -> Any:
+    told = shared([json.dumps(client).encode() for client in clients])
+    assert {name: told.pop(name) for name in MEDIATED} == MEDIATED
+    return told
+
+
+def test_a_server_is_told_what_all_of_its_clients_can_and_no_more() -> None:
+    more = {**UI, "com.example/other": {}}
+    one = {"elicitation": {}, "sampling": {"tools": {}}, "extensions": more, "future": {"a": 1}}
+    two = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "extensions": UI, "roots": {}}
+    assert common(one) == {"extensions": more, "future": {"a": 1}}
+    assert common(one, two) == {"extensions": UI}
+    assert common(one, {}) == common() == {}
+
+
+CAPABILITIES = st.recursive(
+    st.booleans() | st.integers(0, 2) | st.none(),
+    lambda inner: (
+        st.dictionaries(st.sampled_from("abc"), inner, max_size=3) | st.lists(inner, max_size=2)
+    ),
+)
+CLIENTS = st.lists(st.dictionaries(st.sampled_from("abc"), CAPABILITIES, max_size=3), min_size=1)
+
+
+@given(CLIENTS)
+def test_no_client_lacks_what_its_server_is_told(clients: list[dict[str, Any]]) -> None:
+    told = common(*clients)
+    for client in clients:
+        assert not _beyond(told, client)
+
+
+def _beyond(told: Any, client: Any) -> bool:
+    if isinstance(told, dict):
+        return any(key not in client or _beyond(value, client[key]) for key, value in told.items())
+    if isinstance(told, list):
+        return any(item not in client for item in told)
+    return bool(told) and told != client
+
+
+@pytest.mark.parametrize(
+    ("declared", "method", "params", "lacks"),
+    [
+        ({"elicitation": {}}, "elicitation/create", {}, None),
+        ({"elicitation": {}}, "elicitation/create", {"mode": "form"}, None),
+        ({"elicitation": {}}, "elicitation/create", {"mode": "url"}, "elicitation.url"),
+        ({"elicitation": {"url": {}}}, "elicitation/create", {"mode": "url"}, None),
+        ({"elicitation": {"url": {}}}, "elicitation/create", {}, "elicitation.form"),
+        ({}, "elicitation/create", {}, "elicitation"),
+        ({"sampling": {}}, "sampling/createMessage", {"tools": []}, "sampling.tools"),
+        ({"sampling": {}}, "sampling/createMessage", {"includeContext": "none"}, None),
+        ({"sampling": {"tools": {}}}, "sampling/createMessage", {"toolChoice": {}}, None),
+        ({"roots": {}}, "roots/list", {}, None),
+        ({}, "com.example/ask", {}, None),
+    ],
+)
+def test_a_client_is_asked_only_for_what_it_has_declared(
+    declared: dict[str, Any], method: str, params: dict[str, Any], lacks: str | None
+) -> None:
+    assert lacking(json.dumps(declared).encode(), method, json.dumps(params).encode()) == lacks
+
+
+async def opened(running: Running, capabilities: dict[str, Any]) -> None:
+    params = {**HELLO["params"], "capabilities": capabilities}
+    assert (await running.post({**HELLO, "params": params})).status == 200
+
+
+def told(running: Running) -> list[Any]:
+    """Return the capabilities that the server was told, handshake by handshake."""
+    start = "heard initialize "
+    lines = [fields["line"] for name, fields in running.said if name == "upstream.logged"]
+    return [
+        json.loads(line.removeprefix(start))["capabilities"]
+        for line in lines
+        if line.startswith(start)
+    ]
+
+
+SERVER = stdio("app", "scripted.py", json.dumps({"answers": {"tools/list": {"tools": []}}}))
+
+
+async def test_a_server_that_was_connected_before_its_client_came_is_told_of_it(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, SERVER) as running:
+        assert await names(running) == []
+        await opened(running, {"extensions": UI})
+        await running.until(lambda: len(told(running)) == 2)
+        assert told(running) == [MEDIATED, {**MEDIATED, "extensions": UI}]
+        await opened(running, {"extensions": UI, "sampling": {}})
+        await running.post(call("tools/call", name="x", arguments={}))
+        assert len(told(running)) == 2, "a server that two clients share is not disturbed"
+
+
+async def test_a_strict_server_gets_no_capability_that_its_revision_does_not_have(
+    tmp_path: Path,
+) -> None:
+    strict = stdio("strict", "scripted.py", json.dumps({"strict": [*MEDIATED]}))
+    async with gateway_of(tmp_path, strict) as running:
+        await opened(running, {"extensions": UI, "sampling": {}})
+        await running.heard("upstream.connected", server="strict")
+        await running.until(lambda: len(told(running)) == 2)
+        assert told(running) == [{**MEDIATED, "extensions": UI}, MEDIATED]
