@@ -154,11 +154,11 @@ class SealedValueProblem(GatewayError):
 
     code = "sealed_value"
     exit_code = Exit.CONFIG
-    default_hint = "See `doctor`; the values can be set anew with `server edit`."
+    default_hint = "See `doctor`; set the values again with `server edit`."
 
 
 class NoSecretsKey(GatewayError):
-    """There is no key to seal secrets with, and none can be created at the configured path."""
+    """There is not a key to seal secrets with, and none can be created at the configured path."""
 
     code = "no_secrets_key"
     exit_code = Exit.CONFIG
@@ -211,7 +211,7 @@ class MigrationFailed(GatewayError):
 
     code = "migration_failed"
     exit_code = Exit.MIGRATION
-    default_hint = "Correct the statement and start again; the database is as it was."
+    default_hint = "Correct the statement and start again; the database is unchanged."
 
 
 class ForbiddenStatement(GatewayError):
@@ -219,7 +219,7 @@ class ForbiddenStatement(GatewayError):
 
     code = "forbidden_statement"
     exit_code = Exit.MIGRATION
-    default_hint = "Take the statement out of the migration and start again."
+    default_hint = "Remove the statement from the migration and start again."
 
 
 class VerificationFailed(GatewayError):
@@ -227,7 +227,7 @@ class VerificationFailed(GatewayError):
 
     code = "verification_failed"
     exit_code = Exit.MIGRATION
-    default_hint = "Correct the migration; the database is as it was."
+    default_hint = "Correct the migration; the database is unchanged."
 
 
 class SeedFailed(GatewayError):
@@ -235,7 +235,7 @@ class SeedFailed(GatewayError):
 
     code = "seed_failed"
     exit_code = Exit.MIGRATION
-    default_hint = "Correct the seed and run it again; the database is as it was."
+    default_hint = "Correct the seed and run it again; the database is unchanged."
 
 
 class DoubleQuotedString(GatewayError):
@@ -293,7 +293,7 @@ class DatabaseEmptied(GatewayError):
     code = "database_emptied"
     exit_code = Exit.REFUSED
     default_hint = (
-        "Restore a backup with `db restore latest`, or begin anew with `db migrate --fresh`."
+        "Restore a backup with `db restore latest`, or start over with `db migrate --fresh`."
     )
 
 
@@ -325,7 +325,7 @@ class HistoryRefused(GatewayError):
 
     code = "history"
     exit_code = Exit.REFUSED
-    default_hint = "See `db status` for each problem and the way to mend it."
+    default_hint = "See `db status` for each problem and how to fix it."
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         first = problems[0]
@@ -355,9 +355,7 @@ class NotAdopted(GatewayError):
 
     code = "not_adopted"
     exit_code = Exit.REFUSED
-    default_hint = (
-        "See `db diff`; bring the folder or the schema to where they meet, then try again."
-    )
+    default_hint = "See `db diff`; make the folder and the schema agree, then try again."
 
 
 class DriftRefused(GatewayError):
@@ -388,7 +386,7 @@ class NoRoom(GatewayError):
     code = "no_room"
     exit_code = Exit.NO_BACKUP
     default_hint = (
-        "Free room on that disk, or prune old backups with `db backup prune`; then start again."
+        "Free space on that disk, or prune old backups with `db backup prune`; then start again."
     )
 
 
@@ -405,11 +403,11 @@ class DiskProblem(GatewayError):
 
     code = "disk"
     exit_code = Exit.NO_BACKUP
-    default_hint = "Free room or repair the disk, then start again."
+    default_hint = "Free disk space or repair the disk, then start again."
 
 
 class NoResources(GatewayError):
-    """The system gives this process no more memory, threads, processes or open files."""
+    """The system does not give this process more memory, threads, processes or open files."""
 
     code = "no_resources"
     exit_code = Exit.NO_BACKUP
@@ -424,7 +422,7 @@ class OutputLost(GatewayError):
 
     code = "output_lost"
     exit_code = Exit.UNEXPECTED
-    default_hint = "Free room, or let it print elsewhere; what it has changed stays changed."
+    default_hint = "Free disk space or redirect the output; what it has changed stays changed."
 
 
 # --- an upstream server -------------------------------------------------------------------------
@@ -443,7 +441,7 @@ class Interrupted(GatewayError):
 
     code = "interrupted"
     exit_code = Exit.OK
-    default_hint = "Start again when ready; the database is as it was."
+    default_hint = "Start again when ready; the database is unchanged."
 
 
 def situations() -> Iterator[type[GatewayError]]:

@@ -178,7 +178,7 @@ def test_links_in_a_circle_and_a_folder_that_is_gone_are_named(place: Place) -> 
     loop.symlink_to(loop)
     done = place.run("--database", loop, "db", "status", bare=True)
     assert done.code == 7
-    assert "circle of symbolic links" in done.stderr
+    assert "loop of symbolic links" in done.stderr
     gone = ("sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh")
     done = place.run("--database", "x.db", "db", "status", bare=True, prefix=gone)
     assert done.code == 7

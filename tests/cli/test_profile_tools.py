@@ -67,8 +67,8 @@ def test_a_tool_takes_no_name_that_is_shown_already(plain: Place) -> None:
 
 
 REFUSED = [
-    (("default", "plain", "echo"), "Say what shall change"),
-    (("default", "plain", "echo", "--reset", "--hide"), "Say what shall change"),
+    (("default", "plain", "echo"), "Give what to change"),
+    (("default", "plain", "echo", "--reset", "--hide"), "Give what to change"),
     (("default", "plain", "echo", "--rename", "a b"), "'a b' cannot be the name"),
     (("default", "other", "echo", "--hide"), "has no server 'other'"),
     (("nobody", "plain", "echo", "--hide"), "no profile 'nobody'"),

@@ -191,7 +191,7 @@ def test_on_a_terminal_it_asks_what_became_of_a_column(
     os.close(primary)
     os.close(secondary)
     assert done.returncode == 0, done.stderr
-    assert "What became of it?" in done.stderr
+    assert "Was it renamed or dropped?" in done.stderr
     assert files(place)["0001_x.sql"] == expected
 
 
@@ -214,7 +214,7 @@ def test_a_rebuild_says_what_it_costs_on_the_database_at_hand(place: Place) -> N
     )
     checked = generate(place, SERVERS.replace("name TEXT NOT NULL", "name TEXT NOT NULL UNIQUE"))
     assert (
-        "2,000 rows, about 2.0 MB, less than a second and as much room on disk again"
+        "2,000 rows, about 2.0 MB, less than a second and as much disk space again"
         in checked.stderr
     )
 
@@ -241,7 +241,7 @@ def test_a_damaged_snapshot_is_written_again_from_the_replay_and_said_so(place: 
         ("mcp_servers.nope=mcp_servers.name", "no column nope in mcp_servers before"),
         ("mcp_servers.name=mcp_servers.nope", "no column nope in mcp_servers after"),
         ("nope=other", "no table nope"),
-        ("nonsense", "has to look like"),
+        ("nonsense", "must look like"),
         ("mcp_servers=mcp_servers", "the two names are the same"),
     ],
 )
@@ -664,7 +664,7 @@ def test_check_weighs_what_is_pending_on_the_rows_that_are_there(place: Place) -
     generate(place, SERVERS.replace("name TEXT NOT NULL", "name TEXT NOT NULL UNIQUE"))
     found = place.run("db", "check")
     assert found.code == 3
-    assert "Pending: The table mcp_servers is written anew: 1 row," in found.stdout
+    assert "Pending: The table mcp_servers is rebuilt: 1 row," in found.stdout
     assert "becomes unique" in found.stdout
 
 

@@ -205,8 +205,8 @@ def test_a_new_key_seals_all_and_an_old_backup_opens_still(
 
 
 SPOILT = {
-    "missing": ("there is no", "put the key back from your copy"),
-    "open to others": ("others than you may read", "run chmod 600"),
+    "missing": ("there is no", "restore the key from your copy"),
+    "open to others": ("other users can read", "run chmod 600"),
     "another": ("has ", "add its line to"),
     "damaged": ("line 3 of", "put the file back from your copy"),
 }
@@ -301,7 +301,7 @@ def test_the_place_of_the_key_can_be_set(shipped: Place) -> None:
     (shipped.root / "keys" / "my.key").rename(shipped.database.parent / "my.key")
     found = json.loads(shipped.run("doctor", "--json", env=beside).stdout)["findings"]
     (said,) = [item["message"] for item in found if item["check"] == "secrets"]
-    assert "lies with the database" in said
+    assert "beside the database" in said
 
 
 def maps(gateway: GatewayProcess) -> str:

@@ -118,7 +118,7 @@ def test_a_server_over_http_keeps_its_headers_secret_until_asked(shipped: Place)
         (("add", "x", "--env", "=1", "--", "cmd"), "has no name"),
         (("add", "x", "--env", "A", "--", "cmd"), "has no value"),
         (("show", "nobody"), "no server 'nobody'"),
-        (("edit", "x"), "Say what shall change"),
+        (("edit", "x"), "Give at least one change"),
         (("remove", "nobody"), "not confirmed"),
     ],
 )

@@ -41,8 +41,8 @@ def test_the_work_is_done_and_one_sentence_says_that_its_report_is_lost(
     done = into_full_disk(pending, "db", "migrate", *form)
     assert done.code == 1
     assert done.stderr.splitlines() == [
-        "It is done, but what it printed could not be written: No space left on device.",
-        "→ Free room, or let it print elsewhere; what it has changed stays changed.",
+        "The command is done, but its output could not be written: No space left on device.",
+        "→ Free disk space or redirect the output; what it has changed stays changed.",
     ]
     assert pending.query("SELECT count(*) FROM notes") == [(0,)]
 

@@ -59,7 +59,7 @@ def test_the_overlay_is_read_in_dev_mode_only_and_beside_the_users_own_file_too(
         ("[gateway]\nport = 70000\n", "`gateway.port` cannot be 70000"),
         ("[gateway]\nport = -1\n", "cannot be negative"),
         ("[guard]\nrehearse = 'sometimes'\n", "`guard.rehearse` cannot be 'sometimes'"),
-        ("port = 1\n", "stands outside of a section"),
+        ("port = 1\n", "is outside of a section"),
         ("[gateway\n", "is not valid TOML"),
         ("[gateway]\nport = true\n", "`gateway.port` cannot be True"),
     ],

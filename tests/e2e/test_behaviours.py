@@ -73,7 +73,7 @@ def test_all_or_nothing_with_file_line_statement_and_caret(migrated: Place) -> N
         '0003_d.sql, line 2, statement 2: near "TABEL": syntax error.',
         "2 | CREATE TABEL e(x);",
         "  |        ^",
-        "→ Correct the statement and start again; the database is as it was.",
+        "→ Correct the statement and start again; the database is unchanged.",
     ]
 
 

@@ -261,7 +261,7 @@ def test_an_error_says_code_message_hint_and_exit_code(place: Place, said: Said)
         "error": {
             "code": "migration_failed",
             "message": f'{tag}.sql, line 1, statement 1: near "TABEL": syntax error.',
-            "hint": "Correct the statement and start again; the database is as it was.",
+            "hint": "Correct the statement and start again; the database is unchanged.",
             "exit_code": 5,
         }
     }

@@ -79,7 +79,7 @@ from threading import Thread
 from watchfiles import DefaultFilter
 from local_mcp_gateway.service import file_watcher
 told = lambda event, **_: print(event, flush=True)
-file_watcher.AGAIN_S = 0.5
+file_watcher.RETRY_INOTIFY_S = 0.5
 def limits():
     sys.stdin.read()
     for name in ("instances", "watches"):

@@ -241,7 +241,7 @@ def _difference(tag: str, old: str | None, new: str) -> list[str]:
 
     if old is None:
         return [
-            f"The text of {tag} as it was applied is not known here; this is what it is now:",
+            f"The text of {tag} as it was applied is not known. This is its current text:",
             new,
         ]
     result = unified_diff(

@@ -121,11 +121,11 @@ def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> 
 
 
 @backup.command()
-@click.option("--keep-last", type=click.IntRange(min=1), help="Newest backups that stay.")
+@click.option("--keep-last", type=click.IntRange(min=1), help="Number of newest backups to keep.")
 @click.option(
-    "--keep-daily-days", type=click.IntRange(min=0), help="Days of which one a day stays."
+    "--keep-daily-days", type=click.IntRange(min=0), help="Days for which one backup a day is kept."
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj

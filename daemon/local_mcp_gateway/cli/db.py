@@ -54,20 +54,20 @@ def db() -> None:
 
 @click.command()
 @click.option("--to", metavar="TAG", help="Stop after this migration.")
-@click.option("--dry-run", is_flag=True, help="Say what would be applied; exit 3 if anything.")
+@click.option("--dry-run", is_flag=True, help="Show what would be applied; exit 3 if anything.")
 @click.option(
     "--allow-out-of-order", is_flag=True, help="Apply migrations older than the newest applied."
 )
 @click.option(
     "--fresh", is_flag=True,
-    help="Begin with a new database although the old one is gone or emptied.",
+    help="Start with a new database even if the old one is missing or empty.",
 )  # fmt: skip
 @click.option(
     "--lock-timeout",
     type=click.FloatRange(min=0),
     default=30.0,
     show_default=True,
-    help="Seconds to wait for another holder.",
+    help="Seconds to wait for the lock.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--to", metavar="TAG", help="The migration that is the last one applied afterwards.")
-@click.option("--steps", type=click.IntRange(min=1), help="How many to take back [default: 1].")
+@click.option("--to", metavar="TAG", help="The last migration that stays applied.")
+@click.option("--steps", type=click.IntRange(min=1), help="How many to revert [default: 1].")
 @yes_option
 @lock_timeout_option
 @json_option
@@ -55,7 +55,7 @@ def down(
     refuse_while_held(invocation.database, lock_timeout)
     with guard_context(invocation) as context:
         plan = plan_down(context, steps=steps, to=to)
-        warnings = [f"{way.applied.tag} will be taken back." for way in plan.ways]
+        warnings = [f"{way.applied.tag} will be reverted." for way in plan.ways]
         warnings += [hazard.message for hazard in plan.hazards]
         if plan.ways:
             confirm_by_name(invocation.database.name, warnings, yes=yes)
@@ -110,7 +110,9 @@ def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -
         raise dropping.applied_here(invocation.database, newest.tag)
     lost = [f"{newest.path} will be deleted."]
     if applied:
-        lost.insert(0, f"{newest.tag} is applied: {invocation.database} goes back to before it.")
+        lost.insert(
+            0, f"{newest.tag} is applied: {invocation.database} is restored to its state before it."
+        )
     confirm_by_name(newest.tag, lost, yes=yes)
     if in_dev:
         done = _ask(invocation, "dev.drop", tag=newest.tag)
@@ -148,7 +150,7 @@ def _show_dropped(done: dict[str, Any], *, as_json: bool) -> None:
         ui.print_json(done)
         return
     if done["rewound_by"]:
-        click.echo(f"Taken back in the database, by {done['rewound_by']}.")
+        click.echo(f"Reverted in the database, by {done['rewound_by']}.")
     if done["lost"]:
         click.secho(f"Lost: {'; '.join(done['lost'])}.", fg="yellow")
     names = ", ".join(file.rpartition("/")[2] for file in done["files"])

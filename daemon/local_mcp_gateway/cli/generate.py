@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--name", help="Name of the migration; without it, one that says what it does.")
+@click.option("--name", help="Name of the migration [default: derived from the change].")
 @click.option("--empty", is_flag=True, help="Write an empty migration to fill in by hand.")
 @click.option(
     "--rename",
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     metavar="OLD=NEW",
     help="A rename: table.old=table.new, or old_table=new_table. Can be repeated.",
 )
-@click.option("--no-renames", is_flag=True, help="Take every possible rename as a drop and an add.")
+@click.option(
+    "--no-renames", is_flag=True, help="Treat every possible rename as a drop and an add."
+)
 @click.option(
     "--fill",
     "fills",
     multiple=True,
     metavar="TABLE.COLUMN=SQL",
-    help="The value for rows that are there, of a column that must have one. Can be repeated.",
+    help="Value of a new NOT NULL column for existing rows. Can be repeated.",
 )
-@click.option(
-    "--schema", default=DEFAULT_SCHEMA, show_default=True, help="The schema that is wanted."
-)
+@click.option("--schema", default=DEFAULT_SCHEMA, show_default=True, help="The desired schema.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 3 if a migration is missing.")
 @click.option("--yes", is_flag=True, help="Write a migration that deletes data without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -142,7 +142,7 @@ def _decide(
     if as_json or not sys.stdin.isatty():
         raise UsageProblem(
             "Renamed, or dropped and added? " + ", ".join(map(str, open_questions)) + ".",
-            hint="Say it with --rename for those that are renames, and --no-renames for the rest.",
+            hint="Use --rename for each rename, and --no-renames for the rest.",
             candidates=[str(candidate) for candidate in open_questions],
         )
     dropped: set[tuple[str | None, str]] = set()
@@ -167,7 +167,7 @@ def _ask(choices: Sequence[Candidate]) -> Candidate | None:
         if choices[0].table
         else f"table {choices[0].old}"
     )
-    click.echo(f"The {thing} is gone. What became of it?", err=True)
+    click.echo(f"The {thing} is gone. Was it renamed or dropped?", err=True)
     click.echo("  0  it is dropped, with its data", err=True)
     for number, choice in enumerate(choices, 1):
         click.echo(f"  {number}  it is now {choice.new}", err=True)
@@ -185,8 +185,8 @@ def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], 
         known = target.tables.get(fold(table))
         if not mark or not dot or known is None or fold(column) not in known.columns:
             raise UsageProblem(
-                f"--fill {text} names no column of the schema.",
-                hint="It looks like --fill users.age=0 or --fill \"users.kind='x'\".",
+                f"--fill {text} does not name a column of the schema.",
+                hint="Write it like --fill users.age=0 or --fill \"users.kind='x'\".",
             )
         fills[fold(table), fold(column)] = expression
     return fills
@@ -210,7 +210,7 @@ def _confirm(made: Draft, *, yes: bool, as_json: bool) -> None:
     for hazard in made.plan.hazards:
         click.secho(f"! {hazard.message}", fg="yellow", err=True)
     if made.no_down:
-        click.echo(f"There is no derived way back: {made.no_down}.", err=True)
+        click.echo(f"No down migration could be derived: {made.no_down}.", err=True)
     if not made.deletes or yes:
         return
     if as_json or not sys.stdin.isatty() or not click.confirm("Write it?", default=False, err=True):

@@ -31,7 +31,7 @@ SOURCES = click.Choice(["auto", "journal", "file"])
 
 
 @click.command()
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is logged from now on.")
+@click.option("--follow", "-f", is_flag=True, help="Keep showing new events.")
 @click.option(
     "--lines",
     "-n",
@@ -42,15 +42,17 @@ SOURCES = click.Choice(["auto", "journal", "file"])
 )
 @click.option("--level", type=LEVELS, default="debug", help="Least level to show.")
 @click.option("--event", default="*", metavar="GLOB", help="Only these events: 'guard.*'.")
-@click.option("--since", metavar="TIME", help="Only newer ones: 10m, 2h, 1d or 2026-01-31T12:00.")
+@click.option(
+    "--since", metavar="TIME", help="Only events since then: 10m, 2h, 1d or 2026-01-31T12:00."
+)
 @click.option(
     "--from",
     "source",
     type=SOURCES,
     default="auto",
-    help="Where to look.  [default: the journal if it knows us, else the file]",
+    help="Where to read.  [default: the journal if it has our events, else the file]",
 )
-@click.option("--calls", is_flag=True, help="The log of calls in the database instead.")
+@click.option("--calls", is_flag=True, help="Show the log of calls in the database instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines, for jq.")
 @click.pass_obj
 def logs(
@@ -71,7 +73,7 @@ def logs(
     """
     if calls and follow:
         raise UsageProblem(
-            "--calls shows what is kept, and does not follow.",
+            "--calls and --follow cannot be given together.",
             hint="`logs --follow --event call.finished` does.",
         )
     after = history.parse_since(since, datetime.now(UTC)) if since else None
@@ -91,7 +93,7 @@ def logs(
         show(line)
     if not shown and not follow and lines:
         where = "journal" if journal else f"log of {invocation.database}"
-        click.echo(f"Nothing like that is in the {where}.", err=True)
+        click.echo(f"No such event is in the {where}.", err=True)
     with suppress(KeyboardInterrupt):
         for coming in events:
             if coming and wanted.matches(coming):

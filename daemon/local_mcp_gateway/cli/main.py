@@ -56,7 +56,7 @@ LEVELS = click.Choice(["debug", "info", "warning", "error"])
 @click.option("--database", type=click.Path(path_type=Path), help="Database file.")
 @click.option("--migrations", type=click.Path(path_type=Path), help="Migrations folder.")
 @click.option("--log-format", type=FORMATS, help="How the log is written.")
-@click.option("--log-level", type=LEVELS, help="Least level that is logged.")
+@click.option("--log-level", type=LEVELS, help="Lowest level that is logged.")
 @click.pass_context
 def cli(
     context: click.Context,
@@ -136,7 +136,7 @@ def _reported(code: Exit) -> Exit:
     reason = lost(sys.stdout)
     if reason is None or isinstance(reason, BrokenPipeError) or code not in (Exit.OK, Exit.DIFFERS):
         return code
-    message = f"It is done, but what it printed could not be written: {reason.strerror}."
+    message = f"The command is done, but its output could not be written: {reason.strerror}."
     return max(code, say(OutputLost(message), as_json=False))
 
 

@@ -116,7 +116,7 @@ def edit(
 @click.argument("tool")
 @click.option("--show/--hide", "enabled", default=None, help="Show it to clients, or not.")
 @click.option("--rename", metavar="NEW", help="Show it under another name.")
-@click.option("--description", help="Describe it otherwise; the server's own text is not shown.")
+@click.option("--description", help="Show this description instead of the server's own.")
 @click.option("--reset", is_flag=True, help="Show it as it is again.")
 @as_json_option
 @click.pass_obj
@@ -135,7 +135,7 @@ def tool(
     """Hide, rename or redescribe one TOOL of a SERVER, in this profile only."""
     if reset == any(value is not None for value in (enabled, rename, description)):
         raise UsageProblem(
-            f"Say what shall change about {tool!r}, or --reset, and not both.",
+            f"Give what to change about {tool!r}, or --reset, but not both.",
             hint="`--hide`, `--show`, `--rename NEW`, `--description TEXT` or `--reset`.",
         )
     changed = answer_to(

@@ -25,7 +25,7 @@ lock_timeout_option = click.option(
     type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
-    help="Seconds to wait for another holder.",
+    help="Seconds to wait for the lock.",
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for the database's name.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -80,7 +80,7 @@ def _losses(database: Path, backup: Backup) -> Iterator[str]:
             applied = Ledger(reader).names()
         lost = rows_lost(database, backup.path, ignored=Ledger.TABLES, limit_s=COMPARISON_LIMIT_S)
     except Interrupted:
-        yield f"What was written since was not counted: it took longer than {COMPARISON_LIMIT_S:g} s."
+        yield f"What was written since was not counted: that took longer than {COMPARISON_LIMIT_S:g} s."
         return
     except GatewayError as error:
         yield f"What was written since is not known: {error.message}"
@@ -118,7 +118,7 @@ def reset(
     refuse_while_held(invocation.database, lock_timeout)
     if invocation.database.exists():
         hazards = [
-            f"Every row of {invocation.database} will be gone from it.",
+            f"Every row of {invocation.database} will be deleted.",
             f"A backup is made first, in {settings.backup_folder}.",
         ]
         confirm_by_name(invocation.database.name, hazards, yes=yes)
@@ -138,7 +138,7 @@ def reset(
         return Exit.OK
     click.echo(f"Reset {invocation.database}: {len(done.report.applied)} migrations applied.")
     if kept:
-        click.echo(f"Take it back with `local-mcp-gateway db restore {kept}`.")
+        click.echo(f"Undo it with `local-mcp-gateway db restore {kept}`.")
     if done.aside is not None:
         click.echo(f"The old file was too damaged for a backup; it is {done.aside}")
     return Exit.OK

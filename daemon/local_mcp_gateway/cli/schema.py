@@ -116,7 +116,7 @@ def _snapshot(invocation: Invocation, path: Path) -> Schema:
         found = parse_json(path.read_bytes())
     except ValueError as error:
         raise SchemaProblem(
-            f"{path} is not valid JSON: {error}.", hint="Give a snapshot of Drizzle's."
+            f"{path} is not valid JSON: {error}.", hint="Give a Drizzle snapshot."
         ) from None
     return read_snapshot(
         found if isinstance(found, dict) else {}, str(path), prepare=invocation.prepare
@@ -160,8 +160,10 @@ _SOURCES = (
 
 
 @click.command()
-@click.option("--from", "old", show_default="database", help=f"The one side: {_SOURCES}.")
-@click.option("--to", "new", show_default="migrations", help="The other side, likewise.")
+@click.option("--from", "old", show_default="database", help=f"What to compare: {_SOURCES}.")
+@click.option(
+    "--to", "new", show_default="migrations", help="What to compare it with: the same kinds."
+)
 @click.option(
     "--format",
     "form",
@@ -307,7 +309,7 @@ def _write_snapshots(invocation: Invocation, folder: Folder) -> None:
         raise HistoryRefused(folder.problems)
     if folder.stamped:
         raise UsageProblem(
-            "This folder is of Drizzle 1.x, whose snapshots are not written here.",
+            "This folder is from Drizzle 1.x; its snapshots cannot be written here.",
             hint="Write them with drizzle-kit.",
         )
     for tag in rewrite_snapshots(folder, every=True, prepare=invocation.prepare):

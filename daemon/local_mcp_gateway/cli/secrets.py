@@ -68,8 +68,8 @@ def _told(done: dict[str, Any], *, as_json: bool) -> int:
             click.echo("Backups made before still hold the plain values: see `db backup list`.")
         if done.get("overwritten") is False:
             click.echo(
-                "Another program is reading the database, whose files keep the old values until it ends;"
-                " then run `secrets seal` again."
+                "Another program is reading the database. Its files keep the old values until it ends."
+                " Run `secrets seal` again then."
             )
         for value in done["unreadable"]:
             click.echo(value["reason"])

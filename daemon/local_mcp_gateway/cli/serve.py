@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 @click.option("--dev", is_flag=True, help="Apply saved migrations, restart on changed code.")
 @click.option(
     "--lock-timeout", type=click.FloatRange(min=0), metavar="S",
-    help="Seconds to wait for another holder of the database.",
+    help="Seconds to wait for the lock of the database.",
 )  # fmt: skip
 @click.option(
     "--auto-generate", is_flag=True, help="In dev: write the migration of a changed schema."
 )
 @click.option(
     "--fresh", is_flag=True,
-    help="Begin with a new database although the old one is gone or emptied.",
+    help="Start with a new database even if the old one is missing or empty.",
 )  # fmt: skip
 @click.option("--socket-fd", type=int, hidden=True, help="The dev supervisor's socket.")
 @click.option("--supervisor", type=int, hidden=True, help="The dev supervisor's process.")
@@ -188,7 +188,7 @@ def _no_constant(name: str) -> None:
 
 @click.command
 @click.option("--profile", metavar="NAME", help="Profile to show; the default one if not given.")
-@click.option("--url", help="Where the gateway listens, if not where its settings say.")
+@click.option("--url", help="Where the gateway listens  [default: from the settings].")
 @click.pass_obj
 def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
     """Bridge a profile of the running gateway to a client that only speaks stdio."""

@@ -101,7 +101,7 @@ def _sharing_options(command: Command) -> Command:
     return click.option(
         "--share",
         type=click.Choice(["auto", "never", "always"]),
-        help="Whether clients share one connection: auto [default] parts them once the server asks"
+        help="Whether clients share one connection: auto [default] separates them once the server asks"
         " a client something or opens a session.",
     )(command)
 
@@ -129,14 +129,14 @@ def _network_options(command: Command) -> Command:
         click.option(
             "--insecure/--secure",
             default=None,
-            help="Accept any certificate: whoever is on the way can read and change everything.",
+            help="Accept any certificate: anyone on the network path can read and change everything.",
         ),
         click.option(
             "--header-from-client",
             "client_headers",
             multiple=True,
             metavar="NAME",
-            help="Header that each call takes over from the client's request; all are given anew.",
+            help="Header that each call copies from the client's request. Give all of them again.",
         ),
     )
     for option in reversed(options):
@@ -177,7 +177,7 @@ server.add_command(approve)
 @click.argument("name")
 @click.option(
     "--profile",
-    help="Put it into this profile, made if it is not there [default: what /mcp serves].",
+    help="Add it to this profile, created if missing [default: what /mcp serves].",
 )
 @click.option(
     "--env",
@@ -295,14 +295,10 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
 @server.command()
 @click.argument("name")
 @click.option("--rename", metavar="NEW", help="Give it another name.")
-@click.option(
-    "--env", multiple=True, metavar="K[=V]", help="Set a variable; without =V take it out."
-)
+@click.option("--env", multiple=True, metavar="K[=V]", help="Set a variable; without =V remove it.")
 @click.option("--cwd", type=click.Path(path_type=Path), help="Folder that the command runs in.")
 @click.option("--url", help="Another address.")
-@click.option(
-    "--header", "headers", multiple=True, metavar="K[=V]", help="Set or take out a header."
-)
+@click.option("--header", "headers", multiple=True, metavar="K[=V]", help="Set or remove a header.")
 @click.option("--on/--off", "active", default=None, help="Serve it, or leave it out everywhere.")
 @_sharing_options
 @_network_options
@@ -345,7 +341,7 @@ def edit(
     changes = {key: value for key, value in changes.items() if value is not None and value != {}}
     if not changes:
         raise UsageProblem(
-            f"Say what shall change about {name!r}.", hint="See `server edit --help`."
+            f"Give at least one change to {name!r}.", hint="See `server edit --help`."
         )
     return _say(
         answer_to(invocation, "server.edit", name=name, **changes),
@@ -405,8 +401,8 @@ def _choose_file() -> Path:
 
 @server.command("import")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
-@click.option("--profile", help="Put all of them into this profile [default: what /mcp serves].")
-@click.option("--dry-run", is_flag=True, help="Say what would become of each; store nothing.")
+@click.option("--profile", help="Add all of them to this profile [default: what /mcp serves].")
+@click.option("--dry-run", is_flag=True, help="Show what would happen to each; store nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
 @as_json_option
 @click.pass_obj
@@ -456,7 +452,7 @@ def _show_imported(done: dict[str, Any], where: dict[str, str]) -> None:
         click.echo(f"left   {name}  (it is this gateway itself)")
     for name in done["kept"]:
         differs = ", with another command or URL: `server edit`" if name in done["differs"] else ""
-        click.echo(f"kept   {name}  (there was one of this name already{differs})")
+        click.echo(f"kept   {name}  (a server of this name exists{differs})")
     for name, reason in done["refused"].items():
         click.secho(f"left   {ui.one_line(name)}  {reason}", fg="yellow", err=True)
 

@@ -187,5 +187,5 @@ def _why(invocation: Invocation, facts: dict[str, str]) -> GatewayError:
             return relayed(start.refusal)
     reason = facts.get("StatusText") or facts.get("Result") or "unknown"
     return NoServiceManager(
-        f"The service did not start: {reason}.", hint="See `logs` for its last words."
+        f"The service did not start: {reason}.", hint="See `logs` for its last messages."
     )

@@ -89,7 +89,7 @@ def _flatten(raw: Mapping[str, object], file: Path) -> dict[str, object]:
         if not isinstance(values, Mapping):
             sections = ", ".join(dict.fromkeys(key.section for key in list_keys()))
             raise ConfigProblem(
-                f"{file}: the key `{section}` stands outside of a section.",
+                f"{file}: the key `{section}` is outside of a section.",
                 hint=f"Put it under one of the sections {sections}.",
             )
         flat.update({f"{section}.{name}": value for name, value in values.items()})

@@ -31,14 +31,12 @@ class GatewaySettings:
     """Where the gateway listens and which requests it accepts."""
 
     host: str = _key(
-        "127.0.0.1", "Address to listen on; loopback only, since clients do not sign in yet."
+        "127.0.0.1", "Address to listen on; loopback only, since clients do not authenticate yet."
     )
     port: int = _key(3001, "TCP port to listen on; 0 lets the system choose.")
     default_profile: str = _key("default", "Profile that is served at /mcp.")
-    allowed_hosts: tuple[str, ...] = _key(
-        (), "Further Host names that are answered besides loopback."
-    )
-    allowed_origins: tuple[str, ...] = _key((), "Further browser Origins that are answered.")
+    allowed_hosts: tuple[str, ...] = _key((), "Host names to answer besides loopback.")
+    allowed_origins: tuple[str, ...] = _key((), "Further browser origins to answer.")
     drain_timeout_s: float = _key(10.0, "Seconds that calls in flight may take at a stop.")
 
 
@@ -103,15 +101,13 @@ class GuardSettings:
     )
     full_check_limit_bytes: int = _key(
         67_108_864,
-        "Size in bytes up to which a database is checked in full, indexes too, before and after a change.",
+        "Largest database, in bytes, that is checked in full, indexes too, before and after a change.",
     )
     compare_limit_values: int = _key(
         2_000_000,
-        "Values (rows × columns) of a rebuilt table up to which they are compared, not only its rows counted.",
+        "Largest rebuilt table, in values (rows × columns), that is compared value by value; of a larger one rows are counted.",
     )
-    lock_timeout_s: float = _key(
-        0.0, "Seconds that `serve` waits for another holder of the lock (db migrate: 30)."
-    )
+    lock_timeout_s: float = _key(0.0, "Seconds that `serve` waits for the lock (db migrate: 30).")
 
 
 @frozen
@@ -120,7 +116,7 @@ class BackupSettings:
 
     folder: str = _key("", "Backup folder. Empty: `backups` beside the database.")
     keep_last: int = _key(10, "The newest backups that are always kept.")
-    keep_daily_days: int = _key(14, "Days for which one backup a day is kept besides.")
+    keep_daily_days: int = _key(14, "Days for which one backup a day is also kept.")
     keep_aside: int = _key(3, "Replaced database files (of restore and reset) that are kept.")
 
 
@@ -130,7 +126,7 @@ class SecretsSettings:
 
     key_file: str = _key(
         "",
-        "File of the keys that seal them, mode 0600; apart from database and backups. Empty:"
+        "File with the keys that seal them, mode 0600. Keep it apart from database and backups. Empty:"
         f" {DEFAULT_KEY_FILE}.",
     )
 
@@ -149,7 +145,7 @@ class LogSettings:
     )
     level: str = _key(
         "",
-        "Least level that is logged. Empty: info for serve, warning for other commands.",
+        "Lowest level that is logged. Empty: info for serve, warning for other commands.",
         "",
         "debug",
         "info",
@@ -159,7 +155,7 @@ class LogSettings:
     keep_calls: int = _key(10_000, "Calls that are kept in the database for `logs --calls`.")
     payloads: bool = _key(
         False,
-        "Keep arguments and results of calls there too, with what looks like a secret hidden.",
+        "Also keep arguments and results of calls; what looks like a secret is redacted.",
     )
 
 
@@ -186,7 +182,7 @@ class UpstreamSettings:
     )
     new_tools: str = _key(
         "show",
-        "A tool that a server did not have when it was met first. hold: nobody sees it until `server approve`.",
+        "A tool that a server did not have at the first connection. hold: nobody sees it until `server approve`.",
         "show",
         "hold",
     )
@@ -242,7 +238,7 @@ class Settings:
             path.stat()
         except OSError as error:  # only some versions of Python let `resolve` report it
             if error.errno == errno.ELOOP:
-                problem = f"{path} leads in a circle of symbolic links."
+                problem = f"{path} is a loop of symbolic links."
                 raise DatabasePathProblem(problem) from None
         return path
 

@@ -180,7 +180,7 @@ def _revert(
             f"After the way back of {steps[-1].tag} the schema is not what it was before it:"
             f" {differences[0]}"
             + (f" (and {len(differences) - 1} more)." if len(differences) > 1 else "."),
-            hint=f"Correct {plan.ways[-1].migration.down_name}; the database is as it was.",
+            hint=f"Correct {plan.ways[-1].migration.down_name}; the database is unchanged.",
             differences=[str(difference) for difference in differences],
         )
     found = ledger.fingerprint()

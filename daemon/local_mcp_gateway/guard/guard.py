@@ -152,7 +152,7 @@ def _name_committed(error: GatewayError, plan: Plan) -> None:
     tags = [step.tag for step in plan.done]
     error.message += f" Committed before it, and kept: {', '.join(tags)}."
     error.hint = error.hint.replace(
-        "the database is as it was", f"the database is as {tags[-1]} left it"
+        "the database is unchanged", f"the database is as {tags[-1]} left it"
     )
     error.data["committed"] = tags
 

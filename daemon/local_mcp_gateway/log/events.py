@@ -140,7 +140,7 @@ EVENTS: dict[str, Event] = {
         "error",
         "The file that is served was deleted, moved or replaced: nothing more is written until it is back.",
     ),
-    "database.returned": Event("info", "The file that is served is where it was."),
+    "database.returned": Event("info", "The file that is served is back."),
     "database.restored": Event(
         "warning", "The database was replaced by a backup; the old file is kept."
     ),
@@ -179,7 +179,7 @@ EVENTS: dict[str, Event] = {
     ),
     "log.dropped": Event(
         "warning",
-        "So many events were lost: the reader of the log is too slow, or its disk is full.",
+        "Events were lost: the reader of the log is too slow, or its disk is full. `count` says how many.",
     ),
     "library.warned": Event("warning", "A library logged a warning."),
     "service.reloading": Event("info", "SIGHUP or `reload` asked for a reload."),

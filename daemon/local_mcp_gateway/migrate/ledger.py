@@ -77,7 +77,7 @@ _REQUIRED = {
 }
 """Columns without which a table of ours is another one; early versions had no schema_version."""
 _CHANGED = (
-    "Another program has changed that table; the database is as it was. Compare it with a backup"
+    "Another program has changed that table; the database is unchanged. Compare it with a backup"
     " (`db backup list`), and restore that if need be."
 )
 
@@ -517,7 +517,7 @@ def _require_row(cursor: sqlite3.Cursor, tag: str) -> None:
     if cursor.rowcount < 1:
         raise VerificationFailed(
             f"The ledger's row of {tag} could not be found again.",
-            hint="Another program changes __drizzle_migrations; the database is as it was.",
+            hint="Another program changes __drizzle_migrations; the database is unchanged.",
             tag=tag,
         )
 

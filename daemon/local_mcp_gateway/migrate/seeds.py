@@ -56,7 +56,7 @@ def named_deferred_keys() -> Iterator[None]:
     except sqlite3.IntegrityError as error:
         raise SeedFailed(
             f"The seeds leave rows that refer to rows which are not there: {error}.",
-            hint="Let them insert the parents too; the database is as it was.",
+            hint="Let them insert the parents too; the database is unchanged.",
         ) from error
 
 

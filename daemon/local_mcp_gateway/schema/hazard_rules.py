@@ -298,7 +298,7 @@ def _references(
         yield Hazard(
             HazardKind.ADDS_CHECK,
             place,
-            f"{place} has to name rows of {link.table}: the migration fails where one does not.",
+            f"{place} must refer to rows of {link.table}: the migration fails where one does not.",
         )
 
 

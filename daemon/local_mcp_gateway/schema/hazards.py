@@ -89,7 +89,7 @@ def _table(old: Table, new: Table, seen: StatementEffects) -> Iterator[Hazard]:
         yield Hazard(
             HazardKind.REBUILD,
             quote(old.name),
-            f"The table {old.name} is written anew: for a large one this takes time and room on disk.",
+            f"The table {old.name} is rebuilt: for a large one this takes time and disk space.",
         )
     if old.key != new.key:
         yield Hazard(
@@ -159,7 +159,7 @@ def _required(
             yield Hazard(
                 HazardKind.NOT_NULL_WITHOUT_DEFAULT,
                 place,
-                f"{place} is NOT NULL without a default: rows that are there have no value. Give a default,"
+                f"{place} is NOT NULL without a default: existing rows have no value. Give a default,"
                 " or --fill it.",
             )
     elif had_none and before is not None:
@@ -272,7 +272,7 @@ def _triggers(
     for code in before.triggers.values():
         if code.key not in after.triggers and (code.table in kept or code.table in after.views):
             if code.key in seen.dropped_by_name:
-                said = f"The trigger {code.name} of {code.table} is dropped: what it did is not done any more."
+                said = f"The trigger {code.name} of {code.table} is dropped: what it did no longer happens."
             else:
                 said = (
                     f"The trigger {code.name} goes with the old {code.table} and is not created again, so the"
@@ -328,8 +328,8 @@ def _weighed(hazard: Hazard, connection: sqlite3.Connection) -> Hazard:
         took = f"about {seconds:.0f} s" if seconds >= 1 else "less than a second"
         return replace(
             hazard,
-            message=f"The table {unquote(hazard.object)} is written anew: {rows:,} row{'s' * (rows != 1)}, about "
-            f"{size / 1e6:,.1f} MB, {took} and as much room on disk again.",
+            message=f"The table {unquote(hazard.object)} is rebuilt: {rows:,} row{'s' * (rows != 1)}, about "
+            f"{size / 1e6:,.1f} MB, {took} and as much disk space again.",
         )
     return hazard
 

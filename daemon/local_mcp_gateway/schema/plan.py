@@ -285,9 +285,9 @@ def _stand_in(schema: Schema, table: Table, column: Column) -> str:
         if index.unique
     ]
     if any(column.key in key for key in keys):
-        raise NotDerivable(f"the values of {place} are gone, and they have to be unique")
+        raise NotDerivable(f"the values of {place} are gone, and they must be unique")
     if any(column.key in link.columns for link in table.foreign_keys):
         raise NotDerivable(
-            f"the values of {place} are gone, and they have to name rows of another table"
+            f"the values of {place} are gone, and they must refer to rows of another table"
         )
     return _STAND_IN[affinity(column.type.normal)]

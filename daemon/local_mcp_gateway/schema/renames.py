@@ -139,7 +139,7 @@ def parse_renames(texts: Sequence[str], old: Schema, new: Schema) -> Renames:
 def _split(text: str) -> tuple[str, str]:
     left, mark, right = text.partition("=")
     if not mark or not left or not right:
-        raise _nothing(text, "it has to look like table.old=table.new or old_table=new_table")
+        raise _nothing(text, "it must look like table.old=table.new or old_table=new_table")
     return left.strip(), right.strip()
 
 
@@ -150,8 +150,8 @@ def _must_be_there(text: str, name: str, schema: Schema, where: str) -> None:
 
 def _nothing(text: str, why: str) -> UsageProblem:
     return UsageProblem(
-        f"--rename {text} names nothing: {why}.",
-        hint="Names are as in the schemas: --rename table.old=table.new, or --rename old_table=new_table.",
+        f"--rename {text} matches nothing: {why}.",
+        hint="Use the names of the schemas: --rename table.old=table.new, or --rename old_table=new_table.",
     )
 
 

@@ -75,7 +75,7 @@ def examine(
         except GatewayError as error:
             yield Finding(name, "problem", error.message, error.hint)
         except OSError as error:
-            yield Finding(name, "problem", f"It cannot be looked at: {error}.")
+            yield Finding(name, "problem", f"It cannot be checked: {error}.")
     for server, live in servers.items():
         if reason := live["reason"]:
             failed = live["state"] == "failed"
@@ -128,9 +128,9 @@ def _folder(settings: Settings) -> Iterator[Finding]:
     if open_to_others:
         names = ", ".join(str(path) for path in open_to_others[:3])
         hint = f"chmod 700 {folder}; chmod 600 {settings.database_path}*"
-        yield Finding("folder", "note", f"Others than you may read {names}.", hint)
+        yield Finding("folder", "note", f"Other users can read {names}.", hint)
     else:
-        yield Finding("folder", "ok", f"{folder} is yours alone and can be written.")
+        yield Finding("folder", "ok", f"{folder} can be read and written by you alone.")
 
 
 def _filesystem(settings: Settings) -> Iterator[Finding]:
@@ -152,7 +152,7 @@ def _room(settings: Settings) -> Iterator[Finding]:
     free, needed = shutil.disk_usage(folder).free, room_needed(settings.database_path)
     sizes = f"{size(free)} free, a guarded migration needs {size(needed)}."
     if free < needed:
-        yield Finding("room", "problem", sizes, "Free room, or prune with `db backup prune`.")
+        yield Finding("room", "problem", sizes, "Free disk space, or prune with `db backup prune`.")
     else:
         yield Finding("room", "ok", sizes)
 

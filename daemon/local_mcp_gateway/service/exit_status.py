@@ -39,9 +39,9 @@ def root_cause(error: BaseException) -> BaseException:
     if isinstance(error, OSError):
         return to_gateway_error(error, "a file beside the database") or error
     if isinstance(error, MemoryError):
-        return NoResources("The system gives this process no more memory")
+        return NoResources("The system does not give this process more memory")
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
-        return NoResources("The system gives this process no more threads")
+        return NoResources("The system does not give this process more threads")
     return error
 
 

@@ -116,16 +116,16 @@ def open_value(entry: StoredValue, keys: Sequence[SealingKey]) -> StoredValue:
     version, _, rest = entry.value.removeprefix(MARK).partition(":")
     if version != "1":
         raise SealedValueProblem(
-            f"{entry} is sealed in a way that this version of the program does not know.",
-            hint="Use the version that wrote it, or set the value anew with `server edit`.",
+            f"{entry} is sealed in a format that this version of the program does not know.",
+            hint="Use the version that wrote it, or set the value again with `server edit`.",
         )
     key_id, _, payload = rest.partition(":")
     for key in keys:
         if key.id == key_id:
             return replace(entry, value=_open(entry, key, payload))
     raise SealedValueProblem(
-        f"{entry} is sealed with key {key_id}, which is not here.",
-        hint="Put that key back, or set the value anew with `server edit`.",
+        f"{entry} is sealed with key {key_id}, which is missing.",
+        hint="Put that key back, or set the value again with `server edit`.",
         key=key_id,
     )
 
@@ -148,7 +148,7 @@ def _open(entry: StoredValue, key: SealingKey, payload: str) -> str:
     except (InvalidTag, ValueError):
         raise SealedValueProblem(
             f"{entry} does not open: it was altered, or belongs to another entry.",
-            hint=f"Set the value anew with `server edit {entry.server.name}`.",
+            hint=f"Set the value again with `server edit {entry.server.name}`.",
         ) from None
     return plain.decode("utf-8", "surrogatepass")
 

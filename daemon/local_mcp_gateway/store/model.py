@@ -232,5 +232,5 @@ def check_name(what: str, name: str) -> None:
     if not NAME.fullmatch(name):
         raise UsageProblem(
             f"{name!r} cannot be the name of a {what}.",
-            hint="Use up to 64 letters, digits, dots, dashes and underscores; begin with no sign.",
+            hint="Use up to 64 letters, digits, dots, dashes and underscores; begin with a letter or digit.",
         )

@@ -87,7 +87,7 @@ def _texts(row: Row, column: str, shape: type[Texts]) -> Texts:
     what = {list: "list", dict: "object"}[shape]
     raise UsageProblem(
         f"The server {name!r} cannot be read: {column} of its row in mcp_servers is not a JSON {what} of texts.",
-        hint=f"Correct the row, or take it out with `server remove {name}`.",
+        hint=f"Correct the row, or remove it with `server remove {name}`.",
     )
 
 

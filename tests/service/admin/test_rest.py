@@ -215,7 +215,7 @@ def spoil(path: Path, how: str) -> None:
 
 
 SPOILT = {
-    "open to others": "others than you may read .*a.db.token",
+    "open to others": "other users can read .*a.db.token",
     "of another user": "a.db.token belongs to another user",
     "a pipe": "a.db.token is a (named pipe|folder), not a file",
     "a folder": "a.db.token is a (named pipe|folder), not a file",

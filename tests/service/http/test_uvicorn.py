@@ -119,7 +119,7 @@ async def test_a_request_in_flight_is_a_task_of_the_server() -> None:
 
 async def test_a_connection_can_be_refused_and_aborted() -> None:
     async with connected() as (_, reader, __):
-        Noted.last.send_400_response("The head of the request is too large.")
+        Noted.last.send_400_response("The request head is too large.")
         with anyio.fail_after(30):
             assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
         Noted.last.transport.abort()

@@ -119,11 +119,11 @@ def spoil(path: Path, how: str) -> None:
 
 
 SPOILT = {
-    "open to others": "others than you may read .*secrets.key",
+    "open to others": "other users can read .*secrets.key",
     "of another user": "secrets.key belongs to another user",
     "a pipe": "secrets.key is a (named pipe|folder), not a file",
     "a folder": "secrets.key is a (named pipe|folder), not a file",
-    "cut off": "line 3 of .*secrets.key is no key",
+    "cut off": "line 3 of .*secrets.key is not a key",
     "empty": "secrets.key holds no key",
     "no text": "secrets.key cannot be read",
 }

@@ -123,7 +123,7 @@ def read_entries(document: object) -> tuple[Entry, ...]:
     if not found:
         raise UsageProblem(
             "The file holds no list of MCP servers.",
-            hint='It has to look like {"mcpServers": {"name": {"command": "…", "args": []}}}.',
+            hint='It must look like {"mcpServers": {"name": {"command": "…", "args": []}}}.',
         )
     return tuple(found)
 

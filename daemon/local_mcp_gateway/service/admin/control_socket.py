@@ -96,7 +96,9 @@ async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator
         path.chmod(0o600)
     except OSError as error:
         listener.close()
-        raise DiskProblem(f"The control socket {path} cannot be made: {error.strerror}.") from error
+        raise DiskProblem(
+            f"The control socket {path} cannot be created: {error.strerror}."
+        ) from error
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -133,8 +133,8 @@ def _require_plain(arguments: object) -> None:
     while level:
         if (depth := depth + 1) > MOST_LEVELS:
             raise UsageProblem(
-                f"What was given is nested deeper than {MOST_LEVELS} levels.",
-                hint="Give it flatter.",
+                f"The arguments are nested deeper than {MOST_LEVELS} levels.",
+                hint="Use fewer levels.",
             )
         inner: list[object] = []
         for value in level:
@@ -145,7 +145,7 @@ def _require_plain(arguments: object) -> None:
                 inner += value
             elif isinstance(value, str) and not _is_text(value):
                 raise UsageProblem(
-                    f"{value!r} is not valid text: a part of a character is missing in it.",
+                    f"{value!r} is not valid text: half of a surrogate pair is missing.",
                     hint="Write it in UTF-8, or with both halves of a \\u escape.",
                 )
         level = inner

@@ -140,7 +140,7 @@ def read_token(database: Path) -> str:
         ) from None
     except OSError as error:
         raise DiskProblem(
-            f"The token of the REST API, {path}, cannot be made: {error.strerror}."
+            f"The REST API token {path} cannot be created: {error.strerror}."
         ) from error
 
 
@@ -163,8 +163,8 @@ def with_rest(app: Application, token: str, answer: Answer) -> Application:
         visit.extra = []  # refuse every request of a web page
         if not _may_enter(visit.headers.get("authorization", ""), token):
             refused = UsageProblem(
-                "This needs the token of the gateway.",
-                hint="Send `Authorization: Bearer …` with what stands in the file <database>.token.",
+                "This request needs the gateway's token.",
+                hint="Send `Authorization: Bearer …` with the content of the file <database>.token.",
             )
             await _reply(visit, 401, {"error": refused.as_json()})
             return

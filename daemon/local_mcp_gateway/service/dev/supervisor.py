@@ -188,7 +188,7 @@ class Supervisor:
         """Handle a save: report a syntax error, else stop the worker so that the next one starts."""
         for file in files:
             if (fault := syntax_fault(file)) is not None:
-                self._emit("dev.refused", message=fault, hint="The program from before runs on.")
+                self._emit("dev.refused", message=fault, hint="The previous version keeps running.")
                 return
         first = not self._changed
         self._changed = tuple(dict.fromkeys((*self._changed, *files)))
@@ -207,10 +207,10 @@ class Supervisor:
             return False
         if code > 0:
             message = f"The changed program ended with exit code {code}."
-            hint = "Mend it and save: it is started again then."
+            hint = "Fix it and save: it then starts again."
         else:
             message = f"The program was ended by {signal.Signals(-code).name}."
-            hint = "Save a file of it: it is started again then."
+            hint = "Save one of its files: it then starts again."
         self._emit("dev.refused", message=message, hint=hint)
         return True
 

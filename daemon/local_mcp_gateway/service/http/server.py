@@ -49,7 +49,7 @@ class HeaderLimitProtocol(HttpToolsProtocol):
             return
         self._head_bytes += len(data)
         if self._head_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too large.")
+            self.send_400_response("The request head is too large.")
 
 
 MOST_COALESCED_BYTES: Final = 64 * 1024

@@ -89,9 +89,7 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise NoSecretsKey(
-            f"The key of the secrets, {path}, cannot be made: {error.strerror}."
-        ) from None
+        raise NoSecretsKey(f"The secrets key {path} cannot be created: {error.strerror}.") from None
 
 
 def _make_folders(folder: Path) -> None:
@@ -123,7 +121,7 @@ def _parsed(path: Path, text: str) -> tuple[SealingKey, ...]:
             raw = b""
         if len(raw) != KEY_BYTES:
             raise Unusable(
-                f"line {number} of {path} is no key", "Put the file back from your copy."
+                f"line {number} of {path} is not a key", "Put the file back from your copy."
             )
         keys.append(SealingKey(raw))
     return tuple(keys)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 CREDENTIAL: Final = "secrets.key"
 """The name of the credential in the unit."""
 _LOST: Final = (
-    "Put the key back from your copy; if it is lost, run `secrets rotate` and set the values anew."
+    "Restore the key from your copy. If it is lost, run `secrets rotate` and set the values again."
 )
 
 
@@ -75,9 +75,7 @@ class OpenedKeys:
         if not self.all:
             return SealedValueProblem(f"{sentence}, and there is no {self.file}.", hint=_LOST)
         held = ", ".join(key.id for key in self.all)
-        hint = (
-            f"Add its line to {self.file} from your copy, or set the value anew with `server edit`."
-        )
+        hint = f"Add its line to {self.file} from your copy, or set the value again with `server edit`."
         return SealedValueProblem(f"{sentence}, and {self.file} has {held}.", hint=hint)
 
 
@@ -184,10 +182,8 @@ def check_secrets(settings: Settings) -> Iterator[Result]:
         text = f"Not sealed: {', '.join(plain[:SHOWN])}{more}."
         yield "note", text, "`secrets seal` seals them; backups from before keep them as they are."
     if keys.of_file and _near(settings):
-        text = (
-            f"{keys.file} lies with the database or its backups: a copy of them is one of the key."
-        )
-        yield "note", text, "Move it, and name its place with `[secrets] key_file`."
+        text = f"{keys.file} is beside the database or its backups, so a copy of them contains the key."
+        yield "note", text, "Move it, and set `[secrets] key_file` to its new path."
     elif not (shut or plain or keys.fault):
         copy = f"Keep a copy of {keys.file}, apart from the backups."
         text = (

@@ -55,7 +55,7 @@ def read(path: Path, *, private: bool = True) -> bytes | None:
                 f"{path} belongs to another user", "Give it to yourself, or move it away."
             )
         if private and found.st_mode & 0o077:
-            raise Unusable(f"others than you may read {path}", f"Run chmod 600 {path}")
+            raise Unusable(f"other users can read {path}", f"Run chmod 600 {path}")
         return os.read(descriptor, _MOST_BYTES)
     except OSError as error:
         raise Unusable(

@@ -22,7 +22,7 @@ _PROPERTIES = (
     "Result", "ExecMainStatus", "UnitFileState", "FragmentPath", "ActiveEnterTimestamp",
 )  # fmt: skip
 _SET_UP = {
-    203: "the command, which is not there any more", 217: "its user", 226: "its namespaces",
+    203: "the command, which no longer exists", 217: "its user", 226: "its namespaces",
     228: "its filter of system calls", 233: "its RuntimeDirectory", 238: "its StateDirectory",
     240: "its LogsDirectory", 243: "its credentials",
 }  # fmt: skip
