@@ -209,3 +209,27 @@ def test_a_server_that_wants_a_sign_in_is_told_with_what_to_do(shipped: Place) -
             assert finding["state"] == "problem"
             assert finding["message"].startswith("hub: it wants you to sign in (HTTP 401)")
         server.shutdown()
+
+
+def test_tools_that_are_renamed_or_left_out_are_told(shipped: Place) -> None:
+    """A name that model APIs refuse, and a tool that clients could not read."""
+    scripted = Path(__file__).parents[1] / "gateway" / "servers" / "scripted.py"
+    dotted = {"name": "files.read", "inputSchema": {"type": "object"}}
+    script = {"answers": {"tools/list": {"tools": [dotted, {"name": "odd"}]}}}
+    command = (sys.executable, str(scripted), json.dumps(script))
+    added = shipped.run("server", "add", "github.com", "--", *command)
+    assert "Where its name stands before a tool's, it is github_com" in added.stdout
+    with shipped.serve() as gateway:
+        gateway.wait_for("service.ready")
+        tried = shipped.run("server", "test", "github.com").stdout.splitlines()
+        assert "offers tools, 1 tool (" in tried[0]
+        assert tried[1:] == [
+            "tools/list: 'odd' is left out: it has no inputSchema",
+            "'files.read' is shown as 'files_read'",
+        ]
+        assert shipped.run("call", "files_read").code == 0
+        gateway.wait_for("catalog.saved")
+        notes = json.loads(shipped.run("doctor", "--json").stdout)["findings"]
+        told = [finding["message"] for finding in notes if finding["state"] == "note"]
+        assert any("'files.read', so it is shown as 'files_read'" in each for each in told)
+        assert any("'odd' is left out: it has no inputSchema" in each for each in told)

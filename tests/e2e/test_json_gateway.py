@@ -170,6 +170,8 @@ def test_a_server_that_is_tried_says_who_it_is(shipped: Place, said: Said) -> No
         "answered_as": "plain",
         "protocol": "2025-11-25",
         "capabilities": ["logging", "tools"],
+        "tools": 13,
+        "notes": [],
         "duration_ms": ABOVE_ZERO,
     }
 

@@ -243,7 +243,13 @@ def add(
         **_network(network),
     )
     where = f" in profile {profile}" if profile else ", served at /mcp"
-    return _say(added, f"Added server {name}{where}.", as_json=as_json)
+    sentence = f"Added server {name}{where}."
+    if "." in name:
+        shown = name.replace(".", "_")
+        sentence += (
+            f" Where its name stands before a tool's, it is {shown}: model APIs refuse dots."
+        )
+    return _say(added, sentence, as_json=as_json)
 
 
 @server.command("list")
@@ -462,13 +468,14 @@ def _show_imported(done: dict[str, Any], where: dict[str, str]) -> None:
 @as_json_option
 @click.pass_obj
 def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
-    """Connect to a server, initialize and disconnect; exit 1 when that fails."""
+    """Connect to a server, fetch its lists and disconnect; exit 1 when that fails."""
     found = answer_to(invocation, "server.test", patience_s=120, name=name)
     who = found["answered_as"] or name
     took = formats.duration(found["duration_ms"])
     can = ", ".join(found["capabilities"]) or "nothing"
-    sentence = f"{name} works: {who}, MCP {found['protocol']}, offers {can} ({took})."
-    return _say(found, sentence, as_json=as_json)
+    tools = formats.counted(found["tools"], "tool")
+    sentence = f"{name} works: {who}, MCP {found['protocol']}, offers {can}, {tools} ({took})."
+    return _say(found, "\n".join((sentence, *found["notes"])), as_json=as_json)
 
 
 def _say(value: object, sentence: str, *, as_json: bool) -> int:

@@ -44,12 +44,15 @@ from local_mcp_gateway.gateway.upstreams import (
     Connection,
     DualVersionStdioServer,
     Events,
+    Fetched,
     Hooks,
     Identity,
     OrphanReaper,
     ProgressTokens,
     Upstream,
     UpstreamDisconnected,
+    fetch_lists,
+    undeclared,
 )
 from local_mcp_gateway.log import Emit, ignore, learn
 from local_mcp_gateway.store import (
@@ -286,11 +289,14 @@ class Gateway:
             "problem": None if self.problem is None else self.problem.as_json(),
         }
 
-    async def check(self, definition: ServerDefinition) -> Identity:
-        """Connect to a server that need not be stored, perform the handshake, and disconnect."""
+    async def check(self, definition: ServerDefinition) -> tuple[Identity, Fetched]:
+        """Connect to a server that need not be stored, fetch its lists, and disconnect."""
         events = self.broker.events_of(self._upstream(definition))
         async with self._open_connection(definition, events) as connection:
-            return connection.identity
+            whole = Fetched()
+            patience_s, asked = self._options.list_timeout_s, undeclared(connection)
+            await fetch_lists(connection, LISTS, patience_s, whole.add, asked)
+            return connection.identity, whole
 
     # --- internals ------------------------------------------------------------------------------
 

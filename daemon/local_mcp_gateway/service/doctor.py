@@ -276,6 +276,7 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
             f"{name}: its certificate is not checked.",
             f"If you can, name its authority: `server edit {name} --secure --ca FILE`.",
         )
+    yield from _names(settings)
     missing = [(name, command) for name, command in commands if shutil.which(command) is None]
     for name, command in missing:
         hint = f"Install it, or give its full path: `server edit {name} -- PATH …`."
@@ -286,6 +287,32 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "upstreams", "ok", f"The commands of all {len(commands)} stdio servers exist."
         )
+
+
+def _names(settings: Settings) -> Iterator[Finding]:
+    """Tell which tools get another name, because model APIs refuse theirs."""
+    from local_mcp_gateway.gateway.catalog import fitting, remembered
+    from local_mcp_gateway.store import CatalogKind
+
+    with reading(settings.database_path) as reader:
+        if "mcp_server_catalog_cache" not in table_names(reader):
+            return
+        lists = reader.execute(
+            "SELECT s.name, c.body FROM mcp_servers s JOIN mcp_server_catalog_cache c"
+            " ON c.mcp_server_id = s.id WHERE c.kind = 'tools' AND s.active = 1 ORDER BY s.name"
+        ).fetchall()
+    for server, body in lists:
+        tools = [item.key for item in remembered(CatalogKind.TOOLS, body)]
+        refused = [tool for tool in tools if fitting(tool) != tool]
+        if refused:
+            first = refused[0]
+            more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+            shown = (
+                f"{server}: model APIs refuse the tool name {first!r}, so it is shown as"
+                f" {fitting(first)!r}{more}."
+            )
+            hint = f"Give it another: `profile tool PROFILE {server} {first} --rename NAME`."
+            yield Finding("upstreams", "note", shown, hint)
 
 
 _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (

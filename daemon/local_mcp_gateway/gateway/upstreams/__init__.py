@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.upstreams.catalog_sync import Fetched, fetch_lists, undeclared
     from local_mcp_gateway.gateway.upstreams.connection import (
         CLIENT_HEADERS,
         SILENT,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
+        catalog_sync=("Fetched", "fetch_lists", "undeclared"),
         connection=(
             "CLIENT_HEADERS",
             "SILENT",
@@ -56,6 +58,7 @@ __all__ = [
     "Connection",
     "DualVersionStdioServer",
     "Events",
+    "Fetched",
     "Hooks",
     "Identity",
     "OrphanReaper",
@@ -65,6 +68,8 @@ __all__ = [
     "StreamedResponse",
     "Upstream",
     "UpstreamDisconnected",
+    "fetch_lists",
     "initialize_params",
     "open_url",
+    "undeclared",
 ]

@@ -76,6 +76,28 @@ class Fetched:
     late: tuple[CatalogKind, ...] = ()
     """Lists that are still being fetched; they come with the next result."""
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Return why the lists are missing or shown otherwise than the server sent them."""
+        return tuple(dict.fromkeys((*self.faults.values(), *chain(*self.unfit.values()))))
+
+    def add(self, other: Fetched) -> None:
+        """Add other lists to these."""
+        self.lists.update(other.lists)
+        self.ttl_s.update(other.ttl_s)
+        self.faults.update(other.faults)
+        self.unfit.update(other.unfit)
+
+
+def undeclared(connection: Connection) -> frozenset[CatalogKind]:
+    """Return the lists that a server may have although it does not declare them.
+
+    Tools; every list, if it declares none at all.
+    """
+    declared = connection.identity.capabilities
+    missing = {kind for kind in LISTS if METHODS[kind][0] not in declared}
+    return frozenset(missing if len(missing) == len(LISTS) else missing & {CatalogKind.TOOLS})
+
 
 async def fetch_lists(
     connection: Connection,
@@ -110,10 +132,7 @@ async def fetch_lists(
 def _together(parts: Iterable[Fetched], late: tuple[CatalogKind, ...] = ()) -> Fetched:
     whole = Fetched(late=late)
     for part in parts:
-        whole.lists.update(part.lists)
-        whole.ttl_s.update(part.ttl_s)
-        whole.faults.update(part.faults)
-        whole.unfit.update(part.unfit)
+        whole.add(part)
     return whole
 
 
@@ -320,19 +339,12 @@ class CatalogSync:
     def _to_ask(
         self, connection: Connection, kinds: Collection[CatalogKind]
     ) -> frozenset[CatalogKind]:
-        """Return the undeclared lists to ask for: tools, or all if the server declares no list at all.
+        """Return the undeclared lists to ask for.
 
         Each is asked for once, whatever becomes of it: a server may end itself at an unknown method.
         """
-        declared = connection.identity.capabilities
-        all_of_them = not any(capability in declared for capability, _ in METHODS.values())
-        asked = frozenset(
-            kind
-            for kind in kinds
-            if METHODS[kind][0] not in declared
-            and (all_of_them or kind is CatalogKind.TOOLS)
-            and self._undeclared.get(kind, True)
-        )
+        candidates = undeclared(connection).intersection(kinds)
+        asked = frozenset(kind for kind in candidates if self._undeclared.get(kind, True))
         self._undeclared.update(dict.fromkeys(asked, False))
         return asked
 

@@ -24,12 +24,13 @@ from local_mcp_gateway.service.admin.servers import approve_tools
 from local_mcp_gateway.service.exit_status import root_cause
 from local_mcp_gateway.service.options import check_gateway_tables, gateway_options, guard_policy
 from local_mcp_gateway.service.secrets import Keyring, seal_all
-from local_mcp_gateway.store import queries
+from local_mcp_gateway.store import CatalogKind, queries
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from local_mcp_gateway.gateway import Gateway
+    from local_mcp_gateway.gateway.upstreams import Fetched
 
     Verb = Callable[[ConnectionPool, dict[str, Any]], Awaitable[object]]
     KeyedVerb = Callable[[ConnectionPool, dict[str, Any], Keyring], Awaitable[object]]
@@ -216,7 +217,7 @@ async def _check_server(database: ConnectionPool, gateway: Gateway, name: str) -
     start = time.perf_counter()
     try:
         with anyio.fail_after(CHECK_TIMEOUT_S):
-            identity = await gateway.check(server)
+            identity, fetched = await gateway.check(server)
     except TimeoutError:
         raise UpstreamProblem(
             f"Server {name!r} did not answer within {CHECK_TIMEOUT_S:.0f} s."
@@ -234,8 +235,19 @@ async def _check_server(database: ConnectionPool, gateway: Gateway, name: str) -
         "answered_as": identity.name or None,
         "protocol": identity.version,
         "capabilities": sorted(identity.capabilities),
+        "tools": len(fetched.lists.get(CatalogKind.TOOLS, ())),
+        "notes": [*map(redact_text, fetched.told), *_unfit_names(fetched)],
         "duration_ms": round((time.perf_counter() - start) * 1000, 3),
     }
+
+
+def _unfit_names(fetched: Fetched) -> list[str]:
+    """Return which tools get another name, because model APIs refuse theirs."""
+    from local_mcp_gateway.gateway.catalog import fitting
+
+    tools = fetched.lists.get(CatalogKind.TOOLS, ())
+    pairs = ((item.key, fitting(item.key)) for item in tools)
+    return [f"{key!r} is shown as {name!r}" for key, name in pairs if key != name]
 
 
 async def _call_tool(
