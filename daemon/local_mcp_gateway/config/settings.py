@@ -164,7 +164,8 @@ class UpstreamSettings:
     """Timeouts and limits for upstream servers."""
 
     connect_timeout_s: float = _key(
-        30.0, "Seconds for an upstream to start and answer its first request."
+        30.0,
+        "Seconds for an upstream to start and answer its first request, counted anew while it is busy.",
     )
     call_timeout_s: float = _key(300.0, "Seconds for one call; progress notifications extend it.")
     list_timeout_s: float = _key(

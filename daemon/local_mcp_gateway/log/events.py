@@ -86,6 +86,10 @@ EVENTS: dict[str, Event] = {
         "The row of a server in the database cannot be read; the other servers are served.",
     ),
     "upstream.connected": Event("info", "An upstream server answered its first request."),
+    "upstream.starting": Event(
+        "info",
+        "A server takes longer than `connect_timeout_s` to start, but works on it; the gateway waits.",
+    ),
     "upstream.unverified": Event(
         "warning", "An upstream server's certificate is not checked (`--insecure`)."
     ),

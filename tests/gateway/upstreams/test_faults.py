@@ -141,7 +141,7 @@ async def test_a_server_that_never_answers_costs_the_first_list_only_its_patienc
         body = await (await running.post(call("tools/list"))).json()
         assert "tools" in body["result"]
         lost = await running.heard("upstream.lost", server="mute")
-        assert lost["reason"] == "it did not answer within 2 s"
+        assert lost["reason"].startswith("it did not answer within ")
 
 
 async def test_junk_on_stdout_and_a_flood_on_stderr_are_let_go(tmp_path: Path) -> None:

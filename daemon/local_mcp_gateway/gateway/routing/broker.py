@@ -222,6 +222,7 @@ class Broker:
             identity_updated=upstream.identity_updated,
             way=lambda: self._hops.onward(upstream.name),
             failed=lambda error: self._failed(upstream, error),
+            started=upstream.child_started,
         )
 
     def _capabilities(self, upstream: Upstream) -> object:

@@ -158,6 +158,8 @@ class Events:
     """Returns the gateways that each request is made for, see `hops`."""
     failed: Callable[[Exception], None]
     """A task of the connection has failed, which is a bug of ours."""
+    started: Callable[[int], None]
+    """Called with the process id of a child that was started."""
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.upstreams.connection import FairShare, UpstreamDisconnected
@@ -31,6 +32,8 @@ INHERITED: Final = (
 """What a child gets of our environment: the bare minimum, and how this machine reaches others."""
 END_BYTES: Final = 4096
 """How much of each end of a line beyond the limit is kept."""
+BUSY_TICKS: Final = 10
+BUSY_BYTES: Final = 65_536
 EOF_GRACE_S: Final = 1.0
 TERM_GRACE_S: Final = 2.0
 OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -265,6 +268,39 @@ async def spawn(
     with suppress(ProcessLookupError):
         resource.prlimit(child.pid, resource.RLIMIT_NOFILE, OPEN_FILES)
     return child
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a child and everything that it started have done so far, as far as the system tells."""
+
+    processes: frozenset[int] = frozenset()
+    ticks: int = 0
+    """Hundredths of a second of processor time."""
+    moved_bytes: int = 0
+    """Bytes that were read and written: files, pipes and connections."""
+
+    @classmethod
+    def of(cls, session: int) -> Activity:
+        """Look it up in /proc, which may take some milliseconds; nothing where there is none."""
+        found, ticks, moved_bytes = set(), 0, 0
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, ValueError, IndexError):  # it may end meanwhile
+                stat = (process / "stat").read_text().rpartition(")")[2].split()
+                if int(stat[3]) == session:
+                    found.add(int(process.name))
+                    ticks += sum(map(int, stat[11:15]))
+                    counted = (process / "io").read_text().split()
+                    moved_bytes += int(counted[1]) + int(counted[3])
+        return cls(frozenset(found), ticks, moved_bytes)
+
+    def is_progress_since(self, before: Activity) -> bool:
+        """Return whether more was done than by a program that waits."""
+        return (
+            self.processes != before.processes
+            or self.ticks - before.ticks >= BUSY_TICKS
+            or self.moved_bytes - before.moved_bytes >= BUSY_BYTES
+        )
 
 
 def _signal(group: int, number: signal.Signals) -> None:

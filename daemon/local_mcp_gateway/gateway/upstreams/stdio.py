@@ -96,6 +96,7 @@ class StdioConnection(Mux):
             stdin_closed=lambda: self._closed("it closed its input"),
         )
         self.pid = self._process.pid
+        self._events.started(self.pid)
         self.tasks.start(self._watch)
 
     async def send(self, message: bytes) -> None:

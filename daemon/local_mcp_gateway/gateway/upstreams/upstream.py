@@ -39,6 +39,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     Identity,
     UpstreamDisconnected,
 )
+from local_mcp_gateway.gateway.upstreams.process import Activity
 from local_mcp_gateway.log import Emit, redact_text
 from local_mcp_gateway.store import CatalogKind, ServerDefinition, ServerKind
 
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
 
 KEPT_LINES: Final = 20
 """How many of the server's last lines are kept for `server show`."""
+LOOKS: Final = 10
+"""How often a child that is starting is looked at within `connect_timeout_s`."""
+MOST_START_S: Final = 900.0
+"""How long a child may take to start, however busy it is."""
 PONG_S: Final = 5.0
 """How long a server that let a call time out may take to answer a ping."""
 OTHER_CLIENT: Final = "it is told what its other client can"
@@ -131,6 +136,8 @@ class Upstream:
         self._connection_tasks: TaskScope | None = None
         """Tasks that run as long as the connection."""
         self._checking = False
+        self._starting: int | None = None
+        """The process id of the child that is starting."""
 
     @property
     def name(self) -> str:
@@ -226,7 +233,8 @@ class Upstream:
                         return self._unavailable(ENDED)
                     if connection is None or connection.lost is not None:
                         self._wanted.set()
-                        connection = await self._waiters.wait()
+                        async with asyncio.timeout(self._call_timeout_s):
+                            connection = await self._waiters.wait()
                     if not self._settled.is_set() and call.caller is not SILENT:
                         await self._settled.wait()
                     with Deadline(self._timers, self._call_timeout_s) as deadline:
@@ -237,6 +245,8 @@ class Upstream:
                     if attempts == 2 or call.begun or not repeatable:
                         return self._unavailable(lost.reason)
         except TimeoutError:
+            if self._connection is None and self.reason is not None:
+                return self._unavailable(self.reason)
             self._suspect()
             text = f"The server {self.name!r} did not answer within {self._call_timeout_s:g} s"
             return jsonrpc.failure(jsonrpc.UPSTREAM_UNAVAILABLE, text, {"server": self.name})
@@ -324,14 +334,13 @@ class Upstream:
         async with AsyncExitStack() as stack:
             stack.callback(self._went_down)
             try:
-                async with asyncio.timeout(self._options.connect_timeout_s):
-                    connection = await stack.enter_async_context(
-                        self._open(self.definition, self._events)
-                    )
+                connection = await self._connect(stack)
             except UpstreamDisconnected as lost:
                 return lost.reason
             except TimeoutError:
-                return f"it did not answer within {self._options.connect_timeout_s:g} s"
+                took_s = round(time.perf_counter() - began)
+                waited_s = max(self._options.connect_timeout_s, took_s)
+                return f"it did not answer within {waited_s:g} s (upstream.connect_timeout_s)"
             async with TaskScope(self._events.failed) as tasks:
                 self._connection_tasks = tasks
                 self._came_up(connection, began)
@@ -344,6 +353,48 @@ class Upstream:
                 finally:
                     self._connection = self._connection_tasks = None
                     self._settled.set()  # what waits for it finds the connection lost
+
+    async def _connect(self, stack: AsyncExitStack) -> Connection:
+        """Open the connection; a child may take longer than `connect_timeout_s` while it is busy.
+
+        `npx` and `uvx` download a server before its first start, which may take minutes.
+        """
+        self._starting = None
+        async with asyncio.timeout(self._options.connect_timeout_s) as deadline:
+            watching = asyncio.ensure_future(self._extend_while_busy(deadline))
+            try:
+                return await stack.enter_async_context(self._open(self.definition, self._events))
+            finally:
+                watching.cancel()
+                self._starting = None
+
+    async def _extend_while_busy(self, deadline: asyncio.Timeout) -> None:
+        """Put the deadline off whenever the child has done something, and say that it is starting."""
+        loop, limit_s = asyncio.get_running_loop(), self._options.connect_timeout_s
+        began, told = loop.time(), False
+        seen: Activity | None = None
+        lines = list(self.stderr_lines)
+        while True:
+            await asyncio.sleep(limit_s / LOOKS)
+            if self._starting is None:
+                continue
+            now = await asyncio.to_thread(Activity.of, self._starting)
+            took_s = loop.time() - began
+            if seen is None:
+                seen = now
+            elif now.is_progress_since(seen) or lines != list(self.stderr_lines):
+                deadline.reschedule(min(loop.time() + limit_s, began + MOST_START_S))
+                seen, lines = now, list(self.stderr_lines)
+            if took_s >= limit_s:
+                self.reason = f"it has been starting for {took_s:.0f} s"
+                self.reason += f": {lines[-1]}" if lines else ""
+                if not told:
+                    self._emit("upstream.starting", server=self.name, duration_ms=took_s * 1000)
+                told = True
+
+    def child_started(self, pid: int) -> None:
+        """Record the child that is to answer."""
+        self._starting = pid
 
     async def _settle(self) -> None:
         """Let calls through once the lists have arrived, and the roots that it asked for before."""

@@ -220,7 +220,8 @@ async def _check_server(database: ConnectionPool, gateway: Gateway, name: str) -
             identity, fetched = await gateway.check(server)
     except TimeoutError:
         raise UpstreamProblem(
-            f"Server {name!r} did not answer within {CHECK_TIMEOUT_S:.0f} s."
+            f"Server {name!r} did not answer within {CHECK_TIMEOUT_S:.0f} s.",
+            hint="If it downloads something first, use it from a client and see `server list`.",
         ) from None
     except UpstreamProblem as error:
         raise UpstreamProblem(
