@@ -30,6 +30,7 @@ COMMANDS = {
     "server": Target("server:server", "The upstream MCP servers."),
     "profile": Target("profile:profile", "The profiles that group servers for a client."),
     "secrets": Target("secrets:secrets", "Seal the secrets of servers and rotate the key."),
+    "tools": Target("serve:tools", "List the tools that clients get."),
     "call": Target("serve:call", "Call one tool and print its result."),
     "stdio": Target("serve:stdio", "Bridge a profile to a client that speaks stdio only."),
     "startup": Target("logs:startup", "The last starts as a waterfall of phases."),

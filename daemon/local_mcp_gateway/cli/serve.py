@@ -1,10 +1,11 @@
-"""`serve`, `reload`, `call` and `stdio`: run the daemon, reload it, and use it from a shell or a client."""
+"""`serve`, `reload`, `tools`, `call` and `stdio`: run the daemon, reload it, and use it from a shell or a client."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import replace
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -139,9 +140,61 @@ def reload(invocation: Invocation, *, as_json: bool) -> int:
 
 
 @click.command()
+@click.argument("pattern", required=False)
+@click.option("--profile", help="Only of this profile.")
+@click.option("--server", help="Only of this server.")
+@as_json_option
+@click.pass_obj
+def tools(
+    invocation: Invocation,
+    *,
+    pattern: str | None,
+    profile: str | None,
+    server: str | None,
+    as_json: bool,
+) -> int:
+    """List the tools that clients get, one a line; PATTERN is a part of a name, or has `*`.
+
+    With --json also their descriptions and schemas.
+    """
+    found = answer_to(invocation, "tools", patience_s=120, profile=profile)
+    wanted = f"*{pattern}*" if pattern and "*" not in pattern else pattern or "*"
+    found = [
+        tool
+        for tool in found
+        if fnmatch(tool["name"].lower(), wanted.lower()) and server in (None, tool["server"])
+    ]
+    if as_json:
+        ui.print_json(found)
+        return Exit.OK
+    several = len({tool["profile"] for tool in found}) > 1
+    rows = [
+        (
+            *((tool["profile"],) if several else ()),
+            tool["name"],
+            tool["server"],
+            _first_sentence(tool["definition"].get("description")),
+        )
+        for tool in found
+    ]
+    if rows:
+        ui.print_table((*(("PROFILE",) if several else ()), "TOOL", "SERVER", "WHAT"), rows)
+    else:
+        click.echo("No tool is shown there.", err=True)
+    return Exit.OK
+
+
+def _first_sentence(text: object) -> str:
+    first = str(text or "").strip().split("\n", 1)[0]
+    return first.split(". ", 1)[0].removesuffix(".")
+
+
+@click.command()
 @click.argument("tool")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--profile", help="Profile to call it in.  [default: the only one, or `default`]")
+@click.option(
+    "--profile", help="Profile to call it in.  [default: `default`, or the one that has it]"
+)
 @click.option("--arguments", "document", metavar="JSON", help="All arguments as one JSON object.")
 @as_json_option
 @click.pass_obj

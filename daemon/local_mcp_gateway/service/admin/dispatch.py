@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ _JOINING = {"server.add", "server.import"}
 CHECK_TIMEOUT_S = 60.0
 MOST_LEVELS = 200
 """The deepest nesting of arguments."""
-WITH_GATEWAY = {"server.test", "call"}
+WITH_GATEWAY = {"server.test", "call", "tools"}
 """These talk to upstream servers, so they need a gateway."""
 
 
@@ -123,6 +124,8 @@ async def perform(
             f"The running gateway does not know {verb!r}.",
             hint="It is of another version than this command: restart it.",
         )
+    if verb == "tools":
+        return await _list_tools(database, gateway, arguments)
     if verb == "server.test":
         return await _check_server(database, gateway, arguments["name"])
     return await _call_tool(database, gateway, served.default_profile, arguments)
@@ -254,17 +257,74 @@ def _unfit_names(fetched: Fetched) -> list[str]:
 async def _call_tool(
     database: ConnectionPool, gateway: Gateway, default: str, question: dict[str, Any]
 ) -> object:
-    """Call a tool of a profile and return MCP's result object."""
-    profile = await _required_profile(database, question.get("profile"), default)
-    params = {"name": question["tool"], "arguments": question["arguments"]}
+    """Call a tool of a profile and return MCP's result object.
+
+    Without a profile it is the one that shows the tool, if there is only one.
+    """
+    tool, given = question["tool"], question.get("profile")
+    profile = await _profile_with(database, gateway, tool, given, default)
+    params = {"name": tool, "arguments": question["arguments"]}
     answer = await _post(gateway.app, f"/mcp/{profile}", "tools/call", params)
     if "error" in answer:
         reason = redact_text(str(answer["error"].get("message")))
         raise UpstreamProblem(
-            f"The call of {question['tool']} failed: {reason}",
-            hint=f"`profile show {profile}` lists its servers, `server test NAME` tries one.",
+            f"The call of {tool} failed: {reason}", hint=_hint(gateway, profile, tool)
         )
     return answer["result"]
+
+
+def _hint(gateway: Gateway, profile: str, tool: str) -> str:
+    known = gateway.registry.view(profile).routes[CatalogKind.TOOLS]
+    if tool not in known and (near := get_close_matches(tool, known, n=3)):
+        return f"Did you mean {' or '.join(near)}? `tools --profile {profile}` lists them."
+    return f"`tools --profile {profile}` lists its tools, `server test NAME` tries a server."
+
+
+async def _list_tools(
+    database: ConnectionPool, gateway: Gateway, question: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return each tool that a profile shows, with its server and its definition as clients get it."""
+    profiles = [profile.name for profile in await queries.list_profiles(database)]
+    if wanted := question.get("profile"):
+        profiles = [await _required_profile(database, wanted, wanted)]
+    found = []
+    for profile in profiles:
+        answer = await _post(gateway.app, f"/mcp/{profile}", "tools/list", {})
+        routes = gateway.registry.view(profile).routes[CatalogKind.TOOLS]
+        found += [
+            {
+                "profile": profile,
+                "server": routes[tool["name"]].server,
+                "name": tool["name"],
+                "definition": tool,
+            }
+            for tool in answer.get("result", {}).get("tools", ())
+            if tool["name"] in routes
+        ]
+    return found
+
+
+async def _profile_with(
+    database: ConnectionPool, gateway: Gateway, tool: str, given: str | None, default: str
+) -> str:
+    """Return the profile to call a tool in: the given or the default one, or the only one that has it."""
+
+    def showing(names: list[str]) -> list[str]:
+        views = {name: gateway.registry.view(name) for name in names}
+        return [name for name, view in views.items() if tool in view.routes[CatalogKind.TOOLS]]
+
+    names = [profile.name for profile in await queries.list_profiles(database)]
+    if given is None and len(names) > 1 and default not in showing(names):
+        await _list_tools(database, gateway, {})  # a server may not have been asked yet
+        found = showing(names)
+        if default not in found and len(found) > 1:
+            raise UsageProblem(
+                f"Several profiles have the tool {tool!r}: {', '.join(found)}.",
+                hint="Give one with --profile.",
+            )
+        if default not in found and found:
+            return found[0]
+    return await _required_profile(database, given, default)
 
 
 async def _required_profile(database: ConnectionPool, wanted: str | None, default: str) -> str:
@@ -273,7 +333,10 @@ async def _required_profile(database: ConnectionPool, wanted: str | None, defaul
     if wanted is None:
         wanted = names[0] if len(names) == 1 else default
     if wanted not in names:
-        raise UsageProblem(f"There is no profile {wanted!r}.", hint="Give one with --profile.")
+        known = f" Known are {', '.join(names)}." if names else ""
+        raise UsageProblem(
+            f"There is no profile {wanted!r}.{known}", hint="Give one with --profile."
+        )
     return wanted
 
 
