@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local_mcp_gateway.gateway.catalog import header_params_of, twice_in_arguments
 from local_mcp_gateway.gateway.protocol.jsonrpc import INSIDE, PARAMS, ambiguity, decode_envelope
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
@@ -137,6 +138,32 @@ def test_an_id_that_no_answer_can_repeat_is_refused(identity: str, space: str) -
     assert (answer["id"], answer["error"]["code"]) == (None, -32600)
     for sound in ('"\\ufffd"', '"\\ud83d\\ude00"', '"\\\\ud800"'):
         assert not refused(f'{{"jsonrpc":"2.0","id":{space}{sound},"method":"a"}}')
+
+
+@given(st.text(st.sampled_from("a\ud83d\ude00\ud800"), min_size=1, max_size=4), st.booleans())
+def test_an_id_of_a_server_is_repeated_as_it_was_written(text: str, before: bool) -> None:
+    identity = json.dumps(text)
+    params = f'"params":{{"id":"x","other":{identity}}}'
+    members = [f'"id": {identity}', '"method":"roots/list"', params]
+    body = "{" + ",".join(reversed(members) if before else members) + ',"jsonrpc":"2.0"}'
+    assert bytes(decode_envelope(body.encode()).id) == identity.encode()
+
+
+def test_an_argument_that_stands_twice_beside_a_repeated_one_is_found() -> None:
+    tool = (
+        b'{"inputSchema":{"properties":{"a":{"type":"string","x-mcp-header":"A"},'
+        b'"d":{"properties":{"e":{"type":"string","x-mcp-header":"E"}}}}}}'
+    )
+    found = header_params_of(tool)
+    for arguments, name in {
+        '{"a":"1","a":"2"}': "a",
+        '{"b":1, "b":1}': "b",
+        '{"d":{"e":"1","e":"2"}}': "e",
+        '{"d":{"f":{"g":1,"g":2}}}': None,
+        '{"a":"1","d":{"e":"1"}}': None,
+        "[1]": None,
+    }.items():
+        assert twice_in_arguments(found, b'{"arguments":%s}' % arguments.encode()) == name
 
 
 async def raw(running: Running, text: str, **headers: str) -> tuple[int, Any]:

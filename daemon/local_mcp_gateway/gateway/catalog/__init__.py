@@ -6,6 +6,7 @@ from local_mcp_gateway.gateway.catalog.header_params import (
     header_fault,
     header_params_of,
     headers_for,
+    twice_in_arguments,
 )
 from local_mcp_gateway.gateway.catalog.item_schema import validate
 from local_mcp_gateway.gateway.catalog.merge import (
@@ -65,6 +66,7 @@ __all__ = [
     "read_names",
     "remembered",
     "routes_of",
+    "twice_in_arguments",
     "uri_prefix",
     "validate",
     "with_shown_uris",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from local_mcp_gateway.gateway.protocol import decode_any, decode_header, encode_header, member
+from local_mcp_gateway.gateway.protocol.jsonrpc import duplicate_in
 
 HEADER_PREFIX: Final = "mcp-param-"
 _KEY: Final = "x-mcp-header"
@@ -45,6 +46,13 @@ def _walk(schema: Any, path: tuple[str, ...]) -> Iterator[HeaderParam]:
         if isinstance(token, str) and _TOKEN.fullmatch(token) and inner.get("type") in _KINDS:
             yield HeaderParam((*path, name), HEADER_PREFIX + token.lower())
         yield from _walk(inner, (*path, name))
+
+
+def twice_in_arguments(header_params: tuple[HeaderParam, ...], params: bytes) -> str | None:
+    """Return an argument that stands twice beside a repeated one: what counts would be a guess."""
+    arguments = member(params, "arguments")
+    found = (duplicate_in(arguments, argument.path[:-1]) for argument in header_params)
+    return next((name for name in found if name is not None), None)
 
 
 def header_fault(

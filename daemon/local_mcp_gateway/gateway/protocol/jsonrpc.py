@@ -35,6 +35,7 @@ _ESCAPE: Final = re.compile(
 )
 """An escape in a JSON string; the group matches an unpaired surrogate."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_ID: Final = re.compile(rb'"(?:i|\\u0069)(?:d|\\u0064)"\s*:\s*')
 ID_STARTS: Final = frozenset(b'"-0123456789'[i : i + 1] for i in range(12))
 _RAW = msgspec.Raw(b"")
 
@@ -106,7 +107,7 @@ def _tolerant(decode: Callable[[Json], Value]) -> Callable[[Json], Value]:
     return decoded
 
 
-decode_envelope = _tolerant(msgspec.json.Decoder(Envelope).decode)
+_decode_envelope = msgspec.json.Decoder(Envelope).decode
 decode_batch = _tolerant(msgspec.json.Decoder(list[msgspec.Raw]).decode)
 decode_target = msgspec.json.Decoder(Target).decode
 decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -117,6 +118,23 @@ encode = msgspec.json.Encoder().encode
 def is_batch(body: bytes) -> bool:
     """Return whether a body holds an array."""
     return body.lstrip()[:1] == b"["
+
+
+def decode_envelope(data: Json) -> Envelope:
+    """Decode a message; its id keeps the bytes that were sent, so that a response can repeat them."""
+    try:
+        return _decode_envelope(data)
+    except msgspec.DecodeError:
+        text = data.encode() if isinstance(data, str) else bytes(data)
+        whole = replace_surrogates(text)
+        if whole == text:
+            raise
+        message = _decode_envelope(whole)
+    if (identity := bytes(message.id)) and rb"\ufffd" in identity:  # as long as what it replaced
+        for name in _ID.finditer(whole):
+            if whole.startswith(identity, name.end()):
+                message.id = msgspec.Raw(text[name.end() : name.end() + len(identity)])
+    return message
 
 
 def messages_in(data: bytes) -> list[Envelope]:
@@ -268,7 +286,7 @@ def ambiguity(body: bytes, message: Envelope) -> bytes | None:
         if (name := _ambiguous(whole, decode_members(whole), ENVELOPE)) is not None:
             return response(b"null", failure(INVALID_REQUEST, f"Invalid request: {_told(name)}"))
     identity = bytes(message.id)
-    if rb"\ufffd" in identity and identity not in body:
+    if b"\\u" in identity and replace_surrogates(identity) != identity:
         text = "Invalid request: the id holds half of a surrogate pair, which no answer can repeat"
         return response(b"null", failure(INVALID_REQUEST, text))
     params = bytes(message.params)
@@ -282,6 +300,18 @@ def ambiguity(body: bytes, message: Envelope) -> bytes | None:
     if name is None:
         return None
     return response(message.id, failure(INVALID_PARAMS, f"Invalid params: {_told(name)}"))
+
+
+def duplicate_in(raw: bytes, path: tuple[str, ...]) -> str | None:
+    """Return a name that stands twice in one of the JSON objects that a path leads through, or None."""
+    for key in (*path, ""):
+        if raw[:1] != b"{":
+            return None
+        members = decode_members(raw)
+        if (name := _twice(raw, members)) is not None:
+            return name
+        raw = bytes(members.get(key, b""))
+    return None
 
 
 def _told(name: str) -> str:

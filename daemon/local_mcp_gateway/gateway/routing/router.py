@@ -22,6 +22,7 @@ from local_mcp_gateway.gateway.catalog import (
     header_fault,
     headers_for,
     held_message,
+    twice_in_arguments,
     with_shown_uris,
 )
 from local_mcp_gateway.gateway.protocol import (
@@ -298,6 +299,9 @@ class Router:
         if request.method == "tools/call":
             listing = self._registry.at(route.server, request.session) or upstream
             header_params = self._registry.header_params(listing, route.key)
+            if header_params and (name := twice_in_arguments(header_params, params)) is not None:
+                text = f"Invalid params: the argument {name[:100]!r} stands there twice"
+                return failure(INVALID_PARAMS, text)
             if header_params and not request.repeats:
                 headers += headers_for(header_params, params)
             elif (
