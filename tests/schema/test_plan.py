@@ -7,19 +7,13 @@ from dataclasses import replace
 import pytest
 
 from local_mcp_gateway.errors import SchemaProblem
-from local_mcp_gateway.schema import Schema, compare, fingerprint, inspect
+from local_mcp_gateway.schema import compare, fingerprint, inspect
 from local_mcp_gateway.schema.hazards import rebuild_cost
 from local_mcp_gateway.schema.model import HazardKind
 from local_mcp_gateway.schema.naming import name_of
 from local_mcp_gateway.schema.plan import NotDerivable, derive_down, make_plan
 from local_mcp_gateway.schema.renames import Renames, candidates, parse_renames
-
-
-def schema_of(sql: str) -> Schema:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(sql)
-        return inspect(connection)
-
+from tests.schema.read import schema_of
 
 T = "CREATE TABLE t (\n  id INTEGER PRIMARY KEY,\n  a TEXT\n);"
 

@@ -6,12 +6,8 @@ import pytest
 
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.store import cache, queries
+from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
-    KEPT_NAMES,
-    CallRecord,
-    CatalogEntry,
-    CatalogKind,
     Member,
     Prefix,
     ProfileDefinition,
@@ -103,43 +99,3 @@ async def test_removing_what_is_not_there_says_so(database: ConnectionPool) -> N
         await queries.remove_server(database, "x")
     with pytest.raises(UsageProblem, match="no profile 'x'"):
         await queries.remove_profile(database, "x")
-
-
-async def test_the_newest_catalog_of_a_server_is_remembered(database: ConnectionPool) -> None:
-    server = await queries.add_server(database, NOTES)
-    for body in ("[1]", "[2]"):
-        entry = CatalogEntry(server.id, CatalogKind.TOOLS, body, "h" + body)
-        await cache.save_catalogs(database, [entry, CatalogEntry("gone", entry.kind, "", "")])
-    (known,) = await cache.load_catalogs(database)
-    assert (known.body, known.hash) == ("[2]", "h[2]")
-    assert known.fetched_at > 0
-
-
-async def test_the_call_log_keeps_the_newest(database: ConnectionPool) -> None:
-    calls = [CallRecord(i, "p", "s", "tools/call", f"t{i}", "ok", None, 5, 1, 2) for i in range(10)]
-    await cache.save_calls(database, calls, keep=3)
-    assert [call.target for call in await cache.list_calls(database, limit=9)] == [
-        "t9",
-        "t8",
-        "t7",
-    ]
-
-
-async def test_a_profile_that_is_removed_leaves_no_names_behind(database: ConnectionPool) -> None:
-    await queries.add_profile(database, ProfileDefinition("other"))
-    kept = await queries.get_profile(database, "other")
-    gone = await queries.add_profile(database, ProfileDefinition("gone"))
-    async with database.transaction() as writer:
-        await writer.execute(
-            "INSERT INTO gateway_settings (key, value, updated_at) VALUES (?, '{}', 0)",
-            (KEPT_NAMES + "removed by an older version",),
-        )
-    for profile in (kept, gone):
-        await cache.save_names(database, profile.id, "{}")
-    await queries.remove_profile(database, "gone")
-    await cache.save_names(database, gone.id, "{}")  # a write that was under way
-    rows = await database.fetch_all("SELECT key FROM gateway_settings")
-    assert [key for (key,) in rows] == [f"names.{kept.id}"]
-    assert await cache.load_names(database) == {kept.id: "{}"}
-    await cache.save_names(database, kept.id, None)
-    assert await cache.load_names(database) == {}

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.errors import NoSecretsKey, SealedValueProblem
+from local_mcp_gateway.errors import SealedValueProblem
 from local_mcp_gateway.service.secrets import key_file
-from local_mcp_gateway.service.secrets.keyring import CREDENTIAL, Keyring
+from local_mcp_gateway.service.secrets.keyring import Keyring
 from local_mcp_gateway.service.secrets.private_file import Unusable
-from local_mcp_gateway.store.encryption import KEY_BYTES, SealingKey
+from local_mcp_gateway.store.encryption import KEY_BYTES
 from tests.harness import clean_environment
 from tests.needs import give_away
 
@@ -25,20 +25,6 @@ print("ready", flush=True)
 sys.stdin.read()
 print(Keyring(Path(sys.argv[1])).sealing_key(set()).id)
 """
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "config" / "local-mcp-gateway" / "secrets.key"
-
-
-@pytest.fixture
-def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The credential as systemd puts it there, not yet written."""
-    folder = tmp_path / "credentials"
-    folder.mkdir()
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
-    return folder / CREDENTIAL
 
 
 def test_it_is_made_for_its_owner_only_with_its_folders(path: Path) -> None:
@@ -139,45 +125,3 @@ def test_what_cannot_be_used_is_said_and_left_as_it_is(path: Path, how: str) -> 
         Keyring(path).sealing_key(set())
     with pytest.raises(SealedValueProblem, match=SPOILT[how]):
         Keyring(path).renew()
-
-
-def test_a_place_that_was_typed_is_not_guessed_at(path: Path) -> None:
-    with pytest.raises(NoSecretsKey, match="No such file or directory"):
-        Keyring(path, typed=True).sealing_key(set())
-    assert not path.parent.exists()
-
-
-def test_no_key_takes_the_place_of_one_that_the_database_needs(path: Path) -> None:
-    with pytest.raises(SealedValueProblem, match="sealed with key 0123abcd, and there is no"):
-        Keyring(path).sealing_key({"0123abcd"})
-    assert not path.exists()
-
-
-def test_the_credential_of_the_unit_opens_and_seals_where_there_is_no_file(
-    path: Path, credentials: Path
-) -> None:
-    key_file.make(credentials, make_folder=False)
-    (key,) = key_file.read(credentials)
-    credentials.chmod(0o440)
-    assert Keyring(path).sealing_key(set()) == key
-    assert not path.exists()
-
-
-def test_the_file_is_newer_than_the_credential_of_a_unit_that_runs(
-    path: Path, credentials: Path
-) -> None:
-    key_file.make(path, make_folder=True)
-    credentials.write_bytes(path.read_bytes())
-    (old,) = key_file.read(path)
-    new = Keyring(path).renew()
-    assert Keyring(path).sealing_key(set()) == new
-    path.unlink()
-    assert Keyring(path).keys().all == (old,)
-
-
-def test_a_unit_that_found_no_file_has_no_key(path: Path, credentials: Path) -> None:
-    credentials.write_text("none")
-    assert Keyring(path).keys().all == ()
-    key = Keyring(path).sealing_key(set())
-    assert isinstance(key, SealingKey)
-    assert key_file.read(path) == (key,)
