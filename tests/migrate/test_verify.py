@@ -71,6 +71,35 @@ def test_rows_that_go_without_a_statement_that_says_so_are_refused(
     assert error.data == {"table": "a", "before": 2, "after": 1}
 
 
+class Counted:
+    """An untouched copy that tells which tables were counted there."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.copy = sqlite3.connect(":memory:")
+        database.backup(self.copy)
+        self.asked: list[str] = []
+        self.copy.set_authorizer(self._note)
+
+    def _note(self, action: int, table: str | None, *_: str | None) -> int:
+        if action == sqlite3.SQLITE_READ and table:
+            self.asked.append(table)
+        return sqlite3.SQLITE_OK
+
+
+def test_only_tables_with_a_reported_write_are_counted(database: sqlite3.Connection) -> None:
+    database.executescript(f"{A} CREATE TABLE b (x); INSERT INTO b VALUES (1);")
+    counted = Counted(database)
+    before = count_rows(database, counted.copy)
+    database.execute("DELETE FROM a WHERE id = 1")
+    silent = Step("0001_m", 1, 1.0, written=frozenset({"b"}))
+    assert verify(database, before, [silent]) == ()
+    assert set(counted.asked) == {"b"}
+    reported = Step("0001_m", 1, 1.0, written=frozenset({"a"}))
+    with pytest.raises(VerificationFailed, match="Table a had 2 rows and has 1"):
+        verify(database, before, [reported])
+    counted.copy.close()
+
+
 def test_a_table_that_goes_without_a_statement_that_says_so_is_refused(
     database: sqlite3.Connection,
 ) -> None:

@@ -5,8 +5,10 @@ Nothing here begins or commits a transaction: the caller decides after it has ch
 
 from __future__ import annotations
 
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, cast
 
+from local_mcp_gateway.database.connections import open_immutable
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.guard.context import BatchResult
 from local_mcp_gateway.migrate.apply import Observer, apply_batch
@@ -18,6 +20,8 @@ from local_mcp_gateway.migrate.rebuilds import Rebuilds
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database.connections import Connection
     from local_mcp_gateway.guard.context import GuardContext, Plan, Rehearsal
@@ -34,15 +38,17 @@ def run_batch(
     backup: Backup | None,
     observer: Observer,
     *,
+    untouched: Connection | None = None,
     rehearsed: bool = False,
 ) -> BatchResult:
     """Run the plan's next batch and verify it, inside the transaction that the caller has begun.
 
+    `untouched`, if there is one, has the content from before the batch: rows are counted there if need be.
     Checks of values and schema that a rehearsal of the same batch has made are not repeated. Raises
     MigrationFailed, ForbiddenStatement, VerificationFailed, DiskProblem or Interrupted.
     """
     context.phases.begin("verify")
-    before = count_rows(connection)
+    before = count_rows(connection, untouched)
     compared = bool(before.rows) and not rehearsed
     rebuilds = watch_rebuilds(context, connection) if compared else None
     context.phases.begin("apply")
@@ -70,6 +76,17 @@ def run_batch(
     if _is_as_made(context, connection, plan, before):
         ledger.record_fingerprint(fingerprint)
     return BatchResult(steps, fingerprint, changes)
+
+
+@contextmanager
+def reading_backup(context: GuardContext, backup: Backup | None) -> Iterator[Connection | None]:
+    """Open the backup that was made just now, which nobody writes to; None where there is none."""
+    if backup is None:
+        yield None
+        return
+    with closing(open_immutable(backup.path)) as reader:
+        context.prepare(reader)
+        yield reader
 
 
 def _is_as_made(
@@ -131,7 +148,16 @@ def apply_live(
     kill between the two leaves a journaled migration that is pending, which the next start applies.
     """
     observer = _LiveObserver(context, plan, quotes=not rehearsal, refuse=bool(backup))
-    result = run_batch(context, live, plan, backup, observer, rehearsed=rehearsal is not None)
+    with reading_backup(context, backup) as untouched:
+        result = run_batch(
+            context,
+            live,
+            plan,
+            backup,
+            observer,
+            untouched=untouched,
+            rehearsed=rehearsal is not None,
+        )
     expected = rehearsal.fingerprints.get(result.steps[-1].tag) if rehearsal else None
     if expected is not None and expected != result.fingerprint:
         raise VerificationFailed(

@@ -21,7 +21,7 @@ from local_mcp_gateway.backup import scratch_copy
 from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.database.transactions import begin, commit
 from local_mcp_gateway.errors import HazardRefused, MigrationFailed
-from local_mcp_gateway.guard.apply import find_kept, run_batch
+from local_mcp_gateway.guard.apply import find_kept, reading_backup, run_batch
 from local_mcp_gateway.guard.context import HazardFinding, Phases, Rehearsal
 from local_mcp_gateway.migrate.apply import Observer
 from local_mcp_gateway.migrate.double_quotes import refuse_double_quoted
@@ -89,7 +89,7 @@ def rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal:
     context.phases.begin("rehearse")
     with scratch_copy(backup) as copy:
         try:
-            rehearsal = rehearse_on(context, copy, plan)
+            rehearsal = rehearse_on(context, copy, plan, backup=backup)
         except MigrationFailed as error:
             if not plan.resolution.applied and "already exists" in error.message:
                 error.hint = (
@@ -109,19 +109,28 @@ def rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal:
 
 
 def rehearse_on(
-    context: GuardContext, copy: Path, plan: Plan, watch: HazardWatch | None = None
+    context: GuardContext,
+    copy: Path,
+    plan: Plan,
+    watch: HazardWatch | None = None,
+    *,
+    backup: Backup | None = None,
 ) -> Rehearsal:
-    """Apply everything pending to this file, which nobody else uses and which may be lost."""
+    """Apply everything pending to this file, which nobody else uses and which may be lost.
+
+    `backup`: it is a copy of that one.
+    """
     begun = perf_counter()
     on_copy = replace(context, phases=Phases())  # the rehearsal is one phase of the start
     watch = watch or HazardWatch(context, plan)
     done: list[BatchResult] = []
-    with closing(open_scratch(copy)) as scratch:
+    with reading_backup(context, backup) as untouched, closing(open_scratch(copy)) as scratch:
         context.prepare(scratch)
         rest = plan
         while rest.batches:
             begin(scratch, foreign_keys=rest.batches[0].foreign_keys)
-            one = run_batch(on_copy, scratch, rest, None, watch)
+            before = None if done else untouched
+            one = run_batch(on_copy, scratch, rest, None, watch, untouched=before)
             commit(scratch)
             watch.data_changed(one.changes)
             done.append(one)

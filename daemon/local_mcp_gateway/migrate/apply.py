@@ -103,6 +103,8 @@ class Step(NamedTuple):
     duration_ms: float
     changes: tuple[Change, ...] = ()
     """What was created, dropped, renamed or had rows deleted, in order."""
+    written: frozenset[str] | None = None
+    """Tables with rows inserted, changed or deleted since BEGIN, folded; None: nobody watched."""
     drops: frozenset[str] = frozenset()
     """The triggers and indexes that a statement of their own dropped; folded."""
     accepts: frozenset[str] = frozenset()
@@ -298,6 +300,7 @@ def run_migration(
         statements=count,
         duration_ms=_ms_since(begun),
         changes=tuple(authority.changes),
+        written=frozenset(authority.written),
         drops=frozenset(authority.drops),
         passed_over=tuple(authority.passed_over),
         accepts=(migration.directives if down is None else read_directives(down)).accept,

@@ -154,6 +154,8 @@ class Authorizer:
         """The table that the running statement drops, while foreign keys are on."""
         self.updated: set[tuple[str, str]] = set()
         """(table, column) of every value changed since BEGIN, folded: no action of ON UPDATE was run."""
+        self.written: set[str] = set()
+        """Every table with a row inserted, changed or deleted since BEGIN, under all its names; folded."""
         self.writes: set[Write] | None = None
         """What the running statement writes; recorded only while a caller has put a set here."""
         self.renaming = False
@@ -192,6 +194,8 @@ class Authorizer:
             self.refusal = _GUARDS.format(new)
             return
         self.changes.append(Change("rename", old, new))
+        if fold(old) in self.written:
+            self.written.add(fold(new))
         self.updated |= {
             (fold(new), column) for table, column in self.updated if table == fold(old)
         }
@@ -238,6 +242,8 @@ class Authorizer:
         """Record what the action does to the rows of a table, or to the connection."""
         if first and schema == "main":
             self._note_change(action, first)
+            if action in _WRITES:
+                self.written.add(fold(first))
         if action == sqlite3.SQLITE_ALTER_TABLE:
             self.renaming = True
         elif action in _TEMPORARY:
