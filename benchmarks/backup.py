@@ -165,7 +165,7 @@ def starts(
         f"guarded start of {label} with ADD COLUMN, to cp + fsync + quick_check",
         guarded_start / floor,
         "×",
-        at_most=4.5 if is_large(database) else None,
+        at_most=3.3 if is_large(database) else None,
         note=f"{guarded_start:.0f} ms, floor {floor:.0f} ms; last: "
         + ", ".join(f"{name} {phases[name]:.0f}" for name in PHASES if name in phases),
     )
