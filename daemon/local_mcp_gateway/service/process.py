@@ -7,7 +7,6 @@ during the guard reaches its worker thread (`stop`) and a stop while serving rea
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import resource
 import signal
@@ -17,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    import asyncio
     from types import FrameType, TracebackType
     from typing import Self
 
@@ -87,6 +87,8 @@ class Signals:
 
     def attach(self) -> None:
         """Pass signals on to the running event loop, including earlier ones."""
+        import asyncio  # the commands without a loop use StopEvent only
+
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._changed.set()
