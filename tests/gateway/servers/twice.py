@@ -1,7 +1,8 @@
 """A server of both eras over stdio, without an SDK, whose resource changes; over HTTP stateless only.
 
 The first request decides the era of a child. `--single FOLDER`: a second child ends at once.
-`--refuses FOLDER`: it knows the handshake only. `--stateless`: it refuses the handshake.
+`--refuses FOLDER`: it knows the handshake only. `--mute`: after a handshake it does not know
+`server/discover`, as the TypeScript SDK 2. `--stateless`: it refuses the handshake.
 `--release FILE`: its version stands there. It says on stderr when it is asked what it speaks.
 """
 
@@ -101,7 +102,8 @@ def answer(message: dict[str, Any], tasks: set[asyncio.Task[None]]) -> None:
         listening.pop(params["requestId"], None)
     if identity is None:
         return
-    its = "handshake" if method == "initialize" else "stateless"
+    refuses = "--refuses" in sys.argv
+    its = "handshake" if method == "initialize" or refuses else "stateless"
     if "--stateless" in sys.argv and its == "handshake":
         print(json.dumps(error(identity, -32022, "unsupported")), flush=True)
         return
@@ -109,7 +111,7 @@ def answer(message: dict[str, Any], tasks: set[asyncio.Task[None]]) -> None:
     enveloped = "io.modelcontextprotocol/protocolVersion" in params.get("_meta", {})
     if era == "handshake" and enveloped:
         print("asked", file=sys.stderr, flush=True)
-        code = -32601 if "--refuses" in sys.argv else -32600
+        code = -32601 if refuses or "--mute" in sys.argv else -32600
         print(json.dumps(error(identity, code, "this connection is of the handshake")), flush=True)
     elif method == "subscriptions/listen":
         tasks.add(asyncio.ensure_future(write_all(listen(identity, params))))

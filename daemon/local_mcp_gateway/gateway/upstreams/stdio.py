@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from local_mcp_gateway.gateway.protocol import (
-    INVALID_REQUEST,
     Answer,
     decode_target,
     encode,
@@ -183,6 +182,9 @@ LISTENING_S: Final = 5.0
 """How long to wait for the acknowledgement of `subscriptions/listen` before going on without it."""
 OPENING_S: Final = 30.0
 """How long the second child may take to respond."""
+PROBE_S: Final = 15.0
+"""How long a request waits to learn whether the server speaks both protocols."""
+NOT_STATELESS: Final = "it does not speak a stateless protocol version"
 
 
 def _discover() -> Call:
@@ -200,7 +202,7 @@ class StatelessChild(StdioConnection):
         """Ask for its versions. Raises UpstreamDisconnected when none is stateless."""
         identity = identity_of_discover(await self.request(_discover()))
         if identity is None:
-            raise UpstreamDisconnected("it does not speak a stateless protocol version")
+            raise UpstreamDisconnected(NOT_STATELESS)
         self.be_stateless(identity)
         with suppress(TimeoutError):
             async with asyncio.timeout(LISTENING_S):
@@ -262,24 +264,23 @@ class DualVersionStdioServer(StdioConnection):
                 await self._second.request(also)
 
     async def _stateless(self) -> StatelessChild | None:
-        """Return the second child, started if need be; None when the first one serves both protocols."""
+        """Return the second child, started if need be; None when the first one serves both protocols.
+
+        Only a fresh child shows whether the server speaks both: one that was met with a handshake answers
+        `server/discover` with whatever its SDK has for a method that it does not know there.
+        """
         if self.identity.both is False or self._alone:
             return None
         async with self._deciding:
             if self._second is not None and self._second.lost is None:
                 return self._second
-            if self.identity.both is None:
-                answer = await super().request(_discover())
-                refused = answer.failed and versions.error_code(answer) == INVALID_REQUEST
-                self.identity.both = refused or identity_of_discover(answer) is not None
-                self._events.identity_updated()
-            if self.identity.both:
-                if self._opening is None or self._opening.done():
-                    opening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    running = self.tasks.start(self._run_second, opening)
-                    running.add_done_callback(lambda _: _settle(opening))
-                    self._opening = opening
-                await asyncio.shield(self._opening)  # callers waiting for it may be cancelled
+            if self._opening is None or self._opening.done():
+                opening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                running = self.tasks.start(self._run_second, opening)
+                running.add_done_callback(lambda _: _settle(opening))
+                self._opening = opening
+            patience_s = OPENING_S if self.identity.both else PROBE_S
+            await asyncio.wait((self._opening,), timeout=patience_s)
             return self._second
 
     async def _run_second(self, opening: asyncio.Future[None]) -> None:
@@ -296,15 +297,24 @@ class DualVersionStdioServer(StdioConnection):
                     await second.request(_about("resources/subscribe", uri))
             except (UpstreamDisconnected, TimeoutError) as error:
                 self._alone = True
+                if str(error) == NOT_STATELESS:
+                    self._learned(both=False)
+                    return
                 reason = str(error) or f"no answer within {OPENING_S:g} s"
                 self._events.stderr_line(f"no second child for stateless clients: {reason}")
                 return
             self._second = second
+            self._learned(both=True)
             _settle(opening)
             reason = await second.wait_closed()
             self._events.stderr_line(
                 f"the second child, for stateless clients, has ended: {reason}"
             )
+
+    def _learned(self, *, both: bool) -> None:
+        if self.identity.both is not both:
+            self.identity.both = both
+            self._events.identity_updated()
 
     def disconnect(self, reason: str) -> None:
         """Close both children."""
