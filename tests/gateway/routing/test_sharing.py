@@ -164,11 +164,40 @@ async def test_the_connection_on_which_a_server_asks_first_is_the_clients_from_t
         client(running, elicitation_create={"action": "accept"}) as one,
         client(running) as other,
     ):
-        shared = await other.use("pid")
+        shared = await one.use("pid")
         answer = await one.use("work", method="elicitation/create", text="who?")
         assert answer == {"action": "accept"}
         assert await one.use("pid") == shared
         assert await other.use("pid") != shared
+
+
+async def test_nobody_answers_on_a_connection_that_another_client_has_used(tmp_path: Path) -> None:
+    async with (
+        keeping(tmp_path, "stdio", "--silent") as running,
+        client(running, elicitation_create={"action": "accept"}) as one,
+        client(running) as other,
+    ):
+        shared = await other.use("pid")
+        refused = await one.use("work", method="elicitation/create", text="who?")
+        assert "made again can be answered" in refused["message"]
+        await gone(shared)
+        answer = await one.use("work", method="elicitation/create", text="who?")
+        assert answer == {"action": "accept"}
+
+
+async def test_a_log_line_that_may_be_of_either_client_reaches_none(tmp_path: Path) -> None:
+    async with (
+        keeping(tmp_path, "stdio", "--silent") as running,
+        client(running) as one,
+        client(running) as other,
+    ):
+        shared = await other.use("pid")
+        await one.use("later", data="whose?")
+        await gone(shared)
+        await one.use("log", data="mine")
+        await one.until(lambda: one.notes("notifications/message"))
+        assert [note["data"] for note in one.notes("notifications/message")] == ["mine"]
+        assert not other.notes("notifications/message")
 
 
 async def test_it_is_remembered_over_a_restart_that_a_server_asks(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from local_mcp_gateway.gateway.routing.sharing import ANYBODY
 from local_mcp_gateway.gateway.tasks import TaskScope, described
 from local_mcp_gateway.gateway.upstreams import (
     NOBODY,
+    ROOTS,
     SEVERAL,
     SILENT,
     Call,
@@ -44,7 +45,7 @@ from local_mcp_gateway.gateway.upstreams import (
     Upstream,
     initialize_params,
 )
-from local_mcp_gateway.store import CatalogKind, ServerKind, Share
+from local_mcp_gateway.store import CatalogKind, Share
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.routing.registry import Registry
@@ -68,7 +69,10 @@ LIST_CHANGED: Final = {
     ),
 }
 
-ROOTS: Final = "roots/list"
+UNKNOWN: Final = (
+    "No client is known to be meant by {}. From now on each client of this server is served apart:"
+    " a call that is made again can be answered"
+)
 
 
 class SubscriptionFilter(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -212,8 +216,8 @@ class Broker:
             on_notification=lambda method, params, callers=(): self._on_notification(
                 upstream, method, params, callers
             ),
-            on_request=lambda method, params, callers=(): self._on_request(
-                upstream, method, params, callers
+            on_request=lambda method, params, callers=(), sure=False: self._on_request(
+                upstream, method, params, callers, sure=sure
             ),
             initialize=lambda: initialize_params(self._capabilities(upstream)),
             stderr_line=lambda line: self._on_stderr_line(upstream, line),
@@ -362,20 +366,26 @@ class Broker:
                     stream.enqueue("notifications/resources/updated", told, known)
 
     async def _on_request(
-        self, upstream: Upstream, method: str, params: bytes, callers: Sequence[Caller]
+        self,
+        upstream: Upstream,
+        method: str,
+        params: bytes,
+        callers: Sequence[Caller],
+        *,
+        sure: bool,
     ) -> Answer:
         """Ask the client that a server means, if its answer reaches nobody else."""
         client, share = upstream.owner, upstream.definition.share
         if client is None:
-            client = self._sharing.meant(upstream, callers)
-            alone = upstream.definition.kind is ServerKind.HTTP and upstream.keeps is False
+            client = callers[0].client if sure else self._sharing.meant(upstream, callers)
+            alone = sure and upstream.keeps is False
             if share is Share.ALWAYS and method == ROOTS:
                 client = None
             elif share is not Share.ALWAYS and not alone:
                 named = client if _can_be_asked(client, callers) else ANYBODY
                 client = client if self._sharing.part(upstream, named) else None
         if client is None or client in {NOBODY, SEVERAL, ANYBODY}:
-            return failure(jsonrpc.METHOD_NOT_FOUND, f"No client is known to be meant by {method}")
+            return failure(jsonrpc.METHOD_NOT_FOUND, UNKNOWN.format(method))
         asking = self._ask(upstream, client, method, params, callers)
         return await (upstream.gives_roots(asking) if method == ROOTS else asking)
 

@@ -156,14 +156,17 @@ class Sharing:
     def meant(self, upstream: Upstream, callers: Sequence[Caller]) -> object:
         """Return whose message it is: a client, `SEVERAL` if that is not known, or None.
 
-        None: the server speaks for itself, and no client has used this connection.
+        None: the server speaks for itself, and no client has used this connection. A client with a
+        session is meant only if it is the only one that ever has: the message may be about an earlier
+        call. Clients without one cannot be told apart; theirs is meant that waits for a response.
         """
         clients = {caller.client for caller in callers}
         if not clients:
             clients = {call.caller.client for call in upstream.in_flight} - {None}
-        if len(clients) > 1:
+        user = upstream.user
+        if len(clients) > 1 or (user is SEVERAL and upstream.definition.share is not Share.ALWAYS):
             return SEVERAL
-        return next(iter(clients), upstream.user)
+        return next(iter(clients), user)
 
     def part(self, upstream: Upstream, client: object) -> bool:
         """Keep the clients of a server apart from now on; return whether `client` has this connection now.
@@ -173,6 +176,8 @@ class Sharing:
         others = {call.caller.client for call in upstream.in_flight} - {None, client}
         known = client not in {None, ANYBODY, SEVERAL} and not others
         if self._registry.upstreams.get(upstream.name) is not upstream:
+            return False
+        if upstream.asks and not known:
             return False
         if not upstream.asks:
             upstream.asks = True

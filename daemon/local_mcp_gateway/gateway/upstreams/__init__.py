@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
     from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
-    from local_mcp_gateway.gateway.upstreams.server_requests import ProgressTokens
+    from local_mcp_gateway.gateway.upstreams.server_requests import ROOTS, ProgressTokens
     from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
     from local_mcp_gateway.gateway.upstreams.streamable_http import open_url
     from local_mcp_gateway.gateway.upstreams.upstream import NOBODY, SEVERAL, Hooks, Upstream
@@ -42,7 +42,7 @@ else:
         ),
         large_responses=("Relay", "StreamedResponse"),
         process=("OrphanReaper",),
-        server_requests=("ProgressTokens",),
+        server_requests=("ROOTS", "ProgressTokens"),
         stdio=("DualVersionStdioServer",),
         streamable_http=("open_url",),
         upstream=("NOBODY", "SEVERAL", "Hooks", "Upstream"),
@@ -51,6 +51,7 @@ else:
 __all__ = [
     "CLIENT_HEADERS",
     "NOBODY",
+    "ROOTS",
     "SEVERAL",
     "SILENT",
     "Call",

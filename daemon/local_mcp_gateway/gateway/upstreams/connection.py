@@ -133,9 +133,15 @@ class OnRequest(Protocol):
     """Answers a request of a server."""
 
     def __call__(
-        self, method: str, params: bytes, callers: Sequence[Caller] = (), /
+        self,
+        method: str,
+        params: bytes,
+        callers: Sequence[Caller] = (),
+        /,
+        *,
+        sure: bool = False,
     ) -> Awaitable[Answer]:
-        """Ask the client that it is meant for."""
+        """Ask the client that it is meant for; `sure`: it is meant for the one caller."""
 
 
 @dataclass(frozen=True, slots=True)

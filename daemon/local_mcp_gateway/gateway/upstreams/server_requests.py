@@ -31,6 +31,9 @@ MOST_OPEN: Final = 1000
 PESTERING: Final = f"it does not wait for the answers to its questions: {MOST_OPEN} are open"
 
 Notify = Callable[[str, bytes], Awaitable[None]]
+ROOTS: Final = "roots/list"
+"""The request that is of no call: what a client has for roots outlasts the call that happens to run."""
+
 Ask = Callable[[str, bytes], Awaitable[Answer]]
 
 
@@ -106,7 +109,7 @@ class ServerRequests:
             close()
 
         task = self._tasks.start(work)
-        self.open[identity] = task, owner
+        self.open[identity] = task, None if message.method == ROOTS else owner
         task.add_done_callback(done)
         return True
 

@@ -448,15 +448,19 @@ class HttpConnection(ConnectionBase):
         elif message.method == "notifications/cancelled":
             self._server_requests.called_off(bytes(message.params))
         elif message.method:
-            if call is None or message.method in OF_NO_CALL:
+            clients = call is not None and call.caller.client is not None
+            if call is None or (clients and message.method in OF_NO_CALL):
                 self._events.on_notification(message.method, bytes(message.params))
             else:
                 call.on_notification(message.method, bytes(message.params))
 
     def _asking(self, call: Call | None) -> Ask:
         """Return what answers a request that arrived with this call, or with none."""
-        callers = () if call is None or call.caller is SILENT else (call.caller,)
-        return lambda method, params: self._events.on_request(method, params, callers)
+        if call is None or call.caller is SILENT:
+            return self._events.on_request
+        return lambda method, params: self._events.on_request(
+            method, params, (call.caller,), sure=True
+        )
 
     def _with_client_headers(self, call: Call, headers: dict[str, str]) -> dict[str, str]:
         """Return the headers of a client's call, with those that it takes over from its request."""
