@@ -80,9 +80,10 @@ def test_a_client_is_asked_only_for_what_it_has_declared(
     assert lacking(json.dumps(declared).encode(), method, json.dumps(params).encode()) == lacks
 
 
-async def opened(running: Running, capabilities: dict[str, Any]) -> None:
+async def opened(running: Running, capabilities: dict[str, Any]) -> str:
+    """Open a session of a client that can this; return its id."""
     params = {**HELLO["params"], "capabilities": capabilities}
-    assert (await running.post({**HELLO, "params": params})).status == 200
+    return (await running.post({**HELLO, "params": params})).headers["mcp-session-id"]
 
 
 def told(running: Running) -> list[Any]:
@@ -121,3 +122,20 @@ async def test_a_strict_server_gets_no_capability_that_its_revision_does_not_hav
         await running.heard("upstream.connected", server="strict")
         await running.until(lambda: len(told(running)) == 2)
         assert told(running) == [{**MEDIATED, "extensions": UI}, MEDIATED]
+
+
+async def test_clients_with_and_without_an_extension_of_a_server_are_kept_apart(
+    tmp_path: Path,
+) -> None:
+    script: dict[str, Any] = {"initialize": {"capabilities": {"tools": {}, "extensions": {next(iter(UI)): {}}}}}
+    async with gateway_of(tmp_path, stdio("app", "scripted.py", json.dumps(script))) as running:
+        one = await opened(running, {"extensions": UI})
+        await running.post(call("tools/call", name="x", arguments={}), mcp_session_id=one)
+        assert told(running)[-1] == {**MEDIATED, "extensions": UI}
+        other = await opened(running, {"roots": {}})
+        await running.post(call("tools/call", name="x", arguments={}), mcp_session_id=other)
+        await running.until(lambda: told(running)[-1] == {"roots": {}})
+        before = len(told(running))
+        for each in (one, other):
+            await running.post(call("tools/call", name="x", arguments={}), mcp_session_id=each)
+        assert len(told(running)) == before, "each keeps its connection"

@@ -65,7 +65,7 @@ class Validated:
 
 def validate(kind: CatalogKind, items: Iterable[Item]) -> Validated:
     """Repair each item or leave it out; one that only stateless clients can read is marked so."""
-    handshake, modern = _schema(versions.NEWEST_HANDSHAKE), _schema(versions.NEWEST_MODERN)
+    handshake = _schema(versions.NEWEST_HANDSHAKE)
     valid: list[Item] = []
     told: list[str] = []
     for item in items:
@@ -76,7 +76,7 @@ def validate(kind: CatalogKind, items: Iterable[Item]) -> Validated:
         if fault is None:
             valid.append(item if raw is item.raw else replace(item, raw=raw))
             continue
-        raw, worse = modern.read(kind, item.raw)
+        raw, worse = _schema(versions.NEWEST_MODERN).read(kind, item.raw)
         if worse is None:
             valid.append(replace(item, raw=raw, modern_only=True))
             told.append(f"{item.key!r} is only for clients of {versions.NEWEST_MODERN}: {fault}")

@@ -1,6 +1,6 @@
 """Clients of the gateway: origin checks, sessions, subscriptions and resumable streams."""
 
-from local_mcp_gateway.gateway.clients.capabilities import lacking, shared
+from local_mcp_gateway.gateway.clients.capabilities import differs, lacking, shared
 from local_mcp_gateway.gateway.clients.event_store import (
     GONE,
     EventStream,
@@ -17,6 +17,7 @@ __all__ = [
     "Outbox",
     "Session",
     "Sessions",
+    "differs",
     "is_of_stream",
     "lacking",
     "missed_warning",

@@ -30,6 +30,17 @@ def shared(clients: Iterable[bytes]) -> dict[str, Any]:
     return {**common, **MEDIATED}
 
 
+def differs(told: bytes, capabilities: bytes, extensions: Iterable[str]) -> bool:
+    """Return whether a client can other things than its server was told, of the extensions that it has."""
+    either = [_extensions(told), _extensions(capabilities)]
+    return any(either[0].get(name) != either[1].get(name) for name in extensions)
+
+
+def _extensions(capabilities: bytes) -> dict[str, Any]:
+    members = decode_any(member(capabilities, "extensions") or b"{}")
+    return members if isinstance(members, dict) else {}
+
+
 def lacking(capabilities: bytes, method: str, params: bytes) -> str | None:
     """Return the capability that a client needs for this request of a server and lacks, or None.
 

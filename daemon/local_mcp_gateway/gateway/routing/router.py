@@ -97,6 +97,10 @@ class Router:
         self.pending_calls = PendingCalls(tasks)
         self._task_requests = TaskRequests(registry, self._forward)
 
+    def give(self, session: Session) -> None:
+        """Give a new client its own connections where it needs them at once."""
+        self._sharing.give(session)
+
     async def handle(self, request: ClientRequest) -> Answer:
         """Handle one request, in the protocol in which it was made."""
         if request.modern and request.method in versions.REMOVED:
@@ -432,6 +436,7 @@ class Dispatcher:
         """Respond to `initialize`, after waiting a while for servers that were never connected."""
         self._introduce(session)
         members = await self._registry.introduced(session.profile)
+        self._router.give(session)
         return jsonrpc.success(initialize_result(session.version, members))
 
     async def answer(self, request: ClientRequest, cancellation: Cancellation) -> Answer | None:

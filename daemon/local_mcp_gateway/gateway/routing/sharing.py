@@ -1,7 +1,8 @@
 """Keep clients apart: which connection to a server serves which client.
 
 Clients share one connection to a server until something shows that the server treats them differently:
-it asks a client something (roots, sampling, elicitation), it sends what belongs to one of several
+it asks a client something (roots, sampling, elicitation), it has an extension of which it was told
+otherwise than a client can, it sends what belongs to one of several
 clients without saying to which, or it opens a session for each client (HTTP). From then on each client
 has a connection of its own, made with its own capabilities and ended with it:
 
@@ -22,6 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.formats import counted
+from local_mcp_gateway.gateway.clients import differs
 from local_mcp_gateway.gateway.protocol import Answer, jsonrpc
 from local_mcp_gateway.gateway.upstreams import (
     NOBODY,
@@ -68,6 +70,8 @@ class Sharing:
             case Share.NEVER:
                 return False
             case Share.AUTO if upstream.asks or upstream.keeps is not False:
+                return False
+            case Share.AUTO if upstream.extensions and self._differs(upstream, request.session):
                 return False
         _use(upstream, request)
         return True
@@ -121,11 +125,28 @@ class Sharing:
         if share is not Share.AUTO:
             return share is Share.NEVER
         if request.session is not None:
-            return upstream.asks or await self._keeps(upstream)
+            differs = upstream.extensions and self._differs(upstream, request.session)
+            return upstream.asks or bool(differs) or await self._keeps(upstream)
         identity = upstream.identity
         answers = request.modern and caller.capabilities not in {b"", b"{}"}
         translated = identity is not None and not identity.modern and not identity.both
         return answers and translated and upstream.asks
+
+    def give(self, session: Session) -> None:
+        """Give a new client its own connection to servers that were told otherwise of its extensions.
+
+        What such a server lists may depend on them.
+        """
+        for upstream in self._registry.members(session.profile):
+            if upstream.definition.share is Share.AUTO and self._differs(upstream, session):
+                self._new(upstream, session)
+
+    def _differs(self, upstream: Upstream, session: Session | None) -> bool:
+        """Return whether the server was told otherwise of the extensions that both of them may have."""
+        told = upstream.told
+        if session is None or told is None or not upstream.extensions:
+            return False
+        return differs(told, session.capabilities, upstream.extensions)
 
     async def _keeps(self, upstream: Upstream) -> bool:
         if upstream.keeps is None:

@@ -87,6 +87,12 @@ class Identity(msgspec.Struct, omit_defaults=True):
     keeps: bool | None = None
     """Whether it opens a session for each client that makes a handshake, once known."""
 
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Return the names of the extensions that the server declares."""
+        declared = decode_any(self.capabilities.get("extensions", b"{}"))
+        return tuple(declared) if isinstance(declared, dict) else ()
+
     def is_release_of(self, other: Identity) -> bool:
         """Return whether this is the same server in the same version, so that cached findings still hold."""
         mine, others = (self.name, self.release), (other.name, other.release)

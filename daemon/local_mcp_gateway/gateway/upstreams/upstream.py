@@ -106,6 +106,8 @@ class Upstream:
         self.asks = False
         """Whether the server asks its clients, so that each needs a connection of its own."""
         self.in_flight: set[Call] = set()
+        self.extensions: tuple[str, ...] = ()
+        """The extensions that the connected server declares."""
         self.identity: Identity | None = None
         self.catalog = ServerCatalog(
             hold=options.hold_altered_tools, hold_new=options.hold_new_tools
@@ -166,6 +168,11 @@ class Upstream:
     def last_used(self) -> float:
         """When the last call ended or the connection was made, in seconds of the monotonic clock."""
         return self._last_used
+
+    @property
+    def told(self) -> bytes | None:
+        """What the connected server was told that its clients can; None without a handshake."""
+        return None if self._connection is None else self._connection.told
 
     @property
     def connected(self) -> bool:
@@ -437,6 +444,7 @@ class Upstream:
         if before is not None and before != self.identity:
             self.identity_updated()
         self._connection = connection
+        self.extensions = self.identity.extensions
         self.user = None
         if known and not self.asks:
             self._settled.set()
