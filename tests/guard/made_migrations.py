@@ -67,6 +67,10 @@ class Database:
     views: str
     by_rowid: str
     gone: int
+    conflict: str
+    """What a second row with the same `b` does."""
+    twins: bool
+    """Two rows have the same `c`."""
 
     @property
     def has_rowid(self) -> bool:
@@ -79,6 +83,8 @@ class Database:
         if self.strict and self.key == "TEXT PRIMARY KEY NOT NULL":
             found["id"] = "TEXT PRIMARY KEY NOT NULL"
         found |= COLUMNS
+        if self.conflict:
+            found["b"] = f"INTEGER UNIQUE ON CONFLICT {self.conflict}"
         if self.self_reference and self.key in ("INTEGER PRIMARY KEY", "WITHOUT ROWID"):
             found["up"] = "INTEGER REFERENCES notes (id)"
         if self.generated:
@@ -120,7 +126,7 @@ class Database:
         found = []
         for n in range(1, 6):
             values = {"id": f"'k{n}'" if text else str(n), "a": f"'a{n}'", "b": str(n * 10)}
-            values["c"] = "NULL" if n == 3 else f"'word{n}'"
+            values["c"] = "NULL" if n == 3 else f"'word{4 if self.twins and n == 5 else n}'"
             if "up" in self.columns():
                 values["up"] = "NULL" if n < 3 else "2"
             names = ", ".join(values)
@@ -184,6 +190,8 @@ def databases(draw: Any) -> Database:
             views=tuple(VIEWS),
             by_rowid=tuple(BY_ROWID),
             gone=(1, 2, 5),
+            conflict=("", "", "IGNORE", "REPLACE"),
+            twins=(False, True),
         )
     )
 
@@ -192,7 +200,7 @@ COPIES = (
     *("whole",) * 10,
     *("forgotten", "where", "limit", "column", "order", "star", "star", "upper"),
 )
-SHAPES = ("default", "default", "add", "drop", "conflict", "not null")
+SHAPES = ("default", "default", "add", "drop", "ignore", "replace", "not null")
 
 
 @st.composite
@@ -270,8 +278,8 @@ def _reshaped(columns: dict[str, str], shape: str) -> tuple[dict[str, str], set[
             return columns | {"extra": "TEXT"}, set()
         case "drop":
             return {name: sql for name, sql in columns.items() if name != "c"}, {"c"}
-        case "conflict":
-            return columns | {"c": "TEXT UNIQUE ON CONFLICT IGNORE"}, set()
+        case "ignore" | "replace":
+            return columns | {"c": f"TEXT UNIQUE ON CONFLICT {shape.upper()}"}, set()
         case _:
             return columns | {"c": "TEXT NOT NULL DEFAULT 'q'"}, set()
 
