@@ -229,7 +229,7 @@ async def disturbance(what: str, gateway: Soaked, web: Web, dice: random.Random)
         with suppress(ProcessLookupError):
             if "freeze" in what:
                 await stop(pid)
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.2)  # it stays frozen for as long
             os.kill(pid, signal.SIGKILL if "kill" in what else signal.SIGCONT)
 
 

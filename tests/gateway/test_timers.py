@@ -20,16 +20,37 @@ async def test_a_deadline_that_is_over_ends_what_is_inside() -> None:
         await anyio.lowlevel.checkpoint()  # the task is not cancelled any more
 
 
+class Clock(TimerWheel):
+    """Timers by a time that the test sets; each tick of them can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(0.001)
+        self.time_s = 0.0
+        self.ticked = asyncio.Event()
+
+    def now(self) -> float:
+        return self.time_s
+
+    async def pass_by(self, seconds: float) -> None:
+        self.time_s += seconds
+        self.ticked.clear()
+        await self.ticked.wait()
+
+    def _tick(self) -> None:
+        super()._tick()
+        self.ticked.set()
+
+
 async def test_a_sign_of_life_moves_a_deadline() -> None:
-    signs = 0
+    clock, signs = Clock(), 0
 
     async def work() -> None:
         nonlocal signs
-        # Seven pauses are longer than the deadline, and one is far shorter, on a busy machine too.
-        with Deadline(TimerWheel(0.01), 2.0) as deadline:
+        with Deadline(clock, 2.0) as deadline:
             for signs in range(1, 8):  # noqa: B007  read outside
-                await asyncio.sleep(0.3)
+                await clock.pass_by(1.5)
                 deadline.extend()
+            await clock.pass_by(2.5)
             await anyio.sleep_forever()
 
     with anyio.fail_after(30), pytest.raises(TimeoutError):
@@ -79,8 +100,7 @@ async def test_a_timer_that_was_taken_back_does_not_fire_and_the_timer_ends() ->
     timers.unset(taken_back)
     with anyio.fail_after(30):
         await left.rung.wait()
-        while timers._ticking is not None:
-            await asyncio.sleep(0.01)
+    assert timers._ticking is None
     assert not taken_back.rung.is_set()
 
 

@@ -17,6 +17,7 @@ from tests.peers.adapters import Peer, Step, Tools
 
 _HELD_LOOKS = 10
 _PAUSE_S = 0.03
+"""Between two looks at a program of others, or at the kernel: neither says when it waits."""
 
 
 @dataclass(frozen=True, slots=True)

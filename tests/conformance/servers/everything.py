@@ -136,7 +136,7 @@ def test_multiple_content_types() -> list[TextContent | ImageContent | EmbeddedR
 async def test_tool_with_logging(ctx: Context) -> str:
     for text in ("Tool execution started", "Tool processing data", "Tool execution completed"):
         await ctx.info(text)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # slow by nature: the suite looks at it while it runs
     return "Tool with logging executed successfully"
 
 
@@ -144,7 +144,7 @@ async def test_tool_with_logging(ctx: Context) -> str:
 async def test_tool_with_progress(ctx: Context) -> str:
     for step in (0, 50, 100):
         await ctx.report_progress(step, 100, f"Completed step {step} of 100")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # slow by nature: the suite looks at it while it runs
     meta = ctx.request_context.meta
     return str(meta.get("progress_token") if meta else 0)
 
@@ -185,7 +185,7 @@ server._tool_manager._tools["json_schema_2020_12_tool"].parameters = SCHEMA
 async def test_reconnection(ctx: Context) -> str:
     await ctx.info("Before disconnect")
     await ctx.close_sse_stream()
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # slow by nature: its client comes back meanwhile
     await ctx.info("After reconnect")
     return "Reconnection test completed"
 

@@ -127,7 +127,9 @@ async def test_a_strict_server_gets_no_capability_that_its_revision_does_not_hav
 async def test_clients_with_and_without_an_extension_of_a_server_are_kept_apart(
     tmp_path: Path,
 ) -> None:
-    script: dict[str, Any] = {"initialize": {"capabilities": {"tools": {}, "extensions": {next(iter(UI)): {}}}}}
+    script: dict[str, Any] = {
+        "initialize": {"capabilities": {"tools": {}, "extensions": {next(iter(UI)): {}}}}
+    }
     async with gateway_of(tmp_path, stdio("app", "scripted.py", json.dumps(script))) as running:
         one = await opened(running, {"extensions": UI})
         await running.post(call("tools/call", name="x", arguments={}), mcp_session_id=one)

@@ -17,12 +17,10 @@ import aiohttp
 import anyio
 import pytest
 
-from local_mcp_gateway.gateway.clients import event_store
 from local_mcp_gateway.gateway.protocol.sse import Event, SseParser
 from tests.gateway.messages import HELLO, call
 from tests.gateway.processes import rss_mib
 from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, stdio
-from tests.gateway.using import ACCEPT
 from tests.harness import Place, poll
 
 KIB = 1024
@@ -173,42 +171,3 @@ async def test_a_legacy_client_that_does_not_take_its_answers_is_cut_off(tmp_pat
             with anyio.fail_after(30):
                 rest = [json.loads(event.data) async for event in events]
             assert len([message for message in rest if "result" in message]) < taken
-
-
-async def test_a_client_is_told_how_much_of_the_news_of_its_call_it_has_missed(
-    tmp_path: Path,
-) -> None:
-    async with gateway_of(tmp_path, stdio("chatty", "chatty.py")) as running:
-        asked = {"messages": 100, "bytes": 500 * KIB, "first": True}
-        message = call("tools/call", name="chatter", arguments=asked)
-        session = {"Mcp-Session-Id": (await running.post(HELLO)).headers["mcp-session-id"]}
-        async with running.http.post(
-            running.url, json=message, headers={**ACCEPT, **session}
-        ) as reply:
-            await running.heard("call.finished", target="chatter")
-            with anyio.fail_after(60):
-                told = [json.loads(event.data) async for event in events_of(reply)]
-        *news, warning, answer = told
-        assert answer["result"] == {"content": []}
-        assert 0 < len(news) < 100
-        lost = 100 - len(news)
-        assert warning["params"]["data"].startswith(f"{lost} messages could not be kept for you")
-
-
-async def test_a_client_is_told_when_its_answer_is_not_kept_any_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(event_store.MemoryBudget.__init__, "__defaults__", (500 * KIB,))
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        session = (await running.post(HELLO)).headers["mcp-session-id"]
-        meta = {"progressToken": 1}
-        asked = call("tools/call", 9, name="progress", arguments={"x": "y" * 800_000}, _meta=meta)
-        reply = await running.post(asked, mcp_session_id=session)
-        sent = list(SseParser(10**9).feed(await reply.read()))
-        assert len(json.loads(sent[-1].data)["result"]["content"][0]["text"]) > 800_000
-        headers = {"Accept": "text/event-stream", "Mcp-Session-Id": session}
-        for last, status in ((sent[0].id, 200), ("p99.1", 400)):
-            asking = {**headers, "Last-Event-ID": last or ""}
-            async with running.http.get(running.url, headers=asking) as again:
-                assert again.status == status
-                assert b"send the request again" in await again.read()

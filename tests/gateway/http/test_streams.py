@@ -8,11 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
+from mcp import ClientSession, types
+from mcp.client.sse import sse_client
+
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import Member, ProfileDefinition, ServerDefinition
 from tests.gateway.messages import HELLO, META, MODERN, call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
-from tests.gateway.using import ACCEPT, Stream, opened, posted, session, use
+from tests.gateway.using import ACCEPT, Stream, opened, session, use
 
 WATCHED = stdio("watched", "watched.py")
 
@@ -139,38 +143,6 @@ async def test_a_clashing_resource_is_read_and_watched_under_its_own_address(
             assert (await stream.next())[1]["params"] == {"uri": own}
 
 
-def sleep(seconds: float) -> dict[str, Any]:
-    meta = {"progressToken": "t"}
-    return call("tools/call", 5, name="sleep", arguments={"seconds": seconds, "say": 1}, _meta=meta)
-
-
-async def test_a_broken_answer_is_read_to_its_end_on_another_stream(tmp_path: Path) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        headers = await session(running)
-        async with posted(running, headers, sleep(2)) as stream:
-            last, first = await stream.next()
-            assert first["params"]["progress"] == 1
-        async with opened(running, headers, **{"Last-Event-ID": last or ""}) as stream:
-            _, second = await stream.next()
-            assert second["params"]["progress"] == 9
-            _, answer = await stream.next()
-            assert (answer["id"], answer["result"]["content"][0]["text"]) == (5, "slept")
-            assert await stream.reply.content.read() == b""
-        async with opened(running, headers, **{"Last-Event-ID": last or ""}) as stream:
-            assert (await stream.next())[1]["params"]["progress"] == 9
-
-
-async def test_only_new_clients_get_an_empty_event_to_come_back_with(tmp_path: Path) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        for version, primed in (("2025-06-18", False), ("2025-11-25", True)):
-            params = {**HELLO["params"], "protocolVersion": version}
-            hello = await running.post({**HELLO, "params": params})
-            headers = {"mcp_session_id": hello.headers["mcp-session-id"]}
-            body = await (await running.post(sleep(0), **headers)).text()
-            assert body.startswith("id: p1.0\r\nretry: 500\r\ndata: \r\n\r\n") is primed
-            assert "id: p1.1\r\n" in body
-
-
 async def test_a_server_that_a_client_listens_to_is_not_idle(tmp_path: Path) -> None:
     options = replace(QUICK, idle_stop_s=1)
     async with gateway_of(tmp_path, WATCHED, options=options) as running:
@@ -253,3 +225,51 @@ async def end(running: Running, headers: dict[str, str]) -> None:
     named = {"Mcp-Session-Id": headers["mcp_session_id"]}
     async with running.http.delete(running.url, headers=named) as reply:
         assert reply.status == 200
+
+
+async def test_a_legacy_client_lists_calls_hears_and_is_asked(tmp_path: Path) -> None:
+    async def roots(context: Any) -> types.ListRootsResult:
+        return types.ListRootsResult(roots=[])
+
+    steps: list[float] = []
+
+    async def take(progress: float, total: float | None, message: str | None) -> None:
+        steps.append(progress)
+
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        async with (
+            sse_client(running.url.replace("/mcp", "/sse")) as streams,
+            ClientSession(streams[0], streams[1], list_roots_callback=roots) as client,
+        ):
+            with anyio.fail_after(20):
+                assert (await client.initialize()).server_info.name == "local-mcp-gateway"
+                assert len((await client.list_tools()).tools) == 13
+                await client.call_tool("progress", {}, progress_callback=take)
+                answer = await client.call_tool("ask", {"method": "roots/list"})
+        assert steps == [1, 2]
+        assert '"roots": []' in str(answer.content)
+        await running.until(lambda: not len(running.gateway.sessions))
+
+
+async def test_a_message_to_no_stream_is_not_found(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        assert (await running.post(call("ping"), path="/messages/nobody")).status == 404
+
+
+async def test_the_endpoint_lies_below_the_path_that_a_proxy_shows_the_gateway_under(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        for given, start in (
+            ("/gw", "/gw/messages/"),
+            ("/team/gw/", "/team/gw/messages/"),
+            ("//evil.example", "/messages/"),
+            ("https://evil.example", "/messages/"),
+            ("/a b", "/messages/"),
+        ):
+            headers = {"Accept": "text/event-stream", "X-Forwarded-Prefix": given}
+            url = running.url.removesuffix("/mcp") + "/sse"
+            async with running.http.get(url, headers=headers) as reply:
+                with anyio.fail_after(10):
+                    event = await reply.content.readany()
+            assert f"data: {start}" in event.decode(), (given, event)

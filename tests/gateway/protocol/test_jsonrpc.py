@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.catalog import header_params_of, twice_in_arguments
+from local_mcp_gateway.gateway.protocol import jsonrpc
 from local_mcp_gateway.gateway.protocol.jsonrpc import INSIDE, PARAMS, ambiguity, decode_envelope
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
@@ -212,3 +213,19 @@ async def test_an_answer_that_can_be_read_as_two_does_not_reach_the_server(tmp_p
             assert (await running.post(json.loads(told), **headers)).status == 202
             _, answer = await stream.next()
         assert answer["result"]["content"][0]["text"] == '{"roots": []}'
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)
+)
+
+
+@given(st.dictionaries(st.text(), JSON), st.text(), JSON)
+def test_an_edit_changes_one_member_and_no_other(
+    members: dict[str, Any], key: str, value: Any
+) -> None:
+    edited = jsonrpc.edit(json.dumps(members).encode(), {key: json.dumps(value).encode()})
+    assert json.loads(edited) == {**members, key: value}
+    assert json.loads(jsonrpc.edit(edited, {key: None})) == {
+        name: old for name, old in members.items() if name != key
+    }

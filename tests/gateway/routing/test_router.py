@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,6 @@ from local_mcp_gateway.gateway.protocol.sse import SseParser
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ServerDefinition, ToolSetting
 from tests.gateway.messages import HELLO, META, MODERN, call
-from tests.gateway.processes import stop
 from tests.gateway.support import SERVERS, Running, gateway_of, http, process, stdio
 from tests.gateway.using import names, posted, session, use
 
@@ -154,63 +150,6 @@ async def test_a_log_message_of_a_call_reaches_its_client(tmp_path: Path) -> Non
         assert told["params"] == {"level": "warning", "data": "be careful"}
 
 
-@pytest.mark.parametrize("level", ["error", "warning"])
-async def test_a_client_hears_only_what_is_severe_enough(tmp_path: Path, level: str) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        headers = await session(running)
-        await running.post(call("logging/setLevel", level=level), **headers)
-        reply = await running.post(call("tools/call", name="log", arguments={}), **headers)
-        assert ("be careful" in await reply.text()) is (level == "warning")
-
-
-def levels(running: Running) -> list[str]:
-    """Return the levels that the server has been told."""
-    lines = (fields["line"] for event, fields in running.said if event == "upstream.logged")
-    return [line.removeprefix("level ") for line in lines if line.startswith("level ")]
-
-
-async def test_a_server_is_told_the_level_that_lets_the_most_through(tmp_path: Path) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        one, other = await session(running), await session(running)
-        await running.post(call("tools/list"))
-        for headers, level in ((one, "warning"), (other, "error")):
-            reply = await running.post(call("logging/setLevel", level=level), **headers)
-            assert (await reply.json())["result"] == {}
-        with anyio.fail_after(30):
-            while len(levels(running)) < 2:
-                await use(running, "echo")
-        assert levels(running) == ["warning", "warning"]
-        reply = await running.post(call("tools/call", name="log", arguments={}), **one)
-        assert "be careful" in await reply.text()
-        reply = await running.post(call("tools/call", name="log", arguments={}), **other)
-        assert "be careful" not in await reply.text()
-
-
-async def test_a_server_that_hangs_or_is_down_keeps_no_client_from_setting_its_level(
-    tmp_path: Path,
-) -> None:
-    hanging, down = stdio("hanging", "plain.py"), stdio("down", "plain.py")
-    async with gateway_of(tmp_path, hanging, down, stdio("plain", "plain.py")) as running:
-        headers = await session(running)
-        await names(running)
-        broken = replace(down, command="/nowhere")
-        identity = running.gateway.registry.upstreams["down"].identity
-        await queries.update_server(running.database, "down", broken)
-        await running.gateway.reload()
-        running.gateway.registry.upstreams["down"].identity = identity
-        pid = int(await use(running, "pid"))
-        await stop(pid)
-        try:
-            reply = await running.post(call("logging/setLevel", level="alert"), **headers)
-            assert (await reply.json())["result"] == {}
-            await running.wrote("level alert")
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        with anyio.fail_after(30):
-            while levels(running) != ["alert", "alert"]:
-                await use(running, "echo")
-
-
 async def test_an_unknown_method_goes_where_its_name_or_uri_leads(tmp_path: Path) -> None:
     one, two = stdio("one", "verbatim.py"), stdio("two", "verbatim.py")
     async with gateway_of(tmp_path, one, two) as running:
@@ -223,17 +162,6 @@ async def test_an_unknown_method_goes_where_its_name_or_uri_leads(tmp_path: Path
         for stray in ({}, {"name": "nobody"}, {"uri": "no://where"}):
             unknown = await (await running.post(call("extra/thing", **stray))).json()
             assert unknown["error"]["code"] == -32601
-
-
-async def test_a_child_that_was_started_again_is_told_the_level_again(tmp_path: Path) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        headers = await session(running)
-        await running.post(call("tools/list"))
-        await running.post(call("logging/setLevel", level="alert"), **headers)
-        await running.post(call("tools/call", name="die", arguments={}))
-        with anyio.fail_after(30):
-            while levels(running) != ["alert", "alert"]:
-                await running.post(call("tools/call", name="echo", arguments={}))
 
 
 async def test_a_server_asks_the_client_whose_call_runs(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ failing = [""] * int(
 )
 pending: dict[str, Any] = {}
 cancelled: list[Any] = []
+called_off = threading.Condition()
 lock = threading.Lock()
 
 
@@ -101,11 +101,10 @@ def slow(line: str, message: dict[str, Any]) -> None:
             notify(
                 "notifications/progress", progressToken=params["_meta"]["progressToken"], progress=1
             )
-        until = time.monotonic() + params["arguments"]["seconds"]
         sys.stderr.write(f"sleeping {identity}\n")
         sys.stderr.flush()
-        while time.monotonic() < until and identity not in cancelled:
-            time.sleep(0.01)
+        with called_off:
+            called_off.wait_for(lambda: identity in cancelled, params["arguments"]["seconds"])
         if identity in cancelled:
             sys.stderr.write(f"cancelled {identity}\n")
             sys.stderr.flush()
@@ -201,7 +200,9 @@ def main() -> None:
             if not told(message):
                 answer(line.rstrip("\n"), message)
         elif message["method"] == "notifications/cancelled":
-            cancelled.append(message["params"]["requestId"])
+            with called_off:
+                cancelled.append(message["params"]["requestId"])
+                called_off.notify_all()
         elif message["method"] != "notifications/initialized":
             sys.stderr.write(f"heard {message['method']} {json.dumps(message.get('params'))}\n")
             sys.stderr.flush()

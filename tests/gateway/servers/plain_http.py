@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         for byte in body:
             self.wfile.write(bytes([byte]))
             self.wfile.flush()
-            time.sleep(0.005)
+            time.sleep(0.005)  # slow by nature: byte by byte
 
     @staticmethod
     def result(identity: Any, result: Any) -> bytes:

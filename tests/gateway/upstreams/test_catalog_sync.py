@@ -137,9 +137,7 @@ async def test_a_list_that_fails_keeps_no_other_from_coming(tmp_path: Path, brok
         assert f"{broken} failed" in (health(running) or "")
         others = sum(server.asked[method] for method in LISTS if method != broken)
         server.failing = set()
-        with anyio.fail_after(30):
-            while health(running) is not None:
-                await anyio.sleep(0.02)
+        await running.until(lambda: health(running) is None)
         assert await listed(running, broken) == [i["name"] for i in server.items[broken]]
         assert sum(server.asked[method] for method in LISTS if method != broken) == others
 
@@ -486,7 +484,5 @@ async def test_odd_lists_of_one_server_end_nothing(tmp_path: Path, odd: str, *, 
             server.items["tools/list"].append({"name": "two", "inputSchema": {"type": "object"}})
             keeping.changed(frozenset({CatalogKind.TOOLS}))
             await running.kept("kept", '"two"')
-            with anyio.fail_after(30):
-                while health(running) is not None:
-                    await anyio.sleep(0.01)
+            await running.until(lambda: health(running) is None)
             assert "two" in await listed(running, "tools/list")

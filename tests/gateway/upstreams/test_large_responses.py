@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from local_mcp_gateway.gateway.protocol.sse import SseParser, continued
 from local_mcp_gateway.gateway.upstreams import large_responses
 from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.large_responses import identity_in
 from tests.gateway.messages import HELLO, META, MODERN, call
 from tests.gateway.processes import rss_mib
 from tests.gateway.support import QUICK, SERVERS, Running, gateway_of, http, process
@@ -236,3 +237,18 @@ def test_a_part_of_an_event_comes_out_as_it_went_in(lines: list[str], size: int)
         if ended:
             break
     assert b"".join(found) == text
+
+
+@given(
+    st.permutations([b'"id":%s', b'"jsonrpc":"2.0"', b'"result":%s']),
+    st.sampled_from([b"7", b'"id"', b'"a\\"}"', b"-1.5"]),
+    st.sampled_from([b'{"id":5}', b'{"x":"},\\"id\\":5}"}', b'{"a":{"id":5},"id":6}', b"{}"]),
+    st.sampled_from([b"", b" "]),
+)
+def test_an_answer_is_known_by_its_own_id_wherever_that_stands(
+    order: list[bytes], identity: bytes, result: bytes, space: bytes
+) -> None:
+    members = [m % identity if m.startswith(b'"id"') else m.replace(b"%s", result) for m in order]
+    whole = space + b"{" + space + (space + b"," + space).join(members) + space + b"}"
+    assert identity_in(whole, whole) == identity
+    assert json.loads(whole)["id"] == json.loads(identity)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from local_mcp_gateway.gateway.protocol.sse import EventTooLarge, SseParser
 from tests.gateway.messages import call
 from tests.gateway.support import QUICK, Running, gateway_of, http
 
@@ -117,11 +116,3 @@ async def test_what_stands_before_an_answer_in_its_stream_is_passed_over(
         assert await use(running, STREAM + before + ANSWER) == {"content": []}
         broken = await use(running, STREAM + before)
         assert broken.endswith("it ended its stream without an answer")
-
-
-def test_an_event_of_empty_lines_has_an_end() -> None:
-    parser = SseParser(1000)
-    for _ in range(1000):
-        assert list(parser.feed(b"data:\n")) == []
-    with pytest.raises(EventTooLarge):
-        list(parser.feed(b"data:\n"))
