@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.catalog import Route, differs, remembered, routes_of
+    from local_mcp_gateway.gateway.catalog import Route, differs, fitting, remembered, routes_of
     from local_mcp_gateway.gateway.gateway import Gateway
     from local_mcp_gateway.gateway.http import (
         Application,
@@ -17,20 +17,23 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.stdio_bridge import Bridge
+    from local_mcp_gateway.gateway.upstreams import Fetched
 else:
     __getattr__ = exports(
         __name__,
-        catalog=("Route", "differs", "remembered", "routes_of"),
+        catalog=("Route", "differs", "fitting", "remembered", "routes_of"),
         gateway=("Gateway",),
         http=("Application", "BodyTooLarge", "HttpRequest", "Receive", "Scope", "Send"),
         options=("GatewayOptions",),
         stdio_bridge=("Bridge",),
+        upstreams=("Fetched",),
     )
 
 __all__ = [
     "Application",
     "BodyTooLarge",
     "Bridge",
+    "Fetched",
     "Gateway",
     "GatewayOptions",
     "HttpRequest",
@@ -39,6 +42,7 @@ __all__ = [
     "Scope",
     "Send",
     "differs",
+    "fitting",
     "remembered",
     "routes_of",
 ]

@@ -291,7 +291,7 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
 
 def _names(settings: Settings) -> Iterator[Finding]:
     """Tell which tools get another name, because model APIs refuse theirs."""
-    from local_mcp_gateway.gateway.catalog import fitting, remembered
+    from local_mcp_gateway.gateway import fitting, remembered
     from local_mcp_gateway.store import CatalogKind
 
     with reading(settings.database_path) as reader:

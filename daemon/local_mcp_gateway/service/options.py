@@ -17,7 +17,7 @@ from local_mcp_gateway.database.connections import columns_of, reading
 from local_mcp_gateway.errors import ConfigProblem, MigrationsFolderProblem, ProgramReplaced
 from local_mcp_gateway.guard.context import GuardPolicy
 from local_mcp_gateway.guard.plan import make_plan
-from local_mcp_gateway.store.model import COLUMNS
+from local_mcp_gateway.store import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,8 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from local_mcp_gateway.gateway.protocol import decode_any, decode_header, encode_header, member
-from local_mcp_gateway.gateway.protocol.jsonrpc import duplicate_in
+from local_mcp_gateway.gateway.protocol import (
+    decode_any,
+    decode_header,
+    duplicate_in,
+    encode_header,
+    member,
+)
 
 HEADER_PREFIX: Final = "mcp-param-"
 _KEY: Final = "x-mcp-header"

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from local_mcp_gateway.gateway.protocol import decode_any, encode, versions
-from local_mcp_gateway.gateway.protocol.jsonrpc import NOTIFICATIONS
+from local_mcp_gateway.gateway.protocol import NOTIFICATIONS, decode_any, encode, versions
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams import Identity

@@ -30,8 +30,7 @@ from local_mcp_gateway.store import CatalogKind, queries
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from local_mcp_gateway.gateway import Gateway
-    from local_mcp_gateway.gateway.upstreams import Fetched
+    from local_mcp_gateway.gateway import Fetched, Gateway
 
     Verb = Callable[[ConnectionPool, dict[str, Any]], Awaitable[object]]
     KeyedVerb = Callable[[ConnectionPool, dict[str, Any], Keyring], Awaitable[object]]
@@ -247,7 +246,7 @@ async def _check_server(database: ConnectionPool, gateway: Gateway, name: str) -
 
 def _unfit_names(fetched: Fetched) -> list[str]:
     """Return which tools get another name, because model APIs refuse theirs."""
-    from local_mcp_gateway.gateway.catalog import fitting
+    from local_mcp_gateway.gateway import fitting
 
     tools = fetched.lists.get(CatalogKind.TOOLS, ())
     pairs = ((item.key, fitting(item.key)) for item in tools)
