@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 
 from local_mcp_gateway.gateway.routing.mcp_tasks import shown_tasks
 from local_mcp_gateway.store.model import ServerDefinition
-from tests.gateway.messages import HELLO, call
-from tests.gateway.support import Running, gateway_of, stdio
+from tests.gateway.messages import HELLO, META, MODERN, call
+from tests.gateway.support import Running, gateway_of, http, serve, stdio
 from tests.gateway.using import names
 
 DATE = "2026-01-01T00:00:00Z"
@@ -135,3 +136,63 @@ async def test_without_a_server_that_has_tasks_nothing_is_known_of_them(tmp_path
 )
 def test_what_is_no_id_of_a_task_keeps_its_bytes(body: bytes) -> None:
     assert json.loads(shown_tasks("one", body)) == json.loads(body)
+
+
+EXTENSION: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+
+
+class Stateless:
+    """A stateless server with the extension; it keeps the headers of each request."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, str | None] = {}
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        message = json.loads((await receive())["body"] or b"{}")
+        method = message.get("method", "")
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        self.named[method] = headers.get("mcp-name")
+        answers: dict[str, Any] = {
+            "server/discover": {
+                "supportedVersions": [MODERN],
+                "capabilities": {"tools": {}, **EXTENSION},
+            },
+            "tools/list": {"tools": [{"name": "long", "inputSchema": {"type": "object"}}]},
+            "tools/call": {"resultType": "task", "taskId": "t:1", "status": "working"},
+            "tasks/get": {"resultType": "complete", "taskId": "t:1", "status": "completed"},
+            "tasks/update": {"resultType": "complete"},
+            "tasks/cancel": {"resultType": "complete"},
+        }
+        error = {"error": {"code": -32601, "message": f"no {method}"}}
+        answer = {"result": answers[method]} if method in answers else error
+        body = json.dumps({"jsonrpc": "2.0", "id": message.get("id"), **answer}).encode()
+        kind = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": kind})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def test_a_task_of_the_extension_is_asked_for_by_the_header_that_it_demands(
+    tmp_path: Path,
+) -> None:
+    there = Stateless()
+    meta = {**META, "io.modelcontextprotocol/clientCapabilities": EXTENSION}
+
+    async def asked(running: Running, method: str, shown: str, /, **params: Any) -> Any:
+        headers = {"mcp_method": method, "mcp_protocol_version": MODERN, "mcp_name": shown}
+        reply = await running.post(call(method, **params, _meta=meta), **headers)
+        return await reply.json()
+
+    async with serve(there) as url:
+        servers = stdio("plain", "plain.py"), http("two", url + "/mcp")
+        async with gateway_of(tmp_path, *servers) as running:
+            await running.post(call("tools/list"))
+            made = await asked(running, "tools/call", "long", name="long", arguments={})
+            identity = made["result"]["taskId"]
+            assert (identity, made["result"]["resultType"]) == ("two:t:1", "task")
+            got = await asked(running, "tasks/get", identity, taskId=identity)
+            assert (got["result"]["taskId"], there.named["tasks/get"]) == (identity, "t:1")
+            for method in ("tasks/update", "tasks/cancel"):
+                assert "result" in await asked(running, method, identity, taskId=identity)
+                assert there.named[method] == "t:1"
+            wrong = await asked(running, "tasks/get", "two:t:2", taskId=identity)
+            assert wrong["error"]["code"] == -32020
