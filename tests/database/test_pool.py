@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from local_mcp_gateway.database.connections import WAL_LIMIT_BYTES
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import DatabasePathProblem, NoRoom
 
@@ -136,3 +137,14 @@ async def test_a_full_disk_is_named_and_the_next_write_works(database: Connectio
     async with database.transaction() as writer:
         await writer.execute("INSERT INTO t VALUES (1)")
     assert await count(database) == 1
+
+
+async def test_a_large_write_leaves_no_large_wal(database: ConnectionPool, tmp_path: Path) -> None:
+    wal = tmp_path / "x.db-wal"
+    async with database.transaction() as writer:
+        await writer.executemany("INSERT INTO t VALUES (?)", [(b"x" * 4000,)] * 5000)
+    large = wal.stat().st_size
+    for number in range(2):  # the first begins the WAL anew, once it is in the database file
+        async with database.transaction() as writer:
+            await writer.execute("INSERT INTO t VALUES (?)", (number,))
+    assert wal.stat().st_size <= WAL_LIMIT_BYTES < large

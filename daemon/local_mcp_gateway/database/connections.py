@@ -53,6 +53,8 @@ Connection: TypeAlias = sqlite3.Connection
 BUSY_TIMEOUT_MS = 5_000
 SQLITE_VERSION = sqlite3.sqlite_version
 """For the log: the version that the interpreter has."""
+WAL_LIMIT_BYTES = 4 * 1024 * 1024
+"""What a WAL is cut to after its checkpoint: as much as SQLite writes before it checkpoints by itself."""
 SERVING_PRAGMAS = (
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode=WAL",
@@ -60,6 +62,8 @@ SERVING_PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     # Deleted and encrypted values are overwritten, so that no page keeps them for the next backup.
     "PRAGMA secure_delete=ON",
+    # One large write would otherwise leave a WAL of its size for as long as the program runs.
+    f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}",
 )
 """For the connections that serve, in this order."""
 
