@@ -254,6 +254,7 @@ ELSEWHERE = {
     "no_room": "tests/cli/test_backup.py: a small disk, as root",
     "output_lost": "tests/cli/test_streams.py: there is no stdout to look at",
     "database_gone": "tests/service/test_database_gone.py: a gateway whose file is taken away",
+    "foreign_log": "tests/cli/test_foreign_log.py: a copy beside the log of another file",
     "no_resources": "tests/service/test_resources.py: no thread, no memory, no files",
     "disk": "faults/: EIO and ENOSPC at every write",
 }
