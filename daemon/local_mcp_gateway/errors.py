@@ -269,7 +269,7 @@ class Damaged(GatewayError):
 
 
 class DatabaseGone(GatewayError):
-    """The file that a gateway serves was deleted, moved or replaced; the gateway stops writing."""
+    """The file that a gateway serves was deleted, moved, replaced or overwritten; the gateway stops writing."""
 
     code = "database_gone"
     exit_code = Exit.REFUSED

@@ -15,6 +15,7 @@ import pytest
 
 from local_mcp_gateway.database.connections import open_reader, require_own_logs
 from local_mcp_gateway.database.lock import DatabaseLock
+from local_mcp_gateway.database.recovery import ServedFile
 from local_mcp_gateway.errors import ForeignLog
 
 AN_HOUR_NS = 3_600_000_000_000
@@ -221,3 +222,71 @@ def test_the_log_of_a_database_that_is_open_elsewhere_is_not_looked_at(tmp_path:
     os.utime(log, ns=(then, then))
     require_own_logs(path)
     other.communicate("\n")
+
+
+BUSY = """
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None)
+c.execute("PRAGMA wal_autocheckpoint=5")
+c.execute("PRAGMA synchronous=OFF")
+other = sqlite3.connect(":memory:")
+other.executescript("CREATE TABLE o (x); INSERT INTO o VALUES (1);")
+for step in sys.stdin:
+    number = int(step)
+    if number % 10 == 1: c.execute(f"CREATE TABLE t{number} (x)")
+    elif number % 10 == 2: c.execute("VACUUM")
+    elif number % 10 == 3: c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    elif number % 10 == 4: c.execute(f"PRAGMA user_version={number}")
+    elif number % 10 == 5: c.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    elif number % 40 == 27: other.backup(c)
+    elif number % 40 == 37: c.executescript("DROP TABLE IF EXISTS n; CREATE TABLE n (id INTEGER PRIMARY KEY, v)")
+    else: c.executescript("BEGIN; CREATE TABLE IF NOT EXISTS n (id INTEGER PRIMARY KEY, v);"
+                          "INSERT INTO n (v) VALUES (hex(randomblob(9000))); COMMIT")
+    print(number, flush=True)
+"""
+
+
+def test_whatever_other_programs_write_through_sqlite_is_no_false_alarm(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    make(path, "WAL")
+    command = [sys.executable, "-c", BUSY, str(path)]
+    with (
+        DatabaseLock(path),
+        closing(sqlite3.connect(path, isolation_level=None)) as ours,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        ) as other,
+    ):
+        ours.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        served = ServedFile(path)
+        assert other.stdin is not None
+        assert other.stdout is not None
+        for number in range(120):
+            print(number, file=other.stdin, flush=True)
+            assert not served.is_overwritten(), number  # in the middle of it
+            assert other.stdout.readline() == f"{number}\n"
+            if number % 3:  # sometimes only some steps later
+                assert not served.is_overwritten(), number
+            if number % 7 == 0:
+                ours.execute("CREATE TABLE IF NOT EXISTS ours (x)")
+                ours.execute("INSERT INTO ours VALUES (1)")
+                assert not served.is_overwritten(), number
+        other.stdin.close()
+        other.wait()
+        assert not served.is_overwritten()
+
+
+@pytest.mark.parametrize("copied", [backup_of, plain_copy_of])
+def test_a_file_that_was_written_over_in_place_is_noticed(
+    tmp_path: Path, copied: Callable[[Path], Path]
+) -> None:
+    path = tmp_path / "x.db"
+    make(path, "WAL")
+    copy = copied(path)
+    with DatabaseLock(path), closing(sqlite3.connect(path, isolation_level=None)) as ours:
+        ours.execute("CREATE TABLE later (x)")
+        ours.execute("PRAGMA wal_checkpoint").fetchall()
+        served = ServedFile(path)
+        assert not served.is_overwritten()
+        cp_over(copy, path)
+        assert served.is_overwritten()

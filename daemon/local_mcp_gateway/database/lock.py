@@ -181,6 +181,11 @@ class DatabaseLock:
             with translated_errors(self.path):
                 _write(self._descriptor, _read(self._descriptor) | self._kept())
 
+    def distrust_file(self) -> None:
+        """Record another file than this one as the one that was accepted last."""
+        lock = os.fstat(self._descriptor)
+        self._accepted = {"device": lock.st_dev, "inode": 0, "lock_inode": lock.st_ino}
+
     def _kept(self) -> dict[str, object]:
         kept = {"last_stop": self._last_stop, "file": self._accepted}
         return {key: value for key, value in kept.items() if value}
@@ -233,6 +238,18 @@ def hold_new_file(database: Path) -> None:
     if lock := _held.get(os.path.realpath(database)):
         lock.hold_file()
         lock.accept_file()
+
+
+def held_file(database: Path) -> int:
+    """Return this process's own descriptor of a database whose lock it holds, else -1; never close it."""
+    lock = _held.get(os.path.realpath(database))
+    return -1 if lock is None else lock.file
+
+
+def distrust_file(database: Path) -> None:
+    """Record that what stands beside the database need not be its own."""
+    if lock := _held.get(os.path.realpath(database)):
+        lock.distrust_file()
 
 
 def leave_side_files(database: Path) -> None:

@@ -26,7 +26,8 @@ from local_mcp_gateway.database.connections import (
     require_database_file,
     translated_errors,
 )
-from local_mcp_gateway.database.lock import leave_side_files
+from local_mcp_gateway.database.lock import distrust_file, leave_side_files
+from local_mcp_gateway.database.recovery import ServedFile
 from local_mcp_gateway.errors import DatabaseGone, GatewayError, UsageProblem
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class ConnectionPool:
         self._writer: aiosqlite.Connection | None = None
         self._connections = AsyncExitStack()
         self._files: Files = (None, None, None)
+        self._served: ServedFile | None = None
 
     @classmethod
     @asynccontextmanager
@@ -101,19 +103,27 @@ class ConnectionPool:
                     self._require_files()
                     with anyio.CancelScope(shield=True):
                         await writer.execute("COMMIT")
+                    if self._served is not None:
+                        self._served.is_overwritten()  # it compares with the log as it is now
                 finally:
                     with anyio.CancelScope(shield=True):
                         if writer.in_transaction:
                             await writer.rollback()
 
     def gone(self) -> DatabaseGone | None:
-        """Return a message if the path no longer names the files that are open here."""
+        """Return a message if the path no longer names the files that are open here, or they are not ours."""
         for suffix, was, now in zip(
             ("", *SIDE_FILES), self._files, _identities(self.path), strict=False
         ):
             if was not in (None, now):
                 what = "moved away or deleted" if now is None else "replaced by another file"
                 return DatabaseGone(f"{self.path}{suffix} was {what} while this gateway serves it.")
+        if self._served is not None and self._served.is_overwritten():
+            return DatabaseGone(
+                f"Another program has written over {self.path}, past SQLite, while this gateway serves it.",
+                hint="Stop the gateway, restore a backup with `db restore latest` or a copy with"
+                " `db restore FILE`, and start it again.",
+            )
         return None
 
     def _require_files(self) -> None:
@@ -175,6 +185,7 @@ class ConnectionPool:
                 for _ in range(READERS):
                     self._idle.put_nowait(await self._open_one(connections, readonly=True))
                 self._files = _identities(self.path)
+                self._served = ServedFile(self.path)
         except BaseException:
             # A connection that is never closed keeps the process from exiting.
             with anyio.CancelScope(shield=True):
@@ -201,9 +212,13 @@ class ConnectionPool:
                 self._writer = None
                 for _ in range(READERS):
                     await self._idle.get()
-            if self._files[1] not in (None, now := _identities(self.path)[1]) and now is not None:
+            replaced = self._files[1] not in (None, now := _identities(self.path)[1])
+            if self._served is not None and self._served.is_overwritten():
+                distrust_file(self.path)
                 leave_side_files(self.path)
-            self._files = (None, None, None)
+            elif replaced and now is not None:
+                leave_side_files(self.path)
+            self._files, self._served = (None, None, None), None
             await self._connections.aclose()
 
 

@@ -12,6 +12,9 @@ before SQLite opens a database that nobody has open, what stands beside it has t
 - The lock file names the file that a guard accepted last.
 
 A false alarm is possible (a log and a file that were copied here apart), so the way out is named.
+
+`ServedFile` watches the same pair while a gateway serves: what another program writes past SQLite, as `cp`
+does, is in no log. There a false alarm is not possible.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from local_mcp_gateway.database.lock import (
     MAGIC,
     SHARED_BYTES,
     accepted_file,
+    held_file,
 )
 from local_mcp_gateway.errors import ForeignLog
 from local_mcp_gateway.regular_file import open_file
@@ -39,7 +43,9 @@ _WAL_MODE = b"\x02\x02"
 """Bytes 18 and 19 of the header of a database in WAL mode."""
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _HEADER_BYTES = 100
+_PAGE_SIZE_AND_MODE = slice(16, 20)
 _COUNTER = slice(24, 28)
+_FIRST_PAGE = b"\x00\x00\x00\x01"
 _SLACK_NS = 2_000_000_000
 """How much younger than its log a file may be: a power cut in a checkpoint can keep its time and lose its
 pages."""
@@ -110,6 +116,76 @@ def _is_open_elsewhere(file: BinaryIO) -> bool:
             raise
         return False  # a file system without such locks
     return bool(struct.unpack("hhqqi", answer)[0] != fcntl.F_UNLCK)
+
+
+class ServedFile:
+    """Notices that a program has written over a file that is open here in WAL mode, past SQLite.
+
+    Through SQLite only a checkpoint writes to the file. Then its header is that of a first page in the log;
+    but the log may have been begun anew since, and such a page be gone from it. So a new header has to be in
+    the log, or to go on from the last one if the log has changed: same page size and mode, no lower counter.
+    Any thread may ask.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._descriptor = held_file(database)
+        self._log = f"{os.path.realpath(database)}-wal"
+        self._overwritten = False
+        self._header = self._now()
+        self._begun = self._log_state()
+
+    def is_overwritten(self) -> bool:
+        """Return whether the file was written over; once it is, it stays so."""
+        if self._overwritten or self._descriptor < 0:
+            return self._overwritten
+        now = self._now()
+        if now != self._header:
+            begun = self._log_state()
+            if (begun != self._begun and self._goes_on(now)) or self._is_in_log(now):
+                self._header, self._begun = now, begun
+            else:
+                # A header that is read while it is written is another one the next time.
+                self._overwritten = self._now() == now and self._log_state() == begun
+        elif self._size_and_time() != self._begun[1:]:
+            self._begun = self._log_state()
+        return self._overwritten
+
+    def _now(self) -> bytes:
+        return os.pread(self._descriptor, _HEADER_BYTES, 0) if self._descriptor >= 0 else b""
+
+    def _size_and_time(self) -> tuple[int, int]:
+        try:
+            status = os.stat(self._log)  # noqa: PTH116  every write asks this
+        except OSError:
+            return 0, 0
+        return status.st_size, status.st_mtime_ns
+
+    def _log_state(self) -> tuple[bytes, int, int]:
+        """Return what changes with every frame: the log's header (it has new salts when begun anew) and its status."""
+        try:
+            with os.fdopen(open_file(self._log), "rb") as log:
+                header = log.read(32)
+        except OSError:
+            header = b""
+        return header, *self._size_and_time()
+
+    def _goes_on(self, now: bytes) -> bool:
+        """Return whether this header may follow on the last one."""
+        if len(now) < _HEADER_BYTES or not now.startswith(MAGIC):
+            return False
+        same = now[_PAGE_SIZE_AND_MODE] == self._header[_PAGE_SIZE_AND_MODE]
+        return same and now[_COUNTER] >= self._header[_COUNTER]
+
+    def _is_in_log(self, now: bytes) -> bool:
+        """Return whether any frame of the log, even of before it was begun anew, has this header."""
+        with suppress(OSError), os.fdopen(open_file(self._log), "rb") as log:
+            page_size = int.from_bytes(log.read(32)[8:12], "big")
+            places = range(32, os.fstat(log.fileno()).st_size, 24 + page_size)
+            return any(
+                _read(log, at, 4) == _FIRST_PAGE and _read(log, at + 24, _HEADER_BYTES) == now
+                for at in (places if page_size else ())
+            )
+        return False
 
 
 def _wal_fits(database: _Database, log: BinaryIO) -> bool:
@@ -199,7 +275,7 @@ def _first_pages(log: BinaryIO) -> Iterator[bytes]:
             records = (end - at) // record
         for number in range(min(records, (end - at) // record)):
             place = at + number * record
-            if _read(log, place, 4) == b"\x00\x00\x00\x01":
+            if _read(log, place, 4) == _FIRST_PAGE:
                 yield _read(log, place + 4, _HEADER_BYTES)
         at = -(-(at + records * record) // sector) * sector
 
