@@ -229,7 +229,8 @@ class Gateway:
     async def reload(self) -> None:
         """Read the definitions again: stop what was removed or changed, start what is new.
 
-        A server whose definition is unchanged keeps running, calls included.
+        A server whose definition is unchanged keeps running, calls included; one that has failed is
+        tried again at once.
         """
         async with self._reloading:
             definitions = await load_definitions(self._database)
@@ -262,6 +263,8 @@ class Gateway:
                 upstream.start(self._upstream_tasks)
                 if self.broker.has_subscribers(upstream):
                     upstream.request_connection()
+            for upstream in staying.values():
+                upstream.retry()
             async with asyncio.TaskGroup() as stopping:
                 stopping.create_task(self._sharing.end_of({upstream.name for upstream in ending}))
                 for upstream in ending:

@@ -315,6 +315,25 @@ async def test_a_server_that_refuses_everything_is_not_shown_as_ready(
         assert await use(running, "echo") == "echo"
 
 
+async def test_a_reload_tries_a_server_again_at_once_and_finds_out_what_refuses_everything(
+    tmp_path: Path,
+) -> None:
+    server = Closed()
+    async with serve(server) as url:
+        options = replace(QUICK, backoff_max_s=3600)
+        async with gateway_of(tmp_path, http("odd", url), options=options) as running:
+            assert await use(running, "echo") == "echo"
+            server.closed = 403, [TEXT], b""
+            await running.gateway.reload()
+            await running.heard("upstream.lost", reason="it answered HTTP 403")
+            server.closed = None
+            connected = [name for name, _ in running.said].count("upstream.connected")
+            await running.gateway.reload()
+            await running.until(
+                lambda: [name for name, _ in running.said].count("upstream.connected") > connected
+            )
+
+
 class ModernOnly(Server):
     """Speaks 2026-07-28, until it is closed."""
 

@@ -213,6 +213,23 @@ class Upstream:
             self._wanted.set()
         self.request_connection()
 
+    def retry(self) -> None:
+        """Connect at once if that failed; a server behind a URL is asked whether it still answers."""
+        if self.state is UpstreamState.FAILED:
+            self._wanted.set()
+        elif (
+            self.definition.kind is not ServerKind.STDIO
+            and self._connection is not None
+            and self._connection_tasks is not None
+        ):
+            self._connection_tasks.start(self._ping, self._connection)
+
+    async def _ping(self, connection: Connection) -> None:
+        """Ask for a sign of life: a connection on which everything is refused is lost with that."""
+        with suppress(UpstreamDisconnected, TimeoutError):
+            async with asyncio.timeout(PONG_S):
+                await connection.request(Call("ping", b"", SILENT))
+
     async def catalog_ready(self) -> None:
         """Return once the lists are known; request a connection if they are not. No deadline."""
         if self.catalog.lists is None:
