@@ -112,3 +112,21 @@ def test_payloads_are_kept_on_demand_without_what_looks_like_a_secret(plain: Pla
     assert '"two"' in two["request"]
     assert "three" in three["response"]
     assert "sk-1234567890" not in json.dumps([two, three])
+
+
+def test_profiles_order_switch_and_lose_their_servers(either: Place) -> None:
+    for name in ("a", "b", "c"):
+        either.run("server", "add", name, "--", "cmd")
+    assert either.run("profile", "add", "work", "b", "a", "--description", "for work").code == 0
+    assert (
+        either.run("profile", "edit", "work", "--add", "c", "--disable", "a", "--remove", "b").code
+        == 0
+    )
+    shown = either.run("profile", "show", "work", "--json").json()
+    assert shown["description"] == "for work"
+    assert shown["servers"] == [{"name": "a", "active": False}, {"name": "c", "active": True}]
+    assert either.run("profile", "edit", "work", "--remove", "zzz").code == 2
+    assert either.run("profile", "add", "broken", "nobody").code == 2
+    assert either.run("profile", "remove", "work", "--yes").code == 0
+    left = either.run("profile", "list", "--json").json()
+    assert [profile["name"] for profile in left] == ["default"]

@@ -220,24 +220,6 @@ def test_an_argument_that_is_no_text_is_refused_by_name(either: Place) -> None:
     assert either.run("server", "list", "--json").json() == []
 
 
-def test_profiles_order_switch_and_lose_their_servers(either: Place) -> None:
-    for name in ("a", "b", "c"):
-        either.run("server", "add", name, "--", "cmd")
-    assert either.run("profile", "add", "work", "b", "a", "--description", "for work").code == 0
-    assert (
-        either.run("profile", "edit", "work", "--add", "c", "--disable", "a", "--remove", "b").code
-        == 0
-    )
-    shown = either.run("profile", "show", "work", "--json").json()
-    assert shown["description"] == "for work"
-    assert shown["servers"] == [{"name": "a", "active": False}, {"name": "c", "active": True}]
-    assert either.run("profile", "edit", "work", "--remove", "zzz").code == 2
-    assert either.run("profile", "add", "broken", "nobody").code == 2
-    assert either.run("profile", "remove", "work", "--yes").code == 0
-    left = either.run("profile", "list", "--json").json()
-    assert [profile["name"] for profile in left] == ["default"]
-
-
 def test_a_server_can_be_tried_and_its_tool_called(either: Place) -> None:
     either.run("server", "add", "time", "--profile", "demo", "--", *TIME)
     tried = either.run("server", "test", "time", "--json")
