@@ -26,18 +26,19 @@ def no_backup_fsync() -> None:
 
 def commit_each() -> None:
     """Commit after each migration instead of after the last."""
-    from local_mcp_gateway.guard import apply
-    from local_mcp_gateway.migrate.apply import Batch, apply_batch
+    from local_mcp_gateway.migrate import batch as engine
+    from local_mcp_gateway.migrate.apply import run_batch
+    from local_mcp_gateway.migrate.plan import Batch
 
     def apply_one_by_one(batch: Batch, ledger: Any, **values: Any) -> Any:
         steps: tuple[Any, ...] = ()
         for migration in batch.migrations:
-            steps += apply_batch(Batch((migration,)), ledger, **values)
+            steps += run_batch(Batch((migration,)), ledger, **values)
             ledger.connection.execute("COMMIT")
             ledger.connection.execute("BEGIN IMMEDIATE")
         return steps
 
-    apply.apply_batch = apply_one_by_one  # type: ignore[attr-defined]
+    engine.run_batch = apply_one_by_one  # type: ignore[attr-defined]
 
 
 def ledger_outside() -> None:

@@ -9,6 +9,7 @@
 - `shipped`: a place whose migrations folder is a copy of the program's own; to serve, a database
   needs the gateway's own tables, so a test that serves adds its migrations to these.
 - `needs_strace`: skips where strace cannot be used.
+- `kept`: a place with two migrations applied, a row, and the backup from before the second.
 - `count`: a line under the test run: `count("real folders", "applied", folder.name)`.
 - `validate_json`: `validate_json("db-status", value)` checks a `--json` output against the schema in
   `docs/schemas/`.
@@ -30,6 +31,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import tally
+from tests.cli.kept import NOTES
 from tests.harness import REPOSITORY, Finished, GatewayProcess, Place, new_place, strace_missing
 
 # How long an example takes says something about the machine only.
@@ -51,6 +53,17 @@ def place(tmp_path: Path) -> Place:
 @pytest.fixture
 def shipped(tmp_path: Path) -> Place:
     return new_place(tmp_path, shipped=True)
+
+
+@pytest.fixture
+def kept(place: Place) -> Place:
+    """A place with two migrations applied, a row, and the backup from before the second."""
+    place.folder.add("notes", NOTES)
+    place.migrate()
+    place.write("INSERT INTO notes VALUES (1, 'kept')")
+    place.folder.add("pinned", "ALTER TABLE notes ADD COLUMN pinned INTEGER")
+    place.migrate()
+    return place
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ from benchmarks.house import Source, is_in
 
 PACKAGE = Path(__file__).parents[1] / "daemon" / "local_mcp_gateway"
 APIS = (
+    "backup",
     "config",
+    "database",
     "gateway",
     "gateway.catalog",
     "gateway.clients",
@@ -20,7 +22,9 @@ APIS = (
     "gateway.protocol",
     "gateway.routing",
     "gateway.upstreams",
+    "guard",
     "log",
+    "migrate",
     "schema",
     "service",
     "service.admin",
@@ -33,6 +37,7 @@ APIS = (
 )
 """The packages whose API is checked, as they are named below `local_mcp_gateway`."""
 NAMESPACES = {
+    "migrate": {"generate"},
     "gateway.protocol": {"hops", "jsonrpc", "sse", "versions"},
     "service": {"runtime_paths"},
     "service.admin": {"control_socket", "dispatch"},
@@ -105,3 +110,19 @@ def test_a_package_has_the_names_of_its_api_and_no_other(source: Source, package
     assert [one for one in api.__all__ if not hasattr(api, one)] == []
     with pytest.raises(AttributeError, match="nowhere"):
         _ = api.nowhere
+
+
+def test_whatever_can_change_the_database_file_takes_nothing_of_the_pool(
+    source: Source, imports: Imports
+) -> None:
+    pool = f"{source.name}.database.pool"
+    pooled = {node.name for node in source.trees[pool].body if isinstance(node, ast.ClassDef)}
+    assert "ConnectionPool" in pooled
+    taken = {
+        f"{by}: {name}"
+        for part in ("backup", "guard", "migrate", "schema")
+        for by, module, name in imports
+        if is_in(by, f"{source.name}.{part}")
+        and (module == pool or (module == f"{source.name}.database" and name in pooled))
+    }
+    assert taken == set()

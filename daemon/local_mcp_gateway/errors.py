@@ -339,7 +339,10 @@ class MigrationApplied(GatewayError):
 
     code = "applied"
     exit_code = Exit.REFUSED
-    default_hint = "Go back with `db down`, or restore the backup from before it."
+    default_hint = (
+        "Go back with `db down --steps 1`, or restore the backup from before it, then drop it; "
+        "where `serve --dev` runs, `db drop` does both."
+    )
 
 
 class NoWayBack(GatewayError):

@@ -8,7 +8,7 @@ import pytest
 
 from local_mcp_gateway.backup import Backup, scratch_copy
 from local_mcp_gateway.backup.files import list_asides
-from local_mcp_gateway.backup.restore import require_known, restore
+from local_mcp_gateway.backup.restore import require_known, restore_backup
 from local_mcp_gateway.errors import BackupDamaged, BackupForeign, DatabaseBusy, NoRoom
 from tests.backup.conftest import rows
 
@@ -23,7 +23,7 @@ def test_a_restore_brings_the_rows_back_and_keeps_the_replaced_file(
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("DELETE FROM notes WHERE id > 10")
         connection.commit()
-    done = restore(database, backup)
+    done = restore_backup(database, backup)
     assert done.aside is not None
     assert files(database) == {"app.db", done.aside.name}
     assert rows(database) == 500
@@ -40,7 +40,7 @@ def test_commits_that_were_only_in_the_wal_are_in_the_replaced_file(
         saved = {p.name: p.read_bytes() for p in database.parent.iterdir() if p.is_file()}
     for name, content in saved.items():  # as a kill -9 leaves them
         (database.parent / name).write_bytes(content)
-    done = restore(database, backup)
+    done = restore_backup(database, backup)
     assert done.aside is not None
     assert rows(done.aside) == 501
     assert rows(database) == 500
@@ -52,7 +52,7 @@ def test_a_damaged_database_is_replaced_and_kept_with_its_wal(
 ) -> None:
     database.write_bytes(b"this was a database")
     database.with_name("app.db-wal").write_bytes(b"and this its WAL")
-    done = restore(database, backup)
+    done = restore_backup(database, backup)
     assert rows(database) == 500
     assert done.aside is not None
     assert done.aside.read_bytes() == b"this was a database"
@@ -61,7 +61,7 @@ def test_a_damaged_database_is_replaced_and_kept_with_its_wal(
 
 def test_a_missing_database_is_restored_without_an_aside(database: Path, backup: Backup) -> None:
     database.unlink()
-    assert restore(database, backup).aside is None
+    assert restore_backup(database, backup).aside is None
     assert rows(database) == 500
 
 
@@ -72,7 +72,7 @@ def test_the_history_is_written_into_the_file_before_it_becomes_the_database(
         assert connection.in_transaction
         connection.execute("INSERT INTO notes (text) VALUES ('restored')")
 
-    restore(database, backup, annotate=annotate)
+    restore_backup(database, backup, annotate=annotate)
     assert rows(database) == 501
     assert rows(backup.path) == 500
 
@@ -86,7 +86,7 @@ def test_an_annotation_that_fails_leaves_everything_as_it_was(
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        restore(database, backup, annotate=annotate)
+        restore_backup(database, backup, annotate=annotate)
     assert database.read_bytes() == before
     assert files(database) == {"app.db"}
 
@@ -103,7 +103,7 @@ def test_a_harmed_backup_is_refused_and_nothing_is_touched(
             file.seek(backup.bytes - 200)
             file.write(b"edited")
     with pytest.raises(BackupDamaged):
-        restore(database, backup)
+        restore_backup(database, backup)
     assert database.read_bytes() == before
     assert files(database) == {"app.db"}
 
@@ -114,7 +114,7 @@ def test_a_program_that_has_the_database_open_makes_restore_refuse(
     monkeypatch.setattr("local_mcp_gateway.backup.restore.BUSY_TIMEOUT_S", 0.01)
     live.execute("INSERT INTO notes (text) VALUES ('still here')")
     with pytest.raises(DatabaseBusy, match="Another program has"):
-        restore(database, backup)
+        restore_backup(database, backup)
     assert live.execute("SELECT count(*) FROM notes").fetchone() == (501,)
     assert list_asides(database) == ()
 
@@ -124,13 +124,13 @@ def test_too_little_room_is_said_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr("local_mcp_gateway.backup.create.free_bytes", lambda _: 0)
     with pytest.raises(NoRoom, match="are missing"):
-        restore(database, backup)
+        restore_backup(database, backup)
     assert files(database) == {"app.db"}
 
 
 def test_only_the_newest_replaced_files_are_kept(database: Path, backup: Backup) -> None:
     for _ in range(4):
-        restore(database, backup, keep_aside=2)
+        restore_backup(database, backup, keep_aside=2)
     assert len(list_asides(database)) == 2
 
 

@@ -6,19 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.kept import NOTES
 from tests.harness import Place
-
-
-@pytest.fixture
-def kept(place: Place) -> Place:
-    """A place with two migrations applied, a row, and the backup from before the second."""
-    place.folder.add("notes", NOTES)
-    place.migrate()
-    place.write("INSERT INTO notes VALUES (1, 'kept')")
-    place.folder.add("pinned", "ALTER TABLE notes ADD COLUMN pinned INTEGER")
-    place.migrate()
-    return place
 
 
 @pytest.fixture(params=["with a daemon", "without one"])

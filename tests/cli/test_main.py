@@ -50,7 +50,7 @@ def test_help_imports_no_command() -> None:
 def test_status_imports_neither_asyncio_nor_structlog() -> None:
     code = (
         "import sys\n"
-        "import local_mcp_gateway.cli.db, local_mcp_gateway.guard.status\n"
+        "import local_mcp_gateway.cli.db, local_mcp_gateway.migrate.status\n"
         "import local_mcp_gateway.backup, local_mcp_gateway.database.lock\n"
         "heavy = {'asyncio', 'structlog', 'msgspec', 'anyio', 'sqlalchemy', 'aiosqlite'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"

@@ -11,10 +11,11 @@ import pytest
 from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.errors import HistoryRefused, MigrationFailed, VerificationFailed
 from local_mcp_gateway.guard import guarded
-from local_mcp_gateway.migrate.apply import Batch, apply_batch
+from local_mcp_gateway.migrate.apply import run_batch
 from local_mcp_gateway.migrate.folder import Migration, read_folder
 from local_mcp_gateway.migrate.importers import FolderFormat, convert
 from local_mcp_gateway.migrate.ledger import Ledger
+from local_mcp_gateway.migrate.plan import Batch
 from local_mcp_gateway.migrate.rebuilds import Rebuilds
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 from local_mcp_gateway.schema import inspect
@@ -128,7 +129,7 @@ def step(
     try:
         before = count_rows(connection)
         rebuilds = Rebuilds(connection, limit=100_000) if before.rows else None
-        steps = apply_batch(Batch((migration,)), Ledger(connection), rebuilds=rebuilds)
+        steps = run_batch(Batch((migration,)), Ledger(connection), rebuilds=rebuilds)
         losses = verify(connection, before, steps)
         if before.rows:
             verify_dependents(connection, before, steps)

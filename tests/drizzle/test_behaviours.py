@@ -14,7 +14,7 @@ import pytest
 from local_mcp_gateway.errors import ProblemCode
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.ledger import Ledger
-from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.migrate.resolution import resolve
 from tests.drizzle.toolbox import Toolbox
 from tests.harness import Place
 

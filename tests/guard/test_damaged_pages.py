@@ -22,9 +22,8 @@ import pytest
 from local_mcp_gateway.backup import find_backup, list_backups, verify_backup
 from local_mcp_gateway.errors import Damaged, Exit, GatewayError, HistoryRefused, NotADatabase
 from local_mcp_gateway.guard import guarded
+from local_mcp_gateway.guard.commands import back_up_now, rebuild_indexes, restore_guarded
 from local_mcp_gateway.guard.context import GuardContext
-from local_mcp_gateway.guard.repair import rebuild_indexes
-from local_mcp_gateway.guard.restore import back_up_now, restore_guarded
 from tests.harness import MigrationFolder
 
 PAGE = 4096

@@ -152,7 +152,7 @@ def test_a_function_in_a_check_is_no_trouble_to_later_migrations(place: Place) -
     place.folder.add("c", "INSERT INTO a VALUES (3);", down="DELETE FROM a WHERE x = 3;")
     assert migrate(place, policy) == ["0002_c"]
     context = GuardContext(place.database, place.folder.path, policy)
-    done, _ = go_back(context, steps=2, to=None)
+    done = go_back(context, steps=2, to=None)
     assert [step.tag for step in done.steps] == ["0002_c", "0001_b"]
 
 

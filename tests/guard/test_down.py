@@ -25,7 +25,7 @@ def migrate(place: Place) -> None:
 
 
 def back(place: Place, *, steps: int | None = None, to: str | None = None) -> list[str]:
-    done, _ = go_back(GuardContext(place.database, place.folder.path), steps=steps, to=to)
+    done = go_back(GuardContext(place.database, place.folder.path), steps=steps, to=to)
     return [step.tag for step in done.steps]
 
 

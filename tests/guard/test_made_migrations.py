@@ -17,19 +17,17 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 
 from local_mcp_gateway.errors import GatewayError
-from local_mcp_gateway.guard.apply import run_batch
-from local_mcp_gateway.guard.context import GuardContext, Plan
-from local_mcp_gateway.migrate.apply import Observer, make_batches
+from local_mcp_gateway.migrate.batch import apply_batch
 from local_mcp_gateway.migrate.folder import Folder
 from local_mcp_gateway.migrate.folder import Migration as OnDisk
-from local_mcp_gateway.migrate.resolve import Resolution
+from local_mcp_gateway.migrate.ledger import Ledger
+from local_mcp_gateway.migrate.plan import Plan
 from tests.guard.made_migrations import Database, Migration, cases
 from tests.tally import Count
 
 pytestmark = pytest.mark.skipif(
     sqlite3.sqlite_version_info < (3, 37), reason="the made tables use STRICT, from SQLite 3.37"
 )
-CONTEXT = GuardContext(Path("x.db"), Path("migrations"))
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
@@ -246,18 +244,10 @@ def guard(live: sqlite3.Connection, made: Migration) -> str | None:
     sql = made.sql
     migration = OnDisk("0001_made", 1, 1, sha256(sql.encode()).hexdigest(), sql, "0001_made.sql")
     pending = (migration,)
-    plan = Plan(
-        Folder(CONTEXT.migrations, pending),
-        Resolution((), pending, ()),
-        pending,
-        make_batches(pending),
-        frozenset(),
-        "",
-        (),
-    )
+    plan = Plan.read(Folder(Path("migrations"), pending))
     live.execute("BEGIN IMMEDIATE")
     try:
-        run_batch(CONTEXT, live, plan, None, Observer())
+        apply_batch(plan, Ledger(live))
     except GatewayError as error:
         live.execute("ROLLBACK")
         return error.message

@@ -14,7 +14,7 @@ from local_mcp_gateway.backup.files import list_asides
 from local_mcp_gateway.database.connections import open_reader
 from local_mcp_gateway.errors import DatabaseBusy, HazardRefused, HistoryRefused, MigrationFailed
 from local_mcp_gateway.guard import GuardPolicy, GuardReport, guarded
-from local_mcp_gateway.guard.plan import make_plan
+from local_mcp_gateway.guard.guard import make_plan
 from local_mcp_gateway.guard.rewind import make_plan_in_dev
 from local_mcp_gateway.migrate.ledger import Ledger
 from tests.harness import Place

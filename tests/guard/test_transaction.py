@@ -13,10 +13,9 @@ import pytest
 from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.errors import Interrupted, LockHeld, NoRoom
 from local_mcp_gateway.guard import guarded
+from local_mcp_gateway.guard.commands import repairing, seed_guarded
 from local_mcp_gateway.guard.context import GuardContext
 from local_mcp_gateway.guard.down import go_back
-from local_mcp_gateway.guard.repair import trust_files
-from local_mcp_gateway.guard.reset import seed_guarded
 from local_mcp_gateway.guard.transaction import exclusive, write_transaction
 from tests.harness import Place
 
@@ -44,7 +43,8 @@ def seed(context: GuardContext) -> object:
 def trust(context: GuardContext) -> object:
     file = context.migrations / "0000_notes.sql"
     file.write_text(f"{file.read_text()}-- edited\n")
-    return trust_files(context, lambda _: None)
+    with repairing(context) as repair:
+        return repair.trust_files(lambda _: None)
 
 
 WRITERS = pytest.mark.parametrize("write", [take_back, seed, trust])

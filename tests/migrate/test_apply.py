@@ -358,7 +358,8 @@ import resource, signal, sys
 from pathlib import Path
 from local_mcp_gateway.database.connections import open_migration
 from local_mcp_gateway.errors import GatewayError
-from local_mcp_gateway.migrate.apply import Batch, apply_batch
+from local_mcp_gateway.migrate.apply import run_batch
+from local_mcp_gateway.migrate.plan import Batch
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.ledger import Ledger
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -367,7 +368,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 connection.execute("PRAGMA cache_size=5")
 connection.execute("BEGIN IMMEDIATE")
 try:
-    apply_batch(Batch(read_folder(Path(sys.argv[2])).migrations), Ledger(connection))
+    run_batch(Batch(read_folder(Path(sys.argv[2])).migrations), Ledger(connection))
 except GatewayError as error:
     print(type(error).__name__, error.message)
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +86,7 @@ AT = 1_732_797_296_000  # 2024-11-28 12:34:56 UTC
 def test_the_next_migration_goes_on_in_the_style_of_the_folder(
     path: Path, tags: list[str], following: str
 ) -> None:
-    folder = replace(open_folder(path), unjournaled=tuple(path / f"{tag}.sql" for tag in tags))
+    folder = open_folder(path)._replace(unjournaled=tuple(path / f"{tag}.sql" for tag in tags))
     assert next_prefix(folder, now=AT) == following
 
 

@@ -9,7 +9,7 @@ import pytest
 from local_mcp_gateway.errors import ProblemCode, UsageProblem
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.importers import FolderFormat, convert, detect
-from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.migrate.resolution import resolve
 
 NOW_MS = 1_800_000_000_000
 

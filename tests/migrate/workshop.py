@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from local_mcp_gateway.database.connections import open_migration
-from local_mcp_gateway.migrate.apply import Batch, Step, apply_batch
+from local_mcp_gateway.migrate.apply import Step, run_batch
 from local_mcp_gateway.migrate.folder import Folder, Migration, read_folder
 from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.lineage import Change
+from local_mcp_gateway.migrate.plan import Batch
 from local_mcp_gateway.migrate.rebuilds import DataChange, Rebuilds
-from local_mcp_gateway.migrate.resolve import Resolution, resolve
+from local_mcp_gateway.migrate.resolution import Resolution, resolve
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 
 FIRST_WHEN = 1_700_000_000_000
@@ -122,4 +123,4 @@ def apply_all(
     """Apply migrations as one batch, in the caller's transaction."""
     if not migrations:
         return ()
-    return apply_batch(Batch(tuple(migrations)), Ledger(connection, program_version="1"), **options)
+    return run_batch(Batch(tuple(migrations)), Ledger(connection, program_version="1"), **options)

@@ -30,10 +30,16 @@ from local_mcp_gateway.backup.files import (
     temporary_path,
 )
 from local_mcp_gateway.backup.manifest import Backup, publish, record_attempt
-from local_mcp_gateway.database.connections import open_checked, open_immutable, open_reader, uri
-from local_mcp_gateway.database.integrity import findings
-from local_mcp_gateway.database.run import UNWATCHED, Run
-from local_mcp_gateway.database.transactions import database_bytes
+from local_mcp_gateway.database import (
+    UNWATCHED,
+    Run,
+    database_bytes,
+    findings,
+    open_checked,
+    open_immutable,
+    open_reader,
+    uri,
+)
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, DiskProblem, Interrupted, NoRoom
 from local_mcp_gateway.formats import iso, size
 from local_mcp_gateway.regular_file import open_file

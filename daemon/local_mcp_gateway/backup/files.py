@@ -21,12 +21,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connections import (
+from local_mcp_gateway.database import (
     SIDE_FILES,
+    commit,
+    flush,
     require_own_logs,
     translated_errors,
+    write_lock,
 )
-from local_mcp_gateway.database.transactions import commit, flush, write_lock
 from local_mcp_gateway.errors import BackupFailed, DatabaseBusy, GatewayError
 from local_mcp_gateway.regular_file import NotAFile, open_file
 

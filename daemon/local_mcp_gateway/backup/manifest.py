@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from local_mcp_gateway.backup.files import (
     DELISTED,
@@ -24,7 +23,7 @@ from local_mcp_gateway.backup.files import (
     temporary_path,
     write_all,
 )
-from local_mcp_gateway.database.transactions import flush
+from local_mcp_gateway.database import flush
 from local_mcp_gateway.errors import BackupForeign, DiskProblem, NoSuchBackup
 from local_mcp_gateway.formats import iso
 from local_mcp_gateway.frozen import frozen
@@ -52,8 +51,7 @@ class Attempts:
     last_at: str
 
 
-@frozen
-class Backup:
+class Backup(NamedTuple):
     """A backup that was whole and checked when its manifest was written."""
 
     path: Path
@@ -107,16 +105,14 @@ class Backup:
         }
 
 
-@frozen
-class UnusableBackup:
+class UnusableBackup(NamedTuple):
     """A file in the backup folder that looks like a backup of this database and cannot be used."""
 
     path: Path
     reason: str
 
 
-@frozen
-class BackupCatalog:
+class BackupCatalog(NamedTuple):
     """The backups in a folder of one database, newest first."""
 
     backups: tuple[Backup, ...]
@@ -318,7 +314,7 @@ def record_attempt(backup: Backup, before: str | None) -> Backup:
     known = next((one for one in backup.attempts if one.before == before), None)
     others = tuple(one for one in backup.attempts if one is not known)
     count = 1 + (known.count if known else 0)
-    updated = replace(backup, attempts=(*others, Attempts(before, count, iso())))
+    updated = backup._replace(attempts=(*others, Attempts(before, count, iso())))
     with (
         named_failures("write the manifest of", backup.path),
         _manifest_file(updated) as prepared,
@@ -343,8 +339,7 @@ def _manifest_file(backup: Backup) -> Iterator[Path]:
         yield prepared
 
 
-@frozen
-class Retention:
+class Retention(NamedTuple):
     """How many backups the user wants to keep; of several with the same content, only the newest counts."""
 
     keep_last: int = 10

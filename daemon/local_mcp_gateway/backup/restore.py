@@ -24,10 +24,15 @@ from local_mcp_gateway.backup.files import (
     staged_path,
     temporary_file,
 )
-from local_mcp_gateway.database.connections import require_own_logs
-from local_mcp_gateway.database.lock import hold_new_file
-from local_mcp_gateway.database.run import UNWATCHED, Run
-from local_mcp_gateway.database.transactions import begin, flush, staged_transaction
+from local_mcp_gateway.database import (
+    UNWATCHED,
+    Run,
+    begin,
+    flush,
+    hold_new_file,
+    require_own_logs,
+    staged_transaction,
+)
 from local_mcp_gateway.errors import (
     BackupDamaged,
     BackupForeign,
@@ -196,7 +201,7 @@ class Restored:
     """Where the replaced file is; None if there was none."""
 
 
-def restore(
+def restore_backup(
     database: Path,
     backup: Backup,
     *,

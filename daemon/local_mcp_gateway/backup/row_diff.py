@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.backup.files import named_failures
-from local_mcp_gateway.database.connections import open_scratch, reading, set_foreign_keys, uri
+from local_mcp_gateway.database import open_scratch, reading, set_foreign_keys, uri
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.sql import quote
 

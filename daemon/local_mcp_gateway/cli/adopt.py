@@ -21,9 +21,7 @@ from local_mcp_gateway.formats import now_ms
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from local_mcp_gateway.migrate.folder import Migration
-    from local_mcp_gateway.migrate.importers import Converted
-    from local_mcp_gateway.migrate.resolve import Edited
+    from local_mcp_gateway.migrate import Converted, Edited, Migration
 
 
 @click.command()
@@ -94,8 +92,8 @@ def _print(result: dict[str, Sequence[str]]) -> None:
 
 def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) -> bool:
     """Tell whether the database needs work too: a folder alone is taken over while a gateway serves."""
-    from local_mcp_gateway.database.connections import reading
-    from local_mcp_gateway.migrate.ledger import Ledger
+    from local_mcp_gateway.database import reading
+    from local_mcp_gateway.migrate import Ledger
 
     if not _has_content(invocation):
         if form is None:
@@ -114,15 +112,18 @@ def _take_over(
     invocation: Invocation, *, trust: bool, yes: bool, timeout_s: float
 ) -> tuple[str, tuple[str, ...]]:
     """Correct the ledger; return what was done, as a word, and the tags."""
-    from local_mcp_gateway.guard import repair
+    from local_mcp_gateway.guard import repairing
 
     def confirm(lines: Sequence[str]) -> None:
         confirm_by_name(invocation.database.name, lines, yes=yes)
 
-    with guard_context(invocation) as context:
+    with (
+        guard_context(invocation) as context,
+        repairing(context, lock_timeout_s=timeout_s) as repair,
+    ):
         if trust:
-            return "trusted", repair.trust_files(context, confirm, lock_timeout_s=timeout_s)
-        return "adopted", repair.adopt_database(context, confirm, lock_timeout_s=timeout_s)
+            return "trusted", repair.trust_files(confirm)
+        return "adopted", repair.adopt(confirm)
 
 
 @click.command()
@@ -152,7 +153,7 @@ def repair(
     anew from their tables, after a backup, and the result must be sound. All are recorded in the
     history.
     """
-    from local_mcp_gateway.guard import repair
+    from local_mcp_gateway.guard import rebuild_indexes, repairing
 
     if (edited is not None) + (by_hand is not None) + reindex != 1:
         raise UsageProblem("Give one of --accept-edited TAG, --mark-applied TAG and --reindex.")
@@ -169,13 +170,15 @@ def repair(
     facts: dict[str, object] = dict.fromkeys(("tag", "previous_hash", "hash", "backup"))
     with guard_context(invocation) as context:
         if edited is not None:
-            entry = repair.accept_edited(context, edited, confirm_edit, lock_timeout_s=lock_timeout)
+            with repairing(context, lock_timeout_s=lock_timeout) as repair:
+                entry = repair.accept_edited(edited, confirm_edit)
             facts |= {"tag": edited, "previous_hash": entry.row.hash, "hash": entry.migration.hash}
         elif by_hand is not None:
-            marked = repair.mark_applied(context, by_hand, confirm, lock_timeout_s=lock_timeout)
+            with repairing(context, lock_timeout_s=lock_timeout) as repair:
+                marked = repair.mark_applied(by_hand, confirm)
             facts |= {"tag": by_hand, "hash": marked[-1].hash}
         else:
-            backup = repair.rebuild_indexes(context, lock_timeout_s=lock_timeout)
+            backup = rebuild_indexes(context, lock_timeout_s=lock_timeout)
             facts["backup"] = backup.name
     result = {**facts, "marked": [migration.tag for migration in marked]}
     if as_json:
@@ -200,14 +203,15 @@ def _print_repair(result: Mapping[str, Any]) -> None:
 @click.pass_obj
 def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> int:
     """Move pending migrations with a duplicate number or an early date to the end."""
-    from local_mcp_gateway.guard import repair
-    from local_mcp_gateway.migrate.folder import read_folder
-    from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
-    from local_mcp_gateway.migrate.resolve import resolve
+    from local_mcp_gateway.guard import repairing
+    from local_mcp_gateway.migrate import plan_renumber, read_folder, renumber, resolve
 
     if _has_content(invocation):
-        with guard_context(invocation) as context:
-            moves = repair.renumber_pending(context, now_ms=now_ms(), lock_timeout_s=lock_timeout)
+        with (
+            guard_context(invocation) as context,
+            repairing(context, lock_timeout_s=lock_timeout) as repair,
+        ):
+            moves = repair.renumber(now_ms=now_ms())
     else:
         folder = read_folder(invocation.migrations)
         moves = plan_renumber(folder, resolve(folder, ()), now_ms=now_ms())
@@ -223,14 +227,14 @@ def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> i
 
 
 def _convert(invocation: Invocation, form: str) -> Converted:
-    from local_mcp_gateway.migrate.importers import FolderFormat, convert, detect
+    from local_mcp_gateway.migrate import FolderFormat, convert, detect
 
     chosen = detect(invocation.migrations) if form == "auto" else FolderFormat(form)
     return convert(invocation.migrations, chosen, now_ms=now_ms())
 
 
 def _has_content(invocation: Invocation) -> bool:
-    from local_mcp_gateway.database.connections import has_content
+    from local_mcp_gateway.database import has_content
 
     return has_content(invocation.database)
 

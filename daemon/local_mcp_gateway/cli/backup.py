@@ -10,7 +10,7 @@ import click
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.context import Invocation, guard_context, stop_on_signals
-from local_mcp_gateway.database.run import Run
+from local_mcp_gateway.database import Run
 from local_mcp_gateway.errors import Exit, GatewayError, Interrupted, NotConfirmed
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def create(invocation: Invocation, *, as_json: bool) -> int:
     The backup is flushed to the disk, read back and checked before it is listed. If an index of the
     database is damaged, it is marked as damaged, and the exit code is 6.
     """
-    from local_mcp_gateway.database.integrity import REBUILD_INDEXES
-    from local_mcp_gateway.guard.restore import back_up_now
+    from local_mcp_gateway.database import REBUILD_INDEXES
+    from local_mcp_gateway.guard import back_up_now
 
     with guard_context(invocation) as context:
         made = back_up_now(context)
@@ -143,9 +143,8 @@ def prune(
     The newest one, the newest that reads back whole and the one from before the newest migration
     always stay.
     """
-    from local_mcp_gateway.backup import newest_good
-    from local_mcp_gateway.backup.manifest import Retention, retained
-    from local_mcp_gateway.backup.manifest import prune as remove
+    from local_mcp_gateway.backup import Retention, newest_good, retained
+    from local_mcp_gateway.backup import prune as remove
 
     settings = invocation.settings.backup
     policy = Retention(

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.database.connections import Connection
-    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.database import Connection
+    from local_mcp_gateway.guard import GuardContext
     from local_mcp_gateway.log import Log
 
 
@@ -92,7 +92,7 @@ def guard_context(invocation: Invocation, *, quiet: bool = False) -> Iterator[Gu
     With `quiet` nothing is logged: the command prints its findings itself.
     """
     from local_mcp_gateway.cli.ui import progress_bar
-    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.guard import GuardContext
     from local_mcp_gateway.log import ignore
     from local_mcp_gateway.service import guard_policy
 

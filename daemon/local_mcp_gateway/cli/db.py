@@ -16,9 +16,9 @@ from local_mcp_gateway.errors import Damaged, Exit, HistoryRefused, Problem
 
 if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.database.lock import Holder
+    from local_mcp_gateway.database import Holder
     from local_mcp_gateway.guard import GuardReport
-    from local_mcp_gateway.guard.status import Status
+    from local_mcp_gateway.migrate import Status
 
 
 COMMANDS = {
@@ -137,7 +137,7 @@ def _show_migrated(report: GuardReport, *, as_json: bool) -> None:
 def _dry_run(
     invocation: Invocation, *, to: str | None, allow_out_of_order: bool, as_json: bool
 ) -> int:
-    from local_mcp_gateway.guard.status import get_status
+    from local_mcp_gateway.guard import get_status
 
     seen = get_status(
         invocation.database,
@@ -173,8 +173,8 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     """
     from local_mcp_gateway.backup import list_backups  # --help does not pay for it
     from local_mcp_gateway.cli.client import serving_problem, serving_status
-    from local_mcp_gateway.database.lock import read_holder
-    from local_mcp_gateway.guard.status import get_status
+    from local_mcp_gateway.database import read_holder
+    from local_mcp_gateway.guard import get_status
 
     folder = invocation.settings.backup_folder
     seen = get_status(
@@ -265,7 +265,7 @@ def _show_status(seen: Status, backups: tuple[Backup, ...], holder: Holder | Non
 @click.pass_obj
 def history(invocation: Invocation, *, as_json: bool) -> int:
     """Show what happened to this database, when, and by which version of the program."""
-    from local_mcp_gateway.guard.status import read_events  # --help does not pay for it
+    from local_mcp_gateway.migrate import read_events  # --help does not pay for it
 
     events = read_events(invocation.database)
     if as_json:

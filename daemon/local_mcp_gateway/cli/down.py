@@ -17,12 +17,12 @@ from local_mcp_gateway.cli.restore import (
     yes_option,
 )
 from local_mcp_gateway.cli.ui import confirm_by_name
-from local_mcp_gateway.errors import DatabasePathProblem, Exit, UsageProblem
+from local_mcp_gateway.errors import DatabasePathProblem, Exit, MigrationApplied, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from local_mcp_gateway.guard.dry_run import DryRun, TableRows
+    from local_mcp_gateway.guard import DryRun, TableRows
 
 
 @click.command()
@@ -46,7 +46,7 @@ def down(
     Runs each migration's `.down.sql`, or the copy of it kept when the migration was applied; afterwards
     the schema is what it was before. Shows what would be lost before you are asked.
     """
-    from local_mcp_gateway.guard.down import go_back, plan_down
+    from local_mcp_gateway.guard import go_back, plan_down
 
     if to is not None and steps is not None:
         raise UsageProblem("--to and --steps cannot be given together.")
@@ -59,7 +59,7 @@ def down(
         warnings += [hazard.message for hazard in plan.hazards]
         if plan.ways:
             confirm_by_name(invocation.database.name, warnings, yes=yes)
-        done, backup = go_back(context, steps=steps, to=to, lock_timeout_s=lock_timeout)
+        done = go_back(context, steps=steps, to=to, lock_timeout_s=lock_timeout)
     if as_json:
         ui.print_json(
             {
@@ -67,7 +67,7 @@ def down(
                     {"tag": s.tag, "statements": s.statements, "duration_ms": s.duration_ms}
                     for s in done.steps
                 ],
-                "backup": backup.name if backup else None,
+                "backup": done.backup.name if done.backup else None,
                 "fingerprint": done.fingerprint,
             }
         )
@@ -76,8 +76,8 @@ def down(
         click.echo(
             f"reverted  {step.tag}  {formats.counted(step.statements, 'statement')}  {formats.duration(step.duration_ms)}"
         )
-    if backup is not None:
-        click.echo(f"backup    {backup.path}  {formats.size(backup.bytes)}")
+    if done.backup is not None:
+        click.echo(f"backup    {done.backup.path}  {formats.size(done.backup.bytes)}")
     if not done.steps:
         click.echo("Nothing to take back.")
     return Exit.OK
@@ -99,15 +99,14 @@ def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -
     reverts it in the database first.
     """
     from local_mcp_gateway.cli.ui import confirm_by_name  # --help does not pay
-    from local_mcp_gateway.migrate import folder_edits as dropping
-    from local_mcp_gateway.migrate.folder import read_folder
+    from local_mcp_gateway.migrate import has_applied, read_folder
 
     folder = read_folder(invocation.migrations)
-    newest = dropping.newest(folder, tag)
-    applied = dropping.has_applied(invocation.database, newest)
+    newest = folder.newest(tag)
+    applied = has_applied(invocation.database, newest)
     in_dev = _watched_by_dev(invocation)
     if applied and not in_dev:
-        raise dropping.applied_here(invocation.database, newest.tag)
+        raise MigrationApplied(f"{invocation.database} has applied {newest.tag}.", tag=newest.tag)
     lost = [f"{newest.path} will be deleted."]
     if applied:
         lost.insert(
@@ -117,7 +116,7 @@ def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -
     if in_dev:
         done = _ask(invocation, "dev.drop", tag=newest.tag)
     else:
-        files = dropping.drop_migration(folder, newest).files
+        files = folder.drop(newest)
         done = {
             "tag": newest.tag,
             "files": [str(file) for file in files],
@@ -173,7 +172,7 @@ def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> i
     Shows the time of each migration, the rows of each table before and after, the hazards that occurred
     and the free space that the real run needs. Exit 5 if it would fail. Takes no lock.
     """
-    from local_mcp_gateway.guard.dry_run import dry_run_on_copy
+    from local_mcp_gateway.guard import dry_run_on_copy
 
     with guard_context(invocation, quiet=True) as context:
         dry_run = dry_run_on_copy(context, source.absolute() if source else invocation.database)

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.migrate.folder import Folder
-    from local_mcp_gateway.migrate.folder_edits import WrittenMigration
-    from local_mcp_gateway.migrate.generate import Draft
+    from local_mcp_gateway.migrate import Draft, Folder, WrittenMigration
     from local_mcp_gateway.schema import Candidate, Renames, Schema
 
 
@@ -100,8 +98,7 @@ def generate(
 
 
 def _write_empty(folder: Folder, base: Schema, name: str) -> WrittenMigration:
-    from local_mcp_gateway.migrate.folder_edits import write_migration
-    from local_mcp_gateway.migrate.generate import last_id
+    from local_mcp_gateway.migrate import last_id, write_migration
     from local_mcp_gateway.schema import write_snapshot
 
     text = "-- Write SQL here. Statements may be separated by `--> statement-breakpoint`.\n"
@@ -194,7 +191,7 @@ def _parse_fills(texts: Sequence[str], target: Schema) -> dict[tuple[str, str], 
 
 def _weighed(invocation: Invocation, made: Draft) -> Draft:
     """Add what each rebuild costs on the configured database, if there is one."""
-    from local_mcp_gateway.database.connections import has_content, reading
+    from local_mcp_gateway.database import has_content, reading
     from local_mcp_gateway.schema import rebuild_cost
 
     database = invocation.database

@@ -45,7 +45,7 @@ def restore(
     The backup is first read in full. The current file is kept beside it under a dated name, from which
     it can be restored too. Shows what was written since the backup before you are asked.
     """
-    from local_mcp_gateway.guard.restore import find_to_restore, restore_guarded
+    from local_mcp_gateway.guard import find_to_restore, restore_guarded
 
     settings = invocation.settings
     backup = find_to_restore(invocation.database, name, settings.backup_folder)
@@ -65,11 +65,10 @@ def restore(
 
 def _losses(database: Path, backup: Backup) -> Iterator[str]:
     """Describe what is in the database now and would be gone after the restore."""
-    from local_mcp_gateway.backup.manifest import is_of
-    from local_mcp_gateway.backup.row_diff import rows_lost
-    from local_mcp_gateway.database.connections import reading
+    from local_mcp_gateway.backup import is_of, rows_lost
+    from local_mcp_gateway.database import reading
     from local_mcp_gateway.errors import GatewayError, Interrupted
-    from local_mcp_gateway.migrate.ledger import Ledger
+    from local_mcp_gateway.migrate import Ledger
 
     whose = "its backup" if is_of(backup, database) else f"a backup of {backup.database},"
     yield f"{database} will be replaced by {whose} of {backup.created_at}."
@@ -94,7 +93,7 @@ def _losses(database: Path, backup: Backup) -> Iterator[str]:
 
 def refuse_while_held(database: Path, lock_timeout_s: float) -> None:
     """Raise LockHeld before any question if another process holds the lock and there is no wait for it."""
-    from local_mcp_gateway.database.lock import DatabaseLock, read_holder
+    from local_mcp_gateway.database import DatabaseLock, read_holder
 
     if lock_timeout_s == 0 and read_holder(database) is not None:
         with DatabaseLock(database, replaces=True):  # raises, naming the holder
@@ -111,7 +110,7 @@ def reset(
     invocation: Invocation, *, with_seed: bool, yes: bool, lock_timeout: float, as_json: bool
 ) -> int:
     """Back up the database, then replace it by a new one with every migration applied."""
-    from local_mcp_gateway.guard.reset import reset_guarded
+    from local_mcp_gateway.guard import reset_guarded
 
     settings = invocation.settings
     invocation.prepare_folder()
@@ -159,7 +158,7 @@ def seed(
     Without a FILE the demo seed runs: two servers in the default profile. Running it again changes
     nothing.
     """
-    from local_mcp_gateway.guard.reset import seed_guarded
+    from local_mcp_gateway.guard import seed_guarded
 
     chosen = files or (demo_seed(),)
     with guard_context(invocation) as context:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.migrate.folder import Folder
+    from local_mcp_gateway.migrate import Folder
     from local_mcp_gateway.schema import Difference, Hazard, Schema
 
 
@@ -124,7 +124,7 @@ def _snapshot(invocation: Invocation, path: Path) -> Schema:
 
 
 def _database(path: Path) -> Schema:
-    from local_mcp_gateway.database.connections import has_content, reading
+    from local_mcp_gateway.database import has_content, reading
     from local_mcp_gateway.schema import Schema, inspect
 
     if not has_content(path):
@@ -135,8 +135,7 @@ def _database(path: Path) -> Schema:
 
 def _folder(invocation: Invocation, path: Path, tag: str | None) -> Schema:
     from local_mcp_gateway.errors import HistoryRefused
-    from local_mcp_gateway.migrate.folder import read_folder
-    from local_mcp_gateway.migrate.generate import schema_of
+    from local_mcp_gateway.migrate import read_folder, schema_of
 
     folder = read_folder(path)
     if folder.problems:
@@ -245,9 +244,8 @@ def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> in
     the full integrity check, and whether every view, trigger and foreign key compiles. Exit 0 fine,
     3 something differs, 6 damaged, 8 refused.
     """
-    from local_mcp_gateway.guard.status import get_status  # --help does not pay for it
-    from local_mcp_gateway.migrate.check import check_folder
-    from local_mcp_gateway.migrate.folder import read_folder
+    from local_mcp_gateway.guard import get_status  # --help does not pay for it
+    from local_mcp_gateway.migrate import check_folder, read_folder
 
     folder = read_folder(invocation.migrations)
     if write_snapshots:
@@ -303,7 +301,7 @@ def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> in
 
 def _write_snapshots(invocation: Invocation, folder: Folder) -> None:
     from local_mcp_gateway.errors import HistoryRefused
-    from local_mcp_gateway.migrate.generate import rewrite_snapshots
+    from local_mcp_gateway.migrate import rewrite_snapshots
 
     if folder.problems:
         raise HistoryRefused(folder.problems)
@@ -318,7 +316,7 @@ def _write_snapshots(invocation: Invocation, folder: Folder) -> None:
 
 def _exists(invocation: Invocation) -> bool:
     """Tell whether the database exists; a missing one has nothing to lose."""
-    from local_mcp_gateway.database.connections import has_content
+    from local_mcp_gateway.database import has_content
 
     return has_content(invocation.database)
 
@@ -327,7 +325,7 @@ def _weighed(
     invocation: Invocation, hazards: Sequence[tuple[str, Hazard]], pending: Collection[str]
 ) -> list[tuple[str, Hazard]]:
     """Add what the rebuilds of pending migrations cost on this database; a new one loses nothing."""
-    from local_mcp_gateway.database.connections import reading
+    from local_mcp_gateway.database import reading
     from local_mcp_gateway.schema import rebuild_cost
 
     if not pending:
@@ -341,8 +339,7 @@ def _weighed(
 
 def _damage(invocation: Invocation) -> Problem | None:
     """Run SQLite's full integrity check; a missing database passes."""
-    from local_mcp_gateway.database.connections import reading
-    from local_mcp_gateway.database.integrity import full_check
+    from local_mcp_gateway.database import full_check, reading
 
     database = invocation.database
     if not _exists(invocation):
@@ -359,8 +356,8 @@ def _damage(invocation: Invocation) -> Problem | None:
 
 def _cannot_run(invocation: Invocation, folder: Folder) -> list[Problem]:
     """Compile every view, trigger and foreign key of the database: a migration may have broken one."""
-    from local_mcp_gateway.database.connections import reading
-    from local_mcp_gateway.migrate.check import cannot_run
+    from local_mcp_gateway.database import reading
+    from local_mcp_gateway.migrate import cannot_run
 
     with reading(invocation.database) as connection:
         invocation.prepare(connection)

@@ -28,7 +28,6 @@ from local_mcp_gateway.database.connections import (
 from local_mcp_gateway.database.lock import MAGIC, stamp, stopped_before
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase, UsageProblem
-from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.regular_file import open_file
 
 REBUILD_INDEXES = (
@@ -45,8 +44,7 @@ _MISSING = re.compile(
 )
 
 
-@frozen
-class Probe:
+class Probe(NamedTuple):
     """What is known about the file."""
 
     state: Literal["new", "clean", "checked"]
@@ -281,6 +279,18 @@ def pages(connection: sqlite3.Connection) -> Pages | None:
     content = connection.serialize()
     (version,) = connection.execute("PRAGMA data_version").fetchone()
     return Pages(content, version)
+
+
+def row_counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Count the rows of every ordinary table, by its folded name; shadow tables are their virtual table's."""
+    tables = connection.execute(
+        "SELECT lower(name), printf('main.\"%w\"', name) FROM pragma_table_list"
+        " WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    ).fetchall()
+    return {
+        name: int(connection.execute(f"SELECT count(*) FROM {quoted}").fetchone()[0])
+        for name, quoted in tables
+    }
 
 
 class Engine(NamedTuple):

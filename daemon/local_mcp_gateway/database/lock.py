@@ -32,9 +32,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from local_mcp_gateway.database.connections import require_database_file, translated_errors
 from local_mcp_gateway.errors import (
@@ -45,7 +44,6 @@ from local_mcp_gateway.errors import (
     NotADatabase,
 )
 from local_mcp_gateway.formats import iso
-from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import open_file, read_bytes
 
@@ -62,8 +60,7 @@ _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.05
 
 
-@frozen
-class Holder:
+class Holder(NamedTuple):
     """The process that holds a lock."""
 
     pid: int
@@ -115,7 +112,7 @@ class DatabaseLock:
             before = found.get("stopped")
             self._last_stop = _stamp(before) or _stamp(found.get("last_stop"))
             self._accepted = _stamp(found.get("file"))
-            record = {"holder": asdict(_myself()), "stopped_before": before}
+            record = {"holder": _myself()._asdict(), "stopped_before": before}
             with translated_errors(self.path):
                 _write(self._descriptor, record | self._kept())
         except BaseException:
@@ -221,7 +218,7 @@ class DatabaseLock:
                 raise Interrupted("Stopped while waiting for the database's lock.")
             holder = None if locked else read_holder(self.database)
             if time.monotonic() >= deadline:
-                told_by = asdict(holder) if holder else {}
+                told_by = holder._asdict() if holder else {}
                 raise LockHeld(_held_by(self.database, holder, locked=locked), **told_by)
             if self._on_wait and not told:
                 self._on_wait(holder)

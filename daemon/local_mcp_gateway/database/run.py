@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
 from local_mcp_gateway.errors import Interrupted
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.log import ignore
 
 if TYPE_CHECKING:
     import threading
@@ -24,18 +24,50 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 `apply TAG` (called before each); a `total` of 0 says only that the work goes on."""
 
 
+def no_report(event: str, /, **fields: object) -> None:
+    """Report nothing."""
+
+
 def no_progress(phase: str, done: int, total: int) -> None:
     """Show nothing."""
+
+
+class Phases:
+    """How long each phase of a run took, in milliseconds, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, float] = {}
+        self._now = ""
+        self._since = perf_counter()
+
+    def begin(self, phase: str) -> None:
+        """End the previous phase, and begin or resume this one."""
+        now = perf_counter()
+        if self._now:
+            self._spent[self._now] += (now - self._since) * 1000
+        self._now, self._since = phase, now
+        self._spent.setdefault(phase, 0.0)
+
+    @property
+    def durations_ms(self) -> dict[str, float]:
+        """Return the milliseconds of each phase so far."""
+        self.begin(self._now)
+        return dict(self._spent)
+
+    def ms(self, phase: str) -> float:
+        """Return the milliseconds of one phase so far, for its log event."""
+        return round(self.durations_ms[phase], 3)
 
 
 @frozen
 class Run:
     """Reports and stops one unit of work. Its methods may be called from any thread."""
 
-    emit: Emit = field(default=ignore, kw_only=True)
+    emit: Emit = field(default=no_report, kw_only=True)
     progress: Progress = field(default=no_progress, kw_only=True)
     stop: threading.Event | None = field(default=None, kw_only=True)
     """Set by a signal."""
+    phases: Phases = field(default_factory=Phases, kw_only=True)
 
     @property
     def stopped(self) -> bool:

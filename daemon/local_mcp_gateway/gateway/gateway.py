@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from local_mcp_gateway.database.pool import ConnectionPool, Error
+from local_mcp_gateway.database import ConnectionPool, Error
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.gateway.catalog import (
     LISTS,

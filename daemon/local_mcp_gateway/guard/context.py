@@ -1,30 +1,24 @@
-"""The values of one guarded run: its policy, its context, and the results of its steps."""
+"""The values of one guarded run: its policy, its context and its report."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, field, replace
-from time import perf_counter
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import asdict, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from local_mcp_gateway.backup.files import DEFAULT_KEEP_ASIDE
-from local_mcp_gateway.backup.manifest import Retention
-from local_mcp_gateway.database.run import Run
-from local_mcp_gateway.database.transactions import FULL_CHECK_BYTES
+from local_mcp_gateway.backup import DEFAULT_KEEP_ASIDE, Retention
+from local_mcp_gateway.database import FULL_CHECK_BYTES, Run
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.migrate.ledger import Ledger
-from local_mcp_gateway.migrate.sql_functions import Named, register
+from local_mcp_gateway.migrate import Ledger, register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.database.connections import Connection
-    from local_mcp_gateway.migrate.apply import Batch, Step
-    from local_mcp_gateway.migrate.folder import Folder, Migration
-    from local_mcp_gateway.migrate.rebuilds import DataChange
-    from local_mcp_gateway.migrate.resolve import Resolution
-    from local_mcp_gateway.schema import Difference, Hazard
+    from local_mcp_gateway.database import Connection
+    from local_mcp_gateway.migrate import Plan, Step
+    from local_mcp_gateway.schema import Difference
 
 
 @frozen
@@ -60,9 +54,9 @@ class GuardPolicy:
     program_version: str = ""
     requires: Callable[[Connection], None] | None = None
     """Called with the migrated database before COMMIT; raises if the program could not serve it."""
-    functions: Named = field(default_factory=dict)
+    functions: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
     """SQL functions that migrations may call, by name: callables, or "package.module:function"."""
-    collations: Named = field(default_factory=dict)
+    collations: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
     """Collations that migrations may use, given likewise."""
     extensions: tuple[str, ...] = ()
     """Files of SQLite extensions that migrations may use."""
@@ -71,8 +65,7 @@ class GuardPolicy:
 State = Literal["created", "migrated", "current"]
 
 
-@frozen
-class GuardReport:
+class GuardReport(NamedTuple):
     """The result of a guarded start that succeeded: everything in it is durable."""
 
     database: Path
@@ -110,33 +103,6 @@ class GuardReport:
         }
 
 
-class Phases:
-    """How long each phase of a run took, in milliseconds, in the order in which they began."""
-
-    def __init__(self) -> None:
-        self._spent: dict[str, float] = {}
-        self._now = ""
-        self._since = perf_counter()
-
-    def begin(self, phase: str) -> None:
-        """End the previous phase, and begin or resume this one."""
-        now = perf_counter()
-        if self._now:
-            self._spent[self._now] += (now - self._since) * 1000
-        self._now, self._since = phase, now
-        self._spent.setdefault(phase, 0.0)
-
-    @property
-    def durations_ms(self) -> dict[str, float]:
-        """Return the milliseconds of each phase so far."""
-        self.begin(self._now)
-        return dict(self._spent)
-
-    def ms(self, phase: str) -> float:
-        """Return the milliseconds of one phase so far, for its log event."""
-        return round(self.durations_ms[phase], 3)
-
-
 @frozen
 class GuardContext(Run):
     """One run of the guard on a database, or of a command that changes one."""
@@ -144,12 +110,11 @@ class GuardContext(Run):
     database: Path
     migrations: Path
     policy: GuardPolicy = field(default_factory=GuardPolicy)
-    phases: Phases = field(default_factory=Phases)
     serving: bool = False
     """This process has the database open: then only SQLite may open its file, because closing any
     other descriptor of it would drop the POSIX locks of those connections."""
 
-    @property
+    @cached_property
     def backup_folder(self) -> Path:
         """Return where this database's backups are."""
         return self.policy.backup_folder or self.database.resolve().parent / "backups"
@@ -164,74 +129,9 @@ class GuardContext(Run):
         return Ledger(connection, program_version=self.policy.program_version)
 
 
-@frozen
-class Plan:
-    """What one read of folder and database found to do."""
-
-    folder: Folder
-    resolution: Resolution
-    pending: tuple[Migration, ...]
-    """What this attempt will apply, in order: all that is pending, or up to `--to`."""
-    batches: tuple[Batch, ...]
-    """The same, by what is committed together."""
-    new_files: frozenset[str]
-    """Dev mode only: the tags among `pending` that the journal does not have yet."""
-    fingerprint: str
-    drift: tuple[Difference, ...]
-    done: tuple[Step, ...] = ()
-    """What this run has committed before, oldest first."""
-
-    @property
-    def next_idx(self) -> int:
-        """Return the journal's next free `idx`."""
-        known = (*(entry.migration for entry in self.resolution.applied), *self.pending)
-        return 1 + max((migration.idx for migration in known), default=-1)
-
-    def after(self, result: BatchResult) -> Plan:
-        """Return the plan that is left after this transaction is committed."""
-        rest = self.pending[len(result.steps) :]
-        done = self.done + result.steps
-        return replace(
-            self,
-            pending=rest,
-            batches=self.batches[1:],
-            fingerprint=result.fingerprint,
-            done=done,
-        )
-
-
 class Planner(Protocol):
     """Makes the plan of a run: `make_plan`, or dev mode's, which rewinds first."""
 
     def __call__(self, context: GuardContext, *, fresh: bool) -> Plan:
         """Make it; `fresh`: the database is empty. Raises what prevents the run."""
         ...
-
-
-@frozen
-class HazardFinding:
-    """A hazard, and the migration that has it."""
-
-    tag: str
-    hazard: Hazard
-
-
-@frozen
-class Rehearsal:
-    """What the pending migrations did to a copy."""
-
-    steps: tuple[Step, ...]
-    fingerprints: Mapping[str, str]
-    """The tag that ends a transaction → the schema's fingerprint after it."""
-    hazards: tuple[HazardFinding, ...]
-    duration_ms: float
-
-
-@frozen
-class BatchResult:
-    """What one transaction did; it may still be rolled back."""
-
-    steps: tuple[Step, ...]
-    fingerprint: str
-    changes: tuple[DataChange, ...] = ()
-    """Rows and values that the statements removed on purpose."""

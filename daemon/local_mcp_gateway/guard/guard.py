@@ -11,6 +11,9 @@
 Until COMMIT the old file is untouched, so a kill at any point leaves the old database or the new one.
 The lock file keeps out other gateways and commands; the write lock keeps out every other program.
 
+The plan is made twice: before the write lock, where most starts end because nothing is pending, and again
+under it, since only then no other program can change the result.
+
 Everything here is synchronous code in the calling thread: a cancelled coroutine could leave a
 transaction open behind it.
 """
@@ -21,12 +24,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.run import no_progress
-from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.database import no_progress, no_report, reading
+from local_mcp_gateway.errors import DriftRefused, GatewayError, HistoryRefused, VerificationFailed
 from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport
-from local_mcp_gateway.guard.plan import make_plan, remake_plan
-from local_mcp_gateway.guard.transaction import exclusive, prune_backups, write_transaction
-from local_mcp_gateway.log import ignore
+from local_mcp_gateway.guard.transaction import (
+    exclusive,
+    prune_backups,
+    reading_backup,
+    write_transaction,
+)
+from local_mcp_gateway.migrate import Plan, read_folder
 
 if TYPE_CHECKING:
     import os
@@ -34,9 +41,68 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.database.run import Progress
-    from local_mcp_gateway.guard.context import Plan, Planner, Rehearsal, State
+    from local_mcp_gateway.database import Progress
+    from local_mcp_gateway.guard.context import Planner, State
     from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.migrate import Ledger, Rehearsal
+
+
+def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
+    """Make the plan without a lock on the database; report it, and its drift if there is any."""
+    context.phases.begin("read")
+    if fresh:
+        plan = _plan(context, None, None)
+    else:
+        with reading(context.database, locked=True) as reader:
+            plan = _plan(context, None, context.ledger(reader))
+    context.emit(
+        "guard.resolved",
+        applied=len(plan.applied),
+        pending=[migration.tag for migration in plan.pending],
+        duration_ms=context.phases.ms("read"),
+    )
+    if plan.drift:
+        context.emit(
+            "guard.drifted",
+            objects=[f"{difference.kind} {difference.object}" for difference in plan.drift],
+            hint="See `db diff`; write the change as a migration.",
+        )
+    context.checkpoint()
+    return plan
+
+
+def remake_plan(context: GuardContext, live: Ledger, plan: Plan) -> Plan:
+    """Make the plan again; the caller holds SQLite's write lock."""
+    context.phases.begin("read")
+    return _plan(context, plan, live)._replace(done=plan.done)
+
+
+def _plan(context: GuardContext, before: Plan | None, ledger: Ledger | None) -> Plan:
+    """Read the folder and the ledger; raises HistoryRefused, DriftRefused or UsageProblem.
+
+    Only the database may have changed since the plan `before`. The files are those that were already
+    read, unless dev mode has journaled some of them since.
+    """
+    policy = context.policy
+    if before is not None and not before.has_new_files:
+        folder = before.folder
+    else:
+        folder = read_folder(context.migrations, journal_new_files=policy.journal_new_files)
+    plan = Plan.read(folder, ledger, allow_out_of_order=policy.allow_out_of_order)
+    if plan.problems:
+        raise HistoryRefused(plan.problems)
+    plan = plan.up_to(policy.to)
+    if ledger is not None:
+        plan = plan.with_drift(ledger, context.prepare)
+    drift = plan.drift
+    if drift and (policy.drift == "refuse" or (policy.drift == "auto" and plan.pending)):
+        raise DriftRefused(
+            f"The schema of {context.database} was changed outside of its migrations: "
+            + "; ".join(str(difference) for difference in drift[:3])
+            + (f" and {len(drift) - 3} more." if len(drift) > 3 else "."),
+            drift=[str(difference) for difference in drift],
+        )
+    return plan
 
 
 @contextmanager
@@ -47,7 +113,7 @@ def guarded(
     policy: GuardPolicy | None = None,
     planner: Planner = make_plan,
     lock_timeout_s: float = 0.0,
-    emit: Emit = ignore,
+    emit: Emit = no_report,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> Iterator[GuardReport]:
@@ -75,7 +141,7 @@ def hot_apply(
     *,
     policy: GuardPolicy,
     planner: Planner = make_plan,
-    emit: Emit = ignore,
+    emit: Emit = no_report,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> GuardReport:
@@ -100,22 +166,36 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
     backup: Backup | None = None
     if plan.pending:
         # Most starts end here and do not pay for it.
-        from local_mcp_gateway.guard.apply import apply_live
+        from local_mcp_gateway.migrate import apply_batch
     try:
         while plan.pending:
             asked = plan.batches[0].foreign_keys
             with write_transaction(context, foreign_keys=asked, backs_up=not fresh) as transaction:
-                live = transaction.connection
-                plan = remake_plan(context, live, plan)
+                plan = remake_plan(context, transaction.ledger, plan)
                 if not plan.pending:
                     break  # another program applied them before we had the write lock
                 if plan.batches[0].foreign_keys != asked:
                     continue  # it applied some: the next batch needs another setting before BEGIN
                 if not fresh:
-                    applied = [entry.tag for entry in plan.resolution.applied]
+                    applied = [entry.tag for entry in plan.applied]
                     backup = transaction.back_up(before=plan.pending[0].tag, applied=applied)
                 rehearsal = _rehearse(context, backup, plan) if backup else None
-                result = apply_live(context, live, plan, backup, rehearsal)
+                with reading_backup(context, backup) as untouched:
+                    result = apply_batch(
+                        plan,
+                        transaction.ledger,
+                        backup=backup.name if backup else None,
+                        rehearsed=rehearsal is not None,
+                        in_dev=context.policy.journal_new_files,
+                        compare_limit=context.policy.compare_limit_values,
+                        untouched=untouched,
+                        prepare=context.prepare,
+                        requires=context.policy.requires,
+                        run=context,
+                    )
+                _require_as_rehearsed(context, result.steps[-1].tag, result.fingerprint, rehearsal)
+                # A kill between this and COMMIT leaves it journaled and pending: the next start applies it.
+                plan.journal_new(plan.batches[0].migrations)
                 transaction.commit()
             for step in result.steps:
                 context.emit("migration.applied", **step.as_fields())
@@ -136,13 +216,31 @@ def _rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal | 
 
     A new database has no rehearsal, and does not pay for its imports.
     """
-    from local_mcp_gateway.guard.rehearse import rehearsal_is_due, rehearse, report_hazards
+    from local_mcp_gateway.guard.rehearse import rehearsal_is_due, rehearse_backup, report_hazards
 
     if not rehearsal_is_due(context, plan):
         return None
-    rehearsal = rehearse(context, backup, plan)
-    report_hazards(context, plan, rehearsal, backup)
+    rehearsal = rehearse_backup(context, backup, plan)
+    report_hazards(context, rehearsal, backup)
     return rehearsal
+
+
+def _require_as_rehearsed(
+    context: GuardContext, tag: str, fingerprint: str, rehearsal: Rehearsal | None
+) -> None:
+    """Raise VerificationFailed unless the schema is the one that the rehearsal had here."""
+    expected = rehearsal.fingerprints.get(tag) if rehearsal else None
+    if expected is not None and expected != fingerprint:
+        raise VerificationFailed(
+            f"After {tag} the live schema differs from the rehearsed one.",
+            hint="The migration depends on something besides the data (time, chance): rewrite it.",
+        )
+    context.emit(
+        "guard.verified",
+        fingerprint=fingerprint,
+        rehearsed=rehearsal is not None,
+        duration_ms=context.phases.ms("verify"),
+    )
 
 
 def _name_committed(error: GatewayError, plan: Plan) -> None:

@@ -16,46 +16,42 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import list_backups
-from local_mcp_gateway.backup.create import checked_hash, copy_online
-from local_mcp_gateway.backup.files import (
+from local_mcp_gateway.backup import (
+    checked_hash,
     copy_bytes,
+    copy_online,
+    list_backups,
     make_folder,
     named_failures,
+    rebase_rows,
+    rows_lost,
     temporary_file,
     temporary_path,
 )
-from local_mcp_gateway.backup.row_diff import rebase_rows, rows_lost
-from local_mcp_gateway.database.connections import (
+from local_mcp_gateway.database import (
+    Phases,
+    Run,
+    no_report,
     open_immutable,
     open_scratch,
     reading,
+    staged_transaction,
     translated_errors,
 )
-from local_mcp_gateway.database.run import Run
-from local_mcp_gateway.database.transactions import staged_transaction
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, GatewayError
-from local_mcp_gateway.guard.context import Phases
 from local_mcp_gateway.guard.down import go_back_on_copy
-from local_mcp_gateway.guard.guard import apply_pending
-from local_mcp_gateway.guard.plan import make_plan
+from local_mcp_gateway.guard.guard import apply_pending, make_plan
 from local_mcp_gateway.guard.rehearse import rehearse_on, report_hazards
-from local_mcp_gateway.log import ignore
-from local_mcp_gateway.migrate.journal import Entry, write_journal
-from local_mcp_gateway.migrate.ledger import Ledger
-from local_mcp_gateway.migrate.replay import replay_on
+from local_mcp_gateway.migrate import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.backup.row_diff import DataLoss
+    from local_mcp_gateway.backup import Backup, DataLoss
     from local_mcp_gateway.guard.context import GuardContext
-    from local_mcp_gateway.guard.divergence import Divergence
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.migrate.apply import Step
-    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate import Divergence, Plan, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +61,8 @@ class RestorePoint:
     by: str
     make: Callable[[Path, int], bool]
     """Write it into this empty file, which has one open descriptor; False if it is not available."""
-    led_on: tuple[Migration, ...]
-    """The migrations applied since, as they were; empty if unknown."""
+    held: int
+    """How many rows of the ledger it has, from the first on."""
     fresh: bool = False
     """The database is empty."""
     backup: str | None = None
@@ -80,24 +76,21 @@ def restore_points(context: GuardContext, divergence: Divergence) -> Iterator[Re
         yield RestorePoint(
             "down",
             partial(_by_downs, context, divergence),
-            divergence.texts_from(divergence.kept),
+            divergence.kept,
             goes_back=False,
         )
     for backup, held in _from_before(context, divergence):
         by = f"backup {backup.name}"
-        led_on = divergence.texts_from(held)
-        yield RestorePoint(by, partial(_by_backup, backup), led_on, backup=backup.name)
-    yield RestorePoint(
-        "replay on an empty database", _from_nothing, divergence.texts_from(0), fresh=True
-    )
+        yield RestorePoint(by, partial(_by_backup, backup), held, backup=backup.name)
+    yield RestorePoint("replay on an empty database", _from_nothing, 0, fresh=True)
 
 
 def _by_downs(context: GuardContext, divergence: Divergence, path: Path, descriptor: int) -> bool:
     del descriptor
     copy_online(context.database, path, run=Run(stop=context.stop))
     try:
-        on_copy = replace(context, database=path, emit=ignore)
-        go_back_on_copy(on_copy, divergence.history, steps=len(divergence.tags))
+        on_copy = replace(context, database=path, emit=no_report)
+        go_back_on_copy(on_copy, divergence)
     except GatewayError:
         return False  # one is missing, or does not revert its migration
     return True
@@ -144,8 +137,8 @@ class RewoundDatabase:
 @dataclass(frozen=True, slots=True)
 class _Applied:
     steps: tuple[Step, ...]
-    journaled: tuple[Entry, ...]
-    """Migrations that the journal does not have yet."""
+    plan: Plan | None
+    """What was applied, and has to be journaled as far as it is new."""
     since: int
     """The last row of the history before these."""
     sealed: bool
@@ -153,7 +146,11 @@ class _Applied:
 
 
 def rewind_database(
-    context: GuardContext, point: RestorePoint, staged: Path, descriptor: int
+    context: GuardContext,
+    divergence: Divergence,
+    point: RestorePoint,
+    staged: Path,
+    descriptor: int,
 ) -> RewoundDatabase | None:
     """Build the new database in the empty file `staged`; None if the restore point is not available.
 
@@ -165,7 +162,7 @@ def rewind_database(
     done = _apply_folder(context, staged, fresh=point.fresh)
     lost = _lost(context, staged)
     if lost:
-        with _as_it_came_to_be(context, point) as base:
+        with _as_it_came_to_be(context, divergence, point) as base:
             rebase_rows(
                 context.database, base, staged, prepare=context.prepare, ignored=Ledger.TABLES
             )
@@ -173,15 +170,15 @@ def rewind_database(
     with named_failures("finish", staged):
         _finish(context, point, staged, done)
     context.checkpoint()
-    if done.journaled:
-        write_journal(context.migrations, done.journaled)
+    if done.plan is not None:
+        done.plan.journal_new(done.plan.pending)
     return RewoundDatabase(done.steps, lost)
 
 
 def _apply_folder(context: GuardContext, staged: Path, *, fresh: bool) -> _Applied:
-    on_staged = replace(context, database=staged, emit=ignore, phases=Phases())
+    on_staged = replace(context, database=staged, emit=no_report, phases=Phases())
     since = 0
-    journaled: tuple[Entry, ...] = ()
+    applied: Plan | None = None
     steps: tuple[Step, ...] = ()
     if fresh:
         # Not reported yet: what a rehearsal refuses may be fine on a new database.
@@ -193,13 +190,11 @@ def _apply_folder(context: GuardContext, staged: Path, *, fresh: bool) -> _Appli
         plan = make_plan(on_staged, fresh=False)
         if plan.pending:
             rehearsal = rehearse_on(on_staged, staged, plan)
-            report_hazards(context, plan, rehearsal, None)
-            steps = rehearsal.steps
-            new = [migration for migration in plan.pending if migration.tag in plan.new_files]
-            journaled = tuple(Entry(n, m.tag, m.when) for n, m in enumerate(new, plan.next_idx))
+            report_hazards(context, rehearsal, None)
+            applied, steps = plan, rehearsal.steps
     with reading(staged, locked=True) as reader:
         sealed = Ledger(reader).recorded_fingerprint() is not None
-    return _Applied(steps, journaled, since, sealed)
+    return _Applied(steps, applied, since, sealed)
 
 
 def _lost(context: GuardContext, staged: Path) -> tuple[DataLoss, ...]:
@@ -207,7 +202,9 @@ def _lost(context: GuardContext, staged: Path) -> tuple[DataLoss, ...]:
 
 
 @contextmanager
-def _as_it_came_to_be(context: GuardContext, point: RestorePoint) -> Iterator[Path]:
+def _as_it_came_to_be(
+    context: GuardContext, divergence: Divergence, point: RestorePoint
+) -> Iterator[Path]:
     """Yield the database as the old texts made it, without user data, to compare with."""
     folder = context.backup_folder
     stem = context.database.resolve().stem
@@ -222,7 +219,7 @@ def _as_it_came_to_be(context: GuardContext, point: RestorePoint) -> Iterator[Pa
                 closing(open_scratch(base)) as scratch,
             ):
                 context.prepare(scratch)
-                replay_on(scratch, point.led_on, run=context, past=True)
+                divergence.replay_from(point.held, scratch, run=context)
             yield base
 
 

@@ -12,38 +12,43 @@ migrations and those that dev mode applied; anything else is refused as in produ
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup.create import MARGIN_BYTES, require_free
-from local_mcp_gateway.backup.files import aside_path, named_failures, staged_path, temporary_file
-from local_mcp_gateway.backup.restore import hold_still, prune_asides, swap
-from local_mcp_gateway.database.connections import open_migration, translated_errors
-from local_mcp_gateway.database.transactions import database_bytes
-from local_mcp_gateway.errors import HistoryRefused
-from local_mcp_gateway.guard.divergence import find_divergence
-from local_mcp_gateway.guard.plan import make_plan
+from local_mcp_gateway.backup import (
+    MARGIN_BYTES,
+    aside_path,
+    hold_still,
+    named_failures,
+    prune_asides,
+    require_free,
+    staged_path,
+    swap,
+    temporary_file,
+)
+from local_mcp_gateway.database import (
+    database_bytes,
+    has_content,
+    no_report,
+    open_migration,
+    reading,
+    translated_errors,
+)
+from local_mcp_gateway.errors import HistoryRefused, MigrationApplied
+from local_mcp_gateway.guard.commands import back_up_now
+from local_mcp_gateway.guard.guard import make_plan
 from local_mcp_gateway.guard.rebuild import restore_points, rewind_database
-from local_mcp_gateway.guard.restore import back_up_now
-from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.log import ignore
-from local_mcp_gateway.migrate import folder_edits as dropping
-from local_mcp_gateway.migrate.folder import NEW, read_folder
-from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
+from local_mcp_gateway.migrate import Divergence, read_folder
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.backup.row_diff import DataLoss
-    from local_mcp_gateway.guard.context import GuardContext, Plan
-    from local_mcp_gateway.guard.divergence import Divergence
-    from local_mcp_gateway.migrate.apply import Step
-    from local_mcp_gateway.migrate.folder_edits import WrittenMigration
+    from local_mcp_gateway.backup import Backup, DataLoss
+    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.migrate import Plan, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +95,28 @@ def make_plan_in_dev(context: GuardContext, *, fresh: bool) -> Plan:
             raise
         done = rewound.steps
         plan = make_plan(context, fresh=fresh)
-    lost = [entry for entry in plan.resolution.applied if entry.migration.idx == NEW]
-    if lost:
-        entries = [Entry(idx, e.tag, e.created_at) for idx, e in enumerate(lost, plan.next_idx)]
-        write_journal(context.migrations, entries)
+    if plan.journal_applied():
         plan = make_plan(context, fresh=fresh)
-    return replace(plan, done=done)
+    return plan._replace(done=done)
 
 
-def rewind(context: GuardContext, divergence: Divergence) -> Rewound:
+def find_divergence(context: GuardContext, *, at_start: bool) -> Divergence | None:
+    """Return what must be reverted; None when that would not resolve the refusal."""
+    with reading(context.database, locked=True) as reader:
+        ledger = context.ledger(reader)
+        return Divergence.find(context.migrations, ledger, at_start=at_start)
+
+
+def rewind_to_folder(context: GuardContext, divergence: Divergence) -> Rewound:
     """Revert and apply the folder; the caller holds the lock, and has no connection open. Blocks.
 
     Raises what applying the folder raises, with database and journal as they were.
     """
-    journal = context.migrations / "meta" / "_journal.json"
-    before = journal.read_bytes() if journal.exists() else None
-    gone = _forget_absent(context.migrations)
-    try:
+    with divergence.without_absent() as gone:
         if divergence.kept == len(divergence.rows):
             return Rewound(gone, "journal: it was never applied")
         with translated_errors(context.database):
             return _replace(context, divergence)
-    except BaseException:
-        if before is not None and journal.read_bytes() != before:
-            replace_durably(journal, before)
-        raise
 
 
 def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
@@ -128,7 +130,7 @@ def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
         seen = hold_still(live, real)
         for point in restore_points(context, divergence):
             with named_failures("write", staged), temporary_file(staged) as descriptor:
-                done = rewind_database(context, point, staged, descriptor)
+                done = rewind_database(context, divergence, point, staged, descriptor)
                 if done is None:
                     continue
                 backup = _saved(context, divergence) if done.lost else None
@@ -136,7 +138,7 @@ def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
                 aside = aside_path(real, datetime.now(UTC))
                 swap(real, staged, aside=aside, seen=seen)
             prune_asides(real, max(context.policy.keep_aside, 1))
-            unchanged = divergence.unchanged(context.migrations)
+            unchanged = divergence.unchanged()
             return Rewound(
                 divergence.tags, point.by, done.lost, done.steps, aside, backup, unchanged
             )
@@ -145,7 +147,7 @@ def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
 
 def _saved(context: GuardContext, divergence: Divergence) -> Backup:
     """Back up what is about to be replaced; the caller holds SQLite's write lock."""
-    return back_up_now(replace(context, emit=ignore), before=f"rewind-{divergence.tags[0]}")
+    return back_up_now(replace(context, emit=no_report), before=f"rewind-{divergence.tags[0]}")
 
 
 def _rewind_at_start(context: GuardContext) -> Rewound | None:
@@ -154,38 +156,30 @@ def _rewind_at_start(context: GuardContext) -> Rewound | None:
     if divergence is None:
         return None
     context.phases.begin("rewind")
-    done = rewind(context, divergence)
+    done = rewind_to_folder(context, divergence)
     context.emit("migration.rewound", **done.as_fields())
     for step in done.steps:
         context.emit("migration.applied", **step.as_fields())
     return done
 
 
-def _forget_absent(folder: Path) -> tuple[str, ...]:
-    """Remove the journal entries of deleted files: their author deleted the migration."""
-    gone = tuple(entry.tag for entry in read_folder(folder, journal_new_files=True).absent)
-    if gone:
-        file = folder / "meta" / "_journal.json"
-        journal: dict[str, Any] = parse_json(file.read_bytes())
-        journal["entries"] = [entry for entry in journal["entries"] if entry["tag"] not in gone]
-        replace_durably(file, json.dumps(journal, indent=2, ensure_ascii=False).encode())
-    return gone
-
-
-def drop_newest(context: GuardContext, tag: str) -> tuple[Rewound | None, WrittenMigration]:
-    """Revert the newest migration, if it is applied, and delete its files. Blocks.
+def drop_newest(context: GuardContext, tag: str) -> tuple[Rewound | None, tuple[Path, ...]]:
+    """Revert the newest migration, if it is applied, and delete its files; return those. Blocks.
 
     The caller holds the lock, has no connection open, and keeps everything else from reading the
     folder. Raises what the rewind raises, with database and folder as they were.
     """
     folder = read_folder(context.migrations)
-    newest = dropping.newest(folder, tag)
+    newest = folder.newest(tag)
     done = None
-    if dropping.has_applied(context.database, newest):
-        done = _take_back(context, tag)
-        if done is None:
-            raise dropping.applied_here(context.database, tag)
-    return done, dropping.drop_migration(folder, newest)
+    if has_content(context.database):
+        with reading(context.database) as reader:
+            applied = context.ledger(reader).has_applied(newest)
+        if applied:
+            done = _take_back(context, tag)
+            if done is None:
+                raise MigrationApplied(f"{context.database} has applied {tag}.", tag=tag)
+    return done, folder.drop(newest)
 
 
 def _take_back(context: GuardContext, tag: str) -> Rewound | None:
@@ -195,4 +189,4 @@ def _take_back(context: GuardContext, tag: str) -> Rewound | None:
         (without / f"{tag}.sql").unlink()
         on_copy = replace(context, migrations=without)
         divergence = find_divergence(on_copy, at_start=False)
-        return rewind(on_copy, divergence) if divergence else None
+        return rewind_to_folder(on_copy, divergence) if divergence else None

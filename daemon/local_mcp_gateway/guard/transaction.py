@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,27 +22,30 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.backup import (
     clean_up,
     create_backup,
+    holds,
     list_backups,
     newest_good,
+    prune,
+    record_attempt,
     require_room,
 )
-from local_mcp_gateway.backup.create import holds
-from local_mcp_gateway.backup.manifest import prune, record_attempt
 from local_mcp_gateway.bundled import bundled
-from local_mcp_gateway.database.connections import (
-    has_content,
-    reading,
-    require_own_logs,
-    translated_errors,
-)
-from local_mcp_gateway.database.integrity import REBUILD_INDEXES, probe, quick_check
-from local_mcp_gateway.database.lock import DatabaseLock, last_stop
-from local_mcp_gateway.database.run import Run
-from local_mcp_gateway.database.transactions import (
+from local_mcp_gateway.database import (
+    REBUILD_INDEXES,
+    DatabaseLock,
+    Run,
     check_sound,
     commit_and_compare,
     database_bytes,
+    has_content,
+    last_stop,
     make_durable,
+    open_immutable,
+    probe,
+    quick_check,
+    reading,
+    require_own_logs,
+    translated_errors,
     write_lock,
 )
 from local_mcp_gateway.errors import (
@@ -60,8 +63,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
-    from local_mcp_gateway.database.connections import Connection
-    from local_mcp_gateway.database.lock import Holder
+    from local_mcp_gateway.database import Connection, Holder
     from local_mcp_gateway.guard.context import GuardContext
 
 
@@ -188,6 +190,7 @@ class WriteTransaction:
         self, context: GuardContext, connection: Connection, closed_after: ExitStack
     ) -> None:
         self.connection = connection
+        self.ledger = context.ledger(connection)
         self.backup: Backup | None = None
         """Of the database as it was before this transaction."""
         self.fingerprint = ""
@@ -212,12 +215,11 @@ class WriteTransaction:
             backup = record_attempt(newest, before)
             _report_backup(context, backup, newest)
         else:
-            ledger = context.ledger(self.connection)
             backup = back_up(
                 context,
                 before=before,
-                fingerprint=ledger.fingerprint(),
-                applied=ledger.names() if applied is None else applied,
+                fingerprint=self.ledger.fingerprint(),
+                applied=self.ledger.names() if applied is None else applied,
                 full=full,
                 newest=newest,
             )
@@ -239,7 +241,7 @@ class WriteTransaction:
         """Commit the transaction. From here on no signal stops the work."""
         self._context.checkpoint()
         self._context.phases.begin("commit")
-        self.fingerprint = self._context.ledger(self.connection).fingerprint()
+        self.fingerprint = self.ledger.fingerprint()
         with _told_as_committed(self._context):
             commit_and_compare(self.connection, self._context.database)
 
@@ -343,6 +345,17 @@ def _report_backup(context: GuardContext, backup: Backup, newest: Backup | None)
         sha256=backup.sha256,
         duration_ms=context.phases.ms("backup"),
     )
+
+
+@contextmanager
+def reading_backup(context: GuardContext, backup: Backup | None) -> Iterator[Connection | None]:
+    """Open the backup that was made just now, which nobody writes to; None where there is none."""
+    if backup is None:
+        yield None
+        return
+    with closing(open_immutable(backup.path)) as reader:
+        context.prepare(reader)
+        yield reader
 
 
 def _fsync_and_verify(context: GuardContext, transaction: WriteTransaction, *, full: bool) -> None:

@@ -1,1 +1,95 @@
 """The migration engine: read a folder and a ledger, and apply what is pending."""
+
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.lazy import exports
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.batch import apply_batch
+    from local_mcp_gateway.migrate.check import cannot_run, check_folder
+    from local_mcp_gateway.migrate.divergence import Divergence
+    from local_mcp_gateway.migrate.down import DownPlan
+    from local_mcp_gateway.migrate.folder import Folder, Migration, read_folder
+    from local_mcp_gateway.migrate.folder_edits import (
+        WrittenMigration,
+        has_applied,
+        plan_renumber,
+        renumber,
+        write_migration,
+    )
+    from local_mcp_gateway.migrate.generate import Draft, last_id, rewrite_snapshots, schema_of
+    from local_mcp_gateway.migrate.importers import Converted, FolderFormat, convert, detect
+    from local_mcp_gateway.migrate.ledger import Ledger
+    from local_mcp_gateway.migrate.plan import Plan
+    from local_mcp_gateway.migrate.rehearsal import Rehearsal
+    from local_mcp_gateway.migrate.repair import Repair
+    from local_mcp_gateway.migrate.resolution import Edited, resolve
+    from local_mcp_gateway.migrate.seeds import Seeds
+    from local_mcp_gateway.migrate.sql_functions import register
+    from local_mcp_gateway.migrate.statements import unfinished
+    from local_mcp_gateway.migrate.status import Status, read_events
+else:
+    __getattr__ = exports(
+        __name__,
+        apply=("Step",),
+        batch=("apply_batch",),
+        check=("cannot_run", "check_folder"),
+        divergence=("Divergence",),
+        down=("DownPlan",),
+        folder=("Folder", "Migration", "read_folder"),
+        folder_edits=(
+            "WrittenMigration",
+            "has_applied",
+            "plan_renumber",
+            "renumber",
+            "write_migration",
+        ),
+        generate=("Draft", "last_id", "rewrite_snapshots", "schema_of"),
+        importers=("Converted", "FolderFormat", "convert", "detect"),
+        ledger=("Ledger",),
+        plan=("Plan",),
+        rehearsal=("Rehearsal",),
+        repair=("Repair",),
+        resolution=("Edited", "resolve"),
+        seeds=("Seeds",),
+        sql_functions=("register",),
+        statements=("unfinished",),
+        status=("Status", "read_events"),
+    )
+
+__all__ = [
+    "Converted",
+    "Divergence",
+    "DownPlan",
+    "Draft",
+    "Edited",
+    "Folder",
+    "FolderFormat",
+    "Ledger",
+    "Migration",
+    "Plan",
+    "Rehearsal",
+    "Repair",
+    "Seeds",
+    "Status",
+    "Step",
+    "WrittenMigration",
+    "apply_batch",
+    "cannot_run",
+    "check_folder",
+    "convert",
+    "detect",
+    "has_applied",
+    "last_id",
+    "plan_renumber",
+    "read_events",
+    "read_folder",
+    "register",
+    "renumber",
+    "resolve",
+    "rewrite_snapshots",
+    "schema_of",
+    "unfinished",
+    "write_migration",
+]

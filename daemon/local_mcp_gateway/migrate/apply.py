@@ -14,13 +14,12 @@ A stop is noticed between statements and, by a progress handler, inside long one
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from local_mcp_gateway.database.run import UNWATCHED, Run
-from local_mcp_gateway.database.transactions import outside_transaction
+from local_mcp_gateway.database import UNWATCHED, Run, outside_transaction
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.authorizer import Authorizer
 from local_mcp_gateway.migrate.statements import read_directives, split, unwrap_transaction
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.ledger import Ledger
     from local_mcp_gateway.migrate.lineage import Change
+    from local_mcp_gateway.migrate.plan import Batch
     from local_mcp_gateway.migrate.rebuilds import Rebuilds
     from local_mcp_gateway.migrate.referential_actions import ReferentialActions
     from local_mcp_gateway.migrate.statements import Statement
@@ -52,44 +52,6 @@ class Observer:
 
 
 UNOBSERVED = Observer()
-
-
-class Batch(NamedTuple):
-    """Migrations that are committed together: all that are pending, unless one needs its own.
-
-    `-- guard: no-transaction` runs outside of one, `-- guard: foreign-keys=on` needs a setting that
-    works only before BEGIN. Adjacent migrations with the same foreign-keys setting share a batch.
-    """
-
-    migrations: tuple[Migration, ...]
-
-    @property
-    def foreign_keys(self) -> bool:
-        """Return whether foreign keys are enforced; to be set before its BEGIN."""
-        return self.migrations[0].directives.foreign_keys
-
-    @property
-    def no_transaction(self) -> bool:
-        """Return whether it is one migration of statements that SQLite refuses inside a transaction."""
-        return self.migrations[0].directives.no_transaction
-
-    @property
-    def last_tag(self) -> str:
-        """Return the tag of its last migration."""
-        return self.migrations[-1].tag
-
-
-def make_batches(pending: Sequence[Migration]) -> tuple[Batch, ...]:
-    """Split the pending migrations into batches, in order."""
-    batches: list[list[Migration]] = []
-    for migration in pending:
-        asked = migration.directives
-        last = batches[-1][-1].directives if batches else None
-        alone = asked.no_transaction or (last is not None and last.no_transaction)
-        if last is None or alone or last.foreign_keys != asked.foreign_keys:
-            batches.append([])
-        batches[-1].append(migration)
-    return tuple(Batch(tuple(batch)) for batch in batches)
 
 
 _OPS_BETWEEN_LOOKS = 10_000
@@ -160,7 +122,7 @@ def supervised(
             connection.set_progress_handler(None, 0)
 
 
-def apply_batch(
+def run_batch(
     batch: Batch,
     ledger: Ledger,
     *,
@@ -331,8 +293,7 @@ def _take(
 
 
 def _follow_rename(authority: Authorizer, statement: Statement) -> None:
-    names = renamed(statement.text)
-    if names is not None:
+    if "RENAME" in statement.text.upper() and (names := renamed(statement.text)) is not None:
         authority.follow(*names)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.statements import accepted
+from local_mcp_gateway.migrate.verify import Object, read_objects
 from local_mcp_gateway.sql import fold, quote, tokens
 
 if TYPE_CHECKING:
@@ -38,22 +39,8 @@ _ELSEWHERE = (
     "vtable constructor failed",
 )
 _EVENTS = frozenset({"insert", "update", "delete"})
-_OBJECTS = (
-    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
-)
 _PARENTS = """SELECT DISTINCT m.name, k."table" FROM sqlite_schema AS m
     JOIN pragma_foreign_key_list(m.name) AS k WHERE m.type = 'table' ORDER BY m.rowid"""
-
-
-class Object(NamedTuple):
-    """A row of `sqlite_schema` that has SQL text."""
-
-    kind: str
-    """table, index, view or trigger"""
-    name: str
-    table: str
-    """The table that an index or trigger is on; else its own name."""
-    sql: str
 
 
 class Broken(NamedTuple):
@@ -86,11 +73,6 @@ class Broken(NamedTuple):
                     f"The foreign key of {quote(self.table)} to {quote(self.event)} cannot work, so writes"
                     f" to both would fail: {self.error}"
                 )
-
-
-def read_objects(connection: sqlite3.Connection) -> tuple[Object, ...]:
-    """Return every schema object with SQL text, in the order of creation; includes uncommitted changes."""
-    return tuple(Object(*row) for row in connection.execute(_OBJECTS))
 
 
 def find_broken(connection: sqlite3.Connection) -> tuple[Broken, ...]:

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import DoubleQuotedString
-from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.sql import Token, tokens
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ _NO_COLUMN = re.compile(r"no such column: (.+)", re.DOTALL)
 _RESOLVED = frozenset({"SELECT", "WITH", "INSERT", "REPLACE", "UPDATE", "DELETE", "CREATE"})
 
 
-@frozen
-class Finding:
+class Finding(NamedTuple):
     """One double-quoted token that would become a string."""
 
     name: str

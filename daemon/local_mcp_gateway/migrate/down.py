@@ -1,6 +1,7 @@
-"""Select and run the down files of migrations, in the caller's transaction.
+"""Revert migrations with their down files, in the caller's transaction.
 
-The text is the migration's `.down.sql`, or the one that the history kept when the migration was
+The expected result is known beforehand: the schema that the remaining migrations make of an empty
+database. Any other result is refused. The text is the migration's `.down.sql`, or the one that the history kept when the migration was
 applied, so that it works after the file is gone. A migration that cannot change the schema
 (`no-transaction`) needs none.
 """
@@ -8,21 +9,36 @@ applied, so that it works after the file is gone. A migration that cannot change
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.run import UNWATCHED, Run
-from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.database import UNWATCHED, Run
+from local_mcp_gateway.errors import (
+    HistoryRefused,
+    NoWayBack,
+    ProblemCode,
+    UsageProblem,
+    VerificationFailed,
+)
 from local_mcp_gateway.migrate.apply import run_and_compare, supervised
+from local_mcp_gateway.migrate.batch import COMPARE_LIMIT_VALUES, watch_rebuilds
 from local_mcp_gateway.migrate.folder import down_text
-from local_mcp_gateway.migrate.statements import read_directives
+from local_mcp_gateway.migrate.plan import find_drift
+from local_mcp_gateway.migrate.replay import replay
+from local_mcp_gateway.migrate.statements import read_directives, split
+from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
+from local_mcp_gateway.schema import compare, hazards_of, inspect
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.ledger import Ledger
-    from local_mcp_gateway.migrate.rebuilds import Rebuilds
-    from local_mcp_gateway.migrate.resolve import AppliedMigration
+    from local_mcp_gateway.migrate.resolution import AppliedMigration, Resolution
+    from local_mcp_gateway.schema import Difference, Hazard, Prepare, Schema
+
+# Pending or unjournaled files do not matter for a revert.
+_HARMLESS = frozenset({ProblemCode.OUT_OF_ORDER, ProblemCode.UNJOURNALED, ProblemCode.DUPLICATE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +99,93 @@ def ways_back(
     return tuple(found), tuple(missing)
 
 
-def revert(
-    ledger: Ledger,
-    ways: Sequence[WayBack],
-    *,
-    backup: str | None = None,
-    rebuilds: Rebuilds | None = None,
-    run: Run = UNWATCHED,
-) -> tuple[Step, ...]:
-    """Run the down texts in order and remove the migrations from the ledger; the caller commits.
+@dataclass(frozen=True, slots=True)
+class DownPlan:
+    """What a revert would do."""
 
-    `rebuilds` checks the rows of rebuilt tables. Raises what applying a migration raises, naming
-    the `.down.sql` file.
-    """
-    if rebuilds is not None:
-        rebuilds.accepts = {one for way in ways for one in read_directives(way.sql).accept}
-    with supervised(ledger.connection, run, rebuilds=rebuilds) as session:
-        steps = tuple(run_and_compare(session, way.migration, down=way.sql) for way in ways)
-    for way, step in zip(ways, steps, strict=True):
-        ledger.forget(way.applied, duration_ms=step.duration_ms, backup=backup)
-    return steps
+    applied: tuple[AppliedMigration, ...]
+    ways: tuple[WayBack, ...]
+    """Newest first."""
+    expected: Schema
+    """The schema that the remaining migrations make."""
+    found: Schema
+    hazards: tuple[Hazard, ...]
+    drift: tuple[Difference, ...]
+
+    @classmethod
+    def make(
+        cls,
+        resolution: Resolution,
+        ledger: Ledger,
+        *,
+        steps: int | None,
+        to: str | None,
+        prepare: Prepare | None = None,
+    ) -> DownPlan:
+        """Plan the revert; raises HistoryRefused, NoWayBack or UsageProblem."""
+        problems = [problem for problem in resolution.problems if problem.code not in _HARMLESS]
+        if problems:
+            raise HistoryRefused(problems)
+        applied = resolution.applied
+        chain = select_chain(applied, steps=steps, to=to)
+        ways, missing = ways_back(chain, ledger.downs(entry.tag for entry in chain))
+        if missing:
+            first = missing[0]
+            raise NoWayBack(
+                f"{first.tag} has no way back: there is no {first.down_name}, in the folder or in the"
+                " history.",
+                hint=f"Write {first.down_name}",
+                tags=[migration.tag for migration in missing],
+                reverts=[entry.tag for entry in chain],
+            )
+        found = inspect(ledger.connection)
+        drift = find_drift(resolution, ledger, prepare)
+        remaining = applied[: len(applied) - len(chain)]
+        with closing(
+            replay((entry.migration for entry in remaining), prepare=prepare, past=True)
+        ) as memory:
+            expected = inspect(memory)
+        statements = [statement.text for way in ways for statement in split(way.sql)]
+        hazards = hazards_of(statements, found, expected)
+        return cls(applied, ways, expected, found, hazards, drift)
+
+    def revert(
+        self,
+        ledger: Ledger,
+        *,
+        backup: str | None = None,
+        compare_limit: int = COMPARE_LIMIT_VALUES,
+        run: Run = UNWATCHED,
+    ) -> tuple[Step, ...]:
+        """Run the down files, remove the migrations from the ledger, and verify the result.
+
+        Inside the caller's transaction. Raises what applying a migration raises, naming the `.down.sql`
+        file.
+        """
+        connection = ledger.connection
+        before = count_rows(connection)
+        ledger.ensure()
+        rebuilds = watch_rebuilds(connection, compare_limit, run)
+        rebuilds.accepts = {one for way in self.ways for one in read_directives(way.sql).accept}
+        with supervised(connection, run, rebuilds=rebuilds) as session:
+            steps = tuple(
+                run_and_compare(session, way.migration, down=way.sql) for way in self.ways
+            )
+        for way, step in zip(self.ways, steps, strict=True):
+            ledger.forget(way.applied, duration_ms=step.duration_ms, backup=backup)
+        verify(connection, before, steps)
+        verify_dependents(connection, before, steps, lost=False)
+        self._require_expected(inspect(connection), steps)
+        ledger.record_fingerprint(ledger.fingerprint())
+        return steps
+
+    def _require_expected(self, now: Schema, steps: Sequence[Step]) -> None:
+        differences = compare(self.expected, now)
+        if differences:
+            raise VerificationFailed(
+                f"After the way back of {steps[-1].tag} the schema is not what it was before it:"
+                f" {differences[0]}"
+                + (f" (and {len(differences) - 1} more)." if len(differences) > 1 else "."),
+                hint=f"Correct {self.ways[-1].migration.down_name}; the database is unchanged.",
+                differences=[str(difference) for difference in differences],
+            )

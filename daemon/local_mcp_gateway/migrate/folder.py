@@ -17,9 +17,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from local_mcp_gateway.errors import HistoryRefused, MigrationsFolderProblem, Problem, ProblemCode
+from local_mcp_gateway.errors import (
+    HistoryRefused,
+    MigrationsFolderProblem,
+    Problem,
+    ProblemCode,
+    UsageProblem,
+)
 from local_mcp_gateway.formats import now_ms
-from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.journal import Entry, Journal, read_journal
 from local_mcp_gateway.regular_file import require_kind
 
@@ -159,8 +164,7 @@ class Migration(_File):
         return [statement.text for statement in self.statements]
 
 
-@frozen
-class Folder:
+class Folder(NamedTuple):
     """A migrations folder, in the order in which its migrations are applied."""
 
     path: Path
@@ -171,6 +175,26 @@ class Folder:
     """Journal entries whose file is not there; each has its problem."""
     stamped: bool = False
     """True for Drizzle's 1.x format: one folder a migration, no journal."""
+
+    def newest(self, tag: str | None = None) -> Migration:
+        """Return the newest migration, which has to be `tag` if one is given; raises UsageProblem."""
+        if not self.migrations or self.stamped:
+            raise UsageProblem(
+                f"There is no migration to drop in {self.path}.", hint="See `db status`."
+            )
+        found = self.migrations[-1]
+        if tag not in {None, found.tag}:
+            raise UsageProblem(
+                f"Only the newest migration can be dropped, and that is {found.tag}.",
+                hint=f"Run `db drop {found.tag}` first.",
+            )
+        return found
+
+    def drop(self, newest: Migration) -> tuple[Path, ...]:
+        """Remove the newest migration, which no database may have applied; return the removed files."""
+        from local_mcp_gateway.migrate.folder_edits import drop_migration
+
+        return drop_migration(self, newest)
 
 
 def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.database.connections import has_content, reading
-from local_mcp_gateway.errors import MigrationApplied, UsageProblem
+from local_mcp_gateway.database import has_content, reading
+from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.migrate.journal import (
@@ -31,7 +31,7 @@ from local_mcp_gateway.regular_file import read_bytes
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Folder, Migration
-    from local_mcp_gateway.migrate.resolve import Resolution
+    from local_mcp_gateway.migrate.resolution import Resolution
 
 
 _TIMESTAMP_DIGITS = len("20241128123456")
@@ -40,7 +40,7 @@ _UNIX_DIGITS = len("1732797296")
 
 @dataclass(frozen=True, slots=True)
 class WrittenMigration:
-    """What was written or removed."""
+    """What was written."""
 
     tag: str
     files: tuple[Path, ...]
@@ -118,21 +118,6 @@ def read_snapshot_file(folder: Path, tag: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def newest(folder: Folder, tag: str | None = None) -> Migration:
-    """Return the newest migration, which has to be `tag` if one is given; raises UsageProblem."""
-    if not folder.migrations or folder.stamped:
-        raise UsageProblem(
-            f"There is no migration to drop in {folder.path}.", hint="See `db status`."
-        )
-    found = folder.migrations[-1]
-    if tag not in {None, found.tag}:
-        raise UsageProblem(
-            f"Only the newest migration can be dropped, and that is {found.tag}.",
-            hint=f"Run `db drop {found.tag}` first.",
-        )
-    return found
-
-
 def has_applied(database: Path, migration: Migration) -> bool:
     """Return whether this database has applied it, even with a text that was edited since."""
     if not has_content(database):
@@ -141,18 +126,11 @@ def has_applied(database: Path, migration: Migration) -> bool:
         return Ledger(connection).has_applied(migration)
 
 
-def applied_here(database: Path, tag: str) -> MigrationApplied:
-    """Return the refusal to drop what a database has applied."""
-    return MigrationApplied(
-        f"{database} has applied {tag}.",
-        hint="Go back with `db down --steps 1`, or restore the backup from before it, then drop it; "
-        "where `serve --dev` runs, `db drop` does both.",
-        tag=tag,
-    )
+def drop_migration(folder: Folder, migration: Migration) -> tuple[Path, ...]:
+    """Remove the newest migration: its journal entry, then its files; no database may have applied it.
 
-
-def drop_migration(folder: Folder, migration: Migration) -> WrittenMigration:
-    """Remove the newest migration: its journal entry, then its files; no database may have applied it."""
+    Returns what was removed.
+    """
     journal = folder.path / "meta" / "_journal.json"
     content = parse_json(journal.read_bytes())
     content["entries"] = [
@@ -167,7 +145,7 @@ def drop_migration(folder: Folder, migration: Migration) -> WrittenMigration:
         file.unlink()
     _flush(folder.path)
     _flush(journal.parent)
-    return WrittenMigration(migration.tag, tuple(removed))
+    return tuple(removed)
 
 
 def _flush(folder: Path) -> None:

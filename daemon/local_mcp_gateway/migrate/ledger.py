@@ -23,7 +23,7 @@ from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
-    from local_mcp_gateway.migrate.resolve import AppliedMigration, Edited
+    from local_mcp_gateway.migrate.resolution import AppliedMigration, Edited
 
 GUARD_TABLES = frozenset({"__drizzle_migrations", "__guard_history"})
 APPLIED_IN_DEV = "applied_in_dev"

@@ -11,14 +11,14 @@ import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connections import survive_power_cut
+from local_mcp_gateway.database import survive_power_cut
 from local_mcp_gateway.errors import ForbiddenStatement, VerificationFailed
 from local_mcp_gateway.migrate.statement_errors import explain_failure
 from local_mcp_gateway.migrate.statements import accepted, pragma_name
 from local_mcp_gateway.sql import first_words, quote, tokens
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.run import Run
+    from local_mcp_gateway.database import Run
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.statements import Statement
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.authorizer import Authorizer
-from local_mcp_gateway.migrate.dependents import Object, read_objects
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
 from local_mcp_gateway.migrate.statements import accepted, split
+from local_mcp_gateway.migrate.verify import Object, read_objects
 from local_mcp_gateway.sql import dropped, fold, quote
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connections import open_scratch
-from local_mcp_gateway.database.run import UNWATCHED, Run
+from local_mcp_gateway.database import UNWATCHED, Run, open_scratch
 from local_mcp_gateway.migrate.apply import UNOBSERVED, Observer, run_migration, supervised
 from local_mcp_gateway.schema import compare, count_objects, inspect
 

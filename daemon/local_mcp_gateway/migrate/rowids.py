@@ -10,8 +10,8 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.migrate.dependents import Object, read_objects
 from local_mcp_gateway.migrate.rebuilds import shape_of
+from local_mcp_gateway.migrate.verify import Object, read_objects
 from local_mcp_gateway.schema import Code, Sql, is_users, words
 from local_mcp_gateway.sql import fold, normal, normal_tokens, quote
 

@@ -16,48 +16,57 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from local_mcp_gateway.migrate.ledger import Ledger
 
-def require_files(files: Sequence[Path]) -> None:
-    """Raise UsageProblem for a seed that does not exist or is of an unknown kind."""
-    for file in files:
-        if file.suffix not in (".sql", ".py"):
-            raise UsageProblem(f"The seed {file} is neither a .sql nor a .py file.")
+
+class Seeds:
+    """The seeds of one command, in order; none is run before all are there."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        """Check the files; raises UsageProblem for one that does not exist or is of an unknown kind."""
+        self.files = files
+        for file in files:
+            if file.suffix not in (".sql", ".py"):
+                raise UsageProblem(f"The seed {file} is neither a .sql nor a .py file.")
+            try:
+                found = require_file(file)
+            except OSError as error:
+                raise UsageProblem(
+                    f"The seed {file} cannot be read: {error.strerror}.", hint="Check the path."
+                ) from None
+            if found is None:
+                raise UsageProblem(f"There is no seed file {file}.", hint="Check the path.")
+
+    def run(self, ledger: Ledger, *, backup: str | None = None) -> None:
+        """Run the seeds inside the caller's transaction and record them; nothing without files.
+
+        Raises SeedFailed, naming file and line. A `.py` seed has a function `seed(connection)`. Neither
+        kind may begin or end a transaction, or write what the guard keeps about migrations.
+        """
+        if not self.files:
+            return
+        connection = ledger.connection
+        for file in self.files:
+            bounds = _Bounds()
+            connection.set_authorizer(bounds)
+            try:
+                _run(connection, file, bounds)
+            finally:
+                with suppress(sqlite3.ProgrammingError):  # the seed may have closed it
+                    connection.set_authorizer(None)
+        ledger.ensure()
+        ledger.note("seeded", backup=backup)
+
+    @contextmanager
+    def named_deferred_keys(self) -> Iterator[None]:
+        """Report a violated deferred foreign key at COMMIT, inside the block, as a failed seed."""
         try:
-            found = require_file(file)
-        except OSError as error:
-            raise UsageProblem(
-                f"The seed {file} cannot be read: {error.strerror}.", hint="Check the path."
-            ) from None
-        if found is None:
-            raise UsageProblem(f"There is no seed file {file}.", hint="Check the path.")
-
-
-def run_seeds(connection: sqlite3.Connection, files: Sequence[Path]) -> None:
-    """Run the seeds in order inside the caller's transaction; raises SeedFailed, naming file and line.
-
-    A `.py` seed has a function `seed(connection)`. Neither kind may begin or end a transaction, or
-    write what the guard keeps about migrations.
-    """
-    for file in files:
-        bounds = _Bounds()
-        connection.set_authorizer(bounds)
-        try:
-            _run(connection, file, bounds)
-        finally:
-            with suppress(sqlite3.ProgrammingError):  # the seed may have closed it
-                connection.set_authorizer(None)
-
-
-@contextmanager
-def named_deferred_keys() -> Iterator[None]:
-    """Report a violated deferred foreign key at COMMIT, inside the block, as a failed seed."""
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        raise SeedFailed(
-            f"The seeds leave rows that refer to rows which are not there: {error}.",
-            hint="Let them insert the parents too; the database is unchanged.",
-        ) from error
+            yield
+        except sqlite3.IntegrityError as error:
+            raise SeedFailed(
+                f"The seeds leave rows that refer to rows which are not there: {error}.",
+                hint="Let them insert the parents too; the database is unchanged.",
+            ) from error
 
 
 class _Bounds:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.database.connections import to_gateway_error
+from local_mcp_gateway.database import to_gateway_error
 from local_mcp_gateway.errors import ForbiddenStatement, GatewayError, MigrationFailed
 from local_mcp_gateway.sql import tokens
 

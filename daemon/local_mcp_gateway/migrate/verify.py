@@ -17,17 +17,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.migrate.dependents import Object, read_objects
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
-from local_mcp_gateway.migrate.rebuilds import DataChange, lost_rows
-from local_mcp_gateway.migrate.referential_actions import Reference, read_references
 from local_mcp_gateway.migrate.statements import accepted
 from local_mcp_gateway.sql import fold, quote, quote_all
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.rebuilds import DataChange
+    from local_mcp_gateway.migrate.referential_actions import Reference
 
 
 _ROWIDS = ("rowid", "_rowid_", "oid")
@@ -78,6 +76,8 @@ def _violated(connection: sqlite3.Connection) -> Iterator[tuple[Reference, bool]
     found = dict.fromkeys(_check(connection))
     if not found:
         return
+    from local_mcp_gateway.migrate.referential_actions import read_references
+
     known = {(one.child, one.number): one for one in read_references(connection)}
     for table, number, has_rowid in found:
         yield known[table, number], has_rowid
@@ -155,10 +155,28 @@ def _text(value: object) -> str | bytes:
 
 
 _NAMED_ROWS = 5
+_OBJECTS = (
+    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
+)
 
 
-@frozen
-class RowCounts:
+class Object(NamedTuple):
+    """A row of `sqlite_schema` that has SQL text."""
+
+    kind: str
+    """table, index, view or trigger"""
+    name: str
+    table: str
+    """The table that an index or trigger is on; else its own name."""
+    sql: str
+
+
+def read_objects(connection: sqlite3.Connection) -> tuple[Object, ...]:
+    """Return every schema object with SQL text, in the order of creation; includes uncommitted changes."""
+    return tuple(Object(*row) for row in connection.execute(_OBJECTS))
+
+
+class RowCounts(NamedTuple):
     """The row count of each table, names folded, and the orphans."""
 
     rows: Mapping[str, int]
@@ -211,8 +229,14 @@ def verify(
     A table that SQLite reported no write to, by a statement, a trigger or a foreign key, has its rows.
     Runs inside the open transaction; the caller rolls back.
     """
-    fates = _lineage(before, steps).fates()
     tables = set(_tables(connection))
+    changed = [change for step in steps for change in step.changes]
+    if not changed and _has_its_rows(connection, before, tables, steps):
+        _refuse_new_orphans(connection, before, {}, steps)  # every table is what it was
+        return ()
+    from local_mcp_gateway.migrate.rebuilds import DataChange, lost_rows
+
+    fates = Lineage(before.rows, changed).fates()
     now_called = {name: fates[name].now or name for name in before.rows}
     suspects = _suspects(fates, tables, steps)
     rows = _count(connection, tables & {*suspects, *(now_called[name] for name in suspects)})
@@ -239,7 +263,7 @@ def verify(
             raise lost_rows(name, count, after, tag)
         message = f"Table {name} goes from {count} rows to {after}."
         changes.append(DataChange("deletes_data", name, message, tag))
-    _refuse_lost_parents(connection, before, now_called, steps)
+    _refuse_lost_parents(connection, tables, now_called, steps)
     _refuse_new_orphans(connection, before, now_called, steps)
     return tuple(changes)
 
@@ -248,9 +272,9 @@ def _suspects(
     fates: Mapping[str, Fate], tables: AbstractSet[str], steps: Sequence[Step]
 ) -> list[str]:
     """Return the tables that were dropped or written to; all of them where nobody watched that."""
-    if not steps or any(step.written is None for step in steps):
+    written = _written(steps)
+    if written is None:
         return list(fates)
-    written = {name for step in steps for name in step.written or ()}
     return [
         name
         for name, fate in fates.items()
@@ -261,6 +285,29 @@ def _suspects(
     ]
 
 
+def _has_its_rows(
+    connection: sqlite3.Connection,
+    before: RowCounts,
+    tables: AbstractSet[str],
+    steps: Sequence[Step],
+) -> bool:
+    """Return whether no table that was there before is gone or has fewer rows."""
+    if not before.rows.keys() <= tables:
+        return False
+    written = _written(steps)
+    names = [name for name in before.rows if written is None or name in written]
+    return not names or all(
+        after >= before.rows[name] for name, after in _count(connection, names).items()
+    )
+
+
+def _written(steps: Sequence[Step]) -> set[str] | None:
+    """Return the tables that SQLite reported a write to; None where nobody watched that."""
+    if not steps or any(step.written is None for step in steps):
+        return None
+    return {name for step in steps for name in step.written or ()}
+
+
 def verify_dependents(
     connection: sqlite3.Connection, before: RowCounts, steps: Sequence[Step], *, lost: bool = True
 ) -> None:
@@ -269,16 +316,33 @@ def verify_dependents(
     With `lost`, also for triggers and indexes that were dropped although no statement names them. A
     schema that was verified once (in the rehearsal) need not be again.
     """
+    changed = [change for step in steps for change in step.changes]
+    lost = lost and (
+        any(change.what in ("drop", "rename") for change in changed)
+        or not _own_objects(before.objects) <= _own_objects(read_objects(connection))
+    )
+    if not lost and not _has_dependents(connection):
+        return
     from local_mcp_gateway.migrate.dependents import refuse_broken, refuse_lost_dependents
 
-    lineage = _lineage(before, steps)
+    lineage = Lineage(before.rows, changed)
     if lost:
         refuse_lost_dependents(connection, before.objects, steps, lineage)
     refuse_broken(connection, before.objects, steps, lineage)
 
 
-def _lineage(before: RowCounts, steps: Sequence[Step]) -> Lineage:
-    return Lineage(before.rows, (change for step in steps for change in step.changes))
+def _own_objects(objects: Sequence[Object]) -> set[Object]:
+    """Return the triggers and indexes among them."""
+    return {one for one in objects if one.kind in ("trigger", "index")}
+
+
+def _has_dependents(connection: sqlite3.Connection) -> bool:
+    """Return whether there is anything that could be broken: a view, a trigger or a foreign key."""
+    found = connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE type IN ('view', 'trigger') UNION ALL SELECT 1 FROM"
+        " sqlite_schema AS m JOIN pragma_foreign_key_list(m.name) WHERE m.type = 'table' LIMIT 1"
+    ).fetchone()
+    return found is not None
 
 
 def _tag_of(name: str, fate: Fate, steps: Sequence[Step]) -> str:
@@ -296,7 +360,7 @@ def _tag_of(name: str, fate: Fate, steps: Sequence[Step]) -> str:
 
 def _refuse_lost_parents(
     connection: sqlite3.Connection,
-    before: RowCounts,
+    tables: AbstractSet[str],
     now_called: Mapping[str, str],
     steps: Sequence[Step],
 ) -> None:
@@ -305,10 +369,11 @@ def _refuse_lost_parents(
     Only of tables that existed before: a later migration may fix an old folder's mistake.
     """
     renamed_to = {fold(c.to) for step in steps for c in step.changes if c.what == "rename"}
-    if not renamed_to or not before.rows:
+    if not renamed_to or not now_called:
         return
-    tables = set(_tables(connection))
-    old = {now_called.get(name, name) for name in before.rows}
+    from local_mcp_gateway.migrate.referential_actions import read_references
+
+    old = set(now_called.values())
     for reference in read_references(connection):
         child, parent = fold(reference.child), fold(reference.parent)
         if child in old and parent in renamed_to and parent not in tables:
@@ -331,6 +396,8 @@ def _refuse_new_orphans(
     found = find_foreign_key_violations(connection)
     if not found:
         return
+    from local_mcp_gateway.migrate.referential_actions import read_references
+
     was_called = {now: was for was, now in now_called.items()}
     links = {link_of(reference) for reference in read_references(connection)}
     for link, values in found.items():

@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.database.pool import ConnectionPool
+from local_mcp_gateway.database import ConnectionPool
 from local_mcp_gateway.errors import ConfigProblem, GatewayError, Interrupted, LockHeld
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.gateway import Gateway

@@ -20,14 +20,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.backup import list_backups, room_needed
-from local_mcp_gateway.backup.files import existing_folder
-from local_mcp_gateway.database.connections import reading, table_names
-from local_mcp_gateway.database.integrity import examine_engine
-from local_mcp_gateway.database.lock import read_holder
+from local_mcp_gateway.backup import existing_folder, list_backups, room_needed
+from local_mcp_gateway.database import examine_engine, read_holder, reading, table_names
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.formats import size
-from local_mcp_gateway.guard.status import get_status
+from local_mcp_gateway.guard import get_status
 from local_mcp_gateway.service.http import listeners
 from local_mcp_gateway.service.options import register_sql
 from local_mcp_gateway.service.secrets import check_secrets

@@ -6,7 +6,7 @@ import errno
 import traceback
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.database.connections import to_gateway_error
+from local_mcp_gateway.database import to_gateway_error
 from local_mcp_gateway.errors import (
     ConfigProblem,
     Exit,

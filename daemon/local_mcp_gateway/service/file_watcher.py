@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.to_thread
 
-from local_mcp_gateway.migrate.statements import unfinished
+from local_mcp_gateway.migrate import unfinished
 from local_mcp_gateway.regular_file import read_present
 
 if TYPE_CHECKING:

@@ -11,12 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.backup.manifest import Retention
+from local_mcp_gateway.backup import Retention
 from local_mcp_gateway.bundled import bundled, installed_version
-from local_mcp_gateway.database.connections import columns_of, reading
+from local_mcp_gateway.database import columns_of, reading
 from local_mcp_gateway.errors import ConfigProblem, MigrationsFolderProblem, ProgramReplaced
-from local_mcp_gateway.guard.context import GuardPolicy
-from local_mcp_gateway.guard.plan import make_plan
+from local_mcp_gateway.guard import GuardPolicy, make_plan
 from local_mcp_gateway.store import COLUMNS
 
 if TYPE_CHECKING:
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.database.connections import Connection
-    from local_mcp_gateway.database.pool import ConnectionPool
+    from local_mcp_gateway.database import Connection, ConnectionPool
     from local_mcp_gateway.gateway import GatewayOptions
-    from local_mcp_gateway.guard.context import GuardContext, Plan, Planner
+    from local_mcp_gateway.guard import GuardContext, Planner
     from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.migrate import Plan
     from local_mcp_gateway.service.process import StopEvent
 
 
@@ -107,7 +106,7 @@ def _hazards(severities: Mapping[str, str]) -> Mapping[str, str]:
 
 def register_sql(settings: Settings, connection: Connection) -> None:
     """Register the functions, collations and extensions of the settings; raises ConfigProblem."""
-    from local_mcp_gateway.migrate.sql_functions import register
+    from local_mcp_gateway.migrate import register
 
     named = settings.migrations
     register(connection, named.functions, named.collations, named.extensions)
@@ -117,7 +116,7 @@ def planner(*, dev: bool) -> Planner:
     """Return the planner of a guarded run; in dev mode it first rewinds what the folder no longer contains."""
     if not dev:
         return make_plan
-    from local_mcp_gateway.guard.rewind import make_plan_in_dev
+    from local_mcp_gateway.guard import make_plan_in_dev
 
     return make_plan_in_dev
 
@@ -225,7 +224,7 @@ async def reload(
     """
     import anyio.to_thread
 
-    from local_mcp_gateway.guard.guard import hot_apply
+    from local_mcp_gateway.guard import hot_apply
 
     new = plan.reread()
     changed = changed_keys(old, new)

@@ -22,8 +22,7 @@ import anyio.to_thread
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.config import prepare_data_folder
-from local_mcp_gateway.database.connections import SQLITE_VERSION
-from local_mcp_gateway.database.lock import read_holder
+from local_mcp_gateway.database import SQLITE_VERSION, read_holder
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, PortInUse
 from local_mcp_gateway.log import BackgroundWriter, is_journal, log_to_file, tee
 from local_mcp_gateway.service import runtime_paths

@@ -9,7 +9,7 @@ from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.store.model import KEPT_NAMES, CallRecord, CatalogEntry, CatalogKind
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.pool import ConnectionPool, Row
+    from local_mcp_gateway.database import ConnectionPool, Row
 
 _CALL_COLUMNS = (
     "created_at, profile, server, method, target, status, error, duration_us, request_bytes,"

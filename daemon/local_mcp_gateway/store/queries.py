@@ -24,7 +24,7 @@ from local_mcp_gateway.store.model import (
 )
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.pool import ConnectionPool, Row, Transaction
+    from local_mcp_gateway.database import ConnectionPool, Row, Transaction
 
 
 Texts = TypeVar("Texts", list[Any], dict[str, Any])

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from local_mcp_gateway.database.pool import ConnectionPool, Error
+from local_mcp_gateway.database import ConnectionPool, Error
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.gateway.protocol import MALFORMED, Answer, decode_any, error_code, member
 from local_mcp_gateway.json_input import parse_json

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from local_mcp_gateway.database.pool import ConnectionPool, ReadOnlyDatabase, named_gaps
+from local_mcp_gateway.database import ConnectionPool, ReadOnlyDatabase, named_gaps
 from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
 from local_mcp_gateway.guard import guarded
 from local_mcp_gateway.json_input import parse_json

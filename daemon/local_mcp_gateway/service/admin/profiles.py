@@ -19,7 +19,7 @@ from local_mcp_gateway.store import (
 )
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database.pool import ConnectionPool
+    from local_mcp_gateway.database import ConnectionPool
 
 TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 

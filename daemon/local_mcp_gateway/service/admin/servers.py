@@ -32,7 +32,7 @@ from local_mcp_gateway.store import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local_mcp_gateway.database.pool import ConnectionPool
+    from local_mcp_gateway.database import ConnectionPool
     from local_mcp_gateway.service.admin.own_address import OwnAddress
     from local_mcp_gateway.service.secrets import Keyring
 

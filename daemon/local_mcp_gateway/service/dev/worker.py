@@ -21,8 +21,7 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway.errors import HistoryRefused, Interrupted
-from local_mcp_gateway.guard.context import GuardContext
-from local_mcp_gateway.guard.guard import hot_apply
+from local_mcp_gateway.guard import GuardContext, hot_apply
 from local_mcp_gateway.log import LEVEL
 from local_mcp_gateway.service.exit_status import fields_of, reported_error
 from local_mcp_gateway.service.file_watcher import (
@@ -42,10 +41,10 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.database.pool import ConnectionPool
+    from local_mcp_gateway.database import ConnectionPool
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate import Step
     from local_mcp_gateway.service.process import StopEvent
 
 
@@ -193,8 +192,7 @@ class HotApply:
 
     async def _rewind(self) -> _Done | None:
         """Revert what the folder no longer contains; None if that would not help."""
-        from local_mcp_gateway.guard.divergence import find_divergence
-        from local_mcp_gateway.guard.rewind import rewind
+        from local_mcp_gateway.guard import find_divergence, rewind_to_folder
 
         context = self._context()
         divergence = await anyio.to_thread.run_sync(
@@ -204,7 +202,7 @@ class HotApply:
             return None
         async with self._database.release_file():
             start = time.perf_counter()
-            done = await anyio.to_thread.run_sync(rewind, context, divergence)
+            done = await anyio.to_thread.run_sync(rewind_to_folder, context, divergence)
             paused_ms = _ms_since(start)
         self._emit("migration.rewound", **done.as_fields())
         return _Done(done.steps, paused_ms, rewound=True, unchanged=done.unchanged)
@@ -225,16 +223,16 @@ class HotApply:
 
     async def drop(self, tag: str) -> dict[str, object]:
         """Revert the newest migration and remove its files, in one step for watchers and reloads."""
-        from local_mcp_gateway.guard.rewind import drop_newest
+        from local_mcp_gateway.guard import drop_newest
 
         async with self._one_at_a_time, self._database.release_file():
-            done, dropped = await anyio.to_thread.run_sync(drop_newest, self._context(), tag)
+            done, files = await anyio.to_thread.run_sync(drop_newest, self._context(), tag)
         if done:
             self._emit("migration.rewound", **done.as_fields())
             await self._read_again()
         return {
-            "tag": dropped.tag,
-            "files": [str(file) for file in dropped.files],
+            "tag": tag,
+            "files": [str(file) for file in files],
             "rewound_by": done.by if done else None,
             "lost": list(map(str, done.lost)) if done else [],
         }

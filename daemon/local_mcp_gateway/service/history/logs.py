@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.database.connections import reading, table_names
+from local_mcp_gateway.database import reading, table_names
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import COUNTED_APART, IDENTIFIER, LEVEL_OF, LEVELS, ignore

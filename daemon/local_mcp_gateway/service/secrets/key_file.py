@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.database.transactions import flush
+from local_mcp_gateway.database import flush
 from local_mcp_gateway.errors import NoSecretsKey
 from local_mcp_gateway.service.secrets import private_file
 from local_mcp_gateway.service.secrets.private_file import Unusable

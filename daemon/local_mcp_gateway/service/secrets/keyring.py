@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
 
-from local_mcp_gateway.database.pool import ReadOnlyDatabase
+from local_mcp_gateway.database import ReadOnlyDatabase
 from local_mcp_gateway.errors import SealedValueProblem, UsageProblem
 from local_mcp_gateway.log import Emit, ignore
 from local_mcp_gateway.service.secrets import key_file

@@ -11,8 +11,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.backup.files import temporary_file, write_all
-from local_mcp_gateway.database.transactions import flush
+from local_mcp_gateway.backup import temporary_file, write_all
+from local_mcp_gateway.database import flush
 from local_mcp_gateway.regular_file import NotAFile, open_file
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from local_mcp_gateway.store import COLUMNS, StoredValue, entries, queries, seal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from local_mcp_gateway.database.pool import ConnectionPool
+    from local_mcp_gateway.database import ConnectionPool
     from local_mcp_gateway.service.secrets.keyring import Keyring, OpenedKeys
     from local_mcp_gateway.store import SealingKey, ServerDefinition
 

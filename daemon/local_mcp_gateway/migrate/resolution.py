@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import Problem, ProblemCode
-from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.journal import places_of
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Folder, Migration
-    from local_mcp_gateway.migrate.ledger import Applied, Ledger
+    from local_mcp_gateway.migrate.ledger import Applied
 
 
 class AppliedMigration(NamedTuple):
@@ -57,16 +56,14 @@ class AppliedMigration(NamedTuple):
         return self.row.duration_ms
 
 
-@frozen
-class Edited:
+class Edited(NamedTuple):
     """An applied migration whose file has changed since."""
 
     migration: Migration
     row: Applied
 
 
-@frozen
-class Resolution:
+class Resolution(NamedTuple):
     """How a folder and a ledger match. With problems, nothing may be applied."""
 
     applied: tuple[AppliedMigration, ...]
@@ -295,13 +292,3 @@ def _unjournaled(name: str, folder: Folder) -> Problem:
         " with `db adopt --format journal`; or take the file away.",
         name.removesuffix(".sql"),
     )
-
-
-def resolve_with_history(
-    folder: Folder, ledger: Ledger, *, allow_out_of_order: bool = False
-) -> Resolution:
-    """Resolve against the ledger; the history is read only if a problem needs its texts."""
-    found = resolve(folder, ledger.rows(brief=True), allow_out_of_order=allow_out_of_order)
-    if not found.problems:
-        return found
-    return resolve(folder, ledger.rows(), allow_out_of_order=allow_out_of_order)

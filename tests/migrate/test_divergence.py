@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.database.connections import open_migration
-from local_mcp_gateway.guard.context import GuardContext
-from local_mcp_gateway.guard.divergence import Divergence, common_prefix, find_divergence
+from local_mcp_gateway.database.connections import open_migration, reading
+from local_mcp_gateway.migrate.divergence import Divergence, common_prefix
 from local_mcp_gateway.migrate.folder import Folder, Migration
 from local_mcp_gateway.migrate.ledger import APPLIED_IN_DEV, Applied, Ledger
-from local_mcp_gateway.migrate.resolve import resolve
+from local_mcp_gateway.migrate.resolution import resolve
 from tests.migrate.workshop import Workshop, apply_all
 
 TEXTS = st.lists(st.sampled_from("abcdefg"), unique=True, max_size=7)
@@ -98,7 +97,8 @@ class Met(Workshop):
             self.write_journal()
 
     def divergence(self, *, at_start: bool = False) -> Divergence | None:
-        return find_divergence(GuardContext(self.database, self.path), at_start=at_start)
+        with reading(self.database) as reader:
+            return Divergence.find(self.path, Ledger(reader), at_start=at_start)
 
     def taken_back(self, *, at_start: bool = False) -> tuple[str, ...] | None:
         found = self.divergence(at_start=at_start)
@@ -135,7 +135,7 @@ def test_a_file_that_only_the_journal_lost_is_still_there(met: Met) -> None:
     met.edit("0000_one", "CREATE TABLE a (y)")
     found = met.divergence()
     assert found is not None
-    assert (found.tags, found.unchanged(met.path)) == (
+    assert (found.tags, found.unchanged()) == (
         ("0000_one", "0001_two"),
         frozenset({"0001_two"}),
     )
@@ -154,7 +154,7 @@ def test_a_file_with_other_line_ends_stays_and_is_unchanged(met: Met, history: b
     assert found is not None
     assert (found.kept, found.complete) == (1, history)
     assert found.history.applied[0].migration.sql == ONE + ("\n" if history else "\r\n")
-    assert found.unchanged(met.path) == (frozenset({"0000_one"}) if history else frozenset())
+    assert found.unchanged() == (frozenset({"0000_one"}) if history else frozenset())
 
 
 def test_an_edited_file_is_taken_back_with_the_text_that_was_applied(met: Met) -> None:
@@ -164,7 +164,7 @@ def test_an_edited_file_is_taken_back_with_the_text_that_was_applied(met: Met) -
     assert found is not None
     assert (found.kept, found.tags, found.complete) == (1, ("0001_two",), True)
     assert [row.tag for row in found.rows] == ["0000_one", "0001_two"]
-    assert found.unchanged(met.path) == {"0000_one"}
+    assert found.unchanged() == {"0000_one"}
     assert found.texts_from(2) == ()
     (back,) = found.texts_from(1)
     assert (back.tag, back.idx, back.sql, back.name) == ("0001_two", 1, TWO, "0001_two.sql")
@@ -242,7 +242,7 @@ def test_a_text_that_another_tool_applied_is_known_while_the_folder_has_it(met: 
     assert (found.complete, found.texts_from(0), found.texts_from(1)) == (False, (), ())
     one, two = (entry.migration for entry in found.history.applied)
     assert (one.sql, one.tag, two.sql) == (ONE, found.rows[0].hash[:12], "")
-    assert found.unchanged(met.path) == frozenset()
+    assert found.unchanged() == frozenset()
 
 
 def test_a_text_is_complete_where_history_and_folder_know_the_rest_of_it(met: Met) -> None:

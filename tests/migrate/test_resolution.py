@@ -15,12 +15,12 @@ from local_mcp_gateway.errors import Problem
 from local_mcp_gateway.migrate.folder import Folder, Migration
 from local_mcp_gateway.migrate.journal import Entry
 from local_mcp_gateway.migrate.ledger import Applied, Ledger
-from local_mcp_gateway.migrate.resolve import (
+from local_mcp_gateway.migrate.plan import Plan
+from local_mcp_gateway.migrate.resolution import (
     AppliedMigration,
     Edited,
     match,
     resolve,
-    resolve_with_history,
 )
 
 
@@ -425,21 +425,21 @@ def applied(ledger: Ledger, *migrations: Migration) -> None:
 
 def test_what_does_not_fit_is_named_as_the_history_knows_it(ledger: Ledger) -> None:
     applied(ledger, A, B)
-    found = resolve_with_history(folder(A), ledger)
+    found = Plan.read(folder(A), ledger).resolution
     assert [(p.code, p.tag) for p in found.problems] == [("newer_database", B.tag)]
     assert [entry.duration_ms for entry in found.applied] == [2.5]
-    assert resolve_with_history(folder(A, B, C), ledger).pending == (C,)
+    assert Plan.read(folder(A, B, C), ledger).resolution.pending == (C,)
 
 
 def test_what_may_be_late_is_asked_of_the_ledger_too(ledger: Ledger) -> None:
     applied(ledger, B)
     late = folder(A, B)
-    assert [p.code for p in resolve_with_history(late, ledger).problems] == ["out_of_order"]
-    allowed = resolve_with_history(late, ledger, allow_out_of_order=True)
+    assert [p.code for p in Plan.read(late, ledger).resolution.problems] == ["out_of_order"]
+    allowed = Plan.read(late, ledger, allow_out_of_order=True).resolution
     assert (allowed.problems, allowed.pending) == ((), (A,))
     edited = folder(migration(0, text="-- edited"), migration(1, text="-- edited"), C)
     applied(ledger, C)
-    found = resolve_with_history(edited, ledger, allow_out_of_order=True)
+    found = Plan.read(edited, ledger, allow_out_of_order=True).resolution
     assert [p.code for p in found.problems] == ["edited"]
 
 

@@ -1,0 +1,322 @@
+"""The short commands of the guard: back up, restore, reset, seed, repair.
+
+A restore is recorded in the restored history. What a restore or a rewind replaced is kept beside the
+database, and can be restored by its name.
+
+For a reset the fresh database is built beside the old one by the same guard, with every migration (and
+seed), and replaces it in one rename: a kill at any point leaves the old database or the finished new one,
+and a migration that fails leaves the old one. Seeds are `.sql` or `.py` files, all of them applied or none.
+
+Each repair is recorded. It writes only rows of the ledger and the history, and indexes, never the user's
+tables. The user confirms it while the lock is held.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.backup import (
+    Backup,
+    Restored,
+    aside_path,
+    file_hash,
+    find_backup,
+    list_asides,
+    named_failures,
+    prune_asides,
+    remove,
+    require_known,
+    restore_backup,
+    side_files,
+    staged_path,
+    swap,
+)
+from local_mcp_gateway.database import (
+    UNWATCHED,
+    Run,
+    has_content,
+    lock_path,
+    open_immutable,
+    reading,
+    rebuild_every_index,
+    staged_transaction,
+)
+from local_mcp_gateway.errors import (
+    BackupForeign,
+    Damaged,
+    DatabasePathProblem,
+    NoSuchBackup,
+    NotADatabase,
+    UsageProblem,
+)
+from local_mcp_gateway.formats import iso
+from local_mcp_gateway.guard.context import GuardContext, GuardPolicy
+from local_mcp_gateway.guard.guard import guarded
+from local_mcp_gateway.guard.transaction import back_up, exclusive, find_emptied, write_transaction
+from local_mcp_gateway.migrate import Ledger, Seeds, Status, read_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from local_mcp_gateway.database import Connection
+    from local_mcp_gateway.guard.context import GuardReport
+    from local_mcp_gateway.migrate import Repair
+
+
+def restore_guarded(
+    context: GuardContext, backup: Backup, *, lock_timeout_s: float = 0.0
+) -> Restored:
+    """Restore the backup while holding the database's lock; raises LockHeld and as `restore`.
+
+    A backup with migrations that the folder does not have is refused before anything is written:
+    the next start would refuse it.
+    """
+    with exclusive(context, lock_timeout_s=lock_timeout_s, replaces=True):
+        known = read_folder(context.migrations).migrations
+        require_known(backup, {word for item in known for word in (item.tag, *item.hashes)})
+        done = restore_backup(
+            context.database,
+            backup,
+            annotate=partial(_note_restore, context, backup),
+            keep_aside=context.policy.keep_aside,
+            run=context,
+        )
+    context.emit(
+        "database.restored",
+        database=str(context.database),
+        backup=backup.name,
+        replaced=None if done.aside is None else str(done.aside),
+    )
+    return done
+
+
+def _note_restore(context: GuardContext, backup: Backup, connection: Connection) -> None:
+    """Record the restore in the history of the restored database."""
+    ledger = context.ledger(connection)
+    ledger.ensure()
+    ledger.note("restored", backup=backup.name)
+
+
+def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:
+    """Back up a database that may be in use; needs no lock, and blocks no writer in WAL mode.
+
+    The facts for the manifest are read just before: a migration that is applied in between is in the
+    backup and not in its manifest, and a restore of it is still correct.
+    """
+    with reading(context.database) as reader:
+        ledger = context.ledger(reader)
+        fingerprint, applied = ledger.fingerprint(), ledger.names()
+    return back_up(context, before=before, fingerprint=fingerprint, applied=applied, full=True)
+
+
+def find_to_restore(database: Path, name: str, folder: Path | None, run: Run = UNWATCHED) -> Backup:
+    """Return the backup of that name, the replaced database, or what is in any other database file.
+
+    Raises as `find_backup` does.
+    """
+    wanted = Path(name).name
+    for aside in list_asides(database):
+        if wanted in (aside.name, aside.stem):
+            if any(side.exists() for side in side_files(aside)):
+                raise BackupForeign(f"{aside.name} was damaged when it was replaced.")
+            made = datetime.fromisoformat(aside.stem.rpartition("replaced-")[2])
+            return _as_backup(database, aside, made, run)
+    try:
+        return find_backup(database, name, folder)
+    except (NoSuchBackup, BackupForeign):
+        file = Path(name)
+        if not file.is_file() or file.suffix == ".json" or file.with_suffix(".json").exists():
+            raise
+        return _copy_as_backup(database, file.resolve(), run)
+
+
+def _copy_as_backup(database: Path, file: Path, run: Run) -> Backup:
+    """Describe a plain copy that somebody made of a database; raises BackupForeign if it is not whole."""
+    if file == database.resolve():
+        raise UsageProblem(f"{file} is the database itself.", hint="Give a copy of it.")
+    for log in side_files(file):
+        if log.suffix != f"{file.suffix}-shm" and log.exists() and log.stat().st_size:
+            raise BackupForeign(
+                f"{file.name} is not whole: the newest changes are in {log.name} beside it.",
+                hint="Open it once with a program that uses SQLite, or copy it with `.backup`.",
+            )
+    made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    return _as_backup(database, file, made, run)
+
+
+def _as_backup(database: Path, file: Path, made: datetime, run: Run) -> Backup:
+    """Describe a file without a manifest as a backup; a restore checks the file itself."""
+    with named_failures("read", file), closing(open_immutable(file)) as reader:
+        ledger = Ledger(reader)
+        return Backup(
+            path=file,
+            name=file.stem,
+            bytes=file.stat().st_size,
+            sha256=file_hash(file, run=run),
+            created_at=iso(made),
+            before=None,
+            fingerprint=ledger.fingerprint(),
+            applied=tuple(ledger.names()),
+            program_version="",
+            verified=False,
+            database=str(database.resolve()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A finished reset, and where the old rows are."""
+
+    report: GuardReport
+    backup: Backup | None
+    aside: Path | None
+    """The old file, kept only if it was too damaged for a backup."""
+
+
+def reset_guarded(
+    context: GuardContext, *, seeds: Sequence[Path] = (), lock_timeout_s: float = 0.0
+) -> Reset:
+    """Back the database up, build a fresh one beside it, and swap them."""
+    planted = Seeds(seeds)
+    real = context.database.resolve()
+    with exclusive(context, lock_timeout_s=lock_timeout_s, replaces=True):
+        backup, aside = _saved(context, real)
+        staged = staged_path(real)
+        try:
+            with named_failures("put a fresh database at", real):
+                remove(staged)
+                policy = replace(context.policy, fresh=True)  # a killed reset leaves a lock file
+                with guarded(
+                    staged, context.migrations, policy=policy, stop=context.stop
+                ) as report:
+                    _finish(context, staged, backup, planted)
+                swap(real, staged, aside=aside)
+        finally:
+            with suppress(OSError):  # the next start tries again
+                remove(staged)
+                lock_path(staged).unlink(missing_ok=True)
+        prune_asides(real, max(context.policy.keep_aside, 1))
+    context.emit(
+        "database.reset", database=str(context.database), backup=backup.name if backup else None
+    )
+    return Reset(report, backup, aside)
+
+
+def _saved(context: GuardContext, real: Path) -> tuple[Backup | None, Path | None]:
+    """Back the old database up; if it is damaged, return the name to keep its file under."""
+    if not has_content(real):
+        return None, None
+    try:
+        return back_up_now(context), None
+    except (Damaged, NotADatabase):
+        return None, aside_path(real, datetime.now(UTC))
+
+
+def _finish(context: GuardContext, staged: Path, backup: Backup | None, seeds: Seeds) -> None:
+    """Seed the fresh database, complete its history, and leave it as one flushed file."""
+    with (
+        seeds.named_deferred_keys(),
+        staged_transaction(staged, foreign_keys=True, run=context) as fresh,
+    ):
+        context.prepare(fresh)
+        ledger = context.ledger(fresh)
+        ledger.ensure()
+        ledger.note("reset", backup=backup.name if backup else None)
+        seeds.run(ledger, backup=backup.name if backup else None)
+
+
+def seed_guarded(
+    context: GuardContext, files: Sequence[Path], *, lock_timeout_s: float = 0.0
+) -> Backup:
+    """Back the database up, then run every seed in one transaction; return the backup.
+
+    A seed that fails leaves the database as it was.
+    """
+    seeds = Seeds(files)
+    if not context.database.exists():
+        raise DatabasePathProblem(
+            f"There is no database at {context.database}.",
+            hint="Create it with `db migrate` first.",
+        )
+    with (
+        exclusive(context, lock_timeout_s=lock_timeout_s),
+        write_transaction(context, foreign_keys=True) as transaction,
+    ):
+        backup = transaction.back_up(before=None)
+        seeds.run(transaction.ledger, backup=backup.name)
+        with seeds.named_deferred_keys():
+            transaction.commit()
+    context.emit(
+        "database.seeded", database=str(context.database), files=[str(file) for file in files]
+    )
+    return backup
+
+
+@contextmanager
+def repairing(context: GuardContext, *, lock_timeout_s: float = 0.0) -> Iterator[Repair]:
+    """Lock the database, yield the repairs of its history, and commit what the block has recorded."""
+    from local_mcp_gateway.migrate import Repair  # no start needs it
+
+    with (
+        exclusive(context, lock_timeout_s=lock_timeout_s),
+        write_transaction(context, backs_up=False) as transaction,
+    ):
+        repair = Repair(
+            context.database,
+            context.migrations,
+            transaction.ledger,
+            prepare=context.prepare,
+        )
+        yield repair
+        if repair.recorded:
+            transaction.commit()
+    for tag in repair.tags:
+        context.emit("migration.repaired", tag=tag)
+
+
+def rebuild_indexes(context: GuardContext, *, lock_timeout_s: float = 0.0) -> Backup:
+    """Build every index anew from its table, after a backup; return that.
+
+    Raises Damaged, with the database as it was, if that does not make it sound. The backup of a damaged
+    database is marked as such, and is only kept in case that the tables were at fault.
+    """
+    with (
+        exclusive(context, lock_timeout_s=lock_timeout_s),
+        write_transaction(context, damaged=True) as transaction,
+    ):
+        backup = transaction.back_up(before="reindex", full=True)
+        rebuild_every_index(transaction.connection, context.database, run=context)
+        transaction.ledger.ensure()
+        transaction.ledger.note("reindexed", backup=backup.name)
+        transaction.commit()
+    context.emit("database.reindexed", database=str(context.database), backup=backup.name)
+    return backup
+
+
+def get_status(
+    database: Path,
+    migrations: Path,
+    *,
+    backup_folder: Path | None = None,
+    to: str | None = None,
+    allow_out_of_order: bool = False,
+    prepare: Callable[[Connection], None] | None = None,
+) -> Status:
+    """Read a database and its folder, and say what a start would refuse; takes no lock.
+
+    Raises MigrationsFolderProblem or DatabasePathProblem.
+    """
+    found = Status.read(
+        database, migrations, to=to, allow_out_of_order=allow_out_of_order, prepare=prepare
+    )
+    if not found.empty:
+        return found
+    size = database.stat().st_size if database.exists() else 0
+    policy = GuardPolicy(backup_folder=backup_folder)
+    emptied = find_emptied(GuardContext(database, migrations, policy), size)
+    return found if emptied is None else found.refused(emptied)

@@ -1,0 +1,193 @@
+"""Apply one batch of migrations: count, run, verify, record. The rehearsal and the live run share it.
+
+Nothing here begins or commits a transaction: the caller decides after it has seen the result.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from local_mcp_gateway.database import UNWATCHED, Run
+from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed
+from local_mcp_gateway.migrate.apply import Observer, run_batch
+from local_mcp_gateway.migrate.ledger import APPLIED_IN_DEV
+from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.folder import Migration
+    from local_mcp_gateway.migrate.ledger import Ledger
+    from local_mcp_gateway.migrate.plan import Plan
+    from local_mcp_gateway.migrate.rebuilds import DataChange, Rebuilds
+    from local_mcp_gateway.migrate.rehearsal import HazardWatch
+    from local_mcp_gateway.migrate.statements import Statement
+    from local_mcp_gateway.migrate.verify import RowCounts
+    from local_mcp_gateway.schema import Hazard, Prepare
+
+COMPARE_LIMIT_VALUES = 2_000_000
+
+
+class BatchResult(NamedTuple):
+    """What one transaction did; it may still be rolled back."""
+
+    steps: tuple[Step, ...]
+    fingerprint: str
+    changes: tuple[DataChange, ...] = ()
+    """Rows and values that the statements removed on purpose."""
+
+
+def apply_batch(
+    plan: Plan,
+    ledger: Ledger,
+    *,
+    backup: str | None = None,
+    rehearsed: bool = False,
+    watch: HazardWatch | None = None,
+    in_dev: bool = False,
+    compare_limit: int = COMPARE_LIMIT_VALUES,
+    untouched: sqlite3.Connection | None = None,
+    prepare: Prepare | None = None,
+    requires: Callable[[sqlite3.Connection], None] | None = None,
+    run: Run = UNWATCHED,
+) -> BatchResult:
+    """Apply the plan's next batch and verify it, inside the transaction that the caller has begun.
+
+    Checks of values and schema that a rehearsal of the same batch has made are not repeated. `watch`
+    observes a rehearsal; without one, `backup` is the name of the backup that is there, and what would
+    be refused with rows is only reported without it: the database is new, and the folder may be old and
+    applied elsewhere, where fixing a file would count as an edit. `compare_limit` is the most values of
+    a rebuilt table to compare; `untouched` has the content from before the batch: rows are
+    counted there if need be. `requires` is called after the last batch, and may raise. Raises MigrationFailed, ForbiddenStatement, VerificationFailed,
+    DoubleQuotedString, DiskProblem or Interrupted.
+    """
+    connection = ledger.connection
+    run.phases.begin("verify")
+    before = count_rows(connection, untouched)
+    compares = bool(before.rows) and not rehearsed
+    rebuilds = None
+    if compares and any("DROP" in m.sql.upper() for m in plan.batches[0].migrations):
+        rebuilds = watch_rebuilds(connection, compare_limit, run)
+    run.phases.begin("apply")
+    total = len(plan.batches[0].migrations)
+    steps = run_batch(
+        plan.batches[0],
+        ledger,
+        backup=backup,
+        event=APPLIED_IN_DEV if in_dev else "applied",
+        stamped=plan.folder.stamped,
+        observer=watch or _Live(run, total, quotes=not rehearsed, refuse=backup is not None),
+        rebuilds=rebuilds,
+        run=run,
+    )
+    run.phases.begin("verify")
+    changes = verify(connection, before, steps)
+    if not before.rows:
+        _report_broken(connection, steps[-1].tag, run)
+    if compares:
+        verify_dependents(connection, before, steps)
+    if rebuilds is not None:
+        changes += tuple(rebuilds.changed)
+    if watch is not None:
+        watch.data_changed(changes)
+    if requires is not None and len(plan.batches) == 1:
+        requires(connection)
+    fingerprint = ledger.fingerprint()
+    if _is_as_made(plan, connection, before, prepare):
+        ledger.record_fingerprint(fingerprint)
+    return BatchResult(steps, fingerprint, changes)
+
+
+def _is_as_made(
+    plan: Plan, connection: sqlite3.Connection, before: RowCounts, prepare: Prepare | None
+) -> bool:
+    """Return whether the schema is what the migrations make: a recorded fingerprint says so.
+
+    A database that other tools have made may have tables that an IF NOT EXISTS has left as they are.
+    """
+    if plan.drift:
+        return False
+    if plan.applied or not before.objects:
+        return True
+    from local_mcp_gateway.migrate.replay import differences_from
+
+    done = {step.tag for step in plan.done}
+    earlier = [migration for migration in plan.resolution.pending if migration.tag in done]
+    made = [*earlier, *plan.batches[0].migrations]
+    try:
+        return not differences_from(made, connection, prepare=prepare)
+    except (MigrationFailed, ForbiddenStatement):
+        return False
+
+
+def find_kept(connection: sqlite3.Connection, statement: Statement) -> Hazard | None:
+    """Return the hazard of an object that the statement, about to run, leaves as it is."""
+    if "EXISTS" not in statement.text.upper():
+        return None
+    from local_mcp_gateway.schema import kept_instead  # few migrations need it
+
+    return kept_instead(connection, statement.text)
+
+
+def watch_rebuilds(connection: sqlite3.Connection, limit: int, run: Run) -> Rebuilds:
+    """Return the comparison of rebuilt tables, which reports tables that are too large for it."""
+    from local_mcp_gateway.migrate.rebuilds import Rebuilds
+
+    return Rebuilds(
+        connection,
+        limit=limit,
+        not_compared=lambda table, rows: run.emit(
+            "guard.values_not_compared", table=table, rows=rows
+        ),
+    )
+
+
+def _report_broken(connection: sqlite3.Connection, tag: str, run: Run) -> None:
+    """Report what cannot run in a new database: an old folder may have had the same fault elsewhere."""
+    from local_mcp_gateway.migrate.dependents import find_broken
+
+    for broken in find_broken(connection):
+        _report(run, tag, "cannot_run", broken.name, f"{broken.sentence}.")
+
+
+def _report(run: Run, tag: str, kind: str, name: str, message: str) -> None:
+    run.emit("guard.hazard_found", tag=tag, kind=kind, object=name, message=message, backup=None)
+
+
+class _Live(Observer):
+    """Reports the progress, and what a rehearsal would have found: double-quoted strings, kept objects."""
+
+    def __init__(self, run: Run, total: int, *, quotes: bool, refuse: bool) -> None:
+        self._run = run
+        self._total = total
+        self._begun = 0
+        self._quotes = quotes
+        self._refuse = refuse
+
+    def before_migration(self, migration: Migration) -> None:
+        """Report that a migration begins."""
+        self._run.progress(f"apply {migration.tag}", self._begun, self._total)
+        self._begun += 1
+
+    def before_statement(
+        self, connection: sqlite3.Connection, migration: Migration, statement: Statement
+    ) -> None:
+        """Raise DoubleQuotedString, or report it, and what an IF NOT EXISTS keeps."""
+        if not self._quotes:
+            return
+        kept = find_kept(connection, statement)
+        if kept is not None:
+            _report(self._run, migration.tag, str(kept.kind), kept.object, kept.message)
+        if '"' not in statement.text:
+            return
+        from local_mcp_gateway.migrate.double_quotes import ACCEPTED, double_quoted
+
+        found = double_quoted(connection, migration, statement)
+        if found is None:
+            return
+        if self._refuse:
+            raise found
+        name = cast("list[str]", found.data["names"])[0]
+        _report(self._run, migration.tag, ACCEPTED, name, found.message)

@@ -1,0 +1,177 @@
+"""Plan what to apply: what a folder and a ledger leave pending, by what is committed together, and drift.
+
+Drift is a difference between the live schema and what the applied migrations make of an empty database.
+The history stores the fingerprint of the schema's texts after the last migration, so an unchanged schema
+costs neither inspection nor replay. Where the texts differ, the schema models are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple
+
+from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, UsageProblem
+from local_mcp_gateway.migrate.folder import NEW
+from local_mcp_gateway.migrate.journal import Entry, write_journal
+from local_mcp_gateway.migrate.resolution import resolve
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.errors import Problem
+    from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.batch import BatchResult
+    from local_mcp_gateway.migrate.folder import Folder, Migration
+    from local_mcp_gateway.migrate.ledger import Ledger
+    from local_mcp_gateway.migrate.resolution import AppliedMigration, Resolution
+    from local_mcp_gateway.schema import Difference, Prepare
+
+
+class Batch(NamedTuple):
+    """Migrations that are committed together: all that are pending, unless one needs its own.
+
+    `-- guard: no-transaction` runs outside of one, `-- guard: foreign-keys=on` needs a setting that
+    works only before BEGIN. Adjacent migrations with the same foreign-keys setting share a batch.
+    """
+
+    migrations: tuple[Migration, ...]
+
+    @property
+    def foreign_keys(self) -> bool:
+        """Return whether foreign keys are enforced; to be set before its BEGIN."""
+        return self.migrations[0].directives.foreign_keys
+
+    @property
+    def no_transaction(self) -> bool:
+        """Return whether it is one migration of statements that SQLite refuses inside a transaction."""
+        return self.migrations[0].directives.no_transaction
+
+
+def make_batches(pending: Sequence[Migration]) -> tuple[Batch, ...]:
+    """Split the pending migrations into batches, in order."""
+    batches: list[list[Migration]] = []
+    for migration in pending:
+        asked = migration.directives
+        last = batches[-1][-1].directives if batches else None
+        alone = asked.no_transaction or (last is not None and last.no_transaction)
+        if last is None or alone or last.foreign_keys != asked.foreign_keys:
+            batches.append([])
+        batches[-1].append(migration)
+    return tuple(Batch(tuple(batch)) for batch in batches)
+
+
+class Plan(NamedTuple):
+    """What one read of folder and database found to do."""
+
+    folder: Folder
+    resolution: Resolution
+    pending: tuple[Migration, ...]
+    """What will be applied, in order: all that is pending, or up to the tag that was asked for."""
+    batches: tuple[Batch, ...]
+    """The same, by what is committed together."""
+    fingerprint: str = ""
+    drift: tuple[Difference, ...] = ()
+    done: tuple[Step, ...] = ()
+    """What this run has committed before, oldest first."""
+
+    @classmethod
+    def read(
+        cls, folder: Folder, ledger: Ledger | None = None, *, allow_out_of_order: bool = False
+    ) -> Plan:
+        """Match the folder with the ledger; None: the database is new. The caller asks for problems."""
+        rows = ledger.rows(brief=True) if ledger is not None else ()
+        found = resolve(folder, rows, allow_out_of_order=allow_out_of_order)
+        if found.problems and ledger is not None:  # only a problem needs what the history knows
+            found = resolve(folder, ledger.rows(), allow_out_of_order=allow_out_of_order)
+        return cls(folder, found, found.pending, make_batches(found.pending))
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Return why nothing may be applied; empty if it may."""
+        return self.resolution.problems
+
+    @property
+    def applied(self) -> tuple[AppliedMigration, ...]:
+        """Return what is applied already, in the folder's order."""
+        return self.resolution.applied
+
+    @property
+    def has_new_files(self) -> bool:
+        """Return whether some of what is pending has no journal entry yet (dev mode)."""
+        return any(migration.idx == NEW for migration in self.pending)
+
+    @property
+    def is_data_independent(self) -> bool:
+        """Return whether no row can make any pending statement fail."""
+        from local_mcp_gateway.migrate.status import is_data_independent
+
+        return all(map(is_data_independent, self.pending))
+
+    def up_to(self, tag: str | None) -> Plan:
+        """Leave out what is pending after `tag`; raises UsageProblem for an unknown one."""
+        if tag is None:
+            return self
+        number = next((n for n, m in enumerate(self.pending, 1) if m.tag == tag), 0)
+        if not number and all(entry.tag != tag for entry in self.applied):
+            raise UsageProblem(
+                f"There is no migration `{tag}` in the folder.",
+                hint="`db status` lists the tags; give one of them.",
+            )
+        pending = self.pending[:number]
+        return self._replace(pending=pending, batches=make_batches(pending))
+
+    def with_drift(self, ledger: Ledger, prepare: Prepare | None = None) -> Plan:
+        """Compare the live schema with what the applied migrations make, if its texts have changed."""
+        known = ledger.recorded_fingerprint()
+        if known:
+            return self._replace(fingerprint=known)
+        # Somebody else changed the schema, or nobody has recorded it yet.
+        return self._replace(
+            fingerprint=ledger.fingerprint(), drift=find_drift(self.resolution, ledger, prepare)
+        )
+
+    def after(self, result: BatchResult) -> Plan:
+        """Return the plan that is left after this transaction is committed."""
+        return self._replace(
+            pending=self.pending[len(result.steps) :],
+            batches=self.batches[1:],
+            fingerprint=result.fingerprint,
+            done=self.done + result.steps,
+        )
+
+    def journal_new(self, migrations: Iterable[Migration]) -> None:
+        """Write the journal entries of those of these migrations that have none (dev mode)."""
+        new = [migration for migration in migrations if migration.idx == NEW]
+        self._write_entries([(migration.tag, migration.when) for migration in new])
+
+    def journal_applied(self) -> bool:
+        """Write those of applied files that have lost theirs, as after a stash; return whether any has."""
+        lost = [(e.tag, e.created_at) for e in self.applied if e.migration.idx == NEW]
+        self._write_entries(lost)
+        return bool(lost)
+
+    def _write_entries(self, files: Sequence[tuple[str, int]]) -> None:
+        if files:
+            known = (*(entry.migration for entry in self.applied), *self.pending)
+            first = 1 + max((migration.idx for migration in known), default=-1)
+            entries = [Entry(idx, tag, when) for idx, (tag, when) in enumerate(files, first)]
+            write_journal(self.folder.path, entries)
+
+
+def find_drift(
+    resolution: Resolution, ledger: Ledger, prepare: Prepare | None = None
+) -> tuple[Difference, ...]:
+    """Return the differences from a replay of the applied migrations; none for an unmigrated database.
+
+    `prepare` registers what the migrations use.
+    """
+    if not resolution.applied or ledger.last_fingerprint() == ledger.fingerprint():
+        return ()
+    from local_mcp_gateway.migrate.replay import replay
+    from local_mcp_gateway.schema import compare, inspect
+
+    applied = (entry.migration for entry in resolution.applied)
+    try:
+        with closing(replay(applied, prepare=prepare, past=True)) as expected:
+            return compare(inspect(expected), inspect(ledger.connection))
+    except (MigrationFailed, ForbiddenStatement):
+        return ()  # applied out of order, say: a replay says nothing about this one

@@ -1,0 +1,79 @@
+"""A commit is proved by reading it back, and what is not committed is rolled back."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.database import (
+    commit_and_compare,
+    database_bytes,
+    outside_transaction,
+    reading,
+    staged_transaction,
+    write_lock,
+)
+from local_mcp_gateway.errors import DatabaseBusy
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "app.db"
+    with write_lock(path) as live:
+        live.execute("CREATE TABLE a (x)")
+        commit_and_compare(live, path)
+    return path
+
+
+def rows(path: Path) -> list[tuple[object, ...]]:
+    with reading(path) as reader:
+        return reader.execute("SELECT x FROM a").fetchall()
+
+
+def test_what_is_not_committed_is_rolled_back(database: Path) -> None:
+    with write_lock(database) as live:
+        live.execute("INSERT INTO a VALUES (1)")
+    assert rows(database) == []
+
+
+def test_a_commit_is_in_the_file_itself(database: Path) -> None:
+    with write_lock(database) as live:
+        live.execute("INSERT INTO a VALUES (1)")
+        commit_and_compare(live, database)
+        assert not live.in_transaction
+        assert database_bytes(database) == database.stat().st_size
+    assert rows(database) == [(1,)]
+
+
+def test_another_writer_is_waited_for_and_then_named(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local_mcp_gateway.database.connections.BUSY_TIMEOUT_MS", 10)
+    with (
+        write_lock(database),
+        pytest.raises(DatabaseBusy, match="Another program is using"),
+        write_lock(database),
+    ):
+        pass
+
+
+def test_a_transaction_is_left_and_entered_again(database: Path) -> None:
+    with write_lock(database) as live:
+        with outside_transaction(live):
+            assert not live.in_transaction
+        assert live.in_transaction
+
+
+def test_a_staged_file_is_whole_and_in_the_journal_mode_of_the_other(
+    database: Path, tmp_path: Path
+) -> None:
+    staged = tmp_path / "staged.db"
+    with staged_transaction(staged, like=database) as fresh:
+        fresh.execute("CREATE TABLE b (x)")
+    assert not list(tmp_path.glob("staged.db-*"))
+    with closing(sqlite3.connect(staged)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("SELECT count(*) FROM b").fetchone() == (0,)

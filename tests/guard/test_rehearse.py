@@ -1,0 +1,63 @@
+"""A rehearsal runs on a copy: of the backup for a start, of any database for `db rehearse`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from local_mcp_gateway.errors import HazardRefused
+from local_mcp_gateway.guard import GuardContext, GuardPolicy, dry_run_on_copy
+from tests.guard.test_guard import start
+from tests.harness import Place
+
+
+@pytest.fixture
+def notes(place: Place) -> Place:
+    place.folder.add("notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);")
+    start(place)
+    place.write("INSERT INTO notes VALUES (1, 'a')")
+    return place
+
+
+def context(place: Place) -> GuardContext:
+    return GuardContext(place.database, place.folder.path)
+
+
+def test_a_dry_run_counts_rows_after_each_migration_and_leaves_the_file_alone(notes: Place) -> None:
+    notes.folder.add("more", "INSERT INTO notes VALUES (2, 'b');")
+    notes.folder.add("clean", "DELETE FROM notes;")
+    before = notes.content()
+    found = dry_run_on_copy(context(notes), notes.database)
+    assert [(t.table, t.before, t.after) for t in found.tables] == [("notes", 1, 0)]
+    assert {tag: [t.after for t in rows] for tag, rows in found.changed.items()} == {
+        "0001_more": [2],
+        "0002_clean": [0],
+    }
+    assert notes.content() == before
+
+
+def test_nothing_pending_is_no_rehearsal(notes: Place) -> None:
+    assert dry_run_on_copy(context(notes), notes.database).rehearsal is None
+
+
+def test_every_hazard_is_reported_before_the_first_is_refused(notes: Place) -> None:
+    notes.folder.add("clean", "DELETE FROM notes;")
+    notes.folder.add("drop", "ALTER TABLE notes DROP COLUMN body;")
+    told = []
+
+    def emit(event: str, /, **fields: object) -> None:
+        if event == "guard.hazard_found":
+            told.append(fields["tag"])
+
+    policy = GuardPolicy(destructive="refuse")
+    with pytest.raises(HazardRefused, match="0001_clean is not accepted"):
+        start(notes, policy=policy, emit=emit)
+    assert told[0] == "0001_clean"
+    assert "0002_drop" in told
+
+
+def test_a_kind_can_be_ignored(notes: Place) -> None:
+    notes.folder.add("clean", "DELETE FROM notes;")
+    policy = replace(GuardPolicy(destructive="refuse"), hazards={"deletes_data": "ignore"})
+    assert [step.tag for step in start(notes, policy=policy).applied] == ["0001_clean"]

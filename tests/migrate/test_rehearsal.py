@@ -1,0 +1,57 @@
+"""What a rehearsal on a scratch database finds out about everything that is pending."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from local_mcp_gateway.migrate import Ledger, Plan, Rehearsal
+from tests.migrate.workshop import Workshop
+
+
+def rehearse(shop: Workshop, scratch: sqlite3.Connection) -> Rehearsal:
+    return Rehearsal.of(Plan.read(shop.read(), Ledger(scratch)), Ledger(scratch))
+
+
+def test_every_batch_is_committed_and_has_its_fingerprint(
+    shop: Workshop, scratch: sqlite3.Connection
+) -> None:
+    shop.add("0000_a", "CREATE TABLE a (x);")
+    shop.add("0001_b", "-- guard: foreign-keys=on\nCREATE TABLE b (x);")
+    found = rehearse(shop, scratch)
+    assert [step.tag for step in found.steps] == ["0000_a", "0001_b"]
+    assert list(found.fingerprints) == ["0000_a", "0001_b"]
+    assert found.fingerprints["0001_b"] == Ledger(scratch).fingerprint()
+    assert not scratch.in_transaction
+
+
+def test_rows_that_went_replace_the_hazard_that_they_might(
+    shop: Workshop, scratch: sqlite3.Connection
+) -> None:
+    scratch.execute("CREATE TABLE a (x)")
+    scratch.execute("INSERT INTO a VALUES (1)")
+    shop.add("0000_a", "DELETE FROM a;")
+    (found,) = rehearse(shop, scratch).hazards
+    assert (found.tag, str(found.hazard.kind), found.accepted) == ("0000_a", "deletes_data", False)
+    assert "from 1 rows to 0" in found.hazard.message
+
+
+def test_what_the_file_accepts_is_accepted(shop: Workshop, scratch: sqlite3.Connection) -> None:
+    scratch.execute("CREATE TABLE a (x)")
+    scratch.execute("INSERT INTO a VALUES (1)")
+    shop.add("0000_a", "-- guard: accept deletes_data\nDELETE FROM a;")
+    assert [found.accepted for found in rehearse(shop, scratch).hazards] == [True]
+
+
+def test_each_migration_is_shown_with_its_result(
+    shop: Workshop, scratch: sqlite3.Connection
+) -> None:
+    shop.add("0000_a", "CREATE TABLE a (x);")
+    shop.add("0001_b", "INSERT INTO a VALUES (1), (2);")
+    seen = []
+
+    def migrated(connection: sqlite3.Connection, tag: str) -> None:
+        seen.append((tag, connection.execute("SELECT count(*) FROM a").fetchone()[0]))
+
+    plan = Plan.read(shop.read(), Ledger(scratch))
+    Rehearsal.of(plan, Ledger(scratch), migrated=migrated)
+    assert seen == [("0000_a", 0), ("0001_b", 2)]
