@@ -14,8 +14,8 @@ if TYPE_CHECKING:
         save_names,
     )
     from local_mcp_gateway.store.encryption import (
-        COLUMNS,
         KEY_BYTES,
+        SEALED_COLUMNS,
         SealingKey,
         StoredValue,
         entries,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         with_values,
     )
     from local_mcp_gateway.store.model import (
+        COLUMNS,
         NAME,
         NO_PROXY,
         CallRecord,
@@ -53,8 +54,8 @@ else:
             "save_names",
         ),
         encryption=(
-            "COLUMNS",
             "KEY_BYTES",
+            "SEALED_COLUMNS",
             "SealingKey",
             "StoredValue",
             "entries",
@@ -65,6 +66,7 @@ else:
             "with_values",
         ),
         model=(
+            "COLUMNS",
             "NO_PROXY",
             "CallRecord",
             "CatalogEntry",
@@ -87,6 +89,7 @@ __all__ = [
     "KEY_BYTES",
     "NAME",
     "NO_PROXY",
+    "SEALED_COLUMNS",
     "CallRecord",
     "CatalogEntry",
     "CatalogKind",

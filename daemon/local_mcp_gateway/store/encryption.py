@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.store.model import ServerDefinition
 
 MARK: Final = "lmg-sealed:"
-COLUMNS: Final = {"env": "variable", "headers": "header"}
+SEALED_COLUMNS: Final = {"env": "variable", "headers": "header"}
 """The columns whose values are sealed, and the word for an entry of each."""
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -54,7 +54,7 @@ class StoredValue:
     value: str
 
     def __str__(self) -> str:
-        return f"The {COLUMNS[self.column]} {self.name} of server {self.server.name!r}"
+        return f"The {SEALED_COLUMNS[self.column]} {self.name} of server {self.server.name!r}"
 
     def __repr__(self) -> str:
         return f"Entry({self})"
@@ -74,7 +74,7 @@ class StoredValue:
 
 def entries(server: ServerDefinition) -> Iterator[StoredValue]:
     """Yield every value of environment and headers."""
-    for column in COLUMNS:
+    for column in SEALED_COLUMNS:
         for name, value in getattr(server, column).items():
             yield StoredValue(server, column, name, value)
 
@@ -91,7 +91,7 @@ def with_values(server: ServerDefinition, values: Sequence[StoredValue]) -> Serv
             **getattr(server, column),
             **{e.name: e.value for e in values if e.column == column},
         }
-        for column in COLUMNS
+        for column in SEALED_COLUMNS
     }
     return replace(server, env=changed["env"], headers=changed["headers"])
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from local_mcp_gateway.errors import SealedValueProblem
-from local_mcp_gateway.store import COLUMNS, StoredValue, entries, queries, seal, with_values
+from local_mcp_gateway.store import SEALED_COLUMNS, StoredValue, entries, queries, seal, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,7 +37,7 @@ async def seal_values(
     """Return changes to a server with their values sealed."""
     given = [
         StoredValue(old, column, name, value)
-        for column in COLUMNS
+        for column in SEALED_COLUMNS
         for name, value in (changes.get(column) or {}).items()
         if value is not None
     ]
