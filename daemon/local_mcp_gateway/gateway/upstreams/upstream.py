@@ -76,6 +76,9 @@ class Hooks:
     """Returns whether a client subscribes to a resource of this server."""
 
 
+ROOTS_S: Final = 0.1
+"""How long a new connection to a server that asks waits for its question, and again after the roots were
+given: servers look at the folders first, refuse calls until then, and do not say when they are ready."""
 ENDED: Final = "the server was removed or the gateway stops"
 SEVERAL: Final = "several"
 """In place of a client: several have used a connection, or one that cannot be told from others."""
@@ -425,8 +428,11 @@ class Upstream:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._options.list_timeout_s):
                 await self.catalog_sync.fetched.wait()
+                if self.asks:
+                    await asyncio.sleep(ROOTS_S)
                 while self._roots_asked:
                     await self._roots_given.wait()
+                    await asyncio.sleep(ROOTS_S)
         self._settled.set()
 
     async def gives_roots(self, asking: Awaitable[Answer]) -> Answer:
