@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from local_mcp_gateway.errors import HistoryRefused, Problem, ProblemCode, VerificationFailed
 from local_mcp_gateway.formats import iso
-from local_mcp_gateway.sql import fold, quote
+from local_mcp_gateway.sql import quote
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
@@ -483,7 +483,7 @@ def _not_ours(kind: str, name: str, table: str, columns: str | None) -> Problem 
         hint = f"Drop it in SQLite (DROP TRIGGER {quote(name)}), then start again."
         return Problem(ProblemCode.NOT_OUR_TABLE, message, hint)
     if columns is not None:
-        missing = sorted(_REQUIRED[fold(name)] - set(columns.split(",")))
+        missing = sorted(_REQUIRED[name.lower()] - set(columns.split(",")))
         if not missing:
             return None
         message = (
