@@ -41,7 +41,7 @@ def test_nothing_pending_is_no_rehearsal(notes: Place) -> None:
     assert dry_run_on_copy(context(notes), notes.database).rehearsal is None
 
 
-def test_every_hazard_is_reported_before_the_first_is_refused(notes: Place) -> None:
+def test_every_hazard_is_reported_before_one_is_refused(notes: Place) -> None:
     notes.folder.add("clean", "DELETE FROM notes;")
     notes.folder.add("drop", "ALTER TABLE notes DROP COLUMN body;")
     told = []
@@ -51,10 +51,9 @@ def test_every_hazard_is_reported_before_the_first_is_refused(notes: Place) -> N
             told.append(fields["tag"])
 
     policy = GuardPolicy(destructive="refuse")
-    with pytest.raises(HazardRefused, match="0001_clean is not accepted"):
+    with pytest.raises(HazardRefused, match="is not accepted"):
         start(notes, policy=policy, emit=emit)
-    assert told[0] == "0001_clean"
-    assert "0002_drop" in told
+    assert set(told) == {"0001_clean", "0002_drop"}
 
 
 def test_a_kind_can_be_ignored(notes: Place) -> None:

@@ -97,7 +97,7 @@ class Met(Workshop):
             self.write_journal()
 
     def divergence(self, *, at_start: bool = False) -> Divergence | None:
-        with reading(self.database) as reader:
+        with reading(self.database, locked=True) as reader:
             return Divergence.find(self.path, Ledger(reader), at_start=at_start)
 
     def taken_back(self, *, at_start: bool = False) -> tuple[str, ...] | None:
