@@ -111,5 +111,5 @@ def test_a_gateways_database_that_lacks_a_column_is_refused_by_name(shipped: Pla
     shipped.migrate()
     shipped.write("ALTER TABLE mcp_servers RENAME COLUMN headers TO other")
     done = shipped.run("server", "add", "x", "--", "/bin/cat")
-    assert done.code == 2, done
-    told(done, "does not have all that this version of the program reads")
+    assert done.code == 7, done
+    told(done, "mcp_servers.headers")

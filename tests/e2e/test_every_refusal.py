@@ -256,6 +256,7 @@ ELSEWHERE = {
     "database_gone": "tests/service/test_database_gone.py: a gateway whose file is taken away",
     "foreign_log": "tests/cli/test_foreign_log.py: a copy beside the log of another file",
     "no_resources": "tests/service/test_resources.py: no thread, no memory, no files",
+    "program_replaced": "tests/cli/test_serve.py: a reload under another version of the program",
     "disk": "faults/: EIO and ENOSPC at every write",
 }
 BY_CODE = {situation.code: situation for situation in situations()}

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
         ReadOnlyDatabase,
         Row,
         Transaction,
-        named_gaps,
     )
     from local_mcp_gateway.database.run import (
         UNWATCHED,
@@ -110,7 +109,7 @@ else:
             "row_counts",
         ),
         lock=("DatabaseLock", "Holder", "hold_new_file", "last_stop", "lock_path", "read_holder"),
-        pool=("ConnectionPool", "Error", "ReadOnlyDatabase", "Row", "Transaction", "named_gaps"),
+        pool=("ConnectionPool", "Error", "ReadOnlyDatabase", "Row", "Transaction"),
         run=("Phases", "Progress", "Run", "UNWATCHED", "no_progress", "no_report"),
         transactions=(
             "FULL_CHECK_BYTES",
@@ -161,7 +160,6 @@ __all__ = [
     "last_stop",
     "lock_path",
     "make_durable",
-    "named_gaps",
     "no_progress",
     "no_report",
     "open_checked",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from local_mcp_gateway.database import ConnectionPool, ReadOnlyDatabase, named_gaps
+from local_mcp_gateway.database import ConnectionPool, ReadOnlyDatabase
 from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
 from local_mcp_gateway.guard import guarded
 from local_mcp_gateway.json_input import parse_json
@@ -191,7 +191,7 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
     guard = guarded(
         settings.database_path, settings.migrations_folder, policy=guard_policy(settings), emit=emit
     )
-    with guard, named_gaps(settings.database_path):
+    with guard:
         check_gateway_tables(settings.database_path, settings.migrations_folder)
         try:
             return anyio.run(partial(_answer, settings, keyring, verb, arguments))
