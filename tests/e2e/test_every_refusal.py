@@ -255,7 +255,6 @@ ELSEWHERE = {
     "output_lost": "tests/cli/test_streams.py: there is no stdout to look at",
     "database_gone": "tests/service/test_database_gone.py: a gateway whose file is taken away",
     "foreign_log": "tests/cli/test_foreign_log.py: a copy beside the log of another file",
-    "program_replaced": "tests/cli/test_serve.py: a reload after an upgrade of the program",
     "no_resources": "tests/service/test_resources.py: no thread, no memory, no files",
     "program_replaced": "tests/cli/test_serve.py: a reload under another version of the program",
     "disk": "faults/: EIO and ENOSPC at every write",
