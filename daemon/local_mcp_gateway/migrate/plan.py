@@ -75,10 +75,18 @@ class Plan(NamedTuple):
 
     @classmethod
     def read(
-        cls, folder: Folder, ledger: Ledger | None = None, *, allow_out_of_order: bool = False
+        cls,
+        folder: Folder,
+        ledger: Ledger | None = None,
+        *,
+        allow_out_of_order: bool = False,
+        brief: bool = True,
     ) -> Plan:
-        """Match the folder with the ledger; None: the database is new. The caller asks for problems."""
-        rows = ledger.rows(brief=True) if ledger is not None else ()
+        """Match the folder with the ledger; None: the database is new. The caller asks for problems.
+
+        `brief` leaves out what only a person wants to know: when each was applied, and how long it took.
+        """
+        rows = ledger.rows(brief=brief) if ledger is not None else ()
         found = resolve(folder, rows, allow_out_of_order=allow_out_of_order)
         if found.problems and ledger is not None:  # only a problem needs what the history knows
             found = resolve(folder, ledger.rows(), allow_out_of_order=allow_out_of_order)

@@ -135,7 +135,9 @@ class Status:
             with reading(database) as reader:
                 ledger = Ledger(reader)
                 try:
-                    plan = Plan.read(folder, ledger, allow_out_of_order=allow_out_of_order)
+                    plan = Plan.read(
+                        folder, ledger, allow_out_of_order=allow_out_of_order, brief=False
+                    )
                 except HistoryRefused as error:  # a table is not ours: a problem like any other
                     plan = Plan(folder, Resolution((), (), error.problems), (), ())
                 plan = plan.with_drift(ledger, prepare).up_to(to)
