@@ -147,11 +147,11 @@ def record_dev_mode() -> None:
             work(page, place, Teller(page, gateway))
             gateway.stop()
         page.say(
-            "It is stopped; a row is written, and the column renamed in `0004_labels.sql` while it is off."
+            "It is stopped; a row is written, and the column renamed in `0010_labels.sql` while it is off."
         )
         place.write("INSERT INTO labels (name) VALUES ('while off')")
         labels = "CREATE TABLE labels (id INTEGER PRIMARY KEY, title TEXT);\n"
-        place.folder.write("0004_labels", labels)
+        place.folder.write("0010_labels", labels)
         with place.serve("--dev", env=quiet) as gateway:
             Teller(page, gateway).until("dev.watching")
             gateway.stop()
@@ -185,27 +185,27 @@ def work(page: Page, place: Place, gateway: Teller) -> None:
     folder = place.folder
     page.say("The start.")
     gateway.until("dev.watching")
-    page.say("`0004_notes.sql` is saved: backed up, rehearsed, applied; the gateway never stops.")
-    path = folder.write("0004_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);\n")
+    page.say("`0010_notes.sql` is saved: backed up, rehearsed, applied; the gateway never stops.")
+    path = folder.write("0010_notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);\n")
     gateway.until("migration.hot_applied")
-    page.say("`0005_words.sql` is saved with a typo in its second statement.")
+    page.say("`0011_words.sql` is saved with a typo in its second statement.")
     words = "CREATE TABLE words (id INTEGER PRIMARY KEY);\n\nCREAT INDEX words_id ON words (id);\n"
-    folder.write("0005_words", words)
+    folder.write("0011_words", words)
     gateway.until("migration.hot_refused")
     page.say("The typo is fixed.")
-    folder.write("0005_words", words.replace("CREAT ", "CREATE "))
+    folder.write("0011_words", words.replace("CREAT ", "CREATE "))
     gateway.until("migration.hot_applied")
     page.say(
-        "A row is written into `notes`, then a column added in `0004_notes.sql`, though it was applied:"
+        "A row is written into `notes`, then a column added in `0010_notes.sql`, though it was applied:"
         " both files are reverted and replayed, and the row is carried over."
     )
     place.write("INSERT INTO notes (body) VALUES ('written by hand')")
     notes = "CREATE TABLE notes (id INTEGER PRIMARY KEY, pinned INTEGER DEFAULT 0, body TEXT);\n"
-    folder.write("0004_notes", notes)
-    gateway.until("migration.hot_applied", "0005_words")
+    folder.write("0010_notes", notes)
+    gateway.until("migration.hot_applied", "0011_words")
     page.say("Its column `body` is renamed in the file: that one value has no place any more.")
-    folder.write("0004_notes", notes.replace("body", "text"))
-    gateway.until("migration.hot_applied", "0005_words")
+    folder.write("0010_notes", notes.replace("body", "text"))
+    gateway.until("migration.hot_applied", "0011_words")
     page.say(
         "The very first migration is edited, which created the database: there is no backup from before it,"
         " so everything is replayed on an empty one."
@@ -213,19 +213,19 @@ def work(page: Page, place: Place, gateway: Teller) -> None:
     first = (folder.path / "0000_initial.sql").read_text()
     edited = first.replace("description TEXT,", "description TEXT,\n    colour TEXT,", 1)
     folder.write("0000_initial", edited)
-    gateway.until("migration.hot_applied", "0005_words")
+    gateway.until("migration.hot_applied", "0011_words")
     page.say("That edit is reverted, as by `git checkout`.")
     folder.write("0000_initial", first)
-    gateway.until("migration.hot_applied", "0005_words")
-    page.say("`0005_words.sql` is deleted.")
-    (folder.path / "0005_words.sql").unlink()
+    gateway.until("migration.hot_applied", "0011_words")
+    page.say("`0011_words.sql` is deleted.")
+    (folder.path / "0011_words.sql").unlink()
     gateway.until("migration.rewound")
-    page.say("Another branch is checked out: `0004_notes` is gone, `0004_labels` is there.")
-    entries = [entry for entry in folder.journal() if entry["tag"] != "0004_notes"]
+    page.say("Another branch is checked out: `0010_notes` is gone, `0010_labels` is there.")
+    entries = [entry for entry in folder.journal() if entry["tag"] != "0010_notes"]
     path.unlink()
-    folder.write("0004_labels", "CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT);\n")
+    folder.write("0010_labels", "CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT);\n")
     folder.write_journal(entries)
-    gateway.until("migration.hot_applied", "0004_labels")
+    gateway.until("migration.hot_applied", "0010_labels")
 
 
 def rendered(event: dict[str, object]) -> str:
