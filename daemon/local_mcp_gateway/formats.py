@@ -58,6 +58,8 @@ def terminal_width(stream: TextIO) -> int:
 
     COLUMNS wins, as everywhere. The stream is measured, not the process's stdout, which may be a pipe.
     """
+    if not stream.isatty():
+        return WIDTH
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given) > 0:
         return int(given)

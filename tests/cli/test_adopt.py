@@ -316,7 +316,7 @@ def test_down_asks_first_and_takes_back(place: Place) -> None:
     assert place.migrate().code == 0
     asked = place.run("db", "down")
     assert asked.code == 2
-    assert "0000_a will be taken back" in asked.stderr
+    assert "0000_a will be reverted" in asked.stderr
     done = place.run("db", "down", "--yes", "--json")
     assert [entry["tag"] for entry in done.json()["reverted"]] == ["0000_a"]
     assert place.run("db", "status", "--json").json()["state"] == "pending"

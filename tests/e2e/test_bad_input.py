@@ -128,4 +128,4 @@ def test_a_migrations_folder_that_does_not_exist_is_said_with_its_path(
 def test_serving_a_database_that_is_not_the_gateways_is_refused_in_a_sentence(place: Place) -> None:
     place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
     refused(serve(place), 7, "mcp_servers", str(place.folder.path))
-    assert place.run("db", "status").code == 0
+    assert place.run("db", "status").code == 3  # nothing was applied

@@ -17,9 +17,22 @@ from tests.harness import REPOSITORY, Place
 
 pytestmark = pytest.mark.e2e
 Said = Callable[..., Any]
+SHIPPED = len(list((REPOSITORY / "migrations").glob("[0-9]*[a-z].sql"))) - len(
+    list((REPOSITORY / "migrations").glob("*.down.sql"))
+)
 
 PLAIN = [sys.executable, str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py")]
-WEB = {
+OPTIONS = {
+    "share": "auto",
+    "max_clients": None,
+    "idle_stop_s": None,
+    "timeout_s": None,
+    "proxy": None,
+    "ca": None,
+    "insecure": False,
+    "client_headers": [],
+}
+WEB = OPTIONS | {
     "name": "web",
     "kind": "http",
     "active": True,
@@ -30,7 +43,7 @@ WEB = {
     "url": "http://127.0.0.1:9/mcp",
     "headers": {"X-Key": "[redacted]"},
 }
-CLOCK = {
+CLOCK = OPTIONS | {
     "name": "clock",
     "kind": "stdio",
     "active": True,
@@ -66,7 +79,15 @@ def test_servers_are_described_as_they_are_stored(shipped: Place, said: Said) ->
     file = shipped.root / "servers.json"
     servers = {"time": {"command": "mcp-server-time"}, "web": {"url": "http://127.0.0.1:7/mcp"}}
     file.write_text(json.dumps({"mcpServers": servers}))
-    imported = {"added": ["time"], "kept": ["web"], "this_gateway": [], "profile": "work"}
+    imported = {
+        "added": ["time"],
+        "kept": ["web"],
+        "differs": ["web"],
+        "this_gateway": [],
+        "refused": {},
+        "notes": {},
+        "profile": "work",
+    }
     assert said(shipped, "server import", file, "--profile", "work") == imported
     assert said(shipped, "server remove", "web", "--yes") == {"removed": "web"}
     assert [server["name"] for server in said(shipped, "server list")] == ["clock", "time"]
@@ -367,7 +388,7 @@ def test_the_doctor_says_what_it_looked_at(shipped: Place, said: Said) -> None:
     assert fine["database"] == {
         "check": "database",
         "state": "ok",
-        "message": "current, 4 migrations applied.",
+        "message": f"current, {SHIPPED} migrations applied.",
         "hint": "",
     }
     assert fine["upstreams"] == {

@@ -63,7 +63,8 @@ def test_a_plan_is_the_same_each_time() -> None:
 
 def test_every_kind_of_hazard_is_shown_by_a_case() -> None:
     shown = {kind for case in CASES for kind in said_kinds(case / "plan.sql")}
-    assert shown == {kind.value for kind in HazardKind}
+    found_when_applied = {HazardKind.KEEPS_EXISTING.value}  # it depends on the database
+    assert shown == {kind.value for kind in HazardKind} - found_when_applied
 
 
 def said_kinds(file: Path) -> list[str]:

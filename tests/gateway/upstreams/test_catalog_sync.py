@@ -129,6 +129,7 @@ async def settled(running: Running) -> None:
 @pytest.mark.parametrize("broken", LISTS)
 async def test_a_list_that_fails_keeps_no_other_from_coming(tmp_path: Path, broken: str) -> None:
     server = Server()
+    server.items["resources/templates/list"] = [{"uriTemplate": "it://{x}", "name": "any"}]
     server.failing = {broken}
     async with behind(tmp_path, server, options=OFTEN) as running:
         for method in LISTS:

@@ -387,12 +387,14 @@ class Upstream:
         `npx` and `uvx` download a server before its first start, which may take minutes.
         """
         self._starting = None
-        async with asyncio.timeout(self._options.connect_timeout_s) as deadline:
-            watching = asyncio.ensure_future(self._extend_while_busy(deadline))
+        async with (
+            asyncio.timeout(self._options.connect_timeout_s) as deadline,
+            TaskScope(self._events.failed) as watching,
+        ):
+            watching.start(self._extend_while_busy, deadline)
             try:
                 return await stack.enter_async_context(self._open(self.definition, self._events))
             finally:
-                watching.cancel()
                 self._starting = None
 
     async def _extend_while_busy(self, deadline: asyncio.Timeout) -> None:
