@@ -22,7 +22,7 @@ SHIPPED = len(list((REPOSITORY / "migrations").glob("[0-9]*[a-z].sql"))) - len(
 )
 
 PLAIN = [sys.executable, str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py")]
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "share": "auto",
     "max_clients": None,
     "idle_stop_s": None,
