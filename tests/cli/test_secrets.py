@@ -94,6 +94,7 @@ def test_a_header_is_sent_in_plain_and_stored_sealed(shipped: Place) -> None:
 
         def hear() -> None:
             connection, _ = listener.accept()
+            listener.close()  # whoever comes again is refused at once
             with connection:
                 requests.append(connection.recv(65536))
 
