@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.service.admin.client_files import (
@@ -188,6 +192,42 @@ def test_comments_trailing_commas_and_a_byte_order_mark_are_no_error(text: str) 
 
 def test_commas_and_comment_signs_within_a_text_are_text() -> None:
     assert parse_client_file(b'{"a": "x, ] // \\" /* */", }') == {"a": 'x, ] // " /* */'}
+
+
+def test_many_comments_in_a_damaged_file_are_read_in_one_pass() -> None:
+    """Each could be ended in many places; trying them all would take years."""
+    for comments in ("// " * 200, "/* */ " * 200, "/* * / " * 200):
+        with pytest.raises(ValueError, match=r"line [12] "):
+            parse_client_file(f'{{"a": 1, {comments}\n b'.encode())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+MEMBERS = (
+    "command", "cmd", "args", "env", "environment", "env_vars", "url", "type", "transport", "cwd",
+    "headers", "http_headers", "env_http_headers", "bearer_token_env_var", "disabled", "enabled",
+    "share", "max_clients",
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(MEMBERS), JSON | st.just("stdio")))
+def test_an_entry_of_any_json_is_a_server_or_is_left_out_with_a_reason(entry: object) -> None:
+    found = only(entry)
+    assert (found.server is None) == (found.reason is not None)
+
+
+@given(JSON, st.randoms())
+def test_comments_and_trailing_commas_anywhere_change_nothing(value: object, random: Any) -> None:
+    comments = ("", " ", "// x, ]\n", "/* } */", "/**/", "\n")
+    pieces = re.split(r'("(?:[^"\\]|\\.)*")', json.dumps(value))
+    for at, piece in enumerate(pieces):
+        if not piece.startswith('"'):
+            trailing = re.sub(r"(?<=[\w\]}])(?=[\]}])", ",", piece)
+            pieces[at] = re.sub(r"[\[\]{},:]", lambda m: random.choice(comments) + m[0], trailing)
+    assert parse_client_file("".join(pieces).encode()) == value
 
 
 def test_an_error_names_its_place_in_the_file_with_comments() -> None:

@@ -72,8 +72,9 @@ _USED = {
 """The members of an entry that have a place here; the others are named in a note."""
 _NO_MATTER = {"description", "alwaysAllow", "autoApprove", "alwaysLoad", "required", "gallery"}
 """Members for the client alone: what it shows or asks its user."""
+_COMMENT = r"(?>//[^\n]*+|/\*.*?\*/)"
 _COMMENTS = re.compile(
-    r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[}\]])', re.DOTALL
+    rf'("(?:[^"\\]|\\.)*+")|{_COMMENT}|,(?=(?:\s|{_COMMENT})*+[}}\]])', re.DOTALL
 )
 
 
@@ -199,7 +200,7 @@ class _Reader:
             (entry[key] for key in ("type", "transport", "transportType") if entry.get(key)),
             "http" if url else "stdio",
         )
-        if declared not in _KINDS:
+        if not isinstance(declared, str) or declared not in _KINDS:
             raise UsageProblem(f"The server {self._name!r} has the type {declared!r}.")
         local = _KINDS[declared] is ServerKind.STDIO
         self._note_the_rest()
@@ -247,8 +248,8 @@ class _Reader:
             given, args = (given[0], given[1:]) if given else (None, [])
         if given is not None and not isinstance(given, str):
             raise UsageProblem(f"The server {self._name!r} has a command that is not text.")
-        for passed_on in entry.get("env_vars") or ():
-            env[str(passed_on)] = f"${{{passed_on}}}"
+        for passed_on in self._list("env_vars", entry.get("env_vars")):
+            env[passed_on] = f"${{{passed_on}}}"
         return given, self._list("args", args), env
 
     def _headers(self) -> dict[str, str]:
