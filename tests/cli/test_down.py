@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.cli.kept import data_files
-from tests.harness import Finished, Place
+from tests.harness import Place
 
 
 def test_rehearse_reports_rows_and_hazards_and_leaves_the_file_alone(kept: Place) -> None:
@@ -63,23 +63,3 @@ def test_rehearse_on_a_production_copy_fails_as_the_real_run_would(
     assert done.code == 5
     assert "0002_unique" in done.stderr
     assert list((kept.database.parent / "backups").glob(".*")) == []
-
-
-SERVERS = "CREATE TABLE mcp_servers (\n  id TEXT PRIMARY KEY NOT NULL,\n  name TEXT NOT NULL\n);\n"
-
-
-def schema(place: Place, sql: str) -> Path:
-    file = place.root / "schema.sql"
-    file.write_text(sql)
-    return file
-
-
-def generate(place: Place, sql: str, *options: str) -> Finished:
-    return place.run("db", "generate", "--schema", schema(place, sql), *options)
-
-
-def files(place: Place) -> dict[str, str]:
-    folder = place.folder.path
-    return {
-        str(f.relative_to(folder)): f.read_text() for f in sorted(folder.rglob("*")) if f.is_file()
-    }

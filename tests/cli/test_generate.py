@@ -5,39 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.harness import DEADLINE_S, Finished, Place, clean_environment
+from tests.cli.schemas import DESCRIBED, SERVERS, Validate, files, generate, schema
+from tests.harness import DEADLINE_S, Place, clean_environment
 from tests.needs import open_terminal
-
-SERVERS = "CREATE TABLE mcp_servers (\n  id TEXT PRIMARY KEY NOT NULL,\n  name TEXT NOT NULL\n);\n"
-
-
-DESCRIBED = SERVERS.replace("NOT NULL\n)", "NOT NULL,\n  description TEXT\n)")
-
-
-Validate = Callable[[str, Any], None]
-
-
-def schema(place: Place, sql: str) -> Path:
-    file = place.root / "schema.sql"
-    file.write_text(sql)
-    return file
-
-
-def generate(place: Place, sql: str, *options: str) -> Finished:
-    return place.run("db", "generate", "--schema", schema(place, sql), *options)
-
-
-def files(place: Place) -> dict[str, str]:
-    folder = place.folder.path
-    return {
-        str(f.relative_to(folder)): f.read_text() for f in sorted(folder.rglob("*")) if f.is_file()
-    }
 
 
 @pytest.mark.parametrize(

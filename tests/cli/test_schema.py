@@ -1,49 +1,14 @@
-"""`db generate`, `diff`, `check` and `drop`, by the command line on real files."""
+"""`db diff` and `db check`, and the sources of schemas, by the command line on real files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.harness import Finished, Place
-
-SERVERS = "CREATE TABLE mcp_servers (\n  id TEXT PRIMARY KEY NOT NULL,\n  name TEXT NOT NULL\n);\n"
-DESCRIBED = SERVERS.replace("NOT NULL\n)", "NOT NULL,\n  description TEXT\n)")
-Validate = Callable[[str, Any], None]
-
-
-def schema(place: Place, sql: str) -> Path:
-    file = place.root / "schema.sql"
-    file.write_text(sql)
-    return file
-
-
-def generate(place: Place, sql: str, *options: str) -> Finished:
-    return place.run("db", "generate", "--schema", schema(place, sql), *options)
-
-
-def files(place: Place) -> dict[str, str]:
-    folder = place.folder.path
-    return {
-        str(f.relative_to(folder)): f.read_text() for f in sorted(folder.rglob("*")) if f.is_file()
-    }
-
-
-# --- generate -----------------------------------------------------------------------------------
-
-
-# --- bad schemas --------------------------------------------------------------------------------
-
-
-# --- drop ---------------------------------------------------------------------------------------
-
-
-# --- diff ---------------------------------------------------------------------------------------
+from tests.cli.schemas import DESCRIBED, SERVERS, Validate, generate, schema
+from tests.harness import Place
 
 
 def test_diff_with_a_snapshot_compares_what_a_snapshot_can_say(place: Place) -> None:
@@ -70,9 +35,6 @@ def test_a_source_that_is_nothing_is_said_plainly(place: Place, source: str) -> 
     refused = place.run("db", "diff", "--from", source)
     assert refused.code == 2
     assert "→" in refused.stderr
-
-
-# --- check --------------------------------------------------------------------------------------
 
 
 def test_check_finds_what_is_wrong_with_a_folder(place: Place, validate_json: Validate) -> None:

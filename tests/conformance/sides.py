@@ -30,6 +30,14 @@ EXPECTED: Final = {
 }
 """Checks that end otherwise through the gateway, and why; those of SSE are conditional."""
 MODULE: Final = ("-m", "tests.conformance.servers.everything")
+EVERYTHING: Final = ServerDefinition(
+    "everything",
+    ServerKind.STDIO,
+    command=sys.executable,
+    args=MODULE,
+    cwd=str(REPOSITORY),
+    env={"PYTHONPATH": os.pathsep.join(sys.path)},
+)
 
 
 @asynccontextmanager
@@ -53,18 +61,10 @@ async def over_http() -> AsyncIterator[str]:
 @asynccontextmanager
 async def sides(tmp_path: Path) -> AsyncIterator[Mapping[str, str]]:
     """Yield the URL of each side. No two share a server: one run may not change another's lists."""
-    child = ServerDefinition(
-        "everything",
-        ServerKind.STDIO,
-        command=sys.executable,
-        args=MODULE,
-        cwd=str(REPOSITORY),
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
     async with AsyncExitStack() as stack:
         urls = {DIRECT: await stack.enter_async_context(over_http())}
         behind = http("everything", await stack.enter_async_context(over_http()))
-        for side, server in zip(SIDES[1:], (behind, child), strict=True):
+        for side, server in zip(SIDES[1:], (behind, EVERYTHING), strict=True):
             folder = tmp_path / side.replace(" ", "-")
             folder.mkdir()
             running = await stack.enter_async_context(gateway_of(folder, server))

@@ -23,3 +23,12 @@ META = {
 
 def call(method: str, identity: Any = 1, **params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": identity, "method": method, "params": params}
+
+
+def modern(method: str, name: str | None = None, **params: Any) -> tuple[Any, dict[str, str]]:
+    """Return a message of the stateless era, and its headers."""
+    headers = {"mcp_protocol_version": MODERN, "mcp_method": method}
+    if name is not None:
+        headers["mcp_name"] = name
+        params["name"] = name
+    return call(method, _meta=META, **params), headers

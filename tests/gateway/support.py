@@ -237,3 +237,6 @@ async def process(
 def http(name: str, url: str, **changes: Any) -> ServerDefinition:
     """Define a server behind a URL."""
     return replace(ServerDefinition(name, ServerKind.HTTP, url=url), **changes)
+
+
+TWICE = stdio("twice", "twice.py")

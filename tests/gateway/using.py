@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from local_mcp_gateway.gateway.protocol.sse import Event, SseParser
-from tests.gateway.messages import HELLO, call
+from tests.gateway.messages import HELLO, call, modern
 from tests.gateway.support import Running
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -69,3 +69,10 @@ async def posted(running: Running, headers: dict[str, str], message: Any) -> Asy
     named = {"Mcp-Session-Id": headers["mcp_session_id"], **ACCEPT}
     async with running.http.post(running.url, json=message, headers=named) as reply:
         yield Stream(reply)
+
+
+async def use_modern(running: Running, tool: str, /, **arguments: Any) -> str:
+    message, headers = modern("tools/call", tool, arguments=arguments)
+    body = await (await running.post(message, **headers)).json()
+    assert "result" in body, body
+    return str(body["result"]["content"][0]["text"])

@@ -135,3 +135,13 @@ def new_machine(home: Path) -> Iterator[Installed]:
     )
     with user_manager(home) as manager:
         yield Installed(manager, home, MigrationFolder(home / "migrations"), port)
+
+
+def received(manager: socket.socket) -> list[str]:
+    """Return the messages that systemd has been sent since."""
+    messages = []
+    while True:
+        try:
+            messages.append(manager.recv(4096).decode())
+        except BlockingIOError:
+            return messages

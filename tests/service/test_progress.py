@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from local_mcp_gateway.service import progress
 from local_mcp_gateway.service.progress import StatusLine
 from local_mcp_gateway.service.systemd.notify import Notifier
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(tmp_path / "notify"))
-        listener.setblocking(False)
-        yield listener
-
-
-def received(manager: socket.socket) -> list[str]:
-    messages = []
-    while True:
-        try:
-            messages.append(manager.recv(4096).decode())
-        except BlockingIOError:
-            return messages
+from tests.service.machine import received
 
 
 def test_the_events_of_a_start_become_one_sentence_and_more_time(manager: socket.socket) -> None:

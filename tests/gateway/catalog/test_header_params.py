@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +11,9 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.catalog import header_params
 from local_mcp_gateway.gateway.protocol.jsonrpc import encode
-from local_mcp_gateway.store.model import ServerDefinition, ServerKind
-from tests.conformance.sides import MODULE, over_http
-from tests.gateway.messages import META, MODERN, call
-from tests.gateway.support import REPOSITORY, gateway_of, http
-
-EVERYTHING = ServerDefinition(
-    "everything",
-    ServerKind.STDIO,
-    command=sys.executable,
-    args=MODULE,
-    cwd=str(REPOSITORY),
-    env={"PYTHONPATH": os.pathsep.join(sys.path)},
-)
-
-
-def modern(method: str, name: str | None = None, **params: Any) -> tuple[Any, dict[str, str]]:
-    """Return a message of the stateless era, and its headers."""
-    headers = {"mcp_protocol_version": MODERN, "mcp_method": method}
-    if name is not None:
-        headers["mcp_name"] = name
-        params["name"] = name
-    return call(method, _meta=META, **params), headers
+from tests.conformance.sides import EVERYTHING, over_http
+from tests.gateway.messages import call, modern
+from tests.gateway.support import gateway_of, http
 
 
 async def test_an_argument_and_the_header_that_repeats_it_have_to_agree(tmp_path: Path) -> None:

@@ -4,46 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mcp import Client
 
-from local_mcp_gateway.store.model import ServerDefinition, ServerKind
-from tests.conformance.sides import MODULE
-from tests.gateway.messages import META, MODERN, call
+from tests.conformance.sides import EVERYTHING
 from tests.gateway.processes import alive
 from tests.gateway.routing.test_input_required import name, roots
-from tests.gateway.support import REPOSITORY, Running, gateway_of, stdio
-from tests.gateway.using import use
-
-EVERYTHING = ServerDefinition(
-    "everything",
-    ServerKind.STDIO,
-    command=sys.executable,
-    args=MODULE,
-    cwd=str(REPOSITORY),
-    env={"PYTHONPATH": os.pathsep.join(sys.path)},
-)
-TWICE = stdio("twice", "twice.py")
-
-
-def modern(method: str, name: str | None = None, **params: Any) -> tuple[Any, dict[str, str]]:
-    """Return a message of the stateless era, and its headers."""
-    headers = {"mcp_protocol_version": MODERN, "mcp_method": method}
-    if name is not None:
-        headers["mcp_name"] = name
-        params["name"] = name
-    return call(method, _meta=META, **params), headers
-
-
-async def use_modern(running: Running, tool: str, /, **arguments: Any) -> str:
-    message, headers = modern("tools/call", tool, arguments=arguments)
-    body = await (await running.post(message, **headers)).json()
-    assert "result" in body, body
-    return str(body["result"]["content"][0]["text"])
+from tests.gateway.support import gateway_of, stdio
+from tests.gateway.using import use, use_modern
 
 
 async def test_each_client_meets_the_server_in_its_own_era(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,39 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from local_mcp_gateway.store.model import ServerDefinition, ServerKind
-from tests.conformance.sides import MODULE
-from tests.gateway.messages import META, MODERN, call
-from tests.gateway.support import REPOSITORY, Running, gateway_of, http, stdio
-from tests.gateway.using import ACCEPT, Stream, opened, session, use
-
-EVERYTHING = ServerDefinition(
-    "everything",
-    ServerKind.STDIO,
-    command=sys.executable,
-    args=MODULE,
-    cwd=str(REPOSITORY),
-    env={"PYTHONPATH": os.pathsep.join(sys.path)},
-)
-
-
-TWICE = stdio("twice", "twice.py")
-
-
-def modern(method: str, name: str | None = None, **params: Any) -> tuple[Any, dict[str, str]]:
-    """Return a message of the stateless era, and its headers."""
-    headers = {"mcp_protocol_version": MODERN, "mcp_method": method}
-    if name is not None:
-        headers["mcp_name"] = name
-        params["name"] = name
-    return call(method, _meta=META, **params), headers
-
-
-async def use_modern(running: Running, tool: str, /, **arguments: Any) -> str:
-    message, headers = modern("tools/call", tool, arguments=arguments)
-    body = await (await running.post(message, **headers)).json()
-    assert "result" in body, body
-    return str(body["result"]["content"][0]["text"])
+from local_mcp_gateway.store.model import ServerDefinition
+from tests.conformance.sides import EVERYTHING
+from tests.gateway.messages import call, modern
+from tests.gateway.support import TWICE, Running, gateway_of, http, stdio
+from tests.gateway.using import ACCEPT, Stream, opened, session, use, use_modern
 
 
 @asynccontextmanager

@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from local_mcp_gateway.service.systemd.notify import Notifier, watchdog_interval_s
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(tmp_path / "notify"))
-        listener.setblocking(False)
-        yield listener
-
-
-def received(manager: socket.socket) -> list[str]:
-    messages = []
-    while True:
-        try:
-            messages.append(manager.recv(4096).decode())
-        except BlockingIOError:
-            return messages
+from tests.service.machine import received
 
 
 def test_ready_and_its_status_are_one_message(manager: socket.socket) -> None:
