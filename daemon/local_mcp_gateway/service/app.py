@@ -22,7 +22,7 @@ from local_mcp_gateway.service.exit_status import fields_of, reported_error, roo
 from local_mcp_gateway.service.history import since_process_start_ms
 from local_mcp_gateway.service.http import LibraryWarnings, serving, url_of
 from local_mcp_gateway.service.options import changed_keys, gateway_options, reload
-from local_mcp_gateway.service.process import allow_many, collect_rarely
+from local_mcp_gateway.service.process import allow_many, collect_rarely, give_memory_back
 from local_mcp_gateway.service.progress import report_progress
 from local_mcp_gateway.service.secrets import Keyring
 from local_mcp_gateway.service.systemd import watchdog_interval_s
@@ -118,6 +118,7 @@ class RunningService:
                     if self.plan.dev and self.plan.config_files:
                         tasks.start_soon(self._watch_config)
                     await self._ready(listener, report)
+                    tasks.start_soon(give_memory_back)
                     await self.signals.stopped()
                     began = time.perf_counter()
                     self._serving = False

@@ -10,7 +10,6 @@ Guard, gateway and database do not know each other; this module connects them.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from contextlib import asynccontextmanager, suppress
@@ -30,7 +29,7 @@ from local_mcp_gateway.service.exit_status import report_exit, root_cause
 from local_mcp_gateway.service.history import StartRecord
 from local_mcp_gateway.service.http import listening_socket
 from local_mcp_gateway.service.options import check_gateway_tables, gateway_policy, planner
-from local_mcp_gateway.service.process import Signals, give_memory_back
+from local_mcp_gateway.service.process import Signals
 from local_mcp_gateway.service.progress import StatusLine, report_progress
 from local_mcp_gateway.service.systemd import Notifier
 
@@ -157,8 +156,6 @@ async def _guarding(
         progress=status.progress,
         stop=signals.stop,
     )
-    # While the guard works in the first of the threads: each further one could have a heap of its own.
-    asyncio.get_running_loop().call_soon(give_memory_back)
     async with report_progress(status, notifier, emit):
         report = await anyio.to_thread.run_sync(guard.__enter__)
     try:

@@ -134,7 +134,7 @@ async def test_clients_that_do_not_read_do_not_make_the_gateway_grow(shipped: Pl
                     pass
             for stream in streams:
                 stream.close()
-            await asyncio.to_thread(poll, lambda: rss_mib(pid, "VmRSS") - before < 30)
+            await asyncio.to_thread(poll, lambda: rss_mib(pid, "VmRSS") - before < 10)
 
 
 async def test_what_large_answers_have_taken_comes_back(shipped: Place) -> None:
@@ -152,10 +152,10 @@ async def test_what_large_answers_have_taken_comes_back(shipped: Place) -> None:
                 for size in (3 * MIB, 900 * KIB, 3 * MIB + number):
                     big = call("tools/call", name="big", arguments={"bytes": size})
                     await client.post(big, path)
-            await asyncio.to_thread(poll, lambda: rss_mib(pid, "VmRSS") - before > 40)
+            await asyncio.to_thread(poll, lambda: rss_mib(pid, "VmRSS") - before > 20)
             for stream in streams:
                 stream.close()
-            await asyncio.to_thread(poll, lambda: rss_mib(pid, "VmRSS") - before < 30)
+            await asyncio.to_thread(poll, lambda: rss_mib(pid, "VmRSS") - before < 10)
 
 
 async def test_a_legacy_client_that_does_not_take_its_answers_is_cut_off(tmp_path: Path) -> None:
