@@ -131,89 +131,6 @@ def test_what_makes_no_sense_is_refused_with_a_hint(
     assert "→" in done.stderr
 
 
-def test_an_mcp_servers_file_is_imported_once_and_again_without_harm(either: Place) -> None:
-    demo = REPOSITORY / "examples" / "demo.json"
-    first = either.run("server", "import", demo, "--profile", "demo", "--json")
-    assert first.json() == {
-        "added": ["time", "notes"],
-        "kept": [],
-        "differs": [],
-        "this_gateway": [],
-        "refused": {},
-        "notes": {},
-        "profile": "demo",
-    }
-    again = either.run("server", "import", demo, "--profile", "demo", "--json")
-    assert again.json() == {
-        "added": [],
-        "kept": ["time", "notes"],
-        "differs": [],
-        "this_gateway": [],
-        "refused": {},
-        "notes": {},
-        "profile": "demo",
-    }
-    members = either.run("profile", "show", "demo", "--json").json()["servers"]
-    assert [member["name"] for member in members] == ["time", "notes"]
-
-
-def test_one_bad_entry_of_a_file_costs_no_other(either: Place) -> None:
-    text = """// of an editor
-    {"mcpServers": {"good": {"command": "x"}, "bad": {"type": "pigeon"}, "Two Words": {"command": "y"},}}"""
-    done = either.run("server", "import", "-", stdin=text)
-    assert done.code == 3
-    assert "left   bad  The server 'bad' has the type 'pigeon'." in done.stderr
-    assert "it was called 'Two Words'" in done.stdout
-    stored = either.run("server", "list", "--json").json()
-    assert [server["name"] for server in stored] == ["Two-Words", "good"]
-    changed = '{"mcpServers": {"good": {"command": "z"}, "Two Words": {"command": "y"}}}'
-    again = either.run("server", "import", "-", stdin=changed, bare=False)
-    assert (again.code, "with another command" in again.stdout) == (0, True)
-
-
-def test_a_dry_run_of_an_import_stores_nothing(either: Place) -> None:
-    text = '{"mcpServers": {"good": {"command": "x"}}}'
-    assert "added  good  x" in either.run("server", "import", "-", "--dry-run", stdin=text).stdout
-    assert either.run("server", "list", "--json").json() == []
-
-
-def test_without_a_file_those_of_the_clients_here_are_listed(either: Place) -> None:
-    none = either.run("server", "import")
-    assert (none.code, "No client on this machine" in none.stderr) == (2, True)
-    file = either.home / ".cursor" / "mcp.json"
-    file.parent.mkdir()
-    file.write_text('{"mcpServers": {"good": {"command": "x"}}}')
-    found = either.run("server", "import")
-    assert found.code == 2
-    assert f"1  Cursor: {file}  (1 server)" in found.stderr
-
-
-DEEP = "[" * 100_000 + "]" * 100_000
-BAD = {
-    "half of a character": ('{"mcpServers": {"a": {"command": "\\ud800"}}}', "is not valid text"),
-    "half of a character in a name": (
-        '{"mcpServers": {"\\udc00": {"command": "x"}}}',
-        "is not valid text",
-    ),
-    "deeper than can be read": (f'{{"mcpServers": {DEEP}}}', "nested too deep"),
-    "lists where an object belongs": (
-        '{"mcpServers": {"a": {"command": "x", "env": ' + "[" * 500 + "]" * 500 + "}}}",
-        "nested deeper than 200 levels",
-    ),
-    "no UTF-8": ('{"mcpServers": {"a": {"command": "\udcff"}}}', "is not valid JSON"),
-}
-
-
-@pytest.mark.parametrize("what", BAD)
-def test_a_file_that_no_row_can_hold_is_refused_by_name(either: Place, what: str) -> None:
-    text, said = BAD[what]
-    file = either.root / "servers.json"
-    file.write_bytes(text.encode(errors="surrogateescape"))
-    done = either.run("server", "import", file)
-    assert (done.code, said in done.stderr, "Unexpected" in done.stderr) == (2, True, False), done
-    assert either.run("server", "list", "--json").json() == []
-
-
 def test_an_argument_that_is_no_text_is_refused_by_name(either: Place) -> None:
     done = either.run("server", "add", "x", "--", os.fsdecode(b"/bin/\xff"))
     assert (done.code, "is not valid text" in done.stderr) == (2, True), done
@@ -249,35 +166,6 @@ def test_a_command_that_does_not_exist_is_said_by_test_with_exit_1(either: Place
     tried = either.run("server", "test", "ghost")
     assert tried.code == 1
     assert "no-such-command-anywhere" in tried.stderr
-
-
-def test_tools_are_listed_and_found_in_whatever_profile_shows_them(
-    either: Place, validate_json: Callable[[str, Any], None]
-) -> None:
-    plain = str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py")
-    either.run("server", "add", "time", "--profile", "demo", "--", *TIME)
-    either.run("server", "add", "plain", "--profile", "default", "--", sys.executable, plain)
-    shown = either.run("tools")
-    assert shown.stdout.splitlines()[0].split() == ["PROFILE", "TOOL", "SERVER", "WHAT"]
-    (line,) = [row for row in shown.stdout.splitlines() if "get_current_time" in row]
-    assert line.split()[:3] == ["demo", "get_current_time", "time"]
-    found = either.run("tools", "CURRENT", "--server", "time", "--json").json()
-    validate_json("tools", found)
-    assert [tool["name"] for tool in found] == ["get_current_time"]
-    assert either.run("tools", "get_*_time", "--profile", "default", "--json").json() == []
-    assert either.run("call", "get_current_time", "timezone=UTC").code == 0  # not in the default
-    near = either.run("call", "get_curent_time", "--profile", "demo")
-    assert "Did you mean get_current_time?" in near.stderr
-    nowhere = either.run("tools", "--profile", "zzz")
-    assert (nowhere.code, "Known are default, demo" in nowhere.stderr) == (2, True)
-
-
-def test_a_tool_that_fails_or_is_not_there_exits_with_1(shipped: Place) -> None:
-    shipped.run("server", "add", "time", "--profile", "demo", "--", *TIME)
-    assert shipped.run("call", "get_current_time", "timezone=Nowhere/City").code == 1
-    missing = shipped.run("call", "no_such_tool")
-    assert missing.code == 1
-    assert "no_such_tool" in missing.stderr + missing.stdout
 
 
 def test_a_list_tells_how_each_server_is_if_a_gateway_runs(

@@ -1,19 +1,16 @@
-"""`serve`, `reload`, `tools`, `call` and `stdio`: run the daemon, reload it, and use it from a shell or a client."""
+"""`serve`, `reload` and `stdio`: run the daemon, reload it, and bridge a client to it."""
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
-from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs
-from local_mcp_gateway.cli.streams import end_when_unread, print_data, write_as_it_is
+from local_mcp_gateway.cli.streams import end_when_unread, write_as_it_is
 from local_mcp_gateway.config import config_files
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
@@ -137,106 +134,6 @@ def reload(invocation: Invocation, *, as_json: bool) -> int:
         click.echo(f"changed  {key}{later}")
     click.echo(f"Reloaded; writers waited {formats.duration(done['paused_ms'])}.")
     return Exit.OK
-
-
-@click.command()
-@click.argument("pattern", required=False)
-@click.option("--profile", help="Only of this profile.")
-@click.option("--server", help="Only of this server.")
-@as_json_option
-@click.pass_obj
-def tools(
-    invocation: Invocation,
-    *,
-    pattern: str | None,
-    profile: str | None,
-    server: str | None,
-    as_json: bool,
-) -> int:
-    """List the tools that clients get, one a line; PATTERN is a part of a name, or has `*`.
-
-    With --json also their descriptions and schemas.
-    """
-    found = answer_to(invocation, "tools", patience_s=120, profile=profile)
-    wanted = f"*{pattern}*" if pattern and "*" not in pattern else pattern or "*"
-    found = [
-        tool
-        for tool in found
-        if fnmatch(tool["name"].lower(), wanted.lower()) and server in (None, tool["server"])
-    ]
-    if as_json:
-        ui.print_json(found)
-        return Exit.OK
-    several = len({tool["profile"] for tool in found}) > 1
-    rows = [
-        (
-            *((tool["profile"],) if several else ()),
-            tool["name"],
-            tool["server"],
-            _first_sentence(tool["definition"].get("description")),
-        )
-        for tool in found
-    ]
-    if rows:
-        ui.print_table((*(("PROFILE",) if several else ()), "TOOL", "SERVER", "WHAT"), rows)
-    else:
-        click.echo("No tool is shown there.", err=True)
-    return Exit.OK
-
-
-def _first_sentence(text: object) -> str:
-    first = str(text or "").strip().split("\n", 1)[0]
-    return first.split(". ", 1)[0].removesuffix(".")
-
-
-@click.command()
-@click.argument("tool")
-@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option(
-    "--profile", help="Profile to call it in.  [default: `default`, or the one that has it]"
-)
-@click.option("--arguments", "document", metavar="JSON", help="All arguments as one JSON object.")
-@as_json_option
-@click.pass_obj
-def call(
-    invocation: Invocation,
-    *,
-    tool: str,
-    arguments: tuple[str, ...],
-    profile: str | None,
-    document: str | None,
-    as_json: bool,
-) -> int:
-    """Call one tool and print its result; a VALUE that is JSON is passed as such."""
-    given = _object(document) if document else {}
-    given |= {key: _value(text) for key, text in complete_pairs(arguments, "argument").items()}
-    result = answer_to(
-        invocation, "call", patience_s=600, tool=tool, profile=profile, arguments=given
-    )
-    if as_json:
-        ui.print_json(result)
-    else:
-        for part in result.get("content", ()):
-            print_data(part["text"] if part.get("type") == "text" else json.dumps(part))
-    return Exit.UNEXPECTED if result.get("isError") else Exit.OK
-
-
-def _object(document: str) -> dict[str, Any]:
-    value = _value(document)
-    if not isinstance(value, dict):
-        raise UsageProblem(f"--arguments {document!r} is not a JSON object.")
-    return value
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not valid JSON")  # NaN and Infinity are Python's, not JSON
 
 
 @click.command

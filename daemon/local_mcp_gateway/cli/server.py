@@ -1,12 +1,7 @@
-"""`server …`: add, show, edit, test, import, approve and remove upstream MCP servers."""
+"""`server …`: add, show, edit, test and remove upstream MCP servers."""
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
-from contextlib import suppress
-from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,70 +10,14 @@ import click
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs, confirm, pairs
-from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
-from local_mcp_gateway.regular_file import read_given
+from local_mcp_gateway.cli.import_servers import import_
+from local_mcp_gateway.cli.tools import approve, show_change
+from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from local_mcp_gateway.cli.context import Invocation
-
-
-@click.command()
-@click.argument("name")
-@click.argument("tools", nargs=-1)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@as_json_option
-@click.pass_obj
-def approve(
-    invocation: Invocation, *, name: str, tools: tuple[str, ...], yes: bool, as_json: bool
-) -> int:
-    """Show how tools differ from their approved definitions and approve them: all, or the given ones.
-
-    Until then clients do not see an altered tool (`altered_tools = "hold"`) or a new one
-    (`new_tools = "hold"`).
-    """
-    altered = answer_to(invocation, "server.show", name=name)["altered"]
-    waiting = {tool["tool"]: tool for tool in altered}
-    for missing in [tool for tool in tools if tool not in waiting]:
-        raise UsageProblem(
-            f"The tool {missing!r} of server {name!r} is not waiting for an approval.",
-            hint=f"See `server show {name}`.",
-        )
-    chosen = {tool: waiting[tool] for tool in tools or waiting}
-    if not as_json:
-        for tool in chosen.values():
-            show_change(tool)
-    if chosen:
-        confirm(f"Approve {', '.join(chosen)} of server {name} as shown?", yes=yes)
-    offered = {tool: change["offered"] for tool, change in chosen.items()}
-    done = answer_to(invocation, "server.approve", name=name, tools=offered)
-    text = f"Approved {', '.join(chosen)}." if chosen else "No tool is waiting for an approval."
-    if as_json:
-        ui.print_json(done)
-    else:
-        click.echo(text)
-    return Exit.OK
-
-
-def show_change(tool: dict[str, Any]) -> None:
-    """Print the difference between a tool's approved and current definition."""
-    before, after = _lines(tool["approved"]), _lines(tool["offered"])
-    click.echo(f"{'altered' if before else 'new    '}  {_visible(tool['tool'])}")
-    for line in list(unified_diff(before, after, lineterm="", n=1))[2:]:
-        click.echo(f"         {line}")
-
-
-def _lines(tool: dict[str, Any] | None) -> list[str]:
-    """Return a tool as lines to compare; characters that a terminal hides (and a model reads) are escaped."""
-    if tool is None:
-        return []
-    text = json.dumps(tool, indent=2, sort_keys=True, ensure_ascii=False)
-    return [_visible(line) for line in text.split("\n")]
-
-
-def _visible(text: str) -> str:
-    return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
 
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
@@ -171,6 +110,7 @@ def server() -> None:
 
 
 server.add_command(approve)
+server.add_command(import_)
 
 
 @server.command()
@@ -272,7 +212,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
                     _state(item),
                     _tools(item["live"]),
                     ", ".join(item["profiles"]) or None,
-                    _where(item),
+                    ui.command_or_url(item),
                 )
                 for item in servers
             ],
@@ -368,101 +308,6 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
     return _say(done, f"Removed server {name}.", as_json=as_json)
 
 
-def _document(file: Path) -> object:
-    from local_mcp_gateway.service.admin import parse_client_file
-
-    try:
-        text = sys.stdin.buffer.read() if str(file) == "-" else read_given(file)
-        return parse_client_file(text, file.name)
-    except OSError as error:
-        raise UsageProblem(
-            f"{file} cannot be read: {error.strerror}.", hint="Give a JSON file with `mcpServers`."
-        ) from None
-    except ValueError as error:
-        kind = "TOML" if file.suffix == ".toml" else "JSON"
-        raise UsageProblem(f"{file} is not valid {kind}: {error}.") from None
-
-
-def _choose_file() -> Path:
-    """Return the client's file that a person chooses of those on this machine."""
-    from local_mcp_gateway.service.admin import files_of_clients, read_entries
-
-    found: list[tuple[str, Path, int]] = []
-    for client, file in files_of_clients(Path.home()):
-        with suppress(GatewayError):  # of no use here, or without servers
-            found.append((client, file, len(read_entries(_document(file)))))
-    if not found:
-        raise UsageProblem(
-            "No client on this machine has MCP servers in its configuration file.",
-            hint="Give a file: `server import FILE`.",
-        )
-    for number, (client, file, servers) in enumerate(found, 1):
-        count = formats.counted(servers, "server")
-        click.echo(f"  {number}  {client}: {ui.one_line(str(file))}  ({count})", err=True)
-    if not sys.stdin.isatty():
-        raise UsageProblem("Which file?", hint="Give one of these: `server import FILE`.")
-    number = click.prompt("Number", type=click.IntRange(1, len(found)), err=True)
-    return found[number - 1][1]
-
-
-@server.command("import")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
-@click.option("--profile", help="Add all of them to this profile [default: what /mcp serves].")
-@click.option("--dry-run", is_flag=True, help="Show what would happen to each; store nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
-@as_json_option
-@click.pass_obj
-def import_(
-    invocation: Invocation,
-    *,
-    file: Path | None,
-    profile: str | None,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> int:
-    """Add the servers of a client's configuration file; `-` reads stdin.
-
-    Reads the files of Claude, Cursor, VS Code, Windsurf, Zed, Cline, Codex, Gemini, opencode and others: JSON
-    (comments are fine) or TOML. Without FILE it lists those on this machine. Their commands run here as
-    soon as a client asks, so each is shown, on a terminal before it is added. Exit 3 if one is left out.
-    """
-    from local_mcp_gateway.service.admin import read_entries, server_as_json
-
-    document = _document(file or _choose_file())
-    where = {
-        entry.server.name: _where(server_as_json(entry.server))
-        for entry in read_entries(document)
-        if entry.server is not None
-    }
-    if where and not yes and not dry_run and sys.stdin.isatty():
-        for name, leads in where.items():
-            click.echo(f"{ui.one_line(name)}  {leads}", err=True)
-        confirm("Add these, and run their commands when a client asks?", yes=False)
-    done = answer_to(
-        invocation, "server.import", document=document, profile=profile, dry_run=dry_run
-    )
-    if as_json:
-        ui.print_json(done)
-    else:
-        _show_imported(done, where)
-    return Exit.DIFFERS if done["refused"] else Exit.OK
-
-
-def _show_imported(done: dict[str, Any], where: dict[str, str]) -> None:
-    for name in done["added"]:
-        click.echo(f"added  {name}  {where[name]}")
-        for note in done["notes"].get(name, ()):
-            click.echo(ui.sentence(note, indent=" " * 7))
-    for name in done["this_gateway"]:
-        click.echo(f"left   {name}  (it is this gateway itself)")
-    for name in done["kept"]:
-        differs = ", with another command or URL: `server edit`" if name in done["differs"] else ""
-        click.echo(f"kept   {name}  (a server of this name exists{differs})")
-    for name, reason in done["refused"].items():
-        click.secho(f"left   {ui.one_line(name)}  {reason}", fg="yellow", err=True)
-
-
 @server.command()
 @click.argument("name")
 @as_json_option
@@ -510,14 +355,10 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from ((key, found[key]) for key in _SHOWN if found[key] is not None)
     if found["insecure"]:
         yield "insecure", "its certificate is not checked"
-    yield "where", _where(found)
+    yield "where", ui.command_or_url(found)
     for key in ("env", "headers"):
         yield from ((key, f"{item}={value}") for item, value in found[key].items())
     yield from (("headers", f"{name}, from the client") for name in found["client_headers"])
     for key, value in (found["live"] or {}).items():
         shown = value if isinstance(value, list) else [value]
         yield from ((key, line) for line in shown if line is not None)
-
-
-def _where(server: dict[str, Any]) -> str:
-    return ui.one_line(server["url"] or shlex.join([server["command"] or "", *server["args"]]))

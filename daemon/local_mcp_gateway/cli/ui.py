@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -64,6 +65,11 @@ def cut(text: str, width: int) -> str:
 def one_line(text: str) -> str:
     """Return a text on one line, with hidden characters escaped."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def command_or_url(server: dict[str, Any]) -> str:
+    """Return where a server is: its command line, or its URL."""
+    return one_line(server["url"] or shlex.join([server["command"] or "", *server["args"]]))
 
 
 def sentence(text: str, *, mark: str = "", indent: str = "", err: bool = False) -> str:

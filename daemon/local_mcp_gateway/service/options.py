@@ -166,7 +166,7 @@ def check_gateway_tables(database: Path, migrations: Path) -> None:
         require_gateway_tables(reader, migrations)
 
 
-def newer_program(folder: Path, *, dev: bool) -> Planner:
+def planner_of_reload(folder: Path, *, dev: bool) -> Planner:
     """Return the planner of a reload: it applies nothing that came with another version of the program."""
     make = planner(dev=dev)
 
@@ -236,7 +236,7 @@ async def reload(
                 old.database_path,
                 new.migrations_folder,
                 policy=gateway_policy(new, dev=plan.dev),
-                planner=newer_program(new.migrations_folder, dev=plan.dev),
+                planner=planner_of_reload(new.migrations_folder, dev=plan.dev),
                 emit=emit,
                 progress=progress,
                 stop=stop,

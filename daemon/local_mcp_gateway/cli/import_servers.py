@@ -1,0 +1,114 @@
+"""`server import`: add the servers of another client's configuration file."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from local_mcp_gateway import formats
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
+from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
+from local_mcp_gateway.regular_file import read_given
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+
+
+def _document(file: Path) -> object:
+    from local_mcp_gateway.service.admin import parse_client_file
+
+    try:
+        text = sys.stdin.buffer.read() if str(file) == "-" else read_given(file)
+        return parse_client_file(text, file.name)
+    except OSError as error:
+        raise UsageProblem(
+            f"{file} cannot be read: {error.strerror}.", hint="Give a JSON file with `mcpServers`."
+        ) from None
+    except ValueError as error:
+        kind = "TOML" if file.suffix == ".toml" else "JSON"
+        raise UsageProblem(f"{file} is not valid {kind}: {error}.") from None
+
+
+def _choose_file() -> Path:
+    """Return the client's file that a person chooses of those on this machine."""
+    from local_mcp_gateway.service.admin import files_of_clients, read_entries
+
+    found: list[tuple[str, Path, int]] = []
+    for client, file in files_of_clients(Path.home()):
+        with suppress(GatewayError):  # of no use here, or without servers
+            found.append((client, file, len(read_entries(_document(file)))))
+    if not found:
+        raise UsageProblem(
+            "No client on this machine has MCP servers in its configuration file.",
+            hint="Give a file: `server import FILE`.",
+        )
+    for number, (client, file, servers) in enumerate(found, 1):
+        count = formats.counted(servers, "server")
+        click.echo(f"  {number}  {client}: {ui.one_line(str(file))}  ({count})", err=True)
+    if not sys.stdin.isatty():
+        raise UsageProblem("Which file?", hint="Give one of these: `server import FILE`.")
+    number = click.prompt("Number", type=click.IntRange(1, len(found)), err=True)
+    return found[number - 1][1]
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
+@click.option("--profile", help="Add all of them to this profile [default: what /mcp serves].")
+@click.option("--dry-run", is_flag=True, help="Show what would happen to each; store nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
+@as_json_option
+@click.pass_obj
+def import_(
+    invocation: Invocation,
+    *,
+    file: Path | None,
+    profile: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Add the servers of a client's configuration file; `-` reads stdin.
+
+    Reads the files of Claude, Cursor, VS Code, Windsurf, Zed, Cline, Codex, Gemini, opencode and others: JSON
+    (comments are fine) or TOML. Without FILE it lists those on this machine. Their commands run here as
+    soon as a client asks, so each is shown, on a terminal before it is added. Exit 3 if one is left out.
+    """
+    from local_mcp_gateway.service.admin import read_entries, server_as_json
+
+    document = _document(file or _choose_file())
+    where = {
+        entry.server.name: ui.command_or_url(server_as_json(entry.server))
+        for entry in read_entries(document)
+        if entry.server is not None
+    }
+    if where and not yes and not dry_run and sys.stdin.isatty():
+        for name, leads in where.items():
+            click.echo(f"{ui.one_line(name)}  {leads}", err=True)
+        confirm("Add these, and run their commands when a client asks?", yes=False)
+    done = answer_to(
+        invocation, "server.import", document=document, profile=profile, dry_run=dry_run
+    )
+    if as_json:
+        ui.print_json(done)
+    else:
+        _show_imported(done, where)
+    return Exit.DIFFERS if done["refused"] else Exit.OK
+
+
+def _show_imported(done: dict[str, Any], where: dict[str, str]) -> None:
+    for name in done["added"]:
+        click.echo(f"added  {name}  {where[name]}")
+        for note in done["notes"].get(name, ()):
+            click.echo(ui.sentence(note, indent=" " * 7))
+    for name in done["this_gateway"]:
+        click.echo(f"left   {name}  (it is this gateway itself)")
+    for name in done["kept"]:
+        differs = ", with another command or URL: `server edit`" if name in done["differs"] else ""
+        click.echo(f"kept   {name}  (a server of this name exists{differs})")
+    for name, reason in done["refused"].items():
+        click.secho(f"left   {ui.one_line(name)}  {reason}", fg="yellow", err=True)
