@@ -131,7 +131,7 @@ def _take_over(
 @click.option(
     "--mark-applied", "by_hand", metavar="TAG", help="Mark what is pending, up to this one."
 )
-@click.option("--reindex", is_flag=True, help="Build the indexes of a damaged database anew.")
+@click.option("--reindex", is_flag=True, help="Rebuild the indexes of a damaged database.")
 @yes_option
 @lock_timeout_option
 @json_option
@@ -149,8 +149,8 @@ def repair(
     """Accept the edit of an applied migration, mark what was applied by hand, or mend indexes.
 
     An edit is accepted after the difference is shown. Pending migrations are marked as applied, up to
-    the one given, only if the schema is exactly what they make; nothing of them runs. Indexes are built
-    anew from their tables, after a backup, and the result must be sound. All are recorded in the
+    the one given, only if the schema is exactly what they make; nothing of them runs. Indexes are
+    rebuilt from their tables, after a backup, and the result must be sound. All are recorded in the
     history.
     """
     from local_mcp_gateway.guard import rebuild_indexes, repairing
@@ -194,7 +194,7 @@ def _print_repair(result: Mapping[str, Any]) -> None:
     if result["previous_hash"]:
         click.echo(f"accepted  {result['tag']}")
     if result["backup"]:
-        click.echo(f"Every index is built anew; the backup from before is {result['backup']}.")
+        click.echo(f"Every index is rebuilt; the backup from before is {result['backup']}.")
 
 
 @click.command()

@@ -59,7 +59,7 @@ def _told(done: dict[str, Any], *, as_json: bool) -> int:
     else:
         changed = [
             f"{counted(done[what], 'value')} {done_to_it}"
-            for what, done_to_it in (("sealed", "sealed"), ("resealed", "sealed anew"))
+            for what, done_to_it in (("sealed", "sealed"), ("resealed", "sealed again"))
             if done[what]
         ]
         what = ", ".join(changed) or "every value was sealed already"

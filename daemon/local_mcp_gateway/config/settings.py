@@ -165,7 +165,7 @@ class UpstreamSettings:
 
     connect_timeout_s: float = _key(
         30.0,
-        "Seconds for an upstream to start and answer its first request, counted anew while it is busy.",
+        "Seconds for an upstream to start and answer its first request, counted from the start again while it is busy.",
     )
     call_timeout_s: float = _key(300.0, "Seconds for one call; progress notifications extend it.")
     list_timeout_s: float = _key(

@@ -149,7 +149,7 @@ EVENTS: dict[str, Event] = {
         "warning", "The database was replaced by a backup; the old file is kept."
     ),
     "database.reindexed": Event(
-        "warning", "The indexes of the database were built anew, after a backup."
+        "warning", "The indexes of the database were rebuilt, after a backup."
     ),
     "database.reset": Event("warning", "The database was created again, after a backup."),
     "database.seeded": Event("info", "A seed file was run."),

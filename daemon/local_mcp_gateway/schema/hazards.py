@@ -129,7 +129,7 @@ def _column(
         yield Hazard(
             HazardKind.DELETES_DATA,
             place,
-            f"{place} becomes a generated column: its values are computed anew, those that it has are "
+            f"{place} becomes a generated column: its values are computed, and those that it has are "
             "lost. Copy them to another column first.",
         )
         yield _breaks(place, "becomes a generated column", "that writes it")

@@ -246,7 +246,7 @@ class Broker:
         return told
 
     def introduce(self, session: Session) -> None:
-        """Tell servers of a new client: one that nobody has called yet is connected anew for that."""
+        """Tell servers of a new client: one that nobody has called yet is reconnected for that."""
         for upstream in self._registry.members(session.profile):
             upstream.introduce(self._capabilities(upstream))
 

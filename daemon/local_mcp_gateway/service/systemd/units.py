@@ -127,7 +127,7 @@ def _with_key_file(text: str, path: str) -> str:
 
 
 def _stamp() -> str:
-    return f"# local-mcp-gateway {__version__} wrote this; `service install` writes it anew.\n"
+    return f"# local-mcp-gateway {__version__} wrote this; `service install` overwrites it.\n"
 
 
 def _quoted(words: Sequence[str]) -> str:
