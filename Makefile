@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory
 export PYTHON
 BIN := .venv/bin
-# A process for each core, a test file whole in one of them; tests/conftest.py leaves a single file alone.
+# Two processes for each core, a test file whole in one of them: tests/conftest.py.
 SPREAD := -n auto --dist loadfile
 
 .PHONY: help setup run test lint fix docs bench house faults soak nightly systemd conformance check

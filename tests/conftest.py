@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,11 +103,14 @@ def count(pytestconfig: pytest.Config) -> tally.Count:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run one file, or with `-s`, in this process: files are what `make test` deals out to the others."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes run the tests: two for each core, since tests mostly wait for processes.
+
+    One file, or tests with `-s`, run in this process: files are what `make test` deals out.
+    """
     files = {Path(argument.partition("::")[0]) for argument in config.args}
     alone = len(files) == 1 and all(file.is_file() for file in files)
-    return 0 if alone or config.option.capture == "no" else None
+    return 0 if alone or config.option.capture == "no" else 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
