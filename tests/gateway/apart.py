@@ -70,7 +70,8 @@ class Client:
     async def ask(self, method: str, /, **params: Any) -> Any:
         """Send a request; return the message that answers it."""
         self._numbered += 1
-        message = call(method, self._numbered, **params)
+        identity = self._numbered
+        message = call(method, identity, **params)
         async with self._posting(message) as reply:
             if reply.content_type != "text/event-stream":
                 text = await reply.text()
@@ -80,7 +81,7 @@ class Client:
             async for chunk in reply.content.iter_any():
                 for event in parser.feed(chunk):
                     answer = await self._event(event.data)
-                    if answer is not None and answer.get("id") == self._numbered:
+                    if answer is not None and answer.get("id") == identity:
                         return answer
         raise AssertionError("the stream ended without an answer")
 

@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +26,51 @@ LEVELS = ("debug", "info", "warning", "error")
 ASKED = ("sampling/createMessage", "elicitation/create")
 PER_GATEWAY = 50
 """How many runs one gateway serves; each gateway meets its server for the first time."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the server is reached, and what it does."""
+
+    kind: str
+    flags: tuple[str, ...] = ()
+    share: Share = Share.AUTO
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for roots."""
+        return "--silent" not in self.flags
+
+    @property
+    def tasks(self) -> bool:
+        return "--tasks" in self.flags
+
+    @property
+    def apart(self) -> bool:
+        """Whether it has one client: one that says nothing by itself is shared, and keeps the same for all."""
+        return self.asks or self.tasks or self.share is Share.NEVER
+
+
 WAYS = (
-    ("stdio", (), Share.AUTO),
-    ("stdio", ("--silent",), Share.AUTO),
-    ("stdio", ("--silent",), Share.NEVER),
-    ("http", (), Share.AUTO),
+    Way("stdio"),
+    Way("stdio", ("--silent",)),
+    Way("stdio", ("--silent",), Share.NEVER),
+    Way("stdio", ("--silent", "--tasks")),
+    Way("http", ("--tasks",)),
 )
-"""Kind, flags and sharing of the server: one that says by itself that it differs, and one that does not."""
 
 
 class One:
     """One of the clients, and what it may be told."""
 
-    def __init__(self, mark: str, rng: random.Random, *, keeps: bool) -> None:
+    def __init__(self, mark: str, rng: random.Random, way: Way) -> None:
         self.mark = mark
         self.rng = rng
         self.listens = rng.random() < 0.8
         self.level = 0
         self.roots = [f"file:///{mark}"]
-        self.keeps = keeps
+        self.way = way
+        self.tasks: set[str] = set()
         self.token = 0
         self.note = ""
 
@@ -54,28 +81,53 @@ class One:
 
     async def act(self, user: Client) -> None:
         """Do one thing, and look at what comes back."""
-        doing = [self.work, self.work, self.log, self.later, self.set_level, self.tools]
-        if self.keeps:
-            doing += [self.look, self.look, self.keep]
-        if self.keeps and self.listens:  # nobody else can be asked outside of a call
+        doing = [self.work, self.two, self.log, self.later, self.set_level, self.tools]
+        if self.way.tasks:
+            doing += [self.begin, self.begin, self.all_tasks]
+        if self.way.apart:
+            doing += [self.keep]
+        if self.way.asks:
+            doing += [self.look, self.look]
+        if self.way.asks and self.listens:  # nobody else can be asked outside of a call
             doing.append(self.move)
         await self.rng.choice(doing)(user)
 
     async def work(self, user: Client) -> None:
         self.token += 1
-        text, method = f"{self.mark} works {self.token}", self.rng.choice(ASKED)
-        meta = {"progressToken": self.token}
+        token, method = self.token, self.rng.choice(ASKED)
+        text = f"{self.mark} works {token}"
+        meta = {"progressToken": token}
         answer = await user.use("work", meta, method=method, text=text)
         told = [n for n in user.notes("notifications/progress") if n["message"] == text]
-        assert [n["progressToken"] for n in told] == [self.token]
+        assert [n["progressToken"] for n in told] == [token]
         if answer.get("code") != -32601:  # nobody is asked while it is not known who is meant
             assert answer == {"text": f"{self.mark} answers"}
+
+    async def two(self, user: Client) -> None:
+        await asyncio.gather(self.work(user), self.work(user))
+
+    async def begin(self, user: Client) -> None:
+        """Begin a task; what is told of it later has the same id."""
+        self.token += 1
+        data = f"{self.mark} runs {self.token}"
+        params: Any = {"name": "pid", "arguments": {"data": data}, "task": {"ttl": 60_000}}
+        task = (await user.ask("tools/call", **params))["result"]["task"]["taskId"]
+        self.tasks.add(task)
+        assert (await user.ask("tasks/get", taskId=task))["result"]["status"] == "completed"
+        if self.listens and self.way.kind == "stdio":  # over HTTP it has no stream for that
+            await user.until(
+                lambda: task in {n["taskId"] for n in user.notes("notifications/tasks/status")}
+            )
+
+    async def all_tasks(self, user: Client) -> None:
+        listed = (await user.ask("tasks/list"))["result"]["tasks"]
+        assert {task["taskId"] for task in listed} == self.tasks
 
     async def log(self, user: Client) -> None:
         self.token += 1
         level, data = self.rng.choice(LEVELS), f"{self.mark} logs {self.token}"
         assert await user.use("log", level=level, data=data) == "logged"
-        if self.keeps and LEVELS.index(level) < self.level:
+        if self.way.apart and LEVELS.index(level) < self.level:
             assert data not in [note["data"] for note in user.notes("notifications/message")]
 
     async def later(self, user: Client) -> None:
@@ -105,10 +157,10 @@ class One:
         assert await user.use("note", text=self.note) == self.note
 
 
-async def interleaving(running: Running, rng: random.Random, number: int, *, keeps: bool) -> None:
+async def interleaving(running: Running, rng: random.Random, number: int, way: Way) -> None:
     """Let two clients act at the same time, and look for each in what the other has received."""
     marks = f"alpha{number}x", f"omega{number}x"
-    ones = [One(mark, random.Random(rng.random()), keeps=keeps) for mark in marks]
+    ones = [One(mark, random.Random(rng.random()), way) for mark in marks]
     received: list[str] = []
 
     async def live(one: One) -> None:
@@ -131,16 +183,16 @@ async def interleaving(running: Running, rng: random.Random, number: int, *, kee
 
 
 @asynccontextmanager
-async def serving(folder: Path, way: tuple[str, tuple[str, ...], Share]) -> AsyncIterator[Running]:
-    kind, flags, share = way
+async def serving(folder: Path, way: Way) -> AsyncIterator[Running]:
     folder.mkdir()
-    if kind == "stdio":
-        server = stdio("keeping", "keeping.py", *flags, share=share)
+    if way.kind == "stdio":
+        server = stdio("keeping", "keeping.py", *way.flags, share=way.share)
         async with gateway_of(folder, server, options=QUICK) as running:
             yield running
         return
-    async with process(SERVERS / "keeping.py", "--http", *flags) as (_, url):
-        async with gateway_of(folder, http("keeping", url, share=share), options=QUICK) as running:
+    async with process(SERVERS / "keeping.py", "--http", *way.flags) as (_, url):
+        server = http("keeping", url, share=way.share)
+        async with gateway_of(folder, server, options=QUICK) as running:
             yield running
 
 
@@ -148,19 +200,19 @@ async def many(folder: Path, seed: int, runs: int, per_gateway: int = PER_GATEWA
     rng = random.Random(seed)
     for at in range(0, runs, per_gateway):
         way = WAYS[(at // per_gateway) % len(WAYS)]
-        keeps = way != WAYS[1]  # a silent server that clients share keeps the same for all
         async with serving(folder / str(at), way) as running:
             for number in range(at, min(at + per_gateway, runs)):
-                await interleaving(running, rng, number, keeps=keeps and "--silent" not in way[1])
+                await interleaving(running, rng, number, way)
 
 
-@pytest.mark.parametrize("seed", range(2))
 async def test_nothing_of_one_client_is_seen_by_another_in_any_interleaving(
-    tmp_path: Path, seed: int
+    tmp_path: Path,
 ) -> None:
-    await many(tmp_path, seed, runs=12, per_gateway=3)
+    await many(tmp_path, seed=0, runs=15, per_gateway=3)
 
 
 @pytest.mark.nightly
 async def test_nothing_is_seen_in_ten_thousand_interleavings(tmp_path: Path) -> None:
-    await many(tmp_path, random.SystemRandom().randrange(10**9), runs=10_000)
+    seed = random.SystemRandom().randrange(10**9)
+    print(f"{seed=}")  # noqa: T201  shown where it fails
+    await many(tmp_path, seed, runs=10_000)

@@ -83,6 +83,22 @@ async def test_what_a_server_keeps_and_lists_for_one_client_is_not_shown_to_anot
         assert "noted_mine" not in await names(running)
 
 
+async def test_the_tasks_of_one_client_are_neither_listed_for_another_nor_lost(
+    tmp_path: Path,
+) -> None:
+    async with (
+        keeping(tmp_path, "stdio", "--silent", "--tasks") as running,
+        client(running) as one,
+        client(running) as other,
+    ):
+        for each in (one, other):
+            params = {"name": "pid", "arguments": {"data": "run"}, "task": {}}
+            assert "task" in (await each.ask("tools/call", **params))["result"]
+        for each in (one, other):
+            tasks = (await each.ask("tasks/list"))["result"]["tasks"]
+            assert [task["taskId"] for task in tasks] == ["keeping:0-run"]
+
+
 @pytest.mark.parametrize("kind", ["stdio", "http"])
 async def test_log_lines_go_to_the_client_that_they_are_about_at_its_level(
     tmp_path: Path, kind: str

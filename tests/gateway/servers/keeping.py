@@ -2,6 +2,7 @@
 
 It asks for roots after the handshake and when they change, as filesystem servers do. `--silent`: it asks
 for none. `--http`: it prints its URL, and opens a session for each client (`--no-session`: it does not).
+`--tasks`: it runs any tool as a task, on demand, and tells of the task after its answer.
 Tools: `roots`, `note` (keeps `text`, returns what was kept), `log` (a log line, then its answer),
 `later` (a log line after its answer), `work` (progress, then what the client answers to `method`), `pid`.
 """
@@ -18,6 +19,7 @@ from typing import Any
 
 Send = Callable[[dict[str, Any]], None]
 SILENT = "--silent" in sys.argv
+TASKS: Any = {"list": {}, "requests": {"tools": {"call": {}}}} if "--tasks" in sys.argv else None
 TOOLS = ("roots", "note", "log", "later", "work", "pid")
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
@@ -33,6 +35,7 @@ class Kept:
         self.due = False
         """Whether roots are asked for with the next call."""
         self.capabilities: dict[str, Any] = {}
+        self.tasks: dict[str, Any] = {}
         self.open: dict[str, tuple[Callable[[Any], None], Send]] = {}
 
     def ask(self, send: Send, method: str, params: Any, then: Callable[[Any], None]) -> None:
@@ -65,6 +68,8 @@ class Kept:
             then(message)
         elif method in {"notifications/initialized", "notifications/roots/list_changed"}:
             self.ask_roots(send)
+        elif method == "tools/call" and "task" in params:
+            self.begin(identity, params, send)
         elif method == "tools/call" and self.due:
             self.due = False
             self.ask_roots(send, lambda: self.call(identity, params, send))
@@ -76,10 +81,13 @@ class Kept:
     def answer(self, method: str, params: Any) -> dict[str, Any]:
         if method == "initialize":
             self.capabilities = params["capabilities"]
+            declared: dict[str, Any] = {"tools": {"listChanged": True}, "logging": {}}
+            if TASKS is not None:
+                declared["tasks"] = TASKS
             return {
                 "result": {
                     "protocolVersion": "2025-06-18",
-                    "capabilities": {"tools": {"listChanged": True}, "logging": {}},
+                    "capabilities": declared,
                     "serverInfo": {"name": "keeping", "version": "1"},
                 }
             }
@@ -92,7 +100,20 @@ class Kept:
             self.level = LEVELS.index(params["level"])
         if method in {"ping", "logging/setLevel"}:
             return {"result": {}}
+        if method == "tasks/list":
+            return {"result": {"tasks": list(self.tasks.values())}}
+        if method == "tasks/get" and params["taskId"] in self.tasks:
+            return {"result": self.tasks[params["taskId"]]}
         return {"error": {"code": -32601, "message": "no"}}
+
+    def begin(self, identity: Any, params: Any, send: Send) -> None:
+        """Make a task, which has ended by the time that the client hears of it a second time."""
+        name = f"{len(self.tasks)}-{params['arguments']['data']}"
+        at = "2026-01-01T00:00:00Z"
+        task = {"taskId": name, "status": "working", "createdAt": at, "lastUpdatedAt": at}
+        send({"jsonrpc": "2.0", "id": identity, "result": {"task": {**task, "ttl": None}}})
+        self.tasks[name] = ended = {**task, "ttl": None, "status": "completed"}
+        send({"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": ended})
 
     def call(self, identity: Any, params: Any, send: Send) -> None:
         name, given = params["name"], params.get("arguments", {})

@@ -157,10 +157,14 @@ class Upstream:
 
     @property
     def keeps(self) -> bool | None:
-        """Whether the server opens a session for each client that makes a handshake, if that is known."""
+        """Whether the server keeps something for each client that makes a handshake, if that is known.
+
+        That is a session, or over stdio tasks: all that it lists are its one client's.
+        """
+        identity = self.identity
         if self.definition.kind is ServerKind.STDIO:
-            return False
-        return None if self.identity is None else self.identity.keeps
+            return identity is not None and "tasks" in identity.capabilities
+        return None if identity is None else identity.keeps
 
     @property
     def busy(self) -> bool:
