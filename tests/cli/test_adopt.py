@@ -145,17 +145,36 @@ def test_a_dbmate_folder_and_its_database_are_taken_over_in_one_go(place: Place)
         "-- migrate:up\nCREATE TABLE a(x);\n-- migrate:down\nDROP TABLE a;\n"
     )
     connection = sqlite3.connect(place.database)
-    connection.executescript("CREATE TABLE a(x); CREATE TABLE schema_migrations(version);")
+    connection.executescript(
+        "CREATE TABLE a(x); CREATE TABLE schema_migrations(version);"
+        "INSERT INTO schema_migrations VALUES ('20240101000000');"
+    )
     connection.close()
+    (folder / "20240102000000_rows.sql").write_text("-- migrate:up\nINSERT INTO a VALUES (1);\n")
     there = ("--migrations", str(folder), "db")
     done = place.run(*there, "adopt", "--format", "auto", "--yes", "--json").json()
     assert done == {
-        "journaled": ["20240101000000_a"],
+        "journaled": ["20240101000000_a", "20240102000000_rows"],
         "left_out": [],
         "adopted": ["20240101000000_a"],
         "trusted": [],
     }
-    assert place.run(*there, "status", "--json").json()["state"] == "current"
+    status = place.run(*there, "status", "--json").json()
+    assert [entry["tag"] for entry in status["pending"]] == ["20240102000000_rows"]
+    assert place.run(*there, "migrate").code == 0
+    assert place.query("SELECT x FROM a") == [(1,)]
+    assert place.run(*there, "check").code == 0
+
+
+def test_a_person_says_where_a_database_stands_if_nothing_else_does(place: Place) -> None:
+    tags = [place.folder.add("a", "CREATE TABLE a(x);")]
+    tags.append(place.folder.add("b", "INSERT INTO a VALUES (1);"))
+    place.write("CREATE TABLE a(x)")
+    refused = place.run("db", "adopt", "--yes")
+    assert refused.code == 2
+    assert "Whether 0001_b ran cannot be seen" in refused.stderr
+    done = place.run("db", "adopt", "--to", tags[0], "--yes", "--json")
+    assert done.json()["adopted"] == tags[:1]
 
 
 def test_flyways_undo_is_the_way_back_and_never_runs_as_a_step(place: Place) -> None:

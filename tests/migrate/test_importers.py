@@ -110,6 +110,46 @@ def test_sql_migrates_marks_are_gooses(tmp_path: Path) -> None:
     ]
 
 
+def test_diesels_folders_become_files(tmp_path: Path) -> None:
+    for name, text in {
+        "2024-01-31-120000_a/up.sql": "CREATE TABLE a(x);\n",
+        "2024-01-31-120000_a/down.sql": "DROP TABLE a;\n",
+        "2024-02-01-120000_b/up.sql": "VACUUM;\n",
+        "2024-02-01-120000_b/metadata.toml": "run_in_transaction = false\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = read_folder(tmp_path)
+    assert [str(file.relative_to(tmp_path)) for file in before.unjournaled] == [
+        "2024-01-31-120000_a/up.sql",
+        "2024-02-01-120000_b/up.sql",
+    ]
+    assert adopted(tmp_path, FolderFormat.DIESEL) == [
+        ("2024-01-31-120000_a", "CREATE TABLE a(x);\n", "DROP TABLE a;\n"),
+        ("2024-02-01-120000_b", "-- guard: no-transaction\nVACUUM;\n", None),
+    ]
+    assert read_folder(tmp_path).migrations[0].when == 1_706_702_400_000
+    assert [folder.name for folder in tmp_path.iterdir() if folder.is_dir()] == ["meta"]
+    kept = tmp_path / "meta" / "adopted" / "2024-01-31-120000_a" / "down.sql"
+    assert kept.read_text() == "DROP TABLE a;\n"
+
+
+def test_gooses_environment_variables_are_refused_by_name(tmp_path: Path) -> None:
+    text = "-- +goose ENVSUB ON\n-- +goose Up\nCREATE TABLE ${NAME}(x);\n"
+    write(tmp_path, {"00001_a.sql": text})
+    with pytest.raises(UsageProblem, match=r"00001_a\.sql has goose fill in .* \(ENVSUB\)"):
+        convert(tmp_path, FolderFormat.GOOSE, now_ms=NOW_MS)
+    assert (tmp_path / "00001_a.sql").read_text() == text
+
+
+def test_a_folder_among_prismas_without_a_date_is_named(tmp_path: Path) -> None:
+    for name in ("0_init", "20240101000000_a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "migration.sql").write_text("SELECT 1;")
+    (problem,) = read_folder(tmp_path).problems
+    assert problem.message == "The first 14 digits of 0_init are no date and time."
+
+
 @pytest.mark.parametrize("form", [FolderFormat.PLAIN, FolderFormat.UPDOWN, FolderFormat.JOURNAL])
 @pytest.mark.parametrize("marks", ["-- migrate:up", "-- +goose Up", "-- +migrate Up"])
 def test_a_file_with_its_way_back_in_it_is_never_taken_as_it_is(

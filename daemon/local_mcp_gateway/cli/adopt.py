@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["auto", "plain", "journal", "updown", "dbmate", "goose"]),
+    type=click.Choice(["auto", "plain", "journal", "updown", "dbmate", "goose", "diesel"]),
     help="Make a plain folder ours first: what its files look like.",
 )
+@click.option("--to", metavar="TAG", help="Where the database stands, if nothing in it says so.")
 @click.option("--trust-files", is_flag=True, help="Take edited files as what was applied.")
 @yes_option
 @lock_timeout_option
@@ -40,6 +41,7 @@ def adopt(
     invocation: Invocation,
     *,
     form: str | None,
+    to: str | None,
     trust_files: bool,
     yes: bool,
     lock_timeout: float,
@@ -48,9 +50,10 @@ def adopt(
     """Take over a folder or a database from another tool, or from none.
 
     With --format the folder is converted: a journal is written, up and down migrations are separated,
-    and the originals are kept in meta/adopted. A database without a ledger is compared with the folder:
-    the migrations that give exactly its schema are marked as applied. With --trust-files the edited
-    files of a taken-over database are accepted.
+    and the originals are kept in meta/adopted. In a database the ledger of the other tool (goose, dbmate,
+    golang-migrate, sqlx, Flyway, Alembic, Prisma, Knex, D1, Diesel, ...) says what is applied, and the
+    schema must agree. Without one, the migrations that give exactly its schema are marked as applied.
+    With --trust-files the edited files of a taken-over database are accepted.
     """
     touches_database = _touches_database(invocation, form, trust=trust_files)
     if touches_database:
@@ -67,7 +70,9 @@ def adopt(
         result["left_out"] = converted.left_out
     if touches_database:
         try:
-            what, tags = _take_over(invocation, trust=trust_files, yes=yes, timeout_s=lock_timeout)
+            what, tags = _take_over(
+                invocation, to=to, trust=trust_files, yes=yes, timeout_s=lock_timeout
+            )
         except GatewayError as error:
             if result["journaled"]:
                 error.hint += " The folder itself is taken over: only the database is not."
@@ -109,7 +114,7 @@ def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) 
 
 
 def _take_over(
-    invocation: Invocation, *, trust: bool, yes: bool, timeout_s: float
+    invocation: Invocation, *, to: str | None, trust: bool, yes: bool, timeout_s: float
 ) -> tuple[str, tuple[str, ...]]:
     """Correct the ledger; return what was done, as a word, and the tags."""
     from local_mcp_gateway.guard import repairing
@@ -121,9 +126,9 @@ def _take_over(
         guard_context(invocation) as context,
         repairing(context, lock_timeout_s=timeout_s) as repair,
     ):
-        if trust:
+        if trust and repair.has_ledger:
             return "trusted", repair.trust_files(confirm)
-        return "adopted", repair.adopt(confirm)
+        return "adopted", repair.adopt(confirm, to=to, trust_files=trust)
 
 
 @click.command()

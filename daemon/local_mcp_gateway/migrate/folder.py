@@ -140,9 +140,14 @@ class Migration(_File):
         Git changes line ends, and editors add the mark; SQLite reads the same. A carriage return alone
         is no line end: in SQLite it does not end a comment.
         """
+        texts = (sha256(text.encode()).hexdigest() for text in self.spellings)
+        return frozenset([self.hash, *texts])
+
+    @property
+    def spellings(self) -> list[str]:
+        """Return its text with either line end, with and without a byte order mark."""
         plain = self.sql.removeprefix(_BOM).replace("\r\n", "\n")
-        texts = [mark + plain.replace("\n", end) for mark in ("", _BOM) for end in ("\n", "\r\n")]
-        return frozenset([self.hash, *(sha256(text.encode()).hexdigest() for text in texts)])
+        return [mark + plain.replace("\n", end) for mark in ("", _BOM) for end in ("\n", "\r\n")]
 
     @cached_property
     def directives(self) -> Directives:
@@ -205,7 +210,7 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
     """
     names, subfolders = _listing(path)
     if "meta" not in subfolders or not (path / "meta" / "_journal.json").exists():
-        stamped = [name for name in subfolders if _STAMPED.fullmatch(name)]
+        stamped = [name for name in subfolders if (path / name / "migration.sql").exists()]
         if stamped:
             return _read_stamped(path, sorted(stamped))
         journal = Journal((), ())
@@ -228,7 +233,7 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
         return Folder(path, (*migrations, *new), (), (*journal.problems, *problems, *more), absent)
     unjournaled = (
         *(path / name for name in extra),
-        *(path / name / "migration.sql" for name in _stamped_beside(path, subfolders)),
+        *_files_below(path, subfolders),
     )
     if journal.problems:  # its entries are unknown, so nothing can be said about the rest
         unjournaled = ()
@@ -256,13 +261,11 @@ def _without_others(extra: list[str], names: set[str]) -> tuple[list[str], list[
     return steps, problems
 
 
-def _stamped_beside(path: Path, subfolders: list[str]) -> list[str]:
-    """Return Drizzle 1.x folders beside a journal, which would be ignored otherwise."""
-    return sorted(
-        name
-        for name in subfolders
-        if _STAMPED.fullmatch(name) and (path / name / "migration.sql").exists()
-    )
+def _files_below(path: Path, subfolders: list[str]) -> Iterable[Path]:
+    """Yield the migrations with a folder each (Drizzle 1.x, Prisma, Diesel), which are not ignored."""
+    for name in sorted(set(subfolders) - {"meta"}):
+        files = (path / name / file for file in ("migration.sql", "up.sql"))
+        yield from (file for file in files if file.exists())
 
 
 def read_bytes(file: str) -> bytes:
@@ -335,14 +338,12 @@ def _read_entries(
 
 
 def _read_stamped(path: Path, folders: list[str]) -> Folder:
-    """Read the Drizzle 1.x format: `<YYYYMMDDHHMMSS>_<name>/migration.sql`, in the order of names."""
+    """Read the format of Drizzle 1.x and Prisma, `<YYYYMMDDHHMMSS>_<name>/migration.sql`, by name."""
     migrations: list[Migration] = []
     problems: list[Problem] = []
     for idx, tag in enumerate(folders):
         file = path / tag / "migration.sql"
-        if not file.exists():
-            continue
-        when = _stamp_ms(tag)
+        when = _stamp_ms(tag) if _STAMPED.fullmatch(tag) else None
         if when is None:
             problems.append(bad_stamp(tag))
             continue

@@ -5,6 +5,7 @@
     updown   name.up.sql, name.down.sql          golang-migrate and others
     dbmate   -- migrate:up … -- migrate:down
     goose    -- +goose Up … -- +goose Down; sql-migrate's `-- +migrate Up … Down` is the same
+    diesel   name/up.sql, name/down.sql
 
 A down file (`x.down.sql`, Flyway's `U1__x.sql`, Diesel's `down.sql` and the like) must never run as an up
 migration: it would drop what the migration made. It becomes `<tag>.down.sql`. Repeatable migrations,
@@ -16,6 +17,7 @@ leaves a folder that is still refused as unjournaled, and the same command start
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -48,6 +50,9 @@ _NO_TRANSACTION = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[Vv]?(\d+)")
+_DIESELS_STAMP = re.compile(r"\A(\d{4})-(\d\d)-(\d\d)-(?=\d{6}_)")
+_DIESELS_NO_TRANSACTION = re.compile(rb"^\s*run_in_transaction\s*=\s*false", re.MULTILINE)
+_ENVSUB = re.compile(r"^--[ \t]*\+goose[ \t]+envsub[ \t]+on\b", re.MULTILINE | re.IGNORECASE)
 _EARLIEST_MS = 946_684_800_000  # the year 2000: a smaller number is a sequence number, not a time
 
 
@@ -59,6 +64,7 @@ class FolderFormat(StrEnum):
     UPDOWN = "updown"
     DBMATE = "dbmate"
     GOOSE = "goose"
+    DIESEL = "diesel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,8 @@ class NewFile:
     source: str
     up: bytes | None
     down: bytes | None = None
+    beside: tuple[str, ...] = ()
+    """Further files that the new ones replace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ def detect(path: Path) -> FolderFormat:
     """Return the folder's format, by names and by markers in its files."""
     if (path / "meta" / "_journal.json").exists():
         return FolderFormat.JOURNAL
+    if _files(path, FolderFormat.DIESEL):
+        return FolderFormat.DIESEL
     files = _files(path)
     if any(file.name.endswith(".up.sql") for file in files):
         return FolderFormat.UPDOWN
@@ -112,7 +122,9 @@ def convert(path: Path, form: FolderFormat, *, now_ms: int) -> Converted:
     back = {n: of for n, of in ways_back(names).items() if not n.endswith(".down.sql")}
     extra = {file.name for file in folder.unjournaled}
     files = [
-        file for file in _files(path) if form is not FolderFormat.JOURNAL or file.name in extra
+        file
+        for file in _files(path, form)
+        if form is not FolderFormat.JOURNAL or file.name in extra
     ]
     _refuse_others(names, files if form not in (FolderFormat.DBMATE, FolderFormat.GOOSE) else ())
     if not files and not back:
@@ -155,17 +167,26 @@ def _refuse_others(names: Iterable[str], as_they_are: Iterable[Path]) -> None:
             raise UsageProblem(problem.message, hint=apart if form else problem.hint)
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, form: FolderFormat = FolderFormat.PLAIN) -> list[Path]:
+    if form is FolderFormat.DIESEL:
+        return list(path.glob("*/up.sql"))
     files = {file.name: file for file in path.glob("*.sql")}
     return [files[name] for name in files.keys() - ways_back(files)]
 
 
 def _read(file: Path, form: FolderFormat) -> NewFile:
+    if form is FolderFormat.DIESEL:
+        return _read_diesel(file)
     if form is FolderFormat.UPDOWN and file.name.endswith(".up.sql"):
         return NewFile(file.name.removesuffix(".up.sql"), file.name, _read_whole(file))
     if form not in (FolderFormat.DBMATE, FolderFormat.GOOSE):
         return NewFile(file.stem, file.name, None)
     text = _read_whole(file).decode(errors="surrogateescape")
+    if form is FolderFormat.GOOSE and _ENVSUB.search(text):
+        raise UsageProblem(
+            f"{file.name} has goose fill in environment variables (ENVSUB), which a migration here cannot.",
+            hint="Write their values into the file, and take that mark out.",
+        )
     up, down = _UP[form].search(text), _DOWN[form].search(text)
     if up is None:
         return NewFile(file.stem, file.name, None)
@@ -176,8 +197,8 @@ def _read(file: Path, form: FolderFormat) -> NewFile:
     else:
         forward, backward = text[up.end() :], text[down.end() : up.start()]
     forward = forward.strip("\r\n") + "\n"
-    if _NO_TRANSACTION.search(text[: up.end()]) and _may_leave_transaction(file, forward):
-        forward = "-- guard: no-transaction\n" + forward
+    if _NO_TRANSACTION.search(text[: up.end()]):
+        forward = _without_transaction(file, forward)
     return NewFile(
         file.stem,
         file.name,
@@ -188,12 +209,28 @@ def _read(file: Path, form: FolderFormat) -> NewFile:
     )
 
 
-def _may_leave_transaction(file: Path, sql: str) -> bool:
-    """Return whether every statement may run without a transaction; else the file runs inside ours."""
+def _read_diesel(file: Path) -> NewFile:
+    folder = file.parent
+    texts = {
+        name: _read_whole(folder / name)
+        for name in ("up.sql", "down.sql", "metadata.toml")
+        if (folder / name).exists()
+    }
+    up, down = texts.pop("up.sql"), texts.get("down.sql", b"")
+    if _DIESELS_NO_TRANSACTION.search(texts.get("metadata.toml", b"")):
+        sql = up.decode(errors="surrogateescape")
+        up = _without_transaction(file, sql).encode(errors="surrogateescape")
+    beside = tuple(f"{folder.name}/{name}" for name in texts)
+    return NewFile(folder.name, f"{folder.name}/up.sql", up, down if down.strip() else None, beside)
+
+
+def _without_transaction(file: Path, sql: str) -> str:
+    """Mark a file to run without a transaction if each statement may; else it runs inside ours."""
     try:
-        return bool(checked_statements(Migration(file.stem, 0, 0, "", sql, str(file))))
+        may = checked_statements(Migration(file.stem, 0, 0, "", sql, str(file)))
     except ForbiddenStatement:
-        return False
+        return sql
+    return f"-- guard: no-transaction\n{sql}" if may else sql
 
 
 def _entries(new: list[NewFile], known: tuple[Migration, ...], now_ms: int) -> list[Entry]:
@@ -210,8 +247,8 @@ def _entries(new: list[NewFile], known: tuple[Migration, ...], now_ms: int) -> l
 
 
 def _time_in(tag: str) -> int | None:
-    """Parse `20240131120000` or milliseconds since 1970 from the beginning of a name."""
-    match = _NUMBER.match(tag)
+    """Parse `20240131120000`, `2024-01-31-120000` or milliseconds since 1970 at the beginning."""
+    match = _NUMBER.match(_DIESELS_STAMP.sub(r"\1\2\3", tag))
     if match is None:
         return None
     digits = match.group(1)
@@ -232,12 +269,17 @@ def _place(path: Path, file: NewFile) -> None:
     """Write the files of one migration; keep the original first."""
     if file.up is None:
         return
-    _keep(path, file.source)
+    replaced = [name for name in (file.source, *file.beside) if name != f"{file.tag}.sql"]
+    for name in {file.source, *replaced}:
+        _keep(path, name)
     if file.down is not None:
         replace_durably(path / f"{file.tag}.down.sql", file.down)
     replace_durably(path / f"{file.tag}.sql", file.up)
-    if file.source != f"{file.tag}.sql":
-        (path / file.source).unlink()
+    for name in replaced:
+        (path / name).unlink()
+    if "/" in file.source:
+        with suppress(OSError):  # somebody keeps other files there
+            (path / file.tag).rmdir()
 
 
 def _place_back(path: Path, name: str, tag: str | None) -> bool:
@@ -363,8 +405,14 @@ def way_back_inside(name: str, sql: str) -> Problem | None:
 
 def in_order(name: str) -> tuple[bool, tuple[int, ...], str]:
     """Return the sort key of migration names: 2 before 10, 1.9 before 1.10, names without a number last."""
+    version = version_of(name)
+    return (version is None, version or (), name)
+
+
+def version_of(name: str) -> tuple[int, ...] | None:
+    """Return the version that a name begins with, part by part: `V1_9__c` is 1.9; None without one."""
     match = _VERSION.match(name)
-    return (match is None, _version(match) if match else (), name)
+    return _version(match) if match else None
 
 
 def _version(match: re.Match[str]) -> tuple[int, ...]:

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder_edits import RenumberedMigration
     from local_mcp_gateway.migrate.ledger import Ledger
     from local_mcp_gateway.migrate.resolution import Edited
-    from local_mcp_gateway.schema import Prepare
+    from local_mcp_gateway.schema import Difference, Prepare
 
 Confirm = Callable[[Sequence[str]], None]
 """Gets what is about to be recorded; raises NotConfirmed to leave everything as it was."""
 ConfirmEdit = Callable[["Edited", str | None], None]
 """The same, with the edited migration and the text that was applied, if that is known."""
 _SCHEMA_VERBS = ("CREATE", "ALTER", "DROP")
+_SEEN_VERBS = (*_SCHEMA_VERBS, "SELECT", "PRAGMA")
+"""What changes the schema or nothing: the schema says whether it ran, or it does not matter."""
 
 
 class Repair:
@@ -48,42 +50,111 @@ class Repair:
         self._ledger = ledger
         self._prepare = prepare
 
-    def adopt(self, confirm: Confirm) -> tuple[str, ...]:
-        """Record as applied the migrations that make exactly the database's schema; return their tags.
+    @property
+    def has_ledger(self) -> bool:
+        """Return whether the database has a ledger of ours, or of Drizzle's, with anything in it."""
+        return bool(self._ledger.rows())
 
-        Raises NotAdopted with the difference if no prefix of the folder does, UsageProblem if the
-        database has a ledger already.
+    def adopt(
+        self, confirm: Confirm, *, to: str | None = None, trust_files: bool = False
+    ) -> tuple[str, ...]:
+        """Record as applied what another tool's ledger says, or up to the tag `to`; return the tags.
+
+        Without either, the migrations that make exactly the database's schema. Raises NotAdopted with
+        the difference if the schema is another one, UsageProblem if the database has a ledger already, or
+        if nothing tells whether migrations that change no schema have run.
         """
-        folder, ledger = self._folder, self._ledger
+        folder = self._folder
         problems = [p for p in resolve(folder, ()).problems if p.code != ProblemCode.OUT_OF_ORDER]
         if problems:
             raise HistoryRefused(problems)
-        if ledger.rows():
+        if self.has_ledger:
             raise UsageProblem(
                 f"{self._database} has a ledger already, so nothing needs to be adopted.",
                 hint="See `db status`; edited files are taken as they are with `db adopt --trust-files`.",
             )
-        point = find_point(folder.migrations, ledger.connection, prepare=self._prepare)
+        if to is not None:
+            adopted, said = self._up_to(to), ""
+        else:
+            adopted, said = self._recorded_elsewhere(trust_files=trust_files)
+        number = f"{len(adopted)} of {len(folder.migrations)} migrations"
+        confirm([f"{number} will be marked as applied{said and f', as {said} says'}."])
+        self._record(adopted, "adopted")
+        return tuple(migration.tag for migration in adopted)
+
+    def _recorded_elsewhere(self, *, trust_files: bool) -> tuple[Sequence[Migration], str]:
+        """Return what another tool's ledger says, and its name; without one what the schema says."""
+        from local_mcp_gateway.migrate.foreign_ledgers import read_foreign_ledger
+
+        migrations, connection = self._folder.migrations, self._ledger.connection
+        found = read_foreign_ledger(connection, migrations, trust_files=trust_files)
+        if found is None or not found.records:
+            return self._by_schema(unused_ledger=found is not None), ""
+        adopted = [migration for migration in migrations if migration.tag in found.tags]
+        differences = differences_from(adopted, connection, prepare=self._prepare)
+        if differences:
+            raise NotAdopted(
+                f"{found.name} says that {len(adopted)} of {len(migrations)} migrations are applied, but"
+                f" the schema is not what they make: {_first_of(differences)}.",
+                differences=[str(difference) for difference in differences],
+            )
+        return adopted, found.name
+
+    def _up_to(self, tag: str) -> Sequence[Migration]:
+        """Return the migrations up to and with `tag`; raises NotAdopted if they make another schema."""
+        tags = [migration.tag for migration in self._folder.migrations]
+        if tag not in tags:
+            raise UsageProblem(
+                f"There is no migration `{tag}` in {self._folder.path}.",
+                hint="`db status` lists the tags.",
+            )
+        adopted = self._folder.migrations[: tags.index(tag) + 1]
+        self._require_schema(adopted, tag)
+        return adopted
+
+    def _by_schema(self, *, unused_ledger: bool) -> Sequence[Migration]:
+        """Return the migrations that make the schema; an unused ledger says that no others ran."""
+        folder = self._folder
+        point = find_point(folder.migrations, self._ledger.connection, prepare=self._prepare)
         if point.count is None or point.earliest is None:
             where = (
                 folder.migrations[point.nearest - 1].tag if point.nearest else "an empty database"
             )
-            more = f" (and {len(point.differences) - 1} more)" if len(point.differences) > 1 else ""
             raise NotAdopted(
                 f"No point of {folder.path} gives the schema of {self._database}; the nearest is {where}:"
-                f" {point.differences[0]}{more}.",
+                f" {_first_of(point.differences)}.",
                 nearest=where,
                 differences=[str(difference) for difference in point.differences],
             )
-        adopted = folder.migrations[: point.count]
-        told = [f"{len(adopted)} of {len(folder.migrations)} migrations will be marked as applied."]
-        told += [
-            f"{migration.tag} changes no schema: whether its data is there cannot be seen."
+        if unused_ledger:
+            return folder.migrations[: point.earliest]
+        unseen = [
+            migration.tag
             for migration in folder.migrations[point.earliest : point.count]
+            if any(first_words(text, 1)[0] not in _SEEN_VERBS for text in migration.texts)
         ]
-        confirm(told)
-        self._record(adopted, "adopted")
-        return tuple(migration.tag for migration in adopted)
+        if unseen:
+            otherwise = (
+                f"`--to {folder.migrations[point.earliest - 1].tag}`"
+                if point.earliest
+                else "`db migrate`"
+            )
+            raise UsageProblem(
+                f"Whether {' and '.join(filter(None, (', '.join(unseen[:-1]), unseen[-1])))} ran cannot be"
+                f" seen in {self._database}: the schema is the same before and after.",
+                hint=f"Say where the database stands: `db adopt --to {unseen[-1]}` if so, else {otherwise}.",
+            )
+        return folder.migrations[: point.count]
+
+    def _require_schema(self, migrations: Sequence[Migration], tag: str) -> None:
+        """Raise NotAdopted unless these migrations, up to `tag`, make exactly the database's schema."""
+        differences = differences_from(migrations, self._ledger.connection, prepare=self._prepare)
+        if differences:
+            raise NotAdopted(
+                f"The schema of {self._database} is not what the migrations up to {tag} make:"
+                f" {_first_of(differences)}.",
+                differences=[str(difference) for difference in differences],
+            )
 
     def trust_files(self, confirm: Confirm) -> tuple[str, ...]:
         """Accept every edited file as the one that was applied; return their tags."""
@@ -117,17 +188,7 @@ class Repair:
         marked = plan.up_to(tag).pending
         if not marked:
             raise UsageProblem(f"{tag} is applied already.", hint="See `db status`.")
-        done = [entry.migration for entry in plan.applied]
-        differences = differences_from(
-            [*done, *marked], self._ledger.connection, prepare=self._prepare
-        )
-        if differences:
-            more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-            raise NotAdopted(
-                f"The schema of {self._database} is not what the migrations up to {tag} make:"
-                f" {differences[0]}{more}.",
-                differences=[str(difference) for difference in differences],
-            )
+        self._require_schema([*(entry.migration for entry in plan.applied), *marked], tag)
         names = [migration.tag for migration in marked]
         told = [
             f"{' and '.join(filter(None, (', '.join(names[:-1]), tag)))} will be marked as applied."
@@ -168,6 +229,11 @@ class Repair:
         if not find_drift(resolve(self._folder, ledger.rows()), ledger, self._prepare):
             ledger.record_fingerprint(ledger.fingerprint())
         self.recorded = True
+
+
+def _first_of(differences: Sequence[Difference]) -> str:
+    more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+    return f"{differences[0]}{more}"
 
 
 def _told(entry: Edited) -> str:
