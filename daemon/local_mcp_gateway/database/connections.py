@@ -10,7 +10,9 @@ setting is a no-op inside a transaction, so it is made before BEGIN and read bac
 The functions that open a connection raise what SQLite raises. The context managers that hold one open
 translate it: `reading` here, `write_lock` in `transactions`.
 
-All connections have `isolation_level=None`: Python must not begin or commit anything by itself.
+All connections have `isolation_level=None`: Python must not begin or commit anything by itself. Python
+keeps no compiled statement for the next time either. SQLite asks the authorizer only while it compiles, and
+an EXPLAIN that was compiled before an ALTER reads memory that SQLite has freed, which can crash the process.
 
 One table translates the errors of SQLite and of the operating system into the gateway's own: a full disk
 is the same error, whoever noticed it. SQLite reports an extended code; its low byte is the class. Errors
@@ -230,7 +232,7 @@ def _connect(target: str) -> sqlite3.Connection:
         timeout=BUSY_TIMEOUT_MS / 1000,
         isolation_level=None,
         check_same_thread=False,  # the guard works in a worker thread and is closed by another
-        cached_statements=16,  # a migration's statement is run once
+        cached_statements=0,
         uri=True,
     )
 
