@@ -367,8 +367,7 @@ class DriftRefused(GatewayError):
     code = "drift"
     exit_code = Exit.REFUSED
     default_hint = (
-        "See `db diff`; write the change as a migration. If it is what a pending migration does, mark that"
-        ' as applied with `db repair --mark-applied TAG`. Or set `[guard] drift = "warn"`.'
+        'See `db diff`; write the change as a migration. Or set `[guard] drift = "warn"`.'
     )
 
 

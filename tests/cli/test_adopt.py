@@ -227,9 +227,6 @@ def test_what_was_applied_by_hand_is_marked_as_applied(
     place: Place, validate_json: Validate
 ) -> None:
     one, two, three, four = by_hand(place)
-    refused = place.run("db", "migrate")
-    assert refused.code == 8
-    assert "db repair --mark-applied TAG" in refused.stderr
     before = place.content()
     asked = place.run("db", "repair", "--mark-applied", three)
     assert asked.code == 2  # nobody confirmed
@@ -257,6 +254,26 @@ def test_what_was_applied_by_hand_is_marked_as_applied(
     assert (status["drift"], [entry["tag"] for entry in status["pending"]]) == ([], [four])
     assert place.run("db", "migrate").code == 0
     assert place.query("SELECT count(*) FROM c") == [(0,)]  # nothing of it ran
+
+
+def test_what_was_applied_by_hand_is_named_with_the_command_that_marks_it(place: Place) -> None:
+    _, _, three, _ = by_hand(place)
+    hint = f"→ The schema is what the migrations up to {three} make: mark them as applied with"
+    hint = f"{hint} `db repair --mark-applied {three}`."
+    refused = place.run("db", "migrate")
+    assert (refused.code, hint in refused.stderr) == (8, True)
+    refused = place.run("db", "adopt", "--yes")
+    assert (refused.code, hint in refused.stderr) == (2, True)
+    assert hint in place.run("db", "status").stdout
+    assert hint in place.run("db", "check").stdout
+    failed = place.run("db", "migrate", env={"LMG_GUARD__DRIFT": "warn"})
+    assert "duplicate column name: y" in failed.stderr
+    assert f"{hint} The database is unchanged." in failed.stderr
+    assert place.run("db", "check", "--json").json()["applied_by_hand"] == three
+
+    place.write("CREATE TABLE more(x)")  # now no point of the folder makes the schema
+    assert "write the change as a migration" in place.run("db", "migrate").stderr
+    assert place.run("db", "status", "--json").json()["applied_by_hand"] is None
 
 
 def test_only_what_the_schema_shows_can_be_marked_as_applied(place: Place) -> None:

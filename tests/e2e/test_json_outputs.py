@@ -93,7 +93,7 @@ def applied(place: Place) -> list[dict[str, Any]]:
 def status(place: Place, state: str, **different: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"applied": [], "pending": [], "problems": [], "drift": []}
     facts = {"database": str(place.database), "state": state, "backups": [], "lock": FREE}
-    return facts | empty | {"read_only": False} | different
+    return facts | empty | {"read_only": False, "applied_by_hand": None} | different
 
 
 def test_the_status_says_what_it_finds_in_every_state(place: Place, said: Said) -> None:
@@ -285,6 +285,7 @@ def test_a_check_names_problems_warnings_hazards_and_drift(place: Place, said: S
         "hazards": [],
         "pending": [one],
         "drift": [],
+        "applied_by_hand": None,
     }
     assert said(place, "db check") == checked
     place.migrate()
@@ -306,6 +307,7 @@ def test_a_check_names_problems_warnings_hazards_and_drift(place: Place, said: S
         "hazards": [{"tag": two, **hazard} for hazard in DROPS_A],
         "pending": [two],
         "drift": [BY_HAND],
+        "applied_by_hand": None,
     }
 
 

@@ -253,6 +253,8 @@ def _show_status(seen: Status, backups: tuple[Backup, ...], holder: Holder | Non
         click.echo(ui.sentence(problem.hint, mark="→ "))
     for difference in seen.drift:
         click.secho(f"drift    {difference.object}: {difference.kind}", fg="yellow")
+    if seen.drift_hint is not None:
+        click.echo(ui.sentence(seen.drift_hint, mark="→ "))
     newest = f"{len(backups)}, newest {backups[0].name}" if backups else "none"
     click.echo(f"backups  {newest}")
     click.echo(

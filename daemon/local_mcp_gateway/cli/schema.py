@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.migrate import Folder
+    from local_mcp_gateway.migrate import Folder, Status
     from local_mcp_gateway.schema import Difference, Hazard, Schema
 
 
@@ -285,6 +285,7 @@ def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> in
                 "hazards": [{"tag": tag, **asdict(hazard)} for tag, hazard in hazards],
                 "pending": [pending.migration.tag for pending in seen.pending],
                 "drift": [asdict(difference) for difference in seen.drift],
+                "applied_by_hand": seen.applied_by_hand,
             }
         )
     else:
@@ -295,7 +296,7 @@ def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> in
             if tag in pending or not _exists(invocation)
         ]
         waiting = [entry.migration.tag for entry in seen.pending if entry.migration.tag in pending]
-        _show_check(problems, warnings, seen.drift, shown, waiting)
+        _show_check(problems, warnings, seen, shown, waiting)
     return code
 
 
@@ -375,7 +376,7 @@ def _exit_code(*, damaged: bool, refused: bool, differs: bool) -> Exit:
 def _show_check(
     problems: Sequence[Problem],
     warnings: Sequence[Problem],
-    drift: Sequence[Difference],
+    seen: Status,
     hazards: Sequence[str],
     pending: Sequence[str],
 ) -> None:
@@ -383,13 +384,15 @@ def _show_check(
         for problem in found:
             click.secho(problem.message, fg=colour)
             click.echo(f"→ {problem.hint}")
-    for difference in drift:
+    for difference in seen.drift:
         click.secho(f"Changed by hand: {difference}.", fg="yellow")
+    if seen.drift_hint is not None:
+        click.echo(f"→ {seen.drift_hint}")
     for hazard in hazards:
         click.secho(hazard, fg="yellow")
     if pending:
         count = formats.counted(len(pending), "migration")
         click.secho(f"{count} pending: {', '.join(pending)}.", fg="yellow")
         click.echo("→ Apply with `db migrate`.")
-    if not (problems or warnings or drift or pending):
+    if not (problems or warnings or seen.drift or pending):
         click.secho("Folder and database are fine.", fg="green")

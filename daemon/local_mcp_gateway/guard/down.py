@@ -37,6 +37,7 @@ def plan_down_on(
     if plan.drift and context.policy.drift != "warn":
         raise DriftRefused(
             f"The schema of {context.database} was changed outside of its migrations: {plan.drift[0]}.",
+            hint=found.with_drift(ledger, context.prepare).drift_hint,
             drift=[str(difference) for difference in plan.drift],
         )
     return plan

@@ -25,7 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database import no_progress, no_report, reading
-from local_mcp_gateway.errors import DriftRefused, GatewayError, HistoryRefused, VerificationFailed
+from local_mcp_gateway.errors import (
+    DriftRefused,
+    GatewayError,
+    HistoryRefused,
+    MigrationFailed,
+    VerificationFailed,
+)
 from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport
 from local_mcp_gateway.guard.transaction import (
     exclusive,
@@ -65,7 +71,7 @@ def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
         context.emit(
             "guard.drifted",
             objects=[f"{difference.kind} {difference.object}" for difference in plan.drift],
-            hint="See `db diff`; write the change as a migration.",
+            hint=plan.drift_hint or "See `db diff`; write the change as a migration.",
         )
     context.checkpoint()
     return plan
@@ -100,6 +106,7 @@ def _plan(context: GuardContext, before: Plan | None, ledger: Ledger | None) -> 
             f"The schema of {context.database} was changed outside of its migrations: "
             + "; ".join(str(difference) for difference in drift[:3])
             + (f" and {len(drift) - 3} more." if len(drift) > 3 else "."),
+            hint=plan.drift_hint,
             drift=[str(difference) for difference in drift],
         )
     return plan
@@ -201,6 +208,8 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
                 context.emit("migration.applied", **step.as_fields())
             plan = plan.after(result)
     except GatewayError as error:
+        if plan.drift_hint is not None and isinstance(error, MigrationFailed):
+            error.hint = f"{plan.drift_hint} The database is unchanged."
         _name_committed(error, plan)
         raise
     finally:

@@ -72,6 +72,8 @@ class Plan(NamedTuple):
     drift: tuple[Difference, ...] = ()
     done: tuple[Step, ...] = ()
     """What this run has committed before, oldest first."""
+    applied_by_hand: str | None = None
+    """The tag up to which the pending migrations make the live schema, where that has drifted."""
 
     @classmethod
     def read(
@@ -101,6 +103,11 @@ class Plan(NamedTuple):
     def applied(self) -> tuple[AppliedMigration, ...]:
         """Return what is applied already, in the folder's order."""
         return self.resolution.applied
+
+    @property
+    def drift_hint(self) -> str | None:
+        """Return what to do about the drift, if it is what pending migrations do."""
+        return mark_applied_hint(self.applied_by_hand)
 
     @property
     def has_new_files(self) -> bool:
@@ -133,9 +140,11 @@ class Plan(NamedTuple):
         if known:
             return self._replace(fingerprint=known)
         # Somebody else changed the schema, or nobody has recorded it yet.
-        return self._replace(
-            fingerprint=ledger.fingerprint(), drift=find_drift(self.resolution, ledger, prepare)
-        )
+        drift = find_drift(self.resolution, ledger, prepare)
+        by_hand = None
+        if drift and not self.problems:
+            by_hand = _find_applied_by_hand(self.resolution, ledger, prepare)
+        return self._replace(fingerprint=ledger.fingerprint(), drift=drift, applied_by_hand=by_hand)
 
     def after(self, result: BatchResult) -> Plan:
         """Return the plan that is left after this transaction is committed."""
@@ -183,3 +192,34 @@ def find_drift(
             return compare(inspect(expected), inspect(ledger.connection))
     except (MigrationFailed, ForbiddenStatement):
         return ()  # applied out of order, say: a replay says nothing about this one
+
+
+def _find_applied_by_hand(
+    resolution: Resolution, ledger: Ledger, prepare: Prepare | None = None
+) -> str | None:
+    """Return the first tag up to which the pending migrations make the live schema; None: no such tag.
+
+    Those that follow and change no schema stay pending: nothing shows whether they ran.
+    """
+    from local_mcp_gateway.migrate.replay import replay, replay_on
+    from local_mcp_gateway.schema import compare, count_objects, inspect
+
+    live, wanted = inspect(ledger.connection), count_objects(ledger.connection)
+    applied = (entry.migration for entry in resolution.applied)
+    try:
+        with closing(replay(applied, prepare=prepare, past=True)) as memory:
+            for migration in resolution.pending:
+                replay_on(memory, (migration,), past=True)
+                if count_objects(memory) == wanted and not compare(inspect(memory), live):
+                    return migration.tag
+    except (MigrationFailed, ForbiddenStatement):
+        pass
+    return None
+
+
+def mark_applied_hint(tag: str | None) -> str | None:
+    """Return how to mark the migrations up to this tag as applied; None for none."""
+    return tag and (
+        f"The schema is what the migrations up to {tag} make: mark them as applied with"
+        f" `db repair --mark-applied {tag}`."
+    )

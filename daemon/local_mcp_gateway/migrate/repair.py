@@ -71,7 +71,8 @@ class Repair:
         if self.has_ledger:
             raise UsageProblem(
                 f"{self._database} has a ledger already, so nothing needs to be adopted.",
-                hint="See `db status`; edited files are taken as they are with `db adopt --trust-files`.",
+                hint=self._by_hand()
+                or "See `db status`; edited files are taken as they are with `db adopt --trust-files`.",
             )
         if to is not None:
             adopted, said = self._up_to(to), ""
@@ -81,6 +82,11 @@ class Repair:
         confirm([f"{number} will be marked as applied{said and f', as {said} says'}."])
         self._record(adopted, "adopted")
         return tuple(migration.tag for migration in adopted)
+
+    def _by_hand(self) -> str | None:
+        """Return how to mark what was applied by hand, if anything was."""
+        plan = Plan.read(self._folder, self._ledger)
+        return plan.with_drift(self._ledger, self._prepare).drift_hint
 
     def _recorded_elsewhere(self, *, trust_files: bool) -> tuple[Sequence[Migration], str]:
         """Return what another tool's ledger says, and its name; without one what the schema says."""

@@ -24,7 +24,7 @@ from local_mcp_gateway.errors import (
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.ledger import Ledger
-from local_mcp_gateway.migrate.plan import Plan
+from local_mcp_gateway.migrate.plan import Plan, mark_applied_hint
 from local_mcp_gateway.migrate.resolution import Resolution
 from local_mcp_gateway.sql import tokens
 
@@ -77,6 +77,8 @@ class Status:
     """This user may read the database but not write it."""
     empty: bool = False
     """There is no database yet, or nothing in it."""
+    applied_by_hand: str | None = None
+    """As the plan has it."""
 
     @property
     def exit_code(self) -> Exit:
@@ -86,6 +88,11 @@ class Status:
         if self.problems:
             return Exit.REFUSED
         return Exit.DIFFERS if self.pending or self.drift else Exit.OK
+
+    @property
+    def drift_hint(self) -> str | None:
+        """Return what to do about the drift, if it is what pending migrations do."""
+        return mark_applied_hint(self.applied_by_hand)
 
     def as_json(self) -> dict[str, object]:
         """Return the part of `db status --json` that is about the database and its folder."""
@@ -109,6 +116,7 @@ class Status:
                 for p in self.problems
             ],
             "drift": [asdict(difference) for difference in self.drift],
+            "applied_by_hand": self.applied_by_hand,
             "read_only": self.read_only,
         }
 
@@ -164,7 +172,15 @@ class Status:
         )
         read_only = database.exists() and not is_writable(database)
         return cls(
-            database, state, plan.applied, pending, plan.problems, plan.drift, read_only, empty
+            database,
+            state,
+            plan.applied,
+            pending,
+            plan.problems,
+            plan.drift,
+            read_only,
+            empty,
+            plan.applied_by_hand,
         )
 
     def refused(self, error: GatewayError) -> Status:

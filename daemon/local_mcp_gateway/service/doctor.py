@@ -178,9 +178,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "problem", problem.message, problem.hint)
     if seen.drift:
         names = ", ".join(difference.object for difference in seen.drift[:3])
-        yield Finding(
-            "database", "note", f"Its schema was changed by hand: {names}.", "See `db diff`."
-        )
+        hint = seen.drift_hint or "See `db diff`."
+        yield Finding("database", "note", f"Its schema was changed by hand: {names}.", hint)
     if seen.pending:
         one = len(seen.pending) == 1
         text = "1 migration is" if one else f"{len(seen.pending)} migrations are"
