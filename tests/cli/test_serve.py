@@ -223,5 +223,5 @@ def test_dev_mode_prints_the_address_and_lines_to_paste(shipped: Place) -> None:
         address = f"{gateway.url}/mcp/demo"
     lines = printed.read_text().splitlines()
     assert any(line.split()[:1] == [address] for line in lines)
-    entry = json.loads(next(line for line in lines if line.strip().startswith("{")))
-    assert entry["mcpServers"]["local-gateway"]["url"] == address
+    at = next(i for i, line in enumerate(lines) if "Cursor" in line)
+    assert json.loads(f"{{{lines[at + 1]}}}")["local-gateway"]["url"] == address

@@ -382,7 +382,7 @@ def test_the_doctor_says_what_it_looked_at(shipped: Place, said: Said) -> None:
     findings = said(shipped, "doctor", code=3)["findings"]
     assert [finding["check"] for finding in findings] == [
         "python", "sqlite", "folder", "filesystem", "room", "lock", "database", "backups",
-        "secrets", "clock", "port", "service", "upstreams",
+        "secrets", "clock", "port", "service", "upstreams", "clients",
     ]  # fmt: skip
     fine = {finding["check"]: finding for finding in findings}
     assert fine["database"] == {

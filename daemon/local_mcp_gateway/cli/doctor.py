@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import serving_problem, serving_status
 from local_mcp_gateway.errors import Exit
 from local_mcp_gateway.service import examine
+from local_mcp_gateway.service.admin import OwnAddress, connected
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
@@ -27,7 +29,11 @@ def doctor(invocation: Invocation, *, as_json: bool) -> int:
     findings = []
     status = serving_status(invocation.database)
     servers = status["servers"] if status else {}
-    for finding in examine(invocation.settings, serving_problem(status), servers):
+    gateway = invocation.settings.gateway
+    clients = connected(Path.home(), OwnAddress(gateway.host, gateway.port))
+    for finding in examine(
+        invocation.settings, serving_problem(status), servers, tuple(dict.fromkeys(clients))
+    ):
         findings.append(finding)
         if not as_json:
             mark, colour = _MARKS[finding.state]

@@ -8,7 +8,9 @@ import click
 
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
+from local_mcp_gateway.cli.connect import address_of
 from local_mcp_gateway.errors import Exit, UsageProblem
+from local_mcp_gateway.service.admin import client_lines
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
@@ -71,8 +73,14 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
 @as_json_option
 @click.pass_obj
 def show(invocation: Invocation, *, name: str, as_json: bool) -> int:
-    """Show one profile."""
-    return _show(answer_to(invocation, "profile.show", name=name), as_json=as_json)
+    """Show one profile, and the lines that connect a client to it."""
+    found = answer_to(invocation, "profile.show", name=name)
+    _show(found, as_json=as_json)
+    if not as_json:
+        click.echo()
+        for line in client_lines(f"{address_of(invocation)}/mcp/{name}"):
+            click.echo(line)
+    return Exit.OK
 
 
 @profile.command()

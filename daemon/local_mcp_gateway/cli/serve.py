@@ -72,12 +72,12 @@ def serve(
             return code
     from local_mcp_gateway.service import ServeOptions
     from local_mcp_gateway.service import serve as run_service
-    from local_mcp_gateway.service.dev import greet
 
     if supervisor is not None:
         from local_mcp_gateway.service.dev import end_with
 
         end_with(supervisor)
+    greets = not again and (dev or sys.stdout.isatty())
     serving = ServeOptions(
         settings=settings,
         reread=lambda: replace(invocation).settings,
@@ -86,9 +86,15 @@ def serve(
         fresh=fresh,
         socket_fd=socket_fd,
         config_files=tuple(file.absolute() for file in config_files(invocation.config_file)),
-        greet=greet if dev and not again else None,
+        greet=_greet if greets else None,
     )
     return run_service(serving, emit)
+
+
+def _greet(url: str, profiles: tuple[str, ...]) -> None:
+    from local_mcp_gateway.service.admin import greet
+
+    greet(url, profiles)
 
 
 def _supervised(settings: Settings, emit: Emit) -> int | None:
@@ -143,10 +149,10 @@ def reload(invocation: Invocation, *, as_json: bool) -> int:
 def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
     """Bridge a profile of the running gateway to a client that only speaks stdio."""
     from local_mcp_gateway.gateway import Bridge
+    from local_mcp_gateway.service.admin import OwnAddress
 
     gateway = invocation.settings.gateway
-    host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
-    base = (url or f"http://{host}:{gateway.port}").rstrip("/").removesuffix("/mcp")
+    base = (url or OwnAddress(gateway.host, gateway.port).url).rstrip("/").removesuffix("/mcp")
     path = "/mcp" if profile is None else f"/mcp/{profile}"
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     write_as_it_is(sys.stdout)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.connect import address_of
 from local_mcp_gateway.cli.logs import logs, show_start
 from local_mcp_gateway.config import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
 from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager
+from local_mcp_gateway.service.admin import client_lines
 from local_mcp_gateway.service.history import read_starts
 from local_mcp_gateway.service.secrets import make_first_key
 from local_mcp_gateway.service.systemd import systemctl, units
@@ -70,7 +72,9 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
         raise _why(invocation, facts)
     for start in read_starts(invocation.database, last=1) if started else ():
         show_start(start)
-    click.echo(f"{facts['StatusText'] or 'running'}; see `service status` and `logs`.")
+    click.echo(f"{facts['StatusText'] or 'running'}; see `service status` and `logs`.\n")
+    for line in client_lines(address_of(invocation) + "/mcp"):
+        click.echo(line)
     return Exit.OK
 
 

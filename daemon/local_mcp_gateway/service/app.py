@@ -166,7 +166,11 @@ class RunningService:
         if verb == "reload":
             return await self.reload()
         if verb == "status":
-            return self.gateway.status()
+            return {
+                **self.gateway.status(),
+                "version": __version__,
+                "url": self._address.url,
+            }
         if verb == "dev.watched":
             return self._hot.watched if self._hot else None
         if verb == "dev.drop" and self._hot:

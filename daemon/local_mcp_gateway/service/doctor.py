@@ -31,7 +31,7 @@ from local_mcp_gateway.service.secrets import check_secrets
 from local_mcp_gateway.service.systemd import systemctl, units
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from local_mcp_gateway.config import Settings
 
@@ -58,10 +58,12 @@ def examine(
     settings: Settings,
     serving: GatewayError | None = None,
     servers: Mapping[str, Mapping[str, str | None]] = MappingProxyType({}),
+    clients: Sequence[str] = (),
 ) -> Iterator[Finding]:
     """Yield the findings of every check, in the order in which a start would meet them.
 
-    `serving` and `servers` are what a running gateway reports about itself and its servers.
+    `serving` and `servers` are what a running gateway reports about itself and its servers; `clients` are
+    the MCP clients on this machine that point to it.
     """
     if serving is not None:
         yield Finding("gateway", "problem", serving.message, serving.hint)
@@ -73,6 +75,7 @@ def examine(
             yield Finding(name, "problem", error.message, error.hint)
         except OSError as error:
             yield Finding(name, "problem", f"It cannot be checked: {error}.")
+    yield _clients(clients)
     for server, live in servers.items():
         if reason := live["reason"]:
             failed = live["state"] == "failed"
@@ -250,6 +253,14 @@ def _service(_: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("service", "ok", f"{facts['ActiveState']}: {facts['StatusText']}")
+
+
+def _clients(titles: Sequence[str]) -> Finding:
+    if titles:
+        verb = "points" if len(titles) == 1 else "point"
+        return Finding("clients", "ok", f"{', '.join(titles)} {verb} to this gateway.")
+    hint = "`connect` shows how, `connect CLIENT` does it."
+    return Finding("clients", "note", "No client on this machine points to this gateway.", hint)
 
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:

@@ -47,7 +47,7 @@ class ServeOptions:
     config_files: tuple[Path, ...] = ()
     """What dev mode watches, in one folder, there or not: a save of one is a reload."""
     greet: Callable[[str, tuple[str, ...]], None] | None = None
-    """Called with the URL and the profiles when everything is up: dev mode's lines to paste."""
+    """Called with the URL and the profiles when everything is up: the lines to paste into a client."""
 
 
 def guard_policy(

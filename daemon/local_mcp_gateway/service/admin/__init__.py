@@ -10,6 +10,15 @@ if TYPE_CHECKING:
         parse_client_file,
         read_entries,
     )
+    from local_mcp_gateway.service.admin.connect import (
+        CLIENTS,
+        client_lines,
+        connected,
+        file_of,
+        greet,
+        plan_connect,
+        plan_undo,
+    )
     from local_mcp_gateway.service.admin.control_socket import NoDaemon, ask, relayed
     from local_mcp_gateway.service.admin.dispatch import READ_ONLY
     from local_mcp_gateway.service.admin.own_address import OwnAddress
@@ -19,6 +28,15 @@ else:
     __getattr__ = exports(
         __name__,
         client_files=("files_of_clients", "parse_client_file", "read_entries"),
+        connect=(
+            "CLIENTS",
+            "client_lines",
+            "connected",
+            "file_of",
+            "greet",
+            "plan_connect",
+            "plan_undo",
+        ),
         control_socket=("NoDaemon", "ask", "relayed"),
         dispatch=("READ_ONLY",),
         own_address=("OwnAddress",),
@@ -27,12 +45,19 @@ else:
     )
 
 __all__ = [
+    "CLIENTS",
     "READ_ONLY",
     "NoDaemon",
     "OwnAddress",
     "ask",
+    "client_lines",
+    "connected",
+    "file_of",
     "files_of_clients",
+    "greet",
     "parse_client_file",
+    "plan_connect",
+    "plan_undo",
     "read_entries",
     "read_token",
     "relayed",

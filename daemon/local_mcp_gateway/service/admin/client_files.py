@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from local_mcp_gateway.errors import GatewayError, UsageProblem
-from local_mcp_gateway.json_input import parse_json
+from local_mcp_gateway.json_input import parse_jsonc
 from local_mcp_gateway.store import NAME, ServerDefinition, ServerKind, Share, find_variables
 
 PLACES: Mapping[str, tuple[str, ...]] = {
@@ -72,10 +72,6 @@ _USED = {
 """The members of an entry that have a place here; the others are named in a note."""
 _NO_MATTER = {"description", "alwaysAllow", "autoApprove", "alwaysLoad", "required", "gallery"}
 """Members for the client alone: what it shows or asks its user."""
-_COMMENT = r"(?>//[^\n]*+|/\*.*?\*/)"
-_COMMENTS = re.compile(
-    rf'("(?:[^"\\]|\\.)*+")|{_COMMENT}|,(?=(?:\s|{_COMMENT})*+[}}\]])', re.DOTALL
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +94,7 @@ def parse_client_file(text: bytes, name: str = "") -> object:
     plain = text.decode("utf-8-sig")
     if name.endswith(".toml"):
         return tomllib.loads(plain)
-    try:
-        return parse_json(plain)
-    except json.JSONDecodeError:
-        return parse_json(_COMMENTS.sub(_blank, plain))
-
-
-def _blank(match: re.Match[str]) -> str:
-    """Keep a string; replace a comment or a comma by spaces, so that errors name the right place."""
-    return match.group(1) or re.sub(r"[^\n]", " ", match.group())
+    return parse_jsonc(plain)
 
 
 def files_of_clients(home: Path) -> Iterator[tuple[str, Path]]:

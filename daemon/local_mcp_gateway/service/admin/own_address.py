@@ -29,6 +29,18 @@ class OwnAddress:
     host: str
     port: int
 
+    @property
+    def url(self) -> str:
+        """Return `http://host:port` for a client on this machine."""
+        host = self.host.strip("[]")
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return f"http://{host}:{self.port}"
+        if address.is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
     def require_other(self, server: ServerDefinition) -> None:
         """Raise UsageProblem if the server is this gateway."""
         if self.is_behind(server):

@@ -1,4 +1,4 @@
-"""Dev mode inside the worker: apply a saved migration while the gateway runs, and greet the developer.
+"""Dev mode inside the worker: apply a saved migration while the gateway runs.
 
 Changes are applied one round at a time. Each round compares the folder's content, not the watcher's
 events: saves in quick succession become one round, and the worker's own write to the journal does not
@@ -10,8 +10,6 @@ gateway keeps serving the old schema, and `problem` holds the error until it is 
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -257,30 +255,3 @@ async def saves_of(files: tuple[Path, ...], emit: Emit) -> AsyncIterator[None]:
         if changed or not watching:
             watching = True
             yield
-
-
-def greet(url: str, profiles: tuple[str, ...]) -> None:
-    """Print the address of every profile and the setup lines for common clients on stdout."""
-    sys.stdout.write(client_lines(url, profiles))
-    sys.stdout.flush()
-
-
-def client_lines(url: str, profiles: tuple[str, ...]) -> str:
-    """Return the setup lines for common clients; `url` is without a path."""
-    paths = {f"/mcp/{profile}": f"profile {profile}" for profile in profiles}
-    first = f"{url}{next(iter(paths), '/mcp')}"
-    entry = {"mcpServers": {"local-gateway": {"type": "http", "url": first}}}
-    lines = [
-        "",
-        "  Local MCP Gateway is up. Press Ctrl+C to stop.",
-        "",
-        *(f"    {url + path:<44} {what}" for path, what in paths.items()),
-        *([] if paths else ["    There is no profile yet: `server add NAME -- COMMAND ARGS…`."]),
-        "",
-        "  Claude Code:",
-        f"    claude mcp add --transport http local-gateway {first}",
-        "  Cursor, VS Code and other clients, in their mcpServers file:",
-        f"    {json.dumps(entry)}",
-        "",
-    ]
-    return "\n".join(lines) + "\n"

@@ -1,0 +1,126 @@
+"""`connect`: point an MCP client at this gateway, in the client's own configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm, serving_status
+from local_mcp_gateway.errors import Exit, UsageProblem
+from local_mcp_gateway.service.admin import (
+    CLIENTS,
+    OwnAddress,
+    client_lines,
+    file_of,
+    plan_connect,
+    plan_undo,
+)
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+
+
+@click.command()
+@click.argument("client", required=False, type=click.Choice(list(CLIENTS)), metavar="[CLIENT]")
+@click.option("--profile", help="Profile to serve it  [default: what /mcp serves].")
+@click.option("--name", default="local-gateway", show_default=True, help="Its name in the client.")
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Another file of the client, of a project perhaps."
+)  # fmt: skip
+@click.option("--undo", is_flag=True, help="Take the entry out again.")
+@click.option("--dry-run", is_flag=True, help="Show the change; write nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+@click.pass_obj
+def connect(
+    invocation: Invocation,
+    *,
+    client: str | None,
+    profile: str | None,
+    name: str,
+    file: Path | None,
+    undo: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Write this gateway into the file of a CLIENT; without one show the lines to paste.
+
+    CLIENT is claude-code, claude-desktop, cursor, vscode, windsurf, zed, codex, gemini, cline, roo, lmstudio,
+    copilot, amazon-q or kiro.
+
+    The change is shown first. Other entries and comments stay as they are, and the file as it was is kept
+    beside it: `--undo` puts it back.
+    """
+    url = address_of(invocation) + _path(invocation, profile)
+    if client is None:
+        if undo or file or dry_run:
+            raise UsageProblem("Which client?", hint=f"Known are {', '.join(CLIENTS)}.")
+        _show_lines(url, as_json=as_json)
+        return Exit.OK
+    chosen = CLIENTS[client]
+    file = (file or file_of(chosen, Path.home())).absolute()
+    change = plan_undo(chosen, file, name) if undo else plan_connect(chosen, file, name, url)
+    changed = change.before != change.after
+    if changed and not as_json:
+        click.echo(f"{ui.one_line(str(change.file))}:")
+        for line in change.diff():
+            click.secho(f"  {line}", fg=_COLOURS.get(line[:1]))
+    if changed and not dry_run:
+        question = f"{'Remove' if change.after is None else 'Write'} this file of {chosen.title}?"
+        confirm(question, yes=yes)
+        change.write()
+    kept = str(change.backup_file) if change.backup_file.exists() else None
+    said: dict[str, Any] = {
+        "client": client,
+        "file": str(change.file),
+        "url": None if undo else url,
+        "changed": changed and not dry_run,
+        "backup": kept,
+    }
+    if as_json:
+        ui.print_json(said)
+    elif not changed:
+        state = f"has no entry {name!r}" if undo else f"points to {url} already"
+        click.echo(f"{chosen.title} {state}.")
+    elif not dry_run:
+        where = f" The file as it was: {kept}." if kept and not undo else ""
+        done = "no longer has this entry" if undo else f"points to {url}"
+        click.echo(f"{chosen.title} {done}. {chosen.then}{ui.one_line(where)}")
+    return Exit.OK
+
+
+def address_of(invocation: Invocation) -> str:
+    """Return `http://host:port` of the running gateway, else that of the settings."""
+    status = serving_status(invocation.database)
+    if status and "url" in status:
+        return str(status["url"])
+    gateway = invocation.settings.gateway
+    return OwnAddress(gateway.host, gateway.port).url
+
+
+def _path(invocation: Invocation, profile: str | None) -> str:
+    if profile is None:
+        return "/mcp"
+    names = [item["name"] for item in answer_to(invocation, "profile.list")]
+    if profile not in names:
+        known = f" Known are {', '.join(names)}." if names else ""
+        raise UsageProblem(
+            f"There is no profile {profile!r}.{known}", hint="`profile add NAME SERVER…` makes one."
+        )
+    return f"/mcp/{profile}"
+
+
+def _show_lines(url: str, *, as_json: bool) -> None:
+    if as_json:
+        entries = {name: client.entry(url) for name, client in CLIENTS.items()}
+        ui.print_json({"url": url, "clients": entries})
+        return
+    click.echo(url)
+    for line in client_lines(url):
+        click.echo(line)
