@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,26 @@ def test_what_is_not_committed_is_rolled_back(database: Path) -> None:
     with write_lock(database) as live:
         live.execute("INSERT INTO a VALUES (1)")
     assert rows(database) == []
+
+
+def test_a_file_that_was_made_for_nothing_is_gone_again(tmp_path: Path) -> None:
+    new = tmp_path / "new.db"
+    with write_lock(new) as live:
+        live.execute("CREATE TABLE t(x)")
+    assert list(tmp_path.iterdir()) == []
+    with write_lock(new) as live:
+        live.execute("CREATE TABLE t(x)")
+        live.execute("COMMIT")
+    assert new.exists()
+
+
+def test_a_file_that_another_program_has_open_stays(tmp_path: Path) -> None:
+    new = tmp_path / "new.db"
+    with ExitStack() as left:
+        with write_lock(new):
+            other = left.enter_context(closing(sqlite3.connect(new)))
+            assert other.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+        assert new.exists()
 
 
 def test_a_commit_is_in_the_file_itself(database: Path) -> None:

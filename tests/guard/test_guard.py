@@ -187,12 +187,13 @@ def test_tables_and_columns_have_names_in_any_script(place: Place) -> None:
     assert place.run("db", "down", "--yes").code == 0
 
 
-def test_a_first_start_that_was_refused_leaves_a_database_that_is_as_new(place: Place) -> None:
+def test_a_first_start_that_was_refused_leaves_no_database(place: Place) -> None:
     place.folder.add("a", 'CREATE TABLE a(x); INSERT INTO a VALUES ("text");')
     tag = place.folder.add("b", "SELEC 1;")
     with pytest.raises(MigrationFailed):
         start(place)
-    assert place.database.exists()
+    left = [file.name for file in place.database.parent.iterdir() if file.is_file()]
+    assert left == [f"{place.database.name}.lock"]
     assert place.run("db", "status", "--json").json()["state"] == "new"
     place.folder.write(tag, "SELECT 1;")
     assert start(place).state == "created"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from local_mcp_gateway.errors import DoubleQuotedString
 from local_mcp_gateway.migrate.apply import Observer
 from local_mcp_gateway.migrate.double_quotes import find_double_quoted, refuse_double_quoted
-from local_mcp_gateway.migrate.folder import Migration
+from local_mcp_gateway.migrate.folder import Migration, read_folder
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import Statement, split
 from tests.migrate.workshop import Workshop
@@ -68,3 +69,15 @@ def test_a_migration_with_one_is_refused_with_its_line_unless_it_accepts(shop: W
     shop.entries.clear()
     shop.add("0000_a", "-- guard: accept double_quoted_strings\n" + text)
     replay_refusing(shop)
+
+
+def test_a_file_is_named_with_its_folder_where_each_has_one(tmp_path: Path) -> None:
+    file = tmp_path / "20240101000000_a" / "migration.sql"
+    file.parent.mkdir()
+    file.write_text('CREATE TABLE a(x CHECK ("x" <> "y"));')
+    [migration] = read_folder(tmp_path).migrations
+    with (
+        closing(replay(())) as connection,
+        pytest.raises(DoubleQuotedString, match=r"^20240101000000_a/migration\.sql, line 1"),
+    ):
+        refuse_double_quoted(connection, migration, migration.statements[0])

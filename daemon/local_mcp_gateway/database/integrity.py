@@ -62,8 +62,8 @@ def probe(
 ) -> Probe:
     """Check the file; raise NotADatabase, Damaged or DatabasePathProblem. The lock is held.
 
-    An empty database is new, however large its file: a first start that was killed or refused leaves
-    one behind, and the next start must behave as if it had not.
+    An empty database is new, however large its file: a first start that was killed leaves one
+    behind, and the next start must behave as if it had not.
     """
     begun = time.perf_counter()
     header, size = _header(database)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database.connections import (
+    is_empty,
     open_immutable,
     open_migration,
     reading,
@@ -39,14 +40,28 @@ that was never written and is a valid, older one, shows only where table and ind
 def write_lock(path: Path, *, foreign_keys: bool = False) -> Iterator[Connection]:
     """Open the live database and hold SQLite's write lock; roll back whatever was not committed.
 
-    Keeps out programs that do not know our lock file, too; waits 5 s for one that is writing.
+    Keeps out programs that do not know our lock file, too; waits 5 s for one that is writing. A file
+    that was made for this is removed again if nothing was committed to it.
     """
+    made = not path.exists()
     with ExitStack() as held:
         with translated_errors(path):
             live = held.enter_context(closing(open_migration(path)))
+            if made:
+                held.callback(_remove_unused, live, path)
             begin(live, foreign_keys=foreign_keys)
         held.callback(roll_back, live)
         yield live
+
+
+def _remove_unused(connection: Connection, path: Path) -> None:
+    """Remove a file that has stayed empty, unless another program has opened it since."""
+    with suppress(sqlite3.Error, OSError):
+        if is_empty(connection):
+            connection.execute("PRAGMA journal_mode=DELETE")  # fails while anybody else has it open
+            connection.execute("BEGIN EXCLUSIVE")
+            if is_empty(connection):
+                path.unlink()
 
 
 def begin(connection: Connection, *, foreign_keys: bool | None = None) -> None:

@@ -132,7 +132,7 @@ def _check(context: GuardContext, gone: Sequence[Path]) -> bool:
 def find_emptied(context: GuardContext, size: int) -> DatabaseEmptied | None:
     """Return an error if the empty or missing database, of this size, is not a new one.
 
-    A refused first start leaves an empty database too, but it has no backup, and it did not shrink.
+    A first start that was killed leaves an empty database too, but it has no backup, and it did not shrink.
     """
     real = context.database
     before = (last_stop(real) or {}).get("size", 0)

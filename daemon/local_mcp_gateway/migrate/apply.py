@@ -345,7 +345,7 @@ def _refuse_unknown_directives(migration: Migration, *, past: bool) -> None:
     directives = migration.directives
     if directives.unknown and not past:
         raise ForbiddenStatement(
-            f"{migration.path.name} asks the guard for `{directives.unknown[0]}`, which it does not know.",
+            f"{migration.name} asks the guard for `{directives.unknown[0]}`, which it does not know.",
             hint="It knows: no-transaction, foreign-keys=on, accept NAME, assert SELECT …; SENTENCE.",
             tag=migration.tag,
         )

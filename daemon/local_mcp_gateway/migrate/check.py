@@ -1,8 +1,8 @@
 """Check a migrations folder for CI (`db check`), without any database.
 
-`folder` compares the journal with the files. This checks numbers used twice, the chain of snapshots,
-each snapshot against the replay (as far as a snapshot can say it), each down file on a replay in
-memory, double-quoted strings, and the hazards of every migration.
+`folder` compares the journal with the files, and `resolve` finds numbers used twice. This checks the
+chain of snapshots, each snapshot against the replay (as far as a snapshot can say it), each down file on
+a replay in memory, double-quoted strings, and the hazards of every migration.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from local_mcp_gateway.migrate.apply import Observer
 from local_mcp_gateway.migrate.dependents import find_broken
 from local_mcp_gateway.migrate.double_quotes import double_quoted
 from local_mcp_gateway.migrate.folder import down_text
-from local_mcp_gateway.migrate.folder_edits import read_snapshot_file, snapshot_file
-from local_mcp_gateway.migrate.journal import INDEX_DIGITS, prefix_of
+from local_mcp_gateway.migrate.folder_edits import (
+    read_snapshot_file,
+    snapshot_file,
+    with_snapshots,
+)
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import Statement, accepted, split
 from local_mcp_gateway.schema import (
@@ -65,7 +68,7 @@ class Checked:
 def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
     """Check a folder as it is; nothing raises for what is in it."""
     problems = [*folder.problems, *_unjournaled(folder)]
-    warnings = list(_numbers(folder))
+    warnings: list[Problem] = []
     hazards: list[tuple[str, Hazard]] = []
     if not folder.stamped:
         warnings += _chain(folder)
@@ -133,26 +136,10 @@ def _unjournaled(folder: Folder) -> Iterator[Problem]:
         )
 
 
-def _numbers(folder: Folder) -> Iterator[Problem]:
-    first: dict[str, str] = {}
-    for migration in folder.migrations:
-        number = prefix_of(migration.tag)
-        if folder.stamped or len(number) != INDEX_DIGITS:
-            continue
-        if number in first:
-            yield Problem(
-                ProblemCode.COLLISION,
-                f"{first[number]} and {migration.tag} have the same number: two branches added one each.",
-                "Give the one that no database has applied the next number with `db renumber`.",
-                migration.tag,
-            )
-        first.setdefault(number, migration.tag)
-
-
 def _chain(folder: Folder) -> Iterator[Problem]:
     """Check that each snapshot names the one before it; a folder without any has no chain to check."""
     previous: tuple[str, dict[str, Any] | None] | None = None
-    for migration in folder.migrations:
+    for migration in with_snapshots(folder):
         snapshot = read_snapshot_file(folder.path, migration.tag)
         name = snapshot_file(folder.path, migration.tag).name
         if snapshot is None and snapshot_file(folder.path, migration.tag).exists():
@@ -172,6 +159,7 @@ class _Snapshots:
 
     def __init__(self, folder: Folder, prepare: Prepare | None) -> None:
         self._folder, self._prepare = folder, prepare
+        self._owners = {migration.tag for migration in with_snapshots(folder)}
         self._known: set[Difference] = set()
         """What an earlier snapshot was told for: one cause is told once."""
 
@@ -179,7 +167,7 @@ class _Snapshots:
         """Check the snapshot of a migration, if it has one."""
         path = self._folder.path
         snapshot = read_snapshot_file(path, migration.tag)
-        if snapshot is None:
+        if snapshot is None or migration.tag not in self._owners:
             return
         name = f"meta/{snapshot_file(path, migration.tag).name}"
         try:

@@ -83,7 +83,7 @@ def double_quoted(
     name, line = findings[0].name, findings[0].line
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return DoubleQuotedString(
-        f'{migration.path.name}, line {line}, statement {statement.number}: "{name}" is not a column here,'
+        f'{migration.name}, line {line}, statement {statement.number}: "{name}" is not a column here,'
         f" so SQLite would read it as the text '{name}'{more}.",
         tag=migration.tag,
         line=line,

@@ -109,6 +109,12 @@ def snapshot_file(folder: Path, tag: str) -> Path:
     return folder / "meta" / f"{prefix_of(tag) or tag}_snapshot.json"
 
 
+def with_snapshots(folder: Folder) -> tuple[Migration, ...]:
+    """Return the migrations that can have a snapshot: of two with one number, the later."""
+    owners = {snapshot_file(folder.path, m.tag): m for m in folder.migrations}
+    return tuple(m for m in folder.migrations if owners[snapshot_file(folder.path, m.tag)] is m)
+
+
 def read_snapshot_file(folder: Path, tag: str) -> dict[str, Any] | None:
     """Return a snapshot's JSON, or None where there is none or it is damaged."""
     try:

@@ -26,6 +26,7 @@ from local_mcp_gateway.migrate.folder_edits import (
     read_snapshot_file,
     snapshot_bytes,
     snapshot_file,
+    with_snapshots,
     write_migration,
 )
 from local_mcp_gateway.migrate.journal import replace_durably
@@ -209,16 +210,18 @@ def rewrite_snapshots(
     `every`: also each that is not what the migrations make, or that does not name the one before it. A
     snapshot keeps its id, or takes the one that its successor names, so the chain is complete again.
     """
-    kept = {m.tag: _usable(folder, m.tag) for m in folder.migrations}
+    kept = {m.tag: _usable(folder, m.tag) for m in with_snapshots(folder)}
     if all(kept.values()) and not every:
         return ()
     rewritten = []
     previous = FIRST
-    tags = [migration.tag for migration in folder.migrations]
+    tags = list(kept)
     with closing(replay((), prepare=prepare)) as connection:
-        for at, migration in enumerate(folder.migrations):
+        for migration in folder.migrations:
             extend(connection, migration)
-            snapshot = kept[migration.tag]
+            if migration.tag not in kept:
+                continue
+            at, snapshot = tags.index(migration.tag), kept[migration.tag]
             schema = inspect(connection) if snapshot is None or every else None
             if schema is not None and not _is_right(snapshot, schema, previous, prepare):
                 after = kept[tags[at + 1]] if at + 1 < len(tags) else None

@@ -83,7 +83,7 @@ def _require_settings(
         found = str(connection.execute(f"PRAGMA {name}").fetchone()[0]).upper()
         if found not in (value, _AUTO_VACUUM.get(value) if name == "AUTO_VACUUM" else value):
             raise ForbiddenStatement(
-                f"{migration.path.name}, line {statement.line}, statement {statement.number}: SQLite did not"
+                f"{migration.name}, line {statement.line}, statement {statement.number}: SQLite did not"
                 f" do it, {name.lower()} is still {found.lower()}.",
                 hint="The page size changes with a VACUUM only, and not in WAL: write PRAGMA"
                 " journal_mode=DELETE before and PRAGMA journal_mode=WAL after it.",
@@ -102,7 +102,7 @@ def checked_statements(migration: Migration) -> tuple[Statement, ...]:
         if pragma_name(statement.text) in PRAGMAS:
             continue
         raise ForbiddenStatement(
-            f"{migration.path.name}, line {statement.line}, statement {statement.number}: a file without"
+            f"{migration.name}, line {statement.line}, statement {statement.number}: a file without"
             " transaction may hold only VACUUM and PRAGMA journal_mode, page_size and auto_vacuum.",
             hint="Move this statement into a migration of its own, without that first line.",
             tag=migration.tag,
