@@ -34,6 +34,7 @@ APIS = (
     "service.secrets",
     "service.systemd",
     "store",
+    "studio",
 )
 """The packages whose API is checked, as they are named below `local_mcp_gateway`."""
 NAMESPACES = {

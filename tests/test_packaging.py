@@ -42,6 +42,8 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_migrations_config_unit_and_examples(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
+    pages = {"templates/base.html", "static/studio.css", "static/studio.js", "static/icon.svg"}
+    assert {f"local_mcp_gateway/studio/{name}" for name in pages} <= names
     for folder in ("migrations", "config", "systemd", "examples"):
         for file in (REPOSITORY / folder).rglob("*"):
             if file.is_file() and file.suffix not in {".pyc", ""}:

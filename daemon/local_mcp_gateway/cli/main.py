@@ -26,6 +26,7 @@ COMMANDS = {
     "reload": Target(
         "serve:reload", "Make the running gateway re-read its configuration and migrate."
     ),
+    "open": Target("studio:open_", "Open the gateway's pages in a browser."),
     "db": Target("db:db", "The database: migrate, check, back up, restore."),
     "server": Target("server:server", "The upstream MCP servers."),
     "profile": Target("profile:profile", "The profiles that group servers for a client."),

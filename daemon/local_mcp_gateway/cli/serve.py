@@ -85,6 +85,7 @@ def serve(
         dev=dev,
         fresh=fresh,
         socket_fd=socket_fd,
+        global_options=tuple(sys.argv[1 : sys.argv.index("serve")]),
         config_files=tuple(file.absolute() for file in config_files(invocation.config_file)),
         greet=_greet if greets else None,
     )

@@ -126,18 +126,21 @@ def survive_power_cut(connection: sqlite3.Connection) -> None:
         raise RuntimeError(f"PRAGMA synchronous is {synchronous}, set inside a transaction")
 
 
-def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
+def open_reader(path: Path, *, locked: bool = False, again: bool = False) -> sqlite3.Connection:
     """Open the database read-only; never create it, never wait for a writer in WAL.
 
     A caller that holds the `DatabaseLock` passes `locked`: its handle may write, so that closing it
-    removes SQLite's `-wal` and `-shm` files; a read-only handle has to leave them.
+    removes SQLite's `-wal` and `-shm` files; a read-only handle has to leave them. A caller that may
+    have the file open already passes `again`: its logs were checked then, and checking them opens the
+    file past SQLite, which drops the locks of this process.
     """
     require_database_file(path)
     if not path.exists():
         raise DatabasePathProblem(f"There is no database at {path}.", path=str(path))
     if locked:
         return open_checked(f"{uri(path)}?mode=rw")
-    require_own_logs(path)
+    if not again:
+        require_own_logs(path)
     try:
         return open_checked(f"{uri(path)}?mode=ro")
     except sqlite3.OperationalError as error:
@@ -171,12 +174,17 @@ def is_writable(path: Path) -> bool:
 
 
 @contextmanager
-def reading(path: Path, *, locked: bool = False) -> Iterator[sqlite3.Connection]:
+def reading(
+    path: Path, *, locked: bool = False, again: bool = False
+) -> Iterator[sqlite3.Connection]:
     """Open the database for reading in a block, as `open_reader` does.
 
     Damage that SQLite finds inside the block (any page may be damaged) is raised as Damaged.
     """
-    with translated_errors(path), closing(open_reader(path, locked=locked)) as connection:
+    with (
+        translated_errors(path),
+        closing(open_reader(path, locked=locked, again=again)) as connection,
+    ):
         yield connection
 
 

@@ -177,6 +177,14 @@ EVENTS: dict[str, Event] = {
         "A key for the secrets was created: keep a copy of this file, apart from the backups.",
     ),
     "server.changed": Event("info", "A server or profile was added, edited or removed."),
+    "studio.entered": Event("info", "A browser opened the pages with a link that `open` made."),
+    "studio.refused": Event(
+        "warning", "A request for a page was refused: another site, a foreign form, or a used link."
+    ),
+    "studio.changed": Event("info", "Rows were changed on a page: the table, and how many."),
+    "studio.failed": Event(
+        "error", "A page could not be shown because of a bug; everything else goes on."
+    ),
     "control.listening": Event("debug", "Commands can reach this process at its control socket."),
     "control.answered": Event(
         "debug", "A command asked over the control socket; how long the answer took."

@@ -30,6 +30,8 @@ from local_mcp_gateway.sql import tokens
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from local_mcp_gateway.database import Connection
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.ledger import Recorded
     from local_mcp_gateway.migrate.resolution import AppliedMigration
     from local_mcp_gateway.schema import Difference, Hazard, Prepare, Schema
+
+    Look = Callable[[Path], AbstractContextManager[Connection]]
 
 State = Literal["new", "current", "pending", "refused", "damaged"]
 _CREATED = frozenset({"TABLE", "VIEW", "TRIGGER"})
@@ -129,8 +133,11 @@ class Status:
         to: str | None = None,
         allow_out_of_order: bool = False,
         prepare: Prepare | None = None,
+        look: Look = reading,
     ) -> Status:
         """Read a database and its folder; raises MigrationsFolderProblem or DatabasePathProblem.
+
+        `look` opens the database: a process that serves it may do so through SQLite only.
 
         A damaged file or one that is not a database is a state here, not an error: the rest is still
         shown.
@@ -140,7 +147,7 @@ class Status:
             if not has_content(database):
                 plan = Plan.read(folder, allow_out_of_order=allow_out_of_order)
                 return cls._of(database, plan.up_to(to), None, prepare, empty=True)
-            with reading(database) as reader:
+            with look(database) as reader:
                 ledger = Ledger(reader)
                 try:
                     plan = Plan.read(
@@ -189,11 +196,11 @@ class Status:
         return replace(self, state="refused", problems=(problem, *self.problems))
 
 
-def read_events(database: Path) -> tuple[Recorded, ...]:
+def read_events(database: Path, look: Look = reading) -> tuple[Recorded, ...]:
     """Return the history of a database, oldest first; none for one that does not exist yet."""
     if not database.exists():
         return ()
-    with reading(database) as reader:
+    with look(database) as reader:
         return Ledger(reader).events()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.process import Signals
     from local_mcp_gateway.service.progress import StatusLine
     from local_mcp_gateway.service.systemd import Notifier
+    from local_mcp_gateway.studio import Studio
 
 
 _CHANGES_STATUS = {
@@ -82,6 +84,7 @@ class RunningService:
         self._address: OwnAddress
         self._one_reload = anyio.Lock()
         self._hot: HotApply | None = None
+        self._studio: Studio | None = None
         self._serving = False
 
     async def serve(self, listener: socket.socket, report: GuardReport) -> None:
@@ -89,6 +92,7 @@ class RunningService:
         settings = self.settings
         path = settings.database_path
         self._address = OwnAddress(*listener.getsockname()[:2])
+        self._own_url = reachable(url_of(listener))
         allow_many()
         with LibraryWarnings(self.emit):
             async with (
@@ -102,7 +106,7 @@ class RunningService:
                 async with (
                     control_socket.answering(path, self.answer, self.emit),
                     serving(
-                        with_rest(self.gateway.app, read_token(path), self.answer),
+                        with_rest(self.gateway.app, read_token(path), self.answer, self._pages),
                         listener,
                         drain_timeout_s=settings.gateway.drain_timeout_s,
                         second_signal=self.signals.second_signal,
@@ -158,8 +162,32 @@ class RunningService:
     def _follow(self, event: str, /, **fields: object) -> None:
         """Update the status line when upstreams connect and disconnect."""
         del fields
+        if self._studio is not None:
+            self._studio.live.hear(event)
         if self._serving and event in _CHANGES_STATUS:
             self.notifier.status(self.summary())
+
+    async def _pages(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request for a page of the studio."""
+        await (await self._open_studio())(scope, receive, send)
+
+    async def _open_studio(self) -> Studio:
+        """Return the studio; made at the first page, so that a start does not pay for it."""
+        if self._studio is None:
+            await anyio.to_thread.run_sync(import_module, "local_mcp_gateway.service.studio")
+        if self._studio is None:  # still: another page may have come in meanwhile
+            from local_mcp_gateway.service.studio import studio_of
+
+            self._studio = studio_of(
+                self.settings,
+                own_url=self._own_url,
+                pool=self.database,
+                ask=self.answer,
+                changed=self.gateway.reload,
+                emit=self.emit,
+                options=self.plan.global_options,
+            )
+        return self._studio
 
     async def answer(self, verb: str, arguments: dict[str, Any]) -> object:
         """Run one verb for the control socket."""
@@ -175,6 +203,8 @@ class RunningService:
             return self._hot.watched if self._hot else None
         if verb == "dev.drop" and self._hot:
             return await self._hot.drop(arguments["tag"])
+        if verb == "studio.open":
+            return {"url": self._own_url + (await self._open_studio()).link()}
         default = self.settings.gateway.default_profile
         served = admin.Served(default, self._address)
         result = await admin.perform(
@@ -274,6 +304,11 @@ class RunningService:
         while interval_s is not None:
             self.notifier.alive()
             await anyio.sleep(interval_s)
+
+
+def reachable(url: str) -> str:
+    """Return an address as a browser on this machine reaches it: a wildcard is no host."""
+    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def _given_up() -> GatewayError:

@@ -46,6 +46,8 @@ class ServeOptions:
     """The listening socket that the dev supervisor holds."""
     config_files: tuple[Path, ...] = ()
     """What dev mode watches, in one folder, there or not: a save of one is a reload."""
+    global_options: tuple[str, ...] = ()
+    """What stood before `serve` on the command line: commands that it runs get the same."""
     greet: Callable[[str, tuple[str, ...]], None] | None = None
     """Called with the URL and the profiles when everything is up: the lines to paste into a client."""
 

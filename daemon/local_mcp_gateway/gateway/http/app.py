@@ -67,6 +67,11 @@ JSON: Final = "application/json"
 BRIDGE: Final = "local-mcp-gateway-bridge"
 """The header of `local-mcp-gateway stdio`, whose client cannot send headers."""
 OWN: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+FOR_PEOPLE: Final = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>Local MCP Gateway</title>'
+    "<p>This is the address for MCP clients: put it into the configuration of yours. What the gateway"
+    ' shows to people is at <a href="/">its first page</a>.</p>'
+)
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -332,7 +337,10 @@ class GatewayApp:
     async def _session_only(self, profile: str, http_request: HttpRequest) -> None:
         identity = http_request.headers.get("mcp-session-id")
         session = None if identity is None else self._sessions.find(identity, profile)
-        if identity is None:
+        if identity is None and "text/html" in http_request.headers.get("accept", ""):
+            http_request.extra = [(b"x-frame-options", b"DENY"), *http_request.extra]
+            await http_request.text(FOR_PEOPLE, b"text/html; charset=utf-8")
+        elif identity is None:
             http_request.extra = [(b"allow", b"POST"), *http_request.extra]
             await http_request.plain(405, failure(INVALID_REQUEST, "GET and DELETE need a session"))
         elif session is None:

@@ -17,6 +17,7 @@ Send = Callable[[dict[str, Any]], Any]
 Headers = list[tuple[bytes, bytes]]
 
 JSON_HEADER: Final = (b"content-type", b"application/json")
+METRICS: Final = b"text/plain; version=0.0.4; charset=utf-8"
 STREAM_TYPE: Final = "text/event-stream"
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _HOST: Final = re.compile(r"(?:\[([\da-f:.]+)\]|([\w.-]+))(?::\d{0,5})?", re.ASCII | re.IGNORECASE)
@@ -99,9 +100,9 @@ class HttpRequest(msgspec.Struct, eq=False):
         body = response(b"null", answer) if answer.failed else bytes(answer.body)
         await self.reply(status, body)
 
-    async def text(self, body: str) -> None:
-        """Respond with plain text."""
-        kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+    async def text(self, body: str, media_type: bytes = METRICS) -> None:
+        """Respond with text."""
+        kind = (b"content-type", media_type)
         encoded = body.encode()
         headers = [kind, (b"content-length", b"%d" % len(encoded)), *self.extra]
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})

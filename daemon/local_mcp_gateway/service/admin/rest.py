@@ -151,12 +151,21 @@ def _may_enter(given: str, token: str) -> bool:
     )
 
 
-def with_rest(app: Application, token: str, answer: Answer) -> Application:
-    """Return an application that answers these routes and passes every other request to `app`."""
+def with_rest(app: Application, token: str, answer: Answer, pages: Application) -> Application:
+    """Return an application that answers these routes and passes every other request on.
+
+    `/` and `/studio` are for people and go to `pages`, the rest to `app`.
+    """
 
     def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        ours = scope["type"] == "http" and scope["path"].startswith(PLACES)
-        return (serve_ours if ours else app)(scope, receive, send)
+        path = scope.get("path", "")
+        if path.startswith("/mcp") or scope["type"] != "http":
+            return app(scope, receive, send)
+        if path.startswith(PLACES):
+            return serve_ours(scope, receive, send)
+        if path == "/" or path.startswith("/studio"):
+            return pages(scope, receive, send)
+        return app(scope, receive, send)
 
     async def serve_ours(scope: Scope, receive: Receive, send: Send) -> None:
         visit = HttpRequest.of(scope, receive, send)

@@ -1,0 +1,63 @@
+"""`open` and `db studio`: the pages of the gateway, or of any database, in a browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.client import as_json_option
+from local_mcp_gateway.errors import Exit, UsageProblem
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+
+
+@click.command("open")
+@click.option("--print", "print_only", is_flag=True, help="Print the address, open nothing.")
+@as_json_option
+@click.pass_obj
+def open_(invocation: Invocation, *, print_only: bool, as_json: bool) -> int:
+    """Open the pages of the running gateway in a browser, or print their address.
+
+    The address works once, for ten minutes. Where there is no browser, as over ssh, open it in one that
+    reaches this machine's port.
+    """
+    from local_mcp_gateway.service.admin import NoDaemon, ask
+
+    try:
+        url = ask(invocation.database, "studio.open", {}, timeout_s=30)["url"]
+    except NoDaemon:
+        raise UsageProblem(
+            f"No gateway is running on {invocation.database}.",
+            hint="Start one with `serve`; `db studio` shows a database without one.",
+        ) from None
+    if as_json:
+        ui.print_json({"url": url})
+        return Exit.OK
+    show(url, print_only=print_only)
+    return Exit.OK
+
+
+def show(url: str, *, print_only: bool) -> None:
+    """Open an address in the browser of this desktop, if there is one, and print it either way."""
+    opened = not print_only and has_desktop() and _open(url)
+    click.echo(url)
+    if not opened and not print_only and sys.stdout.isatty():
+        click.echo("Open this address in a browser; it works once, for ten minutes.", err=True)
+
+
+def has_desktop() -> bool:
+    """Tell whether a browser would come up where the person sits."""
+    if os.environ.get("SSH_CONNECTION"):
+        return False
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME"))
+
+
+def _open(url: str) -> bool:
+    import webbrowser
+
+    return webbrowser.open(url)

@@ -1,0 +1,138 @@
+"""Give the studio what it may reach: the verbs of a running gateway, or one database alone.
+
+Work that reads or copies the whole database (a rehearsal, a backup) is done by a command of its own, as
+a person would run it: this process may open the file that it serves through SQLite only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from local_mcp_gateway.database import reading
+from local_mcp_gateway.errors import GatewayError, UsageProblem
+from local_mcp_gateway.json_input import parse_json
+from local_mcp_gateway.service.admin import parse_client_file, relayed
+from local_mcp_gateway.service.history import read_starts, start_as_json
+from local_mcp_gateway.service.options import register_sql
+from local_mcp_gateway.store import SEALED_COLUMNS
+from local_mcp_gateway.studio import Door, Powers, Studio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.database import ConnectionPool
+    from local_mcp_gateway.log import Emit
+
+    Ask = Callable[[str, dict[str, Any]], Awaitable[Any]]
+
+COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "rehearse": ("db", "rehearse", "--json"),
+    "backup": ("db", "backup", "create", "--json"),
+    "verify": ("db", "backup", "verify", "--json"),
+}
+SEALED: Final = frozenset(
+    {
+        *(("mcp_servers", column) for column in SEALED_COLUMNS),
+        ("oauth_tokens", "sealed_access_token"),
+        ("oauth_tokens", "sealed_refresh_token"),
+        ("oauth_client_registrations", "sealed_client_secret"),
+    }
+)
+
+
+def studio_of(
+    settings: Settings,
+    *,
+    own_url: str,
+    pool: ConnectionPool,
+    ask: Ask,
+    changed: Callable[[], Awaitable[None]],
+    emit: Emit,
+    options: Sequence[str],
+) -> Studio:
+    """Return the studio of a running gateway; `options` led the command line to its settings."""
+    host, port = own_url.rpartition("://")[2].rsplit(":", 1)
+    powers = Powers(
+        database=settings.database_path,
+        migrations=settings.migrations_folder,
+        backups=settings.backup_folder,
+        ask=partial(_asked, ask),
+        pool=pool,
+        work=partial(run_command, _options(settings, options)),
+        look=partial(reading, locked=True),
+        prepare=partial(register_sql, settings),
+        changed=changed,
+        own=own_url,
+        default_profile=settings.gateway.default_profile,
+        writable=True,
+        last_start=partial(_last_start, settings.database_path),
+        emit=emit,
+        masked=SEALED,
+    )
+    hosts = (*settings.gateway.allowed_hosts, host.strip("[]"))
+    # Browsers send a cookie to every port of a host, so its name says whose it is.
+    return Studio(powers, Door(hosts, cookie=f"studio_{port}"))
+
+
+async def _asked(ask: Ask, verb: str, arguments: dict[str, Any]) -> Any:
+    """Run one verb, as a command does: a client's file is read before it is sent on."""
+    if verb == "server.import":
+        arguments["document"] = _document(arguments["document"])
+    return await ask(verb, arguments)
+
+
+def _document(text: str) -> object:
+    try:
+        return parse_client_file(text.encode())
+    except ValueError as error:
+        raise UsageProblem(
+            f"The text cannot be read: {error}.",
+            hint="Paste the whole file, JSON or JSON with comments.",
+        ) from None
+
+
+def _options(settings: Settings, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the global options that lead a command to this database and this folder."""
+    return (
+        *given,
+        *("--database", str(settings.database_path)),
+        *("--migrations", str(settings.migrations_folder)),
+    )
+
+
+def _last_start(database: Path) -> Mapping[str, Any] | None:
+    starts = read_starts(database, last=1)
+    return start_as_json(starts[0]) if starts else None
+
+
+async def run_command(options: Sequence[str], verb: str, arguments: Mapping[str, Any]) -> Any:
+    """Run a command of the guard to its end and return what it prints; raises what it reports."""
+    named = [str(value) for value in arguments.values()]
+    if any(name.startswith("-") for name in named):
+        raise UsageProblem(
+            f"{named[0]!r} is not the name of a backup.", hint="Choose one of the list."
+        )
+    command = [sys.executable, "-m", "local_mcp_gateway", *options, *COMMANDS[verb], *named]
+    done = await anyio.run_process(command, check=False)
+    try:
+        value = parse_json(done.stdout)
+    except ValueError:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise GatewayError(
+            said[-1] if said else f"`{verb}` ended with {done.returncode}."
+        ) from None
+    if isinstance(value, dict) and "error" in value:
+        raise relayed(value["error"])
+    failed = [one for one in value if not one.get("ok", True)] if isinstance(value, list) else []
+    if failed:
+        raise GatewayError(
+            json.dumps(failed[0].get("problem")), hint="Keep it, and make a new backup."
+        )
+    return value

@@ -1,0 +1,17 @@
+"""See and touch the gateway, its migrations and its data in a browser.
+
+Nothing of it is imported before the first page is asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.lazy import exports
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.studio.app import Studio
+    from local_mcp_gateway.studio.sessions import Door
+    from local_mcp_gateway.studio.visit import Powers
+else:
+    __getattr__ = exports(__name__, app=("Studio",), sessions=("Door",), visit=("Powers",))
+
+__all__ = ["Door", "Powers", "Studio"]

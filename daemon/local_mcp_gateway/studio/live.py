@@ -1,0 +1,92 @@
+"""What has changed, told to open pages as server-sent events: at most once a second.
+
+A page gets names of what changed and how often, not the data: it fetches the part of itself that shows
+it, with its filters. So a busy gateway costs a page's work once a second, whatever the traffic,
+and a slow browser only ever misses numbers that the next event repeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from local_mcp_gateway.studio.http import Receive
+
+PAUSE_S: Final = 1.0
+KEEP_ALIVE_S: Final = 20.0
+MOST_STREAMS: Final = 24
+KINDS: Final = {
+    "call.finished": "calls",
+    "upstream.connected": "servers",
+    "upstream.starting": "servers",
+    "upstream.lost": "servers",
+    "upstream.stopped": "servers",
+    "server.changed": "servers",
+    "catalog.saved": "servers",
+    "catalog.altered": "servers",
+    "backup.created": "migrations",
+    "migration.applied": "migrations",
+    "migration.hot_applied": "migrations",
+    "migration.hot_refused": "migrations",
+    "migration.reverted": "migrations",
+    "migration.rewound": "migrations",
+    "dev.recovered": "migrations",
+    "service.reloaded": "migrations",
+}
+"""Event of the log → what of the pages it changes."""
+
+
+class Live:
+    """Passes on what has changed to every open stream. All methods run on the event loop."""
+
+    def __init__(self) -> None:
+        self._news: list[tuple[Counter[str], asyncio.Event]] = []
+
+    def hear(self, event: str) -> None:
+        """Take an event of the log; costs nothing while no page is open."""
+        if self._news and (kind := KINDS.get(event)) is not None:
+            for changed, woken in self._news:
+                changed[kind] += 1
+                woken.set()
+
+    async def stream(self, receive: Receive) -> AsyncIterator[bytes]:
+        """Yield what changed until the browser leaves or the daemon stops."""
+        changed: Counter[str] = Counter()
+        woken = asyncio.Event()
+        mine = (changed, woken)
+        self._news.append(mine)
+        if len(self._news) > MOST_STREAMS:
+            oldest = self._news.pop(0)
+            oldest[0]["leave"] = 1
+            oldest[1].set()
+        left = asyncio.ensure_future(_left(receive, woken))
+        try:
+            yield b"retry: 2000\n\n: open\n\n"
+            while not left.done() and "leave" not in changed:
+                try:
+                    await asyncio.wait_for(woken.wait(), KEEP_ALIVE_S)
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                if changed:
+                    data = json.dumps(changed)
+                    changed.clear()
+                    woken.clear()
+                    yield f"event: changed\ndata: {data}\n\n".encode()
+                    await asyncio.wait({left}, timeout=PAUSE_S)
+        finally:
+            left.cancel()
+            if mine in self._news:
+                self._news.remove(mine)
+
+
+async def _left(receive: Receive, woken: asyncio.Event) -> None:
+    """Return when the browser has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    woken.set()

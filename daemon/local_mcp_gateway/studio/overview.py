@@ -1,0 +1,175 @@
+"""The first page: is all well, and what waits for a person."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from local_mcp_gateway.formats import counted, now_ms
+from local_mcp_gateway.studio import migrations
+from local_mcp_gateway.studio.calls import HOUR_MS, Traffic, bars, traffic
+from local_mcp_gateway.studio.http import address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from local_mcp_gateway.studio.http import Response
+    from local_mcp_gateway.studio.visit import Page, Visit
+
+WORDS: Final = {
+    "ready": ("ok", "up"),
+    "idle": ("off", "idle"),
+    "connecting": ("warn", "starting"),
+    "failed": ("bad", "down"),
+}
+"""State of a server → its chip and the word beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something that waits for a person: what it is, and the page where it is done."""
+
+    chip: str
+    title: str
+    text: str
+    label: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLine:
+    """A server as lists show it."""
+
+    name: str
+    kind: str
+    says: str
+    chip: str
+    word: str
+    tools: int | None
+    traffic: Traffic
+    profiles: tuple[str, ...]
+    active: bool
+
+
+def server_lines(servers: list[dict[str, Any]], calls: Mapping[str, Traffic]) -> list[ServerLine]:
+    """Return what lists show of each server, those that need a person first."""
+    found = []
+    for server in servers:
+        live = server.get("live") or {}
+        chip, word = WORDS.get(live.get("state", "idle"), ("off", "idle"))
+        if not server["active"]:
+            chip, word = "off", "off"
+        elif live.get("held"):
+            chip, word = "warn", f"{len(live['held'])} held"
+        found.append(
+            ServerLine(
+                server["name"],
+                server["kind"],
+                live.get("reason") or "",
+                chip,
+                word,
+                live.get("tools"),
+                calls.get(server["name"], Traffic()),
+                tuple(server["profiles"]),
+                server["active"],
+            )
+        )
+    order = {"bad": 0, "warn": 1, "ok": 2, "off": 3}
+    return sorted(found, key=lambda line: (order[line.chip], line.name))
+
+
+def _tasks(servers: list[dict[str, Any]], standing: migrations.Standing) -> Iterator[Task]:
+    for server in servers:
+        live, name = server.get("live") or {}, server["name"]
+        if live.get("state") == "failed" and server["active"]:
+            reason = (live.get("reason") or "It does not answer").rstrip(".")
+            yield Task(
+                "bad", f"{name} is down", f"{reason}.", "Look at it", address("servers", name)
+            )
+    for problem in standing.status.problems if standing.status else ():
+        yield Task("bad", problem.message, problem.hint, "Migrations", address("migrations"))
+    for server in servers:
+        held, name = (server.get("live") or {}).get("held") or (), server["name"]
+        if held:
+            text = f"No client sees {'it' if len(held) == 1 else 'them'} until you decide: {', '.join(held[:4])}."
+            title = (
+                f"{counted(len(held), 'tool')} of {name} {'is' if len(held) == 1 else 'are'} held"
+            )
+            yield Task("warn", title, text, "Compare", address("held", name))
+    for pending in standing.status.pending if standing.status else ():
+        hazards = " ".join(hazard.message for hazard in pending.hazards)
+        text = hazards or "No hazard was found in it."
+        yield Task(
+            "warn", f"{pending.migration.tag} is pending", text, "Look at it", address("migrations")
+        )
+    if standing.status and standing.status.drift:
+        differences = counted(len(standing.status.drift), "difference")
+        text = f"{differences} between the database and what the migrations make."
+        yield Task("warn", "The schema has drifted", text, "Look at it", address("migrations"))
+    if standing.problem is not None:
+        yield Task(
+            "bad",
+            standing.problem.message,
+            standing.problem.hint,
+            "Migrations",
+            address("migrations"),
+        )
+    if standing.newest_backup is None:
+        text = "A backup is made before each migration; make one now, and there is always one to go back to."
+        yield Task(
+            "warn",
+            "There is no backup of this database",
+            text,
+            "Back up",
+            address("migrations", "backups"),
+        )
+
+
+async def show(visit: Visit) -> Response:
+    """Show the overview."""
+    database = visit.powers.pool
+    assert database is not None, "the overview is there with a gateway only"
+    status = await visit.ask("status")
+    servers = await visit.ask("server.list")
+    since = now_ms() - HOUR_MS
+    calls = await traffic(database, since)
+    standing = await asyncio.to_thread(migrations.standing, visit.powers)
+    day = await database.fetch_one(
+        "SELECT count(*), sum(status <> 'ok') FROM debug_logs WHERE created_at >= ?",
+        (now_ms() - 24 * HOUR_MS,),
+    )
+    lines = server_lines(servers, calls)
+    active = [line for line in lines if line.active]
+    good = [line for line in active if line.chip != "bad"]
+    return await visit.page(
+        "overview.html",
+        status=200,
+        lines=lines,
+        headline=_headline(len(good), len(active), status["problem"]),
+        tasks=list(_tasks(servers, standing)),
+        standing=standing,
+        hour=sum(item.calls for item in calls.values()),
+        hour_failed=sum(item.failed for item in calls.values()),
+        slowest=max((item.p95_ms for item in calls.values()), default=0.0),
+        median=max((item.median_ms for item in calls.values()), default=0.0),
+        day=day[0] if day else 0,
+        day_failed=(day[1] if day else 0) or 0,
+        bars=await bars(database, since, "created_at >= ?", [since]),
+        start=await asyncio.to_thread(visit.powers.last_start),
+        sessions=status["sessions"],
+        profiles=status["profiles"],
+    )
+
+
+def _headline(good: int, active: int, problem: Mapping[str, Any] | None) -> str:
+    if problem is not None:
+        return "The gateway cannot write its database"
+    if not active:
+        return "Ready, with no servers yet"
+    if good == active:
+        return f"Serving {'its only server' if active == 1 else f'all {active} servers'}"
+    return f"Serving {good} of {counted(active, 'server')}"
+
+
+ROUTES: Final[dict[tuple[str, str], Page]] = {("GET", ""): show}

@@ -1,0 +1,145 @@
+"""The profiles: what a client sees, and the lines that connect it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from local_mcp_gateway.errors import GatewayError, UsageProblem
+from local_mcp_gateway.formats import counted
+from local_mcp_gateway.studio.http import address
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.studio.http import Response
+    from local_mcp_gateway.studio.visit import Page, Visit
+
+
+async def show_all(visit: Visit) -> Response:
+    """List the profiles."""
+    profiles = await visit.ask("profile.list")
+    return await visit.page(
+        "profiles.html",
+        status=400 if visit.problem else 200,
+        profiles=profiles,
+        headline=f"{counted(len(profiles), 'profile')} for clients"
+        if profiles
+        else "No profiles yet",
+        typed={name: values[-1] for name, values in visit.request.form.items()},
+    )
+
+
+async def add(visit: Visit) -> Response:
+    """Add a profile."""
+    name = visit.request.given("name").strip()
+    try:
+        await visit.ask(
+            "profile.add", name=name, description=visit.request.given("description").strip() or None
+        )
+    except GatewayError as error:
+        visit.problem = error
+        return await show_all(visit)
+    return visit.back(address("profiles", name), f"{name} is added. Choose its servers.")
+
+
+async def show_one(visit: Visit) -> Response:
+    """Show one profile: its servers in order, its tools, and how a client connects."""
+    (name,) = visit.arguments
+    profile = await visit.ask("profile.show", name=name)
+    members = {member["name"] for member in profile["servers"]}
+    others = [s["name"] for s in await visit.ask("server.list") if s["name"] not in members]
+    url = f"{visit.powers.own}/mcp/{name}"
+    return await visit.page(
+        "profile.html",
+        status=400 if visit.problem else 200,
+        profile=profile,
+        others=others,
+        url=url,
+        lines=connecting(name, url),
+        changed=[tool for tool in profile["tools"] if _differs(tool)],
+    )
+
+
+def _differs(tool: dict[str, Any]) -> bool:
+    return not tool["enabled"] or bool(tool["name"]) or bool(tool["description"])
+
+
+def connecting(name: str, url: str) -> list[tuple[str, str, str]]:
+    """Return (client, where it goes, text to copy) for common clients."""
+    entry = {"mcpServers": {"local-gateway": {"type": "http", "url": url}}}
+    code = {"servers": {"local-gateway": {"type": "http", "url": url}}}
+    bridge = {"command": "local-mcp-gateway", "args": ["stdio", "--profile", name]}
+    return [
+        ("Claude Code", "in a terminal", f"claude mcp add --transport http local-gateway {url}"),
+        ("Cursor", "in ~/.cursor/mcp.json", json.dumps(entry, indent=2)),
+        ("VS Code", "in .vscode/mcp.json", json.dumps(code, indent=2)),
+        (
+            "Claude Desktop and clients that speak stdio only",
+            "in its mcpServers file",
+            json.dumps({"mcpServers": {"local-gateway": bridge}}, indent=2),
+        ),
+    ]
+
+
+async def edit(visit: Visit) -> Response:
+    """Change a profile: add, remove or switch one of its servers, rename or describe it."""
+    (name,) = visit.arguments
+    given = visit.request.given
+    changes: dict[str, Any] = {"name": name}
+    for verb in ("add", "remove", "enable", "disable"):
+        if servers := [server for server in visit.request.form.get(verb, ()) if server]:
+            changes[verb] = servers
+    if (new := given("name").strip()) and new != name:
+        changes["rename"] = new
+    if given("description").strip():
+        changes["description"] = given("description").strip()
+    if given("prefix"):
+        changes["prefix"] = given("prefix")
+    try:
+        await visit.ask("profile.edit", **changes)
+    except GatewayError as error:
+        visit.problem = error
+        return await show_one(visit)
+    return visit.back(address("profiles", changes.get("rename", name)), "The profile is changed.")
+
+
+async def remove(visit: Visit) -> Response:
+    """Remove a profile, once its name was typed; its servers stay."""
+    (name,) = visit.arguments
+    if visit.request.given("typed").strip() != name:
+        visit.problem = UsageProblem(
+            "Nothing was removed: the name that was typed is another one.", hint=f"Type {name}."
+        )
+        return await show_one(visit)
+    await visit.ask("profile.remove", name=name)
+    return visit.back(address("profiles"), f"{name} is removed; its servers stay.")
+
+
+async def set_tool(visit: Visit) -> Response:
+    """Hide, show, rename or describe one tool in one profile."""
+    (name,) = visit.arguments
+    given = visit.request.given
+    changes: dict[str, Any] = {"name": name, "server": given("server"), "tool": given("tool")}
+    if given("reset"):
+        changes["reset"] = True
+    if given("enabled"):
+        changes["enabled"] = given("enabled") == "1"
+    if given("rename").strip():
+        changes["rename"] = given("rename").strip()
+    if given("description").strip():
+        changes["description"] = given("description").strip()
+    try:
+        await visit.ask("profile.tool", **changes)
+    except GatewayError as error:
+        visit.problem = error
+        return await show_one(visit)
+    return visit.back(address("profiles", name), f"{given('tool')} is changed in this profile.")
+
+
+ROUTES: Final[dict[tuple[str, str], Page]] = {
+    ("GET", "profiles"): show_all,
+    ("POST", "profiles"): add,
+    ("GET", "profiles/*"): show_one,
+    ("POST", "profiles/*/edit"): edit,
+    ("POST", "profiles/*/tool"): set_tool,
+    ("POST", "profiles/*/remove"): remove,
+}

@@ -1,0 +1,209 @@
+"""Templates, and how values look on a page: times, sizes, JSON and SQL with their parts marked.
+
+Everything is escaped by the templates; the functions here that return markup escape what they mark.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from difflib import SequenceMatcher
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from local_mcp_gateway import formats
+from local_mcp_gateway.sql import RESERVED, tokens
+from local_mcp_gateway.studio.http import address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+HERE: Final = Path(__file__).parent
+KINDS: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+LONGEST_MARKED: Final = 200_000
+"""A longer text is shown without marks."""
+MOST_WORDS: Final = 1_500
+"""Texts of more words are compared line by line: the time grows with the square."""
+_JSON: Final = re.compile(
+    r'(?P<key>"(?:[^"\\]|\\.)*")(?=\s*:)|(?P<s>"(?:[^"\\]|\\.)*")|(?P<m>-?\d[\d.eE+-]*|true|false|null)'
+)
+_WORDS: Final = re.compile(r"\s+|\w+|[^\w\s]")
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates; made at the first page."""
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    names: dict[str, Any] = {
+        "address": address,
+        "asset": asset_address,
+        "counted": formats.counted,
+        "compared": compared,
+    }
+    filters: dict[str, Any] = {
+        "size": formats.size,
+        "duration": formats.duration,
+        "number": lambda value: f"{value:,}",
+        "moment": moment,
+        "ago": ago,
+        "sql": sql_markup,
+        "json": json_markup,
+        "pretty": pretty,
+    }
+    made.globals.update(names)
+    made.filters.update(filters)
+    return made
+
+
+@cache
+def asset(name: str) -> bytes | None:
+    """Return a file of `static/`; None if there is none of that name."""
+    known = {file.name: file for file in (HERE / "static").iterdir()}
+    return known[name].read_bytes() if name in known else None
+
+
+@cache
+def asset_address(name: str) -> str:
+    """Return the address of a static file, which changes when the file does."""
+    version = sha256(asset(name) or b"").hexdigest()[:12]
+    return f"/studio/static/{name}?v={version}"
+
+
+# --- times --------------------------------------------------------------------------------------
+
+
+def as_time(value: object) -> datetime | None:
+    """Read milliseconds since 1970 or ISO 8601 as a time."""
+    try:
+        if isinstance(value, (int, float)):
+            return datetime.fromtimestamp(value / 1000, UTC)
+        return datetime.fromisoformat(str(value)).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def moment(value: object, form: str = "long") -> Markup:
+    """Return a time as an element: local to this machine, and exact for a machine."""
+    at = as_time(value)
+    if at is None:
+        return Markup('<span class="soft">–</span>')
+    local = at.astimezone()
+    today = local.date() == datetime.now().astimezone().date()
+    day = "" if today and form != "full" else f"{local.day} {local:%b} {local:%Y}, "
+    text = f"{day}{local:%H:%M:%S}" if form in {"clock", "full"} else f"{day}{local:%H:%M}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        formats.iso(at), formats.iso(at, "seconds"), text
+    )
+
+
+def ago(value: object) -> str:
+    """Return how long ago a time was, in one unit."""
+    at = as_time(value)
+    if at is None:
+        return "at an unknown time"
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    for size, noun in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return f"{formats.counted(int(seconds // size), noun)} ago"
+    return "just now"
+
+
+# --- JSON and SQL -------------------------------------------------------------------------------
+
+
+def pretty(value: Any) -> str:
+    """Return a JSON value as indented text; text that is JSON is taken as such."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return str(value)
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError):
+        return "(nested too deep to be shown)"
+
+
+def json_markup(value: Any) -> Markup:
+    """Return a JSON value as indented markup: names, strings and numbers apart."""
+    text = pretty(value)
+    if len(text) > LONGEST_MARKED:
+        return escape(text)
+    classes = {"key": "k", "s": "s", "m": "m"}
+    return Markup("").join(_marked(text, _JSON, classes))
+
+
+def _marked(text: str, pattern: re.Pattern[str], classes: dict[str, str]) -> Iterator[Markup]:
+    end = 0
+    for found in pattern.finditer(text):
+        yield escape(text[end : found.start()])
+        yield Markup('<span class="{}">{}</span>').format(
+            classes[found.lastgroup or ""], found.group()
+        )
+        end = found.end()
+    yield escape(text[end:])
+
+
+def sql_markup(text: str) -> Markup:
+    """Return SQL as markup: keywords, strings, numbers and comments apart."""
+    if len(text) > LONGEST_MARKED:
+        return escape(text)
+    parts: list[Markup] = []
+    end = 0
+    for token in tokens(text):
+        parts.append(_between(text[end : token.start]))
+        end = token.start + len(token.text)
+        kind = {"string": "s", "blob": "s", "number": "m"}.get(token.kind)
+        if (token.kind == "word" and token.text.lower() in RESERVED) or (
+            token.kind == "word" and token.upper in {"INTEGER", "TEXT", "REAL", "BLOB", "NUMERIC"}
+        ):
+            kind = "k"
+        mark = Markup('<span class="{}">{}</span>')
+        parts.append(escape(token.text) if kind is None else mark.format(kind, token.text))
+    return Markup("").join([*parts, _between(text[end:])])
+
+
+def _between(text: str) -> Markup:
+    """Return what stands between two tokens: white space and comments."""
+    return Markup('<span class="c">{}</span>').format(text) if text.strip() else escape(text)
+
+
+# --- differences --------------------------------------------------------------------------------
+
+
+def compared(old: str, new: str) -> tuple[Markup, Markup]:
+    """Return both texts, with what only one of them has marked in it."""
+    before, after = _WORDS.findall(old), _WORDS.findall(new)
+    if len(before) + len(after) > MOST_WORDS:
+        before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    left: list[Markup] = []
+    right: list[Markup] = []
+    for kind, i1, i2, j1, j2 in matcher.get_opcodes():
+        left += _part("del", before[i1:i2], marked=kind != "equal")
+        right += _part("ins", after[j1:j2], marked=kind != "equal")
+    return Markup("").join(left), Markup("").join(right)
+
+
+def _part(tag: str, words: Sequence[str], *, marked: bool) -> list[Markup]:
+    text = "".join(words)
+    if not text:
+        return []
+    return [Markup("<{0}>{1}</{0}>").format(Markup(tag), text) if marked else escape(text)]  # noqa: S704

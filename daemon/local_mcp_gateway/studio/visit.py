@@ -1,0 +1,109 @@
+"""What a page gets: the request of a browser that has come in, and what the pages may reach."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from local_mcp_gateway.database import reading
+from local_mcp_gateway.studio.http import Response, redirect
+from local_mcp_gateway.studio.sessions import Notice, Session
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from local_mcp_gateway.database import Connection, ConnectionPool
+    from local_mcp_gateway.errors import GatewayError
+    from local_mcp_gateway.studio.http import Request
+
+Ask = Callable[[str, dict[str, Any]], Awaitable[Any]]
+"""Runs one verb, as the command line does."""
+Page = Callable[["Visit"], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Powers:
+    """What the pages may reach."""
+
+    database: Path
+    migrations: Path | None = None
+    backups: Path | None = None
+    ask: Ask | None = None
+    """None: no gateway, so only the pages about the database are there."""
+    pool: ConnectionPool | None = None
+    """The open database of a gateway; rows are written through it."""
+    work: Ask | None = None
+    """Runs work of the guard: `rehearse`, `backup`, `verify`."""
+    look: Callable[[Path], AbstractContextManager[Connection]] = reading
+    """Opens the database for reading. A process that serves it may do so through SQLite only."""
+    prepare: Any = None
+    """Registers what migrations use beyond SQLite, on a connection."""
+    changed: Callable[[], Awaitable[None]] | None = None
+    """Called after rows were changed."""
+    own: str = ""
+    """`http://HOST:PORT`, where clients reach the gateway."""
+    default_profile: str = "default"
+    writable: bool = False
+    """Whether rows may be changed."""
+    last_start: Callable[[], Mapping[str, Any] | None] = lambda: None
+    emit: Callable[..., None] = lambda *_, **__: None
+    protected: frozenset[str] = frozenset()
+    """Tables whose rows are never changed here."""
+    masked: frozenset[tuple[str, str]] = frozenset()
+    """Columns (table, name) whose values are neither shown nor changed."""
+
+
+class Pages(Protocol):
+    """What a page may ask of the studio that serves it."""
+
+    powers: Powers
+
+    @property
+    def home(self) -> str:
+        """Return the address of the first page."""
+
+    async def page(self, visit: Visit, template: str, *, status: int, **values: Any) -> Response:
+        """Return a page with everything that surrounds it."""
+
+    def forget_waiting(self) -> None:
+        """Look again at what waits: something has changed."""
+
+    def keep_rehearsal(self, pending: tuple[str, ...], outcome: Mapping[str, Any]) -> None:
+        """Keep how the rehearsal of these migrations (their hashes) went, until they are others."""
+
+    def rehearsal_of(self, pending: tuple[str, ...]) -> Mapping[str, Any] | None:
+        """Return how their rehearsal went, if there was one."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request of a browser that has come in."""
+
+    studio: Pages
+    request: Request
+    session: Session
+    arguments: tuple[str, ...] = ()
+    """The named parts of the path."""
+    problem: GatewayError | None = None
+    """Why the form that is shown again was refused."""
+
+    @property
+    def powers(self) -> Powers:
+        """Return what the pages may reach."""
+        return self.studio.powers
+
+    async def ask(self, verb: str, **arguments: Any) -> Any:
+        """Run one verb of the gateway."""
+        assert self.powers.ask is not None, "the pages of the gateway are there with one only"
+        return await self.powers.ask(verb, arguments)
+
+    async def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        """Return a page."""
+        return await self.studio.page(self, template, status=status, **values)
+
+    def back(self, to: str, text: str, *, undo: int | None = None) -> Response:
+        """Return to a page, which says once what was done."""
+        self.session.notice = Notice(text, undo)
+        return redirect(to)

@@ -1,0 +1,145 @@
+"""One gateway with servers and calls, and a browser that has come in, shared by the tests of the pages."""
+
+from __future__ import annotations
+
+import html
+import http.client
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+from tests.harness import REPOSITORY, GatewayProcess, Place, new_place
+
+PLAIN = REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"
+TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def words(self) -> str:
+        """Return the text of the page, without its markup and with single spaces."""
+        return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", self.text)).split())
+
+
+@dataclass
+class Browser:
+    """Sends requests as a browser would, cookie and origin included, and follows nothing by itself."""
+
+    url: str
+    cookies: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, method: str, path: str, body: str | None = None, **headers: str | None) -> Reply:
+        """Send one request; a header of None is left out."""
+        parts = urlsplit(self.url)
+        given: dict[str, str | None] = {"Accept": "text/html", "Host": parts.netloc}
+        if method == "POST":
+            given |= {
+                "Origin": self.url,
+                "Content-Type": "application/x-www-form-urlencoded",
+            }
+        if self.cookies:
+            given["Cookie"] = "; ".join(f"{k}={v}" for k, v in self.cookies.items())
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        try:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            data = b"" if body is None else body.encode()
+            for name, value in {**given, "Content-Length": str(len(data))}.items():
+                if value is not None:
+                    connection.putheader(name, value)
+            connection.endheaders(data)
+            response = connection.getresponse()
+            sent = {name.lower(): value for name, value in response.getheaders()}
+            if "set-cookie" in sent:
+                name, _, value = sent["set-cookie"].partition(";")[0].partition("=")
+                self.cookies[name] = value
+            return Reply(response.status, sent, response.read().decode())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str | None) -> Reply:
+        return self.ask("GET", path, **headers)
+
+    def page(self, path: str) -> Reply:
+        """Return a page that has to be there."""
+        reply = self.get(path)
+        assert reply.status == 200, (path, reply.status, reply.words[:2000])
+        return reply
+
+    @property
+    def form_token(self) -> str:
+        found = TOKEN.search(self.page("/studio/migrations").text)
+        assert found, "every page has a form"
+        return found[1]
+
+    def post(self, path: str, **fields: str | list[str]) -> Reply:
+        """Send a form of our own page."""
+        body = urlencode({"form_token": self.form_token, **fields}, doseq=True)
+        return self.ask("POST", path, body)
+
+    def sent(self, path: str, **fields: str | list[str]) -> Reply:
+        """Send a form that is accepted, and return the page that follows."""
+        reply = self.post(path, **fields)
+        assert reply.status == 303, reply.words[:2000]
+        return self.page(reply.headers["location"])
+
+
+def come_in(url: str, link: str) -> Browser:
+    browser = Browser(url)
+    assert browser.get(link.removeprefix(url)).status == 200
+    return browser
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A gateway with two servers, of which one is down."""
+
+    place: Place
+    gateway: GatewayProcess
+
+    def link(self) -> str:
+        """Return a new link, as `open` prints it."""
+        done = self.place.run("open", "--print")
+        assert done.code == 0, done.stderr
+        return done.stdout.strip()
+
+    def browser(self) -> Browser:
+        return come_in(self.gateway.url, self.link())
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    place = new_place(tmp_path_factory.mktemp("studio"), shipped=True)
+    place.database.parent.mkdir(parents=True, exist_ok=True)
+    with place.serve(env={"LMG_UPSTREAM__NEW_TOOLS": "hold"}) as gateway:
+        gateway.wait_ready()
+        document = {
+            "plain": {
+                "command": sys.executable,
+                "args": [str(PLAIN)],
+                "env": {"A_TOKEN": "hunter2"},
+            },
+            "gone": {"url": "http://127.0.0.1:9/mcp"},
+        }
+        done = place.run("server", "import", "-", stdin=json.dumps({"mcpServers": document}))
+        assert done.code == 0, done.stderr
+        assert place.run("call", "echo", "text=hello").code == 0
+        yield Running(place, gateway)
+        assert gateway.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def browser(running: Running) -> Browser:
+    return running.browser()

@@ -1,0 +1,101 @@
+"""The migrations on the pages: the time line, a rehearsal, applying, and backups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.studio.conftest import Browser, Running
+
+
+@pytest.fixture
+def pending(running: Running) -> str:
+    """Add a migration; the test applies it, and it stays for those that follow."""
+    return running.place.folder.add(
+        "notes", "-- why <b>\nCREATE TABLE notes (id INTEGER PRIMARY KEY)"
+    )
+
+
+def test_a_pending_migration_is_rehearsed_and_applied_at_a_click(
+    browser: Browser, running: Running, pending: str
+) -> None:
+    page = browser.page("/studio/migrations")
+    assert "1 migration is pending" in page.words
+    assert "-- why &lt;b&gt;" in page.text
+    page = browser.sent("/studio/migrations/rehearse")
+    assert "Rehearsed on a copy of your data" in page.words
+    assert "notes" not in running.place.query("SELECT group_concat(name) FROM sqlite_schema")[0][
+        0
+    ].split(",")
+    page = browser.sent("/studio/migrations/apply")
+    assert f"Applied {pending}" in page.words
+    assert "Up to date" in page.words
+    assert "CREATE TABLE" in browser.page(f"/studio/migrations/file/{pending}").words
+
+
+def test_a_rehearsal_that_fails_says_where_and_leaves_the_database(
+    browser: Browser, running: Running
+) -> None:
+    folder = running.place.folder
+    entries = folder.journal()
+    tag = folder.add("broken", "INSERT INTO nowhere VALUES (1)")
+    try:
+        page = browser.sent("/studio/migrations/rehearse")
+        assert "It failed on a copy of your data" in page.words
+        assert "nowhere" in page.words
+    finally:
+        (folder.path / f"{tag}.sql").unlink()
+        folder.write_journal(entries)
+
+
+def test_a_file_that_was_changed_is_a_problem_with_its_way_out(
+    browser: Browser, running: Running
+) -> None:
+    file = running.place.folder.path / "0001_add_oauth_tokens.sql"
+    whole = file.read_text()
+    file.write_text(whole + "\n-- changed")
+    try:
+        page = browser.page("/studio/migrations")
+        assert "1 problem to mend" in page.words
+        assert "edited" in page.words
+    finally:
+        file.write_text(whole)
+
+
+def test_a_backup_is_made_listed_and_verified(browser: Browser) -> None:
+    page = browser.sent("/studio/migrations/backups")
+    assert "Made and verified" in page.words
+    name = page.text.partition('<tr id="')[2].partition('"')[0]
+    assert f"db restore {name}" in page.words
+    page = browser.sent("/studio/migrations/backups/verify", name=name)
+    assert "is whole" in page.words
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "--help", "no-such-backup", ""])
+def test_a_name_that_is_no_backup_is_refused(browser: Browser, name: str) -> None:
+    reply = browser.post("/studio/migrations/backups/verify", name=name)
+    assert reply.status == 400
+    assert "root:" not in reply.text
+
+
+def test_the_database_keeps_its_locks_while_pages_read_it(
+    browser: Browser, running: Running
+) -> None:
+    before = locks_on(running)
+    assert before
+    for path in ("/studio/", "/studio/migrations", "/studio/migrations/backups"):
+        browser.page(path)
+    assert locks_on(running) == before
+
+
+def locks_on(running: Running) -> list[str]:
+    """Return the POSIX locks that the gateway has on its database, as the kernel lists them."""
+    inode = running.place.database.stat().st_ino
+    owner = str(running.gateway.process.pid)
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return sorted(
+        " ".join(line[1:])
+        for line in lines
+        if line[1] == "POSIX" and line[4] == owner and line[5].endswith(f":{inode}")
+    )
