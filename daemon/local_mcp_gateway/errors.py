@@ -47,6 +47,7 @@ class ProblemCode:
     COLLISION = "collision"
     NO_HASH = "no_hash"
     NOT_OUR_TABLE = "not_our_table"
+    ORIGINAL = "original"
 
 
 @frozen

@@ -158,6 +158,7 @@ def test_a_dbmate_folder_and_its_database_are_taken_over_in_one_go(place: Place)
         "left_out": [],
         "adopted": ["20240101000000_a"],
         "trusted": [],
+        "taken_over": None,
     }
     status = place.run(*there, "status", "--json").json()
     assert [entry["tag"] for entry in status["pending"]] == ["20240102000000_rows"]

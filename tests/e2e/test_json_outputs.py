@@ -218,6 +218,7 @@ def test_backups_are_described_by_their_manifest(place: Place, said: Said) -> No
         "database": str(place.database),
         "damage": None,
         "attempts": [],
+        "plain_secrets": False,
     }
     tags.append(place.folder.add("two", "ALTER TABLE a ADD COLUMN more TEXT"))
     place.write("INSERT INTO a DEFAULT VALUES")
@@ -440,6 +441,7 @@ def test_mending_a_history_names_what_was_mended(place: Place, said: Said) -> No
     one = place.folder.add("one", "CREATE TABLE a (id INTEGER PRIMARY KEY)")
     place.write("CREATE TABLE a (id INTEGER PRIMARY KEY)")
     nothing: dict[str, Any] = {"journaled": [], "left_out": [], "adopted": [], "trusted": []}
+    nothing["taken_over"] = None
     assert said(place, "db adopt", "--yes") == nothing | {"adopted": [one]}
     before = place.folder.hash_of(one)
     place.folder.write(one, "CREATE TABLE a (id INTEGER PRIMARY KEY) -- edited")
@@ -468,4 +470,5 @@ def test_a_folder_of_another_tool_is_journaled(place: Place, said: Said) -> None
         "left_out": ["U2__b.sql"],
         "adopted": [],
         "trusted": [],
+        "taken_over": None,
     }

@@ -72,6 +72,8 @@ class Backup(NamedTuple):
     damage: str | None = None
     """What was wrong with an index of the database when it was made. Then it is listed as unusable."""
     attempts: tuple[Attempts, ...] = ()
+    plain_secrets: bool = False
+    """It holds tokens and keys of servers that nobody has sealed."""
 
     @property
     def last_before(self) -> str | None:
@@ -102,6 +104,7 @@ class Backup(NamedTuple):
                 {"before": one.before, "count": one.count, "last_at": one.last_at}
                 for one in self.attempts
             ],
+            "plain_secrets": self.plain_secrets,
         }
 
 
@@ -175,6 +178,7 @@ def _typed(path: Path, content: Mapping[str, object]) -> Backup | UnusableBackup
         applied=tuple(applied),
         database=database,
         attempts=attempts,
+        plain_secrets=content.get("plain_secrets") is True,  # early versions said nothing
         **values,  # checked above
     )
 
@@ -314,14 +318,23 @@ def record_attempt(backup: Backup, before: str | None) -> Backup:
     known = next((one for one in backup.attempts if one.before == before), None)
     others = tuple(one for one in backup.attempts if one is not known)
     count = 1 + (known.count if known else 0)
-    updated = backup._replace(attempts=(*others, Attempts(before, count, iso())))
+    return _rewritten(backup._replace(attempts=(*others, Attempts(before, count, iso()))))
+
+
+def mark_plain_secrets(backup: Backup) -> Backup:
+    """Record that the backup holds secrets in plain; durable on return. Killed before: as it was."""
+    return _rewritten(backup._replace(plain_secrets=True))
+
+
+def _rewritten(backup: Backup) -> Backup:
+    """Replace the manifest by what the backup says now."""
     with (
         named_failures("write the manifest of", backup.path),
-        _manifest_file(updated) as prepared,
+        _manifest_file(backup) as prepared,
     ):
         prepared.rename(backup.manifest)
         flush(backup.manifest.parent)
-    return updated
+    return backup
 
 
 @contextmanager
@@ -405,20 +418,22 @@ def prune(
     good: str | None = None,
     refused: bool = False,
 ) -> tuple[Backup, ...]:
-    """Remove the backups that the policy does not keep; return them.
+    """Remove the backups that the policy does not keep; return them."""
+    kept = {backup.name for backup in retained(backups, policy, now, good=good, refused=refused)}
+    removed = tuple(backup for backup in backups if backup.name not in kept)
+    remove_backups(removed)
+    return removed
+
+
+def remove_backups(backups: Iterable[Backup]) -> None:
+    """Remove these backups.
 
     A backup is delisted first; if killed after that, the next cleanup removes its file.
     """
-    kept = {backup.name for backup in retained(backups, policy, now, good=good, refused=refused)}
-    removed = []
     for backup in backups:
-        if backup.name in kept:
-            continue
         with named_failures("remove the backup", backup.path):
             delisted = backup.manifest.with_name(f".{backup.manifest.name}{DELISTED}")
             backup.manifest.rename(delisted)
             flush(backup.path.parent)
             backup.path.unlink(missing_ok=True)
             delisted.unlink(missing_ok=True)
-        removed.append(backup)
-    return tuple(removed)

@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 )
 @click.option("--to", metavar="TAG", help="Where the database stands, if nothing in it says so.")
 @click.option("--trust-files", is_flag=True, help="Take edited files as what was applied.")
+@click.option(
+    "--from",
+    "original",
+    type=click.Choice(["local-mcp-gateway"]),
+    help="Bring over what a database of this program's original has.",
+)
+@click.option("--logs", is_flag=True, help="With --from: its log of calls too.")
 @yes_option
 @lock_timeout_option
 @json_option
@@ -43,6 +50,8 @@ def adopt(
     form: str | None,
     to: str | None,
     trust_files: bool,
+    original: str | None,
+    logs: bool,
     yes: bool,
     lock_timeout: float,
     as_json: bool,
@@ -54,15 +63,27 @@ def adopt(
     golang-migrate, sqlx, Flyway, Alembic, Prisma, Knex, D1, Diesel, ...) says what is applied, and the
     schema must agree. Without one, the migrations that give exactly its schema are marked as applied.
     With --trust-files the edited files of a taken-over database are accepted.
+
+    With --from the original's profiles, servers, order, tool settings and tokens come over into a new
+    database, which takes the place of the old one: all of it or nothing, after a backup.
     """
+    if (original is None and logs) or (original is not None and (form or to or trust_files)):
+        raise UsageProblem(
+            "--from goes with --logs, and with none of --format, --to, --trust-files."
+        )
+    if original is not None:
+        return _take_over_original(
+            invocation, logs=logs, yes=yes, lock_timeout=lock_timeout, as_json=as_json
+        )
     touches_database = _touches_database(invocation, form, trust=trust_files)
     if touches_database:
         refuse_while_held(invocation.database, lock_timeout)
-    result: dict[str, Sequence[str]] = {
+    result: dict[str, Any] = {
         "journaled": [],
         "left_out": [],
         "adopted": [],
         "trusted": [],
+        "taken_over": None,
     }
     if form is not None:
         converted = _convert(invocation, form)
@@ -85,9 +106,25 @@ def adopt(
     return Exit.OK
 
 
-def _print(result: dict[str, Sequence[str]]) -> None:
+def _take_over_original(
+    invocation: Invocation, *, logs: bool, yes: bool, lock_timeout: float, as_json: bool
+) -> int:
+    from local_mcp_gateway.cli.original import print_taken_over, take_over
+
+    done = take_over(invocation, logs=logs, yes=yes, lock_timeout=lock_timeout)
+    if as_json:
+        nothing: dict[str, object] = {
+            key: [] for key in ("journaled", "left_out", "adopted", "trusted")
+        }
+        ui.print_json({**nothing, "taken_over": done})
+    else:
+        print_taken_over(done)
+    return Exit.OK
+
+
+def _print(result: dict[str, Any]) -> None:
     for done, of in result.items():
-        for tag in of:
+        for tag in of or ():
             click.echo(f"{done.replace('_', ' ')}  {tag}")
     if result["left_out"]:
         click.echo("What was left out takes nothing back here: it is kept in meta/adopted.")

@@ -80,6 +80,13 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
         )
     else:
         click.echo(f"No backups in {invocation.settings.backup_folder}.")
+    for made in listing.backups:
+        if made.plain_secrets:
+            text = (
+                f"{made.name} holds keys and tokens of the original in plain:"
+                " `db backup prune --plain-secrets` removes it."
+            )
+            click.secho(ui.sentence(text, err=True), fg="yellow", err=True)
     for item in listing.unusable:
         click.secho(f"unusable {item.path}: {item.reason}", fg="yellow", err=True)
     return Exit.OK
@@ -125,6 +132,10 @@ def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> 
 @click.option(
     "--keep-daily-days", type=click.IntRange(min=0), help="Days for which one backup a day is kept."
 )
+@click.option(
+    "--plain-secrets", is_flag=True,
+    help="Instead: remove every backup of the original's database, whose secrets are plain.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
@@ -134,6 +145,7 @@ def prune(
     *,
     keep_last: int | None,
     keep_daily_days: int | None,
+    plain_secrets: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -141,10 +153,9 @@ def prune(
     """Remove backups that the policy does not keep.
 
     The newest one, the newest that reads back whole and the one from before the newest migration
-    always stay.
+    always stay, except with --plain-secrets.
     """
-    from local_mcp_gateway.backup import Retention, newest_good, retained
-    from local_mcp_gateway.backup import prune as remove
+    from local_mcp_gateway.backup import Retention, newest_good, remove_backups, retained
 
     settings = invocation.settings.backup
     policy = Retention(
@@ -153,17 +164,18 @@ def prune(
     )
     now = datetime.now(UTC)
     backups = _listing(invocation).backups
-    kept = {item.name for item in retained(backups, policy, now)}
-    good = None
-    if len(kept) < len(backups):
+    if plain_secrets:
+        kept = {item.name for item in backups if not _holds_plain_secrets(item)}
+    else:
+        kept = {item.name for item in retained(backups, policy, now)}
+    if len(kept) < len(backups) and not plain_secrets:
         with stop_on_signals() as stop:
             sound = newest_good(backups, run=Run(stop=stop))
-        good = sound.name if sound else None
-        kept |= {good} if good else set()
+        kept |= {sound.name} if sound else set()
     doomed = [item for item in backups if item.name not in kept]
     if doomed and not dry_run:
         _ask(doomed, yes=yes)
-        remove(backups, policy, now, good=good)
+        remove_backups(doomed)
     if as_json:
         ui.print_json(
             {"removed": [] if dry_run else [item.name for item in doomed],
@@ -176,6 +188,20 @@ def prune(
     size = formats.size(sum(item.bytes for item in doomed))
     click.echo(f"{len(kept)} kept, {size} {'would be freed' if dry_run else 'freed'}.")
     return Exit.OK
+
+
+def _holds_plain_secrets(backup: Backup) -> bool:
+    """Return whether a backup is marked so, or is of the original: earlier ones were not marked."""
+    from contextlib import closing
+
+    from local_mcp_gateway.backup import named_failures
+    from local_mcp_gateway.database import open_immutable
+    from local_mcp_gateway.migrate import find_original
+
+    if backup.plain_secrets:
+        return True
+    with named_failures("read", backup.path), closing(open_immutable(backup.path)) as reader:
+        return find_original(reader) is not None
 
 
 def _ask(doomed: Sequence[Backup], *, yes: bool) -> None:

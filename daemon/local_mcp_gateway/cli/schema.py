@@ -69,6 +69,8 @@ def load_both(invocation: Invocation, old: str | None, new: str | None) -> tuple
     """
     from local_mcp_gateway.schema import as_snapshots_see  # --help is fast
 
+    if old is None:
+        _require_not_original(invocation)
     before = load_schema(invocation, old or "database", given=old is not None)
     after = load_schema(invocation, new or "migrations", given=new is not None)
     snapshots = [
@@ -80,6 +82,19 @@ def load_both(invocation: Invocation, old: str | None, new: str | None) -> tuple
     if snapshots == [False, True]:
         return as_snapshots_see(before, prepare=invocation.prepare), after
     return before, after
+
+
+def _require_not_original(invocation: Invocation) -> None:
+    """Raise HistoryRefused for a database of the original, of which a difference would drop everything."""
+    from local_mcp_gateway.database import reading
+    from local_mcp_gateway.errors import HistoryRefused
+    from local_mcp_gateway.migrate import find_original
+
+    if _exists(invocation):
+        with reading(invocation.database) as reader:
+            original = find_original(reader)
+        if original is not None:
+            raise HistoryRefused([original.problem])
 
 
 def _file(invocation: Invocation, path: Path) -> Schema:

@@ -89,7 +89,13 @@ def serve(
         config_files=tuple(file.absolute() for file in config_files(invocation.config_file)),
         greet=_greet if greets else None,
     )
-    return run_service(serving, emit)
+    code = run_service(serving, emit)
+    if code == Exit.REFUSED and socket_fd is None:
+        from local_mcp_gateway.cli.original import offered
+
+        if offered(invocation):
+            return run_service(serving, emit)
+    return code
 
 
 def _greet(url: str, profiles: tuple[str, ...]) -> None:

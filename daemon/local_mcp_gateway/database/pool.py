@@ -272,6 +272,7 @@ def named_gaps(path: Path) -> Iterator[None]:
         raise UsageProblem(
             f"{path} does not have all that this version of the program reads: {error}.",
             hint="`db status` shows what is pending; `db migrate` applies it.",
+            gap=str(error),
         ) from None
 
 

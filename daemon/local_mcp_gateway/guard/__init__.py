@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         reset_guarded,
         restore_guarded,
         seed_guarded,
+        take_over_guarded,
     )
     from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport, Planner
     from local_mcp_gateway.guard.down import go_back, plan_down
@@ -45,6 +46,7 @@ else:
             "reset_guarded",
             "restore_guarded",
             "seed_guarded",
+            "take_over_guarded",
         ),
         context=("GuardContext", "GuardPolicy", "GuardReport", "Planner"),
         down=("go_back", "plan_down"),
@@ -78,4 +80,5 @@ __all__ = [
     "restore_guarded",
     "rewind_to_folder",
     "seed_guarded",
+    "take_over_guarded",
 ]

@@ -3,9 +3,9 @@
 A restore is recorded in the restored history. What a restore or a rewind replaced is kept beside the
 database, and can be restored by its name.
 
-For a reset the fresh database is built beside the old one by the same guard, with every migration (and
-seed), and replaces it in one rename: a kill at any point leaves the old database or the finished new one,
-and a migration that fails leaves the old one. Seeds are `.sql` or `.py` files, all of them applied or none.
+For a reset, and to take over a database of the original, the fresh database is built beside the old one
+by the same guard, with every migration (and seed), and replaces it in one rename: a kill at any point
+leaves the old database or the finished new one, and a migration that fails leaves the old one. Seeds are `.sql` or `.py` files, all of them applied or none.
 
 Each repair is recorded. It writes only rows of the ledger and the history, and indexes, never the user's
 tables. The user confirms it while the lock is held.
@@ -13,12 +13,12 @@ tables. The user confirms it while the lock is held.
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from local_mcp_gateway.backup import (
     Backup,
@@ -26,11 +26,14 @@ from local_mcp_gateway.backup import (
     aside_path,
     file_hash,
     find_backup,
+    hold_still,
     list_asides,
+    mark_plain_secrets,
     named_failures,
     prune_asides,
     remove,
     require_known,
+    require_room,
     restore_backup,
     side_files,
     staged_path,
@@ -42,9 +45,11 @@ from local_mcp_gateway.database import (
     has_content,
     lock_path,
     open_immutable,
+    open_migration,
     reading,
     rebuild_every_index,
     staged_transaction,
+    translated_errors,
 )
 from local_mcp_gateway.errors import (
     BackupForeign,
@@ -66,6 +71,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database import Connection
     from local_mcp_gateway.guard.context import GuardReport
     from local_mcp_gateway.migrate import Repair
+
+Done = TypeVar("Done")
 
 
 def restore_guarded(
@@ -197,9 +204,7 @@ def reset_guarded(
                     _finish(context, staged, backup, planted)
                 swap(real, staged, aside=aside)
         finally:
-            with suppress(OSError):  # the next start tries again
-                remove(staged)
-                lock_path(staged).unlink(missing_ok=True)
+            _clear(staged)
         prune_asides(real, max(context.policy.keep_aside, 1))
     context.emit(
         "database.reset", database=str(context.database), backup=backup.name if backup else None
@@ -228,6 +233,75 @@ def _finish(context: GuardContext, staged: Path, backup: Backup | None, seeds: S
         ledger.ensure()
         ledger.note("reset", backup=backup.name if backup else None)
         seeds.run(ledger, backup=backup.name if backup else None)
+
+
+def take_over_guarded(
+    context: GuardContext,
+    require: Callable[[Connection], None],
+    write: Callable[[Connection, Connection], Done],
+    confirm: Callable[[Done], None],
+    *,
+    lock_timeout_s: float = 0.0,
+) -> tuple[Done, Backup]:
+    """Replace another program's database by a new one with what `write` makes of its rows.
+
+    `require` gets the old database first, `write` that and the new one, in one transaction, and `confirm`
+    what `write` returns; each may raise, with nothing changed. The backup, made last, is marked as
+    holding plain secrets. Raises DatabaseBusy while another program has the database open.
+    """
+    real = context.database.resolve()
+    staged = staged_path(real)
+    with exclusive(context, lock_timeout_s=lock_timeout_s) as fresh:
+        if fresh:
+            raise UsageProblem(
+                f"There is no database at {context.database}.",
+                hint="Give its file with --database.",
+            )
+        with reading(context.database, locked=True) as reader:
+            require(reader)
+        require_room(context.database, context.backup_folder)
+        try:
+            with ExitStack() as writers_out, translated_errors(context.database):
+                live = writers_out.enter_context(closing(open_migration(real)))
+                seen = hold_still(live, real)
+                with named_failures("put the new database at", real):
+                    done, backup = _write_new(context, live, staged, write, confirm)
+                    writers_out.close()
+                    swap(real, staged, aside=None, seen=seen)
+        finally:
+            _clear(staged)
+    context.emit("database.taken_over", database=str(context.database), backup=backup.name)
+    return done, backup
+
+
+def _write_new(
+    context: GuardContext,
+    live: Connection,
+    staged: Path,
+    write: Callable[[Connection, Connection], Done],
+    confirm: Callable[[Done], None],
+) -> tuple[Done, Backup]:
+    """Build the new database in `staged`; the caller holds SQLite's write lock on the old one."""
+    remove(staged)
+    policy = replace(context.policy, fresh=True, to=None)
+    with guarded(staged, context.migrations, policy=policy, stop=context.stop):
+        pass
+    with staged_transaction(staged, foreign_keys=True, run=context) as fresh:
+        done = write(live, fresh)
+        confirm(done)
+        backup = mark_plain_secrets(back_up_now(context, before="take-over"))
+        ledger = context.ledger(fresh)
+        ledger.ensure()
+        ledger.note("taken_over", backup=backup.name)
+    context.checkpoint()
+    return done, backup
+
+
+def _clear(staged: Path) -> None:
+    """Remove a staged database and its lock file; what cannot be removed now, the next start removes."""
+    with suppress(OSError):
+        remove(staged)
+        lock_path(staged).unlink(missing_ok=True)
 
 
 def seed_guarded(

@@ -152,6 +152,9 @@ EVENTS: dict[str, Event] = {
         "warning", "The indexes of the database were rebuilt, after a backup."
     ),
     "database.reset": Event("warning", "The database was created again, after a backup."),
+    "database.taken_over": Event(
+        "warning", "A database of the original was replaced by what its rows become here."
+    ),
     "database.seeded": Event("info", "A seed file was run."),
     "schema.planned": Event("info", "The schema module changed: what `db generate` would write."),
     "schema.generated": Event("info", "The schema module changed: its migration was written."),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.generate import Draft, last_id, rewrite_snapshots, schema_of
     from local_mcp_gateway.migrate.importers import Converted, FolderFormat, convert, detect
     from local_mcp_gateway.migrate.ledger import Ledger
+    from local_mcp_gateway.migrate.original import ORIGINAL, Original, find_original
     from local_mcp_gateway.migrate.plan import Plan
     from local_mcp_gateway.migrate.rehearsal import Rehearsal
     from local_mcp_gateway.migrate.repair import Repair
@@ -48,6 +49,7 @@ else:
         generate=("Draft", "last_id", "rewrite_snapshots", "schema_of"),
         importers=("Converted", "FolderFormat", "convert", "detect"),
         ledger=("Ledger",),
+        original=("ORIGINAL", "Original", "find_original"),
         plan=("Plan",),
         rehearsal=("Rehearsal",),
         repair=("Repair",),
@@ -59,6 +61,7 @@ else:
     )
 
 __all__ = [
+    "ORIGINAL",
     "Converted",
     "Divergence",
     "DownPlan",
@@ -68,6 +71,7 @@ __all__ = [
     "FolderFormat",
     "Ledger",
     "Migration",
+    "Original",
     "Plan",
     "Rehearsal",
     "Repair",
@@ -80,6 +84,7 @@ __all__ = [
     "check_folder",
     "convert",
     "detect",
+    "find_original",
     "has_applied",
     "last_id",
     "plan_renumber",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, UsageProblem
 from local_mcp_gateway.migrate.folder import NEW
 from local_mcp_gateway.migrate.journal import Entry, write_journal
-from local_mcp_gateway.migrate.resolution import resolve
+from local_mcp_gateway.migrate.resolution import Resolution, resolve
 
 if TYPE_CHECKING:
     from local_mcp_gateway.errors import Problem
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.batch import BatchResult
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.ledger import Ledger
-    from local_mcp_gateway.migrate.resolution import AppliedMigration, Resolution
+    from local_mcp_gateway.migrate.resolution import AppliedMigration
     from local_mcp_gateway.schema import Difference, Prepare
 
 
@@ -89,6 +89,12 @@ class Plan(NamedTuple):
         `brief` leaves out what only a person wants to know: when each was applied, and how long it took.
         """
         rows = ledger.rows(brief=brief) if ledger is not None else ()
+        if ledger is not None and not rows:
+            # Before anything is backed up or shown as pending: a start would refuse it.
+            from local_mcp_gateway.migrate.original import find_original
+
+            if original := find_original(ledger.connection):
+                return cls(folder, Resolution((), (), (original.problem,)), (), ())
         found = resolve(folder, rows, allow_out_of_order=allow_out_of_order)
         if found.problems and ledger is not None:  # only a problem needs what the history knows
             found = resolve(folder, ledger.rows(), allow_out_of_order=allow_out_of_order)

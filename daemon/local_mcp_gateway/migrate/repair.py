@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.errors import HistoryRefused, NotAdopted, ProblemCode, UsageProblem
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
+from local_mcp_gateway.migrate.original import find_original
 from local_mcp_gateway.migrate.plan import Plan, find_drift
 from local_mcp_gateway.migrate.replay import differences_from, find_point
 from local_mcp_gateway.migrate.resolution import resolve
@@ -74,6 +75,8 @@ class Repair:
                 hint=self._by_hand()
                 or "See `db status`; edited files are taken as they are with `db adopt --trust-files`.",
             )
+        if original := find_original(self._ledger.connection):
+            raise HistoryRefused([original.problem])
         if to is not None:
             adopted, said = self._up_to(to), ""
         else:

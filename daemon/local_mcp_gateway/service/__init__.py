@@ -7,7 +7,12 @@ from local_mcp_gateway.lazy import exports
 if TYPE_CHECKING:
     from local_mcp_gateway.service.doctor import examine
     from local_mcp_gateway.service.exit_status import reported_error, root_cause
-    from local_mcp_gateway.service.options import ServeOptions, guard_policy, register_sql
+    from local_mcp_gateway.service.options import (
+        ServeOptions,
+        gateway_policy,
+        guard_policy,
+        register_sql,
+    )
     from local_mcp_gateway.service.process import StopEvent
     from local_mcp_gateway.service.run import serve
 else:
@@ -15,7 +20,7 @@ else:
         __name__,
         doctor=("examine",),
         exit_status=("reported_error", "root_cause"),
-        options=("ServeOptions", "guard_policy", "register_sql"),
+        options=("ServeOptions", "gateway_policy", "guard_policy", "register_sql"),
         process=("StopEvent",),
         run=("serve",),
     )
@@ -24,6 +29,7 @@ __all__ = [
     "ServeOptions",
     "StopEvent",
     "examine",
+    "gateway_policy",
     "guard_policy",
     "register_sql",
     "reported_error",

@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup import existing_folder, list_backups, room_needed
-from local_mcp_gateway.database import examine_engine, read_holder, reading, table_names
+from local_mcp_gateway.database import (
+    columns_of,
+    examine_engine,
+    read_holder,
+    reading,
+    table_names,
+)
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.formats import size
 from local_mcp_gateway.guard import get_status
@@ -29,6 +35,7 @@ from local_mcp_gateway.service.http import listeners
 from local_mcp_gateway.service.options import register_sql
 from local_mcp_gateway.service.secrets import check_secrets
 from local_mcp_gateway.service.systemd import systemctl, units
+from local_mcp_gateway.store import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -267,7 +274,8 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
     if not settings.database_path.exists():
         return
     with reading(settings.database_path) as reader:
-        known = "mcp_servers" in table_names(reader)
+        found = columns_of(reader).get("mcp_servers", set())
+        known = found.issuperset(COLUMNS["mcp_servers"].split())
         rows = reader.execute("SELECT * FROM mcp_servers WHERE active = 1") if known else None
         columns = [column[0] for column in rows.description] if rows else []
         servers = [dict(zip(columns, row, strict=True)) for row in rows or ()]

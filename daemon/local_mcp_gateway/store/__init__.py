@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.store.model import (
         COLUMNS,
-        NAME,
         NO_PROXY,
         CallRecord,
         CatalogEntry,
@@ -39,7 +38,9 @@ if TYPE_CHECKING:
         ServerKind,
         Share,
         ToolSetting,
+        fit_name,
     )
+    from local_mcp_gateway.store.original import TakenOver, take_over
     from local_mcp_gateway.store.queries import load_definitions
     from local_mcp_gateway.store.variables import expand_variables, find_variables
 else:
@@ -72,14 +73,15 @@ else:
             "CatalogEntry",
             "CatalogKind",
             "Member",
-            "NAME",
             "Prefix",
             "ProfileDefinition",
             "ServerDefinition",
             "ServerKind",
             "Share",
             "ToolSetting",
+            "fit_name",
         ),
+        original=("TakenOver", "take_over"),
         queries=("load_definitions",),
         variables=("expand_variables", "find_variables"),
     )
@@ -87,7 +89,6 @@ else:
 __all__ = [
     "COLUMNS",
     "KEY_BYTES",
-    "NAME",
     "NO_PROXY",
     "SEALED_COLUMNS",
     "CallRecord",
@@ -101,10 +102,12 @@ __all__ = [
     "ServerKind",
     "Share",
     "StoredValue",
+    "TakenOver",
     "ToolSetting",
     "entries",
     "expand_variables",
     "find_variables",
+    "fit_name",
     "has_sealed",
     "load_approved",
     "load_catalogs",
@@ -116,5 +119,6 @@ __all__ = [
     "save_catalogs",
     "save_names",
     "seal",
+    "take_over",
     "with_values",
 ]

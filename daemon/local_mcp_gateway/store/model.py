@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import count
 from typing import NamedTuple
 
 from local_mcp_gateway.errors import UsageProblem
@@ -148,7 +149,7 @@ class ServerDefinition:
                 hint="Give http://HOST:PORT, or `none` for no proxy at all.",
             )
         for header in self.client_headers:
-            if not _HEADER.fullmatch(header) or header.lower() in RESERVED_HEADERS:
+            if not is_own_header(header):
                 raise UsageProblem(
                     f"The header {header!r} cannot be taken over from clients.",
                     hint="Name one that the protocol itself does not use, such as X-User.",
@@ -225,6 +226,19 @@ class CallRecord(NamedTuple):
     response_bytes: int
     request: str | None = None
     response: str | None = None
+
+
+def fit_name(name: str, taken: Collection[str]) -> str:
+    """Return the name, or one like it that is valid and not taken."""
+    fit = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:60] or "server"
+    fit = name if NAME.fullmatch(name) else fit
+    names = (fit if number == 1 else f"{fit[:60]}-{number}" for number in count(1))
+    return next(candidate for candidate in names if candidate not in taken)
+
+
+def is_own_header(name: str) -> bool:
+    """Return whether a server may get a header of that name: it is valid, and not the connection's."""
+    return bool(_HEADER.fullmatch(name)) and name.lower() not in RESERVED_HEADERS
 
 
 def check_name(what: str, name: str) -> None:

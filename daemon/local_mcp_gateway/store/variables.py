@@ -30,6 +30,13 @@ def find_variables(server: ServerDefinition) -> tuple[str, ...]:
     return tuple(found)
 
 
+def as_plain_text(text: str) -> str:
+    """Return the text so that nothing in it is a reference."""
+    return VARIABLE.sub(
+        lambda match: match.group() if match.group(1) else f"${match.group()}", text
+    )
+
+
 def expand_variables(
     server: ServerDefinition, environment: Mapping[str, str]
 ) -> tuple[ServerDefinition, frozenset[str]]:

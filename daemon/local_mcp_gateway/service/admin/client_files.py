@@ -12,13 +12,18 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.json_input import parse_jsonc
-from local_mcp_gateway.store import NAME, ServerDefinition, ServerKind, Share, find_variables
+from local_mcp_gateway.store import (
+    ServerDefinition,
+    ServerKind,
+    Share,
+    find_variables,
+    fit_name,
+)
 
 PLACES: Mapping[str, tuple[str, ...]] = {
     "Claude Desktop": (
@@ -153,7 +158,7 @@ def _is_entry(value: object) -> bool:
 def _read(name: str, entry: object, taken: set[str], project: str) -> Entry:
     notes = [f"it was for the project {project} only"] if project else []
     try:
-        fit = _fit(name, taken)
+        fit = fit_name(name, taken)
         if fit != name:
             notes.append(f"it was called {name!r}")
         server = _Reader(fit, entry, notes).definition().checked()
@@ -161,14 +166,6 @@ def _read(name: str, entry: object, taken: set[str], project: str) -> Entry:
         return Entry(name, None, error.message)
     taken.add(fit)
     return Entry(name, server, notes=tuple(notes))
-
-
-def _fit(name: str, taken: set[str]) -> str:
-    """Return a name that a profile and a tool's prefix can have, and that no other entry has."""
-    fit = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:60] or "server"
-    fit = name if NAME.fullmatch(name) else fit
-    names = (fit if number == 1 else f"{fit}-{number}" for number in count(1))
-    return next(candidate for candidate in names if candidate not in taken)
 
 
 class _Reader:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from local_mcp_gateway.database import ConnectionPool, ReadOnlyDatabase
-from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
-from local_mcp_gateway.guard import guarded
+from local_mcp_gateway.errors import HistoryRefused, UpstreamProblem, UsageProblem
+from local_mcp_gateway.guard import get_status, guarded
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import redact_text
 from local_mcp_gateway.service.admin import profiles, servers
@@ -185,9 +185,15 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
     """
     keyring = Keyring.of(settings, emit)
     if verb in READ_ONLY:
-        with ReadOnlyDatabase.open_at(settings.database_path) as looked_at:
-            served = Served.of(settings)
-            return anyio.run(partial(perform, looked_at, None, served, keyring, verb, arguments))
+        try:
+            with ReadOnlyDatabase.open_at(settings.database_path) as looked_at:
+                served = Served.of(settings)
+                read = partial(perform, looked_at, None, served, keyring, verb, arguments)
+                return anyio.run(read)
+        except UsageProblem as error:
+            if "gap" in error.data:  # it may be another program's
+                _require_ours(settings)
+            raise
     guard = guarded(
         settings.database_path, settings.migrations_folder, policy=guard_policy(settings), emit=emit
     )
@@ -197,6 +203,13 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
             return anyio.run(partial(_answer, settings, keyring, verb, arguments))
         except BaseExceptionGroup as group:
             raise root_cause(group) from None
+
+
+def _require_ours(settings: Settings) -> None:
+    """Raise HistoryRefused where the next start would refuse the database."""
+    problems = get_status(settings.database_path, settings.migrations_folder).problems
+    if problems:
+        raise HistoryRefused(problems) from None
 
 
 async def _answer(
