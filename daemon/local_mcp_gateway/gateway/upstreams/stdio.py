@@ -81,7 +81,7 @@ class StdioConnection(Mux):
         async with connection.tasks:
             await connection._spawn()
             try:
-                await reaper.watch(connection.pid)
+                reaper.watch(connection.pid)
                 await connection.handshake()
                 yield connection
             finally:
