@@ -10,14 +10,12 @@ import asyncio
 import os
 import resource
 import signal
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
-from threading import Thread
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.upstreams.connection import FairShare, UpstreamDisconnected
 
@@ -108,101 +106,29 @@ class Output:
     ended: Callable[[], None]
 
 
-class _Stdin(asyncio.BaseProtocol):
-    """The writing end of a child's stdin."""
-
-    def __init__(self, closed: Callable[[], None]) -> None:
-        self.has_room = asyncio.Event()
-        self.has_room.set()
-        self.lost = asyncio.Event()
-        self._closed = closed
-
-    def pause_writing(self) -> None:
-        """Record that the pipe and the buffer are full."""
-        self.has_room.clear()
-
-    def resume_writing(self) -> None:
-        """Record that there is room again."""
-        self.has_room.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Report that the child no longer reads."""
-        self.lost.set()
-        self.has_room.set()
-        self._closed()
-
-
-class _OutputReader(asyncio.Protocol):
-    """The reading end of an output of a child."""
-
-    _transport: asyncio.ReadTransport
-
-    def __init__(self, output: Output) -> None:
-        self.lost = asyncio.Event()
-        self._output = output
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the pipe, to pause it."""
-        self._transport = cast("asyncio.ReadTransport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Process a chunk; what does not fit into one turn pauses the pipe."""
-        if not self._takes_all(self._output.received(data)):
-            self._transport.pause_reading()
-
-    def _takes_all(self, steps: Iterator[None]) -> bool:
-        """Process as much as fits into one turn; schedule the rest."""
-        turn = FairShare()
-        for _ in steps:
-            if rest_s := turn.rest_s():
-                asyncio.get_running_loop().call_later(rest_s, self._go_on, steps)
-                return False
-        return True
-
-    def _go_on(self, steps: Iterator[None]) -> None:
-        if self._takes_all(steps) and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Report that the output has ended."""
-        self.lost.set()
-        self._output.ended()
-
-
-class ChildProcess:
+class ChildProcess(asyncio.SubprocessProtocol):
     """A running child and its pipes: its output goes to two `Output`s, `write` feeds its stdin.
 
-    It is started with `subprocess` and reaped through its descriptor, so that neither needs a thread and
-    both are the same on any event loop.
+    `stdin_closed` is called when it no longer reads: it has closed its stdin, or we have.
     """
 
-    def __init__(self, process: Popen[bytes]) -> None:
-        self.pid = process.pid
+    pid: int
+    _transport: asyncio.SubprocessTransport
+    _stdin: asyncio.WriteTransport
+
+    def __init__(self, stdout: Output, stderr: Output, stdin_closed: Callable[[], None]) -> None:
         self.exited = asyncio.Event()
         """Set when it has exited and its exit code is known, whether or not its pipes are closed."""
-        self._process = process
-        self._pipes: list[tuple[asyncio.BaseTransport, _Stdin | _OutputReader]] = []
-        _watch_exit(process, self.exited)
-
-    async def connect(
-        self, stdout: Output, stderr: Output, stdin_closed: Callable[[], None]
-    ) -> None:
-        """Connect its pipes to the event loop."""
-        loop, process = asyncio.get_running_loop(), self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._stdin, self._writing = await loop.connect_write_pipe(
-            lambda: _Stdin(stdin_closed), process.stdin
-        )
-        self._pipes.append((self._stdin, self._writing))
-        for output, pipe in ((stdout, process.stdout), (stderr, process.stderr)):
-            self._pipes.append(await loop.connect_read_pipe(partial(_OutputReader, output), pipe))
+        self._closed = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._outputs = {1: stdout, 2: stderr}
+        self._ended = {0: stdin_closed, 1: stdout.ended, 2: stderr.ended}
 
     @property
     def returncode(self) -> int | None:
         """Return its exit code, or the negative number of the signal; None while it runs."""
-        return self._process.returncode
+        return self._transport.get_returncode()
 
     # --- its stdin ------------------------------------------------------------------------------
 
@@ -214,11 +140,11 @@ class ChildProcess:
     @property
     def is_full(self) -> bool:
         """Whether so much is unread that the next writer should wait for `room`."""
-        return not self._writing.has_room.is_set()
+        return not self._has_room.is_set()
 
     async def room(self) -> None:
         """Return once it has read most of what was written, or no longer reads."""
-        await self._writing.has_room.wait()
+        await self._has_room.wait()
 
     def write(self, data: bytes) -> None:
         """Write to its stdin; what the pipe cannot take yet is buffered."""
@@ -238,7 +164,8 @@ class ChildProcess:
                 _signal(self.pid, signal.SIGTERM)
                 await self._exits_within(TERM_GRACE_S)
         finally:  # also when the wait was cancelled: leave no process behind
-            await self.kill()
+            _signal(self.pid, signal.SIGKILL)
+            await self._give_pipes_back()
 
     async def _exits_within(self, patience_s: float) -> bool:
         try:
@@ -248,66 +175,85 @@ class ChildProcess:
             return False
         return True
 
-    async def kill(self) -> None:
-        """Kill the group, and close the pipes even if another process holds their other ends."""
-        _signal(self.pid, signal.SIGKILL)
+    async def _give_pipes_back(self) -> None:
+        """Close the pipes of the exited child, even if another process holds their other ends.
+
+        Closing polls the child: one that asyncio has not reaped yet would be reaped behind its back,
+        and its exit code lost.
+        """
         await self.exited.wait()
-        for pipe, protocol in self._pipes:
-            if pipe is self._stdin and self._stdin.get_write_buffer_size():
-                self._stdin.abort()  # nobody reads what is left
-            pipe.close()
-            await protocol.lost.wait()
-        for unconnected in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if unconnected is not None:
-                unconnected.close()
+        self._transport.close()
+        await self._closed.wait()
 
+    # --- what asyncio calls ---------------------------------------------------------------------
 
-def _watch_exit(process: Popen[bytes], exited: asyncio.Event) -> None:
-    """Reap a child when it exits, and set the event."""
-    loop = asyncio.get_running_loop()
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except OSError:  # an old kernel, a filter of system calls, or no descriptor is left
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the pipes, which are open by now."""
+        assert isinstance(transport, asyncio.SubprocessTransport), "the transport of a child"
+        stdin = transport.get_pipe_transport(0)
+        assert isinstance(stdin, asyncio.WriteTransport), "a pipe that is written"
+        self._transport, self._stdin, self.pid = transport, stdin, transport.get_pid()
 
-        def wait() -> None:
-            process.wait()
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(exited.set)
+    def pause_writing(self) -> None:
+        """Record that its stdin pipe and buffer are full."""
+        self._has_room.clear()
 
-        Thread(target=wait, daemon=True).start()
-        return
+    def resume_writing(self) -> None:
+        """Record that there is room again."""
+        self._has_room.set()
 
-    def reap() -> None:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-        process.wait()
-        exited.set()
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        """Process output; asyncio passes bytes."""
+        assert isinstance(data, bytes), "the pipes are not in text mode"
+        if not self._takes_all(fd, self._outputs[fd].received(data)):
+            self._output(fd).pause_reading()
 
-    loop.add_reader(descriptor, reap)
+    def _takes_all(self, fd: int, steps: Iterator[None]) -> bool:
+        """Process as much as fits into one turn; schedule the rest."""
+        turn = FairShare()
+        for _ in steps:
+            if rest_s := turn.rest_s():
+                asyncio.get_running_loop().call_later(rest_s, self._go_on, fd, steps)
+                return False
+        return True
+
+    def _go_on(self, fd: int, steps: Iterator[None]) -> None:
+        if self._takes_all(fd, steps) and not self._closed.is_set():
+            self._output(fd).resume_reading()
+
+    def _output(self, fd: int) -> asyncio.ReadTransport:
+        pipe = self._transport.get_pipe_transport(fd)
+        assert isinstance(pipe, asyncio.ReadTransport), "a pipe that is read"
+        return pipe
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002
+        """Report that an output has ended, or that the child no longer reads."""
+        if fd == 0:
+            self._has_room.set()
+        self._ended[fd]()
+
+    def process_exited(self) -> None:
+        """Record that the child has exited, and that asyncio has its exit code."""
+        self.exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Record that the child has exited and its pipes are closed."""
+        self._closed.set()
 
 
 async def spawn(
     definition: ServerDefinition, stdout: Output, stderr: Output, stdin_closed: Callable[[], None]
 ) -> ChildProcess:
     """Start the child; its group has its own pid as id, so that `end` reaches grandchildren too."""
-    child = ChildProcess(_start(definition))
-    try:
-        await child.connect(stdout, stderr, stdin_closed)
-    except BaseException:
-        await child.kill()
-        raise
-    return child
-
-
-def _start(definition: ServerDefinition) -> Popen[bytes]:
     assert definition.command is not None, "a stdio server has a command"
     try:
-        process = Popen(
-            [definition.command, *definition.args],
+        _, child = await asyncio.get_running_loop().subprocess_exec(
+            lambda: ChildProcess(stdout, stderr, stdin_closed),
+            definition.command,
+            *definition.args,
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
-            bufsize=0,
             env=child_environment(definition.env),
             cwd=definition.cwd,
             start_new_session=True,
@@ -320,8 +266,8 @@ def _start(definition: ServerDefinition) -> Popen[bytes]:
             f"{definition.command!r} cannot be started: {error.strerror}", unsent=True
         ) from None
     with suppress(ProcessLookupError):
-        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, OPEN_FILES)
-    return process
+        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, OPEN_FILES)
+    return child
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,33 +329,27 @@ class OrphanReaper:
     """
 
     def __init__(self) -> None:
-        self._process: Popen[bytes] | None = None
-        self._exited = asyncio.Event()
+        self._process: Process | None = None
         self._groups: set[int] = set()
+        self._starting = asyncio.Lock()
 
-    def watch(self, group: int) -> None:
+    async def watch(self, group: int) -> None:
         """Register a process group that must not outlive this process."""
-        if self._process is None or self._exited.is_set():
-            self._start()
+        async with self._starting:
+            if self._process is None or self._process.returncode is not None:
+                self._process = await asyncio.create_subprocess_exec(
+                    "/bin/sh",
+                    "-c",
+                    SCRIPT,
+                    stdin=PIPE,
+                    stdout=DEVNULL,
+                    stderr=DEVNULL,
+                    start_new_session=True,
+                )
+                for known in self._groups:
+                    self._tell(f"+ {known}\n")
         self._groups.add(group)
         self._tell(f"+ {group}\n")
-
-    def _start(self) -> None:
-        self._close_pipe()
-        self._exited = asyncio.Event()
-        self._process = Popen(
-            ["/bin/sh", "-c", SCRIPT],
-            stdin=PIPE,
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-            bufsize=0,
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        os.set_blocking(self._process.stdin.fileno(), False)  # a stopped shell holds up nobody
-        _watch_exit(self._process, self._exited)
-        for known in self._groups:
-            self._tell(f"+ {known}\n")
 
     def forget(self, group: int) -> None:
         """Unregister a process group that has ended."""
@@ -418,16 +358,12 @@ class OrphanReaper:
 
     def _tell(self, line: str) -> None:
         if self._process is not None and self._process.stdin is not None:
-            with suppress(OSError, ValueError):  # it has ended, or was closed
+            with suppress(ConnectionError, RuntimeError):
                 self._process.stdin.write(line.encode())
-
-    def _close_pipe(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
 
     async def close(self) -> None:
         """End the shell; it finds nothing to do."""
-        if self._process is not None:
-            self._close_pipe()
-            await self._exited.wait()
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            await self._process.wait()
             self._process = None

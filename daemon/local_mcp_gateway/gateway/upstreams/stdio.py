@@ -81,7 +81,7 @@ class StdioConnection(Mux):
         async with connection.tasks:
             await connection._spawn()
             try:
-                reaper.watch(connection.pid)
+                await reaper.watch(connection.pid)
                 await connection.handshake()
                 yield connection
             finally:
