@@ -10,6 +10,7 @@
   needs the gateway's own tables, so a test that serves adds its migrations to these.
 - `needs_strace`: skips where strace cannot be used.
 - `kept`: a place with two migrations applied, a row, and the backup from before the second.
+- `issuer`: a server that wants a sign-in, and issues its tokens; as it is at first for each test.
 - `count`: a line under the test run: `count("real folders", "applied", folder.name)`.
 - `validate_json`: `validate_json("db-status", value)` checks a `--json` output against the schema in
   `docs/schemas/`.
@@ -34,6 +35,7 @@ from hypothesis import HealthCheck, settings
 from tests import tally
 from tests.cli.kept import NOTES
 from tests.harness import REPOSITORY, Finished, GatewayProcess, Place, new_place, strace_missing
+from tests.issuer import Issuer, running_issuer
 
 # How long an example takes says something about the machine only.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -65,6 +67,18 @@ def kept(place: Place) -> Place:
     place.folder.add("pinned", "ALTER TABLE notes ADD COLUMN pinned INTEGER")
     place.migrate()
     return place
+
+
+@pytest.fixture(scope="session")
+def issuer_process() -> Iterator[Issuer]:
+    with running_issuer() as running:
+        yield running
+
+
+@pytest.fixture
+def issuer(issuer_process: Issuer) -> Issuer:
+    issuer_process.set(reset=True)
+    return issuer_process
 
 
 @pytest.fixture

@@ -81,8 +81,13 @@ async def run(suite: tuple[str, ...], url: str, out: Path, *chosen: str) -> Chec
     finally:
         if process.returncode is None:
             process.kill()
+    return checks_in(out)
+
+
+def checks_in(out: Path) -> Checks:
+    """Return the checks that a run has written."""
     found: Checks = {}
-    for file in out.glob("*/checks.json"):
+    for file in out.rglob("checks.json"):
         scenario = _STAMP.sub("", file.parent.name).removeprefix("server-")
         seen: Counter[str] = Counter()
         for check in json.loads(file.read_text()):
@@ -90,6 +95,25 @@ async def run(suite: tuple[str, ...], url: str, out: Path, *chosen: str) -> Chec
             found[Check(scenario, name, seen[name])] = check["status"]
             seen[name] += 1
     return {check: status for check, status in found.items() if status in JUDGED}
+
+
+async def run_client(suite: tuple[str, ...], command: str, out: Path, *chosen: str) -> Checks:
+    """Run scenarios whose server the suite plays, against a client that `command` starts."""
+    arguments = ("client", "--command", command, *chosen, "--timeout", "60000")
+    process = await asyncio.create_subprocess_exec(
+        *suite,
+        *arguments,
+        "--output-dir",
+        str(out),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return checks_in(out)
 
 
 def differences(direct: Checks, through: Checks) -> dict[Check, tuple[str, str]]:

@@ -67,10 +67,10 @@ def add_both(place: Place, said: Said) -> None:
 def test_servers_are_described_as_they_are_stored(shipped: Place, said: Said) -> None:
     add_both(shipped, said)
     assert said(shipped, "server list") == [
-        CLOCK | {"profiles": ["daily"], "live": None},
-        WEB | {"profiles": ["default"], "live": None},
+        CLOCK | {"sign_in": None, "profiles": ["daily"], "live": None},
+        WEB | {"sign_in": None, "profiles": ["default"], "live": None},
     ]
-    shown = WEB | {"altered": [], "live": None}
+    shown = WEB | {"sign_in": None, "altered": [], "live": None}
     assert said(shipped, "server show", "web") == shown
     opened = said(shipped, "server show", "web", "--secrets")
     assert opened == shown | {"headers": {"X-Key": "secret"}}

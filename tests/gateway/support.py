@@ -27,7 +27,8 @@ from local_mcp_gateway.gateway.options import GatewayOptions
 from local_mcp_gateway.gateway.protocol.sse import SseParser
 from local_mcp_gateway.service.http.server import KEEP_ALIVE_S
 from local_mcp_gateway.service.options import gateway_options
-from local_mcp_gateway.store import queries
+from local_mcp_gateway.service.secrets import Keyring, SealedSignIns
+from local_mcp_gateway.store import opened_server, queries
 from local_mcp_gateway.store.model import (
     Member,
     Prefix,
@@ -176,6 +177,7 @@ async def gateway_of(
     options: GatewayOptions = QUICK,
     prefix: Prefix = Prefix.AUTO,
     tracer: Tracer | None = None,
+    keyring: Keyring | None = None,
 ) -> AsyncIterator[Running]:
     """Serve a gateway whose default profile holds these servers, in this order."""
     path = tmp_path / "gateway.db"
@@ -192,7 +194,9 @@ async def gateway_of(
             profile = ProfileDefinition("default", prefix=prefix, members=members)
             await queries.add_profile(database, profile)
         running = Running()
-        opened = Gateway.open(database, options, running.emit, tracer)
+        sign_ins = None if keyring is None else SealedSignIns(database, keyring)
+        unseal = opened_server if keyring is None else keyring.open
+        opened = Gateway.open(database, options, running.emit, tracer, unseal, sign_ins)
         gateway = await stack.enter_async_context(opened)
 
         async def stirring(scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs, confirm, pairs
 from local_mcp_gateway.cli.import_servers import import_
+from local_mcp_gateway.cli.login import client_of, login, logout
 from local_mcp_gateway.cli.tools import approve, show_change
 from local_mcp_gateway.errors import Exit, UsageProblem
 
@@ -83,6 +84,36 @@ def _network_options(command: Command) -> Command:
     return command
 
 
+def _client_options(command: Command) -> Command:
+    """Add the options that say as whom the gateway signs in."""
+    options = (
+        click.option(
+            "--client-id",
+            metavar="ID",
+            help="Sign in as this client, which you have registered there [default: it registers itself].",
+        ),
+        click.option(
+            "--client-secret",
+            is_flag=True,
+            help="The client has a secret: asked for, or read from stdin or LMG_CLIENT_SECRET. Sealed.",
+        ),
+        click.option(
+            "--client-credentials",
+            is_flag=True,
+            help="Id and secret are enough; nobody signs in (a machine's client).",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _client(options: dict[str, Any]) -> dict[str, Any] | None:
+    """Take the options of `_client_options` out of all, and return the client that they give."""
+    given, secret = options.pop("client_id"), options.pop("client_secret")
+    return client_of(given, secret=secret, credentials=options.pop("client_credentials"))
+
+
 def _network(options: dict[str, Any]) -> dict[str, Any]:
     """Return what the options of `_network_options` say; warn of what they give up."""
     if options["insecure"]:
@@ -109,7 +140,8 @@ def server() -> None:
     """Add, show, try and remove the upstream MCP servers."""
 
 
-server.add_command(approve)
+for _command in (approve, login, logout):
+    server.add_command(_command)
 server.add_command(import_)
 
 
@@ -138,6 +170,7 @@ server.add_command(import_)
 @click.option("--sse", is_flag=True, help="The URL speaks the older HTTP+SSE transport.")
 @_sharing_options
 @_network_options
+@_client_options
 @as_json_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
@@ -160,6 +193,7 @@ def add(
     **network: Any,
 ) -> int:
     """Add a server: `server add NAME [OPTIONS] -- COMMAND ARGS…`, or with `--url URL`."""
+    client = _client(network)
     if bool(command) == bool(url):
         raise UsageProblem(
             f"The server {name!r} needs a command or a URL, and not both.",
@@ -180,6 +214,7 @@ def add(
         share=share,
         max_clients=max_clients,
         idle_stop_s=idle_stop_s,
+        client=client,
         **_network(network),
     )
     where = f" in profile {profile}" if profile else ", served at /mcp"
@@ -248,6 +283,7 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
 @click.option("--on/--off", "active", default=None, help="Serve it, or leave it out everywhere.")
 @_sharing_options
 @_network_options
+@_client_options
 @as_json_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
@@ -280,6 +316,7 @@ def edit(
         "share": share,
         "max_clients": max_clients,
         "idle_stop_s": idle_stop_s,
+        "client": _client(network),
         **_network(network),
         "command": command[0] if command else None,
         "args": list(command[1:]) if command else None,
@@ -337,7 +374,10 @@ def _state(server: dict[str, Any]) -> str | None:
         return "off"
     live = server["live"]
     if live is None:
-        return None
+        needed = server["sign_in"] is not None and server["sign_in"]["needed"]
+        return "needs sign-in" if needed else None
+    if live["state"] == "needs_sign_in":
+        return "needs sign-in"
     reason = str(live["reason"] or "")
     reason = reason if len(reason) <= REASON else f"{reason[: REASON - 1]}…"
     return f"{live['state']}: {reason}" if reason else str(live["state"])
@@ -356,6 +396,9 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     if found["insecure"]:
         yield "insecure", "its certificate is not checked"
     yield "where", ui.command_or_url(found)
+    if (signed_in := found["sign_in"]) is not None:
+        state = "needed" if signed_in["needed"] else "signed in"
+        yield "sign-in", " at ".join(filter(None, (state, signed_in["issuer"])))
     for key in ("env", "headers"):
         yield from ((key, f"{item}={value}") for item, value in found[key].items())
     yield from (("headers", f"{name}, from the client") for name in found["client_headers"])

@@ -190,6 +190,10 @@ class UpstreamSettings:
     max_message_bytes: int = _key(
         67_108_864, "Largest single message of a stdio upstream, in bytes."
     )
+    client_metadata_url: str = _key(
+        "",
+        "URL (https) of a document that describes this gateway to sign-in servers. Empty: it registers itself.",
+    )
 
 
 @frozen

@@ -15,18 +15,26 @@ if TYPE_CHECKING:
         Scope,
         Send,
     )
+    from local_mcp_gateway.gateway.oauth import (
+        OAuthProblem,
+        PendingLogin,
+        begin_login,
+        finish_login,
+        revoke,
+    )
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.stdio_bridge import Bridge
-    from local_mcp_gateway.gateway.upstreams import Fetched
+    from local_mcp_gateway.gateway.upstreams import Fetched, SignInNeeded
 else:
     __getattr__ = exports(
         __name__,
         catalog=("Route", "differs", "fitting", "remembered", "routes_of"),
         gateway=("Gateway",),
         http=("Application", "BodyTooLarge", "HttpRequest", "Receive", "Scope", "Send"),
+        oauth=("OAuthProblem", "PendingLogin", "begin_login", "finish_login", "revoke"),
         options=("GatewayOptions",),
         stdio_bridge=("Bridge",),
-        upstreams=("Fetched",),
+        upstreams=("Fetched", "SignInNeeded"),
     )
 
 __all__ = [
@@ -37,12 +45,18 @@ __all__ = [
     "Gateway",
     "GatewayOptions",
     "HttpRequest",
+    "OAuthProblem",
+    "PendingLogin",
     "Receive",
     "Route",
     "Scope",
     "Send",
+    "SignInNeeded",
+    "begin_login",
     "differs",
+    "finish_login",
     "fitting",
     "remembered",
+    "revoke",
     "routes_of",
 ]

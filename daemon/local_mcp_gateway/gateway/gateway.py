@@ -77,6 +77,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer
 
+    from local_mcp_gateway.gateway.oauth import SignInStore, TokenSource
     from local_mcp_gateway.gateway.options import GatewayOptions
 
 
@@ -182,6 +183,9 @@ class Gateway:
             self._listed, self.broker.connected, self.broker.events_of, self.broker.has_subscribers
         )
         self._reaper = OrphanReaper()
+        self._sign_ins: SignInStore | None = None
+        self._sources: dict[str, TokenSource] = {}
+        """The tokens of each server that a person has signed in to, by its id."""
         self._reloading = asyncio.Lock()
         self.app = GatewayApp(
             options,
@@ -208,13 +212,16 @@ class Gateway:
         emit: Emit = ignore,
         tracer: Tracer | None = None,
         unseal: Unseal = opened_server,
+        sign_ins: SignInStore | None = None,
     ) -> AsyncIterator[Gateway]:
         """Read the definitions and start every upstream; connect to none yet.
 
         `unseal` returns a server with its values decrypted; it is called in a thread, before a
-        connection. On exit every task, session and child process tree has ended.
+        connection. `sign_ins` are the tokens of servers that a person has signed in to. On exit every
+        task, session and child process tree has ended, and no refresh of a token is under way.
         """
         gateway = cls(database, options, emit, tracer, unseal)
+        gateway._sign_ins = sign_ins
         gateway.registry.kept = await gateway._kept_names()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(gateway.calls.flush)
@@ -259,6 +266,7 @@ class Gateway:
             registry.upstreams = {**staying, **fresh}
             registry.define(definitions.profiles)
             self.broker.end_removed()
+            self._read_tokens_again(ending)
             for upstream in fresh.values():
                 upstream.start(self._upstream_tasks)
                 if self.broker.has_subscribers(upstream):
@@ -292,6 +300,25 @@ class Gateway:
             "problem": None if self.problem is None else self.problem.as_json(),
         }
 
+    def _read_tokens_again(self, ending: list[Upstream]) -> None:
+        for upstream in ending:
+            self._sources.pop(upstream.definition.id, None)
+        for source in self._sources.values():
+            source.forget()
+
+    def sign_in_changed(self, server: ServerDefinition, *, signed_in: bool) -> None:
+        """Use the new tokens of a server, or none from now on.
+
+        Connections that were made without a token, or are to have none, are closed.
+        """
+        if signed_in and (source := self._sources.get(server.id)) is not None:
+            source.forget()
+        elif server.name in self.registry.upstreams:
+            self._sources.pop(server.id, None)
+            owned = (own for _, own in self.registry.owned_at(server.name))
+            for upstream in (self.registry.upstreams[server.name], *owned):
+                upstream.reconnect("it was signed in to" if signed_in else "it was signed out of")
+
     async def check(self, definition: ServerDefinition) -> tuple[Identity, Fetched]:
         """Connect to a server that need not be stored, fetch its lists, and disconnect."""
         events = self.broker.events_of(self._upstream(definition))
@@ -318,11 +345,30 @@ class Gateway:
         except GatewayError as error:
             raise UpstreamDisconnected(_as_reason(error), unsent=True) from None
         learn(secrets_of(definition, used))
-        async with self._opening(definition, events) as connection:
+        source = await self._token_source(definition)
+        async with self._opening(definition, events, source) as connection:
             yield connection
 
+    async def _token_source(self, definition: ServerDefinition) -> TokenSource | None:
+        """Return what authorizes requests to a server, if a person has signed in to it."""
+        given = any(name.lower() == "authorization" for name in definition.headers)
+        if self._sign_ins is None or definition.kind is ServerKind.STDIO or given:
+            return None
+        if (known := self._sources.get(definition.id)) is not None:
+            return known
+        try:
+            if await self._sign_ins.load(definition) is None:
+                return None
+            from local_mcp_gateway.gateway.oauth import TokenSource
+
+            source = TokenSource(definition, self._sign_ins, self._emit)
+            await source.load()
+        except GatewayError as error:
+            raise UpstreamDisconnected(_as_reason(error), unsent=True) from None
+        return self._sources.setdefault(definition.id, source)
+
     def _opening(
-        self, definition: ServerDefinition, events: Events
+        self, definition: ServerDefinition, events: Events, source: TokenSource | None
     ) -> AbstractAsyncContextManager[Connection]:
         limit = self._options.max_message_bytes
         if definition.kind is ServerKind.STDIO:
@@ -334,7 +380,8 @@ class Gateway:
         # aiohttp is the most expensive import, and startup does not need it
         from local_mcp_gateway.gateway.upstreams import open_url
 
-        return open_url(definition, events, max_message_bytes=limit)
+        middlewares = () if source is None else (source,)
+        return open_url(definition, events, max_message_bytes=limit, middlewares=middlewares)
 
     async def _approved(self) -> dict[str, dict[str, bytes]]:
         stored = await load_approved(self._database)
@@ -454,3 +501,5 @@ class Gateway:
 
     async def _close(self) -> None:
         await self._reaper.close()
+        for source in self._sources.values():
+            await source.close()

@@ -100,6 +100,18 @@ EVENTS: dict[str, Event] = {
     "upstream.stopped": Event(
         "info", "An upstream server was stopped: it was idle or removed, or the gateway stops."
     ),
+    "token.refreshed": Event("info", "The token of a server was refreshed, ahead of its expiry."),
+    "token.delayed": Event(
+        "warning", "A token could not be refreshed now; it is tried again after a pause."
+    ),
+    "token.refused": Event(
+        "warning",
+        "The refresh of a token was refused, which is final: `server login` signs in again.",
+    ),
+    "token.save_failed": Event(
+        "error",
+        "A refreshed token could not be written to the database; it is used until a restart.",
+    ),
     "catalog.altered": Event(
         "warning",
         "Tools of a known server have another description or schema, or are new and held back.",

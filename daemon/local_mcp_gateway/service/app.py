@@ -25,7 +25,7 @@ from local_mcp_gateway.service.http import LibraryWarnings, serving, url_of
 from local_mcp_gateway.service.options import changed_keys, gateway_options, reload
 from local_mcp_gateway.service.process import allow_many, collect_rarely, give_memory_back
 from local_mcp_gateway.service.progress import report_progress
-from local_mcp_gateway.service.secrets import Keyring
+from local_mcp_gateway.service.secrets import Keyring, SealedSignIns
 from local_mcp_gateway.service.systemd import watchdog_interval_s
 from local_mcp_gateway.store import queries
 
@@ -99,7 +99,12 @@ class RunningService:
                 ConnectionPool.open(path) as self.database,
                 tracing(settings.telemetry.otlp_endpoint) as tracer,
                 Gateway.open(
-                    self.database, gateway_options(settings), self.emit, tracer, self._keyring.open
+                    self.database,
+                    gateway_options(settings),
+                    self.emit,
+                    tracer,
+                    self._keyring.open,
+                    SealedSignIns(self.database, self._keyring),
                 ) as self.gateway,
                 anyio.create_task_group() as tasks,
             ):
@@ -155,7 +160,7 @@ class RunningService:
             return self.gateway.problem.message
         status = self.gateway.status()
         states = [server["state"] for server in status["servers"].values()]
-        down = states.count("failed")
+        down = states.count("failed") + states.count("needs_sign_in")
         served = [counted(len(status["profiles"]), "profile"), counted(len(states), "server")]
         return f"serving {', '.join(served)}" + (f", {down} down" if down else "")
 
@@ -210,7 +215,7 @@ class RunningService:
         result = await admin.perform(
             self.database, self.gateway, served, self._keyring, verb, arguments
         )
-        if verb in admin.VERBS and verb not in admin.READ_ONLY:
+        if verb in admin.CHANGES:
             await self.gateway.reload()
             self.emit("server.changed", verb=verb)
         return result

@@ -85,8 +85,10 @@ def examine(
     yield _clients(clients)
     for server, live in servers.items():
         if reason := live["reason"]:
-            failed = live["state"] == "failed"
+            failed = live["state"] in {"failed", "needs_sign_in"}
             hint = f"Try it with `server test {server}`."
+            if live["state"] == "needs_sign_in":
+                hint = f"Sign in with `server login {server}`."
             state: Literal["note", "problem"] = "problem" if failed else "note"
             yield Finding("server", state, f"{server}: {reason}.", hint)
 

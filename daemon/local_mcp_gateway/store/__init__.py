@@ -42,6 +42,18 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.store.original import TakenOver, take_over
     from local_mcp_gateway.store.queries import load_definitions
+    from local_mcp_gateway.store.sign_ins import (
+        Client,
+        ClientKind,
+        Grant,
+        SignIn,
+        delete_sign_in,
+        list_values,
+        load_sign_in,
+        load_sign_ins,
+        save_sign_in,
+        set_sign_in_values,
+    )
     from local_mcp_gateway.store.variables import expand_variables, find_variables
 else:
     __getattr__ = exports(
@@ -83,6 +95,18 @@ else:
         ),
         original=("TakenOver", "take_over"),
         queries=("load_definitions",),
+        sign_ins=(
+            "Client",
+            "ClientKind",
+            "Grant",
+            "SignIn",
+            "delete_sign_in",
+            "list_values",
+            "load_sign_in",
+            "load_sign_ins",
+            "save_sign_in",
+            "set_sign_in_values",
+        ),
         variables=("expand_variables", "find_variables"),
     )
 
@@ -94,6 +118,9 @@ __all__ = [
     "CallRecord",
     "CatalogEntry",
     "CatalogKind",
+    "Client",
+    "ClientKind",
+    "Grant",
     "Member",
     "Prefix",
     "ProfileDefinition",
@@ -101,24 +128,31 @@ __all__ = [
     "ServerDefinition",
     "ServerKind",
     "Share",
+    "SignIn",
     "StoredValue",
     "TakenOver",
     "ToolSetting",
+    "delete_sign_in",
     "entries",
     "expand_variables",
     "find_variables",
     "fit_name",
     "has_sealed",
+    "list_values",
     "load_approved",
     "load_catalogs",
     "load_definitions",
     "load_names",
+    "load_sign_in",
+    "load_sign_ins",
     "open_value",
     "opened_server",
     "save_calls",
     "save_catalogs",
     "save_names",
+    "save_sign_in",
     "seal",
+    "set_sign_in_values",
     "take_over",
     "with_values",
 ]

@@ -1,4 +1,4 @@
-"""Encrypt and decrypt stored secrets: the values of servers' environment and headers, one by one. Pure.
+"""Encrypt and decrypt stored secrets, one by one: values of servers' environment and headers, and tokens. Pure.
 
 A sealed value is the text `lmg-sealed:1:KEY:PAYLOAD`: the version, the key's id, and base64url of nonce,
 AES-256-GCM ciphertext and tag. Authenticated with it are the server's id (which a rename, a backup and a
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MARK: Final = "lmg-sealed:"
 SEALED_COLUMNS: Final = {"env": "variable", "headers": "header"}
 """The columns whose values are sealed, and the word for an entry of each."""
+CLIENT: Final = "oauth_client_registrations"
+TOKENS: Final = "oauth_tokens"
+"""In place of a column: the tables of the secrets of a server's sign-in."""
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 
@@ -54,7 +57,15 @@ class StoredValue:
     value: str
 
     def __str__(self) -> str:
-        return f"The {SEALED_COLUMNS[self.column]} {self.name} of server {self.server.name!r}"
+        what = SEALED_COLUMNS.get(self.column, "sign-in secret")
+        return f"The {what} {self.name} of server {self.server.name!r}"
+
+    @property
+    def remedy(self) -> str:
+        """Say how the value is set again."""
+        if self.column in {CLIENT, TOKENS}:
+            return f"sign in again with `server login {self.server.name}`"
+        return f"set the value again with `server edit {self.server.name}`"
 
     def __repr__(self) -> str:
         return f"Entry({self})"
@@ -117,7 +128,7 @@ def open_value(entry: StoredValue, keys: Sequence[SealingKey]) -> StoredValue:
     if version != "1":
         raise SealedValueProblem(
             f"{entry} is sealed in a format that this version of the program does not know.",
-            hint="Use the version that wrote it, or set the value again with `server edit`.",
+            hint=f"Use the version that wrote it, or {entry.remedy}.",
         )
     key_id, _, payload = rest.partition(":")
     for key in keys:
@@ -125,7 +136,7 @@ def open_value(entry: StoredValue, keys: Sequence[SealingKey]) -> StoredValue:
             return replace(entry, value=_open(entry, key, payload))
     raise SealedValueProblem(
         f"{entry} is sealed with key {key_id}, which is missing.",
-        hint="Put that key back, or set the value again with `server edit`.",
+        hint=f"Put that key back, or {entry.remedy}.",
         key=key_id,
     )
 
@@ -148,7 +159,7 @@ def _open(entry: StoredValue, key: SealingKey, payload: str) -> str:
     except (InvalidTag, ValueError):
         raise SealedValueProblem(
             f"{entry} does not open: it was altered, or belongs to another entry.",
-            hint=f"Set the value again with `server edit {entry.server.name}`.",
+            hint=f"{entry.remedy[0].upper()}{entry.remedy[1:]}.",
         ) from None
     return plain.decode("utf-8", "surrogatepass")
 

@@ -416,7 +416,7 @@ class _TakeOver:
                 "issuer": issuer,
                 "client_id": str(row["client_id"]),
                 "sealed_client_secret": sealed.encode() if sealed else None,
-                "metadata": "{}",
+                "metadata": row.get("metadata", "{}"),
                 "created_at": _times(row)["created_at"],
             }
         self._insert(table, taken.values())
@@ -432,6 +432,7 @@ class _TakeOver:
                     "authorization_server_url": _text(config.get("authorizationServerUrl")) or "",
                     "client_id": client,
                     "client_secret": config.get("clientSecret"),
+                    "metadata": '{"kind": "own"}',
                 }
 
     def _take_tokens(self) -> None:

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 
 Texts = TypeVar("Texts", list[Any], dict[str, Any])
+_OF_PROGRAM = (
+    *("mcp_server_catalog_cache", "approved_tools"),
+    *("oauth_tokens", "oauth_client_registrations"),
+)
+"""Tables with what is known of a server as long as it is the same program or URL."""
 
 
 def columns_of(server: ServerDefinition) -> tuple[object, ...]:
@@ -173,7 +178,7 @@ async def add_server(database: ConnectionPool, server: ServerDefinition) -> Serv
 async def update_server(database: ConnectionPool, name: str, server: ServerDefinition) -> None:
     """Replace the server stored under `name`; it keeps its id and its places in profiles.
 
-    If its program changes, its cached and approved lists are deleted.
+    If its program changes, its cached and approved lists are deleted, and so is its sign-in.
     """
     server.checked()
     old = await get_server(database, name)
@@ -188,7 +193,7 @@ async def update_server(database: ConnectionPool, name: str, server: ServerDefin
         )
         _require(changed, "server", name)
         if server.program != old.program:
-            for table in ("mcp_server_catalog_cache", "approved_tools"):
+            for table in _OF_PROGRAM:
                 await writer.execute(f"DELETE FROM {table} WHERE mcp_server_id = ?", (old.id,))
 
 

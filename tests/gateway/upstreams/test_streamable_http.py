@@ -273,10 +273,7 @@ async def test_an_error_of_one_call_leaves_the_session_alone_and_is_not_repeated
         assert running.gateway.status()["servers"]["odd"]["state"] == "ready"
 
 
-SIGN_IN = (
-    "it wants you to sign in (HTTP 401): give it a valid one with "
-    "`server edit odd --header Authorization=…`"
-)
+SIGN_IN = "it wants you to sign in (HTTP 401): `server login odd`"
 
 
 class Closed(Server):
@@ -367,7 +364,13 @@ async def test_a_stateless_server_that_refuses_everything_is_not_shown_as_ready(
 
 @pytest.mark.parametrize(
     ("headers", "what"),
-    [({}, "wants you to sign in"), ({"authorization": "x"}, "refuses its Authorization header")],
+    [
+        ({}, SIGN_IN),
+        (
+            {"authorization": "x"},
+            "it refuses its Authorization header (HTTP 401): give it a valid one with `server edit odd",
+        ),
+    ],
 )
 async def test_a_server_that_wants_a_sign_in_says_so(
     tmp_path: Path, headers: dict[str, str], what: str
@@ -376,7 +379,7 @@ async def test_a_server_that_wants_a_sign_in_says_so(
     server.closed = 401, [JSON], b'{"error":"invalid_token","error_description":"Missing"}'
     async with behind(tmp_path, server, headers=headers) as running:
         said = await use(running, "echo")
-        assert f"it {what} (HTTP 401): give it a valid one with `server edit odd" in said["message"]
+        assert what in said["message"]
 
 
 # --- cookies, and the older transport -------------------------------------------------------------

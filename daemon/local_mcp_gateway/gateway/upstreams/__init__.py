@@ -13,12 +13,16 @@ if TYPE_CHECKING:
         Caller,
         Connection,
         Events,
+        HttpRefusal,
         Identity,
+        SignInNeeded,
         Silent,
         UpstreamDisconnected,
         initialize_params,
     )
+    from local_mcp_gateway.gateway.upstreams.http_transport import reason_of
     from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
+    from local_mcp_gateway.gateway.upstreams.network import proxy_of, sign_in_session
     from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
     from local_mcp_gateway.gateway.upstreams.server_requests import ROOTS, ProgressTokens
     from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
@@ -35,12 +39,16 @@ else:
             "Caller",
             "Connection",
             "Events",
+            "HttpRefusal",
             "Identity",
+            "SignInNeeded",
             "Silent",
             "UpstreamDisconnected",
             "initialize_params",
         ),
+        http_transport=("reason_of",),
         large_responses=("Relay", "StreamedResponse"),
+        network=("proxy_of", "sign_in_session"),
         process=("OrphanReaper",),
         server_requests=("ROOTS", "ProgressTokens"),
         stdio=("DualVersionStdioServer",),
@@ -61,10 +69,12 @@ __all__ = [
     "Events",
     "Fetched",
     "Hooks",
+    "HttpRefusal",
     "Identity",
     "OrphanReaper",
     "ProgressTokens",
     "Relay",
+    "SignInNeeded",
     "Silent",
     "StreamedResponse",
     "Upstream",
@@ -72,5 +82,8 @@ __all__ = [
     "fetch_lists",
     "initialize_params",
     "open_url",
+    "proxy_of",
+    "reason_of",
+    "sign_in_session",
     "undeclared",
 ]

@@ -73,6 +73,8 @@ class UpstreamState(StrEnum):
     CONNECTING = "connecting"
     READY = "ready"
     FAILED = "failed"
+    NEEDS_SIGN_IN = "needs_sign_in"
+    """It failed, and only a person can change that: it is tried when something needs it."""
 
 
 class ConnectionWaiters:

@@ -61,6 +61,14 @@ class HttpRefusal(UpstreamDisconnected):
         self.body = body
 
 
+class SignInNeeded(HttpRefusal):
+    """The server wants a token, and only a person can get one (again)."""
+
+    def __init__(self, server: str, why: str = "it wants you to sign in (HTTP 401)") -> None:
+        self.command = f"server login {server}"
+        super().__init__(f"{why}: `{self.command}`", HTTPStatus.UNAUTHORIZED)
+
+
 class SessionExpired(UpstreamDisconnected):
     """The server does not know our session, so it never processed the request."""
 

@@ -28,6 +28,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     Call,
     FairShare,
     HttpRefusal,
+    SignInNeeded,
     UpstreamDisconnected,
 )
 from local_mcp_gateway.gateway.upstreams.large_responses import HELD_BYTES
@@ -197,7 +198,7 @@ class HttpTransport:
             said = message.jsonrpc and (message.error or message.result)
             if said and reply.status != UNAUTHORIZED:
                 return jsonrpc.answer_in(message)
-        raise HttpRefusal(refusal(reply, self._definition), reply.status, body[:REFUSAL_BYTES])
+        raise refusal(reply, self._definition, body[:REFUSAL_BYTES])
 
     async def _body(self, reply: aiohttp.ClientResponse, call: Call) -> bytes | Answer:
         """Read a body; stream a large one, or refuse it if it has to be buffered and is too large."""
@@ -430,13 +431,22 @@ def redirection(reply: aiohttp.ClientResponse) -> str | None:
     return f"it redirects to {where}: give that URL, if you trust it"
 
 
-def refusal(reply: aiohttp.ClientResponse, server: ServerDefinition) -> str:
-    """Describe an HTTP error, and what a person can do about it."""
+def refusal(
+    reply: aiohttp.ClientResponse, server: ServerDefinition, body: bytes = b""
+) -> HttpRefusal:
+    """Return an HTTP error, with what a person can do about it."""
     if reply.status == PROXY_UNAUTHORIZED:
-        return PROXY_SIGN_IN
+        return HttpRefusal(PROXY_SIGN_IN, reply.status, body)
     if reply.status != UNAUTHORIZED:
-        return redirection(reply) or f"it answered HTTP {reply.status}"
-    given = any(name.lower() == "authorization" for name in server.headers)
-    what = "refuses its Authorization header" if given else "wants you to sign in"
+        reason = redirection(reply) or f"it answered HTTP {reply.status}"
+        return HttpRefusal(reason, reply.status, body)
+    if not has_authorization(server):
+        return SignInNeeded(server.name)
     how = f"server edit {server.name} --header Authorization=…"
-    return f"it {what} (HTTP {UNAUTHORIZED}): give it a valid one with `{how}`"
+    reason = f"it refuses its Authorization header (HTTP {UNAUTHORIZED}): give it a valid one with `{how}`"
+    return HttpRefusal(reason, reply.status, body)
+
+
+def has_authorization(server: ServerDefinition) -> bool:
+    """Return whether a person has given what authorizes requests to a server."""
+    return any(name.lower() == "authorization" for name in server.headers)

@@ -10,7 +10,12 @@ import aiohttp
 from yarl import URL
 
 from local_mcp_gateway.gateway.protocol import EventTooLarge, SseParser, hops
-from local_mcp_gateway.gateway.upstreams.connection import Events, FairShare, UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import (
+    Events,
+    FairShare,
+    HttpRefusal,
+    UpstreamDisconnected,
+)
 from local_mcp_gateway.gateway.upstreams.http_transport import (
     chunks_of,
     reason_of,
@@ -43,6 +48,7 @@ class SseConnection(Mux):
         self._url = URL(definition.url)
         self._headers = dict(definition.headers)
         self._http = http
+        self._refused: HttpRefusal | None = None
         self._endpoint: asyncio.Future[URL] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -63,6 +69,8 @@ class SseConnection(Mux):
                 await asyncio.wait(
                     (connection._endpoint, connection._lost), return_when=asyncio.FIRST_COMPLETED
                 )
+                if connection._refused is not None:
+                    raise connection._refused
                 await connection.handshake()
                 connection.identity.keeps = True  # the stream is a session
                 yield connection
@@ -81,7 +89,7 @@ class SseConnection(Mux):
                 await send(self._http, "POST", self._endpoint.result(), headers, message) as reply,
             ):
                 if reply.status >= 300:
-                    raise UpstreamDisconnected(refusal(reply, self._definition))
+                    raise refusal(reply, self._definition)
         except TimeoutError:
             raise UpstreamDisconnected(f"it took no message within {POST_TIMEOUT_S:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -95,8 +103,7 @@ class SseConnection(Mux):
         try:
             async with await send(self._http, "GET", self._url, headers) as reply:
                 if reply.status != 200:
-                    reason = refusal(reply, self._definition)
-                    return
+                    raise refusal(reply, self._definition)
                 async for chunk in chunks_of(reply):
                     turn.begin()
                     for event in parser.steps(chunk):
@@ -105,6 +112,9 @@ class SseConnection(Mux):
                         await turn.rest()
         except (aiohttp.ClientError, OSError) as error:
             reason = reason_of(error)
+        except HttpRefusal as refused:
+            self._refused = refused
+            reason = refused.reason
         except UpstreamDisconnected as lost:
             reason = lost.reason
         except EventTooLarge:

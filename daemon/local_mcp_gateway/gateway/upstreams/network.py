@@ -22,6 +22,10 @@ from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
 from local_mcp_gateway.store import NO_PROXY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohttp.abc import AbstractResolver
+
     from local_mcp_gateway.store import ServerDefinition
 
 ACCEPTED: Final = "gzip, deflate"
@@ -47,10 +51,12 @@ def give_up_pool(http: aiohttp.ClientSession) -> None:
         http.connector.give_up()
 
 
-def client_session(server: ServerDefinition) -> aiohttp.ClientSession:
+def client_session(
+    server: ServerDefinition, middlewares: Sequence[aiohttp.ClientMiddlewareType] = ()
+) -> aiohttp.ClientSession:
     """Return a session with a pool of its own: idle connections close before most servers do it (5 s).
 
-    Cookies are kept, since load balancers tell by them where a session lives; they go to their own host
+    Each request passes through the `middlewares`, which add what authorizes it. Cookies are kept, since load balancers tell by them where a session lives; they go to their own host
     only, and are sent as they came. Raises UpstreamDisconnected if proxy or certificates are of no use.
     """
     url = URL(server.url or "")
@@ -60,11 +66,26 @@ def client_session(server: ServerDefinition) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.CookieJar(unsafe=True, quote_cookie=False),
         auto_decompress=False,
         headers={"Accept-Encoding": ACCEPTED},
-        proxy=_proxy_of(server, url),
+        proxy=proxy_of(server, url),
+        middlewares=middlewares,
     )
 
 
-def _proxy_of(server: ServerDefinition, url: URL) -> URL | None:
+def sign_in_session(server: ServerDefinition, resolver: AbstractResolver) -> aiohttp.ClientSession:
+    """Return a session for a sign-in at a server, which goes to other hosts too; without a proxy.
+
+    Raises UpstreamDisconnected if the server's certificates are of no use.
+    """
+    trust = _trust(server, URL("https://any"))
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=trust, resolver=resolver, force_close=True),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+def proxy_of(server: ServerDefinition, url: URL) -> URL | None:
+    """Return the proxy to a URL: the server's own, or what the environment says."""
     if server.proxy is None:
         return proxy_for(url)
     return None if server.proxy == NO_PROXY else proxy_url(server.proxy)

@@ -41,6 +41,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     HttpRefusal,
     Identity,
     SessionExpired,
+    SignInNeeded,
     UpstreamDisconnected,
     identity_of_discover,
     identity_of_initialize,
@@ -63,7 +64,7 @@ from local_mcp_gateway.log import beginning
 from local_mcp_gateway.store import ServerDefinition, ServerKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 
 ACCEPT: Final = "application/json, text/event-stream"
@@ -94,14 +95,18 @@ DENIED: Final = frozenset({400, 401, 403}) | GONE
 
 @asynccontextmanager
 async def open_url(
-    definition: ServerDefinition, events: Events, *, max_message_bytes: int
+    definition: ServerDefinition,
+    events: Events,
+    *,
+    max_message_bytes: int,
+    middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
 ) -> AsyncIterator[Connection]:
     """Connect to a URL; one that takes no POST is tried as a server of the older HTTP+SSE transport.
 
-    The connection has its own pool and cookies, as one client has.
+    The connection has its own pool and cookies, as one client has. `middlewares` authorize its requests.
     """
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(client_session(definition))
+        http = await stack.enter_async_context(client_session(definition, middlewares))
         old = SseConnection.open(definition, http, events, max_message_bytes=max_message_bytes)
         if definition.kind is ServerKind.SSE:
             yield await stack.enter_async_context(old)
@@ -174,16 +179,22 @@ class HttpConnection(ConnectionBase):
     async def _meet(self) -> None:
         """Try the stateless protocol first; a server that answers anything else gets a handshake."""
         identity = None
+        unauthorized: SignInNeeded | None = None
         try:
             async with asyncio.timeout(DISCOVER_S):
                 identity = await self._discover()
         except TimeoutError:
             pass
+        except SignInNeeded as needed:
+            unauthorized = needed
         except UpstreamDisconnected as lost:
             if lost.unsent:
                 raise
         if identity is None:
-            await self._handshake()
+            try:
+                await self._handshake()
+            except UpstreamDisconnected as lost:
+                raise unauthorized or lost from None  # it may know no handshake
         else:
             self.identity = identity
             self._subscriptions.begin()

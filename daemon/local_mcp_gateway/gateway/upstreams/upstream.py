@@ -37,6 +37,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     Connection,
     Events,
     Identity,
+    SignInNeeded,
     UpstreamDisconnected,
 )
 from local_mcp_gateway.gateway.upstreams.process import Activity
@@ -57,6 +58,7 @@ MOST_START_S: Final = 900.0
 PONG_S: Final = 5.0
 """How long a server that let a call time out may take to answer a ping."""
 OTHER_CLIENT: Final = "it is told what its other client can"
+DOWN: Final = frozenset({UpstreamState.FAILED, UpstreamState.NEEDS_SIGN_IN})
 LEAST_PAUSE_S: Final = 1.0
 MOST_TELLING: Final = 256
 """How many client notifications wait for a server that does not read; further ones are dropped."""
@@ -204,7 +206,7 @@ class Upstream:
 
     def request_connection(self) -> None:
         """Request a connection, without waiting for it."""
-        if self._connection is None and self.state is not UpstreamState.FAILED:
+        if self._connection is None and self.state not in DOWN:
             self._wanted.set()
 
     def introduce(self, capabilities: object) -> None:
@@ -220,9 +222,14 @@ class Upstream:
             self._wanted.set()
         self.request_connection()
 
+    def reconnect(self, reason: str) -> None:
+        """Close the connection, if there is one; the next call or list opens another."""
+        if self._connection is not None:
+            self._connection.disconnect(reason)
+
     def retry(self) -> None:
         """Connect at once if that failed; a server behind a URL is asked whether it still answers."""
-        if self.state is UpstreamState.FAILED:
+        if self.state in DOWN:
             self._wanted.set()
         elif (
             self.definition.kind is not ServerKind.STDIO
@@ -366,6 +373,9 @@ class Upstream:
             stack.callback(self._went_down)
             try:
                 connection = await self._connect(stack)
+            except SignInNeeded as needed:
+                self.state = UpstreamState.NEEDS_SIGN_IN
+                return needed.reason
             except UpstreamDisconnected as lost:
                 return lost.reason
             except TimeoutError:
@@ -518,13 +528,16 @@ class Upstream:
         Calls that waited for an attempt that failed fail with it. Those that arrived while a lost
         connection was being closed wait for the next one.
         """
-        if self.state is UpstreamState.CONNECTING:
+        person = self.state is UpstreamState.NEEDS_SIGN_IN
+        if self.state is UpstreamState.CONNECTING or person:
             self._waiters.reject(reason)
-        pause_s = backoff_s(failures, self._options.backoff_max_s)
-        self.state, self.reason, self.retry_at = UpstreamState.FAILED, reason, moment_in(pause_s)
+        pause_s = None if person else backoff_s(failures, self._options.backoff_max_s)
+        self.state = UpstreamState.NEEDS_SIGN_IN if person else UpstreamState.FAILED
+        self.reason, self.retry_at = reason, None if pause_s is None else moment_in(pause_s)
         # Nobody waits for the lists of a server that is down: they arrive when it reconnects.
         self.catalog_sync.catalog_ready.set()
-        self._emit("upstream.lost", server=self.name, reason=reason, retry_s=round(pause_s, 2))
+        retry = {} if pause_s is None else {"retry_s": round(pause_s, 2)}
+        self._emit("upstream.lost", server=self.name, reason=reason, **retry)
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._wanted.wait()

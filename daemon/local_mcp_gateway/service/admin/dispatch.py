@@ -19,12 +19,12 @@ from local_mcp_gateway.errors import HistoryRefused, UpstreamProblem, UsageProbl
 from local_mcp_gateway.guard import get_status, guarded
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import redact_text
-from local_mcp_gateway.service.admin import profiles, servers
+from local_mcp_gateway.service.admin import profiles, servers, sign_in
 from local_mcp_gateway.service.admin.own_address import OwnAddress
 from local_mcp_gateway.service.admin.servers import approve_tools
 from local_mcp_gateway.service.exit_status import root_cause
 from local_mcp_gateway.service.options import check_gateway_tables, gateway_options, guard_policy
-from local_mcp_gateway.service.secrets import Keyring, seal_all
+from local_mcp_gateway.service.secrets import Keyring, SealedSignIns, seal_all
 from local_mcp_gateway.store import CatalogKind, queries
 
 if TYPE_CHECKING:
@@ -61,9 +61,10 @@ _PLAIN: dict[str, Verb] = {
     "profile.remove": profiles.remove_profile,
     "profile.tool": profiles.set_tool,
 }
-VERBS = _KEYED.keys() | _ADDING.keys() | _PLAIN.keys()
+VERBS = _KEYED.keys() | _ADDING.keys() | _PLAIN.keys() | sign_in.VERBS
 READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
-"""Everything else changes what the gateway serves, so a running one reloads its definitions."""
+CHANGES = VERBS - READ_ONLY - {"server.login"}
+"""After these the definitions are read again; a login alone changes nothing."""
 _LIVE = {"server.list", "server.show"}
 """These also report the server's state if a gateway runs."""
 _JOINING = {"server.add", "server.import"}
@@ -102,7 +103,7 @@ async def perform(
     A verb that writes does so in one transaction, together with the reads it depends on.
     """
     _require_plain(arguments)
-    if verb in VERBS and verb not in READ_ONLY:
+    if verb in VERBS - READ_ONLY - sign_in.VERBS:
         async with database.transaction() as within:
             if verb in _JOINING and arguments.get("profile") is None:
                 arguments["profile"] = await _profile_at_mcp(within, served.default_profile)
@@ -110,7 +111,7 @@ async def perform(
         if verb == "secrets.seal" and isinstance(answer, dict):
             answer["overwritten"] = await database.empty_wal()
         return answer
-    if verb in VERBS:
+    if verb in READ_ONLY:
         answer = await _do(database, served, keyring, verb, arguments)
         if verb in _LIVE:
             shown: list[Any] = answer if isinstance(answer, list) else [answer]
@@ -118,6 +119,20 @@ async def perform(
             for server in shown:
                 server["live"] = states.get(server["name"])
         return answer
+    return await _perform_with(database, gateway, served, keyring, verb, arguments)
+
+
+async def _perform_with(
+    database: ConnectionPool,
+    gateway: Gateway | None,
+    served: Served,
+    keyring: Keyring,
+    verb: str,
+    arguments: dict[str, Any],
+) -> object:
+    """Run a verb that talks to others, and holds no lock on the database meanwhile."""
+    if verb in sign_in.VERBS:
+        return await sign_in.perform(database, gateway, keyring, verb, arguments)
     if verb not in WITH_GATEWAY or gateway is None:
         raise UsageProblem(
             f"The running gateway does not know {verb!r}.",
@@ -222,12 +237,15 @@ async def _answer(
         from local_mcp_gateway.gateway import Gateway
 
         options = gateway_options(settings)
-        async with Gateway.open(database, options, unseal=keyring.open) as gateway:
+        tokens = SealedSignIns(database, keyring)
+        async with Gateway.open(database, options, unseal=keyring.open, sign_ins=tokens) as gateway:
             return await perform(database, gateway, served, keyring, verb, arguments)
 
 
 async def _check_server(database: ConnectionPool, gateway: Gateway, name: str) -> dict[str, object]:
     """Connect to a server, initialize a session and close it; running connections are not touched."""
+    from local_mcp_gateway.gateway import SignInNeeded
+
     server = await queries.get_server(database, name)
     start = time.perf_counter()
     try:
@@ -242,6 +260,12 @@ async def _check_server(database: ConnectionPool, gateway: Gateway, name: str) -
         raise UpstreamProblem(
             f"Server {name!r} does not work: {redact_text(error.message)}", hint=error.hint
         ) from error
+    except SignInNeeded as needed:
+        raise UpstreamProblem(
+            f"Server {name!r} does not work: {redact_text(needed.reason)}",
+            hint=f"Sign in with `{needed.command}`; or give it a header: "
+            f"`server edit {name} --header Authorization=…`.",
+        ) from needed
     except Exception as error:  # each transport fails in its own way; report one sentence
         raise UpstreamProblem(
             f"Server {name!r} does not work: {redact_text(str(error))}"

@@ -17,6 +17,7 @@ from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import HIDDEN, redact_text
 from local_mcp_gateway.service.admin.client_files import read_entries
+from local_mcp_gateway.service.admin.sign_in import save_own_client, sign_ins_as_json
 from local_mcp_gateway.service.secrets import seal_new, seal_values
 from local_mcp_gateway.store import (
     CatalogKind,
@@ -93,11 +94,13 @@ async def add_server(
     database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring, own: OwnAddress
 ) -> object:
     """Store a server and append it to a profile, which is created if missing."""
-    profile = arguments.pop("profile", None)
+    profile, client = arguments.pop("profile", None), arguments.pop("client", None)
     given = server_from(arguments)
     own.require_other(given)
     (server,) = await seal_new(database, keyring, [given])
     added = await queries.add_server(database, server)
+    if client:
+        await save_own_client(database, keyring, added, client)
     if profile:
         await _join(database, profile, (added.name,))
     return server_as_json(added)
@@ -109,9 +112,11 @@ async def list_servers(database: ConnectionPool, arguments: dict[str, Any]) -> o
     definitions = await queries.load_definitions(database)
     for _, problem in definitions.unreadable:
         raise problem
+    sign_ins = await sign_ins_as_json(database, definitions.servers)
     return [
         {
             **server_as_json(server),
+            "sign_in": sign_ins.get(server.name),
             "profiles": [
                 profile.name
                 for profile in definitions.profiles
@@ -130,20 +135,24 @@ async def show_server(
     if secrets := bool(arguments.get("secrets")):
         server = await anyio.to_thread.run_sync(keyring.open, server)
     shown = server_as_json(server, secrets=secrets)
-    return {**shown, "altered": await altered_tools(database, server.id)}
+    signed_in = (await sign_ins_as_json(database, (server,))).get(server.name)
+    return {**shown, "sign_in": signed_in, "altered": await altered_tools(database, server.id)}
 
 
 async def edit_server(
     database: ConnectionPool, arguments: dict[str, Any], keyring: Keyring, own: OwnAddress
 ) -> object:
     """Change the given fields. `env` and `headers` are merged; a null value removes an entry."""
-    name = arguments.pop("name")
+    name, client = arguments.pop("name"), arguments.pop("client", None)
     old = await queries.get_server(database, name)
     new = _edited(old, await seal_values(database, keyring, old, arguments))
     if (new.url, new.command, new.args) != (old.url, old.command, old.args):
         own.require_other(new)
     await queries.update_server(database, name, new)
-    return server_as_json(await queries.get_server(database, new.name))
+    changed = await queries.get_server(database, new.name)
+    if client:
+        await save_own_client(database, keyring, changed, client)
+    return server_as_json(changed)
 
 
 async def remove_server(database: ConnectionPool, arguments: dict[str, Any]) -> object:

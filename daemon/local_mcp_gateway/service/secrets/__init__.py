@@ -12,18 +12,24 @@ if TYPE_CHECKING:
         make_first_key,
     )
     from local_mcp_gateway.service.secrets.private_file import Unusable
-    from local_mcp_gateway.service.secrets.sealing import seal_all, seal_new, seal_values
+    from local_mcp_gateway.service.secrets.sealing import (
+        SealedSignIns,
+        seal_all,
+        seal_new,
+        seal_values,
+    )
 else:
     __getattr__ = exports(
         __name__,
         keyring=("CREDENTIAL", "Keyring", "check_secrets", "make_first_key"),
         private_file=("Unusable",),
-        sealing=("seal_all", "seal_new", "seal_values"),
+        sealing=("SealedSignIns", "seal_all", "seal_new", "seal_values"),
     )
 
 __all__ = [
     "CREDENTIAL",
     "Keyring",
+    "SealedSignIns",
     "Unusable",
     "check_secrets",
     "make_first_key",

@@ -23,8 +23,8 @@ from local_mcp_gateway.store import (
     SealingKey,
     StoredValue,
     entries,
+    list_values,
     open_value,
-    queries,
     with_values,
 )
 
@@ -75,7 +75,7 @@ class OpenedKeys:
         if not self.all:
             return SealedValueProblem(f"{sentence}, and there is no {self.file}.", hint=_LOST)
         held = ", ".join(key.id for key in self.all)
-        hint = f"Add its line to {self.file} from your copy, or set the value again with `server edit`."
+        hint = f"Add its line to {self.file} from your copy, or {entry.remedy}."
         return SealedValueProblem(f"{sentence}, and {self.file} has {held}.", hint=hint)
 
 
@@ -198,10 +198,9 @@ def _values(settings: Settings) -> list[StoredValue]:
     """Return every value in the database; none where the gateway's tables do not exist yet."""
     try:
         with ReadOnlyDatabase.open_at(settings.database_path) as looked_at:
-            servers = anyio.run(partial(queries.list_servers, looked_at))
+            return anyio.run(partial(list_values, looked_at))
     except UsageProblem:
         return []
-    return [entry for server in servers for entry in entries(server)]
 
 
 def _shut(keys: OpenedKeys, sealed: Sequence[StoredValue]) -> Iterator[SealedValueProblem]:

@@ -1,4 +1,4 @@
-"""Seal the secrets of servers: the values that a command gives, or all stored ones.
+"""Seal the secrets of servers: the values that a command gives, the tokens of a sign-in, or all stored ones.
 
 Cryptography and key files stay off the event loop, which may be serving meanwhile.
 """
@@ -11,14 +11,26 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from local_mcp_gateway.errors import SealedValueProblem
-from local_mcp_gateway.store import SEALED_COLUMNS, StoredValue, entries, queries, seal, with_values
+from local_mcp_gateway.store import (
+    SEALED_COLUMNS,
+    StoredValue,
+    entries,
+    list_values,
+    load_sign_in,
+    load_sign_ins,
+    queries,
+    save_sign_in,
+    seal,
+    set_sign_in_values,
+    with_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from local_mcp_gateway.database import ConnectionPool
     from local_mcp_gateway.service.secrets.keyring import Keyring, OpenedKeys
-    from local_mcp_gateway.store import SealingKey, ServerDefinition
+    from local_mcp_gateway.store import SealingKey, ServerDefinition, SignIn
 
 
 async def seal_new(
@@ -58,23 +70,55 @@ async def seal_all(database: ConnectionPool, arguments: dict[str, Any], keyring:
     key = await _sealing_key(database, keyring)
     counts = {"sealed": 0, "resealed": 0}
     unreadable = []
+    sign_ins = await load_sign_ins(database, servers)
     for server in servers:
-        done, failed = await anyio.to_thread.run_sync(_reseal, server, key, keyring.keys())
-        if done:
-            await queries.set_values(database, with_values(server, done))
-        was_plain = sum(not entry.sealed for entry in entries(server))
+        signed_in = sign_ins.get(server.id)
+        values = [*entries(server), *(signed_in.values if signed_in else ())]
+        done, failed = await anyio.to_thread.run_sync(_reseal, values, key, keyring.keys())
+        if own := [entry for entry in done if entry.column in SEALED_COLUMNS]:
+            await queries.set_values(database, with_values(server, own))
+        if signed_in and len(done) > len(own):
+            tokens = [entry for entry in done if entry.column not in SEALED_COLUMNS]
+            await set_sign_in_values(database, signed_in.with_values(tokens))
+        was_plain = sum(not entry.sealed for entry in values)
         counts["sealed"] += was_plain
         counts["resealed"] += len(done) - was_plain
         unreadable += failed
     return {"key": key.id, "file": str(keyring.file), **counts, "unreadable": unreadable}
 
 
+class SealedSignIns:
+    """The sign-ins in the database, sealed there and in plain for who uses them."""
+
+    def __init__(self, database: ConnectionPool, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    async def load(self, server: ServerDefinition) -> SignIn | None:
+        """Return what is stored for a server, in plain. Raises SealedValueProblem with a hint."""
+        stored = await load_sign_in(self._database, server)
+        if stored is None or not stored.values:
+            return stored
+        values = stored.values
+
+        def opened() -> list[StoredValue]:
+            keys = self._keyring.keys()
+            return [keys.open(value) for value in values]
+
+        return stored.with_values(await anyio.to_thread.run_sync(opened))
+
+    async def save(self, sign_in: SignIn, *, since: int | None = None) -> bool:
+        """Seal and store it, durable on return; with `since`, only over tokens of that `updated_at`."""
+        sealed = await _sealed(self._database, self._keyring, sign_in.values)
+        return await save_sign_in(self._database, sign_in.with_values(sealed), since=since)
+
+
 def _reseal(
-    server: ServerDefinition, key: SealingKey, keys: OpenedKeys
+    values: Sequence[StoredValue], key: SealingKey, keys: OpenedKeys
 ) -> tuple[list[StoredValue], list[dict[str, str]]]:
     done: list[StoredValue] = []
     failed: list[dict[str, str]] = []
-    for entry in entries(server):
+    for entry in values:
         try:
             plain = keys.open(entry)
             if entry.key != key.id:
@@ -96,6 +140,5 @@ async def _sealed(
 
 
 async def _sealing_key(database: ConnectionPool, keyring: Keyring) -> SealingKey:
-    stored = [entry for server in await queries.list_servers(database) for entry in entries(server)]
-    known = {entry.key for entry in stored if entry.sealed}
+    known = {entry.key for entry in await list_values(database) if entry.sealed}
     return await anyio.to_thread.run_sync(keyring.sealing_key, known)

@@ -1,0 +1,147 @@
+"""Signing in: as which client, what is refused, and that a login that fails leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_mcp_gateway.errors import GatewayError
+from tests.gateway.oauth.signing import Signed, opened
+from tests.issuer import Issuer
+
+
+@pytest.fixture
+async def signed(tmp_path: Path, issuer: Issuer) -> AsyncIterator[Signed]:
+    async with opened(tmp_path, issuer) as running:
+        yield running
+
+
+async def failure(signed: Signed, **how: Any) -> str:
+    """Return what is said of a login that fails; nothing may be kept of it."""
+    with pytest.raises(GatewayError) as caught:
+        await signed.person.log_in("far", **how)
+    rows = await signed.running.database.fetch_all("SELECT * FROM oauth_client_registrations")
+    assert await signed.tokens() == rows == []
+    assert "server login far" in caught.value.hint
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"iss": "wrong"}, "/other, and not of"),
+        ({"iss": "missing"}, "the answer is of nobody"),
+        ({"token": "big"}, "a token of more than 32768 characters"),
+        ({"token": "html"}, "/as/token answered with a web page"),
+        ({"token": "500"}, "HTTP 500"),
+        ({"token": "invalid_grant"}, "refused the request for a token: invalid_grant (No.)"),
+        ({"register": "500"}, "/as/register answered the registration with HTTP 500"),
+        ({"register": "html"}, "/as/register answered with a web page"),
+        ({"register": "none"}, "`server edit far --client-id`"),
+        ({"issuer": "https://evil.example"}, "another issuer: https://evil.example"),
+        ({"resource": "https://evil.example/mcp"}, "about https://evil.example/mcp"),
+        (
+            {"resource_metadata": "file:///etc/passwd"},
+            "'file:///etc/passwd', which is no web address",
+        ),
+    ],
+    ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "",
+)
+async def test_what_is_wrong_ends_the_login_with_one_sentence(
+    signed: Signed, issuer: Issuer, change: dict[str, Any], said: str
+) -> None:
+    issuer.set(**change)
+    assert said in await failure(signed)
+
+
+async def test_an_answer_belongs_to_one_login_and_is_taken_once(
+    signed: Signed, issuer: Issuer
+) -> None:
+    first, second = await signed.person.begin("far"), await signed.person.begin("far")
+    answer = await signed.person.browse(first)
+    with pytest.raises(GatewayError, match="belongs to another login"):
+        await signed.person.ask(
+            "server.signed_in", name="far", login=second["login"], answer=answer
+        )
+    given = {"name": "far", "login": first["login"], "answer": answer}
+    await signed.person.ask("server.signed_in", **given)
+    with pytest.raises(GatewayError, match="invalid_grant"):
+        await signed.person.ask("server.signed_in", **given)
+    assert await signed.call()
+
+
+async def test_a_refusal_in_the_browser_is_told(signed: Signed, issuer: Issuer) -> None:
+    begun = await signed.person.begin("far")
+    refused = {"error": "access_denied", "state": begun["login"]["state"]}
+    refused["iss"] = f"{issuer.origin}/as"
+    with pytest.raises(GatewayError, match="it was refused: access_denied"):
+        await signed.person.ask(
+            "server.signed_in", name="far", login=begun["login"], answer=refused
+        )
+
+
+async def test_a_client_is_used_again_as_long_as_its_redirect_fits(
+    signed: Signed, issuer: Issuer
+) -> None:
+    await signed.person.log_in("far")
+    await signed.person.log_in("far")
+    assert issuer.seen("register") == 1
+    await signed.person.log_in("far", redirect_uri="http://localhost:1234/callback")
+    assert issuer.seen("register") == 2
+    assert issuer.last["register"]["redirect_uris"] == ["http://localhost:1234/callback"]
+
+
+async def test_a_document_comes_before_a_registration_and_an_own_client_before_both(
+    signed: Signed, issuer: Issuer
+) -> None:
+    issuer.set(documents=True)
+    document = "https://gateway.example/client.json"
+    await signed.person.log_in("far", document=document)
+    assert await signed.call() == document
+    await signed.person.ask("server.edit", name="far", client={"client_id": "mine"})
+    await signed.person.log_in("far", document=document)
+    assert await signed.call() == "mine"
+    assert issuer.seen("register") == 0
+
+
+async def test_an_own_client_and_its_secret_go_to_no_other_issuer(
+    signed: Signed, issuer: Issuer
+) -> None:
+    client = {"client_id": "mine", "client_secret": "s3cr3t-of-mine"}
+    await signed.person.ask("server.edit", name="far", client=client)
+    await signed.person.log_in("far")
+    issuer.set(base="/moved")
+    with pytest.raises(GatewayError, match=r"its tokens now come from .*/moved"):
+        await signed.person.log_in("far")
+
+
+async def test_a_registered_client_is_not_taken_to_another_issuer(
+    signed: Signed, issuer: Issuer
+) -> None:
+    await signed.person.log_in("far")
+    issuer.set(base="/moved")
+    await signed.person.log_in("far")
+    assert issuer.seen("register") == 2
+    assert await signed.call() == issuer.last["authorize"]["client_id"]
+
+
+async def test_a_logout_revokes_the_tokens_and_keeps_an_own_client(
+    signed: Signed, issuer: Issuer
+) -> None:
+    await signed.person.ask("server.edit", name="far", client={"client_id": "mine"})
+    await signed.person.log_in("far")
+    assert await signed.call() == "mine"
+    assert (await signed.person.ask("server.logout", name="far"))["revoked"] is True
+    assert "`server login far`" in await signed.refused()
+    assert await signed.tokens() == []
+    await signed.person.log_in("far")
+    assert await signed.call() == "mine"
+
+
+async def test_another_url_is_not_sent_the_old_tokens(signed: Signed, issuer: Issuer) -> None:
+    await signed.person.log_in("far")
+    await signed.person.ask("server.edit", name="far", url=f"{issuer.origin}/other")
+    assert await signed.tokens() == []
