@@ -22,6 +22,8 @@ PAGES = [
     ),
     *("/studio/tools", "/studio/tools/default/echo", "/studio/tools/default/echo?json=1"),
     *("/studio/profiles", "/studio/profiles/default", "/studio/calls", "/studio/calls?span=7d"),
+    *("/studio/data", "/studio/data/mcp_servers", "/studio/data/debug_logs?sort=status"),
+    *("/studio/data/profiles/new", "/studio/data/profile_mcp_servers/structure"),
     *("/studio/migrations", "/studio/migrations/backups", "/studio/migrations/file/0000_initial"),
 ]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import json
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
@@ -76,14 +78,14 @@ def test_an_open_page_is_told_of_a_call_and_is_no_burden_to_a_stop(
     browser: Browser, running: Running
 ) -> None:
     parts = urlsplit(browser.url)
-    stream = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
     cookie = "; ".join(f"{k}={v}" for k, v in browser.cookies.items())
-    stream.request("GET", "/studio/live", headers={"Cookie": cookie})
-    response = stream.getresponse()
-    assert response.getheader("content-type") == "text/event-stream"
-    assert response.readline().startswith(b"retry")
-    running.place.run("call", "echo", "text=again")
-    lines = iter(response.readline, b"")
-    assert b"event: changed\n" in lines
-    assert b"calls" in next(lines)
-    stream.close()
+    with closing(
+        http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    ) as connection:
+        connection.request("GET", "/studio/live", headers={"Cookie": cookie})
+        with connection.getresponse() as stream:
+            assert stream.getheader("content-type") == "text/event-stream"
+            assert stream.readline().startswith(b"retry")
+            running.place.run("call", "echo", "text=again")
+            changed = (line for line in iter(stream.readline, b"") if line.startswith(b"data:"))
+            assert any("calls" in json.loads(line.removeprefix(b"data:")) for line in changed)

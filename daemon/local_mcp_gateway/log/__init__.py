@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log.events import EVENTS, LEVEL_OF, LEVELS
     from local_mcp_gateway.log.formatters import folded
     from local_mcp_gateway.log.journal import COUNTED_APART, IDENTIFIER, is_journal
-    from local_mcp_gateway.log.redact import HIDDEN, beginning, learn, redact_text, redact_value
+    from local_mcp_gateway.log.redact import (
+        HIDDEN,
+        beginning,
+        is_secret_key,
+        learn,
+        redact_text,
+        redact_value,
+    )
     from local_mcp_gateway.log.writers import BackgroundWriter, Log, configure, log_to_file
 else:
     __getattr__ = exports(
@@ -27,7 +34,14 @@ else:
         events=("EVENTS", "LEVELS", "LEVEL_OF"),
         formatters=("folded",),
         journal=("COUNTED_APART", "IDENTIFIER", "is_journal"),
-        redact=("HIDDEN", "beginning", "learn", "redact_text", "redact_value"),
+        redact=(
+            "HIDDEN",
+            "beginning",
+            "is_secret_key",
+            "learn",
+            "redact_text",
+            "redact_value",
+        ),
         writers=("BackgroundWriter", "Log", "configure", "log_to_file"),
     )
 
@@ -48,6 +62,7 @@ __all__ = [
     "folded",
     "ignore",
     "is_journal",
+    "is_secret_key",
     "learn",
     "log_to_file",
     "redact_text",

@@ -34,19 +34,19 @@ GATEWAY: Final = (
     ("profiles", "Profiles", "p"),
     ("calls", "Calls", "c"),
 )
-DATABASE: Final = (("migrations", "Migrations", "m"),)
+DATABASE: Final = (("migrations", "Migrations", "m"), ("data", "Data", "d"))
 
 
 class Studio:
     """The pages. Call it as an ASGI application; all methods run on the event loop."""
 
     def __init__(self, powers: Powers, door: Door) -> None:
-        from local_mcp_gateway.studio import migrations
+        from local_mcp_gateway.studio import data_pages, migrations
 
         self.powers = powers
         self.door = door
         self.live = Live()
-        self.routes: dict[tuple[str, str], Page] = dict(migrations.ROUTES)
+        self.routes: dict[tuple[str, str], Page] = {**data_pages.ROUTES, **migrations.ROUTES}
         if powers.ask is not None:
             from local_mcp_gateway.studio import calls, overview, profiles, servers, tools
 
@@ -68,7 +68,7 @@ class Studio:
     @property
     def home(self) -> str:
         """Return the address of the first page."""
-        return address("") if self.powers.ask else address("migrations")
+        return address("") if self.powers.ask else address("data")
 
     def link(self) -> str:
         """Return the path that lets one browser in, once."""
@@ -144,7 +144,7 @@ class Studio:
             )
 
     def _route(self, request: Request) -> tuple[Page, tuple[str, ...]] | None:
-        parts = tuple(part for part in request.parts if part) or ("",)
+        parts = request.parts
         for (method, pattern), handler in self.routes.items():
             steps = tuple(pattern.split("/"))
             if method != request.method or len(steps) != len(parts):

@@ -56,6 +56,7 @@ def environment() -> Environment:
         "asset": asset_address,
         "counted": formats.counted,
         "compared": compared,
+        "equals": equals,
     }
     filters: dict[str, Any] = {
         "size": formats.size,
@@ -70,6 +71,11 @@ def environment() -> Environment:
     made.globals.update(names)
     made.filters.update(filters)
     return made
+
+
+def equals(column: str, value: object) -> str:
+    """Return the condition that a column has a value, as the address of a list carries it."""
+    return json.dumps([column, "=", str(value)], ensure_ascii=False)
 
 
 @cache

@@ -204,6 +204,12 @@ if (grid) {
   });
 }
 
+// A value that is typed is meant: it is no longer NULL.
+document.addEventListener("input", (event) => {
+  const null_ = event.target.name && $(`input[name="${CSS.escape(event.target.name.replace(/^v/, "n"))}"][type=checkbox]`);
+  if (null_ && null_ !== event.target) null_.checked = false;
+});
+
 // --- lists that are narrowed while one types ----------------------------------------------------
 const narrow = $("[data-narrow]");
 narrow?.addEventListener("input", () => {
