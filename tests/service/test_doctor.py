@@ -160,12 +160,11 @@ def test_a_server_that_wants_a_sign_in_is_told_with_what_to_do(shipped: Place) -
             assert "`server edit hub --header Authorization=…`" in said
             assert shipped.run("call", "anything").code != 0
             gateway.wait_for("upstream.lost")
-            assert (
-                "failed: it wants you to sign in (HTTP 401)" in shipped.run("server", "list").stdout
-            )
+            assert "needs sign-in" in shipped.run("server", "list").stdout
             finding = findings(shipped)["server"]
             assert finding["state"] == "problem"
             assert finding["message"].startswith("hub: it wants you to sign in (HTTP 401)")
+            assert finding["hint"] == "Sign in with `server login hub`."
         server.shutdown()
 
 

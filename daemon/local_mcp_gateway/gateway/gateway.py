@@ -326,6 +326,8 @@ class Gateway:
             whole = Fetched()
             patience_s, asked = self._options.list_timeout_s, undeclared(connection)
             await fetch_lists(connection, LISTS, patience_s, whole.add, asked)
+            if connection.sign_in is not None:
+                raise connection.sign_in
             return connection.identity, whole
 
     # --- internals ------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.gateway.oauth import tokens
 from tests.gateway.oauth.signing import HOUR_MS, opened, signed_in
 from tests.issuer import Issuer
@@ -205,3 +206,16 @@ async def test_a_clock_that_was_a_day_wrong_costs_one_refresh(
         assert not isinstance(await signed.call(), dict)
         assert not isinstance(await signed.call(), dict)
         assert issuer.seen("refresh_token") == 2
+
+
+async def test_a_server_that_wants_a_token_only_after_its_handshake_needs_a_sign_in(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    issuer.set(open=["initialize", "notifications/initialized"])
+    async with opened(tmp_path, issuer) as signed:
+        with pytest.raises(GatewayError, match=LOGIN):
+            await signed.person.ask("server.test", name="far")
+        assert LOGIN in await signed.refused()
+        await signed.running.until(lambda: signed.state["state"] == "needs_sign_in")
+        await signed.person.log_in("far")
+        assert await signed.call() == issuer.last["authorize"]["client_id"]

@@ -72,8 +72,9 @@ class SignInNeeded(HttpRefusal):
 class SessionExpired(UpstreamDisconnected):
     """The server does not know our session, so it never processed the request."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, refused: HttpRefusal | None = None) -> None:
         super().__init__(f"the server has lost its session: {reason}", unsent=True)
+        self.refused = refused
 
 
 class Identity(msgspec.Struct, omit_defaults=True):
@@ -115,6 +116,7 @@ class Connection(Protocol):
 
     identity: Identity
     told: bytes | None
+    sign_in: SignInNeeded | None
 
     @property
     def lost(self) -> str | None:
@@ -327,6 +329,8 @@ class ConnectionBase:
         self.tasks = TaskScope(events.failed)
         self.told: bytes | None = None
         """What the server was told that its clients can; None without a handshake."""
+        self.sign_in: SignInNeeded | None = None
+        """Why it ended, if that was for want of a token."""
         self._events = events
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 

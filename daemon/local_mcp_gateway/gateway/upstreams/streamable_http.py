@@ -226,9 +226,18 @@ class HttpConnection(ConnectionBase):
         try:
             return await self._post_session(call, again=True)
         except UpstreamDisconnected as lost:
+            refused = lost.refused if isinstance(lost, SessionExpired) else lost
             if self._session is None:
-                self.disconnect(lost.reason)
+                self._lose(refused or lost)
+            if isinstance(refused, SignInNeeded):
+                raise refused from None
             raise UpstreamDisconnected(lost.reason) from None
+
+    def _lose(self, lost: UpstreamDisconnected) -> None:
+        """Lose the connection for this reason, which may be that a person has to sign in."""
+        if isinstance(lost, SignInNeeded):
+            self.sign_in = lost
+        self.disconnect(lost.reason)
 
     async def _lose_if_useless(self) -> None:
         """Lose the connection to a stateless server that refuses everything."""
@@ -237,7 +246,7 @@ class HttpConnection(ConnectionBase):
                 try:
                     await self._discover()
                 except UpstreamDisconnected as lost:
-                    self.disconnect(lost.reason)
+                    self._lose(lost)
 
     async def keeps_sessions(self) -> bool:
         """Return whether it opens a session for each client that makes a handshake; make one to find out."""
@@ -347,7 +356,7 @@ class HttpConnection(ConnectionBase):
                 return answer
         except HttpRefusal as refused:
             sure = refused.status in GONE and "Mcp-Session-Id" in session and not again
-            await self._check_session(session, refused.reason, sure=sure)
+            await self._check_session(session, refused.reason, refused, sure=sure)
             raise
         except asyncio.CancelledError:
             reason = b'{"requestId":' + identity + b',"reason":"cancelled by the client"}'
@@ -359,7 +368,12 @@ class HttpConnection(ConnectionBase):
                 await self._server_requests.release(call)
 
     async def _check_session(
-        self, session: dict[str, str], reason: str, *, sure: bool = False
+        self,
+        session: dict[str, str],
+        reason: str,
+        refused: HttpRefusal | None = None,
+        *,
+        sure: bool = False,
     ) -> None:
         """Raise SessionExpired if the server refuses a ping in this session as well.
 
@@ -373,7 +387,7 @@ class HttpConnection(ConnectionBase):
             if self._session is session:  # or another call has noticed it
                 self._session = None
                 self._events.stderr_line("the session was lost and is made again")
-        raise SessionExpired(reason)
+        raise SessionExpired(reason, refused)
 
     async def _refuses_ping(self, session: dict[str, str]) -> bool:
         ping = Call("ping", b"", SILENT)

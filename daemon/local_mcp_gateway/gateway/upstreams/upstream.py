@@ -390,6 +390,8 @@ class Upstream:
                     tasks.start(self._settle)
                 try:
                     reason = await self._until_lost_or_idle(connection)
+                    if connection.sign_in is not None:
+                        self.state = UpstreamState.NEEDS_SIGN_IN
                     return None if reason == OTHER_CLIENT else reason
                 finally:
                     self._connection = self._connection_tasks = None
