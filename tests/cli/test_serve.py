@@ -205,6 +205,17 @@ def test_a_reload_after_an_upgrade_leaves_the_new_versions_migrations_to_a_resta
         assert "systemctl --user restart local-mcp-gateway" in done.stderr
         assert place.content() == before
         assert get(gateway.url + "/health/live") == 200
+        for command in (("db", "status"), ("server", "list")):
+            said = place.run(*options, *command, env=env, bare=True).stderr
+            assert f"Version {__version__} is running, and 9.0.0 is installed." in said
+        (found,) = (
+            finding
+            for finding in place.run(*options, "doctor", "--json", env=env, bare=True).json()[
+                "findings"
+            ]
+            if finding["check"] == "gateway"
+        )
+        assert found["hint"].startswith("Restart the gateway")
 
 
 def test_reload_without_a_gateway_says_so(shipped: Place) -> None:

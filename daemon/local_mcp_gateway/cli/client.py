@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.errors import GatewayError, NoSecretsKey, NotConfirmed, UsageProblem
+from local_mcp_gateway import __version__
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.errors import (
+    GatewayError,
+    NoSecretsKey,
+    NotConfirmed,
+    ProgramReplaced,
+    UsageProblem,
+)
 from local_mcp_gateway.service.admin import NoDaemon, ask, relayed
 
 if TYPE_CHECKING:
@@ -63,6 +71,26 @@ def serving_problem(status: Any) -> GatewayError | None:
     """Return why the running gateway is not ready, if it says so."""
     problem = status and status.get("problem")
     return relayed(problem) if problem else None
+
+
+def version_problem(status: Any) -> GatewayError | None:
+    """Return the difference if the running gateway, known by its status, is of another version."""
+    running = status and status.get("version")
+    if not running or running == __version__:
+        return None
+    return ProgramReplaced(
+        f"Version {running} is running, and {__version__} is installed.",
+        hint="Restart the gateway: `systemctl --user restart local-mcp-gateway`, or stop `serve` and"
+        " start it again.",
+    )
+
+
+def warn_of_another_version(status: Any) -> None:
+    """Say on stderr that the running gateway is of another version, if it is."""
+    if problem := version_problem(status):
+        click.secho(
+            ui.sentence(f"{problem.message} {problem.hint}", err=True), fg="yellow", err=True
+        )
 
 
 def confirm(question: str, *, yes: bool) -> None:

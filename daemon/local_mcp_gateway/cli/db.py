@@ -172,7 +172,11 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     Exit 0 current, 3 pending or drift, 6 damaged, 8 refused. Takes no lock and writes nothing.
     """
     from local_mcp_gateway.backup import list_backups  # --help does not pay for it
-    from local_mcp_gateway.cli.client import serving_problem, serving_status
+    from local_mcp_gateway.cli.client import (
+        serving_problem,
+        serving_status,
+        warn_of_another_version,
+    )
     from local_mcp_gateway.database import read_holder
     from local_mcp_gateway.guard import get_status
 
@@ -185,7 +189,9 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     )
     backups = list_backups(invocation.database, folder)
     holder = read_holder(invocation.database)
-    if holder and (problem := serving_problem(serving_status(invocation.database))):
+    serving = serving_status(invocation.database) if holder else None
+    warn_of_another_version(serving)
+    if problem := serving_problem(serving):
         first = Problem(problem.code, problem.message, problem.hint)
         state = seen.state if seen.state == "damaged" else "refused"
         seen = replace(seen, state=state, problems=(first, *seen.problems))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.client import serving_problem, serving_status
+from local_mcp_gateway.cli.client import serving_problem, serving_status, version_problem
 from local_mcp_gateway.errors import Exit
 from local_mcp_gateway.service import examine
 from local_mcp_gateway.service.admin import OwnAddress, connected
@@ -31,9 +31,9 @@ def doctor(invocation: Invocation, *, as_json: bool) -> int:
     servers = status["servers"] if status else {}
     gateway = invocation.settings.gateway
     clients = connected(Path.home(), OwnAddress(gateway.host, gateway.port))
-    for finding in examine(
-        invocation.settings, serving_problem(status), servers, tuple(dict.fromkeys(clients))
-    ):
+    serving = serving_problem(status) or version_problem(status)
+    found = examine(invocation.settings, serving, servers, tuple(dict.fromkeys(clients)))
+    for finding in found:
         findings.append(finding)
         if not as_json:
             mark, colour = _MARKS[finding.state]

@@ -9,7 +9,15 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs, confirm, pairs
+from local_mcp_gateway.cli.client import (
+    answer_to,
+    as_json_option,
+    complete_pairs,
+    confirm,
+    pairs,
+    serving_status,
+    warn_of_another_version,
+)
 from local_mcp_gateway.cli.import_servers import import_
 from local_mcp_gateway.cli.login import client_of, login, logout
 from local_mcp_gateway.cli.tools import approve, show_change
@@ -233,6 +241,7 @@ def add(
 def list_(invocation: Invocation, *, as_json: bool) -> int:
     """List every server and the profiles that it is in."""
     servers: list[dict[str, Any]] = answer_to(invocation, "server.list")
+    warn_of_another_version(serving_status(invocation.database))
     if as_json:
         ui.print_json(servers)
     elif not servers:

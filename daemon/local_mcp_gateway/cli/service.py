@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_mcp_gateway import __version__
 from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.client import serving_status, warn_of_another_version
 from local_mcp_gateway.cli.connect import address_of
 from local_mcp_gateway.cli.logs import logs, show_start
 from local_mcp_gateway.config import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
@@ -85,11 +87,15 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     """Show whether the service is installed and running, and why not; exit 3 if it does not run."""
     facts = systemctl.properties(units.SERVICE)
     path = facts.get("FragmentPath") or None
+    serving = serving_status(invocation.database)
+    warn_of_another_version(serving)
     written_by = units.version_in(Path(path).read_text(encoding="utf-8")) if path else None
     shown = {
         "installed": bool(path),
         "unit": path,
         "written_by": written_by,
+        "version": __version__,
+        "running": serving["version"] if serving and "version" in serving else None,
         "enabled": facts.get("UnitFileState") == "enabled",
         "state": facts.get("ActiveState"),
         "status": facts.get("StatusText") or None,

@@ -211,7 +211,7 @@ EVENTS: dict[str, Event] = {
     "library.warned": Event("warning", "A library logged a warning."),
     "service.reloading": Event("info", "SIGHUP or `reload` asked for a reload."),
     "service.reload_incomplete": Event(
-        "error", "The migrations are applied, but the gateway goes on with what it read before."
+        "error", "The database is changed, but the gateway goes on with what it read before."
     ),
     "service.reload_refused": Event(
         "error", "A reload was refused; the service goes on as it was."

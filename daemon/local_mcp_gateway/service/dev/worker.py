@@ -144,19 +144,19 @@ class HotApply:
             await self._read_again()
         return meanwhile
 
-    def _report_problem(self, error: Exception) -> None:
+    def _report_problem(self, error: Exception, event: str = "migration.hot_refused") -> None:
         self.problem = reported_error(error)
         # What has to be done is the same as at a start, but nothing has to be started.
         hint = self.problem.hint.replace("start again", "save")
-        self._emit("migration.hot_refused", **{**fields_of(self.problem), "hint": hint})
+        self._emit(event, **{**fields_of(self.problem), "hint": hint})
 
     async def _read_again(self) -> None:
-        """Reload the gateway's definitions; if its tables are gone, it serves what it has."""
+        """Reload the gateway's definitions after a commit; if its tables are gone, it serves what it has."""
         try:
             await anyio.to_thread.run_sync(check_gateway_tables, self._path, self._folder)
             await self._applied()
         except Exception as error:  # noqa: BLE001  the next save may fix it
-            self._report_problem(error)
+            self._report_problem(error, "service.reload_incomplete")
 
     async def _bring_up(self) -> _Done:
         """Apply the folder; if it no longer matches what was applied, rewind first."""
