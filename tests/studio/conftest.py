@@ -65,7 +65,7 @@ class Browser:
             if "set-cookie" in sent:
                 name, _, value = sent["set-cookie"].partition(";")[0].partition("=")
                 self.cookies[name] = value
-            return Reply(response.status, sent, response.read().decode())
+            return Reply(response.status, sent, response.read().decode(errors="replace"))
         finally:
             connection.close()
 

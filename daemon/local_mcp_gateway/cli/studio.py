@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -39,6 +41,56 @@ def open_(invocation: Invocation, *, print_only: bool, as_json: bool) -> int:
         ui.print_json({"url": url})
         return Exit.OK
     show(url, print_only=print_only)
+    return Exit.OK
+
+
+@click.command()
+@click.option(
+    "--database", type=click.Path(path_type=Path), help="Any SQLite file; else this database."
+)
+@click.option("--write", is_flag=True, help="Rows can be changed too.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port  [default: a free one]."
+)
+@click.option("--print", "print_only", is_flag=True, help="Print the address, open nothing.")
+@click.pass_obj
+def db_studio(
+    invocation: Invocation, *, database: Path | None, write: bool, port: int, print_only: bool
+) -> int:
+    """Show a database in a browser: its rows, structure and migrations. Needs no gateway.
+
+    Takes no lock, and only reads unless --write is given. The migrations of another database than the
+    gateway's are shown if their folder is given with --migrations. Ctrl+C ends it.
+    """
+    import anyio  # --help does not pay for it
+
+    from local_mcp_gateway.service import serve_database
+    from local_mcp_gateway.service.http import bind
+
+    path = (database or invocation.database).absolute()
+    own = database is None and "database.path" not in invocation.options
+    folder = invocation.migrations if own or "migrations.folder" in invocation.options else None
+
+    def ready(url: str) -> None:
+        show(url, print_only=print_only)
+        click.echo(
+            f"{path} is open for {'reading and writing' if write else 'reading'}. Ctrl+C ends it.",
+            err=True,
+        )
+
+    with bind("127.0.0.1", port) as listener:
+        anyio.run(
+            partial(
+                serve_database,
+                path,
+                listener,
+                migrations=folder,
+                backups=invocation.settings.backup_folder if own else None,
+                writable=write,
+                emit=invocation.emitter(),
+                ready=ready,
+            )
+        )
     return Exit.OK
 
 

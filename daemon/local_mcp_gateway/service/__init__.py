@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.service.process import StopEvent
     from local_mcp_gateway.service.run import serve
+    from local_mcp_gateway.service.studio import serve_database
 else:
     __getattr__ = exports(
         __name__,
@@ -23,6 +24,7 @@ else:
         options=("ServeOptions", "gateway_policy", "guard_policy", "register_sql"),
         process=("StopEvent",),
         run=("serve",),
+        studio=("serve_database",),
     )
 
 __all__ = [
@@ -35,4 +37,5 @@ __all__ = [
     "reported_error",
     "root_cause",
     "serve",
+    "serve_database",
 ]

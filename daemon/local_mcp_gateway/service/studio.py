@@ -7,6 +7,7 @@ a person would run it: this process may open the file that it serves through SQL
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -18,11 +19,13 @@ from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.service.admin import parse_client_file, relayed
 from local_mcp_gateway.service.history import read_starts, start_as_json
+from local_mcp_gateway.service.http import serving, url_of
 from local_mcp_gateway.service.options import register_sql
 from local_mcp_gateway.store import SEALED_COLUMNS
 from local_mcp_gateway.studio import Door, Powers, Studio
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
@@ -37,6 +40,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "backup": ("db", "backup", "create", "--json"),
     "verify": ("db", "backup", "verify", "--json"),
 }
+STOP_S: Final = 1.0
 SEALED: Final = frozenset(
     {
         *(("mcp_servers", column) for column in SEALED_COLUMNS),
@@ -79,6 +83,44 @@ def studio_of(
     hosts = (*settings.gateway.allowed_hosts, host.strip("[]"))
     # Browsers send a cookie to every port of a host, so its name says whose it is.
     return Studio(powers, Door(hosts, cookie=f"studio_{port}"))
+
+
+async def serve_database(
+    database: Path,
+    listener: socket.socket,
+    *,
+    migrations: Path | None,
+    backups: Path | None,
+    writable: bool,
+    emit: Emit,
+    ready: Callable[[str], None],
+) -> None:
+    """Serve the pages of one database until a signal; `ready` is called with the link. Takes no lock."""
+    with reading(database):
+        pass  # its logs are checked once, before this process has it open
+    url = url_of(listener)
+    options: tuple[str, ...] = ("--database", str(database))
+    if migrations is not None:
+        options += ("--migrations", str(migrations))
+    powers = Powers(
+        database=database,
+        migrations=migrations,
+        backups=backups,
+        work=partial(run_command, options) if writable and migrations is not None else None,
+        look=partial(reading, again=True),
+        own=url,
+        writable=writable,
+        emit=emit,
+    )
+    studio = Studio(powers, Door(cookie=f"studio_{url.rpartition(':')[2]}"))
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+
+        async def again() -> None:
+            await anext(signals)
+
+        async with serving(studio, listener, drain_timeout_s=STOP_S, second_signal=again):
+            ready(url + studio.link())
+            await anext(signals)
 
 
 async def _asked(ask: Ask, verb: str, arguments: dict[str, Any]) -> Any:

@@ -41,12 +41,16 @@ class Studio:
     """The pages. Call it as an ASGI application; all methods run on the event loop."""
 
     def __init__(self, powers: Powers, door: Door) -> None:
-        from local_mcp_gateway.studio import data_pages, migrations
+        from local_mcp_gateway.studio import console, data_pages, migrations
 
         self.powers = powers
         self.door = door
         self.live = Live()
-        self.routes: dict[tuple[str, str], Page] = {**data_pages.ROUTES, **migrations.ROUTES}
+        self.routes: dict[tuple[str, str], Page] = {
+            **data_pages.ROUTES,
+            **console.ROUTES,
+            **migrations.ROUTES,
+        }
         if powers.ask is not None:
             from local_mcp_gateway.studio import calls, overview, profiles, servers, tools
 
