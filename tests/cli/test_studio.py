@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,11 +127,16 @@ def test_open_says_that_no_gateway_runs(place: Place) -> None:
 
 @pytest.mark.parametrize("json", [True, False])
 def test_open_prints_a_link_where_there_is_no_desktop(
-    gateway_process: object, shipped: Place, json: bool
+    gateway_process: object,
+    shipped: Place,
+    validate_json: Callable[[str, Any], None],
+    json: bool,
 ) -> None:
     done = shipped.run(
         "open", *(["--json"] if json else []), env={"SSH_CONNECTION": "x", "DISPLAY": ":0"}
     )
+    if json:
+        validate_json("open", done.json())
     link = done.json()["url"] if json else done.stdout.strip()
     assert "/studio/enter?token=" in link
 
