@@ -94,7 +94,8 @@ def test_the_address_and_the_lines_to_paste_are_printed(clone: Clone) -> None:
     said = "\n".join(clone.gateway.lines)
     assert f"{clone.gateway.url}/mcp/demo" in said
     assert "claude mcp add --transport http" in said
-    assert '"mcpServers"' in said
+    assert all(client in said for client in ("Claude Desktop", "Cursor", "VS Code", "Codex"))
+    assert "`local-mcp-gateway connect CLIENT` writes this into the client's file." in said
 
 
 def test_the_commands_of_the_readme_work_beside_it(clone: Clone) -> None:

@@ -153,6 +153,7 @@ class Gateway:
         self._unseal = unseal
         self._upstream_tasks = TaskScope(self._failed)
         self._tasks = TaskScope(self._failed)
+        self._refreshes = TaskScope(self._failed)
         """Tasks that use the upstreams, and so end before them."""
         self.calls = CallLog(database, emit, keep=options.keep_calls, payloads=options.log_payloads)
         self.registry = Registry(options.list_timeout_s, self._keep_soon)
@@ -225,6 +226,7 @@ class Gateway:
         gateway.registry.kept = await gateway._kept_names()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(gateway.calls.flush)
+            await stack.enter_async_context(gateway._refreshes)
             stack.push_async_callback(gateway._close)
             await stack.enter_async_context(gateway._upstream_tasks)
             await stack.enter_async_context(gateway._tasks)
@@ -363,7 +365,7 @@ class Gateway:
                 return None
             from local_mcp_gateway.gateway.oauth import TokenSource
 
-            source = TokenSource(definition, self._sign_ins, self._emit)
+            source = TokenSource(definition, self._sign_ins, self._emit, self._refreshes)
             await source.load()
         except GatewayError as error:
             raise UpstreamDisconnected(_as_reason(error), unsent=True) from None

@@ -154,16 +154,21 @@ def _authorizer(powers: Powers):  # type: ignore[no-untyped-def]  # noqa: ANN202
 async def run_until_left(powers: Powers, sql: str, receive: Receive) -> Outcome:
     """Run one statement; interrupt it when the browser leaves."""
     held: list[sqlite3.Connection] = []
-    running = asyncio.ensure_future(asyncio.to_thread(run, powers, sql, held))
-    left = asyncio.ensure_future(receive())
     try:
-        await asyncio.wait({running, left}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done() and held:
-            with suppress(sqlite3.ProgrammingError):  # it has just ended
-                held[0].interrupt()
-        return await running
-    finally:
-        left.cancel()
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(_interrupt_when_left(receive, held))
+            running = tasks.create_task(asyncio.to_thread(run, powers, sql, held))
+            running.add_done_callback(lambda _: watching.cancel())
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return running.result()
+
+
+async def _interrupt_when_left(receive: Receive, held: list[sqlite3.Connection]) -> None:
+    await receive()
+    if held:
+        with suppress(sqlite3.ProgrammingError):  # it has just ended
+            held[0].interrupt()
 
 
 async def show(visit: Visit) -> Response:

@@ -17,7 +17,7 @@ from local_mcp_gateway.studio.rows import Asked, Condition
 from local_mcp_gateway.studio.tables import MOST_COUNTED, opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from local_mcp_gateway.database import Connection
     from local_mcp_gateway.studio.changes import Transactions, WayBack
@@ -410,7 +410,7 @@ async def show_blob(visit: Visit) -> Response:
 
     sql = f"SELECT substr(CAST({quoted} AS BLOB), ?, ?) FROM {source}"
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         # substr of a value reads it anew each time, so that a part is as much as a page may hold at once.
         for start in range(1, length + 1, 64 * BLOB_BYTES):
             values = (start, 64 * BLOB_BYTES, *keys)
@@ -445,7 +445,7 @@ async def export(visit: Visit) -> Response:
                     gathered.clear()
             yield "".join(gathered).encode("utf-8", "replace")
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         with closing(parts()) as source:
             while (part := await asyncio.to_thread(next, source, None)) is not None:
                 yield part

@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from local_mcp_gateway.studio.http import Receive
 
@@ -54,7 +54,7 @@ class Live:
                 changed[kind] += 1
                 woken.set()
 
-    async def stream(self, receive: Receive) -> AsyncIterator[bytes]:
+    async def stream(self, receive: Receive) -> AsyncGenerator[bytes, None]:
         """Yield what changed until the browser leaves or the daemon stops."""
         changed: Counter[str] = Counter()
         woken = asyncio.Event()
@@ -64,25 +64,26 @@ class Live:
             oldest = self._news.pop(0)
             oldest[0]["leave"] = 1
             oldest[1].set()
-        left = asyncio.ensure_future(_left(receive, woken))
-        try:
-            yield b"retry: 2000\n\n: open\n\n"
-            while not left.done() and "leave" not in changed:
-                try:
-                    await asyncio.wait_for(woken.wait(), KEEP_ALIVE_S)
-                except TimeoutError:
-                    yield b": still here\n\n"
-                    continue
-                if changed:
-                    data = json.dumps(changed)
-                    changed.clear()
-                    woken.clear()
-                    yield f"event: changed\ndata: {data}\n\n".encode()
-                    await asyncio.wait({left}, timeout=PAUSE_S)
-        finally:
-            left.cancel()
-            if mine in self._news:
-                self._news.remove(mine)
+        async with asyncio.TaskGroup() as tasks:
+            left = tasks.create_task(_left(receive, woken))
+            try:
+                yield b"retry: 2000\n\n: open\n\n"
+                while not left.done() and "leave" not in changed:
+                    try:
+                        await asyncio.wait_for(woken.wait(), KEEP_ALIVE_S)
+                    except TimeoutError:
+                        yield b": still here\n\n"
+                        continue
+                    if changed:
+                        data = json.dumps(changed)
+                        changed.clear()
+                        woken.clear()
+                        yield f"event: changed\ndata: {data}\n\n".encode()
+                        await asyncio.wait({left}, timeout=PAUSE_S)
+            finally:
+                left.cancel()
+                if mine in self._news:
+                    self._news.remove(mine)
 
 
 async def _left(receive: Receive, woken: asyncio.Event) -> None:

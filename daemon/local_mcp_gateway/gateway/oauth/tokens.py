@@ -30,6 +30,8 @@ from local_mcp_gateway.store import ClientKind, Grant, ServerDefinition, SignIn
 if TYPE_CHECKING:
     from aiohttp import ClientRequest, ClientResponse
 
+    from local_mcp_gateway.gateway.tasks import TaskScope
+
 AHEAD_MS: Final = 60_000
 """How long before its end a token is refreshed; a short-lived one in the last tenth of its life."""
 FIRST_PAUSE_MS: Final = 2_000
@@ -55,12 +57,16 @@ class SignInStore(Protocol):
 class TokenSource:
     """The tokens of one server, for all connections to it; an aiohttp middleware."""
 
-    def __init__(self, server: ServerDefinition, store: SignInStore, emit: Emit) -> None:
+    def __init__(
+        self, server: ServerDefinition, store: SignInStore, emit: Emit, scope: TaskScope
+    ) -> None:
         self._server = server
         self._store = store
         self._emit = emit
+        self._scope = scope
         self._kept: SignIn | None = None
-        self._renewing: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Future[None] | None = None
+        self._outcome: list[Exception] = []
         self._refused = ""
         """The access token that the server does not take although it is new."""
         self._refused_at = 0
@@ -137,14 +143,22 @@ class TokenSource:
     async def _renewed(self, refused: str) -> None:
         """Wait for the refresh that is under way, or begin one; a caller that leaves does not end it."""
         if self._renewing is None:
-            self._renewing = asyncio.get_running_loop().create_task(self._renew(refused))
+            self._outcome = []
+            self._renewing = self._scope.start(self._try_to_renew, refused, self._outcome)
             self._renewing.add_done_callback(self._has_renewed)
+        outcome = self._outcome
         await asyncio.shield(self._renewing)
+        if outcome:
+            raise outcome[0]
 
-    def _has_renewed(self, task: asyncio.Task[None]) -> None:
+    def _has_renewed(self, _: asyncio.Future[None]) -> None:
         self._renewing = None
-        if not task.cancelled():
-            task.exception()  # each caller that waits gets it
+
+    async def _try_to_renew(self, refused: str, outcome: list[Exception]) -> None:
+        try:
+            await self._renew(refused)
+        except Exception as error:  # noqa: BLE001  each caller that waits raises it
+            outcome.append(error)
 
     async def _renew(self, refused: str) -> None:
         if (kept := self._kept) is None:

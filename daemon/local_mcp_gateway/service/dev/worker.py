@@ -128,7 +128,7 @@ class HotApply:
             return False  # no later round follows; the next start applies it
         except Exception as error:  # noqa: BLE001  a bug, too, leaves the gateway on the old schema
             meanwhile = folder_state(self._folder) != seen
-            self._report_problem(error)
+            self._emit("migration.hot_refused", **self._noted(error))
             return meanwhile
         meanwhile = folder_state(self._folder) != seen
         recovered, self.problem = self.problem, None
@@ -144,11 +144,12 @@ class HotApply:
             await self._read_again()
         return meanwhile
 
-    def _report_problem(self, error: Exception, event: str = "migration.hot_refused") -> None:
+    def _noted(self, error: Exception) -> dict[str, object]:
+        """Keep the problem; return the fields of its event."""
         self.problem = reported_error(error)
         # What has to be done is the same as at a start, but nothing has to be started.
         hint = self.problem.hint.replace("start again", "save")
-        self._emit(event, **{**fields_of(self.problem), "hint": hint})
+        return {**fields_of(self.problem), "hint": hint}
 
     async def _read_again(self) -> None:
         """Reload the gateway's definitions after a commit; if its tables are gone, it serves what it has."""
@@ -156,7 +157,7 @@ class HotApply:
             await anyio.to_thread.run_sync(check_gateway_tables, self._path, self._folder)
             await self._applied()
         except Exception as error:  # noqa: BLE001  the next save may fix it
-            self._report_problem(error, "service.reload_incomplete")
+            self._emit("service.reload_incomplete", **self._noted(error))
 
     async def _bring_up(self) -> _Done:
         """Apply the folder; if it no longer matches what was applied, rewind first."""
