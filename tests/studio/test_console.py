@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import sqlite3
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local_mcp_gateway.studio.console import MOST_ROWS, run, run_until_left
+from local_mcp_gateway.studio.tables import opened
 from local_mcp_gateway.studio.visit import Powers
+from tests.harness import DEADLINE_S
 from tests.studio.conftest import Browser
 from tests.studio.odd import make_odd
 
@@ -24,7 +27,7 @@ def powers(tmp_path_factory: pytest.TempPathFactory) -> Powers:
 
 
 def values(powers: Powers, sql: str) -> list[list[Any]]:
-    outcome = run(powers, sql, [])
+    outcome = run(powers, sql)
     assert not outcome.refused, outcome.refused
     return [[cell.value for cell in row] for row in outcome.rows]
 
@@ -64,7 +67,7 @@ def values(powers: Powers, sql: str) -> list[list[Any]]:
 )
 def test_what_writes_or_reaches_outside_is_refused(powers: Powers, sql: str) -> None:
     before = powers.database.read_bytes()
-    assert run(powers, sql, []).refused
+    assert run(powers, sql).refused
     assert powers.database.read_bytes() == before
     assert not Path("/tmp/stolen.db").exists()
 
@@ -106,36 +109,44 @@ def test_columns_with_secrets_read_as_null(powers: Powers, sql: str) -> None:
 def test_rows_time_and_the_size_of_a_value_are_limited(
     powers: Powers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = run(powers, ENDLESS.format("x"), [])
+    outcome = run(powers, ENDLESS.format("x"))
     assert (len(outcome.rows), outcome.more) == (MOST_ROWS, True)
     monkeypatch.setattr("local_mcp_gateway.studio.console.LIMIT_S", 0.05)
-    assert "was stopped" in run(powers, ENDLESS.format("max(x)"), []).refused
-    assert "too big" in run(powers, "SELECT zeroblob(100000000)", []).refused
+    assert "was stopped" in run(powers, ENDLESS.format("max(x)")).refused
+    assert "too big" in run(powers, "SELECT zeroblob(100000000)").refused
 
 
 def test_a_blob_and_a_long_text_are_shown_by_their_size(powers: Powers) -> None:
-    ((cell, text),) = run(
-        powers, "SELECT body, hex(zeroblob(5000)) FROM files WHERE id = 1", []
-    ).rows
+    ((cell, text),) = run(powers, "SELECT body, hex(zeroblob(5000)) FROM files WHERE id = 1").rows
     assert (cell.kind, cell.value, cell.length) == ("blob", None, 20_000_000)
     assert (len(text.value), text.length) == (200, 10_000)
 
 
 @pytest.mark.parametrize("sql", ["", "  ", "SELEC 1", "SELECT * FROM nowhere", "SELECT 1 \x00"])
 def test_what_is_no_statement_is_refused_in_the_words_of_sqlite(powers: Powers, sql: str) -> None:
-    outcome = run(powers, sql, [])
+    outcome = run(powers, sql)
     assert outcome.refused or not outcome.rows
 
 
-async def test_a_statement_ends_when_its_browser_leaves(powers: Powers) -> None:
+@pytest.mark.parametrize("early", [True, False], ids=["before it runs", "while it runs"])
+async def test_a_statement_ends_when_its_browser_leaves(
+    powers: Powers, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    runs, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def opened_here(*arguments: Any) -> AbstractContextManager[sqlite3.Connection]:
+        loop.call_soon_threadsafe(runs.set)
+        return opened(*arguments)
+
     async def receive() -> dict[str, str]:
-        await asyncio.sleep(0.05)
+        await (asyncio.sleep(0) if early else runs.wait())
         return {"type": "http.disconnect"}
 
-    began = time.monotonic()
+    monkeypatch.setattr("local_mcp_gateway.studio.console.opened", opened_here)
+    monkeypatch.setattr("local_mcp_gateway.studio.console.LIMIT_S", DEADLINE_S)
     outcome = await run_until_left(powers, ENDLESS.format("max(x)"), receive)
     assert outcome.refused
-    assert time.monotonic() - began < 4
+    assert outcome.took_ms < DEADLINE_S * 1000, "it was the limit that ended it"
 
 
 def test_the_page_runs_a_statement_and_keeps_it(browser: Browser) -> None:

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.log import is_secret_key
 from local_mcp_gateway.sql import fold
+from local_mcp_gateway.studio.http import until_left
 from local_mcp_gateway.studio.rows import CUT, Cell
-from local_mcp_gateway.studio.tables import limited, list_tables, opened
+from local_mcp_gateway.studio.tables import list_tables, opened
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from local_mcp_gateway.studio.http import Receive, Response
     from local_mcp_gateway.studio.visit import Page, Powers, Visit
 
@@ -78,16 +81,14 @@ class Outcome:
     refused: str = ""
 
 
-def run(powers: Powers, sql: str, held: list[sqlite3.Connection]) -> Outcome:
-    """Run one statement. Blocks; `held` gets the connection, so that another thread can interrupt it."""
+def run(powers: Powers, sql: str, is_left: Callable[[], bool] = lambda: False) -> Outcome:
+    """Run one statement. Blocks; another thread says by `is_left` that nobody waits for it any more."""
     began = time.perf_counter()
     try:
-        with opened(powers, LIMIT_S) as connection:
+        with opened(powers, LIMIT_S, is_left) as connection:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_VALUE_BYTES)
             connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
             connection.set_authorizer(_authorizer(powers))
-            held.append(connection)
-            limited(connection, LIMIT_S)
             cursor = connection.execute(sql)
             columns = tuple(column[0] for column in cursor.description or ())
             rows: list[tuple[Cell, ...]] = []
@@ -153,22 +154,20 @@ def _authorizer(powers: Powers):  # type: ignore[no-untyped-def]  # noqa: ANN202
 
 async def run_until_left(powers: Powers, sql: str, receive: Receive) -> Outcome:
     """Run one statement; interrupt it when the browser leaves."""
-    held: list[sqlite3.Connection] = []
+    left = threading.Event()
     try:
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(_interrupt_when_left(receive, held))
-            running = tasks.create_task(asyncio.to_thread(run, powers, sql, held))
+            watching = tasks.create_task(_watch(receive, left))
+            running = tasks.create_task(asyncio.to_thread(run, powers, sql, left.is_set))
             running.add_done_callback(lambda _: watching.cancel())
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
     return running.result()
 
 
-async def _interrupt_when_left(receive: Receive, held: list[sqlite3.Connection]) -> None:
-    await receive()
-    if held:
-        with suppress(sqlite3.ProgrammingError):  # it has just ended
-            held[0].interrupt()
+async def _watch(receive: Receive, left: threading.Event) -> None:
+    await until_left(receive)
+    left.set()
 
 
 async def show(visit: Visit) -> Response:

@@ -107,6 +107,12 @@ class Request:
         self.form = _fields(b"".join(parts).decode("latin-1"))
 
 
+async def until_left(receive: Receive) -> None:
+    """Wait until the browser has left; its request was read to the end."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def _fields(text: str) -> dict[str, list[str]]:
     try:
         return parse_qs(text, keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict")

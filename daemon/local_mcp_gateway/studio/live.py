@@ -12,6 +12,8 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from local_mcp_gateway.studio.http import until_left
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
@@ -87,7 +89,5 @@ class Live:
 
 
 async def _left(receive: Receive, woken: asyncio.Event) -> None:
-    """Return when the browser has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await until_left(receive)
     woken.set()

@@ -16,7 +16,7 @@ from local_mcp_gateway.migrate import Ledger
 from local_mcp_gateway.sql import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from local_mcp_gateway.database import Connection
     from local_mcp_gateway.studio.visit import Powers
@@ -136,22 +136,22 @@ class Table:
 
 
 @contextmanager
-def opened(powers: Powers, limit_s: float = READING_S) -> Iterator[Connection]:
-    """Open the database for one page: text that is not UTF-8 is shown as far as it goes, and time is limited."""
+def opened(
+    powers: Powers, limit_s: float = READING_S, is_left: Callable[[], bool] = lambda: False
+) -> Iterator[Connection]:
+    """Open the database for one page, with text that is not UTF-8 shown as far as it goes.
+
+    SQLite is interrupted after a time, or once `is_left` says that nobody waits any more.
+    """
     with powers.look(powers.database) as connection:
         connection.text_factory = _text
-        limited(connection, limit_s)
+        end = time.monotonic() + limit_s
+        connection.set_progress_handler(lambda: is_left() or time.monotonic() > end, STEPS)
         yield connection
 
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
-
-
-def limited(connection: Connection, limit_s: float) -> None:
-    """Interrupt what the connection does after a time."""
-    end = time.monotonic() + limit_s
-    connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
 
 
 def list_tables(connection: Connection) -> list[Summary]:
