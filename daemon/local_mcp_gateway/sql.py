@@ -25,6 +25,23 @@ _PLAIN = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE | re.ASCII)
 _QUOTES = {'"': '"', "`": "`", "[": "]", "'": "'"}
 _SAME = {"==": "=", "<>": "!="}
 
+DESCRIBING_PRAGMAS = frozenset(
+    {
+        "table_info",
+        "table_xinfo",
+        "table_list",
+        "index_list",
+        "index_info",
+        "index_xinfo",
+        "foreign_key_list",
+        "foreign_key_check",
+        "database_list",
+        "collation_list",
+        "function_list",
+    }
+)
+"""PRAGMAs that describe a database and change nothing, whatever their argument."""
+
 NormalToken = tuple[str, str, int, int]
 """(kind, normal text, start, end): a plain tuple, because a start makes thousands of them."""
 

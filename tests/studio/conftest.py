@@ -9,14 +9,31 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from local_mcp_gateway.database import Connection
+from local_mcp_gateway.studio.tables import opened
+from local_mcp_gateway.studio.visit import Powers
 from tests.harness import REPOSITORY, GatewayProcess, Place, new_place
+from tests.studio.odd import make_odd
 
 PLAIN = REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"
 TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the database of everything that a page has to bear; only read."""
+    return make_odd(tmp_path_factory.mktemp("odd") / "odd.db")
+
+
+@pytest.fixture
+def connection(database: Path) -> Iterator[Connection]:
+    with opened(Powers(database)) as connection:
+        yield connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,13 @@ from local_mcp_gateway.studio.tables import opened
 from local_mcp_gateway.studio.visit import Powers
 from tests.harness import DEADLINE_S
 from tests.studio.conftest import Browser
-from tests.studio.odd import make_odd
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT {} FROM n"
 
 
 @pytest.fixture(scope="module")
-def powers(tmp_path_factory: pytest.TempPathFactory) -> Powers:
-    path = make_odd(tmp_path_factory.mktemp("odd") / "odd.db")
-    return Powers(path, masked=frozenset({("people", "note")}))
+def powers(database: Path) -> Powers:
+    return Powers(database, masked=frozenset({("people", "note")}))
 
 
 def values(powers: Powers, sql: str) -> list[list[Any]]:

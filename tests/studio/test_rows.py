@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -30,18 +29,6 @@ from local_mcp_gateway.studio.rows import (
 )
 from local_mcp_gateway.studio.tables import Column, Table, opened, read_table
 from local_mcp_gateway.studio.visit import Powers
-from tests.studio.odd import make_odd
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_odd(tmp_path_factory.mktemp("odd") / "odd.db")
-
-
-@pytest.fixture
-def connection(database: Path) -> Iterator[Connection]:
-    with opened(Powers(database)) as connection:
-        yield connection
 
 
 def table(connection: Connection, name: str) -> Table:

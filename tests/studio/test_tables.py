@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,6 @@ from local_mcp_gateway.studio.tables import (
     read_table,
 )
 from local_mcp_gateway.studio.visit import Powers
-from tests.studio.odd import make_odd
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_odd(tmp_path_factory.mktemp("odd") / "odd.db")
-
-
-@pytest.fixture
-def connection(database: Path) -> Iterator[Connection]:
-    with opened(Powers(database)) as connection:
-        yield connection
 
 
 def table(connection: Connection, name: str) -> Table:

@@ -15,27 +15,14 @@ from typing import NamedTuple
 
 from local_mcp_gateway.migrate.ledger import GUARD_TABLES
 from local_mcp_gateway.migrate.lineage import Change
-from local_mcp_gateway.sql import fold
+from local_mcp_gateway.sql import DESCRIBING_PRAGMAS, fold
 
-_READING = frozenset(
-    {
-        "table_info",
-        "table_xinfo",
-        "table_list",
-        "index_list",
-        "index_info",
-        "index_xinfo",
-        "foreign_key_list",
-        "foreign_key_check",
-        "integrity_check",
-        "quick_check",
-        "database_list",
-        "function_list",
-        "collation_list",
-        "compile_options",
-        "data_version",  # FTS5 uses it within a statement
-    }
-)
+_READING = DESCRIBING_PRAGMAS | {
+    "integrity_check",
+    "quick_check",
+    "compile_options",
+    "data_version",  # FTS5 uses it within a statement
+}
 _TRANSACTIONAL = frozenset({"user_version", "application_id", "defer_foreign_keys"})
 # Hints that change nothing in the file, or no-ops inside a transaction, like foreign_keys.
 _HARMLESS = frozenset(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.log import is_secret_key
-from local_mcp_gateway.sql import fold
+from local_mcp_gateway.sql import DESCRIBING_PRAGMAS, fold
 from local_mcp_gateway.studio.http import until_left
 from local_mcp_gateway.studio.rows import CUT, Cell
 from local_mcp_gateway.studio.tables import list_tables, opened
@@ -32,21 +32,6 @@ MOST_ROWS: Final = 500
 MOST_VALUE_BYTES: Final = 64 * 1024 * 1024
 MOST_KEPT: Final = 20
 LONGEST_SQL: Final = 100_000
-_STRUCTURE: Final = frozenset(
-    [
-        "table_info",
-        "table_xinfo",
-        "table_list",
-        "index_list",
-        "index_info",
-        "index_xinfo",
-        "foreign_key_list",
-        "foreign_key_check",
-        "database_list",
-        "collation_list",
-        "function_list",
-    ]
-)
 _SETTINGS: Final = frozenset(
     [
         "application_id",
@@ -145,7 +130,7 @@ def _authorizer(powers: Powers):  # type: ignore[no-untyped-def]  # noqa: ANN202
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_PRAGMA:
             name = fold(first or "")
-            if name in _STRUCTURE or (name in _SETTINGS and second is None):
+            if name in DESCRIBING_PRAGMAS or (name in _SETTINGS and second is None):
                 return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_DENY
 

@@ -15,6 +15,7 @@ from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
+from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.studio.tables import Column, Link, Table, count, quoted
 
@@ -286,7 +287,7 @@ def _looks_like(
     try:
         with connection.blobopen(table.name, column.name, int(str(keys[0])), readonly=True) as blob:
             beginning = blob.read(KIND_BYTES)
-    except Exception:  # noqa: BLE001  it is only a hint
+    except (*Error, ValueError, OverflowError):  # it is only a hint
         return "blob"
     return next((what for magic, what in _MAGIC if beginning.startswith(magic)), "blob")
 

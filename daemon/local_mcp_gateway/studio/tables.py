@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from local_mcp_gateway.database import Error
 from local_mcp_gateway.log import is_secret_key
 from local_mcp_gateway.migrate import Ledger
 from local_mcp_gateway.sql import fold
@@ -176,7 +177,7 @@ def count_rows(connection: Connection, tables: list[Summary]) -> dict[str, int |
         if table.kind != "view" and time.monotonic() < end:
             try:
                 found[table.name] = count(connection, quoted(table.name))
-            except Exception as error:  # noqa: BLE001  a damaged table must not hide the others
+            except Error as error:  # a damaged table must not hide the others
                 if "interrupted" in str(error):
                     break
     return found
@@ -203,7 +204,7 @@ def read_table(
     sql = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (name,)).fetchone()
     try:
         columns = _columns(connection, name, masked)
-    except Exception as error:  # noqa: BLE001  a view may refer to what is gone
+    except Error as error:  # a view may refer to what is gone
         return Table(
             name, kind, (), (), False, False, sql=(sql or ("",))[0] or "", problem=str(error)
         )
