@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,26 @@ async def test_no_child_is_reaped_behind_the_back_of_asyncio(
         await asyncio.gather(*(child.end() for child in children))
         assert [child.returncode for child in children] == [0] * 4
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+async def test_a_child_whose_stdin_somebody_else_keeps_open_and_full_can_be_ended() -> None:
+    """It has left the group, so no signal reaches it, and it never reads what is still to be written."""
+    script = "exec 3<&0; setsid sleep 600 <&3 & echo $!; exec sleep 600"
+    heard = asyncio.get_running_loop().create_future()
+
+    def receive(chunk: bytes) -> Iterator[None]:
+        heard.set_result(int(chunk))
+        yield
+
+    keeping = ServerDefinition("keeps", ServerKind.STDIO, command="sh", args=("-c", script))
+    child = await spawn(keeping, Output(receive, lambda: None), SILENT, lambda: None)
+    child.write(bytes(1024 * 1024))
+    with anyio.fail_after(30):
+        other = await heard
+        try:
+            await child.end()
+        finally:
+            os.kill(other, signal.SIGKILL)
 
 
 def cut(whole: bytes, size: int) -> list[bytes]:

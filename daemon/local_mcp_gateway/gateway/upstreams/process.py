@@ -182,6 +182,8 @@ class ChildProcess(asyncio.SubprocessProtocol):
         and its exit code lost.
         """
         await self.exited.wait()
+        if self._stdin.get_write_buffer_size():
+            self._stdin.abort()  # closing it would first write what is buffered
         self._transport.close()
         await self._closed.wait()
 
