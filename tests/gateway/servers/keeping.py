@@ -111,8 +111,8 @@ class Kept:
         name = f"{len(self.tasks)}-{params['arguments']['data']}"
         at = "2026-01-01T00:00:00Z"
         task = {"taskId": name, "status": "working", "createdAt": at, "lastUpdatedAt": at}
-        send({"jsonrpc": "2.0", "id": identity, "result": {"task": {**task, "ttl": None}}})
         self.tasks[name] = ended = {**task, "ttl": None, "status": "completed"}
+        send({"jsonrpc": "2.0", "id": identity, "result": {"task": {**task, "ttl": None}}})
         send({"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": ended})
 
     def call(self, identity: Any, params: Any, send: Send) -> None:
