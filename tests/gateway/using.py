@@ -28,8 +28,8 @@ async def use(running: Running, tool: str, /, **arguments: Any) -> Any:
     return body["error"] if "error" in body else body["result"]["content"][0]["text"]
 
 
-async def names(running: Running, path: str = "/mcp") -> list[str]:
-    body = await (await running.post(call("tools/list"), path=path)).json()
+async def names(running: Running, path: str = "/mcp", **headers: str) -> list[str]:
+    body = await (await running.post(call("tools/list"), path=path, **headers)).json()
     return [tool["name"] for tool in body["result"]["tools"]]
 
 

@@ -141,3 +141,21 @@ async def test_clients_with_and_without_an_extension_of_a_server_are_kept_apart(
         for each in (one, other):
             await running.post(call("tools/call", name="x", arguments={}), mcp_session_id=each)
         assert len(told(running)) == before, "each keeps its connection"
+
+
+async def test_the_first_list_of_a_client_with_an_extension_is_what_its_server_shows_it(
+    tmp_path: Path,
+) -> None:
+    schema = {"type": "object"}
+    shown = [{"tools": [{"name": name, "inputSchema": schema}]} for name in ("text", "page")]
+    script: dict[str, Any] = {
+        "initialize": {"capabilities": {"tools": {}, "extensions": {next(iter(UI)): {}}}},
+        "answers": {"tools/list": shown[0]},
+        "extended": {"tools/list": shown[1]},
+    }
+    async with gateway_of(tmp_path, stdio("app", "scripted.py", json.dumps(script))) as running:
+        one = await opened(running, {})
+        assert await names(running, mcp_session_id=one) == ["text"]
+        other = await opened(running, {"extensions": UI})
+        assert await names(running, mcp_session_id=other) == ["page"]
+        assert await names(running, mcp_session_id=one) == ["text"]

@@ -1,8 +1,8 @@
 """A stdio server of the handshake era that says what its argument, a JSON object, tells it to say.
 
-`initialize` holds members of that result, `answers` results by method. With `strict`, a list of
-capabilities, it refuses a client that has others. A call of a tool is answered with
-the params that came; what else it hears goes to stderr, as `heard METHOD PARAMS`.
+`initialize` holds members of that result, `answers` results by method, `extended` those for a client that
+declares extensions. With `strict`, a list of capabilities, it refuses a client that has others. A call of
+a tool is answered with the params that came; what else it hears goes to stderr, as `heard METHOD PARAMS`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ for line in sys.stdin:
     ):
         send(id=message["id"], error={"code": -32602, "message": "unknown member"})
     elif method == "initialize":
+        if "extensions" in params["capabilities"]:
+            answers |= script.get("extended", {})
         result = {"protocolVersion": params["protocolVersion"], **script.get("initialize", {})}
         result.setdefault("capabilities", {"tools": {}})
         send(

@@ -168,7 +168,7 @@ class Registry:
         return self.view(profile, client)
 
     async def _met(self, members: list[Upstream], patience_s: float) -> None:
-        unknown = [upstream for upstream in members if upstream.catalog.lists is None]
+        unknown = [upstream for upstream in members if upstream.awaits_lists]
         if unknown:
             with suppress(TimeoutError):
                 async with asyncio.timeout(patience_s), asyncio.TaskGroup() as waiting:

@@ -139,7 +139,9 @@ class Sharing:
         """
         for upstream in self._registry.members(session.profile):
             if upstream.definition.share is Share.AUTO and self._differs(upstream, session):
-                self._new(upstream, session)
+                own = self._new(upstream, session)
+                if own is not None:
+                    own.list_anew()
 
     def _differs(self, upstream: Upstream, session: Session | None) -> bool:
         """Return whether the server was told otherwise of the extensions that both of them may have."""

@@ -244,11 +244,21 @@ class Upstream:
             async with asyncio.timeout(PONG_S):
                 await connection.request(Call("ping", b"", SILENT))
 
+    @property
+    def awaits_lists(self) -> bool:
+        """Whether a request waits for the lists: none are known, or only those of other clients."""
+        return self.catalog.lists is None or not self.catalog_sync.catalog_ready.is_set()
+
     async def catalog_ready(self) -> None:
         """Return once the lists are known; request a connection if they are not. No deadline."""
-        if self.catalog.lists is None:
+        if self.awaits_lists:
             self._wanted.set()
             await self.catalog_sync.catalog_ready.wait()
+
+    def list_anew(self) -> None:
+        """Connect, and let requests wait for the lists: this client may be shown others than are known."""
+        self.catalog_sync.catalog_ready.clear()
+        self.request_connection()
 
     def _listed(self, changed: frozenset[CatalogKind], announced: frozenset[CatalogKind]) -> None:
         """Report fetched lists: those to store, and those that clients are to fetch again."""
