@@ -10,6 +10,7 @@ import pytest
 from local_mcp_gateway.database import Run
 from local_mcp_gateway.errors import DoubleQuotedString, VerificationFailed
 from local_mcp_gateway.migrate import Ledger, Plan, apply_batch
+from local_mcp_gateway.migrate.batch import BatchResult
 from tests.migrate.workshop import Workshop
 
 
@@ -50,7 +51,47 @@ def test_a_table_that_is_rebuilt_badly_is_refused_unless_a_rehearsal_has_seen_it
     with pytest.raises(VerificationFailed, match=r"a\.y would be NULL"):
         apply_batch(plan(shop, scratch), Ledger(scratch))
     scratch.execute("ROLLBACK")
-    assert apply_batch(plan(shop, scratch), Ledger(scratch), rehearsed=True).changes == ()
+    scratch.execute("BEGIN")
+    rehearsed = apply_batch(plan(shop, scratch), Ledger(scratch), compare_limit=0)
+    scratch.execute("ROLLBACK")
+    assert apply_batch(plan(shop, scratch), Ledger(scratch), rehearsed=rehearsed).changes == ()
+
+
+def test_a_schema_that_is_not_the_rehearsed_one_is_refused(
+    shop: Workshop, scratch: sqlite3.Connection
+) -> None:
+    shop.add("0000_a", "CREATE TABLE a (x);")
+    rehearsed = BatchResult((), Ledger(scratch).fingerprint(), is_as_made=True)
+    with pytest.raises(VerificationFailed, match="After 0000_a the live schema differs"):
+        apply_batch(plan(shop, scratch), Ledger(scratch), rehearsed=rehearsed)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "is_as_made"),
+    [
+        ("CREATE TABLE b (x, y)", True),
+        ("CREATE TABLE b (x)", False),
+        ("CREATE TABLE b (x, y); CREATE TABLE c (x)", False),
+        ("CREATE TABLE b (x, y); CREATE INDEX other ON b (x)", False),
+    ],
+)
+def test_the_fingerprint_is_recorded_only_of_what_the_migrations_alone_make(
+    shop: Workshop, scratch: sqlite3.Connection, by_hand: str, *, is_as_made: bool
+) -> None:
+    scratch.executescript(by_hand)
+    shop.add("0000_a", "CREATE TABLE a (x); CREATE TABLE IF NOT EXISTS b (x, y);")
+    result = apply_batch(plan(shop, scratch), Ledger(scratch))
+    assert result.is_as_made is is_as_made
+    assert (Ledger(scratch).recorded_fingerprint() is not None) is is_as_made
+
+
+def test_shadow_tables_and_quotes_in_names_are_made_by_their_text(
+    shop: Workshop, scratch: sqlite3.Connection
+) -> None:
+    text = 'CREATE VIRTUAL TABLE IF NOT EXISTS f USING fts5 (x); CREATE TABLE IF NOT EXISTS "q""t" (x);'
+    scratch.executescript(text)
+    shop.add("0000_a", text)
+    assert apply_batch(plan(shop, scratch), Ledger(scratch)).is_as_made
 
 
 def test_a_string_in_double_quotes_is_refused_with_a_backup_and_reported_without(

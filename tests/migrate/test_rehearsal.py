@@ -19,8 +19,8 @@ def test_every_batch_is_committed_and_has_its_fingerprint(
     shop.add("0001_b", "-- guard: foreign-keys=on\nCREATE TABLE b (x);")
     found = rehearse(shop, scratch)
     assert [step.tag for step in found.steps] == ["0000_a", "0001_b"]
-    assert list(found.fingerprints) == ["0000_a", "0001_b"]
-    assert found.fingerprints["0001_b"] == Ledger(scratch).fingerprint()
+    assert list(found.results) == ["0000_a", "0001_b"]
+    assert found.results["0001_b"].fingerprint == Ledger(scratch).fingerprint()
     assert not scratch.in_transaction
 
 

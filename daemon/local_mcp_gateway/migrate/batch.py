@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from local_mcp_gateway.database import UNWATCHED, Run
-from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed
+from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.apply import Observer, run_batch
 from local_mcp_gateway.migrate.ledger import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
@@ -35,6 +35,8 @@ class BatchResult(NamedTuple):
 
     steps: tuple[Step, ...]
     fingerprint: str
+    is_as_made: bool
+    """Whether the schema is what the migrations make, and nothing else is in it."""
     changes: tuple[DataChange, ...] = ()
     """Rows and values that the statements removed on purpose."""
 
@@ -44,7 +46,7 @@ def apply_batch(
     ledger: Ledger,
     *,
     backup: str | None = None,
-    rehearsed: bool = False,
+    rehearsed: BatchResult | None = None,
     watch: HazardWatch | None = None,
     in_dev: bool = False,
     compare_limit: int = COMPARE_LIMIT_VALUES,
@@ -55,8 +57,8 @@ def apply_batch(
 ) -> BatchResult:
     """Apply the plan's next batch and verify it, inside the transaction that the caller has begun.
 
-    Checks of values and schema that a rehearsal of the same batch has made are not repeated. `watch`
-    observes a rehearsal; without one, `backup` is the name of the backup that is there, and what would
+    `rehearsed` is what the same batch did in a rehearsal: the schema must be the same, and the checks are
+    not repeated. `watch` observes a rehearsal; without one, `backup` is the name of the backup that is there, and what would
     be refused with rows is only reported without it: the database is new, and the folder may be old and
     applied elsewhere, where fixing a file would count as an edit. `compare_limit` is the most values of
     a rebuilt table to compare; `untouched` has the content from before the batch: rows are
@@ -66,7 +68,7 @@ def apply_batch(
     connection = ledger.connection
     run.phases.begin("verify")
     before = count_rows(connection, untouched)
-    compares = bool(before.rows) and not rehearsed
+    compares = bool(before.rows) and rehearsed is None
     rebuilds = None
     if compares and any("DROP" in m.sql.upper() for m in plan.batches[0].migrations):
         rebuilds = watch_rebuilds(connection, compare_limit, run)
@@ -78,7 +80,7 @@ def apply_batch(
         backup=backup,
         event=APPLIED_IN_DEV if in_dev else "applied",
         stamped=plan.folder.stamped,
-        observer=watch or _Live(run, total, quotes=not rehearsed, refuse=backup is not None),
+        observer=watch or _Live(run, total, quotes=rehearsed is None, refuse=backup is not None),
         rebuilds=rebuilds,
         run=run,
     )
@@ -95,9 +97,18 @@ def apply_batch(
     if requires is not None and len(plan.batches) == 1:
         requires(connection)
     fingerprint = ledger.fingerprint()
-    if _is_as_made(plan, connection, before, prepare):
+    if rehearsed is None:
+        is_as_made = _is_as_made(plan, connection, before, prepare)
+    elif rehearsed.fingerprint == fingerprint:
+        is_as_made = rehearsed.is_as_made
+    else:
+        raise VerificationFailed(
+            f"After {steps[-1].tag} the live schema differs from the rehearsed one.",
+            hint="The migration depends on something besides the data (time, chance): rewrite it.",
+        )
+    if is_as_made:
         ledger.record_fingerprint(fingerprint)
-    return BatchResult(steps, fingerprint, changes)
+    return BatchResult(steps, fingerprint, is_as_made, changes)
 
 
 def _is_as_made(
@@ -116,10 +127,23 @@ def _is_as_made(
     done = {step.tag for step in plan.done}
     earlier = [migration for migration in plan.resolution.pending if migration.tag in done]
     made = [*earlier, *plan.batches[0].migrations]
+    text = "".join(migration.sql for migration in made).casefold()
+    if any(_never_made_by(text, found.name) for found in before.objects):
+        return False  # found without the replay, which takes as long as the batch
     try:
         return not differences_from(made, connection, prepare=prepare)
     except (MigrationFailed, ForbiddenStatement):
         return False
+
+
+def _never_made_by(text: str, name: str) -> bool:
+    """Return whether SQL text, case-folded, certainly makes no object of this name.
+
+    A shadow table is named like its virtual table, with a word after an underscore; quotes in a name are
+    doubled in the text.
+    """
+    folded = name.casefold()
+    return (folded.rpartition("_")[0] or folded) not in text and not {*'"`]'} & {*name}
 
 
 def find_kept(connection: sqlite3.Connection, statement: Statement) -> Hazard | None:

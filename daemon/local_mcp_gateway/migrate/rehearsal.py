@@ -143,8 +143,8 @@ class Rehearsal(NamedTuple):
     """What the pending migrations did to a copy."""
 
     steps: tuple[Step, ...]
-    fingerprints: Mapping[str, str]
-    """The tag that ends a transaction → the schema's fingerprint after it."""
+    results: Mapping[str, BatchResult]
+    """The tag that ends a transaction → what it did."""
     hazards: tuple[HazardFinding, ...]
     duration_ms: float
 
@@ -190,7 +190,7 @@ class Rehearsal(NamedTuple):
             plan = plan.after(one)
         return cls(
             steps=tuple(step for one in done for step in one.steps),
-            fingerprints={one.steps[-1].tag: one.fingerprint for one in done},
+            results={one.steps[-1].tag: one for one in done},
             hazards=tuple(watch.found),
             duration_ms=(perf_counter() - begun) * 1000,
         )
