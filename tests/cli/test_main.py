@@ -182,4 +182,4 @@ def test_links_in_a_circle_and_a_folder_that_is_gone_are_named(place: Place) -> 
     gone = ("sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh")
     done = place.run("--database", "x.db", "db", "status", bare=True, prefix=gone)
     assert done.code == 7
-    assert "x.db is relative to a folder that is no longer there" in done.stderr
+    assert "x.db is relative to a folder that no longer exists" in done.stderr

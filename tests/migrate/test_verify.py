@@ -254,7 +254,7 @@ def test_a_reference_that_followed_a_table_which_was_dropped_is_refused(
 ) -> None:
     error = refused(database, CHILD, MOVED_AWAY, AWAY)
     assert error.message == (
-        "Table child would reference a_old, which is no longer there: SQLite carried the reference"
+        "Table child would reference a_old, which no longer exists: SQLite carried the reference"
         " along when the table was renamed."
     )
     assert error.hint == (
@@ -311,7 +311,7 @@ def orphan(*keys: int) -> str:
 def test_a_row_whose_parent_goes_is_refused(database: sqlite3.Connection) -> None:
     error = refused(database, CHILD, "DELETE FROM a WHERE id = 1", step("!a"))
     assert error.message == (
-        "1 row of child (rowid 1) would point to rows of a that are no longer there."
+        "1 row of child (rowid 1) would point to rows of a that no longer exist."
     )
     assert error.hint == (
         "Delete or fix those rows of child in the same migration; if it relies on ON DELETE or ON"
@@ -471,7 +471,7 @@ def test_rows_without_a_rowid_to_name_are_counted(
     before = A + f"CREATE TABLE child ({columns}; INSERT INTO child (name, a_id) VALUES ('n', 66);"
     then = "INSERT INTO child (name, a_id) VALUES ('x', 1), ('y', 77), ('z', 77), ('w', NULL)"
     error = refused(database, before, then)
-    assert error.message == "2 rows of child would point to rows of a that are no longer there."
+    assert error.message == "2 rows of child would point to rows of a that no longer exist."
     assert error.data["rows"] == []
 
 

@@ -171,8 +171,8 @@ def test_a_time_is_read_by_what_it_is(taken: Taken, written: str, read: int) -> 
     ("kind", "config", "reason"),
     [
         ("external", "{}", "it has no command"),
-        ("external", "[]", "its configuration cannot be read: it is no JSON object"),
-        ("external", '{"command": "\\ud800"}', "its configuration cannot be read: it is no JSON object"),
+        ("external", "[]", "its configuration is not a JSON object"),
+        ("external", '{"command": "\\ud800"}', "its configuration is not a JSON object"),
         ("remote_http", "{}", "it has no URL"),
         ("remote_http", '{"url": "file:///etc"}', "'file:///etc' is not a web address"),
         ("builtin", '{"builtinId": "merk"}', "it is built into the original"),

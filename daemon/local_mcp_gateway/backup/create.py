@@ -144,7 +144,7 @@ def holds(backup: Backup, database: int, *, run: Run = UNWATCHED) -> bool:
     """Return whether a backup has the content of the database file with this descriptor.
 
     The file has no writer and no WAL with anything in it. All bytes are compared but the counters in
-    the header, which SQLite's own copy sets anew.
+    the header, which SQLite's own copy rewrites.
     """
     if os.fstat(database).st_size != backup.bytes:
         return False

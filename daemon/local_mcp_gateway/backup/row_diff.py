@@ -120,7 +120,7 @@ def rebase_rows(
             new.execute("BEGIN")
             _carry(new, wanted)
             new.execute("COMMIT")
-        except sqlite3.IntegrityError:  # deferred keys: each row has to prove itself
+        except sqlite3.IntegrityError:  # deferred keys: try each row by itself
             new.execute("ROLLBACK")
             _carry(new, wanted)
         _keep_sequences(new)
@@ -270,7 +270,7 @@ def rows_lost(
 ) -> tuple[DataLoss, ...]:
     """Compare every ordinary table of the database with `other`, a file that nothing writes to.
 
-    Tables that only `other` has are no loss. `locked`: the caller holds the database's lock. Raises
+    Tables that only `other` has do not count as lost. `locked`: the caller holds the database's lock. Raises
     Damaged and the like if one of the two cannot be read, Interrupted if it takes longer than
     `limit_s`: every row is read several times.
     """

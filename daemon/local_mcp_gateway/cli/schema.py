@@ -85,7 +85,7 @@ def load_both(invocation: Invocation, old: str | None, new: str | None) -> tuple
 
 
 def _require_not_original(invocation: Invocation) -> None:
-    """Raise HistoryRefused for a database of the original, of which a difference would drop everything."""
+    """Raise HistoryRefused for a database of the original: a diff of it would drop everything."""
     from local_mcp_gateway.database import reading
     from local_mcp_gateway.errors import HistoryRefused
     from local_mcp_gateway.migrate import find_original

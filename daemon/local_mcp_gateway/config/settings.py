@@ -276,7 +276,7 @@ def _absolute(text: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
     except FileNotFoundError:
-        problem = f"{text} is relative to a folder that is no longer there."
+        problem = f"{text} is relative to a folder that no longer exists."
         raise ConfigProblem(
             problem, hint="Change to a folder that exists, then try again."
         ) from None

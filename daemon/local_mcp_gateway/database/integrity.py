@@ -31,7 +31,7 @@ from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase,
 from local_mcp_gateway.regular_file import open_file
 
 REBUILD_INDEXES = (
-    "An index and its table disagree. If the rows are right, `db repair --reindex` builds the index anew from"
+    "An index and its table disagree. If the rows are right, `db repair --reindex` rebuilds the index from"
     " them."
 )
 """Which of the two is damaged cannot be seen."""
@@ -125,19 +125,19 @@ def full_check(
 def rebuild_every_index(
     connection: sqlite3.Connection, database: Path, *, run: Run = UNWATCHED
 ) -> None:
-    """Build the indexes anew from their tables, inside the caller's transaction.
+    """Rebuild the indexes from their tables, inside the caller's transaction.
 
     Raises Damaged if that does not make the database sound.
     """
     try:
         connection.execute("REINDEX")
     except sqlite3.IntegrityError as error:
-        raise Damaged(f"An index of {database} cannot be built anew: {error}.") from error
+        raise Damaged(f"An index of {database} cannot be rebuilt: {error}.") from error
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
             raise
         raise UsageProblem(
-            f"An index of {database} cannot be built anew here: {error}.",
+            f"An index of {database} cannot be rebuilt here: {error}.",
             hint="Run REINDEX in the program that has what the index needs.",
         ) from error
     full_check(connection, database, run=run)

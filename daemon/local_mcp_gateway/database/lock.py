@@ -7,11 +7,11 @@ the database looked like at the last clean stop, so that the next start can skip
 
     {"holder": {"pid", "since", "command", "started"} | null,
      "stopped": stamp | absent,          written at a clean stop
-     "stopped_before": stamp | absent,   what the present holder found; gone with it when it crashes
+     "stopped_before": stamp | absent,   what the present holder found; lost if it crashes
      "last_stop": stamp | absent,        the newest clean stop of all, whatever happened since
      "file": identity | absent}          the file that a holder found sound, or made
 
-A file may have two names all the same (a hard link, a bind mount, a file that is moved while it is
+A file may have two names (a hard link, a bind mount, a file that is moved while it is
 served), and so two lock files and two write-ahead logs, one of which loses. So the database file itself
 is locked too, at a byte that SQLite never uses, with an open file description lock: it stays when the
 process closes another descriptor of the file. Our descriptor is closed last, since that drops the locks

@@ -122,7 +122,7 @@ class ServedFile:
     """Notices that a program has written over a file that is open here in WAL mode, past SQLite.
 
     Through SQLite only a checkpoint writes to the file. Then its header is that of a first page in the log;
-    but the log may have been begun anew since, and such a page be gone from it. So a new header has to be in
+    but the log may have been restarted since, and have lost such a page. So a new header has to be in
     the log, or to go on from the last one if the log has changed: same page size and mode, no lower counter.
     Any thread may ask.
     """
@@ -161,7 +161,7 @@ class ServedFile:
         return status.st_size, status.st_mtime_ns
 
     def _log_state(self) -> tuple[bytes, int, int]:
-        """Return what changes with every frame: the log's header (it has new salts when begun anew) and its status."""
+        """Return what changes with every frame: the log's header (it has new salts after a restart) and its status."""
         try:
             with os.fdopen(open_file(self._log), "rb") as log:
                 header = log.read(32)
@@ -177,7 +177,7 @@ class ServedFile:
         return same and now[_COUNTER] >= self._header[_COUNTER]
 
     def _is_in_log(self, now: bytes) -> bool:
-        """Return whether any frame of the log, even of before it was begun anew, has this header."""
+        """Return whether any frame of the log, even of before its restart, has this header."""
         with suppress(OSError), os.fdopen(open_file(self._log), "rb") as log:
             page_size = int.from_bytes(log.read(32)[8:12], "big")
             places = range(32, os.fstat(log.fileno()).st_size, 24 + page_size)

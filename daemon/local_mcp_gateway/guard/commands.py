@@ -354,7 +354,7 @@ def repairing(context: GuardContext, *, lock_timeout_s: float = 0.0) -> Iterator
 
 
 def rebuild_indexes(context: GuardContext, *, lock_timeout_s: float = 0.0) -> Backup:
-    """Build every index anew from its table, after a backup; return that.
+    """Rebuild every index from its table, after a backup; return the backup.
 
     Raises Damaged, with the database as it was, if that does not make it sound. The backup of a damaged
     database is marked as such, and is only kept in case that the tables were at fault.

@@ -138,7 +138,7 @@ class RewoundDatabase:
 class _Applied:
     steps: tuple[Step, ...]
     plan: Plan | None
-    """What was applied, and has to be journaled as far as it is new."""
+    """What was applied; what of it is new has to be journaled."""
     since: int
     """The last row of the history before these."""
     sealed: bool

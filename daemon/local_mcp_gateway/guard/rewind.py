@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rewound:
-    """What was reverted, how, and at which cost; and what was applied instead."""
+    """What was reverted, how, what was lost, and what was applied instead."""
 
     tags: tuple[str, ...]
     by: str
@@ -74,7 +74,7 @@ class Rewound:
             "by": self.by,
             "replaced": str(self.replaced) if self.replaced else None,
             "message": f"Lost: {lost}." if lost else "No row was lost.",
-            "hint": f"`db restore {self.backup.name}` has it back, with the files as they were."
+            "hint": f"`db restore {self.backup.name}` brings it back, with the files as they were."
             if self.backup
             else None,
         }

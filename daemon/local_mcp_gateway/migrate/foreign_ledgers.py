@@ -187,7 +187,7 @@ def read_foreign_ledger(
     """Return what another tool's ledger says of these migrations; None if there is no ledger.
 
     Raises NotAdopted for a ledger that is unfinished or contradicts the folder, and for two that
-    contradict each other. With `trust_files` a changed file is taken for what was applied.
+    contradict each other. With `trust_files` a changed file counts as applied.
     """
     tables = _tables(connection)
     found: dict[str, ForeignLedger] = {}

@@ -28,7 +28,7 @@ class Fate(NamedTuple):
     last_name: str
     """The last name that it had itself."""
     now: str | None
-    """Its name now, or that of the table that replaced it; None: it was dropped for good."""
+    """Its name now, or that of the table that replaced it; None: it was dropped."""
     dropped: bool
     rebuilt: bool
     """It was dropped, and a table that was created since has its name now."""

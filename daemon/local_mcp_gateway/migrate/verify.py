@@ -378,7 +378,7 @@ def _refuse_lost_parents(
         child, parent = fold(reference.child), fold(reference.parent)
         if child in old and parent in renamed_to and parent not in tables:
             raise VerificationFailed(
-                f"Table {child} would reference {parent}, which is no longer there: SQLite carried the"
+                f"Table {child} would reference {parent}, which no longer exists: SQLite carried the"
                 " reference along when the table was renamed.",
                 hint="Make the new table under another name, copy the rows, drop the old table, and rename"
                 " the new one; or write PRAGMA legacy_alter_table=ON before the renaming.",
@@ -410,7 +410,7 @@ def _refuse_new_orphans(
         which = f" (rowid {named}{'…' if count > _NAMED_ROWS else ''})" if rows else ""
         raise VerificationFailed(
             f"{counted(count, 'row')} of {link.child}{which} would point to rows of"
-            f" {link.parent} that are no longer there.",
+            f" {link.parent} that no longer exist.",
             hint=f"Delete or fix those rows of {link.child} in the same migration; if it relies on ON DELETE"
             " or ON UPDATE actions, give it the first line `-- guard: foreign-keys=on`.",
             table=link.child,

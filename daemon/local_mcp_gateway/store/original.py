@@ -269,7 +269,7 @@ class _TakeOver:
             raise UsageProblem(_NO_PLACE[kind_there])
         config = _document(row["config"])
         if not isinstance(config, dict):
-            raise UsageProblem("its configuration cannot be read: it is no JSON object")
+            raise UsageProblem("its configuration is not a JSON object")
         kind = _KINDS.get(kind_there)
         if kind is None:
             raise UsageProblem(f"its type {kind_there!r} is not known here")

@@ -411,7 +411,7 @@ async def show_blob(visit: Visit) -> Response:
     sql = f"SELECT substr(CAST({quoted} AS BLOB), ?, ?) FROM {source}"
 
     async def chunks() -> AsyncGenerator[bytes, None]:
-        # substr of a value reads it anew each time, so that a part is as much as a page may hold at once.
+        # substr of a value reads it again each time, so that a part is as much as a page may hold at once.
         for start in range(1, length + 1, 64 * BLOB_BYTES):
             values = (start, 64 * BLOB_BYTES, *keys)
             yield await _read(visit, partial(_part, sql, values))

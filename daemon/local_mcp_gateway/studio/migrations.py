@@ -36,9 +36,9 @@ WORDS: Final = {
     "renumbered": "was renumbered",
     "reverted": "was taken back",
     "restored": "The database was restored from a backup",
-    "reset": "The database was created anew",
+    "reset": "The database was created again",
     "seeded": "The database was seeded",
-    "reindexed": "The indexes were built anew",
+    "reindexed": "The indexes were rebuilt",
     "rewound": "The database was rewound, in dev mode",
 }
 

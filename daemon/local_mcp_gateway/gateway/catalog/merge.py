@@ -347,7 +347,7 @@ def fitting(name: str) -> str:
 
 
 def _hashed(server: str, key: str) -> str:
-    """Return a name with a hash of the whole in it, so that it is unique and stays the same for good."""
+    """Return a name with a hash of the whole in it, so that it is unique and never changes."""
     whole = f"{server}{SEPARATOR}{key}" if server else key
     digits = hashlib.sha256(whole.encode()).hexdigest()[:HASH_DIGITS]
     room = LONGEST - len(f"_{digits}{SEPARATOR}{key}")

@@ -215,7 +215,7 @@ class TokenSource:
         if problem.code in FINAL and not valid:
             gone = replace(kept, access_token=None, refresh_token=None)
             if kept.client.kind is ClientKind.DYNAMIC and problem.code == "invalid_client":
-                gone = replace(gone, client=replace(kept.client, client_id=""))  # register anew
+                gone = replace(gone, client=replace(kept.client, client_id=""))  # register again
             with suppress(*Error):
                 await self._store.save(gone, since=kept.updated_at or None)
             self._kept = gone

@@ -354,7 +354,7 @@ class ConnectionBase:
         return bool(self.identity.keeps)
 
     def disconnect(self, reason: str) -> None:
-        """Close the connection for good; the next call opens a new one."""
+        """Close the connection; the next call opens a new one."""
         if not self._lost.done():
             self._lost.set_result(reason)
 

@@ -145,7 +145,7 @@ class Mux(ConnectionBase, ABC):
         self._events.stderr_line(f"stdout: a message larger than {self._limit} bytes was dropped")
 
     def disconnect(self, reason: str) -> None:
-        """Close the stream for good: every call that waits fails."""
+        """Close the stream: every call that waits fails."""
         super().disconnect(reason)
         for future, _ in self._calls.values():
             if not future.done():
