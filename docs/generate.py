@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from local_mcp_gateway.config import Settings, list_keys
 from local_mcp_gateway.log.events import EVENTS
 
 ROOT = Path(__file__).parents[1]
+MANUAL_WIDTH = 72
+"""Columns of a manual page's text on a terminal of 80."""
 WRITTEN = "<!-- Written by `make docs` from {source}; edit that instead. -->"
 
 
@@ -79,7 +82,8 @@ def command_line() -> Iterator[str]:
     yield WRITTEN.format(source="the commands under daemon/local_mcp_gateway/cli/")
     yield "# Commands\n"
     yield (
-        "Results go to stdout, everything else to stderr. Global options stand before the command. With\n"
+        "Results go to stdout, everything else to stderr. The options of `local-mcp-gateway` itself may stand\n"
+        "before the command or after it. With\n"
         '`--json` an error is `{"error": {"code", "message", "hint", "exit_code"}}`; the form of every\n'
         "`--json` output is a JSON schema under [schemas/](schemas/). Exit codes: [errors](errors.md).\n"
     )
@@ -94,10 +98,10 @@ def _help(command: click.Command, context: click.Context) -> str:
 
 
 def _commands(
-    command: click.Command, path: str, parent: click.Context | None
+    command: click.Command, path: str, parent: click.Context | None, *, width: int = 100
 ) -> Iterator[tuple[str, click.Command, click.Context]]:
     context = click.Context(command, info_name=path.rsplit(" ", 1)[-1], parent=parent)
-    context.terminal_width = context.max_content_width = 100
+    context.terminal_width = context.max_content_width = width
     context.help_option_names = ["-h", "--help"]
     yield path, command, context
     if isinstance(command, click.Group):
@@ -105,7 +109,37 @@ def _commands(
             below = command.get_command(context, name)
             assert below is not None, name
             if not below.hidden:
-                yield from _commands(below, f"{path} {name}", context)
+                yield from _commands(below, f"{path} {name}", context, width=width)
+
+
+def manual() -> Iterator[str]:
+    """Yield the manual page in the language of man(7): every command's own `--help`."""
+    name = "local-mcp-gateway"
+    yield '.\\" Written by `make docs` from the commands; edit those instead.'
+    yield f'.TH {_roff(name).upper()} 1 "" "{name}" "User Commands"'
+    yield f".SH NAME\n{_roff(name)} \\- all MCP servers behind one guarded gateway"
+    for path, command, context in _commands(cli, name, None, width=MANUAL_WIDTH):
+        heading = (
+            ".SH SYNOPSIS" if path == name else f".SH {_roff(path.removeprefix(name).strip())}"
+        )
+        yield f"{heading}\n.nf\n{_roff(_help(command, context))}\n.fi"
+    yield ".SH FILES"
+    for file, what in (
+        ("~/.config/local-mcp-gateway/gateway.toml", "The configuration; see `config show`."),
+        (
+            "~/.local-mcp-gateway-data/local-mcp-gateway.db",
+            "The database, with backups/ beside it.",
+        ),
+        ("~/.config/local-mcp-gateway.key", "The key that seals the secrets in the database."),
+    ):
+        yield f".TP\n{_roff(file)}\n{_roff(what)}"
+
+
+def _roff(text: str) -> str:
+    """Escape what roff would take for a command or typeset as another character."""
+    text = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "\\(ga").replace("'", "\\(aq")
+    text = re.sub(r"(?m)^\.", r"\\&.", text)
+    return re.sub(r"[^\x00-\x7f]", lambda found: f"\\[u{ord(found[0]):04X}]", text)
 
 
 def log_events() -> Iterator[str]:
@@ -154,6 +188,7 @@ def situations() -> Iterator[str]:
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "docs/configuration.md": configuration,
     "docs/cli.md": command_line,
+    "docs/local-mcp-gateway.1": manual,
     "docs/log-events.md": log_events,
     "docs/errors.md": situations,
     "config/gateway.toml": settings_file,

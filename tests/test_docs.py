@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -35,6 +36,22 @@ def test_the_generated_pages_are_what_the_code_says() -> None:
     check = [sys.executable, "docs/generate.py", "--check"]
     done = subprocess.run(check, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_manual_page_is_set_without_a_warning_and_in_80_columns() -> None:
+    if shutil.which("groff") is None:
+        pytest.skip("groff is not installed")
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", "-P-cbou", "-rLL=80n", "docs/local-mcp-gateway.1"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {"db migrate", "server add", "FILES"} <= set(lines)
 
 
 def test_the_readme_fits_on_two_screens() -> None:

@@ -50,6 +50,7 @@ def test_the_wheel_holds_migrations_config_unit_and_examples(wheel: Path) -> Non
                 relative = file.relative_to(REPOSITORY)
                 assert f"local_mcp_gateway/_bundled/{relative}" in names
     assert "local_mcp_gateway/py.typed" in names
+    assert any(name.endswith(".data/data/share/man/man1/local-mcp-gateway.1") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.harness import Place
 
 
-@pytest.mark.parametrize("command", ["install", "status"])
+@pytest.mark.parametrize("command", ["install", "status", "start", "stop", "restart"])
 def test_without_systemd_a_command_says_so_and_writes_nothing(
     shipped: Place, tmp_path: Path, command: str
 ) -> None:

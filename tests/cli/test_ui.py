@@ -5,23 +5,33 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import signal
 import struct
 import subprocess
+import sys
+import tempfile
 import termios
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.harness import DEADLINE_S, Place, clean_environment
+from tests.harness import DEADLINE_S, Place, clean_environment, new_place
 from tests.needs import open_terminal
 
 COLOUR = re.compile(r"\x1b\[\d*m")
 
 
-def on_a_terminal(
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@contextmanager
+def terminal_with(
     place: Place, *arguments: str, columns: int, env: Mapping[str, str] | None = None
-) -> str:
-    """Run a command whose stdout and stderr are a terminal of this width, and return what it shows."""
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Run a command whose stdout and stderr are a terminal of this width; yield our side of it."""
     ours, theirs = open_terminal()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(
@@ -33,11 +43,19 @@ def on_a_terminal(
         env=clean_environment(place.home, **{"TERM": "xterm", "NO_COLOR": "", **(env or {})}),
     ) as process:
         os.close(theirs)
-        shown = b""
-        while chunk := _read(ours):
-            shown += chunk
+        yield ours, process
         process.wait(DEADLINE_S)
     os.close(ours)
+
+
+def on_a_terminal(
+    place: Place, *arguments: str, columns: int, env: Mapping[str, str] | None = None
+) -> str:
+    """Run a command to its end on a terminal of this width, and return what it shows."""
+    shown = b""
+    with terminal_with(place, *arguments, columns=columns, env=env) as (terminal, _):
+        while chunk := _read(terminal):
+            shown += chunk
     return shown.decode().replace("\r\n", "\n")
 
 
@@ -87,3 +105,76 @@ def test_colours_are_left_out_where_the_terminal_or_the_person_has_none(
 ) -> None:
     shown = on_a_terminal(place, "db", "check", columns=80, env=env)
     assert bool(COLOUR.search(shown)) is coloured
+
+
+SCREENS = (
+    ("server", "list"),
+    ("profile", "list"),
+    ("profile", "edit", "--help"),
+    ("statsu",),
+    ("db", "status", "--jsn"),
+)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_screens_look_as_they_were_approved(shipped: Place, columns: int) -> None:
+    """`python -m tests.cli.test_ui` writes the approved ones anew, to be read before they are kept."""
+    approved = (GOLDEN / f"{columns}.txt").read_text()
+    assert screens(shipped, columns) == approved
+
+
+def screens(place: Place, columns: int) -> str:
+    """Return what commands show of a few servers; nothing in it depends on this machine."""
+    place = replace(place, command=(str(Path(sys.executable).with_name("local-mcp-gateway")),))
+    place.run("server", "add", "clock", "--profile", "everything", "--", "uvx", "mcp-server-time")
+    command = (
+        "npx",
+        "-y",
+        "@modelcontextprotocol/server-filesystem",
+        "/srv/documents",
+        "/srv/pictures",
+    )
+    place.run("server", "add", "files-of-the-office", "--profile", "everything", "--", *command)
+    place.run(
+        "server", "add", "issues", "--url", "https://mcp.example.com/a/rather/long/path/to/mcp"
+    )
+    shown = []
+    for words in SCREENS:
+        screen = on_a_terminal(place, *words, columns=columns, env={"NO_COLOR": "1"})
+        shown.append(f"$ local-mcp-gateway {' '.join(words)}\n{screen}")
+    return "\n".join(shown)
+
+
+@pytest.mark.parametrize("command", [["db", "status"], ["server", "list"]])
+def test_what_is_watched_is_shown_again_until_ctrl_c(shipped: Place, command: list[str]) -> None:
+    shipped.migrate()
+    with terminal_with(shipped, *command, "--watch", columns=80) as (terminal, process):
+        shown = b""
+        while shown.count(b"\x1b[2J") < 3:
+            shown += _read(terminal)
+        process.send_signal(signal.SIGINT)
+        while chunk := _read(terminal):
+            shown += chunk
+        assert process.wait(DEADLINE_S) == 0
+    frames = shown.decode().split("\x1b[2J")[1:]
+    assert len(set(frames[:2])) == 1
+    assert "Traceback" not in shown.decode()
+
+
+def test_what_is_watched_needs_a_terminal(place: Place) -> None:
+    done = place.run("db", "status", "--watch")
+    assert done.code == 2
+    assert "--watch redraws a terminal" in done.stderr
+
+
+def main() -> None:
+    """Write the approved screens anew."""
+    for columns in (80, 120):
+        with tempfile.TemporaryDirectory() as folder:
+            place = new_place(Path(folder), shipped=True)
+            GOLDEN.mkdir(exist_ok=True)
+            (GOLDEN / f"{columns}.txt").write_text(screens(place, columns))
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import Invocation, guard_context
 from local_mcp_gateway.cli.restore import (
     json_option,
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "plain", "journal", "updown", "dbmate", "goose", "diesel"]),
     help="Make a plain folder ours first: what its files look like.",
 )
-@click.option("--to", metavar="TAG", help="Where the database stands, if nothing in it says so.")
+@click.option(
+    "--to",
+    metavar="TAG",
+    shell_complete=complete.tags,
+    help="Where the database stands, if nothing in it says so.",
+)
 @click.option("--trust-files", is_flag=True, help="Take edited files as what was applied.")
 @click.option(
     "--from",
@@ -169,9 +174,19 @@ def _take_over(
 
 
 @click.command()
-@click.option("--accept-edited", "edited", metavar="TAG", help="Accept the edit of this migration.")
 @click.option(
-    "--mark-applied", "by_hand", metavar="TAG", help="Mark what is pending, up to this one."
+    "--accept-edited",
+    "edited",
+    metavar="TAG",
+    shell_complete=complete.tags,
+    help="Accept the edit of this migration.",
+)
+@click.option(
+    "--mark-applied",
+    "by_hand",
+    metavar="TAG",
+    shell_complete=complete.tags,
+    help="Mark what is pending, up to this one.",
 )
 @click.option("--reindex", is_flag=True, help="Rebuild the indexes of a damaged database.")
 @yes_option

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway import formats
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import Invocation, guard_context, stop_on_signals
+from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.database import Run
 from local_mcp_gateway.errors import Exit, GatewayError, Interrupted, NotConfirmed
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-@click.group()
+@click.group(cls=Group)
 def backup() -> None:
     """Manage backups: `BEFORE` names the migration that each was made for."""
 
@@ -93,7 +94,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
 
 
 @backup.command()
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete.backups)
 @json_option
 @click.pass_obj
 def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> int:

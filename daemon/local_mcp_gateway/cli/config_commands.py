@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.config import list_keys, load_settings
 from local_mcp_gateway.errors import ConfigProblem, Exit
 from local_mcp_gateway.regular_file import read_given
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Show, check and import settings."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm, serving_status
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.admin import (
@@ -27,7 +27,11 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 @click.command()
 @click.argument("client", required=False, type=click.Choice(list(CLIENTS)), metavar="[CLIENT]")
-@click.option("--profile", help="Profile to serve it  [default: what /mcp serves].")
+@click.option(
+    "--profile",
+    shell_complete=complete.profiles,
+    help="Profile to serve it  [default: what /mcp serves].",
+)
 @click.option("--name", default="local-gateway", show_default=True, help="Its name in the client.")
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Another file of the client, of a project perhaps."

@@ -6,16 +6,19 @@ Settings are read on first access, so `--help` and completion never fail on an i
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from local_mcp_gateway.config import load_settings, prepare_data_folder
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database import Connection
@@ -27,9 +30,14 @@ if TYPE_CHECKING:
 class Invocation:
     """One run of the command line, kept in `ctx.obj`."""
 
-    config_file: Path | None
-    options: Mapping[str, object]
+    config_file: Path | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
     dev: bool = False
+
+    @classmethod
+    def of(cls, context: click.Context) -> Invocation:
+        """Return what the global options have said so far."""
+        return context.obj if isinstance(context.obj, cls) else cls()
 
     @cached_property
     def settings(self) -> Settings:
@@ -61,6 +69,54 @@ class Invocation:
         from local_mcp_gateway import log  # imported only by commands with a log
 
         return log.configure(self.settings.log.format, self.settings.log.level or default_level)
+
+
+def _remember(key: str) -> Callable[[click.Context, click.Parameter, object], None]:
+    """Return the callback that puts the value of a global option into the invocation."""
+
+    def remember(context: click.Context, _: click.Parameter, value: object) -> None:
+        invocation = Invocation.of(context)
+        if value is None:
+            return
+        if isinstance(value, Path) and key == "config":
+            context.obj = replace(invocation, config_file=value)
+        else:
+            context.obj = replace(invocation, options={**invocation.options, key: str(value)})
+
+    return remember
+
+
+_FORMATS = click.Choice(["auto", "console", "json", "journal"])
+_LEVELS = click.Choice(["debug", "info", "warning", "error"])
+_GLOBAL: dict[str, tuple[str, click.ParamType[Any], str]] = {
+    "--config": ("config", click.Path(path_type=Path), "Configuration file."),
+    "--database": ("database.path", click.Path(path_type=Path), "Database file."),
+    "--migrations": ("migrations.folder", click.Path(path_type=Path), "Migrations folder."),
+    "--log-format": ("log.format", _FORMATS, "How the log is written."),
+    "--log-level": ("log.level", _LEVELS, "Lowest level that is logged."),
+}
+"""Option → its setting, its type and its help."""
+
+
+def global_options(*, hidden: bool = False) -> list[click.Option]:
+    """Return the options that every command takes."""
+    return [
+        click.Option(
+            [option], type=kind, help=help_, hidden=hidden, expose_value=False,
+            callback=_remember(key),
+        )
+        for option, (key, kind, help_) in _GLOBAL.items()
+    ]  # fmt: skip
+
+
+def given_globally(invocation: Invocation) -> tuple[str, ...]:
+    """Return the global options of an invocation, to start another process with."""
+    config = invocation.config_file
+    given: tuple[str, ...] = ("--config", str(config)) if config else ()
+    for option, (key, _, _) in _GLOBAL.items():
+        if key in invocation.options:
+            given += (option, str(invocation.options[key]))
+    return given
 
 
 @contextmanager

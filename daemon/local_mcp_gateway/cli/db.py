@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from local_mcp_gateway import formats
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import Invocation, stop_on_signals
 from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from local_mcp_gateway.cli.ui import progress_bar
@@ -54,7 +55,9 @@ def db() -> None:
 
 
 @click.command()
-@click.option("--to", metavar="TAG", help="Stop after this migration.")
+@click.option(
+    "--to", metavar="TAG", shell_complete=complete.tags, help="Stop after this migration."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be applied; exit 3 if anything.")
 @click.option(
     "--allow-out-of-order", is_flag=True, help="Apply migrations older than the newest applied."
@@ -165,13 +168,20 @@ def _dry_run(
 
 
 @click.command()
+@ui.watch_option
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
 @click.pass_obj
-def status(invocation: Invocation, *, as_json: bool) -> int:
+def status(invocation: Invocation, *, watch: bool, as_json: bool) -> int:
     """Show applied and pending migrations, problems, drift, backups and the lock.
 
     Exit 0 current, 3 pending or drift, 6 damaged, 8 refused. Takes no lock and writes nothing.
     """
+    if watch:
+        return ui.shown_until_stopped(partial(_status, invocation, as_json=as_json))
+    return _status(invocation, as_json=as_json)
+
+
+def _status(invocation: Invocation, *, as_json: bool) -> int:
     from local_mcp_gateway.backup import list_backups  # --help does not pay for it
     from local_mcp_gateway.cli.client import (
         serving_problem,

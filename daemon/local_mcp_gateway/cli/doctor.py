@@ -49,9 +49,9 @@ def doctor(invocation: Invocation, *, as_json: bool) -> int:
 _HELP = """Print the completion script of a shell.
 
 \b
-bash:  eval "$(local-mcp-gateway completion bash)"   in ~/.bashrc
-zsh:   eval "$(local-mcp-gateway completion zsh)"    in ~/.zshrc, after compinit
-fish:  local-mcp-gateway completion fish > ~/.config/fish/completions/local-mcp-gateway.fish
+bash:  eval "$(local-mcp-gateway completion bash)"  in ~/.bashrc
+zsh:   eval "$(local-mcp-gateway completion zsh)"   in ~/.zshrc
+fish:  local-mcp-gateway completion fish | source   in config.fish
 """
 
 

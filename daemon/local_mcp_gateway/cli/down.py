@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway import formats
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import Invocation, guard_context
 from local_mcp_gateway.cli.restore import (
     json_option,
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--to", metavar="TAG", help="The last migration that stays applied.")
+@click.option(
+    "--to",
+    metavar="TAG",
+    shell_complete=complete.tags,
+    help="The last migration that stays applied.",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="How many to revert [default: 1].")
 @yes_option
 @lock_timeout_option
@@ -88,7 +93,7 @@ REWIND_S = 300.0
 
 
 @click.command()
-@click.argument("tag", required=False)
+@click.argument("tag", required=False, shell_complete=complete.tags)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway import formats
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 from local_mcp_gateway.regular_file import read_given
@@ -58,7 +58,11 @@ def _choose_file() -> Path:
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
-@click.option("--profile", help="Add all of them to this profile [default: what /mcp serves].")
+@click.option(
+    "--profile",
+    shell_complete=complete.profiles,
+    help="Add all of them to this profile [default: what /mcp serves].",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would happen to each; store nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
 @as_json_option

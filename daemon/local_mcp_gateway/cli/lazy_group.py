@@ -1,7 +1,7 @@
-"""A click group that imports a command's module only when that command runs.
+"""The groups of commands: they take the global options anywhere, and suggest what was meant.
 
-`db status` must start as fast as a bare interpreter, without the imports of `serve`. The group's table
-therefore holds the one-line help too, and `--help` imports nothing.
+`db status` must start as fast as a bare interpreter, without the imports of `serve`. A `LazyGroup`
+therefore names its commands in a table, with their one-line help: `--help` imports nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from local_mcp_gateway.cli.context import global_options
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+_ALSO_CALLED = {"start": "serve", "run": "serve", "ls": "list", "rm": "remove", "delete": "remove"}
+"""What other programs call a command → its name here."""
+_MOST_SUGGESTIONS = 3
 
 
 class Target(NamedTuple):
@@ -22,7 +28,69 @@ class Target(NamedTuple):
     help: str
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group whose commands also take the global options, and which suggests commands of other groups."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return one command, with the global options that it does not have itself."""
+        command = self.find(ctx, cmd_name)
+        if command is not None:
+            own = {option for parameter in command.params for option in parameter.opts}
+            command.params += [
+                option for option in global_options(hidden=True) if own.isdisjoint(option.opts)
+            ]
+        return command
+
+    def find(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return one command as it was written."""
+        return super().get_command(ctx, name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or suggest those that may be meant."""
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            ctx.fail(f"There is no command `{args[0]}`.{did_you_mean(self._near(ctx, args[0]))}")
+        return super().resolve_command(ctx, args)
+
+    def _near(self, ctx: click.Context, word: str) -> list[str]:
+        """Return what may be meant: a command of that name anywhere, else one that is spelt alike."""
+        from difflib import get_close_matches  # only for an error
+
+        root = ctx.find_root()
+        here = ctx.command_path.removeprefix(root.command_path).strip()
+        names = {path: path.rpartition(" ")[2] for path in _paths(root, root.command)}
+        inside = {path for path, name in names.items() if path == f"{here} {name}".strip()}
+        wanted = {word, _ALSO_CALLED.get(word, word)}
+        found = [path for path, name in names.items() if name in wanted]
+        if not found:
+            near = get_close_matches(word, names.values(), n=1, cutoff=0.7)
+            alike = [path for path, name in names.items() if name in near]
+            found = [path for path in alike if path in inside] or alike
+        return sorted(found, key=lambda path: (path not in inside, path.count(" ")))
+
+
+def _paths(context: click.Context, command: click.Command, above: str = "") -> Iterator[str]:
+    """Yield the words of every command below this one."""
+    if not isinstance(command, click.Group):
+        return
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        if below is not None and not below.hidden:
+            yield f"{above}{name}"
+            yield from _paths(context, below, f"{above}{name} ")
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Return the question that follows an unknown name, with a space before it; empty without one."""
+    shown = [f"`{name}`" for name in names[:_MOST_SUGGESTIONS]]
+    if not shown:
+        return ""
+    *first, last = shown
+    return f" Did you mean {', '.join(first)} or {last}?" if first else f" Did you mean {last}?"
+
+
+class LazyGroup(Group):
     """A group whose commands are named in a table and imported on use."""
 
     def __init__(self, *args: object, table: Mapping[str, Target], **kwargs: object) -> None:
@@ -33,27 +101,15 @@ class LazyGroup(click.Group):
         """Return the names in the table's order, which follows use, not the alphabet."""
         return list(self.table)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def find(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         """Import and return one command."""
-        target = self.table.get(cmd_name)
+        target = self.table.get(name)
         if target is None:
             return None
         module, _, attribute = target.where.partition(":")
         command = getattr(import_module(f"local_mcp_gateway.cli.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or suggest the nearest one."""
-        if args and args[0] not in self.table and not args[0].startswith("-"):
-            from difflib import get_close_matches  # only for an error
-
-            near = get_close_matches(args[0], self.table, n=1)
-            meant = f" Did you mean `{near[0]}`?" if near else ""
-            ctx.fail(f"There is no command `{args[0]}`.{meant}")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the table into the help without importing anything."""

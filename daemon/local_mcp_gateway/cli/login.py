@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import click
 
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option
 from local_mcp_gateway.errors import Exit, UpstreamProblem, UsageProblem
 
@@ -37,7 +37,7 @@ _PAGE: Final = (
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.servers)
 @click.option("--browser/--no-browser", default=True, help="Open the page, or only print it.")
 @click.option("--scope", help="Rights to ask for, instead of those that the server names.")
 @click.option(
@@ -109,7 +109,7 @@ def login(
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.servers)
 @as_json_option
 @click.pass_obj
 def logout(invocation: Invocation, *, name: str, as_json: bool) -> int:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.cli.context import Invocation
-from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
+from local_mcp_gateway.cli.context import Invocation, global_options
+from local_mcp_gateway.cli.lazy_group import LazyGroup, Target, did_you_mean
 from local_mcp_gateway.cli.streams import discard, lost, open_streams
 from local_mcp_gateway.errors import Exit, GatewayError, OutputLost, UsageProblem
 from local_mcp_gateway.formats import colourless, line_width
@@ -43,46 +42,24 @@ COMMANDS = {
     "completion": Target("doctor:completion", "Print the completion script of a shell."),
 }
 
-FORMATS = click.Choice(["auto", "console", "json", "journal"])
-LEVELS = click.Choice(["debug", "info", "warning", "error"])
-
 
 @click.group(
     cls=LazyGroup,
     table=COMMANDS,
+    params=global_options(),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="local-mcp-gateway")
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="Configuration file."
-)
-@click.option("--database", type=click.Path(path_type=Path), help="Database file.")
-@click.option("--migrations", type=click.Path(path_type=Path), help="Migrations folder.")
-@click.option("--log-format", type=FORMATS, help="How the log is written.")
-@click.option("--log-level", type=LEVELS, help="Lowest level that is logged.")
 @click.pass_context
-def cli(
-    context: click.Context,
-    *,
-    config_file: Path | None,
-    database: Path | None,
-    migrations: Path | None,
-    log_format: str | None,
-    log_level: str | None,
-) -> None:
+def cli(context: click.Context) -> None:
     """Run all your MCP servers behind one guarded gateway.
+
+    The options may stand before the command or after it.
 
     Exit codes: 0 fine, 1 unexpected, 2 usage, 3 differs, 4 locked, 5 migration failed,
     6 damaged, 7 configuration, 8 refused, 9 no backup possible.
     """
-    given = {
-        "database.path": database,
-        "migrations.folder": migrations,
-        "log.format": log_format,
-        "log.level": log_level,
-    }
-    options = {path: str(value) for path, value in given.items() if value is not None}
-    context.obj = Invocation(config_file=config_file, options=options)
+    context.obj = Invocation.of(context)
     context.color = coloured()
 
 
@@ -113,6 +90,13 @@ def _answer() -> Exit:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return Exit.USAGE
+    except click.NoSuchOption as error:
+        near = did_you_mean(error.possibilities or ())
+        where = error.ctx.command_path if error.ctx else "local-mcp-gateway"
+        problem = UsageProblem(
+            f"There is no option `{error.option_name}`.{near}", hint=f"See `{where} --help`."
+        )
+        return say(problem, as_json=as_json)
     except click.UsageError as error:
         context = error.ctx
         where = context.command_path if context else "local-mcp-gateway"

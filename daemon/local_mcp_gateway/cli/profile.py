@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
 from local_mcp_gateway.cli.connect import address_of
+from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.admin import client_lines
 
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 PREFIXES = click.Choice(["auto", "always", "never"])
 
 
-@click.group()
+@click.group(cls=Group)
 def profile() -> None:
     """Group servers for a client: each profile is served at /mcp/NAME."""
 
 
 @profile.command()
 @click.argument("name")
-@click.argument("servers", nargs=-1)
+@click.argument("servers", nargs=-1, shell_complete=complete.servers)
 @click.option("--description", help="What it is for.")
 @click.option(
     "--prefix", type=PREFIXES, help="Server name before tool names; auto: only when two clash."
@@ -69,7 +70,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
 
 
 @profile.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.profiles)
 @as_json_option
 @click.pass_obj
 def show(invocation: Invocation, *, name: str, as_json: bool) -> int:
@@ -84,15 +85,39 @@ def show(invocation: Invocation, *, name: str, as_json: bool) -> int:
 
 
 @profile.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.profiles)
 @click.option("--rename", metavar="NEW", help="Give it another name; its address changes too.")
 @click.option("--description", help="What it is for.")
 @click.option("--prefix", type=PREFIXES, help="Server name before tool names.")
-@click.option("--add", "added", multiple=True, metavar="SERVER", help="Put a server last.")
-@click.option("--remove", "removed", multiple=True, metavar="SERVER", help="Take a server out.")
-@click.option("--enable", multiple=True, metavar="SERVER", help="Serve this member again.")
 @click.option(
-    "--disable", multiple=True, metavar="SERVER", help="Keep this member, do not serve it."
+    "--add",
+    "added",
+    multiple=True,
+    metavar="SERVER",
+    shell_complete=complete.servers,
+    help="Put a server last.",
+)
+@click.option(
+    "--remove",
+    "removed",
+    multiple=True,
+    metavar="SERVER",
+    shell_complete=complete.servers,
+    help="Take a server out.",
+)
+@click.option(
+    "--enable",
+    multiple=True,
+    metavar="SERVER",
+    shell_complete=complete.servers,
+    help="Serve this member again.",
+)
+@click.option(
+    "--disable",
+    multiple=True,
+    metavar="SERVER",
+    shell_complete=complete.servers,
+    help="Keep this member, do not serve it.",
 )
 @as_json_option
 @click.pass_obj
@@ -119,8 +144,8 @@ def edit(
 
 
 @profile.command()
-@click.argument("name")
-@click.argument("server")
+@click.argument("name", shell_complete=complete.profiles)
+@click.argument("server", shell_complete=complete.servers)
 @click.argument("tool")
 @click.option("--show/--hide", "enabled", default=None, help="Show it to clients, or not.")
 @click.option("--rename", metavar="NEW", help="Show it under another name.")
@@ -155,7 +180,7 @@ def tool(
 
 
 @profile.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.profiles)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 @click.pass_obj

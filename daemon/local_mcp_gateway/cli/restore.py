@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import Invocation, guard_context
 from local_mcp_gateway.cli.ui import confirm_by_name
 from local_mcp_gateway.errors import Exit
@@ -32,7 +32,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 
 @click.command()
-@click.argument("name", default="latest")
+@click.argument("name", default="latest", shell_complete=complete.backups)
 @yes_option
 @lock_timeout_option
 @json_option

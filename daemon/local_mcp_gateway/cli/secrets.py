@@ -8,6 +8,7 @@ import click
 
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option
+from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.errors import Exit, SealedValueProblem
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.service.secrets import Keyring
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
 
 
-@click.group()
+@click.group(cls=Group)
 def secrets() -> None:
     """Seal the values of servers' environment and headers; new ones are sealed as they are stored."""
 

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway import formats
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
+from local_mcp_gateway.cli.context import given_globally
 from local_mcp_gateway.cli.streams import end_when_unread, write_as_it_is
 from local_mcp_gateway.config import config_files
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from local_mcp_gateway.cli.context import Invocation
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.log import Emit
+
+_TYPED = click.core.ParameterSource.COMMANDLINE
 
 
 @click.command()
@@ -63,11 +68,12 @@ def serve(
         "dev.auto_generate": auto_generate or None,
     }
     options = {key: value for key, value in given.items() if value is not None}
+    global_options = given_globally(invocation)
     invocation = replace(invocation, options={**invocation.options, **options}, dev=dev)
     settings = invocation.settings
     emit = invocation.emitter(default_level="info")
     if dev and settings.dev.reload and socket_fd is None:
-        code = _supervised(settings, emit)
+        code = _supervised(global_options, settings, emit)
         if code is not None:
             return code
     from local_mcp_gateway.service import ServeOptions
@@ -85,7 +91,7 @@ def serve(
         dev=dev,
         fresh=fresh,
         socket_fd=socket_fd,
-        global_options=tuple(sys.argv[1 : sys.argv.index("serve")]),
+        global_options=global_options,
         config_files=tuple(file.absolute() for file in config_files(invocation.config_file)),
         greet=_greet if greets else None,
     )
@@ -104,7 +110,7 @@ def _greet(url: str, profiles: tuple[str, ...]) -> None:
     greet(url, profiles)
 
 
-def _supervised(settings: Settings, emit: Emit) -> int | None:
+def _supervised(global_options: tuple[str, ...], settings: Settings, emit: Emit) -> int | None:
     """Run workers on a socket that outlives them; None if this process has to serve itself."""
     from local_mcp_gateway.service.dev import Supervisor
     from local_mcp_gateway.service.http import bind, inherited
@@ -114,10 +120,22 @@ def _supervised(settings: Settings, emit: Emit) -> int | None:
     except GatewayError:
         return None  # reported by the start, which knows who holds the lock
     with listener:
-        given = sys.argv[1:]
-        at = given.index("serve")
+        arguments = ("serve", *_options_given(click.get_current_context()))
         auto_generate = settings.dev.auto_generate
-        return Supervisor(given[:at], given[at:], listener, emit, auto_generate=auto_generate).run()
+        return Supervisor(
+            global_options, arguments, listener, emit, auto_generate=auto_generate
+        ).run()
+
+
+def _options_given(context: click.Context) -> Iterator[str]:
+    """Yield the options that this command was given, as another process takes them."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if not parameter.expose_value or context.get_parameter_source(name) is not _TYPED:
+            continue
+        yield parameter.opts[0]
+        if isinstance(parameter, click.Option) and not parameter.is_flag:
+            yield str(context.params[name])
 
 
 @click.command()
@@ -150,7 +168,12 @@ def reload(invocation: Invocation, *, as_json: bool) -> int:
 
 
 @click.command
-@click.option("--profile", metavar="NAME", help="Profile to show; the default one if not given.")
+@click.option(
+    "--profile",
+    metavar="NAME",
+    shell_complete=complete.profiles,
+    help="Profile to show; the default one if not given.",
+)
 @click.option("--url", help="Where the gateway listens  [default: from the settings].")
 @click.pass_obj
 def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from local_mcp_gateway import formats
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import (
     answer_to,
     as_json_option,
@@ -19,6 +20,7 @@ from local_mcp_gateway.cli.client import (
     warn_of_another_version,
 )
 from local_mcp_gateway.cli.import_servers import import_
+from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.login import client_of, login, logout
 from local_mcp_gateway.cli.tools import approve, show_change
 from local_mcp_gateway.errors import Exit, UsageProblem
@@ -143,7 +145,7 @@ REASON = 40
 """Longest reason shown in the list, in characters; `server show` prints all of it."""
 
 
-@click.group()
+@click.group(cls=Group)
 def server() -> None:
     """Add, show, try and remove the upstream MCP servers."""
 
@@ -157,6 +159,7 @@ server.add_command(import_)
 @click.argument("name")
 @click.option(
     "--profile",
+    shell_complete=complete.profiles,
     help="Add it to this profile, created if missing [default: what /mcp serves].",
 )
 @click.option(
@@ -236,10 +239,17 @@ def add(
 
 
 @server.command("list")
+@ui.watch_option
 @as_json_option
 @click.pass_obj
-def list_(invocation: Invocation, *, as_json: bool) -> int:
+def list_(invocation: Invocation, *, watch: bool, as_json: bool) -> int:
     """List every server and the profiles that it is in."""
+    if watch:
+        return ui.shown_until_stopped(partial(_list, invocation, as_json=as_json))
+    return _list(invocation, as_json=as_json)
+
+
+def _list(invocation: Invocation, *, as_json: bool) -> int:
     servers: list[dict[str, Any]] = answer_to(invocation, "server.list")
     warn_of_another_version(serving_status(invocation.database))
     if as_json:
@@ -265,7 +275,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
 
 
 @server.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.servers)
 @click.option("--secrets", is_flag=True, help="Show the values of environment and headers.")
 @as_json_option
 @click.pass_obj
@@ -283,7 +293,7 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
 
 
 @server.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.servers)
 @click.option("--rename", metavar="NEW", help="Give it another name.")
 @click.option("--env", multiple=True, metavar="K[=V]", help="Set a variable; without =V remove it.")
 @click.option("--cwd", type=click.Path(path_type=Path), help="Folder that the command runs in.")
@@ -343,7 +353,7 @@ def edit(
 
 
 @server.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.servers)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 @click.pass_obj
@@ -355,7 +365,7 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
 
 
 @server.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.servers)
 @as_json_option
 @click.pass_obj
 def test(invocation: Invocation, *, name: str, as_json: bool) -> int:

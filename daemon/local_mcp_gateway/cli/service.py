@@ -13,9 +13,10 @@ from local_mcp_gateway import __version__
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import serving_status, warn_of_another_version
 from local_mcp_gateway.cli.connect import address_of
+from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.logs import logs, show_start
 from local_mcp_gateway.config import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
-from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager
+from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager, UsageProblem
 from local_mcp_gateway.service.admin import client_lines
 from local_mcp_gateway.service.history import read_starts
 from local_mcp_gateway.service.secrets import make_first_key
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
 
 
-@click.group()
+@click.group(cls=Group)
 def service() -> None:
     """Run the gateway as a systemd user service: at login, or at boot with --linger."""
 
@@ -69,15 +70,71 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
         systemctl.enable_linger()
         click.echo("lingering  starts at boot")
     started = _start(with_socket=with_socket, changed=set(done.values()) != {"unchanged"})
-    facts = systemctl.properties(units.SERVICE)
-    if facts.get("ActiveState") not in ("active", "reloading"):
-        raise _why(invocation, facts)
-    for start in read_starts(invocation.database, last=1) if started else ():
-        show_start(start)
-    click.echo(f"{facts['StatusText'] or 'running'}; see `service status` and `logs`.\n")
+    _show_running(invocation, started=started)
+    click.echo()
     for line in client_lines(address_of(invocation) + "/mcp"):
         click.echo(line)
     return Exit.OK
+
+
+@service.command()
+@click.pass_obj
+def start(invocation: Invocation) -> int:
+    """Start the installed service, and show the start."""
+    return _control(invocation, "start")
+
+
+@service.command()
+@click.pass_obj
+def restart(invocation: Invocation) -> int:
+    """Stop the service and start it again, as after an upgrade, and show the start."""
+    return _control(invocation, "restart")
+
+
+@service.command()
+def stop() -> int:
+    """Stop the service until the next login, `service start` or boot; calls in flight may end first."""
+    # The socket first: a client that connects meanwhile would start the service again.
+    systemctl.systemctl("stop", *_installed())
+    click.echo("Stopped.")
+    return Exit.OK
+
+
+def _control(invocation: Invocation, verb: str) -> int:
+    """Start or restart the units, and show the start or why there was none."""
+    running = systemctl.is_active(units.SERVICE)
+    present = _installed()
+    with suppress(NoServiceManager):  # the service is not in the failed state
+        systemctl.systemctl("reset-failed", units.SERVICE)
+    with suppress(NoServiceManager):  # told below, in the words of the start
+        if units.SOCKET in present and not systemctl.is_active(units.SOCKET):
+            # The service has the port itself, which systemd's socket takes now.
+            systemctl.systemctl("stop", units.SERVICE)
+            systemctl.systemctl("start", units.SOCKET)
+        systemctl.systemctl(verb, units.SERVICE)
+    _show_running(invocation, started=verb == "restart" or not running)
+    return Exit.OK
+
+
+def _installed() -> list[str]:
+    """Return the installed units, the socket first; raises UsageProblem if there is no service."""
+    present = units.present(units.unit_folder())
+    if units.SERVICE not in present:
+        systemctl.version()  # without systemd there is nothing to install either
+        raise UsageProblem(
+            "The service is not installed.", hint="Install it with `service install`."
+        )
+    return present
+
+
+def _show_running(invocation: Invocation, *, started: bool) -> None:
+    """Show the start and the state of the service; raises the reason if it does not run."""
+    facts = systemctl.properties(units.SERVICE)
+    if facts.get("ActiveState") not in ("active", "reloading"):
+        raise _why(invocation, facts)
+    for shown in read_starts(invocation.database, last=1) if started else ():
+        show_start(shown)
+    click.echo(f"{facts['StatusText'] or 'running'}; see `service status` and `logs`.")
 
 
 @service.command()
@@ -121,7 +178,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
 def uninstall(invocation: Invocation) -> int:
     """Stop the service and remove its units; the database and its backups stay."""
     folder = units.unit_folder()
-    present = [name for name in (units.SOCKET, units.SERVICE) if (folder / name).exists()]
+    present = units.present(folder)
     for name in present:
         systemctl.systemctl("disable", "--now", name)
         (folder / name).unlink()

@@ -104,10 +104,10 @@ def print_data(text: str) -> None:
             click.echo(text, color=True)  # unchanged
 
 
-def draw(text: str) -> None:
-    """Write terminal control sequences to stderr."""
-    with _as_it_is(sys.stderr):
-        click.echo(text, nl=False, err=True)
+def draw(text: str, *, err: bool = True) -> None:
+    """Write terminal control sequences to stderr, or to stdout."""
+    with _as_it_is(sys.stderr if err else sys.stdout):
+        click.echo(text, nl=False, err=err)
 
 
 @contextmanager

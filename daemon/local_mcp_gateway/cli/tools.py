@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, complete_pairs, confirm
 from local_mcp_gateway.cli.streams import print_data
 from local_mcp_gateway.errors import Exit, UsageProblem
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("pattern", required=False)
-@click.option("--profile", help="Only of this profile.")
-@click.option("--server", help="Only of this server.")
+@click.option("--profile", shell_complete=complete.profiles, help="Only of this profile.")
+@click.option("--server", shell_complete=complete.servers, help="Only of this server.")
 @as_json_option
 @click.pass_obj
 def tools(
@@ -69,10 +69,12 @@ def _first_sentence(text: object) -> str:
 
 
 @click.command()
-@click.argument("tool")
+@click.argument("tool", shell_complete=complete.tools)
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option(
-    "--profile", help="Profile to call it in.  [default: `default`, or the one that has it]"
+    "--profile",
+    shell_complete=complete.profiles,
+    help="Profile to call it in.  [default: `default`, or the one that has it]",
 )
 @click.option("--arguments", "document", metavar="JSON", help="All arguments as one JSON object.")
 @as_json_option
@@ -119,7 +121,7 @@ def _no_constant(name: str) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.servers)
 @click.argument("tools", nargs=-1)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option

@@ -6,12 +6,14 @@ import json
 import shlex
 import sys
 import textwrap
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.cli.streams import draw, printable
-from local_mcp_gateway.errors import NotConfirmed
+from local_mcp_gateway.cli.streams import draw, lost, printable
+from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
 from local_mcp_gateway.formats import line_width, terminal_width
 from local_mcp_gateway.log import folded
 
@@ -103,6 +105,30 @@ def confirm_by_name(name: str, hazards: Sequence[str], *, yes: bool) -> None:
             "Nothing was done: it was not confirmed.",
             hint=f"Run it again and type {name}, or give --yes.",
         )
+
+
+WATCH_EVERY_S = 2.0
+_CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+watch_option = click.option(
+    "--watch", is_flag=True, help="Show it again every two seconds, until Ctrl+C."
+)
+
+
+def shown_until_stopped(show: Callable[[], int]) -> int:
+    """Clear the terminal and show something, again and again until Ctrl+C; returns its last exit code."""
+    if not sys.stdout.isatty():
+        raise UsageProblem(
+            "--watch redraws a terminal, and the output does not go to one.",
+            hint="Leave --watch out, and run the command again when needed.",
+        )
+    code = int(Exit.OK)
+    with suppress(KeyboardInterrupt):
+        while not lost(sys.stdout):
+            draw(_CLEAR, err=False)
+            code = show()
+            sys.stdout.flush()
+            time.sleep(WATCH_EVERY_S)
+    return code
 
 
 class progress_bar:  # noqa: N801  reads as a verb where it is used

@@ -44,6 +44,41 @@ def test_install_starts_it_shows_the_start_and_uninstall_keeps_the_data(
     assert installed.run("service", "status", check=False).code == 3
 
 
+@pytest.mark.parametrize("how", [(), ("--socket",)], ids=["alone", "with a socket"])
+def test_the_service_is_stopped_started_and_restarted(
+    installed: Installed, how: tuple[str, ...]
+) -> None:
+    installed.run("service", "install", *how)
+    assert "Stopped." in installed.run("service", "stop").stdout
+    assert installed.state()["ActiveState"] == "inactive"
+    told = json.loads(installed.run("service", "status", "--json", check=False).stdout)
+    assert (told["state"], told["socket"]) == ("inactive", False)
+
+    assert "ready after" in installed.run("service", "start").stdout
+    first = installed.state()["MainPID"]
+    assert "ready after" not in installed.run("service", "start").stdout  # it runs already
+    assert installed.state()["MainPID"] == first
+
+    assert "ready after" in installed.run("service", "restart").stdout
+    assert installed.state()["MainPID"] != first
+    assert json.loads(installed.run("service", "status", "--json").stdout)["socket"] is bool(how)
+
+
+def test_a_service_that_is_refused_says_why_at_start_and_restart(installed: Installed) -> None:
+    installed.run("service", "install")
+    tag = installed.folder.add("broken", "CREAT TABLE x (id)")
+    for verb in ("restart", "start"):
+        done = installed.run("service", verb, check=False)
+        assert done.code == 5
+        assert tag in done.stderr
+
+
+def test_a_service_that_is_not_installed_is_not_started(installed: Installed) -> None:
+    for verb in ("start", "stop", "restart"):
+        done = installed.run("service", verb, check=False)
+        assert (done.code, "`service install`" in done.stderr) == (2, True)
+
+
 def test_a_socket_that_somebody_stopped_is_installed_again(installed: Installed) -> None:
     installed.run("service", "install", "--socket")
     installed.systemctl("stop", "local-mcp-gateway.socket", UNIT)

@@ -51,6 +51,11 @@ def unit_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return home / "systemd" / "user"
 
 
+def present(folder: Path) -> list[str]:
+    """Return the units that are installed, the socket first."""
+    return [name for name in (SOCKET, SERVICE) if (folder / name).exists()]
+
+
 def make_caches(home: Path) -> None:
     """Create the folders that upstream servers may write to: inside the unit a missing one is read-only."""
     for name in CACHES:
