@@ -33,3 +33,20 @@ def test_hazards_are_those_of_every_migration_but_the_first(shop: Workshop) -> N
     shop.add("0001_b", "ALTER TABLE a DROP COLUMN y;")
     found = check_folder(shop.read()).hazards
     assert {(tag, hazard.object) for tag, hazard in found} == {("0001_b", "a.y")}
+
+
+def test_an_altered_column_of_libsql_has_its_hazards_and_a_way_back(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE a (x text);")
+    shop.add(
+        "0001_b",
+        "ALTER TABLE a ALTER COLUMN x TO x integer NOT NULL;",
+        down="ALTER TABLE a ALTER COLUMN x TO x text;",
+    )
+    found = check_folder(shop.read())
+    assert (found.problems, found.warnings) == ((), ())
+    assert {(str(hazard.kind), hazard.object) for _, hazard in found.hazards} == {
+        ("rebuild", "a"),
+        ("narrows_type", "a.x"),
+        ("not_null_without_default", "a.x"),
+        ("breaks_running_version", "a.x"),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local_mcp_gateway.errors import VerificationFailed
+from local_mcp_gateway.errors import MigrationFailed, VerificationFailed
 from tests.migrate.workshop import Workshop
 
 NOTES = """CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT, body TEXT, stars INTEGER DEFAULT 0);
@@ -327,3 +327,75 @@ def test_text_that_is_not_utf8_is_compared_as_it_is_stored(shop: Workshop) -> No
     shop.add("0001_b", rebuild("a TEXT, b", "INSERT INTO __new SELECT * FROM t", table="t"))
     _, told = shop.apply()
     assert told == ()
+
+
+PARENT = """CREATE TABLE users(id INTEGER PRIMARY KEY, name TEXT, age INTEGER);
+CREATE TABLE posts(id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users(id) ON DELETE CASCADE);
+CREATE INDEX by_name ON users(name);
+CREATE VIEW names AS SELECT name FROM users;
+CREATE TABLE log(name TEXT);
+CREATE TRIGGER added AFTER INSERT ON users BEGIN INSERT INTO log VALUES (new.name); END;
+INSERT INTO users VALUES (3, 'a', 5), (8, 'b', NULL);
+INSERT INTO posts VALUES (1, 3), (2, 8);"""
+
+
+def test_the_alter_column_of_libsql_is_carried_out_as_a_rebuild(shop: Workshop) -> None:
+    shop.add("0000_a", PARENT)
+    shop.apply()
+    shop.add(
+        "0001_b", 'ALTER TABLE `users` ALTER COLUMN "name" TO "name" text NOT NULL DEFAULT \'x\';'
+    )
+    ((step,), losses) = shop.apply()
+    assert (step.statements, step.drops, losses) == (1, frozenset(), ())
+    assert shop.rows("SELECT * FROM users") == [(3, "a", 5), (8, "b", None)]
+    assert shop.rows("SELECT * FROM posts") == [(1, 3), (2, 8)]
+    assert shop.rows("SELECT * FROM log") == [("a",), ("b",)]
+    users = shop.rows("SELECT type, name FROM sqlite_schema WHERE tbl_name IN ('users', 'names')")
+    assert sorted(users) == [
+        ("index", "by_name"), ("table", "users"), ("trigger", "added"), ("view", "names")
+    ]  # fmt: skip
+    assert shop.rows("SELECT \"notnull\", dflt_value FROM pragma_table_info('users')")[1] == (
+        1,
+        "'x'",
+    )
+    shop.execute("INSERT INTO users (age) VALUES (1)")
+    assert shop.rows("SELECT * FROM log")[2:] == [("x",)]
+
+
+def test_rows_that_an_altered_column_does_not_allow_are_not_left_as_libsql_leaves_them(
+    shop: Workshop,
+) -> None:
+    shop.add("0000_a", PARENT)
+    shop.apply()
+    before = shop.rows("SELECT sql FROM sqlite_schema")
+    shop.add("0001_b", "SELECT 1;\nALTER TABLE users ALTER COLUMN age TO age integer NOT NULL;")
+    with pytest.raises(MigrationFailed) as caught:
+        shop.apply()
+    assert caught.value.message == (
+        "0001_b.sql, line 2, statement 2: NOT NULL constraint failed: users.age."
+    )
+    assert "leaves rows as they are" in (caught.value.hint or "")
+    assert shop.rows("SELECT sql FROM sqlite_schema") == before
+
+
+def test_other_values_of_an_altered_column_are_told(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE a(code TEXT, n INTEGER); INSERT INTO a VALUES ('007', NULL);")
+    shop.apply()
+    shop.add("0001_b", "ALTER TABLE a ALTER COLUMN code TO code integer;")
+    _, (told,) = shop.apply()
+    assert (told.kind, told.object) == ("changes_values", "a.code")
+    shop.add("0002_c", "ALTER TABLE a ALTER COLUMN n TO n integer NOT NULL DEFAULT 4;")
+    _, (told,) = shop.apply()
+    assert (told.kind, told.object) == ("changes_values", "a.n")
+    assert shop.rows("SELECT * FROM a") == [(7, 4)]
+
+
+def test_what_libsql_does_not_alter_is_refused_with_its_place(shop: Workshop) -> None:
+    shop.add(
+        "0000_a",
+        "CREATE TABLE a(id INTEGER PRIMARY KEY, x);\nALTER TABLE a ALTER COLUMN id TO id text;",
+    )
+    with pytest.raises(
+        MigrationFailed, match=r"line 2, statement 2: ALTER COLUMN cannot alter a PRIMARY"
+    ):
+        shop.apply()

@@ -55,3 +55,13 @@ def test_each_migration_is_shown_with_its_result(
     plan = Plan.read(shop.read(), Ledger(scratch))
     Rehearsal.of(plan, Ledger(scratch), migrated=migrated)
     assert seen == [("0000_a", 0), ("0001_b", 2)]
+
+
+def test_an_altered_column_of_libsql_is_judged_as_the_rebuild_that_runs(
+    shop: Workshop, scratch: sqlite3.Connection
+) -> None:
+    scratch.execute("CREATE TABLE a (x text)")
+    scratch.execute("INSERT INTO a VALUES ('1')")
+    shop.add("0000_a", "ALTER TABLE a ALTER COLUMN x TO x integer;")
+    kinds = {str(found.hazard.kind) for found in rehearse(shop, scratch).hazards}
+    assert kinds == {"rebuild", "narrows_type"}

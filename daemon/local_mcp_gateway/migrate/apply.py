@@ -14,15 +14,20 @@ A stop is noticed between statements and, by a progress handler, inside long one
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.database import UNWATCHED, Run, outside_transaction
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.authorizer import Authorizer
-from local_mcp_gateway.migrate.statements import read_directives, split, unwrap_transaction
+from local_mcp_gateway.migrate.statements import (
+    may_alter_column,
+    read_directives,
+    split,
+    unwrap_transaction,
+)
 from local_mcp_gateway.sql import first_words, renamed
 
 if TYPE_CHECKING:
@@ -71,6 +76,8 @@ class Step(NamedTuple):
     """The triggers and indexes that a statement of their own dropped; folded."""
     accepts: frozenset[str] = frozenset()
     """What the file accepts, as `Directives.accept` has it."""
+    texts: tuple[str, ...] = ()
+    """The statements that ran; an ALTER COLUMN of libSQL as its rebuild."""
     passed_over: tuple[str, ...] = ()
     """The PRAGMAs that had no effect, since the guard decides them or it was so already."""
 
@@ -227,31 +234,20 @@ def run_migration(
     authority.start_migration()
     _refuse_unknown_directives(migration, past=past)
     count = 0
+    texts: list[str] = []
     sql = migration.sql if down is None else down
     actions = _actions(connection, authority, sql)
-    execute = connection.execute
     statements = migration.statements if down is None else split(down)
     for statement in unwrap_transaction(statements):
-        session.before_statement(migration, statement)
-        if actions is not None:
-            actions.before(statement)
-        authority.start_statement(replacing=_replaces(statement.text))
         try:
-            for _ in execute(statement.text):
-                pass  # a SELECT or RETURNING has to be read to its end to have its effect
+            for part in as_sqlite_has_it(connection, statement, authority):
+                texts.append(part.text)
+                _run_statement(session, migration, part, actions)
         except (sqlite3.Error, ValueError) as error:  # ValueError: text that SQLite cannot be given
             told = _blamed(error, migration, statement, authority, down=down is not None)
             forgiven = past and connection.in_transaction
             _raise_unless(forgiven=forgiven, told=told, statement=statement, error=error)
         count += 1
-        if actions is not None:
-            actions.after(statement)
-        if authority.renaming:
-            authority.renaming = False
-            _follow_rename(authority, statement)
-            if authority.refusal is not None:
-                denied = sqlite3.DatabaseError(authority.refusal)
-                raise _blamed(denied, migration, statement, authority, down=down is not None)
     if actions is not None:
         _take(actions, migration, authority, down=down is not None)
     authority.off = True
@@ -264,9 +260,53 @@ def run_migration(
         changes=tuple(authority.changes),
         written=frozenset(authority.written),
         drops=frozenset(authority.drops),
+        texts=tuple(texts),
         passed_over=tuple(authority.passed_over),
         accepts=(migration.directives if down is None else read_directives(down)).accept,
     )
+
+
+def _run_statement(
+    session: Supervised,
+    migration: Migration,
+    statement: Statement,
+    actions: ReferentialActions | None,
+) -> None:
+    authority = session.authority
+    session.before_statement(migration, statement)
+    if actions is not None:
+        actions.before(statement)
+    authority.start_statement(replacing=_replaces(statement.text))
+    for _ in session.connection.execute(statement.text):
+        pass  # a SELECT or RETURNING has to be read to its end to have its effect
+    if actions is not None:
+        actions.after(statement)
+    if authority.renaming:
+        authority.renaming = False
+        _follow_rename(authority, statement)
+        if authority.refusal is not None:
+            raise sqlite3.DatabaseError(authority.refusal)
+
+
+def as_sqlite_has_it(
+    connection: sqlite3.Connection, statement: Statement, authority: Authorizer | None = None
+) -> Sequence[Statement]:
+    """Return the statements by which SQLite does what this one says: itself, unless it is libSQL's.
+
+    Raises sqlite3.Error where libSQL would.
+    """
+    if statement.text[:5].upper() != "ALTER" or not may_alter_column(statement.text):
+        return (statement,)
+    from local_mcp_gateway.schema import read_alter_column, rebuild_for
+
+    asked = read_alter_column(statement.text)
+    if asked is None:
+        return (statement,)
+    if authority is not None:
+        authority.start_statement(replacing=False)
+    with nullcontext() if authority is None else authority.unasked():
+        rebuild = rebuild_for(connection, asked)
+    return [statement._replace(text=text) for text in rebuild]
 
 
 def _actions(

@@ -11,6 +11,7 @@ from local_mcp_gateway.database import UNWATCHED, Run
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.apply import Observer, run_batch
 from local_mcp_gateway.migrate.ledger import APPLIED_IN_DEV
+from local_mcp_gateway.migrate.statements import may_rebuild
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def apply_batch(
     before = count_rows(connection, untouched)
     compares = bool(before.rows) and rehearsed is None
     rebuilds = None
-    if compares and any("DROP" in m.sql.upper() for m in plan.batches[0].migrations):
+    if compares and any(may_rebuild(m.sql) for m in plan.batches[0].migrations):
         rebuilds = watch_rebuilds(connection, compare_limit, run)
     run.phases.begin("apply")
     total = len(plan.batches[0].migrations)

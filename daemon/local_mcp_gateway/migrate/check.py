@@ -18,7 +18,7 @@ from local_mcp_gateway.errors import (
     ProblemCode,
     SchemaProblem,
 )
-from local_mcp_gateway.migrate.apply import Observer
+from local_mcp_gateway.migrate.apply import Observer, as_sqlite_has_it
 from local_mcp_gateway.migrate.dependents import find_broken
 from local_mcp_gateway.migrate.double_quotes import double_quoted
 from local_mcp_gateway.migrate.folder import down_text
@@ -78,13 +78,13 @@ def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
         for at, migration in enumerate(folder.migrations):
             kept = [kept for text in migration.texts if (kept := kept_instead(connection, text))]
             try:
-                extend(connection, migration, _QuotesWarner(warnings))
+                texts = extend(connection, migration, _QuotesWarner(warnings))
             except GatewayError as error:
                 problems.append(Problem(FAILS, error.message, error.hint, migration.tag))
                 break
             after = inspect(connection)
             if at:
-                found = (*kept, *hazards_of(migration.texts, before, after))
+                found = (*kept, *hazards_of(texts, before, after))
                 hazards += [(migration.tag, hazard) for hazard in found]
             if not folder.stamped:
                 warnings += snapshots.check(migration, after)
@@ -215,7 +215,8 @@ def _way_back(
     with closing(connection):
         for statement in split(down):
             try:
-                connection.execute(statement.text)
+                for part in as_sqlite_has_it(connection, statement):
+                    connection.execute(part.text)
             except Exception as error:  # noqa: BLE001  whatever SQLite says about a person's SQL
                 message = f"{name}, line {statement.line}: {error}."
                 yield Problem(DOWN, message, hint, migration.tag)

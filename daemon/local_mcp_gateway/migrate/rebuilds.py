@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.authorizer import Authorizer
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
-from local_mcp_gateway.migrate.statements import accepted, split
+from local_mcp_gateway.migrate.statements import accepted, may_rebuild, split
 from local_mcp_gateway.migrate.verify import Object, read_objects
 from local_mcp_gateway.sql import dropped, fold, quote
 
@@ -77,8 +77,7 @@ class Rebuilds:
         """Read the tables that a file meets, if it may drop one."""
         self._sql, self._authority = sql, authority
         self._tables, self._dropped = [], {}
-        upper = sql.upper()
-        if "DROP" in upper and "CREATE" in upper:
+        if may_rebuild(sql):
             self._objects = read_objects(self._connection)
             self._tables = _ordinary(self._objects)
 
@@ -204,7 +203,7 @@ class Rebuilds:
         )
         if other is not None:
             reason = f"would get the values of {was.shape.columns[other].name}"
-        elif self._is_left_out(now, key):
+        elif was.has_values(key) and self._is_left_out(now, key):
             reason = f"would be {column.default or 'NULL'} in every row: the copy leaves it out"
         if reason is not None:
             raise VerificationFailed(
@@ -301,6 +300,10 @@ class Contents(NamedTuple):
     """By folded name, without generated ones."""
     rowids: int
     """The sum of the rowids themselves."""
+
+    def has_values(self, key: str) -> bool:
+        """Return whether a column has anything but NULL."""
+        return self.columns[key].values != self.rows * hash(None)
 
 
 def shape_of(connection: sqlite3.Connection, table: str) -> Shape:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # migration that only creates and adds is skipped: a thousand of those would take a minute.
 _TAKES_AWAY = re.compile(
     r"(?:^|;|breakpoint)\s*(?:DROP|DELETE|REPLACE|UPDATE|WITH|INSERT\s+OR\s+REPLACE)\b"
-    r"|\bALTER\s+TABLE\b[^;]*\b(?:DROP|RENAME)\b"
+    r"|\bALTER\s+TABLE\b[^;]*\b(?:DROP|RENAME|ALTER)\b"
     r"|\bCREATE\s+UNIQUE\b",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -86,6 +86,8 @@ class HazardWatch(Observer):
         self._migrations = {migration.tag: migration for migration in plan.pending}
         self._begun = 0
         self._migration: Migration | None = None
+        self._texts: list[str] = []
+        """What the migration has run."""
         self._before: Schema | None = None
         self._known: Schema | None = None
         """The schema after the previous migration, if it was inspected."""
@@ -109,12 +111,13 @@ class HazardWatch(Observer):
             self.found.append(HazardFinding(migration, kept))
         if migration is not self._migration:
             self._migration = migration
-            self._before = None
+            self._before, self._texts = None, []
             if _TAKES_AWAY.search(migration.sql):
                 from local_mcp_gateway.schema import inspect  # most migrations only add
 
                 self._before = self._known or inspect(connection)
             self._known = None
+        self._texts.append(statement.text)
 
     def after_migration(self, connection: sqlite3.Connection, migration: Migration) -> None:
         """Find the hazards of the migration that has just run."""
@@ -122,7 +125,7 @@ class HazardWatch(Observer):
             from local_mcp_gateway.schema import hazards_of, inspect
 
             self._known = inspect(connection)
-            hazards = hazards_of(migration.texts, self._before, self._known)
+            hazards = hazards_of(self._texts, self._before, self._known)
             self.found += [HazardFinding(migration, hazard) for hazard in hazards]
             self._before = None
         if self._migrated is not None:

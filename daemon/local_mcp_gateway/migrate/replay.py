@@ -64,18 +64,19 @@ def replay_on(
 
 def extend(
     connection: sqlite3.Connection, migration: Migration, observer: Observer = UNOBSERVED
-) -> None:
-    """Apply one more migration to a replay; raises what applying it raises, rolled back."""
+) -> tuple[str, ...]:
+    """Apply one more migration to a replay and return what ran; raises what it raises, rolled back."""
     if migration.directives.no_transaction:
-        return
+        return ()
     connection.execute("BEGIN")
     try:
         with supervised(connection, observer=observer) as session:
-            run_migration(session, migration)
+            step = run_migration(session, migration)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+    return step.texts
 
 
 @dataclass(frozen=True, slots=True)

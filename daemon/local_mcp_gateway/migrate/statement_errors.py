@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.database import to_gateway_error
 from local_mcp_gateway.errors import ForbiddenStatement, GatewayError, MigrationFailed
+from local_mcp_gateway.migrate.statements import may_alter_column
+from local_mcp_gateway.schema import read_alter_column
 from local_mcp_gateway.sql import tokens
 
 if TYPE_CHECKING:
@@ -58,13 +60,14 @@ def explain_failure(
         machine.message = f"{place}: {machine.message}"
         machine.data.update(where)
         return machine
-    at = locate(str(error), statement.text)
+    message = _under_its_own_name(str(error), statement.text)
+    at = locate(message, statement.text)
     if at is not None:
         where["line"] = statement.line + statement.text.count("\n", 0, at)
         place = f"{name}, line {where['line']}, statement {statement.number}"
     return MigrationFailed(
-        f"{place}: {error}.",
-        hint=_hint(str(error)),
+        f"{place}: {message}.",
+        hint=_hint(message, statement.text),
         sqlite_message=str(error),
         excerpt=_first_line(statement, at),
         **where,
@@ -107,7 +110,18 @@ def _is_the_authors(error: sqlite3.Error) -> bool:
     return "database table is locked" in text or "vtable constructor" in text
 
 
-def _hint(message: str) -> str | None:
+def _under_its_own_name(message: str, sql: str) -> str:
+    """Name the table that an ALTER COLUMN rebuilds as it is named there."""
+    altered = read_alter_column(sql) if may_alter_column(sql) else None
+    return message if altered is None else message.replace(f"__new_{altered.table}", altered.table)
+
+
+def _hint(message: str, sql: str) -> str | None:
+    if "constraint failed" in message and may_alter_column(sql):
+        return (
+            "ALTER COLUMN is libSQL's, which leaves rows as they are. Here they have to fit the new"
+            " definition: correct them first."
+        )
     if message == "cannot VACUUM from within a transaction":
         return "Put VACUUM into a file of its own with the first line `-- guard: no-transaction`."
     if match := _MODULE.search(message):

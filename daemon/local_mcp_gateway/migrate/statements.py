@@ -141,6 +141,21 @@ def _first_word(sql: str) -> str:
     return ""
 
 
+_SPACES = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))+"
+_ALTER_COLUMN = re.compile(rf"\bALTER{_SPACES}COLUMN\b", re.IGNORECASE | re.DOTALL)
+
+
+def may_alter_column(sql: str) -> bool:
+    """Tell whether a text may have libSQL's ALTER COLUMN, which is carried out as a rebuild."""
+    return _ALTER_COLUMN.search(sql) is not None
+
+
+def may_rebuild(sql: str) -> bool:
+    """Tell whether a text may put a new table in the place of an old one."""
+    upper = sql.upper()
+    return ("DROP" in upper and "CREATE" in upper) or may_alter_column(sql)
+
+
 NAMED = frozenset(
     {
         "drops_trigger",

@@ -247,9 +247,9 @@ def hazards_of_pending(
                 before = None
                 continue
             before = before or inspect(memory)
-            extend(memory, migration)
+            texts = extend(memory, migration)
             after = inspect(memory)
-            hazards = hazards_of(migration.texts, before, after)
+            hazards = hazards_of(texts, before, after)
             found[migration.tag] = kept + (rebuild_cost(hazards, reader) if reader else hazards)
             before = after
     return found

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.schema.alter_column import read_alter_column, rebuild_for
     from local_mcp_gateway.schema.comparison import Difference, compare, fingerprint
     from local_mcp_gateway.schema.create_table import read_table
     from local_mcp_gateway.schema.diff import words
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
+        alter_column=("read_alter_column", "rebuild_for"),
         comparison=("Difference", "compare", "fingerprint"),
         create_table=("read_table",),
         diff=("words",),
@@ -99,12 +101,14 @@ __all__ = [
     "make_plan",
     "name_of",
     "parse_renames",
+    "read_alter_column",
     "read_default",
     "read_module",
     "read_snapshot",
     "read_sql",
     "read_table",
     "rebuild_cost",
+    "rebuild_for",
     "schema_copy",
     "slug",
     "words",

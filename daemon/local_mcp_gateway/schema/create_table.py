@@ -55,6 +55,8 @@ class ColumnClauses:
     """The clauses of one column."""
 
     sql: str
+    start: int = 0
+    """Where its definition begins in the statement."""
     collation: str = "binary"
     generated: Sql | None = None
     on_conflict: str = "abort"
@@ -169,7 +171,7 @@ class _Reader:
 
     def column(self) -> None:
         start = self.tokens[self.at][2]
-        clauses = ColumnClauses("")
+        clauses = ColumnClauses("", start)
         key = fold(self.name())
         self.found.columns[key] = clauses
         while self.at < self.end and self.word() not in _STARTS and self.tokens[self.at][1] != ",":

@@ -139,7 +139,7 @@ def _changed_tables(
         values = copied(change.old, change.new, fills)
         rowid = _kept_rowid(change.old, change.new, values)
         yield from rebuild(
-            change.old, change.new, _temporary(change.new, old, new), values, rowid=rowid
+            change.old, change.new, temporary_name(change.new, old, new), values, rowid=rowid
         )
 
 
@@ -161,7 +161,8 @@ def _kept_rowid(old: Table, new: Table, values: dict[str, str]) -> tuple[str, st
     return (target, source) if target is not None else None
 
 
-def _temporary(table: Table, *schemas: Schema) -> str:
+def temporary_name(table: Table, *schemas: Schema) -> str:
+    """Return the name that a rebuild of the table gives to the new one, until it takes its place."""
     name = f"__new_{table.name}"
     while any(name.lower() in schema.tables for schema in schemas):
         name += "_"
