@@ -174,7 +174,11 @@ if (grid) {
   const cells = () => all("tbody tr", grid).map((row) => [...row.children]);
   const at = (cell) => [cell.parentElement.sectionRowIndex, cell.cellIndex];
   const first = cells()[0]?.[0];
-  if (first) first.tabIndex = 0;
+  if (first) {
+    all("tbody a", grid).forEach((link) => { link.tabIndex = -1; });
+    grid.parentElement.removeAttribute("tabindex");
+    first.tabIndex = 0;
+  }
   const go = (row, column) => {
     const to = cells()[row]?.[column];
     if (!to) return;
@@ -192,7 +196,7 @@ if (grid) {
     if (steps[event.key]) { event.preventDefault(); go(row + steps[event.key][0], column + steps[event.key][1]); }
     else if (event.key === "Home") { event.preventDefault(); go(row, 0); }
     else if (event.key === "End") { event.preventDefault(); go(row, cell.parentElement.children.length - 1); }
-    else if (event.key === "Enter") { event.preventDefault(); $("a[data-row]", cell.parentElement)?.click(); }
+    else if (event.key === "Enter") { event.preventDefault(); ($("a", cell) ?? $("a[data-row]", cell.parentElement))?.click(); }
   });
   grid.addEventListener("click", (event) => {
     const cell = event.target.closest("td");

@@ -1,0 +1,193 @@
+"""Every page in a real browser: three sizes, light and dark, keyboard, screen reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.studio.chromium import (
+    SIZES,
+    THEMES,
+    Watched,
+    axe_source,
+    chromium,
+    findings,
+    overflow,
+    screenshots,
+)
+from tests.studio.scene import Scene, scene
+
+PAGES = {
+    "overview": "/studio/",
+    "servers": "/studio/servers",
+    "server": "/studio/servers/desk",
+    "server-down": "/studio/servers/tracker",
+    "server-add": "/studio/add",
+    "tools": "/studio/tools",
+    "tool": "/studio/tools/default/find_orders",
+    "held": "/studio/held/desk",
+    "profiles": "/studio/profiles",
+    "profile": "/studio/profiles/default",
+    "calls": "/studio/calls",
+    "migrations": "/studio/migrations",
+    "migration": "/studio/migrations/file/0006_shop",
+    "backups": "/studio/migrations/backups",
+    "data": "/studio/data",
+    "rows": "/studio/data/orders",
+    "structure": "/studio/data/orders/structure",
+    "row-new": "/studio/data/orders/new",
+    "sql": "/studio/sql",
+    "not-there": "/studio/nowhere",
+}
+CHECKED = ((360, "light"), (1280, "light"), (1280, "dark"))
+"""Where axe looks: colours depend on the theme, and what is shown on the width."""
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with scene(tmp_path_factory.mktemp("scene")) as made:
+        assert made.place.run("call", "hire").code == 0
+        yield made
+
+
+@pytest.fixture(scope="module")
+def watched(shown: Scene, pytestconfig: pytest.Config) -> Iterator[Watched]:
+    axe = axe_source(pytestconfig)
+    with chromium() as browser:
+        # axe is no script of the page, so the policy of the page must not keep it out.
+        made = Watched(browser, shown.gateway.url)
+        made.context.add_init_script(axe)
+        yield made
+        made.context.close()
+
+
+@pytest.fixture(scope="module")
+def page(watched: Watched, shown: Scene) -> Page:
+    return watched.enter(shown.link())
+
+
+@pytest.mark.npm
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_is_well_at_every_size_in_light_and_dark(
+    page: Page, watched: Watched, pytestconfig: pytest.Config, name: str
+) -> None:
+    folder = screenshots(pytestconfig)
+    watched.complaints.clear()
+    page.emulate_media(color_scheme="light")
+    answer = page.goto(PAGES[name])
+    assert answer is not None
+    assert answer.status == (404 if name == "not-there" else 200)
+    problems: list[str] = []
+    for width, (_, height) in SIZES.items():
+        page.set_viewport_size({"width": width, "height": height})
+        if over := overflow(page):
+            problems.append(f"{width}: {over} px wider than the window")
+        for theme in THEMES:
+            page.emulate_media(color_scheme=theme)
+            page.screenshot(path=folder / f"{name}-{width}-{theme}.png", full_page=width < 2560)
+            if (width, theme) in CHECKED:
+                problems += [f"{width} {theme}: {found}" for found in findings(page)]
+    if name == "not-there":
+        watched.complaints[:] = [said for said in watched.complaints if "404" not in said]
+    assert not problems + watched.complaints, "\n".join(problems + watched.complaints)
+
+
+STOPS = """() => [...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]')]
+  .filter(one => one.checkVisibility({checkVisibilityCSS: true}) && one.tabIndex >= 0 && !one.disabled
+    && one.type !== 'hidden').length"""
+REACHED = """() => {
+  const one = document.activeElement;
+  if (one === document.body || one.dataset.reached) return null;
+  one.dataset.reached = 1;
+  return getComputedStyle(one).outlineStyle;
+}"""
+
+
+@pytest.mark.parametrize("name", ["overview", "server", "tool", "rows", "sql"])
+def test_every_control_is_reached_with_tab_and_shows_that_it_is(page: Page, name: str) -> None:
+    page.set_viewport_size({"width": 1280, "height": 860})
+    page.goto(PAGES[name])
+    stops = page.evaluate(STOPS)
+    outlines = []
+    for _ in range(stops + 1):
+        page.keyboard.press("Tab")
+        if (outline := page.evaluate(REACHED)) is None:
+            break
+        outlines.append(outline)
+    assert len(outlines) == stops
+    assert stops > 8
+    assert set(outlines) <= {"solid", "auto"}
+
+
+def test_tab_enters_a_grid_once_and_arrows_move_in_it(page: Page) -> None:
+    page.goto(PAGES["rows"])
+    assert page.locator("[data-grid] tbody").locator("[tabindex='0']").count() == 1
+    page.locator("[data-grid] td[tabindex='0']").focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    focused = page.locator("td:focus")
+    assert focused.inner_text() == page.locator("tbody tr").nth(1).locator("td").nth(2).inner_text()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/studio/data/customers?where=*")
+    page.go_back()
+    page.locator("[data-grid] td[tabindex='0']").press("Enter")
+    page.wait_for_url("**/studio/data/orders/row?key=*")
+
+
+def test_keys_lead_to_pages_and_can_be_turned_off(page: Page) -> None:
+    page.goto(PAGES["overview"])
+    page.keyboard.press("g")
+    page.keyboard.press("t")
+    page.wait_for_url("**/studio/tools")
+    page.keyboard.press("/")
+    assert page.locator("input[name=text]:focus").count() == 1
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    page.get_by_role("button", name="Turn the keys off").click()
+    page.get_by_role("button", name="Close").click()
+    page.keyboard.press("/")
+    assert page.locator("input[name=text]:focus").count() == 0
+    page.evaluate("localStorage.removeItem('studio-keys')")
+
+
+def test_the_menu_of_a_phone_opens_and_closes_by_keyboard(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 780})
+    page.goto(PAGES["overview"])
+    link = page.get_by_role("link", name="Servers")
+    assert not link.first.is_visible()
+    page.get_by_role("button", name="Menu").press("Enter")
+    assert link.first.is_visible()
+    page.keyboard.press("Escape")
+    assert not link.first.is_visible()
+
+
+def test_nothing_moves_for_those_who_ask_for_less_motion(page: Page) -> None:
+    moving = "document.getAnimations().filter(one => one.playState === 'running').length"
+    page.set_viewport_size({"width": 1280, "height": 860})
+    page.emulate_media(reduced_motion="no-preference")
+    page.goto(PAGES["overview"])
+    page.locator("#live-state.live").wait_for()
+    assert page.evaluate(moving) == 1
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate(moving) == 0
+    page.emulate_media(reduced_motion="null")
+
+
+def test_the_pages_work_without_their_script(watched: Watched, shown: Scene) -> None:
+    browser = watched.context.browser
+    assert browser is not None
+    plain = Watched(browser, watched.url, java_script_enabled=False)
+    page = plain.enter(shown.link())
+    page.get_by_role("link", name="Data").click()
+    page.get_by_role("link", name="customers", exact=True).click()
+    page.locator("tbody a[data-row]").first.click()
+    page.get_by_role("textbox", name="city").fill("Vienna")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Undo").wait_for()
+    assert shown.place.query("SELECT city FROM customers WHERE id = 1") == [("Vienna",)]
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("The change is taken back").wait_for()
+    assert shown.place.query("SELECT city FROM customers WHERE id = 1") == [("Berlin",)]
+    plain.context.close()
