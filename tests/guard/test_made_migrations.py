@@ -282,4 +282,4 @@ def test_a_sample_of_made_migrations_loses_nothing(count: Count) -> None:
 
 @pytest.mark.nightly
 def test_twenty_thousand_made_migrations_lose_nothing(count: Count) -> None:
-    assert judge_all(22_000, count, "made migrations") >= 20_000
+    assert judge_all(30_000, count, "made migrations") >= 20_000  # some are made twice
