@@ -112,6 +112,32 @@ def test_a_valid_item_keeps_its_bytes() -> None:
     assert validate(TOOLS, [Item("a", raw)]) == Validated((Item("a", raw),), ())
 
 
+@pytest.mark.parametrize(
+    "twice",
+    [
+        b'{"name":"odd","description":"a","inputSchema":{"type":"object"},"description":"b"}',
+        b'{"name":"odd","inputSchema":{"type":"object","properties":{"x":{"maximum":1e400},"x":{"maximum":1e401}}}}',
+        b'{"name":"odd","inputSchema":{"type":"object","allOf":[{"a":1,"b":2,"\\u0061":[3]}]}}',
+    ],
+)
+def test_of_a_member_that_stands_twice_only_the_last_is_listed(twice: bytes) -> None:
+    """Some clients would read the first, which is not what was compared with the approved tool."""
+    (found,) = validate(TOOLS, [Item("odd", twice)]).items
+    assert json.loads(found.raw) == json.loads(twice)
+    assert json.loads(found.raw, object_pairs_hook=len) == json.loads(
+        twice, object_pairs_hook=lambda pairs: len(dict(pairs))
+    )
+    assert validate(TOOLS, [Item("odd", twice)]).told == (
+        "'odd' has a member that stands twice: the last one counts",
+    )
+
+
+def test_the_name_of_a_member_is_listed_without_escapes() -> None:
+    escaped = rb'{"name":"odd","inputSchema":{"type":"object"},"_meta":{"\u0075i/resourceUri":"ui:\u002f/a"}}'
+    (found,) = validate(TOOLS, [Item("odd", escaped)]).items
+    assert b'{"ui/resourceUri":"ui:\\u002f/a"}' in found.raw
+
+
 def test_what_the_official_client_reads_is_what_is_listed() -> None:
     """The SDK's models are stricter in nothing that is listed."""
     models = {

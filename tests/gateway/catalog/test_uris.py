@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway.catalog.uris import Template
+from local_mcp_gateway.gateway.catalog.uris import Template, with_shown_uris
 
 TEMPLATES = st.lists(st.sampled_from(["a", "b", "ab", "{x}", "{", "}"]), max_size=7).map("".join)
 
@@ -41,3 +42,23 @@ def test_templates_match_what_they_expand_to() -> None:
 def test_a_template_of_many_expressions_is_judged_at_once() -> None:
     assert not Template.of("a{x}" * 5_000 + "!").matches("a" * 100_000)
     assert Template.of("{" * 1_000_000).literals == ("{" * 1_000_000,)
+
+
+@given(st.text('uri\\"/:n ', max_size=9), st.text('a\\"', max_size=4), st.booleans())
+def test_an_address_is_replaced_however_its_member_is_written(
+    before: str, after: str, indented: bool
+) -> None:
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in "resourceUri")
+    raw = json.dumps(
+        {before: [before, {after: before}], "x": {"uri": "a:1"}}, indent=indented or None
+    )
+    raw = raw[:-1].rstrip() + f',"{escaped}" : "a:1", "last": "a:1"}}'
+    shown = json.loads(with_shown_uris(raw.encode(), {"a:1": "a:2"}))
+    expected = json.loads(raw)
+    expected["x"]["uri"] = expected["resourceUri"] = "a:2"
+    assert shown == expected
+
+
+def test_a_long_text_full_of_quotes_is_searched_once() -> None:
+    raw = json.dumps({"text": '"uri": \\ ' * 100_000}).encode()
+    assert with_shown_uris(raw, {"": "x"}) == raw

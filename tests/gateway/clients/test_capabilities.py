@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway.clients import lacking, shared
-from local_mcp_gateway.gateway.clients.capabilities import MEDIATED
+from local_mcp_gateway.gateway.clients import refusal, shared
+from local_mcp_gateway.gateway.clients.capabilities import MEDIATED, lacking
 from tests.gateway.messages import HELLO, call
 from tests.gateway.support import Running, gateway_of, stdio
 from tests.gateway.using import names
@@ -78,6 +78,23 @@ def test_a_client_is_asked_only_for_what_it_has_declared(
     declared: dict[str, Any], method: str, params: dict[str, Any], lacks: str | None
 ) -> None:
     assert lacking(json.dumps(declared).encode(), method, json.dumps(params).encode()) == lacks
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("elicitation/create", b'{"mode":"url","mode":"form"}'),
+        ("elicitation/create", b'{"mode":"form","Mode":"url"}'),
+        ("sampling/createMessage", b'{"Tools":[]}'),
+        ("sampling/createMessage", rb'{"toolChoice":null,"tool\u0043hoice":null}'),
+    ],
+)
+def test_a_request_that_two_clients_would_read_in_two_ways_is_refused(
+    method: str, params: bytes
+) -> None:
+    answer = refusal(b'{"elicitation":{"form":{}},"sampling":{}}', method, params)
+    assert answer is not None
+    assert b"stands there twice, or in another case" in bytes(answer.body)
 
 
 async def opened(running: Running, capabilities: dict[str, Any]) -> str:

@@ -138,6 +138,12 @@ def test_what_is_no_id_of_a_task_keeps_its_bytes(body: bytes) -> None:
     assert json.loads(shown_tasks("one", body)) == json.loads(body)
 
 
+def test_a_server_names_no_task_of_another_one_by_writing_its_members_in_escapes() -> None:
+    body = rb'{"task":{"task\u0049d":"two:t1","status":"working"}}'
+    shown = json.loads(shown_tasks("one", body))
+    assert shown["task"]["taskId"] == "one:two:t1"
+
+
 EXTENSION: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
 
 

@@ -5,7 +5,9 @@ items of all its servers. So each item is validated when it is fetched, against 
 the newest revision of either protocol (`item_schema.json`: their definitions, without descriptions).
 
 An item is repaired where only one repair is possible: a null member is dropped, since no optional
-member may be null, and a required member that may have one value only (`"type": "object"`) is added.
+member may be null, and a required member that may have one value only (`"type": "object"`) is added. Of
+members with the same name the last is listed, which is the one that the gateway and the official clients
+read, and names are listed without escapes: clients read what is compared with an approval.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +26,8 @@ import msgspec
 from local_mcp_gateway.gateway.protocol import (
     MALFORMED,
     decode_any,
+    decode_batch,
+    decode_members,
     edit,
     encode,
     versions,
@@ -36,6 +41,8 @@ SCHEMA: Final = Path(__file__).with_name("item_schema.json")
 MOST_LEVELS: Final = 100
 """Maximum nesting depth of an item. Many clients reject 128 levels, and with them the whole list."""
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|[\]}]', re.DOTALL)
+_ESCAPED: Final = re.compile(rb'\\.(?:[^"\\]++|\\.)*+"(\s*:)?', re.DOTALL)
+"""The rest of a JSON string from its first escape on; the group matches if that is a member's name."""
 _LACKING: Final = re.compile(r"Object missing required field `(.+)`")
 _DEFINITIONS: Final[Mapping[CatalogKind, str]] = {
     CatalogKind.TOOLS: "Tool",
@@ -72,11 +79,14 @@ def validate(kind: CatalogKind, items: Iterable[Item]) -> Validated:
         if _too_deep(item.raw):
             told.append(f"{item.key!r} is left out: it is nested deeper than {MOST_LEVELS} levels")
             continue
-        raw, fault = handshake.read(kind, item.raw)
+        own = item.raw if _is_plain(item.raw) else _rewritten(item.raw)
+        if own is not item.raw and _has_twice(item.raw):
+            told.append(f"{item.key!r} has a member that stands twice: the last one counts")
+        raw, fault = handshake.read(kind, own)
         if fault is None:
             valid.append(item if raw is item.raw else replace(item, raw=raw))
             continue
-        raw, worse = _schema(versions.NEWEST_MODERN).read(kind, item.raw)
+        raw, worse = _schema(versions.NEWEST_MODERN).read(kind, own)
         if worse is None:
             valid.append(replace(item, raw=raw, modern_only=True))
             told.append(f"{item.key!r} is only for clients of {versions.NEWEST_MODERN}: {fault}")
@@ -205,6 +215,38 @@ def _described(error: msgspec.ValidationError) -> str:
     if lacking := _LACKING.match(what):
         return f"{place or 'it'} has no {lacking[1]}"
     return f"{place or 'it'}: {what[:1].lower()}{what[1:]}"
+
+
+def _is_plain(raw: bytes) -> bool:
+    """Return whether each name in this JSON stands once, and without escapes."""
+    with suppress(*MALFORMED):  # `read` says what is wrong
+        if encode(decode_any(raw)) == raw:  # most items: much faster than to look at each name
+            return True
+    return not _has_twice(raw) and not any(found[1] for found in _ESCAPED.finditer(raw))
+
+
+def _has_twice(raw: bytes) -> bool:
+    """Return whether an object in this JSON has two members of the same name."""
+    found = False
+
+    def members(pairs: list[tuple[str, Any]]) -> int:
+        nonlocal found
+        found = found or len({name for name, _ in pairs}) < len(pairs)
+        return 0
+
+    with suppress(ValueError):  # `read` says what is wrong
+        json.loads(raw, object_pairs_hook=members)
+    return found
+
+
+def _rewritten(raw: bytes) -> bytes:
+    """Return JSON with each name once and without escapes; the values keep their bytes."""
+    if raw[:1] == b"{":
+        members = {name: bytes(value) for name, value in decode_members(raw).items()}
+        return encode({name: msgspec.Raw(_rewritten(value)) for name, value in members.items()})
+    if raw[:1] == b"[":
+        return encode([msgspec.Raw(_rewritten(bytes(value))) for value in decode_batch(raw)])
+    return raw
 
 
 def _too_deep(raw: bytes) -> bool:

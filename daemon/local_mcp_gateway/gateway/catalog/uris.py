@@ -16,10 +16,14 @@ from typing import Final
 from local_mcp_gateway.gateway.protocol import decode_any, encode
 
 APP: Final = "ui://"
+_NAMES: Final = frozenset({"uri", "resourceUri", "ui/resourceUri"})
+"""Members that hold the URI of a resource; an app is named in either of two spellings."""
 _MEMBER: Final = re.compile(
-    rb'("(?:uri|resourceUri|ui\\?/resourceUri)"\s*:\s*)("(?:[^"\\]|\\.)*")', re.DOTALL
+    rb'((?<!\\)"((?:uri|resourceUri|ui/resourceUri)|[^"\\]*+\\.(?:[^"\\]++|\\.)*+)"\s*:\s*)'
+    rb'("(?:[^"\\]|\\.)*+")',
+    re.DOTALL,
 )
-"""A member that holds the URI of a resource; an app is named in either of two spellings."""
+"""A member with such a name, or with one that is written with escapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,8 @@ def app_uris(tool: bytes) -> Iterator[str]:
     """Yield the URIs of apps that a tool names."""
     if b"resourceUri" in tool:
         for found in _MEMBER.finditer(tool):
-            uri = decode_any(found[2])
-            if uri.startswith(APP):
+            uri = decode_any(found[3])
+            if _is_uri(found) and uri.startswith(APP):
                 yield uri
 
 
@@ -83,7 +87,11 @@ def with_shown_uris(raw: bytes | memoryview, renamed: Mapping[str, str]) -> byte
     """Return JSON of a server with its URIs replaced by those that clients know."""
 
     def shown(found: re.Match[bytes]) -> bytes:
-        uri = renamed.get(decode_any(found[2]))
+        uri = renamed.get(decode_any(found[3])) if _is_uri(found) else None
         return found[0] if uri is None else found[1] + encode(uri)
 
     return _MEMBER.sub(shown, bytes(raw))
+
+
+def _is_uri(found: re.Match[bytes]) -> bool:
+    return b"\\" not in found[2] or decode_any(b'"' + found[2] + b'"') in _NAMES

@@ -1,6 +1,6 @@
 """Clients of the gateway: origin checks, sessions, subscriptions and resumable streams."""
 
-from local_mcp_gateway.gateway.clients.capabilities import differs, lacking, shared
+from local_mcp_gateway.gateway.clients.capabilities import differs, refusal, shared
 from local_mcp_gateway.gateway.clients.event_store import (
     GONE,
     EventStream,
@@ -19,8 +19,8 @@ __all__ = [
     "Sessions",
     "differs",
     "is_of_stream",
-    "lacking",
     "missed_warning",
+    "refusal",
     "severity_of",
     "shared",
 ]

@@ -11,7 +11,15 @@ from collections.abc import Iterable
 from functools import reduce
 from typing import Any, Final
 
-from local_mcp_gateway.gateway.protocol import decode_any, member
+from local_mcp_gateway.gateway.protocol import (
+    METHOD_NOT_FOUND,
+    Answer,
+    Names,
+    ambiguous_params,
+    decode_any,
+    failure,
+    member,
+)
 
 MEDIATED: Final[dict[str, Any]] = {
     "roots": {"listChanged": True},
@@ -21,6 +29,8 @@ MEDIATED: Final[dict[str, Any]] = {
 """What every server is told that clients share: each such request is checked when it comes."""
 DECLARED: Final = frozenset(MEDIATED)
 """The capabilities by which a client declares which requests it handles."""
+_DECISIVE: Final = Names("mode", "tools", "toolChoice")
+"""The members of a request that decide which capability it needs."""
 
 
 def shared(clients: Iterable[bytes]) -> dict[str, Any]:
@@ -39,6 +49,18 @@ def differs(told: bytes, capabilities: bytes, extensions: Iterable[str]) -> bool
 def _extensions(capabilities: bytes) -> dict[str, Any]:
     members = decode_any(member(capabilities, "extensions") or b"{}")
     return members if isinstance(members, dict) else {}
+
+
+def refusal(capabilities: bytes, method: str, params: bytes) -> Answer | None:
+    """Return the response in place of a client that cannot handle this request of a server, or None."""
+    if method.partition("/")[0] not in DECLARED:
+        return None
+    if (refused := ambiguous_params(params, _DECISIVE)) is not None:
+        return refused
+    lacks = lacking(capabilities, method, params)
+    if lacks is None:
+        return None
+    return failure(METHOD_NOT_FOUND, f"The client does not support {lacks}")
 
 
 def lacking(capabilities: bytes, method: str, params: bytes) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from local_mcp_gateway.gateway.clients.capabilities import lacking
+from local_mcp_gateway.gateway.clients.capabilities import refusal
 from local_mcp_gateway.gateway.clients.event_store import (
     GRACE_S,
     EventStore,
@@ -113,10 +113,6 @@ class Session:
         capabilities = offered.get("capabilities")
         self.capabilities = jsonrpc.encode(capabilities if isinstance(capabilities, dict) else {})
 
-    def can(self, method: str, params: bytes) -> bool:
-        """Return whether the client has declared that it handles such a request."""
-        return lacking(self.capabilities, method, params) is None
-
     @property
     def is_used(self) -> bool:
         """Whether its client seems to be there still: it is busy, or was lately."""
@@ -194,9 +190,8 @@ class Session:
 
         Cancelling this cancels the request. A client that disconnects counts as an error response.
         """
-        if (capability := lacking(self.capabilities, method, params)) is not None:
-            text = f"The client does not support {capability}"
-            return jsonrpc.failure(jsonrpc.METHOD_NOT_FOUND, text)
+        if (refused := refusal(self.capabilities, method, params)) is not None:
+            return refused
         self._asked += 1
         identity = b'"gateway-%d"' % self._asked
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

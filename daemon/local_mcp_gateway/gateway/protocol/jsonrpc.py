@@ -302,6 +302,13 @@ def ambiguity(body: bytes, message: Envelope) -> bytes | None:
     return response(message.id, failure(INVALID_PARAMS, f"Invalid params: {_told(name)}"))
 
 
+def ambiguous_params(params: bytes, names: Names) -> Answer | None:
+    """Return the error for params in which one of these names stands twice, or in another case; or None."""
+    if params[:1] != b"{" or (name := _ambiguous(params, decode_members(params), names)) is None:
+        return None
+    return failure(INVALID_PARAMS, f"Invalid params: {_told(name)}")
+
+
 def duplicate_in(raw: bytes, path: tuple[str, ...]) -> str | None:
     """Return a name that stands twice in one of the JSON objects that a path leads through, or None."""
     for key in (*path, ""):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.clients import lacking
+from local_mcp_gateway.gateway.clients import refusal
 from local_mcp_gateway.gateway.protocol import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -93,8 +93,8 @@ class PendingCall:
     async def on_request(self, method: str, params: bytes) -> Answer:
         """Wait for a later round to bring the client's reply."""
         capability = method.partition("/")[0]
-        if (lacks := lacking(self.capabilities, method, params)) is not None:
-            return failure(METHOD_NOT_FOUND, f"The client does not support {lacks}")
+        if (refused := refusal(self.capabilities, method, params)) is not None:
+            return refused
         self._numbered += 1
         key = f"{capability}-{self._numbered}"
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 METHODS: Final = ("tasks/get", "tasks/result", "tasks/cancel", "tasks/update", "tasks/list")
 NOTIFICATIONS: Final = frozenset({"notifications/tasks", "notifications/tasks/status"})
-MARK: Final = b'"taskId"'
 _RELATED: Final = "io.modelcontextprotocol/related-task"
 _BETWEEN: Final = ":"
 """Stands between server and id; no name of a server has it."""
@@ -116,7 +115,12 @@ def lists_tasks(server: Upstream) -> bool:
 def shown_tasks(server: str, body: bytes | memoryview) -> bytes:
     """Return a result or the params of a notification with the ids of tasks as clients know them."""
     raw = bytes(body)
-    return _edited(raw, lambda own: f"{server}{_BETWEEN}{own}") if MARK in raw else raw
+    return _edited(raw, lambda own: f"{server}{_BETWEEN}{own}") if _names_task(raw) else raw
+
+
+def _names_task(raw: bytes) -> bool:
+    """Return whether a task may be named here: cheap, since most results name none."""
+    return b'"taskId"' in raw or b"\\u" in raw
 
 
 def _edited(raw: bytes, change: Callable[[str], str]) -> bytes:
@@ -187,10 +191,10 @@ async def ask_about_task(
     server: str, ask: Callable[[str, bytes], Awaitable[Answer]], method: str, params: bytes
 ) -> Answer:
     """Send a client a server request; tasks have the ids that each side knows."""
-    if MARK not in params:
+    if not _names_task(params):
         return await ask(method, params)
     answer = await ask(method, shown_tasks(server, params))
-    if answer.failed or MARK not in bytes(answer.body):
+    if answer.failed or not _names_task(bytes(answer.body)):
         return answer
     prefix = f"{server}{_BETWEEN}"
     return Answer(_edited(bytes(answer.body), lambda known: known.removeprefix(prefix)))
