@@ -20,6 +20,7 @@ from local_mcp_gateway.gateway import Gateway
 from local_mcp_gateway.service.admin import OwnAddress
 from local_mcp_gateway.service.admin.dispatch import Served, perform
 from local_mcp_gateway.service.secrets import Keyring
+from tests.harness import poll
 
 SCRIPT = Path(__file__).parent / "gateway" / "servers" / "oauth.py"
 REDIRECT = "http://127.0.0.1:49999/callback"
@@ -45,6 +46,10 @@ class Issuer:
         """Return how many requests of a kind there were since `reset`."""
         return int(self.set()["seen"].get(what, 0))
 
+    def has_seen(self, what: str) -> None:
+        """Wait until there was a request of a kind."""
+        poll(lambda: self.seen(what) > 0)
+
     @property
     def last(self) -> dict[str, Any]:
         found: dict[str, Any] = self.set()["last"]
@@ -61,6 +66,16 @@ def running_issuer() -> Iterator[Issuer]:
             yield Issuer(child.stdout.readline().strip())
         finally:
             child.kill()
+
+
+def browser(folder: Path) -> dict[str, str]:
+    """Return an environment with a browser that follows where the page leads."""
+    script = folder / "browser.sh"
+    script.write_text(
+        "#!/bin/sh\nexec python3 -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1])' \"$1\"\n"
+    )
+    script.chmod(0o755)
+    return {"BROWSER": f"{script} %s"}
 
 
 class Person:

@@ -9,7 +9,6 @@ import re
 import select
 import socket
 import subprocess
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,17 +19,7 @@ from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
 from local_mcp_gateway.store.encryption import MARK
 from tests.cli.sealed import ran
 from tests.harness import Place, clean_environment
-from tests.issuer import Issuer
-
-
-def browser(folder: Path) -> dict[str, str]:
-    """Return an environment with a browser that follows where the page leads."""
-    script = folder / "browser.sh"
-    script.write_text(
-        "#!/bin/sh\nexec python3 -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1])' \"$1\"\n"
-    )
-    script.chmod(0o755)
-    return {"BROWSER": f"{script} %s"}
+from tests.issuer import Issuer, browser
 
 
 def test_a_login_outlives_a_killed_gateway_and_no_secret_is_in_its_file(

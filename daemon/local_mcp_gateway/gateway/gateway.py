@@ -268,7 +268,7 @@ class Gateway:
             registry.upstreams = {**staying, **fresh}
             registry.define(definitions.profiles)
             self.broker.end_removed()
-            self._read_tokens_again(ending)
+            self._read_tokens_again({server.id for server in definitions.servers})
             for upstream in fresh.values():
                 upstream.start(self._upstream_tasks)
                 if self.broker.has_subscribers(upstream):
@@ -302,21 +302,26 @@ class Gateway:
             "problem": None if self.problem is None else self.problem.as_json(),
         }
 
-    def _read_tokens_again(self, ending: list[Upstream]) -> None:
-        for upstream in ending:
-            self._sources.pop(upstream.definition.id, None)
+    def _read_tokens_again(self, servers: Collection[str]) -> None:
+        """Forget the tokens, but no refresh under way: a server that has changed needs its outcome."""
+        self._sources = {key: each for key, each in self._sources.items() if key in servers}
         for source in self._sources.values():
             source.forget()
+
+    async def settle_tokens(self, server: ServerDefinition) -> None:
+        """Wait for a refresh of the server's tokens that is under way."""
+        if (source := self._sources.get(server.id)) is not None:
+            await source.settle()
 
     def sign_in_changed(self, server: ServerDefinition, *, signed_in: bool) -> None:
         """Use the new tokens of a server, or none from now on.
 
         Connections that were made without a token, or are to have none, are closed.
         """
-        if signed_in and (source := self._sources.get(server.id)) is not None:
+        source = self._sources.get(server.id)
+        if source is not None:
             source.forget()
-        elif server.name in self.registry.upstreams:
-            self._sources.pop(server.id, None)
+        if (source is None or not signed_in) and server.name in self.registry.upstreams:
             owned = (own for _, own in self.registry.owned_at(server.name))
             for upstream in (self.registry.upstreams[server.name], *owned):
                 upstream.reconnect("it was signed in to" if signed_in else "it was signed out of")
@@ -358,18 +363,20 @@ class Gateway:
         given = any(name.lower() == "authorization" for name in definition.headers)
         if self._sign_ins is None or definition.kind is ServerKind.STDIO or given:
             return None
-        if (known := self._sources.get(definition.id)) is not None:
-            return known
         try:
             if await self._sign_ins.load(definition) is None:
+                self._sources.pop(definition.id, None)
                 return None
-            from local_mcp_gateway.gateway.oauth import TokenSource
-
-            source = TokenSource(definition, self._sign_ins, self._emit, self._refreshes)
-            await source.load()
         except GatewayError as error:
             raise UpstreamDisconnected(_as_reason(error), unsent=True) from None
-        return self._sources.setdefault(definition.id, source)
+        source = self._sources.get(definition.id)
+        if source is None:
+            from local_mcp_gateway.gateway.oauth import TokenSource
+
+            source = TokenSource(self._sign_ins, self._emit, self._refreshes)
+            self._sources[definition.id] = source
+        source.use(definition)
+        return source
 
     def _opening(
         self, definition: ServerDefinition, events: Events, source: TokenSource | None
@@ -506,4 +513,4 @@ class Gateway:
     async def _close(self) -> None:
         await self._reaper.close()
         for source in self._sources.values():
-            await source.close()
+            await source.settle()

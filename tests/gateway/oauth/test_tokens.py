@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.gateway.oauth import tokens
 from tests.gateway.oauth.signing import HOUR_MS, opened, signed_in
 from tests.issuer import Issuer
@@ -22,8 +23,7 @@ async def test_callers_at_the_end_of_a_token_wait_for_one_refresh(
         await signed.age(30_000)
         before = issuer.set(token="slow")["seen"].get("mcp")
         calls = [asyncio.create_task(signed.call()) for _ in range(32)]
-        while not await asyncio.to_thread(issuer.seen, "refresh_token"):
-            pass
+        await asyncio.to_thread(issuer.has_seen, "refresh_token")
         assert issuer.set(go=True, token="")["seen"].get("mcp") == before
         assert len(set(await asyncio.gather(*calls))) == 1
         assert issuer.seen("refresh_token") == 1
@@ -37,8 +37,7 @@ async def test_a_call_that_leaves_does_not_end_the_refresh(tmp_path: Path, issue
         await signed.age(-1)
         issuer.set(token="slow")
         call = asyncio.create_task(signed.call())
-        while not await asyncio.to_thread(issuer.seen, "refresh_token"):
-            pass
+        await asyncio.to_thread(issuer.has_seen, "refresh_token")
         call.cancel()
         leaving = asyncio.create_task(signed.running.gateway._close())
         issuer.set(go=True, token="")
@@ -81,7 +80,7 @@ async def test_a_refused_refresh_needs_a_sign_in_and_is_not_tried_again(
 async def test_an_issuer_that_is_down_is_not_taken_for_a_refusal(
     tmp_path: Path, issuer: Issuer, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "FIRST_PAUSE_MS", HOUR_MS)
+    monkeypatch.setattr(tokens, "FIRST_PAUSE_S", 3600.0)
     async with signed_in(tmp_path, issuer) as signed:
         await signed.age(30_000)
         issuer.set(token=fault)
@@ -92,7 +91,7 @@ async def test_an_issuer_that_is_down_is_not_taken_for_a_refusal(
         assert "cannot be refreshed now" in await signed.refused()
         assert issuer.seen("refresh_token") == tries
         issuer.set(token="")
-        monkeypatch.setattr(tokens, "FIRST_PAUSE_MS", 0)
+        monkeypatch.setattr(tokens, "FIRST_PAUSE_S", 0.0)
         await signed.running.gateway.reload()
         assert not isinstance(await signed.call(), dict)
         assert issuer.seen("authorize") == 1
@@ -148,8 +147,7 @@ async def test_a_login_during_a_refresh_wins(tmp_path: Path, issuer: Issuer) -> 
         await signed.age(-1)
         issuer.set(token="slow")
         call = asyncio.create_task(signed.call())
-        while not await asyncio.to_thread(issuer.seen, "refresh_token"):
-            pass
+        await asyncio.to_thread(issuer.has_seen, "refresh_token")
         issuer.set(token="")
         given = {"name": "far", "login": begun["login"], "answer": answer}
         await signed.person.ask("server.signed_in", **given)
@@ -219,3 +217,109 @@ async def test_a_server_that_wants_a_token_only_after_its_handshake_needs_a_sign
         await signed.running.until(lambda: signed.state["state"] == "needs_sign_in")
         await signed.person.log_in("far")
         assert await signed.call() == issuer.last["authorize"]["client_id"]
+
+
+async def test_a_server_that_is_edited_during_a_refresh_loses_no_token(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    async with signed_in(tmp_path, issuer) as signed:
+        await signed.age(-1)
+        issuer.set(token="slow")
+        call = asyncio.create_task(signed.call())
+        await asyncio.to_thread(issuer.has_seen, "refresh_token")
+        await signed.person.ask("server.edit", name="far", headers={"X-Team": "blue"})
+        await signed.running.gateway.reload()
+        second = asyncio.create_task(signed.call())
+        await signed.running.until(lambda: signed.state["state"] != "ready")
+        issuer.set(go=True, token="")
+        await call
+        assert not isinstance(await second, dict)
+        assert issuer.seen("refresh_token") == 1
+
+
+async def test_a_login_during_a_refresh_that_is_refused_wins(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    async with signed_in(tmp_path, issuer) as signed:
+        begun = await signed.person.begin("far")
+        answer = await signed.person.browse(begun)
+        await signed.age(-1)
+        issuer.set(token="slow")
+        call = asyncio.create_task(signed.call())
+        await asyncio.to_thread(issuer.has_seen, "refresh_token")
+        issuer.set(token="")
+        given = {"name": "far", "login": begun["login"], "answer": answer}
+        await signed.person.ask("server.signed_in", **given)
+        issuer.set(go=True, token="invalid_grant")
+        assert not isinstance(await call, dict)
+        assert not signed.running.find("token.refused")
+        assert not isinstance(await signed.call(), dict)
+
+
+async def test_a_logout_during_a_refresh_revokes_what_it_brings(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    issuer.set(forget=True)
+    async with signed_in(tmp_path, issuer) as signed:
+        await signed.age(-1)
+        issuer.set(token="slow")
+        call = asyncio.create_task(signed.call())
+        await asyncio.to_thread(issuer.has_seen, "refresh_token")
+        leaving = asyncio.create_task(signed.person.ask("server.logout", name="far"))
+        issuer.set(go=True, token="")
+        assert (await leaving)["revoked"] is True
+        await call
+        assert issuer.set()["live"] == 0
+        assert await signed.tokens() == []
+
+
+async def test_a_clock_that_is_set_back_does_not_prolong_a_pause(
+    tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "FIRST_PAUSE_S", 0.0)
+    async with signed_in(tmp_path, issuer) as signed:
+        with monkeypatch.context() as a_day_ahead:
+            a_day_ahead.setattr(tokens, "now_ms", lambda: now_ms() + 24 * HOUR_MS)
+            issuer.set(token="500")
+            assert "cannot be refreshed now" in await signed.refused()
+        issuer.set(token="", revoke=True)
+        assert not isinstance(await signed.call(), dict)
+
+
+async def test_a_reload_during_a_call_that_needs_more_rights_changes_nothing_of_it(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    async with signed_in(tmp_path, issuer) as signed:
+        issuer.set(needs="read write", hold="tools/call")
+        call = asyncio.create_task(signed.refused())
+        await asyncio.to_thread(issuer.has_seen, "held")
+        await signed.running.gateway.reload()
+        issuer.set(go=True, hold="")
+        assert "more rights (read write): `server login far`" in await call
+
+
+@pytest.mark.parametrize("another_call", [True, False])
+async def test_tokens_that_cannot_be_stored_are_used_and_stored_as_soon_as_it_can_be_done(
+    tmp_path: Path, issuer: Issuer, *, another_call: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "SAVE_AGAIN_S", 0.0)
+    async with signed_in(tmp_path, issuer) as signed:
+        await signed.age(-1)
+        async with signed.running.database.transaction() as writer:
+            await writer.execute(
+                "CREATE TRIGGER no_room BEFORE INSERT ON oauth_tokens"
+                " BEGIN SELECT RAISE(ABORT, 'no room'); END"
+            )
+        assert not isinstance(await signed.call(), dict)
+        assert not isinstance(await signed.call(), dict)
+        assert signed.running.find("token.save_failed", server="far")
+        async with signed.running.database.transaction() as writer:
+            await writer.execute("DROP TRIGGER no_room")
+        await signed.running.gateway.reload()
+        (old,) = await signed.tokens()
+        if another_call:
+            assert not isinstance(await signed.call(), dict)
+            assert await signed.tokens() != [old]
+    async with opened(tmp_path, issuer) as signed:
+        assert not isinstance(await signed.call(), dict)
+        assert issuer.seen("refresh_token") == 1

@@ -21,7 +21,7 @@ TOOLS = [
 ]
 SET: dict[str, Any] = {
     "expires_in": 3600,
-    "rotate": True,
+    "rotate": True,  # "grace": the old refresh token is taken a little longer
     "token": "",  # "500", "html", "slow", "invalid_grant", "invalid_client", "big", "429"
     "register": "",  # "500", "html", "none"
     "iss": "right",  # "missing", "wrong"
@@ -30,6 +30,7 @@ SET: dict[str, Any] = {
     "resource_metadata": "",
     "server": "",  # "401": it takes no token
     "open": (),  # methods that need no token
+    "hold": "",  # a method that is answered only after "go"
     "scope": "read",
     "needs": "read",
     "documents": False,
@@ -66,9 +67,11 @@ async def control(request: web.Request) -> web.Response:
     if change.pop("revoke", False):
         ACCESS.clear()
     if change.pop("forget", False):
+        ACCESS.clear()
         REFRESH.clear()
     SET.update(change)
-    return web.json_response({"seen": SEEN, "last": LAST, "live": len(ACCESS)})
+    live = len(ACCESS) + len(REFRESH)
+    return web.json_response({"seen": SEEN, "last": LAST, "live": live})
 
 
 @routes.get("/.well-known/oauth-protected-resource/mcp")
@@ -158,6 +161,9 @@ async def token(request: web.Request) -> web.Response:
         pair = base64.b64decode(request.headers["Authorization"][6:]).decode()
         client, LAST["secret"] = (unquote(part) for part in pair.split(":"))
         LAST["by"] = "basic"
+    if SET["token"] == "slow":
+        GO.clear()
+        await GO.wait()
     if SET["token"] == "500":
         raise web.HTTPInternalServerError(text="broken")
     if SET["token"] == "429":
@@ -166,9 +172,6 @@ async def token(request: web.Request) -> web.Response:
         return web.Response(text="<html>Maintenance</html>", content_type="text/html")
     if SET["token"].startswith("invalid"):
         return web.json_response({"error": SET["token"], "error_description": "No."}, status=400)
-    if SET["token"] == "slow":
-        GO.clear()
-        await GO.wait()
     if kind == "authorization_code":
         asked = CODES.pop(form["code"], None)
         digest = hashlib.sha256(form["code_verifier"].encode()).digest()
@@ -185,7 +188,7 @@ async def token(request: web.Request) -> web.Response:
         old = REFRESH.get(form["refresh_token"])
         if old is None or old["client"] != client:
             return web.json_response({"error": "invalid_grant"}, status=400)
-        if SET["rotate"]:
+        if SET["rotate"] is True:
             del REFRESH[form["refresh_token"]]
         return web.json_response(given(kind, client, old["scope"]))
     return web.json_response(given(kind, client, form.get("scope", "")))
@@ -215,6 +218,10 @@ async def mcp(request: web.Request) -> web.Response:
         return web.json_response({}, status=401, headers={"WWW-Authenticate": challenge})
     message = await request.json()
     method, identity = message.get("method"), message.get("id")
+    if method == SET["hold"]:
+        seen("held")
+        GO.clear()
+        await GO.wait()
     if method == "tools/call" and not set(SET["needs"].split()) <= set(live["scope"].split()):
         challenge = f'Bearer error="insufficient_scope", scope="{SET["needs"]}"'
         return web.json_response({}, status=403, headers={"WWW-Authenticate": challenge})

@@ -2,20 +2,23 @@
 
 A request waits while a refresh is under way; nothing else does. The new tokens are durable before they are
 used, since a server that rotates refresh tokens takes each one only once. If the process is killed between
-the server's answer and the write, the old one is tried once more after the next start. A refresh that fails
-because something is down is tried again after a pause, and the old token serves as long as it is valid; one
-that is refused leaves nothing to try, and a person has to sign in again.
+the server's answer and the write, the old one is tried once more after the next start. Where the database
+cannot take them (no room on the disk), they are kept here, and the write is tried again until it succeeds. A
+refresh that fails because something is down is tried again after a pause, and the old token serves as long as
+it is valid; one that is refused leaves nothing to try, and a person has to sign in again.
 
-No lock against other processes: only one has the database (its lock), and with it the tokens.
+The database is read and written in one task at a time, which is also what makes it one refresh. No lock
+against other processes: only one has the database (its lock), and with it the tokens.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVarTuple
 
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import GatewayError
@@ -32,16 +35,21 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.gateway.tasks import TaskScope
 
+    Handler = Callable[[ClientRequest], Awaitable[ClientResponse]]
+
 AHEAD_MS: Final = 60_000
 """How long before its end a token is refreshed; a short-lived one in the last tenth of its life."""
-FIRST_PAUSE_MS: Final = 2_000
-MOST_PAUSE_MS: Final = 60_000
-REFUSED_MS: Final = 60_000
+FIRST_PAUSE_S: Final = 2.0
+MOST_PAUSE_S: Final = 60.0
+SAVE_AGAIN_S: Final = 10.0
+REFUSED_S: Final = 60.0
 """How long a new token that a server has refused is not sent again."""
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 FINAL: Final = frozenset({"invalid_grant", "invalid_client", "unauthorized_client"})
 """Errors of a refresh after which it makes no sense to try the same again."""
+
+Arguments = TypeVarTuple("Arguments")
 
 
 class SignInStore(Protocol):
@@ -57,82 +65,85 @@ class SignInStore(Protocol):
 class TokenSource:
     """The tokens of one server, for all connections to it; an aiohttp middleware."""
 
-    def __init__(
-        self, server: ServerDefinition, store: SignInStore, emit: Emit, scope: TaskScope
-    ) -> None:
-        self._server = server
+    def __init__(self, store: SignInStore, emit: Emit, scope: TaskScope) -> None:
+        self._server: ServerDefinition
         self._store = store
         self._emit = emit
         self._scope = scope
         self._kept: SignIn | None = None
+        self._stored: int | None = None
+        """The `updated_at` of the stored tokens that those kept here have yet to replace."""
+        self._save_at = 0.0
+        """When that is tried again, in seconds of the monotonic clock: the time of day may be set back."""
         self._renewing: asyncio.Future[None] | None = None
         self._outcome: list[Exception] = []
         self._refused = ""
         """The access token that the server does not take although it is new."""
-        self._refused_at = 0
+        self._refused_at = 0.0
+        self._not_renewable = ""
+        """The access token whose refresh is refused as long as it is valid."""
         self._failures = 0
-        self._wait_until = 0
+        self._wait_until = 0.0
         self._problem = ""
 
-    async def load(self) -> bool:
-        """Read the database again; return whether there is, or can be, a token."""
-        kept = await self._store.load(self._server)
-        if kept is None or self._kept is None or kept.access_token != self._kept.access_token:
-            self._refused, self._failures, self._wait_until = "", 0, 0
-        self._kept = kept
-        if kept is not None:
-            learn({value.value for value in kept.values})
-        return kept is not None and bool(kept.access_token or kept.client.token_endpoint)
+    def use(self, server: ServerDefinition) -> None:
+        """Serve this definition of the server from now on."""
+        self._server = server
 
     def forget(self) -> None:
-        """Read the database again before the next request."""
-        self._kept = None
+        """Read the database again before the next request; tokens that are only here are kept."""
+        if self._stored is None:
+            self._kept = None
 
-    async def close(self) -> None:
-        """Wait for a refresh that is under way: its tokens must not be lost."""
+    async def settle(self) -> None:
+        """Wait for a refresh that is under way, and store its tokens: they must not be lost."""
+        if self._renewing is None and self._stored is not None:
+            self._begin(self._save)
         if self._renewing is not None:
-            with suppress(Exception):
-                await self._renewing
+            await asyncio.shield(self._renewing)
 
-    async def __call__(
-        self,
-        request: ClientRequest,
-        handler: Callable[[ClientRequest], Awaitable[ClientResponse]],
-    ) -> ClientResponse:
+    async def __call__(self, request: ClientRequest, handler: Handler) -> ClientResponse:
         """Send a request with the token; once more with a new one if the server refuses it."""
-        token = await self.token()
-        request.headers["Authorization"] = f"Bearer {token}"
-        reply = await handler(request)
+        kept, token = await self._valid()
+        reply = await _sent(request, handler, token)
         if reply.status == UNAUTHORIZED:
             reply.release()
-            token = await self.token(instead_of=token)
-            request.headers["Authorization"] = f"Bearer {token}"
-            reply = await handler(request)
+            kept, token = await self._valid(instead_of=token)
+            reply = await _sent(request, handler, token)
             if reply.status == UNAUTHORIZED:
                 reply.release()
-                self._refused, self._refused_at = token, now_ms()
+                self._refused, self._refused_at = token, time.monotonic()
                 raise self._needed("it refuses a new token")
         if reply.status == FORBIDDEN:
             challenge = parameters_of(tuple(reply.headers.getall("WWW-Authenticate", ())))
             if challenge.get("error") == "insufficient_scope":
                 reply.release()
-                return await self._stepped_up(request, handler, challenge.get("scope", ""))
+                scope = challenge.get("scope", "")
+                return await self._stepped_up(request, handler, kept, scope)
         return reply
 
-    async def token(self, *, instead_of: str = "") -> str:
-        """Return a valid token, which may take a refresh; another one than the given one.
+    async def _valid(self, *, instead_of: str = "") -> tuple[SignIn, str]:
+        """Return the sign-in and its valid token, which may take a refresh; another one than the given one.
 
         Raises SignInNeeded, or UpstreamDisconnected if there is none at the moment.
         """
         kept = self._kept
-        if self._refused and now_ms() - self._refused_at > REFUSED_MS:
+        if self._refused and time.monotonic() - self._refused_at > REFUSED_S:
             self._refused = ""
-        if kept is None or kept.access_token == instead_of or self._is_due(kept):
+        if (
+            kept is None
+            or kept.access_token == instead_of
+            or self._is_due(kept)
+            or self._is_to_save()
+        ):
             await self._renewed(instead_of)
             kept = self._kept
         if kept is None or kept.access_token is None or kept.access_token == self._refused:
             raise self._needed("it wants you to sign in")
-        return kept.access_token
+        return kept, kept.access_token
+
+    def _is_to_save(self) -> bool:
+        return self._stored is not None and time.monotonic() >= self._save_at
 
     def _is_due(self, kept: SignIn) -> bool:
         if kept.access_token is None or kept.expires_at is None:
@@ -143,32 +154,43 @@ class TokenSource:
     async def _renewed(self, refused: str) -> None:
         """Wait for the refresh that is under way, or begin one; a caller that leaves does not end it."""
         if self._renewing is None:
-            self._outcome = []
-            self._renewing = self._scope.start(self._try_to_renew, refused, self._outcome)
-            self._renewing.add_done_callback(self._has_renewed)
-        outcome = self._outcome
-        await asyncio.shield(self._renewing)
+            self._begin(self._renew, refused)
+        outcome, renewing = self._outcome, self._renewing
+        assert renewing is not None, "it has begun"
+        await asyncio.shield(renewing)
         if outcome:
             raise outcome[0]
 
-    def _has_renewed(self, _: asyncio.Future[None]) -> None:
+    def _begin(self, work: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments) -> None:
+        """Start the one task that reads and writes."""
+        self._outcome = []
+        self._renewing = self._scope.start(self._try, self._outcome, work, *arguments)
+        self._renewing.add_done_callback(self._has_ended)
+
+    def _has_ended(self, _: asyncio.Future[None]) -> None:
         self._renewing = None
 
-    async def _try_to_renew(self, refused: str, outcome: list[Exception]) -> None:
+    async def _try(
+        self,
+        outcome: list[Exception],
+        work: Callable[[*Arguments], Awaitable[None]],
+        *arguments: *Arguments,
+    ) -> None:
         try:
-            await self._renew(refused)
+            await work(*arguments)
         except Exception as error:  # noqa: BLE001  each caller that waits raises it
             outcome.append(error)
 
     async def _renew(self, refused: str) -> None:
-        if (kept := self._kept) is None:
-            await self._reload()
-            if (kept := self._kept) is None or not (
-                kept.access_token == refused or self._is_due(kept)
-            ):
-                return
-        if refused and kept.access_token != refused:
-            return  # another call has replaced it
+        if self._is_to_save():
+            await self._save()
+        if self._kept is None:
+            await self._load()
+        kept = self._kept
+        if kept is None or kept.access_token != refused:
+            refused = ""  # another call has replaced it
+        if kept is None or not (refused or self._is_due(kept)):
+            return
         unexpired = kept.expires_at is None or kept.expires_at > now_ms()
         valid = unexpired and not refused and kept.access_token is not None
         if not self._may_renew(kept, refused, valid=valid):
@@ -178,7 +200,9 @@ class TokenSource:
         except OAuthProblem as problem:
             await self._failed(kept, problem, valid=valid)
         else:
-            await self._take(kept, new)
+            self._failures, self._wait_until, self._refused = 0, 0.0, ""
+            if await self._replace(kept, new):
+                self._emit("token.refreshed", server=self._server.name)
 
     def _may_renew(self, kept: SignIn, refused: str, *, valid: bool) -> bool:
         """Return whether to ask for new tokens now; raise where there is no valid one either."""
@@ -187,28 +211,48 @@ class TokenSource:
         useless = bool(refused) and refused == self._refused
         if not (again and kept.client.token_endpoint) or useless:
             if refused:
-                self._refused, self._refused_at = refused, now_ms()
+                self._refused, self._refused_at = refused, time.monotonic()
             if not valid:
                 raise self._needed("it refuses its token" if refused else "its token has expired")
             return False
-        if now_ms() < self._wait_until:
+        if valid and kept.access_token == self._not_renewable:
+            return False
+        if time.monotonic() < self._wait_until:
             if not valid:
                 raise UpstreamDisconnected(self._problem, unsent=True)
             return False
         return True
 
-    async def _take(self, old: SignIn, new: SignIn) -> None:
-        """Store new tokens, and use them."""
-        self._failures = self._wait_until = 0
-        self._refused = ""
+    async def _replace(self, old: SignIn, new: SignIn) -> bool:
+        """Keep these tokens, to be used once they are stored; return whether they were not outdated."""
+        if self._stored is None:
+            self._stored = old.updated_at
+        self._save_at, self._kept = 0.0, new
+        await self._save()
+        return self._kept is new
+
+    async def _save(self) -> None:
+        """Store what is kept here, unless somebody has signed in or out meanwhile: then read that."""
+        assert self._kept is not None, "there is something to store"
         try:
-            if not await self._store.save(new, since=old.updated_at or None):
-                await self._reload()  # somebody has signed in or out meanwhile
-                return
+            done = await self._store.save(self._kept, since=self._stored or None)
         except Error as error:
+            self._save_at = time.monotonic() + SAVE_AGAIN_S
             self._emit("token.save_failed", server=self._server.name, message=str(error))
-        self._kept = new
-        self._emit("token.refreshed", server=self._server.name)
+            return
+        self._stored = None
+        if not done:
+            await self._load()
+
+    async def _load(self) -> None:
+        """Read what is stored, and try everything again."""
+        try:
+            self._kept = await self._store.load(self._server)
+        except GatewayError as error:
+            raise UpstreamDisconnected(error.message.rstrip("."), unsent=True) from None
+        self._refused, self._failures, self._wait_until = "", 0, 0.0
+        if self._kept is not None:
+            learn({value.value for value in self._kept.values})
 
     async def _failed(self, kept: SignIn, problem: OAuthProblem, *, valid: bool) -> None:
         """Wait before the next try; after a refusal there is none, unless the token is still valid."""
@@ -216,46 +260,37 @@ class TokenSource:
             gone = replace(kept, access_token=None, refresh_token=None)
             if kept.client.kind is ClientKind.DYNAMIC and problem.code == "invalid_client":
                 gone = replace(gone, client=replace(kept.client, client_id=""))  # register again
-            with suppress(*Error):
-                await self._store.save(gone, since=kept.updated_at or None)
-            self._kept = gone
+            if not await self._replace(kept, gone):
+                return
             self._emit("token.refused", server=self._server.name, reason=problem.reason)
             raise self._needed(f"its refresh was refused: {problem.reason}") from None
-        self._failures += 1
-        pause_ms = min(FIRST_PAUSE_MS << min(self._failures - 1, 16), MOST_PAUSE_MS)
-        if problem.code in FINAL and kept.expires_at is not None:
-            pause_ms = max(
-                0, kept.expires_at - now_ms()
-            )  # some refuse it until the token has expired
-        self._wait_until = now_ms() + pause_ms
+        if problem.code in FINAL:  # some refuse it until the token has expired
+            self._not_renewable = kept.access_token or ""
+        else:
+            self._failures += 1
+            pause_s = FIRST_PAUSE_S * 2 ** min(self._failures - 1, 16)
+            self._wait_until = time.monotonic() + min(pause_s, MOST_PAUSE_S)
         self._problem = f"its token cannot be refreshed now: {problem.reason}"
         self._emit("token.delayed", server=self._server.name, reason=problem.reason)
         if not valid:
             raise UpstreamDisconnected(self._problem, unsent=True) from None
 
-    async def _reload(self) -> None:
-        try:
-            await self.load()
-        except GatewayError as error:
-            raise UpstreamDisconnected(error.message.rstrip("."), unsent=True) from None
-
     async def _stepped_up(
         self,
         request: ClientRequest,
-        handler: Callable[[ClientRequest], Awaitable[ClientResponse]],
+        handler: Handler,
+        kept: SignIn,
         scope: str,
     ) -> ClientResponse:
         """Get a token with a wider scope: at once with credentials of our own, else a person has to."""
-        kept = self._kept
-        assert kept is not None, "a token was sent"
         wanted = union_of(kept.client.wanted_scope, scope)
         missing = set(wanted.split()).difference((kept.scope or "").split())
         if kept.client.grant is Grant.CREDENTIALS and missing:
-            self._kept = replace(kept, scope=union_of(kept.scope, wanted))
-            token = await self.token(instead_of=kept.access_token or "")
-            request.headers["Authorization"] = f"Bearer {token}"
-            return await handler(request)
-        if wanted != kept.client.wanted_scope:
+            if self._kept is kept:
+                self._kept = replace(kept, scope=union_of(kept.scope, wanted))
+            _, token = await self._valid(instead_of=kept.access_token or "")
+            return await _sent(request, handler, token)
+        if wanted != kept.client.wanted_scope and self._kept is kept:
             self._kept = replace(kept, client=replace(kept.client, wanted_scope=wanted))
             with suppress(*Error):
                 await self._store.save(self._kept, since=kept.updated_at or None)
@@ -265,3 +300,11 @@ class TokenSource:
 
     def _needed(self, why: str) -> SignInNeeded:
         return SignInNeeded(self._server.name, why)
+
+
+async def _sent(request: ClientRequest, handler: Handler, token: str) -> ClientResponse:
+    """Send a request with a token; the connection may have been closed while it waited for that."""
+    if request.session.closed:
+        raise UpstreamDisconnected("its connection was closed", unsent=True)
+    request.headers["Authorization"] = f"Bearer {token}"
+    return await handler(request)

@@ -60,6 +60,8 @@ async def perform(
             f"The server {server.name!r} has an Authorization header, which is what it is sent.",
             hint=f"Remove it first: `server edit {server.name} --header Authorization`.",
         )
+    if verb == "server.logout" and gateway is not None:
+        await gateway.settle_tokens(server)
     kept = await SealedSignIns(database, keyring).load(server)
     reached, used = expand_variables(server, os.environ)
     learn(used)
