@@ -428,6 +428,22 @@ class OutputLost(GatewayError):
     default_hint = "Free disk space or redirect the output; what it has changed stays changed."
 
 
+class ReplicaProblem(GatewayError):
+    """The replica cannot be read or written, or its programs are not installed; the database is unchanged."""
+
+    code = "replica"
+    exit_code = Exit.NO_BACKUP
+    default_hint = "Check replica.url, the network and the keys of the store, then try again."
+
+
+class ReplicaTaken(GatewayError):
+    """The replica's URL is in use by another database or another gateway; nothing there is changed."""
+
+    code = "replica_taken"
+    exit_code = Exit.REFUSED
+    default_hint = "Use another URL, or `replica take-over` to replace what is there."
+
+
 # --- an upstream server -------------------------------------------------------------------------
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         staged_path,
         temporary_file,
         temporary_path,
+        unsent_folder,
         write_all,
     )
     from local_mcp_gateway.backup.manifest import (
@@ -95,6 +96,7 @@ else:
             "staged_path",
             "temporary_file",
             "temporary_path",
+            "unsent_folder",
             "write_all",
         ),
         manifest=(
@@ -169,6 +171,7 @@ __all__ = [
     "swap",
     "temporary_file",
     "temporary_path",
+    "unsent_folder",
     "verify_backup",
     "write_all",
 ]

@@ -28,6 +28,7 @@ from local_mcp_gateway.backup.files import (
     remove,
     temporary_file,
     temporary_path,
+    unsent_folder,
 )
 from local_mcp_gateway.backup.manifest import Backup, publish, record_attempt
 from local_mcp_gateway.database import (
@@ -377,10 +378,12 @@ MARGIN_BYTES = 256 << 10
 def room_needed(database: Path, *, rehearsed: bool = True) -> int:
     """Return the bytes that a backup, and a rehearsal on a copy of it, take in the backup folder.
 
-    The copy is counted in full, though a file system with reflinks needs nothing for it.
+    The copy is counted in full, though a file system with reflinks needs nothing for it. A replicated
+    database may be written once more, into the files that Litestream has yet to send.
     """
     size = database_bytes(database)
-    return size * (2 if rehearsed else 1) + MARGIN_BYTES
+    copies = (2 if rehearsed else 1) + unsent_folder(database).exists()
+    return size * copies + MARGIN_BYTES
 
 
 def require_room(database: Path, folder: Path, *, rehearsed: bool = True) -> None:

@@ -116,6 +116,12 @@ def aside_path(database: Path, moment: datetime) -> Path:
     return real.with_name(f"{real.stem}.replaced-{stamp(moment)}{real.suffix}")
 
 
+def unsent_folder(database: Path) -> Path:
+    """Return where Litestream keeps what it has not sent yet, and at first a whole copy."""
+    real = database.resolve()
+    return real.with_name(f".{real.name}-litestream")
+
+
 def list_asides(database: Path) -> tuple[Path, ...]:
     """Return the replaced databases that are kept beside this one, newest first.
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from local_mcp_gateway.backup.files import named_failures
 from local_mcp_gateway.database import open_scratch, reading, set_foreign_keys, uri
 from local_mcp_gateway.formats import counted
+from local_mcp_gateway.schema import is_engines
 from local_mcp_gateway.sql import quote
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ Columns = Mapping[str, int]
 
 
 def tables(connection: sqlite3.Connection, schema: str) -> list[str]:
-    """Return the tables with user rows: not SQLite's own, nor the shadow tables of a virtual one."""
+    """Return the tables with user rows: not the engine's own, nor the shadow tables of a virtual one."""
     found = connection.execute(
         "SELECT name FROM pragma_table_list WHERE schema = ? AND type IN ('table', 'virtual')",
         (schema,),
     )
-    return sorted(str(name) for (name,) in found if not name.startswith("sqlite_"))
+    return sorted(str(name) for (name,) in found if not is_engines(name))
 
 
 def columns(connection: sqlite3.Connection, schema: str, table: str) -> Columns:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         DEFAULT_KEY_FILE,
         ENVIRONMENT_PREFIX,
         Key,
+        ReplicaSettings,
         Settings,
         list_keys,
     )
@@ -17,13 +18,21 @@ else:
     __getattr__ = exports(
         __name__,
         load=("config_files", "load_settings", "prepare_data_folder"),
-        settings=("DEFAULT_KEY_FILE", "ENVIRONMENT_PREFIX", "Key", "Settings", "list_keys"),
+        settings=(
+            "DEFAULT_KEY_FILE",
+            "ENVIRONMENT_PREFIX",
+            "Key",
+            "ReplicaSettings",
+            "Settings",
+            "list_keys",
+        ),
     )
 
 __all__ = [
     "DEFAULT_KEY_FILE",
     "ENVIRONMENT_PREFIX",
     "Key",
+    "ReplicaSettings",
     "Settings",
     "config_files",
     "list_keys",

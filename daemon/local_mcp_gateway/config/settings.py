@@ -206,6 +206,27 @@ class TelemetrySettings:
 
 
 @frozen
+class ReplicaSettings:
+    """The copy of the database off this machine, kept up to date by Litestream."""
+
+    url: str = _key(
+        "",
+        "Where: s3://bucket/path or file:///folder; needs `pip install 'local-mcp-gateway[replica]'`. Empty: no replica.",
+    )
+    endpoint: str = _key("", "URL of an S3 store other than Amazon's.")
+    region: str = _key("", "Region of the S3 bucket.")
+    keep_days: int = _key(30, "Days for which earlier moments can be brought back.")
+    before_migration: str = _key(
+        "wait",
+        "Before a migration while serving. wait: until the replica has everything; warn: only say it.",
+        "wait",
+        "warn",
+    )
+    wait_s: float = _key(10.0, "Longest wait for the replica before a migration, in seconds.")
+    in_dev: bool = _key(False, "Replicate under `serve --dev` too.")
+
+
+@frozen
 class DevSettings:
     """What `serve --dev` does on a save."""
 
@@ -227,6 +248,7 @@ class Settings:
     log: LogSettings = LogSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    replica: ReplicaSettings = ReplicaSettings()
     dev: DevSettings = DevSettings()
     origins: Mapping[str, str] = field(default_factory=dict)
     """`section.key` → the file, variable or option that set it; absent for a default."""

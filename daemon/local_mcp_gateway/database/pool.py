@@ -11,8 +11,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -59,6 +65,8 @@ class ConnectionPool:
         self._connections = AsyncExitStack()
         self._files: Files = (None, None, None)
         self._served: ServedFile | None = None
+        self.others_out: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+        """Ends, for a block, what else this process has the file open in."""
 
     @classmethod
     @asynccontextmanager
@@ -161,12 +169,13 @@ class ConnectionPool:
         """Close every connection for the block, so that the file can be replaced; reopen them after it."""
         async with self._writing:
             self._require_files()
-            await self._disconnect()
-            try:
-                yield
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await self._connect()
+            async with self.others_out():
+                await self._disconnect()
+                try:
+                    yield
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await self._connect()
 
     async def _notice_schema(self) -> None:
         assert self._writer is not None, "the database is open"

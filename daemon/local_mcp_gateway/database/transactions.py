@@ -36,6 +36,10 @@ FULL_CHECK_BYTES = 64 << 20
 that was never written and is a valid, older one, shows only where table and index disagree."""
 
 
+EMPTYING_MS = 100
+"""Longest wait for readers, in milliseconds, to empty the WAL after a COMMIT."""
+
+
 @contextmanager
 def write_lock(path: Path, *, foreign_keys: bool = False) -> Iterator[Connection]:
     """Open the live database and hold SQLite's write lock; roll back whatever was not committed.
@@ -92,8 +96,7 @@ def commit_and_compare(connection: Connection, path: Path) -> None:
     """
     connection.set_progress_handler(None, 0)
     written = _commit(connection, small=database_bytes(path) <= COMPARED_BYTES)
-    # Readers may keep the WAL from being emptied; with FULL it is durable all the same.
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    _empty_log(connection)
     if written is None:
         return
     with reading(path, locked=True) as reader:
@@ -101,6 +104,17 @@ def commit_and_compare(connection: Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA data_version").fetchone()
     if found and version == written.version and not found.agree(written):
         raise Damaged(f"{path} does not read back as written: a write was lost.")
+
+
+def _empty_log(connection: Connection) -> None:
+    """Empty the WAL, unless somebody reads it for longer; with FULL it is durable all the same.
+
+    A program that replicates the database never lets go of it, and would cost the whole busy timeout.
+    """
+    (usual_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {EMPTYING_MS}")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.execute(f"PRAGMA busy_timeout = {usual_ms}")
 
 
 def _commit(connection: Connection, *, small: bool) -> Pages | None:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
 
 from local_mcp_gateway.backup import (
     Backup,
@@ -55,6 +56,7 @@ from local_mcp_gateway.errors import (
     BackupForeign,
     Damaged,
     DatabasePathProblem,
+    GatewayError,
     NoSuchBackup,
     NotADatabase,
     UsageProblem,
@@ -119,6 +121,19 @@ def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:
         ledger = context.ledger(reader)
         fingerprint, applied = ledger.fingerprint(), ledger.names()
     return back_up(context, before=before, fingerprint=fingerprint, applied=applied, full=True)
+
+
+def identify(context: GuardContext) -> str:
+    """Return the identity of the database, given to it at the first call; the caller holds the lock."""
+    with reading(context.database) as reader:
+        found = context.ledger(reader).identity()
+    if found is None:
+        found = uuid4().hex
+        with write_transaction(context, backs_up=False) as transaction:
+            transaction.ledger.ensure()
+            transaction.ledger.identify(found)
+            transaction.commit()
+    return found
 
 
 def find_to_restore(database: Path, name: str, folder: Path | None, run: Run = UNWATCHED) -> Backup:
@@ -193,6 +208,7 @@ def reset_guarded(
     real = context.database.resolve()
     with exclusive(context, lock_timeout_s=lock_timeout_s, replaces=True):
         backup, aside = _saved(context, real)
+        identity = _identity(real)
         staged = staged_path(real)
         try:
             with named_failures("put a fresh database at", real):
@@ -201,7 +217,7 @@ def reset_guarded(
                 with guarded(
                     staged, context.migrations, policy=policy, stop=context.stop
                 ) as report:
-                    _finish(context, staged, backup, planted)
+                    _finish(context, staged, backup, planted, identity)
                 swap(real, staged, aside=aside)
         finally:
             _clear(staged)
@@ -222,7 +238,16 @@ def _saved(context: GuardContext, real: Path) -> tuple[Backup | None, Path | Non
         return None, aside_path(real, datetime.now(UTC))
 
 
-def _finish(context: GuardContext, staged: Path, backup: Backup | None, seeds: Seeds) -> None:
+def _identity(real: Path) -> str | None:
+    """Return the identity of the old database: what replaces it is its next state, also for a replica."""
+    with suppress(GatewayError), reading(real) as reader:
+        return Ledger(reader).identity()
+    return None
+
+
+def _finish(
+    context: GuardContext, staged: Path, backup: Backup | None, seeds: Seeds, identity: str | None
+) -> None:
     """Seed the fresh database, complete its history, and leave it as one flushed file."""
     with (
         seeds.named_deferred_keys(),
@@ -232,6 +257,8 @@ def _finish(context: GuardContext, staged: Path, backup: Backup | None, seeds: S
         ledger = context.ledger(fresh)
         ledger.ensure()
         ledger.note("reset", backup=backup.name if backup else None)
+        if identity is not None:
+            ledger.identify(identity)
         seeds.run(ledger, backup=backup.name if backup else None)
 
 

@@ -160,6 +160,20 @@ EVENTS: dict[str, Event] = {
     "database.restored": Event(
         "warning", "The database was replaced by a backup; the old file is kept."
     ),
+    "replica.started": Event("info", "Litestream replicates the database to this URL."),
+    "replica.behind": Event(
+        "warning",
+        "The replica has not had the newest changes for this long; why, if Litestream said it.",
+    ),
+    "replica.caught_up": Event("info", "The replica has everything again."),
+    "replica.failed": Event(
+        "error", "The database is not replicated: code and hint say why. The gateway serves on."
+    ),
+    "replica.lost": Event("warning", "Litestream ended by itself; it is started again."),
+    "replica.stopped": Event("info", "The replica has everything, up to this transaction."),
+    "replica.left_behind": Event(
+        "warning", "The gateway stopped before the replica had everything; the next start sends it."
+    ),
     "database.reindexed": Event(
         "warning", "The indexes of the database were rebuilt, after a backup."
     ),

@@ -335,6 +335,17 @@ class Ledger:
         """
         self._insert(event, backup=backup, recorded=self._last_recorded())
 
+    def identity(self) -> str | None:
+        """Return what tells this database from every other, if it was ever asked for."""
+        rows = self._history(
+            "SELECT hash FROM __guard_history WHERE event = 'identified' ORDER BY id DESC LIMIT 1"
+        )
+        return rows[0][0] if rows else None
+
+    def identify(self, identity: str) -> None:
+        """Give the database its identity; the schema's last fingerprint is kept."""
+        self._insert("identified", digest=identity, recorded=self._last_recorded())
+
     def events(self) -> tuple[Recorded, ...]:
         """Return everything that happened to this database, oldest first."""
         self.require_own_tables()
@@ -406,6 +417,7 @@ class Ledger:
         event: str,
         migration: Migration | None = None,
         *,
+        digest: str | None = None,
         backup: str | None = None,
         duration_ms: float | None = None,
         previous_hash: str | None = None,
@@ -414,6 +426,7 @@ class Ledger:
         row = self._history_row(
             event,
             migration,
+            digest=digest,
             backup=backup,
             duration_ms=duration_ms,
             previous_hash=previous_hash,
@@ -432,6 +445,7 @@ class Ledger:
         event: str,
         migration: Migration | None,
         *,
+        digest: str | None = None,
         backup: str | None,
         at: str | None = None,
         duration_ms: float | None = None,
@@ -439,7 +453,7 @@ class Ledger:
         recorded: tuple[str | None, int | None] = (None, None),
     ) -> tuple[object, ...]:
         """Return the values of a new row; `recorded` is what `_last_recorded` returns."""
-        about: tuple[object, ...] = (None, None, None)
+        about: tuple[object, ...] = (None, digest, None)
         texts: tuple[object, ...] = (None, None)
         if migration is not None:
             about = (migration.tag, migration.hash, migration.when)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Prepare,
         count_objects,
         inspect,
+        is_engines,
         is_users,
         read_default,
     )
@@ -53,7 +54,14 @@ else:
         diff=("words",),
         drizzle=("FIRST", "as_snapshots_see", "read_snapshot", "write_snapshot"),
         hazards=("hazards_of", "kept_instead", "rebuild_cost"),
-        inspection=("Prepare", "count_objects", "inspect", "is_users", "read_default"),
+        inspection=(
+            "Prepare",
+            "count_objects",
+            "inspect",
+            "is_engines",
+            "is_users",
+            "read_default",
+        ),
         model=(
             "Code",
             "DELETING",
@@ -96,6 +104,7 @@ __all__ = [
     "fingerprint",
     "hazards_of",
     "inspect",
+    "is_engines",
     "is_users",
     "kept_instead",
     "make_plan",

@@ -30,7 +30,8 @@ Prepare = Callable[[sqlite3.Connection], None]
 """Registers the functions, collations and extensions that a schema uses."""
 
 # In these SQLite, its services and other migration tools keep their own records: part of no schema.
-_FOREIGN_PREFIXES = ("sqlite_", "_litestream_", "libsql_", "_cf_", "__guard_")
+_ENGINE_PREFIXES = ("sqlite_", "_litestream_", "libsql_")
+_FOREIGN_PREFIXES = (*_ENGINE_PREFIXES, "_cf_", "__guard_")
 _FOREIGN_TABLES = (
     "__diesel_schema_migrations",
     "__drizzle_migrations",
@@ -107,6 +108,11 @@ _FOREIGN_KEYS = (
 )
 
 Row = Sequence[object]
+
+
+def is_engines(name: str) -> bool:
+    """Return whether SQLite, its server or its replication keeps its own records in a table of this name."""
+    return name.lower().startswith(_ENGINE_PREFIXES)
 
 
 def is_users(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +32,7 @@ from local_mcp_gateway.store import queries
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from opentelemetry.trace import Tracer
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.options import ServeOptions
     from local_mcp_gateway.service.process import Signals
     from local_mcp_gateway.service.progress import StatusLine
+    from local_mcp_gateway.service.replica import Replication
     from local_mcp_gateway.service.systemd import Notifier
     from local_mcp_gateway.studio import Studio
 
@@ -81,6 +83,7 @@ class RunningService:
         self._keyring = Keyring.of(plan.settings, self.emit)
         self.database: ConnectionPool
         self.gateway: Gateway
+        self.replica: Replication | None
         self._address: OwnAddress
         self._one_reload = anyio.Lock()
         self._hot: HotApply | None = None
@@ -97,6 +100,7 @@ class RunningService:
         with LibraryWarnings(self.emit):
             async with (
                 ConnectionPool.open(path) as self.database,
+                self._replicating() as self.replica,
                 tracing(settings.telemetry.otlp_endpoint) as tracer,
                 Gateway.open(
                     self.database,
@@ -136,6 +140,15 @@ class RunningService:
                 tasks.cancel_scope.cancel()
         duration = round((time.perf_counter() - began) * 1000, 3)
         self.emit("service.stopped", duration_ms=duration)
+
+    def _replicating(self) -> AbstractAsyncContextManager[Replication | None]:
+        """Return what replicates the open database for a block, if that is wanted."""
+        wanted = self.settings.replica
+        if not wanted.url or (self.plan.dev and not wanted.in_dev):
+            return nullcontext()
+        from local_mcp_gateway.service.replica import Replication
+
+        return Replication.of(self.settings, self.database, self.emit)
 
     async def _ready(self, listener: socket.socket, report: GuardReport) -> None:
         profiles = tuple(profile.name for profile in await queries.list_profiles(self.database))
@@ -204,6 +217,8 @@ class RunningService:
                 "version": __version__,
                 "url": self._address.url,
             }
+        if verb == "replica.status":
+            return self.replica and self.replica.status()
         if verb == "dev.watched":
             return self._hot.watched if self._hot else None
         if verb == "dev.drop" and self._hot:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 RUNTIME = "RUNTIME_DIRECTORY"
 LOGS = "LOGS_DIRECTORY"
+LONGEST_ADDRESS = 100
+"""Bytes of a path that `sockaddr_un` takes in any case."""
 
 
 def socket_path(database: Path) -> Path:
@@ -54,6 +56,25 @@ def remove_socket(database: Path, placed: Path) -> None:
     for path in {placed, socket_path(database)}:
         with suppress(OSError):  # the next gateway replaces what stays
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def socket_address(path: Path) -> Iterator[str]:
+    """Return an address for the path that fits into `sockaddr_un`, however long the path is."""
+    if len(os.fsencode(path)) <= LONGEST_ADDRESS:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def runtime_folder(database: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder for files that only matter while the gateway runs."""
+    given = _given(RUNTIME, environment) or _given("XDG_RUNTIME_DIR", environment)
+    return given or database.resolve().parent
 
 
 def prepare_log_file(database: Path, environment: Mapping[str, str] = os.environ) -> Path:

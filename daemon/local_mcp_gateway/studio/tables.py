@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.log import is_secret_key
 from local_mcp_gateway.migrate import Ledger
+from local_mcp_gateway.schema import is_engines
 from local_mcp_gateway.sql import fold
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ READING_S: Final = 3.0
 """How long one page may read; then SQLite is interrupted."""
 STEPS: Final = 20_000
 """How many steps of SQLite's machine are between two looks at the clock."""
-INTERNAL: Final = ("sqlite_", "_litestream_", "libsql_")
 ROWIDS: Final = ("rowid", "_rowid_", "oid")
 
 
@@ -163,7 +163,7 @@ def list_tables(connection: Connection) -> list[Summary]:
             "SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND type <> 'shadow'"
             " ORDER BY type = 'view', lower(name), name"
         )
-        if not name.startswith(INTERNAL)
+        if not is_engines(name)
     ]
     return sorted(found, key=lambda table: table.protected)
 

@@ -11,28 +11,30 @@ the holder of the database's lock replaces the file.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import DiskProblem, Exit, GatewayError, LockHeld
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.service.runtime_paths import prepare_socket_path, remove_socket, socket_path
+from local_mcp_gateway.service.runtime_paths import (
+    prepare_socket_path,
+    remove_socket,
+    socket_address,
+    socket_path,
+)
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from local_mcp_gateway.log import Emit
 
     Answer = Callable[[str, dict[str, Any]], Awaitable[object]]
 
 MOST_BYTES = 64 * 1024 * 1024
-LONGEST_ADDRESS = 100
-"""A socket's path is limited to 107 bytes; longer ones go through the folder's descriptor."""
 
 
 class NoDaemon(Exception):
@@ -45,7 +47,7 @@ def ask(database: Path, verb: str, arguments: Mapping[str, object], *, timeout_s
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
         try:
-            with _address(path) as address:
+            with socket_address(path) as address:
                 connection.connect(address)
             question = json.dumps({"verb": verb, "arguments": dict(arguments)})
             connection.sendall(question.encode() + b"\n")
@@ -91,7 +93,7 @@ async def answering(database: Path, answer: Answer, emit: Emit) -> AsyncIterator
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path = prepare_socket_path(database)
-        with _address(path) as address:
+        with socket_address(path) as address:
             listener.bind(address)
         path.chmod(0o600)
     except OSError as error:
@@ -147,16 +149,3 @@ async def _reply(line: bytes, answer: Answer, emit: Emit) -> dict[str, object]:
         outcome="error" if "error" in reply else "ok",
     )
     return reply
-
-
-@contextmanager
-def _address(path: Path) -> Iterator[str]:
-    """Return an address for the path that fits into `sockaddr_un`, however long the path is."""
-    if len(os.fsencode(path)) <= LONGEST_ADDRESS:
-        yield str(path)
-        return
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

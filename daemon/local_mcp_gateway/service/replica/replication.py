@@ -1,0 +1,268 @@
+"""The replica of a running gateway: Litestream is kept running, and how far behind it is is known.
+
+Whatever goes wrong with the replica, the gateway serves on; the log, `replica status`, `doctor` and `/metrics`
+say it. Litestream takes a replaced file for the old one, and then sends what never was. So it runs only while
+this process holds the database's lock, which every command that replaces the file needs; `paused` stops it
+where this process itself replaces the file; and where somebody else does, it is killed.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.to_thread
+
+from local_mcp_gateway.backup import require_free, unsent_folder
+from local_mcp_gateway.database import database_bytes
+from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.guard import GuardContext, identify
+from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
+from local_mcp_gateway.service.options import guard_policy
+from local_mcp_gateway.service.replica.litestream import Litestream, moments
+from local_mcp_gateway.service.replica.store import LEASE_S, ReplicaStore, Target
+from local_mcp_gateway.service.runtime_paths import runtime_folder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.database import ConnectionPool
+    from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.service.replica.litestream import Progress
+
+EVERY_S: Final = 2.0
+"""Interval of asking how far the replica is."""
+LOOK_EVERY_S: Final = 0.25
+"""Interval of looking whether the path still names the file: Litestream sends once a second."""
+BEHIND_S: Final = 10.0
+"""Lag that is reported."""
+LAST_SYNC_S: Final = 3.0
+"""Longest wait, at a stop, for what is not sent yet; and for the store, to end the lease."""
+BACKOFF_S: Final = (1.0, 60.0)
+
+
+class Replication:
+    """Keeps one Litestream running for one database. All methods run on the event loop."""
+
+    def __init__(self, settings: Settings, pool: ConnectionPool, identity: str, emit: Emit) -> None:
+        """Store the arguments; raises ConfigProblem if `replica.url` cannot be used."""
+        self._database, self._identity = settings.database_path.resolve(), identity
+        self._pool = pool
+        self._target, self._emit = Target.of(settings.replica), emit
+        self._store: ReplicaStore | None = None
+        self._turn = anyio.Lock()
+        """Held while Litestream runs, and by whoever replaces the file."""
+        self._run = anyio.CancelScope()
+        self._pauses = 0
+        self._running: Litestream | None = None
+        self._problem: GatewayError | None = None
+        self._progress: Progress | None = None
+        self._level_at: float | None = None
+        """When everything was last known to be sent, by `time.monotonic`."""
+        self._told_behind = False
+        self._renewed_at = 0.0
+
+    @classmethod
+    @asynccontextmanager
+    async def of(
+        cls, settings: Settings, pool: ConnectionPool, emit: Emit
+    ) -> AsyncIterator[Replication]:
+        """Replicate the open database for the block, under the identity that it has or gets now.
+
+        At the end of the block what is new is sent, and what could not be sent is said.
+        """
+        context = GuardContext(
+            settings.database_path, settings.migrations_folder, guard_policy(settings), serving=True
+        )
+        async with pool.pause_writes():
+            identity = await anyio.to_thread.run_sync(identify, context)
+        replication = cls(settings, pool, identity, emit)
+        pool.others_out = replication.paused
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(replication._keep_running)
+            try:
+                yield replication
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await replication._send_last()
+                    async with replication.paused():
+                        await replication._release()
+                tasks.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Have no Litestream for the block, which may replace the file; begin anew after it."""
+        self._pauses += 1
+        self._run.cancel()
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._pauses -= 1
+
+    async def sync(self, timeout_s: float) -> int | None:
+        """Send what is new; return the transaction that the replica has now, or None if it is behind."""
+        running = self._running
+        progress = await running.sync(timeout_s) if running else None
+        if progress is None or not progress.level:
+            return None
+        return progress.replicated
+
+    def status(self) -> dict[str, Any]:
+        """Return what `replica status` and `/metrics` show."""
+        level_at, progress, running = self._level_at, self._progress, self._running
+        behind_s = None if level_at is None else round(time.monotonic() - level_at, 1)
+        if self._problem is not None:
+            state = "failed"
+        elif progress is None or behind_s is None:
+            state = "starting"
+        else:
+            state = "behind" if behind_s > BEHIND_S else "level"
+        problem = self._problem.message if self._problem else None
+        if problem is None and running is not None and state == "behind":
+            problem = running.last_error or None
+        return {
+            "url": self._target.url,
+            "state": state,
+            "behind_s": 0.0 if state == "level" else behind_s,
+            "behind_bytes": running.unsent_bytes(progress) if running and progress else None,
+            "transaction": progress.replicated if progress else None,
+            "problem": problem,
+            "hint": self._problem.hint if self._problem else None,
+        }
+
+    async def _keep_running(self) -> None:
+        pause_s = BACKOFF_S[0]
+        while True:
+            began = time.monotonic()
+            async with self._turn:
+                with anyio.CancelScope() as self._run:
+                    if self._pauses:  # asked for before there was a run to cancel
+                        self._run.cancel()
+                    await self._run_once()
+            if self._run.cancelled_caught:
+                continue  # paused: the lock was waited for, and is free again
+            pause_s = BACKOFF_S[0] if time.monotonic() - began > BACKOFF_S[1] else pause_s
+            await anyio.sleep(pause_s)
+            pause_s = min(pause_s * 2, BACKOFF_S[1])
+
+    async def _run_once(self) -> None:
+        """Run one Litestream until it ends, and report how; never raises."""
+        try:
+            self._require_file()
+            used = await anyio.to_thread.run_sync(self._claim)
+            litestream = Litestream(self._database, self._target, runtime_folder(self._database))
+            async with litestream.running():
+                self._running, self._problem = litestream, None
+                self._emit(
+                    "replica.started", url=self._target.url, continued=used, pid=litestream.pid
+                )
+                code = await self._accompany(litestream)
+            self._emit("replica.lost", exit_code=code, reason=litestream.last_error or None)
+        except Exception as error:  # noqa: BLE001  a replica that fails must not end the gateway
+            problem = reported_error(root_cause(error))
+            if self._problem is None or self._problem.message != problem.message:
+                self._emit("replica.failed", **fields_of(problem))
+            self._problem = problem
+        finally:
+            self._running = None
+
+    async def _accompany(self, litestream: Litestream) -> int:
+        """Follow a running Litestream; return its exit code when it has ended by itself."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._follow, litestream)
+            tasks.start_soon(self._watch_file, litestream)
+            code = await litestream.ended()
+            tasks.cancel_scope.cancel()
+        return code
+
+    def _require_file(self) -> None:
+        """Raise DatabaseGone unless the path still names the file that this gateway serves."""
+        if (gone := self._pool.gone()) is not None:
+            raise gone
+
+    def _claim(self) -> bool:
+        """Take the lease; return whether the replica was there before. Runs in a worker thread.
+
+        Raises ReplicaTaken, ReplicaProblem, or NoRoom for the whole copy that Litestream makes at first.
+        """
+        if not unsent_folder(self._database).exists():
+            require_free(
+                self._database.parent, database_bytes(self._database), what="Litestream's own copy"
+            )
+        store = ReplicaStore(self._target)
+        used = moments(self._target) is not None
+        store.claim(self._identity, self._database, used=used)
+        self._store, self._renewed_at = store, time.monotonic()
+        return used
+
+    async def _watch_file(self, litestream: Litestream) -> None:
+        while True:
+            try:
+                self._require_file()
+            except GatewayError:
+                litestream.kill()
+                raise
+            await anyio.sleep(LOOK_EVERY_S)
+
+    async def _follow(self, litestream: Litestream) -> None:
+        """Ask how far the replica is, and renew the lease, until cancelled."""
+        while True:
+            asked_at = time.monotonic()
+            progress = await litestream.sync()
+            if progress is not None:
+                self._progress = progress
+            if progress is not None and progress.level:
+                self._caught_up(asked_at)
+            elif self._level_at is None:
+                self._level_at = asked_at
+            elif not self._told_behind and asked_at - self._level_at > BEHIND_S:
+                self._told_behind = True
+                behind_s = round(asked_at - self._level_at, 1)
+                self._emit(
+                    "replica.behind", behind_s=behind_s, reason=litestream.last_error or None
+                )
+            if asked_at - self._renewed_at > LEASE_S / 3:
+                await self._renew(asked_at)
+            await anyio.sleep(EVERY_S)
+
+    def _caught_up(self, at: float) -> None:
+        if self._told_behind and self._level_at is not None:
+            self._emit("replica.caught_up", behind_s=round(at - self._level_at, 1))
+        self._told_behind, self._level_at = False, at
+
+    async def _renew(self, now: float) -> None:
+        """Renew the lease; a store that does not answer is no reason to stop, another holder is."""
+        assert self._store is not None, "the lease was taken"
+        try:
+            await anyio.to_thread.run_sync(self._store.renew, self._identity, self._database)
+            self._renewed_at = now
+        except GatewayError as error:
+            if error.code == "replica_taken":
+                raise
+
+    async def _send_last(self) -> None:
+        """Send what is new before the stop, and say whether all of it was sent: Litestream does not."""
+        running = self._running
+        if running is None:
+            return
+        progress = await running.sync(LAST_SYNC_S)
+        level = progress is not None and progress.level
+        self._emit(
+            "replica.stopped" if level else "replica.left_behind",
+            transaction=progress.replicated if progress else None,
+            unsent_bytes=running.unsent_bytes(progress) if progress else None,
+        )
+
+    async def _release(self) -> None:
+        """End the lease; what cannot be said to the store ends by itself."""
+        store = self._store
+        if store is None:
+            return
+        with suppress(GatewayError), anyio.move_on_after(LAST_SYNC_S):
+            await anyio.to_thread.run_sync(
+                store.release, self._identity, self._database, abandon_on_cancel=True
+            )

@@ -1,0 +1,265 @@
+"""Whose replica it is: an object beside Litestream's own, with the database's identity and a lease.
+
+Litestream has neither. Two databases that replicate to one URL damage it, and another database on a used URL
+becomes its newest state, both without an error. So a gateway writes `local-mcp-gateway.json` at the URL
+before Litestream starts, and renews its lease while it runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
+from local_mcp_gateway.frozen import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from obstore.store import ObjectStore
+
+    from local_mcp_gateway.config import ReplicaSettings
+
+IDENTITY: Final = "local-mcp-gateway.json"
+LEASE_S: Final = 60.0
+"""How long a lease counts after it was last renewed."""
+TIMEOUT: Final = "10s"
+INSTALL: Final = "`pip install 'local-mcp-gateway[replica]'`, or leave replica.url empty."
+_KEYS: Final = {
+    "AWS_ACCESS_KEY_ID": "replica-access-key-id",
+    "AWS_SECRET_ACCESS_KEY": "replica-secret-access-key",
+}
+"""Variables of the environment, and systemd's credentials that hold the same."""
+
+
+@frozen
+class Target:
+    """Where a replica is: `s3://bucket/path` or `file:///folder`, and how long its past is kept."""
+
+    url: str
+    endpoint: str = ""
+    region: str = ""
+    keep_days: int = 30
+
+    @classmethod
+    def of(cls, settings: ReplicaSettings, url: str | None = None) -> Target:
+        """Return the target of these settings, or of another URL with them; raises ConfigProblem."""
+        chosen = url or settings.url
+        if not chosen:
+            raise ConfigProblem(
+                "No replica is configured.",
+                hint="Set replica.url in the configuration, or give a URL: s3://bucket/path or file:///folder.",
+            )
+        parts = urlsplit(chosen)
+        if parts.scheme == "file" and parts.netloc == "" and len(parts.path) > 1:
+            return cls(chosen, keep_days=settings.keep_days)
+        if parts.scheme == "sftp":
+            raise ConfigProblem(
+                f"replica.url is {chosen}: no lease can be kept over SFTP, so two gateways could write there.",
+                hint="Use s3://bucket/path or file:///folder; a folder may be mounted with sshfs.",
+            )
+        if parts.scheme != "s3" or not parts.netloc:
+            raise ConfigProblem(
+                f"replica.url is {chosen}: a replica is in an S3 bucket or in a folder.",
+                hint="Write s3://bucket/path or file:///folder.",
+            )
+        if parts.username or parts.password or parts.query:
+            raise ConfigProblem(
+                "replica.url holds more than a bucket and a path.",
+                hint="Keep keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in systemd credentials.",
+            )
+        return cls(chosen, settings.endpoint, settings.region, settings.keep_days)
+
+    @property
+    def in_folder(self) -> bool:
+        """Tell whether it is a folder of this machine (or one that is mounted here)."""
+        return self.url.startswith("file:")
+
+    def for_litestream(self) -> dict[str, object]:
+        """Return Litestream's configuration of the replica."""
+        found: dict[str, object] = {"url": self.url, "sync-interval": "1s"}
+        if self.endpoint:
+            found |= {"endpoint": self.endpoint, "force-path-style": True}
+        if self.region:
+            found["region"] = self.region
+        return found
+
+
+def keys(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the keys of the store, as variables: from the environment, else from systemd's credentials."""
+    folder = environment.get("CREDENTIALS_DIRECTORY", "")
+    found = {}
+    for variable, credential in _KEYS.items():
+        if variable in environment:
+            found[variable] = environment[variable]
+        elif folder:
+            with suppress(OSError):
+                found[variable] = (Path(folder) / credential).read_text().strip()
+    return found
+
+
+class ReplicaStore:
+    """The object that names a replica's database. Blocking; every request has a time limit."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._objects = _open(target)
+
+    def read(self) -> dict[str, Any] | None:
+        """Return who the replica belongs to, or None; raises ReplicaProblem."""
+        import obstore
+        from obstore.exceptions import NotFoundError
+
+        try:
+            content = bytes(obstore.get(self._objects, IDENTITY).bytes())
+        except (NotFoundError, FileNotFoundError):
+            return None
+        except Exception as error:  # noqa: BLE001  obstore has no common class of its own for all of them
+            raise unreachable(self.target, error) from None
+        try:
+            found: dict[str, Any] = json.loads(content)
+            float(found["until"])
+            if all(isinstance(found[name], str) for name in ("database", "path", "host", "holder")):
+                return found
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise ReplicaProblem(
+            f"{self.target.url}/{IDENTITY} is not what a gateway writes there.",
+            hint="Use another URL, or `replica take-over` if nothing there is needed.",
+        )
+
+    def claim(self, database: str, path: Path, *, used: bool, by_force: bool = False) -> None:
+        """Take the lease for this database; raises ReplicaTaken if the replica is another's.
+
+        `used`: Litestream has files there. `by_force` takes it over, whosever it is.
+        """
+        found = None if by_force else self.read()
+        if found is None and used and not by_force:
+            raise ReplicaTaken(
+                f"{self.target.url} holds a replica that no gateway has named.",
+                hint="Use another URL, or `replica take-over` to replace what is there.",
+            )
+        if found is not None:
+            self._refuse_others(found, database, path)
+        created = found.get("created_at") if found else None
+        self._write(database, path, created, new=found is None and not by_force)
+
+    def renew(self, database: str, path: Path, **also: object) -> None:
+        """Extend the lease; raises ReplicaTaken if another gateway has taken it."""
+        found = self.read()
+        if found is None:
+            raise ReplicaTaken(f"{self.target.url}/{IDENTITY} is gone: somebody has removed it.")
+        self._refuse_others(found, database, path)
+        self._write(database, path, found.get("created_at"), **{**_kept(found), **also})
+
+    def release(self, database: str, path: Path) -> None:
+        """End the lease, if it is still ours."""
+        found = self.read()
+        if found and found["database"] == database and found["holder"] == holder(path):
+            self._write(database, path, found.get("created_at"), lease_s=0.0, **_kept(found))
+
+    def _refuse_others(self, found: dict[str, Any], database: str, path: Path) -> None:
+        if found["database"] != database:
+            raise ReplicaTaken(
+                f"{self.target.url} is the replica of another database ({found['path']} on"
+                f" {found['host']}).",
+                hint="Use another URL, or `replica take-over` to replace what is there.",
+            )
+        if found["holder"] != holder(path) and float(found["until"]) > time.time():
+            raise ReplicaTaken(
+                f"Another gateway replicates to {self.target.url} ({found['path']} on"
+                f" {found['host']}).",
+                hint="Stop that gateway, or use another URL for one of the two.",
+            )
+
+    def _write(
+        self,
+        database: str,
+        path: Path,
+        created: object,
+        *,
+        new: bool = False,
+        lease_s: float = LEASE_S,
+        **also: object,
+    ) -> None:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        content = {
+            "database": database,
+            "path": str(path),
+            "host": socket.gethostname(),
+            "holder": holder(path),
+            "until": round(time.time() + lease_s, 3),
+            "created_at": created or datetime.now(UTC).isoformat(timespec="seconds"),
+            **also,
+        }
+        text = json.dumps(content, indent=2).encode()
+        try:
+            obstore.put(self._objects, IDENTITY, text, mode="create" if new else "overwrite")
+        except AlreadyExistsError:  # another gateway was quicker
+            self.claim(database, path, used=True)
+        except Exception as error:  # noqa: BLE001  as above
+            raise unreachable(self.target, error) from None
+
+
+def _kept(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: found[key] for key in ("checked_at",) if key in found}
+
+
+def holder(path: Path) -> str:
+    """Return what tells this database file from those of other machines and folders."""
+    machine = ""
+    with suppress(OSError):
+        machine = Path("/etc/machine-id").read_text().strip()
+    return hashlib.sha256(f"{machine or socket.gethostname()}\n{path}".encode()).hexdigest()[:16]
+
+
+def unreachable(target: Target, error: object) -> ReplicaProblem:
+    """Return that the store does not answer as it should, with its own first line."""
+    reason = " ".join(str(error).split())[:300]
+    return ReplicaProblem(
+        f"{target.url} cannot be used: {reason}",
+        hint="Check replica.url, the network, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+    )
+
+
+def _open(target: Target) -> ObjectStore:
+    try:
+        from obstore.store import LocalStore, S3Store
+    except ImportError as error:
+        raise ReplicaProblem(
+            f"The replica needs {error.name}, which is not installed.", hint=INSTALL
+        ) from None
+    if target.in_folder:
+        return LocalStore(urlsplit(target.url).path, mkdir=True)
+    given = keys()
+    options: dict[str, Any] = {}
+    if target.endpoint:
+        options |= {"endpoint": target.endpoint, "virtual_hosted_style_request": False}
+    if len(given) == len(_KEYS):
+        options |= {
+            "access_key_id": given["AWS_ACCESS_KEY_ID"],
+            "secret_access_key": given["AWS_SECRET_ACCESS_KEY"],
+        }
+    return S3Store.from_url(
+        target.url,
+        region=target.region or "us-east-1",
+        client_options={"allow_http": target.endpoint.startswith("http://"), "timeout": TIMEOUT},
+        retry_config={"max_retries": 2, "retry_timeout": _seconds(10)},
+        **options,
+    )
+
+
+def _seconds(number: int) -> Any:
+    from datetime import timedelta
+
+    return timedelta(seconds=number)

@@ -1,0 +1,53 @@
+"""Moments as a person writes them, and what Litestream brings back for them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.errors import ReplicaProblem, UsageProblem
+from local_mcp_gateway.service.replica import fetch, moments, parse_moment
+from tests.harness import Place
+from tests.service.replica.stores import Replica
+
+NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
+
+
+def test_a_moment_is_local_time_unless_it_says_otherwise() -> None:
+    local = datetime(2026, 11, 28, 14, 3).astimezone()
+    assert parse_moment("2026-11-28 14:03", NOW) == local
+    assert parse_moment("2026-11-28T14:03:00Z", NOW) == datetime(2026, 11, 28, 14, 3, tzinfo=UTC)
+    assert parse_moment("latest", NOW) is None
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "14:03", "2026-13-01", "0001-01-01 00:00"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(UsageProblem, match="is not a time"):
+        parse_moment(text, NOW)
+
+
+def test_the_future_is_refused() -> None:
+    with pytest.raises(UsageProblem, match="in the future"):
+        parse_moment("2026-11-29T12:00:02Z", NOW)
+
+
+def test_nothing_is_there_before_the_first_gateway(replica: Replica, tmp_path: Path) -> None:
+    assert moments(replica.target) is None
+    with pytest.raises(ReplicaProblem, match="Nothing is at"):
+        fetch(replica.target, tmp_path / "restored.db")
+
+
+def test_a_moment_before_the_first_is_refused(
+    shipped: Place, folder: Replica, tmp_path: Path
+) -> None:
+    with shipped.serve(env=folder.env) as gateway:
+        gateway.wait_for("replica.started")
+        gateway.stop()
+    there = moments(folder.target)
+    assert there is not None
+    assert there.oldest <= there.newest
+    with pytest.raises(ReplicaProblem, match="before the first moment of the replica"):
+        fetch(folder.target, tmp_path / "restored.db", moment=there.oldest - timedelta(seconds=1))
+    assert not (tmp_path / "restored.db").exists()

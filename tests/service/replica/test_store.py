@@ -1,0 +1,79 @@
+"""The object beside a replica says whose it is, in a folder and in an S3 store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local_mcp_gateway.config import ReplicaSettings
+from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
+from local_mcp_gateway.service.replica import ReplicaStore, Target
+from tests.service.replica.stores import Replica
+
+ONE, OTHER = "1" * 32, "2" * 32
+
+
+def test_a_claim_names_the_database_and_its_place(replica: Replica, tmp_path: Path) -> None:
+    store = ReplicaStore(replica.target)
+    assert store.read() is None
+    store.claim(ONE, tmp_path / "a.db", used=False)
+    found = store.read()
+    assert found is not None
+    assert (found["database"], found["path"]) == (ONE, str(tmp_path / "a.db"))
+
+
+def test_of_two_first_claims_one_loses(replica: Replica, tmp_path: Path) -> None:
+    first, second = ReplicaStore(replica.target), ReplicaStore(replica.target)
+    first.claim(ONE, tmp_path / "a.db", used=False)
+    with pytest.raises(ReplicaTaken, match="another database"):
+        second.claim(OTHER, tmp_path / "b.db", used=False)
+    found = first.read()
+    assert found is not None
+    assert found["database"] == ONE
+
+
+def test_the_same_place_may_claim_again_at_once(replica: Replica, tmp_path: Path) -> None:
+    for used in (False, True):  # after a crash the lease of before has not ended
+        ReplicaStore(replica.target).claim(ONE, tmp_path / "a.db", used=used)
+
+
+def test_another_place_has_to_wait_for_the_end_of_the_lease(
+    replica: Replica, tmp_path: Path
+) -> None:
+    store = ReplicaStore(replica.target)
+    store.claim(ONE, tmp_path / "a.db", used=False)
+    with pytest.raises(ReplicaTaken, match="Another gateway replicates"):
+        store.claim(ONE, tmp_path / "moved.db", used=True)
+    store.release(ONE, tmp_path / "a.db")
+    store.claim(ONE, tmp_path / "moved.db", used=True)
+    with pytest.raises(ReplicaTaken, match="Another gateway replicates"):
+        store.renew(ONE, tmp_path / "a.db")
+
+
+def test_force_takes_it_from_anybody(replica: Replica, tmp_path: Path) -> None:
+    store = ReplicaStore(replica.target)
+    store.claim(ONE, tmp_path / "a.db", used=False)
+    store.claim(OTHER, tmp_path / "b.db", used=True, by_force=True)
+    with pytest.raises(ReplicaTaken, match="another database"):
+        store.renew(ONE, tmp_path / "a.db")
+
+
+def test_an_object_that_is_not_ours_is_refused(folder: Replica, tmp_path: Path) -> None:
+    store = ReplicaStore(folder.target)
+    for content in ("", "[]", "{}", '{"database": 7, "until": "soon"}'):
+        (tmp_path / "elsewhere" / "local-mcp-gateway.json").write_text(content)
+        with pytest.raises(ReplicaProblem, match="not what a gateway writes there"):
+            store.claim(ONE, tmp_path / "a.db", used=True)
+
+
+def test_a_lease_that_is_removed_is_noticed(replica: Replica, tmp_path: Path) -> None:
+    store = ReplicaStore(replica.target)
+    with pytest.raises(ReplicaTaken, match="is gone"):
+        store.renew(ONE, tmp_path / "a.db")
+
+
+@pytest.mark.parametrize("url", ["", "relative/path", "file:///", "file://", "s3://", "s3:///path"])
+def test_what_is_no_place_is_refused(url: str) -> None:
+    with pytest.raises(ConfigProblem):
+        Target.of(ReplicaSettings(url=url))
