@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -99,8 +100,9 @@ def test_no_row_is_lost_that_the_migration_does_not_delete(
 ) -> None:
     """Rows in every table before each step; a step that our made-up rows do not fit runs without."""
     database, migrations = ours(folder, fetched, tmp_path)
-    database.touch()
-    connection = open_scratch(database)
+    connection = open_scratch()  # in memory: each row is a transaction of its own
+    with closing(sqlite3.connect(database)) as base:
+        base.backup(connection)
     misfits: list[str] = []
     accepted: list[tuple[str, str]] = []
     lost: list[tuple[str, str]] = []
@@ -112,6 +114,8 @@ def test_no_row_is_lost_that_the_migration_does_not_delete(
             misfits.append(migration.tag)
             empty(connection)
             step(connection, migration, accepted)
+    with closing(sqlite3.connect(database)) as result:
+        connection.backup(result)
     connection.close()
     assert (misfits, lost) == (list(folder.misfits), list(folder.loses))
     assert accepted == list(folder.accepts)

@@ -26,7 +26,7 @@ def seed(connection: sqlite3.Connection, schema: Schema) -> list[str]:
         connection.execute(f"DROP TRIGGER {quote(code.name)}")
     empty = []
     for table in parents_first(schema, schema.tables.keys()):
-        if not _rows(connection, table):
+        if not _rows(connection, table) and not _has_rows(connection, table):
             # Two tables that reference each other, or a parent that is not there: dangling rows are
             # rows too, and a plan may not lose them either.
             connection.execute("PRAGMA foreign_keys = OFF")
@@ -37,6 +37,10 @@ def seed(connection: sqlite3.Connection, schema: Schema) -> list[str]:
         connection.execute(sql)
     connection.execute("PRAGMA foreign_keys = OFF")
     return empty
+
+
+def _has_rows(connection: sqlite3.Connection, table: Table) -> bool:
+    return connection.execute(f"SELECT 1 FROM {quote(table.name)}").fetchone() is not None
 
 
 def _rows(connection: sqlite3.Connection, table: Table) -> int:
