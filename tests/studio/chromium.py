@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playw
 from tests import fetched
 
 AXE = "axe-core@4.14.1"
+REBOUND = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+"""A name of somebody else that leads to this machine, as DNS rebinding makes one."""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SIZES = {360: (360, 780), 1280: (1280, 860), 2560: (2560, 1440)}
 """Width in CSS pixels → width and height: a phone, a laptop, a large screen."""
@@ -31,7 +33,7 @@ def chromium() -> Iterator[Browser]:
         try:
             # A container gives Chromium neither its sandbox nor a large /dev/shm.
             browser = playwright.chromium.launch(
-                executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"]
+                executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage", REBOUND]
             )
         except Error as error:
             pytest.skip(f"Chromium does not start here: {error.message.splitlines()[0]}")

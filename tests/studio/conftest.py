@@ -104,6 +104,7 @@ class Browser:
     def post(self, path: str, **fields: str | list[str]) -> Reply:
         """Send a form of our own page."""
         body = urlencode({"form_token": self.form_token, **fields}, doseq=True)
+        body = body.replace("%0D%0A", "%0A").replace("%0A", "%0D%0A")  # as HTML's forms are sent
         return self.ask("POST", path, body)
 
     def sent(self, path: str, **fields: str | list[str]) -> Reply:

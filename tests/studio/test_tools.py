@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+
 from local_mcp_gateway.studio.tools import _parts
 from tests.studio.conftest import Browser, Running
 
@@ -29,12 +32,11 @@ def test_a_new_tool_is_held_compared_and_approved(browser: Browser, running: Run
     assert "1 tool waits for your approval" in page.words
     held = browser.page("/studio/held/plain")
     assert "It was not there." in held.words
-    stale = browser.post("/studio/held/plain", seen="extra1\n{}", tool="extra1")
+    stale = browser.post("/studio/held/plain", seen='["extra1", {}]', tool="extra1")
     assert stale.status == 400
-    tool = held.text.partition('name="seen" value="')[2].partition("\n")[0]
-    definition = held.text.partition('name="seen" value="')[2].partition("\n")[2].partition('"')[0]
-    shown = definition.replace("&#34;", '"').replace("&#39;", "'")
-    page = browser.sent("/studio/held/plain", seen=f"{tool}\n{shown}")
+    shown = html.unescape(held.text.partition('name="seen" value="')[2].partition('"')[0])
+    tool = json.loads(shown)[0]
+    page = browser.sent("/studio/held/plain", seen=shown)
     assert "approved" in page.words
     assert tool in browser.page("/studio/tools").words
 

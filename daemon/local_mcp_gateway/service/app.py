@@ -221,6 +221,11 @@ class RunningService:
             return self.replica and self.replica.status()
         if verb == "dev.watched":
             return self._hot.watched if self._hot else None
+        if verb == "dev.problem":
+            problem = self._hot.problem if self._hot else None
+            if problem is None:
+                return None
+            return {**problem.as_json(), "excerpt": problem.data.get("excerpt")}
         if verb == "dev.drop" and self._hot:
             return await self._hot.drop(arguments["tag"])
         if verb == "studio.open":

@@ -17,7 +17,7 @@ import anyio
 from local_mcp_gateway.database import reading
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.service.admin import parse_client_file, relayed
+from local_mcp_gateway.service.admin import client_entries, parse_client_file, relayed
 from local_mcp_gateway.service.history import read_starts, start_as_json
 from local_mcp_gateway.service.http import serving, url_of
 from local_mcp_gateway.service.options import register_sql
@@ -75,6 +75,8 @@ def studio_of(
         changed=changed,
         own=own_url,
         default_profile=settings.gateway.default_profile,
+        client_entries=client_entries,
+        client_document=settings.upstream.client_metadata_url,
         writable=True,
         last_start=partial(_last_start, settings.database_path),
         emit=emit,

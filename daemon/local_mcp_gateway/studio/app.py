@@ -102,6 +102,10 @@ class Studio:
             return _static(parts[-1])
         if parts == ("enter",) and request.method == "GET":
             return self._enter(request)
+        if parts == ("signed-in",) and request.method == "GET":
+            # From another site, so without the cookie: this page goes on to where it is sent.
+            to = address("sign-in") + request.link().removeprefix(request.path)
+            return self._plain("enter.html", 200, to=to)
         session = self.door.session_of(request)
         if session is None:
             return self._outside(request)
@@ -184,7 +188,9 @@ class Studio:
             if self.powers.ask is not None:
                 servers = (await self.powers.ask("status", {}))["servers"].values()
                 found["tools"] = sum(len(server["held"]) for server in servers)
-                found["servers"] = sum(server["state"] == "failed" for server in servers)
+                found["servers"] = sum(
+                    server["state"] in {"failed", "needs_sign_in"} for server in servers
+                )
             self._waiting = now, found
         return self._waiting[1]
 

@@ -161,12 +161,15 @@ async def show(visit: Visit) -> Response:
     if now.status is not None and now.status.state != "damaged":
         history = await asyncio.to_thread(past, powers, now.status)
     whole = bool(visit.request.asked("all"))
+    watched = None if powers.ask is None else await visit.ask("dev.watched")
     return await visit.page(
         "migrations.html",
         standing=now,
         past=history if whole else history[:SHOWN],
         left=0 if whole else max(0, len(history) - SHOWN),
         longest=LONGEST_SQL,
+        watched=watched,
+        refused=await visit.ask("dev.problem") if watched else None,
         rehearsal=visit.studio.rehearsal_of(_pending_key(now)),
         size=powers.database.stat().st_size if powers.database.exists() else 0,
     )
@@ -202,6 +205,21 @@ async def apply(visit: Visit) -> Response:
         else "Nothing was pending."
     )
     return visit.back(address("migrations"), text)
+
+
+async def take_back(visit: Visit) -> Response:
+    """Take the newest migration back and delete its files, in dev mode, once its name was typed."""
+    tag = visit.request.given("tag")
+    if visit.request.given("typed").strip() != tag:
+        raise UsageProblem(
+            "Nothing was taken back: the name that was typed is another one.", hint=f"Type {tag}."
+        )
+    done = await visit.ask("dev.drop", tag=tag)
+    visit.studio.forget_waiting()
+    lost = "; ".join(done["lost"])
+    return visit.back(
+        address("migrations"), f"{tag} is taken back. " + (f"Lost: {lost}." if lost else "")
+    )
 
 
 async def show_backups(visit: Visit) -> Response:
@@ -260,6 +278,7 @@ ROUTES: Final[dict[tuple[str, str], Page]] = {
     ("GET", "migrations"): show,
     ("POST", "migrations/rehearse"): rehearse,
     ("POST", "migrations/apply"): apply,
+    ("POST", "migrations/take-back"): take_back,
     ("GET", "migrations/backups"): show_backups,
     ("POST", "migrations/backups"): back_up,
     ("POST", "migrations/backups/verify"): verify,

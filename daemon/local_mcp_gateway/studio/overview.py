@@ -21,6 +21,7 @@ WORDS: Final = {
     "ready": ("ok", "up"),
     "idle": ("off", "idle"),
     "connecting": ("warn", "starting"),
+    "needs_sign_in": ("warn", "sign in"),
     "failed": ("bad", "down"),
 }
 """State of a server → its chip and the word beside it."""
@@ -79,24 +80,29 @@ def server_lines(servers: list[dict[str, Any]], calls: Mapping[str, Traffic]) ->
     return sorted(found, key=lambda line: (order[line.chip], line.name))
 
 
-def _tasks(servers: list[dict[str, Any]], standing: migrations.Standing) -> Iterator[Task]:
-    for server in servers:
-        live, name = server.get("live") or {}, server["name"]
-        if live.get("state") == "failed" and server["active"]:
-            reason = (live.get("reason") or "It does not answer").rstrip(".")
-            yield Task(
-                "bad", f"{name} is down", f"{reason}.", "Look at it", address("servers", name)
-            )
+def _tasks(servers: list[dict[str, Any]], standing: migrations.Standing) -> list[Task]:
+    """Return what waits for a person, worst first."""
+    found = [task for server in servers for task in _of_server(server)]
+    return sorted([*found, *_of_database(standing)], key=lambda task: task.chip != "bad")
+
+
+def _of_server(server: Mapping[str, Any]) -> Iterator[Task]:
+    live, name = server.get("live") or {}, server["name"]
+    if live.get("state") == "failed" and server["active"]:
+        reason = (live.get("reason") or "It does not answer").rstrip(".")
+        yield Task("bad", f"{name} is down", f"{reason}.", "Look at it", address("servers", name))
+    if live.get("state") == "needs_sign_in" and server["active"]:
+        text = "It wants to know who you are; its tools are away until you sign in."
+        yield Task("warn", f"{name} wants a sign-in", text, "Sign in", address("servers", name))
+    if held := live.get("held"):
+        text = f"No client sees {'it' if len(held) == 1 else 'them'} until you decide: {', '.join(held[:4])}."
+        title = f"{counted(len(held), 'tool')} of {name} {'is' if len(held) == 1 else 'are'} held"
+        yield Task("warn", title, text, "Compare", address("held", name))
+
+
+def _of_database(standing: migrations.Standing) -> Iterator[Task]:
     for problem in standing.status.problems if standing.status else ():
         yield Task("bad", problem.message, problem.hint, "Migrations", address("migrations"))
-    for server in servers:
-        held, name = (server.get("live") or {}).get("held") or (), server["name"]
-        if held:
-            text = f"No client sees {'it' if len(held) == 1 else 'them'} until you decide: {', '.join(held[:4])}."
-            title = (
-                f"{counted(len(held), 'tool')} of {name} {'is' if len(held) == 1 else 'are'} held"
-            )
-            yield Task("warn", title, text, "Compare", address("held", name))
     for pending in standing.status.pending if standing.status else ():
         hazards = " ".join(hazard.message for hazard in pending.hazards)
         text = hazards or "No hazard was found in it."
@@ -147,7 +153,7 @@ async def show(visit: Visit) -> Response:
         status=200,
         lines=lines,
         headline=_headline(len(good), len(active), status["problem"]),
-        tasks=list(_tasks(servers, standing)),
+        tasks=_tasks(servers, standing),
         standing=standing,
         hour=sum(item.calls for item in calls.values()),
         hour_failed=sum(item.failed for item in calls.values()),

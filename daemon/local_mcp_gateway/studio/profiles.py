@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.errors import GatewayError, UsageProblem
@@ -54,30 +53,13 @@ async def show_one(visit: Visit) -> Response:
         profile=profile,
         others=others,
         url=url,
-        lines=connecting(name, url),
+        lines=list(visit.powers.client_entries(url)),
         changed=[tool for tool in profile["tools"] if _differs(tool)],
     )
 
 
 def _differs(tool: dict[str, Any]) -> bool:
     return not tool["enabled"] or bool(tool["name"]) or bool(tool["description"])
-
-
-def connecting(name: str, url: str) -> list[tuple[str, str, str]]:
-    """Return (client, where it goes, text to copy) for common clients."""
-    entry = {"mcpServers": {"local-gateway": {"type": "http", "url": url}}}
-    code = {"servers": {"local-gateway": {"type": "http", "url": url}}}
-    bridge = {"command": "local-mcp-gateway", "args": ["stdio", "--profile", name]}
-    return [
-        ("Claude Code", "in a terminal", f"claude mcp add --transport http local-gateway {url}"),
-        ("Cursor", "in ~/.cursor/mcp.json", json.dumps(entry, indent=2)),
-        ("VS Code", "in .vscode/mcp.json", json.dumps(code, indent=2)),
-        (
-            "Claude Desktop and clients that speak stdio only",
-            "in its mcpServers file",
-            json.dumps({"mcpServers": {"local-gateway": bridge}}, indent=2),
-        ),
-    ]
 
 
 async def edit(visit: Visit) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import counted, duration, now_ms
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.studio.visit import Page, Visit
 
 LAST_CALLS: Final = 10
+MOST_LOGINS: Final = 8
 
 
 async def show_all(visit: Visit) -> Response:
@@ -257,6 +259,65 @@ async def test(visit: Visit) -> Response:
     return visit.back(address("servers", name), said)
 
 
+# --- signing in ---------------------------------------------------------------------------------
+
+
+async def sign_in(visit: Visit) -> Response:
+    """Begin a sign-in; the page that follows leads to where the server wants it."""
+    (name,) = visit.arguments
+    redirect_uri = f"{visit.request.headers['origin']}{address('signed-in')}"
+    try:
+        begun = await visit.ask(
+            "server.login",
+            name=name,
+            redirect_uri=redirect_uri,
+            document=visit.powers.client_document,
+            scope=None,
+        )
+        if "login" not in begun:
+            return visit.back(address("servers", name), f"Signed in to {name}.")
+        url = urlsplit(begun["login"]["url"])
+        if url.scheme not in {"http", "https"}:
+            raise UsageProblem(
+                f"The page to sign in at is no web page: it begins with {url.scheme}:.",
+                hint="Ask whoever runs this server.",
+            )
+    except GatewayError as error:
+        visit.problem = error
+        return await _shown(visit, name)
+    logins = visit.session.logins
+    logins[begun["login"]["state"]] = name, begun["login"]
+    for old in list(logins)[:-MOST_LOGINS]:
+        del logins[old]
+    return await visit.page("sign_in.html", name=name, url=url.geturl(), host=url.netloc)
+
+
+async def finish_sign_in(visit: Visit) -> Response:
+    """Take what the browser was sent back with, once."""
+    answer = {key: values[-1] for key, values in visit.request.query.items()}
+    found = visit.session.logins.pop(answer.get("state", ""), None)
+    if found is None:
+        raise UsageProblem(
+            "This answer belongs to no sign-in that this browser began.", hint="Begin it again."
+        )
+    name, login = found
+    try:
+        done = await visit.ask("server.signed_in", name=name, login=login, answer=answer)
+    except GatewayError as error:
+        visit.problem = error
+        return await _shown(visit, name)
+    visit.studio.forget_waiting()
+    return visit.back(address("servers", name), f"Signed in to {name} at {done['issuer']}.")
+
+
+async def sign_out(visit: Visit) -> Response:
+    """Forget the tokens of a server."""
+    (name,) = visit.arguments
+    await visit.ask("server.logout", name=name)
+    visit.studio.forget_waiting()
+    return visit.back(address("servers", name), f"Signed out of {name}.")
+
+
 async def remove(visit: Visit) -> Response:
     """Remove a server from everywhere, once its name was typed."""
     (name,) = visit.arguments
@@ -279,5 +340,8 @@ ROUTES: Final[dict[tuple[str, str], Page]] = {
     ("POST", "servers/*/edit"): edit,
     ("POST", "servers/*/switch"): switch,
     ("POST", "servers/*/test"): test,
+    ("POST", "servers/*/sign-in"): sign_in,
+    ("POST", "servers/*/sign-out"): sign_out,
+    ("GET", "sign-in"): finish_sign_in,
     ("POST", "servers/*/remove"): remove,
 }

@@ -48,6 +48,8 @@ class Session:
     notice: Notice | None = None
     undo: dict[int, object] = field(default_factory=dict)
     """Number → how to take a change of this browser back; the newest ones."""
+    logins: dict[str, tuple[str, object]] = field(default_factory=dict)
+    """State of a sign-in that waits for its answer → the server, and what finishing it takes."""
     queries: list[str] = field(default_factory=list)
     """The SQL that this browser ran, newest first."""
 

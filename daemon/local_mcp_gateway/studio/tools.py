@@ -168,7 +168,11 @@ async def show_held(visit: Visit) -> Response:
     server = await visit.ask("server.show", name=name)
     held = set((server.get("live") or {}).get("held") or ())
     altered = [
-        {**entry, "held": entry["tool"] in held, "seen": json.dumps(entry["offered"])}
+        {
+            **entry,
+            "held": entry["tool"] in held,
+            "seen": json.dumps([entry["tool"], entry["offered"]]),
+        }
         for entry in server["altered"]
     ]
     return await visit.page("held.html", name=name, altered=altered)
@@ -180,14 +184,14 @@ async def approve(visit: Visit) -> Response:
     chosen = visit.request.form.get("tool", [])
     looked_at: dict[str, Any] = {}
     for text in visit.request.form.get("seen", ()):
-        tool, _, definition = text.partition("\n")
+        try:
+            tool, definition = json.loads(text)
+        except (ValueError, TypeError, RecursionError):
+            raise UsageProblem(
+                "What was shown of a tool cannot be read.", hint="Load the page again."
+            ) from None
         if tool in chosen or not chosen:
-            try:
-                looked_at[tool] = json.loads(definition)
-            except (ValueError, RecursionError):
-                raise UsageProblem(
-                    f"What was shown of {tool} cannot be read.", hint="Load the page again."
-                ) from None
+            looked_at[str(tool)] = definition
     await visit.ask("server.approve", name=name, tools=looked_at)
     visit.studio.forget_waiting()
     said = f"{counted(len(looked_at), 'tool')} of {name} approved: clients see it as it is now."

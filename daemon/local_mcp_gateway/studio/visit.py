@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,6 +45,10 @@ class Powers:
     own: str = ""
     """`http://HOST:PORT`, where clients reach the gateway."""
     default_profile: str = "default"
+    client_entries: Callable[[str], Iterable[tuple[str, str]]] = lambda _: ()
+    """Return which clients reach the profile at an address how, as `connect` does."""
+    client_document: str = ""
+    """The URL of this gateway's metadata as a client of other servers' sign-in."""
     writable: bool = False
     """Whether rows may be changed."""
     last_start: Callable[[], Mapping[str, Any] | None] = lambda: None

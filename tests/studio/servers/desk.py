@@ -146,4 +146,5 @@ def main() -> None:
         send({"id": message["id"], "result": result})
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.service.admin.connect import (
         CLIENTS,
+        client_entries,
         client_lines,
         connected,
         file_of,
@@ -30,6 +31,7 @@ else:
         client_files=("files_of_clients", "parse_client_file", "read_entries"),
         connect=(
             "CLIENTS",
+            "client_entries",
             "client_lines",
             "connected",
             "file_of",
@@ -50,6 +52,7 @@ __all__ = [
     "NoDaemon",
     "OwnAddress",
     "ask",
+    "client_entries",
     "client_lines",
     "connected",
     "file_of",

@@ -101,19 +101,23 @@ def this_command() -> tuple[str, ...]:
     return units.this_command()
 
 
-def client_lines(url: str) -> Iterator[str]:
-    """Yield what a person pastes into a client to reach the profile at `url`."""
-    entries: dict[tuple[str, ...], list[str]] = {}
+def client_entries(url: str) -> Iterator[tuple[str, str]]:
+    """Yield which clients reach the profile at `url` how: their titles, and the text to paste."""
+    entries: dict[str, list[str]] = {}
     for name in _SHOWN:
-        text = _entry_lines(name, CLIENTS[name].entry(url))
+        text = "\n".join(_entry_lines(name, CLIENTS[name].entry(url)))
         entries.setdefault(text, []).append(CLIENTS[name].title)
-    yield "Claude Code:"
-    yield f"  claude mcp add --transport http {NAME} {url}"
+    yield "Claude Code", f"claude mcp add --transport http {NAME} {url}"
     for text, titles in entries.items():
-        yield f"{', '.join(titles)}:"
-        yield from (f"  {line}" for line in text)
-    yield "Any client that starts its servers itself:"
-    yield f"  npx -y mcp-remote {url}"
+        yield ", ".join(titles), text
+    yield "Any client that starts its servers itself", f"npx -y mcp-remote {url}"
+
+
+def client_lines(url: str) -> Iterator[str]:
+    """Yield what a person pastes into a client to reach the profile at `url`, as a terminal shows it."""
+    for titles, text in client_entries(url):
+        yield f"{titles}:"
+        yield from (f"  {line}" for line in text.splitlines())
     yield "`local-mcp-gateway connect CLIENT` writes this into the client's file."
 
 

@@ -1,0 +1,177 @@
+"""What a person does on the pages, click by click, in a real browser before a gateway in dev mode."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.harness import REPOSITORY
+from tests.issuer import Issuer
+from tests.studio.chromium import Watched, chromium
+from tests.studio.scene import Scene, scene
+
+PLAIN = REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with scene(tmp_path_factory.mktemp("flows"), "--dev", pending=False) as made:
+        made.gateway.wait_for("dev.watching")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def watched(shop: Scene) -> Iterator[Watched]:
+    with chromium() as browser:
+        made = Watched(browser, shop.gateway.url)
+        yield made
+        made.context.close()
+
+
+@pytest.fixture(scope="module")
+def inside(watched: Watched, shop: Scene) -> Page:
+    return watched.enter(shop.link())
+
+
+@pytest.fixture
+def page(inside: Page, watched: Watched) -> Iterator[Page]:
+    """A page whose scripts never fail, whatever the test does."""
+    watched.complaints.clear()
+    yield inside
+    assert [said for said in watched.complaints if "status of 400" not in said] == []
+
+
+def cities(shop: Scene) -> list[tuple[object, ...]]:
+    return shop.place.query("SELECT city FROM customers WHERE id < 3")
+
+
+def test_a_row_is_edited_and_the_edit_undone_with_the_mouse(page: Page, shop: Scene) -> None:
+    before = cities(shop)
+    page.goto("/studio/data/customers")
+    page.get_by_label("Open row [1]").click()
+    page.get_by_role("textbox", name="city").fill("Vienna")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#toast")).to_contain_text("changed")
+    assert cities(shop)[0] == ("Vienna",)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#toast")).to_have_text("The change is taken back.")
+    assert cities(shop) == before
+
+
+def test_a_change_that_a_constraint_forbids_is_refused_and_kept_on_the_page(
+    page: Page, shop: Scene
+) -> None:
+    page.goto("/studio/data/products/new")
+    page.get_by_role("textbox", name="name").fill("Bargain")
+    page.get_by_role("textbox", name="price_cents").fill("-5")
+    page.get_by_role("button", name="Insert").click()
+    expect(page.locator("#problem")).to_contain_text("CHECK constraint failed: price_cents >= 0")
+    expect(page.get_by_role("textbox", name="name")).to_have_value("Bargain")
+    assert shop.place.query("SELECT count(*) FROM products WHERE name = 'Bargain'") == [(0,)]
+
+
+def test_a_server_is_added_tested_and_seen_healthy(page: Page) -> None:
+    page.goto("/studio/servers")
+    page.get_by_role("link", name="Add a server").click()
+    page.get_by_label("Command or URL").fill(f"{sys.executable} {PLAIN}")
+    page.get_by_label("Name", exact=True).fill("added")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator("#toast")).to_contain_text("added is added")
+    page.get_by_role("button", name="Test").click()
+    expect(page.locator("#toast")).to_contain_text("added works: 13 tools")
+    page.get_by_role("link", name="Servers", exact=True).click()
+    expect(page.locator("tr", has_text="added")).to_be_visible()
+
+
+def test_a_tool_is_called_from_its_form_and_its_answer_shown(page: Page) -> None:
+    page.goto("/studio/tools?text=find_orders")
+    page.get_by_role("link", name="find_orders").click()
+    page.get_by_label("state").select_option("sent")
+    page.get_by_label("limit").fill("3")
+    page.get_by_label("city").fill("Oslo")
+    page.get_by_role("button", name="Call").click()
+    answer = page.locator("#answer")
+    expect(answer).to_contain_text('"customer": "Ada Lovelace"')
+    answer.get_by_text("What was sent").click()
+    expect(answer).to_contain_text('"ship_to"')
+    expect(answer).not_to_contain_text('"tags"')
+
+
+def test_a_picture_that_a_tool_answers_with_is_seen(page: Page) -> None:
+    page.goto("/studio/tools?text=chart")
+    page.get_by_role("link", name="chart").click()
+    page.get_by_role("button", name="Call").click()
+    picture = page.locator("#answer img")
+    assert picture.evaluate("one => one.naturalWidth") == 112
+
+
+def test_a_new_tool_is_held_seen_at_once_and_approved(page: Page, watched: Watched) -> None:
+    page.goto("/studio/")
+    expect(page.locator("#live-state")).to_have_text("live")
+    other = watched.context.new_page()
+    other.goto("/studio/tools?text=hire")
+    other.get_by_role("link", name="hire").click()
+    other.get_by_role("button", name="Call").click()
+    expect(other.locator("#answer")).to_contain_text("Welcome.")
+    other.close()
+    task = page.locator("#live-tasks li", has_text="of desk is held")
+    task.get_by_role("link", name="Compare").click()
+    expect(page.locator("ins").first).to_contain_text("<script>document.title = 'taken'")
+    page.get_by_role("button", name="Approve refund").click()
+    expect(page.locator("#toast")).to_contain_text("approved")
+    page.goto("/studio/servers/desk")
+    expect(page.locator("#live-wrote")).to_contain_text("hired somebody <script>")
+    page.goto("/studio/tools?text=refund")
+    page.get_by_role("link", name="refund").click()
+    expect(page.locator("h1")).to_have_text("refund")
+    assert "taken" not in page.title()
+
+
+def test_a_migration_that_is_saved_appears_on_the_open_page_with_the_line_of_its_error(
+    page: Page, shop: Scene
+) -> None:
+    page.goto("/studio/migrations")
+    expect(page.locator("#live-state")).to_have_text("live")
+    tag = shop.place.folder.add("wishes", "CREATE TABLE wishes (\n  id INTEGER PRIMARY KEY,\n  text TXET NOT NUL\n)")  # fmt: skip
+    refused = page.locator("#live-refused")
+    expect(refused).to_contain_text(f"{tag}.sql, line 3")
+    expect(refused.locator("pre")).to_contain_text("^")
+    shop.place.folder.write(tag, "CREATE TABLE wishes (id INTEGER PRIMARY KEY, text TEXT)")
+    expect(page.locator(".past").first).to_contain_text(tag)
+    expect(refused).to_have_text("")
+    page.get_by_role("button", name="Take back…").click()
+    page.get_by_label(f"Type {tag} to confirm").fill(tag)
+    page.get_by_role("button", name="Take back", exact=True).click()
+    expect(page.locator("#toast")).to_contain_text(f"{tag} is taken back")
+    assert shop.place.query("SELECT name FROM sqlite_schema WHERE name = 'wishes'") == []
+    assert not (shop.place.folder.path / f"{tag}.sql").exists()
+
+
+def test_calls_appear_on_the_open_page(page: Page, shop: Scene) -> None:
+    page.goto("/studio/calls")
+    expect(page.locator("#live-state")).to_have_text("live")
+    before = page.locator("#live-list tbody tr").first.inner_text()
+    assert shop.place.run("call", "quote", "grams=31000").code == 1
+    newest = page.locator("#live-list tbody tr").first
+    expect(newest).not_to_have_text(before)
+    expect(newest).to_contain_text("quote")
+
+
+def test_a_person_signs_in_to_a_server_that_wants_it(
+    page: Page, shop: Scene, watched: Watched, issuer: Issuer
+) -> None:
+    assert shop.place.run("server", "add", "private", "--url", issuer.url).code == 0
+    shop.place.run("call", "whoami")
+    page.goto("/studio/")
+    page.locator("#live-tasks li", has_text="private").get_by_role("link").click()
+    page.get_by_role("button", name="Sign in").click()
+    watched.complaints.clear()
+    page.get_by_role("link", name="Go on to").click()
+    expect(page.locator("#toast")).to_contain_text("Signed in to private")
+    expect(page.locator("#live-facts")).to_contain_text(issuer.origin)
+    watched.complaints[:] = [s for s in watched.complaints if issuer.origin not in s]
+    page.goto("/studio/sign-in?state=stolen&code=1")
+    expect(page.locator("main")).to_contain_text("belongs to no sign-in that this browser began")
