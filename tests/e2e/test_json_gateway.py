@@ -130,6 +130,24 @@ def test_profiles_are_described_with_their_servers_and_tools(shipped: Place, sai
     assert said(shipped, "profile remove", "work", "--yes") == {"removed": "work"}
 
 
+def test_tokens_are_described_without_their_text(shipped: Place, said: Said) -> None:
+    add_both(shipped, said)
+    made = said(shipped, "token create", "ci", "--profile", "daily", "--expires", "90d")
+    stored = {
+        "name": "ci",
+        "id": Like(r"[0-9a-f]{16}"),
+        "profiles": ["daily"],
+        "created_at": TIME,
+        "expires_at": TIME,
+        "expired": False,
+        "last_used_at": None,
+        "last_client": None,
+    }
+    assert made == {"file": None, "token": Like(r"lmg_[0-9a-f]{16}_[\w-]{43}"), **stored}
+    assert said(shipped, "token list") == [stored]
+    assert said(shipped, "token revoke", "ci", "--yes") == {"revoked": "ci"}
+
+
 def test_a_server_that_runs_is_described_with_its_life(shipped: Place, said: Said) -> None:
     text = shipped.root / "echo.txt"
     text.write_text("Says it.")

@@ -9,6 +9,7 @@ import click
 
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm, serving_status
+from local_mcp_gateway.cli.token_file import given_token
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.admin import (
     CLIENTS,
@@ -36,6 +37,10 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Another file of the client, of a project perhaps."
 )  # fmt: skip
+@click.option(
+    "--token-file", type=click.Path(path_type=Path),
+    help="File with the client's token: it starts `stdio`, which reads the token there.",
+)  # fmt: skip
 @click.option("--undo", is_flag=True, help="Take the entry out again.")
 @click.option("--dry-run", is_flag=True, help="Show the change; write nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -48,6 +53,7 @@ def connect(
     profile: str | None,
     name: str,
     file: Path | None,
+    token_file: Path | None,
     undo: bool,
     dry_run: bool,
     yes: bool,
@@ -63,13 +69,17 @@ def connect(
     """
     url = address_of(invocation) + _path(invocation, profile)
     if client is None:
-        if undo or file or dry_run:
+        if undo or file or dry_run or token_file:
             raise UsageProblem("Which client?", hint=f"Known are {', '.join(CLIENTS)}.")
         _show_lines(url, as_json=as_json)
         return Exit.OK
     chosen = CLIENTS[client]
     file = (file or file_of(chosen, Path.home())).absolute()
-    change = plan_undo(chosen, file, name) if undo else plan_connect(chosen, file, name, url)
+    if token_file is not None:
+        given_token(token_file := token_file.absolute())  # refuse one that `stdio` would refuse
+    change = (
+        plan_undo(chosen, file, name) if undo else plan_connect(chosen, file, name, url, token_file)
+    )
     changed = change.before != change.after
     if changed and not as_json:
         click.echo(f"{ui.one_line(str(change.file))}:")

@@ -29,6 +29,7 @@ COMMANDS = {
     "db": Target("db:db", "The database: migrate, check, back up, restore."),
     "server": Target("server:server", "The upstream MCP servers."),
     "profile": Target("profile:profile", "The profiles that group servers for a client."),
+    "token": Target("token:token", "The tokens by which clients are known."),
     "connect": Target("connect:connect", "Connect an MCP client to this gateway."),
     "secrets": Target("secrets:secrets", "Seal the secrets of servers and rotate the key."),
     "tools": Target("tools:tools", "List the tools that clients get."),

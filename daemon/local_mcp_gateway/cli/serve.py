@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +14,7 @@ from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import given_globally
 from local_mcp_gateway.cli.streams import end_when_unread, write_as_it_is
+from local_mcp_gateway.cli.token_file import TOKEN_VARIABLE, given_token
 from local_mcp_gateway.config import config_files
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
@@ -112,11 +115,13 @@ def _greet(url: str, profiles: tuple[str, ...]) -> None:
 
 def _supervised(global_options: tuple[str, ...], settings: Settings, emit: Emit) -> int | None:
     """Run workers on a socket that outlives them; None if this process has to serve itself."""
+    from local_mcp_gateway.service.admin import has_tokens
     from local_mcp_gateway.service.dev import Supervisor
     from local_mcp_gateway.service.http import bind, inherited
 
     try:
-        listener = inherited() or bind(settings.gateway.host, settings.gateway.port)
+        gateway, known = settings.gateway, partial(has_tokens, settings.database_path)
+        listener = inherited() or bind(gateway.host, gateway.port, has_tokens=known)
     except GatewayError:
         return None  # reported by the start, which knows who holds the lock
     with listener:
@@ -175,8 +180,15 @@ def reload(invocation: Invocation, *, as_json: bool) -> int:
     help="Profile to show; the default one if not given.",
 )
 @click.option("--url", help="Where the gateway listens  [default: from the settings].")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help=f"File with the token of this client  [default: the variable {TOKEN_VARIABLE}].",
+)
 @click.pass_obj
-def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
+def stdio(
+    invocation: Invocation, profile: str | None, url: str | None, token_file: Path | None
+) -> None:
     """Bridge a profile of the running gateway to a client that only speaks stdio."""
     from local_mcp_gateway.gateway import Bridge
     from local_mcp_gateway.service.admin import OwnAddress
@@ -187,7 +199,7 @@ def stdio(invocation: Invocation, profile: str | None, url: str | None) -> None:
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     write_as_it_is(sys.stdout)
     try:
-        bridge = Bridge(base + path, sys.stdout)
+        bridge = Bridge(base + path, sys.stdout, given_token(token_file))
     except ValueError as error:
         raise UsageProblem(
             f"--url {url} is not a valid address: {error}.", hint="Write http://HOST:PORT."

@@ -31,12 +31,18 @@ class GatewaySettings:
     """Where the gateway listens and which requests it accepts."""
 
     host: str = _key(
-        "127.0.0.1", "Address to listen on; loopback only, since clients do not authenticate yet."
+        "127.0.0.1", "Address to listen on; beyond loopback only with tokens (`token create`)."
     )
     port: int = _key(3001, "TCP port to listen on; 0 lets the system choose.")
     default_profile: str = _key("default", "Profile that is served at /mcp.")
     allowed_hosts: tuple[str, ...] = _key((), "Host names to answer besides loopback.")
     allowed_origins: tuple[str, ...] = _key((), "Further browser origins to answer.")
+    require_token: str = _key(
+        "auto",
+        "Which clients show a token. auto: those that could be on other machines.",
+        "auto",
+        "always",
+    )
     drain_timeout_s: float = _key(10.0, "Seconds that calls in flight may take at a stop.")
 
 

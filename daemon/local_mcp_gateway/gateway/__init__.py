@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.catalog import Route, differs, fitting, remembered, routes_of
     from local_mcp_gateway.gateway.gateway import Gateway
     from local_mcp_gateway.gateway.http import (
+        OWN,
         Application,
         BodyTooLarge,
         HttpRequest,
@@ -30,7 +31,7 @@ else:
         __name__,
         catalog=("Route", "differs", "fitting", "remembered", "routes_of"),
         gateway=("Gateway",),
-        http=("Application", "BodyTooLarge", "HttpRequest", "Receive", "Scope", "Send"),
+        http=("OWN", "Application", "BodyTooLarge", "HttpRequest", "Receive", "Scope", "Send"),
         oauth=("OAuthProblem", "PendingLogin", "begin_login", "finish_login", "revoke"),
         options=("GatewayOptions",),
         stdio_bridge=("Bridge",),
@@ -38,6 +39,7 @@ else:
     )
 
 __all__ = [
+    "OWN",
     "Application",
     "BodyTooLarge",
     "Bridge",

@@ -26,7 +26,7 @@ from local_mcp_gateway.gateway.catalog import (
     read_names,
     validate,
 )
-from local_mcp_gateway.gateway.clients import Session, Sessions
+from local_mcp_gateway.gateway.clients import Admission, Session, Sessions
 from local_mcp_gateway.gateway.http import Application, GatewayApp
 from local_mcp_gateway.gateway.protocol import MALFORMED, Hops, encode, hops
 from local_mcp_gateway.gateway.routing import (
@@ -63,6 +63,7 @@ from local_mcp_gateway.store import (
     ServerKind,
     expand_variables,
     has_sealed,
+    list_tokens,
     load_approved,
     load_catalogs,
     load_definitions,
@@ -158,6 +159,7 @@ class Gateway:
         self.calls = CallLog(database, emit, keep=options.keep_calls, payloads=options.log_payloads)
         self.registry = Registry(options.list_timeout_s, self._keep_soon)
         self.sessions = Sessions(self._on_disconnect)
+        self._admission = Admission(required=options.require_token, ended=self._end_removed)
         subscribers, tokens = Subscribers(self.sessions), ProgressTokens()
         self._sharing = Sharing(self.registry, self._upstream, self._upstream_tasks)
         router = _router(
@@ -195,6 +197,7 @@ class Gateway:
             dispatcher,
             self.broker,
             self.calls,
+            self._admission,
             way,
             self.status,
             emit,
@@ -231,6 +234,7 @@ class Gateway:
             await stack.enter_async_context(gateway._upstream_tasks)
             await stack.enter_async_context(gateway._tasks)
             stack.callback(gateway.broker.close)
+            stack.callback(gateway._admission.close)
             gateway._tasks.start(gateway.calls.run)
             await gateway.reload()
             yield gateway
@@ -243,6 +247,7 @@ class Gateway:
         """
         async with self._reloading:
             definitions = await load_definitions(self._database)
+            tokens = await list_tokens(self._database)
             for name, problem in definitions.unreadable:
                 self._emit("server.skipped", server=name, message=problem.message)
             registry = self.registry
@@ -267,7 +272,7 @@ class Gateway:
                     each.definition = wanted[name]
             registry.upstreams = {**staying, **fresh}
             registry.define(definitions.profiles)
-            self.broker.end_removed()
+            self._admission.replace(tokens)
             self._read_tokens_again({server.id for server in definitions.servers})
             for upstream in fresh.values():
                 upstream.start(self._upstream_tasks)
@@ -506,6 +511,9 @@ class Gateway:
             old, new = shown.get(name), registry.view(name)
             changed = {k for k in LISTS if old is None or old.lists[k] != new.lists[k]}
             self.broker.announce({name}, changed)
+
+    def _end_removed(self) -> None:
+        self.broker.end_removed(self._admission.still_admits)
 
     def _failed(self, error: Exception) -> None:
         self._emit("task.failed", message=described(error))

@@ -22,5 +22,7 @@ class GatewayOptions:
     hold_new_tools: bool
     log_payloads: bool
     keep_calls: int
+    require_token: bool = False
+    """Whether each request has to show a token; the gateway's own commands never do."""
     max_request_bytes: int = 64 * 1024 * 1024
     keepalive_s: float = 15.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,13 @@ from local_mcp_gateway.errors import ConfigProblem, GatewayError, Interrupted, L
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.gateway import Gateway
 from local_mcp_gateway.log import LEVEL, tee
-from local_mcp_gateway.service.admin import OwnAddress, control_socket, read_token, with_rest
+from local_mcp_gateway.service.admin import (
+    OwnAddress,
+    control_socket,
+    needs_token,
+    read_token,
+    with_rest,
+)
 from local_mcp_gateway.service.admin import dispatch as admin
 from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
 from local_mcp_gateway.service.history import since_process_start_ms
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer
 
+    from local_mcp_gateway.gateway import GatewayOptions
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.dev import HotApply
@@ -104,7 +112,7 @@ class RunningService:
                 tracing(settings.telemetry.otlp_endpoint) as tracer,
                 Gateway.open(
                     self.database,
-                    gateway_options(settings),
+                    self._gateway_options(listener),
                     self.emit,
                     tracer,
                     self._keyring.open,
@@ -149,6 +157,15 @@ class RunningService:
         from local_mcp_gateway.service.replica import Replication
 
         return Replication.of(self.settings, self.database, self.emit)
+
+    def _gateway_options(self, listener: socket.socket) -> GatewayOptions:
+        """Return the gateway's options, which also depend on who can reach the socket."""
+        gateway = self.settings.gateway
+        return replace(
+            gateway_options(self.settings),
+            allowed_hosts=(gateway.host, *gateway.allowed_hosts),
+            require_token=needs_token(listener, gateway.require_token),
+        )
 
     async def _ready(self, listener: socket.socket, report: GuardReport) -> None:
         profiles = tuple(profile.name for profile in await queries.list_profiles(self.database))

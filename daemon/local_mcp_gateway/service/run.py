@@ -36,6 +36,7 @@ from local_mcp_gateway.service.systemd import Notifier
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit, Log
@@ -97,9 +98,7 @@ async def run(
     try:
         async with _guarding(serving, emit, notifier, status, signals) as report:
             check_gateway_tables(settings.database_path, settings.migrations_folder)
-            listener = listener or listening_socket.bind(
-                settings.gateway.host, settings.gateway.port
-            )
+            listener = listener or _bind(serving)
             service = RunningService(
                 serving, emit, notifier, status, signals, partial(_start, outputs)
             )
@@ -128,13 +127,25 @@ def _listener(serving: ServeOptions) -> socket.socket | None:
         return listening_socket.adopt(serving.socket_fd)
     if activated := listening_socket.inherited():
         return activated
-    gateway = serving.settings.gateway
     try:
-        return listening_socket.bind(gateway.host, gateway.port)
+        return _bind(serving)
     except PortInUse:
         if read_holder(serving.settings.database_path) is None:
             raise
         return None
+
+
+def _bind(serving: ServeOptions) -> socket.socket:
+    gateway, database = serving.settings.gateway, serving.settings.database_path
+    return listening_socket.bind(
+        gateway.host, gateway.port, has_tokens=partial(_has_tokens, database)
+    )
+
+
+def _has_tokens(database: Path) -> bool:
+    from local_mcp_gateway.service.admin import has_tokens  # only asked beyond loopback
+
+    return has_tokens(database)
 
 
 @asynccontextmanager

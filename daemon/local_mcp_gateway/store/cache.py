@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _CALL_COLUMNS = (
     "created_at, profile, server, method, target, status, error, duration_us, request_bytes,"
-    " response_bytes, request, response"
+    " response_bytes, request, response, holder, client"
 )
 
 
@@ -97,8 +97,9 @@ async def save_names(database: ConnectionPool, profile_id: str, names: str | Non
 
 
 async def save_calls(database: ConnectionPool, calls: Sequence[CallRecord], *, keep: int) -> None:
-    """Append a batch to the call log and delete all but the newest `keep`."""
-    marks = ", ".join("?" * 12)
+    """Append a batch to the call log and delete all but the newest `keep`; note the use of tokens."""
+    marks = ", ".join("?" * len(CallRecord._fields))
+    used = {c.holder: (c.created_at, c.client, c.holder) for c in calls if c.holder is not None}
     async with database.transaction() as writer:
         await writer.executemany(
             f"INSERT INTO debug_logs ({_CALL_COLUMNS}) VALUES ({marks})",
@@ -106,6 +107,11 @@ async def save_calls(database: ConnectionPool, calls: Sequence[CallRecord], *, k
         )
         await writer.execute(
             "DELETE FROM debug_logs WHERE id <= (SELECT max(id) FROM debug_logs) - ?", (keep,)
+        )
+        await writer.executemany(
+            "UPDATE client_tokens SET last_used_at = ?, last_client = coalesce(?, last_client)"
+            " WHERE name = ?",
+            list(used.values()),
         )
 
 

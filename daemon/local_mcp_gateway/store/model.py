@@ -37,7 +37,8 @@ COLUMNS: Mapping[str, str] = {
     "gateway_settings": "key value updated_at",
     "oauth_client_registrations": "mcp_server_id issuer client_id sealed_client_secret metadata created_at",
     "oauth_tokens": "mcp_server_id sealed_access_token sealed_refresh_token token_type scope expires_at updated_at",
-    "debug_logs": "id created_at profile server method target status error duration_us request_bytes response_bytes request response",
+    "client_tokens": "id name hash profiles created_at expires_at last_used_at last_client",
+    "debug_logs": "id created_at profile server method target status error duration_us request_bytes response_bytes request response holder client",
 }
 """The tables that the queries use, and their columns: a migrated database without them is of no use."""
 
@@ -226,6 +227,10 @@ class CallRecord(NamedTuple):
     response_bytes: int
     request: str | None = None
     response: str | None = None
+    holder: str | None = None
+    """The name of the token that the client showed."""
+    client: str | None = None
+    """What the client calls itself."""
 
 
 def fit_name(name: str, taken: Collection[str]) -> str:

@@ -199,6 +199,19 @@ oauth_tokens = Table(
     _time("updated_at"),
 )
 
+client_tokens = Table(
+    "client_tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("hash", Text, nullable=False),
+    Column("profiles", Text),
+    _time("created_at"),
+    _time("expires_at", nullable=True),
+    _time("last_used_at", nullable=True),
+    Column("last_client", Text),
+)
+
 debug_logs = Table(
     "debug_logs",
     metadata,
@@ -220,6 +233,8 @@ debug_logs = Table(
     Column("response_bytes", Integer, nullable=False),
     Column("request", Text),
     Column("response", Text),
+    Column("holder", Text),
+    Column("client", Text),
     Index("debug_logs_by_time", "created_at"),
     Index("debug_logs_by_server", "server", "created_at"),
 )

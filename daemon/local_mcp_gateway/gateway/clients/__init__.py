@@ -1,5 +1,6 @@
 """Clients of the gateway: origin checks, sessions, subscriptions and resumable streams."""
 
+from local_mcp_gateway.gateway.clients.admission import Admission, TokenRefused
 from local_mcp_gateway.gateway.clients.capabilities import differs, refusal, shared
 from local_mcp_gateway.gateway.clients.event_store import (
     GONE,
@@ -8,18 +9,29 @@ from local_mcp_gateway.gateway.clients.event_store import (
     is_of_stream,
     missed_warning,
 )
-from local_mcp_gateway.gateway.clients.sessions import LEVELS, Session, Sessions, severity_of
+from local_mcp_gateway.gateway.clients.sessions import (
+    LEVELS,
+    LONGEST_NAME,
+    Session,
+    Sessions,
+    name_of_client,
+    severity_of,
+)
 
 __all__ = [
     "GONE",
     "LEVELS",
+    "LONGEST_NAME",
+    "Admission",
     "EventStream",
     "Outbox",
     "Session",
     "Sessions",
+    "TokenRefused",
     "differs",
     "is_of_stream",
     "missed_warning",
+    "name_of_client",
     "refusal",
     "severity_of",
     "shared",

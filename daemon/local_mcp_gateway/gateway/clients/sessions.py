@@ -40,6 +40,8 @@ USED_S: Final = 600.0
 LOOK_S: Final = 600.0
 """Minimum interval between two searches for unused sessions."""
 
+LONGEST_NAME: Final = 100
+"""How much of a client's name is kept."""
 MOST_SESSIONS: Final = 10_000
 MOST_UNUSED: Final = 1_000
 """Maximum sessions that were opened but never used."""
@@ -74,6 +76,10 @@ class Session:
     client: str
     """The client, as far as it can be identified; eviction is fair between clients."""
     budget: MemoryBudget
+    token: str = ""
+    """The id of the token that opened it, and that each of its requests shows; "" for none."""
+    client_name: str = ""
+    """What the client calls itself."""
     version: str = versions.NEWEST_HANDSHAKE
     capabilities: bytes = b"{}"
     level: int = 0
@@ -112,6 +118,7 @@ class Session:
         self.version = versions.negotiate(offered.get("protocolVersion"))
         capabilities = offered.get("capabilities")
         self.capabilities = jsonrpc.encode(capabilities if isinstance(capabilities, dict) else {})
+        self.client_name = name_of_client(offered.get("clientInfo"))
 
     @property
     def is_used(self) -> bool:
@@ -342,10 +349,10 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         return iter(tuple(self._sessions.values()))
 
-    def open(self, profile: str, params: bytes, sender: str) -> Session:
+    def open(self, profile: str, params: bytes, sender: str, token: str = "") -> Session:
         """Open the session of a client that sent `initialize`; `sender` identifies the client."""
-        client = f"{sender} {_object(_object(params).get('clientInfo')).get('name')}"
-        session = Session(secrets.token_hex(16), profile, client, self._budget)
+        client = f"{token} {sender} {_object(_object(params).get('clientInfo')).get('name')}"
+        session = Session(secrets.token_hex(16), profile, client, self._budget, token)
         session.introduce(params)
         self._sessions[session.id] = session
         if (leaving := self._table.add(session)) is not None:
@@ -355,18 +362,19 @@ class Sessions:
             self._forget_idle()
         return session
 
-    def find(self, identity: str, profile: str) -> Session | None:
-        """Return the session of that id, if it belongs to that profile."""
+    def find(self, identity: str, profile: str, token: str = "") -> Session | None:
+        """Return the session of that id, if it belongs to that profile and to that token."""
         session = self._sessions.get(identity)
-        if session is None or session.profile != profile:
+        if session is None or session.profile != profile or session.token != token:
             return None
         session.last_seen = time.monotonic()
         self._table.used(session)
         return session
 
-    def of_stream(self, identity: str) -> Session | None:
-        """Return the session of that id, whatever its profile: a legacy client posts to it."""
-        return self._sessions.get(identity)
+    def of_stream(self, identity: str, token: str = "") -> Session | None:
+        """Return the session of that id and token, whatever its profile: a legacy client posts to it."""
+        session = self._sessions.get(identity)
+        return None if session is None or session.token != token else session
 
     def least_level(self, profiles: Container[str]) -> str | None:
         """Return the lowest level that a client of these profiles has set, or None."""
@@ -393,6 +401,13 @@ def _object(value: object) -> dict[str, object]:
     if isinstance(value, bytes):
         value = decode_any(value) if value else {}
     return value if isinstance(value, dict) else {}
+
+
+def name_of_client(info: object) -> str:
+    """Return name and version of a `clientInfo`; shortened, because anybody may send anything."""
+    about = info if isinstance(info, dict) else {}
+    given = (about.get("name"), about.get("version"))
+    return " ".join(text for text in given if isinstance(text, str))[:LONGEST_NAME]
 
 
 def severity_of(method: str, params: bytes) -> int:

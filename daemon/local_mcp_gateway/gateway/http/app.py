@@ -6,12 +6,15 @@ This is a bare ASGI application without middleware, for speed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from local_mcp_gateway.gateway.catalog import HEADER_PREFIX
+from local_mcp_gateway.gateway.clients import LONGEST_NAME, TokenRefused, name_of_client
 from local_mcp_gateway.gateway.http.request import (
     BodyTooLarge,
     HttpRequest,
@@ -57,20 +60,34 @@ from local_mcp_gateway.gateway.tasks import TimerWheel, described
 from local_mcp_gateway.gateway.upstreams import CLIENT_HEADERS
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.clients import Session, Sessions
+    from local_mcp_gateway.gateway.clients import Admission, Session, Sessions
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.store import ClientToken
 
 TICK_S: Final = 0.1
 """How late a timer of a response may fire."""
 JSON: Final = "application/json"
 BRIDGE: Final = "local-mcp-gateway-bridge"
 """The header of `local-mcp-gateway stdio`, whose client cannot send headers."""
-OWN: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+BUILT_IN: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+OPEN: Final = frozenset({"/health/live", "/health/ready", "/register"})
+"""Paths that answer without a token, with nothing about servers or profiles."""
+REGISTER: Final = (
+    "This gateway registers no clients and has no sign-in page: it wants a token."
+    " `local-mcp-gateway token create NAME` on its machine makes one; send it as the header"
+    " `Authorization: Bearer TOKEN`"
+)
+"""The answer to a client that would sign in: the only one of which the SDKs show the text."""
+QUIET_S: Final = 10.0
+"""Refusals of one kind are logged once in this time, with their number: anybody may send thousands."""
 FOR_PEOPLE: Final = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Local MCP Gateway</title>'
     "<p>This is the address for MCP clients: put it into the configuration of yours. What the gateway"
     ' shows to people is at <a href="/">its first page</a>.</p>'
+)
+_REGISTER: Final = jsonrpc.encode(
+    {"error": "invalid_client_metadata", "error_description": REGISTER}
 )
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -86,6 +103,7 @@ class GatewayApp:
         dispatcher: Dispatcher,
         broker: Broker,
         calls: CallLog,
+        admission: Admission,
         way: Hops,
         status: Callable[[], dict[str, Any]],
         emit: Emit,
@@ -97,6 +115,9 @@ class GatewayApp:
         self._dispatcher = dispatcher
         self._broker = broker
         self._calls = calls
+        self._admission = admission
+        self._refused: dict[str, tuple[float, int]] = {}
+        """Kind of refusal → when it was last logged, and how often it was repeated since."""
         self._hops = way
         self._status = status
         self._emit = emit
@@ -110,24 +131,54 @@ class GatewayApp:
     # Routing is done inline: each further coroutine costs every call.
 
     def _served(self, http_request: HttpRequest, root: str) -> Awaitable[None]:
-        CLIENT_HEADERS.set(http_request.headers)
         if (why := self._origins.refusal(http_request.headers)) is not None:
-            self._emit("call.refused", reason=why, path=http_request.path)
+            self._log_refusal("origin", why, http_request)
             http_request.extra = []
             return http_request.plain(403, failure(INVALID_REQUEST, why))
         if http_request.method == "OPTIONS":
             return http_request.empty(204)
+        if not http_request.own:
+            try:
+                http_request.token = self._admission.admit(http_request.headers)
+            except TokenRefused as refused:
+                return self._not_admitted(http_request, str(refused))
+        CLIENT_HEADERS.set(http_request.headers)
         if (via := http_request.headers.get(hops.HEADER)) is not None:
             return self._from_gateway(http_request, root, via)
         return self._routed(http_request, root)
 
+    def _not_admitted(self, http_request: HttpRequest, why: str) -> Awaitable[None]:
+        """Refuse a request so that its client shows the reason.
+
+        A client without OAuth shows the message of the body. One with OAuth finds no metadata, tries to
+        register, and shows what it is told there.
+        """
+        path = http_request.path
+        if path in OPEN or path.startswith("/.well-known/"):
+            return self._builtin_endpoint(http_request, admitted=False)
+        self._log_refusal("token", why, http_request)
+        said = why.replace("`", "'").encode()
+        challenge = b'Bearer error="invalid_token", error_description="%s"' % said
+        http_request.extra = [(b"www-authenticate", challenge), *http_request.extra]
+        return http_request.plain(401, failure(INVALID_REQUEST, why))
+
+    def _log_refusal(self, kind: str, why: str, http_request: HttpRequest) -> None:
+        now = time.monotonic()
+        last, repeated = self._refused.get(kind, (-QUIET_S, 0))
+        if now < last + QUIET_S:
+            self._refused[kind] = last, repeated + 1
+            return
+        self._refused[kind] = now, 0
+        more = {"repeated": repeated} if repeated else {}
+        self._emit("call.refused", reason=why, path=http_request.path, **more)
+
     async def _from_gateway(self, http_request: HttpRequest, root: str, via: str) -> None:
         """Serve a request that came through another gateway; refuse it if it is a loop."""
-        profile = self._profile(http_request.path)
+        profile = self._profile(http_request)
         if profile is None:
             await self._routed(http_request, root)
         elif self._hops.comes_back(profile, via):
-            self._emit("call.refused", reason=hops.REFUSAL, path=http_request.path)
+            self._log_refusal("loop", hops.REFUSAL, http_request)
             await http_request.plain(508, failure(INVALID_REQUEST, hops.REFUSAL))
         else:
             with self._hops.guest(profile, via):
@@ -141,11 +192,9 @@ class GatewayApp:
         return self._builtin_endpoint(http_request)
 
     def _mcp(self, http_request: HttpRequest) -> Awaitable[None]:
-        profile = self._profile(http_request.path)
+        profile = self._profile(http_request)
         if profile is None:
-            return http_request.plain(
-                404, failure(INVALID_REQUEST, self._not_found(http_request.path))
-            )
+            return http_request.plain(404, failure(INVALID_REQUEST, self._not_found(http_request)))
         if http_request.method == "POST":
             return self._post(profile, http_request)
         if http_request.headers.get("mcp-protocol-version") in versions.MODERN:
@@ -157,7 +206,8 @@ class GatewayApp:
     async def _legacy(self, http_request: HttpRequest, root: str) -> None:
         """Serve the transport of 2024-11-05: a stream to GET, and messages to POST."""
         if http_request.path.startswith("/messages/") and http_request.method == "POST":
-            session = self._sessions.of_stream(http_request.path.removeprefix("/messages/"))
+            identity = http_request.path.removeprefix("/messages/")
+            session = self._sessions.of_stream(identity, http_request.token_id)
             if session is None or session.legacy_outbox is None:
                 await http_request.plain(404, failure(INVALID_REQUEST, "Session not found"))
             elif (message := await self._decoded(http_request)) is None:
@@ -167,46 +217,60 @@ class GatewayApp:
             else:
                 await http_request.empty(202)
                 take(self._dispatcher, session, session.legacy_outbox, message)
-        elif (profile := self._profile(http_request.path)) is None:
-            await http_request.plain(
-                404, failure(INVALID_REQUEST, self._not_found(http_request.path))
-            )
+        elif (profile := self._profile(http_request)) is None:
+            await http_request.plain(404, failure(INVALID_REQUEST, self._not_found(http_request)))
         elif http_request.method == "GET":
             await serve_sse(self._sessions, profile, root, http_request, self._options)
         else:
             await http_request.not_allowed(b"GET")
 
-    async def _builtin_endpoint(self, http_request: HttpRequest) -> None:
-        if http_request.path in OWN and http_request.method not in {"GET", "HEAD"}:
+    async def _builtin_endpoint(self, http_request: HttpRequest, *, admitted: bool = True) -> None:
+        """Serve health, metrics and the refusal to register; to a stranger without a server's name."""
+        whole = admitted and (http_request.token is None or http_request.token.profiles is None)
+        if http_request.path in BUILT_IN and http_request.method not in {"GET", "HEAD"}:
             await http_request.not_allowed(b"GET, HEAD")
         elif http_request.path == "/health/live":
             await http_request.plain(200, jsonrpc.success({"status": "alive"}))
         elif http_request.path == "/health/ready":
             status = self._status()
             code = 503 if status["problem"] else 200
-            await http_request.plain(code, jsonrpc.success(health(status)))
-        elif http_request.path == "/metrics":
+            known = health(status)
+            shown = known if whole else {"status": known["status"]}
+            await http_request.plain(code, jsonrpc.success(shown))
+        elif http_request.path == "/metrics" and whole:
             await http_request.text(self._calls.metrics(self._status()))
+        elif http_request.path == "/register":
+            await http_request.reply(400, _REGISTER)
         else:
-            await http_request.plain(
-                404, failure(INVALID_REQUEST, self._not_found(http_request.path))
-            )
+            text = self._not_found(http_request) if admitted else "Nothing is served here"
+            await http_request.plain(404, failure(INVALID_REQUEST, text))
 
-    def _profile(self, path: str) -> str | None:
+    def _reachable(self, token: ClientToken | None) -> Collection[str]:
+        """Return the names of the profiles that exist for this client."""
+        profiles = self._registry.profiles
+        if token is None or token.profiles is None:
+            return profiles.keys()
+        return [name for name, profile in profiles.items() if token.reaches(profile.id)]
+
+    def _profile(self, http_request: HttpRequest) -> str | None:
+        path = http_request.path
         parts = path.strip("/").removeprefix("api/").split("/")
         if parts[0] not in {"mcp", "sse"} or len(parts) > 2:
             return None
         api = path.startswith("/api/")
         default = len(parts) == 1 or not parts[1] or (api and parts[1] == "gateway")
-        profiles = self._registry.profiles
+        profiles = self._reachable(http_request.token)
         name = self._options.default_profile if default else parts[1]
         if default and name not in profiles and len(profiles) == 1:
             return next(iter(profiles))  # the only stream needs no name
         return name if name in profiles else None
 
-    def _not_found(self, path: str) -> str:
+    def _not_found(self, http_request: HttpRequest) -> str:
         """Return the 404 message, which names the profiles: a mistyped profile is the usual cause."""
-        names = sorted(self._registry.profiles)
+        path = http_request.path
+        names = sorted(self._reachable(http_request.token))
+        if not names and http_request.token is not None and self._registry.profiles:
+            return f"Nothing is served at {path}: the profiles of this token were removed"
         if not names:
             return (
                 f"Nothing is served at {path}: there is no profile yet; add one with `server add`"
@@ -224,9 +288,8 @@ class GatewayApp:
             if not body.isascii():
                 body.decode()
             if profile is not None and is_batch(body):
-                session = self._sessions.find(
-                    http_request.headers.get("mcp-session-id", ""), profile
-                )
+                identity = http_request.headers.get("mcp-session-id", "")
+                session = self._sessions.find(identity, profile, http_request.token_id)
                 await serve_batch(self._dispatcher, session, body, http_request)
                 return None
             message = decode_envelope(body)
@@ -271,14 +334,15 @@ class GatewayApp:
         if isinstance(opened, Answer):
             return http_request.reply(versions.status_of(opened), response(message.id, opened))
         if message.method == "subscriptions/listen":
-            return listen(self._broker, profile, message, http_request, self._options.keepalive_s)
+            keepalive_s = self._options.keepalive_s
+            return listen(self._broker, profile, message, http_request, keepalive_s)
         return self._run(profile, message, http_request, None, opened)
 
     def _post_handshake(
         self, profile: str, message: Envelope, http_request: HttpRequest
     ) -> Awaitable[None]:
         identity = http_request.headers.get("mcp-session-id")
-        session = None if identity is None else self._sessions.find(identity, profile)
+        session = self._session_of(identity, profile, http_request)
         if identity is not None and session is None:
             answer = failure(jsonrpc.UPSTREAM_UNAVAILABLE, "Session not found")
             return http_request.reply(404, response(message.id, answer))
@@ -286,7 +350,8 @@ class GatewayApp:
             self._dispatcher.on_notification(profile, session, message)
             return http_request.empty(202)
         if message.method == "initialize":
-            session = self._sessions.open(profile, bytes(message.params), http_request.sender)
+            sender, token = http_request.sender, http_request.token_id
+            session = self._sessions.open(profile, bytes(message.params), sender, token)
             return self._initialize(session, bytes(message.id), http_request)
         return self._run(profile, message, http_request, session, None)
 
@@ -317,6 +382,9 @@ class GatewayApp:
             timers=self._timers,
             failed=self._failed,
         )
+        token = http_request.token if session is None else None
+        if token is not None:
+            self._admission.begin(token, cancellation.end)
         async with reply.tasks:
             try:
                 request = _client_request(profile, message, http_request, session, opened, reply)
@@ -328,6 +396,15 @@ class GatewayApp:
                     await reply.finish(response(identity, answer), status)
             finally:
                 reply.close()
+                if token is not None:
+                    self._admission.finish(token, cancellation.end)
+
+    def _session_of(
+        self, identity: str | None, profile: str, http_request: HttpRequest
+    ) -> Session | None:
+        if identity is None:
+            return None
+        return self._sessions.find(identity, profile, http_request.token_id)
 
     def _failed(self, error: Exception) -> None:
         self._emit("task.failed", message=described(error))
@@ -336,7 +413,7 @@ class GatewayApp:
 
     async def _session_only(self, profile: str, http_request: HttpRequest) -> None:
         identity = http_request.headers.get("mcp-session-id")
-        session = None if identity is None else self._sessions.find(identity, profile)
+        session = self._session_of(identity, profile, http_request)
         if identity is None and "text/html" in http_request.headers.get("accept", ""):
             http_request.extra = [(b"x-frame-options", b"DENY"), *http_request.extra]
             await http_request.text(FOR_PEOPLE, b"text/html; charset=utf-8")
@@ -368,13 +445,45 @@ def _client_request(
     if opened is None:  # handshake protocol, in a session or without one
         capabilities = b"{}" if session is None else session.capabilities
         caller = PostCaller(reply, session, capabilities, "debug")
-        return ClientRequest(profile, method, params, caller, session, identity=identity)
+        return ClientRequest(
+            profile,
+            method,
+            params,
+            caller,
+            session,
+            identity=identity,
+            token=http_request.token,
+            client=(_client_name(http_request) if session is None else session.client_name) or None,
+        )
     caller = PostCaller(reply, None, opened.capabilities, opened.log_level)
     headers = tuple((k, v) for k, v in http_request.headers.items() if k.startswith(HEADER_PREFIX))
     repeats = BRIDGE not in http_request.headers
     return ClientRequest(
-        profile, method, params, caller, None, True, headers, repeats, identity=identity
+        profile,
+        method,
+        params,
+        caller,
+        None,
+        True,
+        headers,
+        repeats,
+        identity=identity,
+        token=http_request.token,
+        client=_named(opened.client) or _client_name(http_request) or None,
     )
+
+
+@lru_cache(64)
+def _named(info: bytes) -> str:
+    """Return what a stateless client calls itself."""
+    try:
+        return name_of_client(jsonrpc.decode_any(info)) if info else ""
+    except jsonrpc.MALFORMED:
+        return ""
+
+
+def _client_name(http_request: HttpRequest) -> str:
+    return http_request.headers.get("user-agent", "")[:LONGEST_NAME]
 
 
 def _fault(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] | None:

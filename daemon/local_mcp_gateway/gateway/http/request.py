@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from local_mcp_gateway.gateway.protocol import Answer, response
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.store import ClientToken
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Any]
@@ -25,6 +28,8 @@ _HOST: Final = re.compile(r"(?:\[([\da-f:.]+)\]|([\w.-]+))(?::\d{0,5})?", re.ASC
 SPACE: Final = b" \t"
 """What may stand around a header's value and does not belong to it (RFC 9110, 5.5)."""
 PREFIX: Final = re.compile(r"(/[\w.~-]+)+", re.ASCII)
+OWN: Final = "local_mcp_gateway.own"
+"""The key of a scope that marks a request of this process: no client can send it."""
 _NEVER: Final = re.compile(r"q=0(\.0*)?")
 
 
@@ -37,12 +42,16 @@ class HttpRequest(msgspec.Struct, eq=False):
 
     method: str
     path: str
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     receive: Receive
     send: Send
     extra: Headers
     peer: str = ""
     """The host that it came from."""
+    own: bool = False
+    """Whether it is the gateway's own, and comes over no network."""
+    token: ClientToken | None = None
+    """The token that it showed, if it did and was admitted."""
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> HttpRequest:
@@ -56,13 +65,19 @@ class HttpRequest(msgspec.Struct, eq=False):
         origin = headers.get("origin")
         extra = [] if origin is None else _cors(origin)
         peer = scope.get("client") or ("",)
-        return cls(scope["method"], scope["path"], headers, receive, send, extra, peer[0])
+        own = OWN in scope
+        return cls(scope["method"], scope["path"], headers, receive, send, extra, peer[0], own)
 
     @property
     def prefix(self) -> str:
         """Return the path below which a reverse proxy shows the gateway; empty without one."""
         given = self.headers.get("x-forwarded-prefix", "").rstrip("/")
         return given if PREFIX.fullmatch(given) else ""
+
+    @property
+    def token_id(self) -> str:
+        """Return the id of its token, "" without one."""
+        return "" if self.token is None else self.token.id
 
     @property
     def sender(self) -> str:

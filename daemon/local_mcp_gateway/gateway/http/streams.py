@@ -71,7 +71,7 @@ async def listen(
         answer = failure(jsonrpc.INVALID_PARAMS, f"Invalid params: {error}")
         await http_request.reply(versions.status_of(answer), jsonrpc.response(message.id, answer))
         return
-    subscribed = SubscriptionStream(profile, bytes(message.id), wanted)
+    subscribed = SubscriptionStream(profile, bytes(message.id), wanted, http_request.token_id)
     subscribed.acknowledge()
     async with broker.subscribing(subscribed):
         await stream(http_request, subscribed.next_event, keepalive_s)
@@ -169,7 +169,7 @@ async def serve_sse(
     sessions: Sessions, profile: str, root: str, http_request: HttpRequest, options: GatewayOptions
 ) -> None:
     """Serve a client's SSE stream until it disconnects; the first event names the endpoint to post to."""
-    session = sessions.open(profile, b"", http_request.sender)
+    session = sessions.open(profile, b"", http_request.sender, http_request.token_id)
     session.streams = 1
     legacy_outbox = session.legacy_outbox = Outbox(
         options.max_message_bytes, session.notify_reader, lambda: sessions.close(session)

@@ -112,11 +112,12 @@ _decode_code = msgspec.json.Decoder(ErrorCode).decode
 
 @dataclass(frozen=True, slots=True)
 class ModernEnvelope:
-    """What a stateless request says about its client; both values are JSON bytes."""
+    """What a stateless request says about its client; capabilities and client are JSON."""
 
     version: str
     capabilities: bytes
     log_level: str | None
+    client: bytes = b""
 
 
 def negotiate(offered: object) -> str:
@@ -174,7 +175,10 @@ def open_envelope(headers: Mapping[str, str] | None, message: Envelope) -> Moder
         )
     level = decode_any(members[LOG_LEVEL_KEY]) if LOG_LEVEL_KEY in members else None
     return ModernEnvelope(
-        version, bytes(members[CAPABILITIES_KEY]), level if isinstance(level, str) else None
+        version,
+        bytes(members[CAPABILITIES_KEY]),
+        level if isinstance(level, str) else None,
+        bytes(members.get(CLIENT_KEY, b"")),
     )
 
 

@@ -8,7 +8,15 @@ server that reconnects is told again what clients subscribe to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Container,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol
@@ -87,8 +95,12 @@ class SubscriptionFilter(msgspec.Struct, rename="camel", omit_defaults=True):
 class SubscriptionStream:
     """An open `subscriptions/listen` stream; a client that does not read is disconnected."""
 
-    def __init__(self, profile: str, identity: bytes, wanted: SubscriptionFilter) -> None:
+    def __init__(
+        self, profile: str, identity: bytes, wanted: SubscriptionFilter, token: str = ""
+    ) -> None:
         self.profile = profile
+        self.token = token
+        """The id of the token that its client showed, "" for none."""
         self._wanted = wanted
         self._mark = {versions.SUBSCRIPTION_KEY: identity}
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -432,13 +444,21 @@ class Broker:
 
     # --- shutdown -------------------------------------------------------------------------------
 
-    def end_removed(self) -> None:
-        """End the sessions and streams of profiles that were removed."""
+    def end_removed(self, admits: Callable[[str, str], bool]) -> None:
+        """End the sessions and streams of profiles that were removed, and of tokens that ended.
+
+        `admits` tells whether the token of this id may still be used in the profile of that id.
+        """
+
+        def stays(client: Session | SubscriptionStream) -> bool:
+            profile = self._registry.profiles.get(client.profile)
+            return profile is not None and admits(client.token, profile.id)
+
         for session in self._sessions:
-            if session.profile not in self._registry.profiles:
+            if not stays(session):
                 self._sessions.close(session)
         for stream in self.streams:
-            if stream.profile not in self._registry.profiles:
+            if not stays(stream):
                 stream.end()
 
     def close(self) -> None:

@@ -116,6 +116,7 @@ class CallLog:
             error = error_text(answer) if answer.failed else None
         method, target = request.method[:SHOWN], target_text(request.target)
         shown = self._payloads
+        holder = None if request.token is None else request.token.name
         self.add(
             CallRecord(
                 now_ms(),
@@ -130,6 +131,8 @@ class CallLog:
                 0 if answer is None else answer.relayed_bytes or len(answer.body),
                 payload(request.params) if shown else None,
                 payload(bytes(answer.body)) if shown and answer else None,
+                holder,
+                request.client,
             )
         )
         self._emit(
@@ -139,6 +142,7 @@ class CallLog:
             server=request.server,
             target=target,
             status=status,
+            **({} if holder is None else {"holder": holder}),
             duration_ms=duration_us / 1000,
         )
 

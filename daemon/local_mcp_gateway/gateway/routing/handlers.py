@@ -22,7 +22,7 @@ from local_mcp_gateway.gateway.protocol import (
     success,
 )
 from local_mcp_gateway.gateway.upstreams import SILENT, Call, Caller, Silent, Upstream
-from local_mcp_gateway.store import CatalogKind
+from local_mcp_gateway.store import CatalogKind, ClientToken
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -180,3 +180,7 @@ class ClientRequest(msgspec.Struct, eq=False):
     target: str | None = None
     identity: bytes = b""
     """The id that the client gave it."""
+    token: ClientToken | None = None
+    """What the client showed, if anything."""
+    client: str | None = None
+    """What the client calls itself."""

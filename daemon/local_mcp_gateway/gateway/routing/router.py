@@ -395,9 +395,11 @@ def _refusal(request: ClientRequest, route: Route) -> Answer:
 class Cancellation:
     """Cancels the task that created it; `requested` tells that from other cancellations of the task."""
 
-    __slots__ = ("_task", "requested")
+    __slots__ = ("_task", "reason", "requested")
 
     def __init__(self) -> None:
+        self.reason: str | None = None
+        """Why the gateway itself has ended the request, to tell its client."""
         task = asyncio.current_task()
         assert task is not None, "a server runs each request in a task"
         self._task = task
@@ -407,6 +409,11 @@ class Cancellation:
         """Cancel the request: its client no longer wants a response."""
         self.requested = True
         self._task.cancel()
+
+    def end(self, reason: str) -> None:
+        """Cancel the request, whose client still waits for a response."""
+        self.reason = reason
+        self.ask()
 
     def take_back(self) -> None:
         """Let the task continue after the cancelled request."""
@@ -455,10 +462,10 @@ class Dispatcher:
             if not cancellation.requested:
                 raise
             cancellation.take_back()
-            if session is not None and session.ended:
-                answer = failure(
-                    jsonrpc.CANCELLED, "The session has ended, and this request with it"
-                )
+            ended = session is not None and session.ended
+            reason = "The session has ended, and this request with it" if ended else None
+            if (reason := cancellation.reason or reason) is not None:
+                answer = failure(jsonrpc.CANCELLED, reason)
         finally:
             if session is not None:
                 session.running.pop(identity, None)

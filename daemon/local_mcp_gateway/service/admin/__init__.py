@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.admin.own_address import OwnAddress
     from local_mcp_gateway.service.admin.rest import read_token, with_rest
     from local_mcp_gateway.service.admin.servers import server_as_json
+    from local_mcp_gateway.service.admin.tokens import has_tokens, needs_token
 else:
     __getattr__ = exports(
         __name__,
@@ -44,6 +45,7 @@ else:
         own_address=("OwnAddress",),
         rest=("read_token", "with_rest"),
         servers=("server_as_json",),
+        tokens=("has_tokens", "needs_token"),
     )
 
 __all__ = [
@@ -58,6 +60,8 @@ __all__ = [
     "file_of",
     "files_of_clients",
     "greet",
+    "has_tokens",
+    "needs_token",
     "parse_client_file",
     "plan_connect",
     "plan_undo",

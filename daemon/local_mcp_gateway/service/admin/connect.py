@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -55,6 +55,14 @@ class Client:
     entry: Callable[[str], Mapping[str, object]]
     """From the URL of a profile to the entry."""
     then: str = "Restart it."
+    of_command: Mapping[str, object] = field(default_factory=dict)
+    """What an entry with a command has beside it."""
+
+    def entry_with(self, url: str, token_file: Path | None) -> Mapping[str, object]:
+        """Return the entry; with a token it is the bridge, which reads it where it lies."""
+        if token_file is None:
+            return self.entry(url)
+        return {**self.of_command, **_bridge(url, "--token-file", str(token_file))}
 
 
 def _typed(kind: str) -> Callable[[str], Mapping[str, object]]:
@@ -65,12 +73,12 @@ def _url(url: str) -> Mapping[str, object]:
     return {"url": url}
 
 
-def _bridge(url: str) -> Mapping[str, object]:
+def _bridge(url: str, *more: str) -> Mapping[str, object]:
     command, *words = this_command()
     base, _, profile = url.partition("/mcp")
     profile = profile.strip("/")
     chosen = ["--profile", profile] if profile else []
-    return {"command": command, "args": [*words, "stdio", "--url", base, *chosen]}
+    return {"command": command, "args": [*words, "stdio", "--url", base, *chosen, *more]}
 
 
 CLIENTS: Final[Mapping[str, Client]] = {
@@ -85,7 +93,8 @@ CLIENTS: Final[Mapping[str, Client]] = {
     "cline": Client("Cline", "mcpServers", _typed("streamableHttp")),
     "roo": Client("Roo Code", "mcpServers", _typed("streamable-http")),
     "lmstudio": Client("LM Studio", "mcpServers", _url),
-    "copilot": Client("Copilot CLI", "mcpServers", lambda url: {**_typed("http")(url), "tools": ["*"]}),
+    "copilot": Client("Copilot CLI", "mcpServers", lambda url: {**_typed("http")(url), "tools": ["*"]},
+                      of_command={"type": "local", "tools": ["*"]}),
     "amazon-q": Client("Amazon Q", "mcpServers", _typed("http")),
     "kiro": Client("Kiro", "mcpServers", _url, "It reads the file on save."),
 }  # fmt: skip
@@ -202,9 +211,11 @@ class Change:
             ) from None
 
 
-def plan_connect(client: Client, file: Path, name: str, url: str) -> Change:
+def plan_connect(
+    client: Client, file: Path, name: str, url: str, token_file: Path | None = None
+) -> Change:
     """Return the change that makes a client use `url`; raises UsageProblem for a file that it cannot edit."""
-    entry = client.entry(url)
+    entry = client.entry_with(url, token_file)
     file = file.resolve()
     before = _read(file)
     after = _edited(file, before or "", (client.holder, name), entry)

@@ -19,7 +19,7 @@ from local_mcp_gateway.errors import HistoryRefused, UpstreamProblem, UsageProbl
 from local_mcp_gateway.guard import get_status, guarded
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import redact_text
-from local_mcp_gateway.service.admin import profiles, servers, sign_in
+from local_mcp_gateway.service.admin import profiles, servers, sign_in, tokens
 from local_mcp_gateway.service.admin.own_address import OwnAddress
 from local_mcp_gateway.service.admin.servers import approve_tools
 from local_mcp_gateway.service.exit_status import root_cause
@@ -60,6 +60,9 @@ _PLAIN: dict[str, Verb] = {
     "profile.edit": profiles.edit_profile,
     "profile.remove": profiles.remove_profile,
     "profile.tool": profiles.set_tool,
+    "token.create": tokens.create_token,
+    "token.list": tokens.tokens_as_json,
+    "token.revoke": tokens.revoke_token,
 }
 VERBS = _KEYED.keys() | _ADDING.keys() | _PLAIN.keys() | sign_in.VERBS
 READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
@@ -237,8 +240,8 @@ async def _answer(
         from local_mcp_gateway.gateway import Gateway
 
         options = gateway_options(settings)
-        tokens = SealedSignIns(database, keyring)
-        async with Gateway.open(database, options, unseal=keyring.open, sign_ins=tokens) as gateway:
+        kept = SealedSignIns(database, keyring)
+        async with Gateway.open(database, options, unseal=keyring.open, sign_ins=kept) as gateway:
             return await perform(database, gateway, served, keyring, verb, arguments)
 
 
@@ -378,6 +381,8 @@ async def _required_profile(database: ConnectionPool, wanted: str | None, defaul
 
 async def _post(app: Any, path: str, method: str, params: dict[str, Any]) -> dict[str, Any]:
     """Send one JSON-RPC request to an ASGI application in this process, without a socket."""
+    from local_mcp_gateway.gateway import OWN
+
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
     parts: list[bytes] = []
     sent = anyio.Event()
@@ -395,6 +400,7 @@ async def _post(app: Any, path: str, method: str, params: dict[str, Any]) -> dic
         "type": "http",
         "method": "POST",
         "path": path,
+        OWN: True,
         "headers": [
             (b"host", b"127.0.0.1"),
             (b"content-type", b"application/json"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.database import reading, table_names
+from local_mcp_gateway.database import columns_of, reading
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import COUNTED_APART, IDENTIFIER, LEVEL_OF, LEVELS, ignore
@@ -36,7 +36,7 @@ _OURS = re.compile(r"[A-Z][A-Z0-9_]*")
 _JOURNAL_OWN = {"MESSAGE", "PRIORITY", "EVENT", "SYSLOG_IDENTIFIER", "SYSLOG_TIMESTAMP"}
 _CALL_FIELDS = (
     *("profile", "server", "method", "target", "status", "error", "duration_us"),
-    *("request_bytes", "response_bytes", "request", "response"),
+    *("request_bytes", "response_bytes", "request", "response", "holder", "client"),
 )
 
 
@@ -255,7 +255,7 @@ def read_calls(database: Path) -> Iterator[LoggedEvent]:
     if not database.exists():
         return
     with reading(database) as reader:
-        if "debug_logs" not in table_names(reader):
+        if not {"created_at", *_CALL_FIELDS} <= set(columns_of(reader).get("debug_logs", ())):
             raise UsageProblem(
                 f"{database} holds no log of calls.", hint="`db migrate` brings it up to date."
             )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.errors import ConfigProblem, PortInUse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 FIRST_INHERITED = 3
 BACKLOG = 2048
@@ -42,10 +42,10 @@ def adopt(descriptor: int) -> socket.socket:
     return listener
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Bind and listen on a loopback address only, because there is no authentication.
+def bind(host: str, port: int, *, has_tokens: Callable[[], bool] = lambda: False) -> socket.socket:
+    """Bind and listen; on other addresses than loopback only where clients show tokens.
 
-    Raises ConfigProblem for any other address, and PortInUse, which names the holder where possible.
+    Raises ConfigProblem for an address without them, and PortInUse, which names the holder where possible.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -55,11 +55,12 @@ def bind(host: str, port: int) -> socket.socket:
             hint="Use 127.0.0.1, or another address of this machine, with --host.",
         ) from None
     family, kind, protocol, _, address = found[0]
-    if not ip_address(str(address[0]).partition("%")[0]).is_loopback:
+    if not is_loopback(str(address[0])) and not has_tokens():
         raise ConfigProblem(
-            f"The gateway listens on loopback only, and {host} is {address[0]}: everybody who can"
-            " reach that address could use your servers.",
-            hint="Use 127.0.0.1; reach it from elsewhere through SSH (`ssh -L 3001:127.0.0.1:3001`).",
+            f"Without tokens the gateway listens on loopback only, and {host} is {address[0]}: everybody"
+            " who can reach that address could use your servers.",
+            hint="Make a token for each client (`token create NAME`); or use 127.0.0.1, and reach it from"
+            " elsewhere through SSH (`ssh -L 3001:127.0.0.1:3001`).",
             host=host,
         )
     listener = socket.socket(family, kind, protocol)
@@ -73,6 +74,11 @@ def bind(host: str, port: int) -> socket.socket:
         raise _explain(host, port, error) from None
     listener.setblocking(False)
     return listener
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine can reach an IP address."""
+    return ip_address(address.partition("%")[0]).is_loopback
 
 
 def url_of(listener: socket.socket) -> str:

@@ -1,0 +1,143 @@
+"""`token …`: make, list and revoke the tokens by which clients are known."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
+from local_mcp_gateway.cli.token_file import TOKEN_VARIABLE, write_token
+from local_mcp_gateway.errors import Exit, UsageProblem
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.cli.context import Invocation
+
+_SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_LONGEST_S: Final = 100 * 366 * 86_400
+
+
+@click.group()
+def token() -> None:
+    """Give each client a token, and take it back."""
+
+
+@token.command()
+@click.argument("name")
+@click.option(
+    "--profile", "profiles", multiple=True, metavar="PROFILE",
+    help="A profile that it reaches; may be repeated  [default: all].",
+)  # fmt: skip
+@click.option("--expires", metavar="TIME", help="How long it is valid: 12h, 90d, 4w.")
+@click.option(
+    "--file", type=click.Path(path_type=Path),
+    help="Write the token into this new file (mode 0600) instead of printing it.",
+)  # fmt: skip
+@as_json_option
+@click.pass_obj
+def create(
+    invocation: Invocation,
+    *,
+    name: str,
+    profiles: tuple[str, ...],
+    expires: str | None,
+    file: Path | None,
+    as_json: bool,
+) -> int:
+    """Make a token for one client; it is shown this once, and only its hash is kept."""
+    made = answer_to(
+        invocation,
+        "token.create",
+        name=name,
+        profiles=list(profiles),
+        expires_s=None if expires is None else lifetime_s(expires),
+    )
+    return _show_made(invocation, made, file, as_json=as_json)
+
+
+def _show_made(
+    invocation: Invocation, made: dict[str, Any], file: Path | None, *, as_json: bool
+) -> int:
+    """Print a new token, or put it into a file; a token that could not be put there is revoked again."""
+    if file is not None:
+        try:
+            write_token(file.absolute(), made["token"])
+        except UsageProblem:
+            answer_to(invocation, "token.revoke", name=made["name"])
+            raise
+        made["token"], made["file"] = None, str(file.absolute())
+    if as_json:
+        ui.print_json({"file": None, **made})
+        return Exit.OK
+    if file is None:
+        click.echo(made["token"])
+    where = f"It is in {made['file']}." if file else "It is not shown again."
+    until = f", valid until {made['expires_at']}" if made["expires_at"] else ""
+    click.echo(
+        ui.sentence(
+            f"Made the token {made['name']}{until}. {where} A client sends it as the header"
+            f" `Authorization: Bearer …`; `stdio` takes it from a file (--token-file) or from {TOKEN_VARIABLE}.",
+            err=True,
+        ),
+        err=True,
+    )
+    return Exit.OK
+
+
+def lifetime_s(text: str) -> int:
+    """Read `12h`, `90d` or `4w` as seconds."""
+    found = re.fullmatch(r"(\d{1,9})\s*([mhdw])", text.strip().lower(), re.ASCII)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not 0 < seconds <= _LONGEST_S:
+        raise UsageProblem(f"--expires {text!r} is not a time.", hint="Write 30m, 12h, 90d or 4w.")
+    return seconds
+
+
+@token.command("list")
+@as_json_option
+@click.pass_obj
+def list_(invocation: Invocation, *, as_json: bool) -> int:
+    """List the tokens: what each reaches, until when, and who used it last."""
+    tokens: list[dict[str, Any]] = answer_to(invocation, "token.list")
+    if as_json:
+        ui.print_json(tokens)
+    elif not tokens:
+        click.echo("There is no token: `token create NAME` makes one.")
+    else:
+        ui.print_table(
+            ("NAME", "PROFILES", "EXPIRES", "LAST USED", "CLIENT"),
+            [
+                (
+                    item["name"],
+                    _profiles(item["profiles"]),
+                    "expired" if item["expired"] else item["expires_at"],
+                    item["last_used_at"],
+                    item["last_client"],
+                )
+                for item in tokens
+            ],
+        )
+    return Exit.OK
+
+
+def _profiles(names: list[str] | None) -> str:
+    return "all" if names is None else ", ".join(names) or "none: removed"
+
+
+@token.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+@click.pass_obj
+def revoke(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
+    """Take a token back: its sessions and streams end at once."""
+    confirm(f"Revoke token {name}? Its clients lose their connection.", yes=yes)
+    done = answer_to(invocation, "token.revoke", name=name)
+    if as_json:
+        ui.print_json(done)
+    else:
+        click.echo(f"Revoked token {name}.")
+    return Exit.OK

@@ -1,0 +1,45 @@
+"""Where a command finds the token of a client: in a file or a variable, never on the command line."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOKEN_VARIABLE: Final = "LMG_TOKEN"  # noqa: S105  the name of a variable
+
+
+def given_token(file: Path | None) -> str | None:
+    """Return the token in the file, or else in the variable; None without either."""
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE, "").strip() or None
+    from local_mcp_gateway.service.secrets import Unusable, private_file
+
+    try:
+        found = private_file.read(file)
+    except Unusable as unusable:
+        raise UsageProblem(
+            f"The token cannot be read: {unusable.reason}.", hint=unusable.hint
+        ) from None
+    token = (found or b"").decode("ascii", "replace").strip()
+    if not token.isprintable() or not token or " " in token:
+        state = "does not exist" if found is None else "holds no token"
+        raise UsageProblem(f"{file} {state}.", hint="`token create NAME --file FILE` makes one.")
+    return token
+
+
+def write_token(file: Path, token: str) -> None:
+    """Write a token into a new file that only its owner may read; durable on return."""
+    from local_mcp_gateway.service.secrets import private_file
+
+    try:
+        with private_file.locked(file) as target:
+            created = private_file.create(target, f"{token}\n".encode())
+    except OSError as error:
+        raise UsageProblem(f"{file} cannot be written: {error.strerror}.") from None
+    if not created:
+        raise UsageProblem(f"{file} is there already.", hint="Give a file that is not there yet.")

@@ -1,0 +1,115 @@
+"""Admit requests by the token that they show; end what was begun with one that is no longer valid.
+
+A request without a token is admitted where none is required: from this machine, unless the settings say
+otherwise. A token of ours that is not valid is refused everywhere. Its check costs one hash, whoever it is,
+and touches neither the database nor the log for each try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from local_mcp_gateway.formats import now_ms
+from local_mcp_gateway.store import ClientToken, hash_of_token, id_in_token, looks_like_token
+
+LOOK_S: Final = 60.0
+"""How often expiry is looked at, at least: the clock of the machine may be set anew."""
+SOONEST_S: Final = 0.01
+_NOBODY: Final = ClientToken("", hash=hash_of_token(""))
+_MAKE: Final = "`local-mcp-gateway token create NAME` on the gateway's machine makes one"
+MISSING: Final = (
+    f"This gateway wants a token. {_MAKE}; send it as the header `Authorization: Bearer TOKEN`"
+)
+UNKNOWN: Final = f"The token is not known here: it was revoked, or is another gateway's. {_MAKE}"
+EXPIRED: Final = f"The token {{!r}} has expired. {_MAKE}"
+NO_LONGER: Final = "The token was revoked or has expired, and this request has ended with it"
+
+
+class TokenRefused(Exception):
+    """Why a request is not admitted, in a sentence for the person who set up its client."""
+
+
+class Admission:
+    """The tokens that are valid, and the requests outside of sessions that run with each."""
+
+    def __init__(self, *, required: bool, ended: Callable[[], None]) -> None:
+        self.required = required
+        """Whether a request without a token is refused."""
+        self._ended = ended
+        """Called when a token has expired: ends the sessions and streams that are no longer admitted."""
+        self._tokens: Mapping[str, ClientToken] = {}
+        self._running: dict[str, set[Callable[[str], None]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def replace(self, tokens: Iterable[ClientToken]) -> None:
+        """Take over the tokens as they are stored now; end the requests of those that are gone."""
+        self._tokens = {token.id: token for token in tokens}
+        self._look()
+
+    def admit(self, headers: dict[str, str]) -> ClientToken | None:
+        """Return the token of a request, taken out of its headers; None for one that needs none.
+
+        Raises TokenRefused. A credential that is not ours stays: it may be meant for a server.
+        """
+        given = headers.get("authorization")
+        if given is None:
+            if self.required:
+                raise TokenRefused(MISSING)
+            return None
+        scheme, _, text = given.partition(" ")
+        text = text.strip()
+        ours = looks_like_token(text) and scheme.lower() == "bearer"
+        if not ours and not self.required:
+            return None
+        identity = id_in_token(text) if ours else None
+        known = self._tokens.get(identity or "", _NOBODY)
+        if not hmac.compare_digest(hash_of_token(text), known.hash) or known is _NOBODY:
+            raise TokenRefused(UNKNOWN)
+        if known.has_expired(now_ms()):
+            raise TokenRefused(EXPIRED.format(known.name))
+        del headers["authorization"]
+        return known
+
+    def still_admits(self, identity: str, profile_id: str) -> bool:
+        """Return whether a token may still be used in a profile; "" is a client without one."""
+        if not identity:
+            return not self.required
+        known = self._tokens.get(identity)
+        return known is not None and not known.has_expired(now_ms()) and known.reaches(profile_id)
+
+    def begin(self, token: ClientToken, end: Callable[[str], None]) -> None:
+        """Note a running request; `end` is called with the reason when its token ends."""
+        self._running.setdefault(token.id, set()).add(end)
+
+    def finish(self, token: ClientToken, end: Callable[[str], None]) -> None:
+        """Forget a request that has ended."""
+        running = self._running.get(token.id)
+        if running is not None:
+            running.discard(end)
+            if not running:
+                del self._running[token.id]
+
+    def close(self) -> None:
+        """Stop looking at expiry."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        """End what runs with tokens that are not valid, and look again when the next one expires."""
+        now = now_ms()
+        self.close()
+        for identity in tuple(self._running):
+            known = self._tokens.get(identity)
+            if known is None or known.has_expired(now):
+                for end in tuple(self._running[identity]):
+                    end(NO_LONGER)
+        self._ended()
+        ends = [token.expires_at for token in self._tokens.values() if token.expires_at is not None]
+        later = min((at - now for at in ends if at > now), default=None)
+        if later is not None:
+            wait_s = min(max(later / 1000, SOONEST_S), LOOK_S)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
