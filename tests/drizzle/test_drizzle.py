@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -102,7 +104,7 @@ def test_either_side_goes_on_in_a_folder_of_any_prefix(
         made = ", ".join(f"{name}: text()" for name in names)
         return f'export const notes = sqliteTable("notes", {{ id: int().primaryKey(), {made} }});'
 
-    zero.generate(place.folder.path, columns("a"), prefix)
+    zero.generate(place.folder.path, columns("a"), f"--prefix={prefix}")
     for added, theirs in (("b", "c"), ("d", "e")):
         before = place.run("db", "check")
         assert before.code == 0, before.stdout + before.stderr
@@ -114,7 +116,7 @@ def test_either_side_goes_on_in_a_folder_of_any_prefix(
         assert ours.code == 0, ours.stderr
         while prefix != "index" and time.time() < place.folder.journal()[-1]["when"] / 1000 + 1.1:
             time.sleep(0.1)  # drizzle-kit names two migrations of one second alike
-        zero.generate(place.folder.path, columns(*names, theirs), prefix)
+        zero.generate(place.folder.path, columns(*names, theirs), f"--prefix={prefix}")
         assert "Everything's fine" in zero.check(place.folder.path)
     tags = [entry["tag"] for entry in place.folder.journal()]
     assert tags == sorted(tags)
@@ -131,7 +133,7 @@ def test_order_and_collation_of_an_index_stay_as_drizzle_wrote_them(
     schema = """export const notes = sqliteTable("notes", { id: int().primaryKey(), a: text(), b: text() }, (t) => [
       index("by_a").on(desc(t.a)), index("by_b").on(sql`${t.b} COLLATE NOCASE`, t.a), index("by_c").on(sql`lower(${t.b})`),
     ]);"""
-    zero.generate(place.folder.path, schema, "index")
+    zero.generate(place.folder.path, schema)
     fine = place.run("db", "check")
     assert (fine.code, fine.stdout) == (0, "Folder and database are fine.\n")
     place.migrate()
@@ -144,7 +146,7 @@ def test_order_and_collation_of_an_index_stay_as_drizzle_wrote_them(
     )
     done = place.run("db", "generate", "--schema", with_column)
     assert "INDEX" not in done.stdout, done.stdout
-    zero.generate(place.folder.path, schema.replace("b: text()", "b: text(), c: text()"), "index")
+    zero.generate(place.folder.path, schema.replace("b: text()", "b: text(), c: text()"))
     assert len(place.folder.journal()) == 2  # Drizzle has nothing to add
 
 
@@ -177,3 +179,130 @@ def test_drizzle_1_has_nothing_to_do_after_us(stamped: Path, one: Toolbox, tmp_p
     one.migrate(drizzles, stamped)
     assert ledger(drizzles, "hash, created_at, name") == ours
     assert ledger_sql(database) == ledger_sql(drizzles)
+
+
+RICH = """
+export const users = sqliteTable("users", {
+  id: int().primaryKey({ autoIncrement: true }), name: text().notNull().default("it's"), email: text().unique(),
+  age: int().default(3), made: text().default(sql`CURRENT_TIMESTAMP`), on: int({ mode: "boolean" }).default(true),
+  both: text().generatedAlwaysAs(sql`name || 'x'`, { mode: "stored" }), rate: real().default(1.5),
+  low: text().default(sql`(lower('A'))`), %s
+}, (t) => [
+  index("by_name").on(desc(t.name)), uniqueIndex("lowered").on(sql`lower(name)`).where(sql`age > 1`),
+  check("grown", sql`age > 0`),
+]);
+export const posts = sqliteTable("posts", {
+  a: int().notNull().references(() => users.id, { onDelete: "cascade" }), b: text().notNull(), c: int(),
+}, (t) => [primaryKey({ columns: [t.a, t.b] }), unique("pair").on(t.b, t.c), unique().on(t.c)]);
+export const tree = sqliteTable("tree", { code: text().primaryKey(), parent: text() }, (t) => [
+  foreignKey({ columns: [t.parent], foreignColumns: [t.code], name: "upwards" }).onUpdate("set null"),
+]);
+export const names = sqliteView("names").as((qb) => qb.select({ n: users.name }).from(users));
+"""
+
+
+def schema_of(place: Place) -> str:
+    rows = place.query(
+        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE '\\_\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite%'"
+    )
+    return "".join(f"{sql};\n" for (sql,) in rows)
+
+
+@dataclass(frozen=True)
+class StampedPlace(Place):
+    """A place whose folder is one of Drizzle 1.x."""
+
+    @property
+    def migrations(self) -> Path:
+        return self.root / "drizzle"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return ("--database", str(self.database), "--migrations", str(self.migrations))
+
+
+@pytest.fixture
+def stamped_place(place: Place) -> StampedPlace:
+    return StampedPlace(place.root)
+
+
+def test_either_side_goes_on_in_a_folder_of_drizzle_1(
+    stamped_place: StampedPlace, one: Toolbox
+) -> None:
+    place = stamped_place
+    one.generate(place.migrations, RICH % "", "--name=first")
+    for added, theirs in (("b", "c"), ("d", "e")):
+        before = place.run("db", "check")
+        assert before.code in (0, 3), before.stdout + before.stderr
+        assert "snapshot" not in before.stdout
+        place.migrate()
+        schema = place.root / "schema.sql"
+        schema.write_text(schema_of(place).replace("`rate` real", f"`{added}` text, `rate` real"))
+        ours = place.run("db", "generate", "--schema", schema, "--name", added)
+        assert ours.code == 0, ours.stderr
+        assert place.run("db", "generate", "--schema", schema, "--check").code == 0
+        columns = "".join(f"{name}: text(), " for name in "bcde"[: "bcde".index(added) + 1])
+        same = one.generate(place.migrations, RICH % columns, "--name=same")
+        assert "No schema changes" in same, same
+        assert "Everything's fine" in one.check(place.migrations)
+        one.generate(place.migrations, RICH % f"{columns}{theirs}: text()", f"--name={theirs}")
+    tags = sorted(path.name for path in place.migrations.iterdir())
+    assert [tag.partition("_")[2] for tag in tags] == ["first", "b", "c", "d", "e"]
+    one.migrate(place.database, place.migrations)
+    checked = place.run("db", "check")
+    assert checked.code == 0, checked.stdout
+    assert place.run("db", "diff").code == 0
+
+
+BASE = 'export const a = sqliteTable("a", { id: int().primaryKey(), x: text()%s });'
+OTHER = BASE % "" + ' export const b = sqliteTable("b", { id: int().primaryKey() });'
+
+
+def branched(place: StampedPlace, one: Toolbox, mine: str, its: str) -> None:
+    """Make two migrations of one state, as on two branches, the second of them a second later."""
+    path, elsewhere = place.migrations, place.root / "elsewhere"
+    one.generate(path, BASE % "", "--name=base")
+    shutil.copytree(path, elsewhere)
+    one.generate(path, mine, "--name=mine")
+    stamp = max(child.name for child in path.iterdir())[:14]
+    one.generate(elsewhere, its, "--name=its")
+    (made,) = elsewhere.glob("*_its")
+    made.rename(path / f"{int(stamp) + 1}_its")
+
+
+def test_branches_that_commute_are_fine_on_both_sides_and_the_next_follows_both(
+    stamped_place: StampedPlace, one: Toolbox
+) -> None:
+    place = stamped_place
+    branched(place, one, BASE % ", y: text()", OTHER)
+    assert "Everything's fine" in one.check(place.migrations)
+    assert place.run("db", "check").code == 0
+    mine = next(place.migrations.glob("*_mine"))
+    aside = mine.rename(place.root / mine.name)
+    place.migrate()
+    aside.rename(mine)
+    place.migrate()  # the earlier one came late
+    assert place.query("SELECT count(y) FROM a, b") == [(0,)]
+    assert place.run("db", "check").code == 0
+    schema = place.root / "schema.sql"
+    schema.write_text(schema_of(place) + "CREATE TABLE c (id INTEGER PRIMARY KEY);")
+    assert place.run("db", "generate", "--schema", schema, "--name", "both").code == 0
+    assert "Everything's fine" in one.check(place.migrations)
+    third = 'export const c = sqliteTable("c", { id: int().primaryKey() });'
+    wanted = OTHER.replace("x: text()", "x: text(), y: text()") + third
+    assert "No schema changes" in one.generate(place.migrations, wanted)
+
+
+@pytest.mark.parametrize(
+    "mine", [BASE % ", y: text()", BASE.replace("x: text()", "x: text().notNull()") % ""]
+)
+def test_branches_that_do_not_commute_are_named_by_both_sides(
+    stamped_place: StampedPlace, one: Toolbox, mine: str
+) -> None:
+    place = stamped_place
+    branched(place, one, mine, BASE % ", y: text()")
+    with pytest.raises(AssertionError, match="Conflicting migrations detected"):
+        one.check(place.migrations)
+    done = place.run("db", "check", "--json")
+    assert done.code == 8
+    assert [problem["code"] for problem in done.json()["problems"]][:1] == ["collision"]

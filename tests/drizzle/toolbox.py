@@ -11,7 +11,7 @@ from pathlib import Path
 _TWIN = "better-sqlite3@npm:libsql@0.5.29"
 """libsql's twin of better-sqlite3: the same interface for drizzle's driver, and comes compiled."""
 ZERO = ("drizzle-orm@0.45.4", "drizzle-kit@0.31.11", "@libsql/client@0.18.0", _TWIN)
-ONE = ("drizzle-orm@1.0.0-rc.5", "@libsql/client@0.18.0", _TWIN)
+ONE = ("drizzle-orm@1.0.0-rc.5", "drizzle-kit@1.0.0-rc.5", "@libsql/client@0.18.0", _TWIN)
 
 _LIBSQL = """
 import { createClient } from '@libsql/client';
@@ -57,22 +57,23 @@ class Toolbox:
         kit = self.folder / "node_modules" / ".bin" / "drizzle-kit"
         self._run(str(kit), "migrate", f"--config={config.name}")
 
-    def generate(self, migrations: Path, schema: str, prefix: str) -> None:
+    def generate(self, migrations: Path, schema: str, *options: str) -> str:
         """Run `drizzle-kit generate` on a schema in TypeScript, given as the body of its module."""
         module = self.folder / "generate.schema.ts"
         module.write_text(
             'import { desc, sql } from "drizzle-orm";\n'
-            'import { index, int, sqliteTable, text } from "drizzle-orm/sqlite-core";\n'
+            "import { check, foreignKey, index, int, primaryKey, real, sqliteTable, sqliteView, text, unique,"
+            ' uniqueIndex } from "drizzle-orm/sqlite-core";\n'
             f"{schema}\n"
         )
         kit = self.folder / "node_modules" / ".bin" / "drizzle-kit"
-        self._run(
+        return self._run(
             str(kit),
             "generate",
             "--dialect=sqlite",
             f"--schema={module.name}",
             f"--out={os.path.relpath(migrations, self.folder)}",
-            f"--prefix={prefix}",
+            *options,
         )
 
     def check(self, migrations: Path) -> str:

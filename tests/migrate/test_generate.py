@@ -117,13 +117,6 @@ def test_a_file_in_the_place_of_the_folder_is_refused(path: Path) -> None:
         open_folder(path)
 
 
-def test_a_folder_in_drizzles_newer_format_is_not_written_to(path: Path) -> None:
-    (path / "20260101000000_a").mkdir(parents=True)
-    (path / "20260101000000_a" / "migration.sql").write_text("CREATE TABLE t(a);")
-    with pytest.raises(MigrationsFolderProblem, match=r"1\.x"):
-        open_folder(path)
-
-
 def test_a_folder_with_problems_is_refused(path: Path, tmp_path: Path) -> None:
     add(path, "CREATE TABLE t(a);", tmp_path)
     (path / "0000_initial.sql").unlink()

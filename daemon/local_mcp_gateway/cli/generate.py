@@ -98,13 +98,10 @@ def generate(
 
 
 def _write_empty(folder: Folder, base: Schema, name: str) -> WrittenMigration:
-    from local_mcp_gateway.migrate import last_id, write_migration
-    from local_mcp_gateway.schema import write_snapshot
+    from local_mcp_gateway.migrate import next_snapshot, write_migration
 
     text = "-- Write SQL here. Statements may be separated by `--> statement-breakpoint`.\n"
-    return write_migration(
-        folder, name, text, down=None, snapshot=write_snapshot(base, last_id(folder))
-    )
+    return write_migration(folder, name, text, down=None, snapshot=next_snapshot(folder, base))
 
 
 def _say_nothing_to_do(folder: Folder, *, check: bool, as_json: bool) -> None:

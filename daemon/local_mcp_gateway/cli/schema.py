@@ -321,11 +321,6 @@ def _write_snapshots(invocation: Invocation, folder: Folder) -> None:
 
     if folder.problems:
         raise HistoryRefused(folder.problems)
-    if folder.stamped:
-        raise UsageProblem(
-            "This folder is from Drizzle 1.x; its snapshots cannot be written here.",
-            hint="Write them with drizzle-kit.",
-        )
     for tag in rewrite_snapshots(folder, every=True, prepare=invocation.prepare):
         click.echo(f"The snapshot of {tag} was written again from the migrations.", err=True)
 

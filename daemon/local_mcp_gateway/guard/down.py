@@ -28,7 +28,7 @@ def plan_down_on(
 ) -> DownPlan:
     """Plan the revert; raises HistoryRefused, DriftRefused, NoWayBack or UsageProblem."""
     ledger = context.ledger(connection)
-    found = Plan.read(read_folder(context.migrations), ledger)
+    found = Plan.read(read_folder(context.migrations), ledger, prepare=context.prepare)
     try:
         plan = DownPlan.make(found.resolution, ledger, steps=steps, to=to, prepare=context.prepare)
     except NoWayBack as error:

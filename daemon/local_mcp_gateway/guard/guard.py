@@ -93,7 +93,9 @@ def _plan(context: GuardContext, before: Plan | None, ledger: Ledger | None) -> 
         folder = before.folder
     else:
         folder = read_folder(context.migrations, journal_new_files=policy.journal_new_files)
-    plan = Plan.read(folder, ledger, allow_out_of_order=policy.allow_out_of_order)
+    plan = Plan.read(
+        folder, ledger, allow_out_of_order=policy.allow_out_of_order, prepare=context.prepare
+    )
     if plan.problems:
         raise HistoryRefused(plan.problems)
     plan = plan.up_to(policy.to)

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
         renumber,
         write_migration,
     )
-    from local_mcp_gateway.migrate.generate import Draft, last_id, rewrite_snapshots, schema_of
+    from local_mcp_gateway.migrate.generate import (
+        Draft,
+        next_snapshot,
+        rewrite_snapshots,
+        schema_of,
+    )
     from local_mcp_gateway.migrate.importers import Converted, FolderFormat, convert, detect
     from local_mcp_gateway.migrate.ledger import Ledger
     from local_mcp_gateway.migrate.original import ORIGINAL, Original, find_original
@@ -46,7 +51,7 @@ else:
             "renumber",
             "write_migration",
         ),
-        generate=("Draft", "last_id", "rewrite_snapshots", "schema_of"),
+        generate=("Draft", "next_snapshot", "rewrite_snapshots", "schema_of"),
         importers=("Converted", "FolderFormat", "convert", "detect"),
         ledger=("Ledger",),
         original=("ORIGINAL", "Original", "find_original"),
@@ -86,7 +91,7 @@ __all__ = [
     "detect",
     "find_original",
     "has_applied",
-    "last_id",
+    "next_snapshot",
     "plan_renumber",
     "read_events",
     "read_folder",

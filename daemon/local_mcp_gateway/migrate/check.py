@@ -19,6 +19,7 @@ from local_mcp_gateway.errors import (
     SchemaProblem,
 )
 from local_mcp_gateway.migrate.apply import Observer, as_sqlite_has_it
+from local_mcp_gateway.migrate.branches import find_collisions, ids_before, read_graph
 from local_mcp_gateway.migrate.dependents import find_broken
 from local_mcp_gateway.migrate.double_quotes import double_quoted
 from local_mcp_gateway.migrate.folder import down_text
@@ -27,6 +28,7 @@ from local_mcp_gateway.migrate.folder_edits import (
     snapshot_file,
     with_snapshots,
 )
+from local_mcp_gateway.migrate.generate import schema_at
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import Statement, accepted, split
 from local_mcp_gateway.schema import (
@@ -70,7 +72,10 @@ def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
     problems = [*folder.problems, *_unjournaled(folder)]
     warnings: list[Problem] = []
     hazards: list[tuple[str, Hazard]] = []
-    if not folder.stamped:
+    if folder.stamped:
+        warnings += _parents(folder)
+        problems += find_collisions(folder, prepare=prepare)
+    else:
         warnings += _chain(folder)
     before = Schema()
     snapshots = _Snapshots(folder, prepare)
@@ -86,8 +91,7 @@ def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
             if at:
                 found = (*kept, *hazards_of(texts, before, after))
                 hazards += [(migration.tag, hazard) for hazard in found]
-            if not folder.stamped:
-                warnings += snapshots.check(migration, after)
+            warnings += snapshots.check(migration, after)
             warnings += _way_back(migration, before, after, prepare)
             before = after
         warnings += cannot_run(connection, folder)
@@ -154,12 +158,32 @@ def _chain(folder: Folder) -> Iterator[Problem]:
         previous = migration.tag, snapshot
 
 
+def _parents(folder: Folder) -> Iterator[Problem]:
+    """Check that each snapshot of Drizzle 1.x is whole, and follows snapshots that are there."""
+    known = {FIRST}
+    for migration in folder.migrations:
+        file = snapshot_file(folder.path, migration.tag)
+        snapshot = read_snapshot_file(folder.path, migration.tag)
+        if snapshot is None:
+            if file.exists():
+                yield _said(migration, f"{migration.tag}/{file.name} is damaged.")
+            continue
+        if not set(ids_before(snapshot)) <= known:
+            yield _said(
+                migration,
+                f"{migration.tag}/{file.name} follows a snapshot that is not in the folder.",
+            )
+        known.add(str(snapshot.get("id")))
+
+
 class _Snapshots:
     """Compares each snapshot with the replay, both reduced to what a snapshot can say."""
 
     def __init__(self, folder: Folder, prepare: Prepare | None) -> None:
         self._folder, self._prepare = folder, prepare
         self._owners = {migration.tag for migration in with_snapshots(folder)}
+        self._graph = read_graph(folder) if folder.stamped else {}
+        self._seen: set[str] = set()
         self._known: set[Difference] = set()
         """What an earlier snapshot was told for: one cause is told once."""
 
@@ -169,10 +193,12 @@ class _Snapshots:
         snapshot = read_snapshot_file(path, migration.tag)
         if snapshot is None or migration.tag not in self._owners:
             return
-        name = f"meta/{snapshot_file(path, migration.tag).name}"
+        name = str(snapshot_file(path, migration.tag).relative_to(path))
+        version = str(snapshot.get("version"))
         try:
             found = read_snapshot(snapshot, name, prepare=self._prepare)
-            said = as_snapshots_see(after, prepare=self._prepare)
+            made = self._without_other_branches(migration, after)
+            said = as_snapshots_see(made, version=version, prepare=self._prepare)
         except SchemaProblem as error:
             yield _said(migration, error.message)
             return
@@ -182,6 +208,15 @@ class _Snapshots:
         if new:
             more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
             yield _said(migration, f"{name} is not what the migrations make: {new[0]}{more}.")
+
+    def _without_other_branches(self, migration: Migration, after: Schema) -> Schema:
+        """Return the schema that a snapshot has to say: in Drizzle 1.x a branch does not know the others."""
+        earlier = {*self._seen}
+        self._seen.add(migration.tag)
+        node = self._graph.get(migration.tag)
+        if node is None or node.before == earlier:
+            return after
+        return schema_at(self._folder, node, prepare=self._prepare)
 
 
 def _said(migration: Migration, message: str) -> Problem:

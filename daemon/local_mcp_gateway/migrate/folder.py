@@ -183,7 +183,7 @@ class Folder(NamedTuple):
 
     def newest(self, tag: str | None = None) -> Migration:
         """Return the newest migration, which has to be `tag` if one is given; raises UsageProblem."""
-        if not self.migrations or self.stamped:
+        if not self.migrations:
             raise UsageProblem(
                 f"There is no migration to drop in {self.path}.", hint="See `db status`."
             )
@@ -311,7 +311,7 @@ def _listing(path: Path) -> tuple[set[str], list[str]]:
             f"The migrations folder {path} cannot be read: {error.strerror}.", path=str(path)
         ) from error
     names = {name for name in found if name.endswith(".sql")}
-    others = [name for name in found if name not in names]
+    others = [name for name in found if name not in names and not name.startswith(".")]
     return names, [name for name in others if (path / name).is_dir()]
 
 

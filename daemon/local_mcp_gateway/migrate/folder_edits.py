@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,6 +84,8 @@ def write_migration(
     """
     latest = max((migration.when for migration in folder.migrations), default=0)
     stamp = max(now_ms() if when is None else when, latest + 1)
+    if folder.stamped:
+        return _write_stamped(folder.path, name, sql, down=down, snapshot=snapshot, when=stamp)
     tag = f"{next_prefix(folder, now=stamp)}_{name}"
     meta = folder.path / "meta"
     meta.mkdir(parents=True, exist_ok=True)
@@ -99,13 +102,42 @@ def write_migration(
     return WrittenMigration(tag, (*reversed(files), meta / "_journal.json"))
 
 
+def _write_stamped(
+    path: Path, name: str, sql: str, *, down: str | None, snapshot: dict[str, Any] | None, when: int
+) -> WrittenMigration:
+    """Write a migration of Drizzle 1.x: a folder, which appears whole."""
+    moment = datetime.fromtimestamp(-(-when // 1000), UTC)  # whole seconds, not earlier
+    tag = f"{moment:%Y%m%d%H%M%S}_{name}"
+    hidden, place = path / f".{tag}.{os.getpid()}.tmp", path / tag
+    texts = {
+        "migration.sql": sql.encode(),
+        "snapshot.json": None if snapshot is None else snapshot_bytes(snapshot),
+        "down.sql": None if down is None else down.encode(),
+    }
+    hidden.mkdir()
+    try:
+        for file, data in texts.items():
+            if data is not None:
+                replace_durably(hidden / file, data)
+        hidden.rename(place)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    _flush(path)
+    return WrittenMigration(tag, tuple(place / file for file, data in texts.items() if data))
+
+
 def snapshot_bytes(snapshot: dict[str, Any]) -> bytes:
     """Return a snapshot as its file holds it."""
     return json.dumps(snapshot, indent=2, ensure_ascii=False).encode()
 
 
 def snapshot_file(folder: Path, tag: str) -> Path:
-    """Return the path of a migration's snapshot: Drizzle names it by the number or time alone."""
+    """Return the path of a migration's snapshot: Drizzle names it by the number or time alone.
+
+    In Drizzle 1.x it is in the migration's own folder.
+    """
+    if (folder / tag).is_dir():
+        return folder / tag / "snapshot.json"
     return folder / "meta" / f"{prefix_of(tag) or tag}_snapshot.json"
 
 
@@ -137,6 +169,8 @@ def drop_migration(folder: Folder, migration: Migration) -> tuple[Path, ...]:
 
     Returns what was removed.
     """
+    if folder.stamped:
+        return _drop_stamped(migration)
     journal = folder.path / "meta" / "_journal.json"
     content = parse_json(journal.read_bytes())
     content["entries"] = [
@@ -152,6 +186,16 @@ def drop_migration(folder: Folder, migration: Migration) -> tuple[Path, ...]:
     _flush(folder.path)
     _flush(journal.parent)
     return tuple(removed)
+
+
+def _drop_stamped(migration: Migration) -> tuple[Path, ...]:
+    place = migration.path.parent
+    removed = tuple(sorted(file for file in place.rglob("*") if file.is_file()))
+    hidden = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    place.rename(hidden)
+    _flush(hidden.parent)
+    shutil.rmtree(hidden)
+    return removed
 
 
 def _flush(folder: Path) -> None:

@@ -19,6 +19,13 @@ from local_mcp_gateway.errors import (
     ProblemCode,
     SchemaProblem,
 )
+from local_mcp_gateway.migrate.branches import (
+    Node,
+    find_collisions,
+    ids_before,
+    leaves,
+    read_graph,
+)
 from local_mcp_gateway.migrate.dependents import Broken, find_broken
 from local_mcp_gateway.migrate.folder import Folder, read_folder
 from local_mcp_gateway.migrate.folder_edits import (
@@ -47,6 +54,7 @@ from local_mcp_gateway.schema import (
     read_snapshot,
     schema_copy,
     write_snapshot,
+    write_snapshot_7,
 )
 
 if TYPE_CHECKING:
@@ -88,11 +96,6 @@ def open_folder(path: Path) -> Folder:
         if path.exists():
             raise
         return Folder(path, ())
-    if folder.stamped:
-        raise MigrationsFolderProblem(
-            f"{path} is in Drizzle's 1.x format, which is read but not written.",
-            hint="Write its migrations with drizzle-kit; `db migrate` applies them.",
-        )
     if folder.problems:
         raise HistoryRefused(folder.problems)
     if folder.unjournaled:
@@ -118,8 +121,11 @@ def schema_of(
 ) -> Schema:
     """Return the schema that a folder makes of an empty database, up to and with `to`.
 
-    `prepare` registers the SQL functions that the migrations call.
+    `prepare` registers the SQL functions that the migrations call. Raises HistoryRefused for branches of
+    which the schema depends on their order.
     """
+    if folder.stamped and to is None and (problems := find_collisions(folder, prepare=prepare)):
+        raise HistoryRefused(problems)
     tags = [migration.tag for migration in folder.migrations]
     last = len(tags) if to is None else tags.index(to) + 1
     with closing(replay(folder.migrations[:last], prepare=prepare)) as connection:
@@ -190,16 +196,30 @@ def write(folder: Folder, made: Draft) -> WrittenMigration:
             for kind in sorted({h.kind.value for h in made.down.hazards if h.kind in DELETING})
         )
         down = accept + note + made.down.sql
-    snapshot = write_snapshot(made.target, last_id(folder))
+    snapshot = next_snapshot(folder, made.target)
     return write_migration(folder, made.name, header + made.plan.sql, down=down, snapshot=snapshot)
 
 
-def last_id(folder: Folder) -> str:
-    """Return the id of the newest snapshot, which the next one names as its predecessor."""
-    if not folder.migrations:
-        return FIRST
-    found = read_snapshot_file(folder.path, folder.migrations[-1].tag) or {}
-    return str(found.get("id", FIRST))
+def next_snapshot(folder: Folder, schema: Schema) -> dict[str, Any] | None:
+    """Return the snapshot of the next migration, which follows the newest one; None: none is kept.
+
+    In Drizzle 1.x it follows every branch. A folder of Prisma has no snapshots.
+    """
+    if not folder.stamped:
+        newest = folder.migrations[-1].tag if folder.migrations else None
+        found = read_snapshot_file(folder.path, newest) if newest is not None else None
+        return write_snapshot(schema, str((found or {}).get("id", FIRST)))
+    if not keeps_snapshots(folder):
+        return None
+    ends = [node.snapshot or {} for node in leaves(read_graph(folder))]
+    return write_snapshot_7(schema, [str(end.get("id", FIRST)) for end in ends] or [FIRST])
+
+
+def keeps_snapshots(folder: Folder) -> bool:
+    """Return whether the folder has snapshots: any of Drizzle's has, one of Prisma has not."""
+    if not folder.stamped:
+        return True
+    return any(snapshot_file(folder.path, m.tag).exists() for m in folder.migrations)
 
 
 def rewrite_snapshots(
@@ -211,8 +231,10 @@ def rewrite_snapshots(
     snapshot keeps its id, or takes the one that its successor names, so the chain is complete again.
     """
     kept = {m.tag: _usable(folder, m.tag) for m in with_snapshots(folder)}
-    if all(kept.values()) and not every:
+    if (all(kept.values()) or not keeps_snapshots(folder)) and not every:
         return ()
+    if folder.stamped:
+        return _rewrite_stamped(folder, kept, every=every, prepare=prepare)
     rewritten = []
     previous = FIRST
     tags = list(kept)
@@ -235,19 +257,71 @@ def rewrite_snapshots(
     return tuple(rewritten)
 
 
+def _rewrite_stamped(
+    folder: Folder,
+    kept: dict[str, dict[str, Any] | None],
+    *,
+    every: bool,
+    prepare: Prepare | None,
+) -> tuple[str, ...]:
+    """Do the same in a folder of Drizzle 1.x: branches stay, since each snapshot has those before it."""
+    rewritten = []
+    previous = FIRST
+    known = {FIRST}
+    for tag, snapshot in kept.items():
+        if snapshot is None or every:
+            named = [one for one in ids_before(snapshot or {}) if one in known] or [previous]
+            node = read_graph(folder)[tag]
+            schema = schema_at(folder, node, prepare=prepare)
+            if (
+                snapshot is None
+                or ids_before(snapshot) != named
+                or not _says(snapshot, schema, prepare)
+            ):
+                id_ = str((snapshot or {}).get("id") or _id_that_others_name(kept, known))
+                snapshot = write_snapshot_7(schema, named) | {"id": id_}  # noqa: PLW2901
+                replace_durably(snapshot_file(folder.path, tag), snapshot_bytes(snapshot))
+                kept[tag] = snapshot
+                rewritten.append(tag)
+        previous = str(snapshot["id"])
+        known.add(previous)
+    return tuple(rewritten)
+
+
+def _id_that_others_name(kept: dict[str, dict[str, Any] | None], known: set[str]) -> str:
+    """Return the id that later snapshots give the missing one, if they name one that no other has."""
+    ids = {str(snapshot["id"]) for snapshot in kept.values() if snapshot}
+    named = (one for snapshot in kept.values() if snapshot for one in ids_before(snapshot))
+    return next((one for one in named if one not in ids | known), str(uuid4()))
+
+
+def schema_at(folder: Folder, node: Node, *, prepare: Prepare | None = None) -> Schema:
+    """Return the schema that a migration and those that it builds on make, without other branches."""
+    tags = {node.migration.tag, *node.before}
+    chain = [migration for migration in folder.migrations if migration.tag in tags]
+    with closing(replay(chain, prepare=prepare)) as connection:
+        return inspect(connection)
+
+
 def _is_right(
     snapshot: dict[str, Any] | None, schema: Schema, previous: str, prepare: Prepare | None
 ) -> bool:
     """Tell whether a snapshot says what the migrations make, and names the one before it."""
     if snapshot is None or snapshot["prevId"] != previous:
         return False
+    return _says(snapshot, schema, prepare)
+
+
+def _says(snapshot: dict[str, Any], schema: Schema, prepare: Prepare | None) -> bool:
+    version = str(snapshot.get("version"))
     try:
         found = read_snapshot(snapshot, prepare=prepare)
-        return not compare(as_snapshots_see(schema, prepare=prepare), found)
+        return not compare(as_snapshots_see(schema, version=version, prepare=prepare), found)
     except SchemaProblem:
         return False
 
 
 def _usable(folder: Folder, tag: str) -> dict[str, Any] | None:
+    needed = {"id", "prevIds", "ddl"} if folder.stamped else {"id", "prevId", "tables"}
     found = read_snapshot_file(folder.path, tag)
-    return found if found and {"id", "prevId", "tables"} <= found.keys() else None
+    return found if found and needed <= found.keys() else None

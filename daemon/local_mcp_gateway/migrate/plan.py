@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, UsageProblem
+from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, ProblemCode, UsageProblem
 from local_mcp_gateway.migrate.folder import NEW
 from local_mcp_gateway.migrate.journal import Entry, write_journal
 from local_mcp_gateway.migrate.resolution import Resolution, resolve
@@ -83,10 +83,13 @@ class Plan(NamedTuple):
         *,
         allow_out_of_order: bool = False,
         brief: bool = True,
+        prepare: Prepare | None = None,
     ) -> Plan:
         """Match the folder with the ledger; None: the database is new. The caller asks for problems.
 
         `brief` leaves out what only a person wants to know: when each was applied, and how long it took.
+        `prepare` registers what the migrations use, to replay branches of a Drizzle 1.x folder: those that
+        fit in either order are no problem.
         """
         rows = ledger.rows(brief=brief) if ledger is not None else ()
         if ledger is not None and not rows:
@@ -97,7 +100,10 @@ class Plan(NamedTuple):
                 return cls(folder, Resolution((), (), (original.problem,)), (), ())
         found = resolve(folder, rows, allow_out_of_order=allow_out_of_order)
         if found.problems and ledger is not None:  # only a problem needs what the history knows
-            found = resolve(folder, ledger.rows(), allow_out_of_order=allow_out_of_order)
+            rows = ledger.rows()
+            found = resolve(folder, rows, allow_out_of_order=allow_out_of_order)
+            if folder.stamped and _is_late_branch(folder, found, prepare):
+                found = resolve(folder, rows, allow_out_of_order=True)
         return cls(folder, found, found.pending, make_batches(found.pending))
 
     @property
@@ -178,6 +184,21 @@ class Plan(NamedTuple):
             first = 1 + max((migration.idx for migration in known), default=-1)
             entries = [Entry(idx, tag, when) for idx, (tag, when) in enumerate(files, first)]
             write_journal(self.folder.path, entries)
+
+
+def _is_late_branch(folder: Folder, found: Resolution, prepare: Prepare | None) -> bool:
+    """Return whether all that is wrong is a branch that came late and fits in either order."""
+    if any(problem.code != ProblemCode.OUT_OF_ORDER for problem in found.problems):
+        return False
+    from local_mcp_gateway.migrate.branches import is_late_branch
+
+    late = {problem.tag for problem in found.problems}
+    return is_late_branch(
+        folder,
+        [entry.migration for entry in found.applied],
+        [migration for migration in found.pending if migration.tag in late],
+        prepare=prepare,
+    )
 
 
 def find_drift(

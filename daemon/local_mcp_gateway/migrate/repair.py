@@ -88,7 +88,7 @@ class Repair:
 
     def _by_hand(self) -> str | None:
         """Return how to mark what was applied by hand, if anything was."""
-        plan = Plan.read(self._folder, self._ledger)
+        plan = Plan.read(self._folder, self._ledger, prepare=self._prepare)
         return plan.with_drift(self._ledger, self._prepare).drift_hint
 
     def _recorded_elsewhere(self, *, trust_files: bool) -> tuple[Sequence[Migration], str]:
@@ -191,7 +191,7 @@ class Repair:
         Raises NotAdopted unless the schema is exactly what the migrations up to there make,
         HistoryRefused for a history with problems, UsageProblem if `tag` is applied already or unknown.
         """
-        plan = Plan.read(self._folder, self._ledger)
+        plan = Plan.read(self._folder, self._ledger, prepare=self._prepare)
         if plan.problems:
             raise HistoryRefused(plan.problems)
         marked = plan.up_to(tag).pending

@@ -151,7 +151,11 @@ class Status:
                 ledger = Ledger(reader)
                 try:
                     plan = Plan.read(
-                        folder, ledger, allow_out_of_order=allow_out_of_order, brief=False
+                        folder,
+                        ledger,
+                        allow_out_of_order=allow_out_of_order,
+                        brief=False,
+                        prepare=prepare,
                     )
                 except HistoryRefused as error:  # a table is not ours: a problem like any other
                     plan = Plan(folder, Resolution((), (), error.problems), (), ())

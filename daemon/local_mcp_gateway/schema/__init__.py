@@ -9,12 +9,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.schema.comparison import Difference, compare, fingerprint
     from local_mcp_gateway.schema.create_table import read_table
     from local_mcp_gateway.schema.diff import words
-    from local_mcp_gateway.schema.drizzle import (
-        FIRST,
-        as_snapshots_see,
-        read_snapshot,
-        write_snapshot,
-    )
+    from local_mcp_gateway.schema.drizzle import FIRST, read_snapshot, write_snapshot
+    from local_mcp_gateway.schema.drizzle_1 import as_snapshots_see, write_snapshot_7
     from local_mcp_gateway.schema.hazards import hazards_of, kept_instead, rebuild_cost
     from local_mcp_gateway.schema.inspection import (
         Prepare,
@@ -52,7 +48,8 @@ else:
         comparison=("Difference", "compare", "fingerprint"),
         create_table=("read_table",),
         diff=("words",),
-        drizzle=("FIRST", "as_snapshots_see", "read_snapshot", "write_snapshot"),
+        drizzle=("FIRST", "read_snapshot", "write_snapshot"),
+        drizzle_1=("as_snapshots_see", "write_snapshot_7"),
         hazards=("hazards_of", "kept_instead", "rebuild_cost"),
         inspection=(
             "Prepare",
@@ -122,4 +119,5 @@ __all__ = [
     "slug",
     "words",
     "write_snapshot",
+    "write_snapshot_7",
 ]

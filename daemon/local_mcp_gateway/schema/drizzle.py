@@ -1,4 +1,4 @@
-"""Read and write Drizzle's snapshots: version 6 both ways, version 7 (Drizzle 1.x) read only.
+"""Read Drizzle's snapshots, and write those of version 6; `drizzle_1` writes version 7.
 
 A snapshot cannot express everything in SQLite (COLLATE, WITHOUT ROWID, STRICT, triggers, virtual tables,
 index order, ON CONFLICT, deferred keys). Plans therefore start from the replay of the folder, never from
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from local_mcp_gateway.schema.inspection import Prepare
-    from local_mcp_gateway.schema.model import Column, Index, Schema, Table
+    from local_mcp_gateway.schema.model import Check, Column, Index, Schema, Table
 
 Json = dict[str, Any]
 
@@ -35,7 +35,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)")
 
 def write_snapshot(schema: Schema, previous: str = FIRST) -> Json:
     """Return the version 6 snapshot of a schema, with a new id after `previous`."""
-    written = {index.name: _parts_as_written(index) for index in schema.indexes.values()}
+    written = {index.name: parts_as_written(index) for index in schema.indexes.values()}
     expressions = {
         name: {"columns": {text: {"isExpression": True} for text, bare in parts if not bare}}
         for name, parts in written.items()
@@ -52,7 +52,7 @@ def write_snapshot(schema: Schema, previous: str = FIRST) -> Json:
                 "columns": {},
                 "name": view.name,
                 "isExisting": False,
-                "definition": _definition(view.sql),
+                "definition": query_of(view.sql),
             }
             for view in schema.views.values()
         },
@@ -73,22 +73,18 @@ def _table(schema: Schema, table: Table) -> Json:
         ]
         for unique in sorted(table.uniques, key=lambda unique: unique.columns)
     }
-    checks = sorted(table.checks, key=lambda check: check.expression.normal)
     return {
         "name": table.name,
         "columns": {c.name: _column(table, c, alone=not composite) for c in table.columns.values()},
         "indexes": {index.name: _index(index, names) for index in schema.indexes_of(table.key)},
-        "foreignKeys": {link["name"]: link for link in _links(schema, table, names)},
+        "foreignKeys": {link["name"]: link for _, link in links_of(schema, table)},
         "compositePrimaryKeys": {pk_name: {"columns": composite, "name": pk_name}}
         if composite
         else {},
         "uniqueConstraints": {n: {"name": n, "columns": columns} for n, columns in uniques.items()},
         "checkConstraints": {
             name: {"name": name, "value": check.expression.text}
-            for name, check in (
-                (check.name or f"{table.name}_check{at}", check)
-                for at, check in enumerate(checks, 1)
-            )
+            for name, check in checks_by_name(table)
         },
     }
 
@@ -117,12 +113,23 @@ def _default(text: str) -> str | int | float | bool:
         return float(text) if "." in text else int(text)
     if text.lower() in {"true", "false"}:
         return text.lower() == "true"
+    return default_as_written(text)
+
+
+def default_as_written(text: str) -> str:
+    """Return a default as a column's definition has it: an expression in parentheses."""
     return text if is_constant(text) or text.upper().startswith("CURRENT_") else f"({text})"
+
+
+def checks_by_name(table: Table) -> list[tuple[str, Check]]:
+    """Return the CHECKs of a table in a fixed order, each with a name."""
+    checks = sorted(table.checks, key=lambda check: check.expression.normal)
+    return [(c.name or f"{table.name}_check{at}", c) for at, c in enumerate(checks, 1)]
 
 
 def _index(index: Index, names: Mapping[str, str]) -> Json:
     columns = [
-        names.get(fold(text), text) if bare else text for text, bare in _parts_as_written(index)
+        names.get(fold(text), text) if bare else text for text, bare in parts_as_written(index)
     ]
     found: Json = {"name": index.name, "columns": columns, "isUnique": index.unique}
     if index.where is not None:
@@ -130,8 +137,8 @@ def _index(index: Index, names: Mapping[str, str]) -> Json:
     return found
 
 
-def _parts_as_written(index: Index) -> list[tuple[str, bool]]:
-    """Return each part's text, and whether it is the bare name of a column.
+def parts_as_written(index: Index) -> list[tuple[str, bool]]:
+    """Return each part of an index as text, and whether it is the bare name of a column.
 
     Drizzle knows no order or collation: what has one is an expression there.
     """
@@ -150,25 +157,29 @@ def _parts_as_written(index: Index) -> list[tuple[str, bool]]:
     return [(unquote(text) if bare else text, bare) for text, bare in texts]
 
 
-def _links(schema: Schema, table: Table, names: Mapping[str, str]) -> Iterable[Json]:
+def links_of(schema: Schema, table: Table) -> Iterable[tuple[str | None, Json]]:
+    """Yield each foreign key as version 6 has it, after the name that the schema gives it."""
     for link in sorted(table.foreign_keys, key=lambda link: (link.columns, link.table)):
         parent = schema.tables.get(link.table)
-        columns = [names[column] for column in link.columns]
+        columns = [table.columns[column].name for column in link.columns]
         to = [parent.columns[c].name if parent and c in parent.columns else c for c in link.to]
         target = parent.name if parent else link.table
-        yield {
-            "name": f"{table.name}_{'_'.join(columns)}_{target}_{'_'.join(to)}_fk",
-            "tableFrom": table.name,
-            "tableTo": target,
-            "columnsFrom": columns,
-            "columnsTo": to,
-            "onDelete": link.on_delete.lower(),
-            "onUpdate": link.on_update.lower(),
-        }
+        yield (
+            link.name,
+            {
+                "name": f"{table.name}_{'_'.join(columns)}_{target}_{'_'.join(to)}_fk",
+                "tableFrom": table.name,
+                "tableTo": target,
+                "columnsFrom": columns,
+                "columnsTo": to,
+                "onDelete": link.on_delete.lower(),
+                "onUpdate": link.on_update.lower(),
+            },
+        )
 
 
-def _definition(sql: str) -> str:
-    """Return the text after CREATE VIEW name AS."""
+def query_of(sql: str) -> str:
+    """Return the query of a view: the text after CREATE VIEW name AS."""
     at = next(end for kind, word, _, end in normal_tokens(sql) if kind == "word" and word == "as")
     return sql[at:].strip()
 
@@ -199,11 +210,6 @@ def read_snapshot(
         raise SchemaProblem(f"{name} cannot be turned into a schema: {error}.") from None
     finally:
         connection.close()
-
-
-def as_snapshots_see(schema: Schema, *, prepare: Prepare | None = None) -> Schema:
-    """Reduce a schema to what a snapshot can express, for a comparison with one."""
-    return read_snapshot(write_snapshot(schema), prepare=prepare)
 
 
 def _version_6(snapshot: Json) -> Iterable[str]:
