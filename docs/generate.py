@@ -32,12 +32,13 @@ def configuration() -> Iterator[str]:
     yield "# Configuration\n"
     yield (
         "Later wins: the defaults, `~/.config/local-mcp-gateway/gateway.toml` (or the file given with\n"
-        "`--config`), in `serve --dev` also `gateway.dev.toml` beside it, the environment (`DATABASE_PATH`,\n"
-        "then `LMG_SECTION__KEY`), options on the command line. Settings are read once, at the start and at a `reload`. An unknown key is an error that names\n"
+        "`--config`), in `serve --dev` also `gateway.dev.toml` beside it (`NAME.dev.toml` beside a `NAME.toml`), the environment (`DATABASE_PATH`,\n"
+        "then `LMG_SECTION__KEY`), options on the command line. A `reload` reads them again, and puts in force what is not marked\n"
+        "*at the start*. An unknown key is an error that names\n"
         "the nearest known one. `local-mcp-gateway config show` lists every setting in force and where it\n"
         "came from; [config/gateway.toml](../config/gateway.toml) is this page as a file to copy, and\n"
         "[config/gateway.dev.toml](../config/gateway.dev.toml) an overlay for dev mode. In dev mode a save of\n"
-        "either is a reload.\n"
+        "either is a reload, and what is marked *at the start* restarts the worker.\n"
     )
     section = ""
     for key in list_keys():
@@ -47,6 +48,7 @@ def configuration() -> Iterator[str]:
             yield "| key | default | what it does | variable |\n| --- | --- | --- | --- |"
         words = " · ".join(f"`{word}`" for word in key.choices if word)
         text = _cell(key.help) + (f" One of {words}." if words else "")
+        text += " *At the start.*" if key.restart else ""
         yield f"| `{key.name}` | `{_toml(key.default)}` | {text} | `{key.environment}` |"
 
 
@@ -60,7 +62,8 @@ def settings_file() -> Iterator[str]:
             section = key.section
             yield f"\n# {_about(section)}\n[{section}]"
         words = " | ".join(f'"{choice}"' for choice in key.choices)
-        yield f"# {key.help}" + (f" One of {words}." if words else "")
+        at_start = " Read at the start." if key.restart else ""
+        yield f"# {key.help}" + (f" One of {words}." if words else "") + at_start
         yield f"# {key.name} = {_toml(key.default)}"
 
 

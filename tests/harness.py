@@ -311,10 +311,10 @@ class Place:
         env: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
         options: Sequence[str] | None = None,
+        log: Sequence[str] = ("--log-format", "json", "--log-level", "debug"),
     ) -> Iterator[GatewayProcess]:
         """Start `serve` on a free port with a JSON log; killed at the end if it still runs."""
         chosen = self.options if options is None else options
-        log = ("--log-format", "json", "--log-level", "debug")
         read_end, write_end = self._open_log()
         process = subprocess.Popen(
             [*prefix, *self.command, *chosen, *log, "serve", "--port", "0", *arguments],

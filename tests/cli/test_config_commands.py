@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
-from tests.harness import Place
+import pytest
+
+from tests.harness import Finished, Place
 
 
 def test_every_setting_is_shown_with_where_it_came_from(place: Place) -> None:
@@ -47,3 +50,89 @@ def test_a_drizzle_configuration_becomes_ours(place: Place) -> None:
     toml = place.root / "gateway.toml"
     toml.write_text(done.stdout)
     assert place.run("config", "check", toml).code == 0
+
+
+def test_a_setting_is_written_and_everything_else_in_the_file_stays(place: Place) -> None:
+    file = place.root / "gateway.toml"
+    file.write_text("# mine\n[gateway]  # here\nport = 4000  # odd\n\n[log]\nlevel = 'info'\n")
+    for key, value in (
+        ("gateway.port", "4001"),
+        ("gateway.allowed_hosts", "a.lan, b.lan"),
+        ("guard.hazards", '{drops_index = "refuse"}'),
+        ("log.payloads", "true"),
+    ):
+        done = place.run("config", "set", key, value, "--config", file)
+        assert done.code == 0, done.stderr
+    text = file.read_text()
+    assert text.startswith("# mine\n[gateway]  # here\nport = 4001  # odd\n")
+    told = place.run("--config", file, "config", "show", "--json").json()["settings"]
+    shown = {row["key"]: row["value"] for row in told}
+    assert shown["gateway.allowed_hosts"] == ["a.lan", "b.lan"]
+    assert shown["guard.hazards"] == {"drops_index": "refuse"}
+    assert (shown["log.payloads"], shown["log.level"]) == (True, "info")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("gateway.prot", "1", "there is no setting `gateway.prot`"),
+        ("gateway.port", "many", "`gateway.port` cannot be 'many'"),
+        ("gateway.port", "70000", "`gateway.port` cannot be 70000"),
+        ("backup.keep_last", "-1", "`backup.keep_last` cannot be negative"),
+        ("log.level", "loud", "`log.level` cannot be 'loud'"),
+        ("gateway.allowed_hosts", "*.lan", "no request could match it"),
+    ],
+)
+def test_a_bad_value_is_refused_and_the_file_stays(
+    place: Place, key: str, value: str, sentence: str
+) -> None:
+    file = place.root / "gateway.toml"
+    file.write_text("[gateway]\nport = 4000\n")
+    done = place.run("--config", file, "config", "set", "--", key, value)
+    assert done.code == 7
+    assert sentence in done.stderr.splitlines()[0]
+    assert file.read_text() == "[gateway]\nport = 4000\n"
+
+
+def test_a_file_is_made_where_there_is_none_and_a_link_stays_one(place: Place) -> None:
+    done = place.run("config", "set", "log.level", "debug", bare=True)
+    assert done.code == 0, done.stderr
+    assert "In force after `reload`." in done.stdout
+    file = place.home / ".config" / "local-mcp-gateway" / "gateway.toml"
+    assert file.read_text() == '[log]\nlevel = "debug"\n'
+    assert place.run("config", "path", bare=True).stdout.strip() == str(file)
+    behind = place.root / "dotfiles.toml"
+    file.rename(behind)
+    file.symlink_to(behind)
+    done = place.run("config", "set", "log.level", "info", bare=True)
+    assert done.code == 0, done.stderr
+    assert file.is_symlink()
+    assert behind.read_text() == '[log]\nlevel = "info"\n'
+
+
+def test_what_overrides_a_written_setting_is_told(place: Place) -> None:
+    done = place.run(
+        "config", "set", "gateway.port", "4001", bare=True, env={"LMG_GATEWAY__PORT": "4002"}
+    )
+    assert done.code == 0
+    assert "LMG_GATEWAY__PORT sets it too, and wins." in done.stderr
+
+
+def edit(place: Place, file: Path, script: str) -> Finished:
+    editor = place.root / "editor"
+    editor.write_text(f"#!/bin/sh\n{script}\n")
+    editor.chmod(0o755)
+    return place.run("--config", file, "config", "edit", env={"EDITOR": str(editor)})
+
+
+def test_an_edited_file_is_checked_before_it_is_written(place: Place) -> None:
+    file = place.root / "gateway.toml"
+    done = edit(place, file, 'cp "$1" seen; printf \'[gateway]\\nport = 4001\\n\' > "$1"')
+    assert done.code == 0, done.stderr
+    assert file.read_text() == "[gateway]\nport = 4001\n"
+    assert "# port = 3001" in (place.root / "seen").read_text()  # a new file begins with every key
+    done = edit(place, file, "printf '[gateway]\\nprot = 4001\\n' > \"$1\"")
+    assert done.code == 7
+    assert "there is no setting `gateway.prot`" in done.stderr
+    assert file.read_text() == "[gateway]\nport = 4001\n"
+    assert "stays as it was" in edit(place, file, ":").stdout

@@ -45,7 +45,7 @@ def test_what_is_written_leads_to_the_running_gateway(
         assert lines.stdout.splitlines()[0] == f"{gateway.url}/mcp"
         validate_json("connect", shipped.run("connect", "--json").json())
         unknown = shipped.run("connect", "zed", "--profile", "zzz")
-        assert (unknown.code, "Known are work" in unknown.stderr) == (2, True)
+        assert (unknown.code, "; there is work." in unknown.stderr) == (2, True)
 
 
 def test_a_person_sees_the_change_and_is_asked_first(place: Place) -> None:

@@ -19,6 +19,19 @@ from tests.harness import REPOSITORY, Place
 ACTIVATE = shutil.which("systemd-socket-activate") or ""
 
 
+def tools_at(url: str) -> str:
+    """Ask for the tools as a client does; return `result` or `error`."""
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    request = urllib.request.Request(url, json.dumps(message).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return "result" if "result" in json.load(response) else "error"
+    except urllib.error.HTTPError as error:
+        with error:
+            return "error"
+
+
 def get(url: str, **headers: str) -> int:
     request = urllib.request.Request(url, headers=headers)
     try:
@@ -144,10 +157,55 @@ def test_reload_says_which_changed_settings_wait_for_a_restart(shipped: Place) -
     options = ("--config", str(config), *shipped.options)
     with shipped.serve(options=options) as gateway:
         gateway.wait_ready()
-        config.write_text("[backup]\nkeep_last = 6\n[upstream]\ncall_timeout_s = 5.0\n")
+        config.write_text(
+            "[gateway]\ndrain_timeout_s = 5.0\n[backup]\nkeep_last = 6\n"
+            "[upstream]\ncall_timeout_s = 5.0\n"
+        )
         done = shipped.run("reload", "--json").json()
-    assert done["changed"] == ["backup.keep_last", "upstream.call_timeout_s"]
-    assert done["needs_restart"] == ["upstream.call_timeout_s"]
+    live = ["backup.keep_last", "upstream.call_timeout_s"]
+    assert done["changed"] == ["gateway.drain_timeout_s", *live]
+    assert done["needs_restart"] == ["gateway.drain_timeout_s"]
+
+
+def test_the_level_of_the_log_changes_at_a_reload(shipped: Place) -> None:
+    config = shipped.root / "gateway.toml"
+    config.write_text("")
+    options = ("--config", str(config), *shipped.options)
+    with shipped.serve(options=options, log=("--log-format", "json")) as gateway:
+        gateway.wait_ready()
+        for level in ("error", "info"):
+            config.write_text(f'[log]\nlevel = "{level}"\n')
+            done = shipped.run("reload", "--json").json()
+            assert (done["changed"], done["needs_restart"]) == (["log.level"], [])
+        told = gateway.wait_for("service.reloaded")
+        assert told["changed"] == ["log.level"]
+        assert gateway.stop() == 0
+    assert gateway.names().count("service.reloaded") == 1  # not the one that quietened the log
+
+
+def test_a_profile_is_made_the_default_of_the_running_gateway(shipped: Place) -> None:
+    config = shipped.root / "gateway.toml"
+    options = ("--config", str(config), *shipped.options)
+    config.write_text("# mine\n[gateway]\n# port = 1\n")
+    with shipped.serve(options=options) as gateway:
+        gateway.wait_ready()
+        shipped.run("profile", "add", "home")
+        shipped.run("profile", "add", "work")
+        assert tools_at(gateway.url + "/mcp") == "error"
+        done = shipped.run("--config", config, "profile", "use", "work")
+        assert done.code == 0, done.stderr
+        assert "from now on" in done.stdout
+        assert tools_at(gateway.url + "/mcp") == "result"
+    kept = '# mine\n[gateway]\ndefault_profile = "work"\n# port = 1\n'
+    assert config.read_text() == kept
+
+
+def test_no_profile_is_used_that_does_not_exist(shipped: Place) -> None:
+    shipped.run("profile", "add", "work")
+    done = shipped.run("profile", "use", "wrok")
+    assert done.code == 2
+    assert "There is no profile 'wrok'; there is work." in done.stderr
+    assert not (shipped.home / ".config").exists()
 
 
 def test_sighup_reloads_too_and_systemd_hears_of_it(shipped: Place) -> None:

@@ -109,7 +109,7 @@ def test_tools_are_listed_and_found_in_whatever_profile_shows_them(
     near = either.run("call", "get_curent_time", "--profile", "demo")
     assert "Did you mean get_current_time?" in near.stderr
     nowhere = either.run("tools", "--profile", "zzz")
-    assert (nowhere.code, "Known are default, demo" in nowhere.stderr) == (2, True)
+    assert (nowhere.code, "; there is default, demo." in nowhere.stderr) == (2, True)
 
 
 def test_a_tool_that_fails_or_is_not_there_exits_with_1(shipped: Place) -> None:

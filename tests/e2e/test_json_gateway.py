@@ -229,7 +229,7 @@ def test_a_start_and_a_reload_are_told_as_the_log_tells_them(shipped: Place, sai
         reloaded = said(shipped, "reload")
         assert reloaded == {
             "changed": ["log.payloads", "upstream.call_timeout_s"],
-            "needs_restart": ["log.payloads", "upstream.call_timeout_s"],
+            "needs_restart": [],
             "applied": [later],
             "paused_ms": gateway.wait_for("service.reloaded")["paused_ms"],
         }
@@ -352,6 +352,30 @@ def test_secrets_are_counted_and_their_key_is_named(shipped: Place, said: Said) 
     ]
 
 
+def test_a_setting_and_the_default_profile_are_written_to_the_file(
+    shipped: Place, said: Said
+) -> None:
+    file, overlay = shipped.root / "gateway.toml", shipped.root / "gateway.dev.toml"
+    with_file = Place(shipped.root, (*shipped.command, "--config", str(file)))
+    place = {"file": str(file), "overlay": str(overlay)}
+    assert said(with_file, "config path") == {**place, "exists": False}
+    assert said(with_file, "config set", "gateway.port", "4000") == {
+        "key": "gateway.port",
+        "value": "4000",
+        "file": str(file),
+        "overridden_by": None,
+        "needs_restart": True,
+    }
+    said(with_file, "profile add", "work")
+    assert said(with_file, "profile use", "work") == {
+        "name": "work",
+        "file": str(file),
+        "overridden_by": None,
+        "live": False,
+    }
+    assert said(with_file, "config path") == {**place, "exists": True}
+
+
 def test_settings_are_shown_with_where_they_come_from(place: Place, said: Said) -> None:
     file = place.root / "gateway.toml"
     file.write_text("[gateway]\nport = 4000\n")
@@ -365,6 +389,7 @@ def test_settings_are_shown_with_where_they_come_from(place: Place, said: Said) 
         "default": 3001,
         "from": str(file),
         "environment": "LMG_GATEWAY__PORT",
+        "needs_restart": True,
         "help": "TCP port to listen on; 0 lets the system choose.",
     }
     assert by_key["database.path"]["from"] == "command line"

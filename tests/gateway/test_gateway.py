@@ -52,6 +52,20 @@ async def test_a_server_that_is_removed_ends_with_its_tools(tmp_path: Path) -> N
         assert "second" not in running.gateway.status()["servers"]
 
 
+async def test_other_time_outs_and_payloads_are_in_force_for_the_next_call(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, PLAIN) as running:
+        pid = await use(running, "pid")
+        options = replace(QUICK, call_timeout_s=0.5, log_payloads=True)
+        await running.gateway.reload(options)
+        failed = await use(running, "sleep", seconds=30)
+        assert "did not answer within 0.5 s" in failed["message"]
+        await running.gateway.calls.flush()
+        newest = (await cache.list_calls(running.database, limit=1))[0]
+        assert newest.request == '{"name": "sleep", "arguments": {"seconds": 30}}'
+        await running.gateway.reload(QUICK)
+        assert await use(running, "pid") == pid  # the connection has stayed
+
+
 async def test_a_server_that_is_edited_is_replaced_without_a_leak(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, PLAIN) as running:
         before = int(await use(running, "pid"))

@@ -1,18 +1,23 @@
-"""`config …`: show, check and import settings."""
+"""`config …`: show, check, change and import settings."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.bundled import bundled
+from local_mcp_gateway.cli import complete, ui
+from local_mcp_gateway.cli.client import as_json_option
 from local_mcp_gateway.cli.lazy_group import Group
-from local_mcp_gateway.config import list_keys, load_settings
+from local_mcp_gateway.config import check_text, config_files, list_keys, load_settings, parse_value
 from local_mcp_gateway.errors import ConfigProblem, Exit
 from local_mcp_gateway.regular_file import read_given
 
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def config() -> None:
-    """Show, check and import settings."""
+    """Show, check, change and import settings."""
 
 
 @config.command()
@@ -40,6 +45,7 @@ def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> 
             "default": key.default,
             "from": settings.origins.get(key.path, "default"),
             "environment": key.environment,
+            "needs_restart": key.restart,
             "help": key.help,
         }
         for key in list_keys()
@@ -70,6 +76,141 @@ def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
     else:
         click.echo(f"{file or 'The configuration'} is fine: {len(set_here)} settings.")
     return Exit.OK
+
+
+@config.command("set")
+@click.argument("key", shell_complete=complete.settings)
+@click.argument("value")
+@as_json_option
+@click.pass_obj
+def set_(invocation: Invocation, *, key: str, value: str, as_json: bool) -> int:
+    """Write one setting into the configuration file; its comments and everything else stay.
+
+    KEY is SECTION.NAME. A list is written with commas: `config set gateway.allowed_hosts a.lan,b.lan`. A
+    value that cannot be used is refused, and the file stays as it was.
+    """
+    file = write_setting(invocation, key, value)
+    stronger = overriding(invocation, key)
+    restart = next(known.restart for known in list_keys() if known.path == key)
+    if as_json:
+        ui.print_json(
+            {"key": key, "value": value, "file": str(file), "overridden_by": stronger,
+             "needs_restart": restart}
+        )  # fmt: skip
+        return Exit.OK
+    then = "`service restart`, or stop `serve` and start it again" if restart else "`reload`"
+    click.echo(ui.sentence(f"{key} = {value} in {file}. In force after {then}."))
+    if stronger:
+        click.secho(
+            ui.sentence(f"{stronger} sets it too, and wins.", err=True), fg="yellow", err=True
+        )
+    return Exit.OK
+
+
+@config.command()
+@click.pass_obj
+def edit(invocation: Invocation) -> int:
+    """Open the configuration file in $EDITOR; it is checked before it is written.
+
+    A file that is not there yet begins with every setting as a comment.
+    """
+    file = _file(invocation)
+    before = _text(file) or bundled("config").joinpath("gateway.toml").read_text(encoding="utf-8")
+    text: str | None = before
+    while True:
+        text = click.edit(text, extension=".toml")
+        if text is None or text == before:
+            click.echo(f"{file} stays as it was.")
+            return Exit.OK
+        try:
+            check_text(text, file)
+            break
+        except ConfigProblem as problem:
+            click.secho(ui.sentence(problem.message, err=True), fg="red", err=True)
+            click.echo(ui.sentence(problem.hint, mark="→ ", err=True), err=True)
+            if not sys.stdin.isatty() or not click.confirm(
+                "Edit it again?", default=True, err=True
+            ):
+                raise
+    _write(file, text)
+    click.echo(ui.sentence(f"{file} is written. `reload` puts it in force."))
+    return Exit.OK
+
+
+@config.command()
+@as_json_option
+@click.pass_obj
+def path(invocation: Invocation, *, as_json: bool) -> int:
+    """Print where the configuration file is, or would be."""
+    file, overlay = config_files(invocation.config_file)
+    if as_json:
+        ui.print_json({"file": str(file), "exists": file.exists(), "overlay": str(overlay)})
+    else:
+        click.echo(file)
+        if not file.exists():
+            click.echo("It is not there yet: `config set` or `config edit` makes it.", err=True)
+    return Exit.OK
+
+
+def write_setting(invocation: Invocation, key: str, text: str) -> Path:
+    """Write one setting into the configuration file; return the file. Raises ConfigProblem."""
+    from local_mcp_gateway.text_edit import CannotEdit, set_in_toml  # --help does not pay for it
+
+    value = parse_value(key, text)
+    file = _file(invocation)
+    before = _text(file)
+    section, name = key.split(".", 1)
+    plain = list(value) if isinstance(value, tuple) else value
+    try:
+        after = set_in_toml(before, (section, name), plain)
+    except CannotEdit as error:
+        raise ConfigProblem(
+            f"{file} cannot be changed by a program: {error}.", hint="Use `config edit`."
+        ) from None
+    check_text(after, file)
+    if after != before:
+        _write(file, after)
+    return file
+
+
+def overriding(invocation: Invocation, key: str) -> str | None:
+    """Return the variable or option that sets a key more strongly than the file does."""
+    origin = invocation.settings.origins.get(key)
+    return None if origin == str(_file(invocation)) else origin
+
+
+def _file(invocation: Invocation) -> Path:
+    return config_files(invocation.config_file)[0]
+
+
+def _text(file: Path) -> str:
+    """Return the text of the file, empty if there is none."""
+    try:
+        return read_given(file).decode()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ConfigProblem(f"{file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigProblem(f"The configuration file {file} is not UTF-8 text.") from None
+
+
+def _write(file: Path, text: str) -> None:
+    """Replace the file in one step, behind a link too; nothing is changed if that fails."""
+    target = file.resolve()
+    temporary = target.with_name(f".{target.name}.new")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8", newline="")
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise ConfigProblem(
+            f"{file} cannot be written: {error.strerror}.", hint="Nothing was changed."
+        ) from None
 
 
 @config.command("import")

@@ -121,12 +121,7 @@ def address_of(invocation: Invocation) -> str:
 def _path(invocation: Invocation, profile: str | None) -> str:
     if profile is None:
         return "/mcp"
-    names = [item["name"] for item in answer_to(invocation, "profile.list")]
-    if profile not in names:
-        known = f" Known are {', '.join(names)}." if names else ""
-        raise UsageProblem(
-            f"There is no profile {profile!r}.{known}", hint="`profile add NAME SERVER…` makes one."
-        )
+    answer_to(invocation, "profile.show", name=profile)
     return f"/mcp/{profile}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -177,6 +178,37 @@ def tool(
         enabled=enabled, rename=rename, description=description, reset=reset,
     )  # fmt: skip
     return _show(changed, as_json=as_json)
+
+
+@profile.command()
+@click.argument("name", shell_complete=complete.profiles)
+@as_json_option
+@click.pass_obj
+def use(invocation: Invocation, *, name: str, as_json: bool) -> int:
+    """Serve this profile at /mcp from now on: it becomes `gateway.default_profile`, also in a running gateway."""
+    from local_mcp_gateway.cli.config_commands import overriding, write_setting
+    from local_mcp_gateway.service.admin import NoDaemon, ask
+
+    answer_to(invocation, "profile.show", name=name)
+    key = "gateway.default_profile"
+    file = write_setting(invocation, key, name)
+    stronger = overriding(replace(invocation), key)
+    try:
+        live = key in ask(invocation.database, "settings.read", {}, timeout_s=60)["changed"]
+    except NoDaemon:
+        live = False
+    said = {"name": name, "file": str(file), "overridden_by": stronger, "live": live}
+    if as_json:
+        ui.print_json(said)
+        return Exit.OK
+    click.echo(
+        ui.sentence(f"/mcp is profile {name}{' from now on' if live else ''}: {file} says so.")
+    )
+    if stronger:
+        click.secho(
+            ui.sentence(f"{stronger} sets it too, and wins.", err=True), fg="yellow", err=True
+        )
+    return Exit.OK
 
 
 @profile.command()

@@ -94,6 +94,7 @@ def serve(
         dev=dev,
         fresh=fresh,
         socket_fd=socket_fd,
+        supervisor=supervisor,
         global_options=global_options,
         config_files=tuple(file.absolute() for file in config_files(invocation.config_file)),
         greet=_greet if greets else None,

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.config.load import config_files, load_settings, prepare_data_folder
+    from local_mcp_gateway.config.load import (
+        check_text,
+        config_files,
+        load_settings,
+        parse_value,
+        prepare_data_folder,
+    )
     from local_mcp_gateway.config.settings import (
         DEFAULT_KEY_FILE,
         ENVIRONMENT_PREFIX,
@@ -17,7 +23,13 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
-        load=("config_files", "load_settings", "prepare_data_folder"),
+        load=(
+            "check_text",
+            "config_files",
+            "load_settings",
+            "parse_value",
+            "prepare_data_folder",
+        ),
         settings=(
             "DEFAULT_KEY_FILE",
             "ENVIRONMENT_PREFIX",
@@ -34,8 +46,10 @@ __all__ = [
     "Key",
     "ReplicaSettings",
     "Settings",
+    "check_text",
     "config_files",
     "list_keys",
     "load_settings",
+    "parse_value",
     "prepare_data_folder",
 ]

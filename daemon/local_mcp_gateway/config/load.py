@@ -50,6 +50,26 @@ def load_settings(
     return _merge(layers) if layers else Settings()
 
 
+def parse_value(path: str, text: str) -> object:
+    """Return the value of a setting that was typed; raises ConfigProblem for an unknown key or a bad value."""
+    known = {key.path: key for key in list_keys()}
+    if path not in known:
+        raise _unknown("The configuration", path, list(known))
+    key = known[path]
+    value: object = text
+    if key.type.startswith("Mapping"):
+        import tomllib
+
+        with suppress(tomllib.TOMLDecodeError):
+            value = tomllib.loads(f"value = {text}")["value"]
+    return _convert("The configuration", key, value)
+
+
+def check_text(text: str, file: Path) -> None:
+    """Raise ConfigProblem unless `text` would be a valid configuration file of that name."""
+    _merge([(str(file), _flatten(_parse_toml(text, file), file))])
+
+
 def config_files(
     given: Path | None, environment: Mapping[str, str] = os.environ
 ) -> tuple[Path, Path]:
@@ -61,10 +81,8 @@ def config_files(
 
 
 def _read_toml(file: Path) -> Mapping[str, object]:
-    import tomllib  # only needed to read a file
-
     try:
-        return tomllib.loads(read_given(file).decode())
+        return _parse_toml(read_given(file).decode(), file)
     except FileNotFoundError:
         raise ConfigProblem(
             f"The configuration file {file} does not exist.",
@@ -76,6 +94,13 @@ def _read_toml(file: Path) -> Mapping[str, object]:
         ) from None
     except UnicodeDecodeError:
         raise ConfigProblem(f"The configuration file {file} is not UTF-8 text.") from None
+
+
+def _parse_toml(text: str, file: Path) -> Mapping[str, object]:
+    import tomllib  # only needed to read a file
+
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigProblem(
             f"The configuration file {file} is not valid TOML: {error}.",

@@ -21,9 +21,15 @@ DATABASE_NAME = "local-mcp-gateway.db"
 ENVIRONMENT_PREFIX = "LMG_"
 
 
-def _key(default: Any, help_text: str, *choices: str) -> Any:
-    """Declare a key: its default, its description for the docs, and its allowed words, if limited."""
-    return field(default=default, metadata={"help": help_text, "choices": choices})
+def _key(default: Any, help_text: str, *choices: str, restart: bool = False) -> Any:
+    """Declare a key: its default, its description for the docs, and its allowed words, if limited.
+
+    With `restart` it is read at the start only; a reload puts every other one in force.
+    """
+    metadata = {"help": help_text, "choices": choices, "restart": restart}
+    if isinstance(default, Mapping):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @frozen
@@ -31,19 +37,26 @@ class GatewaySettings:
     """Where the gateway listens and which requests it accepts."""
 
     host: str = _key(
-        "127.0.0.1", "Address to listen on; beyond loopback only with tokens (`token create`)."
+        "127.0.0.1",
+        "Address to listen on; beyond loopback only with tokens (`token create`).",
+        restart=True,
     )
-    port: int = _key(3001, "TCP port to listen on; 0 lets the system choose.")
+    port: int = _key(3001, "TCP port to listen on; 0 lets the system choose.", restart=True)
     default_profile: str = _key("default", "Profile that is served at /mcp.")
-    allowed_hosts: tuple[str, ...] = _key((), "Host names to answer besides loopback.")
-    allowed_origins: tuple[str, ...] = _key((), "Further browser origins to answer.")
+    allowed_hosts: tuple[str, ...] = _key(
+        (), "Host names to answer besides loopback.", restart=True
+    )
+    allowed_origins: tuple[str, ...] = _key((), "Further browser origins to answer.", restart=True)
     require_token: str = _key(
         "auto",
         "Which clients show a token. auto: those that could be on other machines.",
         "auto",
         "always",
+        restart=True,
     )
-    drain_timeout_s: float = _key(10.0, "Seconds that calls in flight may take at a stop.")
+    drain_timeout_s: float = _key(
+        10.0, "Seconds that calls in flight may take at a stop.", restart=True
+    )
 
 
 @frozen
@@ -51,7 +64,9 @@ class DatabaseSettings:
     """Where the database is."""
 
     path: str = _key(
-        "", f"Database file. Empty: $STATE_DIRECTORY under systemd, else {DEFAULT_DATABASE}."
+        "",
+        f"Database file. Empty: $STATE_DIRECTORY under systemd, else {DEFAULT_DATABASE}.",
+        restart=True,
     )
 
 
@@ -60,19 +75,11 @@ class MigrationsSettings:
     """Where the migrations are and what they may use."""
 
     folder: str = _key("", "Migrations folder. Empty: the one that came with the program.")
-    functions: Mapping[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": 'SQL functions that migrations call: name = "module:attribute".',
-            "choices": (),
-        },
+    functions: Mapping[str, str] = _key(
+        {}, 'SQL functions that migrations call: name = "module:attribute".'
     )
-    collations: Mapping[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": 'Collations that migrations use: name = "module:attribute", which compares two texts.',
-            "choices": (),
-        },
+    collations: Mapping[str, str] = _key(
+        {}, 'Collations that migrations use: name = "module:attribute", which compares two texts.'
     )
     extensions: tuple[str, ...] = _key(
         (),
@@ -88,12 +95,9 @@ class GuardSettings:
         "always", "Rehearse pending migrations on a copy.", "always", "auto", "never"
     )
     destructive: str = _key("warn", "Migrations that delete data.", "warn", "refuse")
-    hazards: Mapping[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": 'What a hazard of a pending migration does: drops_index = "ignore", "warn" or "refuse".',
-            "choices": (),
-        },
+    hazards: Mapping[str, str] = _key(
+        {},
+        'What a hazard of a pending migration does: drops_index = "ignore", "warn" or "refuse".',
     )
     drift: str = _key(
         "auto",
@@ -113,7 +117,9 @@ class GuardSettings:
         2_000_000,
         "Largest rebuilt table, in values (rows × columns), that is compared value by value; of a larger one rows are counted.",
     )
-    lock_timeout_s: float = _key(0.0, "Seconds that `serve` waits for the lock (db migrate: 30).")
+    lock_timeout_s: float = _key(
+        0.0, "Seconds that `serve` waits for the lock (db migrate: 30).", restart=True
+    )
 
 
 @frozen
@@ -134,6 +140,7 @@ class SecretsSettings:
         "",
         "File with the keys that seal them, mode 0600. Keep it apart from database and backups. Empty:"
         f" {DEFAULT_KEY_FILE}.",
+        restart=True,
     )
 
 
@@ -148,6 +155,7 @@ class LogSettings:
         "console",
         "json",
         "journal",
+        restart=True,
     )
     level: str = _key(
         "",
@@ -199,6 +207,7 @@ class UpstreamSettings:
     client_metadata_url: str = _key(
         "",
         "URL (https) of a document that describes this gateway to sign-in servers. Empty: it registers itself.",
+        restart=True,
     )
 
 
@@ -207,7 +216,9 @@ class TelemetrySettings:
     """Where traces are sent."""
 
     otlp_endpoint: str = _key(
-        "", "OTLP over HTTP, such as http://127.0.0.1:4318; needs `[otel]`. Empty: no traces."
+        "",
+        "OTLP over HTTP, such as http://127.0.0.1:4318; needs `[otel]`. Empty: no traces.",
+        restart=True,
     )
 
 
@@ -218,27 +229,37 @@ class ReplicaSettings:
     url: str = _key(
         "",
         "Where: s3://bucket/path or file:///folder; needs `pip install 'local-mcp-gateway[replica]'`. Empty: no replica.",
+        restart=True,
     )
-    endpoint: str = _key("", "URL of an S3 store other than Amazon's.")
-    region: str = _key("", "Region of the S3 bucket.")
-    keep_days: int = _key(30, "Days for which earlier moments can be brought back.")
+    endpoint: str = _key("", "URL of an S3 store other than Amazon's.", restart=True)
+    region: str = _key("", "Region of the S3 bucket.", restart=True)
+    keep_days: int = _key(30, "Days for which earlier moments can be brought back.", restart=True)
     before_migration: str = _key(
         "wait",
         "Before a migration while serving. wait: until the replica has everything; warn: only say it.",
         "wait",
         "warn",
+        restart=True,
     )
-    wait_s: float = _key(10.0, "Longest wait for the replica before a migration, in seconds.")
-    in_dev: bool = _key(False, "Replicate under `serve --dev` too.")
+    wait_s: float = _key(
+        10.0, "Longest wait for the replica before a migration, in seconds.", restart=True
+    )
+    in_dev: bool = _key(False, "Replicate under `serve --dev` too.", restart=True)
 
 
 @frozen
 class DevSettings:
     """What `serve --dev` does on a save."""
 
-    hot_apply: bool = _key(True, "Apply a migration that is saved into the folder while running.")
-    auto_generate: bool = _key(False, "Write the migration when the schema module changes.")
-    reload: bool = _key(True, "Restart the worker when the program's own code changes.")
+    hot_apply: bool = _key(
+        True, "Apply a migration that is saved into the folder while running.", restart=True
+    )
+    auto_generate: bool = _key(
+        False, "Write the migration when the schema module changes.", restart=True
+    )
+    reload: bool = _key(
+        True, "Restart the worker when the program's own code changes.", restart=True
+    )
 
 
 @frozen
@@ -323,6 +344,8 @@ class Key:
     default: object
     help: str
     choices: tuple[str, ...]
+    restart: bool
+    """Whether it is read at the start only."""
 
     @property
     def path(self) -> str:
@@ -350,4 +373,5 @@ def list_keys() -> Iterator[Key]:
                 getattr(values, item.name),
                 item.metadata["help"],
                 item.metadata["choices"],
+                item.metadata["restart"],
             )

@@ -149,15 +149,15 @@ class Gateway:
         unseal: Unseal,
     ) -> None:
         self._database = database
-        self._options = options
+        self._options = options = replace(options)
         self._emit = emit
         self._unseal = unseal
         self._upstream_tasks = TaskScope(self._failed)
         self._tasks = TaskScope(self._failed)
         self._refreshes = TaskScope(self._failed)
         """Tasks that use the upstreams, and so end before them."""
-        self.calls = CallLog(database, emit, keep=options.keep_calls, payloads=options.log_payloads)
-        self.registry = Registry(options.list_timeout_s, self._keep_soon)
+        self.calls = CallLog(database, emit, options)
+        self.registry = Registry(options, self._keep_soon)
         self.sessions = Sessions(self._on_disconnect)
         self._admission = Admission(required=options.require_token, ended=self._end_removed)
         subscribers, tokens = Subscribers(self.sessions), ProgressTokens()
@@ -239,13 +239,15 @@ class Gateway:
             await gateway.reload()
             yield gateway
 
-    async def reload(self) -> None:
+    async def reload(self, options: GatewayOptions | None = None) -> None:
         """Read the definitions again: stop what was removed or changed, start what is new.
 
+        Other options are taken over first, and are in force for the next call or connection.
         A server whose definition is unchanged keeps running, calls included; one that has failed is
         tried again at once.
         """
         async with self._reloading:
+            self._options.take(options or self._options)
             definitions = await load_definitions(self._database)
             tokens = await list_tokens(self._database)
             for name, problem in definitions.unreadable:
@@ -284,14 +286,21 @@ class Gateway:
                 stopping.create_task(self._sharing.end_of({upstream.name for upstream in ending}))
                 for upstream in ending:
                     stopping.create_task(upstream.stop())
-            released = {
-                name
-                for name, u in staying.items()
-                for each in (u, *(own for _, own in registry.owned_at(name)))
-                if each.catalog.approve(approved.get(u.definition.id, {}))
-            }
+            released = self._judged_again(staying, approved)
             touched = {upstream.name for upstream in ending} | fresh.keys() | released
             self._announce(before, shown, touched)
+
+    def _judged_again(
+        self, staying: Mapping[str, Upstream], approved: Mapping[str, Mapping[str, bytes]]
+    ) -> set[str]:
+        """Hold tools as options and approvals say now; return the servers that show others than before."""
+        released = set()
+        for name, upstream in staying.items():
+            for each in (upstream, *(own for _, own in self.registry.owned_at(name))):
+                each.judge_by_options()
+                if each.catalog.approve(approved.get(upstream.definition.id, {})):
+                    released.add(name)
+        return released
 
     def status(self) -> dict[str, Any]:
         """Return the state of each server (reason, next retry, number of tools) and the connected clients.

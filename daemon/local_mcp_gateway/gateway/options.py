@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class GatewayOptions:
-    """The settings that the gateway uses; the service fills them from `gateway.toml`."""
+    """The settings that the gateway uses; the service fills them from `gateway.toml`.
+
+    All parts of a gateway share one object and read it when they need a value: a reload changes it.
+    """
 
     default_profile: str
     allowed_hosts: tuple[str, ...]
@@ -26,3 +29,8 @@ class GatewayOptions:
     """Whether each request has to show a token; the gateway's own commands never do."""
     max_request_bytes: int = 64 * 1024 * 1024
     keepalive_s: float = 15.0
+
+    def take(self, new: GatewayOptions) -> None:
+        """Take over every value of other options."""
+        for option in fields(new):
+            setattr(self, option.name, getattr(new, option.name))

@@ -192,7 +192,8 @@ EVENTS: dict[str, Event] = {
         "warning", "The kernel cannot watch more files; they are polled every 0.3 s."
     ),
     "dev.reloaded": Event(
-        "info", "The code of the program changed: the worker was restarted on the same socket."
+        "info",
+        "The code of the program, or a setting that is read at the start, changed: the worker was restarted on the same socket.",
     ),
     "dev.recovered": Event(
         "info", "The migrations folder fits the database again; there was nothing to apply."

@@ -57,7 +57,7 @@ class Log:
     """An Emit that formats events and writes them; see `configure`."""
 
     def __init__(self, level: str, open_output: Callable[[], tuple[Formatter, Writer]]) -> None:
-        self._least = LEVELS[level or "info"]
+        self.set_level(level)
         self._open_output = open_output
         self._output: tuple[Formatter, Writer] | None = None
         self.lost = 0
@@ -67,6 +67,10 @@ class Log:
         """Write one event."""
         if self.wants(event, fields):
             self.write([(event, fields)])
+
+    def set_level(self, level: str) -> None:
+        """Write events of this level and above from now on; empty for info."""
+        self._least = LEVELS[level or "info"]
 
     def wants(self, event: str, fields: dict[str, object]) -> bool:
         """Set the level of an event among its fields, and return whether events of it are written."""
@@ -222,6 +226,10 @@ class BackgroundWriter:
             self._waiting.append((event, fields))
             if not self._arrived.is_set():
                 self._arrived.set()
+
+    def set_level(self, level: str) -> None:
+        """Write events of this level and above from now on."""
+        self._log.set_level(level)
 
     def start(self) -> None:
         """Write in a thread from now on. Raises RuntimeError if none can be started: nothing changes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
@@ -29,7 +30,7 @@ from local_mcp_gateway.service.admin import dispatch as admin
 from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
 from local_mcp_gateway.service.history import since_process_start_ms
 from local_mcp_gateway.service.http import LibraryWarnings, serving, url_of
-from local_mcp_gateway.service.options import changed_keys, gateway_options, reload
+from local_mcp_gateway.service.options import changed_keys, gateway_options, reload, waiting_keys
 from local_mcp_gateway.service.process import allow_many, collect_rarely, give_memory_back
 from local_mcp_gateway.service.progress import report_progress
 from local_mcp_gateway.service.secrets import Keyring, SealedSignIns
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer
 
+    from local_mcp_gateway.config import Settings
     from local_mcp_gateway.gateway import GatewayOptions
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
@@ -80,8 +82,10 @@ class RunningService:
         status: StatusLine,
         signals: Signals,
         up: Callable[[], None],
+        set_log_level: Callable[[str], None],
     ) -> None:
         self._up = up
+        self._set_log_level = set_log_level
         self.plan = plan
         self.settings = plan.settings
         self.notifier = notifier
@@ -92,6 +96,7 @@ class RunningService:
         self.database: ConnectionPool
         self.gateway: Gateway
         self.replica: Replication | None
+        self._listener: socket.socket
         self._address: OwnAddress
         self._one_reload = anyio.Lock()
         self._hot: HotApply | None = None
@@ -102,6 +107,7 @@ class RunningService:
         """Serve until a stop is requested, then drain; everything opened here is closed on return."""
         settings = self.settings
         path = settings.database_path
+        self._listener = listener
         self._address = OwnAddress(*listener.getsockname()[:2])
         self._own_url = reachable(url_of(listener))
         allow_many()
@@ -215,6 +221,7 @@ class RunningService:
 
             self._studio = studio_of(
                 self.settings,
+                default_profile=lambda: self.settings.gateway.default_profile,
                 own_url=self._own_url,
                 pool=self.database,
                 ask=self.answer,
@@ -226,8 +233,8 @@ class RunningService:
 
     async def answer(self, verb: str, arguments: dict[str, Any]) -> object:
         """Run one verb for the control socket."""
-        if verb == "reload":
-            return await self.reload()
+        if verb in ("reload", "settings.read"):
+            return await (self.reload() if verb == "reload" else self.read_settings())
         if verb == "status":
             return {
                 **self.gateway.status(),
@@ -276,9 +283,10 @@ class RunningService:
                         self._status.progress,
                         stop,
                     )
-                self.settings, applied = outcome.settings, outcome.applied
-                await self.gateway.reload()
+                applied = outcome.applied
+                await self._put_in_force(outcome.settings)
                 self.emit("service.reloaded", **outcome.as_fields())
+                self._ask_for_new_worker(outcome.needs_restart)
                 return outcome.as_fields()
             except Exception as error:
                 problem = reported_error(root_cause(error))
@@ -295,6 +303,32 @@ class RunningService:
             finally:
                 if not stop.is_set():
                     self.notifier.ready(self.summary())
+
+    async def _put_in_force(self, settings: Settings) -> None:
+        """Use other settings from now on, as far as that goes without a restart."""
+        self.settings = settings
+        self._set_log_level(settings.log.level)
+        if self._hot is not None:
+            self._hot.use(settings)
+        await self.gateway.reload(self._gateway_options(self._listener))
+
+    async def read_settings(self) -> dict[str, object]:
+        """Put changed settings in force; applies no migration."""
+        async with self._one_reload:
+            new = self.plan.reread()
+            changed = changed_keys(self.settings, new)
+            await self._put_in_force(new)
+        waiting = waiting_keys(changed, dev=self.plan.dev)
+        fields: dict[str, object] = {"changed": list(changed), "needs_restart": list(waiting)}
+        self.emit("service.reloaded", **fields)
+        self._ask_for_new_worker(waiting)
+        return fields
+
+    def _ask_for_new_worker(self, waiting: tuple[str, ...]) -> None:
+        """In dev mode: let the supervisor start another worker with the settings that wait for one."""
+        # The supervisor has the socket, which stays as it is.
+        if self.plan.supervisor is not None and {*waiting} - {"gateway.host", "gateway.port"}:
+            os.kill(self.plan.supervisor, signal.SIGUSR1)
 
     async def _reload_on_request(self) -> None:
         while True:

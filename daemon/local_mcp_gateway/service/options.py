@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup import Retention
 from local_mcp_gateway.bundled import bundled, installed_version
+from local_mcp_gateway.config import list_keys
 from local_mcp_gateway.database import columns_of, reading
 from local_mcp_gateway.errors import ConfigProblem, MigrationsFolderProblem, ProgramReplaced
 from local_mcp_gateway.guard import GuardPolicy, make_plan
@@ -40,6 +41,8 @@ class ServeOptions:
     """Read the settings again, for a reload; raises ConfigProblem."""
     lock_timeout_s: float = 0.0
     dev: bool = False
+    supervisor: int | None = None
+    """The dev supervisor's process: it starts a new worker when SIGUSR1 asks for one."""
     fresh: bool = False
     """An empty or missing database is meant to be new."""
     socket_fd: int | None = None
@@ -47,7 +50,7 @@ class ServeOptions:
     config_files: tuple[Path, ...] = ()
     """What dev mode watches, in one folder, there or not: a save of one is a reload."""
     global_options: tuple[str, ...] = ()
-    """What stood before `serve` on the command line: commands that it runs get the same."""
+    """The global options of the command line: commands that it runs get the same."""
     greet: Callable[[str, tuple[str, ...]], None] | None = None
     """Called with the URL and the profiles when everything is up: the lines to paste into a client."""
 
@@ -187,11 +190,6 @@ def planner_of_reload(folder: Path, *, dev: bool) -> Planner:
     return plan
 
 
-LIVE = ("guard.", "backup.", "migrations.")
-"""Settings that a reload puts in force at once. The others were handed out at the start: they are named
-in `needs_restart`, since a setting that silently does nothing is worse than one that is refused."""
-
-
 @dataclass(frozen=True, slots=True)
 class Reloaded:
     """The result of a reload."""
@@ -248,7 +246,7 @@ async def reload(
     return Reloaded(
         settings=new,
         changed=changed,
-        needs_restart=tuple(key for key in changed if not key.startswith(LIVE)),
+        needs_restart=waiting_keys(changed, dev=plan.dev),
         applied=tuple(step.tag for step in report.applied),
         paused_ms=paused_ms,
     )
@@ -264,3 +262,11 @@ def changed_keys(old: Settings, new: Settings) -> tuple[str, ...]:
         for key in before[section]
         if before[section][key] != after[section][key]
     )
+
+
+def waiting_keys(changed: tuple[str, ...], *, dev: bool) -> tuple[str, ...]:
+    """Return the changed settings that a reload cannot put in force; dev mode watches the folder of its start."""
+    at_start = {key.path for key in list_keys() if key.restart}
+    if dev:
+        at_start.add("migrations.folder")
+    return tuple(key for key in changed if key in at_start)

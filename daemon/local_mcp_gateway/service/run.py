@@ -100,7 +100,13 @@ async def run(
             check_gateway_tables(settings.database_path, settings.migrations_folder)
             listener = listener or _bind(serving)
             service = RunningService(
-                serving, emit, notifier, status, signals, partial(_start, outputs)
+                serving,
+                emit,
+                notifier,
+                status,
+                signals,
+                partial(_start, outputs),
+                partial(_set_level, outputs),
             )
             try:
                 await service.serve(listener, report)
@@ -114,6 +120,11 @@ async def run(
 def _start(outputs: Sequence[BackgroundWriter]) -> None:
     for output in outputs:
         output.start()
+
+
+def _set_level(outputs: Sequence[BackgroundWriter], level: str) -> None:
+    for output in outputs:
+        output.set_level(level)
 
 
 def _stop(outputs: Sequence[BackgroundWriter]) -> None:

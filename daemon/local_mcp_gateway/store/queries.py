@@ -24,6 +24,8 @@ from local_mcp_gateway.store.model import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from local_mcp_gateway.database import ConnectionPool, Row, Transaction
 
 
@@ -229,10 +231,20 @@ async def list_profiles(database: ConnectionPool) -> tuple[ProfileDefinition, ..
 
 async def get_profile(database: ConnectionPool, name: str) -> ProfileDefinition:
     """Return the profile with that name."""
-    for profile in await list_profiles(database):
-        if profile.name == name:
-            return profile
-    raise UsageProblem(f"There is no profile {name!r}.", hint="See `profile list`.")
+    profiles = {profile.name: profile for profile in await list_profiles(database)}
+    if name not in profiles:
+        raise unknown_profile(name, profiles)
+    return profiles[name]
+
+
+def unknown_profile(name: str, known: Iterable[str]) -> UsageProblem:
+    """Return the error for a profile that does not exist; it names those that do."""
+    there = ", ".join(known)
+    return UsageProblem(
+        f"There is no profile {name!r}; there is {there}." if there
+        else f"There is no profile {name!r}, and no other.",
+        hint="Give another name." if there else "`profile add NAME SERVER…` makes one.",
+    )  # fmt: skip
 
 
 async def add_profile(database: ConnectionPool, profile: ProfileDefinition) -> ProfileDefinition:

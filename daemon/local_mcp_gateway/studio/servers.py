@@ -103,7 +103,7 @@ async def _form(visit: Visit, typed: Mapping[str, str]) -> Response:
             "document": "",
             **typed,
         },
-        profiles=profiles or [visit.powers.default_profile],
+        profiles=profiles or [visit.powers.default_profile()],
     )
 
 

@@ -44,7 +44,7 @@ class Powers:
     """Called after rows were changed."""
     own: str = ""
     """`http://HOST:PORT`, where clients reach the gateway."""
-    default_profile: str = "default"
+    default_profile: Callable[[], str] = lambda: "default"
     client_entries: Callable[[str], Iterable[tuple[str, str]]] = lambda _: ()
     """Return which clients reach the profile at an address how, as `connect` does."""
     client_document: str = ""

@@ -22,7 +22,7 @@ from local_mcp_gateway.gateway.routing.call_log import (
 from local_mcp_gateway.log import ignore
 from local_mcp_gateway.store.cache import list_calls
 from local_mcp_gateway.store.model import CallRecord
-from tests.gateway.support import create_database
+from tests.gateway.support import QUICK, create_database
 
 CALL = CallRecord(0, "p", "s", "tools/call", "t", "ok", None, 1, 1, 1)
 
@@ -51,7 +51,7 @@ def test_any_error_is_told_in_a_short_text(body: bytes) -> None:
 
 async def test_the_oldest_payloads_go_while_the_database_does_not_write(tmp_path: Path) -> None:
     async with ConnectionPool.open(create_database(tmp_path / "gateway.db")) as database:
-        log = CallLog(database, ignore, keep=10_000)
+        log = CallLog(database, ignore, QUICK)
         for number in range(1000):
             body = "x" * LONGEST_PAYLOAD
             log.add(CALL._replace(duration_us=number, request=body, response=body))

@@ -132,6 +132,39 @@ def test_a_worker_that_was_killed_is_told_of_and_the_next_save_starts_another(
     assert edited.get() == 200
 
 
+@pytest.fixture
+def configured(tmp_path: Path) -> Iterator[tuple[GatewayProcess, Path]]:
+    place = new_place(tmp_path, shipped=True)
+    config = tmp_path / "gateway.toml"
+    config.write_text("[guard]\nlock_timeout_s = 1.0\n")
+    options = ("--config", str(config), *place.options)
+    with place.serve("--dev", options=options) as gateway:
+        gateway.wait_ready()
+        yield gateway, config
+
+
+def test_a_setting_that_is_read_at_the_start_restarts_the_worker(
+    configured: tuple[GatewayProcess, Path],
+) -> None:
+    gateway, config = configured
+    config.write_text("[guard]\nlock_timeout_s = 2.0\n")
+    told = gateway.wait_for("service.reloaded")
+    assert told["needs_restart"] == ["guard.lock_timeout_s"]
+    gateway.until(lambda: gateway.names().count("service.ready") >= 2)
+    pids = [event["pid"] for event in gateway.events if event["event"] == "service.starting"]
+    assert len(set(pids)) == 2
+    assert gateway.is_live()
+
+
+def test_a_setting_that_is_live_keeps_the_worker(configured: tuple[GatewayProcess, Path]) -> None:
+    gateway, config = configured
+    config.write_text("[guard]\nlock_timeout_s = 1.0\n[backup]\nkeep_last = 3\n")
+    told = gateway.wait_for("service.reloaded")
+    assert (told["changed"], told["needs_restart"]) == (["backup.keep_last"], [])
+    assert gateway.is_live()
+    assert gateway.names().count("service.starting") == 1
+
+
 def test_a_stop_signal_ends_worker_and_supervisor_with_zero(edited: Edited) -> None:
     edited.gateway.signal(signal.SIGINT)
     assert edited.gateway.wait() == 0

@@ -105,6 +105,10 @@ class ServerCatalog:
         self._met = False
         """Whether the server has ever listed its tools: only then does another one count as new."""
 
+    def judge_by(self, *, hold: bool, hold_new: bool) -> None:
+        """Hold altered and new tools from now on, or show them; `approve` says what has changed."""
+        self._hold, self._hold_new = hold, hold_new
+
     def restore_from_cache(self, lists: Lists, approved: Mapping[str, bytes]) -> tuple[str, ...]:
         """Load the lists from the database; return the tools that differ from their approval."""
         self.lists, self.approved = {**dict.fromkeys(LISTS, ()), **lists}, approved

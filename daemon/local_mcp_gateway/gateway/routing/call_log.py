@@ -20,6 +20,7 @@ from local_mcp_gateway.log import Emit, beginning, redact_text, redact_value
 from local_mcp_gateway.store import CallRecord, save_calls
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.routing.handlers import ClientRequest
 
 MOST_WAITING: Final = 10_000
@@ -93,16 +94,12 @@ def error_text(answer: Answer) -> str:
 class CallLog:
     """Takes records without waiting; when the database is slow, the oldest unwritten ones are dropped."""
 
-    def __init__(
-        self, database: ConnectionPool, emit: Emit, *, keep: int, payloads: bool = False
-    ) -> None:
+    def __init__(self, database: ConnectionPool, emit: Emit, options: GatewayOptions) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.microseconds: Counter[tuple[str, str]] = Counter()
         self._database = database
         self._emit = emit
-        self._keep = keep
-        self._payloads = payloads
-        """Whether arguments and results are kept too."""
+        self._options = options
         self._waiting: deque[CallRecord] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
@@ -115,7 +112,7 @@ class CallLog:
             status = "error" if answer.failed else "ok"
             error = error_text(answer) if answer.failed else None
         method, target = request.method[:SHOWN], target_text(request.target)
-        shown = self._payloads
+        shown = self._options.log_payloads
         holder = None if request.token is None else request.token.name
         self.add(
             CallRecord(
@@ -178,7 +175,7 @@ class CallLog:
         if not batch:
             return
         try:
-            await save_calls(self._database, batch, keep=self._keep)
+            await save_calls(self._database, batch, keep=self._options.keep_calls)
         except Error as error:
             self._emit("calls.save_failed", calls=len(batch), message=str(error))
 

@@ -21,6 +21,7 @@ from local_mcp_gateway.log import redact_text
 from local_mcp_gateway.store import CatalogKind, ProfileDefinition
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.upstreams import Upstream
 
 
@@ -31,7 +32,7 @@ INTRODUCED_S: Final = 5.0
 class Registry:
     """The registry of upstreams and profiles. Views are built on demand, then cached."""
 
-    def __init__(self, list_timeout_s: float, keep: Callable[[NameTable], None]) -> None:
+    def __init__(self, options: GatewayOptions, keep: Callable[[NameTable], None]) -> None:
         self.upstreams: dict[str, Upstream] = {}
         """The connections that clients share, by the server's name."""
         self.owned: dict[object, dict[str, Upstream]] = {}
@@ -39,7 +40,7 @@ class Registry:
         self._own_views: dict[object, dict[str, ProfileView]] = {}
         """Client → views of its own, where a server shows it something else."""
         self.profiles: Mapping[str, ProfileDefinition] = {}
-        self._list_timeout_s = list_timeout_s
+        self._options = options
         self._views: dict[str, ProfileView] = {}
         self._shown: dict[str, NameTable] = {}
         """What each profile showed last by its id, so that names stay with their servers."""
@@ -164,7 +165,7 @@ class Registry:
         for upstream in members:
             upstream.request_connection()
             upstream.catalog_sync.refresh_if_stale()
-        await self._met(members, self._list_timeout_s)
+        await self._met(members, self._options.list_timeout_s)
         return self.view(profile, client)
 
     async def _met(self, members: list[Upstream], patience_s: float) -> None:
@@ -183,7 +184,7 @@ class Registry:
         members = self.members(profile)
         for upstream in members:
             upstream.request_connection()
-        await self._met(members, min(INTRODUCED_S, self._list_timeout_s))
+        await self._met(members, min(INTRODUCED_S, self._options.list_timeout_s))
         return members
 
     def ttl_ms(self, profile: str, client: object, kind: CatalogKind) -> int:

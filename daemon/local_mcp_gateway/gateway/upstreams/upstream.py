@@ -130,7 +130,6 @@ class Upstream:
         self._connection: Connection | None = None
         self._wanted = asyncio.Event()
         self._waiters = ConnectionWaiters()
-        self._call_timeout_s = float(definition.timeout_s or options.call_timeout_s)
         self._timers = TimerWheel(min(1.0, self._call_timeout_s / 10))
         self._settled = asyncio.Event()
         """Set when calls may be sent: the server has what it asks for at the beginning."""
@@ -145,6 +144,15 @@ class Upstream:
         self._checking = False
         self._starting: int | None = None
         """The process id of the child that is starting."""
+
+    def judge_by_options(self) -> None:
+        """Hold altered and new tools as the options say now."""
+        options = self._options
+        self.catalog.judge_by(hold=options.hold_altered_tools, hold_new=options.hold_new_tools)
+
+    @property
+    def _call_timeout_s(self) -> float:
+        return float(self.definition.timeout_s or self._options.call_timeout_s)
 
     @property
     def name(self) -> str:

@@ -372,10 +372,7 @@ async def _required_profile(database: ConnectionPool, wanted: str | None, defaul
     if wanted is None:
         wanted = names[0] if len(names) == 1 else default
     if wanted not in names:
-        known = f" Known are {', '.join(names)}." if names else ""
-        raise UsageProblem(
-            f"There is no profile {wanted!r}.{known}", hint="Give one with --profile."
-        )
+        raise queries.unknown_profile(wanted, names)
     return wanted
 
 

@@ -93,6 +93,8 @@ def _told(error: dict[str, Any]) -> dict[str, Any]:
 
 T = TypeVar("T")
 POLL_S: Final = 0.2
+_SETTINGS = Path("settings")
+"""Stands for changed settings among the changed files."""
 PACKAGE = Path(__file__).parents[2]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -146,7 +148,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until the end; return the exit code of the last worker."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             # put() of a SimpleQueue may be called from a signal handler.
             signal.signal(number, lambda caught, _: self._queue.put(Asked(caught)))
         over = threading.Event()
@@ -157,6 +159,8 @@ class Supervisor:
                 match next_of(self._queue):
                     case Asked(signal.SIGHUP):
                         self._signal_worker(signal.SIGHUP)
+                    case Asked(signal.SIGUSR1):
+                        self._restart((_SETTINGS,))
                     case Asked():
                         if self._worker is None:
                             return Exit.OK
@@ -190,6 +194,10 @@ class Supervisor:
             if (fault := syntax_fault(file)) is not None:
                 self._emit("dev.refused", message=fault, hint="The previous version keeps running.")
                 return
+        self._restart(files)
+
+    def _restart(self, files: tuple[Path, ...]) -> None:
+        """Stop the worker so that the next one starts with what has changed."""
         first = not self._changed
         self._changed = tuple(dict.fromkeys((*self._changed, *files)))
         if self._worker is None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database import ConnectionPool
     from local_mcp_gateway.errors import GatewayError
+    from local_mcp_gateway.guard import GuardPolicy
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate import Step
     from local_mcp_gateway.service.process import StopEvent
@@ -79,13 +80,18 @@ class HotApply:
         self._stop = stop
         self._path = settings.database_path
         self._folder = settings.migrations_folder
-        self._policy = gateway_policy(settings, dev=True)
+        self._policy: GuardPolicy
+        self.use(settings)
         self._planner = planner(dev=True)
         self._seen = NOTHING
         """Nothing yet, so that saves during the start are applied too."""
         self._one_at_a_time = anyio.Lock()
         self.problem: GatewayError | None = None
         """Why the current folder cannot be applied; None if it can."""
+
+    def use(self, settings: Settings) -> None:
+        """Apply later saves with the policy of these settings."""
+        self._policy = gateway_policy(settings, dev=True)
 
     @property
     def _known(self) -> frozenset[str]:
