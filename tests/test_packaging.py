@@ -1,7 +1,8 @@
-"""`pip install .` gives a command that works away from the repository, with everything inside."""
+"""`pip install .` and the container give a command that works away from the repository, with all inside."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.container import RUN, in_overlay, read_image
 from tests.harness import REPOSITORY, Place, clean_environment, new_place
 
 
@@ -126,3 +128,35 @@ def test_the_bundled_files_are_found_in_the_repository_too(place: Place) -> None
     )
     assert Path(done.stdout.strip()) == REPOSITORY / "migrations"
     assert any(Path(done.stdout.strip()).glob("*.sql"))
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Path:
+    """Return where an overlay can be mounted."""
+    needed = [name for name in ("unshare", "chroot", "useradd", "ip") if shutil.which(name) is None]
+    if needed:
+        pytest.skip(f"not installed: {', '.join(needed)}")
+    tried = in_overlay('chroot . python3 -c "import venv"', tmp_path / "place")
+    if tried.returncode != 0:
+        pytest.skip(f"no overlay of this machine's files: {tried.stderr.strip()}")
+    return tmp_path / "place"
+
+
+@pytest.mark.e2e
+def test_the_image_serves_as_its_user_is_healthy_and_stops_when_told(
+    overlay: Path, source: Path
+) -> None:
+    image = read_image((REPOSITORY / "Dockerfile").read_text())
+    run = f"export {image.environment}\n" + RUN.format(
+        command=shlex.join(image.command), health=image.health
+    )
+    as_user = f"chroot --userspec={image.user}:{image.user} . sh -c {shlex.quote(run)}"
+    alone = f"ip link set lo up && exec {as_user}"  # its port is nobody else's
+    steps = [*image.build, f"exec unshare --net sh -c {shlex.quote(alone)}"]
+    done = in_overlay(" &&\n".join(steps), overlay, source)
+    lines = done.stdout.splitlines()
+    told = done.stdout + done.stderr
+    assert "health check: 0" in lines, told
+    assert ".local-mcp-gateway-data" in lines, told
+    assert lines[-1] == "gateway: exit 0", told
+    assert done.returncode == 0
