@@ -37,6 +37,7 @@ PAGES = {
     "data": "/studio/data",
     "rows": "/studio/data/orders",
     "structure": "/studio/data/orders/structure",
+    "diagram": "/studio/diagram",
     "row-new": "/studio/data/orders/new",
     "sql": "/studio/sql",
     "not-there": "/studio/nowhere",

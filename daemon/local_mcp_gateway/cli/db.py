@@ -26,6 +26,7 @@ COMMANDS = {
     "status": Target("db:status", "Applied, pending, problems, drift, backups and the lock."),
     "migrate": Target("db:migrate", "Apply pending migrations, guarded, without serving."),
     "studio": Target("studio:db_studio", "Show the database in a browser."),
+    "diagram": Target("studio:diagram", "Draw the tables and their foreign keys (SVG)."),
     "history": Target("db:history", "What happened to this database, when, by which version."),
     "generate": Target("generate:generate", "Write the next migration from a changed schema."),
     "drop": Target("down:drop", "Delete the newest migration if it is not applied."),

@@ -94,6 +94,20 @@ def db_studio(
     return Exit.OK
 
 
+@click.command()
+@click.option("--around", metavar="TABLE", help="Only this table and those linked with it.")
+@click.pass_obj
+def diagram(invocation: Invocation, *, around: str | None) -> int:
+    """Draw the tables and their foreign keys, and print the drawing: db diagram > schema.svg.
+
+    What is referred to stands left. A foot is many, a bar one, a circle none. Only reads.
+    """
+    from local_mcp_gateway.studio import draw_database
+
+    click.echo(draw_database(invocation.database, around), nl=False)
+    return Exit.OK
+
+
 def show(url: str, *, print_only: bool) -> None:
     """Open an address in the browser of this desktop, if there is one, and print it either way."""
     opened = not print_only and has_desktop() and _open(url)

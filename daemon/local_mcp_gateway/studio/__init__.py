@@ -9,9 +9,12 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.studio.app import Studio
+    from local_mcp_gateway.studio.diagram import draw_database
     from local_mcp_gateway.studio.sessions import Door
     from local_mcp_gateway.studio.visit import Powers
 else:
-    __getattr__ = exports(__name__, app=("Studio",), sessions=("Door",), visit=("Powers",))
+    __getattr__ = exports(
+        __name__, app=("Studio",), diagram=("draw_database",), sessions=("Door",), visit=("Powers",)
+    )
 
-__all__ = ["Door", "Powers", "Studio"]
+__all__ = ["Door", "Powers", "Studio", "draw_database"]

@@ -41,7 +41,7 @@ class Studio:
     """The pages. Call it as an ASGI application; all methods run on the event loop."""
 
     def __init__(self, powers: Powers, door: Door) -> None:
-        from local_mcp_gateway.studio import console, data_pages, migrations
+        from local_mcp_gateway.studio import console, data_pages, diagram, migrations
 
         self.powers = powers
         self.door = door
@@ -49,6 +49,7 @@ class Studio:
         self.routes: dict[tuple[str, str], Page] = {
             **data_pages.ROUTES,
             **console.ROUTES,
+            **diagram.ROUTES,
             **migrations.ROUTES,
         }
         if powers.ask is not None:
