@@ -38,7 +38,7 @@ APIS = (
 )
 """The packages whose API is checked, as they are named below `local_mcp_gateway`."""
 NAMESPACES = {
-    "migrate": {"generate"},
+    "migrate": {"generate", "replay"},
     "gateway.protocol": {"hops", "jsonrpc", "sse", "versions"},
     "service": {"runtime_paths"},
     "service.admin": {"control_socket", "dispatch"},

@@ -34,6 +34,7 @@ PAGES = {
     "migrations": "/studio/migrations",
     "migration": "/studio/migrations/file/0006_shop",
     "backups": "/studio/migrations/backups",
+    "compare": "/studio/migrations/compare",
     "data": "/studio/data",
     "rows": "/studio/data/orders",
     "structure": "/studio/data/orders/structure",

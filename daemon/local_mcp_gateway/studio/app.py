@@ -41,7 +41,7 @@ class Studio:
     """The pages. Call it as an ASGI application; all methods run on the event loop."""
 
     def __init__(self, powers: Powers, door: Door) -> None:
-        from local_mcp_gateway.studio import console, data_pages, diagram, migrations
+        from local_mcp_gateway.studio import console, data_pages, diagram, migrations, points
 
         self.powers = powers
         self.door = door
@@ -51,6 +51,7 @@ class Studio:
             **console.ROUTES,
             **diagram.ROUTES,
             **migrations.ROUTES,
+            **points.ROUTES,
         }
         if powers.ask is not None:
             from local_mcp_gateway.studio import calls, overview, profiles, servers, tools

@@ -1,0 +1,174 @@
+"""Two points of the database's history beside each other: what differs in the schema, and in the rows.
+
+A point is the database as it is now, a backup, or what the migrations made up to one of them. The last is
+made anew in memory, so it has no rows to count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from local_mcp_gateway.backup import find_backup
+from local_mcp_gateway.database import open_immutable, open_scratch
+from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.formats import counted
+from local_mcp_gateway.migrate import Ledger, replay
+from local_mcp_gateway.schema import is_engines
+from local_mcp_gateway.sql import fold, normal, normal_tokens
+from local_mcp_gateway.studio.migrations import standing
+from local_mcp_gateway.studio.render import compared
+from local_mcp_gateway.studio.tables import READING_S, STEPS, count_rows, list_tables, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from markupsafe import Markup
+
+    from local_mcp_gateway.database import Connection
+    from local_mcp_gateway.migrate import Migration
+    from local_mcp_gateway.studio.http import Response
+    from local_mcp_gateway.studio.migrations import Standing
+    from local_mcp_gateway.studio.visit import Page, Powers, Visit
+
+NOW: Final = "now"
+NOTHING: Final = "nothing"
+MIGRATION, BACKUP = "m:", "b:"
+ORDER: Final = {"table": 0, "view": 1, "index": 2, "trigger": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a database is made of: SQL by (kind, name), and rows by table where there are rows."""
+
+    objects: dict[tuple[str, str], str]
+    rows: dict[str, int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One object that is not the same at both points, with what differs in its SQL marked."""
+
+    kind: str
+    name: str
+    what: str
+    """new, gone or changed"""
+    sql: str
+    before: Markup
+    after: Markup
+
+
+def read_point(powers: Powers, now: Standing, name: str) -> Point:
+    """Return what is there at a point. Blocks; raises what making it anew raises."""
+    with _connected(powers, now, name) as connection:
+        objects = {
+            (kind, name): sql
+            for kind, name, table, sql in connection.execute(
+                "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+            )
+            if not is_engines(name) and fold(table) not in Ledger.TABLES
+        }
+        if name.startswith((MIGRATION, NOTHING)):
+            return Point(objects)
+        tables = [table for table in list_tables(connection) if not table.protected]
+        return Point(objects, count_rows(connection, [t for t in tables if t.kind == "table"]))
+
+
+@contextmanager
+def _connected(powers: Powers, now: Standing, name: str) -> Iterator[Connection]:
+    if name == NOW:
+        with opened(powers) as connection:
+            yield connection
+        return
+    with closing(_opened(powers, now, name)) as connection:
+        end = time.monotonic() + READING_S
+        connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+        yield connection
+
+
+def _opened(powers: Powers, now: Standing, name: str) -> Connection:
+    if name == NOTHING:
+        return open_scratch()
+    if name.startswith(BACKUP):
+        backup = find_backup(powers.database, name.removeprefix(BACKUP), powers.backups)
+        return open_immutable(backup.path)
+    known = migrations_of(now)
+    tags = [migration.tag for migration in known]
+    tag = name.removeprefix(MIGRATION)
+    if not name.startswith(MIGRATION) or tag not in tags:
+        raise UsageProblem(f"There is no point {name!r} to compare with.", hint="Choose one of the list.")  # fmt: skip
+    return replay.replay(known[: tags.index(tag) + 1], prepare=powers.prepare, past=True)
+
+
+def migrations_of(now: Standing) -> Sequence[Migration]:
+    """Return the migrations that were applied, and then those that are pending."""
+    if now.status is None:
+        return ()
+    applied = [entry.migration for entry in now.status.applied]
+    return [*applied, *(entry.migration for entry in now.status.pending)]
+
+
+def differences(before: Point, after: Point) -> list[Changed]:
+    """Return what differs between two points; a different way to write the same does not count."""
+    found = []
+    for key in sorted(
+        before.objects.keys() | after.objects.keys(), key=lambda k: (ORDER[k[0]], fold(k[1]))
+    ):
+        old, new = before.objects.get(key, ""), after.objects.get(key, "")
+        if _same(old, new):
+            continue
+        what = "new" if not old else "gone" if not new else "changed"
+        found.append(Changed(*key, what, new or old, *compared(old, new)))
+    return found
+
+
+def _same(old: str, new: str) -> bool:
+    return old == new or normal(normal_tokens(old)) == normal(normal_tokens(new))
+
+
+async def show(visit: Visit) -> Response:
+    """Show what differs between two points; first, between the newest backup or migration and now."""
+    powers = visit.powers
+    now = await asyncio.to_thread(standing, powers)
+    choices = _choices(now)
+    first = next((key for key, _ in choices if key.startswith(BACKUP)), NOTHING)
+    left = visit.request.asked("from", first)
+    right = visit.request.asked("to", NOW)
+    before = await asyncio.to_thread(read_point, powers, now, left)
+    after = await asyncio.to_thread(read_point, powers, now, right)
+    found = differences(before, after)
+    tables = sorted(before.rows.keys() | after.rows.keys(), key=fold)
+    return await visit.page(
+        "points.html",
+        here="migrations",
+        choices=choices,
+        left=left,
+        right=right,
+        found=found,
+        headline=f"{counted(len(found), 'difference')} in the schema"
+        if found
+        else "The same schema",
+        rows=[(name, before.rows.get(name), after.rows.get(name)) for name in tables],
+        counted_left=bool(before.rows),
+        counted_right=bool(after.rows),
+    )
+
+
+def _choices(now: Standing) -> list[tuple[str, str]]:
+    """Return the points, newest first: what names them in an address, and in words."""
+    applied = len(now.status.applied) if now.status else 0
+    known = [
+        (MIGRATION + migration.tag, f"after {migration.tag}{' (pending)' if at >= applied else ''}")
+        for at, migration in enumerate(migrations_of(now))
+    ]
+    backups = [
+        (BACKUP + backup.name, f"backup of {str(backup.created_at)[:16].replace('T', ' ')}")
+        for backup in now.catalog.backups
+    ]
+    return [(NOW, "the database now"), *backups, *reversed(known), (NOTHING, "an empty database")]
+
+
+ROUTES: Final[dict[tuple[str, str], Page]] = {("GET", "migrations/compare"): show}
