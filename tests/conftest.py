@@ -11,6 +11,7 @@
 - `needs_strace`: skips where strace cannot be used.
 - `kept`: a place with two migrations applied, a row, and the backup from before the second.
 - `issuer`: a server that wants a sign-in, and issues its tokens; as it is at first for each test.
+- `in_folder`, `in_bucket`: a place for a replica, in a folder and in a running S3 store; `replica`: each of the two.
 - `count`: a line under the test run: `count("real folders", "applied", folder.name)`.
 - `validate_json`: `validate_json("db-status", value)` checks a `--json` output against the schema in
   `docs/schemas/`.
@@ -27,7 +28,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,6 +37,9 @@ from tests import tally
 from tests.cli.kept import NOTES
 from tests.harness import REPOSITORY, Finished, GatewayProcess, Place, new_place, strace_missing
 from tests.issuer import Issuer, running_issuer
+
+if TYPE_CHECKING:
+    from tests.stores import Replica
 
 # How long an example takes says something about the machine only.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,6 +83,32 @@ def issuer_process() -> Iterator[Issuer]:
 def issuer(issuer_process: Issuer) -> Issuer:
     issuer_process.set(reset=True)
     return issuer_process
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path) -> Replica:
+    """A place for a replica in a folder."""
+    from tests.stores import Replica
+
+    return Replica(f"file://{tmp_path}/elsewhere")
+
+
+@pytest.fixture
+def in_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replica]:
+    """A place for a replica in a bucket, whose keys the test has too."""
+    from tests.stores import KEY_ID, SECRET, running_store
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with running_store(tmp_path) as replica:
+        yield replica
+
+
+@pytest.fixture(params=["in_folder", "in_bucket"])
+def replica(request: pytest.FixtureRequest) -> Replica:
+    """A place for a replica of each kind."""
+    found: Replica = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ def doctor(invocation: Invocation, *, as_json: bool) -> int:
     gateway = invocation.settings.gateway
     clients = connected(Path.home(), OwnAddress(gateway.host, gateway.port))
     serving = serving_problem(status) or version_problem(status)
-    found = examine(invocation.settings, serving, servers, tuple(dict.fromkeys(clients)))
+    replica = status.get("replica") if status else None
+    found = examine(invocation.settings, serving, servers, tuple(dict.fromkeys(clients)), replica)
     for finding in found:
         findings.append(finding)
         if not as_json:

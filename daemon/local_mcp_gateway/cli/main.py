@@ -31,6 +31,7 @@ COMMANDS = {
     "profile": Target("profile:profile", "The profiles that group servers for a client."),
     "token": Target("token:token", "The tokens by which clients are known."),
     "connect": Target("connect:connect", "Connect an MCP client to this gateway."),
+    "replica": Target("replica:replica", "The copy of the database off this machine."),
     "secrets": Target("secrets:secrets", "Seal the secrets of servers and rotate the key."),
     "tools": Target("tools:tools", "List the tools that clients get."),
     "call": Target("tools:call", "Call one tool and print its result."),

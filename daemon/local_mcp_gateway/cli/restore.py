@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import Invocation, guard_context
 from local_mcp_gateway.cli.ui import confirm_by_name
-from local_mcp_gateway.errors import Exit
+from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,44 +33,98 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 @click.command()
 @click.argument("name", default="latest", shell_complete=complete.backups)
+@click.option("--at", metavar="MOMENT", help="From the replica: local time, ISO 8601, or latest.")
+@click.option("--from", "url", metavar="URL", help="From this replica, whatever is configured.")
 @yes_option
 @lock_timeout_option
 @json_option
 @click.pass_obj
 def restore(
-    invocation: Invocation, *, name: str, yes: bool, lock_timeout: float, as_json: bool
+    invocation: Invocation, /, *, name: str, at: str | None, url: str | None, **how: Any
 ) -> int:
     """Replace the database by a backup (NAME, a path, or the latest) or by any copy of a database.
 
     The backup is first read in full. The current file is kept beside it under a dated name, from which
     it can be restored too. Shows what was written since the backup before you are asked.
-    """
-    from local_mcp_gateway.guard import find_to_restore, restore_guarded
 
-    settings = invocation.settings
-    backup = find_to_restore(invocation.database, name, settings.backup_folder)
+    With --at or --from it is the replica's state at a moment, also on a machine that has no database yet.
+    """
+    from local_mcp_gateway.guard import find_to_restore
+
+    if at is None and url is None:
+        backup = find_to_restore(invocation.database, name, invocation.settings.backup_folder)
+        refuse_while_held(invocation.database, how["lock_timeout"])
+        return _restore(invocation, backup, **how)
+    if name != "latest":
+        raise UsageProblem(
+            f"{name} is a backup, and --at and --from are about a replica.",
+            hint="Give one of the two.",
+        )
+    return restore_moment(invocation, at=at or "latest", url=url, **how)
+
+
+def restore_moment(
+    invocation: Invocation, *, at: str, url: str | None, lock_timeout: float, **how: Any
+) -> int:
+    """Replace the database by its state at a moment, from the replica; say which keys are not here."""
+    from datetime import UTC, datetime
+
+    from local_mcp_gateway.guard import find_to_restore
+    from local_mcp_gateway.service.replica import Target, fetched, parse_moment
+    from local_mcp_gateway.service.secrets import check_secrets
+
+    target = Target.of(invocation.settings.replica, url)
+    moment = parse_moment(at, datetime.now(UTC))
+    invocation.prepare_folder()
     refuse_while_held(invocation.database, lock_timeout)
-    confirm_by_name(invocation.database.name, list(_losses(invocation.database, backup)), yes=yes)
+    with fetched(target, invocation.database, moment=moment) as file:
+        backup = find_to_restore(invocation.database, str(file), invocation.settings.backup_folder)
+        code = _restore(invocation, backup, origin=target.url, lock_timeout=lock_timeout, **how)
+    for state, message, hint in check_secrets(invocation.settings):
+        if state == "problem":  # the keys travel apart from the database
+            click.secho(message, fg="yellow", err=True)
+            click.echo(ui.sentence(hint, mark="→ "), err=True)
+    return code
+
+
+def _restore(
+    invocation: Invocation,
+    backup: Backup,
+    *,
+    origin: str | None = None,
+    yes: bool,
+    lock_timeout: float,
+    as_json: bool,
+) -> int:
+    """Ask, restore, and say what was done. `origin`: the URL that the file comes from."""
+    from local_mcp_gateway.guard import restore_guarded
+
+    database = invocation.database
+    confirm_by_name(database.name, list(_losses(database, backup, origin)), yes=yes)
     with guard_context(invocation) as context:
         done = restore_guarded(context, backup, lock_timeout_s=lock_timeout)
+    aside = None if done.aside is None else str(done.aside)
     if as_json:
-        aside = None if done.aside is None else str(done.aside)
-        ui.print_json({"restored": backup.as_json(), "replaced": aside})
-    else:
-        click.echo(f"Restored {invocation.database} from {backup.name}.")
-        if done.aside is not None:
-            click.echo(f"The replaced file is {done.aside}")
+        shown = backup.as_json() if origin is None else {**backup.as_json(), "path": origin}
+        ui.print_json({"restored": shown, "replaced": aside})
+        return Exit.OK
+    click.echo(f"Restored {database} from {origin or backup.name}.")
+    if aside is not None:
+        click.echo(f"The replaced file is {aside}")
     return Exit.OK
 
 
-def _losses(database: Path, backup: Backup) -> Iterator[str]:
+def _losses(database: Path, backup: Backup, origin: str | None) -> Iterator[str]:
     """Describe what is in the database now and would be gone after the restore."""
     from local_mcp_gateway.backup import is_of, rows_lost
     from local_mcp_gateway.database import reading
     from local_mcp_gateway.errors import GatewayError, Interrupted
     from local_mcp_gateway.migrate import Ledger
 
-    whose = "its backup" if is_of(backup, database) else f"a backup of {backup.database},"
+    if origin is not None:
+        whose = f"the state at {origin}"
+    else:
+        whose = "its backup" if is_of(backup, database) else f"a backup of {backup.database},"
     yield f"{database} will be replaced by {whose} of {backup.created_at}."
     if not database.exists():
         return

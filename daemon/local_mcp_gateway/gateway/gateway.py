@@ -181,6 +181,8 @@ class Gateway:
             self.registry, router, self.calls, tokens, self._tasks, self.broker.introduce
         )
         self.problem: GatewayError | None = None
+        self.replica: Callable[[], dict[str, Any] | None] = lambda: None
+        """Returns the state of the database's replica, if there is one."""
         """Why this gateway is not ready although it responds; set by its owner."""
         self._hooks = Hooks(
             self._listed, self.broker.connected, self.broker.events_of, self.broker.has_subscribers
@@ -314,6 +316,7 @@ class Gateway:
             "sessions": len(self.sessions),
             "tasks": len(asyncio.all_tasks()),
             "problem": None if self.problem is None else self.problem.as_json(),
+            "replica": self.replica(),
         }
 
     def _read_tokens_again(self, servers: Collection[str]) -> None:

@@ -136,6 +136,12 @@ def identify(context: GuardContext) -> str:
     return found
 
 
+def identify_guarded(context: GuardContext) -> str:
+    """Return the identity of the database, holding its lock; raises as a start does."""
+    with exclusive(context):
+        return identify(context)
+
+
 def find_to_restore(database: Path, name: str, folder: Path | None, run: Run = UNWATCHED) -> Backup:
     """Return the backup of that name, the replaced database, or what is in any other database file.
 

@@ -126,6 +126,8 @@ class RunningService:
                 ) as self.gateway,
                 anyio.create_task_group() as tasks,
             ):
+                if self.replica is not None:
+                    self.gateway.replica = self.replica.status
                 async with (
                     control_socket.answering(path, self.answer, self.emit),
                     serving(
@@ -241,8 +243,8 @@ class RunningService:
                 "version": __version__,
                 "url": self._address.url,
             }
-        if verb == "replica.status":
-            return self.replica and self.replica.status()
+        if verb == "replica.sync":
+            return self.replica and await self.replica.sync()
         if verb == "dev.watched":
             return self._hot.watched if self._hot else None
         if verb == "dev.problem":

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.backup import existing_folder, list_backups, room_needed
@@ -66,11 +66,12 @@ def examine(
     serving: GatewayError | None = None,
     servers: Mapping[str, Mapping[str, str | None]] = MappingProxyType({}),
     clients: Sequence[str] = (),
+    replica: Mapping[str, Any] | None = None,
 ) -> Iterator[Finding]:
     """Yield the findings of every check, in the order in which a start would meet them.
 
-    `serving` and `servers` are what a running gateway reports about itself and its servers; `clients` are
-    the MCP clients on this machine that point to it.
+    `serving`, `servers` and `replica` are what a running gateway reports about itself, its servers and its
+    replica; `clients` are the MCP clients on this machine that point to it.
     """
     if serving is not None:
         yield Finding("gateway", "problem", serving.message, serving.hint)
@@ -82,6 +83,7 @@ def examine(
             yield Finding(name, "problem", error.message, error.hint)
         except OSError as error:
             yield Finding(name, "problem", f"It cannot be checked: {error}.")
+    yield from _replica(settings, replica)
     yield _clients(clients)
     for server, live in servers.items():
         if reason := live["reason"]:
@@ -213,6 +215,22 @@ def _backups(settings: Settings) -> Iterator[Finding]:
         yield Finding("backups", "note", text, "`db backup create` makes one.")
     else:
         yield Finding("backups", "ok", text)
+
+
+def _replica(settings: Settings, live: Mapping[str, Any] | None) -> Iterator[Finding]:
+    url = settings.replica.url
+    if not url:
+        hint = "Set replica.url to have a copy off this machine, seconds behind."
+        yield Finding(
+            "replica", "note", "There is none: a lost disk takes database and backups.", hint
+        )
+    elif live is None:
+        yield Finding("replica", "note", f"{url}: no gateway runs that replicates to it.")
+    elif live["state"] in {"failed", "behind"}:
+        reason = live["problem"] or f"it has not had everything for {live['behind_s']:g} s."
+        yield Finding("replica", "problem", f"{url}: {reason}", live["hint"] or "See `logs`.")
+    else:
+        yield Finding("replica", "ok", f"{url}: {live['state']}.")
 
 
 def _secrets(settings: Settings) -> Iterator[Finding]:

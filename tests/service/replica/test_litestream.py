@@ -10,7 +10,7 @@ import pytest
 from local_mcp_gateway.errors import ReplicaProblem, UsageProblem
 from local_mcp_gateway.service.replica import fetch, moments, parse_moment
 from tests.harness import Place
-from tests.service.replica.stores import Replica
+from tests.stores import Replica
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 
@@ -40,14 +40,16 @@ def test_nothing_is_there_before_the_first_gateway(replica: Replica, tmp_path: P
 
 
 def test_a_moment_before_the_first_is_refused(
-    shipped: Place, folder: Replica, tmp_path: Path
+    shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_for("replica.started")
         gateway.stop()
-    there = moments(folder.target)
+    there = moments(in_folder.target)
     assert there is not None
     assert there.oldest <= there.newest
     with pytest.raises(ReplicaProblem, match="before the first moment of the replica"):
-        fetch(folder.target, tmp_path / "restored.db", moment=there.oldest - timedelta(seconds=1))
+        fetch(
+            in_folder.target, tmp_path / "restored.db", moment=there.oldest - timedelta(seconds=1)
+        )
     assert not (tmp_path / "restored.db").exists()

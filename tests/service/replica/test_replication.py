@@ -18,13 +18,7 @@ import pytest
 
 from local_mcp_gateway.errors import Exit
 from tests.harness import REPOSITORY, GatewayProcess, Place, new_place, poll, wait_gone
-from tests.service.replica.stores import SECRET, Replica
-
-NAMES = "SELECT name FROM mcp_servers ORDER BY name"
-
-
-def add(place: Place, name: str) -> None:
-    assert place.run("server", "add", name, "--", "/bin/cat").code == 0
+from tests.stores import NAMES, SECRET, Replica, add
 
 
 def names(place: Place) -> list[tuple[object, ...]]:
@@ -49,21 +43,21 @@ def test_what_is_written_is_in_the_replica_when_the_gateway_has_stopped(
 
 
 def test_a_second_run_continues_the_replica(
-    shipped: Place, folder: Replica, tmp_path: Path
+    shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
     for number in range(2):
-        with shipped.serve(env=folder.env) as gateway:
+        with shipped.serve(env=in_folder.env) as gateway:
             gateway.wait_ready()
             assert gateway.wait_for("replica.started")["continued"] is bool(number)
             add(shipped, f"server{number}")
             assert gateway.stop() == 0
-    assert folder.rows(NAMES, tmp_path / "restored.db") == [("server0",), ("server1",)]
+    assert in_folder.rows(NAMES, tmp_path / "restored.db") == [("server0",), ("server1",)]
 
 
 def test_a_key_is_in_no_log_no_process_list_and_no_file(
-    shipped: Place, bucket: Replica, tmp_path: Path
+    shipped: Place, in_bucket: Replica, tmp_path: Path
 ) -> None:
-    with shipped.serve(env=bucket.env) as gateway:
+    with shipped.serve(env=in_bucket.env) as gateway:
         gateway.wait_ready()
         pid = gateway.wait_for("replica.started")["pid"]
         poll(lambda: b"litestream\0" in Path(f"/proc/{pid}/cmdline").read_bytes())
@@ -78,8 +72,10 @@ def test_a_key_is_in_no_log_no_process_list_and_no_file(
     assert [path for path in kept if SECRET.encode() in path.read_bytes()] == []
 
 
-def test_keys_may_be_systemds_credentials(shipped: Place, bucket: Replica, tmp_path: Path) -> None:
-    env = bucket.env
+def test_keys_may_be_systemds_credentials(
+    shipped: Place, in_bucket: Replica, tmp_path: Path
+) -> None:
+    env = in_bucket.env
     credentials = tmp_path / "credentials"
     credentials.mkdir()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -90,11 +86,11 @@ def test_keys_may_be_systemds_credentials(shipped: Place, bucket: Replica, tmp_p
         gateway.wait_for("replica.started")
         add(shipped, "first")
         assert gateway.stop() == 0
-    assert bucket.rows(NAMES, tmp_path / "restored.db") == [("first",)]
+    assert in_bucket.rows(NAMES, tmp_path / "restored.db") == [("first",)]
 
 
 def test_without_litestream_it_says_so_in_one_sentence_and_serves(
-    shipped: Place, folder: Replica, tmp_path: Path
+    shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
     bare = tmp_path / "bare"
     venv.create(bare, symlinks=True)
@@ -104,7 +100,7 @@ def test_without_litestream_it_says_so_in_one_sentence_and_serves(
     scripts = str(Path(sys.executable).parent)
     path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if p != scripts)
     place = Place(shipped.root, (str(bare / "bin" / "python"), "-m", "local_mcp_gateway"))
-    with place.serve(env={**folder.env, "PATH": path}) as gateway:
+    with place.serve(env={**in_folder.env, "PATH": path}) as gateway:
         gateway.wait_ready()
         failed = gateway.wait_for("replica.failed")
         assert failed["message"] == "The replica needs Litestream, which is not installed."
@@ -114,9 +110,9 @@ def test_without_litestream_it_says_so_in_one_sentence_and_serves(
 
 
 def test_a_killed_litestream_is_started_again_and_nothing_is_lost(
-    shipped: Place, folder: Replica, tmp_path: Path
+    shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_ready()
         first = gateway.wait_for("replica.started")["pid"]
         add(shipped, "before")
@@ -127,75 +123,75 @@ def test_a_killed_litestream_is_started_again_and_nothing_is_lost(
         gateway.wait_for("replica.started", where=lambda e: e["pid"] != first)
         add(shipped, "after")
         assert gateway.stop() == 0
-    restored = folder.rows(NAMES, tmp_path / "restored.db")
+    restored = in_folder.rows(NAMES, tmp_path / "restored.db")
     assert restored == names(shipped) == [("after",), ("before",), ("between",)]
 
 
 def test_litestream_ends_with_a_killed_gateway_and_the_next_sends_the_rest(
-    shipped: Place, folder: Replica, tmp_path: Path
+    shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_ready()
         pid = gateway.wait_for("replica.started")["pid"]
         poll(lambda: b"litestream\0" in Path(f"/proc/{pid}/cmdline").read_bytes())
         add(shipped, "first")
         os.kill(gateway.process.pid, signal.SIGKILL)
         wait_gone(pid)
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_for("replica.started")
         assert gateway.stop() == 0
-    assert folder.rows(NAMES, tmp_path / "restored.db") == [("first",)]
+    assert in_folder.rows(NAMES, tmp_path / "restored.db") == [("first",)]
 
 
 def test_a_litestream_that_outlived_its_gateway_is_ended_by_the_next(
-    shipped: Place, folder: Replica, tmp_path: Path
+    shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_ready()
         pid = gateway.wait_for("replica.started")["pid"]
         poll(lambda: b"litestream\0" in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(pid, signal.SIGSTOP)  # so that it does not follow its gateway
         os.kill(gateway.process.pid, signal.SIGKILL)
         gateway.wait()
-        with shipped.serve(env=folder.env) as second:
+        with shipped.serve(env=in_folder.env) as second:
             second.wait_ready()
             wait_gone(pid)
             second.wait_for("replica.started")
             add(shipped, "first")
             assert second.stop() == 0
-    assert folder.rows(NAMES, tmp_path / "restored.db") == [("first",)]
+    assert in_folder.rows(NAMES, tmp_path / "restored.db") == [("first",)]
 
 
 def test_another_database_is_kept_from_a_used_url(
-    shipped: Place, folder: Replica, tmp_path: Path
+    shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
     other = new_place(tmp_path / "other", shipped=True)
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_ready()
         gateway.wait_for("replica.started")
         add(shipped, "first")
         gateway.stop()
-    with other.serve(env=folder.env) as gateway:
+    with other.serve(env=in_folder.env) as gateway:
         gateway.wait_ready()
         failed = gateway.wait_for("replica.failed")
         assert failed["code"] == "replica_taken"
         assert f"the replica of another database ({shipped.database} on" in failed["message"]
         add(other, "stranger")
         assert gateway.stop() == 0
-    assert folder.rows(NAMES, tmp_path / "restored.db") == [("first",)]
+    assert in_folder.rows(NAMES, tmp_path / "restored.db") == [("first",)]
 
 
 def test_a_second_living_gateway_is_kept_from_the_url(
-    shipped: Place, folder: Replica, tmp_path: Path
+    shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_ready()
         gateway.wait_for("replica.started")
         add(shipped, "first")
         gateway.stop()
     twin = new_place(tmp_path / "twin", shipped=True)  # the same identity, in another place
     shutil.copy(shipped.database, twin.database)
-    with shipped.serve(env=folder.env) as gateway, twin.serve(env=folder.env) as second:
+    with shipped.serve(env=in_folder.env) as gateway, twin.serve(env=in_folder.env) as second:
         gateway.wait_for("replica.started")
         failed = second.wait_for("replica.failed")
         assert failed["code"] == "replica_taken"
@@ -203,31 +199,31 @@ def test_a_second_living_gateway_is_kept_from_the_url(
         assert second.stop() == 0
         add(shipped, "second")
         assert gateway.stop() == 0
-    assert folder.rows(NAMES, tmp_path / "restored.db") == [("first",), ("second",)]
+    assert in_folder.rows(NAMES, tmp_path / "restored.db") == [("first",), ("second",)]
 
 
 def test_a_replica_that_no_gateway_has_named_is_not_written_over(
-    shipped: Place, folder: Replica
+    shipped: Place, in_folder: Replica
 ) -> None:
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_for("replica.started")
         gateway.stop()
-    named = Path(folder.url.removeprefix("file://")) / "local-mcp-gateway.json"
+    named = Path(in_folder.url.removeprefix("file://")) / "local-mcp-gateway.json"
     named.unlink()
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_ready()
         assert "that no gateway has named" in gateway.wait_for("replica.failed")["message"]
     assert not named.exists()
 
 
 def test_a_file_that_is_replaced_under_the_gateway_does_not_reach_the_replica(
-    shipped: Place, folder: Replica, tmp_path: Path
+    shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_ready()
         pid = gateway.wait_for("replica.started")["pid"]
         add(shipped, "first")
-        poll(lambda: folder.rows(NAMES, tmp_path / "restored.db") == [("first",)])
+        poll(lambda: in_folder.rows(NAMES, tmp_path / "restored.db") == [("first",)])
         other = tmp_path / "other.db"
         with closing(sqlite3.connect(other, isolation_level=None)) as connection:
             connection.executescript("CREATE TABLE t(x); PRAGMA journal_mode=WAL")
@@ -236,13 +232,13 @@ def test_a_file_that_is_replaced_under_the_gateway_does_not_reach_the_replica(
         assert gateway.wait_for("replica.failed")["code"] == "database_gone"
         gateway.stop()
     assert "replica.stopped" not in gateway.names()
-    assert folder.rows(NAMES, tmp_path / "restored.db") == [("first",)]
+    assert in_folder.rows(NAMES, tmp_path / "restored.db") == [("first",)]
 
 
 def test_after_a_restore_the_replica_is_the_restored_database(
-    shipped: Place, folder: Replica, tmp_path: Path
+    shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_for("replica.started")
         add(shipped, "first")
         assert shipped.run("db", "backup", "create").code == 0
@@ -252,16 +248,16 @@ def test_after_a_restore_the_replica_is_the_restored_database(
     assert "mcp_servers: 1 row gone" in asked.stderr
     assert "_litestream" not in asked.stderr
     assert shipped.run("db", "restore", "--yes").code == 0
-    with shipped.serve(env=folder.env) as gateway:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_for("replica.started")
         add(shipped, "third")
         assert gateway.stop() == 0
-    restored = folder.rows(NAMES, tmp_path / "restored.db")
+    restored = in_folder.rows(NAMES, tmp_path / "restored.db")
     assert restored == names(shipped) == [("first",), ("third",)]
 
 
-def test_its_tables_are_no_drift(shipped: Place, folder: Replica) -> None:
-    with shipped.serve(env=folder.env) as gateway:
+def test_its_tables_are_no_drift(shipped: Place, in_folder: Replica) -> None:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_ready()
         gateway.wait_for("replica.started")
         add(shipped, "first")
@@ -275,14 +271,14 @@ def test_its_tables_are_no_drift(shipped: Place, folder: Replica) -> None:
 
 @pytest.mark.parametrize("ending", ["stopped", "caught_up"])
 def test_a_store_that_does_not_answer_is_noticed(
-    shipped: Place, bucket: Replica, tmp_path: Path, ending: str
+    shipped: Place, in_bucket: Replica, tmp_path: Path, ending: str
 ) -> None:
-    with shipped.serve(env=bucket.env) as gateway:
+    with shipped.serve(env=in_bucket.env) as gateway:
         gateway.wait_ready()
         gateway.wait_for("replica.started")
         add(shipped, "first")
         poll(lambda: _state(shipped, gateway) == "level")
-        bucket.freeze()
+        in_bucket.freeze()
         add(shipped, "second")
         assert gateway.wait_for("replica.behind")["behind_s"] >= 10
         assert _state(shipped, gateway) == "behind"
@@ -290,10 +286,10 @@ def test_a_store_that_does_not_answer_is_noticed(
             assert gateway.stop() == 0
             assert gateway.wait_for("replica.left_behind")["unsent_bytes"] != 0
             return
-        bucket.thaw()
+        in_bucket.thaw()
         gateway.wait_for("replica.caught_up")
         assert gateway.stop() == 0
-    rows = bucket.rows(NAMES, tmp_path / "restored.db")
+    rows = in_bucket.rows(NAMES, tmp_path / "restored.db")
     assert rows == names(shipped) == [("first",), ("second",)]
 
 
@@ -301,14 +297,14 @@ def _state(place: Place, gateway: GatewayProcess) -> object:
     from local_mcp_gateway.service.admin import ask
 
     assert gateway.process.poll() is None
-    found = ask(place.database, "replica.status", {}, timeout_s=60)
-    return found["state"]
+    found = ask(place.database, "status", {}, timeout_s=60)
+    return found["replica"]["state"]
 
 
 def test_a_bucket_that_is_not_there_is_named_and_the_gateway_serves(
-    shipped: Place, bucket: Replica
+    shipped: Place, in_bucket: Replica
 ) -> None:
-    env = {**bucket.env, "LMG_REPLICA__URL": "s3://nowhere/gateway"}
+    env = {**in_bucket.env, "LMG_REPLICA__URL": "s3://nowhere/gateway"}
     with shipped.serve(env=env) as gateway:
         gateway.wait_ready()
         failed = gateway.wait_for("replica.failed")
@@ -336,18 +332,18 @@ def test_a_url_that_cannot_hold_a_replica_is_refused_at_the_start(
     assert "secret" not in json.dumps(gateway.events)
 
 
-def test_in_dev_mode_it_is_off_unless_asked(shipped: Place, folder: Replica) -> None:
-    with shipped.serve("--dev", env=folder.env) as gateway:
+def test_in_dev_mode_it_is_off_unless_asked(shipped: Place, in_folder: Replica) -> None:
+    with shipped.serve("--dev", env=in_folder.env) as gateway:
         gateway.wait_ready()
         assert gateway.stop() == 0
     assert kinds(gateway) == []
 
 
 def test_a_rewind_in_dev_mode_ends_litestream_and_begins_anew(
-    shipped: Place, folder: Replica, tmp_path: Path
+    shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
     shipped.folder.add("more", "CREATE TABLE more (x)")
-    with shipped.serve("--dev", env={**folder.env, "LMG_REPLICA__IN_DEV": "true"}) as gateway:
+    with shipped.serve("--dev", env={**in_folder.env, "LMG_REPLICA__IN_DEV": "true"}) as gateway:
         gateway.wait_ready()
         first = gateway.wait_for("replica.started")["pid"]
         tag = shipped.folder.journal()[-1]["tag"]
@@ -357,5 +353,5 @@ def test_a_rewind_in_dev_mode_ends_litestream_and_begins_anew(
         gateway.wait_for("replica.started", where=lambda e: e["pid"] != first)
         add(shipped, "first")
         assert gateway.stop() == 0
-    columns = folder.rows("SELECT name FROM pragma_table_info('more')", tmp_path / "restored.db")
+    columns = in_folder.rows("SELECT name FROM pragma_table_info('more')", tmp_path / "restored.db")
     assert columns == [("x",), ("y",)]

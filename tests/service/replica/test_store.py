@@ -9,7 +9,7 @@ import pytest
 from local_mcp_gateway.config import ReplicaSettings
 from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
 from local_mcp_gateway.service.replica import ReplicaStore, Target
-from tests.service.replica.stores import Replica
+from tests.stores import Replica
 
 ONE, OTHER = "1" * 32, "2" * 32
 
@@ -59,8 +59,8 @@ def test_force_takes_it_from_anybody(replica: Replica, tmp_path: Path) -> None:
         store.renew(ONE, tmp_path / "a.db")
 
 
-def test_an_object_that_is_not_ours_is_refused(folder: Replica, tmp_path: Path) -> None:
-    store = ReplicaStore(folder.target)
+def test_an_object_that_is_not_ours_is_refused(in_folder: Replica, tmp_path: Path) -> None:
+    store = ReplicaStore(in_folder.target)
     for content in ("", "[]", "{}", '{"database": 7, "until": "soon"}'):
         (tmp_path / "elsewhere" / "local-mcp-gateway.json").write_text(content)
         with pytest.raises(ReplicaProblem, match="not what a gateway writes there"):

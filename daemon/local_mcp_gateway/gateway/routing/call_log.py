@@ -206,6 +206,17 @@ def _lines(
         yield f"{PREFIX}_held_tools{_labels(server=name)} {len(server['held'])}"
     yield from _head("tasks", "gauge", "Tasks of the event loop: what grows without end, leaks.")
     yield f"{PREFIX}_tasks {status['tasks']}"
+    if (replica := status["replica"]) is not None:
+        yield from _head("replica_level", "gauge", "Whether the replica has everything.")
+        yield f"{PREFIX}_replica_level {int(replica['state'] == 'level')}"
+        if replica["behind_s"] is not None:
+            yield from _head(
+                "replica_behind_seconds", "gauge", "How long it has not had everything."
+            )
+            yield f"{PREFIX}_replica_behind_seconds {replica['behind_s']}"
+        if replica["behind_bytes"] is not None:
+            yield from _head("replica_behind_bytes", "gauge", "What it does not have.")
+            yield f"{PREFIX}_replica_behind_bytes {replica['behind_bytes']}"
 
 
 def _head(name: str, kind: str, text: str) -> Iterator[str]:

@@ -5,28 +5,29 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.service.replica.litestream import (
-        Moments,
-        fetch,
-        moments,
-        parse_moment,
-    )
-    from local_mcp_gateway.service.replica.replication import Replication
+    from local_mcp_gateway.service.replica.litestream import Moments, fetch, moments, parse_moment
+    from local_mcp_gateway.service.replica.replication import LAST_SYNC_S, Replication
+    from local_mcp_gateway.service.replica.restore import Checked, check, fetched
     from local_mcp_gateway.service.replica.store import ReplicaStore, Target
 else:
     __getattr__ = exports(
         __name__,
         litestream=("Moments", "fetch", "moments", "parse_moment"),
-        replication=("Replication",),
+        replication=("LAST_SYNC_S", "Replication"),
+        restore=("Checked", "check", "fetched"),
         store=("ReplicaStore", "Target"),
     )
 
 __all__ = [
+    "LAST_SYNC_S",
+    "Checked",
     "Moments",
     "ReplicaStore",
     "Replication",
     "Target",
+    "check",
     "fetch",
+    "fetched",
     "moments",
     "parse_moment",
 ]

@@ -103,7 +103,7 @@ class Replication:
         finally:
             self._pauses -= 1
 
-    async def sync(self, timeout_s: float) -> int | None:
+    async def sync(self, timeout_s: float = LAST_SYNC_S) -> int | None:
         """Send what is new; return the transaction that the replica has now, or None if it is behind."""
         running = self._running
         progress = await running.sync(timeout_s) if running else None

@@ -113,8 +113,11 @@ class ReplicaStore:
         self.target = target
         self._objects = _open(target)
 
-    def read(self) -> dict[str, Any] | None:
-        """Return who the replica belongs to, or None; raises ReplicaProblem."""
+    def read(self, *, trusting: bool = False) -> dict[str, Any] | None:
+        """Return who the replica belongs to, or None; raises ReplicaProblem.
+
+        `trusting`: an object that is not a gateway's counts as none.
+        """
         import obstore
         from obstore.exceptions import NotFoundError
 
@@ -131,6 +134,8 @@ class ReplicaStore:
                 return found
         except (ValueError, KeyError, TypeError):
             pass
+        if trusting:
+            return None
         raise ReplicaProblem(
             f"{self.target.url}/{IDENTITY} is not what a gateway writes there.",
             hint="Use another URL, or `replica take-over` if nothing there is needed.",
@@ -139,18 +144,26 @@ class ReplicaStore:
     def claim(self, database: str, path: Path, *, used: bool, by_force: bool = False) -> None:
         """Take the lease for this database; raises ReplicaTaken if the replica is another's.
 
-        `used`: Litestream has files there. `by_force` takes it over, whosever it is.
+        `used`: Litestream has files there. `by_force` takes it over from another database, but not from a
+        gateway that replicates there now.
         """
-        found = None if by_force else self.read()
+        found = self.read(trusting=by_force)
         if found is None and used and not by_force:
             raise ReplicaTaken(
                 f"{self.target.url} holds a replica that no gateway has named.",
                 hint="Use another URL, or `replica take-over` to replace what is there.",
             )
         if found is not None:
-            self._refuse_others(found, database, path)
-        created = found.get("created_at") if found else None
-        self._write(database, path, created, new=found is None and not by_force)
+            self._refuse_others(found, database, path, whose=not by_force)
+        ours = found is not None and found["database"] == database
+        created = found.get("created_at") if found and ours else None
+        self._write(
+            database,
+            path,
+            created,
+            new=found is None and not by_force,
+            **(_kept(found) if found and ours else {}),
+        )
 
     def renew(self, database: str, path: Path, **also: object) -> None:
         """Extend the lease; raises ReplicaTaken if another gateway has taken it."""
@@ -166,8 +179,10 @@ class ReplicaStore:
         if found and found["database"] == database and found["holder"] == holder(path):
             self._write(database, path, found.get("created_at"), lease_s=0.0, **_kept(found))
 
-    def _refuse_others(self, found: dict[str, Any], database: str, path: Path) -> None:
-        if found["database"] != database:
+    def _refuse_others(
+        self, found: dict[str, Any], database: str, path: Path, *, whose: bool = True
+    ) -> None:
+        if whose and found["database"] != database:
             raise ReplicaTaken(
                 f"{self.target.url} is the replica of another database ({found['path']} on"
                 f" {found['host']}).",

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from local_mcp_gateway.config import ReplicaSettings
 from local_mcp_gateway.database import open_immutable
+from local_mcp_gateway.service.admin import ask
 from local_mcp_gateway.service.replica import Target, fetch
-from tests.harness import clean_environment
+from tests.harness import Place, clean_environment
 
 KEY_ID, SECRET = "the-key-id", "not-for-any-log"
 _SIGNED = f"AWS4-HMAC-SHA256 Credential={KEY_ID}/20261129/us-east-1/s3/aws4_request"
@@ -87,3 +88,27 @@ def running_store(folder: Path, bucket: str = "backups") -> Iterator[Replica]:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+NAMES = "SELECT name FROM mcp_servers ORDER BY name"
+
+
+def add(place: Place, name: str) -> None:
+    """Write a row: a server."""
+    assert place.run("server", "add", name, "--", "/bin/cat").code == 0
+
+
+def level(place: Place) -> bool:
+    """Let a running gateway send what is new; tell whether the replica has everything."""
+    return ask(place.database, "replica.sync", {}, timeout_s=60) is not None
+
+
+def filled(place: Place, replica: Replica, *names: str) -> None:
+    """Let a gateway write servers, and stop it when the replica has them."""
+    with place.serve(env=replica.env) as gateway:
+        gateway.wait_ready()
+        gateway.wait_for("replica.started")
+        for name in names:
+            add(place, name)
+        assert gateway.stop() == 0
+        gateway.wait_for("replica.stopped")

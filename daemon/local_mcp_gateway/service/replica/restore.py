@@ -1,0 +1,137 @@
+"""A state of the replica as a file beside the database: to restore it, or to compare it with what is live.
+
+SQLite's check does not show that Litestream sent what never was (its file was replaced, or a second database
+writes to the URL). So a check compares every row with the live database.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from local_mcp_gateway.backup import rows_lost
+from local_mcp_gateway.database import check_sound, reading, table_names
+from local_mcp_gateway.errors import Damaged, NotADatabase, ReplicaProblem
+from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.migrate import Ledger
+from local_mcp_gateway.schema import is_engines
+from local_mcp_gateway.service.replica.litestream import fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from local_mcp_gateway.database import Connection
+    from local_mcp_gateway.service.replica.store import Target
+
+ATTEMPTS: Final = 3
+"""How often a comparison with a database that is written meanwhile is tried."""
+
+
+@contextmanager
+def fetched(
+    target: Target, database: Path, *, moment: datetime | None = None, txid: int | None = None
+) -> Iterator[Path]:
+    """Yield a file, beside the database, with its state at a moment or after a transaction.
+
+    Raises ReplicaProblem. What a killed command left is removed by the next.
+    """
+    real = database.resolve()
+    prefix = f".{real.name}.fetched-"
+    for left in real.parent.glob(f"{prefix}*"):
+        with suppress(OSError), _held(left):
+            shutil.rmtree(left)
+    with (
+        tempfile.TemporaryDirectory(dir=real.parent, prefix=prefix) as folder,
+        _held(Path(folder)),
+    ):
+        file = Path(folder, f"replica-{moment or datetime.now(UTC):%Y%m%dT%H%M%SZ}.db")
+        fetch(target, file, moment=moment, txid=txid)
+        file.chmod(0o600)
+        if moment is not None:
+            os.utime(file, (moment.timestamp(), moment.timestamp()))
+        yield file
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that nobody removes it; raises OSError while another process does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@frozen
+class Checked:
+    """The newest state of a replica, restored and checked in full."""
+
+    bytes: int
+    applied: tuple[str, ...]
+    tables: int
+    rows: Literal["same", "behind", "changing", "alone"]
+    """Against the live database: equal; not all is sent; written all the while; there is none."""
+    differences: tuple[str, ...] = ()
+
+
+def check(target: Target, database: Path, sync: Callable[[], int | None]) -> Checked:
+    """Restore the newest state, check it in full, and compare each of its rows with the live database.
+
+    `sync` sends what is new, and returns None where no gateway can. Raises Damaged, and ReplicaProblem where
+    a replica that has everything is not the database.
+    """
+    there = database.exists()
+    for _ in range(ATTEMPTS):
+        with reading(database) if there else nullcontext() as live:
+            before = _version(live)
+            sent = sync()
+            with fetched(target, database) as file:
+                _require_sound(target, file)
+                found = _examine(database, file, live)
+            unchanged = _version(live) == before
+        if not found.differences or (unchanged and sent is None):
+            return found
+        if unchanged:
+            raise ReplicaProblem(
+                f"{target.url} is not what {database} holds: {'; '.join(found.differences[:3])}.",
+                hint="Restart the gateway, and check again: Litestream then sends the whole database anew.",
+            )
+    return Checked(found.bytes, found.applied, found.tables, "changing")
+
+
+def _require_sound(target: Target, file: Path) -> None:
+    try:
+        with reading(file) as reader:
+            check_sound(reader, file, full=True)
+    except (Damaged, NotADatabase) as error:
+        reason = error.message.replace(str(file), "it")
+        raise ReplicaProblem(
+            f"The newest state of {target.url} is damaged: {reason}",
+            hint="Restart the gateway: Litestream then sends the whole database anew. Earlier moments may be sound.",
+        ) from error
+
+
+def _version(live: Connection | None) -> int:
+    """Return a number that changes whenever somebody else commits."""
+    if live is None:
+        return 0
+    (version,) = live.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+def _examine(database: Path, file: Path, live: Connection | None) -> Checked:
+    with reading(file) as reader:
+        applied = Ledger(reader).names()
+        tables = sum(not is_engines(name) for name in table_names(reader))
+    size = file.stat().st_size
+    if live is None:
+        return Checked(size, tuple(applied), tables, "alone")
+    lost = tuple(map(str, rows_lost(database, file)))
+    return Checked(size, tuple(applied), tables, "behind" if lost else "same", lost)

@@ -1,0 +1,219 @@
+"""`replica …` and `db restore --at`: what a person does with the copy off the machine."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from tests.harness import Finished, GatewayProcess, Place, new_place, poll
+from tests.stores import NAMES, Replica, add, filled, level
+
+Validate = Callable[[str, Any], None]
+
+
+def test_status_says_where_how_far_behind_and_how_far_back(
+    shipped: Place, replica: Replica, validate_json: Validate
+) -> None:
+    before = shipped.run("replica", "status", "--json", env=replica.env)
+    assert before.json()["oldest"] is None
+    assert shipped.run("replica", "status", env=replica.env).stdout.splitlines()[-2] == (
+        "Moments   none: nothing is there yet"
+    )
+    with shipped.serve(env=replica.env) as gateway:
+        gateway.wait_ready()
+        gateway.wait_for("replica.started")
+        add(shipped, "first")
+        poll(lambda: level(shipped))
+        poll(lambda: status(shipped, replica)["state"] == "level")
+        found = status(shipped, replica)
+        validate_json("replica-status", found)
+        assert found["behind_s"] == 0
+        assert found["database"] == str(shipped.database)
+        assert found["oldest"] <= found["newest"]
+        assert found["keep_days"] == 30
+        text = shipped.run("replica", "status", env=replica.env).stdout
+        assert re.search(r"^State     level$", text, re.MULTILINE)
+        assert re.search(r"^Moments   from .* to .*, kept for 30 days$", text, re.MULTILINE)
+        shown = metrics(gateway)
+        assert "local_mcp_gateway_replica_level 1" in shown
+        assert "local_mcp_gateway_replica_behind_seconds 0.0" in shown
+        assert f"{replica.url}: level." in shipped.run("doctor", env=replica.env).stdout
+    validate_json("replica-status", status(shipped, replica))
+    assert status(shipped, replica)["state"] == "not running"
+
+
+def status(place: Place, replica: Replica) -> dict[str, Any]:
+    found: dict[str, Any] = place.run("replica", "status", "--json", env=replica.env).json()
+    return found
+
+
+def metrics(gateway: GatewayProcess) -> str:
+    with urllib.request.urlopen(gateway.url + "/metrics", timeout=60) as reply:
+        text: str = reply.read().decode()
+    return text
+
+
+def test_a_replica_that_fails_is_told_by_status_doctor_and_metrics(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    filled(new_place(tmp_path / "other", shipped=True), in_folder, "stranger")
+    with shipped.serve(env=in_folder.env) as gateway:
+        gateway.wait_for("replica.failed")
+        gateway.wait_ready()
+        done = shipped.run("replica", "status", env=in_folder.env)
+        assert done.code == 3
+        assert "is the replica of another database" in done.stdout
+        assert "local_mcp_gateway_replica_level 0" in metrics(gateway)
+        examined = shipped.run("doctor", env=in_folder.env)
+        assert "is the replica of another database" in examined.stdout
+        assert examined.code == 3
+
+
+def test_without_a_url_status_says_how_to_set_one(shipped: Place) -> None:
+    done = shipped.run("replica", "status")
+    assert done.code == 7
+    assert "No replica is configured." in done.stderr
+
+
+def test_a_check_compares_every_row_with_the_database(
+    shipped: Place, replica: Replica, validate_json: Validate
+) -> None:
+    with shipped.serve(env=replica.env) as gateway:
+        gateway.wait_ready()
+        gateway.wait_for("replica.started")
+        add(shipped, "first")
+        poll(lambda: level(shipped))
+        done = shipped.run("replica", "check", "--json", env=replica.env)
+        assert done.code == 0, done.stderr
+        validate_json("replica-check", done.json())
+        assert done.json()["rows"] == "same"
+        assert status(shipped, replica)["checked_at"] is not None
+        text = shipped.run("replica", "check", env=replica.env).stdout
+        assert text.endswith("every row is as in the database.\n")
+        gateway.stop()
+    shipped.write("UPDATE mcp_servers SET name = 'changed'")
+    behind = shipped.run("replica", "check", env=replica.env)
+    assert behind.code == 3
+    assert "not everything is sent yet" in behind.stdout
+    assert "mcp_servers: 1 change of rows undone" in behind.stdout
+
+
+def test_a_restore_of_a_moment_shows_what_goes_and_keeps_the_old_file(
+    shipped: Place, replica: Replica, validate_json: Validate
+) -> None:
+    filled(shipped, replica, "first")
+    between = _after_this_second()
+    filled(shipped, replica, "second")
+    asked = shipped.run("db", "restore", "--at", between.isoformat(), env=replica.env)
+    assert asked.code != 0
+    assert f"will be replaced by the state at {replica.url} of" in asked.stderr
+    assert "Table mcp_servers: 1 row gone." in asked.stderr
+    assert shipped.query(NAMES) == [("first",), ("second",)]
+    done = shipped.run(
+        "db", "restore", "--at", between.isoformat(), "--yes", "--json", env=replica.env
+    )
+    assert done.code == 0, done.stderr
+    validate_json("db-restore", done.json())
+    assert done.json()["restored"]["path"] == replica.url
+    assert shipped.query(NAMES) == [("first",)]
+    assert Path(done.json()["replaced"]).exists()
+    last = shipped.run("db", "history", "--json").json()[-1]
+    assert last["event"] == "restored"
+    assert list(shipped.database.parent.glob(".*fetched*")) == []
+    done = shipped.run("replica", "restore", "--yes", "--json", env=replica.env)
+    validate_json("replica-restore", done.json())
+    assert shipped.query(NAMES) == [("first",), ("second",)]
+
+
+def _after_this_second() -> datetime:
+    """Return a moment that is after everything that was written, once it has passed."""
+    moment = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    poll(lambda: datetime.now(UTC) > moment)
+    return moment
+
+
+def test_a_new_machine_gets_the_database_and_hears_which_keys_are_missing(
+    shipped: Place, in_bucket: Replica, tmp_path: Path
+) -> None:
+    add_secret(shipped)
+    filled(shipped, in_bucket, "first")
+    new = new_place(tmp_path / "new", shipped=True)
+    env = in_bucket.env
+    url = env.pop("LMG_REPLICA__URL")
+    done = new.run("db", "restore", "--from", url, "--yes", env=env)
+    assert done.code == 0, done.stderr
+    assert "Restore the key from your copy." in done.stderr
+    assert new.query(NAMES) == [("first",), ("sealed",)]
+    with new.serve(env=in_bucket.env) as gateway:
+        gateway.wait_ready()
+        gateway.wait_for("replica.started")
+
+
+def add_secret(place: Place) -> Finished:
+    done = place.run("server", "add", "sealed", "--env", "TOKEN=x", "--", "/bin/cat")
+    assert done.code == 0, done.stderr
+    return done
+
+
+def test_moments_that_never_were_are_refused(shipped: Place, in_folder: Replica) -> None:
+    filled(shipped, in_folder, "first")
+    for moment, told in (
+        ("2199-01-01 00:00", "is in the future"),
+        ("2001-01-01 00:00", "is before the first moment of the replica"),
+        ("soon", "is not a time"),
+    ):
+        done = shipped.run("db", "restore", "--at", moment, "--yes", env=in_folder.env)
+        assert done.code != 0
+        assert told in done.stderr
+    assert shipped.query(NAMES) == [("first",)]
+
+
+def test_a_replica_that_is_newer_than_the_program_is_refused(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    old = new_place(tmp_path / "old", shipped=True)
+    tag = shipped.folder.add("newer", "CREATE TABLE newer (x)")
+    filled(shipped, in_folder, "first")
+    done = old.run("db", "restore", "--at", "latest", "--yes", env=in_folder.env)
+    assert done.code != 0
+    assert f"holds the migration {tag}" in done.stderr
+    assert not old.database.exists()
+
+
+def test_a_restore_waits_for_no_gateway(shipped: Place, in_folder: Replica) -> None:
+    with shipped.serve(env=in_folder.env) as gateway:
+        gateway.wait_ready()
+        gateway.wait_for("replica.started")
+        done = shipped.run("db", "restore", "--at", "latest", "--yes", env=in_folder.env)
+    assert done.code == 4
+    assert f"process {gateway.process.pid}" in done.stderr
+
+
+def test_a_take_over_makes_the_url_ours(
+    shipped: Place, in_folder: Replica, tmp_path: Path, validate_json: Validate
+) -> None:
+    filled(new_place(tmp_path / "other", shipped=True), in_folder, "stranger")
+    filled_without = shipped.run("server", "add", "first", "--", "/bin/cat")
+    assert filled_without.code == 0
+    assert shipped.run("replica", "take-over", env=in_folder.env).code != 0  # not confirmed
+    done = shipped.run("replica", "take-over", "--yes", "--json", env=in_folder.env)
+    assert done.code == 0, done.stderr
+    validate_json("replica-take-over", done.json())
+    filled(shipped, in_folder, "second")
+    assert in_folder.rows(NAMES, tmp_path / "restored.db") == [("first",), ("second",)]
+
+
+def test_a_living_gateway_is_not_taken_over(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    other = new_place(tmp_path / "other", shipped=True)
+    add(shipped, "first")
+    with other.serve(env=in_folder.env) as gateway:
+        gateway.wait_for("replica.started")
+        done = shipped.run("replica", "take-over", "--yes", env=in_folder.env)
+    assert done.code != 0
+    assert "Another gateway replicates to" in done.stderr
