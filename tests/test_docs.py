@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import click
 import jsonschema
@@ -20,6 +21,7 @@ import pytest
 from local_mcp_gateway.cli.main import cli
 from tests.harness import REPOSITORY
 
+SVG = "{http://www.w3.org/2000/svg}"
 PACKAGE = REPOSITORY / "daemon" / "local_mcp_gateway"
 PAGES = sorted(
     path
@@ -227,3 +229,22 @@ def test_a_recording_holds_no_refusal_that_its_caption_does_not_tell_of(page: Pa
         elif told := REFUSAL.findall(part):
             found.setdefault(caption, []).extend(told)
     assert found == RECORDED_REFUSALS[page.name]
+
+
+def test_the_recorded_first_minute_is_short_and_shows_a_refusal_between_two_changes() -> None:
+    picture = ET.parse(REPOSITORY / "docs" / "recordings" / "screen.svg")
+    text = "\n".join("".join(line.itertext()) for line in picture.iter(f"{SVG}text"))
+    told = re.findall(r"call\.finished|migration\.hot_(?:applied|refused)|✗", text)
+    tool = ["call.finished", "call.finished"]
+    assert told == [
+        *tool,
+        "migration.hot_applied",
+        "✗",
+        "migration.hot_refused",
+        "migration.hot_applied",
+    ]
+    assert "/tmp" not in text
+    style = picture.find(f"{SVG}style")
+    assert style is not None
+    (seconds,) = re.findall(r"animation: ([\d.]+)s", style.text or "")
+    assert float(seconds) <= 20
