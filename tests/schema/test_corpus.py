@@ -11,8 +11,9 @@ from typing import NoReturn
 import pytest
 
 from local_mcp_gateway.errors import SchemaProblem
+from local_mcp_gateway.schema import compare, pull_module, pull_sql, read_module, read_sql
 from tests.corpus.folders import FOLDERS, NotFetched, fetch
-from tests.schema.corpus_states import CHANGING, COUNTED, Pair, pairs
+from tests.schema.corpus_states import CHANGING, COUNTED, Pair, pairs, states
 from tests.schema.oracles import LETTERS, Verdict, judge
 from tests.tally import Count
 
@@ -107,3 +108,14 @@ def test_every_revision_of_prefect_is_planned_with_every_row(corpus: Path, count
 
 def test_the_denominator_is_the_whole_corpus() -> None:
     assert sum(CHANGING.values()) == 273
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGING if name != "prefect-alembic"])
+def test_the_schema_of_a_real_project_is_pulled_both_ways(
+    corpus: Path, name: str, tmp_path: Path
+) -> None:
+    *_, (_, schema, _) = states(fetched(corpus, name))
+    (tmp_path / "pulled.sql").write_text(pull_sql(schema))
+    (tmp_path / "pulled.py").write_text(pull_module(schema))
+    assert compare(schema, read_sql(tmp_path / "pulled.sql")) == ()
+    assert compare(schema, read_module(str(tmp_path / "pulled.py"))) == ()

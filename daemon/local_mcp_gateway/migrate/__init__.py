@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         schema_of,
     )
     from local_mcp_gateway.migrate.importers import Converted, FolderFormat, convert, detect
+    from local_mcp_gateway.migrate.journal import replace_durably
     from local_mcp_gateway.migrate.ledger import Ledger
     from local_mcp_gateway.migrate.original import ORIGINAL, Original, find_original
     from local_mcp_gateway.migrate.plan import Plan
@@ -53,6 +54,7 @@ else:
         ),
         generate=("Draft", "next_snapshot", "rewrite_snapshots", "schema_of"),
         importers=("Converted", "FolderFormat", "convert", "detect"),
+        journal=("replace_durably",),
         ledger=("Ledger",),
         original=("ORIGINAL", "Original", "find_original"),
         plan=("Plan",),
@@ -97,6 +99,7 @@ __all__ = [
     "read_folder",
     "register",
     "renumber",
+    "replace_durably",
     "resolve",
     "rewrite_snapshots",
     "schema_of",

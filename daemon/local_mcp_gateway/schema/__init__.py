@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         make_plan,
         schema_copy,
     )
+    from local_mcp_gateway.schema.pull import pull_module, pull_sql
     from local_mcp_gateway.schema.renames import Candidate, Renames, candidates, parse_renames
     from local_mcp_gateway.schema.source import read_module, read_sql
 else:
@@ -72,6 +73,7 @@ else:
         ),
         naming=("name_of", "slug"),
         plan=("NotDerivable", "Plan", "derive_down", "make_plan", "schema_copy"),
+        pull=("pull_module", "pull_sql"),
         renames=("Candidate", "Renames", "candidates", "parse_renames"),
         source=("read_module", "read_sql"),
     )
@@ -107,6 +109,8 @@ __all__ = [
     "make_plan",
     "name_of",
     "parse_renames",
+    "pull_module",
+    "pull_sql",
     "read_alter_column",
     "read_default",
     "read_module",
