@@ -19,6 +19,7 @@ import jsonschema
 import pytest
 
 from local_mcp_gateway.cli.main import cli
+from local_mcp_gateway.service.admin import connect
 from tests.harness import REPOSITORY
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -248,3 +249,14 @@ def test_the_recorded_first_minute_is_short_and_shows_a_refusal_between_two_chan
     assert style is not None
     (seconds,) = re.findall(r"animation: ([\d.]+)s", style.text or "")
     assert float(seconds) <= 20
+
+
+def test_the_lines_for_clients_are_those_that_connect_prints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connect, "this_command", lambda: ("local-mcp-gateway",))
+    page = (REPOSITORY / "docs" / "connect-your-client.md").read_text()
+    (shown,) = re.findall(r"```text\n(.*?)\n```", page, re.DOTALL)
+    assert shown.splitlines() == [*connect.client_lines("http://127.0.0.1:3001/mcp")]
+    known = re.findall(r"`([a-z-]+)`", page[page.index("it knows:") : page.index("## By hand")])
+    assert known == [*connect.CLIENTS]
