@@ -294,3 +294,16 @@ def test_dev_mode_prints_the_address_and_lines_to_paste(shipped: Place) -> None:
     assert any(line.split()[:1] == [address] for line in lines)
     at = next(i for i, line in enumerate(lines) if "Cursor" in line)
     assert json.loads(f"{{{lines[at + 1]}}}")["local-gateway"]["url"] == address
+
+
+def test_a_bridge_without_a_gateway_says_how_to_start_one(shipped: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}
+    done = shipped.run("stdio", "--url", url, stdin=json.dumps(hello) + "\n")
+    sentence = (
+        f"No gateway is running at {url}: start one with `local-mcp-gateway serve`, or"
+        " `local-mcp-gateway service start`."
+    )
+    assert json.loads(done.stdout)["error"]["message"] == sentence
+    assert done.stderr.splitlines()[0] == sentence

@@ -250,3 +250,27 @@ def test_a_value_is_stored_with_its_blanks_and_a_header_without(shipped: Place) 
     shipped.run("server", "add", "b", "--url", "http://h/mcp", "--header", "X:  y ")
     shown = [shipped.run("server", "show", n, "--secrets", "--json").json() for n in ("a", "b")]
     assert (shown[0]["env"], shown[1]["headers"]) == ({"P": " x "}, {"X": "y"})
+
+
+def test_a_server_is_tried_when_it_is_added_and_stays_if_it_fails(either: Place) -> None:
+    plain = (sys.executable, str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"))
+    done = either.run("server", "add", "plain", "--test", "--", *plain)
+    assert done.code == 0, done.stderr
+    assert "plain works: plain, MCP " in done.stdout
+    done = either.run("server", "add", "bad", "--test", "--", "no-such-command-anywhere")
+    assert done.code == 0
+    assert "no-such-command-anywhere" in done.stderr
+    assert {server["name"] for server in either.run("server", "list", "--json").json()} == {
+        "plain",
+        "bad",
+    }
+
+
+def test_the_log_says_which_server_and_which_profile_changed(shipped: Place) -> None:
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        shipped.run("server", "add", "clock", "--", "true")
+        assert gateway.wait_for("server.changed")["server"] == "clock"
+        shipped.run("profile", "add", "work")
+        told = gateway.wait_for("server.changed", where=lambda e: e["verb"] == "profile.add")
+        assert told["profile"] == "work"

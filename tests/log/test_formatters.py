@@ -207,7 +207,7 @@ def test_the_journals_message_has_the_words_of_the_console_and_the_fields_have_a
         ]
     )
     assert entry.message == (
-        'service.failed hash=abababababab… message="two words"\nTraceback:\n  File'
+        "service.failed hash=abababababab…\n    two words\n    Traceback:\n      File"
     )
     assert entry.urgent
     assert f"HASH={digest}\n".encode() in entry.datagram

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.config import load_settings, prepare_data_folder
+from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
@@ -74,12 +75,16 @@ class Invocation:
 def _remember(key: str) -> Callable[[click.Context, click.Parameter, object], None]:
     """Return the callback that puts the value of a global option into the invocation."""
 
-    def remember(context: click.Context, _: click.Parameter, value: object) -> None:
+    def remember(context: click.Context, option: click.Parameter, value: object) -> None:
         invocation = Invocation.of(context)
         if value is None:
             return
-        if isinstance(value, Path) and key == "config":
-            context.obj = replace(invocation, config_file=value)
+        if value == "":
+            raise UsageProblem(
+                f"{option.opts[0]} is empty.", hint="Give a value, or leave the option out."
+            )
+        if key == "config":
+            context.obj = replace(invocation, config_file=Path(str(value)))
         else:
             context.obj = replace(invocation, options={**invocation.options, key: str(value)})
 
@@ -89,9 +94,9 @@ def _remember(key: str) -> Callable[[click.Context, click.Parameter, object], No
 _FORMATS = click.Choice(["auto", "console", "json", "journal"])
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])
 _GLOBAL: dict[str, tuple[str, click.ParamType[Any], str]] = {
-    "--config": ("config", click.Path(path_type=Path), "Configuration file."),
-    "--database": ("database.path", click.Path(path_type=Path), "Database file."),
-    "--migrations": ("migrations.folder", click.Path(path_type=Path), "Migrations folder."),
+    "--config": ("config", click.Path(), "Configuration file."),
+    "--database": ("database.path", click.Path(), "Database file."),
+    "--migrations": ("migrations.folder", click.Path(), "Migrations folder."),
     "--log-format": ("log.format", _FORMATS, "How the log is written."),
     "--log-level": ("log.level", _LEVELS, "Lowest level that is logged."),
 }

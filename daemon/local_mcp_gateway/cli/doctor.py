@@ -57,7 +57,7 @@ fish:  local-mcp-gateway completion fish | source   in config.fish
 
 
 @click.command(help=_HELP)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="SHELL")
 def completion(*, shell: str) -> int:
     """Print the completion script that click writes for the shell."""
     from click.shell_completion import get_completion_class

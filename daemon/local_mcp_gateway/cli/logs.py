@@ -18,6 +18,7 @@ from local_mcp_gateway.cli.streams import lost
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.history import logs as history
 from local_mcp_gateway.service.history import phases_of, read_starts, start_as_json
+from local_mcp_gateway.service.systemd import systemctl, units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,6 +133,9 @@ def startup(invocation: Invocation, *, last: int, as_json: bool) -> int:
     else:
         for start in starts:
             show_start(start)
+    if not as_json and (failed := systemctl.why_not_started(units.SERVICE)):
+        click.secho(ui.sentence(failed.message), fg="red")
+        click.echo(ui.sentence(failed.hint, mark="→ "))
     return Exit.OK
 
 

@@ -200,7 +200,9 @@ def stdio(
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     write_as_it_is(sys.stdout)
     try:
-        bridge = Bridge(base + path, sys.stdout, given_token(token_file))
+        bridge = Bridge(
+            base + path, sys.stdout, given_token(token_file), partial(click.echo, err=True)
+        )
     except ValueError as error:
         raise UsageProblem(
             f"--url {url} is not a valid address: {error}.", hint="Write http://HOST:PORT."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +24,7 @@ from local_mcp_gateway.cli.import_servers import import_
 from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.login import client_of, login, logout
 from local_mcp_gateway.cli.tools import approve, show_change
-from local_mcp_gateway.errors import Exit, UsageProblem
+from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,6 +142,8 @@ _SHOWN = (
     *("name", "kind", "active", "cwd", "share", "max_clients", "idle_stop_s", "timeout_s"),
     *("proxy", "ca"),
 )
+PATIENCE_S = 120
+"""How long a server is tried."""
 REASON = 40
 """Longest reason shown in the list, in characters; `server show` prints all of it."""
 
@@ -183,6 +186,12 @@ server.add_command(import_)
 @_network_options
 @_client_options
 @as_json_option
+@click.option(
+    "--test/--no-test",
+    "tried",
+    default=None,
+    help="Try it at once, and say what it offers  [default: on a terminal].",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def add(
@@ -200,6 +209,7 @@ def add(
     max_clients: int | None,
     idle_stop_s: int | None,
     as_json: bool,
+    tried: bool | None,
     command: tuple[str, ...],
     **network: Any,
 ) -> int:
@@ -235,7 +245,26 @@ def add(
         sentence += (
             f" Where its name stands before a tool's, it is {shown}: model APIs refuse dots."
         )
-    return _say(added, sentence, as_json=as_json)
+    _say(added, sentence, as_json=as_json)
+    if not as_json and (sys.stdout.isatty() if tried is None else tried):
+        _try(invocation, name)
+    return Exit.OK
+
+
+def _try(invocation: Invocation, name: str) -> None:
+    """Say what a new server offers, or why it does not work; it stays added, and Ctrl+C skips this."""
+    click.echo(
+        "Trying it; a first start may have to install something. Ctrl+C skips this.", err=True
+    )
+    try:
+        found = answer_to(invocation, "server.test", patience_s=PATIENCE_S, name=name)
+    except GatewayError as problem:
+        click.secho(ui.sentence(problem.message, err=True), fg="yellow", err=True)
+        click.echo(ui.sentence(problem.hint, mark="→ ", err=True), err=True)
+    except KeyboardInterrupt:
+        click.echo(f"Not tried. `server test {name}` does it.", err=True)
+    else:
+        click.echo("\n".join(_found(found)))
 
 
 @server.command("list")
@@ -370,13 +399,19 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
 @click.pass_obj
 def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
     """Connect to a server, fetch its lists and disconnect; exit 1 when that fails."""
-    found = answer_to(invocation, "server.test", patience_s=120, name=name)
+    found = answer_to(invocation, "server.test", patience_s=PATIENCE_S, name=name)
+    return _say(found, "\n".join(_found(found)), as_json=as_json)
+
+
+def _found(found: dict[str, Any]) -> list[str]:
+    """Return what a test found, as lines."""
+    name = found["name"]
     who = found["answered_as"] or name
     took = formats.duration(found["duration_ms"])
     can = ", ".join(found["capabilities"]) or "nothing"
     tools = formats.counted(found["tools"], "tool")
     sentence = f"{name} works: {who}, MCP {found['protocol']}, offers {can}, {tools} ({took})."
-    return _say(found, "\n".join((sentence, *found["notes"])), as_json=as_json)
+    return [sentence, *found["notes"]]
 
 
 def _say(value: object, sentence: str, *, as_json: bool) -> int:

@@ -146,6 +146,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     path = facts.get("FragmentPath") or None
     serving = serving_status(invocation.database)
     warn_of_another_version(serving)
+    failed = systemctl.set_up_failed(facts)
     written_by = units.version_in(Path(path).read_text(encoding="utf-8")) if path else None
     shown = {
         "installed": bool(path),
@@ -159,6 +160,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
         "pid": int(facts.get("MainPID") or 0) or None,
         "restarts": int(facts.get("NRestarts") or 0),
         "exit_code": int(facts.get("ExecMainStatus") or 0),
+        "problem": failed.message if failed else None,
         "socket": systemctl.is_active(units.SOCKET),
         "linger": systemctl.lingers(),
         "database": str(invocation.database),
@@ -170,6 +172,8 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
             click.echo(f"{key:<11} {_said(value)}")
         if not path:
             click.echo("Install it with `service install`.")
+        if failed:
+            click.echo(ui.sentence(failed.hint, mark="→ "))
     return Exit.OK if shown["state"] == "active" else Exit.DIFFERS
 
 

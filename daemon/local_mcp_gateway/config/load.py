@@ -163,9 +163,18 @@ def _convert(origin: str, key: Key, value: object) -> object:
         )
     if key.path in _MATCHED:
         _check_names(origin, key, converted)
+    if key.path == "database.path" and (url := _URL.match(str(converted))):
+        path = str(converted)[url.end() :].partition("?")[0]
+        raise ConfigProblem(
+            f"{origin}: `database.path` cannot be {converted!r}: it is a path, not a URL.",
+            hint=f"Write {path}." if path else "Write the path of a file.",
+            key=key.path,
+        )
     return converted
 
 
+_URL = re.compile(r"sqlite[\w+]*:(//(localhost)?/?)?|file:(//(localhost)?)?", re.IGNORECASE)
+"""What stands before the path in SQLite's URLs, and in those of other tools."""
 _MATCHED = {"gateway.host", "gateway.allowed_hosts", "gateway.allowed_origins"}
 """Settings that are compared with what requests say, or resolved."""
 _HOST = re.compile(r"[\w.-]+|[\da-f.]*:[\da-f:.]*", re.ASCII | re.IGNORECASE)

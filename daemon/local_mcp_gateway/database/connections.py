@@ -386,8 +386,16 @@ def to_gateway_error(
         return None
     if isinstance(error, OSError):
         where = error.filename or path
+        readable = (
+            error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and kind is DatabasePathProblem
+        )
+        hint = (
+            "Make it writable for this user, or give another with --database." if readable else None
+        )
         said = f"Cannot {doing} {path}: {error.strerror or error}" if doing else None
-        return kind(said or _system_says(error, kind, where), path=str(where), errno=error.errno)
+        return kind(
+            said or _system_says(error, kind, where), hint=hint, path=str(where), errno=error.errno
+        )
     said = f"Cannot {doing} {path}: {error}" if doing else None
     return kind(
         said or _sqlite_says(error, kind, path),
@@ -407,7 +415,9 @@ def require_database_file(database: Path) -> None:
             require_file(path)
         except NotAFile as error:
             raise DatabasePathProblem(
-                f"{path} is {error.kind}, not a database file.", path=str(database)
+                f"{path} is {error.kind}, not a database file.",
+                hint="Give the file itself with --database or DATABASE_PATH.",
+                path=str(database),
             ) from None
         except OSError:
             return  # opening it will raise the reason

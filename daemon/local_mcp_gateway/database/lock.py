@@ -59,6 +59,11 @@ SHARED_BYTES = (0x4000_0002, 510)
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.05
 
+_BY_UNIT = (
+    "It is the systemd service: `reload` applies changes in it; `service stop`, or"
+    " `systemctl --user stop local-mcp-gateway`, ends it."
+)
+
 
 class Holder(NamedTuple):
     """The process that holds a lock."""
@@ -219,7 +224,11 @@ class DatabaseLock:
             holder = None if locked else read_holder(self.database)
             if time.monotonic() >= deadline:
                 told_by = holder._asdict() if holder else {}
-                raise LockHeld(_held_by(self.database, holder, locked=locked), **told_by)
+                raise LockHeld(
+                    _held_by(self.database, holder, locked=locked),
+                    hint=_BY_UNIT if holder and _is_unit(holder.pid) else None,
+                    **told_by,
+                )
             if self._on_wait and not told:
                 self._on_wait(holder)
                 told = True
@@ -341,6 +350,12 @@ def _open_lock_file(path: Path, database: Path) -> int:
         raise DatabasePathProblem(
             f"The folder {database.parent} of the database does not exist.", path=str(database)
         ) from None
+    except NotADirectoryError:
+        raise DatabasePathProblem(
+            f"{database.parent} is a file, not the folder of a database.",
+            hint="Give the file itself with --database or DATABASE_PATH.",
+            path=str(database),
+        ) from None
     except OSError as error:
         raise DatabasePathProblem(
             f"The lock file {path} cannot be opened: {error.strerror}.",
@@ -381,6 +396,13 @@ def _held_by(database: Path, holder: Holder | None, *, locked: bool) -> str:
     if holder is None:
         return f"{database} is locked by another process."
     return f"{database} is locked by process {holder.pid} ({holder.command}) since {holder.since}."
+
+
+def _is_unit(pid: int) -> bool:
+    """Return whether a process belongs to the systemd service that `service install` writes."""
+    with suppress(OSError):
+        return "/local-mcp-gateway.service" in Path(f"/proc/{pid}/cgroup").read_text("utf-8")
+    return False
 
 
 def _myself() -> Holder:

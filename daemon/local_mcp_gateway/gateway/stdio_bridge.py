@@ -14,7 +14,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
@@ -39,8 +39,18 @@ PATIENCE_S: Final = 10.0
 class Bridge:
     """One client on stdin and stdout."""
 
-    def __init__(self, url: str, output: IO[str], token: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        output: IO[str],
+        token: str | None = None,
+        absent: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Reach the gateway at a URL; `absent` is called with the sentence for a person if there is none."""
         parts = urlsplit(url)
+        if not parts.hostname or parts.scheme != "http":
+            raise ValueError("it has no http:// and host")
+        self._absent = absent
         self._host, self._port, self._path = parts.hostname or "", parts.port or 80, parts.path
         self._output = output
         self._authorization = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -109,7 +119,18 @@ class Bridge:
             self.refused = parse_json(text).get("error", {}).get("message")
             self._write(text)
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-            self._write_error(identity, -32001, f"The gateway does not answer: {error}")
+            self._write_error(identity, -32001, self._why(error))
+
+    def _why(self, error: Exception) -> str:
+        """Say why the gateway does not answer; where none runs, also to the person, and how to start one."""
+        if not isinstance(error, ConnectionRefusedError):
+            return f"The gateway does not answer: {error}"
+        text = (
+            f"No gateway is running at http://{self._host}:{self._port}: start one with"
+            " `local-mcp-gateway serve`, or `local-mcp-gateway service start`."
+        )
+        self._absent(text)
+        return text
 
     def _shake_hands(self) -> str:
         assert self._hello is not None, "the client has said initialize"
@@ -135,7 +156,7 @@ class Bridge:
                     self._write(_for(identity, text) if reply.status >= 400 else text)
         except (OSError, http.client.HTTPException, ValueError) as error:
             if key in self._open:
-                self._write_error(identity, -32001, f"The gateway does not answer: {error}")
+                self._write_error(identity, -32001, self._why(error))
         finally:
             self._open.pop(key, None)
 

@@ -33,6 +33,8 @@ Formatter = Callable[[Iterable[tuple[str, dict[str, object]]]], list[Any]]
 
 EVENT_WIDTH = 20
 INDENT = 4
+SENTENCES = ("message", "excerpt", "hint", "traceback")
+"""Fields that are not words of a line: they stand below it."""
 LONGEST_LIST = 80
 MOST_NAMED = 2
 """A longer list shows its first and its last item; the other formats have all of it."""
@@ -105,10 +107,9 @@ def _journal_entry(
     """Return an entry, as the arguments that structlog calls a logger with."""
     del event_dict["timestamp"], event_dict["level"]  # the journal adds its own
     event = event_dict.pop("event")
-    in_line = {key: value for key, value in event_dict.items() if key != "traceback"}
-    message = " ".join([event, *as_words(in_line)])
-    if "traceback" in event_dict:
-        message += f"\n{event_dict['traceback']}"
+    in_line = {key: value for key, value in event_dict.items() if key not in SENTENCES}
+    below = textwrap.indent("\n".join(_sentences(event_dict, None)), " " * INDENT)
+    message = "\n".join(filter(None, (" ".join([event, *as_words(in_line)]), below)))
     return (as_entry(message, level, event, event_dict),), {}
 
 
@@ -131,21 +132,24 @@ def console_renderer(stream: TextIO) -> Processor:
         mark, colour = _MARKS[level]
         del event_dict["level"]
         time, event = event_dict.pop("timestamp"), f"{event_dict.pop('event'):<{EVENT_WIDTH}}"
-        message, hint, traceback = (
-            event_dict.pop(key, None) for key in ("message", "hint", "traceback")
-        )
+        said = {key: event_dict.pop(key) for key in SENTENCES if key in event_dict}
         first, *rest = _fill(as_words(event_dict), width, start=len(f"{time} {mark} {event}"))
         head = f"{paint('2', time)} {paint(colour, mark)} {paint('1', event)}"
-        lines = [
-            *map(paint_keys, rest),
-            folded(message, width - INDENT) if message else "",
-            folded(f"→ {hint}", width - INDENT, later="  ") if hint else "",
-            traceback or "",
-        ]
-        below = [textwrap.indent(text, " " * INDENT) for text in lines if text]
+        lines = [*map(paint_keys, rest), *_sentences(said, width - INDENT)]
+        below = [textwrap.indent(text, " " * INDENT) for text in lines]
         return "\n".join([f"{head} {paint_keys(first)}".rstrip(), *below])
 
     return render
+
+
+def _sentences(fields: Mapping[str, Any], width: int | None) -> list[str]:
+    """Return what stands below an event for people, wrapped to a width: message, place, hint, traceback."""
+    message, excerpt, hint, traceback = (fields.get(key) for key in SENTENCES)
+    hint = f"→ {hint}" if hint else ""
+    if width is not None:
+        message = folded(message, width) if message else ""
+        hint = folded(hint, width, later="  ") if hint else ""
+    return [str(text) for text in (message, excerpt, hint, traceback) if text]
 
 
 def as_words(fields: Mapping[str, Any]) -> list[str]:

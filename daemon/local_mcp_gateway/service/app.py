@@ -263,7 +263,9 @@ class RunningService:
         )
         if verb in admin.CHANGES:
             await self.gateway.reload()
-            self.emit("server.changed", verb=verb)
+            kind = verb.partition(".")[0]
+            named = {kind: arguments["name"]} if "name" in arguments else {}
+            self.emit("server.changed", verb=verb, **named)
         return result
 
     async def reload(self) -> dict[str, object]:

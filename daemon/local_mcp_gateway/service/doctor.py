@@ -269,7 +269,9 @@ def _service(_: Settings) -> Iterator[Finding]:
     if written not in (None, __version__):
         hint = "`service install` updates it."
         yield Finding("service", "note", f"The unit was written by version {written}.", hint)
-    if facts["ActiveState"] == "failed":
+    if failed := systemctl.set_up_failed(facts):
+        yield Finding("service", "problem", failed.message, failed.hint)
+    elif facts["ActiveState"] == "failed":
         yield Finding(
             "service", "problem", f"The service failed: {facts['StatusText']}", "See `startup`."
         )

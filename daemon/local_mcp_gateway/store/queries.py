@@ -186,7 +186,9 @@ async def update_server(database: ConnectionPool, name: str, server: ServerDefin
     old = await get_server(database, name)
     async with database.transaction() as writer:
         if server.name != name and await _exists(writer, "mcp_servers", server.name):
-            raise UsageProblem(f"There is a server {server.name!r} already.")
+            raise UsageProblem(
+                f"There is a server {server.name!r} already.", hint="Choose another name."
+            )
         changed = await writer.execute(
             "UPDATE mcp_servers SET name = ?, kind = ?, command = ?, args = ?, env = ?, cwd = ?,"
             " url = ?, headers = ?, active = ?, share = ?, max_clients = ?, idle_stop_s = ?,"
@@ -253,7 +255,10 @@ async def add_profile(database: ConnectionPool, profile: ProfileDefinition) -> P
     now, identity = now_ms(), new_id()
     async with database.transaction() as writer:
         if await _exists(writer, "profiles", profile.name):
-            raise UsageProblem(f"There is a profile {profile.name!r} already.")
+            raise UsageProblem(
+                f"There is a profile {profile.name!r} already.",
+                hint="Choose another name, or change it with `profile edit`.",
+            )
         await writer.execute(
             "INSERT INTO profiles (id, name, description, prefix, created_at, updated_at)"
             " VALUES (?, ?, ?, ?, ?, ?)",
@@ -268,7 +273,10 @@ async def update_profile(database: ConnectionPool, name: str, profile: ProfileDe
     check_name("profile", profile.name)
     async with database.transaction() as writer:
         if profile.name != name and await _exists(writer, "profiles", profile.name):
-            raise UsageProblem(f"There is a profile {profile.name!r} already.")
+            raise UsageProblem(
+                f"There is a profile {profile.name!r} already.",
+                hint="Choose another name, or change it with `profile edit`.",
+            )
         changed = await writer.execute(
             "UPDATE profiles SET name = ?, description = ?, prefix = ?, updated_at = ? WHERE name = ?",
             (profile.name, profile.description, profile.prefix, now_ms(), name),

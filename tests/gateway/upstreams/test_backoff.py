@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -64,3 +65,18 @@ async def test_all_who_wait_for_a_connection_hear_that_it_failed_and_later_ones_
     await asyncio.sleep(0)
     assert not later.done()
     later.cancel()
+
+
+async def test_a_call_that_ended_while_its_connection_failed_leaves_no_error_behind() -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    waiters = ConnectionWaiters()
+    call = asyncio.create_task(waiters.wait())
+    await asyncio.sleep(0)
+    waiters.reject("it exited with code 0")
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    del call
+    gc.collect()
+    assert reported == []

@@ -168,6 +168,7 @@ def test_a_setting_that_is_live_keeps_the_worker(configured: tuple[GatewayProces
 def test_a_stop_signal_ends_worker_and_supervisor_with_zero(edited: Edited) -> None:
     edited.gateway.signal(signal.SIGINT)
     assert edited.gateway.wait() == 0
+    assert edited.gateway.wait_for("service.stopping")["reason"] == "SIGINT"
     assert edited.gateway.names()[-1] == "service.stopped"
 
 

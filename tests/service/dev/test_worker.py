@@ -47,6 +47,7 @@ def test_a_broken_migration_is_refused_with_its_line_and_the_gateway_serves_on(
     assert "0104_notes" in refused["message"]
     assert "line 3" in refused["message"]
     assert "statement 2" in refused["message"]
+    assert refused["excerpt"].splitlines() == ["3 | CREAT TABLE more (id);", "  | ^"]
     assert refused["hint"] == "Correct the statement and save; the database is unchanged."
     assert place.content() == before
     assert [entry["tag"] for entry in place.folder.journal()][-1] == NEWEST

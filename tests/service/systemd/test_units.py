@@ -44,6 +44,15 @@ def test_install_starts_it_shows_the_start_and_uninstall_keeps_the_data(
     assert installed.run("service", "status", check=False).code == 3
 
 
+def test_a_command_that_finds_the_service_running_says_how_to_stop_it(
+    installed: Installed,
+) -> None:
+    installed.run("service", "install")
+    done = installed.run("db", "migrate", "--lock-timeout", "0", check=False)
+    assert done.code == 4
+    assert "`systemctl --user stop local-mcp-gateway`" in done.stderr
+
+
 @pytest.mark.parametrize("how", [(), ("--socket",)], ids=["alone", "with a socket"])
 def test_the_service_is_stopped_started_and_restarted(
     installed: Installed, how: tuple[str, ...]
@@ -102,6 +111,10 @@ def test_what_systemd_could_not_set_up_is_named_with_a_way_out(installed: Instal
     assert done.code == 7
     assert "systemd could not set up its namespaces (status 226)" in done.stderr
     assert "systemctl --user edit" in done.stderr
+    for command in (("service", "status"), ("doctor",), ("startup",)):
+        told = installed.run(*command, check=False).stdout
+        assert "systemd could not set up its namespaces (status 226)" in told
+        assert "systemctl --user edit" in told
 
 
 def test_a_failed_service_is_forgotten_when_it_is_uninstalled(installed: Installed) -> None:

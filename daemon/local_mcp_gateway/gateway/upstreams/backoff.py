@@ -91,6 +91,8 @@ class ConnectionWaiters:
             return await waiter
         finally:
             self._waiting.discard(waiter)
+            if waiter.done() and not waiter.cancelled():
+                waiter.exception()  # seen: a call that ended meanwhile does not raise it
 
     def resolve(self, connection: Connection) -> None:
         """Give the connection to all waiting calls."""

@@ -310,7 +310,8 @@ def _signal(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-SCRIPT: Final = """
+SCRIPT: Final = """: local-mcp-gateway, which ends the servers that would outlive it
+printf lmg-reaper 2>/dev/null >/proc/$$/comm
 groups=" "
 while read -r what group; do
   case $what in

@@ -161,11 +161,11 @@ class Supervisor:
                         self._signal_worker(signal.SIGHUP)
                     case Asked(signal.SIGUSR1):
                         self._restart((_SETTINGS,))
-                    case Asked():
+                    case Asked(caught):
                         if self._worker is None:
                             return Exit.OK
                         self._stopping, self._changed = True, ()
-                        self._signal_worker(signal.SIGTERM)
+                        self._signal_worker(caught)
                     case Changed(files):
                         self._replace(files)
                     case Ended(worker) if worker is self._worker:

@@ -155,7 +155,8 @@ class HotApply:
         self.problem = reported_error(error)
         # What has to be done is the same as at a start, but nothing has to be started.
         hint = self.problem.hint.replace("start again", "save")
-        return {**fields_of(self.problem), "hint": hint}
+        excerpt = {k: v for k, v in self.problem.data.items() if k == "excerpt"}
+        return {**fields_of(self.problem), "hint": hint, **excerpt}
 
     async def _read_again(self) -> None:
         """Reload the gateway's definitions after a commit; if its tables are gone, it serves what it has."""

@@ -70,12 +70,20 @@ def is_active(unit: str) -> bool:
 def set_up_failed(facts: Mapping[str, str]) -> NoServiceManager | None:
     """Return the error if systemd failed before it could start the program."""
     status = int(facts.get("ExecMainStatus") or 0)
-    if status not in _SET_UP:
+    if status not in _SET_UP or facts.get("ActiveState") == "active":
         return None
     return NoServiceManager(
         f"The service did not start: systemd could not set up {_SET_UP[status]} (status {status}).",
         hint=_NO_HARDENING if status in _HARDENING else "See `systemctl --user status`.",
     )
+
+
+def why_not_started(unit: str) -> NoServiceManager | None:
+    """Return why systemd could not start the unit's program at all, if that is so."""
+    try:
+        return set_up_failed(properties(unit))
+    except NoServiceManager:
+        return None
 
 
 def lingers() -> bool | None:
