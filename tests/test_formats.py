@@ -41,6 +41,15 @@ def test_a_size_has_the_unit_that_a_person_would_use(count: int, said: str) -> N
     assert size(count) == said
 
 
-@pytest.mark.parametrize(("ms", "said"), [(0.2, "<1 ms"), (12.6, "13 ms"), (1500, "1.5 s")])
-def test_a_duration_is_in_seconds_from_one_second_on(ms: float, said: str) -> None:
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [
+        (0.2, "<1 ms"),
+        (12.6, "13 ms"),
+        (1500, "1.5 s"),
+        (77_400, "1 min 17 s"),
+        (7_500_000, "2 h 5 min"),
+    ],
+)
+def test_a_duration_is_in_the_units_that_a_person_would_say(ms: float, said: str) -> None:
     assert duration(ms) == said

@@ -42,10 +42,15 @@ def size(count: float) -> str:
 
 
 def duration(milliseconds: float) -> str:
-    """Return a duration in ms below a second, in seconds above."""
+    """Return a duration in the units that a person would say."""
     if milliseconds < 1:
         return "<1 ms"
-    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:.1f} s"
+    minutes, seconds = divmod(round(milliseconds / 1000), 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def line_width(stream: TextIO) -> int:

@@ -161,6 +161,34 @@ def test_what_is_watched_is_shown_again_until_ctrl_c(shipped: Place, command: li
     assert "Traceback" not in shown.decode()
 
 
+def test_long_work_shows_its_phase_and_the_time_that_goes_on(place: Place) -> None:
+    """The migration calls a function that waits until the test opens a pipe: twice, as it is rehearsed."""
+    (place.root / "gatekeeper.py").write_text(
+        "def wait(path):\n    with open(path) as gate:\n        return len(gate.read())\n"
+    )
+    gate = place.root / "gate"
+    os.mkfifo(gate)
+    config = place.root / "gateway.toml"
+    config.write_text('[migrations.functions]\nwait = "gatekeeper:wait"\n')
+    place.folder.add("one", "CREATE TABLE t (n INTEGER)")
+    place.migrate()
+    tag = place.folder.add("slow", f"INSERT INTO t SELECT wait('{gate}')")
+    arguments = ("--config", str(config), "db", "migrate")
+    env = {"PYTHONPATH": str(place.root)}
+    with terminal_with(place, *arguments, columns=80, env=env) as (terminal, process):
+        shown = b""
+        for words in (f"rehearsing {tag}", f"applying {tag}"):
+            while len(set(re.findall(rf"\[ *# *\] {words}, ([^\r ]+ m?s)", shown.decode()))) < 2:
+                shown += _read(terminal)  # the second picture of the same phase has another time
+            gate.write_text("")
+        while chunk := _read(terminal):
+            shown += chunk
+        assert process.wait(DEADLINE_S) == 0
+    pictures = shown.decode().split("\r")
+    assert all(len(picture) <= 80 for picture in pictures if picture.startswith("["))
+    assert "applied" in shown.decode()
+
+
 def test_what_is_watched_needs_a_terminal(place: Place) -> None:
     done = place.run("db", "status", "--watch")
     assert done.code == 2

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import textwrap
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from local_mcp_gateway import formats
 from local_mcp_gateway.cli.streams import draw, lost, printable
+from local_mcp_gateway.database import told_progress
 from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
 from local_mcp_gateway.formats import line_width, terminal_width
 from local_mcp_gateway.log import folded
@@ -131,24 +135,53 @@ def shown_until_stopped(show: Callable[[], int]) -> int:
     return code
 
 
+DRAWN_EVERY_S = 0.4
+_BAR = 25
+
+
 class progress_bar:  # noqa: N801  reads as a verb where it is used
-    """A progress bar for long phases on a terminal; nothing elsewhere."""
+    """What long work is at, on a terminal; nothing elsewhere.
+
+    A thread draws it, so that the time goes on where a phase does not know how far it is.
+    """
 
     def __enter__(self) -> Callable[[str, int, int], None]:
-        self.shown = ""
-        self.wide = sys.stderr.isatty()
+        self._shown = ""
+        self._now: tuple[str, int, int] | None = None
+        self._phase, self._since = "", time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._draw, daemon=True)
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            with suppress(RuntimeError):  # the work needs no picture
+                self._thread.start()
         return self.update
 
     def update(self, phase: str, done: int, total: int) -> None:
-        """Draw the bar again if the percentage changed."""
-        if not self.wide or total <= 0:
-            return
-        percent = 100 * done // total
-        line = f"[{'#' * (percent // 4):<25}] {percent:3d} %  {one_line(phase[:60])}"
-        if line != self.shown:
-            draw("\r" + line.ljust(len(self.shown)))
-            self.shown = line
+        """Take what is to be drawn next; may be called from any thread, and often."""
+        self._now = phase, done, total
+
+    def _draw(self) -> None:
+        steps = 0
+        while not self._ended.wait(DRAWN_EVERY_S):
+            steps += 1
+            if self._now is not None:
+                line = cut(self._line(*self._now, steps), terminal_width(sys.stderr) - 1)
+                draw("\r" + line.ljust(len(self._shown)))
+                self._shown = line
+
+    def _line(self, phase: str, done: int, total: int, steps: int) -> str:
+        words, percent = told_progress(phase, done, total)
+        if phase != self._phase:
+            self._phase, self._since = phase, time.monotonic()
+        filled = steps % _BAR if percent is None else percent * _BAR // 100
+        bar = " " * filled + "#" if percent is None else "#" * filled
+        share = "" if percent is None else f" {percent} %,"
+        took = formats.duration((time.monotonic() - self._since) * 1000)
+        return f"[{bar:<{_BAR}}]{share} {one_line(words)}, {took}"
 
     def __exit__(self, *_: object) -> None:
-        if self.shown:
-            draw("\r" + " " * len(self.shown) + "\r")
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._shown:
+            draw("\r" + " " * len(self._shown) + "\r")

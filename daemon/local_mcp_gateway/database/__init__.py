@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         Run,
         no_progress,
         no_report,
+        told_progress,
     )
     from local_mcp_gateway.database.transactions import (
         FULL_CHECK_BYTES,
@@ -110,7 +111,15 @@ else:
         ),
         lock=("DatabaseLock", "Holder", "hold_new_file", "last_stop", "lock_path", "read_holder"),
         pool=("ConnectionPool", "Error", "ReadOnlyDatabase", "Row", "Transaction"),
-        run=("Phases", "Progress", "Run", "UNWATCHED", "no_progress", "no_report"),
+        run=(
+            "Phases",
+            "Progress",
+            "Run",
+            "UNWATCHED",
+            "no_progress",
+            "no_report",
+            "told_progress",
+        ),
         transactions=(
             "FULL_CHECK_BYTES",
             "begin",
@@ -180,6 +189,7 @@ __all__ = [
     "survive_power_cut",
     "table_names",
     "to_gateway_error",
+    "told_progress",
     "translated_errors",
     "uri",
     "write_lock",

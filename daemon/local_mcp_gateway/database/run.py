@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import field
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from local_mcp_gateway.errors import Interrupted
+from local_mcp_gateway.formats import size
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
@@ -22,6 +23,25 @@ if TYPE_CHECKING:
 Progress: TypeAlias = Callable[[str, int, int], None]
 """`progress(phase, done, total)`, often: bytes of a `backup`, migrations of `rehearse TAG` and
 `apply TAG` (called before each); a `total` of 0 says only that the work goes on."""
+PHASES: Final = {
+    "check": "checking the database",
+    "backup": "backing up",
+    "copy": "copying",
+    "rehearse": "rehearsing",
+    "apply": "applying",
+    "settle": "committing and checking the result",
+}
+"""What the phases are called where a person reads them."""
+
+
+def told_progress(phase: str, done: int, total: int) -> tuple[str, int | None]:
+    """Return a phase in words, and its percentage if that is known."""
+    what, _, tag = phase.partition(" ")
+    words = PHASES.get(what, what)
+    if tag:
+        place = f", {done + 1} of {total}" if total > 1 else ""
+        return f"{words} {tag}{place}", None
+    return (f"{words} {size(total)}", 100 * done // total) if total > 0 else (words, None)
 
 
 def no_report(event: str, /, **fields: object) -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
-from local_mcp_gateway.formats import colourless, terminal_width
+from local_mcp_gateway.formats import colourless, duration, terminal_width
 from local_mcp_gateway.log import AT, LEVEL
 from local_mcp_gateway.log.events import LEVEL_OF
 from local_mcp_gateway.log.journal import JournalEntry, as_entry, is_journal
@@ -153,9 +153,25 @@ def _sentences(fields: Mapping[str, Any], width: int | None) -> list[str]:
 
 
 def as_words(fields: Mapping[str, Any]) -> list[str]:
-    """Return `key=value` for each field that has a value; a value is one word, or JSON."""
+    """Return `key=value` for each field that has a value; a value is one word, or JSON.
+
+    Milliseconds are given with a unit that fits: `duration_ms` is shown as `duration=1.5s`.
+    """
     home = os.environ.get("HOME", "")
-    return [f"{key}={as_word(value, home)}" for key, value in fields.items() if value is not None]
+    return [
+        f"{key.removesuffix('_ms')}={elapsed(value)}"
+        if key.endswith("_ms") and isinstance(value, int | float)
+        else f"{key}={as_word(value, home)}"
+        for key, value in fields.items()
+        if value is not None
+    ]
+
+
+def elapsed(milliseconds: float) -> str:
+    """Return a duration as one word; below a second to three digits, since starts are short."""
+    if milliseconds < 1000:
+        return f"{milliseconds:.3g}ms"
+    return duration(milliseconds).replace(" ", "")
 
 
 def as_word(value: object, home: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from local_mcp_gateway.formats import size
+from local_mcp_gateway.database import told_progress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,14 +42,12 @@ _WORDS = {
     "wait": "waiting for the database's lock, held by process {pid}",
     "check": "checking the database",
     "prepare": "comparing migrations",
-    "backup": "backing up",
     "rehearse": "rehearsing the pending migrations",
     "apply": "applying the pending migrations",
     "settle": "committing and checking the result",
     "serve": "starting the gateway",
-    "copy": "copying",
 }
-_TAGGED = {"rehearse": "rehearsing", "apply": "applying"}
+"""What is shown when a phase begins; its progress is told in the words of the guard."""
 
 
 class StatusLine:
@@ -78,21 +76,12 @@ class StatusLine:
         what, _, tag = phase.partition(" ")
         new = (what, tag or None) != (self.phase, self.tag)
         self.phase, self.tag = what, tag or None
-        self.percent = 100 * done // total if total > 0 else None
+        words, self.percent = told_progress(phase, done, total)
         now = time.monotonic()
         if not new and now - self._last < LEAST_PAUSE_S:
             return
         self._last = now
-        self._notifier.working(self._sentence(done, total))
-
-    def _sentence(self, done: int, total: int) -> str:
-        if self.tag:
-            place = f", {done + 1} of {total}" if total > 1 else ""
-            return f"{_TAGGED.get(self.phase, self.phase)} {self.tag}{place}"
-        words = _WORDS.get(self.phase, self.phase)
-        if self.percent is None:
-            return words
-        return f"{words} {size(total)}, {self.percent} %"
+        self._notifier.working(words if self.percent is None else f"{words}, {self.percent} %")
 
 
 async def _report(status: StatusLine, notifier: Notifier, emit: Emit) -> None:
