@@ -10,6 +10,7 @@ from typing import Any
 from local_mcp_gateway.gateway.routing.router import Router
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
+from tests.gateway.apart import client
 from tests.gateway.messages import call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
 
@@ -109,3 +110,14 @@ async def test_what_is_hidden_or_held_passes_neither_told_nor_asked(tmp_path: Pa
         assert body["error"]["message"] == "no made/up"
         await until_marked(running, "plain")
         assert heard(running, "plain") == ["notifications/mark {}"]
+
+
+async def test_lists_that_come_while_a_client_is_greeted_are_no_news_to_it(tmp_path: Path) -> None:
+    async with (
+        gateway_of(tmp_path, stdio("keeping", "keeping.py", "--silent")) as running,
+        client(running) as user,
+    ):
+        await user.use("later", data="said")
+        await user.until(lambda: user.notes("notifications/message"))
+        kinds = ("tools", "prompts", "resources")
+        assert not any(user.notes(f"notifications/{kind}/list_changed") for kind in kinds)

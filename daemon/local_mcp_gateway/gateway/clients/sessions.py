@@ -99,6 +99,8 @@ class Session:
     streams: int = 0
     abandon_timer: asyncio.TimerHandle | None = None
     """Fails the requests in the GET stream while there is no stream."""
+    greeted: bool = False
+    """Whether its client has been told of the servers: lists that arrive before are no news to it."""
     ended: bool = False
     _asked: int = 0
     _arrived: asyncio.Event | None = None

@@ -352,10 +352,10 @@ class Broker:
         for session in self._sessions:
             if session.profile not in profiles or not session.accepts_level(severity):
                 continue
-            if method in LIST_CHANGED:
-                session.enqueue_once(message)
-            else:
+            if method not in LIST_CHANGED:
                 session.enqueue(message)
+            elif session.greeted:
+                session.enqueue_once(message)
         for stream in tuple(self.streams):
             if stream.profile in profiles:
                 stream.enqueue(method, params, None)

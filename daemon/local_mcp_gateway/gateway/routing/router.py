@@ -444,6 +444,7 @@ class Dispatcher:
         self._introduce(session)
         members = await self._registry.introduced(session.profile)
         self._router.give(session)
+        session.greeted = True
         return jsonrpc.success(initialize_result(session.version, members))
 
     async def answer(self, request: ClientRequest, cancellation: Cancellation) -> Answer | None:
