@@ -69,6 +69,56 @@ def test_what_was_applied_by_hand_is_marked_if_the_schema_has_it(
         repair(two, scratch).mark_applied("0001_b", lambda _: None)
 
 
+SEEN = [
+    "ALTER TABLE a ADD COLUMN y DEFAULT 3; CREATE INDEX by_y ON a (y);",
+    "CREATE VIEW v AS SELECT x FROM a; DROP VIEW v; CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END;",
+    "CREATE TABLE c (x); ALTER TABLE c RENAME TO d;",
+]
+UNSEEN = [
+    "ALTER TABLE a ADD COLUMN y; UPDATE a SET y = 1;",
+    "CREATE TABLE c AS SELECT x FROM a;",
+    "DROP TABLE a; CREATE TABLE a (x); CREATE TABLE c (x);",
+    "ALTER TABLE a ALTER COLUMN x TO x integer NOT NULL DEFAULT 1;",
+]
+
+
+def half_recorded(shop: Workshop, scratch: sqlite3.Connection, sql: str) -> Repair:
+    """The second migration is pending, and its change is in the database already."""
+    shop.add("0000_a", "CREATE TABLE a (x);")
+    scratch.execute("CREATE TABLE a (x)")
+    repair(shop, scratch).adopt(lambda _: None)
+    as_libsql_leaves_it = "DROP TABLE a; CREATE TABLE a (x integer NOT NULL DEFAULT 1)"
+    scratch.executescript(as_libsql_leaves_it if "ALTER COLUMN" in sql else sql)
+    shop.add("0001_b", sql)
+    return repair(shop, scratch)
+
+
+@pytest.mark.parametrize("sql", SEEN)
+def test_what_was_applied_by_hand_is_adopted_where_the_schema_shows_all_of_it(
+    shop: Workshop, scratch: sqlite3.Connection, sql: str
+) -> None:
+    told: list[str] = []
+    made = half_recorded(shop, scratch, sql)
+    shop.add("0002_c", "CREATE TABLE later (x);")
+    assert made.adopt(told.extend) == ("0001_b",)
+    assert told == ["0001_b will be marked as applied."]
+    assert Ledger(scratch).names() == ["0000_a", "0001_b"]
+    assert Ledger(scratch).events()[-1].event == "marked_applied"
+
+
+@pytest.mark.parametrize("sql", UNSEEN)
+def test_what_the_schema_does_not_show_is_marked_only_by_name(
+    shop: Workshop, scratch: sqlite3.Connection, sql: str
+) -> None:
+    made = half_recorded(shop, scratch, sql)
+    with pytest.raises(
+        UsageProblem, match="Whether 0001_b ran as a whole cannot be seen"
+    ) as caught:
+        made.adopt(lambda _: None)
+    assert "db repair --mark-applied 0001_b" in caught.value.hint
+    assert made.mark_applied("0001_b", lambda _: None)
+
+
 def test_an_edited_file_is_accepted_with_the_text_that_it_had(
     two: Workshop, scratch: sqlite3.Connection
 ) -> None:

@@ -67,6 +67,7 @@ def adopt(
     and the originals are kept in meta/adopted. In a database the ledger of the other tool (goose, dbmate,
     golang-migrate, sqlx, Flyway, Alembic, Prisma, Knex, D1, Diesel, ...) says what is applied, and the
     schema must agree. Without one, the migrations that give exactly its schema are marked as applied.
+    In a database of ours those are marked that were applied by hand, if the schema alone shows it.
     With --trust-files the edited files of a taken-over database are accepted.
 
     With --from the original's profiles, servers, order, tool settings and tokens come over into a new

@@ -16,7 +16,8 @@ from local_mcp_gateway.migrate.original import find_original
 from local_mcp_gateway.migrate.plan import Plan, find_drift
 from local_mcp_gateway.migrate.replay import differences_from, find_point
 from local_mcp_gateway.migrate.resolution import resolve
-from local_mcp_gateway.sql import first_words
+from local_mcp_gateway.migrate.statements import may_alter_column
+from local_mcp_gateway.sql import first_words, tokens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,8 +62,9 @@ class Repair:
     ) -> tuple[str, ...]:
         """Record as applied what another tool's ledger says, or up to the tag `to`; return the tags.
 
-        Without either, the migrations that make exactly the database's schema. Raises NotAdopted with
-        the difference if the schema is another one, UsageProblem if the database has a ledger already, or
+        Without either, the migrations that make exactly the database's schema. In a database with a ledger
+        of ours, those that were applied by hand, if they change the schema alone. Raises NotAdopted with
+        the difference if the schema is another one, UsageProblem if there is nothing to adopt, or
         if nothing tells whether migrations that change no schema have run.
         """
         folder = self._folder
@@ -70,11 +72,7 @@ class Repair:
         if problems:
             raise HistoryRefused(problems)
         if self.has_ledger:
-            raise UsageProblem(
-                f"{self._database} has a ledger already, so nothing needs to be adopted.",
-                hint=self._by_hand()
-                or "See `db status`; edited files are taken as they are with `db adopt --trust-files`.",
-            )
+            return self._applied_by_hand(confirm, to)
         if original := find_original(self._ledger.connection):
             raise HistoryRefused([original.problem])
         if to is not None:
@@ -86,10 +84,25 @@ class Repair:
         self._record(adopted, "adopted")
         return tuple(migration.tag for migration in adopted)
 
-    def _by_hand(self) -> str | None:
-        """Return how to mark what was applied by hand, if anything was."""
+    def _applied_by_hand(self, confirm: Confirm, to: str | None) -> tuple[str, ...]:
+        """Mark the pending migrations that the schema shows to have been applied by hand."""
         plan = Plan.read(self._folder, self._ledger, prepare=self._prepare)
-        return plan.with_drift(self._ledger, self._prepare).drift_hint
+        plan = plan.with_drift(self._ledger, self._prepare)
+        tag = plan.applied_by_hand
+        if tag is None or to not in {None, tag}:
+            raise UsageProblem(
+                f"{self._database} has a ledger already, so nothing needs to be adopted.",
+                hint=plan.drift_hint
+                or "See `db status`; edited files are taken as they are with `db adopt --trust-files`.",
+            )
+        unseen = [m.tag for m in plan.up_to(tag).pending if not _is_seen_in_schema(m)]
+        if unseen:
+            raise UsageProblem(
+                f"Whether {unseen[0]} ran as a whole cannot be seen in {self._database}: it does more than"
+                " change the schema.",
+                hint=plan.drift_hint or "",
+            )
+        return tuple(migration.tag for migration in self.mark_applied(tag, confirm))
 
     def _recorded_elsewhere(self, *, trust_files: bool) -> tuple[Sequence[Migration], str]:
         """Return what another tool's ledger says, and its name; without one what the schema says."""
@@ -238,6 +251,20 @@ class Repair:
         if not find_drift(resolve(self._folder, ledger.rows()), ledger, self._prepare):
             ledger.record_fingerprint(ledger.fingerprint())
         self.recorded = True
+
+
+def _is_seen_in_schema(migration: Migration) -> bool:
+    """Return whether a migration leaves nothing but the schema that it makes, so that this shows it.
+
+    What fills a table cannot be seen, nor what drops one, since it may be there again.
+    """
+    for text in migration.texts:
+        words = [token.upper for token in tokens(text) if token.kind == "word"]
+        if words[0] not in _SCHEMA_VERBS or words[:2] == ["DROP", "TABLE"]:
+            return False
+        if "SELECT" in words and not {"VIEW", "TRIGGER"} & set(words[1:3]):
+            return False
+    return not may_alter_column(migration.sql)
 
 
 def _first_of(differences: Sequence[Difference]) -> str:
