@@ -42,8 +42,10 @@ def test_each_state_leads_from_a_refusal_to_its_servers(
     assert "db adopt --from local-mcp-gateway" in said["hint"]
     assert (digest(shipped), shipped.backups) == (before, [])
 
+    shipped.database.chmod(0o644)
     adopted = shipped.run(*ADOPT, "--yes", "--json")
     assert adopted.code == 0, adopted.stderr
+    assert shipped.database.stat().st_mode & 0o777 == 0o600
     validate_json("db-adopt", adopted.json())
     assert not any(secret.encode() in shipped.database.read_bytes() for secret in SECRETS)
     assert len(shipped.backups) == 1
@@ -127,8 +129,14 @@ def test_the_old_secrets_are_told_and_go_with_their_backup(
     assert shipped.run("db", "status").code == 8
     assert shipped.run(*ADOPT, "--yes").code == 0
 
+    assert shipped.run("db", "restore", done["backup"], "--yes").code == 0
+    assert shipped.run("db", "restore", ours, "--yes").code == 0  # the old one stays beside it
+    assert len(list(shipped.database.parent.glob("*.replaced-*.db"))) == 3
     prune = ("db", "backup", "prune", "--plain-secrets")
-    assert shipped.run(*prune, "--dry-run").stdout.count("would remove") == 3
+    would = shipped.run(*prune, "--dry-run").stdout.splitlines()
+    assert [".replaced-" in line for line in would if "would remove" in line] == [False] * 3 + [
+        True
+    ]
     assert shipped.run(*prune, "--yes").code == 0
     assert [file.stem for file in shipped.backups] == [ours]
     beside = [file for file in shipped.database.parent.rglob("*") if file.is_file()]

@@ -143,6 +143,16 @@ def test_every_secret_is_sealed_and_opens(taken: Taken) -> None:
     assert opened("s2", "headers", "X-Key", headers["X-Key"].encode()) == SECRETS[0]
 
 
+def test_a_registrations_own_token_is_told_to_be_left_out(taken: Taken) -> None:
+    taken.old.execute("UPDATE oauth_client_registrations SET registration_access_token = 'its own'")
+    notes = [note for _, note in taken.run().notes]
+    assert (
+        "the token that manages its registration at https://login.example has no place here"
+        in notes
+    )
+    assert "its own" not in "".join(taken.new.iterdump())
+
+
 def test_nothing_to_seal_asks_for_no_key(tmp_path: Path, new: sqlite3.Connection) -> None:
     with closing(sqlite3.connect(make_original("A", tmp_path / "old.db"))) as old:
         old.execute("DELETE FROM mcp_servers WHERE id IN ('s1', 's2', 's3')")

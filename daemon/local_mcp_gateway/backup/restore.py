@@ -67,13 +67,18 @@ def hold_still(live: sqlite3.Connection, real: Path) -> os.stat_result:
 
 
 def swap(
-    database: Path, new: Path, *, aside: Path | None, seen: os.stat_result | None = None
+    database: Path,
+    new: Path,
+    *,
+    aside: Path | None,
+    seen: os.stat_result | None = None,
+    keeps_mode: bool = True,
 ) -> None:
     """Put `new` (flushed, closed, same folder) at the database's path; durable on return.
 
     The caller holds the database's lock. The old file is kept as `aside`, or removed if that is None.
     `seen` is what `hold_still` returned: anything written since is not in `new`, and raises
-    DatabaseBusy. Killed at any point the path holds the old database or the new one; `clean_up` removes
+    DatabaseBusy. Without `keeps_mode` the file stays private, whatever the old one was. Killed at any point the path holds the old database or the new one; `clean_up` removes
     a second name that the old one has by then. Raises DatabaseBusy while another program has the
     database open, before anything is changed.
     """
@@ -88,7 +93,7 @@ def swap(
         for side in side_files(real):
             side.unlink(missing_ok=True)
         flush(real.parent)
-        _inherit(real, new)
+        _inherit(real, new, mode=keeps_mode)
         new.rename(real)
         flush(real.parent)
     hold_new_file(real)
@@ -104,14 +109,15 @@ def _is_as_seen(real: Path, seen: os.stat_result) -> bool:
     )
 
 
-def _inherit(real: Path, new: Path) -> None:
-    """Give the new file the owner and mode of the old one: root may restore for another user.
+def _inherit(real: Path, new: Path, *, mode: bool) -> None:
+    """Give the new file the owner and the mode of the old one: root may restore for another user.
 
     A group that the user may not set stays that of any new file of theirs.
     """
     with suppress(FileNotFoundError, PermissionError):
         old = real.stat()
-        new.chmod(stat.S_IMODE(old.st_mode))
+        if mode:
+            new.chmod(stat.S_IMODE(old.st_mode))
         os.chown(new, old.st_uid, old.st_gid)
 
 

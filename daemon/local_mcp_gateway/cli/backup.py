@@ -15,7 +15,8 @@ from local_mcp_gateway.database import Run
 from local_mcp_gateway.errors import Exit, GatewayError, Interrupted, NotConfirmed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from local_mcp_gateway.backup import Backup, BackupCatalog
 
@@ -154,9 +155,10 @@ def prune(
     """Remove backups that the policy does not keep.
 
     The newest one, the newest that reads back whole and the one from before the newest migration
-    always stay, except with --plain-secrets.
+    always stay, except with --plain-secrets. That also removes a database of the original which a
+    restore has replaced.
     """
-    from local_mcp_gateway.backup import Retention, newest_good, remove_backups, retained
+    from local_mcp_gateway.backup import Retention, newest_good, remove, remove_backups, retained
 
     settings = invocation.settings.backup
     policy = Retention(
@@ -174,46 +176,60 @@ def prune(
             sound = newest_good(backups, run=Run(stop=stop))
         kept |= {sound.name} if sound else set()
     doomed = [item for item in backups if item.name not in kept]
-    if doomed and not dry_run:
-        _ask(doomed, yes=yes)
+    asides = _originals_beside(invocation) if plain_secrets else {}
+    sizes = {**{item.name: item.bytes for item in doomed}, **asides}
+    if sizes and not dry_run:
+        _ask(sizes, yes=yes)
         remove_backups(doomed)
+        for name in asides:
+            remove(invocation.database.resolve().with_name(name))
     if as_json:
         ui.print_json(
-            {"removed": [] if dry_run else [item.name for item in doomed],
-             "would_remove": [item.name for item in doomed] if dry_run else [],
+            {"removed": [] if dry_run else list(sizes),
+             "would_remove": list(sizes) if dry_run else [],
              "kept": [item.name for item in backups if item.name in kept]}
         )  # fmt: skip
         return Exit.OK
-    for item in doomed:
-        click.echo(f"{'would remove' if dry_run else 'removed'}  {item.name}")
-    size = formats.size(sum(item.bytes for item in doomed))
+    for name in sizes:
+        click.echo(f"{'would remove' if dry_run else 'removed'}  {name}")
+    size = formats.size(sum(sizes.values()))
     click.echo(f"{len(kept)} kept, {size} {'would be freed' if dry_run else 'freed'}.")
     return Exit.OK
 
 
+def _originals_beside(invocation: Invocation) -> dict[str, int]:
+    """Return the replaced databases that are the original's, by name, with their size in bytes."""
+    from local_mcp_gateway.backup import list_asides
+
+    found = [path for path in list_asides(invocation.database) if _is_original(path)]
+    return {path.name: path.stat().st_size for path in found}
+
+
 def _holds_plain_secrets(backup: Backup) -> bool:
     """Return whether a backup is marked so, or is of the original: earlier ones were not marked."""
+    return backup.plain_secrets or _is_original(backup.path)
+
+
+def _is_original(path: Path) -> bool:
     from contextlib import closing
 
     from local_mcp_gateway.backup import named_failures
     from local_mcp_gateway.database import open_immutable
     from local_mcp_gateway.migrate import find_original
 
-    if backup.plain_secrets:
-        return True
-    with named_failures("read", backup.path), closing(open_immutable(backup.path)) as reader:
+    with named_failures("read", path), closing(open_immutable(path)) as reader:
         return find_original(reader) is not None
 
 
-def _ask(doomed: Sequence[Backup], *, yes: bool) -> None:
+def _ask(doomed: Mapping[str, int], *, yes: bool) -> None:
     import sys
 
     if yes:
         return
     if sys.stdin.isatty():
-        for item in doomed:
-            click.echo(f"{item.name}  {formats.size(item.bytes)}", err=True)
-        if click.confirm(f"Remove these {len(doomed)} backups?", err=True):
+        for name, size in doomed.items():
+            click.echo(f"{name}  {formats.size(size)}", err=True)
+        if click.confirm(f"Remove these {len(doomed)} files?", err=True):
             return
     raise NotConfirmed("Nothing was removed: it was not confirmed.", hint="Give --yes.")
 

@@ -300,7 +300,7 @@ def take_over_guarded(
                 with named_failures("put the new database at", real):
                     done, backup = _write_new(context, live, staged, write, confirm)
                     writers_out.close()
-                    swap(real, staged, aside=None, seen=seen)
+                    swap(real, staged, aside=None, seen=seen, keeps_mode=False)
         finally:
             _clear(staged)
     context.emit("database.taken_over", database=str(context.database), backup=backup.name)

@@ -1,53 +1,38 @@
 """Read the rows of the original local-mcp-gateway's database, and write what they become here.
 
-Its schemas differ in columns that came and went, so each row is read by the columns that it has. Nothing
-in a row was ever checked there: the type of a time, the JSON of a configuration, and the name of a server
-are taken as they come. What has no place here is named with its reason, and every row is counted on both
-sides. Secrets, which were plain there, are sealed.
+Its schemas differ in columns that came and went, so each row is read by the columns that it has. What has
+no place here is named with its reason, and every row is counted on both sides. Secrets, which were plain
+there, are sealed.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.database import columns_of
 from local_mcp_gateway.errors import UsageProblem, VerificationFailed
-from local_mcp_gateway.formats import now_ms
-from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.log import redact_text
 from local_mcp_gateway.store.encryption import StoredValue, entries, seal, with_values
-from local_mcp_gateway.store.model import (
-    ServerDefinition,
-    ServerKind,
-    fit_name,
-    is_own_header,
+from local_mcp_gateway.store.model import ServerDefinition, fit_name
+from local_mcp_gateway.store.original_rows import (
+    Row,
+    call_of,
+    clients_by_hand,
+    flag_of,
+    ms_of,
+    number_of,
+    read_server,
+    text_of,
+    times_of,
 )
 from local_mcp_gateway.store.queries import columns_of as server_columns
-from local_mcp_gateway.store.variables import as_plain_text
 
 if TYPE_CHECKING:
     from local_mcp_gateway.database import Connection
     from local_mcp_gateway.store.encryption import SealingKey
 
-Row = Mapping[str, Any]
-
-_KINDS = {
-    "remote_http": ServerKind.HTTP,
-    "streamable-http": ServerKind.HTTP,
-    "remote_sse": ServerKind.SSE,
-    "sse": ServerKind.SSE,
-    "external": ServerKind.STDIO,
-    "stdio": ServerKind.STDIO,
-}
-_NO_PLACE = {
-    "custom": "it is a module of the original's own code",
-    "builtin": "it is built into the original",
-}
 _EXAMPLES = frozenset(
     {
         *("Playwright MCP", "Sequential Thinking", "Filesystem MCP"),
@@ -55,13 +40,6 @@ _EXAMPLES = frozenset(
     }
 )
 """What its last versions added by themselves."""
-_UNUSED = ("autoRestart", "maxRestartAttempts", "startupTimeout", "shutdownTimeout")
-_STATUS = {"success": "ok", "error": "error"}
-_LAST_SECOND = 100_000_000_000
-"""A smaller time is in seconds: as milliseconds it would be in 1973."""
-
-
-_LARGEST = 1 << 53
 
 
 class Count(NamedTuple):
@@ -217,7 +195,7 @@ class _TakeOver:
                     "id": row["id"],
                     "name": self._profiles[row["id"]],
                     "description": row.get("description"),
-                    **_times(row),
+                    **times_of(row),
                 }
                 for row in rows
             ),
@@ -242,7 +220,7 @@ class _TakeOver:
                 continue
             notes: list[str] = []
             try:
-                server = self._server(row, notes)
+                server = read_server(row, notes, always_bearer=self._has_bearer_bug)
             except UsageProblem as problem:
                 self._leave_out("server", name, problem.message.rstrip("."))
                 continue
@@ -257,75 +235,13 @@ class _TakeOver:
                 for e in entries(server)
             ]
             columns = zip(_SERVER, server_columns(with_values(server, values)), strict=True)
-            taken.append({"id": server.id, **dict(columns), **_times(row)})
+            taken.append({"id": server.id, **dict(columns), **times_of(row)})
         self._insert("mcp_servers", taken)
         left = len(rows) - len(self._servers)
         self._count("servers", "mcp_servers", len(rows), left)
 
-    def _server(self, row: Row, notes: list[str]) -> ServerDefinition:
-        """Return the definition under a stand-in name; raises UsageProblem for one without a place."""
-        kind_there = str(row["type"])
-        if kind_there in _NO_PLACE:
-            raise UsageProblem(_NO_PLACE[kind_there])
-        config = _document(row["config"])
-        if not isinstance(config, dict):
-            raise UsageProblem("its configuration is not a JSON object")
-        kind = _KINDS.get(kind_there)
-        if kind is None:
-            raise UsageProblem(f"its type {kind_there!r} is not known here")
-        headers = self._api_key(row, kind, notes)
-        if kind is not ServerKind.STDIO:
-            url = _text(config.get("url"))
-            if url is None or not url.startswith(("http://", "https://")):
-                raise UsageProblem(
-                    "it has no URL" if url is None else f"{url!r} is not a web address"
-                )
-            return ServerDefinition(
-                "name", kind, url=as_plain_text(url), headers=headers, id=row["id"]
-            )
-        command = _text(config.get("command"))
-        if command is None:
-            raise UsageProblem("it has no command")
-        if unused := [key for key in _UNUSED if key in config]:
-            notes.append(f"no place here for {', '.join(unused)}: it is started when it is needed")
-        args, env = config.get("args"), config.get("env")
-        return ServerDefinition(
-            "name",
-            kind,
-            command=as_plain_text(command),
-            args=tuple(as_plain_text(_as_text(a)) for a in args if a is not None)
-            if isinstance(args, list)
-            else (),
-            env={str(k): as_plain_text(_as_text(v)) for k, v in env.items() if v is not None}
-            if isinstance(env, dict)
-            else {},
-            cwd=_text(config.get("workingDirectory")),
-            id=row["id"],
-        )
-
-    def _api_key(self, row: Row, kind: ServerKind, notes: list[str]) -> dict[str, str]:
-        """Return the header that sends a server's API key."""
-        config = _document(row.get("api_key_config"))
-        key = _text(config.get("apiKey")) if isinstance(config, dict) else None
-        if key is None or not isinstance(config, dict):
-            return {}
-        if kind is ServerKind.STDIO:
-            notes.append("its API key is left out: a command takes it from its environment (--env)")
-            return {}
-        header = _text(config.get("headerName")) or "Authorization"
-        form = _text(config.get("headerValue")) or _text(config.get("headerValueTemplate"))
-        value = (form or "Bearer {apiKey}").replace("{apiKey}", key)
-        if not is_own_header(header) or "\n" in value or "\r" in value:
-            notes.append(f"its API key is left out: the header {header!r} cannot be sent")
-            return {}
-        if self._has_bearer_bug and value != f"Bearer {key}":
-            notes.append(
-                f"{header} is sent as its setting says; the original sent it as `Bearer KEY`"
-            )
-        return {header: as_plain_text(value)}
-
     def _take_places(self) -> None:
-        rows = sorted(self._rows("profile_mcp_servers"), key=lambda row: _number(row["order"]))
+        rows = sorted(self._rows("profile_mcp_servers"), key=lambda row: number_of(row["order"]))
         last: dict[str, int] = {}
         taken: list[dict[str, object]] = []
         for row in rows:
@@ -348,7 +264,7 @@ class _TakeOver:
                     "profile_id": profile,
                     "mcp_server_id": server,
                     "position": last[profile],
-                    "active": _flag(row.get("is_active")),
+                    "active": flag_of(row.get("is_active")),
                 }
             )
         self._insert("profile_mcp_servers", taken)
@@ -376,10 +292,10 @@ class _TakeOver:
                     "profile_id": place[0],
                     "mcp_server_id": place[1],
                     "tool_name": tool,
-                    "enabled": _flag(row.get("is_enabled")),
-                    "custom_name": _text(row.get("custom_name")),
-                    "custom_description": _text(row.get("custom_description")),
-                    "updated_at": _times(row)["updated_at"],
+                    "enabled": flag_of(row.get("is_enabled")),
+                    "custom_name": text_of(row.get("custom_name")),
+                    "custom_description": text_of(row.get("custom_description")),
+                    "updated_at": times_of(row)["updated_at"],
                 }
             )
         table = "profile_mcp_server_tools"
@@ -391,7 +307,7 @@ class _TakeOver:
     def _take_registrations(self) -> None:
         """Take over its registered clients, and those that were written into a server by hand."""
         table = "oauth_client_registrations"
-        found = [*self._rows(table), *self._clients_by_hand()]
+        found = [*self._rows(table), *clients_by_hand(self._rows("mcp_servers"))]
         taken: dict[tuple[str, str], dict[str, object]] = {}
         left = 0
         for row in found:
@@ -409,35 +325,25 @@ class _TakeOver:
                 )
                 self._leave_out("registration", f"{name} at {issuer}", reason)
                 continue
-            secret = _text(row.get("client_secret"))
+            secret = text_of(row.get("client_secret"))
             sealed = secret and self._sealed(server, table, f"{issuer} client_secret", secret)
+            if text_of(row.get("registration_access_token")):
+                note = f"the token that manages its registration at {issuer} has no place here"
+                self._done.notes.append((server.name, note))
             taken[server.id, issuer] = {
                 "mcp_server_id": server.id,
                 "issuer": issuer,
                 "client_id": str(row["client_id"]),
                 "sealed_client_secret": sealed.encode() if sealed else None,
                 "metadata": row.get("metadata", "{}"),
-                "created_at": _times(row)["created_at"],
+                "created_at": times_of(row)["created_at"],
             }
         self._insert(table, taken.values())
         self._count("registrations", table, len(found), left)
 
-    def _clients_by_hand(self) -> Iterator[Row]:
-        for row in self._rows("mcp_servers"):
-            config = _document(row.get("oauth_config"))
-            if isinstance(config, dict) and (client := _text(config.get("clientId"))):
-                yield {
-                    **row,
-                    "mcp_server_id": row["id"],
-                    "authorization_server_url": _text(config.get("authorizationServerUrl")) or "",
-                    "client_id": client,
-                    "client_secret": config.get("clientSecret"),
-                    "metadata": '{"kind": "own"}',
-                }
-
     def _take_tokens(self) -> None:
         table = "oauth_tokens"
-        rows = sorted(self._rows(table), key=lambda row: _times(row)["updated_at"], reverse=True)
+        rows = sorted(self._rows(table), key=lambda row: times_of(row)["updated_at"], reverse=True)
         taken: dict[str, dict[str, object]] = {}
         for row in rows:
             server = self._servers.get(row["mcp_server_id"])
@@ -449,17 +355,17 @@ class _TakeOver:
                 self._leave_out("token", f"of {name}", reason)
                 continue
             access = self._sealed(server, table, "access_token", str(row["access_token"]))
-            refresh = _text(row.get("refresh_token"))
+            refresh = text_of(row.get("refresh_token"))
             refresh = refresh and self._sealed(server, table, "refresh_token", refresh)
             expires = row.get("expires_at")
             taken[server.id] = {
                 "mcp_server_id": server.id,
                 "sealed_access_token": access.encode(),
                 "sealed_refresh_token": refresh.encode() if refresh else None,
-                "token_type": _text(row.get("token_type")) or "Bearer",
-                "scope": _text(row.get("scope")),
-                "expires_at": None if expires is None else _ms(expires),
-                "updated_at": _times(row)["updated_at"],
+                "token_type": text_of(row.get("token_type")) or "Bearer",
+                "scope": text_of(row.get("scope")),
+                "expires_at": None if expires is None else ms_of(expires),
+                "updated_at": times_of(row)["updated_at"],
             }
         self._insert(table, taken.values())
         self._count("tokens", table, len(rows), len(rows) - len(taken))
@@ -478,24 +384,13 @@ class _TakeOver:
     def _calls(self) -> Iterator[dict[str, object]]:
         number = 0
         for row in self._rows("debug_logs", "created_at, rowid"):
-            status, profile = _STATUS.get(str(row["status"])), self._profiles.get(row["profile_id"])
-            if status is None or profile is None:
+            call, profile = call_of(row), self._profiles.get(row["profile_id"])
+            if call["status"] is None or profile is None:
                 continue
             number += 1
             server = self._servers.get(row["mcp_server_id"])
-            error = _text(row.get("error_message"))
-            yield {
-                "id": number,
-                "created_at": _ms(row["created_at"]),
-                "profile": profile,
-                "server": server.name if server else self._names.get(row["mcp_server_id"]),
-                "method": str(row["request_type"]),
-                "status": status,
-                "error": redact_text(error) if error else None,
-                "duration_us": _number(row.get("duration_ms")) * 1000,
-                "request_bytes": len(str(row.get("request_payload") or "").encode()),
-                "response_bytes": len(str(row.get("response_payload") or "").encode()),
-            }
+            name = server.name if server else self._names.get(row["mcp_server_id"])
+            yield {"id": number, "profile": profile, "server": name, **call}
 
 
 _SERVER = (
@@ -503,56 +398,3 @@ _SERVER = (
     "max_clients", "idle_stop_s", "timeout_s", "proxy", "ca", "insecure", "client_headers",
 )  # fmt: skip
 """The order of `queries.columns_of`."""
-
-
-def _document(text: object) -> object:
-    """Return the value of a JSON text, also of one inside another; None for text that is not JSON."""
-    value: object = text
-    for _ in range(2):
-        if not isinstance(value, str):
-            break
-        try:
-            value = parse_json(value)
-            json.dumps(value, ensure_ascii=False).encode()  # half a character is no text
-        except (ValueError, RecursionError):
-            return None
-    return value
-
-
-def _text(value: object) -> str | None:
-    """Return a text with something in it, without spaces around; None for anything else."""
-    return (value.strip() or None) if isinstance(value, str) else None
-
-
-def _as_text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _flag(value: object) -> int:
-    """Return a flag as 0 or 1; the first versions had none, and meant 1."""
-    return 1 if value is None else int(value not in (0, "0", "false"))
-
-
-def _number(value: object) -> int:
-    """Return a number that a column can hold in thousandths, too."""
-    if not isinstance(value, int | float) or value != value:  # noqa: PLR0124  not a number
-        return 0
-    return int(max(min(value, _LARGEST), -_LARGEST))
-
-
-def _times(row: Row) -> dict[str, int]:
-    """Return created_at and updated_at; the first versions left them out in some tables."""
-    created = _ms(row.get("created_at"), now_ms())
-    return {"created_at": created, "updated_at": _ms(row.get("updated_at"), created)}
-
-
-def _ms(value: object, default: int = 0) -> int:
-    """Return a time in milliseconds: it is a number of them or of seconds, or text, in UTC unless it says so."""
-    if isinstance(value, int | float):
-        number = _number(value)
-        return number * 1000 if abs(number) < _LAST_SECOND else number
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
-        return default
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
