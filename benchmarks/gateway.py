@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -60,13 +61,19 @@ def side(module: str, *arguments: str) -> Iterator[tuple[str, int]]:
 class Load:
     """One side under load, on connections that stay open."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, tool: bytes = b"echo") -> None:
+    def __init__(
+        self,
+        url: str,
+        http: aiohttp.ClientSession,
+        tool: bytes = b"echo",
+        shown: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._url, self._http, self._tool = url, http, tool
-        self._headers = dict(HEADERS)
+        self._headers = {**HEADERS, **shown}
         self._ids = itertools.count(1)
 
     async def open(self) -> None:
-        async with self._http.post(self._url, json=HELLO, headers=HEADERS) as reply:
+        async with self._http.post(self._url, json=HELLO, headers=self._headers) as reply:
             assert reply.status == 200, await reply.text()
             await reply.read()
             if "mcp-session-id" in reply.headers:
@@ -113,15 +120,22 @@ def cpu_s(pid: int) -> float:
 Found = dict[str, tuple[float, float, float]]
 
 
-async def compare(sides: dict[str, tuple[str, int]], size: Size, tool: bytes = b"echo") -> Found:
-    """Return p50 in ms, calls/s and CPU in ms a call of each side.
+async def compare(
+    sides: dict[str, tuple[str, int]],
+    size: Size,
+    tool: bytes = b"echo",
+    shown: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> Found:
+    """Return p50 in ms, calls/s and CPU in ms a call of each side; `shown` are headers of a side.
 
     For p50 each side is called once in its turn, and loaded in short bursts in turn, so that all see
     the same machine.
     """
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
-        loads = {name: Load(url, http, tool) for name, (url, _) in sides.items()}
+        loads = {
+            name: Load(url, http, tool, shown.get(name, {})) for name, (url, _) in sides.items()
+        }
         for load in loads.values():
             await load.open()
         times: dict[str, list[float]] = {name: [] for name in loads}

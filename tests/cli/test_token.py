@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
-from local_mcp_gateway.service.admin import needs_token
 from tests.harness import REPOSITORY, Place, clean_environment
 
 PLAIN = (sys.executable, str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"))
@@ -97,17 +95,6 @@ def test_on_loopback_a_token_is_wanted_only_where_the_settings_say_so(plain: Pla
         assert (ping(url)[0], ping(url, token)[0]) == (401, 200)
 
 
-@pytest.mark.parametrize(
-    ("host", "setting", "needed"),
-    [("127.0.0.1", "auto", False), ("127.0.0.1", "always", True), ("0.0.0.0", "auto", True)],
-)
-def test_the_address_of_the_socket_decides_whoever_bound_it(
-    host: str, setting: str, *, needed: bool
-) -> None:
-    with socket.create_server((host, 0)) as listener:
-        assert needs_token(listener, setting) is needed
-
-
 @pytest.mark.parametrize("given", ["file", "variable"])
 async def test_the_bridge_shows_a_token(plain: Place, given: str) -> None:
     file = plain.root / "ci.token"
@@ -163,3 +150,17 @@ def test_connect_writes_where_the_token_is_and_never_the_token(plain: Place) -> 
     Path(token).write_text("")
     token.chmod(0o600)
     assert "holds no token" in plain.run(*connect).stderr
+
+
+def test_a_reload_wants_tokens_from_now_on_and_ends_what_shows_none(plain: Place) -> None:
+    token = plain.run("token", "create", "ci").stdout.strip()
+    config = plain.root / "gateway.toml"
+    config.write_text("")
+    options = ("--config", str(config), *plain.options)
+    with plain.serve(options=options) as gateway:
+        url = gateway.wait_ready().url
+        assert ping(url)[0] == 200
+        config.write_text('[gateway]\nrequire_token = "always"\n')
+        changed = plain.run("reload", "--json").json()
+        assert (changed["changed"], changed["needs_restart"]) == (["gateway.require_token"], [])
+        assert (ping(url)[0], ping(url, token)[0]) == (401, 200)

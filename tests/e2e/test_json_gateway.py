@@ -31,6 +31,14 @@ OPTIONS: dict[str, Any] = {
     "ca": None,
     "insecure": False,
     "client_headers": [],
+    "trust_annotations": False,
+}
+FREE: dict[str, Any] = {
+    "allowed": [],
+    "denied": [],
+    "read_only": False,
+    "calls_per_minute": None,
+    "calls_at_once": None,
 }
 WEB = OPTIONS | {
     "name": "web",
@@ -96,16 +104,17 @@ def test_servers_are_described_as_they_are_stored(shipped: Place, said: Said) ->
 def test_profiles_are_described_with_their_servers_and_tools(shipped: Place, said: Said) -> None:
     add_both(shipped, said)
     members = [{"name": "web", "active": True}, {"name": "clock", "active": True}]
-    work = {
+    work: dict[str, Any] = {
         "name": "work",
         "description": "for work",
         "prefix": "always",
         "servers": members,
         "tools": [],
+        "policy": FREE,
     }
     options = ("--description", "for work", "--prefix", "always")
     assert said(shipped, "profile add", "work", "web", "clock", *options) == work
-    plain: dict[str, Any] = {"description": None, "prefix": "auto", "tools": []}
+    plain: dict[str, Any] = {"description": None, "prefix": "auto", "tools": [], "policy": FREE}
     assert said(shipped, "profile list") == [
         {"name": "daily", "servers": members[1:], **plain},
         {"name": "default", "servers": members[:1], **plain},
@@ -113,6 +122,18 @@ def test_profiles_are_described_with_their_servers_and_tools(shipped: Place, sai
     ]
     work["servers"] = [{"name": "web", "active": False}, members[1]]
     assert said(shipped, "profile edit", "work", "--disable", "web") == work
+    limits = ("--tools", "git_*", "--deny", "web/*", "--read-only", "--per-minute", "9")
+    work["policy"] = {
+        **FREE,
+        "allowed": ["git_*"],
+        "denied": ["web/*"],
+        "read_only": True,
+        "calls_per_minute": 9,
+    }
+    assert said(shipped, "profile edit", "work", *limits) == work
+    work["policy"] = FREE
+    free = ("--tools", "*", "--deny", "-", "--read-write", "--per-minute", "0")
+    assert said(shipped, "profile edit", "work", *free) == work
     hidden = {
         "server": "web",
         "tool": "echo",
@@ -132,7 +153,8 @@ def test_profiles_are_described_with_their_servers_and_tools(shipped: Place, sai
 
 def test_tokens_are_described_without_their_text(shipped: Place, said: Said) -> None:
     add_both(shipped, said)
-    made = said(shipped, "token create", "ci", "--profile", "daily", "--expires", "90d")
+    options = ("--profile", "daily", "--expires", "90d", "--read-only", "--at-once", "2")
+    made = said(shipped, "token create", "ci", *options)
     stored = {
         "name": "ci",
         "id": Like(r"[0-9a-f]{16}"),
@@ -142,6 +164,7 @@ def test_tokens_are_described_without_their_text(shipped: Place, said: Said) -> 
         "expired": False,
         "last_used_at": None,
         "last_client": None,
+        "policy": {**FREE, "read_only": True, "calls_at_once": 2},
     }
     assert made == {"file": None, "token": Like(r"lmg_[0-9a-f]{16}_[\w-]{43}"), **stored}
     assert said(shipped, "token list") == [stored]

@@ -11,6 +11,7 @@ from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
 from local_mcp_gateway.cli.connect import address_of
 from local_mcp_gateway.cli.lazy_group import Group
+from local_mcp_gateway.cli.policy import policy_of, policy_options, policy_text
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.admin import client_lines
 
@@ -32,21 +33,25 @@ def profile() -> None:
 @click.option(
     "--prefix", type=PREFIXES, help="Server name before tool names; auto: only when two clash."
 )
+@policy_options
 @as_json_option
 @click.pass_obj
 def add(
     invocation: Invocation,
+    /,
     *,
     name: str,
     servers: tuple[str, ...],
     description: str | None,
     prefix: str | None,
     as_json: bool,
+    **policy: Any,
 ) -> int:
     """Add a profile with these servers, in this order."""
     added = answer_to(
         invocation, "profile.add",
         name=name, servers=list(servers), description=description, prefix=prefix,
+        policy=policy_of(policy),
     )  # fmt: skip
     return _show(added, as_json=as_json)
 
@@ -120,10 +125,12 @@ def show(invocation: Invocation, *, name: str, as_json: bool) -> int:
     shell_complete=complete.servers,
     help="Keep this member, do not serve it.",
 )
+@policy_options
 @as_json_option
 @click.pass_obj
 def edit(
     invocation: Invocation,
+    /,
     *,
     name: str,
     rename: str | None,
@@ -134,12 +141,13 @@ def edit(
     enable: tuple[str, ...],
     disable: tuple[str, ...],
     as_json: bool,
+    **policy: Any,
 ) -> int:
     """Change what is given and keep the rest; a running gateway applies it at once."""
     changed = answer_to(
         invocation, "profile.edit",
         name=name, rename=rename, description=description, prefix=prefix,
-        add=added, remove=removed, enable=enable, disable=disable,
+        add=added, remove=removed, enable=enable, disable=disable, policy=policy_of(policy),
     )  # fmt: skip
     return _show(changed, as_json=as_json)
 
@@ -233,6 +241,8 @@ def _show(profile: dict[str, Any], *, as_json: bool) -> int:
         return Exit.OK
     about = f": {profile['description']}" if profile["description"] else ""
     click.echo(f"{profile['name']}{about}  (prefix {profile['prefix']})")
+    if policy := policy_text(profile["policy"]):
+        click.echo(f"  policy: {policy}")
     for name in _names(profile):
         click.echo(f"  {name}")
     for tool in profile["tools"]:

@@ -89,6 +89,13 @@ def _network_options(command: Command) -> Command:
             metavar="NAME",
             help="Header that each call copies from the client's request. Give all of them again.",
         ),
+        click.option(
+            "--trust-annotations/--distrust-annotations",
+            "trust_annotations",
+            default=None,
+            help="Believe its tools when they say that they change nothing: read-only tokens and profiles"
+            " then show them.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -447,6 +454,8 @@ def _tools(live: dict[str, Any] | None) -> str | None:
 def _rows(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what `server show` prints of a server, and of its state where a gateway runs."""
     yield from ((key, found[key]) for key in _SHOWN if found[key] is not None)
+    if found["trust_annotations"]:
+        yield "trusted", "what its tools say of themselves (readOnlyHint)"
     if found["insecure"]:
         yield "insecure", "its certificate is not checked"
     yield "where", ui.command_or_url(found)

@@ -10,6 +10,7 @@ import click
 
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
+from local_mcp_gateway.cli.policy import policy_of, policy_options, policy_text
 from local_mcp_gateway.cli.token_file import TOKEN_VARIABLE, write_token
 from local_mcp_gateway.errors import Exit, UsageProblem
 
@@ -36,16 +37,19 @@ def token() -> None:
     "--file", type=click.Path(path_type=Path),
     help="Write the token into this new file (mode 0600) instead of printing it.",
 )  # fmt: skip
+@policy_options
 @as_json_option
 @click.pass_obj
 def create(
     invocation: Invocation,
+    /,
     *,
     name: str,
     profiles: tuple[str, ...],
     expires: str | None,
     file: Path | None,
     as_json: bool,
+    **policy: Any,
 ) -> int:
     """Make a token for one client; it is shown this once, and only its hash is kept."""
     made = answer_to(
@@ -54,6 +58,7 @@ def create(
         name=name,
         profiles=list(profiles),
         expires_s=None if expires is None else lifetime_s(expires),
+        policy=policy_of(policy),
     )
     return _show_made(invocation, made, file, as_json=as_json)
 
@@ -108,11 +113,12 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
         click.echo("There is no token: `token create NAME` makes one.")
     else:
         ui.print_table(
-            ("NAME", "PROFILES", "EXPIRES", "LAST USED", "CLIENT"),
+            ("NAME", "PROFILES", "POLICY", "EXPIRES", "LAST USED", "CLIENT"),
             [
                 (
                     item["name"],
                     _profiles(item["profiles"]),
+                    policy_text(item["policy"]) or None,
                     "expired" if item["expired"] else item["expires_at"],
                     item["last_used_at"],
                     item["last_client"],

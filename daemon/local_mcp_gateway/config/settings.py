@@ -52,7 +52,6 @@ class GatewaySettings:
         "Which clients show a token. auto: those that could be on other machines.",
         "auto",
         "always",
-        restart=True,
     )
     drain_timeout_s: float = _key(
         10.0, "Seconds that calls in flight may take at a stop.", restart=True

@@ -33,6 +33,7 @@ from local_mcp_gateway.gateway.routing import (
     Broker,
     CallLog,
     Dispatcher,
+    Limiter,
     Registry,
     Router,
     Sharing,
@@ -112,12 +113,19 @@ async def same_definition(new: ServerDefinition, old: ServerDefinition, unseal: 
     """Return whether both are the same server: a re-encrypted value may still be the same value."""
     if new == old:
         return True
-    if replace(new, env={}, headers={}) != replace(old, env={}, headers={}):
+    if _plain(new) != _plain(old):
         return False
     try:
-        return await decrypt_server(new, unseal) == await decrypt_server(old, unseal)
+        opened = [await decrypt_server(each, unseal) for each in (new, old)]
     except UpstreamDisconnected:
         return False
+    first, second = (replace(each, trust_annotations=False) for each in opened)
+    return first == second
+
+
+def _plain(server: ServerDefinition) -> ServerDefinition:
+    """Return a server without what is sealed, and without what concerns its clients alone."""
+    return replace(server, env={}, headers={}, trust_annotations=False)
 
 
 def _router(
@@ -159,7 +167,7 @@ class Gateway:
         self.calls = CallLog(database, emit, options)
         self.registry = Registry(options, self._keep_soon)
         self.sessions = Sessions(self._on_disconnect)
-        self._admission = Admission(required=options.require_token, ended=self._end_removed)
+        self._admission = Admission(options, self._end_removed)
         subscribers, tokens = Subscribers(self.sessions), ProgressTokens()
         self._sharing = Sharing(self.registry, self._upstream, self._upstream_tasks)
         router = _router(
@@ -177,8 +185,15 @@ class Gateway:
             self._tasks,
             emit,
         )
+        self._limiter = Limiter(self.registry)
         dispatcher = Dispatcher(
-            self.registry, router, self.calls, tokens, self._tasks, self.broker.introduce
+            self.registry,
+            router,
+            self.calls,
+            self._limiter,
+            tokens,
+            self._tasks,
+            self.broker.introduce,
         )
         self.problem: GatewayError | None = None
         self.replica: Callable[[], dict[str, Any] | None] = lambda: None
@@ -271,11 +286,18 @@ class Gateway:
             before, shown = dict(registry.profiles), registry.shown()
             ending = [u for name, u in registry.upstreams.items() if name not in kept]
             staying = {name: registry.upstreams[name] for name in kept}
+            judged = {
+                name
+                for name, upstream in staying.items()
+                if upstream.definition.trust_annotations != wanted[name].trust_annotations
+            }
             for name, upstream in staying.items():
                 for each in (upstream, *(own for _, own in registry.owned_at(name))):
                     each.definition = wanted[name]
             registry.upstreams = {**staying, **fresh}
+            registry.tokens = {token.id: token for token in tokens}
             registry.define(definitions.profiles)
+            self._limiter.forget()
             self._admission.replace(tokens)
             self._read_tokens_again({server.id for server in definitions.servers})
             for upstream in fresh.values():
@@ -289,7 +311,7 @@ class Gateway:
                 for upstream in ending:
                     stopping.create_task(upstream.stop())
             released = self._judged_again(staying, approved)
-            touched = {upstream.name for upstream in ending} | fresh.keys() | released
+            touched = {upstream.name for upstream in ending} | fresh.keys() | released | judged
             self._announce(before, shown, touched)
 
     def _judged_again(

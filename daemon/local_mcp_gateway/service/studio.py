@@ -47,6 +47,7 @@ SEALED: Final = frozenset(
         ("oauth_tokens", "sealed_access_token"),
         ("oauth_tokens", "sealed_refresh_token"),
         ("oauth_client_registrations", "sealed_client_secret"),
+        ("client_tokens", "hash"),
     }
 )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.store.model import check_name
+from local_mcp_gateway.store.model import Policy, check_name
+from local_mcp_gateway.store.queries import POLICY_COLUMNS, columns_of_policy, policy_in
 
 if TYPE_CHECKING:
     from local_mcp_gateway.database import ConnectionPool, Row
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _MARK: Final = "lmg_"
 _ID_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
-_TOKEN: Final = re.compile(rf"{_MARK}([0-9a-f]{{{2 * _ID_BYTES}}})_[\w-]{{43}}", re.ASCII)
+_ID_END: Final = len(_MARK) + 2 * _ID_BYTES
+_LENGTH: Final = _ID_END + 1 + 43
+"""43 characters are 32 bytes in base64url."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class ClientToken:
     expires_at: int | None = None
     last_used_at: int | None = None
     last_client: str | None = None
+    policy: Policy = field(default_factory=Policy)
 
     def has_expired(self, now: int) -> bool:
         """Return whether it is no longer valid at this time."""
@@ -65,8 +68,9 @@ def looks_like_token(text: str) -> bool:
 
 def id_in_token(text: str) -> str | None:
     """Return the id in the text of a token; None if it is not one of ours."""
-    found = _TOKEN.fullmatch(text)
-    return None if found is None else found[1]
+    if len(text) != _LENGTH or not looks_like_token(text) or text[_ID_END] != "_":
+        return None
+    return text[len(_MARK) : _ID_END]
 
 
 def hash_of_token(text: str) -> str:
@@ -85,9 +89,12 @@ async def add_token(database: ConnectionPool, token: ClientToken) -> ClientToken
                 hint=f"Choose another name, or `token revoke {token.name}` first.",
             )
         await writer.execute(
-            "INSERT INTO client_tokens (id, name, hash, profiles, created_at, expires_at)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (token.id, token.name, token.hash, profiles, now_ms(), token.expires_at),
+            "INSERT INTO client_tokens (id, name, hash, profiles, created_at, expires_at,"
+            f" {POLICY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(token.id, token.name, token.hash, profiles, now_ms(), token.expires_at),
+                *columns_of_policy(token.policy.checked()),
+            ),
         )
     (stored,) = [known for known in await list_tokens(database) if known.id == token.id]
     return stored
@@ -96,8 +103,8 @@ async def add_token(database: ConnectionPool, token: ClientToken) -> ClientToken
 async def list_tokens(database: ConnectionPool) -> tuple[ClientToken, ...]:
     """Return every token, by name."""
     rows = await database.fetch_all(
-        "SELECT id, name, hash, profiles, created_at, expires_at, last_used_at, last_client"
-        " FROM client_tokens ORDER BY name"
+        "SELECT id, name, hash, profiles, created_at, expires_at, last_used_at, last_client,"
+        f" {POLICY_COLUMNS} FROM client_tokens ORDER BY name"
     )
     return tuple(_token_in(row) for row in rows)
 
@@ -119,6 +126,7 @@ def _token_in(row: Row) -> ClientToken:
         row["expires_at"],
         row["last_used_at"],
         row["last_client"],
+        policy_in(row),
     )
 
 

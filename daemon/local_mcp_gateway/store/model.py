@@ -23,13 +23,15 @@ RESERVED_HEADERS = frozenset(
 """Headers of the connection to the gateway and of its own session at a server."""
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _PROXY = re.compile(r"https?://\S+")
+MOST_CALLS = 1_000_000
+"""The highest limit of calls."""
 KEPT_NAMES = "names."
 """Begins the keys of the gateway's settings that say which names a profile shows; its id follows."""
 
 
 COLUMNS: Mapping[str, str] = {
-    "profiles": "id name description prefix created_at updated_at",
-    "mcp_servers": "id name kind command args env cwd url headers active created_at updated_at share max_clients idle_stop_s timeout_s proxy ca insecure client_headers",
+    "profiles": "id name description prefix created_at updated_at allowed_tools denied_tools read_only calls_per_minute calls_at_once",
+    "mcp_servers": "id name kind command args env cwd url headers active created_at updated_at share max_clients idle_stop_s timeout_s proxy ca insecure client_headers trust_annotations",
     "profile_mcp_servers": "profile_id mcp_server_id position active",
     "profile_mcp_server_tools": "profile_id mcp_server_id tool_name enabled custom_name custom_description updated_at",
     "mcp_server_catalog_cache": "mcp_server_id kind body hash fetched_at",
@@ -37,7 +39,7 @@ COLUMNS: Mapping[str, str] = {
     "gateway_settings": "key value updated_at",
     "oauth_client_registrations": "mcp_server_id issuer client_id sealed_client_secret metadata created_at",
     "oauth_tokens": "mcp_server_id sealed_access_token sealed_refresh_token token_type scope expires_at updated_at",
-    "client_tokens": "id name hash profiles created_at expires_at last_used_at last_client",
+    "client_tokens": "id name hash profiles created_at expires_at last_used_at last_client allowed_tools denied_tools read_only calls_per_minute calls_at_once",
     "debug_logs": "id created_at profile server method target status error duration_us request_bytes response_bytes request response holder client",
 }
 """The tables that the queries use, and their columns: a migrated database without them is of no use."""
@@ -106,6 +108,8 @@ class ServerDefinition:
     """Whether its certificate is not checked at all."""
     client_headers: tuple[str, ...] = ()
     """Headers that each call takes over from the client's own request."""
+    trust_annotations: bool = False
+    """Whether a person holds what its tools say of themselves (`readOnlyHint`) to be true."""
     id: str = ""
 
     @property
@@ -177,6 +181,49 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """What may be done in a profile, or with a token; both have to allow it."""
+
+    allowed: tuple[str, ...] = ()
+    """Patterns of the tools that may be seen and called; none: all."""
+    denied: tuple[str, ...] = ()
+    """Patterns of tools that may not, even if they are allowed."""
+    read_only: bool = False
+    """Whether only tools that change nothing may be called: by the word of servers that are trusted."""
+    calls_per_minute: int | None = None
+    calls_at_once: int | None = None
+
+    @property
+    def hides(self) -> bool:
+        """Return whether it keeps any tool from sight."""
+        return bool(self.allowed or self.denied or self.read_only)
+
+    @property
+    def limits(self) -> bool:
+        """Return whether it limits the number of calls."""
+        return self.calls_per_minute is not None or self.calls_at_once is not None
+
+    def checked(self) -> Policy:
+        """Return itself, or raise an error that says what to correct."""
+        for pattern in (*self.allowed, *self.denied):
+            if not pattern.strip():
+                raise UsageProblem(
+                    "A pattern of tools is empty.", hint="Write a name, `git_*` or `SERVER/*`."
+                )
+        for what in ("calls_per_minute", "calls_at_once"):
+            value = getattr(self, what)
+            if value is not None and not 0 < value <= MOST_CALLS:
+                raise UsageProblem(
+                    f"{what} is {value}.", hint=f"Give 1 to {MOST_CALLS}, or nothing for no limit."
+                )
+        return self
+
+
+NOTHING = Policy(allowed=("",))
+"""Shows no tool: no name is empty."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProfileDefinition:
     """A named selection of servers, in the order in which clients see their tools."""
 
@@ -186,6 +233,7 @@ class ProfileDefinition:
     members: tuple[Member, ...] = ()
     tools: tuple[ToolSetting, ...] = ()
     id: str = ""
+    policy: Policy = Policy()
 
 
 @dataclass(frozen=True, slots=True)

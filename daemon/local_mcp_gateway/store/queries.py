@@ -12,8 +12,10 @@ from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.store.model import (
     KEPT_NAMES,
+    NOTHING,
     Definitions,
     Member,
+    Policy,
     Prefix,
     ProfileDefinition,
     ServerDefinition,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database import ConnectionPool, Row, Transaction
 
 
+POLICY_COLUMNS = "allowed_tools, denied_tools, read_only, calls_per_minute, calls_at_once"
 Texts = TypeVar("Texts", list[Any], dict[str, Any])
 _OF_PROGRAM = (
     *("mcp_server_catalog_cache", "approved_tools"),
@@ -57,6 +60,7 @@ def columns_of(server: ServerDefinition) -> tuple[object, ...]:
         server.ca,
         int(server.insecure),
         json.dumps(server.client_headers),
+        int(server.trust_annotations),
     )
 
 
@@ -81,6 +85,7 @@ def server_in(row: Row) -> ServerDefinition:
         ca=row["ca"],
         insecure=bool(row["insecure"]),
         client_headers=tuple(_texts(row, "client_headers", list)),
+        trust_annotations=bool(row["trust_annotations"]),
     )
 
 
@@ -121,6 +126,38 @@ def profile_in(row: Row, members: list[Row], tools: list[Row]) -> ProfileDefinit
             for tool in tools
             if tool["profile_id"] == row["id"]
         ),
+        policy=policy_in(row),
+    )
+
+
+def policy_in(row: Row) -> Policy:
+    """Return the policy of a row; where it was edited into something else, one that shows nothing."""
+    try:
+        allowed, denied = (
+            tuple(_strings(row[column])) for column in ("allowed_tools", "denied_tools")
+        )
+    except (ValueError, TypeError):
+        return NOTHING
+    return Policy(
+        allowed, denied, bool(row["read_only"]), row["calls_per_minute"], row["calls_at_once"]
+    )
+
+
+def _strings(stored: str) -> list[str]:
+    value = parse_json(stored)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise TypeError
+    return value
+
+
+def columns_of_policy(policy: Policy) -> tuple[object, ...]:
+    """Return the columns of a policy, in the order of `POLICY_COLUMNS`."""
+    return (
+        json.dumps(policy.allowed),
+        json.dumps(policy.denied),
+        int(policy.read_only),
+        policy.calls_per_minute,
+        policy.calls_at_once,
     )
 
 
@@ -170,8 +207,8 @@ async def add_server(database: ConnectionPool, server: ServerDefinition) -> Serv
         await writer.execute(
             "INSERT INTO mcp_servers (id, name, kind, command, args, env, cwd, url, headers, active,"
             " share, max_clients, idle_stop_s, timeout_s, proxy, ca, insecure, client_headers,"
-            " created_at, updated_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " trust_annotations, created_at, updated_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (identity, *columns_of(server), now, now),
         )
     return await get_server(database, server.name)
@@ -192,7 +229,8 @@ async def update_server(database: ConnectionPool, name: str, server: ServerDefin
         changed = await writer.execute(
             "UPDATE mcp_servers SET name = ?, kind = ?, command = ?, args = ?, env = ?, cwd = ?,"
             " url = ?, headers = ?, active = ?, share = ?, max_clients = ?, idle_stop_s = ?,"
-            " timeout_s = ?, proxy = ?, ca = ?, insecure = ?, client_headers = ?, updated_at = ? WHERE name = ?",
+            " timeout_s = ?, proxy = ?, ca = ?, insecure = ?, client_headers = ?,"
+            " trust_annotations = ?, updated_at = ? WHERE name = ?",
             (*columns_of(server), now_ms(), name),
         )
         _require(changed, "server", name)
@@ -260,9 +298,12 @@ async def add_profile(database: ConnectionPool, profile: ProfileDefinition) -> P
                 hint="Choose another name, or change it with `profile edit`.",
             )
         await writer.execute(
-            "INSERT INTO profiles (id, name, description, prefix, created_at, updated_at)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (identity, profile.name, profile.description, profile.prefix, now, now),
+            "INSERT INTO profiles (id, name, description, prefix, created_at, updated_at,"
+            f" {POLICY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(identity, profile.name, profile.description, profile.prefix, now, now),
+                *columns_of_policy(profile.policy.checked()),
+            ),
         )
         await _set_members(writer, profile.name, profile.members)
     return await get_profile(database, profile.name)
@@ -278,8 +319,12 @@ async def update_profile(database: ConnectionPool, name: str, profile: ProfileDe
                 hint="Choose another name, or change it with `profile edit`.",
             )
         changed = await writer.execute(
-            "UPDATE profiles SET name = ?, description = ?, prefix = ?, updated_at = ? WHERE name = ?",
-            (profile.name, profile.description, profile.prefix, now_ms(), name),
+            "UPDATE profiles SET name = ?, description = ?, prefix = ?, updated_at = ?,"
+            f" ({POLICY_COLUMNS}) = (?, ?, ?, ?, ?) WHERE name = ?",
+            (
+                *(profile.name, profile.description, profile.prefix, now_ms()),
+                *(*columns_of_policy(profile.policy.checked()), name),
+            ),
         )
         _require(changed, "profile", name)
         await _set_members(writer, profile.name, profile.members)

@@ -54,6 +54,28 @@ def _json(name: str, empty: str) -> Column[str]:
     return Column(name, Text, nullable=False, server_default=text(f"'{empty}'"))
 
 
+def _off(name: str) -> Column[int]:
+    """Return a column that is 0 or 1 and defaults to 0."""
+    return Column(
+        name,
+        Integer,
+        CheckConstraint(f"{name} IN (0, 1)"),
+        nullable=False,
+        server_default=text("0"),
+    )
+
+
+def _policy() -> tuple[Column[str] | Column[int], ...]:
+    """Return the columns that say what may be done: with a token, or in a profile."""
+    return (
+        _json("allowed_tools", "[]"),
+        _json("denied_tools", "[]"),
+        _off("read_only"),
+        Column("calls_per_minute", Integer, CheckConstraint("calls_per_minute > 0")),
+        Column("calls_at_once", Integer, CheckConstraint("calls_at_once > 0")),
+    )
+
+
 profiles = Table(
     "profiles",
     metadata,
@@ -69,6 +91,7 @@ profiles = Table(
     ),
     _time("created_at"),
     _time("updated_at"),
+    *_policy(),
 )
 
 mcp_servers = Table(
@@ -98,14 +121,9 @@ mcp_servers = Table(
     Column("timeout_s", Integer, CheckConstraint("timeout_s > 0")),
     Column("proxy", Text),
     Column("ca", Text),
-    Column(
-        "insecure",
-        Integer,
-        CheckConstraint("insecure IN (0, 1)"),
-        nullable=False,
-        server_default=text("0"),
-    ),
+    _off("insecure"),
     _json("client_headers", "[]"),
+    _off("trust_annotations"),
     CheckConstraint("(kind = 'stdio') = (command IS NOT NULL)"),
     CheckConstraint("(kind <> 'stdio') = (url IS NOT NULL)"),
 )
@@ -210,6 +228,7 @@ client_tokens = Table(
     _time("expires_at", nullable=True),
     _time("last_used_at", nullable=True),
     Column("last_client", Text),
+    *_policy(),
 )
 
 debug_logs = Table(

@@ -36,6 +36,7 @@ from local_mcp_gateway.gateway.catalog.server_catalog import (
     held_message,
 )
 from local_mcp_gateway.gateway.catalog.uris import clashing, uri_prefix, with_shown_uris
+from local_mcp_gateway.gateway.catalog.visibility import Visibility, visible
 
 __all__ = [
     "HEADER_PREFIX",
@@ -51,6 +52,7 @@ __all__ = [
     "Reader",
     "Route",
     "ServerCatalog",
+    "Visibility",
     "body_of",
     "clashing",
     "differs",
@@ -69,5 +71,6 @@ __all__ = [
     "twice_in_arguments",
     "uri_prefix",
     "validate",
+    "visible",
     "with_shown_uris",
 ]

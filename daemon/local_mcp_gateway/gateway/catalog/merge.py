@@ -18,13 +18,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from local_mcp_gateway.gateway.catalog.uris import Template, app_uris, clashing, with_shown_uris
 from local_mcp_gateway.gateway.protocol import MALFORMED, edit, encode, member
 from local_mcp_gateway.store import CatalogKind, Prefix, ProfileDefinition, ToolSetting
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.catalog.visibility import Visibility
 
 SEPARATOR: Final = "__"
 FITTING: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -100,6 +103,7 @@ class Listed(NamedTuple):
     raw: bytes
     modern_only: bool = False
     tasks_only: bool = False
+    route: Route | None = None
 
     def is_for(self, reader: Reader) -> bool:
         """Return whether this client can read and use it."""
@@ -124,6 +128,8 @@ class ProfileView:
     """URIs of apps that tools name, without the listed ones."""
     renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Server → its URIs that are shown under another one, and that one."""
+    visibility: Visibility | None = field(default=None, compare=False)
+    """What hides tools from the client; None where nothing does."""
     _results: dict[tuple[CatalogKind, Reader], bytes] = field(default_factory=dict, compare=False)
 
     def result(self, kind: CatalogKind, reader: Reader = ALL) -> bytes:
@@ -196,6 +202,7 @@ def merge_lists(
                 _shown(kind, item, names[route], known.get(route), renamed.get(route.server)),
                 item.modern_only,
                 kind is CatalogKind.TOOLS and only_as_task(item.raw),
+                route,
             )
             for route, item in offered.items()
             if route in names

@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.store import ClientToken, hash_of_token, id_in_token, looks_like_token
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.options import GatewayOptions
 
 LOOK_S: Final = 60.0
 """How often expiry is looked at, at least: the clock of the machine may be set anew."""
@@ -35,9 +38,8 @@ class TokenRefused(Exception):
 class Admission:
     """The tokens that are valid, and the requests outside of sessions that run with each."""
 
-    def __init__(self, *, required: bool, ended: Callable[[], None]) -> None:
-        self.required = required
-        """Whether a request without a token is refused."""
+    def __init__(self, options: GatewayOptions, ended: Callable[[], None]) -> None:
+        self._options = options
         self._ended = ended
         """Called when a token has expired: ends the sessions and streams that are no longer admitted."""
         self._tokens: Mapping[str, ClientToken] = {}
@@ -56,19 +58,21 @@ class Admission:
         """
         given = headers.get("authorization")
         if given is None:
-            if self.required:
+            if self._options.require_token:
                 raise TokenRefused(MISSING)
             return None
         scheme, _, text = given.partition(" ")
         text = text.strip()
         ours = looks_like_token(text) and scheme.lower() == "bearer"
-        if not ours and not self.required:
+        if not ours and not self._options.require_token:
             return None
         identity = id_in_token(text) if ours else None
-        known = self._tokens.get(identity or "", _NOBODY)
+        if identity is None:
+            raise TokenRefused(UNKNOWN)
+        known = self._tokens.get(identity, _NOBODY)
         if not hmac.compare_digest(hash_of_token(text), known.hash) or known is _NOBODY:
             raise TokenRefused(UNKNOWN)
-        if known.has_expired(now_ms()):
+        if known.expires_at is not None and known.has_expired(now_ms()):
             raise TokenRefused(EXPIRED.format(known.name))
         del headers["authorization"]
         return known
@@ -76,7 +80,7 @@ class Admission:
     def still_admits(self, identity: str, profile_id: str) -> bool:
         """Return whether a token may still be used in a profile; "" is a client without one."""
         if not identity:
-            return not self.required
+            return not self._options.require_token
         known = self._tokens.get(identity)
         return known is not None and not known.has_expired(now_ms()) and known.reaches(profile_id)
 

@@ -48,6 +48,8 @@ from local_mcp_gateway.gateway.protocol import (
     versions,
 )
 from local_mcp_gateway.gateway.routing import (
+    LIMITED,
+    RETRY_AFTER,
     Broker,
     CallLog,
     Cancellation,
@@ -347,7 +349,7 @@ class GatewayApp:
             answer = failure(jsonrpc.UPSTREAM_UNAVAILABLE, "Session not found")
             return http_request.reply(404, response(message.id, answer))
         if not message.is_request:
-            self._dispatcher.on_notification(profile, session, message)
+            self._dispatcher.on_notification(profile, session, message, http_request.token_id)
             return http_request.empty(202)
         if message.method == "initialize":
             sender, token = http_request.sender, http_request.token_id
@@ -393,6 +395,10 @@ class GatewayApp:
                     await reply.finish_unanswered()
                 elif not reply.left:
                     status = 200 if opened is None else versions.status_of(answer)
+                    if answer.failed and versions.error_code(answer) == LIMITED:
+                        status = 429
+                        wait_s = jsonrpc.member(jsonrpc.member(answer.body, "data"), RETRY_AFTER)
+                        http_request.extra = [(b"retry-after", wait_s), *http_request.extra]
                     await reply.finish(response(identity, answer), status)
             finally:
                 reply.close()

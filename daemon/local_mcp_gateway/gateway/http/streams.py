@@ -266,6 +266,8 @@ async def _response_to(
         caller,
         session,
         identity=bytes(message.id),
+        token=dispatcher.token_of(session),
+        client=session.client_name or None,
     )
     answer = await dispatcher.answer(request, Cancellation())
     return None if answer is None else response(message.id, answer)

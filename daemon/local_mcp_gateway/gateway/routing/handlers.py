@@ -55,7 +55,7 @@ class Resources:
         if uri is None:
             return failure(INVALID_PARAMS, "Invalid params: a resource has a uri")
         request.target = uri
-        view = await self._registry.settled_view(request.profile, request.session)
+        view = await self._registry.settled_view(request.profile, request.session, request.token_id)
         routes = self.routes(view, uri, request.session)
         if not routes:
             return failure(jsonrpc.RESOURCE_NOT_FOUND, f"Resource not found: {uri}", {"uri": uri})
@@ -184,3 +184,10 @@ class ClientRequest(msgspec.Struct, eq=False):
     """What the client showed, if anything."""
     client: str | None = None
     """What the client calls itself."""
+
+    @property
+    def token_id(self) -> str:
+        """Return the id of the token that the client showed, "" for none."""
+        if self.session is not None:
+            return self.session.token
+        return "" if self.token is None else self.token.id

@@ -53,6 +53,9 @@ class TaskRequests:
         """Forward a request about one task, or list those of all servers."""
         members = self._registry.members(request.profile, request.session)
         able = [server for server in members if makes_tasks(server)]
+        view = self._registry.view(request.profile, request.session, request.token_id)
+        if request.method == "tasks/list" and view.visibility is not None:
+            able = []  # it would list those of tools that do not exist for this client
         if not able:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
         if request.method == "tasks/list":

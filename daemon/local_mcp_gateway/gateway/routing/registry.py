@@ -12,13 +12,15 @@ from local_mcp_gateway.gateway.catalog import (
     Lists,
     NameTable,
     ProfileView,
+    Visibility,
     header_params_of,
     merge_lists,
     names_to_keep,
     routes_of,
+    visible,
 )
 from local_mcp_gateway.log import redact_text
-from local_mcp_gateway.store import CatalogKind, ProfileDefinition
+from local_mcp_gateway.store import NOTHING, CatalogKind, ClientToken, ProfileDefinition
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.options import GatewayOptions
@@ -37,11 +39,16 @@ class Registry:
         """The connections that clients share, by the server's name."""
         self.owned: dict[object, dict[str, Upstream]] = {}
         """Client → the connections that it has for itself, by the server's name."""
-        self._own_views: dict[object, dict[str, ProfileView]] = {}
+        self._own_views: dict[object, dict[tuple[str, str], ProfileView]] = {}
         """Client → views of its own, where a server shows it something else."""
         self.profiles: Mapping[str, ProfileDefinition] = {}
         self._options = options
-        self._views: dict[str, ProfileView] = {}
+        self.tokens: Mapping[str, ClientToken] = {}
+        """The tokens of clients by id."""
+        self._merged: dict[str, ProfileView] = {}
+        """Profile → what its servers have, whether or not a client may see it."""
+        self._views: dict[tuple[str, str], ProfileView] = {}
+        """Profile and id of a token → what exists for its clients."""
         self._shown: dict[str, NameTable] = {}
         """What each profile showed last by its id, so that names stay with their servers."""
         self.kept: dict[str, NameTable] = {}
@@ -102,11 +109,33 @@ class Registry:
             if any(member.server == server and member.active for member in profile.members)
         )
 
-    def view(self, profile: str, client: object = None) -> ProfileView:
-        """Return what the profile shows this client, from the last known lists."""
+    def view(self, profile: str, client: object = None, token: str = "") -> ProfileView:
+        """Return what exists in the profile for this client and token, from the last known lists.
+
+        Everything that names a tool asks here.
+        """
         if client in self.owned:
-            return self._own_view(profile, client)
-        view = self._views.get(profile)
+            return self._own_view(profile, client, token)
+        view = self._views.get((profile, token))
+        if view is None:
+            view = self._views[profile, token] = self._visible(profile, self._all(profile), token)
+        return view
+
+    def _visible(self, profile: str, view: ProfileView, token: str) -> ProfileView:
+        """Return the part of a view that the policies of profile and token show."""
+        policies = [self.definition(profile).policy]
+        if token:
+            known = self.tokens.get(token)
+            policies.append(NOTHING if known is None else known.policy)
+        hiding = tuple(policy for policy in policies if policy.hides)
+        if not hiding:
+            return view
+        trusted = {name for name, u in self.upstreams.items() if u.definition.trust_annotations}
+        return visible(view, Visibility(hiding, trusted))
+
+    def _all(self, profile: str) -> ProfileView:
+        """Return what the servers of a profile have, under the names that it gives them."""
+        view = self._merged.get(profile)
         if view is None:
             members = self.members(profile)
             catalogs = {upstream.name: upstream.catalog.lists or {} for upstream in members}
@@ -114,28 +143,29 @@ class Registry:
             definition = self.definition(profile)
             last = self._shown.get(definition.id) or self.kept.get(definition.id)
             before = {} if last is None else last.held_by(definition)
-            view = self._views[profile] = merge_lists(definition, catalogs, held, before)
+            view = self._merged[profile] = merge_lists(definition, catalogs, held, before)
             self._shown[definition.id] = NameTable(definition, view.routes)
             self._restore_from_cache(definition, view, catalogs)
         return view
 
-    def _own_view(self, profile: str, client: object) -> ProfileView:
+    def _own_view(self, profile: str, client: object, token: str) -> ProfileView:
         """Return what the profile shows a client that has connections of its own."""
         known = self._own_views.setdefault(client, {})
-        if profile not in known:
-            shared = self.view(profile)
+        if (profile, token) not in known:
+            shared = self._all(profile)
             members = [(self.upstreams[u.name], u) for u in self.members(profile, client)]
             if all(own.catalog.lists is base.catalog.lists for base, own in members):
-                known[profile] = shared
+                own_view = shared
             else:
                 catalogs = {own.name: own.catalog for _, own in members}
-                known[profile] = merge_lists(
+                own_view = merge_lists(
                     self.definition(profile),
                     {name: catalog.lists or {} for name, catalog in catalogs.items()},
                     {name: catalog.held for name, catalog in catalogs.items()},
                     shared.routes,
                 )
-        return known[profile]
+            known[profile, token] = self._visible(profile, own_view, token)
+        return known[profile, token]
 
     def _restore_from_cache(
         self, definition: ProfileDefinition, view: ProfileView, catalogs: Mapping[str, Lists]
@@ -156,7 +186,9 @@ class Registry:
             known = self._mirrored[upstream] = {key: each for key, each in found if each}
         return known.get(tool, ())
 
-    async def settled_view(self, profile: str, client: object = None) -> ProfileView:
+    async def settled_view(
+        self, profile: str, client: object = None, token: str = ""
+    ) -> ProfileView:
         """Return what the profile shows, after waiting a while for servers that were never connected.
 
         Servers with stored lists are not waited for: they connect in the background.
@@ -166,7 +198,7 @@ class Registry:
             upstream.request_connection()
             upstream.catalog_sync.refresh_if_stale()
         await self._met(members, self._options.list_timeout_s)
-        return self.view(profile, client)
+        return self.view(profile, client, token)
 
     async def _met(self, members: list[Upstream], patience_s: float) -> None:
         unknown = [upstream for upstream in members if upstream.awaits_lists]
@@ -202,15 +234,17 @@ class Registry:
         self.forget_views()
 
     def shown(self) -> dict[str, ProfileView]:
-        """Return the views that were built and still hold, by profile."""
-        return dict(self._views)
+        """Return the views that were built and still hold, by profile; without those of tokens."""
+        return {profile: view for (profile, token), view in self._views.items() if not token}
 
     def forget_views(self, profiles: frozenset[str] | None = None) -> None:
         """Rebuild the views of these profiles, or of all, at the next request."""
         self._mirrored.clear()
         self._own_views.clear()
-        for name in tuple(self._views) if profiles is None else profiles:
-            self._views.pop(name, None)
+        for name in tuple(self._merged) if profiles is None else profiles:
+            self._merged.pop(name, None)
+        for key in [key for key in self._views if profiles is None or key[0] in profiles]:
+            del self._views[key]
 
 
 def health(status: Mapping[str, Any]) -> dict[str, Any]:

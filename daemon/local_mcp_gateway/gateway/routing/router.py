@@ -44,6 +44,7 @@ from local_mcp_gateway.gateway.protocol import (
 from local_mcp_gateway.gateway.routing import handlers, mcp_tasks
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest, Resources
 from local_mcp_gateway.gateway.routing.input_required import PendingCalls, ask_until_complete
+from local_mcp_gateway.gateway.routing.limits import FREE, Limiter
 from local_mcp_gateway.gateway.routing.mcp_tasks import (
     TaskCaller,
     TaskRequests,
@@ -56,7 +57,7 @@ from local_mcp_gateway.gateway.routing.server_info import (
     initialize_result,
 )
 from local_mcp_gateway.gateway.upstreams import Call, Caller, ProgressTokens, Upstream
-from local_mcp_gateway.store import CatalogKind, Prefix
+from local_mcp_gateway.store import CatalogKind, ClientToken, Prefix
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients import Session, Sessions
@@ -124,7 +125,7 @@ class Router:
 
     async def _list(self, request: ClientRequest) -> Answer:
         view, kind = (
-            await self._registry.settled_view(request.profile, request.session),
+            await self._registry.settled_view(request.profile, request.session, request.token_id),
             LIST_METHODS[request.method],
         )
         result = view.result(kind, reader_of(request))
@@ -144,10 +145,11 @@ class Router:
         if name is None:
             return failure(INVALID_PARAMS, f"Invalid params: a {what} has a name")
         request.target = name
-        route = self._registry.view(request.profile, request.session).routes[kind].get(name)
+        session, token = request.session, request.token_id
+        route = self._registry.view(request.profile, session, token).routes[kind].get(name)
         if route is None:
-            await self._registry.settled_view(request.profile, request.session)
-            route = self._find(request.profile, request.session, kind, name)
+            await self._registry.settled_view(request.profile, session, token)
+            route = self._find(request, kind, name)
         if route is None:
             return failure(INVALID_PARAMS, f"Unknown {what}: {name}")
         if self._holds(kind, route, request.session):
@@ -157,19 +159,19 @@ class Router:
             params = edit(params, {"name": encode(route.key)})
         return await self._forward(request, route, params)
 
-    def _find(
-        self, profile: str, session: Session | None, kind: CatalogKind, name: str
-    ) -> Route | None:
+    def _find(self, request: ClientRequest, kind: CatalogKind, name: str) -> Route | None:
         """Return where a name leads for a client; None if its profile does not show that.
 
         Every message that names a tool or a prompt asks here, so none reaches what others do not.
         """
-        view = self._registry.view(profile, session)
-        return (
-            view.routes[kind].get(name)
-            or view.own_names[kind].get(name)
-            or self._only_server(profile, session, kind, name)
-        )
+        view = self._registry.view(request.profile, request.session, request.token_id)
+        found = view.routes[kind].get(name) or view.own_names[kind].get(name)
+        if found is not None:
+            return found
+        alone = self._only_server(request.profile, request.session, kind, name)
+        hides = view.visibility if kind is CatalogKind.TOOLS else None
+        # What its server does not list, it says nothing of.
+        return alone if alone and (hides is None or hides.shows(alone, name, None)) else None
 
     def _holds(self, kind: CatalogKind | None, route: Route, session: Session | None) -> bool:
         """Return whether this is a tool that is held until a person approves it."""
@@ -201,19 +203,20 @@ class Router:
 
     async def _complete(self, request: ClientRequest) -> Answer:
         ref = msgspec.json.decode(member(request.params, "ref") or b"{}", type=Target)
-        view = await self._registry.settled_view(request.profile, request.session)
+        token = request.token_id
+        view = await self._registry.settled_view(request.profile, request.session, token)
         route: Route | None = None
         key = value = ""
         if ref.name is not None:
             key, value = "name", ref.name
-            route = self._find(request.profile, request.session, CatalogKind.PROMPTS, ref.name)
+            route = self._find(request, CatalogKind.PROMPTS, ref.name)
         elif ref.uri is not None:
             key, value = "uri", ref.uri
             templates = view.routes[CatalogKind.RESOURCE_TEMPLATES]
             route = templates.get(ref.uri) or next(
                 iter(self.resources.routes(view, ref.uri, request.session)), None
             )
-        if route is None and value and len(view.servers) == 1:
+        if route is None and value and len(view.servers) == 1 and view.visibility is None:
             route = Route(view.servers[0], value)
         if route is None:
             return failure(INVALID_PARAMS, "Invalid params: nothing known is to be completed")
@@ -231,7 +234,8 @@ class Router:
 
     async def _other(self, request: ClientRequest) -> Answer:
         """Forward an unknown method, with the name or URI that its server knows."""
-        led = self._led(request.profile, request.session, request.method, request.params)
+        session, token = request.session, request.token_id
+        led = self._led(request.profile, session, token, request.method, request.params)
         if len(led) != 1:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
         ((kind, route, params),) = led
@@ -240,11 +244,11 @@ class Router:
         return await self._forward(request, route, params)
 
     def whom(
-        self, profile: str, session: Session | None, method: str, params: bytes
+        self, profile: str, session: Session | None, token: str, method: str, params: bytes
     ) -> list[tuple[Upstream, bytes]]:
         """Return the servers that a notification is for, each with the params as it knows them."""
         try:
-            led = self._led(profile, session, method, params)
+            led = self._led(profile, session, token, method, params)
         except jsonrpc.MALFORMED:
             return []
         return [
@@ -256,17 +260,18 @@ class Router:
         ]
 
     def _led(
-        self, profile: str, session: Session | None, method: str, params: bytes
+        self, profile: str, session: Session | None, token: str, method: str, params: bytes
     ) -> list[tuple[CatalogKind | None, Route, bytes]]:
         """Return the possible routes of a message with an unknown method, with rewritten params.
 
         Its `name`, or else its `uri`, decides. Where neither has a route, the servers qualify that
         declare the capability or extension that the method is named after, or else every server of the
-        profile; none, if it names what the profile does not show. Raises MALFORMED.
+        profile; none, if it names what does not exist for the client, or if some tool does not: nobody
+        knows what else the method may reach. Raises MALFORMED.
         """
         members = decode_members(params) if params[:1] == b"{" else {}
         name, uri = _text(members.get("name")), _text(members.get("uri"))
-        view = self._registry.view(profile, session)
+        view = self._registry.view(profile, session, token)
         for kind in (CatalogKind.TOOLS, CatalogKind.PROMPTS):
             route = view.routes[kind].get(name or "") or view.own_names[kind].get(name or "")
             if route is not None:
@@ -277,6 +282,8 @@ class Router:
         if uri is not None and len(found := self.resources.routes(view, uri, session)) == 1:
             known = edit(params, {"uri": encode(found[0].key)}) if found[0].key != uri else params
             return [(CatalogKind.RESOURCES, found[0], known)]
+        if view.visibility is not None:
+            return []
         servers = self._registry.members(profile, session)
         those = [server for server in servers if declares(server.identity, method)]
         return [(None, Route(server.name, ""), params) for server in those or servers]
@@ -321,7 +328,8 @@ class Router:
                 return await upstream.call(call)
             return await self._sharing.call(upstream, request, call)
 
-        renamed = self._registry.view(request.profile, request.session).renamed
+        seen = self._registry.view(request.profile, request.session, request.token_id)
+        renamed = seen.renamed
         uris = renamed.get(route.server) if renamed else None
         tasks = request.method in TASK_AWARE and makes_tasks(upstream)
         if uris is None and not tasks:
@@ -428,6 +436,7 @@ class Dispatcher:
         registry: Registry,
         router: Router,
         calls: CallLog,
+        limiter: Limiter,
         tokens: ProgressTokens,
         tasks: TaskScope,
         introduce: Callable[[Session], None],
@@ -437,6 +446,7 @@ class Dispatcher:
         self._registry = registry
         self._router = router
         self._calls = calls
+        self._limiter = limiter
         self._tokens = tokens
 
     async def initialize(self, session: Session) -> Answer:
@@ -457,8 +467,12 @@ class Dispatcher:
         answer: Answer | None = None
         if session is not None:
             session.running[identity] = cancellation.ask
+        counters = [] if request.method in FREE else self._limiter.begin(request)
         try:
-            answer = await self._router.handle(request)
+            if isinstance(counters, Answer):
+                answer = counters
+            else:
+                answer = await self._router.handle(request)
         except asyncio.CancelledError:
             if not cancellation.requested:
                 raise
@@ -468,12 +482,20 @@ class Dispatcher:
             if (reason := cancellation.reason or reason) is not None:
                 answer = failure(jsonrpc.CANCELLED, reason)
         finally:
+            if counters and not isinstance(counters, Answer):
+                self._limiter.end(counters)
             if session is not None:
                 session.running.pop(identity, None)
             self._calls.record(request, answer, began_ns)
         return answer
 
-    def on_notification(self, profile: str, session: Session | None, message: Envelope) -> None:
+    def token_of(self, session: Session) -> ClientToken | None:
+        """Return the token that a session belongs to."""
+        return self._registry.tokens.get(session.token)
+
+    def on_notification(
+        self, profile: str, session: Session | None, message: Envelope, token: str = ""
+    ) -> None:
         """Handle a client's notification, or its response to a server request.
 
         An unknown notification goes to the server that it names, or else to all of the profile.
@@ -489,5 +511,7 @@ class Dispatcher:
         elif message.method == "notifications/progress":
             self.tasks.start(self._tokens.forward_progress, params)
         elif message.method != "notifications/initialized":
-            for upstream, known in self._router.whom(profile, session, message.method, params):
-                self.tasks.start(upstream.notify, message.method, known)
+            token = token if session is None else session.token
+            method = message.method
+            for upstream, known in self._router.whom(profile, session, token, method, params):
+                self.tasks.start(upstream.notify, method, known)

@@ -8,9 +8,11 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.service.admin.policies import changed_policy, policy_as_json
 from local_mcp_gateway.store import (
     CatalogKind,
     Member,
+    Policy,
     Prefix,
     ProfileDefinition,
     ToolSetting,
@@ -31,6 +33,7 @@ async def add_profile(database: ConnectionPool, arguments: dict[str, Any]) -> ob
         description=arguments.get("description"),
         prefix=Prefix(arguments.get("prefix") or Prefix.AUTO),
         members=tuple(Member(server) for server in arguments.get("servers", ())),
+        policy=changed_policy(Policy(), arguments.get("policy")),
     )
     return profile_as_json(await queries.add_profile(database, profile))
 
@@ -66,6 +69,7 @@ async def edit_profile(database: ConnectionPool, arguments: dict[str, Any]) -> o
             )
             for member in members
         ),
+        policy=changed_policy(old.policy, arguments.get("policy")),
     )
     await queries.update_profile(database, old.name, new)
     return profile_as_json(await queries.get_profile(database, new.name))
@@ -115,6 +119,7 @@ def profile_as_json(profile: ProfileDefinition) -> dict[str, object]:
         "prefix": profile.prefix.value,
         "servers": [{"name": member.server, "active": member.active} for member in profile.members],
         "tools": [asdict(setting) for setting in profile.tools],
+        "policy": policy_as_json(profile.policy),
     }
 
 

@@ -60,6 +60,17 @@ class ServerBody(_Body):
     ca: str | Maybe | None = _NONE
     insecure: bool | Maybe = _NONE
     client_headers: list[str] | Maybe = _NONE
+    trust_annotations: bool | Maybe = _NONE
+
+
+class PolicyBody(_Body):
+    """What may be done in a profile."""
+
+    allowed: list[str] | Maybe = _NONE
+    denied: list[str] | Maybe = _NONE
+    read_only: bool | Maybe = _NONE
+    calls_per_minute: int | Maybe | None = _NONE
+    calls_at_once: int | Maybe | None = _NONE
 
 
 class ProfileBody(_Body):
@@ -74,6 +85,7 @@ class ProfileBody(_Body):
     remove: list[str] | Maybe = _NONE
     enable: list[str] | Maybe = _NONE
     disable: list[str] | Maybe = _NONE
+    policy: PolicyBody | Maybe = _NONE
 
 
 class ToolBody(_Body):

@@ -211,6 +211,7 @@ def server_from(values: Mapping[str, Any]) -> ServerDefinition:
         ca=values.get("ca"),
         insecure=bool(values.get("insecure")),
         client_headers=tuple(values.get("client_headers") or ()),
+        trust_annotations=bool(values.get("trust_annotations")),
     )
 
 
@@ -238,6 +239,7 @@ def server_as_json(server: ServerDefinition, *, secrets: bool = False) -> dict[s
         "ca": server.ca,
         "insecure": server.insecure,
         "client_headers": list(server.client_headers),
+        "trust_annotations": server.trust_annotations,
     }
 
 
@@ -275,6 +277,7 @@ def _edited(old: ServerDefinition, changes: Mapping[str, Any]) -> ServerDefiniti
         ca=changes.get("ca", old.ca),
         insecure=bool(changes.get("insecure", old.insecure)),
         client_headers=tuple(changes.get("client_headers", old.client_headers)),
+        trust_annotations=bool(changes.get("trust_annotations", old.trust_annotations)),
         env=_merged(old.env, changes.get("env", {})),
         headers=_merged(old.headers, changes.get("headers", {})),
     )

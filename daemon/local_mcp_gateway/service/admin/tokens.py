@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from local_mcp_gateway.database import Error, reading, table_names
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import iso, now_ms
+from local_mcp_gateway.service.admin.policies import changed_policy, policy_as_json
 from local_mcp_gateway.service.http import is_loopback
 from local_mcp_gateway.store import (
     ClientToken,
+    Policy,
     add_token,
     list_tokens,
     new_token,
@@ -37,6 +39,7 @@ async def create_token(database: ConnectionPool, arguments: dict[str, Any]) -> o
     wanted = ClientToken(
         arguments["name"],
         profiles=frozenset(known[name] for name in names) if names else None,
+        policy=changed_policy(Policy(), arguments.get("policy")),
         expires_at=None if lifetime_s is None else now_ms() + lifetime_s * 1000,
     )
     token, text = new_token(wanted)
@@ -68,6 +71,7 @@ def _as_json(token: ClientToken, known: dict[str, str]) -> dict[str, Any]:
         "expired": token.has_expired(now_ms()),
         "last_used_at": _time(token.last_used_at),
         "last_client": token.last_client,
+        "policy": policy_as_json(token.policy),
     }
 
 
