@@ -150,6 +150,22 @@ def test_a_migration_that_is_saved_appears_on_the_open_page_with_the_line_of_its
     assert not (shop.place.folder.path / f"{tag}.sql").exists()
 
 
+def test_a_backup_is_restored_after_its_name_is_typed(page: Page, shop: Scene) -> None:
+    page.goto("/studio/migrations/backups")
+    page.get_by_role("button", name="Back up now").click()
+    expect(page.locator("#toast")).to_contain_text("Made and verified")
+    shop.place.write("DELETE FROM customers WHERE id = 5")
+    page.get_by_role("link", name="Compare").first.click()
+    expect(page.locator("tr", has_text="customers")).to_contain_text("-1")
+    page.go_back()
+    page.get_by_role("button", name="Restore the backup").first.click()
+    sheet = page.locator(".sheet:popover-open")
+    sheet.get_by_label("Type gateway.db").fill("gateway.db")
+    sheet.get_by_role("button", name="Restore", exact=True).click()
+    expect(page.locator("#toast")).to_contain_text("The database is as it was")
+    assert shop.place.query("SELECT count(*) FROM customers WHERE id = 5") == [(1,)]
+
+
 def test_calls_appear_on_the_open_page(page: Page, shop: Scene) -> None:
     page.goto("/studio/calls")
     expect(page.locator("#live-state")).to_have_text("live")

@@ -49,6 +49,13 @@ def test_a_rehearsal_that_fails_says_where_and_leaves_the_database(
         folder.write_journal(entries)
 
 
+def test_nothing_is_taken_back_outside_of_dev_mode(browser: Browser) -> None:
+    reply = browser.post("/studio/migrations/take-back", tag="0000_initial", typed="0000_initial")
+    assert reply.status == 400
+    assert "Only a gateway in dev mode" in reply.words
+    assert browser.post("/studio/migrations/take-back", tag="a", typed="b").status == 400
+
+
 def test_a_file_that_was_changed_is_a_problem_with_its_way_out(
     browser: Browser, running: Running
 ) -> None:
@@ -67,9 +74,30 @@ def test_a_backup_is_made_listed_and_verified(browser: Browser) -> None:
     page = browser.sent("/studio/migrations/backups")
     assert "Made and verified" in page.words
     name = page.text.partition('<tr id="')[2].partition('"')[0]
-    assert f"db restore {name}" in page.words
     page = browser.sent("/studio/migrations/backups/verify", name=name)
     assert "is whole" in page.words
+
+
+def test_a_restore_wants_the_name_and_brings_the_backup_back(
+    browser: Browser, running: Running
+) -> None:
+    page = browser.sent("/studio/migrations/backups")
+    name = page.text.partition('<tr id="')[2].partition('"')[0]
+    browser.sent("/studio/profiles", name="after")
+    wrong = browser.post("/studio/migrations/backups/restore", name=name, typed="gateway")
+    assert "Nothing was restored" in wrong.words
+    assert running.place.query("SELECT count(*) FROM profiles WHERE name = 'after'") == [(1,)]
+    page = browser.sent("/studio/migrations/backups/restore", name=name, typed="gateway.db")
+    assert f"The database is as it was in {name}." in page.words
+    assert "The database was restored from a backup" in page.words
+    assert running.place.query("SELECT count(*) FROM profiles WHERE name = 'after'") == [(0,)]
+    assert "after" not in browser.page("/studio/profiles").words
+    assert running.place.run("call", "echo", "text=hello").code == 0
+    reply = browser.post(
+        "/studio/migrations/backups/restore", name="../../etc/passwd", typed="gateway.db"
+    )
+    assert reply.status == 400
+    assert locks_on(running)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "--help", "no-such-backup", ""])

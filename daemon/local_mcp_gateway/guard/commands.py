@@ -80,21 +80,26 @@ Done = TypeVar("Done")
 def restore_guarded(
     context: GuardContext, backup: Backup, *, lock_timeout_s: float = 0.0
 ) -> Restored:
-    """Restore the backup while holding the database's lock; raises LockHeld and as `restore`.
+    """Restore the backup while holding the database's lock; raises LockHeld and as `restore_held`."""
+    with exclusive(context, lock_timeout_s=lock_timeout_s, replaces=True):
+        return restore_held(context, backup)
+
+
+def restore_held(context: GuardContext, backup: Backup) -> Restored:
+    """Restore the backup; the caller holds the lock, and has no connection open. Blocks.
 
     A backup with migrations that the folder does not have is refused before anything is written:
-    the next start would refuse it.
+    the next start would refuse it. Else raises as `restore_backup`.
     """
-    with exclusive(context, lock_timeout_s=lock_timeout_s, replaces=True):
-        known = read_folder(context.migrations).migrations
-        require_known(backup, {word for item in known for word in (item.tag, *item.hashes)})
-        done = restore_backup(
-            context.database,
-            backup,
-            annotate=partial(_note_restore, context, backup),
-            keep_aside=context.policy.keep_aside,
-            run=context,
-        )
+    known = read_folder(context.migrations).migrations
+    require_known(backup, {word for item in known for word in (item.tag, *item.hashes)})
+    done = restore_backup(
+        context.database,
+        backup,
+        annotate=partial(_note_restore, context, backup),
+        keep_aside=context.policy.keep_aside,
+        run=context,
+    )
     context.emit(
         "database.restored",
         database=str(context.database),

@@ -30,7 +30,13 @@ from local_mcp_gateway.service.admin import dispatch as admin
 from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
 from local_mcp_gateway.service.history import since_process_start_ms
 from local_mcp_gateway.service.http import LibraryWarnings, serving, url_of
-from local_mcp_gateway.service.options import changed_keys, gateway_options, reload, waiting_keys
+from local_mcp_gateway.service.options import (
+    changed_keys,
+    gateway_options,
+    reload,
+    restore,
+    waiting_keys,
+)
 from local_mcp_gateway.service.process import allow_many, collect_rarely, give_memory_back
 from local_mcp_gateway.service.progress import report_progress
 from local_mcp_gateway.service.secrets import Keyring, SealedSignIns
@@ -65,6 +71,8 @@ _CHANGES_STATUS = {
     "database.gone",
     "database.returned",
 }
+DEV_VERBS: Final = frozenset({"dev.watched", "dev.problem", "dev.drop"})
+"""Answered with nothing where saves are not applied."""
 CHECK_EVERY_S = 2.0
 """Interval of checking that the database file still exists; writes notice at once."""
 FLUSH_S: Final = 5.0
@@ -237,6 +245,8 @@ class RunningService:
         """Run one verb for the control socket."""
         if verb in ("reload", "settings.read"):
             return await (self.reload() if verb == "reload" else self.read_settings())
+        if verb == "db.restore":
+            return await self.restore(arguments["name"])
         if verb == "status":
             return {
                 **self.gateway.status(),
@@ -245,15 +255,8 @@ class RunningService:
             }
         if verb == "replica.sync":
             return self.replica and await self.replica.sync()
-        if verb == "dev.watched":
-            return self._hot.watched if self._hot else None
-        if verb == "dev.problem":
-            problem = self._hot.problem if self._hot else None
-            if problem is None:
-                return None
-            return {**problem.as_json(), "excerpt": problem.data.get("excerpt")}
-        if verb == "dev.drop" and self._hot:
-            return await self._hot.drop(arguments["tag"])
+        if verb in DEV_VERBS:
+            return await self._hot.answer(verb, arguments) if self._hot else None
         if verb == "studio.open":
             return {"url": self._own_url + (await self._open_studio()).link()}
         default = self.settings.gateway.default_profile
@@ -333,6 +336,15 @@ class RunningService:
         # The supervisor has the socket, which stays as it is.
         if self.plan.supervisor is not None and {*waiting} - {"gateway.host", "gateway.port"}:
             os.kill(self.plan.supervisor, signal.SIGUSR1)
+
+    async def restore(self, name: str) -> dict[str, object]:
+        """Go back to a backup, and apply what is pending then."""
+        stop = self.signals.stop
+        async with self._one_reload:
+            done = await restore(
+                self.settings, self.database, name, dev=self.plan.dev, emit=self.emit, stop=stop
+            )
+        return {**done, **await self.reload()}
 
     async def _reload_on_request(self) -> None:
         while True:

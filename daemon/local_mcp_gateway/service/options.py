@@ -252,6 +252,32 @@ async def reload(
     )
 
 
+async def restore(
+    settings: Settings,
+    database: ConnectionPool,
+    name: str,
+    *,
+    dev: bool,
+    emit: Emit,
+    stop: StopEvent,
+) -> dict[str, object]:
+    """Replace the database that this process serves by a backup; calls wait for it.
+
+    On an error everything stays as it was. What the backup does not have is pending afterwards.
+    """
+    import anyio.to_thread
+
+    from local_mcp_gateway.guard import GuardContext, find_to_restore, restore_held
+
+    path = settings.database_path
+    policy = gateway_policy(settings, dev=dev)
+    context = GuardContext(path, settings.migrations_folder, policy, emit=emit, stop=stop)
+    backup = await anyio.to_thread.run_sync(find_to_restore, path, name, settings.backup_folder)
+    async with database.release_file():
+        done = await anyio.to_thread.run_sync(restore_held, context, backup)
+    return {"restored": backup.name, "replaced": None if done.aside is None else str(done.aside)}
+
+
 def changed_keys(old: Settings, new: Settings) -> tuple[str, ...]:
     """Return `section.key` of every setting whose value differs."""
     before, after = asdict(old), asdict(new)

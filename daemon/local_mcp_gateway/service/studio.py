@@ -39,6 +39,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "rehearse": ("db", "rehearse", "--json"),
     "backup": ("db", "backup", "create", "--json"),
     "verify": ("db", "backup", "verify", "--json"),
+    "restore": ("db", "restore", "--yes", "--json"),
 }
 STOP_S: Final = 1.0
 SEALED: Final = frozenset(

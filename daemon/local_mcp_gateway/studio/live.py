@@ -32,6 +32,7 @@ KINDS: Final = {
     "catalog.saved": "servers",
     "catalog.altered": "servers",
     "backup.created": "migrations",
+    "database.restored": "migrations",
     "migration.applied": "migrations",
     "migration.hot_applied": "migrations",
     "migration.hot_refused": "migrations",

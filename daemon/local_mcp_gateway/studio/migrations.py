@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.backup import Backup, read_catalog
@@ -214,7 +215,11 @@ async def take_back(visit: Visit) -> Response:
         raise UsageProblem(
             "Nothing was taken back: the name that was typed is another one.", hint=f"Type {tag}."
         )
-    done = await visit.ask("dev.drop", tag=tag)
+    done = await visit.ask("dev.drop", tag=tag) if visit.powers.ask else None
+    if done is None:
+        raise UsageProblem(
+            "Only a gateway in dev mode takes a migration back.", hint=f"Use `db down` for {tag}."
+        )
     visit.studio.forget_waiting()
     lost = "; ".join(done["lost"])
     return visit.back(
@@ -242,6 +247,27 @@ async def verify(visit: Visit) -> Response:
     return visit.back(
         address("migrations", "backups"), f"{name} is whole: size, hash and every page are right."
     )
+
+
+async def restore(visit: Visit) -> Response:
+    """Go back to a backup, once the name of the database was typed."""
+    given, database = visit.request.given, visit.powers.database
+    if given("typed").strip() != database.name:
+        raise UsageProblem(
+            "Nothing was restored: the name that was typed is another one.",
+            hint=f"Type {database.name}.",
+        )
+    if visit.powers.ask is None:
+        done = await _work(visit, "restore", name=given("name"))
+    else:
+        done = await visit.ask("db.restore", name=given("name"))
+    visit.studio.forget_waiting()
+    said = [f"The database is as it was in {given('name')}."]
+    if done.get("applied"):
+        said.append(f"Applied again: {', '.join(done['applied'])}.")
+    if done["replaced"]:
+        said.append(f"What it replaced is kept: {Path(done['replaced']).name}.")
+    return visit.back(address("migrations"), " ".join(said))
 
 
 async def show_file(visit: Visit) -> Response:
@@ -282,5 +308,6 @@ ROUTES: Final[dict[tuple[str, str], Page]] = {
     ("GET", "migrations/backups"): show_backups,
     ("POST", "migrations/backups"): back_up,
     ("POST", "migrations/backups/verify"): verify,
+    ("POST", "migrations/backups/restore"): restore,
     ("GET", "migrations/file/*"): show_file,
 }

@@ -35,7 +35,7 @@ class Powers:
     pool: ConnectionPool | None = None
     """The open database of a gateway; rows are written through it."""
     work: Ask | None = None
-    """Runs work of the guard: `rehearse`, `backup`, `verify`."""
+    """Runs work of the guard: `rehearse`, `backup`, `verify`, and without a gateway `restore`."""
     look: Callable[[Path], AbstractContextManager[Connection]] = reading
     """Opens the database for reading. A process that serves it may do so through SQLite only."""
     prepare: Any = None

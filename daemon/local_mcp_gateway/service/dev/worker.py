@@ -34,8 +34,9 @@ from local_mcp_gateway.service.file_watcher import (
 from local_mcp_gateway.service.options import check_gateway_tables, gateway_policy, planner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
+    from typing import Any
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.config import Settings
@@ -222,10 +223,15 @@ class HotApply:
             stop=self._stop,
         )
 
-    @property
-    def watched(self) -> str:
-        """Return the folder's path, for `db drop` to compare with its own."""
-        return str(self._folder.resolve())
+    async def answer(self, verb: str, arguments: Mapping[str, Any]) -> object:
+        """Run one verb: the folder's path, why it cannot be applied, or take the newest migration back."""
+        if verb == "dev.drop":
+            return await self.drop(arguments["tag"])
+        if verb == "dev.watched":
+            return str(self._folder.resolve())
+        if self.problem is None:
+            return None
+        return {**self.problem.as_json(), "excerpt": self.problem.data.get("excerpt")}
 
     async def drop(self, tag: str) -> dict[str, object]:
         """Revert the newest migration and remove its files, in one step for watchers and reloads."""
