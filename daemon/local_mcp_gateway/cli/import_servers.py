@@ -17,6 +17,7 @@ from local_mcp_gateway.regular_file import read_given
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
+    from local_mcp_gateway.service.admin import RegistryServer
 
 
 def _document(file: Path) -> object:
@@ -56,6 +57,22 @@ def _choose_file() -> Path:
     return found[number - 1][1]
 
 
+def _ask(registered: RegistryServer) -> dict[str, str]:
+    """Ask on a terminal for the values that a registry's file declares; none given is looked up later."""
+    values: dict[str, str] = {}
+    if not sys.stdin.isatty():
+        return values
+    for asked in registered.asked:
+        about = f": {ui.one_line(asked.description)}" if asked.description else ""
+        value = click.prompt(
+            f"{asked.name}{about}", default=asked.default or "", hide_input=asked.secret,
+            show_default=bool(asked.default), err=True,
+        )  # fmt: skip
+        if value and value != asked.default:
+            values[asked.name] = value
+    return values
+
+
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
 @click.option(
@@ -76,15 +93,18 @@ def import_(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Add the servers of a client's configuration file; `-` reads stdin.
+    """Add the servers of a client's configuration file, or of a `server.json`; `-` reads stdin.
 
     Reads the files of Claude, Cursor, VS Code, Windsurf, Zed, Cline, Codex, Gemini, opencode and others: JSON
-    (comments are fine) or TOML. Without FILE it lists those on this machine. Their commands run here as
+    (comments are fine) or TOML; and the `server.json` of the MCP registry, whose values are asked for on a
+    terminal. Without FILE it lists those on this machine. Their commands run here as
     soon as a client asks, so each is shown, on a terminal before it is added. Exit 3 if one is left out.
     """
-    from local_mcp_gateway.service.admin import read_entries, server_as_json
+    from local_mcp_gateway.service.admin import read_entries, read_registry_file, server_as_json
 
     document = _document(file or _choose_file())
+    if (registered := read_registry_file(document)) is not None and not dry_run:
+        document = {"mcpServers": {registered.name: registered.answered(_ask(registered))}}
     where = {
         entry.server.name: ui.command_or_url(server_as_json(entry.server))
         for entry in read_entries(document)

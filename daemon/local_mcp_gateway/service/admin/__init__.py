@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.admin.control_socket import NoDaemon, ask, relayed
     from local_mcp_gateway.service.admin.dispatch import READ_ONLY
     from local_mcp_gateway.service.admin.own_address import OwnAddress
+    from local_mcp_gateway.service.admin.registry_file import RegistryServer, read_registry_file
     from local_mcp_gateway.service.admin.rest import read_token, with_rest
     from local_mcp_gateway.service.admin.servers import server_as_json
     from local_mcp_gateway.service.admin.tokens import has_tokens, needs_token
@@ -43,6 +44,7 @@ else:
         control_socket=("NoDaemon", "ask", "relayed"),
         dispatch=("READ_ONLY",),
         own_address=("OwnAddress",),
+        registry_file=("RegistryServer", "read_registry_file"),
         rest=("read_token", "with_rest"),
         servers=("server_as_json",),
         tokens=("has_tokens", "needs_token"),
@@ -53,6 +55,7 @@ __all__ = [
     "READ_ONLY",
     "NoDaemon",
     "OwnAddress",
+    "RegistryServer",
     "ask",
     "client_entries",
     "client_lines",
@@ -66,6 +69,7 @@ __all__ = [
     "plan_connect",
     "plan_undo",
     "read_entries",
+    "read_registry_file",
     "read_token",
     "relayed",
     "server_as_json",

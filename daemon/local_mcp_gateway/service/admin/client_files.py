@@ -17,6 +17,7 @@ from typing import Any
 
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.json_input import parse_jsonc
+from local_mcp_gateway.service.admin.registry_file import read_registry_file
 from local_mcp_gateway.store import (
     ServerDefinition,
     ServerKind,
@@ -125,6 +126,9 @@ def read_entries(document: object) -> tuple[Entry, ...]:
 def _listed(document: object) -> Iterator[tuple[str, object, str]]:
     """Yield (name, entry, the project that it belongs to) from wherever a client keeps them."""
     if not isinstance(document, dict):
+        return
+    if (registered := read_registry_file(document)) is not None:
+        yield registered.name, registered.entry, ""
         return
     nested = document.get("mcp")
     holders = [document, nested] if isinstance(nested, dict) else [document]
