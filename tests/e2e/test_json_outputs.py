@@ -226,7 +226,7 @@ def test_backups_are_described_by_their_manifest(place: Place, said: Said) -> No
     newer = place.backups[-1]
     listed = said(place, "db backup list")
     assert listed["unusable"] == []
-    assert listed["backups"][1] == made
+    assert listed["backups"][1] == {**made, "copied_at": None}
     assert (listed["backups"][0]["name"], listed["backups"][0]["before"]) == (newer.stem, tags[1])
 
     newer.write_bytes(newer.read_bytes()[:-1])

@@ -10,6 +10,17 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.backup.copies import CopyStore
+    from local_mcp_gateway.backup.copy_record import (
+        Copied,
+        Copy,
+        CopyCatalog,
+        CopyRecord,
+        copy_backups,
+        copy_of,
+        not_copied,
+        read_record,
+    )
     from local_mcp_gateway.backup.create import (
         MARGIN_BYTES,
         checked_hash,
@@ -67,6 +78,17 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
+        copies=("CopyStore",),
+        copy_record=(
+            "Copied",
+            "Copy",
+            "CopyCatalog",
+            "CopyRecord",
+            "copy_backups",
+            "copy_of",
+            "not_copied",
+            "read_record",
+        ),
         create=(
             "MARGIN_BYTES",
             "checked_hash",
@@ -130,13 +152,20 @@ __all__ = [
     "MARGIN_BYTES",
     "Backup",
     "BackupCatalog",
+    "Copied",
+    "Copy",
+    "CopyCatalog",
+    "CopyRecord",
+    "CopyStore",
     "DataLoss",
     "Restored",
     "Retention",
     "aside_path",
     "checked_hash",
     "clean_up",
+    "copy_backups",
     "copy_bytes",
+    "copy_of",
     "copy_online",
     "create_backup",
     "existing_folder",
@@ -151,9 +180,11 @@ __all__ = [
     "mark_plain_secrets",
     "named_failures",
     "newest_good",
+    "not_copied",
     "prune",
     "prune_asides",
     "read_catalog",
+    "read_record",
     "rebase_rows",
     "record_attempt",
     "remove",

@@ -291,9 +291,9 @@ def checked_hash(
     `flush` is a descriptor of the file, which is flushed to the disk in parallel and durable on return.
     The progress of `backup`, in bytes, is reported from the hash's thread.
     """
-    jobs = [_Job(lambda: file_hash(path, run=run))]
+    jobs = [Job(lambda: file_hash(path, run=run))]
     if flush is not None:
-        jobs.append(_Job(lambda: os.fsync(flush)))
+        jobs.append(Job(lambda: os.fsync(flush)))
     try:
         problem = first_problem(path, check, run=run)
     finally:
@@ -305,7 +305,7 @@ def checked_hash(
     return str(results[0])
 
 
-class _Job(threading.Thread):
+class Job(threading.Thread):
     """One function in a thread of its own, started at once."""
 
     def __init__(self, work: Callable[[], object]) -> None:

@@ -129,9 +129,18 @@ def read_manifest(path: Path) -> Backup | UnusableBackup:
     try:
         if path.stat().st_size > LARGEST_MANIFEST_BYTES:
             return UnusableBackup(path, "its manifest is too large to be one")
-        content = parse_json(read_bytes(path))
+        backup = parse_manifest(path, read_bytes(path))
     except OSError as error:
         return UnusableBackup(path, f"its manifest cannot be read ({error.strerror})")
+    if isinstance(backup, Backup) and backup.damage is not None:
+        return UnusableBackup(backup.path, f"it was made of a damaged database ({backup.damage})")
+    return backup if isinstance(backup, UnusableBackup) else _present(backup)
+
+
+def parse_manifest(path: Path, text: bytes) -> Backup | UnusableBackup:
+    """Return what a manifest of this path says, whether its backup is there or not."""
+    try:
+        content = parse_json(text)
     except ValueError:
         return UnusableBackup(path, "its manifest is not valid JSON (cut off or edited)")
     if not isinstance(content, dict):
@@ -142,10 +151,7 @@ def read_manifest(path: Path) -> Backup | UnusableBackup:
         return UnusableBackup(
             path, f"its manifest has format {content.get('format')!r}, of a newer version"
         )
-    backup = _typed(path, content)
-    if isinstance(backup, Backup) and (damage := content.get("damage")) is not None:
-        return UnusableBackup(backup.path, f"it was made of a damaged database ({damage})")
-    return backup if isinstance(backup, UnusableBackup) else _present(backup)
+    return _typed(path, content)
 
 
 def _typed(path: Path, content: Mapping[str, object]) -> Backup | UnusableBackup:
@@ -166,6 +172,9 @@ def _typed(path: Path, content: Mapping[str, object]) -> Backup | UnusableBackup
     assert isinstance(applied, list)
     if not all(isinstance(tag, str) for tag in applied):
         return UnusableBackup(path, "its manifest has no usable `applied`")
+    damage = content.get("damage")
+    if not (damage is None or isinstance(damage, str)):
+        return UnusableBackup(path, "its manifest has no usable `damage`")
     attempts = _attempts(content.get("attempts", []))  # early versions recorded none
     if attempts is None:
         return UnusableBackup(path, "its manifest has no usable `attempts`")
@@ -177,6 +186,7 @@ def _typed(path: Path, content: Mapping[str, object]) -> Backup | UnusableBackup
         before=before,
         applied=tuple(applied),
         database=database,
+        damage=damage,
         attempts=attempts,
         plain_secrets=content.get("plain_secrets") is True,  # early versions said nothing
         **values,  # checked above
@@ -337,12 +347,17 @@ def _rewritten(backup: Backup) -> Backup:
     return backup
 
 
+def manifest_text(backup: Backup, **also: object) -> bytes:
+    """Return the manifest of a backup, with what else is to be in it."""
+    content = {"application": APPLICATION, "format": FORMAT, **backup.as_json(), **also}
+    del content["path"]
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
 @contextmanager
 def _manifest_file(backup: Backup) -> Iterator[Path]:
     """Write and flush a manifest under its temporary name; remove it unless the block renames it."""
-    content = {"application": APPLICATION, "format": FORMAT, **backup.as_json()}
-    del content["path"]
-    text = (json.dumps(content, indent=1) + "\n").encode()
+    text = manifest_text(backup)
     prepared = temporary_path(backup.manifest)
     with temporary_file(prepared) as descriptor:
         write_all(descriptor, text)

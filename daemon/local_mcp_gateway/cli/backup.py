@@ -10,7 +10,7 @@ import click
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import Invocation, guard_context, stop_on_signals
-from local_mcp_gateway.cli.lazy_group import Group
+from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from local_mcp_gateway.database import Run
 from local_mcp_gateway.errors import Exit, GatewayError, Interrupted, NotConfirmed
 
@@ -23,12 +23,23 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-@click.group(cls=Group)
+COMMANDS = {
+    "create": Target("backup:create", "Back up the database, also while a gateway runs."),
+    "list": Target("backup:list_", "List the backups, and which are off this machine."),
+    "verify": Target("backup:verify", "Read backups in full and check them."),
+    "prune": Target("backup:prune", "Remove backups that the policy does not keep."),
+    "copy": Target("copies:copy", "Copy backups off this machine, encrypted."),
+    "copies": Target("copies:copies", "List the copies off this machine, and check them."),
+    "key": Target("copies:key", "Make the key that opens copies."),
+}
+
+
+@click.group(cls=LazyGroup, table=COMMANDS)
 def backup() -> None:
     """Manage backups: `BEFORE` names the migration that each was made for."""
 
 
-@backup.command()
+@click.command()
 @json_option
 @click.pass_obj
 def create(invocation: Invocation, *, as_json: bool) -> int:
@@ -56,16 +67,23 @@ def create(invocation: Invocation, *, as_json: bool) -> int:
     return Exit.DAMAGED
 
 
-@backup.command("list")
+@click.command("list")
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation, *, as_json: bool) -> int:
-    """List the backups, newest first, and name the files that cannot be used."""
+    """List the backups, newest first, and name the files that cannot be used.
+
+    COPIED says since when there is a copy off this machine, as the last `db backup copy` found it.
+    """
     listing = _listing(invocation)
+    copied = _copied(invocation)
     if as_json:
         ui.print_json(
             {
-                "backups": [item.as_json() for item in listing.backups],
+                "backups": [
+                    {**item.as_json(), "copied_at": copied.get(item.name)}
+                    for item in listing.backups
+                ],
                 "unusable": [
                     {"path": str(item.path), "reason": item.reason} for item in listing.unusable
                 ],
@@ -74,9 +92,16 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
         return Exit.OK
     if listing.backups:
         ui.print_table(
-            ("NAME", "SIZE", "MADE", "BEFORE", "VERSION"),
+            ("NAME", "SIZE", "MADE", "COPIED", "BEFORE", "VERSION"),
             [
-                (b.name, formats.size(b.bytes), b.created_at, b.last_before, b.program_version)
+                (
+                    b.name,
+                    formats.size(b.bytes),
+                    b.created_at,
+                    copied.get(b.name),
+                    b.last_before,
+                    b.program_version,
+                )
                 for b in listing.backups
             ],
         )
@@ -94,7 +119,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
     return Exit.OK
 
 
-@backup.command()
+@click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete.backups)
 @json_option
 @click.pass_obj
@@ -129,7 +154,7 @@ def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> 
     return Exit.DAMAGED if any(problem for _, problem in results) else Exit.OK
 
 
-@backup.command()
+@click.command()
 @click.option("--keep-last", type=click.IntRange(min=1), help="Number of newest backups to keep.")
 @click.option(
     "--keep-daily-days", type=click.IntRange(min=0), help="Days for which one backup a day is kept."
@@ -238,6 +263,15 @@ def _listing(invocation: Invocation) -> BackupCatalog:
     from local_mcp_gateway.backup import read_catalog
 
     return read_catalog(invocation.database, invocation.settings.backup_folder)
+
+
+def _copied(invocation: Invocation) -> Mapping[str, str]:
+    """Return which backups are off the machine, by name; nothing is asked of the network."""
+    from local_mcp_gateway.backup import read_record
+
+    settings = invocation.settings
+    record = read_record(invocation.database, settings.backup_folder)
+    return record.at(settings.backup.copy_to.rstrip("/")).copied
 
 
 def _problem_of(backup: Backup, run: Run) -> str | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.context import Invocation, guard_context
-from local_mcp_gateway.cli.ui import confirm_by_name
+from local_mcp_gateway.cli.context import Invocation, guard_context, stop_on_signals
+from local_mcp_gateway.cli.ui import confirm_by_name, progress_bar
 from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:
@@ -35,22 +36,47 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 @click.argument("name", default="latest", shell_complete=complete.backups)
 @click.option("--at", metavar="MOMENT", help="From the replica: local time, ISO 8601, or latest.")
 @click.option("--from", "url", metavar="URL", help="From this replica, whatever is configured.")
+@click.option(
+    "--copy-from", metavar="URL", help="The copy NAME off this machine, s3://… or file:///…."
+)
+@click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE",
+    help="The age key that opens the copy.  [default: backup.copy_key_file]",
+)  # fmt: skip
 @yes_option
 @lock_timeout_option
 @json_option
 @click.pass_obj
 def restore(
-    invocation: Invocation, /, *, name: str, at: str | None, url: str | None, **how: Any
+    invocation: Invocation,
+    /,
+    *,
+    name: str,
+    at: str | None,
+    url: str | None,
+    copy_from: str | None,
+    key: Path | None,
+    **how: Any,
 ) -> int:
     """Replace the database by a backup (NAME, a path, or the latest) or by any copy of a database.
 
     The backup is first read in full. The current file is kept beside it under a dated name, from which
     it can be restored too. Shows what was written since the backup before you are asked.
 
-    With --at or --from it is the replica's state at a moment, also on a machine that has no database yet.
+    With --at or --from it is the replica's state at a moment, with --copy-from a copy of a backup, which is
+    fetched and decrypted: both also on a machine that has no database yet.
     """
     from local_mcp_gateway.guard import find_to_restore
 
+    if copy_from is not None:
+        if at is not None or url is not None:
+            raise UsageProblem(
+                "--copy-from is about copies of backups, --at and --from are about a replica.",
+                hint="Give one of the two.",
+            )
+        return restore_copy(invocation, name=name, url=copy_from, key=key, **how)
+    if key is not None:
+        raise UsageProblem("--key opens a copy.", hint="Give --copy-from URL too.")
     if at is None and url is None:
         backup = find_to_restore(invocation.database, name, invocation.settings.backup_folder)
         refuse_while_held(invocation.database, how["lock_timeout"])
@@ -71,7 +97,6 @@ def restore_moment(
 
     from local_mcp_gateway.guard import find_to_restore
     from local_mcp_gateway.service.replica import Target, fetched, parse_moment
-    from local_mcp_gateway.service.secrets import check_secrets
 
     target = Target.of(invocation.settings.replica, url)
     moment = parse_moment(at, datetime.now(UTC))
@@ -80,11 +105,44 @@ def restore_moment(
     with fetched(target, invocation.database, moment=moment) as file:
         backup = find_to_restore(invocation.database, str(file), invocation.settings.backup_folder)
         code = _restore(invocation, backup, origin=target.url, lock_timeout=lock_timeout, **how)
+    _name_missing_keys(invocation)
+    return code
+
+
+def restore_copy(
+    invocation: Invocation,
+    *,
+    name: str,
+    url: str,
+    key: Path | None,
+    lock_timeout: float,
+    **how: Any,
+) -> int:
+    """Replace the database by a copy of a backup from off this machine; say which keys are not here."""
+    from local_mcp_gateway.database import Run
+    from local_mcp_gateway.service import fetched_copy
+
+    invocation.prepare_folder()
+    refuse_while_held(invocation.database, lock_timeout)
+    with ExitStack() as removed_after:
+        with stop_on_signals() as stop, progress_bar() as progress:
+            run = Run(stop=stop, progress=progress)
+            copy = fetched_copy(invocation.settings, url, name, key, run)
+            backup = removed_after.enter_context(copy)
+        origin = f"{url.rstrip('/')}/{backup.name}"
+        code = _restore(invocation, backup, origin=origin, lock_timeout=lock_timeout, **how)
+    _name_missing_keys(invocation)
+    return code
+
+
+def _name_missing_keys(invocation: Invocation) -> None:
+    """Say which sealed values do not open here: their keys travel apart from the database."""
+    from local_mcp_gateway.service.secrets import check_secrets
+
     for state, message, hint in check_secrets(invocation.settings):
-        if state == "problem":  # the keys travel apart from the database
+        if state == "problem":
             click.secho(message, fg="yellow", err=True)
             click.echo(ui.sentence(hint, mark="→ "), err=True)
-    return code
 
 
 def _restore(

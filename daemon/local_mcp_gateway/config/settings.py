@@ -17,6 +17,7 @@ from local_mcp_gateway.frozen import frozen
 
 DEFAULT_DATABASE = "~/.local-mcp-gateway-data/local-mcp-gateway.db"
 DEFAULT_KEY_FILE = "~/.config/local-mcp-gateway.key"
+DEFAULT_COPY_KEY_FILE = "~/.config/local-mcp-gateway-copies.key"
 DATABASE_NAME = "local-mcp-gateway.db"
 ENVIRONMENT_PREFIX = "LMG_"
 
@@ -129,6 +130,20 @@ class BackupSettings:
     keep_last: int = _key(10, "The newest backups that are always kept.")
     keep_daily_days: int = _key(14, "Days for which one backup a day is also kept.")
     keep_aside: int = _key(3, "Replaced database files (of restore and reset) that are kept.")
+    copy_to: str = _key(
+        "",
+        "Where backups are copied off this machine, encrypted: s3://bucket/path or file:///folder; needs `[copies]`. Empty: nowhere.",
+    )
+    copy_endpoint: str = _key("", "URL of an S3 store other than Amazon's.")
+    copy_region: str = _key("", "Region of the S3 bucket. Empty: $AWS_REGION, else us-east-1.")
+    copy_recipients: tuple[str, ...] = _key(
+        (), "Public age keys (age1…) that copies are encrypted to; `db backup key` makes one."
+    )
+    copy_key_file: str = _key(
+        "",
+        "File with the age key that opens copies, needed for a restore only; keep it apart from this machine too."
+        f" Empty: {DEFAULT_COPY_KEY_FILE}.",
+    )
 
 
 @frozen
@@ -316,8 +331,18 @@ class Settings:
         """Return the file that holds the keys of the secrets; it need not exist."""
         if self.secrets.key_file:
             return _absolute(self.secrets.key_file)
-        home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-        return _absolute(f"{home}/local-mcp-gateway.key")
+        return _in_config_home("local-mcp-gateway.key")
+
+    @property
+    def copy_key_file(self) -> Path:
+        """Return the file with the age key that opens copies of backups; it need not exist."""
+        if self.backup.copy_key_file:
+            return _absolute(self.backup.copy_key_file)
+        return _in_config_home("local-mcp-gateway-copies.key")
+
+
+def _in_config_home(name: str) -> Path:
+    return _absolute(f"{os.environ.get('XDG_CONFIG_HOME') or '~/.config'}/{name}")
 
 
 def _absolute(text: str) -> Path:

@@ -157,6 +157,14 @@ EVENTS: dict[str, Event] = {
         "The file that is served was deleted, moved or replaced: nothing more is written until it is back.",
     ),
     "database.returned": Event("info", "The file that is served is back."),
+    "backup.copied": Event("info", "A backup was copied off the machine and read back there."),
+    "backup.copy_failed": Event(
+        "warning",
+        "Backups could not be copied off the machine; it is tried again. Those here are whole.",
+    ),
+    "backup.copies_pruned": Event(
+        "info", "Copies off the machine that retention does not keep were removed."
+    ),
     "database.restored": Event(
         "warning", "The database was replaced by a backup; the old file is kept."
     ),

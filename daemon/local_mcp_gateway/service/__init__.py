@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.service.copies import copy_now, fetched_copy, make_key, store_of
     from local_mcp_gateway.service.doctor import examine
     from local_mcp_gateway.service.exit_status import reported_error, root_cause
     from local_mcp_gateway.service.options import (
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
+        copies=("copy_now", "fetched_copy", "make_key", "store_of"),
         doctor=("examine",),
         exit_status=("reported_error", "root_cause"),
         options=("ServeOptions", "gateway_policy", "guard_policy", "register_sql"),
@@ -30,12 +32,16 @@ else:
 __all__ = [
     "ServeOptions",
     "StopEvent",
+    "copy_now",
     "examine",
+    "fetched_copy",
     "gateway_policy",
     "guard_policy",
+    "make_key",
     "register_sql",
     "reported_error",
     "root_cause",
     "serve",
     "serve_database",
+    "store_of",
 ]

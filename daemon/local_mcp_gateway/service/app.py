@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway import GatewayOptions
     from local_mcp_gateway.guard import GuardReport
     from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.service.copies import Copier
     from local_mcp_gateway.service.dev import HotApply
     from local_mcp_gateway.service.options import ServeOptions
     from local_mcp_gateway.service.process import Signals
@@ -109,6 +110,8 @@ class RunningService:
         self._one_reload = anyio.Lock()
         self._hot: HotApply | None = None
         self._studio: Studio | None = None
+        self._copier: Copier | None = None
+        self._copies_wanted = anyio.Event()
         self._serving = False
 
     async def serve(self, listener: socket.socket, report: GuardReport) -> None:
@@ -155,6 +158,8 @@ class RunningService:
                     if self.plan.dev and self.plan.config_files:
                         tasks.start_soon(self._watch_config)
                     await self._ready(listener, report)
+                    if not self.plan.dev:
+                        tasks.start_soon(self._copy_backups)
                     tasks.start_soon(give_memory_back)
                     await self.signals.stopped()
                     began = time.perf_counter()
@@ -215,6 +220,8 @@ class RunningService:
         del fields
         if self._studio is not None:
             self._studio.live.hear(event)
+        if self._copier is not None:
+            self._copier.hear(event)
         if self._serving and event in _CHANGES_STATUS:
             self.notifier.status(self.summary())
 
@@ -317,6 +324,8 @@ class RunningService:
         self._set_log_level(settings.log.level)
         if self._hot is not None:
             self._hot.use(settings)
+        if settings.backup.copy_to:
+            self._copies_wanted.set()
         await self.gateway.reload(self._gateway_options(self._listener))
 
     async def read_settings(self) -> dict[str, object]:
@@ -353,6 +362,16 @@ class RunningService:
                 await self.reload()
             except GatewayError:
                 continue  # logged already; the gateway goes on unchanged
+
+    async def _copy_backups(self) -> None:
+        """Copy backups off the machine as soon as the settings want it."""
+        if not self.settings.backup.copy_to:
+            await self._copies_wanted.wait()
+        await anyio.to_thread.run_sync(import_module, "local_mcp_gateway.service.copies")
+        from local_mcp_gateway.service.copies import Copier
+
+        self._copier = Copier(lambda: self.settings, self.plan.global_options, self.emit)
+        await self._copier.run()
 
     def _hot_apply(self) -> HotApply:
         from local_mcp_gateway.service.dev import HotApply

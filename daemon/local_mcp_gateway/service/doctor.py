@@ -20,7 +20,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.backup import existing_folder, list_backups, room_needed
+from local_mcp_gateway.backup import (
+    existing_folder,
+    list_backups,
+    not_copied,
+    read_record,
+    room_needed,
+)
 from local_mcp_gateway.database import (
     columns_of,
     examine_engine,
@@ -29,9 +35,10 @@ from local_mcp_gateway.database import (
     table_names,
 )
 from local_mcp_gateway.errors import GatewayError
-from local_mcp_gateway.formats import size
+from local_mcp_gateway.formats import counted, size
 from local_mcp_gateway.guard import get_status
 from local_mcp_gateway.service.http import listeners
+from local_mcp_gateway.service.object_store import folder_of
 from local_mcp_gateway.service.options import register_sql
 from local_mcp_gateway.service.secrets import check_secrets
 from local_mcp_gateway.service.systemd import systemctl, units
@@ -233,6 +240,41 @@ def _replica(settings: Settings, live: Mapping[str, Any] | None) -> Iterator[Fin
         yield Finding("replica", "ok", f"{url}: {live['state']}.")
 
 
+def _copies(settings: Settings) -> Iterator[Finding]:
+    """Tell whether a lost machine would take the backups along; asks nothing of the network."""
+    url, folder = settings.backup.copy_to.rstrip("/"), settings.backup_folder
+    if not url:
+        hint = "`[backup] copy_to` copies them elsewhere, encrypted."
+        yield Finding("copies", "note", "Backups are on this machine alone.", hint)
+        return
+    backups = list_backups(settings.database_path, folder)
+    record = read_record(settings.database_path, folder).at(url)
+    missing = not_copied(backups, record)
+    if (failure := record.failure) is not None:
+        text = f"{failure.message} That was at {failure.at}; {counted(len(missing), 'backup')} not copied."
+        yield Finding("copies", "problem", text, failure.hint)
+    elif missing:
+        text = f"{counted(len(missing), 'backup')} of {len(backups)} not copied to {url} yet."
+        yield Finding(
+            "copies", "note", text, "A running gateway does it; `db backup copy` does it now."
+        )
+    else:
+        yield Finding("copies", "ok", f"{counted(len(backups), 'backup')}, all copied to {url}.")
+    place = folder_of(url, "backup.copy_to")
+    if place is not None and _same_disk(place, folder):
+        text = f"{place} is on the same disk as the backups."
+        yield Finding("copies", "note", text, "Take another disk, or s3://bucket/path.")
+    key = settings.copy_key_file
+    if key.exists():
+        text = f"{key} opens the copies, and a lost machine takes it along."
+        hint = "Keep a copy of it elsewhere; here it is needed for a restore only."
+        yield Finding("copies", "note", text, hint)
+
+
+def _same_disk(one: Path, other: Path) -> bool:
+    return one.is_dir() and other.is_dir() and one.stat().st_dev == other.stat().st_dev
+
+
 def _secrets(settings: Settings) -> Iterator[Finding]:
     yield from (Finding("secrets", *result) for result in check_secrets(settings))
 
@@ -353,7 +395,7 @@ def _names(settings: Settings) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    _python, _engine, _folder, _filesystem, _room, _lock, _database, _backups, _secrets, _clock, _port,
+    _python, _engine, _folder, _filesystem, _room, _lock, _database, _backups, _copies, _secrets, _clock, _port,
     _service, _upstreams,
 )  # fmt: skip
 

@@ -1,0 +1,104 @@
+"""The places off this machine: a folder or an S3 bucket, by URL, and the keys of the bucket.
+
+Keys come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or the role of the
+machine), or from systemd's credentials. They are never in a URL, a setting, an argument or a message.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+
+from local_mcp_gateway.errors import ConfigProblem, CopyFailed
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+CONNECT_S: Final = 10
+REQUEST_S: Final = 120
+"""For one part of an upload, 8 MiB: 70 kB/s."""
+STALLED_S: Final = 30
+RETRIES: Final = 3
+_KEYS: Final = {
+    "AWS_ACCESS_KEY_ID": ("access_key_id", "access-key-id"),
+    "AWS_SECRET_ACCESS_KEY": ("secret_access_key", "secret-access-key"),
+}
+"""Variables of the environment, obstore's names for them, and the ends of the names of credentials."""
+
+
+def folder_of(url: str, setting: str) -> Path | None:
+    """Return the folder of a `file:///` URL, None for an S3 one; raises ConfigProblem for any other."""
+    parts = urlsplit(url)
+    if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
+        return Path(unquote(parts.path))
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ConfigProblem(
+            f"{setting} is {url!r}, which is neither a bucket nor a folder.",
+            hint="Write s3://bucket/path or file:///folder.",
+            key=setting,
+        )
+    if parts.username or parts.password or parts.query:
+        raise ConfigProblem(
+            f"{setting} holds more than a bucket and a path.",
+            hint="Keep the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in systemd credentials.",
+            key=setting,
+        )
+    return None
+
+
+def open_store(
+    url: str, *, setting: str, endpoint: str, region: str, credential: str
+) -> ObjectStore:
+    """Return the store at a URL. Nothing is asked of it yet, but a folder has to be there.
+
+    `credential` begins the names of systemd's credentials. Raises ConfigProblem, CopyFailed.
+    """
+    folder = folder_of(url, setting)
+    from obstore.store import LocalStore, S3Store
+
+    if folder is not None:
+        if not folder.is_dir():
+            raise CopyFailed(
+                f"The folder {folder} does not exist.",
+                hint="Connect its disk, or create the folder: it is not made here, so that nothing is"
+                " written in the place of a disk that is not mounted.",
+            )
+        return LocalStore(folder)
+    options: dict[str, Any] = _keys(credential)
+    if endpoint:
+        options |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
+    return S3Store.from_url(
+        url,
+        region=region or os.environ.get("AWS_REGION") or "us-east-1",
+        client_options={
+            "allow_http": endpoint.startswith("http://"),
+            "connect_timeout": timedelta(seconds=CONNECT_S),
+            "timeout": timedelta(seconds=REQUEST_S),
+            "read_timeout": timedelta(seconds=STALLED_S),
+        },
+        retry_config={
+            "max_retries": RETRIES,
+            "retry_timeout": timedelta(seconds=REQUEST_S),
+        },
+        **options,
+    )
+
+
+def _keys(credential: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the keys of systemd's credentials; none if the environment has its own, which obstore reads."""
+    folder = environment.get("CREDENTIALS_DIRECTORY", "")
+    if not folder or any(name in environment for name in _KEYS):
+        return {}
+    found = {}
+    for option, ending in _KEYS.values():
+        try:
+            found[option] = (
+                Path(folder, f"{credential}-{ending}").read_text(encoding="utf-8").strip()
+            )
+        except OSError:
+            return {}
+    return found
