@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from local_mcp_gateway.database.lock import DatabaseLock
 from tests.cli.kept import NOTES, backups, data_files
-from tests.harness import Place
+from tests.harness import Place, new_place
 from tests.needs import STRANGER, give_away
 
 
@@ -246,3 +247,29 @@ def test_rows_whose_text_is_no_utf_8_are_no_hindrance_for_a_reset(kept: Place) -
     assert kept.migrate().code == 0
     done = kept.run("db", "reset", "--yes")
     assert done.code == 0, done.stderr
+
+
+@pytest.mark.parametrize("with_key", [True, False])
+def test_a_backup_and_the_key_are_enough_on_a_new_machine(
+    shipped: Place, tmp_path: Path, with_key: bool
+) -> None:
+    """What docs/disaster.md says, with its commands."""
+    shipped.run("server", "add", "clock", "--env", "TOKEN=s3cret", "--", "true")
+    assert shipped.run("db", "backup", "create").code == 0
+    (backup,) = shipped.backups
+    new = new_place(tmp_path / "new", shipped=True)
+    for file in (backup, backup.with_suffix(".json")):
+        shutil.copy2(file, new.root)
+    if with_key:
+        (new.home / ".config").mkdir()
+        key = ".config/local-mcp-gateway.key"
+        shutil.copy2(shipped.home / key, new.home / key)
+    done = new.run("db", "restore", f"./{backup.name}", "--yes")
+    assert done.code == 0, done.stderr
+    shown = new.run("server", "show", "clock", "--secrets", "--json")
+    doctor = new.run("doctor").stdout
+    if with_key:
+        assert shown.json()["env"] == {"TOKEN": "s3cret"}
+    else:
+        assert "TOKEN" in doctor
+        assert new.run("server", "list", "--json").json()[0]["name"] == "clock"
