@@ -199,9 +199,10 @@ def test_every_function_that_the_architecture_page_names_is_in_its_file() -> Non
         assert set(re.findall(r"`(\w+)`", names)) - defined == set(), file
 
 
-RECORDED_REFUSALS = {
+RECORDED_REFUSALS: dict[str, dict[str, list[str]]] = {
+    "first-minute.md": {},
     "dev-mode.md": {
-        "`0005_words.sql` is saved with a typo in its second statement.": ["exit_code=5"],
+        "`0011_words.sql` is saved with a typo in its second statement.": ["exit_code=5"],
     },
     "service.md": {
         "A broken one: the reload fails, and the service goes on as it was.": ["(exit code 5)"],

@@ -148,7 +148,7 @@ def show_start(start: Start) -> None:
     click.echo(f"{when} UTC  {outcome} after {formats.duration(total)}  (pid {start.pid})")
     for phase in phases_of(start):
         bar = click.style(phase.bar(total), fg="cyan")
-        click.echo(f"  {phase.name:<18} {bar} {phase.duration_ms:>9.1f} ms")
+        click.echo(f"  {phase.name:<18} {bar} {formats.duration(phase.duration_ms):>11}")
     for event in start.events:
         match event["event"]:
             case "migration.applied":

@@ -275,6 +275,8 @@ class RunningService:
             await self.gateway.reload()
             kind = verb.partition(".")[0]
             named = {kind: arguments["name"]} if "name" in arguments else {}
+            if isinstance(result, dict) and verb == "server.import":
+                named["servers"] = result["added"]
             self.emit("server.changed", verb=verb, **named)
         return result
 
