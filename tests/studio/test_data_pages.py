@@ -11,6 +11,7 @@ from tests.studio.conftest import Browser, Running
 
 DIGEST = re.compile(r'name="(w\d+)" value="([^"]+)"')
 FIELD = re.compile(r'name="(v\d+)" value="([^"]*)"')
+AREA = re.compile(r'name="(v\d+)" rows[^>]*>([^<]*)</textarea>')
 
 
 def form_of(browser: Browser, table: str, key: str) -> dict[str, str]:
@@ -21,6 +22,7 @@ def form_of(browser: Browser, table: str, key: str) -> dict[str, str]:
         "key": key,
         **dict(DIGEST.findall(text)),
         **dict(FIELD.findall(text)),
+        **dict(AREA.findall(text)),
         **dict.fromkeys(ticked, "1"),
     }
 
@@ -99,10 +101,10 @@ def test_sealed_values_are_neither_shown_nor_filtered_exported_or_changed(browse
     assert browser.get(f"/studio/data/mcp_servers/blob?column=env&key={quote(key)}").status == 400
 
 
-@pytest.mark.parametrize("table", ["__guard_history", "__drizzle_migrations"])
-def test_the_tables_of_the_guard_are_only_shown(browser: Browser, table: str) -> None:
+@pytest.mark.parametrize("table", ["__guard_history", "__drizzle_migrations", "audit_log"])
+def test_the_tables_of_the_guard_and_the_audit_are_only_shown(browser: Browser, table: str) -> None:
     page = browser.page(f"/studio/data/{table}")
-    assert "the guard keeps this table" in page.words
+    assert "the program keeps this table" in page.words
     assert "Insert a row" not in page.words
     for path in ("row", "delete", "new"):
         reply = browser.post(f"/studio/data/{table}/{path}", key="[1]", v0="9", w0="x")

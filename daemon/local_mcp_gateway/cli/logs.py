@@ -14,6 +14,7 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli.client import answer_to, as_json_option
 from local_mcp_gateway.cli.streams import lost
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.history import logs as history
@@ -113,6 +114,46 @@ def _printer(*, as_json: bool) -> Callable[[history.LoggedEvent], None]:
         log(line.event, **{**line.fields, AT: line.at.timestamp(), LEVEL: line.level})
 
     return show
+
+
+@click.command()
+@click.option("-n", "--lines", type=click.IntRange(1, 10_000), default=100, show_default=True,
+              help="How many of the newest entries to show.")  # fmt: skip
+@click.option("--since", metavar="TIME", help="Only since then: 10m, 2h, 1d, or a date.")
+@click.option(
+    "--who", metavar="NAME", help="Only of this token, or of command, rest, pages, anybody."
+)
+@click.option("--action", metavar="PATTERN", help="Only these: `tools/call`, `server.*`.")
+@as_json_option
+@click.pass_obj
+def audit(
+    invocation: Invocation,
+    *,
+    lines: int,
+    since: str | None,
+    who: str | None,
+    action: str | None,
+    as_json: bool,
+) -> int:
+    """Show who did what, oldest first: calls by token and client, and what was changed by which way in."""
+    after = history.parse_since(since, datetime.now(UTC)) if since else None
+    found = answer_to(
+        invocation,
+        "audit.list",
+        limit=lines,
+        since_ms=int(after.timestamp() * 1000) if after else 0,
+        who=who,
+        action=action,
+    )
+    if as_json:
+        ui.print_json(found)
+    elif not found:
+        click.echo("Nothing of that is in the audit.", err=True)
+    else:
+        columns = ("at", "who", "client", "action", "object", "outcome", "detail")
+        rows = [tuple(entry[column] for column in columns) for entry in found]
+        ui.print_table(tuple(column.upper() for column in columns), rows)
+    return Exit.OK
 
 
 _COLOURS = {"ready": "green", "refused": "red", "failed": "red"}

@@ -181,6 +181,7 @@ class LogSettings:
         "error",
     )
     keep_calls: int = _key(10_000, "Calls that are kept in the database for `logs --calls`.")
+    keep_audit_days: int = _key(365, "Days for which the audit (`audit`) is kept.")
     payloads: bool = _key(
         False,
         "Also keep arguments and results of calls; what looks like a secret is redacted.",

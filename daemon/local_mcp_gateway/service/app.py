@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.database import ConnectionPool
+from local_mcp_gateway.database import ConnectionPool, Error
 from local_mcp_gateway.errors import ConfigProblem, GatewayError, Interrupted, LockHeld
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.gateway import Gateway
@@ -24,6 +25,7 @@ from local_mcp_gateway.service.admin import (
     control_socket,
     needs_token,
     read_token,
+    settings_entry,
     with_rest,
 )
 from local_mcp_gateway.service.admin import dispatch as admin
@@ -41,7 +43,7 @@ from local_mcp_gateway.service.process import allow_many, collect_rarely, give_m
 from local_mcp_gateway.service.progress import report_progress
 from local_mcp_gateway.service.secrets import Keyring, SealedSignIns
 from local_mcp_gateway.service.systemd import watchdog_interval_s
-from local_mcp_gateway.store import queries
+from local_mcp_gateway.store import forget_audit, queries, save_audit
 
 if TYPE_CHECKING:
     import socket
@@ -74,6 +76,7 @@ _CHANGES_STATUS = {
 }
 DEV_VERBS: Final = frozenset({"dev.watched", "dev.problem", "dev.drop"})
 """Answered with nothing where saves are not applied."""
+DAY_S: Final = 86_400.0
 CHECK_EVERY_S = 2.0
 """Interval of checking that the database file still exists; writes notice at once."""
 FLUSH_S: Final = 5.0
@@ -139,10 +142,11 @@ class RunningService:
             ):
                 if self.replica is not None:
                     self.gateway.replica = self.replica.status
+                rest = partial(self.answer, who="rest")
                 async with (
                     control_socket.answering(path, self.answer, self.emit),
                     serving(
-                        with_rest(self.gateway.app, read_token(path), self.answer, self._pages),
+                        with_rest(self.gateway.app, read_token(path), rest, self._pages),
                         listener,
                         drain_timeout_s=settings.gateway.drain_timeout_s,
                         second_signal=self.signals.second_signal,
@@ -151,6 +155,7 @@ class RunningService:
                     self.emit("gateway.listening", url=url_of(listener) + "/mcp")
                     tasks.start_soon(self._feed_watchdog)
                     tasks.start_soon(self._watch_database)
+                    tasks.start_soon(self._forget_audit)
                     tasks.start_soon(self._reload_on_request)
                     if self.plan.dev and settings.dev.hot_apply:
                         self._hot = self._hot_apply()
@@ -241,15 +246,15 @@ class RunningService:
                 default_profile=lambda: self.settings.gateway.default_profile,
                 own_url=self._own_url,
                 pool=self.database,
-                ask=self.answer,
+                ask=partial(self.answer, who="pages"),
                 changed=self.gateway.reload,
                 emit=self.emit,
                 options=self.plan.global_options,
             )
         return self._studio
 
-    async def answer(self, verb: str, arguments: dict[str, Any]) -> object:
-        """Run one verb for the control socket."""
+    async def answer(self, verb: str, arguments: dict[str, Any], who: str = "command") -> object:
+        """Run one verb for the control socket, or for whoever else it is that asks."""
         if verb in ("reload", "settings.read"):
             return await (self.reload() if verb == "reload" else self.read_settings())
         if verb == "db.restore":
@@ -267,7 +272,7 @@ class RunningService:
         if verb == "studio.open":
             return {"url": self._own_url + (await self._open_studio()).link()}
         default = self.settings.gateway.default_profile
-        served = admin.Served(default, self._address)
+        served = admin.Served(default, self._address, who)
         result = await admin.perform(
             self.database, self.gateway, served, self._keyring, verb, arguments
         )
@@ -322,7 +327,10 @@ class RunningService:
 
     async def _put_in_force(self, settings: Settings) -> None:
         """Use other settings from now on, as far as that goes without a restart."""
-        self.settings = settings
+        changed, self.settings = changed_keys(self.settings, settings), settings
+        if changed:
+            with suppress(*Error):  # a busy or missing database is reported by what needs it
+                await save_audit(self.database, [settings_entry(changed)])
         self._set_log_level(settings.log.level)
         if self._hot is not None:
             self._hot.use(settings)
@@ -397,6 +405,13 @@ class RunningService:
             return bool(changed_keys(self.settings, self.plan.reread()))
         except GatewayError:
             return True  # the reload reports why
+
+    async def _forget_audit(self) -> None:
+        """Delete what the audit keeps no longer, at the start and every day."""
+        while True:
+            with suppress(*Error):  # a busy or missing database is reported by what needs it
+                await forget_audit(self.database, keep_days=self.settings.log.keep_audit_days)
+            await anyio.sleep(DAY_S)
 
     async def _watch_database(self) -> None:
         """Report when the database file has been deleted or replaced: later writes would be lost."""

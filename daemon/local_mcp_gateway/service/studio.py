@@ -42,6 +42,8 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "restore": ("db", "restore", "--yes", "--json"),
 }
 STOP_S: Final = 1.0
+PROTECTED: Final = frozenset({"audit_log"})
+"""What the gateway only ever adds to."""
 SEALED: Final = frozenset(
     {
         *(("mcp_servers", column) for column in SEALED_COLUMNS),
@@ -83,6 +85,7 @@ def studio_of(
         writable=True,
         last_start=partial(_last_start, settings.database_path),
         emit=emit,
+        protected=PROTECTED,
         masked=SEALED,
     )
     hosts = (*settings.gateway.allowed_hosts, host.strip("[]"))

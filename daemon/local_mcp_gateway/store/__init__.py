@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.store.audit import AuditEntry, forget_audit, list_audit, save_audit
     from local_mcp_gateway.store.cache import (
         load_approved,
         load_catalogs,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
+        audit=("AuditEntry", "forget_audit", "list_audit", "save_audit"),
         cache=(
             "load_approved",
             "load_catalogs",
@@ -140,6 +142,7 @@ __all__ = [
     "NOTHING",
     "NO_PROXY",
     "SEALED_COLUMNS",
+    "AuditEntry",
     "CallRecord",
     "CatalogEntry",
     "CatalogKind",
@@ -165,9 +168,11 @@ __all__ = [
     "expand_variables",
     "find_variables",
     "fit_name",
+    "forget_audit",
     "has_sealed",
     "hash_of_token",
     "id_in_token",
+    "list_audit",
     "list_tokens",
     "list_values",
     "load_approved",
@@ -181,6 +186,7 @@ __all__ = [
     "open_value",
     "opened_server",
     "remove_token",
+    "save_audit",
     "save_calls",
     "save_catalogs",
     "save_names",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.formats import now_ms
+from local_mcp_gateway.store.audit import NOT_AUDITED, of_call, save_audit
 from local_mcp_gateway.store.model import KEPT_NAMES, CallRecord, CatalogEntry, CatalogKind
 
 if TYPE_CHECKING:
@@ -97,7 +98,10 @@ async def save_names(database: ConnectionPool, profile_id: str, names: str | Non
 
 
 async def save_calls(database: ConnectionPool, calls: Sequence[CallRecord], *, keep: int) -> None:
-    """Append a batch to the call log and delete all but the newest `keep`; note the use of tokens."""
+    """Append a batch to the call log and the audit; note the use of tokens.
+
+    Of the call log all but the newest `keep` are deleted.
+    """
     marks = ", ".join("?" * len(CallRecord._fields))
     used = {c.holder: (c.created_at, c.client, c.holder) for c in calls if c.holder is not None}
     async with database.transaction() as writer:
@@ -108,6 +112,7 @@ async def save_calls(database: ConnectionPool, calls: Sequence[CallRecord], *, k
         await writer.execute(
             "DELETE FROM debug_logs WHERE id <= (SELECT max(id) FROM debug_logs) - ?", (keep,)
         )
+        await save_audit(writer, (of_call(c) for c in calls if c.method not in NOT_AUDITED))
         await writer.executemany(
             "UPDATE client_tokens SET last_used_at = ?, last_client = coalesce(?, last_client)"
             " WHERE name = ?",

@@ -40,6 +40,7 @@ COLUMNS: Mapping[str, str] = {
     "oauth_client_registrations": "mcp_server_id issuer client_id sealed_client_secret metadata created_at",
     "oauth_tokens": "mcp_server_id sealed_access_token sealed_refresh_token token_type scope expires_at updated_at",
     "client_tokens": "id name hash profiles created_at expires_at last_used_at last_client allowed_tools denied_tools read_only calls_per_minute calls_at_once",
+    "audit_log": "id at who client action object outcome detail",
     "debug_logs": "id created_at profile server method target status error duration_us request_bytes response_bytes request response holder client",
 }
 """The tables that the queries use, and their columns: a migrated database without them is of no use."""

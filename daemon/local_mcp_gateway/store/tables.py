@@ -231,6 +231,20 @@ client_tokens = Table(
     *_policy(),
 )
 
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _time("at"),
+    Column("who", Text, nullable=False),
+    Column("client", Text),
+    Column("action", Text, nullable=False),
+    Column("object", Text),
+    Column("outcome", Text, nullable=False),
+    Column("detail", Text),
+    Index("audit_log_by_time", "at"),
+)
+
 debug_logs = Table(
     "debug_logs",
     metadata,

@@ -59,7 +59,9 @@ async def _read(
 
 
 def _table_of(connection: Connection, visit: Visit) -> Table:
-    found = tables.read_table(connection, visit.arguments[0], visit.powers.masked)
+    found = tables.read_table(
+        connection, visit.arguments[0], visit.powers.masked, visit.powers.protected
+    )
     if found is None:
         raise UsageProblem(
             f"There is no table {visit.arguments[0]!r}.", hint="The list of tables has all of them."

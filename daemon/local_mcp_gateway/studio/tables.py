@@ -109,7 +109,7 @@ class Table:
     """What identifies a row: a name of the rowid, or the columns of the primary key; nothing for a view."""
     by_rowid: bool
     protected: bool
-    """Of the guard: its rows are never changed here."""
+    """Of the guard, or the audit: its rows are never changed here."""
     links: tuple[Link, ...] = ()
     indexes: tuple[Index, ...] = ()
     triggers: tuple[tuple[str, str], ...] = ()
@@ -192,7 +192,10 @@ def count(connection: Connection, source: str, values: tuple[object, ...] = ()) 
 
 
 def read_table(
-    connection: Connection, name: str, masked: frozenset[tuple[str, str]]
+    connection: Connection,
+    name: str,
+    masked: frozenset[tuple[str, str]],
+    protected: frozenset[str] = frozenset(),
 ) -> Table | None:
     """Return a table with what hangs on it; None if there is none of that name."""
     row = connection.execute(
@@ -216,7 +219,7 @@ def read_table(
         columns,
         key,
         by_rowid,
-        fold(name) in Ledger.TABLES,
+        fold(name) in Ledger.TABLES | protected,
         tuple(_links(connection, name)),
         tuple(_indexes(connection, name)) if kind == "table" else (),
         tuple(

@@ -489,6 +489,8 @@ def _named(info: bytes) -> str:
 
 
 def _client_name(http_request: HttpRequest) -> str:
+    if http_request.own:
+        return str(versions.GATEWAY_INFO["name"])
     return http_request.headers.get("user-agent", "")[:LONGEST_NAME]
 
 

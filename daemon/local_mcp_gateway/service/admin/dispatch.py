@@ -19,13 +19,13 @@ from local_mcp_gateway.errors import HistoryRefused, UpstreamProblem, UsageProbl
 from local_mcp_gateway.guard import get_status, guarded
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import redact_text
-from local_mcp_gateway.service.admin import profiles, servers, sign_in, tokens
+from local_mcp_gateway.service.admin import audit, profiles, servers, sign_in, tokens
 from local_mcp_gateway.service.admin.own_address import OwnAddress
 from local_mcp_gateway.service.admin.servers import approve_tools
 from local_mcp_gateway.service.exit_status import root_cause
 from local_mcp_gateway.service.options import check_gateway_tables, gateway_options, guard_policy
 from local_mcp_gateway.service.secrets import Keyring, SealedSignIns, seal_all
-from local_mcp_gateway.store import CatalogKind, queries
+from local_mcp_gateway.store import CatalogKind, queries, save_audit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -62,6 +62,7 @@ _PLAIN: dict[str, Verb] = {
     "profile.tool": profiles.set_tool,
     "token.create": tokens.create_token,
     "token.list": tokens.tokens_as_json,
+    "audit.list": audit.list_entries,
     "token.revoke": tokens.revoke_token,
 }
 VERBS = _KEYED.keys() | _ADDING.keys() | _PLAIN.keys() | sign_in.VERBS
@@ -85,6 +86,8 @@ class Served:
 
     default_profile: str
     address: OwnAddress
+    who: str = "command"
+    """By which way in the person came that asks: for the audit."""
 
     @classmethod
     def of(cls, settings: Settings) -> Served:
@@ -106,14 +109,8 @@ async def perform(
     A verb that writes does so in one transaction, together with the reads it depends on.
     """
     _require_plain(arguments)
-    if verb in VERBS - READ_ONLY - sign_in.VERBS:
-        async with database.transaction() as within:
-            if verb in _JOINING and arguments.get("profile") is None:
-                arguments["profile"] = await _profile_at_mcp(within, served.default_profile)
-            answer = await _do(within, served, keyring, verb, arguments)
-        if verb == "secrets.seal" and isinstance(answer, dict):
-            answer["overwritten"] = await database.empty_wal()
-        return answer
+    if verb in VERBS - READ_ONLY:
+        return await _perform_recorded(database, gateway, served, keyring, verb, arguments)
     if verb in READ_ONLY:
         answer = await _do(database, served, keyring, verb, arguments)
         if verb in _LIVE:
@@ -123,6 +120,36 @@ async def perform(
                 server["live"] = states.get(server["name"])
         return answer
     return await _perform_with(database, gateway, served, keyring, verb, arguments)
+
+
+async def _perform_recorded(
+    database: ConnectionPool,
+    gateway: Gateway | None,
+    served: Served,
+    keyring: Keyring,
+    verb: str,
+    arguments: dict[str, Any],
+) -> object:
+    """Run a verb that changes something, and put it into the audit; in the same transaction, if it has one."""
+    entry = audit.entry_of(served.who, verb, arguments)
+    try:
+        if verb in sign_in.VERBS:
+            answer = await _perform_with(database, gateway, served, keyring, verb, arguments)
+            await save_audit(database, [entry])
+            return answer
+        async with database.transaction() as within:
+            if verb in _JOINING and arguments.get("profile") is None:
+                arguments["profile"] = await _profile_at_mcp(within, served.default_profile)
+            answer = await _do(within, served, keyring, verb, arguments)
+            await save_audit(within, [entry])
+        if verb == "secrets.seal" and isinstance(answer, dict):
+            answer["overwritten"] = await database.empty_wal()
+    except UsageProblem as problem:
+        refused = entry._replace(outcome="refused", detail=redact_text(problem.message))
+        await save_audit(database, [refused])
+        raise
+    else:
+        return answer
 
 
 async def _perform_with(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Answer = Callable[[str, dict[str, Any]], Awaitable[object]]
 
-PLACES: Final = ("/api/servers", "/api/profiles")
+PLACES: Final = ("/api/servers", "/api/profiles", "/api/audit")
 MOST_BYTES: Final = 4 * 1024 * 1024
 _NONE: Final = msgspec.UNSET
 Maybe = msgspec.UnsetType
@@ -112,6 +112,7 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("DELETE", "servers/*"): ("server.remove", None, ("name",)),
     ("POST", "servers/*/test"): ("server.test", None, ("name", "")),
     ("POST", "servers/*/approve"): ("server.approve", ApproveBody, ("name", "")),
+    ("GET", "audit"): ("audit.list", None, ()),
     ("GET", "profiles"): ("profile.list", None, ()),
     ("POST", "profiles"): ("profile.add", ProfileBody, ()),
     ("GET", "profiles/*"): ("profile.show", None, ("name",)),

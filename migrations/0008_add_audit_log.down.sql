@@ -1,0 +1,2 @@
+-- guard: accept deletes_data
+DROP TABLE audit_log;

@@ -1,0 +1,95 @@
+"""`audit`: who did what, to what, and how it ended; by every way in."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+from local_mcp_gateway.formats import now_ms
+from local_mcp_gateway.service.admin.rest import token_file
+from tests.harness import REPOSITORY, Place, poll
+
+PLAIN = (sys.executable, str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"))
+
+
+def asked(url: str, token: str, body: Any = None, method: str | None = None) -> Any:
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(
+        urllib.request.Request(url, data, headers, method=method), timeout=60
+    ) as reply:
+        return json.load(reply)
+
+
+def test_who_called_what_and_who_changed_what_is_told(
+    shipped: Place, validate_json: Callable[[str, Any], None]
+) -> None:
+    secret = "very-secret-value"
+    add = ("server", "add", "plain", "--env", f"KEY={secret}", "--", *PLAIN)
+    assert shipped.run(*add).code == 0
+    assert shipped.run(*add).code == 2
+    token = shipped.run("token", "create", "ci").stdout.strip()
+    call = {"name": "echo", "arguments": {"a": secret}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    with shipped.serve() as gateway:
+        url = gateway.wait_ready().url
+        assert "result" in asked(f"{url}/mcp", token, message)
+        admin = token_file(shipped.database).read_text().strip()
+        asked(f"{url}/api/profiles/default", admin, {"description": "d"}, "PATCH")
+        assert shipped.run("call", "echo").code == 0
+        assert gateway.stop() == 0
+        told = shipped.run("audit", "--json").json()
+    validate_json("audit", told)
+    # Calls are written in batches, so not quite in the order of what else happens.
+    seen = [(e["who"], e["action"], e["object"], e["outcome"]) for e in told]
+    assert (seen[:3], sorted(seen[3:])) == (
+        [
+            ("command", "server.add", "plain", "ok"),
+            ("command", "server.add", "plain", "refused"),
+            ("command", "token.create", "ci", "ok"),
+        ],
+        sorted(
+            [
+                ("rest", "profile.edit", "default", "ok"),
+                ("token ci", "tools/call", "plain/echo", "ok"),
+                ("anybody", "tools/call", "plain/echo", "ok"),
+            ]
+        ),
+    )
+    assert secret not in str(told)
+    assert token not in str(told)
+    assert "env.KEY" in told[0]["detail"]
+    assert "There is a server 'plain' already" in told[1]["detail"]
+    assert shipped.run("audit", "--who", "ci", "--json").json() == [
+        entry for entry in told if entry["who"] == "token ci"
+    ]
+    only = shipped.run("audit", "--action", "server.*", "-n", "1", "--json").json()
+    assert only == [told[1]]
+
+
+def test_the_audit_is_told_over_rest_and_forgets_by_age_alone(shipped: Place) -> None:
+    shipped.run("server", "add", "plain", "--", *PLAIN)
+    old = now_ms() - 400 * 86_400_000
+    shipped.write(
+        "INSERT INTO audit_log (at, who, action, outcome) VALUES (?, 'rest', 'old', 'ok')", old
+    )
+    with shipped.serve() as gateway:
+        url = gateway.wait_ready().url
+        admin = token_file(shipped.database).read_text().strip()
+        poll(lambda: len(asked(f"{url}/api/audit", admin)) == 1)
+        (entry,) = asked(f"{url}/api/audit", admin)
+        assert entry["action"] == "server.add"
+
+
+def test_a_setting_that_changed_is_told_by_its_name(shipped: Place) -> None:
+    config = shipped.root / "gateway.toml"
+    config.write_text("")
+    with shipped.serve(options=("--config", str(config), *shipped.options)) as gateway:
+        gateway.wait_ready()
+        config.write_text('[gateway]\nrequire_token = "always"\n')
+        assert shipped.run("reload").code == 0
+        told = shipped.run("audit", "--who", "settings", "--json").json()
+    assert [(e["action"], e["detail"]) for e in told] == [("reload", "gateway.require_token")]
