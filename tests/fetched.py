@@ -26,6 +26,20 @@ def pip(config: pytest.Config, name: str, packages: Sequence[str]) -> Path:
     return _ready(config, ours, (sys.executable, "-m", "pip", "install", *options, *packages))
 
 
+def source(config: pytest.Config, name: str, package: str) -> Path:
+    """Return the folder of the cache that holds the source of a package of PyPI."""
+    project, pip = package.partition("==")[0], f"{sys.executable} -m pip download --quiet"
+    script = f"{pip} --no-deps --no-binary {project} {package} && tar xzf {project}-*.tar.gz --strip-components=1"
+    return _ready(config, name, ("sh", "-c", script), "tar")
+
+
+def program(config: pytest.Config, name: str, url: str, file: str, packages: Sequence[str]) -> Path:
+    """Return the folder of the cache that holds a program of one file, and its packages of Node.js."""
+    npm = "npm install --loglevel=error --no-audit --no-fund"
+    script = f"curl -fsSL --max-time 60 -o {file} {url} && {npm} {' '.join(packages)}"
+    return _ready(config, name, ("sh", "-c", script), "curl", "npm")
+
+
 def debian(config: pytest.Config, name: str, package: str) -> Path:
     """Return the folder of the cache that holds a package of the distribution, unpacked."""
     download = f"apt-get download --quiet=2 {package}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from tests.conformance.makes import MAKES, sides_of
 from tests.conformance.sides import compare, row, sides
 from tests.gateway.support import REPOSITORY
 from tests.tally import Count
@@ -30,3 +32,17 @@ async def test_every_check_ends_as_it_does_directly(
         count("conformance, run again", f"× {sentence}", sentence)
     assert result.differing == []
     assert row(revision, result.found) in told
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("revision", SAMPLE)
+@pytest.mark.parametrize("make", MAKES)
+async def test_every_check_ends_so_before_a_server_of_other_make_too(
+    pytestconfig: pytest.Config, tmp_path: Path, suite: tuple[str, ...], make: str, revision: str
+) -> None:
+    told = (REPOSITORY / "docs" / "gateway.md").read_text()
+    server = await asyncio.to_thread(MAKES[make], pytestconfig)
+    async with sides_of(server, tmp_path) as urls:
+        result = await compare(suite, urls, revision)
+    assert result.differing == []
+    assert row(f"{make}, {revision}", result.found) in told
