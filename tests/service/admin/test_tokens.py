@@ -31,7 +31,7 @@ def test_whether_there_are_tokens_is_read_whatever_the_database_is(
     assert shipped.run("token", "create", "ci", "--profile", "default").code == 0
     assert has_tokens(shipped.database) is True
     refused = shipped.run("token", "create", "other", "--profile", "nothing")
-    assert (refused.code, "Known are default" in refused.stderr) == (2, True)
+    assert (refused.code, "; there is default." in refused.stderr) == (2, True)
     shipped.run("token", "revoke", "ci", "--yes")
     assert has_tokens(shipped.database) is False
     broken = tmp_path / "broken.db"

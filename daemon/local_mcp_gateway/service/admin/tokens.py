@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.database import Error, reading, table_names
-from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import iso, now_ms
 from local_mcp_gateway.service.admin.policies import changed_policy, policy_as_json
 from local_mcp_gateway.service.http import is_loopback
@@ -33,8 +32,7 @@ async def create_token(database: ConnectionPool, arguments: dict[str, Any]) -> o
     known = {profile.name: profile.id for profile in await queries.list_profiles(database)}
     for name in names:
         if name not in known:
-            listed = f" Known are {', '.join(known)}." if known else ""
-            raise UsageProblem(f"There is no profile {name!r}.{listed}", hint="See `profile list`.")
+            raise queries.unknown_profile(name, known)
     lifetime_s = arguments.get("expires_s")
     wanted = ClientToken(
         arguments["name"],
