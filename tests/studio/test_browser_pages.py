@@ -32,7 +32,7 @@ PAGES = {
     "profile": "/studio/profiles/default",
     "calls": "/studio/calls",
     "migrations": "/studio/migrations",
-    "migration": "/studio/migrations/file/0006_shop",
+    "migration": "/studio/migrations/file/0000_initial",
     "backups": "/studio/migrations/backups",
     "compare": "/studio/migrations/compare",
     "data": "/studio/data",
