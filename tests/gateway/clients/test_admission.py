@@ -8,15 +8,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
+from mcp import Client, ClientSession, MCPError
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
 
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.store import (
     ClientToken,
     Member,
+    Policy,
     ProfileDefinition,
     add_token,
     list_tokens,
@@ -269,6 +275,41 @@ async def test_the_log_of_calls_names_the_token_and_the_client(tmp_path: Path) -
         assert [tuple(row) for row in rows] == [("ci", "curl 8")]
         (token,) = await list_tokens(known.running.database)
         assert (token.last_client, token.last_used_at is None) == ("curl 8", False)
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_official_client_shows_the_sentence_or_gets_its_tools(
+    tmp_path: Path, mode: Any
+) -> None:
+    async with strict(tmp_path) as known:
+        shown = await known.token("ci", policy=Policy(allowed=("echo",)))
+        for headers, wanted in ((shown, None), ({}, MISSING), ({"authorization": "x"}, UNKNOWN)):
+            said = ""
+            async with httpx2.AsyncClient(headers=headers) as http_client:
+                transport = streamable_http_client(known.running.url, http_client=http_client)
+                try:
+                    async with Client(transport, mode=mode) as client:
+                        tools = (await client.list_tools()).tools
+                        assert [tool.name for tool in tools] == ["echo"]
+                except* MCPError as group:
+                    said = "".join(format_exception(group))
+            assert (said == "") is (wanted is None)
+            assert (wanted or "") in said
+
+
+async def test_the_older_transport_is_for_those_with_a_token_too(tmp_path: Path) -> None:
+    async with strict(tmp_path) as known:
+        shown = await known.token("ci", policy=Policy(denied=("pid",)))
+        url = known.running.url.replace("/mcp", "/sse")
+        async with sse_client(url, headers=dict(shown)) as streams, ClientSession(*streams) as one:
+            await one.initialize()
+            names = [tool.name for tool in (await one.list_tools()).tools]
+            assert ("echo" in names, "pid" in names) == (True, False)
+            answer = await one.call_tool("echo", {})
+            assert not answer.is_error
+        await known.running.gateway.calls.flush()
+        rows = await known.running.database.fetch_all("SELECT DISTINCT holder FROM debug_logs")
+        assert [row[0] for row in rows] == ["ci"]
 
 
 async def test_a_row_that_was_edited_into_nonsense_opens_nothing(tmp_path: Path) -> None:
