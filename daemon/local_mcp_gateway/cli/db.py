@@ -100,6 +100,10 @@ def migrate(
     policy = guard_policy(
         invocation.settings, to=to, allow_out_of_order=allow_out_of_order, fresh=fresh
     )
+    if invocation.settings.replica.url:
+        from local_mcp_gateway.service.replica import pinning
+
+        policy = replace(policy, replicate=pinning(invocation.settings))
     with (
         stop_on_signals() as stop,
         progress_bar() as progress,

@@ -35,6 +35,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 @click.command()
 @click.argument("name", default="latest", shell_complete=complete.backups)
 @click.option("--at", metavar="MOMENT", help="From the replica: local time, ISO 8601, or latest.")
+@click.option("--before", metavar="TAG", help="From the replica, as it was before that migration.")
 @click.option("--from", "url", metavar="URL", help="From this replica, whatever is configured.")
 @click.option(
     "--copy-from", metavar="URL", help="The copy NAME off this machine, s3://… or file:///…."
@@ -53,6 +54,7 @@ def restore(
     *,
     name: str,
     at: str | None,
+    before: str | None,
     url: str | None,
     copy_from: str | None,
     key: Path | None,
@@ -63,46 +65,57 @@ def restore(
     The backup is first read in full. The current file is kept beside it under a dated name, from which
     it can be restored too. Shows what was written since the backup before you are asked.
 
-    With --at or --from it is the replica's state at a moment, with --copy-from a copy of a backup, which is
-    fetched and decrypted: both also on a machine that has no database yet.
+    With --at, --before or --from it is the replica's state at a moment, with --copy-from a copy of a backup,
+    which is fetched and decrypted: both also on a machine that has no database yet.
     """
     from local_mcp_gateway.guard import find_to_restore
 
+    replica = (at, before, url) != (None, None, None)
     if copy_from is not None:
-        if at is not None or url is not None:
+        if replica:
             raise UsageProblem(
-                "--copy-from is about copies of backups, --at and --from are about a replica.",
+                "--copy-from is about copies of backups, --at, --before and --from are about a replica.",
                 hint="Give one of the two.",
             )
         return restore_copy(invocation, name=name, url=copy_from, key=key, **how)
     if key is not None:
         raise UsageProblem("--key opens a copy.", hint="Give --copy-from URL too.")
-    if at is None and url is None:
+    if not replica:
         backup = find_to_restore(invocation.database, name, invocation.settings.backup_folder)
         refuse_while_held(invocation.database, how["lock_timeout"])
         return _restore(invocation, backup, **how)
-    if name != "latest":
+    if name != "latest" or (at is not None and before is not None):
         raise UsageProblem(
-            f"{name} is a backup, and --at and --from are about a replica.",
-            hint="Give one of the two.",
+            "A backup, --at and --before are three ways to name one state.",
+            hint="Give one of the three.",
         )
-    return restore_moment(invocation, at=at or "latest", url=url, **how)
+    return restore_moment(invocation, at=at or "latest", before=before, url=url, **how)
 
 
 def restore_moment(
-    invocation: Invocation, *, at: str, url: str | None, lock_timeout: float, **how: Any
+    invocation: Invocation,
+    *,
+    at: str,
+    before: str | None = None,
+    url: str | None,
+    lock_timeout: float,
+    **how: Any,
 ) -> int:
-    """Replace the database by its state at a moment, from the replica; say which keys are not here."""
+    """Replace the database by its state at a moment, from the replica; say which keys are not here.
+
+    `before`: exactly the state before this migration, by its tag.
+    """
     from datetime import UTC, datetime
 
     from local_mcp_gateway.guard import find_to_restore
-    from local_mcp_gateway.service.replica import Target, fetched, parse_moment
+    from local_mcp_gateway.service.replica import Target, fetched, parse_moment, replicated_before
 
     target = Target.of(invocation.settings.replica, url)
     moment = parse_moment(at, datetime.now(UTC))
     invocation.prepare_folder()
     refuse_while_held(invocation.database, lock_timeout)
-    with fetched(target, invocation.database, moment=moment) as file:
+    transaction = replicated_before(target, invocation.database, before) if before else None
+    with fetched(target, invocation.database, moment=moment, txid=transaction) as file:
         backup = find_to_restore(invocation.database, str(file), invocation.settings.backup_folder)
         code = _restore(invocation, backup, origin=target.url, lock_timeout=lock_timeout, **how)
     _name_missing_keys(invocation)

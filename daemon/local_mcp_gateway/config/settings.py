@@ -250,15 +250,12 @@ class ReplicaSettings:
     region: str = _key("", "Region of the S3 bucket.", restart=True)
     keep_days: int = _key(30, "Days for which earlier moments can be brought back.", restart=True)
     before_migration: str = _key(
-        "wait",
-        "Before a migration while serving. wait: until the replica has everything; warn: only say it.",
+        "warn",
+        "A replica that does not have everything before a migration. wait: the migration is refused; warn: it is said.",
         "wait",
         "warn",
-        restart=True,
     )
-    wait_s: float = _key(
-        10.0, "Longest wait for the replica before a migration, in seconds.", restart=True
-    )
+    wait_s: float = _key(30.0, "Longest time to send everything before a migration, in seconds.")
     in_dev: bool = _key(False, "Replicate under `serve --dev` too.", restart=True)
 
 

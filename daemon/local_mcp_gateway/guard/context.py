@@ -52,6 +52,9 @@ class GuardPolicy:
     fresh: bool = False
     """Begin with a new database where it is empty or missing, though it had content or has backups."""
     program_version: str = ""
+    replicate: Callable[[GuardContext, str], int | None] | None = None
+    """Called before the first of the pending migrations (its tag) of a database with content; returns the
+    transaction by which a replica can bring back the state before it, and raises what forbids the migration."""
     requires: Callable[[Connection], None] | None = None
     """Called with the migrated database before COMMIT; raises if the program could not serve it."""
     functions: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)

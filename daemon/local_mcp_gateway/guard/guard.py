@@ -175,6 +175,8 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
     if plan.pending:
         # Most starts end here and do not pay for it.
         from local_mcp_gateway.migrate import apply_batch
+
+        replicated = _replicate(context, plan, fresh=fresh)
     try:
         while plan.pending:
             asked = plan.batches[0].foreign_keys
@@ -186,7 +188,11 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
                     continue  # it applied some: the next batch needs another setting before BEGIN
                 if not fresh:
                     applied = [entry.tag for entry in plan.applied]
-                    backup = transaction.back_up(before=plan.pending[0].tag, applied=applied)
+                    backup = transaction.back_up(
+                        before=plan.pending[0].tag,
+                        applied=applied,
+                        replicated=None if plan.done else replicated,
+                    )
                 rehearsal = _rehearse(context, backup, plan) if backup else None
                 last = plan.batches[0].migrations[-1].tag
                 rehearsed = rehearsal.results[last] if rehearsal else None
@@ -226,6 +232,12 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
                 context, refused=bool(plan.pending)
             )  # retries of a failing start would fill the disk
     return _report(context, plan, backup, fresh=fresh)
+
+
+def _replicate(context: GuardContext, plan: Plan, *, fresh: bool) -> int | None:
+    """Have the state before the first pending migration in the replica, if there is one."""
+    replicate = context.policy.replicate
+    return None if fresh or replicate is None else replicate(context, plan.pending[0].tag)
 
 
 def _rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal | None:

@@ -200,13 +200,18 @@ class WriteTransaction:
         self._context = context
 
     def back_up(
-        self, *, before: str | None, applied: Sequence[str] | None = None, full: bool = False
+        self,
+        *,
+        before: str | None,
+        applied: Sequence[str] | None = None,
+        full: bool = False,
+        replicated: int | None = None,
     ) -> Backup:
         """Back the live file up; `applied` goes into its manifest, by default what the ledger has.
 
         Where nothing was written since the newest backup, that is the backup. Otherwise the retries of
         a start that fails would take the place of older ones. `full`: the database was not checked before,
-        so a new backup is.
+        so a new backup is. `replicated`: the replica's transaction with the same content, to note with it.
         """
         context = self._context
         listed = () if full else list_backups(context.database, context.backup_folder)
@@ -224,6 +229,8 @@ class WriteTransaction:
                 newest=newest,
             )
         self.backup = backup
+        if replicated is not None:
+            self.ledger.note_replicated(replicated, backup=backup.name)
         context.checkpoint()
         return backup
 

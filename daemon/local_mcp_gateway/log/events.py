@@ -178,6 +178,13 @@ EVENTS: dict[str, Event] = {
         "error", "The database is not replicated: code and hint say why. The gateway serves on."
     ),
     "replica.lost": Event("warning", "Litestream ended by itself; it is started again."),
+    "replica.pinned": Event(
+        "info", "The replica has the state before this migration, as this transaction."
+    ),
+    "replica.not_pinned": Event(
+        "warning",
+        "The replica does not have everything before this migration; it is applied all the same.",
+    ),
     "replica.stopped": Event("info", "The replica has everything, up to this transaction."),
     "replica.left_behind": Event(
         "warning", "The gateway stopped before the replica had everything; the next start sends it."

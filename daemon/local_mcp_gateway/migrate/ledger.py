@@ -97,7 +97,8 @@ class Recorded(NamedTuple):
     """One row of the history, as `db history` shows it.
 
     `event`: applied, applied_in_dev, adopted, trusted, edit_accepted, marked_applied, renumbered or
-    reverted; and what happened to the whole database: restored, reset, seeded, reindexed, rewound.
+    reverted; and what happened to the whole database: restored, reset, seeded, reindexed, rewound, identified
+    (`hash` is what tells it from others) or replicated (`hash` is the replica's transaction).
     """
 
     event: str
@@ -334,6 +335,23 @@ class Ledger:
         The schema's last fingerprint is kept: an earlier manual change remains drift.
         """
         self._insert(event, backup=backup, recorded=self._last_recorded())
+
+    def note_replicated(self, transaction: int, *, backup: str) -> None:
+        """Append the replica's transaction that has what is in this backup, just made."""
+        digest = f"{transaction:016x}"
+        self.ensure()
+        self._insert("replicated", digest=digest, backup=backup, recorded=self._last_recorded())
+
+    def replicated_before(self, tag: str) -> int | None:
+        """Return the replica's transaction from before the migration was last applied, if it was noted."""
+        rows = self._history(
+            "SELECT r.hash FROM __guard_history r JOIN __guard_history a"
+            " ON a.backup = r.backup AND a.id > r.id"
+            " WHERE r.event = 'replicated' AND a.event IN ('applied', 'applied_in_dev') AND a.tag = ?"
+            " ORDER BY a.id DESC, r.id DESC LIMIT 1",
+            tag,
+        )
+        return int(rows[0][0], 16) if rows else None
 
     def identity(self) -> str | None:
         """Return what tells this database from every other, if it was ever asked for."""

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 from local_mcp_gateway import __version__
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.gateway import GatewayOptions
-    from local_mcp_gateway.guard import GuardReport
+    from local_mcp_gateway.guard import GuardContext, GuardReport
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.copies import Copier
     from local_mcp_gateway.service.dev import HotApply
@@ -177,8 +178,7 @@ class RunningService:
 
     def _replicating(self) -> AbstractAsyncContextManager[Replication | None]:
         """Return what replicates the open database for a block, if that is wanted."""
-        wanted = self.settings.replica
-        if not wanted.url or (self.plan.dev and not wanted.in_dev):
+        if not self.plan.replicates:
             return nullcontext()
         from local_mcp_gateway.service.replica import Replication
 
@@ -303,6 +303,7 @@ class RunningService:
                         self.emit,
                         self._status.progress,
                         stop,
+                        self._replicate if self.replica else None,
                     )
                 applied = outcome.applied
                 await self._put_in_force(outcome.settings)
@@ -364,6 +365,11 @@ class RunningService:
                 self.settings, self.database, name, dev=self.plan.dev, emit=self.emit, stop=stop
             )
         return {**done, **await self.reload()}
+
+    def _replicate(self, context: GuardContext, tag: str) -> int | None:
+        """Send everything to the replica before a migration; runs in the guard's thread."""
+        assert self.replica is not None, "it was asked for only with a replica"
+        return anyio.from_thread.run(self.replica.pin, context, tag)
 
     async def _reload_on_request(self) -> None:
         while True:

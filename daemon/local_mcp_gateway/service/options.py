@@ -54,6 +54,12 @@ class ServeOptions:
     greet: Callable[[str, tuple[str, ...]], None] | None = None
     """Called with the URL and the profiles when everything is up: the lines to paste into a client."""
 
+    @property
+    def replicates(self) -> bool:
+        """Tell whether this run keeps a replica."""
+        wanted = self.settings.replica
+        return bool(wanted.url) and (wanted.in_dev or not self.dev)
+
 
 def guard_policy(
     settings: Settings,
@@ -217,6 +223,7 @@ async def reload(
     emit: Emit,
     progress: Callable[[str, int, int], None],
     stop: StopEvent,
+    replicate: Callable[[GuardContext, str], int | None] | None = None,
 ) -> Reloaded:
     """Re-read the settings and apply what is pending; on an error everything stays as it was.
 
@@ -235,7 +242,7 @@ async def reload(
                 hot_apply,
                 old.database_path,
                 new.migrations_folder,
-                policy=gateway_policy(new, dev=plan.dev),
+                policy=replace(gateway_policy(new, dev=plan.dev), replicate=replicate),
                 planner=planner_of_reload(new.migrations_folder, dev=plan.dev),
                 emit=emit,
                 progress=progress,

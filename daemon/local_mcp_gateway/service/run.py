@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from local_mcp_gateway.guard import GuardReport
+    from local_mcp_gateway.guard import GuardPolicy, GuardReport
     from local_mcp_gateway.log import Emit, Log
     from local_mcp_gateway.service.options import ServeOptions
 
@@ -159,6 +160,15 @@ def _has_tokens(database: Path) -> bool:
     return has_tokens(database)
 
 
+def _policy(serving: ServeOptions) -> GuardPolicy:
+    policy = gateway_policy(serving.settings, dev=serving.dev, fresh=serving.fresh)
+    if not serving.replicates:
+        return policy
+    from local_mcp_gateway.service.replica import pinning
+
+    return replace(policy, replicate=pinning(serving.settings))
+
+
 @asynccontextmanager
 async def _guarding(
     serving: ServeOptions, emit: Emit, notifier: Notifier, status: StatusLine, signals: Signals
@@ -171,7 +181,7 @@ async def _guarding(
     guard = guarded(
         settings.database_path,
         settings.migrations_folder,
-        policy=gateway_policy(settings, dev=serving.dev, fresh=serving.fresh),
+        policy=_policy(serving),
         planner=planner(dev=serving.dev),
         lock_timeout_s=serving.lock_timeout_s,
         emit=emit,

@@ -41,6 +41,7 @@ WORDS: Final = {
     "seeded": "The database was seeded",
     "reindexed": "The indexes were rebuilt",
     "rewound": "The database was rewound, in dev mode",
+    "replicated": "The replica had everything before what follows",
 }
 
 
@@ -230,7 +231,10 @@ async def take_back(visit: Visit) -> Response:
 async def show_backups(visit: Visit) -> Response:
     """Show the backups, newest first."""
     now = await asyncio.to_thread(standing, visit.powers)
-    return await visit.page("backups.html", standing=now, catalog=now.catalog)
+    live = await visit.ask("status") if visit.powers.ask else {}
+    return await visit.page(
+        "backups.html", standing=now, catalog=now.catalog, replica=live.get("replica")
+    )
 
 
 async def back_up(visit: Visit) -> Response:

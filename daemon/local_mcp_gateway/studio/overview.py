@@ -80,10 +80,22 @@ def server_lines(servers: list[dict[str, Any]], calls: Mapping[str, Traffic]) ->
     return sorted(found, key=lambda line: (order[line.chip], line.name))
 
 
-def _tasks(servers: list[dict[str, Any]], standing: migrations.Standing) -> list[Task]:
+def _tasks(
+    servers: list[dict[str, Any]],
+    standing: migrations.Standing,
+    replica: Mapping[str, Any] | None,
+) -> list[Task]:
     """Return what waits for a person, worst first."""
     found = [task for server in servers for task in _of_server(server)]
-    return sorted([*found, *_of_database(standing)], key=lambda task: task.chip != "bad")
+    found += [*_of_database(standing), *_of_replica(replica)]
+    return sorted(found, key=lambda task: task.chip != "bad")
+
+
+def _of_replica(replica: Mapping[str, Any] | None) -> Iterator[Task]:
+    if replica is not None and replica["state"] in {"failed", "behind"}:
+        title = "The replica fails" if replica["state"] == "failed" else "The replica is behind"
+        text = f"{replica['problem'] or 'It does not say why.'} {replica['hint'] or ''}"
+        yield Task("bad", title, text.strip(), "Backups", address("migrations", "backups"))
 
 
 def _of_server(server: Mapping[str, Any]) -> Iterator[Task]:
@@ -153,7 +165,7 @@ async def show(visit: Visit) -> Response:
         status=200,
         lines=lines,
         headline=_headline(len(good), len(active), status["problem"]),
-        tasks=_tasks(servers, standing),
+        tasks=_tasks(servers, standing, status["replica"]),
         standing=standing,
         hour=sum(item.calls for item in calls.values()),
         hour_failed=sum(item.failed for item in calls.values()),

@@ -13,12 +13,15 @@ import sysconfig
 import venv
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from local_mcp_gateway.errors import Exit
+from local_mcp_gateway.service.admin import ask
 from tests.harness import REPOSITORY, GatewayProcess, Place, new_place, poll, wait_gone
 from tests.stores import NAMES, SECRET, Replica, add
+from tests.studio.conftest import Browser
 
 
 def names(place: Place) -> list[tuple[object, ...]]:
@@ -294,8 +297,6 @@ def test_a_store_that_does_not_answer_is_noticed(
 
 
 def _state(place: Place, gateway: GatewayProcess) -> object:
-    from local_mcp_gateway.service.admin import ask
-
     assert gateway.process.poll() is None
     found = ask(place.database, "status", {}, timeout_s=60)
     return found["replica"]["state"]
@@ -355,3 +356,28 @@ def test_a_rewind_in_dev_mode_ends_litestream_and_begins_anew(
         assert gateway.stop() == 0
     columns = in_folder.rows("SELECT name FROM pragma_table_info('more')", tmp_path / "restored.db")
     assert columns == [("x",), ("y",)]
+
+
+def test_the_pages_say_where_the_replica_is_and_that_it_fails(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    with shipped.serve(env=in_folder.env) as gateway:
+        gateway.wait_ready()
+        gateway.wait_for("replica.started")
+        poll(lambda: _state(shipped, gateway) == "level")
+        assert f"Off this machine: {in_folder.url}, level." in _page(shipped, "/migrations/backups")
+        assert "The replica" not in _page(shipped, "/")
+        gateway.stop()
+    other = new_place(tmp_path / "other", shipped=True)
+    with other.serve(env=in_folder.env) as gateway:
+        gateway.wait_ready()
+        gateway.wait_for("replica.failed")
+        assert "The replica fails" in _page(other, "/")
+
+
+def _page(place: Place, path: str) -> str:
+    """Return a page, as a browser that came in by the link of `open`."""
+    link = urlsplit(ask(place.database, "studio.open", {}, timeout_s=60)["url"])
+    browser = Browser(f"{link.scheme}://{link.netloc}")
+    browser.get(f"{link.path}?{link.query}")
+    return browser.page(f"/studio{path}").text

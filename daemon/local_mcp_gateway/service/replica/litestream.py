@@ -40,6 +40,8 @@ STOP_S: Final = 3
 ASK_S: Final = 3.0
 """Time limit of one request over its socket."""
 LIST_S: Final = 60.0
+WHOLE: Final = 9
+"""Litestream's level of whole copies."""
 _LAUNCH: Final = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 15)
@@ -280,14 +282,36 @@ def _run(*arguments: str, timeout_s: float) -> bytes:
     return done.stdout
 
 
-def moments(target: Target) -> Moments | None:
-    """Return what the replica can bring back, or None if nothing is there; raises ReplicaProblem."""
+def _files(target: Target) -> list[dict[str, Any]]:
     with _configured(Path("/replica.db"), target) as config:
         output = _run(
             *("ltx", "-json", "-level", "all", "-no-expand-env", "-config", config, "/replica.db"),
             timeout_s=LIST_S,
         )
-    files: list[dict[str, Any]] = json.loads(output) or []
+    return json.loads(output) or []
+
+
+def newest_copy(target: Target) -> int | None:
+    """Return the transaction of the newest whole copy (snapshot) in the replica."""
+    copies = [int(file["max_txid"], 16) for file in _files(target) if file["level"] == WHOLE]
+    return max(copies, default=None)
+
+
+def send_copy(target: Target, database: Path, *, timeout_s: float) -> None:
+    """Send what is new and a whole copy, while no other Litestream runs; raises ReplicaProblem.
+
+    That it ends without an error does not say that everything was sent.
+    """
+    with _configured(database, target) as config:
+        _run(
+            *("replicate", "-once", "-force-snapshot", "-no-expand-env", "-config", config),
+            timeout_s=timeout_s,
+        )
+
+
+def moments(target: Target) -> Moments | None:
+    """Return what the replica can bring back, or None if nothing is there; raises ReplicaProblem."""
+    files = _files(target)
     whole = [file["timestamp"] for file in files if int(file["min_txid"], 16) == 1]
     if not whole:
         return None

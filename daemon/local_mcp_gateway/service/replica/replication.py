@@ -22,6 +22,7 @@ from local_mcp_gateway.guard import GuardContext, identify
 from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
 from local_mcp_gateway.service.options import guard_policy
 from local_mcp_gateway.service.replica.litestream import Litestream, moments
+from local_mcp_gateway.service.replica.pin import pin
 from local_mcp_gateway.service.replica.store import LEASE_S, ReplicaStore, Target
 from local_mcp_gateway.service.runtime_paths import runtime_folder
 
@@ -50,7 +51,7 @@ class Replication:
     def __init__(self, settings: Settings, pool: ConnectionPool, identity: str, emit: Emit) -> None:
         """Store the arguments; raises ConfigProblem if `replica.url` cannot be used."""
         self._database, self._identity = settings.database_path.resolve(), identity
-        self._pool = pool
+        self._pool, self._settings = pool, settings.replica
         self._target, self._emit = Target.of(settings.replica), emit
         self._store: ReplicaStore | None = None
         self._turn = anyio.Lock()
@@ -110,6 +111,11 @@ class Replication:
         if progress is None or not progress.level:
             return None
         return progress.replicated
+
+    async def pin(self, context: GuardContext, tag: str) -> int | None:
+        """Send everything before a migration, as `pin` does, with Litestream stopped meanwhile."""
+        async with self.paused():
+            return await anyio.to_thread.run_sync(pin, self._settings, context, tag)
 
     def status(self) -> dict[str, Any]:
         """Return what `replica status` and `/metrics` show."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from local_mcp_gateway.backup import rows_lost
 from local_mcp_gateway.database import check_sound, reading, table_names
-from local_mcp_gateway.errors import Damaged, NotADatabase, ReplicaProblem
+from local_mcp_gateway.errors import Damaged, NotADatabase, ReplicaProblem, UsageProblem
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate import Ledger
 from local_mcp_gateway.schema import is_engines
@@ -67,6 +67,26 @@ def _held(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def replicated_before(target: Target, database: Path, tag: str) -> int:
+    """Return the replica's transaction from before a migration, as the history of database or replica has it.
+
+    Raises UsageProblem where it was not noted.
+    """
+    found = None
+    if database.exists():
+        with reading(database) as reader:
+            found = Ledger(reader).replicated_before(tag)
+    if found is None:
+        with fetched(target, database) as file, reading(file) as reader:
+            found = Ledger(reader).replicated_before(tag)
+    if found is None:
+        raise UsageProblem(
+            f"No history says which transaction of the replica is from before {tag}.",
+            hint="Give a moment with --at, or restore the backup from before it: `db backup list`.",
+        )
+    return found
 
 
 @frozen

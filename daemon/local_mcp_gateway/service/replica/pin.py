@@ -1,0 +1,74 @@
+"""Send everything before a migration, so that the replica can bring back exactly that state later.
+
+Litestream merges transactions after some minutes, and then restores only the ends of what it merged. A whole
+copy (its snapshot) of the state before a migration stays restorable by its transaction number for as long as
+moments are kept. So one is sent, and the number goes into the guard's history, in the migration's own transaction.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from local_mcp_gateway.backup import unsent_folder
+from local_mcp_gateway.database import reading
+from local_mcp_gateway.errors import GatewayError, ReplicaProblem
+from local_mcp_gateway.service.replica.litestream import newest_copy, send_copy
+from local_mcp_gateway.service.replica.store import ReplicaStore, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from local_mcp_gateway.config import ReplicaSettings, Settings
+    from local_mcp_gateway.guard import GuardContext
+
+
+def pinning(settings: Settings) -> Callable[[GuardContext, str], int | None] | None:
+    """Return what the guard calls before a migration; None without a replica. No Litestream runs meanwhile."""
+    return partial(pin, settings.replica) if settings.replica.url else None
+
+
+def pin(settings: ReplicaSettings, context: GuardContext, tag: str) -> int | None:
+    """Send all that is committed; return the transaction that is the state before the migration.
+
+    The caller holds the database's lock. Raises ReplicaProblem with `replica.before_migration = wait`; else
+    it is reported, and None.
+    """
+    try:
+        transaction = _send(settings, context)
+    except GatewayError as error:
+        if settings.before_migration == "wait":
+            raise ReplicaProblem(
+                f"{tag} was not applied, since the replica does not have everything: {error.message}",
+                hint='Mend that, or set replica.before_migration = "warn". The database is unchanged.',
+            ) from error
+        context.emit("replica.not_pinned", tag=tag, message=error.message, hint=error.hint)
+        return None
+    context.emit("replica.pinned", tag=tag, transaction=transaction)
+    return transaction
+
+
+def _send(settings: ReplicaSettings, context: GuardContext) -> int:
+    target, database = Target.of(settings), context.database.resolve()
+    with reading(database, locked=True) as reader:
+        identity = context.ledger(reader).identity()
+    if identity is None:
+        raise ReplicaProblem(
+            f"{database} was never replicated.",
+            hint="The first `serve` with replica.url begins it.",
+        )
+    ReplicaStore(target).claim(identity, database, used=True)
+    send_copy(target, database, timeout_s=settings.wait_s)
+    sent, here = newest_copy(target), _newest_here(database)
+    if sent is None or sent != here:  # its exit code does not say so
+        raise ReplicaProblem(f"Litestream ended before {target.url} had everything.")
+    return sent
+
+
+def _newest_here(database: Path) -> int | None:
+    """Return the newest transaction in Litestream's own files."""
+    found = [
+        int(file.stem.split("-")[1], 16) for file in unsent_folder(database).glob("ltx/0/*-*.ltx")
+    ]
+    return max(found, default=None)
