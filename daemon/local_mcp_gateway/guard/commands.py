@@ -96,7 +96,7 @@ def restore_held(context: GuardContext, backup: Backup) -> Restored:
     done = restore_backup(
         context.database,
         backup,
-        annotate=partial(_note_restore, context, backup),
+        annotate=partial(_note_restore, context, backup, _identity(context.database.resolve())),
         keep_aside=context.policy.keep_aside,
         run=context,
     )
@@ -109,11 +109,15 @@ def restore_held(context: GuardContext, backup: Backup) -> Restored:
     return done
 
 
-def _note_restore(context: GuardContext, backup: Backup, connection: Connection) -> None:
-    """Record the restore in the history of the restored database."""
+def _note_restore(
+    context: GuardContext, backup: Backup, identity: str | None, connection: Connection
+) -> None:
+    """Record the restore in the restored history; a backup from before the identity gets that of the old file."""
     ledger = context.ledger(connection)
     ledger.ensure()
     ledger.note("restored", backup=backup.name)
+    if identity is not None and ledger.identity() is None:
+        ledger.identify(identity)
 
 
 def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:

@@ -20,7 +20,7 @@ import pytest
 from local_mcp_gateway.errors import Exit
 from local_mcp_gateway.service.admin import ask
 from tests.harness import REPOSITORY, GatewayProcess, Place, new_place, poll, wait_gone
-from tests.stores import NAMES, SECRET, Replica, add
+from tests.stores import NAMES, SECRET, Replica, add, filled
 from tests.studio.conftest import Browser
 
 
@@ -381,3 +381,33 @@ def _page(place: Place, path: str) -> str:
     browser = Browser(f"{link.scheme}://{link.netloc}")
     browser.get(f"{link.path}?{link.query}")
     return browser.page(f"/studio{path}").text
+
+
+def test_a_restore_by_the_running_gateway_ends_litestream_and_begins_anew(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    with shipped.serve(env=in_folder.env) as gateway:
+        gateway.wait_ready()
+        first = gateway.wait_for("replica.started")["pid"]
+        add(shipped, "first")
+        assert shipped.run("db", "backup", "create").code == 0
+        add(shipped, "second")
+        ask(shipped.database, "db.restore", {"name": "latest"}, timeout_s=60)
+        wait_gone(first)
+        gateway.wait_for("replica.started", where=lambda e: e["pid"] != first)
+        add(shipped, "third")
+        assert gateway.stop() == 0
+    restored = in_folder.rows(NAMES, tmp_path / "restored.db")
+    assert restored == names(shipped) == [("first",), ("third",)]
+
+
+def test_a_backup_from_before_the_first_replica_is_the_same_database(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    add(shipped, "first")
+    assert shipped.run("db", "backup", "create").code == 0
+    filled(shipped, in_folder, "second")
+    assert shipped.run("db", "restore", "--yes").code == 0
+    filled(shipped, in_folder, "third")
+    restored = in_folder.rows(NAMES, tmp_path / "restored.db")
+    assert restored == names(shipped) == [("first",), ("third",)]
