@@ -43,7 +43,7 @@ PAGES = {
     "sql": "/studio/sql",
     "not-there": "/studio/nowhere",
 }
-CHECKED = ((360, "light"), (1280, "light"), (1280, "dark"))
+CHECKED = ((360, "dark"), (1280, "light"))
 """Where axe looks: colours depend on the theme, and what is shown on the width."""
 
 
