@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.log import HIDDEN, beginning, configure, learn, redact_text, redact_value
+from local_mcp_gateway.log import (
+    HIDDEN,
+    beginning,
+    configure,
+    learn,
+    redact_arguments,
+    redact_text,
+    redact_url,
+    redact_value,
+    secrets_in,
+    secrets_in_url,
+)
 from local_mcp_gateway.log.redact import is_secret_key
 from tests.harness import DEADLINE_S
 
@@ -51,6 +62,57 @@ def test_a_long_line_of_a_server_is_looked_through_once(part: str) -> None:
 )
 def test_a_name_is_found_wherever_it_begins(text: str) -> None:
     assert "S3CRETS" not in redact_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Failed to set up credentials: Permission denied",
+        "token: expired",
+        "Invalid token: unexpected end of input.",
+        "API key: missing",
+        "secret: ENOENT, no such file",
+        "bearer tokens are required",
+        "Basic authentication failed",
+        "the option --token is required",
+        "git+ssh://git@github.com/a/b",
+        "--api-key ${KEY} --auth-token=${env:TOKEN}",
+    ],
+)
+def test_a_sentence_about_a_secret_and_the_name_of_one_are_no_secrets(text: str) -> None:
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password: hunter2",
+        "password: Pa$$word",
+        "password=hunter",
+        "secret:hunter",
+        '"password": "hunter"',
+        "--token hunter",
+        "api_key: ABCDEFgh",
+        "Bearer dXNlcjpwYXNz",
+        "https://hunter@host.example/x",
+        "${KEY}x?token=hunter",
+    ],
+)
+def test_what_is_not_part_of_a_sentence_is_hidden(text: str) -> None:
+    (secret,) = secrets_in(text)
+    assert redact_text(text) == text.replace(secret, HIDDEN)
+
+
+def test_a_command_and_a_url_are_shown_without_their_secrets() -> None:
+    given = ["--api-key", "x1y2", "-v", "token", "--pass-token=hunter", "two\nlines", "${KEY}"]
+    shown = ["--api-key", HIDDEN, "-v", "token", f"--pass-token={HIDDEN}", "two\nlines", "${KEY}"]
+    assert redact_arguments(given[:5]) == shown[:5]
+    assert redact_arguments(given[2:]) == shown[2:]
+    url = "https://me:pass%40word@a.example/mcp?key=1&b=${B}&c=long-enough#top"
+    shown_url = f"https://{HIDDEN}@a.example/mcp?key={HIDDEN}&b=${{B}}&c={HIDDEN}#top"
+    assert redact_url(url) == shown_url
+    assert secrets_in_url(url) == ["pass@word", "long-enough"]
+    assert secrets_in_url("https://a.example/mcp?debug=true") == []
 
 
 @given(

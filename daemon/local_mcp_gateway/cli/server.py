@@ -312,11 +312,15 @@ def _list(invocation: Invocation, *, as_json: bool) -> int:
 
 @server.command()
 @click.argument("name", shell_complete=complete.servers)
-@click.option("--secrets", is_flag=True, help="Show the values of environment and headers.")
+@click.option("--secrets", is_flag=True, help="Show the secrets too.")
 @as_json_option
 @click.pass_obj
 def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> int:
-    """Show one server; values of environment and headers only with --secrets."""
+    """Show one server.
+
+    The values of environment and headers, and what looks like a secret in its arguments or URL, only with
+    --secrets.
+    """
     found = answer_to(invocation, "server.show", name=name, secrets=secrets)
     if as_json:
         ui.print_json(found)

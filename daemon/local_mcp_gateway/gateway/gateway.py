@@ -55,7 +55,7 @@ from local_mcp_gateway.gateway.upstreams import (
     fetch_lists,
     undeclared,
 )
-from local_mcp_gateway.log import Emit, ignore, learn
+from local_mcp_gateway.log import Emit, ignore, learn, secrets_in, secrets_in_url
 from local_mcp_gateway.store import (
     CatalogEntry,
     CatalogKind,
@@ -105,7 +105,10 @@ def _as_reason(error: GatewayError) -> str:
 
 def secrets_of(server: ServerDefinition, variables: Collection[str] = ()) -> list[str]:
     """Return the secret values that a server is given; a file or folder name is not a secret."""
-    values = (*server.env.values(), *server.headers.values(), *variables)
+    written = [*secrets_in("\n".join(server.args))]
+    for url in filter(None, (server.url, server.proxy)):
+        written += secrets_in_url(url)
+    values = (*server.env.values(), *server.headers.values(), *variables, *written)
     return [value for value in values if not (Path(value).is_absolute() and Path(value).exists())]
 
 

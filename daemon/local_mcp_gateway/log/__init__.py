@@ -24,8 +24,12 @@ if TYPE_CHECKING:
         beginning,
         is_secret_key,
         learn,
+        redact_arguments,
         redact_text,
+        redact_url,
         redact_value,
+        secrets_in,
+        secrets_in_url,
     )
     from local_mcp_gateway.log.writers import BackgroundWriter, Log, configure, log_to_file
 else:
@@ -39,8 +43,12 @@ else:
             "beginning",
             "is_secret_key",
             "learn",
+            "redact_arguments",
             "redact_text",
+            "redact_url",
             "redact_value",
+            "secrets_in",
+            "secrets_in_url",
         ),
         writers=("BackgroundWriter", "Log", "configure", "log_to_file"),
     )
@@ -65,8 +73,12 @@ __all__ = [
     "is_secret_key",
     "learn",
     "log_to_file",
+    "redact_arguments",
     "redact_text",
+    "redact_url",
     "redact_value",
+    "secrets_in",
+    "secrets_in_url",
     "tee",
 ]
 

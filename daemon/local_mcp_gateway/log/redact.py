@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 HIDDEN: Final = "[redacted]"
 SHORTEST: Final = 4
@@ -92,27 +92,33 @@ _SECRET_KEY = re.compile(
 _NAME = r"(?:(?<!progress)token|secret|passw(?:or)?d|passphrase|api[_\-]?key|access[_\-]?key|credential)[\w\-]{0,128}"
 """The end of a name, where a search may begin: a name may be as long as a line that a server writes, and
 a search from each of its characters would take minutes. MCP's `progressToken` is no secret."""
+_WORD = r"(?:[A-Za-z]?[a-z]{0,19}|[A-Z]{1,20})(?:[\s.,;:!?)\]}\"']|$)"
+"""A word of a sentence, as opposed to a secret: few letters, and no capitals within."""
+_DONE = r"\[redacted\]|\$\{[^}\s]{1,128}\}(?:[\s\"'&,;/@]|$)"
+"""What is no secret in a secret's place: it is redacted already, or names a variable that has it."""
 _SECRET_TEXT = tuple(
-    (re.compile(pattern, re.IGNORECASE), replacement)
-    for pattern, replacement in (
-        (r"\b(bearer|basic)\s+[A-Za-z0-9._~+/\-]{6,}=*", rf"\1 {HIDDEN}"),
-        # user:password@ in a URL
-        (r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)", HIDDEN),
-        # NAME=value, --name=value, ?name=value, "name": "value", name: value
-        (rf"({_NAME}[\"']?\s*[=:]\s*[\"']?)(?!\[redacted\])[^\s\"'&,;}}\])]+", rf"\1{HIDDEN}"),
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        (
+            r"\b(?:bearer|basic)\s+(?!(?:auth(?:entication|orization)?|credentials?|headers?|schemes?|tokens?)\b)"
+            r"(?P<secret>[A-Za-z0-9._~+/\-]{6,}=*)"
+        ),
+        # user:password@ and user@ in a URL
+        rf"(?<=://)(?!git@|{_DONE})(?P<secret>[^/\s@]+)(?=@)",
+        # NAME=value, --name=value, ?name=value, "name": "value"
+        rf"{_NAME}(?:[\"']?\s*=\s*[\"']?|[\"']\s*:\s*[\"']?|:[\"']?)(?!{_DONE})(?P<secret>[^\s\"'&,;}}\])]+)",
+        # name: value, unless that is a sentence
+        rf"{_NAME}\s*:\s*[\"']?(?!{_DONE}|(?-i:{_WORD}))(?P<secret>[^\s\"'&,;}}\])]+)",
         # --name value
         (
-            rf"((?:(?<![\w\-])--[\w\-]*|(?<=\w)--[\w\-]{{0,64}}){_NAME}\s+)(?!-|\[redacted\])\S+",
-            rf"\1{HIDDEN}",
+            rf"(?:(?<![\w\-])--[\w\-]*|(?<=\w)--[\w\-]{{0,64}}){_NAME}\s+"
+            rf"(?!-|{_DONE}|(?:is|was|are|or|and|must|needs|cannot|has|to|for|not)\s)(?P<secret>\S+)"
         ),
         # tokens with a known prefix: GitHub, OpenAI and Anthropic, Slack, AWS, Google, JWT
         (
-            (
-                r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w\-]{16,}|sk-[\w\-]{16,}"
-                r"|xox[abeoprs]-[\w\-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w\-]{30,}"
-                r"|(?:(?<!-)eyJ[\w\-]{8,}|eyJ[\w\-]{8,512})\.[\w\-]{8,}\.[\w\-]*)"
-            ),
-            HIDDEN,
+            r"(?P<secret>\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w\-]{16,}|sk-[\w\-]{16,}"
+            r"|xox[abeoprs]-[\w\-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w\-]{30,}"
+            r"|(?:(?<!-)eyJ[\w\-]{8,}|eyJ[\w\-]{8,512})\.[\w\-]{8,}\.[\w\-]*))"
         ),
     )
 )
@@ -150,9 +156,42 @@ def _short_by_look(text: str) -> str:
 
 
 def _search(text: str) -> str:
-    for pattern, replacement in _SECRET_TEXT:
-        text = pattern.sub(replacement, text)
+    for pattern in _SECRET_TEXT:
+        text = pattern.sub(_hidden, text)
     return text
+
+
+def _hidden(found: re.Match[str]) -> str:
+    before, after = found.start("secret") - found.start(), found.end("secret") - found.start()
+    return f"{found[0][:before]}{HIDDEN}{found[0][after:]}"
+
+
+def redact_arguments(arguments: Iterable[str]) -> list[str]:
+    """Return the arguments of a command: one that is a secret follows an option's name, or its own."""
+    given = list(arguments)
+    redacted = redact_text("\n".join(given)).split("\n")
+    return redacted if len(redacted) == len(given) else [redact_text(one) for one in given]
+
+
+_QUERY: Final = re.compile(rf"(?<=[?&])([^=&#\s]*=)(?!{_DONE})[^&#\s]+")
+
+
+def redact_url(url: str) -> str:
+    """Return a URL without user and password, and without the values of its query."""
+    return redact_text(_QUERY.sub(rf"\1{HIDDEN}", url))
+
+
+def secrets_in_url(url: str) -> list[str]:
+    """Return user, password and long values of the query; a short one, such as `true`, is no secret."""
+    parts = urlsplit(url)
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    given = [password or user, *(value for _, value in parse_qsl(parts.query))]
+    return [unquote(value) for value in given if len(value) >= PART]
+
+
+def secrets_in(text: str) -> list[str]:
+    """Return what looks like a secret in a text that a person has written, so that it can be learned."""
+    return [found["secret"] for pattern in _SECRET_TEXT for found in pattern.finditer(text)]
 
 
 def beginning(text: str, most: int) -> str:

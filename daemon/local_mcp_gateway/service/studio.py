@@ -44,15 +44,16 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
 STOP_S: Final = 1.0
 PROTECTED: Final = frozenset({"audit_log"})
 """What the gateway only ever adds to."""
-SEALED: Final = frozenset(
+SECRET: Final = frozenset(
     {
-        *(("mcp_servers", column) for column in SEALED_COLUMNS),
+        *(("mcp_servers", column) for column in (*SEALED_COLUMNS, "args", "url", "proxy")),
         ("oauth_tokens", "sealed_access_token"),
         ("oauth_tokens", "sealed_refresh_token"),
         ("oauth_client_registrations", "sealed_client_secret"),
         ("client_tokens", "hash"),
     }
 )
+"""What is sealed, and what may hold a secret as it was written; a server's own page shows the rest of that."""
 
 
 def studio_of(
@@ -86,7 +87,7 @@ def studio_of(
         last_start=partial(_last_start, settings.database_path),
         emit=emit,
         protected=PROTECTED,
-        masked=SEALED,
+        masked=SECRET,
     )
     hosts = (*settings.gateway.allowed_hosts, host.strip("[]"))
     # Browsers send a cookie to every port of a host, so its name says whose it is.

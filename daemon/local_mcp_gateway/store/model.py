@@ -10,6 +10,7 @@ from itertools import count
 from typing import NamedTuple
 
 from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.log import HIDDEN
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 NO_PROXY = "none"
@@ -121,6 +122,11 @@ class ServerDefinition:
     def checked(self) -> ServerDefinition:
         """Return itself, or raise an error that says what to correct."""
         check_name("server", self.name)
+        if any(HIDDEN in text for text in (self.url or "", self.proxy or "", *self.args)):
+            raise UsageProblem(
+                f"What is given for the server {self.name!r} has {HIDDEN} in the place of a secret.",
+                hint="Write the secret itself, or better `${NAME}` and its value in the environment.",
+            )
         if self.kind is ServerKind.STDIO and not self.command:
             raise UsageProblem(f"The stdio server {self.name!r} has no command.", hint="Give one.")
         if self.kind is not ServerKind.STDIO and not (self.url or "").startswith(

@@ -71,7 +71,15 @@ async def control(request: web.Request) -> web.Response:
         REFRESH.clear()
     SET.update(change)
     live = len(ACCESS) + len(REFRESH)
-    return web.json_response({"seen": SEEN, "last": LAST, "live": live})
+    return web.json_response(
+        {
+            "seen": SEEN,
+            "last": LAST,
+            "live": live,
+            "rotate": SET["rotate"],
+            "tokens": [*ACCESS, *REFRESH],
+        }
+    )
 
 
 @routes.get("/.well-known/oauth-protected-resource/mcp")

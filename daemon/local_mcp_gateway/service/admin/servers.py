@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.log import HIDDEN, redact_text
+from local_mcp_gateway.log import HIDDEN, redact_arguments, redact_url
 from local_mcp_gateway.service.admin.client_files import read_entries
 from local_mcp_gateway.service.admin.sign_in import save_own_client, sign_ins_as_json
 from local_mcp_gateway.service.secrets import seal_new, seal_values
@@ -226,16 +226,16 @@ def server_as_json(server: ServerDefinition, *, secrets: bool = False) -> dict[s
         "kind": server.kind.value,
         "active": server.active,
         "command": server.command,
-        "args": list(server.args),
+        "args": list(server.args) if secrets else redact_arguments(server.args),
         "env": shown(server.env),
         "cwd": server.cwd,
-        "url": server.url,
+        "url": server.url if secrets else server.url and redact_url(server.url),
         "headers": shown(server.headers),
         "share": server.share.value,
         "max_clients": server.max_clients,
         "idle_stop_s": server.idle_stop_s,
         "timeout_s": server.timeout_s,
-        "proxy": server.proxy if secrets else server.proxy and redact_text(server.proxy),
+        "proxy": server.proxy if secrets else server.proxy and redact_url(server.proxy),
         "ca": server.ca,
         "insecure": server.insecure,
         "client_headers": list(server.client_headers),
