@@ -120,7 +120,8 @@ async def test_a_client_that_would_sign_in_is_told_the_same(tmp_path: Path) -> N
 async def test_a_stranger_learns_nothing_of_servers_and_profiles(tmp_path: Path) -> None:
     async with strict(tmp_path) as known:
         base, narrow = known.running.url.removesuffix("/mcp"), await known.token("ci", "work")
-        for headers in ({}, narrow):
+        reader = await known.token("reader", policy=Policy(read_only=True))
+        for headers in ({}, narrow, reader):
             async with known.running.http.get(f"{base}/health/ready", headers=headers) as reply:
                 assert await reply.json() == {"status": "ready"}
             async with known.running.http.get(f"{base}/metrics", headers=headers) as reply:

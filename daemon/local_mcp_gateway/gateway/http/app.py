@@ -227,8 +227,10 @@ class GatewayApp:
             await http_request.not_allowed(b"GET")
 
     async def _builtin_endpoint(self, http_request: HttpRequest, *, admitted: bool = True) -> None:
-        """Serve health, metrics and the refusal to register; to a stranger without a server's name."""
-        whole = admitted and (http_request.token is None or http_request.token.profiles is None)
+        """Serve health, metrics and the refusal to register; without names to whom some are hidden."""
+        token = http_request.token
+        limited = token is not None and (token.profiles is not None or token.policy.hides)
+        whole = admitted and not limited
         if http_request.path in BUILT_IN and http_request.method not in {"GET", "HEAD"}:
             await http_request.not_allowed(b"GET, HEAD")
         elif http_request.path == "/health/live":
