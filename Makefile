@@ -48,7 +48,7 @@ faults: setup ## kill, starve and cut the power at every step (ARGS="--help")
 soak: setup ## many clients while servers are killed at random (ARGS="--minutes 30")
 	@$(BIN)/python -m tests.gateway.soak $(ARGS)
 
-nightly: setup ## 5,000 made schema pairs and every schema change of real projects, all oracles
+nightly: setup ## what takes minutes: made schemas and migrations, real servers, the SDKs own tests
 	@$(BIN)/python -m pytest -m nightly $(ARGS)
 
 systemd: setup ## as root: boot to see the service linger; its tests under a newer systemd (SUITE=trixie)
