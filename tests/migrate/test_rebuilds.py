@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from local_mcp_gateway.errors import MigrationFailed, VerificationFailed
+from local_mcp_gateway.migrate import check_folder
 from tests.migrate.workshop import Workshop
 
 NOTES = """CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT, body TEXT, stars INTEGER DEFAULT 0);
@@ -388,6 +389,18 @@ def test_other_values_of_an_altered_column_are_told(shop: Workshop) -> None:
     _, (told,) = shop.apply()
     assert (told.kind, told.object) == ("changes_values", "a.n")
     assert shop.rows("SELECT * FROM a") == [(7, 4)]
+
+
+def test_two_columns_of_one_table_may_be_altered_in_one_file(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE a(x TEXT, y TEXT); INSERT INTO a VALUES ('b', 'c');")
+    shop.apply()
+    sql = "ALTER TABLE a ALTER COLUMN x TO x text NOT NULL; ALTER TABLE a ALTER COLUMN y TO y text NOT NULL;"
+    shop.add("0001_b", sql)
+    kinds = {str(hazard.kind) for _, hazard in check_folder(shop.read()).hazards}
+    assert "rebuild" in kinds
+    assert "deletes_data" not in kinds
+    shop.apply()
+    assert shop.rows("SELECT * FROM a") == [("b", "c")]
 
 
 def test_what_libsql_does_not_alter_is_refused_with_its_place(shop: Workshop) -> None:

@@ -67,11 +67,14 @@ class StatementEffects:
 def read_effects(statements: Sequence[str]) -> StatementEffects:
     """Collect renames, drops and deletes in order: a dropped and reused name is a rebuild."""
     seen = StatementEffects()
+    created: set[str] = set()
     for statement in statements:
         tokens: list[NormalToken] = normal_tokens(statement)
         match _verb(tokens):
             case ["drop", "table", "if", "exists", name, *_] | ["drop", "table", name, *_]:
-                seen.dropped[_key(name)] = seen.renamed_tables.pop(_key(name), _key(name))
+                _drop_table(seen, _key(name), created)
+            case ["create", "table", name, *_]:
+                created.add(_key(name))
             case ["drop", "trigger" | "index", "if", "exists", name, *_] | [
                 "drop",
                 "trigger" | "index",
@@ -98,9 +101,16 @@ def read_effects(statements: Sequence[str]) -> StatementEffects:
                 seen.deleted_from.add(_key(name))
             case ["alter", "table", name, "rename", "to", new, *_]:
                 _rename_table(seen, _key(name), _key(new))
-            case ["alter", "table", name, "rename", "column", old, "to", new, *_]:
-                _rename(seen, _key(name), _key(old), _key(new))
-            case ["alter", "table", name, "rename", old, "to", new, *_]:
+            case ["alter", "table", name, "rename", "column", old, "to", new, *_] | [
+                "alter",
+                "table",
+                name,
+                "rename",
+                old,
+                "to",
+                new,
+                *_,
+            ]:
                 _rename(seen, _key(name), _key(old), _key(new))
             case _:
                 pass
@@ -121,6 +131,13 @@ def _verb(tokens: Sequence[NormalToken]) -> list[str]:
     while "." in words and words[(at := words.index(".")) - 1] == "main":
         del words[at - 1 : at + 1]
     return words
+
+
+def _drop_table(seen: StatementEffects, name: str, created: Collection[str]) -> None:
+    """Note what a DROP TABLE drops; a second rebuild of a table drops what the first one has made."""
+    was = seen.renamed_tables.pop(name, name)
+    if name not in seen.dropped or was not in created:
+        seen.dropped[name] = was
 
 
 def _rename_table(seen: StatementEffects, old: str, new: str) -> None:
