@@ -13,11 +13,11 @@ from tests.harness import Place
     ("typed", "meant"),
     [
         ("db stauts", "`db status`"),
-        ("status", "`db status` or `service status`"),
+        ("status", "`db status`, `replica status` or `service status`"),
         ("start", "`serve` or `service start`"),
         ("service strat", "`service start`"),
         ("migrate", "`db migrate`"),
-        ("ls", "`server list`, `profile list` or `db backup list`"),
+        ("ls", "`server list`, `profile list` or `token list`"),
         ("server lst", "`server list`"),
         ("servr", "`server`"),
     ],

@@ -19,7 +19,7 @@ INPUTS: tuple[tuple[str, int, str, str], ...] = (
     (
         "status",
         2,
-        "There is no command `status`. Did you mean `db status` or `service status`?",
+        "There is no command `status`. Did you mean `db status`, `replica status` or `service status`?",
         "See `local-mcp-gateway --help`.",
     ),
     (
