@@ -98,6 +98,12 @@ def test_options_of_the_server_itself_are_not_ours(shipped: Place) -> None:
     assert added.json()["args"] == ["--help", "--profile", "p"]
 
 
+def test_an_address_in_the_place_of_a_command_is_the_url(shipped: Place) -> None:
+    url = "https://example.test/mcp"
+    added = shipped.run("server", "add", "far", url, "--header", "X=y", "--json").json()
+    assert (added["kind"], added["url"], added["command"]) == ("http", url, None)
+
+
 def test_a_server_over_http_keeps_its_headers_secret_until_asked(shipped: Place) -> None:
     url = "https://example.test/mcp"
     shipped.run("server", "add", "far", "--url", url, "--header", "Authorization: Bearer abc")

@@ -227,7 +227,7 @@ INPUTS: tuple[tuple[str, int, str, str], ...] = (
         "server add x",
         2,
         "The server 'x' needs a command or a URL, and not both.",
-        "`server add NAME -- COMMAND ARGS…` or `server add NAME --url URL`.",
+        "`server add NAME -- COMMAND ARGS…` or `server add NAME URL`.",
     ),
     (
         "server add 'a b' -- true",

@@ -199,7 +199,7 @@ server.add_command(import_)
     default=None,
     help="Try it at once, and say what it offers  [default: on a terminal].",
 )
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.argument("command", metavar="[URL | COMMAND...]", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def add(
     invocation: Invocation,
@@ -220,12 +220,14 @@ def add(
     command: tuple[str, ...],
     **network: Any,
 ) -> int:
-    """Add a server: `server add NAME [OPTIONS] -- COMMAND ARGS…`, or with `--url URL`."""
+    """Add a server: `server add NAME [OPTIONS] -- COMMAND ARGS…`, or `server add NAME URL`."""
     client = _client(network)
+    if not url and len(command) == 1 and command[0].startswith(("http://", "https://")):
+        url, command = command[0], ()
     if bool(command) == bool(url):
         raise UsageProblem(
             f"The server {name!r} needs a command or a URL, and not both.",
-            hint="`server add NAME -- COMMAND ARGS…` or `server add NAME --url URL`.",
+            hint="`server add NAME -- COMMAND ARGS…` or `server add NAME URL`.",
         )
     added = answer_to(
         invocation,
