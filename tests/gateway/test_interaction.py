@@ -39,8 +39,7 @@ OTHERWISE: Final = {
     "an update goes to clients that subscribe to the resource": (
         "test_resource_updated_notification_reaches_client",
     ),
-    "a change is announced once the new list is there, and these servers fail to list": (
-        "test_resource_list_changed_notification",
+    "a change is announced once the new list is there, and this server fails to list": (
         "test_prompt_list_changed_notification",
     ),
     "progress is passed on for requests that run: the specification allows no other": (
