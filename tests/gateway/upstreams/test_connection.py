@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.gateway.protocol.sse import STEP_LINES, SseParser
-from local_mcp_gateway.gateway.upstreams.connection import REST, TURN_S, FairShare
+from local_mcp_gateway.gateway.upstreams.connection import (
+    REST,
+    TURN_S,
+    FairShare,
+    UpstreamDisconnected,
+    reject,
+)
 from local_mcp_gateway.store.model import ServerKind
 from tests.gateway.messages import call
 from tests.gateway.support import QUICK, SERVERS, gateway_of, http, process, stdio
@@ -69,3 +76,18 @@ async def test_comments_without_end_hold_up_nobody_else(tmp_path: Path, kind: Se
                 assert await use(running, "echo", n=number) == json.dumps({"n": number})
             assert child.returncode is None
             talk.cancel()
+
+
+async def test_a_wait_that_fails_is_told_to_who_waits_and_reported_by_nobody_else() -> None:
+    reported: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    awaited, abandoned = loop.create_future(), loop.create_future()
+    for waiting in (awaited, abandoned):
+        reject(waiting, "it exited with code 0")
+        reject(waiting, "and once more")
+    with pytest.raises(UpstreamDisconnected, match="it exited with code 0"):
+        await awaited
+    del abandoned, waiting
+    gc.collect()
+    assert reported == []

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from local_mcp_gateway.formats import iso
-from local_mcp_gateway.gateway.upstreams.connection import Connection, UpstreamDisconnected
+from local_mcp_gateway.gateway.upstreams.connection import Connection, reject
 
 FIRST_S: Final = 1.0
 LEAST_S: Final = 0.2
@@ -91,8 +91,6 @@ class ConnectionWaiters:
             return await waiter
         finally:
             self._waiting.discard(waiter)
-            if waiter.done() and not waiter.cancelled():
-                waiter.exception()  # seen: a call that ended meanwhile does not raise it
 
     def resolve(self, connection: Connection) -> None:
         """Give the connection to all waiting calls."""
@@ -103,8 +101,7 @@ class ConnectionWaiters:
     def reject(self, reason: str) -> None:
         """Fail all waiting calls."""
         for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_exception(UpstreamDisconnected(reason))
+            reject(waiter, reason)
 
 
 def moment_in(seconds: float) -> str:

@@ -52,6 +52,13 @@ class UpstreamDisconnected(Exception):
         self.unsent = unsent
 
 
+def reject(waiting: asyncio.Future[Any], reason: str) -> None:
+    """Raise UpstreamDisconnected where this is awaited; where nobody does any more, it is not reported."""
+    if not waiting.done():
+        waiting.set_exception(UpstreamDisconnected(reason))
+        waiting.exception()  # retrieved, as asyncio sees it
+
+
 class HttpRefusal(UpstreamDisconnected):
     """The server answered with an HTTP status and no JSON-RPC response."""
 

@@ -23,6 +23,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     identity_of_discover,
     identity_of_initialize,
     initialize,
+    reject,
 )
 from local_mcp_gateway.gateway.upstreams.large_responses import identity_in
 from local_mcp_gateway.gateway.upstreams.server_requests import (
@@ -148,8 +149,7 @@ class Mux(ConnectionBase, ABC):
         """Close the stream: every call that waits fails."""
         super().disconnect(reason)
         for future, _ in self._calls.values():
-            if not future.done():
-                future.set_exception(UpstreamDisconnected(reason))
+            reject(future, reason)
 
     def _translated(self, call: Call, params: bytes) -> bytes:
         if self.identity.modern == call.modern:
