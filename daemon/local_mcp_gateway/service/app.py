@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from local_mcp_gateway import __version__
 from local_mcp_gateway.database import ConnectionPool, Error
-from local_mcp_gateway.errors import ConfigProblem, GatewayError, Interrupted, LockHeld
+from local_mcp_gateway.errors import GatewayError, Interrupted, LockHeld
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.gateway import Gateway
 from local_mcp_gateway.log import LEVEL, tee
@@ -44,14 +44,13 @@ from local_mcp_gateway.service.process import allow_many, collect_rarely, give_m
 from local_mcp_gateway.service.progress import report_progress
 from local_mcp_gateway.service.secrets import Keyring, SealedSignIns
 from local_mcp_gateway.service.systemd import watchdog_interval_s
+from local_mcp_gateway.service.telemetry import tracing
 from local_mcp_gateway.store import forget_audit, queries, save_audit
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
-
-    from opentelemetry.trace import Tracer
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.gateway import GatewayOptions
@@ -80,8 +79,6 @@ DEV_VERBS: Final = frozenset({"dev.watched", "dev.problem", "dev.drop"})
 DAY_S: Final = 86_400.0
 CHECK_EVERY_S = 2.0
 """Interval of checking that the database file still exists; writes notice at once."""
-FLUSH_S: Final = 5.0
-"""Longest wait for the trace receiver at a stop."""
 
 
 class RunningService:
@@ -450,34 +447,3 @@ def _given_up() -> GatewayError:
         "The gateway was asked to stop and gave up the reload. The database is unchanged.",
         hint="Start the gateway again: it applies what is pending.",
     )
-
-
-@asynccontextmanager
-async def tracing(otlp_endpoint: str) -> AsyncIterator[Tracer | None]:
-    """Yield the tracer, or None when no endpoint is set; flush on exit.
-
-    OpenTelemetry's environment variables (headers, sampling, batches) apply in addition to the endpoint.
-    """
-    if not otlp_endpoint:
-        yield None
-        return
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        raise ConfigProblem(
-            f"telemetry.otlp_endpoint is set, but OpenTelemetry is not installed ({error.name}).",
-            hint="`pip install 'local-mcp-gateway[otel]'`, or leave telemetry.otlp_endpoint empty.",
-        ) from None
-    name = os.environ.get("OTEL_SERVICE_NAME", "local-mcp-gateway")
-    resource = Resource.create({"service.name": name, "service.version": __version__})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(endpoint=otlp_endpoint.rstrip("/") + "/v1/traces")
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    try:
-        yield provider.get_tracer("local_mcp_gateway", __version__)
-    finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(FLUSH_S):
-            await anyio.to_thread.run_sync(provider.shutdown, abandon_on_cancel=True)
