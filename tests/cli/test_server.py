@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.cli.sealed import PLAIN, ran
 from tests.harness import REPOSITORY, Place
+from tests.needs import sandbox
 
 TIME = (sys.executable, "-m", "mcp_server_time", "--local-timezone", "UTC")
 
@@ -280,3 +282,26 @@ def test_the_log_says_which_server_and_which_profile_changed(shipped: Place) -> 
         shipped.run("profile", "add", "work")
         told = gateway.wait_for("server.changed", where=lambda e: e["verb"] == "profile.add")
         assert told["profile"] == "work"
+
+
+def test_a_command_in_a_sandbox_runs_in_it_and_says_so(shipped: Place) -> None:
+    sandbox()
+    inside, key = shipped.root / "inside", shipped.home / ".ssh" / "id"
+    inside.mkdir()
+    key.parent.mkdir()
+    key.write_text("a key")
+    options = ("--sandbox", "--writable", inside, "--no-network")
+    ran(shipped, "server", "add", "box", *options, "--", *PLAIN)
+    assert "sandbox: " in ran(shipped, "server", "list")
+    shown = shipped.run("server", "show", "box", "--json").json()
+    assert shown["sandbox"] == {"write": [str(inside)], "network": False}
+    assert f"writes {inside}, no network" in ran(shipped, "server", "show", "box")
+    ran(shipped, "server", "test", "box")
+    assert "hello" in ran(shipped, "call", "echo", "text=hello")
+    assert "sandbox" in ran(shipped, "doctor", code=shipped.run("doctor").code)
+    ran(shipped, "server", "edit", "box", "--no-sandbox")
+    assert shipped.run("server", "show", "box", "--json").json()["sandbox"] is None
+    refused = shipped.run("server", "edit", "box", "--no-network")
+    assert "belong to a sandbox" in refused.stderr
+    refused = shipped.run("server", "add", "far", "--url", "http://x.example/mcp", "--sandbox")
+    assert "its program runs elsewhere" in refused.stderr

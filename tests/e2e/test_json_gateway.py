@@ -32,6 +32,7 @@ OPTIONS: dict[str, Any] = {
     "insecure": False,
     "client_headers": [],
     "trust_annotations": False,
+    "sandbox": None,
 }
 FREE: dict[str, Any] = {
     "allowed": [],

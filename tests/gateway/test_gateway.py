@@ -284,7 +284,7 @@ async def test_a_remembered_list_that_somebody_edited_is_fetched_anew(
         assert await names(running) == before
 
 
-@pytest.mark.parametrize("column", ["args", "env", "headers"])
+@pytest.mark.parametrize("column", ["args", "env", "headers", "sandbox"])
 @pytest.mark.parametrize("value", ["garbage", "", "7", '[{"a":1}]', '{"a":1}', b"\xff"])
 async def test_a_server_whose_row_is_none_is_skipped_and_told(
     tmp_path: Path, column: str, value: str | bytes

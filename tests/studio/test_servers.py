@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
-from tests.studio.conftest import PLAIN, Browser
+from tests.needs import sandbox
+from tests.studio.conftest import PLAIN, Browser, Running
 
 
 def test_a_server_that_is_added_is_tested_turned_off_and_removed(browser: Browser) -> None:
@@ -29,6 +30,20 @@ def test_a_server_that_is_added_is_tested_turned_off_and_removed(browser: Browse
     assert reply.status == 400
     assert "Nothing was removed" in reply.words
     assert "other is removed" in browser.sent("/studio/servers/other/remove", typed="other").words
+
+
+def test_the_page_of_a_server_says_what_its_sandbox_lets_it_do(
+    running: Running, browser: Browser
+) -> None:
+    sandbox()
+    folder = str(running.place.root)
+    options = ("--sandbox", "--writable", folder, "--no-network", "--no-test")
+    done = running.place.run("server", "add", "boxed", *options, "--", sys.executable, PLAIN)
+    assert done.code == 0, done.stderr
+    assert f"Sandbox writes {folder}; no network" in browser.page("/studio/servers/boxed").words
+    browser.sent("/studio/servers/boxed/edit", what="true")
+    assert f"Sandbox writes {folder}" in browser.page("/studio/servers/boxed").words
+    browser.sent("/studio/servers/boxed/remove", typed="boxed")
 
 
 def test_a_form_that_is_refused_keeps_what_was_typed(browser: Browser) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -102,6 +103,48 @@ def _network_options(command: Command) -> Command:
     return command
 
 
+def _sandbox_options(command: Command) -> Command:
+    """Add the options that say what the command may do."""
+    options = (
+        click.option(
+            "--sandbox/--no-sandbox",
+            default=None,
+            help="Let the command read most files, write none and reach no other program's socket.",
+        ),
+        click.option(
+            "--writable",
+            multiple=True,
+            metavar="FOLDER",
+            type=click.Path(path_type=Path),
+            help="Folder that it may write in its sandbox, such as ~/.npm for npx.",
+        ),
+        click.option(
+            "--no-network", is_flag=True, help="No network in its sandbox, not even this machine's."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _sandbox(options: dict[str, Any]) -> dict[str, Any] | Literal[False] | None:
+    """Take the options of `_sandbox_options` out of all; None without any, False for no sandbox."""
+    wanted = options.pop("sandbox")
+    writable, no_network = options.pop("writable"), options.pop("no_network")
+    if not wanted:
+        if writable or no_network:
+            raise UsageProblem(
+                "--writable and --no-network belong to a sandbox.", hint="Add --sandbox."
+            )
+        return None if wanted is None else False
+    from local_mcp_gateway.gateway import NoSandbox, sandbox_gaps
+
+    with suppress(NoSandbox):  # that is refused where the server is stored
+        for gap in sandbox_gaps():
+            click.secho(f"note: in the sandbox {gap}.", fg="yellow", err=True)
+    return {"write": [str(path.absolute()) for path in writable], "network": not no_network}
+
+
 def _client_options(command: Command) -> Command:
     """Add the options that say as whom the gateway signs in."""
     options = (
@@ -191,6 +234,7 @@ server.add_command(import_)
 @click.option("--sse", is_flag=True, help="The URL speaks the older HTTP+SSE transport.")
 @_sharing_options
 @_network_options
+@_sandbox_options
 @_client_options
 @as_json_option
 @click.option(
@@ -221,7 +265,7 @@ def add(
     **network: Any,
 ) -> int:
     """Add a server: `server add NAME [OPTIONS] -- COMMAND ARGS…`, or `server add NAME URL`."""
-    client = _client(network)
+    client, sandbox = _client(network), _sandbox(network)
     if not url and len(command) == 1 and command[0].startswith(("http://", "https://")):
         url, command = command[0], ()
     if bool(command) == bool(url):
@@ -245,6 +289,7 @@ def add(
         max_clients=max_clients,
         idle_stop_s=idle_stop_s,
         client=client,
+        sandbox=sandbox or None,
         **_network(network),
     )
     where = f" in profile {profile}" if profile else ", served at /mcp"
@@ -304,7 +349,7 @@ def _list(invocation: Invocation, *, as_json: bool) -> int:
                     _state(item),
                     _tools(item["live"]),
                     ", ".join(item["profiles"]) or None,
-                    ui.command_or_url(item),
+                    ("sandbox: " if item["sandbox"] else "") + ui.command_or_url(item),
                 )
                 for item in servers
             ],
@@ -344,6 +389,7 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
 @click.option("--on/--off", "active", default=None, help="Serve it, or leave it out everywhere.")
 @_sharing_options
 @_network_options
+@_sandbox_options
 @_client_options
 @as_json_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -367,6 +413,7 @@ def edit(
     **network: Any,
 ) -> int:
     """Change what is given and keep the rest; a running gateway applies it at once."""
+    sandbox = _sandbox(network)
     changes: dict[str, Any] = {
         "rename": rename,
         "env": pairs(env, "--env"),
@@ -383,6 +430,8 @@ def edit(
         "args": list(command[1:]) if command else None,
     }
     changes = {key: value for key, value in changes.items() if value is not None and value != {}}
+    if sandbox is not None:
+        changes["sandbox"] = sandbox or None
     if not changes:
         raise UsageProblem(
             f"Give at least one change to {name!r}.", hint="See `server edit --help`."
@@ -464,6 +513,9 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "trusted", "what its tools say of themselves (readOnlyHint)"
     if found["insecure"]:
         yield "insecure", "its certificate is not checked"
+    if (sandbox := found["sandbox"]) is not None:
+        may = [f"writes {path}" for path in sandbox["write"]] or ["writes nothing"]
+        yield "sandbox", ", ".join([*may, "network" if sandbox["network"] else "no network"])
     yield "where", ui.command_or_url(found)
     if (signed_in := found["sign_in"]) is not None:
         state = "needed" if signed_in["needed"] else "signed in"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.gateway.stdio_bridge import Bridge
-    from local_mcp_gateway.gateway.upstreams import Fetched, SignInNeeded
+    from local_mcp_gateway.gateway.upstreams import Fetched, NoSandbox, SignInNeeded, sandbox_gaps
 else:
     __getattr__ = exports(
         __name__,
@@ -35,7 +35,7 @@ else:
         oauth=("OAuthProblem", "PendingLogin", "begin_login", "finish_login", "revoke"),
         options=("GatewayOptions",),
         stdio_bridge=("Bridge",),
-        upstreams=("Fetched", "SignInNeeded"),
+        upstreams=("Fetched", "NoSandbox", "SignInNeeded", "sandbox_gaps"),
     )
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Gateway",
     "GatewayOptions",
     "HttpRequest",
+    "NoSandbox",
     "OAuthProblem",
     "PendingLogin",
     "Receive",
@@ -61,4 +62,5 @@ __all__ = [
     "remembered",
     "revoke",
     "routes_of",
+    "sandbox_gaps",
 ]

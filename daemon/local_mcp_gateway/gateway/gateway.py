@@ -52,6 +52,7 @@ from local_mcp_gateway.gateway.upstreams import (
     ProgressTokens,
     Upstream,
     UpstreamDisconnected,
+    child_environment,
     fetch_lists,
     undeclared,
 )
@@ -110,6 +111,26 @@ def secrets_of(server: ServerDefinition, variables: Collection[str] = ()) -> lis
         written += secrets_in_url(url)
     values = (*server.env.values(), *server.headers.values(), *variables, *written)
     return [value for value in values if not (Path(value).is_absolute() and Path(value).exists())]
+
+
+def _in_sandbox(server: ServerDefinition, private_files: Collection[str]) -> ServerDefinition:
+    """Return the server with a command that runs its own in a sandbox."""
+    import shutil
+
+    from local_mcp_gateway.gateway.upstreams import PRIVATE, sandbox_command
+
+    wanted = server.sandbox
+    assert server.command is not None, "a sandbox is for a command"
+    assert wanted is not None, "it has a sandbox"
+    paths = child_environment(server.env).get("PATH")
+    if "/" not in server.command and shutil.which(server.command, path=paths) is None:
+        raise UpstreamDisconnected(f"{server.command!r} does not exist", unsent=True)
+    home = Path.home()
+    hidden = [*private_files, *(str(home / name) for name in PRIVATE)]
+    command, *args = sandbox_command(
+        server.command, server.args, hidden, wanted.write, network=wanted.network
+    )
+    return replace(server, command=command, args=tuple(args))
 
 
 async def same_definition(new: ServerDefinition, old: ServerDefinition, unseal: Unseal) -> bool:
@@ -427,6 +448,8 @@ class Gateway:
         if definition.kind is ServerKind.STDIO:
             way = {hops.VARIABLE: events.way()}
             definition = replace(definition, env={**way, **definition.env})
+            if definition.sandbox is not None:
+                definition = _in_sandbox(definition, self._options.private_files)
             return DualVersionStdioServer.open(
                 definition, events, self._reaper, max_message_bytes=limit
             )

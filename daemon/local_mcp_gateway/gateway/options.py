@@ -27,6 +27,8 @@ class GatewayOptions:
     keep_calls: int
     require_token: bool = False
     """Whether each request has to show a token; the gateway's own commands never do."""
+    private_files: tuple[str, ...] = ()
+    """Files and folders of the gateway's own that no server in a sandbox may read."""
     max_request_bytes: int = 64 * 1024 * 1024
     keepalive_s: float = 15.0
 

@@ -355,6 +355,8 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
             f"{name}: its certificate is not checked.",
             f"If you can, name its authority: `server edit {name} --secure --ca FILE`.",
         )
+    boxed = [str(server["name"]) for server in servers if server.get("sandbox")]
+    yield from _sandboxes(boxed)
     yield from _names(settings)
     missing = [(name, command) for name, command in commands if shutil.which(command) is None]
     for name, command in missing:
@@ -366,6 +368,25 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "upstreams", "ok", f"The commands of all {len(commands)} stdio servers exist."
         )
+
+
+def _sandboxes(names: Sequence[str]) -> Iterator[Finding]:
+    """Tell what a sandbox on this machine does not stop, where servers have one."""
+    if not names:
+        return
+    from local_mcp_gateway.gateway import NoSandbox, sandbox_gaps
+
+    boxed = ", ".join(names)
+    try:
+        gaps = sandbox_gaps()
+    except NoSandbox as problem:
+        hint = "A newer kernel, or `server edit NAME --no-sandbox`: they do not start without it."
+        yield Finding("sandbox", "problem", f"{boxed}: {problem}.", hint)
+        return
+    for gap in gaps:
+        yield Finding("sandbox", "note", f"{boxed}: in the sandbox {gap}.", "Use a newer kernel.")
+    if not gaps:
+        yield Finding("sandbox", "ok", f"The kernel has all that the sandbox of {boxed} needs.")
 
 
 def _names(settings: Settings) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.backup import Retention
+from local_mcp_gateway.backup import Retention, list_asides, side_files, unsent_folder
 from local_mcp_gateway.bundled import bundled, installed_version
 from local_mcp_gateway.config import list_keys
 from local_mcp_gateway.database import columns_of, reading
@@ -150,7 +150,19 @@ def gateway_options(settings: Settings) -> GatewayOptions:
         hold_altered_tools=settings.upstream.altered_tools == "hold",
         hold_new_tools=settings.upstream.new_tools == "hold",
         max_message_bytes=settings.upstream.max_message_bytes,
+        private_files=_private_files(settings),
     )
+
+
+def _private_files(settings: Settings) -> tuple[str, ...]:
+    """Return where the secrets of this gateway are: its keys, and the database with all beside it."""
+    database = settings.database_path.resolve()
+    found = (
+        *(settings.secrets_key_file, settings.copy_key_file, settings.backup_folder, database),
+        *(*side_files(database), *list_asides(database), unsent_folder(database)),
+        *(database.with_name(database.name + end) for end in (".token", ".log.jsonl")),
+    )
+    return tuple(map(str, found))
 
 
 def require_gateway_tables(connection: Connection, migrations: Path) -> None:

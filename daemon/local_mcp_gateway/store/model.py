@@ -32,7 +32,7 @@ KEPT_NAMES = "names."
 
 COLUMNS: Mapping[str, str] = {
     "profiles": "id name description prefix created_at updated_at allowed_tools denied_tools read_only calls_per_minute calls_at_once",
-    "mcp_servers": "id name kind command args env cwd url headers active created_at updated_at share max_clients idle_stop_s timeout_s proxy ca insecure client_headers trust_annotations",
+    "mcp_servers": "id name kind command args env cwd url headers active created_at updated_at share max_clients idle_stop_s timeout_s proxy ca insecure client_headers trust_annotations sandbox",
     "profile_mcp_servers": "profile_id mcp_server_id position active",
     "profile_mcp_server_tools": "profile_id mcp_server_id tool_name enabled custom_name custom_description updated_at",
     "mcp_server_catalog_cache": "mcp_server_id kind body hash fetched_at",
@@ -83,6 +83,15 @@ class CatalogKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What the command of a server may do in its sandbox, beyond reading what is not hidden."""
+
+    write: tuple[str, ...] = ()
+    """Folders that it may write."""
+    network: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ServerDefinition:
     """One upstream server. `command`, `args`, `env`, `cwd` are for stdio; `url`, `headers` for HTTP."""
 
@@ -112,6 +121,8 @@ class ServerDefinition:
     """Headers that each call takes over from the client's own request."""
     trust_annotations: bool = False
     """Whether a person holds what its tools say of themselves (`readOnlyHint`) to be true."""
+    sandbox: Sandbox | None = None
+    """What its command may do beyond reading; None: all that the gateway may."""
     id: str = ""
 
     @property
@@ -149,6 +160,11 @@ class ServerDefinition:
         return self
 
     def _check_network(self) -> None:
+        if self.sandbox is not None and self.kind is not ServerKind.STDIO:
+            raise UsageProblem(
+                f"The server {self.name!r} is a URL, and its program runs elsewhere.",
+                hint="A sandbox is for a command: leave out --sandbox.",
+            )
         given = self.proxy or self.ca or self.insecure or self.client_headers
         if given and self.kind is ServerKind.STDIO:
             raise UsageProblem(

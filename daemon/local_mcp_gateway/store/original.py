@@ -396,6 +396,6 @@ class _TakeOver:
 _SERVER = (
     "name", "kind", "command", "args", "env", "cwd", "url", "headers", "active", "share",
     "max_clients", "idle_stop_s", "timeout_s", "proxy", "ca", "insecure", "client_headers",
-    "trust_annotations",
+    "trust_annotations", "sandbox",
 )  # fmt: skip
 """The order of `queries.columns_of`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from local_mcp_gateway.errors import UsageProblem
@@ -18,6 +19,7 @@ from local_mcp_gateway.store.model import (
     Policy,
     Prefix,
     ProfileDefinition,
+    Sandbox,
     ServerDefinition,
     ServerKind,
     Share,
@@ -61,6 +63,7 @@ def columns_of(server: ServerDefinition) -> tuple[object, ...]:
         int(server.insecure),
         json.dumps(server.client_headers),
         int(server.trust_annotations),
+        None if server.sandbox is None else json.dumps(asdict(server.sandbox)),
     )
 
 
@@ -86,6 +89,23 @@ def server_in(row: Row) -> ServerDefinition:
         insecure=bool(row["insecure"]),
         client_headers=tuple(_texts(row, "client_headers", list)),
         trust_annotations=bool(row["trust_annotations"]),
+        sandbox=_sandbox(row),
+    )
+
+
+def _sandbox(row: Row) -> Sandbox | None:
+    """Return the sandbox of a server; one that was edited into something else is an error, not none."""
+    if row["sandbox"] is None:
+        return None
+    with suppress(ValueError, TypeError, KeyError):
+        value = parse_json(row["sandbox"])
+        write, network = value["write"], value["network"]
+        paths = isinstance(write, list) and all(isinstance(path, str) for path in write)
+        if paths and isinstance(network, bool):
+            return Sandbox(tuple(write), network)
+    raise UsageProblem(
+        f"The server {row['name']!r} cannot be read: sandbox of its row in mcp_servers is not one.",
+        hint=f"Correct the row, or remove it with `server remove {row['name']}`.",
     )
 
 
@@ -207,8 +227,8 @@ async def add_server(database: ConnectionPool, server: ServerDefinition) -> Serv
         await writer.execute(
             "INSERT INTO mcp_servers (id, name, kind, command, args, env, cwd, url, headers, active,"
             " share, max_clients, idle_stop_s, timeout_s, proxy, ca, insecure, client_headers,"
-            " trust_annotations, created_at, updated_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " trust_annotations, sandbox, created_at, updated_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (identity, *columns_of(server), now, now),
         )
     return await get_server(database, server.name)
@@ -230,7 +250,7 @@ async def update_server(database: ConnectionPool, name: str, server: ServerDefin
             "UPDATE mcp_servers SET name = ?, kind = ?, command = ?, args = ?, env = ?, cwd = ?,"
             " url = ?, headers = ?, active = ?, share = ?, max_clients = ?, idle_stop_s = ?,"
             " timeout_s = ?, proxy = ?, ca = ?, insecure = ?, client_headers = ?,"
-            " trust_annotations = ?, updated_at = ? WHERE name = ?",
+            " trust_annotations = ?, sandbox = ?, updated_at = ? WHERE name = ?",
             (*columns_of(server), now_ms(), name),
         )
         _require(changed, "server", name)

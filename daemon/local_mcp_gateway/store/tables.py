@@ -124,6 +124,7 @@ mcp_servers = Table(
     _off("insecure"),
     _json("client_headers", "[]"),
     _off("trust_annotations"),
+    Column("sandbox", Text),
     CheckConstraint("(kind = 'stdio') = (command IS NOT NULL)"),
     CheckConstraint("(kind <> 'stdio') = (url IS NOT NULL)"),
 )

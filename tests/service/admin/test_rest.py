@@ -18,7 +18,7 @@ from local_mcp_gateway.errors import ConfigProblem
 from local_mcp_gateway.service.admin.rest import read_token, token_file
 from local_mcp_gateway.store.encryption import MARK
 from tests.harness import REPOSITORY, Place, clean_environment
-from tests.needs import give_away
+from tests.needs import give_away, sandbox
 
 PLAIN = str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py")
 Ask = Callable[..., tuple[int, Any]]
@@ -104,6 +104,20 @@ def test_a_server_is_added_used_edited_and_removed_without_a_restart_or_a_leak(
     assert ask("DELETE", "/api/servers/plain") == (200, {"removed": "plain"})
     assert gone(second)
     assert ask("GET", "/api/servers/plain")[0] == 404
+
+
+def test_a_sandbox_is_given_kept_and_taken_away(ask: Ask, shipped: Place) -> None:
+    sandbox()
+    allowed = {"write": [str(shipped.root)], "network": False}
+    server = {"name": "plain", "command": sys.executable, "args": [PLAIN], "sandbox": allowed}
+    assert ask("POST", "/api/servers", server)[1]["sandbox"] == allowed
+    assert ask("POST", "/api/servers/plain/test")[1]["protocol"]
+    assert ask("PATCH", "/api/servers/plain", {"env": {"A": "1"}})[1]["sandbox"] == allowed
+    status, body = ask("PATCH", "/api/servers/plain", {"sandbox": {"write": ["x"]}})
+    assert (status, body["error"]["message"]) == (400, "'x' is not a full path.")
+    status, body = ask("PATCH", "/api/servers/plain", {"sandbox": {"write": ["/no/such"]}})
+    assert (status, "'/no/such' does not exist" in body["error"]["message"]) == (400, True)
+    assert ask("PATCH", "/api/servers/plain", {"sandbox": None})[1]["sandbox"] is None
 
 
 def test_a_profile_and_its_tools_are_changed(ask: Ask) -> None:

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.http_transport import reason_of
     from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
     from local_mcp_gateway.gateway.upstreams.network import proxy_of, sign_in_session
-    from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
+    from local_mcp_gateway.gateway.upstreams.process import OrphanReaper, child_environment
+    from local_mcp_gateway.gateway.upstreams.sandbox import (
+        PRIVATE,
+        NoSandbox,
+        sandbox_command,
+        sandbox_gaps,
+    )
     from local_mcp_gateway.gateway.upstreams.server_requests import ROOTS, ProgressTokens
     from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
     from local_mcp_gateway.gateway.upstreams.streamable_http import open_url
@@ -49,7 +55,8 @@ else:
         http_transport=("reason_of",),
         large_responses=("Relay", "StreamedResponse"),
         network=("proxy_of", "sign_in_session"),
-        process=("OrphanReaper",),
+        process=("OrphanReaper", "child_environment"),
+        sandbox=("PRIVATE", "NoSandbox", "sandbox_command", "sandbox_gaps"),
         server_requests=("ROOTS", "ProgressTokens"),
         stdio=("DualVersionStdioServer",),
         streamable_http=("open_url",),
@@ -59,6 +66,7 @@ else:
 __all__ = [
     "CLIENT_HEADERS",
     "NOBODY",
+    "PRIVATE",
     "ROOTS",
     "SEVERAL",
     "SILENT",
@@ -71,6 +79,7 @@ __all__ = [
     "Hooks",
     "HttpRefusal",
     "Identity",
+    "NoSandbox",
     "OrphanReaper",
     "ProgressTokens",
     "Relay",
@@ -79,11 +88,14 @@ __all__ = [
     "StreamedResponse",
     "Upstream",
     "UpstreamDisconnected",
+    "child_environment",
     "fetch_lists",
     "initialize_params",
     "open_url",
     "proxy_of",
     "reason_of",
+    "sandbox_command",
+    "sandbox_gaps",
     "sign_in_session",
     "undeclared",
 ]

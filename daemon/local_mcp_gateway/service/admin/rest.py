@@ -38,6 +38,13 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A request body; omitted fields keep their value."""
 
 
+class SandboxBody(_Body):
+    """What a command may do in its sandbox."""
+
+    write: list[str] = msgspec.field(default_factory=list)
+    network: bool = True
+
+
 class ServerBody(_Body):
     """A server to add or to change."""
 
@@ -61,6 +68,7 @@ class ServerBody(_Body):
     insecure: bool | Maybe = _NONE
     client_headers: list[str] | Maybe = _NONE
     trust_annotations: bool | Maybe = _NONE
+    sandbox: SandboxBody | Maybe | None = _NONE
 
 
 class PolicyBody(_Body):

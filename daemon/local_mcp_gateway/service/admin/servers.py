@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -23,6 +24,7 @@ from local_mcp_gateway.store import (
     CatalogKind,
     Member,
     ProfileDefinition,
+    Sandbox,
     ServerDefinition,
     ServerKind,
     Share,
@@ -212,6 +214,7 @@ def server_from(values: Mapping[str, Any]) -> ServerDefinition:
         insecure=bool(values.get("insecure")),
         client_headers=tuple(values.get("client_headers") or ()),
         trust_annotations=bool(values.get("trust_annotations")),
+        sandbox=_sandbox(values.get("sandbox")),
     )
 
 
@@ -240,7 +243,38 @@ def server_as_json(server: ServerDefinition, *, secrets: bool = False) -> dict[s
         "insecure": server.insecure,
         "client_headers": list(server.client_headers),
         "trust_annotations": server.trust_annotations,
+        "sandbox": None if server.sandbox is None else _shown(server.sandbox),
     }
+
+
+def _sandbox(given: Mapping[str, Any] | None) -> Sandbox | None:
+    """Return the sandbox that is given; the machine has to be able to make one."""
+    if given is None:
+        return None
+    from local_mcp_gateway.gateway import NoSandbox, sandbox_gaps
+
+    try:
+        sandbox_gaps()
+    except NoSandbox as problem:
+        raise UsageProblem(
+            f"There can be no sandbox on this machine: {problem}.",
+            hint="Leave out --sandbox, or run the command in a container.",
+        ) from None
+    for path in given["write"]:
+        if not Path(path).is_absolute():
+            raise UsageProblem(
+                f"{path!r} is not a full path.", hint="A sandbox names the folders by full paths."
+            )
+        if not Path(path).exists():
+            raise UsageProblem(
+                f"{path!r} does not exist, so a sandbox cannot let it be written.",
+                hint="Make the folder first.",
+            )
+    return Sandbox(tuple(given["write"]), given["network"])
+
+
+def _shown(sandbox: Sandbox) -> dict[str, object]:
+    return {"write": list(sandbox.write), "network": sandbox.network}
 
 
 async def _join(database: ConnectionPool, profile: str, servers: tuple[str, ...]) -> None:
@@ -278,12 +312,22 @@ def _edited(old: ServerDefinition, changes: Mapping[str, Any]) -> ServerDefiniti
         insecure=bool(changes.get("insecure", old.insecure)),
         client_headers=tuple(changes.get("client_headers", old.client_headers)),
         trust_annotations=bool(changes.get("trust_annotations", old.trust_annotations)),
+        sandbox=_sandbox(changes["sandbox"]) if "sandbox" in changes else old.sandbox,
         env=_merged(old.env, changes.get("env", {})),
         headers=_merged(old.headers, changes.get("headers", {})),
     )
     if changes.get("url"):
         kind = ServerKind(changes.get("kind") or (old.kind if old.url else ServerKind.HTTP))
-        return replace(new, kind=kind, url=changes["url"], command=None, args=(), env={}, cwd=None)
+        return replace(
+            new,
+            kind=kind,
+            url=changes["url"],
+            command=None,
+            args=(),
+            env={},
+            cwd=None,
+            sandbox=None,
+        )
     if changes.get("command") or "args" in changes:
         command = changes.get("command") or old.command
         args = tuple(changes.get("args", ()))
