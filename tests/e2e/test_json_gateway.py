@@ -326,6 +326,7 @@ def test_the_log_and_its_calls_are_json_lines(
         "timestamp": TIME,
         "level": "info",
         "event": "call.finished",
+        "client": "local-mcp-gateway",
         "profile": "default",
         "server": "plain",
         "method": "tools/call",
@@ -449,7 +450,7 @@ def test_the_doctor_says_what_it_looked_at(shipped: Place, said: Said) -> None:
     findings = said(shipped, "doctor", code=3)["findings"]
     assert [finding["check"] for finding in findings] == [
         "python", "sqlite", "folder", "filesystem", "room", "lock", "database", "backups",
-        "secrets", "clock", "port", "service", "upstreams", "clients",
+        "copies", "secrets", "clock", "port", "service", "upstreams", "replica", "clients",
     ]  # fmt: skip
     fine = {finding["check"]: finding for finding in findings}
     assert fine["database"] == {
