@@ -59,6 +59,7 @@ async def test_other_time_outs_and_payloads_are_in_force_for_the_next_call(tmp_p
         await running.gateway.reload(options)
         failed = await use(running, "sleep", seconds=30)
         assert "did not answer within 0.5 s" in failed["message"]
+        await running.heard("call.finished", status="error")
         await running.gateway.calls.flush()
         newest = (await cache.list_calls(running.database, limit=1))[0]
         assert newest.request == '{"name": "sleep", "arguments": {"seconds": 30}}'

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.database.integrity import (
         REBUILD_INDEXES,
+        data_version,
         examine_engine,
         findings,
         full_check,
@@ -101,6 +102,7 @@ else:
         ),
         integrity=(
             "REBUILD_INDEXES",
+            "data_version",
             "examine_engine",
             "findings",
             "full_check",
@@ -157,6 +159,7 @@ __all__ = [
     "columns_of",
     "commit",
     "commit_and_compare",
+    "data_version",
     "database_bytes",
     "examine_engine",
     "findings",

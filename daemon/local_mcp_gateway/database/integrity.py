@@ -277,8 +277,13 @@ def pages(connection: sqlite3.Connection) -> Pages | None:
     if connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
         return None
     content = connection.serialize()
+    return Pages(content, data_version(connection))
+
+
+def data_version(connection: sqlite3.Connection) -> int:
+    """Return a number that changes whenever another connection has written."""
     (version,) = connection.execute("PRAGMA data_version").fetchone()
-    return Pages(content, version)
+    return int(version)
 
 
 def row_counts(connection: sqlite3.Connection) -> dict[str, int]:

@@ -21,7 +21,13 @@ from local_mcp_gateway.database.connections import (
     set_foreign_keys,
     translated_errors,
 )
-from local_mcp_gateway.database.integrity import COMPARED_BYTES, full_check, pages, quick_check
+from local_mcp_gateway.database.integrity import (
+    COMPARED_BYTES,
+    data_version,
+    full_check,
+    pages,
+    quick_check,
+)
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import Damaged, DiskProblem
 
@@ -101,8 +107,8 @@ def commit_and_compare(connection: Connection, path: Path) -> None:
         return
     with reading(path, locked=True) as reader:
         found = pages(reader)
-    (version,) = connection.execute("PRAGMA data_version").fetchone()
-    if found and version == written.version and not found.agree(written):
+    unwritten = data_version(connection) == written.version
+    if found and unwritten and not found.agree(written):
         raise Damaged(f"{path} does not read back as written: a write was lost.")
 
 

@@ -51,9 +51,14 @@ def test_another_place_has_to_wait_for_the_end_of_the_lease(
         store.renew(ONE, tmp_path / "a.db")
 
 
-def test_force_takes_it_from_anybody(replica: Replica, tmp_path: Path) -> None:
+def test_force_takes_it_from_any_database_that_no_gateway_replicates(
+    replica: Replica, tmp_path: Path
+) -> None:
     store = ReplicaStore(replica.target)
     store.claim(ONE, tmp_path / "a.db", used=False)
+    with pytest.raises(ReplicaTaken, match="Another gateway replicates"):
+        store.claim(OTHER, tmp_path / "b.db", used=True, by_force=True)
+    store.release(ONE, tmp_path / "a.db")
     store.claim(OTHER, tmp_path / "b.db", used=True, by_force=True)
     with pytest.raises(ReplicaTaken, match="another database"):
         store.renew(ONE, tmp_path / "a.db")

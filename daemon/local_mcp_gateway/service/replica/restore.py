@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from local_mcp_gateway.backup import rows_lost
-from local_mcp_gateway.database import check_sound, reading, table_names
+from local_mcp_gateway.database import check_sound, data_version, reading, table_names
 from local_mcp_gateway.errors import Damaged, NotADatabase, ReplicaProblem, UsageProblem
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate import Ledger
@@ -110,12 +110,12 @@ def check(target: Target, database: Path, sync: Callable[[], int | None]) -> Che
     there = database.exists()
     for _ in range(ATTEMPTS):
         with reading(database) if there else nullcontext() as live:
-            before = _version(live)
+            before = live and data_version(live)
             sent = sync()
             with fetched(target, database) as file:
                 _require_sound(target, file)
                 found = _examine(database, file, live)
-            unchanged = _version(live) == before
+            unchanged = (live and data_version(live)) == before
         if not found.differences or (unchanged and sent is None):
             return found
         if unchanged:
@@ -136,14 +136,6 @@ def _require_sound(target: Target, file: Path) -> None:
             f"The newest state of {target.url} is damaged: {reason}",
             hint="Restart the gateway: Litestream then sends the whole database anew. Earlier moments may be sound.",
         ) from error
-
-
-def _version(live: Connection | None) -> int:
-    """Return a number that changes whenever somebody else commits."""
-    if live is None:
-        return 0
-    (version,) = live.execute("PRAGMA data_version").fetchone()
-    return int(version)
 
 
 def _examine(database: Path, file: Path, live: Connection | None) -> Checked:
