@@ -119,7 +119,7 @@ def in_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repli
         yield replica
 
 
-@pytest.fixture(params=["in_folder", "in_bucket"])
+@pytest.fixture(params=["in_folder", pytest.param("in_bucket", marks=pytest.mark.nightly)])
 def replica(request: pytest.FixtureRequest) -> Replica:
     """A place for a replica of each kind."""
     found: Replica = request.getfixturevalue(request.param)

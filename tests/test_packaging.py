@@ -142,7 +142,7 @@ def overlay(tmp_path: Path) -> Path:
     return tmp_path / "place"
 
 
-@pytest.mark.e2e
+@pytest.mark.nightly
 def test_the_image_serves_as_its_user_is_healthy_and_stops_when_told(
     overlay: Path, source: Path
 ) -> None:

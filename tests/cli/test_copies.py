@@ -61,7 +61,7 @@ def in_s3(place: Place, endpoint: str) -> Away:
     return away(place, "s3://bucket/gateway", LMG_BACKUP__COPY_ENDPOINT=endpoint, **KEYS)
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.nightly)])
 def either(request: pytest.FixtureRequest, kept: Place) -> Away:
     if request.param == "folder":
         found: Away = request.getfixturevalue("folder")

@@ -33,6 +33,8 @@ from tests.schema.seeding import seed
 from tests.tally import Count
 
 pytestmark = pytest.mark.corpus
+LARGEST = "synapse-main"
+"""It has rows in so many tables, so many times, that it takes longer than all others together."""
 
 APPLICABLE = [folder for folder in FOLDERS if folder.schema]
 REFUSED = [folder for folder in FOLDERS if folder.refusal]
@@ -94,7 +96,14 @@ def test_a_folder_whose_base_is_missing_fails_and_leaves_nothing(
     connection.close()
 
 
-@named(APPLICABLE)
+@pytest.mark.parametrize(
+    "folder",
+    [
+        pytest.param(folder, marks=pytest.mark.nightly if folder.name == LARGEST else ())
+        for folder in APPLICABLE
+    ],
+    ids=lambda folder: folder.name,
+)
 def test_no_row_is_lost_that_the_migration_does_not_delete(
     folder: RealFolder, fetched: Path, tmp_path: Path
 ) -> None:

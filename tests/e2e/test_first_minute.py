@@ -29,7 +29,7 @@ from tests.e2e.test_fresh_clone import environment
 from tests.harness import DEADLINE_S, REPOSITORY
 from tests.needs import open_terminal
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.nightly
 
 COLUMNS = 80
 PROMPT = "you$ "

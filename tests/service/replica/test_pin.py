@@ -87,6 +87,7 @@ def test_a_migration_without_a_note_is_refused_by_its_tag(
     assert f"is from before {first}" in done.stderr
 
 
+@pytest.mark.nightly
 def test_each_of_ten_moments_comes_back_with_its_schema_and_rows(
     shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:

@@ -194,12 +194,13 @@ def test_a_second_living_gateway_is_kept_from_the_url(
         gateway.stop()
     twin = new_place(tmp_path / "twin", shipped=True)  # the same identity, in another place
     shutil.copy(shipped.database, twin.database)
-    with shipped.serve(env=in_folder.env) as gateway, twin.serve(env=in_folder.env) as second:
+    with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_for("replica.started")
-        failed = second.wait_for("replica.failed")
-        assert failed["code"] == "replica_taken"
-        assert "Another gateway replicates to" in failed["message"]
-        assert second.stop() == 0
+        with twin.serve(env=in_folder.env) as second:
+            failed = second.wait_for("replica.failed")
+            assert failed["code"] == "replica_taken"
+            assert "Another gateway replicates to" in failed["message"]
+            assert second.stop() == 0
         add(shipped, "second")
         assert gateway.stop() == 0
     assert in_folder.rows(NAMES, tmp_path / "restored.db") == [("first",), ("second",)]
@@ -272,7 +273,9 @@ def test_its_tables_are_no_drift(shipped: Place, in_folder: Replica) -> None:
     assert shipped.migrate().events()[-1]["event"] == "guard.ready"
 
 
-@pytest.mark.parametrize("ending", ["stopped", "caught_up"])
+@pytest.mark.parametrize(
+    "ending", [pytest.param("stopped", marks=pytest.mark.nightly), "caught_up"]
+)
 def test_a_store_that_does_not_answer_is_noticed(
     shipped: Place, in_bucket: Replica, tmp_path: Path, ending: str
 ) -> None:
