@@ -103,6 +103,7 @@ class CallLog:
         self._waiting: deque[CallRecord] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     def record(self, request: ClientRequest, answer: Answer | None, began_ns: int) -> None:
         """Record and report one finished request, with or without a response."""
@@ -168,16 +169,17 @@ class CallLog:
 
     async def flush(self) -> None:
         """Write what is buffered. A database error costs these records, not the calls."""
-        self._arrived.clear()
-        batch = tuple(self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        if not batch:
-            return
-        try:
-            await save_calls(self._database, batch, keep=self._options.keep_calls)
-        except Error as error:
-            self._emit("calls.save_failed", calls=len(batch), message=str(error))
+        async with self._writing:  # also until a batch is written that was taken before
+            self._arrived.clear()
+            batch = tuple(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            if not batch:
+                return
+            try:
+                await save_calls(self._database, batch, keep=self._options.keep_calls)
+            except Error as error:
+                self._emit("calls.save_failed", calls=len(batch), message=str(error))
 
 
 def _size(call: CallRecord) -> int:
