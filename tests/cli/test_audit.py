@@ -93,3 +93,16 @@ def test_a_setting_that_changed_is_told_by_its_name(shipped: Place) -> None:
         assert shipped.run("reload").code == 0
         told = shipped.run("audit", "--who", "settings", "--json").json()
     assert [(e["action"], e["detail"]) for e in told] == [("reload", "gateway.require_token")]
+
+
+def test_what_only_looks_is_in_no_audit(shipped: Place) -> None:
+    file = shipped.root / "servers.json"
+    file.write_text(
+        json.dumps({"mcpServers": {"plain": {"command": PLAIN[0], "args": [PLAIN[1]]}}})
+    )
+    assert shipped.run("server", "import", str(file), "--dry-run").code == 0
+    assert shipped.run("audit", "--json").json() == []
+    assert shipped.run("server", "import", str(file), "--yes").code == 0
+    (entry,) = shipped.run("audit", "--json").json()
+    assert (entry["action"], entry["outcome"]) == ("server.import", "ok")
+    assert "dry_run" not in (entry["detail"] or "")

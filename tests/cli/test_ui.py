@@ -189,6 +189,12 @@ def test_long_work_shows_its_phase_and_the_time_that_goes_on(place: Place) -> No
     assert "applied" in shown.decode()
 
 
+def test_a_row_of_the_audit_has_its_whole_time_on_a_narrow_terminal(shipped: Place) -> None:
+    assert shipped.run("token", "create", "a-client-with-a-name-of-some-length").code == 0
+    row = on_a_terminal(shipped, "audit", columns=80).splitlines()[-1]
+    assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  command  token.create  a-client", row)
+
+
 def test_what_is_watched_needs_a_terminal(place: Place) -> None:
     done = place.run("db", "status", "--watch")
     assert done.code == 2

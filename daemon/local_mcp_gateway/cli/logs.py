@@ -150,9 +150,17 @@ def audit(
     elif not found:
         click.echo("Nothing of that is in the audit.", err=True)
     else:
-        columns = ("at", "who", "client", "action", "object", "outcome", "detail")
-        rows = [tuple(entry[column] for column in columns) for entry in found]
-        ui.print_table(tuple(column.upper() for column in columns), rows)
+        ui.print_table(
+            ("AT (UTC)", "WHO", "ACTION", "OBJECT", "OUTCOME", "DETAIL"),
+            [
+                (
+                    _second(entry["at"]),
+                    ", ".join(filter(None, (entry["who"], entry["client"]))),
+                    *(entry[column] for column in ("action", "object", "outcome", "detail")),
+                )
+                for entry in found
+            ],
+        )
     return Exit.OK
 
 
@@ -180,13 +188,19 @@ def startup(invocation: Invocation, *, last: int, as_json: bool) -> int:
     return Exit.OK
 
 
+def _second(moment: str) -> str:
+    """Return an ISO 8601 time as a person reads it, without the part below a second."""
+    return moment[:19].replace("T", " ")
+
+
 def show_start(start: Start) -> None:
     """Print one start as bars."""
     facts = start_as_json(start)
     total = float(str(facts["duration_ms"]))
     outcome = click.style(start.outcome, fg=_COLOURS.get(start.outcome, "yellow"), bold=True)
-    when = start.started_at[:19].replace("T", " ")
-    click.echo(f"{when} UTC  {outcome} after {formats.duration(total)}  (pid {start.pid})")
+    click.echo(
+        f"{_second(start.started_at)} UTC  {outcome} after {formats.duration(total)}  (pid {start.pid})"
+    )
     for phase in phases_of(start):
         bar = click.style(phase.bar(total), fg="cyan")
         click.echo(f"  {phase.name:<18} {bar} {formats.duration(phase.duration_ms):>11}")

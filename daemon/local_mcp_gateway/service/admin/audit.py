@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 MOST: Final = 10_000
 """How many entries are returned at most."""
 LONGEST: Final = 500
-_NOT_CHANGES: Final = frozenset({"name", "document", "code", "verifier", "state", "redirect"})
+_NOT_CHANGES: Final = frozenset(
+    {"name", "document", "dry_run", "code", "verifier", "state", "redirect"}
+)
 
 
 def entry_of(who: str, verb: str, arguments: Mapping[str, Any]) -> AuditEntry:

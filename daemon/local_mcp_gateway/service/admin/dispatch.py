@@ -141,7 +141,8 @@ async def _perform_recorded(
             if verb in _JOINING and arguments.get("profile") is None:
                 arguments["profile"] = await _profile_at_mcp(within, served.default_profile)
             answer = await _do(within, served, keyring, verb, arguments)
-            await save_audit(within, [entry])
+            if not arguments.get("dry_run"):
+                await save_audit(within, [entry])
         if verb == "secrets.seal" and isinstance(answer, dict):
             answer["overwritten"] = await database.empty_wal()
     except UsageProblem as problem:
