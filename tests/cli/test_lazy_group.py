@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 import pytest
 
 from local_mcp_gateway.cli import main
+from local_mcp_gateway.cli.context import global_options
 from tests.harness import Place
 
 
@@ -47,6 +50,23 @@ def test_the_global_options_stand_anywhere(place: Place, place_of_options: str) 
     done = place.run(*words, bare=True)
     assert done.code == 0, done.stderr
     assert place.query("SELECT count(*) FROM a") == [(0,)]
+
+
+def test_every_command_takes_the_global_options() -> None:
+    wanted = {option for each in global_options() for option in each.opts}
+
+    def without(context: click.Context) -> Iterator[str]:
+        if not isinstance(context.command, click.Group):
+            return
+        for name in context.command.list_commands(context):
+            command = context.command.get_command(context, name)
+            assert command is not None
+            below = click.Context(command, parent=context, info_name=name)
+            if wanted - {option for parameter in command.params for option in parameter.opts}:
+                yield below.command_path
+            yield from without(below)
+
+    assert list(without(click.Context(main.cli, info_name="x"))) == []
 
 
 def test_of_an_option_given_twice_the_one_behind_the_command_wins(place: Place) -> None:

@@ -10,6 +10,7 @@ import click
 
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
+from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.policy import policy_of, policy_options, policy_text
 from local_mcp_gateway.cli.token_file import TOKEN_VARIABLE, write_token
 from local_mcp_gateway.errors import Exit, UsageProblem
@@ -21,7 +22,7 @@ _SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _LONGEST_S: Final = 100 * 366 * 86_400
 
 
-@click.group()
+@click.group(cls=Group)
 def token() -> None:
     """Give each client a token, and take it back."""
 
