@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -50,21 +48,23 @@ from local_mcp_gateway.gateway.upstreams import (
     Identity,
     OrphanReaper,
     ProgressTokens,
+    Unseal,
     Upstream,
     UpstreamDisconnected,
-    child_environment,
+    as_reason,
     fetch_lists,
+    in_sandbox,
+    same_definition,
     undeclared,
+    with_values,
 )
-from local_mcp_gateway.log import Emit, ignore, learn, secrets_in, secrets_in_url
+from local_mcp_gateway.log import Emit, ignore
 from local_mcp_gateway.store import (
     CatalogEntry,
     CatalogKind,
     ProfileDefinition,
     ServerDefinition,
     ServerKind,
-    expand_variables,
-    has_sealed,
     list_tokens,
     load_approved,
     load_catalogs,
@@ -82,74 +82,6 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.gateway.oauth import SignInStore, TokenSource
     from local_mcp_gateway.gateway.options import GatewayOptions
-
-
-Unseal = Callable[["ServerDefinition"], "ServerDefinition"]
-"""Returns a server with its values decrypted. Reads files and computes, so it is called in a thread."""
-
-
-async def decrypt_server(server: ServerDefinition, unseal: Unseal) -> ServerDefinition:
-    """Return the server with its values decrypted; raises UpstreamDisconnected if one does not decrypt."""
-    if not has_sealed(server):
-        return server
-    try:
-        return await asyncio.to_thread(unseal, server)
-    except GatewayError as error:
-        raise UpstreamDisconnected(_as_reason(error), unsent=True) from None
-
-
-def _as_reason(error: GatewayError) -> str:
-    """Return the message and the hint as one clause."""
-    said, hint = error.message.removesuffix("."), error.hint.removesuffix(".")
-    return f"{said[0].lower()}{said[1:]}; {hint[0].lower()}{hint[1:]}"
-
-
-def secrets_of(server: ServerDefinition, variables: Collection[str] = ()) -> list[str]:
-    """Return the secret values that a server is given; a file or folder name is not a secret."""
-    written = [*secrets_in("\n".join(server.args))]
-    for url in filter(None, (server.url, server.proxy)):
-        written += secrets_in_url(url)
-    values = (*server.env.values(), *server.headers.values(), *variables, *written)
-    return [value for value in values if not (Path(value).is_absolute() and Path(value).exists())]
-
-
-def _in_sandbox(server: ServerDefinition, private_files: Collection[str]) -> ServerDefinition:
-    """Return the server with a command that runs its own in a sandbox."""
-    import shutil
-
-    from local_mcp_gateway.gateway.upstreams import PRIVATE, sandbox_command
-
-    wanted = server.sandbox
-    assert server.command is not None, "a sandbox is for a command"
-    assert wanted is not None, "it has a sandbox"
-    paths = child_environment(server.env).get("PATH")
-    if "/" not in server.command and shutil.which(server.command, path=paths) is None:
-        raise UpstreamDisconnected(f"{server.command!r} does not exist", unsent=True)
-    home = Path.home()
-    hidden = [*private_files, *(str(home / name) for name in PRIVATE)]
-    command, *args = sandbox_command(
-        server.command, server.args, hidden, wanted.write, network=wanted.network
-    )
-    return replace(server, command=command, args=tuple(args))
-
-
-async def same_definition(new: ServerDefinition, old: ServerDefinition, unseal: Unseal) -> bool:
-    """Return whether both are the same server: a re-encrypted value may still be the same value."""
-    if new == old:
-        return True
-    if _plain(new) != _plain(old):
-        return False
-    try:
-        opened = [await decrypt_server(each, unseal) for each in (new, old)]
-    except UpstreamDisconnected:
-        return False
-    first, second = (replace(each, trust_annotations=False) for each in opened)
-    return first == second
-
-
-def _plain(server: ServerDefinition) -> ServerDefinition:
-    """Return a server without what is sealed, and without what concerns its clients alone."""
-    return replace(server, env={}, headers={}, trust_annotations=False)
 
 
 def _router(
@@ -220,9 +152,9 @@ class Gateway:
             self.broker.introduce,
         )
         self.problem: GatewayError | None = None
-        self.replica: Callable[[], dict[str, Any] | None] = lambda: None
-        """Returns the state of the database's replica, if there is one."""
         """Why this gateway is not ready although it responds; set by its owner."""
+        self.replica: Callable[[], dict[str, Any] | None] = lambda: None
+        """Returns the state of the database's replica, if there is one; set by its owner."""
         self._hooks = Hooks(
             self._listed, self.broker.connected, self.broker.events_of, self.broker.has_subscribers
         )
@@ -411,12 +343,7 @@ class Gateway:
     async def _open_connection(
         self, definition: ServerDefinition, events: Events
     ) -> AsyncIterator[Connection]:
-        definition = await decrypt_server(definition, self._unseal)
-        try:
-            definition, used = expand_variables(definition, os.environ)
-        except GatewayError as error:
-            raise UpstreamDisconnected(_as_reason(error), unsent=True) from None
-        learn(secrets_of(definition, used))
+        definition = await with_values(definition, self._unseal)
         source = await self._token_source(definition)
         async with self._opening(definition, events, source) as connection:
             yield connection
@@ -431,7 +358,7 @@ class Gateway:
                 self._sources.pop(definition.id, None)
                 return None
         except GatewayError as error:
-            raise UpstreamDisconnected(_as_reason(error), unsent=True) from None
+            raise UpstreamDisconnected(as_reason(error), unsent=True) from None
         source = self._sources.get(definition.id)
         if source is None:
             from local_mcp_gateway.gateway.oauth import TokenSource
@@ -448,11 +375,8 @@ class Gateway:
         if definition.kind is ServerKind.STDIO:
             way = {hops.VARIABLE: events.way()}
             definition = replace(definition, env={**way, **definition.env})
-            if definition.sandbox is not None:
-                definition = _in_sandbox(definition, self._options.private_files)
-            return DualVersionStdioServer.open(
-                definition, events, self._reaper, max_message_bytes=limit
-            )
+            boxed = in_sandbox(definition, self._options.private_files)
+            return DualVersionStdioServer.open(boxed, events, self._reaper, max_message_bytes=limit)
         # aiohttp is the most expensive import, and startup does not need it
         from local_mcp_gateway.gateway.upstreams import open_url
 

@@ -20,16 +20,18 @@ if TYPE_CHECKING:
         UpstreamDisconnected,
         initialize_params,
     )
+    from local_mcp_gateway.gateway.upstreams.definitions import (
+        Unseal,
+        as_reason,
+        in_sandbox,
+        same_definition,
+        with_values,
+    )
     from local_mcp_gateway.gateway.upstreams.http_transport import reason_of
     from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
     from local_mcp_gateway.gateway.upstreams.network import proxy_of, sign_in_session
-    from local_mcp_gateway.gateway.upstreams.process import OrphanReaper, child_environment
-    from local_mcp_gateway.gateway.upstreams.sandbox import (
-        PRIVATE,
-        NoSandbox,
-        sandbox_command,
-        sandbox_gaps,
-    )
+    from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
+    from local_mcp_gateway.gateway.upstreams.sandbox import NoSandbox, sandbox_gaps
     from local_mcp_gateway.gateway.upstreams.server_requests import ROOTS, ProgressTokens
     from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
     from local_mcp_gateway.gateway.upstreams.streamable_http import open_url
@@ -52,11 +54,12 @@ else:
             "UpstreamDisconnected",
             "initialize_params",
         ),
+        definitions=("Unseal", "as_reason", "in_sandbox", "same_definition", "with_values"),
         http_transport=("reason_of",),
         large_responses=("Relay", "StreamedResponse"),
         network=("proxy_of", "sign_in_session"),
-        process=("OrphanReaper", "child_environment"),
-        sandbox=("PRIVATE", "NoSandbox", "sandbox_command", "sandbox_gaps"),
+        process=("OrphanReaper",),
+        sandbox=("NoSandbox", "sandbox_gaps"),
         server_requests=("ROOTS", "ProgressTokens"),
         stdio=("DualVersionStdioServer",),
         streamable_http=("open_url",),
@@ -66,7 +69,6 @@ else:
 __all__ = [
     "CLIENT_HEADERS",
     "NOBODY",
-    "PRIVATE",
     "ROOTS",
     "SEVERAL",
     "SILENT",
@@ -86,16 +88,19 @@ __all__ = [
     "SignInNeeded",
     "Silent",
     "StreamedResponse",
+    "Unseal",
     "Upstream",
     "UpstreamDisconnected",
-    "child_environment",
+    "as_reason",
     "fetch_lists",
+    "in_sandbox",
     "initialize_params",
     "open_url",
     "proxy_of",
     "reason_of",
-    "sandbox_command",
+    "same_definition",
     "sandbox_gaps",
     "sign_in_session",
     "undeclared",
+    "with_values",
 ]
