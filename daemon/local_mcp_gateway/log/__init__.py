@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         secrets_in,
         secrets_in_url,
     )
-    from local_mcp_gateway.log.writers import BackgroundWriter, Log, configure, log_to_file
+    from local_mcp_gateway.log.writers import BackgroundWriter, Log, configure, log_to_file, rotated
 else:
     __getattr__ = exports(
         __name__,
@@ -50,7 +50,7 @@ else:
             "secrets_in",
             "secrets_in_url",
         ),
-        writers=("BackgroundWriter", "Log", "configure", "log_to_file"),
+        writers=("BackgroundWriter", "Log", "configure", "log_to_file", "rotated"),
     )
 
 __all__ = [
@@ -77,6 +77,7 @@ __all__ = [
     "redact_text",
     "redact_url",
     "redact_value",
+    "rotated",
     "secrets_in",
     "secrets_in_url",
     "tee",

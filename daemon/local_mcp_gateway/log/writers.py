@@ -131,6 +131,11 @@ class StreamWriter:
         return 0
 
 
+def rotated(path: Path) -> Path:
+    """Return where a full log file goes."""
+    return path.with_name(f"{path.name}.1")
+
+
 class RotatedFile:
     """Writes lines to a file; a full one is renamed to `.1`, replacing the one before.
 
@@ -166,7 +171,7 @@ class RotatedFile:
     def _rotate(self, written: os.stat_result) -> None:
         # Unless another process has renamed it since: then the name has a file that is not full.
         if written.st_size > self._most and os.path.samestat(written, self._path.stat()):
-            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            self._path.replace(rotated(self._path))
 
 
 class JournalWriter:

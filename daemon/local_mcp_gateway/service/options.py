@@ -6,6 +6,7 @@ A reload applies changed settings and pending migrations to the running service 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ from local_mcp_gateway.config import list_keys
 from local_mcp_gateway.database import columns_of, reading
 from local_mcp_gateway.errors import ConfigProblem, MigrationsFolderProblem, ProgramReplaced
 from local_mcp_gateway.guard import GuardPolicy, make_plan
+from local_mcp_gateway.log import rotated
+from local_mcp_gateway.service.object_store import folder_of
+from local_mcp_gateway.service.runtime_paths import log_path
 from local_mcp_gateway.store import COLUMNS
 
 if TYPE_CHECKING:
@@ -155,13 +159,17 @@ def gateway_options(settings: Settings) -> GatewayOptions:
 
 
 def _private_files(settings: Settings) -> tuple[str, ...]:
-    """Return where the secrets of this gateway are: its keys, and the database with all beside it."""
+    """Return where the secrets of this gateway are: its keys, and the database with all that is made of it."""
     database = settings.database_path.resolve()
-    found = (
+    log = log_path(database)
+    found = [
         *(settings.secrets_key_file, settings.copy_key_file, settings.backup_folder, database),
         *(*side_files(database), *list_asides(database), unsent_folder(database)),
-        *(database.with_name(database.name + end) for end in (".token", ".log.jsonl")),
-    )
+        *(database.with_name(database.name + ".token"), log, rotated(log), rotated(log.resolve())),
+    ]
+    with suppress(ConfigProblem):  # reported where it is used
+        if replica := settings.replica.url and folder_of(settings.replica.url, "replica.url"):
+            found.append(replica)
     return tuple(map(str, found))
 
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway import log
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -92,7 +94,7 @@ def prepare_log_file(database: Path, environment: Mapping[str, str] = os.environ
     target = folder / found.name
     if found.is_file() and not found.is_symlink():
         with suppress(OSError):
-            kept = target if not target.exists() else target.with_name(f"{target.name}.1")
+            kept = target if not target.exists() else log.rotated(target)
             shutil.move(found, kept)
     return target if _link(found, target) else found.resolve()
 

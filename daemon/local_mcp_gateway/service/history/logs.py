@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from local_mcp_gateway.database import columns_of, reading
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.log import COUNTED_APART, IDENTIFIER, LEVEL_OF, LEVELS, ignore
+from local_mcp_gateway.log import COUNTED_APART, IDENTIFIER, LEVEL_OF, LEVELS, ignore, rotated
 from local_mcp_gateway.regular_file import NotAFile, open_file
 from local_mcp_gateway.service.file_watcher import WatchSpec, changes_blocking
 from local_mcp_gateway.service.runtime_paths import log_path
@@ -107,10 +107,10 @@ def tail(path: Path, *, follow: bool) -> Generator[str | None]:
         yield None
         if not follow:
             return
-        ours = f"/{path.name}"
+        ours = tuple(f"/{each.name}" for each in (path, rotated(path)))
         changed = WatchSpec(
             path.parent.absolute(),
-            lambda _, name: name.endswith((ours, f"{ours}.1")),
+            lambda _, name: name.endswith(ours),
             recursive=False,
             wake_ms=LOOK_MS,
         )
@@ -138,7 +138,7 @@ class _RotatedReader:
     """The log file and its rotated predecessor."""
 
     def __init__(self, path: Path) -> None:
-        self._names = (path.with_name(f"{path.name}.1"), path)
+        self._names = (rotated(path), path)
         self._parts: list[_OpenFile] = []
 
     def lines(self) -> Iterator[str]:
