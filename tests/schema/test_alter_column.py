@@ -108,6 +108,18 @@ def test_a_definition_that_is_there_already_needs_nothing(connection: sqlite3.Co
     assert alter(connection, 'ALTER TABLE notes ALTER COLUMN title TO "title" TEXT') == []
 
 
+def test_a_rebuild_takes_a_name_that_is_free_whatever_its_letters_are(
+    connection: sqlite3.Connection,
+) -> None:
+    connection.executescript('CREATE TABLE "Ä" (x TEXT); CREATE TABLE "__new_Ä" (kept);')
+    alter(connection, 'ALTER TABLE "Ä" ALTER COLUMN x TO x INTEGER')
+    tables = inspect(connection).tables
+    assert [str(tables["Ä"].columns["x"].type.text), *tables["__new_Ä"].columns] == [
+        "INTEGER",
+        "kept",
+    ]
+
+
 @pytest.mark.parametrize(
     ("sql", "said"),
     [

@@ -63,6 +63,11 @@ def test_only_what_sqlalchemy_cannot_express_stands_in_the_module_as_sql(tmp_pat
     compile(text, "pulled.py", "exec")
 
 
+def test_an_index_names_a_column_as_sqlite_does_which_folds_ascii_letters_only() -> None:
+    text = pull_module(made('CREATE TABLE t ("Ä b" TEXT); CREATE INDEX i ON t ("Ä B");'))
+    assert 'Index("i", "Ä b")' in text
+
+
 def test_a_schema_without_a_table_for_sqlalchemy_is_left_to_sql() -> None:
     with pytest.raises(NotExpressible):
         pull_module(made("CREATE TABLE lost (x REFERENCES nowhere)"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.ddl import create, create_table, rebuild
 from local_mcp_gateway.schema.diff import Change, words
-from local_mcp_gateway.sql import quote
+from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -164,7 +164,7 @@ def _kept_rowid(old: Table, new: Table, values: dict[str, str]) -> tuple[str, st
 def temporary_name(table: Table, *schemas: Schema) -> str:
     """Return the name that a rebuild of the table gives to the new one, until it takes its place."""
     name = f"__new_{table.name}"
-    while any(name.lower() in schema.tables for schema in schemas):
+    while any(fold(name) in schema.tables for schema in schemas):
         name += "_"
     return name
 

@@ -19,6 +19,7 @@ from local_mcp_gateway.schema.diff import words
 from local_mcp_gateway.schema.drizzle import default_as_written, parts_as_written
 from local_mcp_gateway.schema.plan import creating
 from local_mcp_gateway.schema.source import read_module, read_sql
+from local_mcp_gateway.sql import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -295,8 +296,8 @@ def _foreign_key(schema: Schema, table: Table, link: ForeignKey) -> str:
 
 def _index(table: Table, index: Index) -> str:
     parts = [
-        _quoted(table.columns[text.lower()].name)
-        if bare and text.lower() in table.columns
+        _quoted(table.columns[fold(text)].name)
+        if bare and fold(text) in table.columns
         else f"text({_quoted(_plain(text))})"
         for text, bare in parts_as_written(index)
     ]
