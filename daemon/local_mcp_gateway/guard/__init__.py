@@ -51,7 +51,6 @@ else:
             "reset_guarded",
             "restore_guarded",
             "restore_held",
-            "restore_held",
             "seed_guarded",
             "take_over_guarded",
         ),

@@ -63,7 +63,7 @@ def rebuild_for(connection: sqlite3.Connection, asked: AlterColumn) -> list[str]
     if table is None:
         known = fold(asked.table) in (*before.views, *before.virtual_tables)
         raise sqlite3.OperationalError(
-            f"{asked.table} is no table of its own" if known else f"no such table: {asked.table}"
+            f"{asked.table} is not an ordinary table" if known else f"no such table: {asked.table}"
         )
     new = _with_definition(connection, before, table, asked)
     if new == table:

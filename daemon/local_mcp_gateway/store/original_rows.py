@@ -35,8 +35,6 @@ _UNUSED = ("autoRestart", "maxRestartAttempts", "startupTimeout", "shutdownTimeo
 _STATUS = {"success": "ok", "error": "error"}
 _LAST_SECOND = 100_000_000_000
 """A smaller time is in seconds: as milliseconds it would be in 1973."""
-
-
 _LARGEST = 1 << 53
 
 

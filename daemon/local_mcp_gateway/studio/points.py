@@ -1,7 +1,7 @@
 """Two points of the database's history beside each other: what differs in the schema, and in the rows.
 
 A point is the database as it is now, a backup, or what the migrations made up to one of them. The last is
-made anew in memory, so it has no rows to count.
+replayed in memory, so it has no rows to count.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Changed:
 
 
 def read_point(powers: Powers, now: Standing, name: str) -> Point:
-    """Return what is there at a point. Blocks; raises what making it anew raises."""
+    """Return what is there at a point. Blocks; raises what a replay raises."""
     with _connected(powers, now, name) as connection:
         objects = {
             (kind, name): sql

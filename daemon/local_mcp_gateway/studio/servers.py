@@ -279,7 +279,7 @@ async def sign_in(visit: Visit) -> Response:
         url = urlsplit(begun["login"]["url"])
         if url.scheme not in {"http", "https"}:
             raise UsageProblem(
-                f"The page to sign in at is no web page: it begins with {url.scheme}:.",
+                f"The address to sign in at is not a web page: it begins with {url.scheme}:.",
                 hint="Ask whoever runs this server.",
             )
     except GatewayError as error:
