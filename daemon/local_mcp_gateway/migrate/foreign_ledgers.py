@@ -47,6 +47,10 @@ class ForeignLedger(NamedTuple):
         return f"{self.table} ({self.tool})"
 
 
+_Key = tuple[int | str, ...]
+"""What versions and names are compared by."""
+
+
 class _Record(NamedTuple):
     """One row of a ledger."""
 
@@ -55,13 +59,13 @@ class _Record(NamedTuple):
     checksum: str | int | None
 
 
-def _name(text: str) -> str:
+def _name(text: str) -> _Key:
     """Return a file's name without its extensions."""
-    return re.sub(r"(\.up)?\.(sql|[cm]?[jt]s|py)\Z", "", text)
+    return (re.sub(r"(\.up)?\.(sql|[cm]?[jt]s|py)\Z", "", text),)
 
 
-def _diesel_version(text: str) -> str:
-    return text.partition("_")[0].replace("-", "")
+def _diesel_version(text: str) -> _Key:
+    return (text.partition("_")[0].replace("-", ""),)
 
 
 def _flyway_checksum(data: bytes) -> int:
@@ -76,8 +80,8 @@ class _Tool(NamedTuple):
     table: str
     columns: str
     query: str
-    key: Callable[[str], object] = version_of
-    """What versions and names, in a record or a tag, are compared by; None: there is no version."""
+    key: Callable[[str], _Key | None] = version_of
+    """The key of a record or a tag; None: there is no version."""
     checksum: Callable[[bytes], str | int] | None = None
     lock: tuple[str, str] = ("", "")
     """A table, and a query that finds a row in it while the tool works, or since it was killed."""
@@ -258,7 +262,7 @@ def _matched(
     trust_files: bool,
 ) -> set[str]:
     """Return the tags of the applied migrations."""
-    last: dict[object, _Record] = {}
+    last: dict[_Key | None, _Record] = {}
     for record in records:
         last.pop(tool.key(record.key), None)
         if record.state != "undone":
@@ -266,12 +270,13 @@ def _matched(
     by_key = {key: m for m in migrations if (key := tool.key(m.tag)) is not None}
     tags: set[str] = set()
     for key, record in last.items():
-        found = by_key.get(key) or _renamed(tool, record, migrations)
-        baseline = record.state == "up to" and tool.name == "Flyway"  # has no file
+        found = (key and by_key.get(key)) or _renamed(tool, record, migrations)
+        up_to = record.state == "up to"
+        baseline = up_to and key is not None and tool.name == "Flyway"  # has no file
         if found is None and not baseline:
             raise _no_file(said, record.key)
-        if record.state == "up to":
-            tags |= {m.tag for at, m in by_key.items() if at <= key}  # type: ignore[operator]
+        if up_to and key is not None:
+            tags |= {m.tag for at, m in by_key.items() if at <= key}
         if found is not None:
             tags.add(found.tag)
             if not trust_files and not _is_as_applied(tool, record, found):
