@@ -212,10 +212,8 @@ async def apply(visit: Visit) -> Response:
 async def take_back(visit: Visit) -> Response:
     """Take the newest migration back and delete its files, in dev mode, once its name was typed."""
     tag = visit.request.given("tag")
-    if visit.request.given("typed").strip() != tag:
-        raise UsageProblem(
-            "Nothing was taken back: the name that was typed is another one.", hint=f"Type {tag}."
-        )
+    if problem := visit.unconfirmed(tag, "taken back"):
+        raise problem
     done = await visit.ask("dev.drop", tag=tag) if visit.powers.ask else None
     if done is None:
         raise UsageProblem(
@@ -255,18 +253,15 @@ async def verify(visit: Visit) -> Response:
 
 async def restore(visit: Visit) -> Response:
     """Go back to a backup, once the name of the database was typed."""
-    given, database = visit.request.given, visit.powers.database
-    if given("typed").strip() != database.name:
-        raise UsageProblem(
-            "Nothing was restored: the name that was typed is another one.",
-            hint=f"Type {database.name}.",
-        )
+    name = visit.request.given("name")
+    if problem := visit.unconfirmed(visit.powers.database.name, "restored"):
+        raise problem
     if visit.powers.ask is None:
-        done = await _work(visit, "restore", name=given("name"))
+        done = await _work(visit, "restore", name=name)
     else:
-        done = await visit.ask("db.restore", name=given("name"))
+        done = await visit.ask("db.restore", name=name)
     visit.studio.forget_waiting()
-    said = [f"The database is as it was in {given('name')}."]
+    said = [f"The database is as it was in {name}."]
     if done.get("applied"):
         said.append(f"Applied again: {', '.join(done['applied'])}.")
     if done["replaced"]:

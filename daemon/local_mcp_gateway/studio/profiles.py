@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from local_mcp_gateway.errors import GatewayError, UsageProblem
+from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.studio.http import address
 
@@ -87,10 +87,8 @@ async def edit(visit: Visit) -> Response:
 async def remove(visit: Visit) -> Response:
     """Remove a profile, once its name was typed; its servers stay."""
     (name,) = visit.arguments
-    if visit.request.given("typed").strip() != name:
-        visit.problem = UsageProblem(
-            "Nothing was removed: the name that was typed is another one.", hint=f"Type {name}."
-        )
+    if problem := visit.unconfirmed(name, "removed"):
+        visit.problem = problem
         return await show_one(visit)
     await visit.ask("profile.remove", name=name)
     return visit.back(address("profiles"), f"{name} is removed; its servers stay.")

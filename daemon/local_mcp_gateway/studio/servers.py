@@ -321,10 +321,8 @@ async def sign_out(visit: Visit) -> Response:
 async def remove(visit: Visit) -> Response:
     """Remove a server from everywhere, once its name was typed."""
     (name,) = visit.arguments
-    if visit.request.given("typed").strip() != name:
-        visit.problem = UsageProblem(
-            "Nothing was removed: the name that was typed is another one.", hint=f"Type {name}."
-        )
+    if problem := visit.unconfirmed(name, "removed"):
+        visit.problem = problem
         return await _shown(visit, name)
     await visit.ask("server.remove", name=name)
     visit.studio.forget_waiting()

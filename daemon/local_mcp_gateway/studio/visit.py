@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from local_mcp_gateway.database import reading
+from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.studio.http import Response, redirect
 from local_mcp_gateway.studio.sessions import Notice, Session
 
@@ -106,6 +107,14 @@ class Visit:
     async def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """Return a page."""
         return await self.studio.page(self, template, status=status, **values)
+
+    def unconfirmed(self, name: str, done: str) -> UsageProblem | None:
+        """Return what to say if another name than this was typed to confirm; `done`: "removed"."""
+        if self.request.given("typed").strip() == name:
+            return None
+        return UsageProblem(
+            f"Nothing was {done}: the name that was typed is another one.", hint=f"Type {name}."
+        )
 
     def back(self, to: str, text: str, *, undo: int | None = None) -> Response:
         """Return to a page, which says once what was done."""
