@@ -34,6 +34,8 @@ LIBRARIES: Final = (
     "cors@2.8.6",
     "zod@4.6.7",
 )
+LISTENS: Final = b"running on http"
+"""What uvicorn and the server of the TypeScript SDK say once they listen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +74,26 @@ async def _serving(make: Make) -> AsyncIterator[str]:
     command = (*make.command, port) if make.command[-1] == "--port" else make.command
     child = await asyncio.create_subprocess_exec(
         *command, cwd=make.folder, env={**os.environ, **make.env, "PORT": port},
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
+    assert child.stdout is not None
+    listens = asyncio.Event()
+    reading = asyncio.create_task(_read(child.stdout, listens))
     try:
         with anyio.fail_after(60):
-            while not await _answers(int(port)):
-                await anyio.sleep(0.05)
+            await listens.wait()
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         child.kill()
         await child.wait()
+        await reading
 
 
-async def _answers(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
+async def _read(told: asyncio.StreamReader, listens: asyncio.Event) -> None:
+    """Read all that a server says, or a full pipe would hold it up."""
+    async for line in told:
+        if LISTENS in line:
+            listens.set()
 
 
 @asynccontextmanager
