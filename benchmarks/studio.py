@@ -20,12 +20,11 @@ from urllib.parse import urlsplit
 
 from benchmarks.table import Row, Size
 from tests.harness import REPOSITORY, GatewayProcess, new_place
-from tests.studio.conftest import Browser, come_in
+from tests.studio.conftest import PLAIN, Browser, come_in
 
 ROWS = {Size.QUICK: 100_000, Size.SHORT: 1_000_000, Size.LONG: 1_000_000}
 PAGES = {Size.QUICK: 20, Size.SHORT: 60, Size.LONG: 300}
 CALLS = {Size.QUICK: 200, Size.SHORT: 1_000, Size.LONG: 10_000}
-PLAIN = REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"
 STUDIO = REPOSITORY / "daemon" / "local_mcp_gateway" / "studio"
 
 
@@ -44,7 +43,7 @@ def measure(size: Size) -> Iterable[Row]:
             document = {"mcpServers": {"plain": {"command": sys.executable, "args": [str(PLAIN)]}}}
             place.run("server", "import", "-", stdin=json.dumps(document))
             place.run("call", "echo")
-            link = place.run("open", "--print").stdout.strip()
+            link = place.link()
             before = resident_mib(gateway)
             used, began = cpu_ms(gateway), time.perf_counter()
             browser = come_in(gateway.url, link)

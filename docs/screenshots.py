@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.studio.chromium import THEMES, Watched, chromium
+from tests.studio.chromium import THEMES, NoChromium, Watched, chromium
 from tests.studio.scene import scene
 
 FOLDER = Path(__file__).parent / "studio"
@@ -25,17 +25,17 @@ PAGES = {
 }
 
 
-def main() -> int:
-    """Write the pictures; return the exit code."""
+def take() -> None:
+    """Write the pictures; raises NoChromium."""
     FOLDER.mkdir(exist_ok=True)
     with (
+        chromium() as browser,
         tempfile.TemporaryDirectory() as root,
         scene(Path(root)) as shop,
-        chromium() as browser,
     ):
         shop.place.run("call", "hire")
         watched = Watched(browser, shop.gateway.url)
-        page = watched.enter(shop.link())
+        page = watched.enter(shop.place.link())
         for name, path in PAGES.items():
             page.goto(path)
             if name == "tool":
@@ -46,8 +46,10 @@ def main() -> int:
                 page.emulate_media(color_scheme=theme)
                 page.screenshot(path=FOLDER / f"{name}-{theme}.png")
         watched.context.close()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        take()
+    except NoChromium as why:
+        sys.exit(str(why))

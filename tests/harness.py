@@ -304,6 +304,12 @@ class Place:
         assert done.code == 0, done.stderr
         return done
 
+    def link(self) -> str:
+        """Return a new link to the pages of the running gateway, as `open` prints it."""
+        done = self.run("open", "--print")
+        assert done.code == 0, done.stderr
+        return done.stdout.strip()
+
     @contextmanager
     def serve(
         self,

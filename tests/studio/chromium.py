@@ -23,12 +23,16 @@ SIZES = {360: (360, 780), 1280: (1280, 860), 2560: (2560, 1440)}
 THEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 
 
+class NoChromium(Exception):
+    """No browser starts on this machine, and why."""
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start the browser of this machine; skip where none starts, with what it said."""
+    """Start the browser of this machine; raises NoChromium with what it said."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
-        pytest.skip("no Chromium: `apt install chromium` installs one")
+        raise NoChromium("There is no Chromium: `apt install chromium` installs one.")
     with sync_playwright() as playwright:
         try:
             # A container gives Chromium neither its sandbox nor a large /dev/shm.
@@ -36,7 +40,8 @@ def chromium() -> Iterator[Browser]:
                 executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage", REBOUND]
             )
         except Error as error:
-            pytest.skip(f"Chromium does not start here: {error.message.splitlines()[0]}")
+            said = error.message.splitlines()[0]
+            raise NoChromium(f"Chromium does not start here: {said}") from error
         yield browser
         browser.close()
 

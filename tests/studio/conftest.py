@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 import pytest
@@ -19,6 +20,12 @@ from local_mcp_gateway.studio.tables import opened
 from local_mcp_gateway.studio.visit import Powers
 from tests.harness import REPOSITORY, GatewayProcess, Place, new_place
 from tests.studio.odd import make_odd
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from tests.studio.chromium import Watched
+    from tests.studio.scene import Scene
 
 PLAIN = REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"
 TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
@@ -127,14 +134,8 @@ class Running:
     place: Place
     gateway: GatewayProcess
 
-    def link(self) -> str:
-        """Return a new link, as `open` prints it."""
-        done = self.place.run("open", "--print")
-        assert done.code == 0, done.stderr
-        return done.stdout.strip()
-
     def browser(self) -> Browser:
-        return come_in(self.gateway.url, self.link())
+        return come_in(self.gateway.url, self.place.link())
 
 
 @pytest.fixture(scope="session")
@@ -161,3 +162,23 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def browser(running: Running) -> Browser:
     return running.browser()
+
+
+@pytest.fixture(scope="module")
+def watched(shop: Scene) -> Iterator[Watched]:
+    """A real browser before the `shop` of the module."""
+    from tests.studio.chromium import NoChromium, Watched, chromium  # only where one is driven
+
+    try:
+        with chromium() as browser:
+            made = Watched(browser, shop.gateway.url)
+            yield made
+            made.context.close()
+    except NoChromium as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture(scope="module")
+def page(watched: Watched, shop: Scene) -> Page:
+    """A page of that browser, which has come in."""
+    return watched.enter(shop.place.link())

@@ -77,12 +77,6 @@ class Scene:
     place: Place
     gateway: GatewayProcess
 
-    def link(self) -> str:
-        """Return a new link, as `open` prints it."""
-        done = self.place.run("open", "--print")
-        assert done.code == 0, done.stderr
-        return done.stdout.strip()
-
 
 @contextmanager
 def scene(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.studio.chromium import Watched, chromium
+from tests.studio.chromium import Watched
 from tests.studio.scene import Scene, scene
 from tests.studio.servers.desk import SCRIPT
 
@@ -26,19 +26,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with scene(tmp_path_factory.mktemp("attacks"), pending=False) as made:
         assert made.place.run("call", "hire").code == 0
         yield made
-
-
-@pytest.fixture(scope="module")
-def watched(shop: Scene) -> Iterator[Watched]:
-    with chromium() as browser:
-        made = Watched(browser, shop.gateway.url)
-        yield made
-        made.context.close()
-
-
-@pytest.fixture(scope="module")
-def page(watched: Watched, shop: Scene) -> Page:
-    return watched.enter(shop.link())
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -130,7 +117,7 @@ def test_a_link_lets_in_one_browser_once_and_a_made_up_cookie_none(
 ) -> None:
     browser = watched.context.browser
     assert browser is not None
-    link = shop.link()
+    link = shop.place.link()
     first, second = (Watched(browser, shop.gateway.url) for _ in range(2))
     first.enter(link)
     thief = second.context.new_page()

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.harness import REPOSITORY
 from tests.issuer import Issuer
-from tests.studio.chromium import Watched, chromium
+from tests.studio.chromium import Watched
+from tests.studio.conftest import PLAIN
 from tests.studio.scene import Scene, scene
-
-PLAIN = REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"
 
 
 @pytest.fixture(scope="module")
@@ -23,24 +21,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def watched(shop: Scene) -> Iterator[Watched]:
-    with chromium() as browser:
-        made = Watched(browser, shop.gateway.url)
-        yield made
-        made.context.close()
-
-
-@pytest.fixture(scope="module")
-def inside(watched: Watched, shop: Scene) -> Page:
-    return watched.enter(shop.link())
-
-
 @pytest.fixture
-def page(inside: Page, watched: Watched) -> Iterator[Page]:
+def page(page: Page, watched: Watched) -> Iterator[Page]:
     """A page whose scripts never fail, whatever the test does."""
     watched.complaints.clear()
-    yield inside
+    yield page
     assert [said for said in watched.complaints if "status of 400" not in said] == []
 
 

@@ -12,7 +12,6 @@ from tests.studio.chromium import (
     THEMES,
     Watched,
     axe_source,
-    chromium,
     findings,
     overflow,
     screenshots,
@@ -48,26 +47,17 @@ CHECKED = ((360, "dark"), (1280, "light"))
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with scene(tmp_path_factory.mktemp("scene")) as made:
         assert made.place.run("call", "hire").code == 0
         yield made
 
 
 @pytest.fixture(scope="module")
-def watched(shown: Scene, pytestconfig: pytest.Config) -> Iterator[Watched]:
-    axe = axe_source(pytestconfig)
-    with chromium() as browser:
-        # axe is no script of the page, so the policy of the page must not keep it out.
-        made = Watched(browser, shown.gateway.url)
-        made.context.add_init_script(axe)
-        yield made
-        made.context.close()
-
-
-@pytest.fixture(scope="module")
-def page(watched: Watched, shown: Scene) -> Page:
-    return watched.enter(shown.link())
+def watched(watched: Watched, pytestconfig: pytest.Config) -> Watched:
+    # axe is not a script of the page, so the policy of the page must not keep it out.
+    watched.context.add_init_script(axe_source(pytestconfig))
+    return watched
 
 
 @pytest.mark.npm
@@ -177,19 +167,19 @@ def test_nothing_moves_for_those_who_ask_for_less_motion(page: Page) -> None:
     page.emulate_media(reduced_motion="null")
 
 
-def test_the_pages_work_without_their_script(watched: Watched, shown: Scene) -> None:
+def test_the_pages_work_without_their_script(watched: Watched, shop: Scene) -> None:
     browser = watched.context.browser
     assert browser is not None
     plain = Watched(browser, watched.url, java_script_enabled=False)
-    page = plain.enter(shown.link())
+    page = plain.enter(shop.place.link())
     page.get_by_role("link", name="Data").click()
     page.get_by_role("link", name="customers", exact=True).click()
     page.locator("tbody a[data-row]").first.click()
     page.get_by_role("textbox", name="city").fill("Vienna")
     page.get_by_role("button", name="Save").click()
     page.get_by_role("button", name="Undo").wait_for()
-    assert shown.place.query("SELECT city FROM customers WHERE id = 1") == [("Vienna",)]
+    assert shop.place.query("SELECT city FROM customers WHERE id = 1") == [("Vienna",)]
     page.get_by_role("button", name="Undo").click()
     page.get_by_text("The change is taken back").wait_for()
-    assert shown.place.query("SELECT city FROM customers WHERE id = 1") == [("Berlin",)]
+    assert shop.place.query("SELECT city FROM customers WHERE id = 1") == [("Berlin",)]
     plain.context.close()

@@ -59,7 +59,7 @@ def test_a_session_ends_after_twelve_hours_or_when_it_is_left(door: Door, clock:
 
 def test_the_cookie_is_for_no_script_and_no_other_site(running: Running) -> None:
     browser = Browser(running.gateway.url)
-    reply = browser.get(running.link().removeprefix(running.gateway.url))
+    reply = browser.get(running.place.link().removeprefix(running.gateway.url))
     cookie = reply.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
@@ -67,7 +67,7 @@ def test_the_cookie_is_for_no_script_and_no_other_site(running: Running) -> None
 
 
 def test_a_replayed_a_missing_and_a_made_up_link_let_nobody_in(running: Running) -> None:
-    link = running.link()
+    link = running.place.link()
     come_in(running.gateway.url, link)
     thief = Browser(running.gateway.url)
     for stolen in (link, "/studio/enter", "/studio/enter?token=" + "A" * 43):
