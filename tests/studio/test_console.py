@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local_mcp_gateway.database import Connection, reading
 from local_mcp_gateway.studio.console import MOST_ROWS, run, run_until_left
-from local_mcp_gateway.studio.tables import opened
 from local_mcp_gateway.studio.visit import Powers
 from tests.harness import DEADLINE_S
 from tests.studio.conftest import Browser
@@ -132,17 +133,24 @@ async def test_a_statement_ends_when_its_browser_leaves(
 ) -> None:
     runs, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def opened_here(*arguments: Any) -> AbstractContextManager[sqlite3.Connection]:
+    def tell() -> int:
         loop.call_soon_threadsafe(runs.set)
-        return opened(*arguments)
+        return 0
+
+    @contextmanager
+    def look(path: Path) -> Iterator[Connection]:
+        with reading(path) as connection:
+            connection.create_function("tell", 0, tell, deterministic=True)
+            yield connection
 
     async def receive() -> dict[str, str]:
-        await (asyncio.sleep(0) if early else runs.wait())
+        if not early:
+            await runs.wait()
         return {"type": "http.disconnect"}
 
-    monkeypatch.setattr("local_mcp_gateway.studio.console.opened", opened_here)
     monkeypatch.setattr("local_mcp_gateway.studio.console.LIMIT_S", DEADLINE_S)
-    outcome = await run_until_left(powers, ENDLESS.format("max(x)"), receive)
+    telling = replace(powers, look=look)
+    outcome = await run_until_left(telling, ENDLESS.format("max(x + tell())"), receive)
     assert outcome.refused
     assert outcome.took_ms < DEADLINE_S * 1000, "it was the limit that ended it"
 
