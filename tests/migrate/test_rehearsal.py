@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 
+import pytest
+
 from local_mcp_gateway.migrate import Ledger, Plan, Rehearsal
 from tests.migrate.workshop import Workshop
 
 
 def rehearse(shop: Workshop, scratch: sqlite3.Connection) -> Rehearsal:
     return Rehearsal.of(Plan.read(shop.read(), Ledger(scratch)), Ledger(scratch))
+
+
+@pytest.fixture
+def one_row(scratch: sqlite3.Connection) -> sqlite3.Connection:
+    """Return the scratch database with a table `a`, which has a row."""
+    scratch.execute("CREATE TABLE a (x TEXT)")
+    scratch.execute("INSERT INTO a VALUES ('1')")
+    return scratch
 
 
 def test_every_batch_is_committed_and_has_its_fingerprint(
@@ -25,21 +35,17 @@ def test_every_batch_is_committed_and_has_its_fingerprint(
 
 
 def test_rows_that_went_replace_the_hazard_that_they_might(
-    shop: Workshop, scratch: sqlite3.Connection
+    shop: Workshop, one_row: sqlite3.Connection
 ) -> None:
-    scratch.execute("CREATE TABLE a (x)")
-    scratch.execute("INSERT INTO a VALUES (1)")
     shop.add("0000_a", "DELETE FROM a;")
-    (found,) = rehearse(shop, scratch).hazards
+    (found,) = rehearse(shop, one_row).hazards
     assert (found.tag, str(found.hazard.kind), found.accepted) == ("0000_a", "deletes_data", False)
     assert "from 1 rows to 0" in found.hazard.message
 
 
-def test_what_the_file_accepts_is_accepted(shop: Workshop, scratch: sqlite3.Connection) -> None:
-    scratch.execute("CREATE TABLE a (x)")
-    scratch.execute("INSERT INTO a VALUES (1)")
+def test_what_the_file_accepts_is_accepted(shop: Workshop, one_row: sqlite3.Connection) -> None:
     shop.add("0000_a", "-- guard: accept deletes_data\nDELETE FROM a;")
-    assert [found.accepted for found in rehearse(shop, scratch).hazards] == [True]
+    assert [found.accepted for found in rehearse(shop, one_row).hazards] == [True]
 
 
 def test_each_migration_is_shown_with_its_result(
@@ -58,10 +64,8 @@ def test_each_migration_is_shown_with_its_result(
 
 
 def test_an_altered_column_of_libsql_is_judged_as_the_rebuild_that_runs(
-    shop: Workshop, scratch: sqlite3.Connection
+    shop: Workshop, one_row: sqlite3.Connection
 ) -> None:
-    scratch.execute("CREATE TABLE a (x text)")
-    scratch.execute("INSERT INTO a VALUES ('1')")
     shop.add("0000_a", "ALTER TABLE a ALTER COLUMN x TO x integer;")
-    kinds = {str(found.hazard.kind) for found in rehearse(shop, scratch).hazards}
+    kinds = {str(found.hazard.kind) for found in rehearse(shop, one_row).hazards}
     assert kinds == {"rebuild", "narrows_type"}

@@ -16,6 +16,7 @@ KIND, SECONDS = sys.argv[1], float(sys.argv[2])
 
 
 def work(kind: str, until: float) -> None:
+    """Work until then. It sleeps, since being slow is what this server is for: nothing could be awaited."""
     while time.monotonic() < until:
         if kind == "cpu":
             sum(range(100_000))
