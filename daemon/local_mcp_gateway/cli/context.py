@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database import Connection
     from local_mcp_gateway.guard import GuardContext
     from local_mcp_gateway.log import Log
+
+    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @frozen
@@ -112,6 +114,15 @@ def global_options(*, hidden: bool = False) -> list[click.Option]:
         )
         for option, (key, kind, help_) in _GLOBAL.items()
     ]  # fmt: skip
+
+
+def with_options(*options: Decorator) -> Decorator:
+    """Return what adds all of these options to a command, in this order."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        return reduce(lambda built, option: option(built), reversed(options), command)
+
+    return add
 
 
 def given_globally(invocation: Invocation) -> tuple[str, ...]:

@@ -2,59 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
+from local_mcp_gateway.cli.context import with_options
 from local_mcp_gateway.formats import counted
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-Command = TypeVar("Command", bound="Callable[..., Any]")
-
-
-def policy_options(command: Command) -> Command:
-    """Add the options of a policy; `policy_of` takes them out of a command's arguments again."""
-    options = (
-        click.option(
-            "--tools",
-            "allowed",
-            multiple=True,
-            metavar="PATTERN",
-            help="Only these tools: a name, `git_*` or `SERVER/*`. Give all again; `--tools *` is all.",
-        ),
-        click.option(
-            "--deny",
-            "denied",
-            multiple=True,
-            metavar="PATTERN",
-            help="Not these tools. Give all again; `--deny -` is none.",
-        ),
-        click.option(
-            "--read-only/--read-write",
-            "read_only",
-            default=None,
-            help="Only tools that change nothing, of servers with --trust-annotations.",
-        ),
-        click.option(
-            "--per-minute",
-            "calls_per_minute",
-            type=click.IntRange(min=0),
-            metavar="N",
-            help="How many calls in a minute; 0: any number.",
-        ),
-        click.option(
-            "--at-once",
-            "calls_at_once",
-            type=click.IntRange(min=0),
-            metavar="N",
-            help="How many calls at once; 0: any number.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+policy_options = with_options(
+    click.option(
+        "--tools",
+        "allowed",
+        multiple=True,
+        metavar="PATTERN",
+        help="Only these tools: a name, `git_*` or `SERVER/*`. Give all again; `--tools *` is all.",
+    ),
+    click.option(
+        "--deny",
+        "denied",
+        multiple=True,
+        metavar="PATTERN",
+        help="Not these tools. Give all again; `--deny -` is none.",
+    ),
+    click.option(
+        "--read-only/--read-write",
+        "read_only",
+        default=None,
+        help="Only tools that change nothing, of servers with --trust-annotations.",
+    ),
+    click.option(
+        "--per-minute",
+        "calls_per_minute",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="How many calls in a minute; 0: any number.",
+    ),
+    click.option(
+        "--at-once",
+        "calls_at_once",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="How many calls at once; 0: any number.",
+    ),
+)
+"""The options of a policy; `policy_of` takes them out of a command's arguments again."""
 
 
 def policy_of(options: dict[str, Any]) -> dict[str, Any]:

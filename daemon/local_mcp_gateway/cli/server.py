@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,169 +22,23 @@ from local_mcp_gateway.cli.client import (
 )
 from local_mcp_gateway.cli.import_servers import import_
 from local_mcp_gateway.cli.lazy_group import Group
-from local_mcp_gateway.cli.login import client_of, login, logout
+from local_mcp_gateway.cli.login import login, logout
+from local_mcp_gateway.cli.server_options import (
+    client_of_options,
+    client_options,
+    network_of,
+    network_options,
+    sandbox_of,
+    sandbox_options,
+    sharing_options,
+)
 from local_mcp_gateway.cli.tools import approve, show_change
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from local_mcp_gateway.cli.context import Invocation
-
-
-Command = TypeVar("Command", bound="Callable[..., Any]")
-
-
-def _sharing_options(command: Command) -> Command:
-    """Add the options that say how clients share a server."""
-    command = click.option(
-        "--idle-stop",
-        "idle_stop_s",
-        type=click.IntRange(min=0),
-        metavar="SECONDS",
-        help="Stop it after so long without a call; 0 never [default: upstream.idle_stop_s].",
-    )(command)
-    command = click.option(
-        "--max-clients",
-        type=click.IntRange(min=1),
-        help="How many clients may have a connection of their own at once [default: 32].",
-    )(command)
-    return click.option(
-        "--share",
-        type=click.Choice(["auto", "never", "always"]),
-        help="Whether clients share one connection: auto [default] separates them once the server asks"
-        " a client something or opens a session.",
-    )(command)
-
-
-def _network_options(command: Command) -> Command:
-    """Add the options that say how a server is reached."""
-    options = (
-        click.option(
-            "--timeout",
-            "timeout_s",
-            type=click.IntRange(min=1),
-            metavar="SECONDS",
-            help="How long a call may take [default: upstream.call_timeout_s].",
-        ),
-        click.option(
-            "--proxy",
-            metavar="URL",
-            help="HTTP proxy to its URL, or `none` [default: HTTP_PROXY, HTTPS_PROXY, NO_PROXY].",
-        ),
-        click.option(
-            "--ca",
-            type=click.Path(exists=True, path_type=Path),
-            help="File or folder of certificates to trust, beside the system's.",
-        ),
-        click.option(
-            "--insecure/--secure",
-            default=None,
-            help="Accept any certificate: anyone on the network path can read and change everything.",
-        ),
-        click.option(
-            "--header-from-client",
-            "client_headers",
-            multiple=True,
-            metavar="NAME",
-            help="Header that each call copies from the client's request. Give all of them again.",
-        ),
-        click.option(
-            "--trust-annotations/--distrust-annotations",
-            "trust_annotations",
-            default=None,
-            help="Believe its tools when they say that they change nothing: read-only tokens and profiles"
-            " then show them.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _sandbox_options(command: Command) -> Command:
-    """Add the options that say what the command may do."""
-    options = (
-        click.option(
-            "--sandbox/--no-sandbox",
-            default=None,
-            help="Let the command read most files, write none and reach no other program's socket.",
-        ),
-        click.option(
-            "--writable",
-            multiple=True,
-            metavar="FOLDER",
-            type=click.Path(path_type=Path),
-            help="Folder that it may write in its sandbox, such as ~/.npm for npx.",
-        ),
-        click.option(
-            "--no-network", is_flag=True, help="No network in its sandbox, not even this machine's."
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _sandbox(options: dict[str, Any]) -> dict[str, Any] | Literal[False] | None:
-    """Take the options of `_sandbox_options` out of all; None without any, False for no sandbox."""
-    wanted = options.pop("sandbox")
-    writable, no_network = options.pop("writable"), options.pop("no_network")
-    if not wanted:
-        if writable or no_network:
-            raise UsageProblem(
-                "--writable and --no-network belong to a sandbox.", hint="Add --sandbox."
-            )
-        return None if wanted is None else False
-    from local_mcp_gateway.gateway import NoSandbox, sandbox_gaps
-
-    with suppress(NoSandbox):  # that is refused where the server is stored
-        for gap in sandbox_gaps():
-            click.secho(f"note: in the sandbox {gap}.", fg="yellow", err=True)
-    return {"write": [str(path.absolute()) for path in writable], "network": not no_network}
-
-
-def _client_options(command: Command) -> Command:
-    """Add the options that say as whom the gateway signs in."""
-    options = (
-        click.option(
-            "--client-id",
-            metavar="ID",
-            help="Sign in as this client, which you have registered there [default: it registers itself].",
-        ),
-        click.option(
-            "--client-secret",
-            is_flag=True,
-            help="The client has a secret: asked for, or read from stdin or LMG_CLIENT_SECRET. Sealed.",
-        ),
-        click.option(
-            "--client-credentials",
-            is_flag=True,
-            help="Id and secret are enough; nobody signs in (a machine's client).",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _client(options: dict[str, Any]) -> dict[str, Any] | None:
-    """Take the options of `_client_options` out of all, and return the client that they give."""
-    given, secret = options.pop("client_id"), options.pop("client_secret")
-    return client_of(given, secret=secret, credentials=options.pop("client_credentials"))
-
-
-def _network(options: dict[str, Any]) -> dict[str, Any]:
-    """Return what the options of `_network_options` say; warn of what they give up."""
-    if options["insecure"]:
-        warning = "The certificate of this server is not checked: its answers can be forged."
-        click.secho(f"warning: {warning}", fg="red", bold=True, err=True)
-    ca = options["ca"]
-    return {
-        **options,
-        "ca": str(ca.absolute()) if ca else None,
-        "client_headers": list(options["client_headers"]) or None,
-    }
 
 
 _SHOWN = (
@@ -232,10 +85,10 @@ server.add_command(import_)
     help="Header sent with each request; its value is sealed.",
 )
 @click.option("--sse", is_flag=True, help="The URL speaks the older HTTP+SSE transport.")
-@_sharing_options
-@_network_options
-@_sandbox_options
-@_client_options
+@sharing_options
+@network_options
+@sandbox_options
+@client_options
 @as_json_option
 @click.option(
     "--test/--no-test",
@@ -265,7 +118,7 @@ def add(
     **network: Any,
 ) -> int:
     """Add a server: `server add NAME [OPTIONS] -- COMMAND ARGS…`, or `server add NAME URL`."""
-    client, sandbox = _client(network), _sandbox(network)
+    client, sandbox = client_of_options(network), sandbox_of(network)
     if not url and len(command) == 1 and command[0].startswith(("http://", "https://")):
         url, command = command[0], ()
     if bool(command) == bool(url):
@@ -290,7 +143,7 @@ def add(
         idle_stop_s=idle_stop_s,
         client=client,
         sandbox=sandbox or None,
-        **_network(network),
+        **network_of(network),
     )
     where = f" in profile {profile}" if profile else ", served at /mcp"
     sentence = f"Added server {name}{where}."
@@ -387,10 +240,10 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
 @click.option("--url", help="Another address.")
 @click.option("--header", "headers", multiple=True, metavar="K[=V]", help="Set or remove a header.")
 @click.option("--on/--off", "active", default=None, help="Serve it, or leave it out everywhere.")
-@_sharing_options
-@_network_options
-@_sandbox_options
-@_client_options
+@sharing_options
+@network_options
+@sandbox_options
+@client_options
 @as_json_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
@@ -413,7 +266,7 @@ def edit(
     **network: Any,
 ) -> int:
     """Change what is given and keep the rest; a running gateway applies it at once."""
-    sandbox = _sandbox(network)
+    sandbox = sandbox_of(network)
     changes: dict[str, Any] = {
         "rename": rename,
         "env": pairs(env, "--env"),
@@ -424,8 +277,8 @@ def edit(
         "share": share,
         "max_clients": max_clients,
         "idle_stop_s": idle_stop_s,
-        "client": _client(network),
-        **_network(network),
+        "client": client_of_options(network),
+        **network_of(network),
         "command": command[0] if command else None,
         "args": list(command[1:]) if command else None,
     }
