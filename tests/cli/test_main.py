@@ -13,7 +13,7 @@ import click
 import pytest
 
 from local_mcp_gateway.cli import db, main
-from local_mcp_gateway.cli.lazy_group import LazyGroup
+from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from tests.harness import REPOSITORY, Place, clean_environment
 from tests.needs import open_terminal
 
@@ -21,8 +21,8 @@ TABLES = [main.COMMANDS, db.COMMANDS]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=["main", "db"])
-def test_every_command_of_the_table_can_be_imported(table: dict[str, object]) -> None:
-    group = LazyGroup(name="x", table=table)  # type: ignore[arg-type]
+def test_every_command_of_the_table_can_be_imported(table: dict[str, Target]) -> None:
+    group = LazyGroup(name="x", table=table)
     import click
 
     context = click.Context(group)

@@ -71,11 +71,11 @@ def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
     """Check FILE, or the settings in force: unknown keys, wrong types, invalid values."""
     settings = load_settings(file, environment={}) if file else invocation.settings
     set_here = sorted(settings.origins)
-    if as_json:
-        ui.print_json({"file": str(file) if file else None, "set": set_here})
-    else:
-        click.echo(f"{file or 'The configuration'} is fine: {len(set_here)} settings.")
-    return Exit.OK
+    return ui.print_result(
+        {"file": str(file) if file else None, "set": set_here},
+        f"{file or 'The configuration'} is fine: {len(set_here)} settings.",
+        as_json=as_json,
+    )
 
 
 @config.command("set")

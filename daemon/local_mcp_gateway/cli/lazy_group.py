@@ -7,7 +7,7 @@ therefore names its commands in a table, with their one-line help: `--help` impo
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -93,8 +93,8 @@ def did_you_mean(names: Sequence[str]) -> str:
 class LazyGroup(Group):
     """A group whose commands are named in a table and imported on use."""
 
-    def __init__(self, *args: object, table: Mapping[str, Target], **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # click's own keyword arguments
+    def __init__(self, *, table: Mapping[str, Target], **attributes: Any) -> None:
+        super().__init__(**attributes)
         self.table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,9 @@ from local_mcp_gateway.service.admin import client_lines
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
 
+_servers_option = partial(
+    click.option, multiple=True, metavar="SERVER", shell_complete=complete.servers
+)
 PREFIXES = click.Choice(["auto", "always", "never"])
 
 
@@ -95,36 +99,10 @@ def show(invocation: Invocation, *, name: str, as_json: bool) -> int:
 @click.option("--rename", metavar="NEW", help="Give it another name; its address changes too.")
 @click.option("--description", help="What it is for.")
 @click.option("--prefix", type=PREFIXES, help="Server name before tool names.")
-@click.option(
-    "--add",
-    "added",
-    multiple=True,
-    metavar="SERVER",
-    shell_complete=complete.servers,
-    help="Put a server last.",
-)
-@click.option(
-    "--remove",
-    "removed",
-    multiple=True,
-    metavar="SERVER",
-    shell_complete=complete.servers,
-    help="Take a server out.",
-)
-@click.option(
-    "--enable",
-    multiple=True,
-    metavar="SERVER",
-    shell_complete=complete.servers,
-    help="Serve this member again.",
-)
-@click.option(
-    "--disable",
-    multiple=True,
-    metavar="SERVER",
-    shell_complete=complete.servers,
-    help="Keep this member, do not serve it.",
-)
+@_servers_option("--add", "added", help="Put a server last.")
+@_servers_option("--remove", "removed", help="Take a server out.")
+@_servers_option("--enable", help="Serve this member again.")
+@_servers_option("--disable", help="Keep this member, do not serve it.")
 @policy_options
 @as_json_option
 @click.pass_obj
@@ -228,11 +206,7 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
     """Remove a profile; its servers stay."""
     confirm(f"Remove profile {name}, with its tool settings?", yes=yes)
     done = answer_to(invocation, "profile.remove", name=name)
-    if as_json:
-        ui.print_json(done)
-    else:
-        click.echo(f"Removed profile {name}.")
-    return Exit.OK
+    return ui.print_result(done, f"Removed profile {name}.", as_json=as_json)
 
 
 def _show(profile: dict[str, Any], *, as_json: bool) -> int:

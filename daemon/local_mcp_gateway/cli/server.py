@@ -152,7 +152,7 @@ def add(
         sentence += (
             f" Where its name stands before a tool's, it is {shown}: model APIs refuse dots."
         )
-    _say(added, sentence, as_json=as_json)
+    ui.print_result(added, sentence, as_json=as_json)
     if not as_json and (sys.stdout.isatty() if tried is None else tried):
         _try(invocation, name)
     return Exit.OK
@@ -289,7 +289,7 @@ def edit(
         raise UsageProblem(
             f"Give at least one change to {name!r}.", hint="See `server edit --help`."
         )
-    return _say(
+    return ui.print_result(
         answer_to(invocation, "server.edit", name=name, **changes),
         f"Changed server {rename or name}.",
         as_json=as_json,
@@ -305,7 +305,7 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
     """Remove a server everywhere, with its cached catalog."""
     confirm(f"Remove server {name} from every profile, with its tokens and tool settings?", yes=yes)
     done = answer_to(invocation, "server.remove", name=name)
-    return _say(done, f"Removed server {name}.", as_json=as_json)
+    return ui.print_result(done, f"Removed server {name}.", as_json=as_json)
 
 
 @server.command()
@@ -315,7 +315,7 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
 def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
     """Connect to a server, fetch its lists and disconnect; exit 1 when that fails."""
     found = answer_to(invocation, "server.test", patience_s=PATIENCE_S, name=name)
-    return _say(found, "\n".join(_found(found)), as_json=as_json)
+    return ui.print_result(found, "\n".join(_found(found)), as_json=as_json)
 
 
 def _found(found: dict[str, Any]) -> list[str]:
@@ -327,14 +327,6 @@ def _found(found: dict[str, Any]) -> list[str]:
     tools = formats.counted(found["tools"], "tool")
     sentence = f"{name} works: {who}, MCP {found['protocol']}, offers {can}, {tools} ({took})."
     return [sentence, *found["notes"]]
-
-
-def _say(value: object, sentence: str, *, as_json: bool) -> int:
-    if as_json:
-        ui.print_json(value)
-    else:
-        click.echo(sentence)
-    return Exit.OK
 
 
 def _state(server: dict[str, Any]) -> str | None:

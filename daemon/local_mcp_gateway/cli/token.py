@@ -143,8 +143,4 @@ def revoke(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
     """Take a token back: its sessions and streams end at once."""
     confirm(f"Revoke token {name}? Its clients lose their connection.", yes=yes)
     done = answer_to(invocation, "token.revoke", name=name)
-    if as_json:
-        ui.print_json(done)
-    else:
-        click.echo(f"Revoked token {name}.")
-    return Exit.OK
+    return ui.print_result(done, f"Revoked token {name}.", as_json=as_json)

@@ -150,11 +150,7 @@ def approve(
     offered = {tool: change["offered"] for tool, change in chosen.items()}
     done = answer_to(invocation, "server.approve", name=name, tools=offered)
     text = f"Approved {', '.join(chosen)}." if chosen else "No tool is waiting for an approval."
-    if as_json:
-        ui.print_json(done)
-    else:
-        click.echo(text)
-    return Exit.OK
+    return ui.print_result(done, text, as_json=as_json)
 
 
 def show_change(tool: dict[str, Any]) -> None:

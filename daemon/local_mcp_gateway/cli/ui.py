@@ -33,6 +33,15 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_result(value: object, sentence: str, *, as_json: bool) -> int:
+    """Print what a command has done, as JSON or in words; return its exit code."""
+    if as_json:
+        print_json(value)
+    else:
+        click.echo(sentence)
+    return Exit.OK
+
+
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under headers, columns as wide as their widest cell; None is shown as a dash.
 
