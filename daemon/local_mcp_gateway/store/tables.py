@@ -35,14 +35,14 @@ def _server_key(*, primary_key: bool = False) -> Column[str]:
     )
 
 
-def _flag(name: str) -> Column[int]:
-    """Return a column that is 0 or 1 and defaults to 1."""
+def _flag(name: str, default: int = 1) -> Column[int]:
+    """Return a column that is 0 or 1."""
     return Column(
         name,
         Integer,
         CheckConstraint(f"{name} IN (0, 1)"),
         nullable=False,
-        server_default=text("1"),
+        server_default=text(str(default)),
     )
 
 
@@ -54,23 +54,12 @@ def _json(name: str, empty: str) -> Column[str]:
     return Column(name, Text, nullable=False, server_default=text(f"'{empty}'"))
 
 
-def _off(name: str) -> Column[int]:
-    """Return a column that is 0 or 1 and defaults to 0."""
-    return Column(
-        name,
-        Integer,
-        CheckConstraint(f"{name} IN (0, 1)"),
-        nullable=False,
-        server_default=text("0"),
-    )
-
-
 def _policy() -> tuple[Column[str] | Column[int], ...]:
     """Return the columns that say what may be done: with a token, or in a profile."""
     return (
         _json("allowed_tools", "[]"),
         _json("denied_tools", "[]"),
-        _off("read_only"),
+        _flag("read_only", default=0),
         Column("calls_per_minute", Integer, CheckConstraint("calls_per_minute > 0")),
         Column("calls_at_once", Integer, CheckConstraint("calls_at_once > 0")),
     )
@@ -121,9 +110,9 @@ mcp_servers = Table(
     Column("timeout_s", Integer, CheckConstraint("timeout_s > 0")),
     Column("proxy", Text),
     Column("ca", Text),
-    _off("insecure"),
+    _flag("insecure", default=0),
     _json("client_headers", "[]"),
-    _off("trust_annotations"),
+    _flag("trust_annotations", default=0),
     Column("sandbox", Text),
     CheckConstraint("(kind = 'stdio') = (command IS NOT NULL)"),
     CheckConstraint("(kind <> 'stdio') = (url IS NOT NULL)"),

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.service.admin.policies import changed_policy, policy_as_json
 from local_mcp_gateway.store import (
     CatalogKind,
     Member,
@@ -21,6 +20,8 @@ from local_mcp_gateway.store import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from local_mcp_gateway.database import ConnectionPool
 
 TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -165,3 +166,23 @@ def _require_members(profile: ProfileDefinition, names: set[str]) -> None:
             f"Profile {profile.name!r} has no server {name!r}.",
             hint=f"See `profile show {profile.name}`.",
         )
+
+
+def changed_policy(old: Policy, changes: Mapping[str, Any] | None) -> Policy:
+    """Return a policy with these members replaced; raises UsageProblem for one that cannot be."""
+    given = dict(changes or {})
+    for key in ("allowed", "denied"):
+        if key in given:
+            given[key] = tuple(given[key])
+    return replace(old, **given).checked()
+
+
+def policy_as_json(policy: Policy) -> dict[str, object]:
+    """Return a policy as `profile show --json` and `token list --json` print it."""
+    return {
+        "allowed": list(policy.allowed),
+        "denied": list(policy.denied),
+        "read_only": policy.read_only,
+        "calls_per_minute": policy.calls_per_minute,
+        "calls_at_once": policy.calls_at_once,
+    }

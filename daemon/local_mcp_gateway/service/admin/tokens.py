@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.database import Error, reading, table_names
 from local_mcp_gateway.formats import iso, now_ms
-from local_mcp_gateway.service.admin.policies import changed_policy, policy_as_json
+from local_mcp_gateway.service.admin.profiles import changed_policy, policy_as_json
 from local_mcp_gateway.service.http import is_loopback
 from local_mcp_gateway.store import (
     ClientToken,
