@@ -231,6 +231,31 @@ def _sleeping(running: Running) -> int:
     return sum(line.startswith("sleeping") for line in lines)
 
 
+@pytest.mark.parametrize(
+    "message", [HELLO, [PING], call("prompts/list")], ids=["a session", "a batch", "a call"]
+)
+async def test_a_token_that_is_revoked_before_the_body_arrives_opens_nothing(
+    tmp_path: Path, message: Any
+) -> None:
+    async with strict(tmp_path) as known:
+        shown = await known.token("ci")
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            await known.revoke("ci")
+            return {"type": "http.request", "body": json.dumps(message).encode()}
+
+        async def send(part: dict[str, Any]) -> None:
+            sent.append(part)
+
+        headers = {"host": "localhost", "content-type": "application/json", **ACCEPT, **shown}
+        pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": pairs}
+        await known.running.gateway.app(scope, receive, send)
+        assert (sent[0]["status"], GONE.encode() in sent[1]["body"]) == (401, True)
+        assert len(known.running.gateway.sessions) == 0
+
+
 async def test_thousands_of_wrong_tokens_are_one_line_in_the_log_and_leave_nothing(
     tmp_path: Path,
 ) -> None:

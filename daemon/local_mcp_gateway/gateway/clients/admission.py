@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.options import GatewayOptions
 
 LOOK_S: Final = 60.0
-"""How often expiry is looked at, at least: the clock of the machine may be set anew."""
+"""How often expiry is looked at, at least: somebody may set the clock of the machine."""
 SOONEST_S: Final = 0.01
 _NOBODY: Final = ClientToken("", hash=hash_of_token(""))
 _MAKE: Final = "`local-mcp-gateway token create NAME` on the gateway's machine makes one"
@@ -81,8 +81,17 @@ class Admission:
         """Return whether a token may still be used in a profile; "" is a client without one."""
         if not identity:
             return not self._options.require_token
+        known = self._valid(identity)
+        return known is not None and known.reaches(profile_id)
+
+    def check_again(self, token: ClientToken | None) -> None:
+        """Raise TokenRefused if a token has ended since its request was admitted."""
+        if token is not None and self._valid(token.id) is None:
+            raise TokenRefused(NO_LONGER)
+
+    def _valid(self, identity: str) -> ClientToken | None:
         known = self._tokens.get(identity)
-        return known is not None and not known.has_expired(now_ms()) and known.reaches(profile_id)
+        return None if known is None or known.has_expired(now_ms()) else known
 
     def begin(self, token: ClientToken, end: Callable[[str], None]) -> None:
         """Note a running request; `end` is called with the reason when its token ends."""
@@ -107,8 +116,7 @@ class Admission:
         now = now_ms()
         self.close()
         for identity in tuple(self._running):
-            known = self._tokens.get(identity)
-            if known is None or known.has_expired(now):
+            if self._valid(identity) is None:
                 for end in tuple(self._running[identity]):
                     end(NO_LONGER)
         self._ended()

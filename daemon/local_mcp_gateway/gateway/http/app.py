@@ -289,6 +289,7 @@ class GatewayApp:
         """Read and decode the body; respond here to a batch and to malformed or ambiguous messages."""
         try:
             body = await http_request.body(self._options.max_request_bytes)
+            self._admission.check_again(http_request.token)
             if not body.isascii():
                 body.decode()
             if profile is not None and is_batch(body):
@@ -300,6 +301,8 @@ class GatewayApp:
             if (refused := ambiguity(body, message)) is None:
                 return message
             await http_request.reply(400, refused)
+        except TokenRefused as refusal:
+            await self._not_admitted(http_request, str(refusal))
         except BodyTooLarge:
             await http_request.plain(413, failure(INVALID_REQUEST, "The request is too large"))
         except msgspec.ValidationError:
