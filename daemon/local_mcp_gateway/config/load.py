@@ -174,7 +174,7 @@ def _convert(origin: str, key: Key, value: object) -> object:
 
 
 _URL = re.compile(r"sqlite[\w+]*:(//(localhost)?/?)?|file:(//(localhost)?)?", re.IGNORECASE)
-"""What stands before the path in SQLite's URLs, and in those of other tools."""
+"""The beginning of SQLite's URLs, and of those of other tools, up to the path."""
 _MATCHED = {"gateway.host", "gateway.allowed_hosts", "gateway.allowed_origins"}
 """Settings that are compared with what requests say, or resolved."""
 _HOST = re.compile(r"[\w.-]+|[\da-f.]*:[\da-f:.]*", re.ASCII | re.IGNORECASE)

@@ -11,9 +11,9 @@ the database looked like at the last clean stop, so that the next start can skip
      "last_stop": stamp | absent,        the newest clean stop of all, whatever happened since
      "file": identity | absent}          the file that a holder found sound, or made
 
-A file may have two names (a hard link, a bind mount, a file that is moved while it is
-served), and so two lock files and two write-ahead logs, one of which loses. So the database file itself
-is locked too, at a byte that SQLite never uses, with an open file description lock: it stays when the
+A file may have two names (a hard link, a bind mount, a file that is moved while it is served). Each name has
+its own lock file and its own write-ahead log, and what is written to one of the logs is lost. So the database
+file itself is locked too, at a byte that SQLite never uses, with an open file description lock: it stays when the
 process closes another descriptor of the file. Our descriptor is closed last, since that drops the locks
 of SQLite's connections in this process.
 
@@ -253,7 +253,7 @@ def held_file(database: Path) -> int:
 
 
 def distrust_file(database: Path) -> None:
-    """Record that what stands beside the database need not be its own."""
+    """Record that the files beside the database may belong to another one."""
     if lock := _held.get(os.path.realpath(database)):
         lock.distrust_file()
 

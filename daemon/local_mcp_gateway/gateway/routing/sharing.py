@@ -141,7 +141,7 @@ class Sharing:
             if upstream.definition.share is Share.AUTO and self._differs(upstream, session):
                 own = self._new(upstream, session)
                 if own is not None:
-                    own.list_anew()
+                    own.wait_for_own_lists()
 
     def _differs(self, upstream: Upstream, session: Session | None) -> bool:
         """Return whether the server was told otherwise of the extensions that both of them may have."""

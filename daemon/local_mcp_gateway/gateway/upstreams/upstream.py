@@ -263,7 +263,7 @@ class Upstream:
             self._wanted.set()
             await self.catalog_sync.catalog_ready.wait()
 
-    def list_anew(self) -> None:
+    def wait_for_own_lists(self) -> None:
         """Connect, and let requests wait for the lists: this client may be shown others than are known."""
         self.catalog_sync.catalog_ready.clear()
         self.request_connection()
