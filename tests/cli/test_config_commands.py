@@ -110,6 +110,20 @@ def test_a_file_is_made_where_there_is_none_and_a_link_stays_one(place: Place) -
     assert behind.read_text() == '[log]\nlevel = "info"\n'
 
 
+def test_a_file_keeps_its_permissions_and_nothing_is_written_through_a_planted_link(
+    place: Place,
+) -> None:
+    file, other = place.root / "own.toml", place.root / "other"
+    file.write_text("")
+    file.chmod(0o600)
+    other.write_text("theirs")
+    (place.root / ".own.toml.new").symlink_to(other)
+    done = place.run("config", "set", "gateway.port", "4000", "--config", file)
+    assert done.code == 0, done.stderr
+    assert other.read_text() == "theirs"
+    assert (file.stat().st_mode & 0o777, "4000" in file.read_text()) == (0o600, True)
+
+
 def test_what_overrides_a_written_setting_is_told(place: Place) -> None:
     done = place.run(
         "config", "set", "gateway.port", "4001", bare=True, env={"LMG_GATEWAY__PORT": "4002"}

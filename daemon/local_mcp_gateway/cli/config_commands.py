@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,17 +195,13 @@ def _text(file: Path) -> str:
 
 def _write(file: Path, text: str) -> None:
     """Replace the file in one step, behind a link too; nothing is changed if that fails."""
+    from local_mcp_gateway.migrate import replace_durably  # --help does not pay for it
+
     target = file.resolve()
-    temporary = target.with_name(f".{target.name}.new")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8", newline="")
-        if target.exists():
-            shutil.copymode(target, temporary)
-        temporary.replace(target)
+        replace_durably(target, text.encode())
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise ConfigProblem(
             f"{file} cannot be written: {error.strerror}.", hint="Nothing was changed."
         ) from None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,11 +100,13 @@ def write_journal(folder: Path, added: Iterable[Entry]) -> None:
 
 
 def replace_durably(file: Path, data: bytes) -> None:
-    """Write a file so that a power cut leaves the old content or the new one, whole."""
+    """Write a file so that a power cut leaves the old content or the new one, whole; keep its permissions."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with os.fdopen(open_file(temporary, flags, mode=0o666, follow=False), "wb") as handle:
+            with suppress(FileNotFoundError):
+                os.fchmod(handle.fileno(), stat.S_IMODE(file.stat().st_mode))
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
