@@ -35,6 +35,7 @@ def test_servers_and_profiles_are_completed(either: Place) -> None:
     assert offered(either, "server", "show", typed="c") == ["calendar", "clock"]
     assert offered(either, "profile", "edit", "work", "--remove", typed="f") == ["files"]
     assert offered(either, "profile", "show") == ["work"]
+    assert offered(either, "token", "create", "ci", "--profile") == ["work"]
 
 
 def test_migrations_and_backups_are_completed(place: Place) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
 from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.policy import policy_of, policy_options, policy_text
@@ -30,7 +30,7 @@ def token() -> None:
 @token.command()
 @click.argument("name")
 @click.option(
-    "--profile", "profiles", multiple=True, metavar="PROFILE",
+    "--profile", "profiles", multiple=True, metavar="PROFILE", shell_complete=complete.profiles,
     help="A profile that it reaches; may be repeated  [default: all].",
 )  # fmt: skip
 @click.option("--expires", metavar="TIME", help="How long it is valid: 12h, 90d, 4w.")
