@@ -79,7 +79,7 @@ COMMUTING = [
     ("ALTER TABLE a ADD COLUMN p;", "ALTER TABLE a ADD COLUMN q;"),
     ("CREATE TABLE c (z);", "DROP TABLE b;"),
     ("UPDATE a SET x = 'n';", "ALTER TABLE b ADD COLUMN q;"),
-    (REBUILD.format("b", "y TEXT", "y"), "UPDATE a SET x = 'n';"),
+    (REBUILD.format("b", "y TEXT", "y"), "UPDATE a SET x = (SELECT count(*) FROM b);"),
 ]
 COLLIDING = [
     ("ALTER TABLE a ADD COLUMN p;", "ALTER TABLE a ADD COLUMN p;", "duplicate column name"),

@@ -20,6 +20,7 @@ CHAIN = """
 CREATE TABLE a (id INTEGER PRIMARY KEY);
 CREATE TABLE b (id INTEGER PRIMARY KEY, a_id INTEGER NOT NULL REFERENCES a);
 CREATE TABLE c (id INTEGER PRIMARY KEY REFERENCES b, a_id REFERENCES a (id));
+CREATE TABLE d (c_id UNIQUE REFERENCES c, b_id REFERENCES b, UNIQUE (b_id, c_id));
 CREATE TABLE lonely (x);
 CREATE TABLE left_ (id INTEGER PRIMARY KEY, r REFERENCES right_);
 CREATE TABLE right_ (id INTEGER PRIMARY KEY, l REFERENCES left_, own REFERENCES right_);
@@ -53,6 +54,7 @@ def test_a_foreign_key_says_whether_it_is_required_and_unique(tmp_path: Path) ->
         edges = {(e.table, e.column): e for e in read_schema(connection).edges}
     assert (edges["b", "a_id"].required, edges["b", "a_id"].unique) == (True, False)
     assert (edges["c", "id"].required, edges["c", "id"].unique) == (True, True)
+    assert (edges["d", "c_id"].unique, edges["d", "b_id"].unique) == (True, False)
     assert (edges["c", "a_id"].required, edges["c", "a_id"].to_column) == (False, "id")
     assert ("right_", "own") in edges
 
