@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from local_mcp_gateway.migrate import check_folder
 from tests.migrate.workshop import Workshop
 
@@ -20,6 +22,24 @@ def test_a_migration_that_does_not_run_is_a_problem_and_ends_the_check(shop: Wor
     found = check_folder(shop.read())
     assert [(problem.code, problem.tag) for problem in found.problems] == [("fails", "0001_b")]
     assert found.hazards == ()
+
+
+@pytest.mark.parametrize(
+    ("down", "said"),
+    [
+        ("SELECT 1;\nDROP TABLE gone;", "line 2: no such table: gone."),
+        ("SELECT 1;\nSELECT '\0';", "line 2: the query contains a null character."),
+        ("SELECT 1;\nSELECT lost(1);", "line 2: no such function: lost."),
+    ],
+)
+def test_a_down_file_that_fails_is_a_warning_with_its_line(
+    shop: Workshop, down: str, said: str
+) -> None:
+    shop.add("0000_a", "CREATE TABLE a (x);")
+    shop.add("0001_b", "ALTER TABLE a ADD COLUMN y;", down=down)
+    (warning,) = check_folder(shop.read()).warnings
+    assert (warning.code, warning.tag) == ("down", "0001_b")
+    assert warning.message.endswith(said)
 
 
 def test_a_down_file_that_leads_elsewhere_is_a_warning(shop: Workshop) -> None:

@@ -7,6 +7,7 @@ a replay in memory, double-quoted strings, and the hazards of every migration.
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,6 @@ from local_mcp_gateway.schema import (
 )
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator
 
     from local_mcp_gateway.migrate.folder import Folder, Migration
@@ -252,7 +252,10 @@ def _way_back(
             try:
                 for part in as_sqlite_has_it(connection, statement):
                     connection.execute(part.text)
-            except Exception as error:  # noqa: BLE001  whatever SQLite says about a person's SQL
+            except (
+                sqlite3.Error,
+                ValueError,
+            ) as error:  # ValueError: text that SQLite cannot be given
                 message = f"{name}, line {statement.line}: {error}."
                 yield Problem(DOWN, message, hint, migration.tag)
                 return
