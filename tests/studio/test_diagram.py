@@ -66,7 +66,7 @@ def test_the_drawing_is_xml_whatever_the_names_are(database: Path) -> None:
     assert "(no name)" in texts
     with pytest.raises(UsageProblem, match="no table 'nothing'"):
         draw_database(database, "nothing")
-    assert "pets" in draw_database(database, "people")
+    assert "pets" in draw_database(database, "PEOPLE")
     assert "computed" not in draw_database(database, "people")
 
 

@@ -252,10 +252,7 @@ def _way_back(
             try:
                 for part in as_sqlite_has_it(connection, statement):
                     connection.execute(part.text)
-            except (
-                sqlite3.Error,
-                ValueError,
-            ) as error:  # ValueError: text that SQLite cannot be given
+            except (sqlite3.Error, ValueError) as error:  # as in `run_migration`
                 message = f"{name}, line {statement.line}: {error}."
                 yield Problem(DOWN, message, hint, migration.tag)
                 return

@@ -352,11 +352,12 @@ def draw_database(path: Path, around: str | None = None) -> str:
     with opened(Powers(path)) as connection:
         schema = read_schema(connection)
     if around is not None:
-        if around not in schema.boxes:
+        name = next((name for name in schema.boxes if fold(name) == fold(around)), None)
+        if name is None:
             raise UsageProblem(
-                f"There is no table {around!r}.", hint=f"There are: {', '.join(schema.boxes)}."
+                f"There is no table {around!r}.", hint="The whole diagram has all of them."
             )
-        schema = schema.around(around)
+        schema = schema.around(name)
     return str(draw(schema, standalone=True))
 
 
