@@ -11,7 +11,7 @@ from local_mcp_gateway.formats import counted
 from local_mcp_gateway.gateway.protocol import Answer, failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from local_mcp_gateway.gateway.routing.handlers import ClientRequest
     from local_mcp_gateway.gateway.routing.registry import Registry
@@ -69,24 +69,26 @@ class Limiter:
         self._registry = registry
         self._counters: dict[str, Counter] = {}
 
-    def begin(self, request: ClientRequest) -> list[Counter] | Answer:
-        """Return the counters of a call, for `end`; or the refusal, if it is one too many."""
+    def begin(self, request: ClientRequest) -> tuple[Answer | None, Sequence[Counter]]:
+        """Return the refusal of a call that is one too many, and the counters of any other, for `end`."""
+        if request.method in FREE:
+            return None, ()
         limits = [
             (name, self._counters.setdefault(key, Counter()), policy)
             for name, key, policy in self._limits(request)
         ]
         if not limits:
-            return []
+            return None, ()
         now = time.monotonic()
         for name, counter, policy in limits:
             if wait_s := counter.wait_s(policy, now):
                 text = f"Too many calls for {name}: try again in {counted(wait_s, 'second')}"
-                return failure(LIMITED, text, {RETRY_AFTER: wait_s})
+                return failure(LIMITED, text, {RETRY_AFTER: wait_s}), ()
         for _, counter, policy in limits:
             counter.begin(policy, now)
-        return [counter for _, counter, _ in limits]
+        return None, [counter for _, counter, _ in limits]
 
-    def end(self, counters: list[Counter]) -> None:
+    def end(self, counters: Sequence[Counter]) -> None:
         """Count the end of a call."""
         for counter in counters:
             counter.running -= 1

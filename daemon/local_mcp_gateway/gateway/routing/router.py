@@ -44,7 +44,6 @@ from local_mcp_gateway.gateway.protocol import (
 from local_mcp_gateway.gateway.routing import handlers, mcp_tasks
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest, Resources
 from local_mcp_gateway.gateway.routing.input_required import PendingCalls, ask_until_complete
-from local_mcp_gateway.gateway.routing.limits import FREE, Limiter
 from local_mcp_gateway.gateway.routing.mcp_tasks import (
     TaskCaller,
     TaskRequests,
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients import Session, Sessions
     from local_mcp_gateway.gateway.routing.broker import Subscribers
     from local_mcp_gateway.gateway.routing.call_log import CallLog
+    from local_mcp_gateway.gateway.routing.limits import Limiter
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.routing.sharing import Sharing
     from local_mcp_gateway.gateway.tasks import TaskScope
@@ -467,12 +467,9 @@ class Dispatcher:
         answer: Answer | None = None
         if session is not None:
             session.running[identity] = cancellation.ask
-        counters = [] if request.method in FREE else self._limiter.begin(request)
+        refused, counters = self._limiter.begin(request)
         try:
-            if isinstance(counters, Answer):
-                answer = counters
-            else:
-                answer = await self._router.handle(request)
+            answer = await self._router.handle(request) if refused is None else refused
         except asyncio.CancelledError:
             if not cancellation.requested:
                 raise
@@ -482,8 +479,7 @@ class Dispatcher:
             if (reason := cancellation.reason or reason) is not None:
                 answer = failure(jsonrpc.CANCELLED, reason)
         finally:
-            if counters and not isinstance(counters, Answer):
-                self._limiter.end(counters)
+            self._limiter.end(counters)
             if session is not None:
                 session.running.pop(identity, None)
             self._calls.record(request, answer, began_ns)
