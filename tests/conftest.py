@@ -105,6 +105,7 @@ def in_folder(tmp_path: Path) -> Replica:
     """A place for a replica in a folder."""
     from tests.stores import Replica
 
+    (tmp_path / "elsewhere").mkdir()
     return Replica(f"file://{tmp_path}/elsewhere")
 
 

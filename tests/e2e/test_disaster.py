@@ -23,8 +23,10 @@ def commands() -> list[str]:
     return [line[2:] for line in block[1].splitlines() if line.startswith("$ ")]
 
 
-def test_a_lost_machine_is_brought_back_by_the_commands_of_the_page(tmp_path: Path) -> None:
-    replica = Replica(f"file://{tmp_path}/elsewhere")
+def test_a_lost_machine_is_brought_back_by_the_commands_of_the_page(
+    in_folder: Replica, tmp_path: Path
+) -> None:
+    replica = in_folder
     lost = new_place(tmp_path / "lost", shipped=True)
     filled(lost, replica, "first", "second")
     rows = lost.query("SELECT * FROM mcp_servers ORDER BY id")

@@ -14,7 +14,9 @@ from tests.object_store import KEYS, S3
 
 
 def opened(url: str, endpoint: str = "") -> object:
-    return open_store(url, setting="x.y", endpoint=endpoint, region="", credential="backup")
+    return open_store(
+        url, setting="x.y", endpoint=endpoint, region="", credential="backup", missing=CopyFailed
+    )
 
 
 def test_a_folder_is_a_file_url_with_its_escapes_read() -> None:

@@ -35,7 +35,7 @@ from local_mcp_gateway.backup import (
     temporary_file,
     temporary_path,
 )
-from local_mcp_gateway.errors import ConfigProblem, CopyKeyProblem
+from local_mcp_gateway.errors import ConfigProblem, CopyFailed, CopyKeyProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import read_given
 from local_mcp_gateway.service.object_store import folder_of, open_store
@@ -85,6 +85,7 @@ def store_of(settings: Settings, url: str = "") -> CopyStore:
             endpoint=settings.backup.copy_endpoint,
             region=settings.backup.copy_region,
             credential=CREDENTIAL,
+            missing=CopyFailed,
         )
     return CopyStore(chosen.rstrip("/"), store, folder)
 

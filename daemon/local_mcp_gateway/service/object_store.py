@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-from local_mcp_gateway.errors import ConfigProblem, CopyFailed
+from local_mcp_gateway.errors import ConfigProblem, CopyFailed, ReplicaProblem
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -24,10 +24,10 @@ REQUEST_S: Final = 120
 STALLED_S: Final = 30
 RETRIES: Final = 3
 _KEYS: Final = {
-    "AWS_ACCESS_KEY_ID": ("access_key_id", "access-key-id"),
-    "AWS_SECRET_ACCESS_KEY": ("secret_access_key", "secret-access-key"),
+    "AWS_ACCESS_KEY_ID": "access-key-id",
+    "AWS_SECRET_ACCESS_KEY": "secret-access-key",
 }
-"""Variables of the environment, obstore's names for them, and the ends of the names of credentials."""
+"""Variables of the environment, and the ends of the names of credentials."""
 
 
 def folder_of(url: str, setting: str) -> Path | None:
@@ -37,7 +37,7 @@ def folder_of(url: str, setting: str) -> Path | None:
         return Path(unquote(parts.path))
     if parts.scheme != "s3" or not parts.netloc:
         raise ConfigProblem(
-            f"{setting} is {url!r}, which is neither a bucket nor a folder.",
+            f"{setting} is {url!r}, which is neither an S3 bucket nor a folder.",
             hint="Write s3://bucket/path or file:///folder.",
             key=setting,
         )
@@ -51,24 +51,32 @@ def folder_of(url: str, setting: str) -> Path | None:
 
 
 def open_store(
-    url: str, *, setting: str, endpoint: str, region: str, credential: str
+    url: str,
+    *,
+    setting: str,
+    endpoint: str,
+    region: str,
+    credential: str,
+    missing: type[CopyFailed | ReplicaProblem],
+    request_s: int = REQUEST_S,
 ) -> ObjectStore:
     """Return the store at a URL. Nothing is asked of it yet, but a folder has to be there.
 
-    `credential` begins the names of systemd's credentials. Raises ConfigProblem, CopyFailed.
+    `credential` begins the names of systemd's credentials, `request_s` limits a request with all its retries.
+    Raises ConfigProblem, `missing` for a folder that is not there, ImportError where obstore is not installed.
     """
     folder = folder_of(url, setting)
     from obstore.store import LocalStore, S3Store
 
     if folder is not None:
         if not folder.is_dir():
-            raise CopyFailed(
+            raise missing(
                 f"The folder {folder} does not exist.",
                 hint="Connect its disk, or create the folder: it is not made here, so that nothing is"
                 " written in the place of a disk that is not mounted.",
             )
         return LocalStore(folder)
-    options: dict[str, Any] = _keys(credential)
+    options: dict[str, Any] = {**keys(credential)}
     if endpoint:
         options |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
     return S3Store.from_url(
@@ -77,28 +85,26 @@ def open_store(
         client_options={
             "allow_http": endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=CONNECT_S),
-            "timeout": timedelta(seconds=REQUEST_S),
+            "timeout": timedelta(seconds=request_s),
             "read_timeout": timedelta(seconds=STALLED_S),
         },
         retry_config={
             "max_retries": RETRIES,
-            "retry_timeout": timedelta(seconds=REQUEST_S),
+            "retry_timeout": timedelta(seconds=request_s),
         },
         **options,
     )
 
 
-def _keys(credential: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the keys of systemd's credentials; none if the environment has its own, which obstore reads."""
+def keys(credential: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the keys of systemd's credentials, as variables; none if the environment has its own."""
     folder = environment.get("CREDENTIALS_DIRECTORY", "")
     if not folder or any(name in environment for name in _KEYS):
         return {}
-    found = {}
-    for option, ending in _KEYS.values():
-        try:
-            found[option] = (
-                Path(folder, f"{credential}-{ending}").read_text(encoding="utf-8").strip()
-            )
-        except OSError:
-            return {}
-    return found
+    try:
+        return {
+            name: Path(folder, f"{credential}-{ending}").read_text(encoding="utf-8").strip()
+            for name, ending in _KEYS.items()
+        }
+    except OSError:
+        return {}

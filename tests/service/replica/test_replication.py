@@ -57,6 +57,27 @@ def test_a_second_run_continues_the_replica(
     assert in_folder.rows(NAMES, tmp_path / "restored.db") == [("server0",), ("server1",)]
 
 
+def test_the_escapes_of_a_folders_url_are_read(shipped: Place, tmp_path: Path) -> None:
+    disk = tmp_path / "a disk"
+    disk.mkdir()
+    replica = Replica(f"file://{tmp_path}/a%20disk")
+    filled(shipped, replica, "first")
+    assert {file.name for file in disk.iterdir()} == {"local-mcp-gateway.json", "ltx"}
+    assert replica.rows(NAMES, tmp_path / "restored.db") == [("first",)]
+
+
+def test_a_disk_that_is_not_mounted_is_not_written_in_its_place(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").rmdir()
+    with shipped.serve(env=in_folder.env) as gateway:
+        gateway.wait_ready()
+        assert "does not exist" in gateway.wait_for("replica.failed")["message"]
+        for command in ("status", "check"):
+            assert shipped.run("replica", command, env=in_folder.env).code == Exit.NO_BACKUP
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_key_is_in_no_log_no_process_list_and_no_file(
     shipped: Place, in_bucket: Replica, tmp_path: Path
 ) -> None:
@@ -320,10 +341,10 @@ def test_a_bucket_that_is_not_there_is_named_and_the_gateway_serves(
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("gs://bucket", "a replica is in an S3 bucket or in a folder"),
+        ("gs://bucket", "neither an S3 bucket nor a folder"),
         ("sftp://host/path", "no lease can be kept over SFTP"),
         ("s3://key:secret@bucket/path", "holds more than a bucket and a path"),
-        ("file://host/path", "a replica is in an S3 bucket or in a folder"),
+        ("file://host/path", "neither an S3 bucket nor a folder"),
     ],
 )
 def test_a_url_that_cannot_hold_a_replica_is_refused_at_the_start(

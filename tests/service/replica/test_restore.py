@@ -22,6 +22,7 @@ def test_a_check_finds_a_replica_that_has_everything_and_is_not_the_database(
         poll(lambda: level(shipped))
         poll(lambda: shipped.run("replica", "check", env=in_folder.env).code == 0)
         other = new_place(tmp_path / "other", shipped=True)
+        (tmp_path / "of-the-other").mkdir()
         elsewhere = Replica(f"file://{tmp_path}/of-the-other")
         filled(other, elsewhere, "stranger")
         kept = tmp_path / "elsewhere" / "ltx"

@@ -82,3 +82,11 @@ def test_a_lease_that_is_removed_is_noticed(replica: Replica, tmp_path: Path) ->
 def test_what_is_no_place_is_refused(url: str) -> None:
     with pytest.raises(ConfigProblem):
         Target.of(ReplicaSettings(url=url))
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """A disk that is not mounted leaves an empty folder, or none, in its place."""
+    absent = Target.of(ReplicaSettings(url=f"file://{tmp_path}/absent"))
+    with pytest.raises(ReplicaProblem, match="does not exist"):
+        ReplicaStore(absent)
+    assert not (tmp_path / "absent").exists()

@@ -26,7 +26,8 @@ import anyio.to_thread
 from local_mcp_gateway.backup import unsent_folder
 from local_mcp_gateway.errors import ReplicaProblem, UsageProblem
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.service.replica.store import INSTALL, holder, keys
+from local_mcp_gateway.service.object_store import keys
+from local_mcp_gateway.service.replica.store import CREDENTIAL, INSTALL, holder
 from local_mcp_gateway.service.runtime_paths import socket_address
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def program() -> Path:
 
 def _environment() -> dict[str, str]:
     """Return the environment of Litestream, which does not start where AWS_CA_BUNDLE is set."""
-    environment = {**os.environ, **keys()}
+    environment = {**os.environ, **keys(CREDENTIAL)}
     bundle = environment.pop("AWS_CA_BUNDLE", "")
     if bundle and Path(bundle).is_file():
         environment.setdefault("SSL_CERT_FILE", bundle)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import socket
 import time
 from contextlib import suppress
@@ -20,10 +19,9 @@ from urllib.parse import urlsplit
 
 from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.service.object_store import folder_of, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from obstore.store import ObjectStore
 
     from local_mcp_gateway.config import ReplicaSettings
@@ -31,13 +29,11 @@ if TYPE_CHECKING:
 IDENTITY: Final = "local-mcp-gateway.json"
 LEASE_S: Final = 60.0
 """How long a lease counts after it was last renewed."""
-TIMEOUT: Final = "10s"
+REQUEST_S: Final = 10
 INSTALL: Final = "`pip install 'local-mcp-gateway[replica]'`, or leave replica.url empty."
-_KEYS: Final = {
-    "AWS_ACCESS_KEY_ID": "replica-access-key-id",
-    "AWS_SECRET_ACCESS_KEY": "replica-secret-access-key",
-}
-"""Variables of the environment, and systemd's credentials that hold the same."""
+SETTING: Final = "replica.url"
+CREDENTIAL: Final = "replica"
+"""Begins the names of systemd's credentials: replica-access-key-id, replica-secret-access-key."""
 
 
 @frozen
@@ -58,52 +54,28 @@ class Target:
                 "No replica is configured.",
                 hint="Set replica.url in the configuration, or give a URL: s3://bucket/path or file:///folder.",
             )
-        parts = urlsplit(chosen)
-        if parts.scheme == "file" and parts.netloc == "" and len(parts.path) > 1:
-            return cls(chosen, keep_days=settings.keep_days)
-        if parts.scheme == "sftp":
+        setting = "The URL" if url else SETTING
+        if urlsplit(chosen).scheme == "sftp":
             raise ConfigProblem(
-                f"replica.url is {chosen}: no lease can be kept over SFTP, so two gateways could write there.",
+                f"{setting} is {chosen}: no lease can be kept over SFTP, so two gateways could write there.",
                 hint="Use s3://bucket/path or file:///folder; a folder may be mounted with sshfs.",
+                key=setting,
             )
-        if parts.scheme != "s3" or not parts.netloc:
-            raise ConfigProblem(
-                f"replica.url is {chosen}: a replica is in an S3 bucket or in a folder.",
-                hint="Write s3://bucket/path or file:///folder.",
-            )
-        if parts.username or parts.password or parts.query:
-            raise ConfigProblem(
-                "replica.url holds more than a bucket and a path.",
-                hint="Keep keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in systemd credentials.",
-            )
+        if folder_of(chosen, setting) is not None:
+            return cls(chosen, keep_days=settings.keep_days)
         return cls(chosen, settings.endpoint, settings.region, settings.keep_days)
-
-    @property
-    def in_folder(self) -> bool:
-        """Tell whether it is a folder of this machine (or one that is mounted here)."""
-        return self.url.startswith("file:")
 
     def for_litestream(self) -> dict[str, object]:
         """Return Litestream's configuration of the replica."""
-        found: dict[str, object] = {"url": self.url, "sync-interval": "1s"}
+        found: dict[str, object] = {"sync-interval": "1s"}
+        if (folder := folder_of(self.url, SETTING)) is not None:  # its own reading keeps %20
+            return found | {"type": "file", "path": str(folder)}
+        found["url"] = self.url
         if self.endpoint:
             found |= {"endpoint": self.endpoint, "force-path-style": True}
         if self.region:
             found["region"] = self.region
         return found
-
-
-def keys(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the keys of the store, as variables: from the environment, else from systemd's credentials."""
-    folder = environment.get("CREDENTIALS_DIRECTORY", "")
-    found = {}
-    for variable, credential in _KEYS.items():
-        if variable in environment:
-            found[variable] = environment[variable]
-        elif folder:
-            with suppress(OSError):
-                found[variable] = (Path(folder) / credential).read_text().strip()
-    return found
 
 
 class ReplicaStore:
@@ -119,13 +91,13 @@ class ReplicaStore:
         `trusting`: an object that is not a gateway's counts as none.
         """
         import obstore
-        from obstore.exceptions import NotFoundError
+        from obstore.exceptions import BaseError, NotFoundError
 
         try:
             content = bytes(obstore.get(self._objects, IDENTITY).bytes())
         except (NotFoundError, FileNotFoundError):
             return None
-        except Exception as error:  # noqa: BLE001  obstore has no common class of its own for all of them
+        except (BaseError, OSError) as error:
             raise unreachable(self.target, error) from None
         try:
             found: dict[str, Any] = json.loads(content)
@@ -206,7 +178,7 @@ class ReplicaStore:
         **also: object,
     ) -> None:
         import obstore
-        from obstore.exceptions import AlreadyExistsError
+        from obstore.exceptions import AlreadyExistsError, BaseError
 
         content = {
             "database": database,
@@ -222,7 +194,7 @@ class ReplicaStore:
             obstore.put(self._objects, IDENTITY, text, mode="create" if new else "overwrite")
         except AlreadyExistsError:  # another gateway was quicker
             self.claim(database, path, used=True)
-        except Exception as error:  # noqa: BLE001  as above
+        except (BaseError, OSError) as error:
             raise unreachable(self.target, error) from None
 
 
@@ -249,32 +221,16 @@ def unreachable(target: Target, error: object) -> ReplicaProblem:
 
 def _open(target: Target) -> ObjectStore:
     try:
-        from obstore.store import LocalStore, S3Store
+        return open_store(
+            target.url,
+            setting=SETTING,
+            endpoint=target.endpoint,
+            region=target.region,
+            credential=CREDENTIAL,
+            missing=ReplicaProblem,
+            request_s=REQUEST_S,
+        )
     except ImportError as error:
         raise ReplicaProblem(
             f"The replica needs {error.name}, which is not installed.", hint=INSTALL
         ) from None
-    if target.in_folder:
-        return LocalStore(urlsplit(target.url).path, mkdir=True)
-    given = keys()
-    options: dict[str, Any] = {}
-    if target.endpoint:
-        options |= {"endpoint": target.endpoint, "virtual_hosted_style_request": False}
-    if len(given) == len(_KEYS):
-        options |= {
-            "access_key_id": given["AWS_ACCESS_KEY_ID"],
-            "secret_access_key": given["AWS_SECRET_ACCESS_KEY"],
-        }
-    return S3Store.from_url(
-        target.url,
-        region=target.region or "us-east-1",
-        client_options={"allow_http": target.endpoint.startswith("http://"), "timeout": TIMEOUT},
-        retry_config={"max_retries": 2, "retry_timeout": _seconds(10)},
-        **options,
-    )
-
-
-def _seconds(number: int) -> Any:
-    from datetime import timedelta
-
-    return timedelta(seconds=number)
