@@ -26,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,10 +39,10 @@ from tests import tally
 from tests.cli.kept import NOTES
 from tests.harness import REPOSITORY, Finished, GatewayProcess, Place, new_place, strace_missing
 from tests.issuer import Issuer, running_issuer
-from tests.object_store import S3, running_s3
+from tests.object_store import KEYS, S3, running_s3
 
 if TYPE_CHECKING:
-    from tests.stores import Replica
+    from tests.replicas import Replica
 
 # How long an example takes says something about the machine only.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -95,6 +96,7 @@ def s3_process() -> Iterator[S3]:
 
 @pytest.fixture
 def s3(s3_process: S3) -> S3:
+    s3_process.thaw()
     s3_process.reset()
     s3_process.add_bucket("bucket")
     return s3_process
@@ -103,21 +105,22 @@ def s3(s3_process: S3) -> S3:
 @pytest.fixture
 def in_folder(tmp_path: Path) -> Replica:
     """A place for a replica in a folder."""
-    from tests.stores import Replica
+    from tests.replicas import Replica
 
     (tmp_path / "elsewhere").mkdir()
     return Replica(f"file://{tmp_path}/elsewhere")
 
 
 @pytest.fixture
-def in_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replica]:
+def in_bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Replica:
     """A place for a replica in a bucket, whose keys the test has too."""
-    from tests.stores import KEY_ID, SECRET, running_store
+    from tests.replicas import Replica
 
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    with running_store(tmp_path) as replica:
-        yield replica
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"replica-{secrets.token_hex(4)}"  # what a killed gateway of an earlier test sends ends nowhere
+    s3.add_bucket(bucket)
+    return Replica(f"s3://{bucket}/gateway", s3.endpoint)
 
 
 @pytest.fixture(params=["in_folder", pytest.param("in_bucket", marks=pytest.mark.nightly)])

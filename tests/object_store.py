@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -24,10 +25,18 @@ class S3:
     """moto's server: it keeps everything in memory."""
 
     port: int
+    process: subprocess.Popen[str]
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def freeze(self) -> None:
+        """Let it take connections and answer nothing, as behind a network that is cut."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
     def reset(self) -> None:
         self._ask("/moto-api/reset", "POST")
@@ -97,7 +106,7 @@ def running_s3() -> Iterator[S3]:
         # It logs every request: a pipe that nobody reads would stop it.
         reading = threading.Thread(target=child.stderr.read)
         reading.start()
-        yield S3(int(found[1]))
+        yield S3(int(found[1]), child)
     finally:
         child.kill()
         child.wait()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import REPOSITORY, new_place
-from tests.stores import Replica, filled
+from tests.replicas import Replica, filled
 
 pytestmark = pytest.mark.e2e
 

@@ -10,7 +10,7 @@ import pytest
 from local_mcp_gateway.errors import ReplicaProblem, UsageProblem
 from local_mcp_gateway.service.replica import fetch, moments, parse_moment
 from tests.harness import Place
-from tests.stores import Replica
+from tests.replicas import Replica, filled
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 
@@ -42,9 +42,7 @@ def test_nothing_is_there_before_the_first_gateway(replica: Replica, tmp_path: P
 def test_a_moment_before_the_first_is_refused(
     shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
-    with shipped.serve(env=in_folder.env) as gateway:
-        gateway.wait_for("replica.started")
-        gateway.stop()
+    filled(shipped, in_folder)
     there = moments(in_folder.target)
     assert there is not None
     assert there.oldest <= there.newest

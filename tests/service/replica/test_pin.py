@@ -12,7 +12,8 @@ import pytest
 
 from local_mcp_gateway.service.replica import fetch, moments
 from tests.harness import Place, poll
-from tests.stores import NAMES, Replica, add, filled, level
+from tests.object_store import S3
+from tests.replicas import NAMES, Replica, add, filled, level, replicating
 
 
 def tables_of(file: Path) -> set[str]:
@@ -27,9 +28,7 @@ def test_the_state_before_a_migration_comes_back(
     filled(shipped, replica, "first")
     add(shipped, "unsent")
     if way == "reload":
-        with shipped.serve(env=replica.env) as gateway:
-            gateway.wait_ready()
-            gateway.wait_for("replica.started")
+        with replicating(shipped, replica) as gateway:
             tag = shipped.folder.add("more", "CREATE TABLE more (x)")
             done = shipped.run("reload", env=replica.env)
             assert done.code == 0, done.stderr
@@ -52,11 +51,11 @@ def test_the_state_before_a_migration_comes_back(
 
 @pytest.mark.parametrize(("policy", "code"), [("wait", 9), ("warn", 0)])
 def test_a_store_that_does_not_answer_refuses_the_migration_or_is_told(
-    shipped: Place, in_bucket: Replica, policy: str, code: int
+    shipped: Place, in_bucket: Replica, s3: S3, policy: str, code: int
 ) -> None:
     filled(shipped, in_bucket, "first")
     tag = shipped.folder.add("more", "CREATE TABLE more (x)")
-    in_bucket.freeze()
+    s3.freeze()
     env = {**in_bucket.env, "LMG_REPLICA__BEFORE_MIGRATION": policy, "LMG_REPLICA__WAIT_S": "2"}
     done = shipped.run("--log-format", "json", "db", "migrate", env=env)
     assert done.code == code, done.stderr
@@ -109,9 +108,7 @@ def test_each_of_ten_moments_comes_back_with_its_schema_and_rows(
     for round_ in range(10):
         if round_ in (3, 5, 7):
             shipped.folder.add(f"change{round_}", changes.pop(0))
-        with shipped.serve(env=in_folder.env) as gateway:
-            gateway.wait_ready()
-            gateway.wait_for("replica.started")
+        with replicating(shipped, in_folder) as gateway:
             for _ in range(round_ + 1):
                 shipped.write("INSERT INTO notes (text) VALUES ('x')")
                 rows += 1

@@ -8,17 +8,14 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.harness import Place, new_place, poll
-from tests.stores import Replica, add, filled, level
+from tests.replicas import Replica, filled, level, replicating
 
 
 def test_a_check_finds_a_replica_that_has_everything_and_is_not_the_database(
     shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
     """The replica's files are those of a database that is sound, and another one."""
-    with shipped.serve(env=in_folder.env) as gateway:
-        gateway.wait_ready()
-        gateway.wait_for("replica.started")
-        add(shipped, "first")
+    with replicating(shipped, in_folder, "first"):
         poll(lambda: level(shipped))
         poll(lambda: shipped.run("replica", "check", env=in_folder.env).code == 0)
         other = new_place(tmp_path / "other", shipped=True)

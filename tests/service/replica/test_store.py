@@ -9,7 +9,7 @@ import pytest
 from local_mcp_gateway.config import ReplicaSettings
 from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
 from local_mcp_gateway.service.replica import ReplicaStore, Target
-from tests.stores import Replica
+from tests.replicas import Replica
 
 ONE, OTHER = "1" * 32, "2" * 32
 
