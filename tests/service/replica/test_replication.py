@@ -20,7 +20,7 @@ import pytest
 from local_mcp_gateway.errors import Exit
 from local_mcp_gateway.service.admin import ask
 from tests.harness import REPOSITORY, GatewayProcess, Place, new_place, poll, wait_gone
-from tests.object_store import KEYS, S3
+from tests.object_store import KEYS, S3, line_to
 from tests.replicas import NAMES, Replica, add, filled, replicating
 from tests.studio.conftest import Browser
 
@@ -287,6 +287,24 @@ def _state(place: Place, gateway: GatewayProcess) -> object:
     assert gateway.process.poll() is None
     found = ask(place.database, "status", {}, timeout_s=60)
     return found["replica"]["state"]
+
+
+def test_a_replica_that_never_had_everything_is_not_called_level(
+    shipped: Place, in_bucket: Replica, s3: S3
+) -> None:
+    shipped.folder.add("notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)")
+    shipped.migrate()
+    shipped.write("INSERT INTO notes (text) SELECT hex(randomblob(12000000))")
+    with line_to(s3.port) as line:
+        line.stop_after(3_000_000, cuts=False)
+        with shipped.serve(env=Replica(in_bucket.url, line.endpoint).env) as gateway:
+            gateway.wait_for("replica.started")
+            gateway.wait_ready()
+            seen = set()
+            while "behind" not in seen:
+                seen.add(_state(shipped, gateway))
+            assert seen == {"starting", "behind"}
+        line.mend()
 
 
 def test_a_bucket_that_is_not_there_is_named_and_the_gateway_serves(

@@ -61,8 +61,10 @@ class Replication:
         self._running: Litestream | None = None
         self._problem: GatewayError | None = None
         self._progress: Progress | None = None
-        self._level_at: float | None = None
-        """When everything was last known to be sent, by `time.monotonic`."""
+        self._unsent_since: float | None = None
+        """What was written since then may not be sent, by `time.monotonic`; begins when it is first asked."""
+        self._was_level = False
+        """Whether everything was sent at any time."""
         self._told_behind = False
         self._renewed_at = 0.0
 
@@ -95,7 +97,7 @@ class Replication:
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Have no Litestream for the block, which may replace the file; begin anew after it."""
+        """Have no Litestream for the block, which may replace the file; start it again after it."""
         self._pauses += 1
         self._run.cancel()
         try:
@@ -119,14 +121,14 @@ class Replication:
 
     def status(self) -> dict[str, Any]:
         """Return what `replica status` and `/metrics` show."""
-        level_at, progress, running = self._level_at, self._progress, self._running
-        behind_s = None if level_at is None else round(time.monotonic() - level_at, 1)
+        since, progress, running = self._unsent_since, self._progress, self._running
+        behind_s = None if since is None else round(time.monotonic() - since, 1)
         if self._problem is not None:
             state = "failed"
-        elif progress is None or behind_s is None:
-            state = "starting"
+        elif behind_s is not None and behind_s > BEHIND_S:
+            state = "behind"
         else:
-            state = "behind" if behind_s > BEHIND_S else "level"
+            state = "level" if self._was_level else "starting"
         problem = self._problem.message if self._problem else None
         if problem is None and running is not None and state == "behind":
             problem = running.last_error or None
@@ -168,7 +170,7 @@ class Replication:
                 )
                 code = await self._accompany(litestream)
             self._emit("replica.lost", exit_code=code, reason=litestream.last_error or None)
-        except Exception as error:  # noqa: BLE001  a replica that fails must not end the gateway
+        except Exception as error:  # noqa: BLE001  a fault of any kind here is the replica's, and the gateway serves on
             problem = reported_error(root_cause(error))
             if self._problem is None or self._problem.message != problem.message:
                 self._emit("replica.failed", **fields_of(problem))
@@ -223,11 +225,11 @@ class Replication:
                 self._progress = progress
             if progress is not None and progress.level:
                 self._caught_up(asked_at)
-            elif self._level_at is None:
-                self._level_at = asked_at
-            elif not self._told_behind and asked_at - self._level_at > BEHIND_S:
+            elif self._unsent_since is None:
+                self._unsent_since = asked_at
+            elif not self._told_behind and asked_at - self._unsent_since > BEHIND_S:
                 self._told_behind = True
-                behind_s = round(asked_at - self._level_at, 1)
+                behind_s = round(asked_at - self._unsent_since, 1)
                 self._emit(
                     "replica.behind", behind_s=behind_s, reason=litestream.last_error or None
                 )
@@ -236,9 +238,9 @@ class Replication:
             await anyio.sleep(EVERY_S)
 
     def _caught_up(self, at: float) -> None:
-        if self._told_behind and self._level_at is not None:
-            self._emit("replica.caught_up", behind_s=round(at - self._level_at, 1))
-        self._told_behind, self._level_at = False, at
+        if self._told_behind and self._unsent_since is not None:
+            self._emit("replica.caught_up", behind_s=round(at - self._unsent_since, 1))
+        self._told_behind, self._was_level, self._unsent_since = False, True, at
 
     async def _renew(self, now: float) -> None:
         """Renew the lease; a store that does not answer is no reason to stop, another holder is."""
