@@ -163,6 +163,7 @@ class CopyStore:
         self, backup: Backup, origin: str, host: str, recipients: Sequence[Recipient], run: Run
     ) -> Copy:
         import obstore
+        from obstore.exceptions import BaseError
 
         name = f"{backup.name}.{origin}.{secrets.token_hex(4)}{SEALED}"
         sent = Counted()
@@ -183,7 +184,7 @@ class CopyStore:
                 self._check(copy, run)
                 self._write_manifest(copy)
             except BaseException:
-                with suppress(Exception):  # the next run tries again
+                with suppress(BaseError, OSError):  # the next run tries again
                     obstore.delete(self.objects, name)
                 raise
         return copy

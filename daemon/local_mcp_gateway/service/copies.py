@@ -56,7 +56,7 @@ CREDENTIAL: Final = "backup"
 """Begins the names of systemd's credentials: backup-access-key-id, backup-secret-access-key."""
 LOOK_S: Final = 600.0
 """Interval of looking for backups that commands have made."""
-ANEW_S: Final = 24 * 3600.0
+COMPARE_S: Final = 24 * 3600.0
 """Interval of comparing with what is really there, and of thinning out by age."""
 BACKOFF_S: Final = (60.0, 3600.0)
 STOP_S: Final = 5.0
@@ -244,7 +244,7 @@ class Copier:
 
     async def run(self) -> None:
         """Copy what is not off the machine, until cancelled; a failure is reported and tried again."""
-        due = 0.0  # the first run finds out what is really there
+        due = 0.0  # the first run compares with what is really there
         while True:
             self._news.clear()
             pause_s = LOOK_S
@@ -252,7 +252,7 @@ class Copier:
                 self._loop.time() >= due or await anyio.to_thread.run_sync(self._is_behind)
             ):
                 if await self._copy():
-                    due, self._pause_s = self._loop.time() + ANEW_S, BACKOFF_S[0]
+                    due, self._pause_s = self._loop.time() + COMPARE_S, BACKOFF_S[0]
                 else:
                     due, pause_s = 0.0, self._pause_s
                     self._pause_s = min(self._pause_s * 2, BACKOFF_S[1])
@@ -304,12 +304,12 @@ class Copier:
             os.setpriority(os.PRIO_PROCESS, process.pid, 10)
         try:
             return (await process.communicate())[0]
-        except BaseException:
-            with anyio.CancelScope(shield=True), suppress(ProcessLookupError):
-                process.terminate()
-                with anyio.move_on_after(STOP_S):
-                    await process.wait()
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-            raise
+        finally:
+            if process.returncode is None:
+                with anyio.CancelScope(shield=True), suppress(ProcessLookupError):
+                    process.terminate()
+                    with anyio.move_on_after(STOP_S):
+                        await process.wait()
+                    if process.returncode is None:
+                        process.kill()
+                        await process.wait()
