@@ -1,8 +1,7 @@
 """Copy what is not off the machine yet, and record what is there, and why the last run failed.
 
-The record is a file in the backup folder, `NAME-copies.json`, so that lists and checks need no network. What it
-says is found out anew by every run. If it is lost, a new origin begins: older copies stay, and nobody here
-removes them.
+The record is a file in the backup folder, `NAME-copies.json`, so that lists and checks need no network. Every run
+compares it with what is there. If it is lost, a new origin begins: older copies stay, and nobody here removes them.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -126,7 +125,7 @@ def _write(path: Path, record: CopyRecord) -> None:
 
 
 def not_copied(backups: Sequence[Backup], record: CopyRecord) -> tuple[Backup, ...]:
-    """Return the backups of which no copy is known."""
+    """Return the backups that the record has no copy of."""
     return tuple(backup for backup in backups if backup.name not in record.copied)
 
 
@@ -243,8 +242,9 @@ def copy_backups(
 ) -> Copied:
     """Copy every backup (or those `names`) that is not at the place yet, oldest last, and thin out there.
 
-    `open_store` returns the place and the keys to encrypt to; what it raises counts as a failure too. Needs no lock of the database, and only reads the backups; raises DatabaseBusy while another command
-    copies. A damaged backup is passed over until the others are copied. A failure is recorded and raised.
+    `open_store` returns the place and the keys to encrypt to; what it raises counts as a failure too. Needs no
+    lock of the database, and only reads the backups; raises DatabaseBusy while another command copies. A damaged
+    backup is passed over until the others are copied. A failure is recorded and raised.
     """
     path = _path(database, folder)
     chosen = [find_backup(database, name, folder) for name in names]
@@ -289,14 +289,11 @@ def copy_backups(
 @contextmanager
 def _taking_turns(path: Path) -> Iterator[CopyRecord]:
     """Keep other commands from copying at the same time; yield the record."""
-    with named_failures("write into", path.parent):
-        make_folder(path.parent)
-        turn = temporary_file(temporary_path(path.with_suffix(".turn")))
-        turn.__enter__()
-    try:
+    with ExitStack() as ended_after:
+        with named_failures("write into", path.parent):
+            make_folder(path.parent)
+            ended_after.enter_context(temporary_file(temporary_path(path.with_suffix(".turn"))))
         yield _load(path)
-    finally:
-        turn.__exit__(None, None, None)
 
 
 def _of(catalog: CopyCatalog, origin: str) -> dict[str, str]:

@@ -148,7 +148,7 @@ def decrypt_into(
 
 
 def _pour(pieces: Iterable[bytes], writing: int) -> None:
-    """Write all of it into a pipe; a reader that has had enough is no error."""
+    """Write all of it into a pipe, or until its reader closes it."""
     with suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe:
         for piece in pieces:
             pipe.write(piece)

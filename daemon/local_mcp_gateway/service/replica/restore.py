@@ -121,7 +121,7 @@ def check(target: Target, database: Path, sync: Callable[[], int | None]) -> Che
         if unchanged:
             raise ReplicaProblem(
                 f"{target.url} is not what {database} holds: {'; '.join(found.differences[:3])}.",
-                hint="Restart the gateway, and check again: Litestream then sends the whole database anew.",
+                hint="Restart the gateway, and check again: Litestream then sends the whole database again.",
             )
     return Checked(found.bytes, found.applied, found.tables, "changing")
 
@@ -134,7 +134,7 @@ def _require_sound(target: Target, file: Path) -> None:
         reason = error.message.replace(str(file), "it")
         raise ReplicaProblem(
             f"The newest state of {target.url} is damaged: {reason}",
-            hint="Restart the gateway: Litestream then sends the whole database anew. Earlier moments may be sound.",
+            hint="Restart the gateway: Litestream then sends the whole database again. Earlier moments may be sound.",
         ) from error
 
 
