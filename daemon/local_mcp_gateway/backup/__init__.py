@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.backup.copies import CopyStore
+    from local_mcp_gateway.backup.copies import CopyStore, explain_store_error
     from local_mcp_gateway.backup.copy_record import (
         Copied,
         Copy,
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
-        copies=("CopyStore",),
+        copies=("CopyStore", "explain_store_error"),
         copy_record=(
             "Copied",
             "Copy",
@@ -169,6 +169,7 @@ __all__ = [
     "copy_online",
     "create_backup",
     "existing_folder",
+    "explain_store_error",
     "file_hash",
     "find_backup",
     "hold_still",

@@ -261,11 +261,11 @@ class CopyStore:
         try:
             yield
         except (BaseError, OSError) as error:
-            reason, hint = _explained(error)
+            reason, hint = explain_store_error(error)
             raise CopyFailed(f"Cannot {doing} {self.url}: {reason}", hint=hint) from error
 
 
-def _explained(error: Exception) -> tuple[str, str | None]:
+def explain_store_error(error: Exception) -> tuple[str, str | None]:
     """Return the reason in the store's own words, on one line, and what to do if that is known."""
     text = str(error).partition("\n\nDebug source")[0]
     code = re.search(r"<Code>(\w+)</Code>", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,17 @@ def test_an_object_that_is_not_ours_is_refused(in_folder: Replica, tmp_path: Pat
         (tmp_path / "elsewhere" / "local-mcp-gateway.json").write_text(content)
         with pytest.raises(ReplicaProblem, match="not what a gateway writes there"):
             store.claim(ONE, tmp_path / "a.db", used=True)
+
+
+def test_what_the_store_refuses_is_told_in_its_words_on_one_line(
+    in_bucket: Replica, tmp_path: Path
+) -> None:
+    absent = ReplicaStore(replace(in_bucket, url="s3://absent/gateway").target)
+    with pytest.raises(ReplicaProblem) as told:
+        absent.claim(ONE, tmp_path / "a.db", used=False)
+    assert told.value.message == (
+        "s3://absent/gateway cannot be used: The specified bucket does not exist (NoSuchBucket)."
+    )
 
 
 def test_a_lease_that_is_removed_is_noticed(replica: Replica, tmp_path: Path) -> None:

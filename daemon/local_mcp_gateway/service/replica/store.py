@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from local_mcp_gateway.backup import explain_store_error
 from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.service.object_store import folder_of, open_store
@@ -98,7 +99,7 @@ class ReplicaStore:
         except (NotFoundError, FileNotFoundError):
             return None
         except (BaseError, OSError) as error:
-            raise unreachable(self.target, error) from None
+            raise _unusable(self.target, error) from None
         try:
             found: dict[str, Any] = json.loads(content)
             float(found["until"])
@@ -195,7 +196,7 @@ class ReplicaStore:
         except AlreadyExistsError:  # another gateway was quicker
             self.claim(database, path, used=True)
         except (BaseError, OSError) as error:
-            raise unreachable(self.target, error) from None
+            raise _unusable(self.target, error) from None
 
 
 def _kept(found: dict[str, Any]) -> dict[str, Any]:
@@ -210,11 +211,10 @@ def holder(path: Path) -> str:
     return hashlib.sha256(f"{machine or socket.gethostname()}\n{path}".encode()).hexdigest()[:16]
 
 
-def unreachable(target: Target, error: object) -> ReplicaProblem:
-    """Return that the store does not answer as it should, with its own first line."""
-    reason = " ".join(str(error).split())[:300]
+def _unusable(target: Target, error: Exception) -> ReplicaProblem:
+    """Return that the store does not answer as it should, with the reason in its words."""
     return ReplicaProblem(
-        f"{target.url} cannot be used: {reason}",
+        f"{target.url} cannot be used: {explain_store_error(error)[0]}",
         hint="Check replica.url, the network, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
     )
 
