@@ -162,3 +162,10 @@ def test_doctor_says_where_backups_are_and_which_are_missing(
     assert level["state"] == "ok"
     assert "same disk" in same_disk["message"]
     assert "a lost machine takes it along" in key["message"]
+
+
+def test_doctor_calls_no_backup_copied_to_what_is_no_place(shipped: Place) -> None:
+    shipped.migrate()
+    (found,) = findings(shipped, LMG_BACKUP__COPY_TO="ftp://host/x")
+    assert found["state"] == "problem"
+    assert "backup.copy_to is 'ftp://host/x'" in found["message"]

@@ -51,7 +51,7 @@ def copy(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> in
         return Exit.OK
     for name in done.removed:
         click.echo(f"removed {name}")
-    click.echo(f"{formats.counted(done.kept, 'copy' if done.kept == 1 else 'copie')} at {url}.")
+    click.echo(f"{done.kept} {'copy' if done.kept == 1 else 'copies'} at {url}.")
     return Exit.OK
 
 

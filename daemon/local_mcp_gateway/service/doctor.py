@@ -34,7 +34,7 @@ from local_mcp_gateway.database import (
     reading,
     table_names,
 )
-from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.errors import ConfigProblem, GatewayError
 from local_mcp_gateway.formats import counted, size
 from local_mcp_gateway.guard import get_status
 from local_mcp_gateway.service.http import listeners
@@ -231,7 +231,15 @@ def _replica(settings: Settings, live: Mapping[str, Any] | None) -> Iterator[Fin
         yield Finding(
             "replica", "note", "There is none: a lost disk takes database and backups.", hint
         )
-    elif live is None:
+        return
+    from local_mcp_gateway.service.replica import Target
+
+    try:
+        Target.of(settings.replica)
+    except ConfigProblem as problem:
+        yield Finding("replica", "problem", problem.message, problem.hint)
+        return
+    if live is None:
         yield Finding("replica", "note", f"{url}: no gateway runs that replicates to it.")
     elif live["state"] in {"failed", "behind"}:
         reason = live["problem"] or f"it has not had everything for {live['behind_s']:g} s."
@@ -247,6 +255,7 @@ def _copies(settings: Settings) -> Iterator[Finding]:
         hint = "`[backup] copy_to` copies them elsewhere, encrypted."
         yield Finding("copies", "note", "Backups are on this machine alone.", hint)
         return
+    place = folder_of(url, "backup.copy_to")
     backups = list_backups(settings.database_path, folder)
     record = read_record(settings.database_path, folder).at(url)
     missing = not_copied(backups, record)
@@ -260,7 +269,6 @@ def _copies(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("copies", "ok", f"{counted(len(backups), 'backup')}, all copied to {url}.")
-    place = folder_of(url, "backup.copy_to")
     if place is not None and _same_disk(place, folder):
         text = f"{place} is on the same disk as the backups."
         yield Finding("copies", "note", text, "Take another disk, or s3://bucket/path.")
