@@ -13,6 +13,7 @@ from local_mcp_gateway.guard import (
     find_to_restore,
     get_status,
     guarded,
+    identify_guarded,
     repairing,
     reset_guarded,
     restore_guarded,
@@ -49,6 +50,16 @@ def test_a_restore_brings_the_rows_back_and_keeps_what_it_replaced(notes: Place)
     replaced = find_to_restore(notes.database, done.aside.name, None)
     restore_guarded(context(notes), replaced)
     assert notes.query("SELECT body FROM notes") == []
+
+
+def test_a_database_is_the_same_one_after_a_restore_and_a_reset(notes: Place) -> None:
+    without = back_up_now(context(notes))
+    identity = identify_guarded(context(notes))
+    restore_guarded(context(notes), without)
+    assert identify_guarded(context(notes)) == identity
+    reset_guarded(context(notes))
+    assert identify_guarded(context(notes)) == identity
+    assert events(notes).count("identified") == 1
 
 
 def test_a_reset_has_the_migrations_and_the_seeds_and_no_other_row(

@@ -225,6 +225,15 @@ def test_the_next_migration_appears_whole_with_its_snapshot_and_its_way_back(
     assert stamped.read().migrations[-1].tag == made.name
 
 
+def test_a_migration_whose_writing_was_killed_is_no_part_of_the_folder(stamped: Stamped) -> None:
+    before = stamped.read().migrations
+    half = stamped.path / ".20240102030409_half.1.tmp"
+    half.mkdir()
+    (half / "migration.sql").write_text("CREATE TABLE half (")
+    assert stamped.read().migrations == before
+    assert stamped.read().problems == ()
+
+
 def test_a_folder_without_snapshots_as_prismas_gets_none(tmp_path: Path) -> None:
     place = tmp_path / "prisma" / "20240102030405_init"
     place.mkdir(parents=True)

@@ -34,6 +34,9 @@ def test_a_new_tool_is_held_compared_and_approved(browser: Browser, running: Run
     assert "It was not there." in held.words
     stale = browser.post("/studio/held/plain", seen='["extra1", {}]', tool="extra1")
     assert stale.status == 400
+    for nonsense in ("{", "1", '["extra1"]'):
+        reply = browser.post("/studio/held/plain", seen=nonsense)
+        assert "What was shown of a tool cannot be read" in reply.words
     shown = html.unescape(held.text.partition('name="seen" value="')[2].partition('"')[0])
     tool = json.loads(shown)[0]
     page = browser.sent("/studio/held/plain", seen=shown)
