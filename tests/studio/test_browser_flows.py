@@ -167,6 +167,7 @@ def test_a_person_signs_in_to_a_server_that_wants_it(
     assert shop.place.run("server", "add", "private", "--url", issuer.url).code == 0
     shop.place.run("call", "whoami")
     page.goto("/studio/")
+    expect(page.locator("#nav a[data-key='s'] .count")).to_have_text("2 not up")
     page.locator("#live-tasks li", has_text="private").get_by_role("link").click()
     page.get_by_role("button", name="Sign in").click()
     watched.complaints.clear()

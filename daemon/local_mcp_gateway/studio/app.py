@@ -201,7 +201,7 @@ class Studio:
         self._waiting = -1.0, {}
 
     def _groups(self, waiting: Mapping[str, int]) -> list[tuple[str, list[dict[str, Any]]]]:
-        words = {"migrations": "pending", "tools": "held", "servers": "down"}
+        words = {"migrations": "pending", "tools": "held", "servers": "not up"}
         groups = [("Gateway", GATEWAY)] if self.powers.ask else []
         return [
             (
