@@ -1,6 +1,6 @@
 """The upstream of the gateway benchmarks: the least that answers MCP over HTTP.
 
-It does no more than parse the body, so that what is measured is what stands before it.
+It does no more than parse the body, so that the gateway before it is what is measured.
 """
 
 from __future__ import annotations

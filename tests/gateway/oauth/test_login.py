@@ -45,7 +45,7 @@ async def failure(signed: Signed, **how: Any) -> str:
         ({"resource": "https://evil.example/mcp"}, "about https://evil.example/mcp"),
         (
             {"resource_metadata": "file:///etc/passwd"},
-            "'file:///etc/passwd', which is no web address",
+            "'file:///etc/passwd', which is not a web address",
         ),
     ],
     ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "",

@@ -146,7 +146,7 @@ class Web:
         except ValueError:
             found = URL()
         if found.scheme not in {"http", "https"} or not found.host:
-            raise OAuthProblem(f"it refers to {shown(url)!r}, which is no web address")
+            raise OAuthProblem(f"it refers to {shown(url)!r}, which is not a web address")
         if found.scheme == "http" and self._origin.scheme != "http":
             raise OAuthProblem(f"it refers to {shown(url)}, which is not encrypted")
         if _is_address(found.host):
