@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from local_mcp_gateway.formats import counted, duration, iso, now_ms, size
+from local_mcp_gateway.formats import counted, duration, iso, now_ms, second, size
 
 
 def test_a_moment_is_utc_with_milliseconds_whatever_its_zone() -> None:
@@ -53,3 +53,7 @@ def test_a_size_has_the_unit_that_a_person_would_use(count: int, said: str) -> N
 )
 def test_a_duration_is_in_the_units_that_a_person_would_say(ms: float, said: str) -> None:
     assert duration(ms) == said
+
+
+def test_a_moment_is_shown_without_the_part_below_a_second() -> None:
+    assert second("2026-11-29T12:30:00.123Z") == "2026-11-29 12:30:00"

@@ -27,6 +27,11 @@ def iso(moment: datetime | None = None, timespec: str = "milliseconds") -> str:
     return utc.isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
+def second(moment: str) -> str:
+    """Return an ISO 8601 time as a person reads it, without the part below a second."""
+    return moment[:19].replace("T", " ")
+
+
 def counted(number: int, noun: str) -> str:
     """Return a count with its noun: "1 statement", "2 statements"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

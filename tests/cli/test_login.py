@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from local_mcp_gateway.cli.login import Waiting, client_of
-from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
+from local_mcp_gateway.cli.login import Waiting
+from local_mcp_gateway.errors import UpstreamProblem
 from local_mcp_gateway.store.encryption import MARK
 from tests.cli.sealed import ran
 from tests.harness import Place, clean_environment
@@ -164,9 +164,3 @@ async def test_only_the_redirect_of_this_login_ends_the_waiting() -> None:
     assert (await answer)["error"] == "denied"
     with pytest.raises(UpstreamProblem, match="nothing was kept"):
         await waiting.answer([], 0.01, "far")
-
-
-def test_a_secret_belongs_to_a_client_id() -> None:
-    assert client_of(None, secret=False, credentials=False) is None
-    with pytest.raises(UsageProblem, match="belongs to a client id"):
-        client_of(None, secret=True, credentials=False)

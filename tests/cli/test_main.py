@@ -12,15 +12,18 @@ from pathlib import Path
 import click
 import pytest
 
-from local_mcp_gateway.cli import db, main
+from local_mcp_gateway.cli import backup, db, main, server, service
 from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from tests.harness import REPOSITORY, Place, clean_environment
 from tests.needs import open_terminal
 
-TABLES = [main.COMMANDS, db.COMMANDS]
+TABLES = {
+    module.__name__.rpartition(".")[2]: module.COMMANDS
+    for module in (main, db, backup, server, service)
+}
 
 
-@pytest.mark.parametrize("table", TABLES, ids=["main", "db"])
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_every_command_of_the_table_can_be_imported(table: dict[str, Target]) -> None:
     group = LazyGroup(name="x", table=table)
     import click

@@ -18,12 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from local_mcp_gateway.backup.copy_record import (
-    FACTS,
-    Copy,
-    CopyCatalog,
-    parse_copy,
-)
+from local_mcp_gateway.backup.copy_record import FACTS, Copy, CopyCatalog, parse_copy
 from local_mcp_gateway.backup.create import Job
 from local_mcp_gateway.backup.encryption import (
     PIECE_BYTES,
@@ -32,18 +27,9 @@ from local_mcp_gateway.backup.encryption import (
     decrypt_into,
     encrypted,
 )
-from local_mcp_gateway.backup.manifest import (
-    LARGEST_MANIFEST_BYTES,
-    UnusableBackup,
-    manifest_text,
-)
+from local_mcp_gateway.backup.manifest import LARGEST_MANIFEST_BYTES, UnusableBackup, manifest_text
 from local_mcp_gateway.database import UNWATCHED, Run, flush
-from local_mcp_gateway.errors import (
-    BackupDamaged,
-    CopyFailed,
-    CopyKeyProblem,
-    Interrupted,
-)
+from local_mcp_gateway.errors import BackupDamaged, CopyFailed, CopyKeyProblem, Interrupted
 from local_mcp_gateway.formats import iso
 
 if TYPE_CHECKING:

@@ -8,12 +8,7 @@ import click
 
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import Invocation, guard_context
-from local_mcp_gateway.cli.restore import (
-    json_option,
-    lock_timeout_option,
-    refuse_while_held,
-    yes_option,
-)
+from local_mcp_gateway.cli.restore import lock_timeout_option, refuse_while_held, yes_option
 from local_mcp_gateway.cli.ui import confirm_by_name
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, GatewayError, UsageProblem
 from local_mcp_gateway.formats import now_ms
@@ -47,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--logs", is_flag=True, help="With --from: its log of calls too.")
 @yes_option
 @lock_timeout_option
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def adopt(
     invocation: Invocation,
@@ -192,7 +187,7 @@ def _take_over(
 @click.option("--reindex", is_flag=True, help="Rebuild the indexes of a damaged database.")
 @yes_option
 @lock_timeout_option
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def repair(
     invocation: Invocation,
@@ -257,7 +252,7 @@ def _print_repair(result: Mapping[str, Any]) -> None:
 
 @click.command()
 @lock_timeout_option
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> int:
     """Move pending migrations with a duplicate number or an early date to the end."""

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup, BackupCatalog
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-
-
 COMMANDS = {
     "create": Target("backup:create", "Back up the database, also while a gateway runs."),
     "list": Target("backup:list_", "List the backups, and which are off this machine."),
@@ -40,7 +37,7 @@ def backup() -> None:
 
 
 @click.command()
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def create(invocation: Invocation, *, as_json: bool) -> int:
     """Back up the database, also while a gateway runs.
@@ -68,7 +65,7 @@ def create(invocation: Invocation, *, as_json: bool) -> int:
 
 
 @click.command("list")
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def list_(invocation: Invocation, *, as_json: bool) -> int:
     """List the backups, newest first, and name the files that cannot be used.
@@ -121,7 +118,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
 
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete.backups)
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> int:
     """Read backups in full and check size, SHA-256 and SQLite's integrity; exit 6 if one fails.
@@ -165,7 +162,7 @@ def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> 
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def prune(
     invocation: Invocation,

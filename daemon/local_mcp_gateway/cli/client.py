@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
 
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-
-
 def answer_to(
     invocation: Invocation, verb: str, *, patience_s: float = 60.0, **arguments: Any
 ) -> Any:

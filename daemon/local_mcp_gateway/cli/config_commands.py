@@ -13,9 +13,15 @@ import click
 
 from local_mcp_gateway.bundled import bundled
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import as_json_option
+from local_mcp_gateway.cli.context import (
+    configuration_file,
+    overriding,
+    read_configuration,
+    write_configuration,
+    write_setting,
+)
 from local_mcp_gateway.cli.lazy_group import Group
-from local_mcp_gateway.config import check_text, config_files, list_keys, load_settings, parse_value
+from local_mcp_gateway.config import check_text, config_files, list_keys, load_settings
 from local_mcp_gateway.errors import ConfigProblem, Exit
 from local_mcp_gateway.regular_file import read_given
 
@@ -31,7 +37,7 @@ def config() -> None:
 @config.command()
 @click.option("--changed", is_flag=True, help="Only what is not the default.")
 @click.option("--dev", is_flag=True, help="As `serve --dev` reads it, with gateway.dev.toml.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@ui.as_json_option
 @click.pass_obj
 def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> int:
     """Show every setting with its value and source."""
@@ -63,7 +69,7 @@ def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> 
 
 @config.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@ui.as_json_option
 @click.pass_obj
 def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
     """Check FILE, or the settings in force: unknown keys, wrong types, invalid values."""
@@ -79,7 +85,7 @@ def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
 @config.command("set")
 @click.argument("key", shell_complete=complete.settings)
 @click.argument("value")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def set_(invocation: Invocation, *, key: str, value: str, as_json: bool) -> int:
     """Write one setting into the configuration file; its comments and everything else stay.
@@ -112,8 +118,10 @@ def edit(invocation: Invocation) -> int:
 
     A file that is not there yet begins with every setting as a comment.
     """
-    file = _file(invocation)
-    before = _text(file) or bundled("config").joinpath("gateway.toml").read_text(encoding="utf-8")
+    file = configuration_file(invocation)
+    before = read_configuration(file) or bundled("config").joinpath("gateway.toml").read_text(
+        encoding="utf-8"
+    )
     text: str | None = before
     while True:
         text = click.edit(text, extension=".toml")
@@ -130,13 +138,13 @@ def edit(invocation: Invocation) -> int:
                 "Edit it again?", default=True, err=True
             ):
                 raise
-    _write(file, text)
+    write_configuration(file, text)
     click.echo(ui.sentence(f"{file} is written. `reload` puts it in force."))
     return Exit.OK
 
 
 @config.command()
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def path(invocation: Invocation, *, as_json: bool) -> int:
     """Print where the configuration file is, or would be."""
@@ -150,66 +158,9 @@ def path(invocation: Invocation, *, as_json: bool) -> int:
     return Exit.OK
 
 
-def write_setting(invocation: Invocation, key: str, text: str) -> Path:
-    """Write one setting into the configuration file; return the file. Raises ConfigProblem."""
-    from local_mcp_gateway.text_edit import CannotEdit, set_in_toml  # --help does not pay for it
-
-    value = parse_value(key, text)
-    file = _file(invocation)
-    before = _text(file)
-    section, name = key.split(".", 1)
-    plain = list(value) if isinstance(value, tuple) else value
-    try:
-        after = set_in_toml(before, (section, name), plain)
-    except CannotEdit as error:
-        raise ConfigProblem(
-            f"{file} cannot be changed by a program: {error}.", hint="Use `config edit`."
-        ) from None
-    check_text(after, file)
-    if after != before:
-        _write(file, after)
-    return file
-
-
-def overriding(invocation: Invocation, key: str) -> str | None:
-    """Return the variable or option that sets a key more strongly than the file does."""
-    origin = invocation.settings.origins.get(key)
-    return None if origin == str(_file(invocation)) else origin
-
-
-def _file(invocation: Invocation) -> Path:
-    return config_files(invocation.config_file)[0]
-
-
-def _text(file: Path) -> str:
-    """Return the text of the file, empty if there is none."""
-    try:
-        return read_given(file).decode()
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise ConfigProblem(f"{file} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise ConfigProblem(f"The configuration file {file} is not UTF-8 text.") from None
-
-
-def _write(file: Path, text: str) -> None:
-    """Replace the file in one step, behind a link too; nothing is changed if that fails."""
-    from local_mcp_gateway.migrate import replace_durably  # --help does not pay for it
-
-    target = file.resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        replace_durably(target, text.encode())
-    except OSError as error:
-        raise ConfigProblem(
-            f"{file} cannot be written: {error.strerror}.", hint="Nothing was changed."
-        ) from None
-
-
 @config.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@ui.as_json_option
 def import_(*, file: Path, as_json: bool) -> int:
     """Read a drizzle.config.ts and print the equivalent gateway.toml."""
     try:

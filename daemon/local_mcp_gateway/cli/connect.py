@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm, serving_status
+from local_mcp_gateway.cli.client import answer_to, confirm, serving_status
 from local_mcp_gateway.cli.token_file import given_token
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.admin import (
@@ -44,7 +44,7 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 @click.option("--undo", is_flag=True, help="Take the entry out again.")
 @click.option("--dry-run", is_flag=True, help="Show the change; write nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def connect(
     invocation: Invocation,

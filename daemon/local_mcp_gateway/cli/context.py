@@ -1,4 +1,4 @@
-"""The context of every command: its settings, its paths, its log and its signal handling.
+"""The context of every command: its settings and their file, its paths, its log and its signal handling.
 
 Settings are read on first access, so `--help` and completion never fail on an invalid file.
 """
@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway.config import load_settings, prepare_data_folder
-from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.config import (
+    check_text,
+    config_files,
+    load_settings,
+    parse_value,
+    prepare_data_folder,
+)
+from local_mcp_gateway.errors import ConfigProblem, UsageProblem
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.regular_file import read_given
 
 if TYPE_CHECKING:
     import threading
@@ -177,3 +184,61 @@ def guard_context(invocation: Invocation, *, quiet: bool = False) -> Iterator[Gu
             progress=progress,
             stop=stop,
         )
+
+
+def write_setting(invocation: Invocation, key: str, text: str) -> Path:
+    """Write one setting into the configuration file; return the file. Raises ConfigProblem."""
+    from local_mcp_gateway.text_edit import CannotEdit, set_in_toml  # --help does not pay for it
+
+    value = parse_value(key, text)
+    file = configuration_file(invocation)
+    before = read_configuration(file)
+    section, name = key.split(".", 1)
+    plain = list(value) if isinstance(value, tuple) else value
+    try:
+        after = set_in_toml(before, (section, name), plain)
+    except CannotEdit as error:
+        raise ConfigProblem(
+            f"{file} cannot be changed by a program: {error}.", hint="Use `config edit`."
+        ) from None
+    check_text(after, file)
+    if after != before:
+        write_configuration(file, after)
+    return file
+
+
+def overriding(invocation: Invocation, key: str) -> str | None:
+    """Return the variable or option that sets a key more strongly than the file does."""
+    origin = invocation.settings.origins.get(key)
+    return None if origin == str(configuration_file(invocation)) else origin
+
+
+def configuration_file(invocation: Invocation) -> Path:
+    """Return the configuration file of this command; it need not exist."""
+    return config_files(invocation.config_file)[0]
+
+
+def read_configuration(file: Path) -> str:
+    """Return the text of the file, empty if there is none."""
+    try:
+        return read_given(file).decode()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ConfigProblem(f"{file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigProblem(f"The configuration file {file} is not UTF-8 text.") from None
+
+
+def write_configuration(file: Path, text: str) -> None:
+    """Replace the file in one step, behind a link too; nothing is changed if that fails."""
+    from local_mcp_gateway.migrate import replace_durably  # --help does not pay for it
+
+    target = file.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_durably(target, text.encode())
+    except OSError as error:
+        raise ConfigProblem(
+            f"{file} cannot be written: {error.strerror}.", hint="Nothing was changed."
+        ) from None

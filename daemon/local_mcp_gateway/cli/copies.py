@@ -8,7 +8,6 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.backup import json_option
 from local_mcp_gateway.cli.context import Invocation, stop_on_signals
 from local_mcp_gateway.cli.ui import progress_bar
 from local_mcp_gateway.database import Run
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete.backups)
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def copy(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> int:
     """Copy the backups that are not at `backup.copy_to` yet, or these NAMEs; a running gateway does it too.
@@ -60,7 +59,7 @@ def copy(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> in
     "--from", "url", metavar="URL", default="", help="Another place than `backup.copy_to`."
 )
 @click.option("--check", is_flag=True, help="Read each copy in full; exit 6 if one is damaged.")
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def copies(invocation: Invocation, *, url: str, check: bool, as_json: bool) -> int:
     """List the copies off this machine, newest first, and name what cannot be used there.
@@ -120,7 +119,7 @@ def _problem_of(store: CopyStore, copy: Copy, run: Run) -> str | None:
 
 
 @click.command()
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def key(invocation: Invocation, *, as_json: bool) -> int:
     """Make the age key that opens copies, if there is none, and show its public half.

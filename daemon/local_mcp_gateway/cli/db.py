@@ -75,7 +75,7 @@ def db() -> None:
     show_default=True,
     help="Seconds to wait for the lock.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@ui.as_json_option
 @click.pass_obj
 def migrate(
     invocation: Invocation,

@@ -22,7 +22,7 @@ _INDENT = " " * 14
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@ui.as_json_option
 @click.pass_obj
 def doctor(invocation: Invocation, *, as_json: bool) -> int:
     """Check machine, database, backups, service and servers; exit 3 when there is a problem."""

@@ -10,12 +10,7 @@ import click
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import Invocation, guard_context
-from local_mcp_gateway.cli.restore import (
-    json_option,
-    lock_timeout_option,
-    refuse_while_held,
-    yes_option,
-)
+from local_mcp_gateway.cli.restore import lock_timeout_option, refuse_while_held, yes_option
 from local_mcp_gateway.cli.ui import confirm_by_name
 from local_mcp_gateway.errors import DatabasePathProblem, Exit, MigrationApplied, UsageProblem
 
@@ -35,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(min=1), help="How many to revert [default: 1].")
 @yes_option
 @lock_timeout_option
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def down(
     invocation: Invocation,
@@ -95,7 +90,7 @@ REWIND_S = 300.0
 @click.command()
 @click.argument("tag", required=False, shell_complete=complete.tags)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@ui.as_json_option
 @click.pass_obj
 def drop(invocation: Invocation, *, tag: str | None, yes: bool, as_json: bool) -> int:
     """Delete the newest migration: files, snapshot and journal entry.
@@ -169,7 +164,7 @@ def _show_dropped(done: dict[str, Any], *, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="A copy of a production database; without it this database.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@ui.as_json_option
 @click.pass_obj
 def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> int:
     """Run the pending migrations on a copy of the data; the database itself is only read.

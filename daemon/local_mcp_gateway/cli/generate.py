@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--schema", default=DEFAULT_SCHEMA, show_default=True, help="The desired schema.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 3 if a migration is missing.")
 @click.option("--yes", is_flag=True, help="Write a migration that deletes data without asking.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@ui.as_json_option
 @click.pass_obj
 def generate(
     invocation: Invocation,

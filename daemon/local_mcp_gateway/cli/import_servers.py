@@ -11,7 +11,7 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
+from local_mcp_gateway.cli.client import answer_to, confirm
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 from local_mcp_gateway.regular_file import read_given
 
@@ -82,7 +82,7 @@ def _ask(registered: RegistryServer) -> dict[str, str]:
 )
 @click.option("--dry-run", is_flag=True, help="Show what would happen to each; store nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def import_(
     invocation: Invocation,

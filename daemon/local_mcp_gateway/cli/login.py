@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 import click
 
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import answer_to, as_json_option
+from local_mcp_gateway.cli.client import answer_to
 from local_mcp_gateway.errors import Exit, UpstreamProblem, UsageProblem
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _PAGE: Final = (
     "--timeout", "timeout_s", type=click.IntRange(min=1), default=300, metavar="SECONDS",
     show_default=True, help="How long to wait for the browser.",
 )  # fmt: skip
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def login(
     invocation: Invocation,
@@ -110,7 +110,7 @@ def login(
 
 @click.command()
 @click.argument("name", shell_complete=complete.servers)
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def logout(invocation: Invocation, *, name: str, as_json: bool) -> int:
     """Forget the tokens of a server, and revoke them where it can be done."""
@@ -288,26 +288,3 @@ def _html(text: str) -> str:
     from html import escape
 
     return escape(text[:300])
-
-
-def client_of(client_id: str | None, *, secret: bool, credentials: bool) -> dict[str, Any] | None:
-    """Return the client that a person gives: its secret from the environment, a prompt or stdin."""
-    if client_id is None:
-        if secret or credentials:
-            raise UsageProblem(
-                "A client's secret belongs to a client id.", hint="Give it with --client-id."
-            )
-        return None
-    given = None
-    if secret or credentials:
-        given = os.environ.get("LMG_CLIENT_SECRET")
-        if given is None and sys.stdin.isatty():
-            given = click.prompt("Client secret", hide_input=True, err=True)
-        given = (given if given is not None else sys.stdin.readline()).strip()
-        if not given:
-            raise UsageProblem(
-                "The client's secret is empty.",
-                hint="Give it on stdin, or in the environment as LMG_CLIENT_SECRET.",
-            )
-    grant = "client_credentials" if credentials else None
-    return {"client_id": client_id, "client_secret": given, "grant": grant}

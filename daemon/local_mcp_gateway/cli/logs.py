@@ -1,4 +1,4 @@
-"""`logs` prints the gateway's log; `startup` shows the phases of the last starts."""
+"""`logs` prints what the gateway logged; `audit` who did what."""
 
 from __future__ import annotations
 
@@ -7,25 +7,21 @@ from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.client import answer_to, as_json_option
+from local_mcp_gateway.cli.client import answer_to
 from local_mcp_gateway.cli.streams import lost
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.history import logs as history
-from local_mcp_gateway.service.history import phases_of, read_starts, start_as_json
-from local_mcp_gateway.service.systemd import systemctl, units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.service.history import Start
 
 
 LEVELS = click.Choice(["debug", "info", "warning", "error"])
@@ -124,7 +120,7 @@ def _printer(*, as_json: bool) -> Callable[[history.LoggedEvent], None]:
     "--who", metavar="NAME", help="Only of this token, or of command, rest, pages, anybody."
 )
 @click.option("--action", metavar="PATTERN", help="Only these: `tools/call`, `server.*`.")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def audit(
     invocation: Invocation,
@@ -154,7 +150,7 @@ def audit(
             ("AT (UTC)", "WHO", "ACTION", "OBJECT", "OUTCOME", "DETAIL"),
             [
                 (
-                    _second(entry["at"]),
+                    formats.second(entry["at"]),
                     ", ".join(filter(None, (entry["who"], entry["client"]))),
                     *(entry[column] for column in ("action", "object", "outcome", "detail")),
                 )
@@ -162,70 +158,3 @@ def audit(
             ],
         )
     return Exit.OK
-
-
-_COLOURS = {"ready": "green", "refused": "red", "failed": "red"}
-
-
-@click.command()
-@click.option("--last", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
-              help="How many starts to show.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.pass_obj
-def startup(invocation: Invocation, *, last: int, as_json: bool) -> int:
-    """Show the last starts of this database: phases, what was applied, or why it was refused."""
-    starts = read_starts(invocation.database, last=last)
-    if as_json:
-        ui.print_json({"starts": [start_as_json(start) for start in starts]})
-    elif not starts:
-        click.echo(f"No start of {invocation.database} is recorded yet.")
-    else:
-        for start in starts:
-            show_start(start)
-    if not as_json and (failed := systemctl.why_not_started(units.SERVICE)):
-        click.secho(ui.sentence(failed.message), fg="red")
-        click.echo(ui.sentence(failed.hint, mark="→ "))
-    return Exit.OK
-
-
-def _second(moment: str) -> str:
-    """Return an ISO 8601 time as a person reads it, without the part below a second."""
-    return moment[:19].replace("T", " ")
-
-
-def show_start(start: Start) -> None:
-    """Print one start as bars."""
-    facts = start_as_json(start)
-    total = float(str(facts["duration_ms"]))
-    outcome = click.style(start.outcome, fg=_COLOURS.get(start.outcome, "yellow"), bold=True)
-    click.echo(
-        f"{_second(start.started_at)} UTC  {outcome} after {formats.duration(total)}  (pid {start.pid})"
-    )
-    for phase in phases_of(start):
-        bar = click.style(phase.bar(total), fg="cyan")
-        click.echo(f"  {phase.name:<18} {bar} {formats.duration(phase.duration_ms):>11}")
-    for event in start.events:
-        match event["event"]:
-            case "migration.applied":
-                click.echo(f"  applied   {event['tag']}")
-            case "migration.rewound":
-                rewound = f"{', '.join(event['migrations'])}, by {event['by']}"
-                text = ui.sentence(rewound, indent=" " * 12).removeprefix(" " * 12)
-                click.echo(f"  rewound   {text}")
-                click.echo(ui.sentence(event["message"], indent=" " * 12))
-                if event.get("hint"):
-                    click.echo(ui.sentence(event["hint"], mark="→ ", indent=" " * 12))
-            case "backup.created" | "backup.reused":
-                backup = Path(event["path"])
-                click.echo(f"  backup    {backup.name}")
-                click.echo(f"            in {backup.parent}")
-            case "upstream.connected":
-                click.echo(
-                    f"  upstream  {event.get('server')} after {formats.duration(event['ms'])}"
-                )
-            case "guard.refused" | "service.refused":
-                click.secho(ui.sentence(event["message"], indent="  "), fg="red")
-                click.echo(ui.sentence(event["hint"], mark="→ ", indent="  "))
-            case "service.failed":
-                click.secho(f"  {event.get('message')}", fg="red")
-    click.echo()

@@ -36,7 +36,7 @@ COMMANDS = {
     "tools": Target("tools:tools", "List the tools that clients get."),
     "call": Target("tools:call", "Call one tool and print its result."),
     "stdio": Target("serve:stdio", "Bridge a profile to a client that speaks stdio only."),
-    "startup": Target("logs:startup", "The last starts as a waterfall of phases."),
+    "startup": Target("service:startup", "The last starts as a waterfall of phases."),
     "audit": Target("logs:audit", "Who did what: the calls of clients, and what was changed."),
     "logs": Target("logs:logs", "The gateway's log, rendered."),
     "service": Target("service:service", "Install and control the systemd user service."),

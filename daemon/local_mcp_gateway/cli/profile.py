@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
+from local_mcp_gateway.cli.client import answer_to, confirm
 from local_mcp_gateway.cli.connect import address_of
+from local_mcp_gateway.cli.context import overriding, write_setting
 from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.policy import policy_of, policy_options, policy_text
 from local_mcp_gateway.errors import Exit, UsageProblem
@@ -38,7 +39,7 @@ def profile() -> None:
     "--prefix", type=PREFIXES, help="Server name before tool names; auto: only when two clash."
 )
 @policy_options
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def add(
     invocation: Invocation,
@@ -61,7 +62,7 @@ def add(
 
 
 @profile.command("list")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def list_(invocation: Invocation, *, as_json: bool) -> int:
     """List every profile and its servers."""
@@ -81,7 +82,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
 
 @profile.command()
 @click.argument("name", shell_complete=complete.profiles)
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def show(invocation: Invocation, *, name: str, as_json: bool) -> int:
     """Show one profile, and the lines that connect a client to it."""
@@ -104,7 +105,7 @@ def show(invocation: Invocation, *, name: str, as_json: bool) -> int:
 @_servers_option("--enable", help="Serve this member again.")
 @_servers_option("--disable", help="Keep this member, do not serve it.")
 @policy_options
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def edit(
     invocation: Invocation,
@@ -138,7 +139,7 @@ def edit(
 @click.option("--rename", metavar="NEW", help="Show it under another name.")
 @click.option("--description", help="Show this description instead of the server's own.")
 @click.option("--reset", is_flag=True, help="Show it as it is again.")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def tool(
     invocation: Invocation,
@@ -168,11 +169,10 @@ def tool(
 
 @profile.command()
 @click.argument("name", shell_complete=complete.profiles)
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def use(invocation: Invocation, *, name: str, as_json: bool) -> int:
     """Serve this profile at /mcp from now on: it becomes `gateway.default_profile`, also in a running gateway."""
-    from local_mcp_gateway.cli.config_commands import overriding, write_setting
     from local_mcp_gateway.service.admin import NoDaemon, ask
 
     answer_to(invocation, "profile.show", name=name)
@@ -200,7 +200,7 @@ def use(invocation: Invocation, *, name: str, as_json: bool) -> int:
 @profile.command()
 @click.argument("name", shell_complete=complete.profiles)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
     """Remove a profile; its servers stay."""

@@ -9,7 +9,6 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.client import as_json_option
 from local_mcp_gateway.cli.context import Invocation, guard_context
 from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.restore import lock_timeout_option, restore_moment, yes_option
@@ -29,7 +28,7 @@ def replica() -> None:
 
 
 @replica.command()
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def status(invocation: Invocation, *, as_json: bool) -> int:
     """Show where it is, how far behind, and how far back it goes; exit 3 if it is behind or fails."""
@@ -96,7 +95,7 @@ _ROWS = {
 
 
 @replica.command()
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def check(invocation: Invocation, *, as_json: bool) -> int:
     """Restore the newest state beside the database, check it in full, and compare every row.
@@ -147,7 +146,7 @@ def _identity(database: Path) -> str | None:
 @click.option("--at", default="latest", help="A moment, local time or ISO 8601; or latest.")
 @yes_option
 @lock_timeout_option
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def restore(invocation: Invocation, /, *, at: str, **how: Any) -> int:
     """Replace the database by its state at a moment; the same as `db restore --at`."""
@@ -156,7 +155,7 @@ def restore(invocation: Invocation, /, *, at: str, **how: Any) -> int:
 
 @replica.command("take-over")
 @yes_option
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def take_over(invocation: Invocation, *, yes: bool, as_json: bool) -> int:
     """Make the URL the replica of this database, whosever it was.

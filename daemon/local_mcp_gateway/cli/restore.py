@@ -29,7 +29,6 @@ lock_timeout_option = click.option(
     help="Seconds to wait for the lock.",
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for the database's name.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 @click.command()
@@ -46,7 +45,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 )  # fmt: skip
 @yes_option
 @lock_timeout_option
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def restore(
     invocation: Invocation,
@@ -229,7 +228,7 @@ def refuse_while_held(database: Path, lock_timeout_s: float) -> None:
 @click.option("--seed", "with_seed", is_flag=True, help="Fill it with the demo seed.")
 @yes_option
 @lock_timeout_option
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def reset(
     invocation: Invocation, *, with_seed: bool, yes: bool, lock_timeout: float, as_json: bool
@@ -271,7 +270,7 @@ def reset(
 @click.command()
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
 @lock_timeout_option
-@json_option
+@ui.as_json_option
 @click.pass_obj
 def seed(
     invocation: Invocation, *, files: tuple[Path, ...], lock_timeout: float, as_json: bool

@@ -250,7 +250,7 @@ def _show_differences(differences: tuple[Difference, ...], old: str, new: str) -
     is_flag=True,
     help="First write each snapshot of Drizzle's that is missing or wrong from the migrations.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@ui.as_json_option
 @click.pass_obj
 def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> int:
     """Check folder and database against each other, thoroughly; without options it writes nothing.

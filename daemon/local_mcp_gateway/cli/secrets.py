@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.client import answer_to, as_json_option
+from local_mcp_gateway.cli.client import answer_to
 from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.errors import Exit, SealedValueProblem
 from local_mcp_gateway.formats import counted
@@ -23,7 +23,7 @@ def secrets() -> None:
 
 
 @secrets.command()
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def seal(invocation: Invocation, *, as_json: bool) -> int:
     """Seal all values that are still plain.
@@ -35,7 +35,7 @@ def seal(invocation: Invocation, *, as_json: bool) -> int:
 
 
 @secrets.command()
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def rotate(invocation: Invocation, *, as_json: bool) -> int:
     """Create a new key and seal every value with it.

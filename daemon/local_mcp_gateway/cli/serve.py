@@ -145,7 +145,7 @@ def _options_given(context: click.Context) -> Iterator[str]:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@ui.as_json_option
 @click.pass_obj
 def reload(invocation: Invocation, *, as_json: bool) -> int:
     """Make the running gateway re-read its configuration and apply pending migrations.

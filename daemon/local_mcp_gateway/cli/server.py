@@ -1,182 +1,52 @@
-"""`server …`: add, show, edit, test and remove upstream MCP servers."""
+"""`server …`: list, show, approve and remove upstream MCP servers; the group of all that is done with them."""
 
 from __future__ import annotations
 
-import sys
+import json
+from difflib import unified_diff
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import (
-    answer_to,
-    as_json_option,
-    complete_pairs,
-    confirm,
-    pairs,
-    serving_status,
-    warn_of_another_version,
-)
-from local_mcp_gateway.cli.import_servers import import_
-from local_mcp_gateway.cli.lazy_group import Group
-from local_mcp_gateway.cli.login import login, logout
-from local_mcp_gateway.cli.server_options import (
-    client_of_options,
-    client_options,
-    network_of,
-    network_options,
-    sandbox_of,
-    sandbox_options,
-    sharing_options,
-)
-from local_mcp_gateway.cli.tools import approve, show_change
-from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
+from local_mcp_gateway.cli.client import answer_to, confirm, serving_status, warn_of_another_version
+from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
+from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from local_mcp_gateway.cli.context import Invocation
 
-
+COMMANDS = {
+    "add": Target("add_server:add", "Add a server: a command, or a URL."),
+    "list": Target("server:list_", "List every server, its state and its profiles."),
+    "show": Target("server:show", "Show one server, and what waits for an approval."),
+    "edit": Target("add_server:edit", "Change what is given, keep the rest."),
+    "remove": Target("server:remove", "Remove a server everywhere."),
+    "test": Target("add_server:test", "Connect to a server and say what it offers."),
+    "import": Target("import_servers:import_", "Add the servers of another client's file."),
+    "approve": Target("server:approve", "Approve new and changed tools, as shown."),
+    "login": Target("login:login", "Sign in to a server, in a browser."),
+    "logout": Target("login:logout", "Forget the tokens of a server."),
+}
 _SHOWN = (
     *("name", "kind", "active", "cwd", "share", "max_clients", "idle_stop_s", "timeout_s"),
     *("proxy", "ca"),
 )
-PATIENCE_S = 120
-"""How long a server is tried."""
 REASON = 40
 """Longest reason shown in the list, in characters; `server show` prints all of it."""
 
 
-@click.group(cls=Group)
+@click.group(cls=LazyGroup, table=COMMANDS)
 def server() -> None:
     """Add, show, try and remove the upstream MCP servers."""
 
 
-for _command in (approve, login, logout):
-    server.add_command(_command)
-server.add_command(import_)
-
-
-@server.command()
-@click.argument("name")
-@click.option(
-    "--profile",
-    shell_complete=complete.profiles,
-    help="Add it to this profile, created if missing [default: what /mcp serves].",
-)
-@click.option(
-    "--env",
-    "env",
-    multiple=True,
-    metavar="K=V",
-    help="Environment variable of the command; its value is sealed.",
-)
-@click.option("--cwd", type=click.Path(path_type=Path), help="Folder that the command runs in.")
-@click.option("--url", help="Address of a server over HTTP, instead of a command.")
-@click.option(
-    "--header",
-    "headers",
-    multiple=True,
-    metavar="K=V",
-    help="Header sent with each request; its value is sealed.",
-)
-@click.option("--sse", is_flag=True, help="The URL speaks the older HTTP+SSE transport.")
-@sharing_options
-@network_options
-@sandbox_options
-@client_options
-@as_json_option
-@click.option(
-    "--test/--no-test",
-    "tried",
-    default=None,
-    help="Try it at once, and say what it offers  [default: on a terminal].",
-)
-@click.argument("command", metavar="[URL | COMMAND...]", nargs=-1, type=click.UNPROCESSED)
-@click.pass_obj
-def add(
-    invocation: Invocation,
-    /,
-    *,
-    name: str,
-    profile: str | None,
-    env: tuple[str, ...],
-    cwd: Path | None,
-    url: str | None,
-    headers: tuple[str, ...],
-    sse: bool,
-    share: str | None,
-    max_clients: int | None,
-    idle_stop_s: int | None,
-    as_json: bool,
-    tried: bool | None,
-    command: tuple[str, ...],
-    **network: Any,
-) -> int:
-    """Add a server: `server add NAME [OPTIONS] -- COMMAND ARGS…`, or `server add NAME URL`."""
-    client, sandbox = client_of_options(network), sandbox_of(network)
-    if not url and len(command) == 1 and command[0].startswith(("http://", "https://")):
-        url, command = command[0], ()
-    if bool(command) == bool(url):
-        raise UsageProblem(
-            f"The server {name!r} needs a command or a URL, and not both.",
-            hint="`server add NAME -- COMMAND ARGS…` or `server add NAME URL`.",
-        )
-    added = answer_to(
-        invocation,
-        "server.add",
-        name=name,
-        profile=profile,
-        kind=None if not url else "sse" if sse else "http",
-        command=command[0] if command else None,
-        args=list(command[1:]),
-        env=complete_pairs(env, "--env"),
-        cwd=str(cwd.absolute()) if cwd else None,
-        url=url,
-        headers=complete_pairs(headers, "--header", separators="=:"),
-        share=share,
-        max_clients=max_clients,
-        idle_stop_s=idle_stop_s,
-        client=client,
-        sandbox=sandbox or None,
-        **network_of(network),
-    )
-    where = f" in profile {profile}" if profile else ", served at /mcp"
-    sentence = f"Added server {name}{where}."
-    if "." in name:
-        shown = name.replace(".", "_")
-        sentence += (
-            f" Where its name stands before a tool's, it is {shown}: model APIs refuse dots."
-        )
-    ui.print_result(added, sentence, as_json=as_json)
-    if not as_json and (sys.stdout.isatty() if tried is None else tried):
-        _try(invocation, name)
-    return Exit.OK
-
-
-def _try(invocation: Invocation, name: str) -> None:
-    """Say what a new server offers, or why it does not work; it stays added, and Ctrl+C skips this."""
-    click.echo(
-        "Trying it; a first start may have to install something. Ctrl+C skips this.", err=True
-    )
-    try:
-        found = answer_to(invocation, "server.test", patience_s=PATIENCE_S, name=name)
-    except GatewayError as problem:
-        click.secho(ui.sentence(problem.message, err=True), fg="yellow", err=True)
-        click.echo(ui.sentence(problem.hint, mark="→ ", err=True), err=True)
-    except KeyboardInterrupt:
-        click.echo(f"Not tried. `server test {name}` does it.", err=True)
-    else:
-        click.echo("\n".join(_found(found)))
-
-
-@server.command("list")
+@click.command("list")
 @ui.watch_option
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def list_(invocation: Invocation, *, watch: bool, as_json: bool) -> int:
     """List every server and the profiles that it is in."""
@@ -210,10 +80,10 @@ def _list(invocation: Invocation, *, as_json: bool) -> int:
     return Exit.OK
 
 
-@server.command()
+@click.command()
 @click.argument("name", shell_complete=complete.servers)
 @click.option("--secrets", is_flag=True, help="Show the secrets too.")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> int:
     """Show one server.
@@ -232,74 +102,10 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
     return Exit.OK
 
 
-@server.command()
-@click.argument("name", shell_complete=complete.servers)
-@click.option("--rename", metavar="NEW", help="Give it another name.")
-@click.option("--env", multiple=True, metavar="K[=V]", help="Set a variable; without =V remove it.")
-@click.option("--cwd", type=click.Path(path_type=Path), help="Folder that the command runs in.")
-@click.option("--url", help="Another address.")
-@click.option("--header", "headers", multiple=True, metavar="K[=V]", help="Set or remove a header.")
-@click.option("--on/--off", "active", default=None, help="Serve it, or leave it out everywhere.")
-@sharing_options
-@network_options
-@sandbox_options
-@client_options
-@as_json_option
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.pass_obj
-def edit(
-    invocation: Invocation,
-    /,
-    *,
-    name: str,
-    rename: str | None,
-    env: tuple[str, ...],
-    cwd: Path | None,
-    url: str | None,
-    headers: tuple[str, ...],
-    active: bool | None,
-    share: str | None,
-    max_clients: int | None,
-    idle_stop_s: int | None,
-    as_json: bool,
-    command: tuple[str, ...],
-    **network: Any,
-) -> int:
-    """Change what is given and keep the rest; a running gateway applies it at once."""
-    sandbox = sandbox_of(network)
-    changes: dict[str, Any] = {
-        "rename": rename,
-        "env": pairs(env, "--env"),
-        "headers": pairs(headers, "--header", separators="=:"),
-        "cwd": str(cwd.absolute()) if cwd else None,
-        "url": url,
-        "active": active,
-        "share": share,
-        "max_clients": max_clients,
-        "idle_stop_s": idle_stop_s,
-        "client": client_of_options(network),
-        **network_of(network),
-        "command": command[0] if command else None,
-        "args": list(command[1:]) if command else None,
-    }
-    changes = {key: value for key, value in changes.items() if value is not None and value != {}}
-    if sandbox is not None:
-        changes["sandbox"] = sandbox or None
-    if not changes:
-        raise UsageProblem(
-            f"Give at least one change to {name!r}.", hint="See `server edit --help`."
-        )
-    return ui.print_result(
-        answer_to(invocation, "server.edit", name=name, **changes),
-        f"Changed server {rename or name}.",
-        as_json=as_json,
-    )
-
-
-@server.command()
+@click.command()
 @click.argument("name", shell_complete=complete.servers)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
     """Remove a server everywhere, with its cached catalog."""
@@ -308,25 +114,57 @@ def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> in
     return ui.print_result(done, f"Removed server {name}.", as_json=as_json)
 
 
-@server.command()
+@click.command()
 @click.argument("name", shell_complete=complete.servers)
-@as_json_option
+@click.argument("tools", nargs=-1)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@ui.as_json_option
 @click.pass_obj
-def test(invocation: Invocation, *, name: str, as_json: bool) -> int:
-    """Connect to a server, fetch its lists and disconnect; exit 1 when that fails."""
-    found = answer_to(invocation, "server.test", patience_s=PATIENCE_S, name=name)
-    return ui.print_result(found, "\n".join(_found(found)), as_json=as_json)
+def approve(
+    invocation: Invocation, *, name: str, tools: tuple[str, ...], yes: bool, as_json: bool
+) -> int:
+    """Show how tools differ from their approved definitions and approve them: all, or the given ones.
+
+    Until then clients do not see an altered tool (`altered_tools = "hold"`) or a new one
+    (`new_tools = "hold"`).
+    """
+    altered = answer_to(invocation, "server.show", name=name)["altered"]
+    waiting = {tool["tool"]: tool for tool in altered}
+    for missing in [tool for tool in tools if tool not in waiting]:
+        raise UsageProblem(
+            f"The tool {missing!r} of server {name!r} is not waiting for an approval.",
+            hint=f"See `server show {name}`.",
+        )
+    chosen = {tool: waiting[tool] for tool in tools or waiting}
+    if not as_json:
+        for tool in chosen.values():
+            show_change(tool)
+    if chosen:
+        confirm(f"Approve {', '.join(chosen)} of server {name} as shown?", yes=yes)
+    offered = {tool: change["offered"] for tool, change in chosen.items()}
+    done = answer_to(invocation, "server.approve", name=name, tools=offered)
+    text = f"Approved {', '.join(chosen)}." if chosen else "No tool is waiting for an approval."
+    return ui.print_result(done, text, as_json=as_json)
 
 
-def _found(found: dict[str, Any]) -> list[str]:
-    """Return what a test found, as lines."""
-    name = found["name"]
-    who = found["answered_as"] or name
-    took = formats.duration(found["duration_ms"])
-    can = ", ".join(found["capabilities"]) or "nothing"
-    tools = formats.counted(found["tools"], "tool")
-    sentence = f"{name} works: {who}, MCP {found['protocol']}, offers {can}, {tools} ({took})."
-    return [sentence, *found["notes"]]
+def show_change(tool: dict[str, Any]) -> None:
+    """Print the difference between a tool's approved and current definition."""
+    before, after = _lines(tool["approved"]), _lines(tool["offered"])
+    click.echo(f"{'altered' if before else 'new    '}  {_visible(tool['tool'])}")
+    for line in list(unified_diff(before, after, lineterm="", n=1))[2:]:
+        click.echo(f"         {line}")
+
+
+def _lines(tool: dict[str, Any] | None) -> list[str]:
+    """Return a tool as lines to compare; characters that a terminal hides (and a model reads) are escaped."""
+    if tool is None:
+        return []
+    text = json.dumps(tool, indent=2, sort_keys=True, ensure_ascii=False)
+    return [_visible(line) for line in text.split("\n")]
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
 
 
 def _state(server: dict[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""`service …`: install and control the systemd user service."""
+"""`service …` installs and controls the systemd user service; `startup` shows how the last starts went."""
 
 from __future__ import annotations
 
@@ -9,32 +9,40 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_mcp_gateway import __version__
+from local_mcp_gateway import __version__, formats
 from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.client import serving_status, warn_of_another_version
 from local_mcp_gateway.cli.connect import address_of
-from local_mcp_gateway.cli.lazy_group import Group
-from local_mcp_gateway.cli.logs import logs, show_start
+from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from local_mcp_gateway.config import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
 from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager, UsageProblem
 from local_mcp_gateway.service.admin import client_lines
-from local_mcp_gateway.service.history import read_starts
+from local_mcp_gateway.service.history import phases_of, read_starts, start_as_json
 from local_mcp_gateway.service.secrets import make_first_key
 from local_mcp_gateway.service.systemd import systemctl, units
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
+    from local_mcp_gateway.service.history import Start
+
+COMMANDS = {
+    "install": Target("service:install", "Write the unit, start it, and show the start."),
+    "status": Target("service:status", "Tell whether it is installed and runs, or why not."),
+    "start": Target("service:start", "Start it, and show the start."),
+    "stop": Target("service:stop", "Stop it; calls in flight may end first."),
+    "restart": Target("service:restart", "Stop it and start it again, as after an upgrade."),
+    "logs": Target("logs:logs", "The gateway's log, rendered."),
+    "uninstall": Target("service:uninstall", "Stop it and remove its units; the data stays."),
+}
+_COLOURS = {"ready": "green", "refused": "red", "failed": "red"}
 
 
-@click.group(cls=Group)
+@click.group(cls=LazyGroup, table=COMMANDS)
 def service() -> None:
     """Run the gateway as a systemd user service: at login, or at boot with --linger."""
 
 
-service.add_command(logs)
-
-
-@service.command()
+@click.command()
 @click.option(
     "--socket",
     "with_socket",
@@ -77,21 +85,21 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
     return Exit.OK
 
 
-@service.command()
+@click.command()
 @click.pass_obj
 def start(invocation: Invocation) -> int:
     """Start the installed service, and show the start."""
     return _control(invocation, "start")
 
 
-@service.command()
+@click.command()
 @click.pass_obj
 def restart(invocation: Invocation) -> int:
     """Stop the service and start it again, as after an upgrade, and show the start."""
     return _control(invocation, "restart")
 
 
-@service.command()
+@click.command()
 def stop() -> int:
     """Stop the service until the next login, `service start` or boot; calls in flight may end first."""
     # The socket first: a client that connects meanwhile would start the service again.
@@ -133,12 +141,12 @@ def _show_running(invocation: Invocation, *, started: bool) -> None:
     if facts.get("ActiveState") not in ("active", "reloading"):
         raise _why(invocation, facts)
     for shown in read_starts(invocation.database, last=1) if started else ():
-        show_start(shown)
+        _show_start(shown)
     click.echo(f"{facts['StatusText'] or 'running'}; see `service status` and `logs`.")
 
 
-@service.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.command()
+@ui.as_json_option
 @click.pass_obj
 def status(invocation: Invocation, *, as_json: bool) -> int:
     """Show whether the service is installed and running, and why not; exit 3 if it does not run."""
@@ -177,7 +185,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     return Exit.OK if shown["state"] == "active" else Exit.DIFFERS
 
 
-@service.command()
+@click.command()
 @click.pass_obj
 def uninstall(invocation: Invocation) -> int:
     """Stop the service and remove its units; the database and its backups stay."""
@@ -260,3 +268,62 @@ def _why(invocation: Invocation, facts: dict[str, str]) -> GatewayError:
     return NoServiceManager(
         f"The service did not start: {reason}.", hint="See `logs` for its last messages."
     )
+
+
+@click.command()
+@click.option("--last", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+              help="How many starts to show.")  # fmt: skip
+@ui.as_json_option
+@click.pass_obj
+def startup(invocation: Invocation, *, last: int, as_json: bool) -> int:
+    """Show the last starts of this database: phases, what was applied, or why it was refused."""
+    starts = read_starts(invocation.database, last=last)
+    if as_json:
+        ui.print_json({"starts": [start_as_json(start) for start in starts]})
+    elif not starts:
+        click.echo(f"No start of {invocation.database} is recorded yet.")
+    else:
+        for start in starts:
+            _show_start(start)
+    if not as_json and (failed := systemctl.why_not_started(units.SERVICE)):
+        click.secho(ui.sentence(failed.message), fg="red")
+        click.echo(ui.sentence(failed.hint, mark="→ "))
+    return Exit.OK
+
+
+def _show_start(start: Start) -> None:
+    """Print one start as bars."""
+    facts = start_as_json(start)
+    total = float(str(facts["duration_ms"]))
+    outcome = click.style(start.outcome, fg=_COLOURS.get(start.outcome, "yellow"), bold=True)
+    click.echo(
+        f"{formats.second(start.started_at)} UTC  {outcome} after {formats.duration(total)}  (pid {start.pid})"
+    )
+    for phase in phases_of(start):
+        bar = click.style(phase.bar(total), fg="cyan")
+        click.echo(f"  {phase.name:<18} {bar} {formats.duration(phase.duration_ms):>11}")
+    for event in start.events:
+        match event["event"]:
+            case "migration.applied":
+                click.echo(f"  applied   {event['tag']}")
+            case "migration.rewound":
+                rewound = f"{', '.join(event['migrations'])}, by {event['by']}"
+                text = ui.sentence(rewound, indent=" " * 12).removeprefix(" " * 12)
+                click.echo(f"  rewound   {text}")
+                click.echo(ui.sentence(event["message"], indent=" " * 12))
+                if event.get("hint"):
+                    click.echo(ui.sentence(event["hint"], mark="→ ", indent=" " * 12))
+            case "backup.created" | "backup.reused":
+                backup = Path(event["path"])
+                click.echo(f"  backup    {backup.name}")
+                click.echo(f"            in {backup.parent}")
+            case "upstream.connected":
+                click.echo(
+                    f"  upstream  {event.get('server')} after {formats.duration(event['ms'])}"
+                )
+            case "guard.refused" | "service.refused":
+                click.secho(ui.sentence(event["message"], indent="  "), fg="red")
+                click.echo(ui.sentence(event["hint"], mark="→ ", indent="  "))
+            case "service.failed":
+                click.secho(f"  {event.get('message')}", fg="red")
+    click.echo()

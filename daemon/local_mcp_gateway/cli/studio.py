@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.client import as_json_option
 from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("open")
 @click.option("--print", "print_only", is_flag=True, help="Print the address, open nothing.")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def open_(invocation: Invocation, *, print_only: bool, as_json: bool) -> int:
     """Open the pages of the running gateway in a browser, or print their address.

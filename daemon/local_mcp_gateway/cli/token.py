@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import answer_to, as_json_option, confirm
+from local_mcp_gateway.cli.client import answer_to, confirm
 from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.policy import policy_of, policy_options, policy_text
 from local_mcp_gateway.cli.token_file import TOKEN_VARIABLE, write_token
@@ -39,7 +39,7 @@ def token() -> None:
     help="Write the token into this new file (mode 0600) instead of printing it.",
 )  # fmt: skip
 @policy_options
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def create(
     invocation: Invocation,
@@ -103,7 +103,7 @@ def lifetime_s(text: str) -> int:
 
 
 @token.command("list")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def list_(invocation: Invocation, *, as_json: bool) -> int:
     """List the tokens: what each reaches, until when, and who used it last."""
@@ -137,7 +137,7 @@ def _profiles(names: list[str] | None) -> str:
 @token.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@as_json_option
+@ui.as_json_option
 @click.pass_obj
 def revoke(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
     """Take a token back: its sessions and streams end at once."""

@@ -122,6 +122,7 @@ def confirm_by_name(name: str, hazards: Sequence[str], *, yes: bool) -> None:
 
 WATCH_EVERY_S = 2.0
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 watch_option = click.option(
     "--watch", is_flag=True, help="Show it again every two seconds, until Ctrl+C."
 )

@@ -27,12 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from local_mcp_gateway.database.lock import (
-    MAGIC,
-    SHARED_BYTES,
-    accepted_file,
-    held_file,
-)
+from local_mcp_gateway.database.lock import MAGIC, SHARED_BYTES, accepted_file, held_file
 from local_mcp_gateway.errors import ForeignLog
 from local_mcp_gateway.regular_file import open_file
 

@@ -25,12 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database import no_progress, no_report, reading
-from local_mcp_gateway.errors import (
-    DriftRefused,
-    GatewayError,
-    HistoryRefused,
-    MigrationFailed,
-)
+from local_mcp_gateway.errors import DriftRefused, GatewayError, HistoryRefused, MigrationFailed
 from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport
 from local_mcp_gateway.guard.transaction import (
     exclusive,

@@ -24,11 +24,7 @@ from local_mcp_gateway.migrate.branches import find_collisions, ids_before, read
 from local_mcp_gateway.migrate.dependents import find_broken
 from local_mcp_gateway.migrate.double_quotes import double_quoted
 from local_mcp_gateway.migrate.folder import down_text
-from local_mcp_gateway.migrate.folder_edits import (
-    read_snapshot_file,
-    snapshot_file,
-    with_snapshots,
-)
+from local_mcp_gateway.migrate.folder_edits import read_snapshot_file, snapshot_file, with_snapshots
 from local_mcp_gateway.migrate.generate import schema_at
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import Statement, accepted, split

@@ -19,13 +19,7 @@ from local_mcp_gateway.errors import (
     ProblemCode,
     SchemaProblem,
 )
-from local_mcp_gateway.migrate.branches import (
-    Node,
-    find_collisions,
-    ids_before,
-    leaves,
-    read_graph,
-)
+from local_mcp_gateway.migrate.branches import Node, find_collisions, ids_before, leaves, read_graph
 from local_mcp_gateway.migrate.dependents import Broken, find_broken
 from local_mcp_gateway.migrate.folder import Folder, read_folder
 from local_mcp_gateway.migrate.folder_edits import (

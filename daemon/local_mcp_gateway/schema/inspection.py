@@ -14,16 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from local_mcp_gateway.schema.create_table import TableClauses, read_index, read_part, read_table
-from local_mcp_gateway.schema.model import (
-    Code,
-    Column,
-    ForeignKey,
-    Key,
-    Part,
-    Schema,
-    Sql,
-    Table,
-)
+from local_mcp_gateway.schema.model import Code, Column, ForeignKey, Key, Part, Schema, Sql, Table
 from local_mcp_gateway.sql import NormalToken, fold, literal, normal, normal_tokens, unquote
 
 Prepare = Callable[[sqlite3.Connection], None]

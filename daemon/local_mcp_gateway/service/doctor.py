@@ -27,13 +27,7 @@ from local_mcp_gateway.backup import (
     read_record,
     room_needed,
 )
-from local_mcp_gateway.database import (
-    columns_of,
-    examine_engine,
-    read_holder,
-    reading,
-    table_names,
-)
+from local_mcp_gateway.database import columns_of, examine_engine, read_holder, reading, table_names
 from local_mcp_gateway.errors import ConfigProblem, GatewayError
 from local_mcp_gateway.formats import counted, size
 from local_mcp_gateway.guard import get_status

@@ -18,13 +18,7 @@ from typing import Any
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.json_input import parse_jsonc
 from local_mcp_gateway.service.admin.registry_file import read_registry_file
-from local_mcp_gateway.store import (
-    ServerDefinition,
-    ServerKind,
-    Share,
-    find_variables,
-    fit_name,
-)
+from local_mcp_gateway.store import ServerDefinition, ServerKind, Share, find_variables, fit_name
 
 PLACES: Mapping[str, tuple[str, ...]] = {
     "Claude Desktop": (

@@ -67,12 +67,7 @@ async def perform(
     learn(used)
     if verb == "server.logout":
         return await _logout(database, gateway, reached, kept)
-    from local_mcp_gateway.gateway import (
-        OAuthProblem,
-        PendingLogin,
-        begin_login,
-        finish_login,
-    )
+    from local_mcp_gateway.gateway import OAuthProblem, PendingLogin, begin_login, finish_login
 
     try:
         if verb == "server.login":

@@ -89,3 +89,11 @@ def test_a_command_in_a_sandbox_runs_in_it_and_says_so(shipped: Place) -> None:
     assert "belong to a sandbox" in refused.stderr
     refused = shipped.run("server", "add", "far", "--url", "http://x.example/mcp", "--sandbox")
     assert "its program runs elsewhere" in refused.stderr
+
+
+def test_a_secret_belongs_to_a_client_id(shipped: Place) -> None:
+    address = ("far", "https://far.test/mcp", "--no-test")
+    assert shipped.run("server", "add", *address).code == 0
+    refused = shipped.run("server", "edit", "far", "--client-secret")
+    assert refused.code == 2
+    assert "belongs to a client id" in refused.stderr
