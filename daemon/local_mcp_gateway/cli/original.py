@@ -27,10 +27,10 @@ def take_over(
 
     Raises NotConfirmed, and what `take_over_guarded` raises; then nothing is changed.
     """
-    from local_mcp_gateway import store
     from local_mcp_gateway.guard import take_over_guarded
     from local_mcp_gateway.service import gateway_policy
     from local_mcp_gateway.service.secrets import Keyring
+    from local_mcp_gateway.store import take_over as bring_over
 
     def confirm(done: TakenOver) -> None:
         for line in done.told():
@@ -46,7 +46,7 @@ def take_over(
         done, backup = take_over_guarded(
             replace(context, policy=gateway_policy(invocation.settings, dev=False)),
             _require_original,
-            partial(store.take_over, key=lambda: keyring.sealing_key(()), logs=logs),
+            partial(bring_over, key=lambda: keyring.sealing_key(()), logs=logs),
             confirm,
             lock_timeout_s=lock_timeout,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.service.secrets.key_file import make, read
+from local_mcp_gateway.service.secrets.keyring import make_key_file, read_key_file
 from tests.harness import REPOSITORY
 from tests.service.machine import COMMAND, REASON, UNIT, Installed
 
@@ -257,7 +257,7 @@ def test_a_unit_without_these_folders_goes_on_working(installed: Installed) -> N
 
 
 def key_id(path: Path) -> str:
-    return read(path)[0].id
+    return read_key_file(path)[0].id
 
 
 STOP_MAIN_THREAD = """
@@ -402,7 +402,7 @@ def test_the_unit_as_it_is_shipped_starts_without_a_key_and_a_command_makes_the_
 
 def test_a_drop_in_may_load_the_key_from_elsewhere(installed: Installed) -> None:
     elsewhere = installed.home / "vault.key"
-    make(elsewhere, make_folder=False)
+    make_key_file(elsewhere, make_folder=False)
     installed.run("service", "install")
     (installed.home / ".config/local-mcp-gateway.key").unlink()
     installed.limit(f"LoadCredential=secrets.key:{elsewhere}")

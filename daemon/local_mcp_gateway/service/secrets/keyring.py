@@ -2,11 +2,18 @@
 
 Both are read whenever a key is needed, which is rare, and never cached: a credential stays as it was when
 the unit started, so a key created since then is only in the file.
+
+The file is text with mode 0600: one key a line in base64url, the newest first; `#` begins a comment. The
+newest key seals, all of them open. The file is only replaced by one with more keys, and is durable before
+any row names a new key.
 """
 
 from __future__ import annotations
 
+import base64
 import os
+import secrets
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +21,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
 
-from local_mcp_gateway.database import ReadOnlyDatabase
-from local_mcp_gateway.errors import SealedValueProblem, UsageProblem
+from local_mcp_gateway.database import ReadOnlyDatabase, flush
+from local_mcp_gateway.errors import NoSecretsKey, SealedValueProblem, UsageProblem
 from local_mcp_gateway.log import Emit, ignore
-from local_mcp_gateway.service.secrets import key_file
+from local_mcp_gateway.service.secrets import private_file
 from local_mcp_gateway.service.secrets.private_file import Unusable
 from local_mcp_gateway.store import (
+    KEY_BYTES,
     SealingKey,
     StoredValue,
     entries,
@@ -37,6 +45,12 @@ if TYPE_CHECKING:
     Result = tuple[Literal["ok", "note", "problem"], str, str]
 
 
+_HEAD: Final = """\
+# Local MCP Gateway: these keys open the secrets in your database. Keep a copy, apart from its backups.
+# The first one seals; the others open what was sealed before, in old backups too.
+"""
+NO_KEY: Final = "none"
+"""The unit's SetCredential= value, for when LoadCredential= finds no file."""
 CREDENTIAL: Final = "secrets.key"
 """The name of the credential in the unit."""
 _LOST: Final = (
@@ -99,12 +113,12 @@ class Keyring:
         of_file: tuple[SealingKey, ...] = ()
         of_credential: tuple[SealingKey, ...] = ()
         try:
-            of_file = key_file.read(self.file)
+            of_file = read_key_file(self.file)
         except Unusable as unusable:
             fault = unusable
         if folder := os.environ.get("CREDENTIALS_DIRECTORY"):
             try:
-                of_credential = key_file.read(Path(folder, CREDENTIAL), private=False)
+                of_credential = read_key_file(Path(folder, CREDENTIAL), private=False)
             except Unusable as unusable:
                 fault = fault or unusable
         return OpenedKeys(self.file, of_file, of_credential, fault)
@@ -122,7 +136,7 @@ class Keyring:
         """
         keys = self.keys()
         if keys.of_file:
-            key_file.settle(self.file)
+            flush_key_file(self.file)
             return keys.of_file[0]
         if keys.of_credential:
             return keys.of_credential[0]
@@ -141,7 +155,7 @@ class Keyring:
 
     def make(self) -> bool:
         """Create the key file if missing; return whether it was created. Raises NoSecretsKey."""
-        made = key_file.make(self.file, make_folder=not self.typed)
+        made = make_key_file(self.file, make_folder=not self.typed)
         if made:
             self.emit("secrets.key_created", path=str(self.file))
         return made
@@ -149,11 +163,108 @@ class Keyring:
     def renew(self) -> SealingKey:
         """Add a new first key. Raises SealedValueProblem, NoSecretsKey."""
         try:
-            return key_file.renew(self.file, make_folder=not self.typed)
+            return add_key(self.file, make_folder=not self.typed)
         except Unusable as unusable:
             raise SealedValueProblem(
                 f"No key can be added: {unusable.reason}.", hint=unusable.hint
             ) from None
+
+
+def read_key_file(path: Path, *, private: bool = True) -> tuple[SealingKey, ...]:
+    """Return the keys, newest first; an empty list if there is no file. Raises Unusable.
+
+    With `private`, refuse a file that other users may read, as ssh does with its own.
+    """
+    content = private_file.read(path, private=private)
+    if content is None:
+        return ()
+    try:
+        keys = _keys_in(path, content.decode())
+    except UnicodeDecodeError:
+        raise Unusable(f"{path} cannot be read", "Put it back from your copy.") from None
+    if private and not keys:
+        raise Unusable(f"{path} holds no key", "Put it back from your copy, or delete it.")
+    return keys
+
+
+def make_key_file(path: Path, *, make_folder: bool) -> bool:
+    """Create the file with a new key if missing; return whether it was created. Durable.
+
+    `make_folder` also creates missing folders, with mode 0700. Raises NoSecretsKey.
+    """
+    with _locked_file(path, make_folder=make_folder) as target:
+        return private_file.create(target, _text_of([_new_key()]))
+
+
+def add_key(path: Path, *, make_folder: bool) -> SealingKey:
+    """Put a new key before the existing ones. Durable.
+
+    Raises Unusable, NoSecretsKey.
+    """
+    with _locked_file(path, make_folder=make_folder) as target:
+        new = _new_key()
+        private_file.replace(target, _text_of([new, *read_key_file(target)]))
+        return new
+
+
+def flush_key_file(path: Path) -> None:
+    """Flush the file to the disk, whoever wrote it: a row is about to name its key."""
+    with _named_problem(path):
+        flush(path)
+        flush(path.resolve().parent)
+
+
+@contextmanager
+def _locked_file(path: Path, *, make_folder: bool) -> Iterator[Path]:
+    """Lock the folder, created on request; yield the file's path. Raises NoSecretsKey."""
+    with _named_problem(path):
+        if make_folder:
+            _make_folders(path.resolve().parent)
+        with private_file.locked(path) as target:
+            yield target
+
+
+@contextmanager
+def _named_problem(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NoSecretsKey(f"The secrets key {path} cannot be created: {error.strerror}.") from None
+
+
+def _make_folders(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    flush(folder.parent)
+
+
+def _text_of(keys: Sequence[SealingKey]) -> bytes:
+    lines = (base64.urlsafe_b64encode(key.raw).decode("ascii") + "\n" for key in keys)
+    return (_HEAD + "".join(lines)).encode()
+
+
+def _new_key() -> SealingKey:
+    return SealingKey(secrets.token_bytes(KEY_BYTES))
+
+
+def _keys_in(path: Path, text: str) -> tuple[SealingKey, ...]:
+    keys = []
+    for number, line in enumerate(text.splitlines(), 1):
+        word = line.strip()
+        if not word or word.startswith("#") or word == NO_KEY:
+            continue
+        try:
+            raw = base64.b64decode(word.encode("ascii"), b"-_", validate=True)
+        except ValueError:
+            raw = b""
+        if len(raw) != KEY_BYTES:
+            raise Unusable(
+                f"line {number} of {path} is not a key", "Put the file back from your copy."
+            )
+        keys.append(SealingKey(raw))
+    return tuple(keys)
 
 
 SHOWN = 3
