@@ -6,7 +6,7 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
-    from local_mcp_gateway.migrate.batch import apply_batch
+    from local_mcp_gateway.migrate.batch import Rehearsal, apply_batch
     from local_mcp_gateway.migrate.check import cannot_run, check_folder
     from local_mcp_gateway.migrate.divergence import Divergence
     from local_mcp_gateway.migrate.down import DownPlan
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.ledger import Ledger
     from local_mcp_gateway.migrate.original import ORIGINAL, Original, find_original
     from local_mcp_gateway.migrate.plan import Plan
-    from local_mcp_gateway.migrate.rehearsal import Rehearsal
     from local_mcp_gateway.migrate.repair import Repair
     from local_mcp_gateway.migrate.resolution import Edited, resolve
     from local_mcp_gateway.migrate.seeds import Seeds
@@ -40,7 +39,7 @@ else:
     __getattr__ = exports(
         __name__,
         apply=("Step",),
-        batch=("apply_batch",),
+        batch=("Rehearsal", "apply_batch"),
         check=("cannot_run", "check_folder"),
         divergence=("Divergence",),
         down=("DownPlan",),
@@ -58,7 +57,6 @@ else:
         ledger=("Ledger",),
         original=("ORIGINAL", "Original", "find_original"),
         plan=("Plan",),
-        rehearsal=("Rehearsal",),
         repair=("Repair",),
         resolution=("Edited", "resolve"),
         seeds=("Seeds",),

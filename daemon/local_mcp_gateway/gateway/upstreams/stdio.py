@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.protocol import (
-    Answer,
-    decode_target,
-    encode,
-    printable,
-    versions,
-)
+from local_mcp_gateway.gateway.protocol import Answer, decode_target, encode, printable, versions
 from local_mcp_gateway.gateway.upstreams.connection import (
     SILENT,
     Call,
